@@ -1,0 +1,256 @@
+"""One dataclass per config group: what a YAML of the group may say, with type, default and meaning.
+
+Groups whose choices differ in code (`task`, `teacher`, `strategy`) name their class with
+`_target_`; that class is a dataclass too and lives beside the code it configures. All others have
+their schema here. `stratos.check` compares a composed config with these schemas, `build` turns it
+into a `Config`; past that point there is no DictConfig.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stratos.records import CardRun
+
+if TYPE_CHECKING:
+    from stratos.tasks.base import Task
+    from stratos.teachers.base import Teacher
+
+STAGES = ("probe", "plan", "synthesize", "distill", "evaluate", "deploy", "report")
+
+
+@dataclass(frozen=True)
+class CloudConfig:
+    """Where servers may be rented (`cloud=`)."""
+
+    name: str = "multi"
+    """Name shown in tables."""
+    clouds: tuple[str, ...] = ()
+    """Clouds whose offers are taken; empty takes all that the catalog has."""
+    catalog: tuple[str, ...] = ("builtin",)
+    """Catalogs in the SkyPilot schema: "builtin", or any fsspec URL or path of a CSV or Parquet."""
+    regions: tuple[str, ...] = ()
+    """Regions that may be used; empty allows all."""
+    spot: bool = False
+    """Allow spot prices for teacher inference and training (never for serving)."""
+    max_usd_per_hour: float | None = None
+    """Dearest server that may be rented, in dollars an hour."""
+
+
+@dataclass(frozen=True)
+class ComplexityConfig:
+    """How the task's complexity is judged (`complexity=`)."""
+
+    level: str = "measured"
+    """measured, or declared: low, medium or high."""
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """One student (`student=`): a Llama-architecture config, or an existing model at `path`."""
+
+    name: str
+    """Name shown in tables and written into the card."""
+    path: str | None = None
+    """Hugging Face folder or hub name to start from; None starts from random weights."""
+    hidden_size: int = 128
+    """Width of the residual stream."""
+    n_layers: int = 4
+    """Number of transformer blocks."""
+    n_heads: int = 4
+    """Number of attention heads (key-value heads are as many)."""
+    intermediate_size: int = 384
+    """Width of the gated MLP."""
+    context_length: int = 1024
+    """Longest sequence in tokens."""
+    vocab_size: int = 1024
+    """Size of a tokenizer trained on the corpus, where the task brings none of its own."""
+    train_tokens: int = 20_000_000
+    """Tokens that this student is trained on, unless `trainer.max_tokens` says otherwise."""
+    license: str = "Apache-2.0"
+    """Licence of the starting weights (ours, where they are random)."""
+    runs: tuple[CardRun, ...] = ()
+    """Recorded runs: what predicted accuracy and latency rest on."""
+
+
+@dataclass(frozen=True)
+class LimitsConfig:
+    """What a run may cost and must reach (`limits=`); None means no limit."""
+
+    budget_usd: float | None = None
+    """Dollars for everything: teacher, training, and serving for `serve_hours`."""
+    deadline_hours: float | None = None
+    """Hours until the student is served: teacher inference plus training."""
+    latency_ms: float | None = None
+    """95th percentile of one answer, in milliseconds."""
+    accuracy: float | None = None
+    """Least predicted exact match on the task, 0 to 1."""
+    serve_hours: float = 24.0
+    """How long the student is to be served, in hours; counted in the budget."""
+    probe_usd: float = 5.0
+    """Dollars that the probe may spend on paid teachers."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What the plan is the best of (`objective=`)."""
+
+    name: str = "balanced"
+    """balanced, cheapest, fastest, most_accurate or lowest_latency."""
+    weight_accuracy: float = 0.4
+    """Weight of predicted accuracy in the deployment score."""
+    weight_latency: float = 0.2
+    """Weight of latency in the deployment score."""
+    weight_time: float = 0.2
+    """Weight of hours until served in the deployment score."""
+    weight_cost: float = 0.2
+    """Weight of dollars in the deployment score."""
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How the student is trained (`trainer=`)."""
+
+    max_tokens: int | None = None
+    """Tokens to train on; None takes the student's own `train_tokens`."""
+    batch_tokens: int = 8192
+    """Tokens of one gradient step (rows of packed sequences)."""
+    row_tokens: int = 512
+    """Length of a packed row in tokens; longer than any sequence of the corpus."""
+    lr_muon: float = 0.01
+    """Peak learning rate of Muon, for the 2-D weights of the blocks."""
+    lr_adamw: float = 0.003
+    """Peak learning rate of AdamW, for embeddings, norms and all else."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of both."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up, before a cosine that ends with the budget."""
+    clip_norm: float = 1.0
+    """Largest gradient norm."""
+    precision: str = "auto"
+    """auto (bf16 autocast where the machine gains from it), bf16 or fp32."""
+    accelerator: str = "auto"
+    """Lightning accelerator: auto, cpu, gpu."""
+    devices: int = 1
+    """Lightning devices."""
+    n_threads: int | None = None
+    """CPU threads of torch; None leaves torch's own choice."""
+
+
+@dataclass(frozen=True)
+class CallbacksConfig:
+    """What watches a training (`callbacks=`)."""
+
+    checkpoint_every_steps: int = 200
+    """Steps between checkpoints that a killed run goes on from."""
+    validate_every_steps: int = 400
+    """Steps between measurements of exact match on validation items; 0 measures at the end only."""
+    n_validation_items: int = 128
+    """Validation items of each measurement."""
+    stop_at_exact: float | None = None
+    """End early at this validation exact match; None always spends the whole token budget."""
+
+
+@dataclass(frozen=True)
+class LoggerConfig:
+    """Where metrics go (`logger=`)."""
+
+    name: str = "wandb"
+    """wandb, or none (records and report alone)."""
+    project: str = "stratos"
+    """W&B project."""
+    entity: str | None = None
+    """W&B entity; None takes the account's default."""
+    group: str | None = None
+    """W&B group; a sweep sets it to the sweep's folder."""
+    mode: str = "auto"
+    """auto (online with a key, else offline), online, offline or disabled."""
+
+
+@dataclass(frozen=True)
+class DeployConfig:
+    """How the student is served (`deploy=`)."""
+
+    name: str = "local"
+    """local (serve and load-test here), or none (stop after evaluate)."""
+    n_requests: int = 32
+    """Held-out questions asked over HTTP."""
+    concurrency: int = 1
+    """Requests in flight at once."""
+    port: int = 0
+    """Port of the loopback server; 0 takes a free one."""
+
+
+@dataclass(frozen=True)
+class PathsConfig:
+    """Where files go (`paths=`)."""
+
+    run_dir: str
+    """Folder of this run: records, corpus, student, bundle, report."""
+    cache_dir: str
+    """Content-addressed cache that runs share: teacher answers, cleaned catalogs."""
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """What the probe asks (top-level `probe.`)."""
+
+    n_items: int = 64
+    """Validation items that each teacher answers with its best prompt."""
+    n_trial_items: int = 16
+    """Validation items that each prompt is tried on first (the first of the same items)."""
+    max_tokens: int = 32
+    """Longest answer of a teacher, in tokens."""
+    batch_size: int = 32
+    """Chats that a local teacher answers at once."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is measured on the test split (top-level `evaluate.`)."""
+
+    n_items: int = 1000
+    """Test items that the student answers, all slices together."""
+    n_teacher_items: int = 128
+    """Random subset of them that the teacher answers too."""
+    batch_size: int = 128
+    """Questions that the student answers at once."""
+    max_new_tokens: int = 768
+    """Longest answer of the student, in tokens."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run, checked and typed."""
+
+    task: Task
+    teachers: tuple[Teacher, ...]
+    students: tuple[StudentConfig, ...]
+    strategies: tuple[Any, ...]
+    cloud: CloudConfig
+    complexity: ComplexityConfig
+    limits: LimitsConfig
+    objective: ObjectiveConfig
+    trainer: TrainerConfig
+    callbacks: CallbacksConfig
+    logger: LoggerConfig
+    deploy: DeployConfig
+    paths: PathsConfig
+    probe: ProbeConfig
+    evaluate: EvaluateConfig
+    stages: tuple[str, ...]
+    seed: int
+    plain: dict[str, Any] = field(default_factory=dict)
+    """The composed config as plain dicts, for fingerprints, W&B and the report."""
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of this run."""
+        return Path(self.paths.run_dir)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of the caches that runs share."""
+        return Path(self.paths.cache_dir).expanduser()

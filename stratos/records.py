@@ -1,0 +1,466 @@
+"""What passes between stages: frozen dataclasses with a JSON round trip, and no torch.
+
+Every stage takes records and returns one. `save` writes a record atomically, `load` reads it back
+with its types checked, so that a record which was cut short or edited by hand is refused and the
+stage that made it runs again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+# --- what everything is said in ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A quantity with the range that it may be trusted to (95% unless `source` says otherwise)."""
+
+    mean: float
+    low: float
+    high: float
+    source: str = ""
+    """Where it comes from, as a phrase: "64 validation items, Wilson" or "unknown"."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The facts of a model that the estimate and the plan need; weights are not among them."""
+
+    name: str
+    n_params: int
+    n_layers: int
+    hidden_size: int
+    n_heads: int
+    n_kv_heads: int
+    intermediate_size: int
+    vocab_size: int
+    context_length: int
+    license: str = "unknown"
+    usd_per_million_input_tokens: float | None = None
+    """Price of a hosted model; None for one that runs on a server of the plan."""
+    usd_per_million_output_tokens: float | None = None
+    max_requests_per_minute: float | None = None
+    runs: tuple[CardRun, ...] = ()
+    """Recorded runs of this model as a student."""
+
+
+@dataclass(frozen=True)
+class CardRun:
+    """One recorded training of a student: what a card's accuracy and latency rest on."""
+
+    task: str
+    strategy: str
+    accuracy: float
+    """Exact match on the test split, all slices together."""
+    n_items: int
+    train_tokens: int
+    tokens_per_answer: float
+    """Mean completion tokens of one answer, the reasoning path included."""
+    ms_per_answer: float
+    """Median latency of one answer at batch 1 on `machine`."""
+    train_cpu_seconds: float
+    seed: int
+    date: str
+    machine: str
+    accuracy_by_slice: dict[str, float] = field(default_factory=dict)
+
+
+# --- probe ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PromptTrial:
+    """One prompt tried on validation items, before the best is taken on."""
+
+    prompt: str
+    n_items: int
+    exact: float
+    choice: float
+
+
+@dataclass(frozen=True)
+class TeacherProbe:
+    """What one reachable teacher showed on labelled validation items."""
+
+    teacher: str
+    card: ModelCard
+    prompt: str
+    """Name of the prompt that was taken on: the best of `trials`."""
+    n_items: int
+    exact: Interval
+    choice: Interval
+    """Multiple choice of four; 0.25 is chance."""
+    exact_by_slice: dict[str, Interval]
+    parsable: float
+    """Share of answers that could be read as an answer at all."""
+    echoes: float
+    """Share of answers that only repeat an example of the prompt."""
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+    cpu_seconds: float
+    usd: float
+    n_cached: int
+    """How many of the answers came from the cache, and so cost nothing."""
+    trials: tuple[PromptTrial, ...] = ()
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """How hard the task is: `level` with the evidence for it."""
+
+    level: str
+    """low, medium or high."""
+    declared: bool
+    """True if the user said so, and nothing was measured."""
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Outcome of the first stage: what each reachable teacher can do."""
+
+    task: str
+    teachers: tuple[TeacherProbe, ...]
+    unreachable: dict[str, str]
+    """Teacher name to the reason why it was left out."""
+    complexity: Complexity
+    answers_path: str
+    """JSON lines with every prompt and raw answer, inside the run folder."""
+    seconds: float
+
+
+# --- plan ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A server that can be rented: one instance type in one region at one price."""
+
+    cloud: str
+    region: str
+    instance_type: str
+    accelerator: str | None
+    """Canonical GPU name such as "A100-80GB"; None for a CPU server."""
+    accelerator_count: int
+    vcpus: float
+    memory_gib: float
+    vram_gib: float
+    """Memory of ONE accelerator; 0 for a CPU server."""
+    usd_per_hour: float
+    usd_per_hour_spot: float | None = None
+    price_date: str = ""
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """Short name for tables and error messages."""
+        gpu = f" ({self.accelerator_count}x{self.accelerator})" if self.accelerator else ""
+        return f"{self.cloud}/{self.region} {self.instance_type}{gpu}"
+
+
+@dataclass(frozen=True)
+class RoleChoice:
+    """The server of one role, how long it is held, and what that costs."""
+
+    role: str
+    """teacher, train or serve."""
+    offer: Offer | None
+    """None where the role needs no server (a hosted teacher, a strategy that asks none)."""
+    count: int
+    spot: bool
+    hours: float
+    usd: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PlanPoint:
+    """One complete plan as a row of the frontier or of the comparison of objectives."""
+
+    teacher: str
+    student: str
+    strategy: str
+    accuracy: float
+    usd: float
+    hours: float
+    latency_ms: float
+    """Predicted p95 of one answer."""
+    score: float
+    """Deployment score under the configured weights, 0 to 1."""
+    servers: dict[str, str]
+    """Role to the offer's short name."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Teacher, student, strategy and servers, chosen together, and why."""
+
+    status: str
+    """optimal, or the solver's word for a plan that it could not prove optimal."""
+    solver: str
+    teacher: str
+    student: str
+    strategy: str
+    roles: tuple[RoleChoice, ...]
+    accuracy: Interval
+    usd: float
+    hours: float
+    latency_ms: float
+    score: float
+    objective: str
+    frontier: tuple[PlanPoint, ...]
+    n_frontier: int
+    """Size of the whole frontier, of which `frontier` may show a part."""
+    alternatives: dict[str, PlanPoint]
+    """What accuracy-first, cost-first, fastest and lowest latency would have chosen."""
+    reasons: tuple[str, ...]
+    left_out: dict[str, str]
+    """Candidate to the reason why it was not considered."""
+    warnings: tuple[str, ...]
+    n_offers: int
+    price_dates: tuple[str, str]
+    """Oldest and newest price used."""
+    seconds: float
+
+    def role(self, name: str) -> RoleChoice:
+        """Return the choice for one role."""
+        return next(role for role in self.roles if role.role == name)
+
+
+# --- synthesize ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Verified training data on disk, and what was refused."""
+
+    task: str
+    strategy: str
+    path: str
+    """Parquet file with columns id, slice, question, rationale, answer."""
+    n_items: int
+    n_by_slice: dict[str, int]
+    refused: dict[str, int]
+    """Reason to count: duplicates, held out, unverified …"""
+    answer_sizes: dict[str, dict[str, int]]
+    """Slice to a table: size of the answer to the number of items."""
+    items_per_s: float
+    sha256: str
+    seconds: float
+    cpu_seconds: float
+    teacher_tokens: int = 0
+    usd: float = 0.0
+
+
+# --- distill -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One row of the training curve."""
+
+    step: int
+    tokens: int
+    loss: float
+    exact: float | None = None
+    """Exact match on validation items, where it was measured."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """The trained student and its untouched twin, both ordinary Hugging Face folders."""
+
+    name: str
+    path: str
+    untouched_path: str
+    n_params: int
+    steps: int
+    train_tokens: int
+    best_step: int
+    validation_exact: float
+    curve: tuple[CurvePoint, ...]
+    weights_sha256: str
+    seconds: float
+    cpu_seconds: float
+    n_resumed: int = 0
+    """How many times the training went on from a checkpoint."""
+
+
+# --- evaluate ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """One model on one slice of the test split ("all" for every slice together)."""
+
+    slice: str
+    n_items: int
+    exact: Interval
+    f1: float
+    choice: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelScore:
+    """One model, or one baseline, on the test split."""
+
+    role: str
+    """student, untouched, teacher, lookup or chance."""
+    name: str
+    slices: tuple[SliceScore, ...]
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    usd_per_1000: float | None = None
+    """Dollars for 1,000 answers on the planned server."""
+
+    def slice(self, name: str = "all") -> SliceScore:
+        """Return the score of one slice."""
+        return next(score for score in self.slices if score.slice == name)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Student against teacher on the items that both answered."""
+
+    n_items: int
+    student_exact: Interval
+    teacher_exact: Interval
+    ratio: float | None
+    """Student over teacher; None where the teacher has no right answer."""
+    ratio_at_least: float
+    """Lower end of the student's 95% interval over the upper end of the teacher's."""
+    only_student: int
+    only_teacher: int
+    p_value: float
+    """Exact McNemar test, two-sided."""
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Everyone on the same held-out items, which no earlier stage has read."""
+
+    task: str
+    metric: str
+    scores: tuple[ModelScore, ...]
+    comparison: Comparison | None
+    examples_path: str
+    """JSON lines: question, gold, and the raw answer of each model."""
+    seconds: float
+
+    def score(self, role: str) -> ModelScore | None:
+        """Return the score of one role, None if it was not measured."""
+        return next((score for score in self.scores if score.role == role), None)
+
+
+# --- deploy --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The bundle, and what the server that served it showed under load."""
+
+    bundle_path: str
+    server: str
+    """Command that serves the bundle."""
+    n_requests: int
+    n_equal: int
+    """Answers that equal those of the evaluation."""
+    latency_p50_ms: float
+    latency_p95_ms: float
+    tokens_per_s: float
+    service_path: str
+    """Service file for the planned server."""
+    bundle_bytes: int
+    seconds: float
+    meets_latency_limit: bool | None = None
+    """None where no limit was given."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the page of the run lies."""
+
+    path: str
+    n_bytes: int
+    seconds: float
+
+
+# --- on disk -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A stage record as it lies on disk: with the fingerprint of everything it was made from."""
+
+    stage: str
+    fingerprint: str
+    record: msgspec.Raw
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def to_json(record: Any) -> bytes:
+    """Return a record as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=1)
+
+
+def from_json(data: bytes, record_type: type[T]) -> T:
+    """Read a record back, its types checked.
+
+    Raises:
+        msgspec.DecodeError: the text is no JSON, or does not fit the record.
+    """
+    return msgspec.json.decode(data, type=record_type)
+
+
+def to_plain(record: Any) -> Mapping[str, Any]:
+    """Return a record as plain dicts and lists, for W&B and templates."""
+    plain: Mapping[str, Any] = msgspec.to_builtins(record)
+    return plain
+
+
+def save(path: Path, stage: str, fingerprint: str, record: Any) -> None:
+    """Write a stage record with its fingerprint, atomically."""
+    envelope = {"stage": stage, "fingerprint": fingerprint, "record": record}
+    write_atomically(path, to_json(envelope))
+
+
+def load(path: Path, fingerprint: str | None, record_type: type[T]) -> T | None:
+    """Read a stage record; None if it is not there or was made from other inputs.
+
+    `fingerprint=None` takes the record whatever it was made from.
+
+    Raises:
+        msgspec.DecodeError: the file is corrupt.
+    """
+    if not path.exists():
+        return None
+    envelope = from_json(path.read_bytes(), Envelope)
+    if fingerprint is not None and envelope.fingerprint != fingerprint:
+        return None
+    return from_json(bytes(envelope.record), record_type)
