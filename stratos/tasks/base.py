@@ -20,7 +20,7 @@ class Item:
     """One question with its gold answer."""
 
     id: str
-    """Content hash of the canonical form: equal for questions that are one and the same."""
+    """Content hash of the question: two items with one id are one and the same."""
     slice: str
     question: str
     answer: str
@@ -29,6 +29,9 @@ class Item:
     """Four answers, one of them gold, in an order fixed by the item's id."""
     rationale: str = ""
     """Reasoning path that leads from the question to the answer, where one is known."""
+    family: str = ""
+    """Content hash of what a symmetry of the task cannot change ("": the id itself): splits are by
+    family, so that no question of one split is a mirror of a question of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,18 @@ class Score:
     f1: float
     parsed: bool
     """False if no answer could be read from the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Symbols:
+    """A task's own tokenizer: text is rewritten, split by a pattern, and looked up."""
+
+    vocabulary: tuple[str, ...]
+    """Every symbol, in the order of its token id."""
+    pattern: str
+    """Regular expression that matches one symbol; what it leaves out is unknown."""
+    rewrites: tuple[tuple[str, str], ...] = ()
+    """Regular expression to replacement text, applied in order before splitting."""
 
 
 @runtime_checkable
@@ -105,6 +120,6 @@ class Task(Protocol):
         """Answer each item with that of the nearest training item: the baseline of memory."""
         ...
 
-    def vocabulary(self) -> tuple[str, ...] | None:
+    def vocabulary(self) -> Symbols | None:
         """Return the symbols of the task's own small tokenizer; None for byte-level BPE."""
         ...

@@ -1,0 +1,83 @@
+"""The student before training: random weights from a config, or an existing model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from stratos.distill.tokenizer import symbol_tokenizer, trained_tokenizer
+from stratos.errors import StratosError
+
+if TYPE_CHECKING:
+    from stratos.config import StudentConfig
+    from stratos.tasks.base import Symbols
+
+
+def make_student(
+    student: StudentConfig, symbols: Symbols | None, texts: Iterable[str], seed: int
+) -> tuple[Any, Any]:
+    """Return model and tokenizer of a student.
+
+    Args:
+        student: its config; `path` names existing weights, else they are random, from `seed`.
+        symbols: the task's own symbols, None to train a tokenizer on `texts`.
+        texts: the corpus, read only where a tokenizer has to be trained.
+        seed: seed of the random weights.
+
+    Raises:
+        StratosError: the weights at `path` cannot be loaded.
+    """
+    import torch
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        GenerationConfig,
+        LlamaConfig,
+        LlamaForCausalLM,
+    )
+
+    if student.path is not None:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(student.path)
+            model = AutoModelForCausalLM.from_pretrained(
+                student.path, dtype=torch.float32, use_safetensors=True
+            )
+        except (OSError, ValueError) as error:
+            raise StratosError(
+                f"The student {student.name} cannot be loaded from {student.path}: {error}\n"
+                "Give a Hugging Face folder with safetensors: student=local student.path=<folder>"
+            ) from error
+        return model, tokenizer
+    if symbols is not None:
+        tokenizer = symbol_tokenizer(symbols)
+    else:
+        tokenizer = trained_tokenizer(texts, student.vocab_size)
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=student.hidden_size,
+            intermediate_size=student.intermediate_size,
+            num_hidden_layers=student.n_layers,
+            num_attention_heads=student.n_heads,
+            num_key_value_heads=student.n_heads,
+            max_position_embeddings=student.context_length,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=min(768, student.context_length - 64),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return model, tokenizer
+
+
+def save_student(model: Any, tokenizer: Any, folder: Any) -> None:
+    """Write model and tokenizer as an ordinary Hugging Face folder, safetensors only."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

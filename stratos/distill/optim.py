@@ -1,0 +1,92 @@
+"""One optimizer of two: Muon for the 2-D weights of the blocks, AdamW for all else.
+
+Lightning allows clipping, accumulation and automatic optimization for one optimizer only, and Muon
+takes 2-D parameters only; so the two are wrapped into one whose parameter groups they share.
+Muon: K. Jordan et al., 2024; the scale that matches AdamW's updates: Moonlight, arXiv 2502.16982.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon and AdamW behind one `step`, one set of parameter groups and one state dict."""
+
+    def __init__(
+        self,
+        matrices: Iterable[nn.Parameter],
+        others: Iterable[nn.Parameter],
+        lr_muon: float,
+        lr_adamw: float,
+        weight_decay: float,
+    ) -> None:
+        """Share the parameters out; learning rates are peaks that a schedule scales."""
+        self._parts: list[torch.optim.Optimizer] = []
+        matrices, others = list(matrices), list(others)
+        if matrices:
+            self._parts.append(
+                torch.optim.Muon(
+                    matrices,
+                    lr=lr_muon,
+                    weight_decay=weight_decay,
+                    adjust_lr_fn="match_rms_adamw",
+                )
+            )
+        if others:
+            self._parts.append(
+                torch.optim.AdamW(others, lr=lr_adamw, betas=(0.9, 0.95), weight_decay=0.0)
+            )
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Let groups and states be the very objects of the parts."""
+        self.param_groups = [group for part in self._parts for group in part.param_groups]
+        for part in self._parts:
+            self.state.update(part.state)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Make one step of both."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self._parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of both parts."""
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned."""
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share()
+
+
+def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the 2-D weights inside the blocks, and every other trainable parameter."""
+    outside = {id(p) for part in _embeddings(model) for p in part.parameters()}
+    matrices, others = [], []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            inside = parameter.ndim == 2 and id(parameter) not in outside
+            (matrices if inside else others).append(parameter)
+    return matrices, others
+
+
+def _embeddings(model: nn.Module) -> list[nn.Module]:
+    parts = []
+    for name in ("get_input_embeddings", "get_output_embeddings"):
+        part = getattr(model, name, lambda: None)()
+        if part is not None:
+            parts.append(part)
+    return parts

@@ -1,0 +1,176 @@
+"""Check a reasoning path step by step against the hand it is about.
+
+Each written value is computed anew from the hand, and each verdict (a suit comes out, or does not)
+is compared with the engine, which splits suits by trying both ways: no rule is shared with
+`path.derive`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from itertools import pairwise
+
+from stratos.tasks.mahjong.engine import (
+    ORPHANS,
+    is_melds,
+    orphans_waits,
+    seven_pairs_waits,
+    waits,
+)
+from stratos.tasks.mahjong.path import ANSWER
+from stratos.tasks.mahjong.tiles import SUITS, Counts, Hand, Tile, tiles_to_text
+
+_COUNT = re.compile(r" (\d)([mpsz]):(\d)(?: /(\d)(\d)([abx])([abx]))?")
+_COUNTS = tuple(re.compile(rf"(?: \d{suit}:\d(?: /\d\d[abx]{{2}})?)*") for suit in SUITS)
+_ATTEMPT = re.compile(r"(?= [mpsz]\+)")
+_HEAD = re.compile(r" ([mpsz])\+(\d)((?:-\d)*)")
+_STEP = re.compile(r" (\d)([mpsz])=(\d+)(?:>(\d))?")
+_WAIT = re.compile(r" \*(\d)([mpsz])")
+
+
+def check(hand: Hand, path: str) -> str | None:
+    """Return the first thing that is wrong with a path, or None."""
+    body, separator, answer = path.rpartition(ANSWER)
+    if not separator:
+        return "no answer"
+    expected = waits(hand)
+    if answer.strip() != tiles_to_text(expected):
+        return f"answers {answer.strip()}, the waits are {tiles_to_text(expected)}"
+    wrong, end = _check_counts(hand, body)
+    if wrong:
+        return wrong
+    steps, shapes = body[end:], ""
+    for marker in (" 13:", " 7:"):
+        steps, found_marker, shape = steps.partition(marker)
+        shapes = found_marker + shape + shapes
+    found: set[Tile] = set()
+    last = (-1, 0, 0)
+    for segment in filter(None, _ATTEMPT.split(steps)):
+        head = _HEAD.match(segment)
+        if not head:
+            return f"no attempt: {segment!r}"
+        here = (SUITS.index(head[1]), int(head[2]), int(head[3][-1:] or 0))
+        if here[0] == last[0] and here[1] and here <= last:
+            return f"out of order: {segment!r}"
+        last = here
+        wrong, tile = _check_attempt(here[0], hand[here[0]], segment)
+        if wrong:
+            return wrong
+        if tile:
+            found.add((here[0], tile))
+    wrong = _check_shapes(hand, shapes)
+    if wrong:
+        return wrong
+    found |= {(SUITS.index(suit), int(rank)) for rank, suit in _WAIT.findall(shapes)}
+    return None if found == expected else f"the path finds {tiles_to_text(frozenset(found))}"
+
+
+@lru_cache(maxsize=1 << 16)
+def _check_suit_counts(
+    suit: int, counts: Counts, singles: int, many: bool, missing: int, text: str
+) -> tuple[str | None, int, bool, int]:
+    """Check the counts of one suit; carry the number of singles, triplets and missing orphans."""
+    rows = _COUNT.findall(text)
+    if len(rows) != len(counts):
+        return f"counts of {SUITS[suit]} are not complete: {text!r}", 0, False, 0
+    state = ("", "", "", "")
+    for place, (rank, letter, n, *written) in enumerate(rows):
+        held = counts[: place + 1]
+        singles += held[-1] == 1
+        many |= held[-1] > 2
+        if (suit, place + 1) in ORPHANS:
+            missing += held[-1] == 0
+        elif held[-1]:
+            missing = 99
+        before, state = (
+            state,
+            (
+                str(sum(held) % 3),
+                str(sum((i + 1) * c for i, c in enumerate(held)) % 3),
+                "x" if many or singles > 1 else "ab"[singles],
+                "x" if missing > 1 else "ab"[missing],
+            ),
+        )
+        if (int(rank), letter, int(n)) != (place + 1, SUITS[suit], held[-1]):
+            return f"wrong count {rank}{letter}:{n}", 0, False, 0
+        if tuple(written) != state and (any(written) or state != before):
+            return f"wrong state /{''.join(written)} at {rank}{letter}", 0, False, 0
+    return None, singles, many, missing
+
+
+def _check_counts(hand: Hand, body: str) -> tuple[str | None, int]:
+    """Check counts and residues; return what is wrong and where the attempts begin."""
+    singles, many, missing, at = 0, False, 0, 0
+    residues = ""
+    for suit, counts in enumerate(hand):
+        if not any(counts):
+            missing = 99
+            continue
+        text = _COUNTS[suit].match(body, at)[0]  # type: ignore[index]
+        wrong, singles, many, missing = _check_suit_counts(
+            suit, counts, singles, many, missing, text
+        )
+        if wrong:
+            return wrong, 0
+        at += len(text)
+        total = sum((i + 1) * n for i, n in enumerate(counts))
+        residues += f" {SUITS[suit]}/{sum(counts) % 3}{total % 3}"
+    if not body.startswith(residues, at):
+        return f"wrong residues: {body[at : at + 20]!r}", 0
+    return None, at + len(residues)
+
+
+@lru_cache(maxsize=1 << 18)
+def _check_attempt(suit: int, counts: Counts, segment: str) -> tuple[str | None, int]:
+    """Check one attempt; return what is wrong and the rank of the wait that it found (0: none)."""
+    head = _HEAD.match(segment)
+    assert head is not None
+    tile, rest = int(head[2]), segment[head.end() :]
+    pairs = [int(pair) for pair in head[3][1::2]]
+    left = list(counts)
+    if max(tile, *pairs, 0) > len(left):
+        return f"there is no such rank: {segment!r}", 0
+    total = sum((i + 1) * n for i, n in enumerate(counts)) + tile
+    if suit < 3 and (tile or any(pairs)) and any((total - 2 * pair) % 3 for pair in pairs):
+        return f"the residue forbids {segment!r}", 0
+    if any(before >= after for before, after in pairwise(pairs)):
+        return f"out of order: {segment!r}", 0
+    if tile:
+        left[tile - 1] += 1
+    if not pairs:
+        useless = tile and (left[tile - 1] > 4 or (suit == 3 and left[tile - 1] == 1))
+        return (None if useless and not rest else f"nothing forbids {segment!r}"), 0
+    taken = pairs[-1] if rest else 0
+    if any(pair and left[pair - 1] >= 2 for pair in (pairs[:-1] if rest else pairs)):
+        return f"a pair was passed over: {segment!r}", 0
+    if not rest:
+        return None, 0
+    if taken:
+        left[taken - 1] -= 2
+    if min(left) < 0 or max(left) > 4:
+        return f"{segment!r} takes tiles that are not there", 0
+    steps = list(_STEP.finditer(rest))
+    starts = [0, 0]
+    for place, step in enumerate(steps):
+        if (int(step[1]), step[2], int(step[3])) != (place + 1, SUITS[suit], left[place]):
+            return f"wrong step {step[0]!r} in {segment!r}", 0
+        free = left[place] - starts[-1] - starts[-2]
+        if step[4] and (free - int(step[4]) not in (0, 3) or int(step[4]) > 2):
+            return f"wrong meld {step[0]!r} in {segment!r}", 0
+        starts.append(int(step[4] or 0))
+    end = rest[steps[-1].end() :] if steps else rest
+    comes_out = is_melds(tuple(left))
+    if end == " !":
+        return (f"{segment!r} comes out after all" if comes_out else None), 0
+    if end != (f" *{tile}{SUITS[suit]}" if tile else " ok") or len(steps) != len(counts):
+        return f"no verdict in {segment!r}", 0
+    return (None if comes_out else f"{segment!r} does not come out"), tile
+
+
+def _check_shapes(hand: Hand, text: str) -> str | None:
+    right = ""
+    for marker, tiles in ((" 7:", seven_pairs_waits(hand)), (" 13:", orphans_waits(hand))):
+        if tiles:
+            right += marker + "".join(f" *{rank}{SUITS[suit]}" for suit, rank in sorted(tiles))
+    return None if text == right else f"other shapes: {text!r}, not {right!r}"

@@ -1,0 +1,115 @@
+"""Hands of the two slices, each in the split that its canonical form falls into.
+
+The split is a hash of the canonical hand, so it is fixed before anything is generated, and two
+hands that a symmetry maps onto each other always fall into the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from functools import cache
+
+from stratos.tasks.base import Split
+from stratos.tasks.mahjong.engine import ORPHANS, all_tiles, waits
+from stratos.tasks.mahjong.tiles import EMPTY, Counts, Hand, Tile, add, canonical
+
+SHARES: dict[Split, float] = {"train": 0.48, "validation": 0.12, "test": 0.40}
+"""Share of the classes of hands in each split; of full flush less than half is trained on."""
+
+P_RUN = 0.7
+P_SEVEN_PAIRS = 0.05
+P_ORPHANS = 0.05
+
+
+def hand_id(hand: Hand) -> str:
+    """Return the content hash of a hand's canonical form."""
+    text = "|".join("".join(map(str, counts)) for counts in canonical(hand))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def split_of(item_id: str) -> Split:
+    """Return the split that a hand with this id belongs to."""
+    place = int(item_id[:8], 16) / 2**32
+    if place < SHARES["train"]:
+        return "train"
+    return "validation" if place < SHARES["train"] + SHARES["validation"] else "test"
+
+
+def _compositions(n_tiles: int, n_ranks: int) -> Iterator[Counts]:
+    if n_ranks == 0:
+        if n_tiles == 0:
+            yield ()
+        return
+    for n in range(min(4, n_tiles) + 1):
+        for rest in _compositions(n_tiles - n, n_ranks - 1):
+            yield (n, *rest)
+
+
+@cache
+def flush_classes() -> tuple[Counts, ...]:
+    """Return every ready 13-tile hand of one suit, one of each mirror pair: 20,128 of them."""
+    return tuple(
+        counts
+        for counts in _compositions(13, 9)
+        if counts <= counts[::-1] and waits((counts, *EMPTY[1:]))
+    )
+
+
+@cache
+def flush_split(split: Split) -> tuple[Counts, ...]:
+    """Return the classes of full flush of one split."""
+    return tuple(c for c in flush_classes() if split_of(hand_id((c, *EMPTY[1:]))) == split)
+
+
+def flush_hand(counts: Counts, suit: int, mirrored: bool) -> Hand:
+    """Return a class of full flush as a hand of one suit."""
+    rows = list(EMPTY)
+    rows[suit] = counts[::-1] if mirrored else counts
+    m, p, s, z = rows
+    return m, p, s, z
+
+
+def winning_hand(rng: random.Random) -> Hand:
+    """Return a random winning hand of 14 tiles over all four suits.
+
+    Seven pairs and thirteen orphans come with 5% each, else four melds, each a run with 70% and a
+    triplet with 30%, and a pair; drawn again where a tile would be held more than four times.
+    """
+    draw = rng.random()
+    if draw < P_SEVEN_PAIRS:
+        tiles = rng.sample(all_tiles(), 7) * 2
+    elif draw < P_SEVEN_PAIRS + P_ORPHANS:
+        tiles = [*sorted(ORPHANS), rng.choice(sorted(ORPHANS))]
+    else:
+        while True:
+            tiles = _melds_and_pair(rng)
+            if all(tiles.count(tile) <= 4 for tile in set(tiles)):
+                break
+    rows = [[0] * len(counts) for counts in EMPTY]
+    for suit, rank in tiles:
+        rows[suit][rank - 1] += 1
+    m, p, s, z = (tuple(row) for row in rows)
+    return m, p, s, z
+
+
+def _melds_and_pair(rng: random.Random) -> list[Tile]:
+    kinds = all_tiles()
+    tiles: list[Tile] = []
+    for _ in range(4):
+        if rng.random() < P_RUN:
+            suit, rank = rng.randrange(3), rng.randrange(1, 8)
+            tiles += [(suit, rank), (suit, rank + 1), (suit, rank + 2)]
+        else:
+            tiles += [rng.choice(kinds)] * 3
+    return tiles + [rng.choice(kinds)] * 2
+
+
+def remove_random(hand: Hand, rng: random.Random) -> tuple[Hand, Tile]:
+    """Take one of the 14 tiles away: the question is what is left, the tile part of the answer."""
+    tiles = [
+        (s, i + 1) for s, counts in enumerate(hand) for i, n in enumerate(counts) for _ in range(n)
+    ]
+    tile = rng.choice(tiles)
+    return add(hand, tile, -1), tile

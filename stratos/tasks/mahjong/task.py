@@ -1,0 +1,223 @@
+"""The Mahjong task: which tiles complete this hand?"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from stratos.tasks.base import Item, Message, Score, Split, Symbols
+from stratos.tasks.mahjong import hands, lookup, path, prompts
+from stratos.tasks.mahjong.check import check
+from stratos.tasks.mahjong.engine import waits
+from stratos.tasks.mahjong.symbols import symbols
+from stratos.tasks.mahjong.tiles import Hand, Tile, add, hand_to_text, text_to_hand, tiles_to_text
+
+_GROUPS = re.compile(r"(?:[1-9]+[mpsz](?:[\s,]|and)*)+")
+_LETTER = re.compile(r"\b([A-D])\b")
+
+
+@dataclass(frozen=True)
+class MahjongTask:
+    """Waits of a ready hand in riichi Mahjong: the exact set of tiles that complete it."""
+
+    name: str = "mahjong"
+    """Name shown in tables and written into records."""
+    version: int = 1
+    """Raised whenever questions, splits or the score change."""
+    metric: str = "exact_match"
+    """What accuracy means here: the whole set of tiles is right."""
+    full_flush_share: float = 0.5
+    """Share of training items that are a full flush (all tiles of one suit), the hard slice."""
+    slices: tuple[str, ...] = ("full_flush", "general")
+    """Slices that are reported apart and together."""
+    prompts: tuple[str, ...] = field(default=tuple(prompts.PROMPTS))
+    """Prompts that a teacher is tried with."""
+
+    can_reverse = True
+
+    # --- items -----------------------------------------------------------------------------------
+
+    def items(self, split: Split, n: int, seed: int = 0, slice: str | None = None) -> list[Item]:
+        """Return `n` items of a split, no two of one family; the slices alternate."""
+        if slice is not None:
+            return _take(self._slice_items(split, slice, seed), n)
+        streams = [self._slice_items(split, name, seed) for name in self.slices]
+        return _take(_alternate(streams), n)
+
+    def _slice_items(self, split: Split, name: str, seed: int) -> Iterator[Item]:
+        rng = random.Random(f"{name} {split} {seed}")
+        if name == "full_flush":
+            classes = list(hands.flush_split(split))
+            rng.shuffle(classes)
+            for counts in classes:
+                yield self._item(hands.flush_hand(counts, rng.randrange(3), rng.random() < 0.5))
+            return
+        seen: set[str] = set()
+        while True:
+            hand, _ = hands.remove_random(hands.winning_hand(rng), rng)
+            family = hands.hand_id(hand)
+            if hands.split_of(family) == split and family not in seen:
+                seen.add(family)
+                yield self._item(hand)
+
+    def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
+        """Yield `n` training items, answer first.
+
+        A winning hand is drawn, a tile of it is taken away, and the path from what is left to the
+        tiles that complete it is written. The tile that was taken away has to be among them.
+        """
+        rng = random.Random(f"reverse {seed}")
+        flushes = self._winning_flushes(rng)
+        for _ in range(n):
+            if rng.random() < self.full_flush_share:
+                yield self._reversed(*next(flushes), "full_flush")
+                continue
+            while True:
+                winning = hands.winning_hand(rng)
+                hand, tile = hands.remove_random(winning, rng)
+                if hands.split_of(hands.hand_id(hand)) == "train":
+                    break
+            yield self._reversed(winning, tile, "general")
+
+    def _winning_flushes(self, rng: random.Random) -> Iterator[tuple[Hand, Tile]]:
+        """Yield winning hands of one suit with the tile to take away: every train class in turn."""
+        variants = [
+            (counts, suit, mirrored)
+            for counts in hands.flush_split("train")
+            for suit in range(3)
+            for mirrored in (False, True)
+            if not mirrored or counts != counts[::-1]
+        ]
+        while True:
+            rng.shuffle(variants)
+            for counts, suit, mirrored in variants:
+                hand = hands.flush_hand(counts, suit, mirrored)
+                tile = rng.choice(sorted(waits(hand)))
+                yield add(hand, tile), tile
+
+    def _reversed(self, winning: Hand, tile: Tile, name: str) -> Item:
+        hand = add(winning, tile, -1)
+        rationale, found = path.derive(hand)
+        assert tile in found, "the tile that was taken away completes the hand"
+        return self._item(hand, name, rationale, found)
+
+    def _item(
+        self,
+        hand: Hand,
+        name: str | None = None,
+        rationale: str = "",
+        found: frozenset[Tile] | None = None,
+    ) -> Item:
+        question = hand_to_text(hand)
+        found = waits(hand) if found is None else found
+        answer = tiles_to_text(found)
+        suits = sum(any(counts) for counts in hand)
+        return Item(
+            id=hashlib.blake2b(question.encode(), digest_size=8).hexdigest(),
+            slice=name or ("full_flush" if suits == 1 and not any(hand[3]) else "general"),
+            question=question,
+            answer=answer,
+            choices=() if rationale else prompts.choices(question, found),
+            rationale=rationale,
+            family=hands.hand_id(hand),
+        )
+
+    # --- what a teacher and a student are asked --------------------------------------------------
+
+    def messages(self, item: Item, prompt: str = "default") -> list[Message]:
+        """Return the few-shot chat that asks a teacher for the waits."""
+        return prompts.chat(prompt, self._examples, item)
+
+    def choice_messages(self, item: Item) -> list[Message]:
+        """Return the few-shot chat that asks for one letter."""
+        return prompts.choice_chat(self._examples, item)
+
+    @cached_property
+    def _examples(self) -> list[Item]:
+        """Examples of the prompts: training items, so that none is asked later."""
+        return self.items("train", 4, seed=1)
+
+    def example_answers(self, prompt: str) -> frozenset[str]:
+        """Return the answers of the prompt's own examples."""
+        return frozenset(
+            item.answer for item in self._examples[: prompts.PROMPTS[prompt].n_examples]
+        )
+
+    def student_messages(self, item: Item) -> list[Message]:
+        """Return what the student is asked: the bare hand."""
+        return [{"role": "user", "content": item.question}]
+
+    def completion(self, item: Item) -> str:
+        """Return the reasoning path and the answer."""
+        rationale = item.rationale or path.derive(text_to_hand(item.question))[0]
+        return f"{rationale}{path.ANSWER} {item.answer}"
+
+    def vocabulary(self) -> Symbols:
+        """Return the symbols of hands and paths."""
+        return symbols()
+
+    # --- reading and scoring ---------------------------------------------------------------------
+
+    def parse(self, text: str) -> str | None:
+        """Read the waits: behind the last `=>`, else in the first line that names tiles."""
+        for line in text.rpartition(path.ANSWER.strip())[2].splitlines():
+            found = _GROUPS.search(line)
+            if found:
+                tiles = re.sub(r"\s|,|and", "", found[0])
+                try:
+                    hand = text_to_hand(tiles)
+                except ValueError:
+                    return None
+                return tiles_to_text(_kinds(hand))
+        return None
+
+    def parse_choice(self, text: str) -> int | None:
+        """Read the first letter A to D that stands alone."""
+        found = _LETTER.search(text)
+        return "ABCD".index(found[1]) if found else None
+
+    def score(self, text: str, item: Item) -> Score:
+        """Compare the set of tiles with the gold set."""
+        answer = self.parse(text)
+        if answer is None:
+            return Score(0.0, 0.0, False)
+        given, gold = _kinds(text_to_hand(answer)), _kinds(text_to_hand(item.answer))
+        both = len(given & gold)
+        return Score(float(given == gold), 2 * both / (len(given) + len(gold)), True)
+
+    def verify(self, item: Item) -> str | None:
+        """Check every step of an item's path and its answer against the engine."""
+        try:
+            hand = text_to_hand(item.question)
+        except ValueError as error:
+            return str(error)
+        if sum(map(sum, hand)) != 13:
+            return f"{item.question} has not 13 tiles"
+        return check(hand, f"{item.rationale}{path.ANSWER} {item.answer}")
+
+    def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
+        """Answer with the waits of the nearest training hand, up to symmetry."""
+        return lookup.nearest(train, items)
+
+
+def _kinds(hand: Hand) -> frozenset[Tile]:
+    return frozenset((s, i + 1) for s, counts in enumerate(hand) for i, n in enumerate(counts) if n)
+
+
+def _take(items: Iterator[Item], n: int) -> list[Item]:
+    return [item for item, _ in zip(items, range(n), strict=False)]
+
+
+def _alternate(streams: list[Iterator[Item]]) -> Iterator[Item]:
+    """Yield from each stream in turn; one that has ended is left out."""
+    while streams:
+        for stream in list(streams):
+            item = next(stream, None)
+            if item is None:
+                streams.remove(stream)
+            else:
+                yield item
