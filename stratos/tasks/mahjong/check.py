@@ -134,7 +134,7 @@ def _check_attempt(suit: int, counts: Counts, segment: str) -> tuple[str | None,
     total = sum((i + 1) * n for i, n in enumerate(counts)) + tile
     if suit < 3 and (tile or any(pairs)) and any((total - 2 * pair) % 3 for pair in pairs):
         return f"the residue forbids {segment!r}", 0
-    if any(before >= after for before, after in pairwise(pairs)):
+    if any(before >= after or not before for before, after in pairwise(pairs)):
         return f"out of order: {segment!r}", 0
     if tile:
         left[tile - 1] += 1

@@ -75,7 +75,8 @@ def winning_hand(rng: random.Random) -> Hand:
     """Return a random winning hand of 14 tiles over all four suits.
 
     Seven pairs and thirteen orphans come with 5% each, else four melds, each a run with 70% and a
-    triplet with 30%, and a pair; drawn again where a tile would be held more than four times.
+    triplet with 30%, and a pair; drawn again where a tile would be held more than four times, or
+    all are of one number suit: those are the other slice.
     """
     draw = rng.random()
     if draw < P_SEVEN_PAIRS:
@@ -85,7 +86,8 @@ def winning_hand(rng: random.Random) -> Hand:
     else:
         while True:
             tiles = _melds_and_pair(rng)
-            if all(tiles.count(tile) <= 4 for tile in set(tiles)):
+            suits = {suit for suit, _ in tiles}
+            if (len(suits) > 1 or 3 in suits) and all(tiles.count(t) <= 4 for t in set(tiles)):
                 break
     rows = [[0] * len(counts) for counts in EMPTY]
     for suit, rank in tiles:

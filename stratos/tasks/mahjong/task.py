@@ -30,7 +30,7 @@ class MahjongTask:
     """Raised whenever questions, splits or the score change."""
     metric: str = "exact_match"
     """What accuracy means here: the whole set of tiles is right."""
-    full_flush_share: float = 0.5
+    full_flush_share: float = 0.3
     """Share of training items that are a full flush (all tiles of one suit), the hard slice."""
     slices: tuple[str, ...] = ("full_flush", "general")
     """Slices that are reported apart and together."""

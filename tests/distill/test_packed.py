@@ -1,0 +1,113 @@
+"""Packed rows: the loss and the gradients of the same documents one by one."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from stratos.config import TrainerConfig
+from stratos.distill import packed
+from stratos.distill.data import Encoded, PackedLoader
+from stratos.distill.module import TextModule, completion_loss, learning_rate_factor
+
+
+def make_model(n_kv_heads: int) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=50,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=n_kv_heads,
+            tie_word_embeddings=True,
+        )
+    )
+
+
+def make_data(lengths: list[int], prompts: list[int]) -> Encoded:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    return Encoded(
+        tokens=rng.integers(0, 50, sum(lengths)).astype(np.int32),
+        starts=np.concatenate([[0], np.cumsum(lengths)]),
+        prompt_lengths=np.array(prompts),
+    )
+
+
+@pytest.mark.parametrize("n_kv_heads", [4, 2])
+def test_packed_loss_and_gradients_equal_those_of_single_documents(n_kv_heads: int) -> None:
+    import numpy as np
+
+    lengths, prompts = [7, 12, 5, 9], [3, 4, 2, 8]
+    data = make_data(lengths, prompts)
+    model = make_model(n_kv_heads)
+    total, count = torch.tensor(0.0), 0
+    for i, (n, prompt) in enumerate(zip(lengths, prompts, strict=True)):
+        tokens = torch.from_numpy(data.tokens[data.starts[i] : data.starts[i] + n].astype("int64"))
+        logits = model(tokens[None]).logits[0]
+        learned = slice(prompt - 1, n - 1)
+        total = total + F.cross_entropy(logits[learned], tokens[prompt:], reduction="sum")
+        count += n - prompt
+    expected = total / count
+    expected.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    model.zero_grad()
+    module = TextModule(model, TrainerConfig(), 1)
+    model.set_attn_implementation(packed.NAME)
+    batch = PackedLoader(data, 1000, 1, 0).batch(np.arange(4))
+    loss = module.loss(batch)
+    loss.backward()
+
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_document_does_not_see_its_neighbours() -> None:
+    import numpy as np
+
+    model = make_model(4)
+    model.set_attn_implementation(packed.NAME)
+    module = TextModule(model, TrainerConfig(), 1)
+    data = make_data([8, 8], [2, 8])
+    before = module.loss(PackedLoader(data, 1000, 1, 0).batch(np.arange(2))).item()
+    data.tokens[8:] = (data.tokens[8:] + 1) % 50
+    assert module.loss(PackedLoader(data, 1000, 1, 0).batch(np.arange(2))).item() == before
+
+
+def test_loss_is_safe_where_nothing_is_learned() -> None:
+    loss = completion_loss(torch.zeros(0, 5, requires_grad=True), torch.zeros(0, dtype=torch.long))
+    assert loss.item() == 0
+
+
+def test_learning_rate_warms_up_and_ends_at_zero() -> None:
+    factors = [learning_rate_factor(step, 100, 10) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[10] == pytest.approx(1.0)
+    assert factors[100] == pytest.approx(0.0)
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+
+
+def test_loader_goes_on_where_its_state_says_and_covers_every_document() -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(5, 30, 300).tolist()
+    data = make_data(lengths, [2] * 300)
+    whole = [batch.tokens_1N for batch in PackedLoader(data, 200, sum(lengths), 4)]
+    assert sum(tokens.numel() for tokens in whole) >= sum(lengths)
+
+    first = PackedLoader(data, 200, sum(lengths), 4)
+    iterator = iter(first)
+    seen = [next(iterator).tokens_1N for _ in range(5)]
+    second = PackedLoader(data, 200, sum(lengths), 4)
+    second.load_state_dict(first.state_dict())
+    seen += [batch.tokens_1N for batch in second]
+    assert len(seen) == len(whole)
+    assert all(torch.equal(a, b) for a, b in zip(seen, whole, strict=True))
+    sizes = [tokens.numel() for tokens in whole]
+    assert np.median(sizes) > 150, "batches are filled"

@@ -1,0 +1,63 @@
+"""The student's own tokenizer: as an ordinary Hugging Face folder, template included."""
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from stratos.distill.data import encode
+from stratos.distill.tokenizer import symbol_tokenizer, trained_tokenizer
+from stratos.errors import StratosError
+from stratos.tasks.mahjong import MahjongTask
+
+TASK = MahjongTask()
+
+
+def test_symbols_survive_saving_and_loading(tmp_path: Path) -> None:
+    symbol_tokenizer(TASK.vocabulary()).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    for item in TASK.items("validation", 40):
+        ids = tokenizer(TASK.completion(item))["input_ids"]
+        assert tokenizer.unk_token_id not in ids
+        assert TASK.score(tokenizer.decode(ids), item).exact == 1
+
+
+def test_equal_tiles_are_one_symbol() -> None:
+    tokens = symbol_tokenizer(TASK.vocabulary()).tokenize("1123m4444p55z")
+    assert tokens == ["11m", "2m", "3m", "4444p", "55z"]
+
+
+def test_the_template_masks_what_the_student_writes() -> None:
+    tokenizer = symbol_tokenizer(TASK.vocabulary())
+    item = TASK.items("validation", 1)[0]
+    chat = [*TASK.student_messages(item), {"role": "assistant", "content": TASK.completion(item)}]
+    whole = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
+    data, n_left_out = encode(
+        tokenizer, [TASK.student_messages(item)], [TASK.completion(item)], 1000
+    )
+    assert n_left_out == 0
+    assert whole["input_ids"] == data.tokens.tolist()
+    assert whole["assistant_masks"].index(1) == data.prompt_lengths[0]
+    assert whole["input_ids"][-1] == tokenizer.eos_token_id
+
+
+def test_a_tokenizer_is_trained_where_the_task_brings_none(tmp_path: Path) -> None:
+    texts = ["the quick brown fox", "the lazy dog", "naïve – ünïcödé 漢字"] * 20
+    trained_tokenizer(texts, 400).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    for text in [*texts[:3], "never seen: \t\n\x01 🀄"]:
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_documents_over_the_context_are_counted_and_left_out() -> None:
+    tokenizer = symbol_tokenizer(TASK.vocabulary())
+    items = TASK.items("validation", 10)
+    chats = [TASK.student_messages(item) for item in items]
+    completions = [TASK.completion(item) for item in items]
+    lengths = encode(tokenizer, chats, completions, 10_000)[0].lengths
+    limit = int(sorted(lengths)[4])
+    data, n_left_out = encode(tokenizer, chats, completions, limit)
+    assert n_left_out == sum(length > limit for length in lengths)
+    assert max(data.lengths) <= limit
+    with pytest.raises(StratosError, match="context"):
+        encode(tokenizer, chats, completions, 3)
