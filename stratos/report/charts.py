@@ -1,0 +1,229 @@
+"""Geometry of the plots: every value on every axis as a fraction of the drawing area.
+
+Python places marks and ticks for all axes that a plot can show; the template draws the first pair,
+and the page's script only looks up another pair when the reader picks it. So scales exist once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stratos.report import text
+
+_MARGIN = 0.05
+"""Free share of an axis on either side of the data."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that an axis can show."""
+
+    key: str
+    label: str
+    write: Callable[[float], str]
+    log: bool = False
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    """Where the quantity can lie at all; the axis never leaves this range."""
+
+
+def _share(value: float) -> str:
+    """Write a share with a decimal only where it has one."""
+    return text.percent(value, 0 if abs(value * 100 - round(value * 100)) < 1e-6 else 1)
+
+
+def _money(value: float) -> str:
+    return f"${value:,.0f}" if value >= 1000 else f"${value:g}"
+
+
+def _span(hours: float) -> str:
+    """Write hours in one unit, short enough for a tick."""
+    for unit_hours, unit in ((24.0, "d"), (1.0, "h"), (1 / 60, "min")):
+        if hours >= unit_hours * (2 if unit == "d" else 0.999):
+            return f"{hours / unit_hours:.3g} {unit}"
+    return f"{hours * 3600:.3g} s"
+
+
+def _latency(value: float) -> str:
+    return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"
+
+
+ACCURACY = Quantity("accuracy", "accuracy", _share, bounds=(0.0, 1.0))
+USD = Quantity("usd", "cost in dollars, log scale", _money, log=True, bounds=(0.0, math.inf))
+HOURS = Quantity("hours", "hours until served, log scale", _span, log=True)
+RUN_HOURS = Quantity("here", "hours this run took, log scale", _span, log=True)
+LATENCY = Quantity("latency_ms", "p95 latency, log scale", _latency, log=True)
+SCORE = Quantity("score", "deployment score", lambda v: f"{v:.2f}", bounds=(0.0, 1.0))
+TOKENS = Quantity("tokens", "training tokens", text.magnitude, bounds=(0.0, math.inf))
+STEPS = Quantity("step", "gradient steps", text.magnitude, bounds=(0.0, math.inf))
+LOSS = Quantity("loss", "loss, log scale", lambda v: f"{v:.3g}", log=True)
+EXACT = Quantity("exact", "validation exact match", _share, bounds=(0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One quantity laid out: its label, and where its ticks stand."""
+
+    key: str
+    label: str
+    ticks: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point of a plot."""
+
+    label: str
+    values: Mapping[str, float | None]
+    kind: str = "dot"
+    """CSS class: dot, chosen, alternative, ..."""
+    rows: tuple[tuple[str, str], ...] = ()
+    """What hovering shows below the label."""
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points joined by a line."""
+
+    points: Sequence[Mapping[str, float | None]]
+    kind: str = "line"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Axes, and everything at its fraction of each of them (0 is left or bottom)."""
+
+    title: str
+    axes: dict[str, Axis]
+    xs: tuple[str, ...]
+    ys: tuple[str, ...]
+    marks: tuple[dict[str, object], ...]
+    lines: tuple[dict[str, object], ...] = field(default=())
+
+
+def plot(
+    title: str,
+    xs: Sequence[Quantity],
+    ys: Sequence[Quantity],
+    marks: Sequence[Mark],
+    lines: Sequence[Line] = (),
+) -> Plot:
+    """Lay out marks and lines on every quantity of `xs` and `ys`; the first of each is shown."""
+    quantities = {quantity.key: quantity for quantity in (*xs, *ys)}
+    rows = [mark.values for mark in marks] + [point for line in lines for point in line.points]
+    scales = {
+        key: Scale(quantity, [v for row in rows if text.is_number(v := row.get(key))])
+        for key, quantity in quantities.items()
+    }
+
+    def place(values: Mapping[str, float | None]) -> dict[str, float]:
+        return {
+            key: round(scale.fraction(value), 4)
+            for key, scale in scales.items()
+            if text.is_number(value := values.get(key))
+        }
+
+    return Plot(
+        title=title,
+        axes={key: Axis(key, scale.quantity.label, scale.ticks()) for key, scale in scales.items()},
+        xs=tuple(quantity.key for quantity in xs),
+        ys=tuple(quantity.key for quantity in ys),
+        marks=tuple(
+            {
+                "kind": mark.kind,
+                "label": text.visible(mark.label),
+                "rows": [(name, text.visible(value)) for name, value in mark.rows],
+                "href": mark.href,
+                "at": place(mark.values),
+            }
+            for mark in marks
+        ),
+        lines=tuple(
+            {"kind": line.kind, "at": [place(point) for point in line.points]} for line in lines
+        ),
+    )
+
+
+class Scale:
+    """A linear or logarithmic scale over some values, with room at both ends.
+
+    On a log scale a value of zero (a machine that costs nothing) stands at the left end, where a
+    tick names it.
+    """
+
+    def __init__(self, quantity: Quantity, values: Sequence[float]) -> None:
+        """Fit the scale; without any value it spans 0 to 1."""
+        self.quantity = quantity
+        positive = [value for value in values if value > 0]
+        self._log = quantity.log and bool(positive)
+        self._has_zero = self._log and len(positive) < len(values)
+        used = [math.log10(v) for v in positive] if self._log else list(values)
+        low, high = (min(used), max(used)) if used else (0.0, 1.0)
+        if high - low < 1e-9:
+            room = 0.3 if self._log else (abs(low) * 0.1 or 0.5)
+            low, high = low - room, high + room
+        room = (high - low) * _MARGIN
+        low, high = low - room, high + room
+        if self._has_zero:
+            low -= (high - low) * 0.12
+        if not self._log:
+            low, high = max(low, quantity.bounds[0]), min(high, quantity.bounds[1])
+        self._low, self._span = low, high - low
+
+    def fraction(self, value: float) -> float:
+        """Return where a value stands: 0 at the low end, 1 at the high end."""
+        if self._log:
+            if value <= 0:
+                return _MARGIN / 2
+            value = math.log10(value)
+        return min(1.0, max(0.0, (value - self._low) / self._span))
+
+    def ticks(self) -> tuple[tuple[float, str], ...]:
+        """Return round values inside the scale, with their labels."""
+        values = self._log_ticks() if self._log else self._linear_ticks()
+        written: dict[str, float] = {}
+        for value in values:
+            written.setdefault(self.quantity.write(value), round(self.fraction(value), 4))
+        ticks = [(fraction, label) for label, fraction in written.items()]
+        if self._has_zero:
+            ticks.insert(0, (_MARGIN / 2, self.quantity.write(0.0)))
+        return tuple(ticks)
+
+    def _linear_ticks(self) -> list[float]:
+        rough = self._span / 7
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * factor for factor in (1, 2, 5, 10) if rough <= power * factor * 1.01)
+        first = math.ceil(self._low / step - 1e-9)
+        last = math.floor((self._low + self._span) / step + 1e-9)
+        return [index * step for index in range(first, last + 1)]
+
+    def _log_ticks(self) -> list[float]:
+        low, high = self._low, self._low + self._span
+        if self._has_zero:
+            low += self._span * 0.1
+        steps = ((4, (1,)), (2, (1, 3)), (0.9, (1, 2, 5)), (0, (1, 2, 3, 4, 6, 8)))
+        factors = next(factors for decades, factors in steps if high - low > decades)
+        decades = range(math.floor(low), math.ceil(high) + 1)
+        ticks = [
+            value
+            for decade in decades
+            for factor in factors
+            if low <= math.log10(value := factor * 10.0**decade) <= high
+        ]
+        if len(ticks) >= 2:
+            return ticks
+        # Less than a factor of two: round values as on a linear axis.
+        inner = Scale(Quantity(self.quantity.key, "", self.quantity.write), [10.0**low, 10.0**high])
+        return [value for value in inner._linear_ticks() if 10.0**low <= value <= 10.0**high]
+
+
+def smooth(values: Sequence[float], weight: float = 0.9) -> list[float]:
+    """Return the exponential moving average, corrected for its start (Adam's bias correction)."""
+    total, norm, smoothed = 0.0, 0.0, []
+    for value in values:
+        total = weight * total + (1 - weight) * value
+        norm = weight * norm + (1 - weight)
+        smoothed.append(total / norm)
+    return smoothed

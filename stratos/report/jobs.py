@@ -1,0 +1,145 @@
+"""The jobs of a sweep as their folders tell them: finished, running, failed or stopped halfway.
+
+Everything is read from disk: with a parallel launcher no process has seen all jobs, and the page
+has to show those above all that did not end well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stratos.config import STAGES
+from stratos.records import (
+    Corpus,
+    Deployment,
+    Plan,
+    Probe,
+    Report,
+    Scorecard,
+    Student,
+    load,
+)
+from stratos.redact import redact_override
+from stratos.report import provenance
+
+RECORDS: dict[str, type] = {
+    "probe": Probe,
+    "plan": Plan,
+    "synthesize": Corpus,
+    "distill": Student,
+    "evaluate": Scorecard,
+    "deploy": Deployment,
+    "report": Report,
+}
+ERROR_FILE = "error.txt"
+"""Where a run that failed leaves its message."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep."""
+
+    name: str
+    """Its folder, relative to the sweep's."""
+    folder: Path
+    overrides: tuple[str, ...]
+    status: str
+    """finished, running, failed or unfinished."""
+    why: str
+    """What is known of a job that did not finish."""
+    records: dict[str, Any] = field(default_factory=dict)
+
+
+def read_jobs(sweep_dir: Path) -> list[Job]:
+    """Read every job of a sweep, in the order of their numbers."""
+    folders = sorted(_job_folders(sweep_dir), key=lambda folder: _natural(str(folder)))
+    return [_read_job(sweep_dir, folder) for folder in folders]
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder is that of a run."""
+    return (folder / ".hydra").is_dir() or any((folder / f"{s}.json").exists() for s in STAGES)
+
+
+def _job_folders(sweep_dir: Path) -> Iterator[Path]:
+    """Find the outermost run folders: a job's number, or a path made of its overrides."""
+    for root, folders, _ in os.walk(sweep_dir):
+        found = [name for name in folders if is_run(Path(root, name))]
+        yield from (Path(root, name) for name in found)
+        folders[:] = [name for name in folders if name not in found and name != "wandb"]
+
+
+def _read_job(sweep_dir: Path, folder: Path) -> Job:
+    records: dict[str, Any] = {}
+    trouble: list[str] = []
+    for stage, record_type in RECORDS.items():
+        try:
+            record = load(folder / f"{stage}.json", None, record_type)
+        except (msgspec.MsgspecError, OSError, UnicodeDecodeError) as error:
+            trouble.append(f"{stage}.json cannot be read: {error}")
+        else:
+            if record is not None:
+                records[stage] = record
+    overrides: tuple[str, ...] = ()
+    try:
+        overrides = tuple(redact_override(line) for line in provenance.overrides(folder))
+    except (ValueError, OSError) as error:
+        trouble.append(str(error))
+    missing = [stage for stage in _asked(folder) if stage not in records]
+    if trouble:
+        status, why = "failed", "; ".join(trouble)
+    elif not missing:
+        status, why = "finished", ""
+    elif _is_locked(folder / ".lock"):
+        status, why = "running", f"in {missing[0]}"
+    elif (message := _error(folder)) is not None:
+        status, why = "failed", message
+    else:
+        status, why = "unfinished", f"stopped before the end of {missing[0]}"
+    return Job(str(folder.relative_to(sweep_dir)), folder, overrides, status, why, records)
+
+
+def _asked(folder: Path) -> list[str]:
+    """Return the stages that a job was asked for; all of them if that was not kept."""
+    asked, deploys = list(STAGES), True
+    with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
+        composed: Any = provenance.read_yaml(folder / ".hydra" / "config.yaml")
+        asked = [stage for stage in composed["stages"] if stage in STAGES]
+        deploys = composed["deploy"]["name"] != "none"
+    return [stage for stage in asked if stage != "deploy" or deploys]
+
+
+def _error(folder: Path) -> str | None:
+    try:
+        return (folder / ERROR_FILE).read_text(errors="replace").strip()[:2000]
+    except OSError:
+        return None
+
+
+def _is_locked(path: Path) -> bool:
+    """Tell whether a process holds the lock of a run folder."""
+    try:
+        import fcntl
+
+        with path.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    except (ImportError, OSError):
+        return False
+    return False
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts job 10 after job 9."""
+    return [(int(part or 0), "") if part.isdigit() else (-1, part)
+            for part in re.split(r"(\d+)", text)]  # fmt: skip

@@ -1,0 +1,99 @@
+"""Where a run came from: the command that repeats it, versions, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from stratos.redact import redact_override
+
+_PACKAGES = (
+    "stratos-llm", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "pulp",
+    "highspy", "mahjong", "wandb",
+)  # fmt: skip
+
+
+def command(run_dir: Path) -> str:
+    """Return the command that repeats a run, from what Hydra kept beside it."""
+    words = ["python", "-m", "stratos"]
+    for folder in _user_config_dirs(run_dir):
+        words += ["--config-dir", folder]
+    return shlex.join([*words, *(redact_override(line) for line in overrides(run_dir))])
+
+
+def overrides(run_dir: Path) -> tuple[str, ...]:
+    """Return the overrides that a run was started with; empty if they were not kept.
+
+    Raises:
+        ValueError: the file that keeps them is corrupt.
+    """
+    lines = read_yaml(run_dir / ".hydra" / "overrides.yaml")
+    if lines is None:
+        return ()
+    if not isinstance(lines, list):
+        raise ValueError(f"{run_dir / '.hydra' / 'overrides.yaml'} is no list of overrides")
+    return tuple(str(line) for line in lines)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a result depends on; nothing is imported for it."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, str]:
+    """Return what this machine is."""
+    found = {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
+                     os.cpu_count() or "unknown"),
+    }  # fmt: skip
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        found["memory"] = f"{memory / 2**30:.0f} GiB"
+    return found
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _user_config_dirs(run_dir: Path) -> list[str]:
+    composed: Any = read_yaml(run_dir / ".hydra" / "hydra.yaml")
+    try:
+        sources = composed["hydra"]["runtime"]["config_sources"]
+        return [str(s["path"]) for s in sources if s["provider"] == "command-line"]
+    except (KeyError, TypeError):
+        return []
+
+
+def read_yaml(path: Path) -> object:
+    """Read a YAML file as plain data; None if it is not there.
+
+    Raises:
+        ValueError: the file is no YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error

@@ -1,0 +1,281 @@
+"""The page of one run: what came out, what it cost, why it was done so, and how to repeat it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stratos.config import STAGES, Config
+from stratos.context import Context
+from stratos.records import (
+    Corpus,
+    CurvePoint,
+    Interval,
+    ModelScore,
+    Plan,
+    PlanPoint,
+    Report,
+    Scorecard,
+    write_atomically,
+)
+from stratos.redact import redact
+from stratos.report import charts, costs, provenance, text
+from stratos.report.examples import read_examples
+from stratos.report.render import render
+
+_N_CURVE = 500
+"""Points that a training curve is thinned to."""
+ROLE_NAMES = {
+    "student": "Student",
+    "teacher": "Teacher",
+    "untouched": "Untouched student",
+    "lookup": "Nearest training item",
+    "chance": "Chance",
+}
+
+
+def write_run_page(
+    config: Config, records: Any, context: Context, warnings: Sequence[str] = ()
+) -> Report:
+    """Write `report.html` into the run folder.
+
+    Args:
+        config: the run's config.
+        records: stage name to record, as a mapping or an object with those attributes; any may
+            be missing or None.
+        context: the run's folder and ledger.
+        warnings: what the stages have warned of; the plan's own are added.
+    """
+    started = time.perf_counter()
+    named = _by_stage(records)
+    plan: Plan | None = named.get("plan")
+    scorecard: Scorecard | None = named.get("evaluate")
+    student = named.get("distill")
+    spends = costs.read_ledger(context.ledger.path)
+    try:
+        command = provenance.command(context.run_dir)
+    except ValueError:
+        command = ""
+    page = render(
+        "run.html",
+        title=f"{config.task.name} · Stratos",
+        task=config.task,
+        run_name="/".join(context.run_dir.resolve().parts[-2:]),
+        made=datetime.now().astimezone(),
+        records=named,
+        probe=named.get("probe"),
+        plan=plan,
+        is_same=is_same,
+        corpus=named.get("synthesize"),
+        answer_sizes=_answer_sizes,
+        student=student,
+        scorecard=scorecard,
+        deployment=named.get("deploy"),
+        slices=_slices(scorecard),
+        scores=_scores(scorecard),
+        role_names=ROLE_NAMES,
+        costs=costs.cost_rows(plan, named, spends),
+        spends=spends,
+        spent_usd=context.ledger.spent_usd,
+        stage_seconds=costs.stage_seconds(named),
+        stages_left_out=[name for name in STAGES[:-1] if name not in named],
+        serve_hours=config.limits.serve_hours,
+        limits=config.limits,
+        frontier=frontier_plot(plan) if plan else None,
+        chosen=chosen_point(plan) if plan else None,
+        curves=curve_plots(student.curve) if student else (),
+        examples=read_examples(_path(config, scorecard.examples_path)) if scorecard else None,
+        warnings=_unique([*warnings, *(plan.warnings if plan else ())]),
+        command=command,
+        versions=provenance.versions(),
+        machine=provenance.machine(),
+        config=msgspec.json.format(msgspec.json.encode(redact(config.plain)), indent=2).decode(
+            errors="replace"
+        ),
+        seed=config.seed,
+    )
+    path = context.run_dir / "report.html"
+    write_atomically(path, page)
+    return Report(path=str(path), n_bytes=len(page), seconds=time.perf_counter() - started)
+
+
+def chosen_point(plan: Plan) -> PlanPoint:
+    """Return the chosen plan as the frontier has it, or, should it lack it, made from the plan."""
+    point = PlanPoint(
+        teacher=plan.teacher,
+        student=plan.student,
+        strategy=plan.strategy,
+        accuracy=plan.accuracy.mean,
+        usd=plan.usd,
+        hours=plan.hours,
+        latency_ms=plan.latency_ms,
+        score=plan.score,
+        servers={role.role: role.offer.name for role in plan.roles if role.offer is not None},
+        accuracy_known=is_known(plan.accuracy),
+    )
+    return next((known for known in plan.frontier if is_same(known, point)), point)
+
+
+def is_known(accuracy: Interval) -> bool:
+    """Tell whether a predicted accuracy rests on anything."""
+    return not accuracy.source.startswith("unknown")
+
+
+def frontier_plot(plan: Plan) -> charts.Plot:
+    """Lay out the frontier, what other objectives would have chosen, and the choice."""
+    chosen = chosen_point(plan)
+    marks = [
+        _mark(point, "dot", "on the frontier")
+        for point in plan.frontier
+        if not is_same(point, chosen)
+    ]
+    marks += [
+        _mark(point, "alternative", name.replace("_", " "))
+        for name, point in plan.alternatives.items()
+        if not is_same(point, chosen)
+    ]
+    marks.append(_mark(chosen, "chosen", "chosen"))
+    quantities = (charts.USD, charts.HOURS, charts.LATENCY, charts.ACCURACY, charts.SCORE)
+    known = any(point.accuracy_known for point in (*plan.frontier, chosen))
+    vertical = charts.ACCURACY if known else charts.SCORE
+    rest = tuple(quantity for quantity in quantities if quantity is not vertical)
+    title = f"{text.sentence(vertical.label)} against cost in dollars"
+    return charts.plot(title, quantities, (vertical, *rest), marks)
+
+
+def curve_plots(curve: Sequence[CurvePoint]) -> tuple[charts.Plot, ...]:
+    """Lay out the loss (raw and smoothed), and exact match where it was measured."""
+    points = [point for point in curve if text.is_number(point.loss)]
+    xs = (charts.TOKENS, charts.STEPS)
+    plots = []
+    if len(points) > 1:
+        smoothed = charts.smooth([point.loss for point in points])
+        kept = range(0, len(points), max(1, len(points) // _N_CURVE))
+        kept_indices = sorted({*kept, len(points) - 1})
+
+        def row(index: int, loss: float) -> dict[str, float | None]:
+            return {"tokens": points[index].tokens, "step": points[index].step, "loss": loss}
+
+        lines = [
+            charts.Line([row(i, points[i].loss) for i in kept_indices], "raw"),
+            charts.Line([row(i, smoothed[i]) for i in kept_indices], "smooth"),
+        ]
+        marks = [
+            charts.Mark(
+                label=f"loss {smoothed[i]:.4g}",
+                values=row(i, smoothed[i]),
+                kind="hidden",
+                rows=(
+                    ("step", text.count(points[i].step)),
+                    ("tokens", text.count(points[i].tokens)),
+                ),
+            )
+            for i in kept_indices[:: max(1, len(kept_indices) // 120)]
+        ]
+        plots.append(charts.plot("Training loss", xs, (charts.LOSS,), marks, lines))
+    measured = [point for point in curve if text.is_number(point.exact)]
+    if measured:
+        values = [{"tokens": p.tokens, "step": p.step, "exact": p.exact} for p in measured]
+        marks = [
+            charts.Mark(
+                label=f"exact match {text.percent(point.exact)}",
+                values=at,
+                kind="dot",
+                rows=(("step", text.count(point.step)), ("tokens", text.count(point.tokens))),
+            )
+            for point, at in zip(measured, values, strict=True)
+        ]
+        plots.append(
+            charts.plot(
+                "Exact match on validation items",
+                xs,
+                (charts.EXACT,),
+                marks,
+                [charts.Line(values, "smooth")],
+            )
+        )
+    return tuple(plots)
+
+
+def is_same(one: PlanPoint, other: PlanPoint) -> bool:
+    """Tell whether two points are one plan: who, where and at what predicted cost."""
+    return (
+        (one.teacher, one.student, one.strategy) == (other.teacher, other.student, other.strategy)
+        and abs(one.usd - other.usd) <= 1e-6 * max(1.0, abs(one.usd))
+        and abs(one.hours - other.hours) <= 1e-6 * max(1.0, abs(one.hours))
+        and abs(one.latency_ms - other.latency_ms) <= 1e-6 * max(1.0, abs(one.latency_ms))
+    )
+
+
+def _mark(point: PlanPoint, kind: str, what: str) -> charts.Mark:
+    return charts.Mark(
+        label=f"{point.student} · {point.strategy}",
+        values={
+            "accuracy": point.accuracy if point.accuracy_known else None,
+            "usd": point.usd,
+            "hours": point.hours,
+            "latency_ms": point.latency_ms,
+            "score": point.score,
+        },
+        kind=kind,
+        rows=(
+            ("plan", what),
+            ("teacher", point.teacher),
+            ("accuracy", text.percent(point.accuracy) if point.accuracy_known else "unknown"),
+            ("cost", text.usd(point.usd)),
+            ("until served", text.hours(point.hours)),
+            ("p95 latency", text.milliseconds(point.latency_ms)),
+            ("score", f"{point.score:.3f}"),
+            *((role, server) for role, server in point.servers.items()),
+        ),
+    )
+
+
+def _by_stage(records: Any) -> dict[str, Any]:
+    """Return the records that are there, in the order of the stages."""
+    found = {
+        name: records.get(name) if isinstance(records, Mapping) else getattr(records, name, None)
+        for name in STAGES[:-1]
+    }
+    return {name: record for name, record in found.items() if record is not None}
+
+
+def _slices(scorecard: Scorecard | None) -> list[str]:
+    """Return every slice that was scored, "all" first."""
+    names = {s.slice for score in scorecard.scores for s in score.slices} if scorecard else set()
+    return sorted(names, key=lambda name: (name != "all", name))
+
+
+def _scores(scorecard: Scorecard | None) -> list[ModelScore]:
+    """Return the scores in the order that a reader compares them."""
+    order = list(ROLE_NAMES)
+    return sorted(
+        scorecard.scores if scorecard else (),
+        key=lambda score: order.index(score.role) if score.role in order else len(order),
+    )
+
+
+def _answer_sizes(corpus: Corpus) -> list[str]:
+    """Return the sizes that any slice has, numbers in their order."""
+    sizes = {size for table in corpus.answer_sizes.values() for size in table}
+    return sorted(sizes, key=lambda size: (not size.isdigit(), len(size), size))
+
+
+def _path(config: Config, path: str) -> Path:
+    """Resolve a path of a record, also after its run folder was moved."""
+    folders = [config.run_dir]
+    if config.paths.records_from is not None:
+        folders.append(Path(config.paths.records_from).expanduser())
+    candidates = [folder / path for folder in folders]
+    # Below a folder that was moved, the stage's own part of the path is still the same.
+    candidates += [folder.joinpath(*Path(path).parts[-2:]) for folder in folders]
+    return next((found for found in candidates if found.exists()), candidates[0])
+
+
+def _unique(items: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(items))

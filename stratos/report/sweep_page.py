@@ -1,0 +1,156 @@
+"""The page of a sweep: its jobs side by side, whatever became of them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from stratos.errors import StratosError
+from stratos.records import Interval, Plan, Scorecard, write_atomically
+from stratos.report import charts, costs, text
+from stratos.report.jobs import Job, is_run, read_jobs
+from stratos.report.render import render
+from stratos.report.run_page import is_known
+
+
+class ReportError(StratosError):
+    """There is nothing to make a page of."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job as a row of the comparison."""
+
+    job: Job
+    href: str
+    """Its own page, relative to the sweep's; empty if there is none."""
+    varied: tuple[str, ...]
+    """The overrides in which the jobs differ."""
+    accuracy: Interval | None
+    predicted: bool
+    """True if `accuracy` is the plan's, because nothing was measured."""
+    ratio_at_least: float | None
+    usd: float | None
+    hours: float | None
+    here_hours: float | None
+    latency_ms: float | None
+    usd_per_1000: float | None
+    plan: Plan | None
+
+
+def write_sweep_page(sweep_dir: Path) -> Path:
+    """Write `index.html` into the folder of a sweep and return its path.
+
+    Raises:
+        ReportError: the folder holds no job.
+    """
+    if not sweep_dir.is_dir():
+        raise ReportError(
+            f"{sweep_dir}: no such folder. Give the folder of a sweep, as in sweeps/<time>."
+        )
+    jobs = read_jobs(sweep_dir)
+    if not jobs:
+        hint = f"; for the sweep that it is part of give {sweep_dir.parent}"
+        raise ReportError(
+            f"{sweep_dir}: no job of a sweep in it{hint if is_run(sweep_dir) else ''}. "
+            "A sweep is made with -m, as in `python -m stratos -m +task=mahjong student=a,b`."
+        )
+    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    rows = [_row(sweep_dir, job, common) for job in jobs]
+    page = render(
+        "sweep.html",
+        title=f"{sweep_dir.resolve().name} · Stratos",
+        name=sweep_dir.resolve().name,
+        made=datetime.now().astimezone(),
+        rows=rows,
+        common=[line for line in jobs[0].overrides if line in common],
+        statuses=Counter(job.status for job in jobs),
+        best=_best(rows),
+        plot=_plot(rows),
+    )
+    path = sweep_dir / "index.html"
+    write_atomically(path, page)
+    return path
+
+
+def _row(sweep_dir: Path, job: Job, common: set[str]) -> Row:
+    plan: Plan | None = job.records.get("plan")
+    scorecard: Scorecard | None = job.records.get("evaluate")
+    deployment = job.records.get("deploy")
+    measured = scorecard.score("student") if scorecard else None
+    accuracy = (
+        next((s.exact for s in measured.slices if s.slice == "all"), None) if measured else None
+    )
+    comparison = scorecard.comparison if scorecard else None
+    seconds = sum(costs.stage_seconds(job.records).values())
+    return Row(
+        job=job,
+        href=_href(sweep_dir, job),
+        varied=tuple(line for line in job.overrides if line not in common),
+        accuracy=accuracy or (plan.accuracy if plan and is_known(plan.accuracy) else None),
+        predicted=accuracy is None,
+        ratio_at_least=comparison.ratio_at_least if comparison else None,
+        usd=plan.usd if plan else None,
+        hours=plan.hours if plan else None,
+        here_hours=seconds / 3600 if job.records else None,
+        latency_ms=deployment.latency_p95_ms if deployment else None,
+        usd_per_1000=measured.usd_per_1000 if measured else None,
+        plan=plan,
+    )
+
+
+def _href(sweep_dir: Path, job: Job) -> str:
+    page = job.folder / "report.html"
+    return quote(os.path.relpath(page, sweep_dir).replace(os.sep, "/")) if page.exists() else ""
+
+
+def _best(rows: Sequence[Row]) -> Row | None:
+    """Return the finished job with the highest measured accuracy; of equals, the cheapest."""
+    measured = [
+        row for row in rows
+        if row.accuracy and not row.predicted and row.job.status == "finished"
+    ]  # fmt: skip
+    if not measured:
+        return None
+    return max(
+        measured, key=lambda row: (row.accuracy.mean if row.accuracy else 0, -(row.usd or 0))
+    )
+
+
+def _plot(rows: Sequence[Row]) -> charts.Plot | None:
+    marks = [
+        charts.Mark(
+            label=f"Job {row.job.name}",
+            values={
+                "accuracy": row.accuracy.mean,
+                "usd": row.usd,
+                "hours": row.hours,
+                "here": row.here_hours,
+                "latency_ms": row.latency_ms,
+            },
+            kind="predicted" if row.predicted else "chosen",
+            rows=(
+                *((line.split("=", 1)[0], line.partition("=")[2]) for line in row.varied),
+                *((("student", row.plan.student),) if row.plan else ()),
+                ("accuracy", f"{text.percent(row.accuracy.mean)} ({text.interval(row.accuracy)})"),
+                ("planned", f"{text.usd(row.usd)}, {text.hours(row.hours)}"),
+                ("this run", text.hours(row.here_hours)),
+                ("p95", text.milliseconds(row.latency_ms)),
+                ("status", row.job.status),
+            ),
+            href=row.href,
+        )
+        for row in rows
+        if row.accuracy is not None
+    ]
+    if not marks:
+        return None
+    axes = (charts.USD, charts.HOURS, charts.RUN_HOURS, charts.LATENCY, charts.ACCURACY)
+    return charts.plot(
+        "Accuracy against cost in dollars", axes, (charts.ACCURACY, *axes[:-1]), marks
+    )

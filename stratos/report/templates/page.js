@@ -1,0 +1,160 @@
+"use strict";
+// What a page does beyond being read: plots that answer to the pointer, tables that sort, filters.
+// Text reaches the document through textContent alone.
+
+const SVG = "http://www.w3.org/2000/svg";
+const across = (fraction) => `${(fraction * 100).toFixed(3)}%`;
+const up = (fraction) => across(1 - fraction);
+
+function element(name, attributes, text) {
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function setUpPlot(figure) {
+  const plot = JSON.parse(figure.dataset.plot);
+  const canvas = figure.querySelector(".canvas");
+  const drawing = figure.querySelector(".drawing");
+  const tip = figure.querySelector(".tip");
+  const circles = [...figure.querySelectorAll(".marks circle")];
+  const lines = [...figure.querySelectorAll(".lines polyline")];
+  let [x, y] = [plot.xs[0], plot.ys[0]];
+
+  function draw() {
+    const [xAxis, yAxis] = [plot.axes[x], plot.axes[y]];
+    figure.querySelector(".x-label").textContent = xAxis.label;
+    figure.querySelector(".y-label").textContent = yAxis.label;
+    figure.querySelector(".ticks-x").replaceChildren(...xAxis.ticks.flatMap(([at, label]) => [
+      element("line", { y1: "100%", y2: "100%", x1: across(at), x2: across(at) }),
+      element("text", { y: "100%", dy: "1.5em", x: across(at) }, label),
+    ]));
+    figure.querySelector(".ticks-y").replaceChildren(...yAxis.ticks.flatMap(([at, label]) => [
+      element("line", { x1: "0", x2: "100%", y1: up(at), y2: up(at) }),
+      element("text", { x: "-8", y: up(at), dy: "0.32em" }, label),
+    ]));
+    lines.forEach((line, i) => line.setAttribute("points", plot.lines[i].at
+      .filter((at) => x in at && y in at)
+      .map((at) => `${(at[x] * 1000).toFixed(1)},${(1000 - at[y] * 1000).toFixed(1)}`).join(" ")));
+    circles.forEach((circle, i) => {
+      const at = plot.marks[i].at;
+      const there = x in at && y in at;
+      circle.setAttribute("visibility", there ? "visible" : "hidden");
+      if (!there) return;
+      circle.setAttribute("cx", across(at[x]));
+      circle.setAttribute("cy", up(at[y]));
+    });
+    if (plot.xs.length > 1 && plot.ys.length > 1) {
+      const name = (axis) => axis.label.replace(", log scale", "");
+      const title = figure.querySelector(".plot-title");
+      title.textContent = `${name(yAxis)} against ${name(xAxis)}`.replace(/^./, (c) => c.toUpperCase());
+    }
+    hide();
+  }
+
+  function hide() {
+    tip.hidden = true;
+    circles.forEach((circle) => circle.classList.remove("on"));
+  }
+
+  function show(index) {
+    hide();
+    const mark = plot.marks[index];
+    circles[index].classList.add("on");
+    const label = document.createElement("strong");
+    label.textContent = mark.label;
+    tip.replaceChildren(label, ...mark.rows.map(([name, value]) => {
+      const row = document.createElement("span");
+      const bold = document.createElement("b");
+      bold.textContent = value;
+      row.append(name, bold);
+      return row;
+    }));
+    tip.hidden = false;
+    const area = drawing.getBoundingClientRect();
+    const frame = canvas.getBoundingClientRect();
+    const left = area.left - frame.left + mark.at[x] * area.width;
+    const top = area.top - frame.top + (1 - mark.at[y]) * area.height;
+    const flip = left + tip.offsetWidth + 16 > frame.width;
+    const wanted = flip ? left - tip.offsetWidth - 14 : left + 14;
+    tip.style.left = `${Math.max(0, Math.min(wanted, frame.width - tip.offsetWidth))}px`;
+    tip.style.top = `${Math.max(0, top - tip.offsetHeight / 2)}px`;
+  }
+
+  function nearest(event) {
+    const area = drawing.getBoundingClientRect();
+    let [best, distance] = [-1, plot.lines.length ? 60 : 28];
+    plot.marks.forEach(({ at }, i) => {
+      if (!(x in at && y in at)) return;
+      const dx = event.clientX - area.left - at[x] * area.width;
+      const dy = event.clientY - area.top - (1 - at[y]) * area.height;
+      const d = plot.lines.length ? Math.abs(dx) : Math.hypot(dx, dy);
+      if (d <= distance) [best, distance] = [i, d];
+    });
+    return best;
+  }
+
+  function open(index) {
+    if (index >= 0 && plot.marks[index].href) window.location.assign(plot.marks[index].href);
+  }
+
+  canvas.addEventListener("pointermove", (event) => {
+    const index = nearest(event);
+    canvas.style.cursor = index >= 0 && plot.marks[index].href ? "pointer" : "";
+    if (index < 0) hide(); else show(index);
+  });
+  canvas.addEventListener("pointerleave", hide);
+  canvas.addEventListener("click", (event) => open(nearest(event)));
+  canvas.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+  circles.forEach((circle, i) => {
+    circle.addEventListener("focus", () => show(i));
+    circle.addEventListener("blur", hide);
+    circle.addEventListener("keydown", (event) => { if (event.key === "Enter") open(i); });
+  });
+  figure.querySelectorAll("select").forEach((select) => select.addEventListener("change", () => {
+    if (select.dataset.axis === "x") x = select.value; else y = select.value;
+    draw();
+  }));
+  // A reload may restore another choice than the one that was drawn.
+  figure.querySelectorAll("select").forEach((select) => {
+    if (select.dataset.axis === "x") x = select.value; else y = select.value;
+  });
+  draw();
+}
+
+function setUpSorting(header) {
+  const table = header.closest("table");
+  const column = [...header.parentElement.children].indexOf(header);
+  header.querySelector("button").addEventListener("click", () => {
+    const descending = header.getAttribute("aria-sort") === "ascending";
+    for (const other of header.parentElement.children) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const key = (row) => row.children[column].dataset.value ?? row.children[column].textContent.trim();
+    const byText = new Intl.Collator(undefined, { numeric: true }).compare;
+    const rows = [...table.tBodies[0].rows].map((row) => [key(row), row]);
+    rows.sort(([a], [b]) => {
+      // What has no value stays at the end either way.
+      if (a === "" || b === "") return (a === "") - (b === "");
+      const order = header.dataset.sort === "number" ? Number(a) - Number(b) : byText(a, b);
+      return descending ? -order : order;
+    });
+    table.tBodies[0].append(...rows.map(([, row]) => row));
+  });
+}
+
+function setUpFilter(button) {
+  button.addEventListener("click", () => {
+    for (const other of button.parentElement.children) other.setAttribute("aria-pressed", other === button);
+    for (const article of document.querySelectorAll("[data-outcome]")) {
+      article.hidden = button.dataset.filter !== "" && article.dataset.outcome !== button.dataset.filter;
+    }
+  });
+}
+
+document.querySelectorAll("figure[data-plot]").forEach(setUpPlot);
+document.querySelectorAll("th[data-sort]").forEach(setUpSorting);
+document.querySelectorAll("[data-filter]").forEach(setUpFilter);
+window.addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach((details) => { details.open = true; });
+});

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from stratos.records import save
+from stratos.report import report, sweep_report
+
+SECTIONS = ["result", "costs", "scorecard", "plan", "frontier", "training", "examples", "evidence",
+            "repeat"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run_page(factory: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("run")
+    factory.write_hydra(run_dir, ["+task=mahjong", "cloud=aws"])
+    row = {
+        "question": factory.HOSTILE,
+        "gold": "1m",
+        "slice": "general",
+        "scores": {"student": 0.0},
+        "student": f"line\n{factory.HOSTILE}",
+        "teacher": factory.HOSTILE,
+    }
+    records = factory.make_records(run_dir)
+    records["evaluate"] = factory.make_scorecard(run_dir, [row, *factory.make_examples()])
+    records["plan"] = replace(records["plan"], reasons=(factory.HOSTILE,))
+    report(factory.make_config(run_dir), records, factory.make_context(run_dir), [factory.HOSTILE])
+    return run_dir / "report.html"
+
+
+@pytest.fixture(scope="module")
+def sweep_page(factory: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sweep_dir = tmp_path_factory.mktemp("sweep")
+    for job in range(12):
+        folder = sweep_dir / str(job)
+        factory.write_hydra(folder, ["+task=mahjong", f"student=s{job}", f"note={factory.HOSTILE}"])
+        if job == 3:
+            continue
+        records = factory.make_records(folder)
+        records["plan"] = factory.cheaper(records["plan"], 5.0 - 0.3 * job)
+        if job in (0, 11):
+            records["report"] = report(
+                factory.make_config(folder), records, factory.make_context(folder)
+            )
+        for stage, record in records.items():
+            save(folder / f"{stage}.json", stage, "f", record)
+    return sweep_report(sweep_dir)
+
+
+def test_the_run_page_opens_offline_and_in_silence(page: Any, run_page: Path) -> None:
+    page.open(run_page)
+    assert [section.get_attribute("id") for section in page.all("main section")] == SECTIONS
+    assert page.requests() == [run_page.as_uri()]
+    assert page.console() == []
+
+
+def test_what_a_model_wrote_does_nothing(page: Any, factory: ModuleType, run_page: Path) -> None:
+    page.open(run_page)
+    assert page.js("return typeof window.hacked") == "undefined"
+    shown = page.js("return document.querySelector('#examples').textContent")
+    assert "<script>window.hacked = 1</script></script>␛[31mred␛[0m" in shown
+    # Even markup that slipped through could not run.
+    page.js(
+        "const s = document.createElement('script'); s.textContent = 'window.hacked = 1';"
+        "document.body.append(s); const i = document.createElement('div');"
+        "i.innerHTML = '<img src=x onerror=\"window.hacked = 1\">'; document.body.append(i);"
+    )
+    assert page.js("return typeof window.hacked") == "undefined"
+
+
+def test_hovering_a_plan_tells_what_it_is(page: Any, run_page: Path) -> None:
+    from selenium.webdriver import ActionChains
+
+    page.open(run_page)
+    tip = page.one("#frontier .tip")
+    assert not tip.is_displayed()
+    chosen = page.one("#frontier circle.chosen")
+    page.js("arguments[0].scrollIntoView({block: 'center'})", chosen)
+    ActionChains(page.chrome).move_to_element(chosen).perform()
+    assert tip.is_displayed()
+    for words in ("llama-1m", "chosen", "98.1%", "$2.55", "8 min 28 s", "g5.xlarge"):
+        assert words in tip.text
+    box, frame = tip.rect, page.one("#frontier .canvas").rect
+    assert frame["x"] <= box["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"] + 1
+    ActionChains(page.chrome).move_to_element(page.one("#frontier h2")).perform()
+    assert not tip.is_displayed()
+    page.js("arguments[0].focus()", chosen)
+    assert tip.is_displayed()
+
+
+def test_axes_can_be_chosen(page: Any, run_page: Path) -> None:
+    from selenium.webdriver.support.select import Select
+
+    page.open(run_page)
+
+    def places() -> list[tuple[float, float]]:
+        return [
+            (float(c.get_attribute("cx")[:-1]), float(c.get_attribute("cy")[:-1]))
+            for c in page.all("#frontier .marks circle")
+        ]
+
+    before = places()
+    assert len(before) == 30
+    assert all(0 <= x <= 100 and 0 <= y <= 100 for x, y in before)
+    Select(page.one("#frontier select[data-axis=x]")).select_by_value("hours")
+    after = places()
+    assert [x for x, _ in before] != [x for x, _ in after]
+    assert [y for _, y in before] == pytest.approx([y for _, y in after], abs=0.02)
+    assert page.one("#frontier .x-label").text == "hours until served, log scale"
+    labels = [tick.text for tick in page.all("#frontier .ticks-x text")]
+    assert any(label.endswith("min") for label in labels)
+    assert page.one("#frontier .plot-title").text == "Accuracy against hours until served"
+
+
+def column(page: Any, selector: str, index: int) -> list[str]:
+    return [row.find_elements("css selector", "th, td")[index].get_attribute("data-value")
+            for row in page.all(f"{selector} tbody tr")]  # fmt: skip
+
+
+def test_the_frontier_sorts(page: Any, run_page: Path) -> None:
+    page.open(run_page)
+    table = "#frontier table.sortable"
+    header = page.all(f"{table} th[data-sort]")[2]
+    page.js("arguments[0].scrollIntoView({block: 'center'})", header)
+    header.find_element("css selector", "button").click()
+    costs = [float(value) for value in column(page, table, 2)]
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert costs == sorted(costs) and len(costs) == 27
+    header.find_element("css selector", "button").click()
+    assert [float(value) for value in column(page, table, 2)] == sorted(costs, reverse=True)
+
+
+def test_answers_can_be_filtered(page: Any, run_page: Path) -> None:
+    page.open(run_page)
+    page.js("document.querySelector('[data-filter=wrong]').click()")
+    shown = [a for a in page.all("article") if a.is_displayed()]
+    assert shown
+    assert {article.get_attribute("data-outcome") for article in shown} == {"wrong"}
+
+
+@pytest.mark.parametrize("width", [400, 768, 1200])
+def test_nothing_is_wider_than_the_window(
+    page: Any, run_page: Path, sweep_page: Path, width: int
+) -> None:
+    assert page.open(run_page, width).overflow() <= 0
+    assert page.open(sweep_page, width).overflow() <= 0
+
+
+def test_the_sweep_page_opens_sorts_and_leads_to_its_runs(page: Any, sweep_page: Path) -> None:
+    page.open(sweep_page, 1500)
+    assert page.requests() == [sweep_page.as_uri()]
+    assert page.js("return typeof window.hacked") == "undefined"
+    assert column(page, "#jobs", 0) == [str(job) for job in range(12)]
+    headers = page.all("#jobs th[data-sort]")
+    headers[6].find_element("css selector", "button").click()
+    costs = column(page, "#jobs", 6)
+    assert costs[-1] == ""  # the job without a plan stays last
+    assert [float(c) for c in costs[:-1]] == sorted(float(c) for c in costs[:-1])
+    headers[6].find_element("css selector", "button").click()
+    assert column(page, "#jobs", 6)[-1] == ""
+    assert len(page.all("#compare circle.chosen")) == 11
+    assert page.console() == []
+    page.one("#jobs tbody a").click()
+    assert page.chrome.current_url.endswith("/11/report.html") or page.all("#scorecard")
+
+
+def test_a_mark_of_the_sweep_leads_to_its_run(page: Any, sweep_page: Path) -> None:
+    from selenium.webdriver import ActionChains
+
+    page.open(sweep_page, 1500)
+    mark = page.all("#compare circle.chosen")[0]
+    page.js("arguments[0].scrollIntoView({block: 'center'})", mark)
+    ActionChains(page.chrome).move_to_element(mark).click().perform()
+    assert page.chrome.current_url.endswith("/0/report.html")
+
+
+def test_no_script_is_needed_to_read(page: Any, run_page: Path) -> None:
+    page.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        page.open(run_page)
+        chosen = page.one("#frontier circle.chosen")
+        assert chosen.is_displayed()
+        assert page.all("#frontier .ticks-x text")
+        assert page.all("#training polyline.smooth")
+    finally:
+        page.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

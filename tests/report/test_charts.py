@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from stratos.report import charts
+from stratos.report.charts import ACCURACY, LATENCY, LOSS, TOKENS, USD, Line, Mark, Scale
+
+
+@pytest.mark.parametrize(
+    ("quantity", "values"),
+    [
+        (ACCURACY, [0.897, 0.989]),
+        (ACCURACY, [0.98]),
+        (ACCURACY, []),
+        (USD, [0.002, 48.8]),
+        (USD, [2.5, 2.6]),
+        (USD, [0.0, 1.0, 30.0]),
+        (USD, [0.0]),
+        (LATENCY, [3.0, 900.0]),
+        (LOSS, [4.1, 0.0021]),
+        (TOKENS, [8192, 23_000_000]),
+    ],
+)
+def test_values_and_ticks_lie_on_the_axis_in_order(
+    quantity: charts.Quantity, values: list[float]
+) -> None:
+    scale = Scale(quantity, values)
+    places = [scale.fraction(value) for value in sorted(values)]
+    assert all(0 <= place <= 1 for place in places)
+    assert places == sorted(places)
+    ticks = scale.ticks()
+    assert 2 <= len(ticks) <= 12
+    assert [at for at, _ in ticks] == sorted(at for at, _ in ticks)
+    assert all(0 <= at <= 1 for at, _ in ticks)
+    assert len({label for _, label in ticks}) == len(ticks)
+
+
+def test_a_log_scale_is_logarithmic_and_says_its_decades() -> None:
+    scale = Scale(USD, [0.1, 1.0, 10.0])
+    low, middle, high = (scale.fraction(v) for v in (0.1, 1.0, 10.0))
+    assert middle - low == pytest.approx(high - middle)
+    assert {"$0.1", "$1", "$10"} <= {label for _, label in scale.ticks()}
+    assert dict((label, at) for at, label in scale.ticks())["$1"] == pytest.approx(middle, abs=1e-4)
+
+
+def test_zero_on_a_log_scale_stands_apart_at_the_left() -> None:
+    scale = Scale(USD, [0.0, 0.5, 20.0])
+    assert scale.fraction(0.0) < scale.fraction(0.5) - 0.05
+    assert scale.ticks()[0][1] == "$0"
+    assert scale.ticks()[0][0] == scale.fraction(0.0)
+
+
+def test_accuracy_never_leaves_its_range() -> None:
+    assert Scale(ACCURACY, [0.2, 1.0]).fraction(1.0) == 1.0
+    assert Scale(ACCURACY, [0.0, 1.0]).fraction(0.0) == 0.0
+
+
+def test_a_plot_places_marks_on_all_axes_and_skips_what_is_missing() -> None:
+    plot = charts.plot(
+        "t",
+        (USD, LATENCY),
+        (ACCURACY,),
+        [
+            Mark("one\x1b", {"usd": 1.0, "accuracy": 0.9, "latency_ms": None}),
+            Mark("two", {"usd": math.nan, "accuracy": 0.5, "latency_ms": 20.0}),
+        ],
+        [Line([{"usd": 1.0, "accuracy": 0.1}])],
+    )
+    assert set(plot.axes) == {"usd", "latency_ms", "accuracy"}
+    assert [set(mark["at"]) for mark in plot.marks] == [  # type: ignore[call-overload]
+        {"usd", "accuracy"},
+        {"accuracy", "latency_ms"},
+    ]
+    assert plot.marks[0]["label"] == "one␛"
+    assert plot.lines[0]["at"][0]["accuracy"] < plot.marks[1]["at"]["accuracy"]  # type: ignore[index]
+
+
+def test_smoothing_keeps_a_constant_and_follows_a_step() -> None:
+    assert charts.smooth([2.0] * 30) == pytest.approx([2.0] * 30)
+    stepped = charts.smooth([0.0] * 50 + [1.0] * 50)
+    assert stepped[49] == 0
+    assert 0.09 < stepped[50] < 0.11
+    assert stepped[-1] > 0.99

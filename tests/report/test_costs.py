@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from stratos.report.costs import Spend, cost_rows, read_ledger
+
+
+def test_hours_here_are_priced_as_planned(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path)
+    rows = {row.role: row for row in cost_rows(records["plan"], records)}
+    assert list(rows) == ["teacher", "train", "serve", "total"]
+    train = rows["train"]
+    assert train.measured_hours == pytest.approx((512.0 + 9.2) / 3600)
+    assert train.measured_usd == pytest.approx(0.4213 * (512.0 + 9.2) / 3600)  # the spot price
+    assert train.stages == ("synthesize", "distill")
+    assert (train.planned_usd, train.planned_hours) == (0.0594, 0.141)
+    assert rows["serve"].measured_usd == pytest.approx(0.10264 * (331.0 + 38.0) / 3600)
+    assert rows["teacher"].measured_usd is None  # the plan rents no server for it
+    assert rows["total"].planned_usd == 2.552
+    assert rows["total"].measured_usd == pytest.approx(
+        rows["train"].measured_usd + rows["serve"].measured_usd
+    )
+
+
+def test_a_corpus_that_a_teacher_wrote_counts_as_the_teachers_time(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    records = factory.make_records(tmp_path)
+    records["synthesize"] = replace(records["synthesize"], teacher_tokens=1000)
+    rows = {row.role: row for row in cost_rows(records["plan"], records)}
+    assert rows["teacher"].stages == ("probe", "synthesize")
+    assert rows["train"].stages == ("distill",)
+
+
+def test_spend_goes_to_the_role_that_it_names(factory: ModuleType) -> None:
+    spends = (Spend("teacher gpt-x", 0.5), Spend("teacher gpt-x", 0.25), Spend("storage", 0.1))
+    rows = {row.role: row for row in cost_rows(None, {}, spends)}
+    assert list(rows) == ["teacher", "train", "serve", "other", "total"]
+    assert (rows["teacher"].spent_usd, rows["other"].spent_usd) == (0.75, 0.1)
+    assert rows["total"].spent_usd == pytest.approx(0.85)
+    assert rows["total"].planned_usd is None
+    assert rows["total"].measured_usd is None
+
+
+def test_a_ledger_line_that_was_cut_short_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    assert read_ledger(path) == ()
+    path.write_text('{"what": "teacher a", "usd": 1.5}\nnull\n{"usd": 2}\n{"what": "teach')
+    assert read_ledger(path) == (Spend("teacher a", 1.5),)

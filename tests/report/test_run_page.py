@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from stratos.records import Interval, Report, SliceScore
+from stratos.report import report
+
+STAGES = ("probe", "plan", "synthesize", "distill", "evaluate", "deploy")
+
+
+class Reader(HTMLParser):
+    """Collects the text a reader sees, section by section, and whatever could load something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: dict[str, str] = {}
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self._section = ""
+        self._skip = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.tags.append(tag)
+        self.handle_data(" ")
+        if tag == "section":
+            self._section = values.get("id") or ""
+        self._skip += tag in ("script", "style")
+        self.loads += [
+            f"{tag} {name}={value}"
+            for name, value in attrs
+            if name in ("src", "srcset", "href", "action", "data", "poster", "formaction")
+            and not (value or "").startswith(("#", "data:"))
+        ]
+        self.loads += [f"{tag} {name}" for name in values if name.startswith("on")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._skip -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self._skip:
+            self.text[self._section] = self.text.get(self._section, "") + data
+
+    def section(self, name: str) -> str:
+        return " ".join(self.text.get(name, "").split())
+
+
+def read(path: Path) -> Reader:
+    reader = Reader()
+    reader.feed(path.read_text())
+    return reader
+
+
+def make(
+    factory: ModuleType, run_dir: Path, records: dict[str, Any] | None = None, **config: Any
+) -> Reader:
+    if records is None:
+        records = factory.make_records(run_dir)
+    report(factory.make_config(run_dir, **config), records, factory.make_context(run_dir))
+    return read(run_dir / "report.html")
+
+
+def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path) -> None:
+    factory.write_hydra(tmp_path, ["+task=mahjong", "cloud=aws", "limits.budget_usd=25"])
+    (tmp_path / "ledger.jsonl").write_text('{"what": "teacher gpt", "usd": 0.25}\n{"what": "te')
+    records = factory.make_records(tmp_path)
+    made = report(
+        factory.make_config(tmp_path), records, factory.make_context(tmp_path), ["Mind the gap."]
+    )
+    path = tmp_path / "report.html"
+    assert made == Report(str(path), path.stat().st_size, made.seconds)
+    page = read(path)
+    headline = page.section("result")
+    assert "97.9% right, where its teacher has 0.8%" in headline
+    assert "95% interval 96.8–98.6%" in headline
+    assert "At least 22× as accurate as SmolLM2-135M-Instruct on the 128 questions" in headline
+    assert "Mind the gap." in headline
+    assert "3 of 412 offers had a price of zero and were dropped." in headline
+    money = page.section("costs")
+    assert "g5.xlarge (1xA10G), spot $0.059 8 min 28 s" in money
+    assert "Teacher injection asks no teacher $0 – $0.25" in money
+    assert "teacher gpt $0.25" in money
+    scorecard = page.section("scorecard")
+    assert "Full flush Student 99.4% 98.3–99.8% · n 500" in scorecard
+    assert "the student alone is right on 125, the teacher alone on 0" in scorecard
+    assert "p < 0.0001" in scorecard
+    assert (
+        "The ratio of 126× itself has a 95% score interval for matched pairs from 26× to 870×"
+        in (scorecard)
+    )
+    assert "Nearest training item" in scorecard and "Chance" in scorecard
+    assert "Injection, not alignment" in page.section("plan")
+    assert "OPENAI_API_KEY is not set" in page.section("plan")
+    assert "27 of 41 shown" in page.section("frontier")
+    assert "862,208 parameters" in page.section("training")
+    assert "12 of 40 held-out questions" in page.section("examples")
+    evidence = page.section("evidence")
+    for words in ("34%", "91%", "worked_example", "held out 3,377", "p95 742 ms", "32 of 32"):
+        assert words in evidence
+    assert "python -m stratos +task=mahjong cloud=aws limits.budget_usd=25" in page.section(
+        "repeat"
+    )
+    assert page.loads == []
+
+
+def test_secrets_of_the_config_stay_out(factory: ModuleType, tmp_path: Path) -> None:
+    factory.write_hydra(tmp_path, ["+task=mahjong", "teacher.api_key=sk-abcdefghijklmnopqrstuv"])
+    make(factory, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "hunter22" not in text
+    assert "sk-abcdef" not in text
+    assert "max_tokens" in text
+
+
+@pytest.mark.parametrize("missing", [*itertools.combinations(STAGES, 1), STAGES[1:], STAGES])
+def test_stages_that_did_not_run_are_named(
+    factory: ModuleType, tmp_path: Path, missing: tuple[str, ...]
+) -> None:
+    records = {k: v for k, v in factory.make_records(tmp_path).items() if k not in missing}
+    page = make(factory, tmp_path, records)
+    for stage in missing:
+        assert re.search(rf"Not part of this run:[^.]*\b{stage}\b", page.section("result"))
+    whole = " ".join(" ".join(page.text.values()).split())
+    for stage in STAGES:
+        assert (f"the stage {stage} was not part of this run" in whole) == (stage in missing)
+
+
+def test_records_may_be_attributes(factory: ModuleType, tmp_path: Path) -> None:
+    class Records:
+        probe = factory.make_probe()
+        plan = None
+
+    config = factory.make_config(tmp_path)
+    report(config, Records(), factory.make_context(tmp_path))
+    assert "Teachers measured, nothing planned yet" in read(tmp_path / "report.html").section(
+        "result"
+    )
+
+
+def test_a_student_that_is_no_better_is_called_so(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path)
+    compared = replace(
+        records["evaluate"].comparison,
+        student_exact=factory.share(60, 128), teacher_exact=factory.share(62, 128),
+        ratio=60 / 62, ratio_at_least=0.7, p_value=0.9,
+    )  # fmt: skip
+    records["evaluate"] = replace(records["evaluate"], comparison=compared)
+    assert "do not separate it from" in make(factory, tmp_path, records).section("result")
+    worse = replace(compared, teacher_exact=factory.share(110, 128), p_value=1e-6)
+    records["evaluate"] = replace(records["evaluate"], comparison=worse)
+    assert "SmolLM2-135M-Instruct is more accurate" in make(factory, tmp_path, records).section(
+        "result"
+    )
+
+
+def test_a_teacher_without_a_right_answer_has_no_ratio(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path)
+    compared = replace(
+        records["evaluate"].comparison, ratio=None, teacher_exact=factory.share(0, 128)
+    )
+    records["evaluate"] = replace(records["evaluate"], comparison=compared)
+    assert "without bound: no right answer of the teacher" in make(
+        factory, tmp_path, records
+    ).section("result")
+
+
+def test_an_unknown_accuracy_is_called_so(factory: ModuleType, tmp_path: Path) -> None:
+    plan = factory.make_plan()
+    points = tuple(replace(p, accuracy=0.0, accuracy_known=False) for p in plan.frontier)
+    unknown = Interval(0.5, 0.0, 1.0, "unknown: no recorded run of llama-1m on mahjong")
+    plan = replace(plan, accuracy=unknown, frontier=points, alternatives={})
+    page = make(factory, tmp_path, {"plan": plan})
+    assert "Planned, of unknown accuracy" in page.section("result")
+    assert "50.0%" not in page.section("result")
+    assert "Predicted accuracy unknown" in page.section("plan")
+    assert page.section("frontier").count("unknown") >= len(points)
+    assert "Deployment score against cost in dollars" in page.section("frontier")
+
+
+def test_odd_numbers_do_not_break_the_page(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path)
+    nan = float("nan")
+    records["distill"] = replace(
+        records["distill"],
+        curve=tuple(replace(point, loss=nan) for point in records["distill"].curve[:3]),
+        seconds=nan,
+    )
+    records["plan"] = replace(records["plan"], frontier=(), alternatives={}, usd=0.0, reasons=())
+    student = records["evaluate"].scores[0]
+    only_all = replace(
+        student, slices=(SliceScore("all", 0, factory.share(0, 0), f1=nan),), output_tokens=5
+    )
+    records["evaluate"] = replace(records["evaluate"], scores=(only_all,), comparison=None)
+    page = make(factory, tmp_path, records)
+    assert "No teacher was measured" in page.section("scorecard")
+    assert "nan" not in " ".join(page.text.values()).replace("finance", "").lower()
+
+
+def test_examples_that_are_gone_or_broken_are_said(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path)
+    path = Path(records["evaluate"].examples_path)
+    path.write_bytes(path.read_bytes() + b'{"question": "cut sh\n[1]\n\xff\n')
+    assert "3 lines could not be read" in make(factory, tmp_path, records).section("examples")
+    path.unlink()
+    assert "No answers can be read at" in make(factory, tmp_path, records).section("examples")
+
+
+def test_a_moved_run_folder_finds_its_examples(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert "held-out questions" in make(factory, tmp_path / "new", records).section("examples")
+
+
+def test_hostile_text_is_text(factory: ModuleType, tmp_path: Path) -> None:
+    hostile = factory.HOSTILE
+    row = {
+        "question": hostile,
+        "gold": hostile,
+        "slice": hostile,
+        "student": f"{hostile}\n{hostile}",
+        "teacher": hostile,
+        "untouched": {"odd": [hostile]},
+        "scores": {"student": "x"},
+    }
+    records = factory.make_records(tmp_path)
+    records["evaluate"] = factory.make_scorecard(tmp_path, [row])
+    records["plan"] = replace(
+        records["plan"], student=hostile, reasons=(hostile,), left_out={hostile: hostile}
+    )
+    clean = make(factory, tmp_path / "clean", factory.make_records(tmp_path / "clean"))
+    page = make(factory, tmp_path, records)
+    assert page.loads == []
+    assert set(page.tags) == set(clean.tags)
+    assert page.tags.count("script") == 1
+    examples = page.section("examples")
+    assert "<script>window.hacked = 1</script>" in examples
+    assert "␛[31mred␛[0m" in examples
+    assert "<U+202E>evil<U+D83D>" in examples
+    raw = (tmp_path / "report.html").read_bytes()
+    assert b"\x1b" not in raw
+    assert "\u202e" not in raw.decode()

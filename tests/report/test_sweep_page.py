@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from stratos.records import save
+from stratos.report import report, sweep_report
+from stratos.report.jobs import read_jobs
+from stratos.report.sweep_page import ReportError
+
+
+def add_job(
+    factory: ModuleType, folder: Path, overrides: list[str], without: tuple[str, ...] = ()
+) -> None:
+    factory.write_hydra(folder, overrides)
+    records = factory.make_records(folder)
+    if not without:
+        records["report"] = report(
+            factory.make_config(folder), records, factory.make_context(folder)
+        )
+    for stage, record in records.items():
+        if stage not in without:
+            save(folder / f"{stage}.json", stage, "f", record)
+
+
+@pytest.fixture
+def sweep(factory: ModuleType, tmp_path: Path) -> Path:
+    base = ["+task=mahjong", "cloud=aws"]
+    add_job(factory, tmp_path / "0", [*base, "student=a"])
+    add_job(factory, tmp_path / "1", [*base, "student=b"], without=("evaluate", "deploy"))
+    add_job(
+        factory, tmp_path / "2", [*base, "student=c"], without=("distill", "evaluate", "deploy")
+    )
+    (tmp_path / "2" / "error.txt").write_text("No space left <b>here</b>.\n")
+    add_job(factory, tmp_path / "3", [*base, "student=d"])
+    (tmp_path / "3" / "plan.json").write_text('{"stage": "plan", "fing')
+    add_job(factory, tmp_path / "10", [*base, "student=e"])
+    (tmp_path / "10" / "evaluate.json").write_bytes(b"\xff\xfe\x00")
+    factory.write_hydra(tmp_path / "4", [*base, "student=f"])
+    (tmp_path / "wandb" / "offline-run").mkdir(parents=True)
+    (tmp_path / "multirun.yaml").write_text("hydra: {}")
+    return tmp_path
+
+
+def test_every_job_is_there_whatever_became_of_it(sweep: Path) -> None:
+    jobs = {job.name: job for job in read_jobs(sweep)}
+    assert list(jobs) == ["0", "1", "2", "3", "4", "10"]
+    assert {name: job.status for name, job in jobs.items()} == {
+        "0": "finished", "1": "unfinished", "2": "failed", "3": "failed", "4": "unfinished",
+        "10": "failed",
+    }  # fmt: skip
+    assert jobs["1"].why == "stopped before the end of evaluate"
+    assert jobs["2"].why == "No space left <b>here</b>."
+    assert jobs["3"].why.startswith("plan.json cannot be read")
+    assert jobs["10"].why.startswith("evaluate.json cannot be read")
+    assert "evaluate" in jobs["3"].records
+
+
+def test_the_page_compares_them(sweep: Path) -> None:
+    page = sweep_report(sweep)
+    assert page == sweep / "index.html"
+    text = page.read_text()
+    assert "6 jobs" in text
+    assert '<em class="student">97.9%</em> in job 0' in text
+    assert 'href="0/report.html"' in text
+    assert 'href="1/report.html"' not in text
+    assert "All jobs: <code>+task=mahjong cloud=aws</code>" in text
+    assert "<code>student=b</code>" in text
+    assert ", predicted" in text
+    assert "No space left &lt;b&gt;here&lt;/b&gt;." in text
+
+
+def test_a_job_at_work_is_called_running(sweep: Path) -> None:
+    with (sweep / "1" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert read_jobs(sweep)[1].status == "running"
+    assert read_jobs(sweep)[1].status == "unfinished"
+
+
+def test_only_what_was_asked_for_has_to_be_there(factory: ModuleType, tmp_path: Path) -> None:
+    for name, config in (
+        ("a", {"stages": ["probe", "plan"], "deploy": {"name": "local"}}),
+        ("b", {"stages": ["probe", "plan", "deploy"], "deploy": {"name": "none"}}),
+        ("c", {"stages": ["probe", "plan", "deploy"], "deploy": {"name": "local"}}),
+    ):
+        without = ("synthesize", "distill", "evaluate", "deploy")
+        add_job(factory, tmp_path / name, [f"x={name}"], without=without)
+        (tmp_path / name / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert [job.status for job in read_jobs(tmp_path)] == ["finished", "finished", "unfinished"]
+    assert "No job was measured to the end" in sweep_report(tmp_path).read_text()
+
+
+def test_folders_named_by_overrides_are_found(factory: ModuleType, tmp_path: Path) -> None:
+    factory.write_hydra(tmp_path / "seed=1" / "student=a,b", ["seed=1"])
+    (tmp_path / "seed=1" / "student=a,b" / "plan.json").mkdir()
+    (tmp_path / "seed=1" / "student=a,b" / ".hydra" / "overrides.yaml").write_text("{[")
+    (job,) = read_jobs(tmp_path)
+    assert job.name == "seed=1/student=a,b"
+    assert job.status == "failed"
+    assert sweep_report(tmp_path).exists()
+
+
+def test_secrets_in_overrides_stay_out(factory: ModuleType, tmp_path: Path) -> None:
+    factory.write_hydra(tmp_path / "0", ["teacher.api_key=verysecret", "seed=1"])
+    assert "verysecret" not in sweep_report(tmp_path).read_text()
+
+
+def test_a_folder_without_jobs_is_an_error(factory: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ReportError) as error:
+        sweep_report(tmp_path / "gone")
+    assert str(error.value) == (
+        f"{tmp_path / 'gone'}: no such folder. Give the folder of a sweep, as in sweeps/<time>."
+    )
+    factory.write_hydra(tmp_path / "run", ["seed=1"])
+    with pytest.raises(ReportError) as error:
+        sweep_report(tmp_path / "run")
+    assert str(error.value) == (
+        f"{tmp_path / 'run'}: no job of a sweep in it; for the sweep that it is part of give "
+        f"{tmp_path}. A sweep is made with -m, as in `python -m stratos -m +task=mahjong "
+        "student=a,b`."
+    )
+
+
+def test_the_command_writes_the_page(sweep: Path) -> None:
+    command = [sys.executable, "-m", "stratos.report"]
+    done = subprocess.run([*command, sweep], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{sweep / 'index.html'}\n", "")
+    done = subprocess.run([*command, sweep / "nope"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "no such folder" in done.stderr

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import stratos.report
+from stratos.report import text
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        (text.percent(0.9912), "99.1%"),
+        (text.percent(None), "–"),
+        (text.percent(math.nan), "–"),
+        (text.percent_range(0.983, 0.996), "98.3–99.6%"),
+        (text.usd(0), "$0"),
+        (text.usd(0.00271), "$0.0027"),
+        (text.usd(0.0594), "$0.059"),
+        (text.usd(12.345), "$12.35"),
+        (text.usd(12345.6), "$12,346"),
+        (text.usd(1e-7), "<$0.0001"),
+        (text.usd(math.inf), "–"),
+        (text.duration(0), "0 s"),
+        (text.duration(0.0031), "3 ms"),
+        (text.duration(59.96), "1 min 00 s"),
+        (text.duration(482.4), "8 min 02 s"),
+        (text.duration(3599.7), "1 h 00 min"),
+        (text.hours(3.0833), "3 h 05 min"),
+        (text.hours(100), "4 d 4 h"),
+        (text.hours(None), "–"),
+        (text.milliseconds(4.26), "4.3 ms"),
+        (text.milliseconds(742.2), "742 ms"),
+        (text.milliseconds(1240), "1.24 s"),
+        (text.magnitude(862_208), "862k"),
+        (text.magnitude(1_062_400), "1.06M"),
+        (text.count(24_000), "24,000"),
+        (text.n_bytes(3_618_402), "3.6 MB"),
+        (text.times(21.7), "22×"),
+        (text.times(4.26), "4.3×"),
+        (text.p_value(1e-37), "< 0.0001"),
+        (text.p_value(0.0312), "0.031"),
+        (text.sentence("full_flush"), "Full flush"),
+    ],
+)
+def test_numbers_are_written_as_people_write_them(written: str, wanted: str) -> None:
+    assert written == wanted
+
+
+@given(st.text(st.characters(codec=None)))
+def test_nothing_invisible_or_unencodable_is_left(given_text: str) -> None:
+    shown = text.visible(given_text)
+    shown.encode()
+    assert all(
+        character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs", "Cf", "Co")
+        for character in shown
+    )
+
+
+def test_ordinary_text_stays_as_it_is() -> None:
+    words = "123m456p – größer, 七対子 ✓\n\tnext"
+    assert text.visible(words) == words
+    assert text.visible("\x1b[31m\x07\x7f\u202e\x9b\ud800") == "␛[31m␇␡<U+202E><U+009B><U+D800>"
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_text_stands_out_in_both_themes(theme: int) -> None:
+    css = (Path(stratos.report.__file__).parent / "templates" / "style.css").read_text()
+    colours = dict(
+        re.findall(r"--([\w-]+): (#\w{6});", css.split("* { box-sizing")[0].split("@media")[theme])
+    )
+    for ink in ("ink", "muted", "student", "teacher", "good", "bad"):
+        for paper in ("page", "surface"):
+            light, dark = sorted((luminance(colours[ink]), luminance(colours[paper])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{ink} on {paper}"
