@@ -102,7 +102,6 @@ def _check_suit_counts(
 def _check_counts(hand: Hand, body: str) -> tuple[str | None, int]:
     """Check counts and residues; return what is wrong and where the attempts begin."""
     singles, many, missing, at = 0, False, 0, 0
-    residues = ""
     for suit, counts in enumerate(hand):
         if not any(counts):
             missing = 99
@@ -115,10 +114,11 @@ def _check_counts(hand: Hand, body: str) -> tuple[str | None, int]:
             return wrong, 0
         at += len(text)
         total = sum((i + 1) * n for i, n in enumerate(counts))
-        residues += f" {SUITS[suit]}/{sum(counts) % 3}{total % 3}"
-    if not body.startswith(residues, at):
-        return f"wrong residues: {body[at : at + 20]!r}", 0
-    return None, at + len(residues)
+        residues = f" {SUITS[suit]}/{sum(counts) % 3}{total % 3}"
+        if not body.startswith(residues, at):
+            return f"wrong residues: {body[at : at + len(residues)]!r}", 0
+        at += len(residues)
+    return None, at
 
 
 @lru_cache(maxsize=1 << 18)

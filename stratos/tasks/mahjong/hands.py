@@ -71,17 +71,17 @@ def flush_hand(counts: Counts, suit: int, mirrored: bool) -> Hand:
     return m, p, s, z
 
 
-def winning_hand(rng: random.Random) -> Hand:
+def winning_hand(rng: random.Random, p_seven_pairs: float = P_SEVEN_PAIRS) -> Hand:
     """Return a random winning hand of 14 tiles over all four suits.
 
-    Seven pairs and thirteen orphans come with 5% each, else four melds, each a run with 70% and a
-    triplet with 30%, and a pair; drawn again where a tile would be held more than four times, or
-    all are of one number suit: those are the other slice.
+    Seven pairs (unless told otherwise) and thirteen orphans come with 5% each, else four melds, a
+    run with 70% and a triplet with 30% each, and a pair; drawn again where a tile would be held
+    more than four times, or all are of one number suit: those are the other slice.
     """
     draw = rng.random()
-    if draw < P_SEVEN_PAIRS:
+    if draw < p_seven_pairs:
         tiles = rng.sample(all_tiles(), 7) * 2
-    elif draw < P_SEVEN_PAIRS + P_ORPHANS:
+    elif draw < p_seven_pairs + P_ORPHANS:
         tiles = [*sorted(ORPHANS), rng.choice(sorted(ORPHANS))]
     else:
         while True:

@@ -7,8 +7,8 @@ the next value from the values before it, and little else. Its parts, in order:
    it changes the running state ` /12ax`: tiles and sum of ranks modulo 3, and whether the hand
    so far could be seven pairs (a: no single tile yet, b: one, x: no) or thirteen orphans (a: none
    is missing, b: one, x: no).
-2. *Residues.* ` m/12`: the two residues of each suit. Runs and triplets leave both at zero, so they
-   tell in which suit the missing tile is, and which ranks the pair can have.
+2. *Residues.* ` m/12` behind the counts of a suit: its two residues. Runs and triplets leave both
+   at zero, so they tell in which suit the missing tile is, and which ranks the pair can have.
 3. *Attempts.* ` m+5-3`: in suit m, add a tile of rank 5, take a pair of rank 3 (0: neither), then
    per rank ` 4m=2>1`: two tiles of rank 4 are left, and one run starts here, after triplets and the
    runs that started on the two ranks before. ` m+5-3-6`: there is no pair of 3, so 6 is tried; with
@@ -52,8 +52,8 @@ def scan(suit: int, counts: Counts) -> tuple[str, bool]:
 
 
 @cache
-def _suit_state(suit: int, counts: Counts, pairs: str, orphans: str) -> tuple[str, str, str, str]:
-    """Write the counts of one suit with the running state; return it with the state at the end."""
+def _suit_state(suit: int, counts: Counts, pairs: str, orphans: str) -> tuple[str, str, str]:
+    """Write counts, running state and residues of one suit; return them with the state."""
     text = []
     tiles = total = 0
     for rank, n in enumerate(counts, start=1):
@@ -71,7 +71,7 @@ def _suit_state(suit: int, counts: Counts, pairs: str, orphans: str) -> tuple[st
         text.append(f" {rank}{SUITS[suit]}:{n}")
         if n or rank == 1 or orphans != before:
             text.append(f" /{tiles}{total}{pairs}{orphans}")
-    return "".join(text), f" {SUITS[suit]}/{tiles}{total}", pairs, orphans
+    return "".join(text) + f" {SUITS[suit]}/{tiles}{total}", pairs, orphans
 
 
 @cache
@@ -183,12 +183,11 @@ def _standard(hand: Hand) -> tuple[str, list[Tile]]:
 def derive(hand: Hand) -> tuple[str, frozenset[Tile]]:
     """Write the path of a hand of 13 tiles, up to the answer; return it with the waits."""
     pairs = orphans = "a"
-    counts_text, residues = [], []
+    counts_text = []
     for suit in range(4):
         if any(hand[suit]):
-            text, residue, pairs, orphans = _suit_state(suit, hand[suit], pairs, orphans)
+            text, pairs, orphans = _suit_state(suit, hand[suit], pairs, orphans)
             counts_text.append(text)
-            residues.append(residue)
         else:
             orphans = "x"
     steps, found = _standard(hand)
@@ -203,4 +202,4 @@ def derive(hand: Hand) -> tuple[str, frozenset[Tile]]:
         tail += " 13:" + "".join(f" *{rank}{SUITS[suit]}" for suit, rank in new)
         found += new
     answer = frozenset(found)
-    return "".join(counts_text) + "".join(residues) + steps + tail, answer
+    return "".join(counts_text) + steps + tail, answer

@@ -30,8 +30,11 @@ class MahjongTask:
     """Raised whenever questions, splits or the score change."""
     metric: str = "exact_match"
     """What accuracy means here: the whole set of tiles is right."""
-    full_flush_share: float = 0.3
+    full_flush_share: float = 0.2
     """Share of training items that are a full flush (all tiles of one suit), the hard slice."""
+    seven_pairs_share: float = 0.12
+    """Share of the other training items that are seven pairs: more than the 5% that is asked later,
+    because so rare a shape is learned late."""
     slices: tuple[str, ...] = ("full_flush", "general")
     """Slices that are reported apart and together."""
     prompts: tuple[str, ...] = field(default=tuple(prompts.PROMPTS))
@@ -77,7 +80,7 @@ class MahjongTask:
                 yield self._reversed(*next(flushes), "full_flush")
                 continue
             while True:
-                winning = hands.winning_hand(rng)
+                winning = hands.winning_hand(rng, self.seven_pairs_share)
                 hand, tile = hands.remove_random(winning, rng)
                 if hands.split_of(hands.hand_id(hand)) == "train":
                     break
@@ -198,6 +201,10 @@ class MahjongTask:
         if sum(map(sum, hand)) != 13:
             return f"{item.question} has not 13 tiles"
         return check(hand, f"{item.rationale}{path.ANSWER} {item.answer}")
+
+    def answer_size(self, item: Item) -> int:
+        """Return how many tiles complete the hand."""
+        return len(_kinds(text_to_hand(item.answer)))
 
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
         """Answer with the waits of the nearest training hand, up to symmetry."""

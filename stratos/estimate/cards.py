@@ -1,0 +1,138 @@
+"""A model's facts from its config: exact parameter count, FLOPs and bytes per token."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stratos.errors import ConfigError
+from stratos.estimate import constants as k
+from stratos.records import ModelCard
+
+if TYPE_CHECKING:
+    from stratos.config import StudentConfig
+    from stratos.tasks.base import Task
+
+N_SPECIAL_TOKENS = 5
+"""Symbols that a task's own tokenizer has beside the task's: padding, unknown, two roles, end."""
+
+
+def llama_params(
+    vocab_size: int,
+    hidden_size: int,
+    n_layers: int,
+    n_heads: int,
+    n_kv_heads: int,
+    intermediate_size: int,
+    tied: bool = True,
+    head_size: int | None = None,
+) -> int:
+    """Return the exact number of parameters of a Llama-architecture model.
+
+        embeddings   V·h            (twice if the output head has its own)
+        attention    2·h·(H·d) + 2·h·(K·d) per block, no biases
+        MLP          3·h·i per block (gate, up, down)
+        norms        2·h per block and h at the end
+
+    with h width, H heads, K key-value heads, d head size, i MLP width (Touvron et al. 2023).
+    """
+    head = head_size or hidden_size // n_heads
+    attention = 2 * hidden_size * n_heads * head + 2 * hidden_size * n_kv_heads * head
+    block = attention + 3 * hidden_size * intermediate_size + 2 * hidden_size
+    embeddings = vocab_size * hidden_size * (1 if tied else 2)
+    return embeddings + n_layers * block + hidden_size
+
+
+def card_of_student(student: StudentConfig, task: Task) -> ModelCard:
+    """Return the card of a student: from its own config, or from the folder at `student.path`.
+
+    Raises:
+        ConfigError: `path` has no readable config.json at hand.
+    """
+    if student.path is not None:
+        return _card_of_folder(student)
+    symbols = task.vocabulary()
+    vocab_size = (
+        student.vocab_size if symbols is None else len(symbols.vocabulary) + N_SPECIAL_TOKENS
+    )
+    return ModelCard(
+        name=student.name,
+        n_params=llama_params(
+            vocab_size,
+            student.hidden_size,
+            student.n_layers,
+            student.n_heads,
+            student.n_heads,
+            student.intermediate_size,
+        ),
+        n_layers=student.n_layers,
+        hidden_size=student.hidden_size,
+        n_heads=student.n_heads,
+        n_kv_heads=student.n_heads,
+        intermediate_size=student.intermediate_size,
+        vocab_size=vocab_size,
+        context_length=student.context_length,
+        license=student.license,
+        runs=student.runs,
+    )
+
+
+def _card_of_folder(student: StudentConfig) -> ModelCard:
+    file = Path(str(student.path)).expanduser() / "config.json"
+    try:
+        facts: dict[str, Any] = json.loads(file.read_text())
+        n_heads = int(facts["num_attention_heads"])
+        n_kv_heads = int(facts.get("num_key_value_heads") or n_heads)
+        shape = (
+            int(facts["vocab_size"]),
+            int(facts["hidden_size"]),
+            int(facts["num_hidden_layers"]),
+            n_heads,
+            n_kv_heads,
+            int(facts["intermediate_size"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"The student {student.name} cannot be planned: {file} is not there or is no config "
+            f"of a causal model ({error}). Name a downloaded Hugging Face folder in its `path`."
+        ) from error
+    return ModelCard(
+        name=student.name,
+        n_params=llama_params(
+            *shape,
+            tied=bool(facts.get("tie_word_embeddings", False)),
+            head_size=facts.get("head_dim"),
+        ),
+        n_layers=shape[2],
+        hidden_size=shape[1],
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        intermediate_size=shape[5],
+        vocab_size=shape[0],
+        context_length=int(facts.get("max_position_embeddings") or student.context_length),
+        license=student.license,
+        runs=student.runs,
+    )
+
+
+def forward_flops_per_token(card: ModelCard, context: float) -> float:
+    """Return FLOPs of one token's forward pass.
+
+        2·N + 4·L·h·s        (Kaplan et al. 2020, table 1)
+
+    N parameters (the tied embedding counts once, as output head), L blocks, h width, s tokens
+    looked back on.
+    """
+    return 2.0 * card.n_params + 4.0 * card.n_layers * card.hidden_size * context
+
+
+def kv_bytes_per_token(card: ModelCard) -> float:
+    """Return bytes of keys and values that one token adds: 2·L·K·d·bytes."""
+    head = card.hidden_size / card.n_heads
+    return 2.0 * card.n_layers * card.n_kv_heads * head * k.BYTES_KV
+
+
+def weight_bytes(card: ModelCard) -> float:
+    """Return bytes of the weights as they are served."""
+    return float(card.n_params) * k.BYTES_PER_PARAM_INFER

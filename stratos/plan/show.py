@@ -1,0 +1,118 @@
+"""The frontier as a table for the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stratos.records import Plan, PlanPoint
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ROWS = 12
+"""Rows that a terminal is asked to show; the record and the report have more."""
+
+MARK = "➤"
+"""Stands before the plan that was chosen."""
+
+SERVER = re.compile(r"(?P<cloud>[^/]+)/.* (?P<type>[^\s()]+)(?: \((?P<gpu>\S+)\))?(?P<spot> spot)?")
+"""The parts of an option's name: "aws/us-east-1 g4dn.xlarge (1xT4) spot"."""
+
+LABELS = {
+    "accuracy_first": "accuracy",
+    "cost_first": "cost",
+    "fastest": "time",
+    "lowest_latency": "latency",
+}
+"""Alternative to what it is the best in."""
+
+
+def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
+    """Return the frontier with the chosen plan marked and 'n shown of m' under it.
+
+    The chosen plan and the alternatives are always shown; the others are thinned evenly. Teacher
+    and strategy have a column only where the rows differ in them.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    points = _thin(plan, rows)
+    differs = [
+        name for name in ("teacher", "strategy") if len({getattr(p, name) for p in points}) > 1
+    ]
+    table = Table(
+        title="Plans that no other plan beats in everything",
+        caption=f"{len(points)} shown of {plan.n_frontier}; {MARK} is chosen ({plan.objective})",
+        title_justify="left",
+        caption_justify="left",
+        header_style="bold",
+    )
+    table.add_column("", no_wrap=True)
+    for title in ("student", *differs):
+        table.add_column(title, overflow="fold")
+    for title in ("accuracy", "cost", "hours", "p95 ms", "score"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("train on", "serve on"):
+        table.add_column(title, no_wrap=True, overflow="ellipsis")
+    table.add_column("best in", overflow="fold")
+    for point in points:
+        chosen = _is(point, plan)
+        table.add_row(
+            MARK if chosen else "",
+            Text(point.student),
+            *(Text(getattr(point, name)) for name in differs),
+            f"{point.accuracy:.3f}" if point.accuracy_known else "unknown",
+            f"${point.usd:,.2f}",
+            f"{point.hours:.3f}",
+            f"{point.latency_ms:,.0f}",
+            f"{point.score:.3f}",
+            Text(_short(point.servers["train"])),
+            Text(_short(point.servers["serve"])),
+            ", ".join(_names(point, plan)),
+            style="bold" if chosen else None,
+        )
+    return table
+
+
+def _short(server: str) -> str:
+    """Return cloud and GPU, or instance type where there is none; the region is in the record."""
+    parts = SERVER.fullmatch(server)
+    if parts is None:
+        return server
+    return f"{parts['cloud']} {parts['gpu'] or parts['type']}{parts['spot'] or ''}"
+
+
+def _names(point: PlanPoint, plan: Plan) -> list[str]:
+    return [
+        LABELS.get(name, name)
+        for name, other in plan.alternatives.items()
+        if point.accuracy == other.accuracy
+        and _close(point, other)
+        and (other.accuracy_known or name != "accuracy_first")
+    ]
+
+
+def _is(point: PlanPoint, plan: Plan) -> bool:
+    pair = (plan.teacher, plan.student, plan.strategy)
+    return (point.teacher, point.student, point.strategy) == pair and _close(point, plan)
+
+
+def _close(point: PlanPoint, other: PlanPoint | Plan) -> bool:
+    return all(
+        abs(getattr(point, name) - getattr(other, name)) <= 1e-6 * max(1.0, getattr(other, name))
+        for name in ("usd", "hours", "latency_ms")
+    )
+
+
+def _thin(plan: Plan, rows: int) -> Sequence[PlanPoint]:
+    points = plan.frontier
+    if len(points) <= rows:
+        return points
+    kept = {i for i, point in enumerate(points) if _is(point, plan) or _names(point, plan)}
+    n_more = rows - len(kept)
+    others = [i for i in range(len(points)) if i not in kept]
+    if n_more > 0:
+        kept |= {others[round((i + 0.5) * len(others) / n_more - 0.5)] for i in range(n_more)}
+    return [points[i] for i in sorted(kept)]

@@ -1,0 +1,100 @@
+import csv
+import datetime
+from collections import Counter
+
+import pytest
+
+from stratos.catalog import find_gpu, load_catalog
+from stratos.catalog.gpus import GPUS_CSV, gpu_table
+from stratos.catalog.source import BUILTIN
+from stratos.config import CloudConfig
+
+CLOUDS = ("aws", "azure", "gcp", "lambda", "runpod", "vast")
+
+
+@pytest.fixture(scope="module")
+def offers():
+    return load_catalog(CloudConfig()).offers
+
+
+def test_there_are_enough_offers_of_every_cloud(offers):
+    assert len(offers) >= 170
+    gpus = Counter(offer.cloud for offer in offers if offer.accelerator)
+    assert set(gpus) == set(CLOUDS)
+    assert min(gpus.values()) >= 15
+    assert {o.cloud for o in offers if not o.accelerator} >= {"aws", "azure", "gcp", "lambda"}
+    for cloud in ("aws", "azure", "gcp", "lambda"):
+        assert len({o.region for o in offers if o.cloud == cloud}) >= 2
+
+
+def test_no_row_of_the_table_is_dropped(offers):
+    catalog = load_catalog(CloudConfig())
+    with BUILTIN.open(newline="") as file:
+        n_rows = sum(1 for _ in csv.DictReader(file))
+    assert catalog.dropped == {}
+    assert len(catalog.offers) == n_rows
+
+
+def test_every_offer_is_dated_sourced_and_plausible(offers):
+    for offer in offers:
+        assert datetime.date.fromisoformat(offer.price_date) <= datetime.date.today(), offer
+        assert offer.source and offer.source != "builtin", offer
+        assert 0.01 < offer.usd_per_hour < 200, offer
+        assert offer.vcpus > 0 and offer.memory_gib > 0, offer
+        if offer.usd_per_hour_spot is not None:
+            assert offer.usd_per_hour_spot < offer.usd_per_hour, offer
+        if offer.accelerator:
+            gpu = find_gpu(offer.accelerator)
+            assert gpu is not None and offer.vram_gib == gpu.memory_gib, offer
+
+
+def test_known_prices(offers):
+    by_name = {offer.name: offer.usd_per_hour for offer in offers}
+    # aws.amazon.com/ec2/pricing and cloud.google.com/compute/all-pricing.
+    assert by_name["aws/us-east-1 g5.xlarge (1xA10G)"] == pytest.approx(1.006)
+    assert by_name["aws/us-east-1 p5.48xlarge (8xH100)"] == pytest.approx(55.04)
+    assert by_name["gcp/us-central1 a2-highgpu-1g (1xA100)"] == pytest.approx(3.673, abs=1e-3)
+    assert by_name["gcp/us-central1 g2-standard-4 (1xL4)"] == pytest.approx(0.7068, abs=1e-4)
+
+
+def test_specifications_are_complete_and_sane():
+    assert len(gpu_table()) >= 30
+    for gpu in gpu_table().values():
+        assert gpu.memory_gib > 0 and gpu.bandwidth_gb_per_s > 100 and gpu.source
+        assert gpu.tflops_train >= gpu.tflops_fp32 * 0.99
+        if gpu.tflops_fp8:
+            assert gpu.tflops_bf16 and gpu.tflops_fp8 > 1.9 * gpu.tflops_bf16
+    # NVIDIA's datasheets.
+    h100, a100 = gpu_table()["H100"], gpu_table()["A100-80GB"]
+    assert (h100.memory_gib, h100.bandwidth_gb_per_s, h100.tflops_bf16) == (80, 3350, 989)
+    assert (a100.memory_gib, a100.tflops_bf16, a100.tflops_fp8) == (80, 312, None)
+
+
+def test_names_and_aliases_are_unique():
+    with GPUS_CSV.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    words = [w.lower() for r in rows for w in (r["Name"], *filter(None, r["Aliases"].split("|")))]
+    assert [word for word, n in Counter(words).items() if n > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "size_mib", "count", "found"),
+    [
+        ("A100", 40960, 8, "A100"),  # Lambda: memory of one, under both keys
+        ("A100", 81920, 1, "A100-80GB"),  # Vast: named A100, has 80 GiB
+        ("A100", 81920, 2, "A100"),  # Vast: memory of both
+        ("A100", 163840, 2, "A100-80GB"),
+        ("A100-80GB", 80, 1, "A100-80GB"),  # RunPod: GiB under a key that says MiB
+        ("A100-80GB", 160, 2, "A100-80GB"),
+        ("L4", 22888, 1, "L4"),  # what the driver leaves of 24 GiB
+        ("h100-sxm", None, 1, "H100"),
+        ("RTXA6000", None, 4, "A6000"),
+    ],
+)
+def test_every_way_to_write_memory_is_understood(name, size_mib, count, found):
+    gpu = find_gpu(name, size_mib, count)
+    assert gpu is not None and gpu.name == found
+
+
+def test_an_unknown_gpu_is_not_guessed():
+    assert find_gpu("Z9000") is None

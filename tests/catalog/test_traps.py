@@ -1,0 +1,297 @@
+import datetime
+import math
+import os
+
+import pytest
+
+from stratos.catalog import load_catalog
+from stratos.config import CloudConfig
+from stratos.errors import CatalogError
+
+HEADER = (
+    "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,Region,GpuInfo,SpotPrice"
+)
+CPU = "c7i.large,,,2,4,0.08925,us-east-1,,"
+GPU = "g5.xlarge,A10G,1,4,16,1.006,us-east-1,,0.4"
+TODAY = datetime.date(2026, 11, 25)
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Write lines as <cloud>/vms.csv and load them."""
+
+    def _load(*lines, cloud="aws", header=HEADER, today=TODAY, **config):
+        file = tmp_path / cloud / "vms.csv"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("\n".join([header, *lines]) + "\n")
+        return load_catalog(CloudConfig(catalog=(str(file),), **config), today)
+
+    return _load
+
+
+def test_columns_may_come_in_any_order(load):
+    header = "Region,Price,SpotPrice,InstanceType,vCPUs,MemoryGiB,AcceleratorCount,AcceleratorName"
+    (offer,) = load("eu-west-1,1.5,0.5,g5.xlarge,4.0,16.0,1.0,A10G", header=header).offers
+    assert (offer.cloud, offer.region, offer.usd_per_hour) == ("aws", "eu-west-1", 1.5)
+    assert (offer.accelerator, offer.accelerator_count, offer.vram_gib) == ("A10G", 1, 24)
+    assert offer.usd_per_hour_spot == 0.5
+
+
+@pytest.mark.parametrize(
+    ("price", "reason"),
+    [
+        ("-1", "negative or infinite price"),
+        ("0", "zero price"),
+        ("0.0", "zero price"),
+        ("inf", "negative or infinite price"),
+        ("nan", "no price"),
+        ("", "no price"),
+    ],
+)
+def test_rows_without_a_sound_price_are_dropped_counted_and_warned(load, price, reason):
+    bad = f"x.large,,,2,4,{price},us-east-1,,"
+    catalog = load(CPU, bad, bad.replace("us-east-1", "eu-west-1"))
+    assert [offer.instance_type for offer in catalog.offers] == ["c7i.large"]
+    assert catalog.dropped == {reason: 2}
+    assert f"Rows of the catalog left out: 2 × {reason}." in catalog.warnings
+
+
+@pytest.mark.parametrize("spot", ["0.00", "", "-0.3", "1.006", "2"])
+def test_a_spot_price_that_is_none(load, spot):
+    (offer,) = load(GPU.rsplit(",", 1)[0] + f",{spot}").offers
+    assert offer.usd_per_hour_spot is None
+
+
+def test_zones_are_collapsed_to_the_lowest_prices(load):
+    header = HEADER + ",AvailabilityZone"
+    catalog = load(
+        "g5.xlarge,A10G,1,4,16,1.2,us-east-1,,0.3,us-east-1a",
+        "g5.xlarge,A10G,1,4,16,1.0,us-east-1,,0.4,us-east-1b",
+        "g5.xlarge,A10G,1,4,16,1.1,us-west-2,,,us-west-2a",
+        header=header,
+    )
+    assert {(o.region, o.usd_per_hour, o.usd_per_hour_spot) for o in catalog.offers} == {
+        ("us-east-1", 1.0, 0.3),
+        ("us-west-2", 1.1, None),
+    }
+
+
+GCP = HEADER + ",AvailabilityZone"
+
+
+def test_gcp_host_and_accelerator_are_summed_zone_by_zone(load):
+    catalog = load(
+        "g2-standard-8,,,8,32,0.3,us-central1,,0.1,us-central1-a",
+        "g2-standard-8,,,8,32,0.3,us-central1,,0.1,us-central1-f",
+        ",L4,1,,,0.56,us-central1,,0.23,us-central1-a",
+        cloud="gcp",
+        header=GCP,
+    )
+    (offer,) = catalog.offers
+    assert (offer.accelerator, offer.accelerator_count, offer.vcpus) == ("L4", 1, 8)
+    assert offer.usd_per_hour == pytest.approx(0.86)
+    assert offer.usd_per_hour_spot == pytest.approx(0.33)
+    assert catalog.dropped == {"GPU host without a price of its GPU": 1}
+
+
+def test_a_gcp_gpu_host_alone_is_no_cheap_cpu_server(load):
+    catalog = load(
+        "e2-standard-2,,,2,8,0.067,us-central1,,,us-central1-a",
+        "a3-highgpu-8g,,,208,1872,9.46,us-central1,,,us-central1-a",
+        cloud="gcp",
+        header=GCP,
+    )
+    assert [offer.instance_type for offer in catalog.offers] == ["e2-standard-2"]
+
+
+def test_a_gcp_host_at_zero_dollars_is_priced_by_its_gpus(load):
+    catalog = load(
+        "a4-highgpu-8g,,,224,3968,0.0,us-central1,,0.0,us-central1-b",
+        ",B200,8,,,90.2,us-central1,,34.2,us-central1-b",
+        cloud="gcp",
+        header=GCP,
+    )
+    assert [(o.accelerator, o.usd_per_hour) for o in catalog.offers] == [("B200", 90.2)]
+
+
+def test_a_gcp_part_with_a_bad_price_spoils_the_sum(load):
+    catalog = load(
+        CPU,
+        "g2-standard-8,,,8,32,-5,us-central1,,,us-central1-a",
+        ",L4,1,,,9.0,us-central1,,,us-central1-a",
+        cloud="gcp",
+        header=GCP,
+    )
+    assert [offer.instance_type for offer in catalog.offers] == ["c7i.large"]
+
+
+def test_n1_hosts_take_attached_gpus_and_stay_cpu_servers(load):
+    catalog = load(
+        "n1-standard-8,,,8,30,0.38,us-central1,,,us-central1-a",
+        ",T4,1,,,0.35,us-central1,,,us-central1-a",
+        ",T4,2,,,0.70,us-central1,,,us-central1-a",
+        cloud="gcp",
+        header=GCP,
+    )
+    assert {(o.accelerator_count, round(o.usd_per_hour, 2)) for o in catalog.offers} == {
+        (0, 0.38),
+        (1, 0.73),
+        (2, 1.08),
+    }
+
+
+def test_what_nothing_here_runs_on_is_dropped(load):
+    catalog = load(
+        GPU,
+        "g6f.large,L4,0.125,2,8,0.202,us-east-1,,",
+        "ct5,tpu-v5litepod-1,1,24,48,1.2,us-east-1,,",
+        "dl1,Gaudi9,8,96,768,13.1,us-east-1,,",
+    )
+    assert [offer.accelerator for offer in catalog.offers] == ["A10G"]
+    assert catalog.dropped == {
+        "fraction of a GPU": 1,
+        "TPU": 1,
+        "GPU without a specification": 1,
+    }
+    assert any("No specification of Gaudi9" in warning for warning in catalog.warnings)
+
+
+def test_old_and_undated_prices_are_warned_about(load):
+    header = HEADER + ",PriceDate"
+    assert load(CPU + ",2026-10-26", header=header).warnings == ()
+    (warning,) = load(CPU + ",2026-10-25", header=header).warnings
+    assert warning.startswith("Prices older than 30 days: aws 2026-10-25.")
+    assert load(CPU).warnings == ("Prices without a date: aws.",)
+    assert load(CPU + ",2026-10-25", header=header).price_dates == ("2026-10-25", "2026-10-25")
+
+
+def test_a_cloud_column_speaks_for_its_row(load):
+    catalog = load(CPU + ",Nebius", CPU + ",", header=HEADER + ",Cloud", cloud="mine")
+    assert [offer.cloud for offer in catalog.offers] == ["nebius", "mine"]
+
+
+def test_the_config_names_the_cloud_of_a_loose_file(tmp_path):
+    file = tmp_path / "prices.csv"
+    file.write_text(f"{HEADER}\n{CPU}\n")
+    (offer,) = load_catalog(CloudConfig(catalog=(str(file),), clouds=("aws",))).offers
+    assert offer.cloud == "aws"
+    by_folder = load_catalog(CloudConfig(catalog=(str(file),)))
+    assert by_folder.offers[0].cloud == tmp_path.name.lower()
+
+
+def test_a_file_whose_cloud_nobody_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prices.csv").write_text(f"{HEADER}\n{CPU}\n")
+    with pytest.raises(CatalogError, match=r"does not say whose offers .* cloud\.clouds=\[aws\]"):
+        load_catalog(CloudConfig(catalog=("prices.csv",)))
+
+
+def test_many_catalogs_at_once_and_globs(tmp_path):
+    for cloud in ("aws", "azure"):
+        (tmp_path / cloud).mkdir()
+        (tmp_path / cloud / "vms.csv").write_text(f"{HEADER}\n{CPU}\n")
+    listed = [str(tmp_path / cloud / "vms.csv") for cloud in ("aws", "azure")]
+    for urls in (listed, [f"{tmp_path}/*/vms.csv"], [f"file://{tmp_path}/*/vms.csv"]):
+        catalog = load_catalog(CloudConfig(catalog=tuple(urls)))
+        assert sorted(offer.cloud for offer in catalog.offers) == ["aws", "azure"]
+
+
+def test_parquet_is_read_like_csv(tmp_path, load):
+    import pandas as pd
+
+    expected = load(CPU, GPU).offers
+    file = tmp_path / "aws" / "vms.parquet"
+    pd.read_csv(tmp_path / "aws" / "vms.csv").to_parquet(file)
+    offers = load_catalog(CloudConfig(catalog=(str(file),))).offers
+    assert [(o.name, o.usd_per_hour, o.usd_per_hour_spot) for o in offers] == [
+        (o.name, o.usd_per_hour, o.usd_per_hour_spot) for o in expected
+    ]
+
+
+def test_malformed_values_are_named_by_file_line_and_column_all_at_once(load, tmp_path):
+    with pytest.raises(CatalogError) as caught:
+        load(CPU, "a,,,2,4,cheap,us-east-1,,", "b,,,two,4,1,us-east-1,,", "c,,,2,inf,1,r,,")
+    file = tmp_path / "aws" / "vms.csv"
+    assert str(caught.value) == (
+        "The catalog is malformed:\n"
+        f"  {file}, line 3, column Price: 'cheap' is no number\n"
+        f"  {file}, line 4, column vCPUs: 'two' is no number\n"
+        f"  {file}, line 5, column MemoryGiB: 'inf' is not finite\n"
+        "Mend the rows or remove them."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty. It needs the columns InstanceType"),
+        (HEADER + "\n", "is empty: it has no row below its header"),
+        ("InstanceType,Prise\na,1\n", "lacks the columns AcceleratorName; .*Did you mean Prise"),
+        (f"{HEADER}\n{CPU},what,is,this\n", "line 2: the row has 3 more field"),
+        ("\0\xff\xfe", "lacks the column"),
+    ],
+)
+def test_a_file_that_is_no_catalog(tmp_path, text, message):
+    file = tmp_path / "vms.csv"
+    file.write_text(text)
+    with pytest.raises(CatalogError, match=message):
+        load_catalog(CloudConfig(catalog=(str(file),)))
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    missing = str(tmp_path / "none.csv")
+    with pytest.raises(CatalogError, match=r"none\.csv does not exist.*cloud\.catalog=\[builtin\]"):
+        load_catalog(CloudConfig(catalog=(missing,)))
+    with pytest.raises(CatalogError, match="does not exist"):
+        load_catalog(CloudConfig(catalog=(f"{tmp_path}/*.csv",)))
+    with pytest.raises(CatalogError, match="cannot be read"):
+        load_catalog(CloudConfig(catalog=("nosuchprotocol://a/b.csv",)))
+    broken = tmp_path / "vms.parquet"
+    broken.write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(CatalogError, match="no readable Parquet file"):
+        load_catalog(CloudConfig(catalog=(str(broken),)))
+    (tmp_path / "utf16.csv").write_bytes(b"\xff\xfea\x00")
+    with pytest.raises(CatalogError, match="is no text"):
+        load_catalog(CloudConfig(catalog=(str(tmp_path / "utf16.csv"),)))
+
+
+def test_nothing_left_says_why(load):
+    with pytest.raises(CatalogError, match=r"Nothing is left .*: 1 × zero price\."):
+        load("x,,,2,4,0,us-east-1,,")
+
+
+def test_clouds_regions_and_prices_are_honoured():
+    catalog = load_catalog(
+        CloudConfig(clouds=("aws", "gcp"), regions=("us-east-1",), max_usd_per_hour=1.0)
+    )
+    assert {(o.cloud, o.region) for o in catalog.offers} == {("aws", "us-east-1")}
+    assert max(offer.usd_per_hour for offer in catalog.offers) <= 1.0
+
+
+def test_a_cap_holds_for_whole_machines():
+    capped = load_catalog(CloudConfig(clouds=("gcp",), max_usd_per_hour=1.0)).offers
+    assert all(offer.usd_per_hour <= 1.0 for offer in capped)
+    on_spot = load_catalog(CloudConfig(clouds=("gcp",), max_usd_per_hour=1.0, spot=True)).offers
+    assert any(offer.usd_per_hour > 1.0 for offer in on_spot)
+    assert all(min(o.usd_per_hour, o.usd_per_hour_spot or math.inf) <= 1.0 for o in on_spot)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"regions": ("us-est-1",)}, r"'us-est-1': Did you mean us-east-1"),
+        ({"clouds": ("azur",)}, r"cloud\.clouds has 'azur'.* Did you mean azure"),
+        ({"max_usd_per_hour": 0.001}, r"the cheapest is \$0\.\d+\. Type cloud\.max_usd_per_hour="),
+    ],
+)
+def test_what_the_catalog_does_not_have(config, message):
+    with pytest.raises(CatalogError, match=message):
+        load_catalog(CloudConfig(**config))
+
+
+def test_local_is_this_machine_at_nothing():
+    (offer,) = load_catalog(CloudConfig(name="local", clouds=("local",))).offers
+    assert offer.cloud == "local" and offer.usd_per_hour == 0.0 and offer.accelerator is None
+    assert 1 <= offer.vcpus <= (os.cpu_count() or 1)
+    assert 0.2 < offer.memory_gib < 100_000
+    assert "local" not in {offer.cloud for offer in load_catalog(CloudConfig()).offers}

@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+from stratos.config import StudentConfig
+from stratos.errors import ConfigError
+from stratos.estimate import card_of_student
+from stratos.estimate.cards import (
+    N_SPECIAL_TOKENS,
+    forward_flops_per_token,
+    kv_bytes_per_token,
+    llama_params,
+)
+from stratos.records import ModelCard
+
+
+class Task:
+    def __init__(self, symbols=None):
+        self.symbols = symbols
+
+    def vocabulary(self):
+        return self.symbols
+
+
+class Symbols:
+    vocabulary = ("1m", "2m", "3m")
+
+
+@pytest.mark.parametrize(
+    ("published", "shape", "tied"),
+    [
+        # Counts that the hub shows for the safetensors of each model.
+        (134_515_008, (49152, 576, 30, 9, 3, 1536), True),  # SmolLM2-135M
+        (1_235_814_400, (128256, 2048, 16, 32, 8, 8192), True),  # Llama-3.2-1B
+        (8_030_261_248, (128256, 4096, 32, 32, 8, 14336), False),  # Llama-3.1-8B
+        (1_100_048_384, (32000, 2048, 22, 32, 4, 5632), False),  # TinyLlama-1.1B
+    ],
+)
+def test_parameter_counts_of_published_models(published, shape, tied):
+    assert llama_params(*shape, tied=tied) == published
+
+
+def test_the_vocabulary_is_the_tasks_own_or_the_students():
+    student = StudentConfig(name="s", hidden_size=128, vocab_size=1000)
+    own = card_of_student(student, Task(Symbols()))
+    other = card_of_student(student, Task())
+    assert own.vocab_size == 3 + N_SPECIAL_TOKENS
+    assert other.vocab_size == 1000
+    assert other.n_params - own.n_params == (1000 - 3 - N_SPECIAL_TOKENS) * 128
+
+
+def test_a_students_folder_is_read(tmp_path):
+    facts = {
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "intermediate_size": 1536,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 8192,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    card = card_of_student(StudentConfig(name="s", path=str(tmp_path)), Task())
+    assert (card.n_params, card.n_kv_heads, card.context_length) == (134_515_008, 3, 8192)
+
+
+def test_a_folder_without_config_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"student s cannot be planned: .*config\.json"):
+        card_of_student(StudentConfig(name="s", path=str(tmp_path)), Task())
+
+
+def test_flops_and_cache_in_closed_form():
+    card = ModelCard("m", 1_000_000, 4, 128, 4, 2, 384, 100, 1024)
+    assert forward_flops_per_token(card, 0) == 2_000_000
+    assert forward_flops_per_token(card, 100) == 2_000_000 + 4 * 4 * 128 * 100
+    # 2 (keys, values) · 4 blocks · 2 heads · 32 wide · 2 bytes
+    assert kv_bytes_per_token(card) == 2 * 4 * 2 * 32 * 2
+
+
+def test_the_special_symbols_are_those_of_the_students_tokenizer():
+    from stratos.distill.tokenizer import SPECIAL
+
+    assert len(SPECIAL) == N_SPECIAL_TOKENS

@@ -1,0 +1,47 @@
+"""The YAML files of cloud, limits and objective against their schemas."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from stratos.catalog import load_catalog
+from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
+
+CONF = Path(__file__).parents[2] / "conf"
+SCHEMAS = {"cloud": CloudConfig, "limits": LimitsConfig, "objective": ObjectiveConfig}
+FILES = [(group, file) for group in SCHEMAS for file in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize(("group", "file"), FILES, ids=lambda value: getattr(value, "stem", value))
+def test_a_choice_says_every_field_in_its_type(group, file):
+    plain = yaml.safe_load(file.read_text())
+    assert set(plain) == {field.name for field in fields(SCHEMAS[group])}
+    config = msgspec.convert(plain, SCHEMAS[group])
+    if group != "limits":
+        assert config.name == file.stem
+    if group == "cloud":
+        assert load_catalog(config).offers
+
+
+@pytest.mark.parametrize(("group", "file"), FILES, ids=lambda value: getattr(value, "stem", value))
+def test_a_choice_opens_with_what_it_is_and_its_command(group, file):
+    comment = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    assert len(comment) >= 2
+    assert f"{group}={file.stem}" in comment[-1]
+    assert "python -m stratos +task=mahjong" in comment[-1]
+
+
+def test_every_choice_of_the_design_is_there():
+    names = {group: {f.stem for g, f in FILES if g == group} for group in SCHEMAS}
+    assert names["cloud"] == {"aws", "azure", "gcp", "lambda", "local", "multi", "runpod"}
+    assert names["objective"] == {
+        "balanced",
+        "cheapest",
+        "fastest",
+        "lowest_latency",
+        "most_accurate",
+    }
+    assert {"none", "laptop", "tight"} <= names["limits"]

@@ -1,0 +1,92 @@
+"""The stage from config to record: what it imports, says, spends, and how long it takes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from world import BLIND, SIGHTED, World, context, replace
+
+from stratos.catalog import load_catalog
+from stratos.config import CloudConfig, LimitsConfig
+from stratos.errors import InfeasibleError
+from stratos.plan import plan, solve
+from stratos.plan.candidates import build_problem
+from stratos.records import Plan, from_json, to_json
+
+AWS = CloudConfig(name="aws", clouds=("aws",))
+
+
+def test_the_record_survives_a_round_trip(tmp_path):
+    world = World(cloud=AWS)
+    said, ticks, logged = [], [], {}
+    run = replace(
+        context(tmp_path),
+        warn=said.append,
+        tick=lambda *args: ticks.append(args),
+        log=lambda metrics, step=None: logged.update(metrics),
+    )
+    record = plan(world.config(tmp_path), world.probe(), run)
+    assert from_json(to_json(record), Plan) == record
+    assert any(text.startswith("Prices older than 30 days: aws") for text in said)
+    assert ticks[-1][:2] == (3, 3)
+    assert logged["plan/usd"] == record.usd
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_input_gives_the_same_plan(tmp_path):
+    world = World(teachers=(BLIND, SIGHTED))
+    first, second = (
+        replace(plan(world.config(), world.probe(), context(tmp_path)), seconds=0.0)
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_money_spent_already_is_taken_off_the_budget(tmp_path):
+    world = World(cloud=AWS, limits=LimitsConfig(budget_usd=3))
+    run = context(tmp_path)
+    before = plan(world.config(), world.probe(), run)
+    assert before.usd > 2.3
+    with run.ledger.reserve("teacher x", 0.78) as call:
+        call.settle(0.78)
+    after = plan(world.config(), world.probe(), run)
+    assert after.usd <= 2.22 < before.usd
+    assert "$0.78 of the budget of $3.00 is spent already." in after.reasons
+    with run.ledger.reserve("teacher x", 2.0) as call:
+        call.settle(2.0)
+    with pytest.raises(InfeasibleError) as caught:
+        plan(world.config(), world.probe(), run)
+    assert "limits.budget_usd 3 -> 4.97 " in str(caught.value)
+    assert "Of the budget $2.78 is spent already." in str(caught.value)
+
+
+def test_no_torch_is_imported(tmp_path):
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from world import World, context
+from stratos.plan import frontier_table, plan
+from rich.console import Console
+world = World()
+record = plan(world.config(), world.probe(), context(Path({str(tmp_path)!r})))
+Console(file=sys.stderr).print(frontier_table(record))
+heavy = {{"torch", "transformers", "lightning", "wandb", "pandas", "pyarrow"}}
+print(record.student, sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "stratos_1m []\n"
+
+
+def test_the_whole_table_is_planned_in_a_moment():
+    world = World(teachers=(BLIND, SIGHTED))
+    catalog = load_catalog(world.cloud)
+    solve(build_problem(world.config(), world.probe(), catalog))  # imports the solver
+    start = time.process_time()
+    problem = build_problem(world.config(), world.probe(), catalog)
+    record = solve(problem)
+    assert time.process_time() - start < 1.5
+    assert len(problem.candidates) == 9 and record.n_offers > 170

@@ -1,0 +1,266 @@
+"""The user's own file: splits, metrics, prompts, and every broken line by its number."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stratos.errors import ConfigError
+from stratos.tasks.base import Task
+from stratos.tasks.jsonl import JsonlTask
+
+GSM8K = Path(__file__).parents[2].parent / "shared" / "gsm8k"
+
+
+def write(path: Path, rows: list[Any]) -> str:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def sums(n: int, start: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"question": f"What is {i} + {i}?", "answer": str(2 * i), "why": f"{i} + {i} = {2 * i}."}
+        for i in range(start, start + n)
+    ]
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> JsonlTask:
+    path = write(tmp_path / "sums.jsonl", sums(400))
+    return JsonlTask(path, metric="numeric", rationale="why")
+
+
+def test_keeps_the_contract(task: JsonlTask) -> None:
+    assert isinstance(task, Task)
+    assert task.can_reverse
+    assert not JsonlTask(task.path).can_reverse
+    assert task.vocabulary() is None
+
+
+def test_splits_are_disjoint_and_complete(task: JsonlTask) -> None:
+    splits = {name: task.items(name, 1000) for name in ("train", "validation", "test")}
+    ids = [item.id for items in splits.values() for item in items]
+    assert len(ids) == len(set(ids)) == 400
+    assert 0.5 < len(splits["train"]) / 400 < 0.7
+    assert 0.18 < len(splits["test"]) / 400 < 0.32
+
+
+def test_splits_stay_when_rows_are_added_moved_or_respelled(
+    task: JsonlTask, tmp_path: Path
+) -> None:
+    rows = sums(50, start=9_000) + sums(400)[::-1]
+    rows = [{**row, "question": f"  {row['question'].upper()} "} for row in rows]
+    changed = JsonlTask(write(tmp_path / "b.jsonl", rows), metric="numeric")
+    for split in ("train", "validation", "test"):
+        before = {item.id for item in task.items(split, 1000)}
+        assert before <= {item.id for item in changed.items(split, 1000)}
+
+
+def test_a_smaller_draw_is_a_prefix_and_seeds_differ(task: JsonlTask) -> None:
+    ten = task.items("train", 10)
+    assert ten == task.items("train", 200)[:10]
+    assert ten != task.items("train", 10, seed=1)
+    assert len(task.items("train", 10_000)) < 400
+
+
+def test_slices_alternate(tmp_path: Path) -> None:
+    rows = [{**row, "kind": "easy" if i % 4 else "hard"} for i, row in enumerate(sums(400))]
+    path = write(tmp_path / "s.jsonl", rows)
+    task = JsonlTask(path, slice="kind", slices=("easy", "hard"))
+    assert [item.slice for item in task.items("test", 4)] == ["easy", "hard", "easy", "hard"]
+    assert {item.slice for item in task.items("test", 9, slice="hard")} == {"hard"}
+    with pytest.raises(ValueError, match="line 1: its slice is hard, not one of easy"):
+        JsonlTask(path, slice="kind", slices=("easy",))
+
+
+def test_choices_hold_gold_once_and_stay(task: JsonlTask) -> None:
+    items = task.items("validation", 50)
+    for item in items:
+        assert len(set(item.choices)) == 4
+        assert item.choices.count(item.answer) == 1
+    places = Counter(item.choices.index(item.answer) for item in items)
+    assert len(places) == 4
+    assert items == JsonlTask(task.path, metric="numeric", rationale="why").items("validation", 50)
+
+
+def test_prompts(task: JsonlTask) -> None:
+    item = task.items("validation", 1)[0]
+    default, zero_shot, reasoning = (task.messages(item, name) for name in task.prompts)
+    assert [message["role"] for message in default] == [
+        "system",
+        *["user", "assistant"] * 4,
+        "user",
+    ]
+    assert len(zero_shot) == 2
+    assert default[-1]["content"] == reasoning[-1]["content"] == item.question
+    assert default[2]["content"].removeprefix("Answer: ") in task.example_answers("default")
+    assert "=" in reasoning[2]["content"] and "Answer: " in reasoning[2]["content"]
+    assert task.example_answers("zero_shot") == frozenset()
+    # A training item is never shown its own answer.
+    example = task.items("train", 1, seed=1)[0]
+    assert all(m["content"] != f"Answer: {example.answer}" for m in task.messages(example))
+    offer = task.choice_messages(item)[-1]["content"]
+    assert offer.splitlines()[1:] == [
+        f"{letter}) {choice}" for letter, choice in zip("ABCD", item.choices, strict=True)
+    ]
+    assert [task.parse_choice(text) for text in ("B", "(C) 4", "It is D.", "Answer 7", "")] == [
+        1,
+        2,
+        3,
+        None,
+        None,
+    ]
+
+
+def test_reverse_gives_verified_training_items(task: JsonlTask) -> None:
+    items = list(task.reverse(50))
+    train = {item.id for item in task.items("train", 1000)}
+    assert len(items) == 50
+    assert {item.id for item in items} <= train
+    assert [task.verify(item) for item in items] == [None] * 50
+    item = items[0]
+    assert task.completion(item) == f"{item.rationale}\nAnswer: {item.answer}"
+    assert task.verify(replace(item, rationale="")) == "it has no reasoning path"
+    wrong = replace(item, rationale="So the answer is 1,000,001.")
+    assert task.verify(wrong) == f"its path ends in 1000001, its answer is {item.answer}"
+
+
+def test_scores_by_metric(tmp_path: Path) -> None:
+    def score(metric: str, gold: str, text: str) -> tuple[float, float]:
+        task = JsonlTask(
+            write(tmp_path / "one.jsonl", [{"question": "q", "answer": gold}]), metric=metric
+        )
+        item = next(i for s in ("train", "validation", "test") for i in task.items(s, 1))
+        result = task.score(text, item)
+        return result.exact, round(result.f1, 3)
+
+    assert score("exact", "New  York", "answer: new york.") == (1, 1)
+    assert score("exact", "New York", "The York") == (0, 0.5)
+    assert score("exact", "yes", "") == (0, 0)
+    assert score("numeric", "1,234.50", "It costs $1234.5 a month.\nAnswer: $1,234.50") == (1, 1)
+    assert score("numeric", "3/4", r"\boxed{\frac{3}{4}}") == (1, 1)
+    assert score("numeric", "0.5", ".5") == (1, 1)
+    assert score("numeric", "7", "no idea") == (0, 0)
+    assert score("regex", r"\d{3}-\d{2}", "Answer: 123-45") == (1, 1)
+    assert score("regex", r"\d{3}", "1234")[0] == 0
+
+
+def test_multiple_choice(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"Pick {i % 4} of row {i}", "options": ["w", "x", "y", "z"], "answer": gold}
+        for i, gold in enumerate(["x", "B", "(b)", " X "] * 20)
+    ]
+    task = JsonlTask(write(tmp_path / "mc.jsonl", rows), metric="multiple_choice")
+    item = task.items("test", 1)[0]
+    assert (item.answer, item.choices) == ("B", ("A", "B", "C", "D"))
+    assert item.question.endswith("A) w\nB) x\nC) y\nD) z")
+    assert task.score("The answer is (B).", item).exact == 1
+    assert task.score("A", item).exact == 0
+    assert task.choice_messages(item)[-1]["content"] == item.question
+    with pytest.raises(ValueError, match="line 1: the answer v is none of its 2 options"):
+        row = {"question": "q", "options": ["a", "b"], "answer": "v"}
+        JsonlTask(write(tmp_path / "bad.jsonl", [row]), metric="multiple_choice")
+
+
+def test_lookup_takes_the_nearest_question(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"capital of {land}", "answer": town}
+        for land, town in (("France", "Paris"), ("Spain", "Madrid"), ("Italy", "Rome"))
+    ]
+    task = JsonlTask(write(tmp_path / "c.jsonl", rows))
+    known = [i for s in ("train", "validation", "test") for i in task.items(s, 9)]
+    asked = [replace(known[0], question="And the capital of Spain today?")]
+    assert task.lookup(known, asked) == ["Madrid"]
+    assert task.lookup([], asked) == [""]
+
+
+def test_every_broken_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    lines = [
+        b'\xef\xbb\xbf{"question": "a", "answer": 1}',
+        b"{",
+        b"[1]",
+        b"",
+        b'{"question": "b"}',
+        b'{"question": " ", "answer": "x"}',
+        b'{"question": "c", "answer": null}',
+        b'{"question": "\xff", "answer": "x"}',
+        b'{"question": "A ", "answer": "1"}',
+        b'{"question": "a", "answer": "2"}',
+        b'{"question": "d", "answer": "many"}',
+    ]
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(ValueError) as caught:
+        JsonlTask(str(path), metric="numeric")
+    assert str(caught.value).splitlines() == [
+        f"{path} has 8 broken lines:",
+        "    line 2: not JSON (Expecting property name enclosed in double quotes, column 2)",
+        "    line 3: expected an object, found [1]",
+        "    line 5: has no field answer; it has question",
+        '    line 6: question is " ", not a text',
+        "    line 7: answer is null, not a text",
+        "    line 8: not UTF-8 (byte 15)",
+        '    line 10: the question of line 1 again, but with the answer "2" where that has "1"',
+        "    line 11: the answer many is no number",
+    ]
+
+
+def test_a_long_list_is_cut_and_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "bad.jsonl", ["{"] * 50)
+    with pytest.raises(ValueError) as caught:
+        JsonlTask(path)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("has 50 broken lines:")
+    assert lines[-1] == "    … and 30 more"
+    assert len(lines) == 22
+
+
+def test_empty_missing_and_wrong_settings(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no lines"):
+        JsonlTask(write(tmp_path / "empty.jsonl", [""]))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        JsonlTask(str(tmp_path / "absent.jsonl")).items("train", 1)
+    with pytest.raises(ValueError, match="prompts="):
+        JsonlTask("x", prompts=("loud",))
+    with pytest.raises(ValueError, match="below 1 together"):
+        JsonlTask("x", test_share=0.9)
+    with pytest.raises(ValueError, match="no regular expression"):
+        JsonlTask(write(tmp_path / "r.jsonl", [{"question": "q", "answer": "("}]), metric="regex")
+
+
+def test_surrogates_and_control_characters_are_data(tmp_path: Path) -> None:
+    row = '{"question": "a\\ud800\\u0000\\u001b[31m<b>", "answer": "<script>"}'
+    task = JsonlTask(write(tmp_path / "s.jsonl", [row]))
+    item = next(i for s in ("train", "validation", "test") for i in task.items(s, 1))
+    assert item.question == "a?\x00\x1b[31m<b>"
+    assert task.score("<script>", item).exact == 1
+
+
+def test_the_yaml_fits_the_class(tmp_path: Path) -> None:
+    from dataclasses import fields
+
+    from omegaconf import OmegaConf
+
+    conf = Path(__file__).parents[2] / "conf" / "task" / "jsonl.yaml"
+    values = OmegaConf.load(conf)
+    assert OmegaConf.is_missing(values, "path")
+    made = JsonlTask(**{k: values[k] for k in values if k not in ("_target_", "path")}, path="x")
+    assert {field.name for field in fields(JsonlTask)} == set(values) - {"_target_"}
+    assert (made.metric, made.validation_share) == ("exact", 0.15)
+
+
+@pytest.mark.skipif(not GSM8K.is_dir(), reason="no GSM8K beside the checkout")
+def test_gsm8k_reads_as_it_is() -> None:
+    path = next(GSM8K.glob("*test*.jsonl"))
+    task = JsonlTask(str(path), metric="numeric", split_answer="####")
+    items = [i for split in ("train", "validation", "test") for i in task.items(split, 10_000)]
+    assert len(items) == sum(1 for line in path.open() if line.strip())
+    for item in items:
+        assert task.score(task.completion(item), item).exact == 1
+        assert task.verify(item) is None
