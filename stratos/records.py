@@ -86,6 +86,9 @@ class PromptTrial:
     n_items: int
     exact: float
     choice: float
+    """Multiple choice on the same items; it is asked with one prompt only."""
+    f1: float = 0.0
+    parsable: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,18 @@ class TeacherProbe:
     parsable: float
     """Share of answers that could be read as an answer at all."""
     echoes: float
-    """Share of answers that only repeat an example of the prompt."""
+    """Share of answers that only repeat an example of the prompt, and are wrong."""
     input_tokens: int
+    """Of the `n_items` answers under `prompt`, without trials and multiple choice."""
     output_tokens: int
     seconds: float
+    """What these answers took when they were made, cached or not; each on its own if hosted."""
     cpu_seconds: float
+    """CPU time that probing this teacher took now, trials and multiple choice included."""
     usd: float
+    """Dollars that probing this teacher took now, trials and multiple choice included."""
     n_cached: int
-    """How many of the answers came from the cache, and so cost nothing."""
+    """How many of these answers came from the cache, and so cost nothing."""
     trials: tuple[PromptTrial, ...] = ()
 
 
@@ -200,6 +207,8 @@ class PlanPoint:
     """Deployment score under the configured weights, 0 to 1."""
     servers: dict[str, str]
     """Role to the offer's short name."""
+    accuracy_known: bool = True
+    """False if nothing was measured for it; `accuracy` is 0 then, as limits count it."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +241,8 @@ class Plan:
     price_dates: tuple[str, str]
     """Oldest and newest price used."""
     seconds: float
+    prompt: str = ""
+    """The task's prompt that the teacher did best with in the probe; "" takes the task's first."""
 
     def role(self, name: str) -> RoleChoice:
         """Return the choice for one role."""
@@ -248,7 +259,7 @@ class Corpus:
     task: str
     strategy: str
     path: str
-    """Parquet file with columns id, slice, question, rationale, answer."""
+    """Parquet file with columns id, family, slice, question, rationale, answer, completion."""
     n_items: int
     n_by_slice: dict[str, int]
     refused: dict[str, int]
@@ -346,6 +357,10 @@ class Comparison:
     only_teacher: int
     p_value: float
     """Exact McNemar test, two-sided."""
+    ratio_low: float = 0.0
+    """Lower end of the 95% score interval of the ratio, for matched pairs."""
+    ratio_high: float | None = None
+    """Upper end of it; None where the teacher has no right answer, and there is none."""
 
 
 @dataclass(frozen=True)
@@ -408,6 +423,8 @@ class Envelope:
     stage: str
     fingerprint: str
     record: msgspec.Raw
+    files: dict[str, int] = field(default_factory=dict)
+    """Size in bytes of every file that the record names, or that lies in a folder it names."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -444,9 +461,16 @@ def to_plain(record: Any) -> Mapping[str, Any]:
     return plain
 
 
-def save(path: Path, stage: str, fingerprint: str, record: Any) -> None:
+def save(
+    path: Path, stage: str, fingerprint: str, record: Any, files: Mapping[str, int] | None = None
+) -> None:
     """Write a stage record with its fingerprint, atomically."""
-    envelope = {"stage": stage, "fingerprint": fingerprint, "record": record}
+    envelope = {
+        "stage": stage,
+        "fingerprint": fingerprint,
+        "record": record,
+        "files": files or {},
+    }
     write_atomically(path, to_json(envelope))
 
 

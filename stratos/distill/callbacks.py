@@ -27,10 +27,10 @@ class RandomStates(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of Python, NumPy and torch."""
-        kind, keys, place, has_gauss, gauss = np.random.get_state()
+        kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
         return {
             "python": list(random.getstate()[1]),
-            "numpy": [kind, keys.tolist(), place, has_gauss, gauss],  # type: ignore[union-attr]
+            "numpy": [kind, np.asarray(keys).tolist(), place, has_gauss, gauss],
             "torch": torch.get_rng_state(),
         }
 

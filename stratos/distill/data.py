@@ -16,6 +16,8 @@ from stratos.tasks.base import Message
 
 POOL = 4096
 """Documents among which batches of similar length are made."""
+CHUNK = 2048
+"""Texts tokenized at once: what a tokenizer returns is many times larger than the tokens."""
 
 
 @dataclass(frozen=True)
@@ -72,29 +74,36 @@ def encode(
     Raises:
         StratosError: nothing is left.
     """
-    prompts = [
-        tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        for chat in chats
-    ]
-    asked = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    ended = [completion + tokenizer.eos_token for completion in completions]
-    written = tokenizer(ended, add_special_tokens=False)["input_ids"]
-    kept = [
-        (prompt, completion)
-        for prompt, completion in zip(asked, written, strict=True)
-        if len(prompt) + len(completion) <= max_tokens
-    ]
-    if not kept:
+    tokens: list[np.ndarray] = []
+    lengths: list[int] = []
+    prompt_lengths: list[int] = []
+    n_left_out = 0
+    for start in range(0, len(chats), CHUNK):
+        prompts = [
+            tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            for chat in chats[start : start + CHUNK]
+        ]
+        ended = [text + tokenizer.eos_token for text in completions[start : start + CHUNK]]
+        asked = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        written = tokenizer(ended, add_special_tokens=False)["input_ids"]
+        for prompt, completion in zip(asked, written, strict=True):
+            if len(prompt) + len(completion) > max_tokens:
+                n_left_out += 1
+                continue
+            tokens.append(np.array(prompt + completion, np.int32))
+            lengths.append(len(tokens[-1]))
+            prompt_lengths.append(len(prompt))
+    if not tokens:
         raise StratosError(
             f"No training item fits the student's context of {max_tokens} tokens. "
             "Choose a student with a longer one: student.context_length=…"
         )
-    lengths = [len(prompt) + len(completion) for prompt, completion in kept]
-    return Encoded(
-        tokens=np.array([t for pair in kept for part in pair for t in part], np.int32),
+    encoded = Encoded(
+        tokens=np.concatenate(tokens),
         starts=np.concatenate([[0], np.cumsum(lengths)]),
-        prompt_lengths=np.array([len(prompt) for prompt, _ in kept]),
-    ), len(prompts) - len(kept)
+        prompt_lengths=np.array(prompt_lengths),
+    )
+    return encoded, n_left_out
 
 
 class PackedLoader:

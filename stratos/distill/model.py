@@ -53,7 +53,7 @@ def make_student(
     else:
         tokenizer = trained_tokenizer(texts, student.vocab_size)
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(
+    fresh = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=student.hidden_size,
@@ -68,13 +68,13 @@ def make_student(
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    model.generation_config = GenerationConfig(
+    fresh.generation_config = GenerationConfig(
         do_sample=False,
         max_new_tokens=min(768, student.context_length - 64),
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return model, tokenizer
+    return fresh, tokenizer
 
 
 def save_student(model: Any, tokenizer: Any, folder: Any) -> None:

@@ -1,4 +1,4 @@
-"""The Lightning module of the injection and alignment strategies: cross-entropy on verified text."""
+"""The Lightning module of injection and alignment: cross-entropy on verified text."""
 
 from __future__ import annotations
 

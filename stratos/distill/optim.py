@@ -51,7 +51,7 @@ class MuonAdamW(torch.optim.Optimizer):
             self.state.update(part.state)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step of both."""
         loss = None
         if closure is not None:
@@ -75,7 +75,8 @@ class MuonAdamW(torch.optim.Optimizer):
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return the 2-D weights inside the blocks, and every other trainable parameter."""
     outside = {id(p) for part in _embeddings(model) for p in part.parameters()}
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter in model.parameters():
         if parameter.requires_grad:
             inside = parameter.ndim == 2 and id(parameter) not in outside

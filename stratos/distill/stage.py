@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,7 +99,8 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
             default_root_dir=folder,
         )
         module = TextModule(model, config.trainer, len(loader))
-        trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=False)
+        with _interruptible():
+            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=False)
 
     model.load_state_dict(load_file(best), strict=False)
     model = model.float().eval()
@@ -177,6 +179,19 @@ def _precision(precision: str, accelerator: str) -> Any:
         cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         precision = "bf16" if (torch.cuda.is_bf16_supported() if gpu else cpu) else "fp32"
     return {"bf16": "bf16-mixed", "fp32": "32-true"}[precision]
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C out as what it is: Lightning turns it into an exit with code 1."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The stage: a student any tool loads, bit-exact resume after kill -9, and what goes wrong."""
 
+import copy
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ def test_makes_a_student_and_its_untouched_twin(
     untouched = AutoModelForCausalLM.from_pretrained(student.untouched_path)
     assert trained.num_parameters() == student.n_params == untouched.num_parameters()
     assert student.curve[-1].step == student.steps
-    assert student.curve[-1].loss < student.curve[0].loss - 0.5
+    assert student.curve[-1].loss < student.curve[0].loss - 0.3
     assert student.train_tokens >= 30_000
     assert not torch.equal(
         trained.model.layers[0].mlp.up_proj.weight, untouched.model.layers[0].mlp.up_proj.weight
@@ -118,7 +119,8 @@ def test_two_optimizers_in_one_save_and_load() -> None:
     model, optimizer = make()
     for _ in range(3):
         step(model, optimizer)
-    state, weights = optimizer.state_dict(), {k: v.clone() for k, v in model.state_dict().items()}
+    state = copy.deepcopy(optimizer.state_dict())
+    weights = copy.deepcopy(model.state_dict())
     step(model, optimizer)
 
     other_model, other = make()

@@ -1,0 +1,172 @@
+"""A server on the loopback device that is stopped whatever happens."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from stratos.errors import StratosError
+
+HOST = "127.0.0.1"
+_POLL_SECONDS = 0.1
+_STOP_SECONDS = 10.0
+_LOG_LINES = 12
+
+
+class ServeError(StratosError):
+    """The server cannot be started, or does not answer."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log_path: Path
+
+    @property
+    def url(self) -> str:
+        """Return the address that its paths are under."""
+        return f"http://{HOST}:{self.port}"
+
+    def last_lines(self) -> str:
+        """Return the end of its log, indented, for an error message."""
+        text = self.log_path.read_text(errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()][-_LOG_LINES:]
+        return "\n".join(f"  {line}" for line in lines) or "  (nothing)"
+
+
+def serve_arguments(model: str, host: str, port: int) -> list[str]:
+    """Return the arguments of `transformers` that serve one model."""
+    return ["serve", model, "--host", host, "--port", str(port)]
+
+
+def serve_command(model: str, host: str = HOST, port: int = 8000) -> str:
+    """Return the command line that serves one model, as a user types it."""
+    return shlex.join(["transformers", *serve_arguments(model, host, port)])
+
+
+@contextmanager
+def serving(
+    arguments: Sequence[str],
+    *,
+    port: int,
+    log_path: Path,
+    module: str = "transformers.cli.transformers",
+    health: str = "/health",
+    start_seconds: float = 180.0,
+) -> Iterator[Server]:
+    """Run a server until the block is left, however that comes about.
+
+    It is ready when `health` answers 200. It runs in a process group of its own, which is ended
+    when the block is left, and even when this process is killed (`stratos.deploy.guard`).
+
+    Args:
+        arguments: of the module, the port included.
+        port: where it listens.
+        log_path: takes everything that it writes.
+        module: the program, as for `python -m`.
+        health: path that answers 200 when it is ready.
+        start_seconds: longest wait for that.
+
+    Raises:
+        ServeError: the port is taken, or the server ended or was silent; with the end of its log.
+    """
+    _check_free(port)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    guard = Path(__file__).with_name("guard.py")
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(guard), module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # The model is a folder here; a look at the hub could only fail, or leak its name.
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            start_new_session=True,
+        )
+    try:
+        server = Server(process, port, log_path)
+        _wait_until_healthy(server, health, start_seconds)
+        yield server
+    finally:
+        _stop(process)
+
+
+def free_port() -> int:
+    """Return a port of the loopback device that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ServeError(
+                f"The server cannot listen on port {port} ({error.strerror}): choose another with "
+                "deploy.port=<number>, or take any free one with deploy.port=0."
+            ) from error
+
+
+def _wait_until_healthy(server: Server, health: str, start_seconds: float) -> None:
+    deadline = time.monotonic() + start_seconds
+    while True:
+        code = server.process.poll()
+        if code is not None:
+            raise ServeError(
+                f"The server ended with code {code} before it answered. The end of "
+                f"{server.log_path}:\n{server.last_lines()}\n"
+                "Leave it out with deploy=none; every other result is kept."
+            )
+        if _answers(server.port, health):
+            return
+        if time.monotonic() > deadline:
+            raise ServeError(
+                f"The server did not answer within {start_seconds:g} seconds. The end of "
+                f"{server.log_path}:\n{server.last_lines()}\n"
+                "Give the command again when the machine is less busy, or leave the server out "
+                "with deploy=none."
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _answers(port: int, path: str) -> bool:
+    # The connection is made by hand: urllib would ask the proxy of the environment.
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the whole group: politely, then for good."""
+    try:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        if process.stdin is not None:
+            process.stdin.close()
+        process.wait()

@@ -1,0 +1,97 @@
+"""The answers as JSON lines in the run folder, written once and read by `deploy` and `report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stratos.errors import StratosError
+from stratos.evaluate.answers import Answers
+from stratos.records import write_atomically
+from stratos.tasks.base import Item, Message, Score, Task
+
+
+@dataclass(frozen=True)
+class KeptAnswer:
+    """One answer of the student to a test item, with the chat that led to it."""
+
+    id: str
+    slice: str
+    question: str
+    gold: str
+    messages: list[Message]
+    text: str
+    output_tokens: int
+    score: Score
+
+
+def answers_path(run_dir: Path) -> Path:
+    """Return where the student's answers of a run lie."""
+    return run_dir / "evaluate" / "answers.jsonl"
+
+
+def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
+    """Keep every answer of the student."""
+    kept = [
+        KeptAnswer(
+            id=item.id,
+            slice=item.slice,
+            question=item.question,
+            gold=item.answer,
+            messages=task.student_messages(item),
+            text=text,
+            output_tokens=n_tokens,
+            score=score,
+        )
+        for item, text, n_tokens, score in zip(
+            answers.items, answers.texts, answers.tokens, answers.scores, strict=True
+        )
+    ]
+    _write_lines(answers_path(run_dir), kept)
+
+
+def read_answers(run_dir: Path) -> list[KeptAnswer]:
+    """Read the student's answers back.
+
+    Raises:
+        StratosError: the file is missing or corrupt.
+    """
+    path = answers_path(run_dir)
+    try:
+        lines = path.read_bytes().splitlines()
+        return [msgspec.json.decode(line, type=KeptAnswer) for line in lines]
+    except (OSError, msgspec.DecodeError) as error:
+        raise StratosError(
+            f"The student's answers cannot be read from {path} ({error}). Delete "
+            f"{run_dir / 'evaluate.json'} and give the command again: they are made anew."
+        ) from error
+
+
+def write_examples(run_dir: Path, items: Sequence[Item], by_role: Mapping[str, Answers]) -> Path:
+    """Put side by side what each model wrote on `items`; return the file."""
+    rows: dict[str, dict[str, Any]] = {
+        item.id: {
+            "id": item.id,
+            "slice": item.slice,
+            "question": item.question,
+            "gold": item.answer,
+            "scores": {},
+        }
+        for item in items
+    }
+    for role, answers in by_role.items():
+        for item, text, score in zip(answers.items, answers.texts, answers.scores, strict=True):
+            if item.id in rows:
+                rows[item.id][role] = text
+                rows[item.id]["scores"][role] = asdict(score)
+    path = run_dir / "evaluate" / "examples.jsonl"
+    _write_lines(path, list(rows.values()))
+    return path
+
+
+def _write_lines(path: Path, rows: Sequence[Any]) -> None:
+    write_atomically(path, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))

@@ -1,0 +1,224 @@
+"""The stage: ask everyone the test items, which no earlier stage has read, and compare."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from stratos.config import Config, StudentConfig
+from stratos.context import Context
+from stratos.errors import StratosError
+from stratos.estimate import card_of_student
+from stratos.evaluate.answers import Answers, ask_folder, ask_teacher
+from stratos.evaluate.baselines import chance, lookup
+from stratos.evaluate.cost import usd_per_1000
+from stratos.evaluate.files import write_answers, write_examples
+from stratos.evaluate.scores import by_slice, compare
+from stratos.records import (
+    Corpus,
+    ModelCard,
+    ModelScore,
+    Plan,
+    Probe,
+    RoleChoice,
+    Scorecard,
+    Student,
+    TeacherProbe,
+)
+from stratos.tasks.base import Item
+
+_UNTOUCHED_ITEMS = 128
+"""Items that the untouched student answers, at least."""
+_NOISE_TOKENS = 64
+"""Longest answer of an untouched student of random weights. It writes noise until it is stopped,
+so that more room would cost minutes and change nothing; a pretrained one gets the student's."""
+
+
+def evaluate(
+    config: Config,
+    probe: Probe,
+    plan: Plan,
+    corpus: Corpus,
+    student: Student,
+    context: Context,
+) -> Scorecard:
+    """Score student, untouched student, teacher and baselines on the test split.
+
+    The student answers `evaluate.n_items` items; teacher and untouched student the same random
+    part of them, so that all three can be compared item by item. All of the student's answers lie
+    in `evaluate/answers.jsonl` of the run folder, the common part in `evaluate/examples.jsonl`.
+
+    Raises:
+        StratosError: the task has no test items.
+    """
+    started = time.perf_counter()
+    task, options = config.task, config.evaluate
+    items = task.items("test", options.n_items)
+    if not items:
+        raise StratosError(
+            f"Task {task.name} has no test items, so nothing can be measured: give it some, or "
+            "leave the stage out with stages=[probe,plan,synthesize,distill]."
+        )
+    shared = _subset(items, max(options.n_teacher_items, _UNTOUCHED_ITEMS), config.seed)
+    teacher_items = shared[: options.n_teacher_items]
+    ticks = _Ticks(context, len(items) + len(shared) + len(teacher_items))
+
+    by_student = ask_folder(
+        task,
+        Path(student.path),
+        items,
+        max_new_tokens=options.max_new_tokens,
+        batch_size=options.batch_size,
+        tick=ticks.part("student", len(items)),
+    )
+    write_answers(context.run_dir, task, by_student)
+    by_untouched = ask_folder(
+        task,
+        Path(student.untouched_path),
+        shared,
+        max_new_tokens=_untouched_tokens(config, plan),
+        batch_size=options.batch_size,
+        tick=ticks.part("untouched student", len(shared)),
+    )
+    by_teacher = _ask_planned_teacher(
+        config, probe, plan, teacher_items, context, ticks.part("teacher", len(teacher_items))
+    )
+
+    scores = [
+        _student_score(config, plan, student, by_student),
+        _model_score("untouched", f"{student.name}, untouched", by_untouched),
+    ]
+    comparison = None
+    if by_teacher.items:
+        scores.append(_teacher_score(probe, plan, by_teacher))
+        of_student = dict(zip((item.id for item in items), by_student.scores, strict=True))
+        comparison = compare([of_student[item.id] for item in by_teacher.items], by_teacher.scores)
+    scores.append(lookup(task, Path(corpus.path), items))
+    scores.append(chance(task, items))
+    examples = write_examples(
+        context.run_dir,
+        shared,
+        {"student": by_student, "teacher": by_teacher, "untouched": by_untouched},
+    )
+    for score in scores:
+        for row in score.slices:
+            context.log({f"evaluate/{score.role}/{row.slice}/exact": row.exact.mean})
+    return Scorecard(
+        task=task.name,
+        metric=task.metric,
+        scores=tuple(scores),
+        comparison=comparison,
+        examples_path=str(examples),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _subset(items: Sequence[Item], n: int, seed: int) -> list[Item]:
+    """Draw `n` items at random, without replacement (all of them where there are no more)."""
+    return random.Random(seed).sample(list(items), min(n, len(items)))
+
+
+def _chosen_student(config: Config, plan: Plan) -> StudentConfig:
+    return next(student for student in config.students if student.name == plan.student)
+
+
+def _untouched_tokens(config: Config, plan: Plan) -> int:
+    longest = config.evaluate.max_new_tokens
+    is_random = _chosen_student(config, plan).path is None
+    return min(_NOISE_TOKENS, longest) if is_random else longest
+
+
+def _ask_planned_teacher(
+    config: Config,
+    probe: Probe,
+    plan: Plan,
+    items: Sequence[Item],
+    context: Context,
+    tick: Callable[[int, int], None],
+) -> Answers:
+    teacher = next(teacher for teacher in config.teachers if teacher.name == plan.teacher)
+    try:
+        return ask_teacher(
+            config.task,
+            teacher,
+            _probed(probe, plan).prompt,
+            items,
+            max_tokens=config.probe.max_tokens,
+            context=context,
+            tick=tick,
+        )
+    finally:
+        teacher.close()
+
+
+def _probed(probe: Probe, plan: Plan) -> TeacherProbe:
+    return next(probed for probed in probe.teachers if probed.teacher == plan.teacher)
+
+
+def _model_score(role: str, name: str, answers: Answers) -> ModelScore:
+    return ModelScore(
+        role=role,
+        name=name,
+        slices=by_slice(answers.items, answers.scores),
+        input_tokens=answers.input_tokens,
+        output_tokens=sum(answers.tokens),
+        seconds=answers.seconds,
+        cpu_seconds=answers.cpu_seconds,
+    )
+
+
+def _student_score(config: Config, plan: Plan, student: Student, answers: Answers) -> ModelScore:
+    card = card_of_student(_chosen_student(config, plan), config.task)
+    score = _model_score("student", student.name, answers)
+    return replace(score, usd_per_1000=_usd_per_1000(card, plan.role("serve"), answers))
+
+
+def _teacher_score(probe: Probe, plan: Plan, answers: Answers) -> ModelScore:
+    """Score the teacher, priced by its host, or else on the server that the plan has for it.
+
+    Its multiple choice is the probe's, on validation items: asking the long few-shot prompts of a
+    second question for every test item would double the teacher's cost for a number that says
+    the same.
+    """
+    probed = _probed(probe, plan)
+    # A plan that asks the teacher nothing rents it no server: then it is priced where the student
+    # would be served.
+    rented = plan.role("teacher")
+    rented = rented if rented.offer is not None else plan.role("serve")
+    score = _model_score("teacher", plan.teacher, answers)
+    *slices, overall = score.slices
+    return replace(
+        score,
+        slices=(*slices, replace(overall, choice=probed.choice.mean)),
+        usd_per_1000=_usd_per_1000(probed.card, rented, answers),
+    )
+
+
+def _usd_per_1000(card: ModelCard, choice: RoleChoice, answers: Answers) -> float | None:
+    return usd_per_1000(
+        card,
+        choice,
+        input_tokens=answers.input_tokens,
+        output_tokens=sum(answers.tokens),
+        n_answers=len(answers.items),
+    )
+
+
+class _Ticks:
+    """Progress of several parts as one."""
+
+    def __init__(self, context: Context, total: int) -> None:
+        self._context, self._total, self._before = context, total, 0
+
+    def part(self, name: str, n: int) -> Callable[[int, int], None]:
+        """Return the progress of the next part, which has `n` items."""
+        before = self._before
+        self._before += n
+
+        def tick(done: int, total: int) -> None:
+            self._context.tick(before + done, self._total, name)
+
+        return tick

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Serves larger-tiny on local/here c7i.large.
+#
+#   pip install "transformers[serving]>=5.0"
+#   sh serve.sh                            at http://127.0.0.1:8000/v1
+#   HOST=127.0.0.1 PORT=9000 sh serve.sh   elsewhere
+#
+# The server knows no keys: do not let it listen on a network without a proxy that does.
+set -eu
+cd "$(dirname "$0")/../bundle"
+export HF_HUB_OFFLINE=1
+exec transformers serve . --host "${HOST:-127.0.0.1}" --port "${PORT:-8000}"

@@ -1,0 +1,73 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stratos.deploy.card import model_card
+from stratos.evaluate.files import KeptAnswer
+from stratos.evaluate.scores import compare
+from stratos.intervals import wilson
+from stratos.records import ModelScore, Scorecard, SliceScore
+from stratos.tasks.base import Score
+
+GOLDEN = Path(__file__).parent / "golden" / "README.md"
+EXAMPLE = KeptAnswer(
+    id="3-8",
+    slice="far",
+    question="3 8",
+    gold="8",
+    messages=[{"role": "user", "content": "3 8"}],
+    text="0 1 2 3 4 5 6 7 8 ; 8",
+    output_tokens=12,
+    score=Score(1.0, 1.0, True),
+)
+
+
+@pytest.fixture
+def scorecard() -> Scorecard:
+    """Fixed numbers: those that are measured change with every library."""
+    right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
+    scores = (
+        ModelScore("student", "tiny", (SliceScore("all", 60, wilson(59, 60), 0.983),)),
+        ModelScore("teacher", "second", (SliceScore("all", 40, wilson(20, 40), 0.5),)),
+        ModelScore("chance", "random guess", (SliceScore("all", 60, wilson(0, 60), 0.0),)),
+    )
+    comparison = compare([right] * 39 + [wrong], [right] * 20 + [wrong] * 20)
+    return Scorecard("larger", "exact", scores, comparison, "", 1.0)
+
+
+@pytest.fixture
+def card(run, scorecard) -> str:
+    return model_card(run.config, run.plan, scorecard, run.student, run.corpus, EXAMPLE)
+
+
+def test_the_card_is_as_agreed(card):
+    assert card == GOLDEN.read_text()
+
+
+def test_the_front_matter_is_what_hubs_read(card):
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["license"] == "apache-2.0"
+    assert front["pipeline_tag"] == "text-generation"
+    (entry,) = front["model-index"]
+    assert entry["name"] == "larger-tiny"
+    (metric,) = entry["results"][0]["metrics"]
+    assert metric == {"type": "exact", "name": "exact (all)", "value": 0.9833}
+
+
+def test_an_answer_cannot_break_out_of_its_block(run, scorecard):
+    evil = "```\n# Not a heading\n````"
+    example = replace(EXAMPLE, text=evil)
+    text = model_card(run.config, run.plan, scorecard, run.student, None, example)
+    (shown,) = re.findall(r"^`````text\n(.*?)\n`````$", text, re.DOTALL | re.MULTILINE)
+    assert shown == evil
+
+
+def test_a_teacher_without_a_right_answer_has_no_ratio_in_the_card(run, scorecard):
+    right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
+    none_right = replace(scorecard, comparison=compare([right] * 40, [wrong] * 40))
+    text = model_card(run.config, run.plan, none_right, run.student, None, EXAMPLE)
+    assert "this model's accuracy is at least 10.41 times that of the teacher" in text
+    assert "Data:" not in text

@@ -1,0 +1,94 @@
+from itertools import product
+from math import comb, inf, log, sqrt
+
+import pytest
+
+from stratos.evaluate.metrics import _ratio_score, mcnemar_exact, mean, percentile, ratio_interval
+
+
+def test_mcnemar_agrees_with_published_values():
+    # Airway hyper-responsiveness before and after stem-cell transplantation, 1 against 7 changes:
+    # Fagerland, Lydersen and Laake (2014), "exact conditional", P = 0.070.
+    assert mcnemar_exact(1, 7) == pytest.approx(0.0703125)
+    assert mcnemar_exact(7, 1) == mcnemar_exact(1, 7)
+
+
+@pytest.mark.parametrize("n", range(1, 12))
+def test_mcnemar_is_the_sum_of_outcomes_that_are_no_likelier(n):
+    chances = [comb(n, k) / 2**n for k in range(n + 1)]
+    for k in range(n + 1):
+        expected = sum(chance for chance in chances if chance <= chances[k] * (1 + 1e-12))
+        assert mcnemar_exact(k, n - k) == pytest.approx(expected)
+
+
+def test_mcnemar_at_the_ends():
+    assert mcnemar_exact(0, 0) == 1.0
+    assert mcnemar_exact(5, 5) == 1.0
+    assert 0 <= mcnemar_exact(2000, 0) < 1e-300
+    assert mcnemar_exact(1000, 900) == pytest.approx(0.0232, abs=5e-4)
+
+
+def test_ratio_interval_agrees_with_published_values():
+    # The same study: "Tang asymptotic score" interval of the ratio, 0.065 to 0.907.
+    low, high = ratio_interval(both=1, only_student=1, only_teacher=7, n=21)
+    assert (round(low, 3), round(high, 3)) == (0.065, 0.907)
+
+
+def test_ratio_interval_stands_when_the_teacher_has_nothing_right():
+    low, high = ratio_interval(both=0, only_student=126, only_teacher=0, n=128)
+    assert low > 20
+    assert high == inf
+    assert ratio_interval(0, 0, 0, 10) == (0.0, inf)
+
+
+def test_ratio_interval_turns_over_with_its_models():
+    low, high = ratio_interval(both=43, only_student=8, only_teacher=3, n=100)
+    turned_low, turned_high = ratio_interval(both=43, only_student=3, only_teacher=8, n=100)
+    assert low < 51 / 46 < high
+    assert (turned_low, turned_high) == pytest.approx((1 / high, 1 / low))
+
+
+@pytest.mark.parametrize(("counts", "ratio"), product([(1, 1, 7, 12), (5, 9, 2, 4)], [0.3, 1, 2.5]))
+def test_ratio_score_uses_the_likeliest_shares_under_the_hypothesis(counts, ratio):
+    both, only_student, only_teacher, _ = counts
+    n = sum(counts)
+
+    def likelihood(p_both: float, p_teacher: float) -> float:
+        p_student = ratio * (p_both + p_teacher) - p_both
+        p_neither = 1 - p_both - p_teacher - p_student
+        shares = (p_both, p_student, p_teacher, p_neither)
+        if min(shares) <= 0:
+            return -inf
+        return sum(k * log(p) for k, p in zip(counts, shares, strict=True))
+
+    # A brute-force twin of the closed form: the best of a grid that closes in on itself.
+    (x, y), step = (0.2 / (1 + ratio), 0.2 / (1 + ratio)), 0.05
+    while step > 1e-9:
+        around = [(x + i * step, y + j * step) for i in range(-5, 6) for j in range(-5, 6)]
+        best = max(around, key=lambda point: likelihood(*point))
+        step = step if best != (x, y) else step / 2
+        x, y = best
+    variance = n * ratio * (ratio * (x + y) - x + y)
+    expected = (both + only_student - ratio * (both + only_teacher)) / sqrt(variance)
+    assert _ratio_score(*counts, ratio) == pytest.approx(expected, rel=1e-5)
+
+
+def test_counts_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"^Counts 5, 6 and 0 do not fit into 10 items\.$"):
+        ratio_interval(5, 6, 0, 10)
+
+
+def test_percentile_is_the_nearest_rank():
+    values = [float(value) for value in range(100, 0, -1)]
+    assert percentile(values, 0.5) == 50
+    assert percentile(values, 0.95) == 95
+    assert percentile(values, 0.07) == 7
+    assert percentile(values, 1.0) == 100
+    assert percentile([3.0], 0.95) == 3
+    with pytest.raises(ValueError, match=r"^No percentile 0\.5 of 0 values\.$"):
+        percentile([], 0.5)
+
+
+def test_mean_of_nothing_is_zero():
+    assert mean([]) == 0.0
+    assert mean([1, 2, 6]) == 3.0

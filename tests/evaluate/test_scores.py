@@ -1,0 +1,44 @@
+import pytest
+
+from stratos.evaluate.metrics import mcnemar_exact
+from stratos.evaluate.scores import by_slice, compare
+from stratos.intervals import wilson
+from stratos.tasks.base import Item, Score
+
+RIGHT, WRONG = Score(1.0, 1.0, True), Score(0.0, 0.5, True)
+
+
+def items(*slices: str) -> list[Item]:
+    return [Item(str(n), name, "question", "answer") for n, name in enumerate(slices)]
+
+
+def test_slices_come_in_the_order_they_are_met_and_all_comes_last():
+    rows = by_slice(items("b", "a", "b", "b"), [RIGHT, WRONG, WRONG, RIGHT])
+    assert [(row.slice, row.n_items) for row in rows] == [("b", 3), ("a", 1), ("all", 4)]
+    assert [row.exact for row in rows] == [wilson(2, 3), wilson(0, 1), wilson(2, 4)]
+    assert [row.f1 for row in rows] == pytest.approx([2.5 / 3, 0.5, 0.75])
+
+
+def test_models_are_compared_pair_by_pair():
+    student = [RIGHT] * 7 + [WRONG] * 3
+    teacher = [WRONG] * 6 + [RIGHT] * 2 + [WRONG] * 2
+    comparison = compare(student, teacher)
+    assert (comparison.only_student, comparison.only_teacher) == (6, 1)
+    assert comparison.ratio == pytest.approx(3.5)
+    assert comparison.ratio_at_least == wilson(7, 10).low / wilson(2, 10).high
+    assert comparison.p_value == mcnemar_exact(6, 1)
+
+
+def test_a_teacher_without_a_right_answer_has_no_ratio_but_a_lower_end():
+    comparison = compare([RIGHT] * 20, [WRONG] * 20)
+    assert comparison.ratio is None
+    assert comparison.ratio_high is None
+    assert comparison.ratio_low > 4
+    assert comparison.ratio_at_least == wilson(20, 20).low / wilson(0, 20).high
+
+
+def test_two_models_without_a_right_answer_are_not_told_apart():
+    comparison = compare([WRONG] * 5, [WRONG] * 5)
+    assert comparison.ratio is None
+    assert comparison.ratio_at_least == 0.0
+    assert comparison.p_value == 1.0

@@ -1,0 +1,225 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from tiny_run import (
+    SERVER,
+    SecondNumber,
+    tiny_config,
+    tiny_context,
+    tiny_corpus,
+    tiny_plan,
+    tiny_probe,
+    tiny_trained,
+)
+from tiny_student import Larger
+
+from stratos.config import EvaluateConfig, StudentConfig
+from stratos.errors import StratosError
+from stratos.evaluate import evaluate
+from stratos.evaluate.files import read_answers
+from stratos.intervals import wilson
+from stratos.ledger import Ledger
+from stratos.records import Scorecard, from_json, to_json
+
+
+def run(folder: Path, students, *, config=None, context=None, plan=None) -> Scorecard:
+    config = config or tiny_config(folder)
+    (teacher,) = config.teachers
+    return evaluate(
+        config,
+        tiny_probe(config.task, teacher),
+        plan or tiny_plan(),
+        tiny_corpus(folder, config.task),
+        tiny_trained(students),
+        context or tiny_context(folder),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def scorecard(folder, students):
+    return run(folder, students)
+
+
+def test_everyone_is_scored_on_every_slice(scorecard):
+    assert [score.role for score in scorecard.scores] == [
+        "student",
+        "untouched",
+        "teacher",
+        "lookup",
+        "chance",
+    ]
+    for score in scorecard.scores:
+        assert {row.slice for row in score.slices} == {"near", "far", "all"}
+        *slices, overall = score.slices
+        assert overall.slice == "all"
+        assert sum(row.n_items for row in slices) == overall.n_items
+    assert [score.slice().n_items for score in scorecard.scores] == [60, 60, 40, 60, 60]
+
+
+def test_the_student_knows_what_it_learnt_and_the_untouched_one_does_not(scorecard):
+    student, untouched = scorecard.score("student"), scorecard.score("untouched")
+    assert student.slice().exact.mean >= 0.95
+    assert student.slice().exact == wilson(student.slice().exact.mean * 60, 60)
+    assert untouched.slice().exact.mean < 0.4
+    assert student.output_tokens > 60 * 5
+    assert student.input_tokens == 60 * 4
+    assert student.seconds > 0
+
+
+def test_the_teacher_is_right_where_the_second_number_is_the_larger(scorecard, folder):
+    rows = [json.loads(line) for line in Path(scorecard.examples_path).read_text().splitlines()]
+    asked = [row for row in rows if "teacher" in row]
+    assert len(rows) == 60
+    assert len(asked) == 40
+    right = sum(int(row["question"].split()[1]) >= int(row["question"].split()[0]) for row in asked)
+    teacher = scorecard.score("teacher")
+    assert teacher.slice().exact == wilson(right, 40)
+    assert teacher.slice().choice == 0.625  # from the probe
+    assert scorecard.comparison.teacher_exact == wilson(right, 40)
+
+
+def test_the_comparison_is_on_the_items_that_both_answered(scorecard):
+    comparison = scorecard.comparison
+    assert comparison.n_items == 40
+    assert comparison.only_student + comparison.only_teacher > 5
+    assert comparison.ratio == comparison.student_exact.mean / comparison.teacher_exact.mean
+    assert comparison.ratio_at_least == comparison.student_exact.low / comparison.teacher_exact.high
+    assert comparison.ratio_low < comparison.ratio < comparison.ratio_high
+    assert comparison.p_value < 0.001
+
+
+def test_the_asked_part_is_random_and_seeded(scorecard, folder, students, tmp_path):
+    def ids(card: Scorecard) -> list[str]:
+        return [json.loads(line)["id"] for line in Path(card.examples_path).open()]
+
+    options = EvaluateConfig(n_items=60, n_teacher_items=20, batch_size=16, max_new_tokens=2)
+    others = []
+    for seed in (0, 1):
+        config = tiny_config(tmp_path / str(seed), evaluate=options, seed=seed)
+        (tmp_path / str(seed)).mkdir()
+        others.append(ids(run(tmp_path / str(seed), students, config=config)))
+    assert others[0] == ids(scorecard)
+    assert others[1] != others[0]
+    assert others[0] != [item.id for item in Larger().items("test", 60)]
+
+
+def test_baselines_are_memory_and_a_random_guess(scorecard):
+    lookup, chance = scorecard.score("lookup"), scorecard.score("chance")
+    # A neighbour's answer is right about as often as its larger number is the same.
+    assert 0.2 < lookup.slice().exact.mean < 0.9
+    exact = chance.slice().exact
+    assert (exact.mean, exact.low, exact.high) == (0.0, 0.0, 0.0)
+    assert [row.choice for row in chance.slices] == [0.25, 0.25, 0.25]
+
+
+def test_student_and_teacher_have_a_price(scorecard):
+    assert scorecard.score("student").usd_per_1000 > 0
+    assert scorecard.score("teacher").usd_per_1000 > 0
+    assert scorecard.score("lookup").usd_per_1000 is None
+
+
+def test_every_answer_of_the_student_is_kept(scorecard, folder):
+    kept = read_answers(folder)
+    task = Larger()
+    assert [answer.id for answer in kept] == [item.id for item in task.items("test", 60)]
+    right = [task.parse(answer.text) == answer.gold for answer in kept]
+    assert [answer.score.exact for answer in kept] == [float(ok) for ok in right]
+    assert kept[0].messages == task.student_messages(task.items("test", 1)[0])
+    assert sum(answer.output_tokens for answer in kept) == scorecard.score("student").output_tokens
+
+
+def test_kept_answers_that_are_corrupt_are_said_to_be(tmp_path):
+    (tmp_path / "evaluate").mkdir()
+    path = tmp_path / "evaluate" / "answers.jsonl"
+    path.write_text('{"id": "1"')
+    with pytest.raises(StratosError, match=rf"^The student's answers cannot be read from {path} "):
+        read_answers(tmp_path)
+
+
+def test_the_scorecard_survives_the_disk(scorecard):
+    assert from_json(to_json(scorecard), Scorecard) == scorecard
+
+
+def test_progress_rises_to_the_total(students, tmp_path):
+    seen = []
+    context = tiny_context(
+        tmp_path, tick=lambda done, total, text="": seen.append((done, total, text))
+    )
+    run(tmp_path, students, context=context)
+    done = [now for now, _, _ in seen]
+    assert done == sorted(done)
+    assert seen[-1] == (160, 160, "teacher")
+    assert {text for _, _, text in seen} == {"student", "untouched student", "teacher"}
+
+
+def test_the_teacher_is_asked_once_and_its_weights_are_freed(students, tmp_path):
+    first, second = tiny_config(tmp_path), tiny_config(tmp_path)
+    a = run(tmp_path, students, config=first)
+    b = run(tmp_path, students, config=second)
+    assert first.teachers[0].n_asked == 40
+    assert second.teachers[0].n_asked == 0
+    assert second.teachers[0].closed
+    assert a.comparison == b.comparison
+    assert a.score("teacher").seconds == b.score("teacher").seconds == 20.0
+
+
+def test_a_teacher_that_cannot_be_paid_leaves_the_student_scored(students, tmp_path):
+    warnings: list[str] = []
+    config = tiny_config(tmp_path, teachers=(SecondNumber(usd_per_million=1e6),))
+    context = tiny_context(
+        tmp_path, ledger=Ledger(tmp_path / "ledger.jsonl", budget_usd=0.5), warn=warnings.append
+    )
+    scorecard = run(tmp_path, students, config=config, context=context)
+    assert scorecard.score("student").slice().n_items == 60
+    assert scorecard.score("teacher") is None
+    assert scorecard.comparison is None
+    assert len(warnings) == 1
+    assert warnings[0].startswith("Teacher second was asked 40 questions less: ")
+
+
+def test_an_untouched_student_of_random_weights_is_cut_short(students, tmp_path):
+    lengths = {}
+    for name, path in (("random", None), ("pretrained", students[1])):
+        (tmp_path / name).mkdir()
+        options = EvaluateConfig(n_items=20, n_teacher_items=4, batch_size=16, max_new_tokens=100)
+        student = StudentConfig(name="tiny", path=None if path is None else str(path))
+        config = tiny_config(tmp_path / name, students=(student,), evaluate=options)
+        scorecard = run(tmp_path / name, students, config=config)
+        lengths[name] = scorecard.score("untouched").output_tokens
+    assert lengths["random"] <= 20 * 64
+    assert lengths["pretrained"] > 20 * 64
+
+
+def test_a_task_without_test_items_is_refused(students, tmp_path):
+    class Empty(Larger):
+        def items(self, split, n, seed=0, slice=None):
+            return [] if split == "test" else super().items(split, n, seed, slice)
+
+    config = tiny_config(tmp_path, task=Empty())
+    with pytest.raises(StratosError, match=r"^Task larger has no test items, so nothing can be "):
+        run(tmp_path, students, config=config)
+
+
+def test_a_plan_without_a_serving_server_has_no_price(students, tmp_path):
+    assert run(tmp_path, students, plan=tiny_plan(None)).score("student").usd_per_1000 is None
+
+
+def test_import_loads_no_torch():
+    script = "import sys, stratos.evaluate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_record_is_plain_json(scorecard):
+    plain = msgspec.json.decode(to_json(replace(scorecard, seconds=1.0)))
+    assert plain["comparison"]["n_items"] == 40
+    assert SERVER.name == "aws/us-east-1 c7i.large"
