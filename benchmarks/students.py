@@ -1,8 +1,13 @@
-"""Train, evaluate and serve the embedded students: the runs that their cards are written from.
+r"""Train, evaluate and serve the embedded students: the runs that their cards are written from.
 
     python benchmarks/students.py --student stratos_1m --seeds 0 1 2 --out sweeps/students
 
 Each run is the main command with `deploy=local`, one after the other, so that times are not shared.
+The same student without a reasoning path, at the same training tokens:
+
+    python benchmarks/students.py --out sweeps/answer_only strategy=injection \
+        strategy.rationale=none deploy=none
+
 A run whose folder is complete is not run again. `--cards` prints the `runs:` of each card from what
 is in `--out`, and the table that the README shows.
 """
@@ -104,13 +109,14 @@ def main() -> None:
     arguments, extra = parser.parse_known_args()
     for seed in [] if arguments.cards else arguments.seeds:
         run(arguments.student, seed, arguments.out, extra)
-    done = sorted(path.parent for path in arguments.out.glob("*/deploy.json"))
+    done = sorted(path.parent for path in arguments.out.glob("*/evaluate.json"))
     print("| run | full flush | general | both | ratio ≥ | train min | train CPU s | run min |")
     print("|---|---|---|---|---|---|---|---|")
     for folder in done:
         print(row(folder))
     for folder in done:
-        print(f"\n# {folder.name}\n{card(folder)}")
+        if (folder / "deploy.json").exists():
+            print(f"\n# {folder.name}\n{card(folder)}")
 
 
 if __name__ == "__main__":

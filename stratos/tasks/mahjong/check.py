@@ -23,8 +23,8 @@ from stratos.tasks.mahjong.tiles import SUITS, Counts, Hand, Tile, tiles_to_text
 
 _COUNT = re.compile(r" (\d)([mpsz]):(\d)(?: /(\d)(\d)([abx])([abx]))?")
 _COUNTS = tuple(re.compile(rf"(?: \d{suit}:\d(?: /\d\d[abx]{{2}})?)*") for suit in SUITS)
-_ATTEMPT = re.compile(r"(?= [mpsz]\+)")
-_HEAD = re.compile(r" ([mpsz])\+(\d)((?:-\d)*)")
+_ATTEMPT = re.compile(r"(?= \+)")
+_HEAD = re.compile(r" \+(\d)([mpsz])((?:-\d\2)*)")
 _STEP = re.compile(r" (\d)([mpsz])=(\d+)(?:>(\d))?")
 _WAIT = re.compile(r" \*(\d)([mpsz])")
 
@@ -50,7 +50,7 @@ def check(hand: Hand, path: str) -> str | None:
         head = _HEAD.match(segment)
         if not head:
             return f"no attempt: {segment!r}"
-        here = (SUITS.index(head[1]), int(head[2]), int(head[3][-1:] or 0))
+        here = (SUITS.index(head[2]), int(head[1]), int(head[3][-2:-1] or 0))
         if here[0] == last[0] and here[1] and here <= last:
             return f"out of order: {segment!r}"
         last = here
@@ -126,8 +126,8 @@ def _check_attempt(suit: int, counts: Counts, segment: str) -> tuple[str | None,
     """Check one attempt; return what is wrong and the rank of the wait that it found (0: none)."""
     head = _HEAD.match(segment)
     assert head is not None
-    tile, rest = int(head[2]), segment[head.end() :]
-    pairs = [int(pair) for pair in head[3][1::2]]
+    tile, rest = int(head[1]), segment[head.end() :]
+    pairs = [int(pair) for pair in head[3][1::3]]
     left = list(counts)
     if max(tile, *pairs, 0) > len(left):
         return f"there is no such rank: {segment!r}", 0

@@ -9,11 +9,11 @@ the next value from the values before it, and little else. Its parts, in order:
    is missing, b: one, x: no).
 2. *Residues.* ` m/12` behind the counts of a suit: its two residues. Runs and triplets leave both
    at zero, so they tell in which suit the missing tile is, and which ranks the pair can have.
-3. *Attempts.* ` m+5-3`: in suit m, add a tile of rank 5, take a pair of rank 3 (0: neither), then
-   per rank ` 4m=2>1`: two tiles of rank 4 are left, and one run starts here, after triplets and the
-   runs that started on the two ranks before. ` m+5-3-6`: there is no pair of 3, so 6 is tried; with
-   nothing behind it, there is none of 6 either. ` !` is a rank with too few tiles, ` ok` a suit
-   that comes out, ` *5m` a wait.
+3. *Attempts.* ` +5m-3m`: add a tile 5m, take a pair of 3m (0: neither), then per rank ` 4m=2>1`:
+   two tiles of rank 4 are left, and one run starts here, after triplets and the runs that started
+   on the two ranks before. ` +5m-3m-6m`: there is no pair of 3m, so 6m is tried; with nothing
+   behind it, there is none of 6m either. ` !` is a rank with too few tiles, ` ok` a suit that comes
+   out, ` *5m` a wait.
 4. *Other shapes.* ` 7:` for seven pairs and ` 13:` for thirteen orphans, with the waits they give.
 5. *Answer.* ` =>` and the waits in standard notation.
 
@@ -38,7 +38,7 @@ def scan(suit: int, counts: Counts) -> tuple[str, bool]:
     Triplets come first: three runs that start on one rank are three triplets, so at most two runs
     need ever start there.
     """
-    steps = []
+    steps: list[str] = []
     letter = SUITS[suit]
     before, last = 0, 0
     for rank, n in enumerate(counts, start=1):
@@ -88,10 +88,10 @@ def _attempt(suit: int, counts: Counts, add: int, pair: int) -> tuple[str, bool]
 def _try_pairs(suit: int, counts: Counts, add: int) -> tuple[str, bool]:
     """Try every pair that the residue of the ranks' sum allows, until one leaves melds only."""
     letter = SUITS[suit]
-    text = [f" {letter}+{add}"]
+    text = [f" +{add}{letter}"]
     fresh = True
     for pair in _pair_ranks(suit, counts, add):
-        text.append(f"-{pair}" if fresh else f" {letter}+{add}-{pair}")
+        text.append(f"-{pair}{letter}" if fresh else f" +{add}{letter}-{pair}{letter}")
         fresh = True
         if counts[pair - 1] + (add == pair) >= 2:
             steps, done = _attempt(suit, counts, add, pair)
@@ -113,7 +113,7 @@ def _pair_ranks(suit: int, counts: Counts, add: int) -> range:
 @cache
 def _only_melds(suit: int, counts: Counts) -> tuple[str, bool]:
     steps, done = _attempt(suit, counts, 0, 0)
-    return f" {SUITS[suit]}+0-0{steps}" + (" ok" if done else ""), done
+    return f" +0{SUITS[suit]}-0{SUITS[suit]}{steps}" + (" ok" if done else ""), done
 
 
 @cache
@@ -138,13 +138,13 @@ def _tiles(suit: int, counts: Counts, with_pair: bool) -> tuple[str, tuple[int, 
     text, found = [], []
     for rank in ranks:
         if counts[rank - 1] == 4 or (suit == 3 and not counts[rank - 1]):
-            text.append(f" {letter}+{rank}")
+            text.append(f" +{rank}{letter}")
             continue
         if with_pair:
             steps, done = _try_pairs(suit, counts, rank)
         else:
             steps, done = _attempt(suit, counts, rank, 0)
-            steps = f" {letter}+{rank}-0{steps}"
+            steps = f" +{rank}{letter}-0{letter}{steps}"
         text.append(steps)
         if done:
             text.append(f" *{rank}{letter}")

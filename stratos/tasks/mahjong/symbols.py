@@ -19,7 +19,6 @@ def symbols() -> Symbols:
     words = [str(rank) * n + suit for suit, rank in tiles for n in range(1, 5)]
     words += [f" {rank}{suit}{mark}{n}" for mark in ":=" for suit, rank in tiles for n in range(5)]
     words += [f" *{rank}{suit}" for suit, rank in tiles]
-    words += [f" {suit}" for suit in SUITS]
     words += [f" {suit}/{tiles}{total}" for suit in SUITS for tiles in "012" for total in "012"]
     words += [
         f" /{tiles}{total}{pairs}{orphans}"
@@ -28,15 +27,21 @@ def symbols() -> Symbols:
         for pairs in "abx"
         for orphans in "abx"
     ]
-    words += [f"+{rank}" for rank in range(10)] + [f"-{rank}" for rank in range(10)]
+    words += [
+        f"{sign}{rank}{suit}"
+        for sign in (" +", "-")
+        for suit in SUITS
+        for rank in range(RANKS[suit] + 1)
+    ]
     words += [f">{starts}" for starts in range(3)]
-    words += [" !", " ok", " 7:", " 13:", " =>"]
+    words += [" !", " ok", " 7:", " 13:", " =>", " "]
     return Symbols(
         vocabulary=tuple(words),
         pattern=(
             r" [1-9][mpsz][:=][0-4]| \*[1-9][mpsz]| [mpsz]/[0-2]{2}| /[0-2]{2}[abx]{2}"
-            r"| [mpsz](?=\+)|[+-][0-9]|>[0-2]| !| ok| 13:| 7:| =>|"
+            r"| \+[0-9][mpsz]|-[0-9][mpsz]|>[0-2]| !| ok| 13:| 7:| =>|"
             + "|".join(f"{rank}{{1,4}}[mpsz]" for rank in range(1, 10))
+            + "| "
         ),
         rewrites=tuple(
             (f"{rank}(?=[{'123456789'.replace(str(rank), '')}][1-9]*{suit})", f"{rank}{suit}")

