@@ -12,6 +12,9 @@ from stratos.tasks.base import Message
 Tick = Callable[[int, int], None]
 """Progress: done, total."""
 
+Keep = Callable[[int, "Answer"], None]
+"""Takes one answer as soon as it is there: index of its chat, answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -39,10 +42,25 @@ class Teacher(Protocol):
         """Return the facts of the model (reads a config file at most)."""
         ...
 
+    def identity(self) -> str:
+        """Return what decides the answers beside the chat: weights, revision, sampling.
+
+        Answers are kept under it, so it has to change whenever they might.
+        """
+        ...
+
     def ask(
-        self, chats: Sequence[list[Message]], max_tokens: int, tick: Tick | None = None
+        self,
+        chats: Sequence[list[Message]],
+        max_tokens: int,
+        tick: Tick | None = None,
+        keep: Keep | None = None,
     ) -> list[Answer]:
-        """Answer every chat greedily, in the order given."""
+        """Answer every chat greedily, in the order given.
+
+        `keep` is called in the calling thread as answers come in, in any order, so that nothing
+        is lost if a later one fails.
+        """
         ...
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ def test_a_changed_number_is_found() -> None:
         ("2m:1 /20xx", "2m:1 /21xx", "wrong state"),
         ("m/00", "m/01", "wrong residues"),
         ("2m=1>0", "2m=1>1", "wrong meld"),
-        (" ok p+0-0", " p+0-0", "no verdict"),
+        (" ok +0p-0p", " +0p-0p", "no verdict"),
         ("1z=3>0", "1z=2>0", "wrong step"),
         ("=> 12z", "=> 1z", "answers 1z"),
     ],

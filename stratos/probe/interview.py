@@ -1,0 +1,209 @@
+"""One teacher under examination: prompts tried, the best one asked on every item, then choices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from stratos.config import Config
+from stratos.context import Context
+from stratos.errors import BudgetError
+from stratos.intervals import wilson
+from stratos.records import PromptTrial, TeacherProbe
+from stratos.tasks.base import Item, Message, Score
+from stratos.teachers.asking import cached_ask, cost_usd
+from stratos.teachers.base import Answer, Teacher
+
+CHOICE_TOKENS = 8
+"""Longest answer to a multiple choice: a letter, and a few words around it."""
+
+
+@dataclass
+class Interview:
+    """Asks one teacher; `rows` collects every prompt with its raw answer."""
+
+    teacher: Teacher
+    items: Sequence[Item]
+    config: Config
+    context: Context
+    tick: Callable[[float], None]
+    """Told the share of questions that are answered."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    usd: float = 0.0
+    _n_done: int = 0
+
+    @property
+    def n_questions(self) -> int:
+        """How many questions a full interview has."""
+        return self.n_trial * len(self._prompts) + self.n_rest + len(self._with_choices)
+
+    @property
+    def n_trial(self) -> int:
+        """On how many items each prompt is tried; none where there is only one prompt."""
+        return min(self.config.probe.n_trial_items, len(self.items)) * (len(self._prompts) > 1)
+
+    @property
+    def n_rest(self) -> int:
+        """How many items the best prompt has left after its trial."""
+        return len(self.items) - self.n_trial
+
+    @property
+    def _prompts(self) -> tuple[str, ...]:
+        return self.config.task.prompts
+
+    @property
+    def _with_choices(self) -> list[Item]:
+        return [item for item in self.items if len(item.choices) == 4]
+
+    def hold(self) -> TeacherProbe:
+        """Ask everything and return what the teacher showed.
+
+        Raises:
+            BudgetError: the money does not even suffice for one answer.
+            TeacherError: the teacher failed.
+        """
+        cpu_started = time.process_time()
+        tried = {name: self._ask(name, self.items[: self.n_trial]) for name in self._prompts}
+        prompt = max(tried, key=lambda name: tried[name].merit())
+        taken = tried[prompt] + self._ask(prompt, self.items[self.n_trial :])
+        if not taken.answers:
+            raise BudgetError("not one answer fits into limits.probe_usd: raise it.")
+        picked = self._ask_choices()
+        examples = self.config.task.example_answers(prompt)
+        n = len(taken.answers)
+        return TeacherProbe(
+            teacher=self.teacher.name,
+            card=self.teacher.card(),
+            prompt=prompt,
+            n_items=n,
+            exact=wilson(sum(score.exact == 1 for score in taken.scores), n),
+            choice=wilson(sum(picked.values()), len(picked)),
+            exact_by_slice=self._by_slice(taken),
+            parsable=fmean(score.parsed for score in taken.scores),
+            echoes=fmean(
+                score.exact < 1 and self.config.task.parse(answer.text) in examples
+                for answer, score in zip(taken.answers, taken.scores, strict=True)
+            ),
+            input_tokens=sum(answer.input_tokens for answer in taken.answers),
+            output_tokens=sum(answer.output_tokens for answer in taken.answers),
+            seconds=sum(answer.seconds for answer in taken.answers),
+            cpu_seconds=time.process_time() - cpu_started,
+            usd=self.usd,
+            n_cached=sum(answer.cached for answer in taken.answers),
+            trials=tuple(self._trial(name, tried[name], picked) for name in tried if self.n_trial),
+        )
+
+    def _ask(self, prompt: str, items: Sequence[Item]) -> _Answered:
+        task = self.config.task
+        chats = [task.messages(item, prompt) for item in items]
+        answers = self._answers(chats, self.config.probe.max_tokens)
+        asked = list(items[: len(answers)])
+        scores = [task.score(one.text, item) for one, item in zip(answers, asked, strict=True)]
+        for item, chat, answer, score in zip(asked, chats, answers, scores, strict=False):
+            self._keep(
+                "answer",
+                item,
+                chat,
+                answer,
+                prompt=prompt,
+                gold=item.answer,
+                parsed=task.parse(answer.text),
+                exact=score.exact,
+                f1=score.f1,
+            )
+        return _Answered(asked, answers, scores)
+
+    def _ask_choices(self) -> dict[str, bool]:
+        """Ask for one of four; return item id to whether the gold answer was chosen."""
+        task, items = self.config.task, self._with_choices
+        chats = [task.choice_messages(item) for item in items]
+        right: dict[str, bool] = {}
+        answers = self._answers(chats, CHOICE_TOKENS)
+        for item, chat, answer in zip(items, chats, answers, strict=False):
+            chosen = task.parse_choice(answer.text)
+            right[item.id] = chosen is not None and item.choices[chosen] == item.answer
+            gold = "ABCD"[item.choices.index(item.answer)]
+            self._keep("choice", item, chat, answer, gold=gold, exact=float(right[item.id]))
+        return right
+
+    def _answers(self, chats: Sequence[list[Message]], max_tokens: int) -> list[Answer]:
+        answers = cached_ask(
+            self.teacher,
+            chats,
+            max_tokens,
+            self.context,
+            tick=lambda done, total: self.tick((self._n_done + done) / self.n_questions),
+            limit_usd=self.config.limits.probe_usd,
+            cut=True,
+        )
+        self._n_done += len(chats)
+        self.usd += cost_usd(self.teacher.card(), answers)
+        return answers
+
+    def _keep(
+        self, kind: str, item: Item, chat: list[Message], answer: Answer, **more: Any
+    ) -> None:
+        self.rows.append(
+            {
+                "teacher": self.teacher.name,
+                "kind": kind,
+                "item": item.id,
+                "slice": item.slice,
+                "question": item.question,
+                **more,
+                "answer": answer.text,
+                "input_tokens": answer.input_tokens,
+                "output_tokens": answer.output_tokens,
+                "seconds": answer.seconds,
+                "cached": answer.cached,
+                "messages": chat,
+            }
+        )
+
+    def _by_slice(self, taken: _Answered) -> dict[str, Any]:
+        intervals = {}
+        for name in self.config.task.slices:
+            pairs = zip(taken.items, taken.scores, strict=True)
+            right = [score.exact == 1 for item, score in pairs if item.slice == name]
+            if right:
+                intervals[name] = wilson(sum(right), len(right))
+        return intervals
+
+    def _trial(self, prompt: str, tried: _Answered, picked: dict[str, bool]) -> PromptTrial:
+        exact, f1, parsable = tried.merit()
+        chosen = [picked[item.id] for item in tried.items if item.id in picked]
+        return PromptTrial(
+            prompt=prompt,
+            n_items=len(tried.items),
+            exact=exact,
+            choice=fmean(chosen) if chosen else 0.0,
+            f1=f1,
+            parsable=parsable,
+        )
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """Items with their answers and scores."""
+
+    items: list[Item]
+    answers: list[Answer]
+    scores: list[Score]
+
+    def __add__(self, other: _Answered) -> _Answered:
+        return _Answered(
+            self.items + other.items, self.answers + other.answers, self.scores + other.scores
+        )
+
+    def merit(self) -> tuple[float, float, float]:
+        """Return what prompts are compared by: exact match, then F1, then share parsable."""
+        if not self.scores:
+            return (0.0, 0.0, 0.0)
+        return (
+            fmean(score.exact for score in self.scores),
+            fmean(score.f1 for score in self.scores),
+            fmean(score.parsed for score in self.scores),
+        )

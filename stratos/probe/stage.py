@@ -1,0 +1,71 @@
+"""The first stage: ask every teacher that can be reached, and say why the others cannot."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from typing import Any
+
+from stratos.config import Config
+from stratos.context import Context
+from stratos.errors import BudgetError, ConfigError, TeacherError
+from stratos.probe.complexity import judge
+from stratos.probe.interview import Interview
+from stratos.records import Probe, TeacherProbe, write_atomically
+
+KEEP_LOADED_PARAMS = 500_000_000
+"""A teacher up to this size stays in memory: `evaluate` asks it again, and loading takes longer."""
+
+
+def probe(config: Config, context: Context) -> Probe:
+    """Measure what each reachable teacher can do on labelled validation items.
+
+    Every prompt and raw answer is kept in `probe/answers.jsonl` of the run folder. A teacher that
+    fails is left out with its reason.
+
+    Raises:
+        ConfigError: the task has no validation items.
+        TeacherError: no teacher can be asked.
+    """
+    started = time.perf_counter()
+    items = config.task.items("validation", config.probe.n_items)
+    if not items:
+        raise ConfigError(
+            f"The task {config.task.name} has no validation items, so no teacher can be probed. "
+            "Give it more rows, or a larger validation share."
+        )
+    unreachable: dict[str, str] = {}
+    found: list[TeacherProbe] = []
+    rows: list[dict[str, Any]] = []
+    for index, teacher in enumerate(config.teachers):
+        tell = partial(_tell, context, teacher.name, index, len(config.teachers))
+        interview = Interview(teacher, items, config, context, tell)
+        try:
+            if reason := teacher.unreachable():
+                raise TeacherError(reason)
+            found.append(interview.hold())
+        except (TeacherError, BudgetError) as error:
+            unreachable[teacher.name] = str(error)
+            teacher.close()
+        else:
+            if found[-1].card.n_params > KEEP_LOADED_PARAMS:
+                teacher.close()
+        rows += interview.rows
+    answers_path = context.run_dir / "probe" / "answers.jsonl"
+    write_atomically(answers_path, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    if not found:
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in unreachable.items())
+        raise TeacherError(f"No teacher can be asked:\n{reasons}")
+    return Probe(
+        task=config.task.name,
+        teachers=tuple(found),
+        unreachable=unreachable,
+        complexity=judge(config.complexity, config.task, items, found),
+        answers_path=str(answers_path),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _tell(context: Context, teacher: str, index: int, n_teachers: int, share: float) -> None:
+    context.tick(index + share, n_teachers, teacher)

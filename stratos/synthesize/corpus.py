@@ -1,0 +1,135 @@
+"""The corpus file: items are checked against the held-out ones and each other, then written.
+
+Rows go to Parquet in groups, so memory stays flat; the file appears under its name when it is
+whole, and never before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from stratos.config import Config
+from stratos.tasks.base import Item
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
+
+COLUMNS = ("id", "family", "slice", "question", "rationale", "answer", "completion")
+
+_ROWS_PER_GROUP = 4096
+
+
+def family_of(item: Item) -> str:
+    """Return what an item shares with its mirrors; its id where the task has none."""
+    return item.family or item.id
+
+
+def held_out(config: Config) -> frozenset[str]:
+    """Return the families of every validation and test item that this run reads."""
+    n_validation = max(config.probe.n_items, config.callbacks.n_validation_items)
+    items = config.task.items("validation", n_validation)
+    items += config.task.items("test", config.evaluate.n_items)
+    return frozenset(map(family_of, items))
+
+
+class CorpusFile:
+    """Takes items one by one; `with` completes the file, an exception leaves none.
+
+    Args:
+        path: where the Parquet file is to lie.
+        forbidden: families of held-out items.
+        size_of: size of an item's answer, for the table of sizes.
+    """
+
+    def __init__(
+        self, path: Path, forbidden: frozenset[str], size_of: Callable[[Item], int]
+    ) -> None:
+        """Open a temporary file beside `path`."""
+        import pyarrow
+        import pyarrow.parquet
+
+        self.path = path
+        self.refused: Counter[str] = Counter()
+        self.n_by_slice: Counter[str] = Counter()
+        self.answer_sizes: dict[str, Counter[int]] = {}
+        self._forbidden = forbidden
+        self._size_of = size_of
+        self._seen: set[str] = set()
+        self._rows: list[tuple[str, ...]] = []
+        self._sha256 = hashlib.sha256()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._schema: pyarrow.Schema = pyarrow.schema(
+            [(name, pyarrow.string()) for name in COLUMNS]
+        )
+        self._writer = pyarrow.parquet.ParquetWriter(self._temporary, self._schema)
+
+    def __len__(self) -> int:
+        """Return how many items were taken."""
+        return len(self._seen)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the content, row by row: equal for equal corpora, however they are stored."""
+        return self._sha256.hexdigest()
+
+    def add(self, item: Item, completion: str) -> bool:
+        """Take an item, or count why it is refused."""
+        if item.id in self._seen:
+            self.refused["duplicate"] += 1
+            return False
+        family = item.family or item.id
+        if family in self._forbidden:
+            self.refused["held out"] += 1
+            return False
+        self._seen.add(item.id)
+        self.n_by_slice[item.slice] += 1
+        self.answer_sizes.setdefault(item.slice, Counter())[self._size_of(item)] += 1
+        self._rows.append(
+            (item.id, family, item.slice, item.question, item.rationale, item.answer, completion)
+        )
+        if len(self._rows) == _ROWS_PER_GROUP:
+            self._flush()
+        return True
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        if not self._rows:
+            return
+        for row in self._rows:
+            self._sha256.update("\x1f".join(row).encode("utf-8", "surrogatepass") + b"\n")
+        columns = [
+            pyarrow.array(column, pyarrow.string()) for column in zip(*self._rows, strict=True)
+        ]
+        self._writer.write_table(pyarrow.Table.from_arrays(columns, schema=self._schema))
+        self._rows.clear()
+
+    def __enter__(self) -> CorpusFile:
+        """Return the file."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Move the whole file to its name, or throw a part of one away."""
+        try:
+            if error is None:
+                self._flush()
+            self._writer.close()
+            if error is None:
+                with self._temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+                self._temporary.replace(self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""The third stage: training items from the planned strategy, each verified, none held out."""
+
+from __future__ import annotations
+
+import time
+
+from stratos.config import Config
+from stratos.context import Context
+from stratos.errors import ConfigError
+from stratos.records import Corpus, Plan
+from stratos.synthesize.corpus import CorpusFile, held_out
+from stratos.synthesize.strategy import Strategy, Tally
+from stratos.tasks.base import Item
+
+_ITEMS_PER_TICK = 512
+
+
+def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
+    """Make the corpus of the planned strategy: `corpus/train.parquet` in the run folder.
+
+    Raises:
+        ConfigError: the planned strategy is not configured, or not one item passed.
+        TeacherError: the strategy asks a teacher, and that fails.
+    """
+    started, cpu_started = time.perf_counter(), time.process_time()
+    strategy = _planned_strategy(config, plan)
+    tally = Tally()
+    path = context.run_dir / "corpus" / "train.parquet"
+    size_of = getattr(config.task, "answer_size", _n_characters)
+    with CorpusFile(path, held_out(config), size_of) as corpus:
+        for n_drawn, (item, completion) in enumerate(
+            strategy.draw(config, plan, context, tally), start=1
+        ):
+            corpus.add(item, completion)
+            if n_drawn % _ITEMS_PER_TICK == 0:
+                context.tick(len(corpus), strategy.n_items, f"{len(corpus):,} items")
+            if len(corpus) == strategy.n_items:
+                break
+        refused = dict(sorted((tally.refused + corpus.refused).items()))
+        if len(corpus) == 0:
+            raise ConfigError(_nothing(config, plan, refused, tally))
+    context.tick(strategy.n_items, strategy.n_items, f"{len(corpus):,} items")
+    if tally.first_problem:
+        context.warn(
+            f"{refused['unverified']:,} items did not verify and were refused, the first of them "
+            f"{tally.first_problem}"
+        )
+    cpu_seconds = time.process_time() - cpu_started
+    return Corpus(
+        task=config.task.name,
+        strategy=strategy.name,
+        path=str(path),
+        n_items=len(corpus),
+        n_by_slice=dict(sorted(corpus.n_by_slice.items())),
+        refused=refused,
+        answer_sizes={
+            name: {str(size): n for size, n in sorted(sizes.items())}
+            for name, sizes in sorted(corpus.answer_sizes.items())
+        },
+        items_per_s=len(corpus) / max(cpu_seconds, 1e-9),
+        sha256=corpus.sha256,
+        seconds=time.perf_counter() - started,
+        cpu_seconds=cpu_seconds,
+        teacher_tokens=tally.teacher_tokens,
+        usd=tally.usd,
+    )
+
+
+def _planned_strategy(config: Config, plan: Plan) -> Strategy:
+    for strategy in config.strategies:
+        if strategy.name == plan.strategy:
+            found: Strategy = strategy
+            return found
+    known = ", ".join(strategy.name for strategy in config.strategies)
+    raise ConfigError(
+        f"The plan's strategy {plan.strategy} is not configured (there are: {known}). "
+        "Give the command that made the plan, or plan again with stages=[probe,plan,synthesize]."
+    )
+
+
+def _nothing(config: Config, plan: Plan, refused: dict[str, int], tally: Tally) -> str:
+    """Say why a corpus is empty and what to type."""
+    counts = ", ".join(f"{n:,} {reason}" for reason, n in refused.items()) or "nothing was drawn"
+    first = f" The first that did not verify: {tally.first_problem}." if tally.first_problem else ""
+    other = "strategy=injection" if config.task.can_reverse else "another teacher=…"
+    advice = other if plan.strategy.startswith("alignment") else "strategy=alignment"
+    return (
+        f"{plan.strategy} made not one training item for {config.task.name} ({counts}).{first} "
+        f"Try {advice}."
+    )
+
+
+def _n_characters(item: Item) -> int:
+    return len(item.answer)

