@@ -10,13 +10,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from msgspec import Meta
 
 from stratos.records import CardRun
 
 if TYPE_CHECKING:
     from stratos.tasks.base import Task
     from stratos.teachers.base import Teacher
+
+Amount = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+CountOrZero = Annotated[int, Meta(ge=0)]
 
 STAGES = ("probe", "plan", "synthesize", "distill", "evaluate", "deploy", "report")
 
@@ -35,7 +42,7 @@ class CloudConfig:
     """Regions that may be used; empty allows all."""
     spot: bool = False
     """Allow spot prices for teacher inference and training (never for serving)."""
-    max_usd_per_hour: float | None = None
+    max_usd_per_hour: Amount | None = None
     """Dearest server that may be rented, in dollars an hour."""
 
 
@@ -43,7 +50,7 @@ class CloudConfig:
 class ComplexityConfig:
     """How the task's complexity is judged (`complexity=`)."""
 
-    level: str = "measured"
+    level: Literal["measured", "low", "medium", "high"] = "measured"
     """measured, or declared: low, medium or high."""
 
 
@@ -55,19 +62,19 @@ class StudentConfig:
     """Name shown in tables and written into the card."""
     path: str | None = None
     """Hugging Face folder or hub name to start from; None starts from random weights."""
-    hidden_size: int = 128
+    hidden_size: Count = 128
     """Width of the residual stream."""
-    n_layers: int = 4
+    n_layers: Count = 4
     """Number of transformer blocks."""
-    n_heads: int = 4
+    n_heads: Count = 4
     """Number of attention heads (key-value heads are as many)."""
-    intermediate_size: int = 384
+    intermediate_size: Count = 384
     """Width of the gated MLP."""
-    context_length: int = 1024
+    context_length: Count = 1024
     """Longest sequence in tokens."""
-    vocab_size: int = 1024
+    vocab_size: Count = 1024
     """Size of a tokenizer trained on the corpus, where the task brings none of its own."""
-    train_tokens: int = 20_000_000
+    train_tokens: Count = 20_000_000
     """Tokens that this student is trained on, unless `trainer.max_tokens` says otherwise."""
     license: str = "Apache-2.0"
     """Licence of the starting weights (ours, where they are random)."""
@@ -79,17 +86,17 @@ class StudentConfig:
 class LimitsConfig:
     """What a run may cost and must reach (`limits=`); None means no limit."""
 
-    budget_usd: float | None = None
+    budget_usd: Amount | None = None
     """Dollars for everything: teacher, training, and serving for `serve_hours`."""
-    deadline_hours: float | None = None
+    deadline_hours: Amount | None = None
     """Hours until the student is served: teacher inference plus training."""
-    latency_ms: float | None = None
+    latency_ms: Amount | None = None
     """95th percentile of one answer, in milliseconds."""
-    accuracy: float | None = None
+    accuracy: Share | None = None
     """Least predicted exact match on the task, 0 to 1."""
-    serve_hours: float = 24.0
+    serve_hours: Amount = 24.0
     """How long the student is to be served, in hours; counted in the budget."""
-    probe_usd: float = 5.0
+    probe_usd: Amount = 5.0
     """Dollars that the probe may spend on paid teachers."""
 
 
@@ -97,15 +104,15 @@ class LimitsConfig:
 class ObjectiveConfig:
     """What the plan is the best of (`objective=`)."""
 
-    name: str = "balanced"
+    name: Literal["balanced", "cheapest", "fastest", "most_accurate", "lowest_latency"] = "balanced"
     """balanced, cheapest, fastest, most_accurate or lowest_latency."""
-    weight_accuracy: float = 0.4
+    weight_accuracy: Amount = 0.4
     """Weight of predicted accuracy in the deployment score."""
-    weight_latency: float = 0.2
+    weight_latency: Amount = 0.2
     """Weight of latency in the deployment score."""
-    weight_time: float = 0.2
+    weight_time: Amount = 0.2
     """Weight of hours until served in the deployment score."""
-    weight_cost: float = 0.2
+    weight_cost: Amount = 0.2
     """Weight of dollars in the deployment score."""
 
 
@@ -113,29 +120,27 @@ class ObjectiveConfig:
 class TrainerConfig:
     """How the student is trained (`trainer=`)."""
 
-    max_tokens: int | None = None
+    max_tokens: Count | None = None
     """Tokens to train on; None takes the student's own `train_tokens`."""
-    batch_tokens: int = 8192
+    batch_tokens: Count = 4096
     """Tokens of one gradient step (rows of packed sequences)."""
-    row_tokens: int = 512
-    """Length of a packed row in tokens; longer than any sequence of the corpus."""
-    lr_muon: float = 0.01
+    lr_muon: Amount = 0.01
     """Peak learning rate of Muon, for the 2-D weights of the blocks."""
-    lr_adamw: float = 0.003
+    lr_adamw: Amount = 0.003
     """Peak learning rate of AdamW, for embeddings, norms and all else."""
-    weight_decay: float = 0.01
+    weight_decay: Amount = 0.01
     """Decoupled weight decay of both."""
-    warmup_steps: int = 50
+    warmup_steps: CountOrZero = 50
     """Steps of linear warm-up, before a cosine that ends with the budget."""
-    clip_norm: float = 1.0
+    clip_norm: Amount = 1.0
     """Largest gradient norm."""
-    precision: str = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto (bf16 autocast where the machine gains from it), bf16 or fp32."""
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Lightning accelerator: auto, cpu, gpu."""
-    devices: int = 1
+    devices: Count = 1
     """Lightning devices."""
-    n_threads: int | None = None
+    n_threads: Count | None = None
     """CPU threads of torch; None leaves torch's own choice."""
 
 
@@ -143,13 +148,13 @@ class TrainerConfig:
 class CallbacksConfig:
     """What watches a training (`callbacks=`)."""
 
-    checkpoint_every_steps: int = 200
+    checkpoint_every_steps: Count = 400
     """Steps between checkpoints that a killed run goes on from."""
-    validate_every_steps: int = 400
+    validate_every_steps: CountOrZero = 1000
     """Steps between measurements of exact match on validation items; 0 measures at the end only."""
-    n_validation_items: int = 128
+    n_validation_items: Count = 128
     """Validation items of each measurement."""
-    stop_at_exact: float | None = None
+    stop_at_exact: Share | None = None
     """End early at this validation exact match; None always spends the whole token budget."""
 
 
@@ -157,7 +162,7 @@ class CallbacksConfig:
 class LoggerConfig:
     """Where metrics go (`logger=`)."""
 
-    name: str = "wandb"
+    name: Literal["wandb", "none"] = "wandb"
     """wandb, or none (records and report alone)."""
     project: str = "stratos"
     """W&B project."""
@@ -165,7 +170,7 @@ class LoggerConfig:
     """W&B entity; None takes the account's default."""
     group: str | None = None
     """W&B group; a sweep sets it to the sweep's folder."""
-    mode: str = "auto"
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto (online with a key, else offline), online, offline or disabled."""
 
 
@@ -173,13 +178,13 @@ class LoggerConfig:
 class DeployConfig:
     """How the student is served (`deploy=`)."""
 
-    name: str = "local"
+    name: Literal["local", "none"] = "local"
     """local (serve and load-test here), or none (stop after evaluate)."""
-    n_requests: int = 32
+    n_requests: Count = 32
     """Held-out questions asked over HTTP."""
-    concurrency: int = 1
+    concurrency: Count = 1
     """Requests in flight at once."""
-    port: int = 0
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """Port of the loopback server; 0 takes a free one."""
 
 
@@ -191,19 +196,21 @@ class PathsConfig:
     """Folder of this run: records, corpus, student, bundle, report."""
     cache_dir: str
     """Content-addressed cache that runs share: teacher answers, cleaned catalogs."""
+    records_from: str | None = None
+    """Folder of an earlier run, whose records stand in for stages that are not asked for."""
 
 
 @dataclass(frozen=True)
 class ProbeConfig:
     """What the probe asks (top-level `probe.`)."""
 
-    n_items: int = 64
+    n_items: Count = 64
     """Validation items that each teacher answers with its best prompt."""
-    n_trial_items: int = 16
+    n_trial_items: Count = 16
     """Validation items that each prompt is tried on first (the first of the same items)."""
-    max_tokens: int = 32
+    max_tokens: Count = 32
     """Longest answer of a teacher, in tokens."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Chats that a local teacher answers at once."""
 
 
@@ -211,13 +218,13 @@ class ProbeConfig:
 class EvaluateConfig:
     """What is measured on the test split (top-level `evaluate.`)."""
 
-    n_items: int = 1000
+    n_items: Count = 1000
     """Test items that the student answers, all slices together."""
-    n_teacher_items: int = 128
+    n_teacher_items: Count = 128
     """Random subset of them that the teacher answers too."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Questions that the student answers at once."""
-    max_new_tokens: int = 768
+    max_new_tokens: Count = 768
     """Longest answer of the student, in tokens."""
 
 

@@ -39,3 +39,5 @@ class Context:
     """Say something that the user should read; kept and shown at the end too."""
     log: Callable[..., None] = field(default=_unlogged)
     """Metrics for the tracker: log({"name": value}, step=None)."""
+    fingerprint: str = ""
+    """What the stage's inputs are: a checkpoint made from others must not be gone on from."""

@@ -1,0 +1,77 @@
+"""`python -m stratos`: compose, check, run, return one number."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from stratos.composing import CONFIG_NAME, VERSION_BASE, conf_dir
+from stratos.errors import ConfigError, StratosError
+
+
+def main() -> None:
+    """Run what the command line asks for; exit with 2 if it cannot be, 1 if it fails."""
+    args = get_args_parser().parse_args()
+    try:
+        _obey(args)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _obey(args: argparse.Namespace) -> None:
+    if args.help:
+        from stratos.help import page
+
+        print(page(args.config_dir))
+        return
+    if any((args.cfg, args.info, args.hydra_help, args.shell_completion, args.experimental_rerun)):
+        run()
+        return
+    from stratos.check import check
+
+    check(args)
+    try:
+        run()
+    finally:
+        from stratos.sweep import write_page
+
+        write_page()
+
+
+@hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=CONFIG_NAME)
+def run(composed: DictConfig) -> float | None:
+    """Run the stages of one job; return the number that a sweep compares jobs by."""
+    from stratos.build import build
+    from stratos.pipeline import run_pipeline
+
+    # The comparison of a sweep shows what a job died of.
+    last_words = Path(HydraConfig.get().runtime.output_dir) / "error.txt"
+    try:
+        last_words.unlink(missing_ok=True)
+        return run_pipeline(build(composed))
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            last_words.write_text(f"{error or type(error).__name__}\n")
+        if not isinstance(error, StratosError):
+            raise
+        print(error, file=sys.stderr)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            # Marks this job as failed; the others go on.
+            raise CompactHydraException(str(error)) from None
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""From what Hydra composed to a typed `Config`, with every error found and none hidden by another.
+
+Each key of each group is compared with the field of its dataclass: a known name, the right type,
+inside its bounds. Groups whose choices differ in code name a class of their own with `_target_`;
+config is code, so such a class must lie under an allowed prefix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from stratos import config as schema
+from stratos.config import STAGES, Config
+from stratos.errors import ConfigError, did_you_mean
+from stratos.redact import redact
+from stratos.rules import impossible, missing_files
+from stratos.tasks.base import Task
+from stratos.teachers.base import Teacher
+from stratos.typed import read_dataclass, read_value, show
+
+ALLOW_TARGETS = "STRATOS_ALLOW_TARGETS"
+"""Environment variable: further prefixes of `_target_`, separated by commas."""
+
+GROUPS: dict[str, type] = {
+    "cloud": schema.CloudConfig,
+    "complexity": schema.ComplexityConfig,
+    "limits": schema.LimitsConfig,
+    "objective": schema.ObjectiveConfig,
+    "trainer": schema.TrainerConfig,
+    "callbacks": schema.CallbacksConfig,
+    "logger": schema.LoggerConfig,
+    "deploy": schema.DeployConfig,
+    "paths": schema.PathsConfig,
+    "probe": schema.ProbeConfig,
+    "evaluate": schema.EvaluateConfig,
+}
+CANDIDATES = {"teacher": "teachers", "student": "students", "strategy": "strategies"}
+"""Groups of which a run takes one or several, and the field of `Config` that they become."""
+NO_TASK = "Pick a task: +task=<name>."
+_MISSING = "???"
+"""What stands for a value that has to be given."""
+KEYS = ("task", *CANDIDATES, *GROUPS, "stages", "seed")
+
+
+def build(composed: DictConfig) -> Config:
+    """Return the typed config of a run.
+
+    Raises:
+        ConfigError: something is wrong with it; the message lists everything that is.
+    """
+    config, problems = read(composed)
+    if config is None:
+        raise ConfigError(listing(problems))
+    return config
+
+
+def listing(problems: list[str]) -> str:
+    """Return the problems of a config as one message."""
+    if len(problems) == 1:
+        return problems[0]
+    return "\n".join(
+        [f"{len(problems)} problems in the configuration:"] + [f"  {p}" for p in problems]
+    )
+
+
+def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
+    """Return the typed config, or None and everything that is wrong with the composed one."""
+    problems: list[str] = []
+    plain = _resolve(composed, problems)
+    values: dict[str, Any] = {}
+    for key, node in plain.items():
+        if key not in KEYS:
+            problems.append(f"{key}: there is no such key.{did_you_mean(key, KEYS)}")
+        elif key in GROUPS:
+            values[key] = read_dataclass(node, GROUPS[key], key, problems)
+        elif key in CANDIDATES:
+            values[CANDIDATES[key]] = _read_candidates(node, key, problems)
+        elif key == "task":
+            values[key] = _read_target(node, key, problems)
+    values["seed"] = read_value(plain.get("seed", 0), schema.CountOrZero, "seed", problems)
+    values["stages"] = _read_stages(plain.get("stages", STAGES), problems)
+    for key in ("task", *CANDIDATES, *GROUPS):
+        told = any(problem.startswith((f"{key}.", f"{key}:", f"{key} ")) for problem in problems)
+        if plain.get(key) is None and not told:
+            problems.append(NO_TASK if key == "task" else f"{key} is missing.")
+    problems += missing_files(plain)
+    if problems:
+        return None, problems
+    config = Config(**values, plain=redact(plain))
+    problems += impossible(config)
+    return (None, problems) if problems else (config, [])
+
+
+def schema_of(composed: DictConfig, where: str) -> type | None:
+    """Return the dataclass whose fields are the keys of a node, if it has one."""
+    group = where.partition(".")[0]
+    if where in GROUPS:
+        return GROUPS[where]
+    node = OmegaConf.select(composed, where)
+    if group == "student":
+        return schema.StudentConfig if "name" in node else None
+    target = node.get("_target_") if isinstance(node, DictConfig) else None
+    found = _find_class(target) if target is not None else None
+    return found if isinstance(found, type) else None
+
+
+def _resolve(composed: DictConfig, problems: list[str]) -> dict[str, Any]:
+    """Return plain dicts and lists, with required keys and dead interpolations reported."""
+    plain: dict[str, Any] = {}
+    for key in composed:
+        if key == "hydra" or OmegaConf.is_missing(composed, key):
+            continue
+        try:
+            node = composed[key]
+            plain[str(key)] = (
+                OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+            )
+        except OmegaConfBaseException as error:
+            where = str(error.full_key or key)
+            problems.append(f"{where}: {str(error).splitlines()[0]}")
+    return _without_missing(plain, "", problems)
+
+
+def _without_missing(node: dict[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """Drop keys that still have to be given, and report each as that."""
+    kept = {}
+    for key, value in node.items():
+        if value == _MISSING:
+            problems.append(f"{where}{key} is required: give it with {where}{key}=…")
+        elif isinstance(value, dict):
+            kept[key] = _without_missing(value, f"{where}{key}.", problems)
+        else:
+            kept[key] = value
+    return kept
+
+
+def _read_stages(value: Any, problems: list[str]) -> tuple[str, ...]:
+    stages = read_value(value, tuple[str, ...], "stages", problems) or ()
+    for stage in stages:
+        if stage not in STAGES:
+            problems.append(
+                f"stages: there is no stage {show(stage)}.{did_you_mean(stage, STAGES)} "
+                f"Known: {', '.join(STAGES)}."
+            )
+    return tuple(stage for stage in STAGES if stage in stages)
+
+
+def _read_candidates(node: Any, group: str, problems: list[str]) -> tuple[Any, ...]:
+    """Read a group of which a run takes one choice, or several under `candidates`."""
+    if not isinstance(node, Mapping):
+        problems.append(f"{group}={show(node)}: expected a choice of this group.")
+        return ()
+    nodes = {group: node}
+    if "candidates" in node:
+        problems.extend(
+            f"{group}.{key}: there is no such key beside {group}.candidates."
+            for key in node
+            if key != "candidates"
+        )
+        nodes = {f"{group}.candidates.{name}": one for name, one in node["candidates"].items()}
+        if not nodes:
+            problems.append(f"{group}.candidates is empty.")
+    if group == "student":
+        found = [read_dataclass(n, schema.StudentConfig, w, problems) for w, n in nodes.items()]
+    else:
+        found = [_read_target(n, w, problems) for w, n in nodes.items()]
+    return tuple(one for one in found if one is not None)
+
+
+def _read_target(node: Any, where: str, problems: list[str]) -> Any:
+    """Make an instance of the class that `_target_` names."""
+    group = where.partition(".")[0]
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        problems.append(f"{where}._target_ is required: the class of this {group}.")
+        return None
+    target = node["_target_"]
+    found = _find_class(target)
+    if isinstance(found, str):
+        problems.append(f"{where}._target_={target}: {found}")
+        return None
+    made = read_dataclass(
+        {k: v for k, v in node.items() if k != "_target_"}, found, where, problems
+    )
+    contract = {"task": Task, "teacher": Teacher}.get(group)
+    if made is not None and contract is not None and not isinstance(made, contract):
+        lacking = [name for name in vars(contract) if name[0] != "_" and not hasattr(made, name)]
+        lacking += [name for name in contract.__annotations__ if not hasattr(made, name)]
+        problems.append(
+            f"{where}._target_={target}: is no {contract.__name__}, it lacks {', '.join(lacking)}."
+        )
+    return made
+
+
+def _find_class(target: Any) -> type | str:
+    """Return the dataclass of a `_target_`, or why it may not be used."""
+    extra = os.environ.get(ALLOW_TARGETS, "").split(",")
+    allowed = ["stratos.", *(prefix.strip() for prefix in extra if prefix.strip())]
+    if not any(str(target).startswith(prefix) for prefix in allowed):
+        return (
+            f"only classes under {', '.join(allowed)} may be made from a config. If you trust "
+            f"this one, set {ALLOW_TARGETS}={str(target).partition('.')[0]}."
+        )
+    module_name, _, name = str(target).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        return f"cannot be imported ({error})."
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        return "is no dataclass."
+    if not any(f"{found.__module__}.".startswith(prefix) for prefix in allowed):
+        return f"is defined in {found.__module__}, which is not under {', '.join(allowed)}."
+    return found

@@ -1,0 +1,124 @@
+"""What a run shows while it goes: a bar that moves, one line of outcome per stage, warnings.
+
+On a terminal the running stage is a progress bar. Anywhere else (a log, a pipe) there is nothing
+to redraw: a line when a stage begins, one now and then while it lasts, and its outcome.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from stratos.config import STAGES
+from stratos.outcome import outcome
+from stratos.report.text import duration
+
+_HEARTBEAT_S = 30.0
+"""Seconds between two lines of a running stage where no bar can be drawn."""
+_NAME_WIDTH = max(map(len, STAGES))
+_LOG_WIDTH = 120
+"""Columns of a table in a log, which has no width of its own."""
+
+
+class Console:
+    """Says everything that a run says."""
+
+    def __init__(self, rich: RichConsole | None = None) -> None:
+        """Write to standard output unless another console is given."""
+        self.rich = rich or RichConsole(highlight=False)
+        if rich is None and not self.rich.is_terminal:
+            self.rich = RichConsole(highlight=False, width=_LOG_WIDTH)
+        self._started = time.monotonic()
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Keep other voices off the console, and say so if the user interrupts the work."""
+        logging.captureWarnings(True)  # Python's own warnings belong in the log file
+        # Bars of Hugging Face libraries would tear ours; read when they are imported.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.rich.print("[yellow]Interrupted.[/] What is finished is kept.")
+            raise
+        finally:
+            logging.captureWarnings(False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[..., None]]:
+        """Show that a stage runs; yields its `tick(done, total, text="")`."""
+        if not self.rich.is_terminal:
+            self._line(name, "…", style="dim")
+            yield self._heartbeat(name)
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn(f"[bold]{name:<{_NAME_WIDTH}}[/]"),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", markup=False),
+        )
+        with Progress(*columns, console=self.rich, transient=True) as progress:
+            bar = progress.add_task("", total=None)
+
+            def tick(done: float, total: float, text: str = "") -> None:
+                progress.update(bar, completed=done, total=total or None, description=text)
+
+            yield tick
+
+    def done(self, name: str, record: Any, again: bool = False) -> None:
+        """Say in one line what a stage came to, and whether it was made before."""
+        took = "made before" if again else duration(record.seconds)
+        self._line(name, f"{outcome(record)}  ({took})", style="green" if not again else "cyan")
+        if name == "plan" and not again:
+            self._show_frontier(record)
+
+    def skipped(self, name: str) -> None:
+        """Say that a stage was switched off."""
+        self._line(name, "switched off", style="dim")
+
+    def note(self, text: str) -> None:
+        """Say something that explains what happens next."""
+        self.rich.print(f"[dim]{escape(text)}[/]", soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Say something that the user should read."""
+        self.rich.print(f"[yellow]Warning:[/] {escape(text)}", soft_wrap=True)
+
+    def _line(self, name: str, text: str, style: str) -> None:
+        self.rich.print(f"[bold {style}]{name:<{_NAME_WIDTH}}[/] {escape(text)}", soft_wrap=True)
+
+    def _heartbeat(self, name: str) -> Callable[..., None]:
+        last = time.monotonic()
+
+        def tick(done: float, total: float, text: str = "") -> None:
+            nonlocal last
+            if time.monotonic() - last >= _HEARTBEAT_S:
+                last = time.monotonic()
+                share = f"{done / total:.0%} " if total else ""
+                self._line(name, f"{share}{text}", style="dim")
+
+        return tick
+
+    def _show_frontier(self, plan: Any) -> None:
+        from stratos.plan.show import frontier_table
+
+        self.rich.print(frontier_table(plan))

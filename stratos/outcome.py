@@ -1,0 +1,104 @@
+"""One line per stage record: what came out, in the numbers that decide what comes next."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+from stratos.records import (
+    Corpus,
+    Deployment,
+    Interval,
+    Plan,
+    Probe,
+    Report,
+    Scorecard,
+    Student,
+    TeacherProbe,
+)
+from stratos.report.text import count, hours, magnitude, milliseconds, n_bytes, percent, usd
+
+_CHANCE = 0.25
+"""A guess among four answers."""
+
+
+@singledispatch
+def outcome(record: Any) -> str:
+    """Return the line of a stage record."""
+    raise TypeError(f"no stage makes a {type(record).__name__}")
+
+
+@outcome.register
+def _(probe: Probe) -> str:
+    parts = [_teacher(one) for one in probe.teachers]
+    if probe.unreachable:
+        parts.append(f"not reachable: {', '.join(probe.unreachable)}")
+    return "; ".join(parts)
+
+
+def _teacher(one: TeacherProbe) -> str:
+    right = round(one.exact.mean * one.n_items)
+    return f"{one.teacher} {right}/{one.n_items} exact, {_choice(one.choice)} on multiple choice"
+
+
+def _choice(choice: Interval) -> str:
+    blind = choice.low <= _CHANCE <= choice.high
+    return f"{'at chance ' if blind else ''}{percent(choice.mean, 0)}"
+
+
+@outcome.register
+def _(plan: Plan) -> str:
+    serve = next((role for role in plan.roles if role.role == "serve"), None)
+    server = f" on {serve.offer.name}" if serve is not None and serve.offer is not None else ""
+    return (
+        f"{plan.teacher} → {plan.student} by {plan.strategy}{server}: {usd(plan.usd)}, "
+        f"{hours(plan.hours)}, {milliseconds(plan.latency_ms)}; {plan.status}, "
+        f"{plan.n_frontier} plans on the frontier"
+    )
+
+
+@outcome.register
+def _(corpus: Corpus) -> str:
+    refused = sum(corpus.refused.values())
+    slices = ", ".join(f"{count(n)} {name}" for name, n in corpus.n_by_slice.items())
+    return (
+        f"{count(corpus.n_items)} verified items by {corpus.strategy} ({slices}), "
+        f"{count(refused)} refused, {count(corpus.items_per_s)} a second"
+    )
+
+
+@outcome.register
+def _(student: Student) -> str:
+    resumed = f", gone on {student.n_resumed}×" if student.n_resumed else ""
+    return (
+        f"{student.name}, {magnitude(student.n_params)} parameters, {count(student.steps)} steps, "
+        f"{magnitude(student.train_tokens)} tokens{resumed}: "
+        f"{percent(student.validation_exact)} exact on validation items"
+    )
+
+
+@outcome.register
+def _(scorecard: Scorecard) -> str:
+    parts = []
+    for role in ("student", "teacher", "untouched"):
+        score = scorecard.score(role)
+        if score is not None:
+            parts.append(f"{role} {percent(score.slice().exact.mean)}")
+    compared = scorecard.comparison
+    ratio = f"; at least {compared.ratio_at_least:.1f}× the teacher" if compared else ""
+    return f"{', '.join(parts)} {scorecard.metric.replace('_', ' ')} on test items{ratio}"
+
+
+@outcome.register
+def _(deployment: Deployment) -> str:
+    verdict = {None: "", True: ", within the limit", False: ", OVER the latency limit"}
+    return (
+        f"{deployment.n_equal}/{deployment.n_requests} answers equal those of the evaluation, "
+        f"p95 {milliseconds(deployment.latency_p95_ms)}{verdict[deployment.meets_latency_limit]}, "
+        f"bundle {n_bytes(deployment.bundle_bytes)}"
+    )
+
+
+@outcome.register
+def _(report: Report) -> str:
+    return f"{report.path} ({n_bytes(report.n_bytes)})"

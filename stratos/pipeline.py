@@ -1,0 +1,127 @@
+"""The seven stages in order: one page."""
+
+from __future__ import annotations
+
+from stratos.config import Config
+from stratos.records import Corpus, Deployment, Plan, Probe, Report, Scorecard, Student
+from stratos.resume import Stage
+from stratos.runner import opened
+
+PROBE = Stage(
+    name="probe",
+    record=Probe,
+    reads=("task", "teacher", "probe", "complexity", "limits.probe_usd"),
+    code=("tasks", "teachers", "intervals.py"),
+)
+PLAN = Stage(
+    name="plan",
+    record=Plan,
+    reads=(
+        "task",
+        "teacher",
+        "student",
+        "strategy",
+        "cloud",
+        "limits",
+        "objective",
+        "trainer",
+        "evaluate.max_new_tokens",
+        "evaluate.n_teacher_items",
+    ),
+    code=("catalog", "estimate", "intervals.py"),
+    after=("probe",),
+)
+CHOICES = {"plan": ("teacher", "prompt", "student", "strategy")}
+"""All that matters of a plan until its prices do: a new limit that changes none of them trains
+nothing again."""
+SYNTHESIZE = Stage(
+    name="synthesize",
+    record=Corpus,
+    reads=(
+        "task",
+        "teacher",
+        "student",
+        "strategy",
+        "trainer",
+        "probe.n_items",
+        "callbacks.n_validation_items",
+        "evaluate.n_items",
+        "seed",
+    ),
+    code=("tasks", "teachers"),
+    after=("plan",),
+    only=CHOICES,
+)
+DISTILL = Stage(
+    name="distill",
+    record=Student,
+    reads=(
+        "task",
+        "teacher",
+        "student",
+        "strategy",
+        "trainer",
+        "callbacks",
+        "evaluate.max_new_tokens",
+        "evaluate.batch_size",
+        "seed",
+    ),
+    code=("tasks", "teachers", "synthesize", "evaluate/generate.py", "evaluate/cache.py"),
+    after=("plan", "synthesize"),
+    only=CHOICES,
+)
+EVALUATE = Stage(
+    name="evaluate",
+    record=Scorecard,
+    reads=("task", "teacher", "student", "evaluate", "probe.max_tokens", "seed"),
+    code=("tasks", "teachers", "catalog", "estimate", "intervals.py"),
+    after=("probe", "plan", "synthesize", "distill"),
+)
+DEPLOY = Stage(
+    name="deploy",
+    record=Deployment,
+    reads=(
+        "task",
+        "teacher",
+        "student",
+        "deploy",
+        "limits.latency_ms",
+        "evaluate.max_new_tokens",
+        "seed",
+    ),
+    code=("tasks", "teachers", "evaluate"),
+    after=("plan", "evaluate", "distill"),
+)
+REPORT = Stage(
+    name="report",
+    record=Report,
+    reads=(),
+    code=(),
+    uses=("probe", "plan", "synthesize", "distill", "evaluate", "deploy"),
+)
+
+
+def run_pipeline(config: Config) -> float | None:
+    """Run the stages that are asked for; the others are read from the run folder.
+
+    Returns:
+        The number that a sweep compares jobs by, read from validation items alone: the student's
+        exact match, or, as far as the run went, the plan's score or the best teacher's accuracy.
+
+    Raises:
+        StratosError: a stage cannot go on; what was made before it is kept.
+    """
+    with opened(config) as run:
+        probe = run(PROBE)
+        plan = run(PLAN, probe)
+        corpus = run(SYNTHESIZE, plan)
+        student = run(DISTILL, plan, corpus)
+        scorecard = run(EVALUATE, probe, plan, corpus, student)
+        run(DEPLOY, plan, scorecard, student)
+        run(REPORT)
+        run.summarize()
+    if student is not None:
+        return student.validation_exact
+    if plan is not None:
+        return plan.score
+    return max((one.exact.mean for one in probe.teachers), default=None) if probe else None

@@ -1,0 +1,209 @@
+"""Runs one stage after the other: skips what is done, shows what happens, keeps what was made."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from stratos import resume
+from stratos.config import Config
+from stratos.console import Console
+from stratos.context import Context
+from stratos.errors import StratosError
+from stratos.ledger import Ledger
+from stratos.records import from_json, to_json, write_atomically
+from stratos.resume import Stage
+from stratos.tracking import Tracker, tracked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def opened(config: Config) -> Iterator[Runner]:
+    """Open the run folder, the tracker and the console for the stages of one run.
+
+    Raises:
+        StratosError: the folder cannot be written, or another process works in it.
+    """
+    console = Console()
+    folder = config.run_dir
+    with contextlib.ExitStack() as stack:
+        with resume.disk_errors("start", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(resume.locked(folder / ".lock"))
+            except BlockingIOError:
+                raise StratosError(
+                    f"{folder}: another process is working in this folder. Wait for it to end, "
+                    "or leave hydra.run.dir out for a new folder."
+                ) from None
+        warnings = Warnings(folder / "warnings.json", console.warn)
+        tracker = stack.enter_context(tracked(config, warnings.add))
+        for teacher in config.teachers:
+            stack.callback(teacher.close)
+        with console.closing():
+            yield Runner(config, console, tracker, warnings)
+
+
+class Warnings:
+    """What the user should read: said once, and kept by stage for the report and a resumed run."""
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        """Go on with the warnings that an earlier run left at `path`."""
+        self.path = path
+        self.stage = "start"
+        self._say = say
+        self._by_stage: dict[str, list[str]] = {}
+        # A file that was cut short holds nothing worth stopping for.
+        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+            self._by_stage = from_json(path.read_bytes(), dict[str, list[str]])
+        self._by_stage.pop("start", None)
+
+    def begin(self, stage: str) -> None:
+        """Forget what the last run of a stage warned of."""
+        self.stage = stage
+        self._by_stage.pop(stage, None)
+
+    def add(self, text: str) -> None:
+        """Say a warning, unless this stage said it already."""
+        said = self._by_stage.setdefault(self.stage, [])
+        if text not in said:
+            said.append(text)
+            self._say(text)
+            write_atomically(self.path, to_json(self._by_stage))
+
+    def all(self) -> list[str]:
+        """Return every warning of the run, each once."""
+        return list(dict.fromkeys(text for said in self._by_stage.values() for text in said))
+
+
+class Runner:
+    """Called once for each stage, with the records that it takes."""
+
+    def __init__(
+        self, config: Config, console: Console, tracker: Tracker, warnings: Warnings
+    ) -> None:
+        """Start without records."""
+        self.config = config
+        self.console = console
+        self.tracker = tracker
+        self.warnings = warnings
+        self.ledger = Ledger(config.run_dir / "ledger.jsonl", config.limits.budget_usd)
+        self.records: dict[str, Any] = {}
+        self._marks: dict[str, str] = {}
+
+    def __call__(self, stage: Stage[T], *inputs: Any) -> T | None:
+        """Return the record of a stage: made now, or read if it is done or was not asked for.
+
+        Raises:
+            StratosError: the stage cannot be run.
+        """
+        mark = resume.fingerprint(stage, self.config, self.records, self._marks)
+        if stage.name not in self.config.stages:
+            return self._read(stage, mark)
+        self._require(stage)
+        kept = resume.find(stage, self.config.run_dir)
+        if kept is not None and kept.record is not None and kept.fingerprint == mark:
+            self.console.done(stage.name, kept.record, again=True)
+            return self._take(stage, kept.record, mark)
+        if kept is not None:
+            trouble = kept.trouble or "what it was made from has changed"
+            self.console.note(f"{stage.name}: {trouble}; it is made again.")
+        return self._make(stage, mark, inputs)
+
+    def summarize(self) -> None:
+        """Show what came out, and give the tracker what runs are compared by."""
+        from stratos.summary import final_numbers, show
+
+        self.tracker.summary(final_numbers(self.records))
+        for name in ("plan", "evaluate"):
+            if name in self.records:
+                self.tracker.artifact(self.config.run_dir / f"{name}.json", name, "record")
+        show(self.console.rich, self.config, self.records, self.ledger.path)
+
+    def _read(self, stage: Stage[T], mark: str) -> T | None:
+        """Read the record of a stage that was not asked for, wherever it may be."""
+        for folder in (self.config.run_dir, self.config.paths.records_from):
+            kept = resume.find(stage, Path(folder).expanduser()) if folder is not None else None
+            if kept is None:
+                continue
+            if kept.record is None:
+                self.warnings.add(f"{kept.trouble}; it is not used.")
+                continue
+            made_for = getattr(kept.record, "task", self.config.task.name)
+            if made_for != self.config.task.name:
+                raise StratosError(
+                    f"{folder}/{stage.name}.json was made for the task {made_for}, not for "
+                    f"{self.config.task.name}. Give another folder with hydra.run.dir=<folder>."
+                )
+            if kept.fingerprint != mark:
+                self.console.note(f"{stage.name}: read as it is, though its inputs have changed.")
+            self.console.done(stage.name, kept.record, again=True)
+            return self._take(stage, kept.record, kept.fingerprint)
+        return None
+
+    def _require(self, stage: Stage[T]) -> None:
+        lacking = [name for name in stage.after if name not in self.records]
+        if lacking:
+            wanted = [*lacking, *(name for name in self.config.stages if name not in lacking)]
+            raise StratosError(
+                f"{stage.name} needs the record of {' and '.join(lacking)}, and "
+                f"{self.config.run_dir} has none. Add the stage: stages=[{','.join(wanted)}], go "
+                "on in the folder of a run that has it with hydra.run.dir=<folder>, or read it "
+                "there with paths.records_from=<folder>."
+            )
+
+    def _make(self, stage: Stage[T], mark: str, inputs: tuple[Any, ...]) -> T | None:
+        self.warnings.begin(stage.name)
+        with self.console.stage(stage.name) as tick:
+            context = Context(
+                run_dir=self.config.run_dir,
+                cache_dir=self.config.cache_dir,
+                ledger=self.ledger,
+                tick=tick,
+                warn=self.warnings.add,
+                log=self.tracker.for_stage(stage.name),
+                fingerprint=mark,
+            )
+            with resume.disk_errors(stage.name, self.config.run_dir), self._alone(stage, mark):
+                record = self._call(stage, inputs, context)
+                if record is not None:
+                    resume.keep(stage, self.config.run_dir, mark, record)
+        if record is None:
+            self.console.skipped(stage.name)
+            return None
+        self.console.done(stage.name, record)
+        return self._take(stage, record, mark)
+
+    def _call(self, stage: Stage[T], inputs: tuple[Any, ...], context: Context) -> T | None:
+        """Import a stage's package only now: torch comes with the stage that needs it."""
+        function = getattr(importlib.import_module(f"stratos.{stage.name}"), stage.name)
+        if stage.name == "report":
+            made: T | None = function(self.config, self.records, context, self.warnings.all())
+        else:
+            made = function(self.config, *inputs, context)
+        return made
+
+    def _alone(self, stage: Stage[T], mark: str) -> contextlib.AbstractContextManager[None]:
+        """Let jobs of a sweep that ask the same teachers do so one by one: the cache serves all."""
+        if stage.name != "probe":
+            return contextlib.nullcontext()
+        return resume.locked(
+            self.config.cache_dir / "locks" / f"probe-{mark[:16]}.lock",
+            waiting=lambda: self.console.note("probe: another run is asking the same; waiting."),
+        )
+
+    def _take(self, stage: Stage[T], record: T, mark: str) -> T:
+        self.records[stage.name] = record
+        self._marks[stage.name] = mark
+        if isinstance(seconds := getattr(record, "seconds", None), float):
+            self.tracker.for_stage(stage.name)({"seconds": seconds})
+        return record

@@ -1,0 +1,109 @@
+"""From plain values to the types of a dataclass's fields, each misfit said in the user's words."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, Union
+
+import msgspec
+
+from stratos.errors import did_you_mean
+
+
+def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any:
+    """Make an instance of a dataclass, or report every key that does not fit and return None."""
+    if not isinstance(node, Mapping):
+        problems.append(f"{where}={show(node)}: expected a mapping of keys to values.")
+        return None
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    before = len(problems)
+    values: dict[str, Any] = {}
+    for key, value in node.items():
+        if key not in fields:
+            near = did_you_mean(str(key), fields) or f" Known: {', '.join(fields)}."
+            problems.append(f"{where}.{key}: there is no such key.{near}")
+        else:
+            values[key] = read_value(value, hints[key], f"{where}.{key}", problems)
+    for name, field in fields.items():
+        required = field.default is field.default_factory is dataclasses.MISSING
+        said = any(problem.startswith(f"{where}.{name} ") for problem in problems)
+        if required and name not in node and not said:
+            problems.append(f"{where}.{name} is required: give it with {where}.{name}=…")
+    if len(problems) > before or any(p.startswith(f"{where}.") for p in problems):
+        return None
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        problems.append(f"{where}: {error}")
+        return None
+
+
+def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
+    """Convert one value to the type of its field."""
+    args = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple and args[-1:] == (Ellipsis,):
+        if isinstance(value, list | tuple):
+            return tuple(
+                read_value(item, args[0], f"{where}[{index}]", problems)
+                for index, item in enumerate(value)
+            )
+        if isinstance(value, str):  # one where several may stand
+            return (read_value(value, args[0], where, problems),)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return read_dataclass(value, kind, where, problems)
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{where}={value}: expected {_say(kind)}, and a finite one.")
+        return None
+    # Hydra reads 2e7 as a float; where a whole number is wanted, it is one.
+    whole = isinstance(value, float) and value.is_integer()
+    for form in (value, int(value)) if whole else (value,):
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(form, kind)
+    problems.append(f"{where}={show(value)}: expected {_say(kind)}.")
+    return None
+
+
+def _say(kind: Any) -> str:
+    """Return a type in the user's words."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return _say(args[0]) + "".join(
+            _say_bounds(bound) for bound in args[1:] if isinstance(bound, msgspec.Meta)
+        )
+    if origin in (Union, types.UnionType):
+        return " or ".join(_say(arg) for arg in args)
+    if origin is Literal:
+        return "one of " + ", ".join(str(arg) for arg in args)
+    words = {
+        float: "a number",
+        int: "a whole number",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+        tuple: "a list",
+        list: "a list",
+        dict: "a mapping",
+    }
+    return words.get(origin or kind, getattr(kind, "__name__", str(kind)))
+
+
+def _say_bounds(bound: msgspec.Meta) -> str:
+    if bound.ge is not None and bound.le is not None:
+        return f" from {bound.ge} to {bound.le}"
+    if bound.ge is not None:
+        return f" of at least {bound.ge}"
+    if bound.gt is not None:
+        return f" above {bound.gt}"
+    return f" of at most {bound.le}" if bound.le is not None else ""
+
+
+def show(value: Any) -> str:
+    """Return a value as the user would type it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
