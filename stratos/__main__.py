@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from stratos.errors import ConfigError, StratosError
 
 def main() -> None:
     """Run what the command line asks for; exit with 2 if it cannot be, 1 if it fails."""
+    # Read when torch loads: threads that spin while they wait take several times the CPU seconds
+    # wherever another process wants the cores too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = get_args_parser().parse_args()
     try:
         _obey(args)

@@ -216,7 +216,7 @@ def _api_hours(teacher: TeacherProbe, n_answers: int) -> float:
     hours = 0.0
     if teacher.card.max_requests_per_minute:
         hours = n_answers / teacher.card.max_requests_per_minute / 60
-    pace = teacher.seconds / max(1, teacher.n_items) / k.API_CONCURRENCY
+    pace = teacher.seconds / max(1, teacher.n_items)
     return max(hours, n_answers * pace / 3600)
 
 

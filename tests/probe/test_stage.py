@@ -216,7 +216,7 @@ def test_complexity(world: World) -> None:
 
 
 def test_no_validation_items(world: World) -> None:
-    world.task = sums(world.folder, n=1)
+    world.task = replace(world.task, validation_share=1e-9)
     with pytest.raises(ConfigError, match="The task jsonl has no validation items"):
         world.probe(Pupil())
 
