@@ -101,9 +101,6 @@ DOWNLOAD_BYTES_PER_S = 125e6
 TEACHER_BATCH = 32
 """Chats that a teacher answers at once, as `probe.batch_size`."""
 
-API_CONCURRENCY = 4
-"""Requests in flight to a hosted teacher that states no rate limit."""
-
 P95_OVER_MEAN = 1.5
 """95th percentile of an answer's latency over its mean at one request at a time: answers differ in
 length. Assumption; the load test of `deploy` measures it."""
