@@ -99,6 +99,7 @@ REPORT = Stage(
     code=(),
     uses=("probe", "plan", "synthesize", "distill", "evaluate", "deploy"),
 )
+STAGES = (PROBE, PLAN, SYNTHESIZE, DISTILL, EVALUATE, DEPLOY, REPORT)
 
 
 def run_pipeline(config: Config) -> float | None:
@@ -111,7 +112,7 @@ def run_pipeline(config: Config) -> float | None:
     Raises:
         StratosError: a stage cannot go on; what was made before it is kept.
     """
-    with opened(config) as run:
+    with opened(config, STAGES) as run:
         probe = run(PROBE)
         plan = run(PLAN, probe)
         corpus = run(SYNTHESIZE, plan)

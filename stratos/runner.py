@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,8 +27,12 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def opened(config: Config) -> Iterator[Runner]:
+def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
     """Open the run folder, the tracker and the console for the stages of one run.
+
+    Args:
+        config: the run's config.
+        stages: all that there are, in order.
 
     Raises:
         StratosError: the folder cannot be written, or another process works in it.
@@ -50,7 +54,16 @@ def opened(config: Config) -> Iterator[Runner]:
         for teacher in config.teachers:
             stack.callback(teacher.close)
         with console.closing():
-            yield Runner(config, console, tracker, warnings)
+            yield Runner(config, console, tracker, warnings, _needed(config, stages))
+
+
+def _needed(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
+    """Return the stages that are asked for, and those whose records they take."""
+    needed = set(config.stages)
+    for stage in reversed(stages):
+        if stage.name in needed:
+            needed |= {*stage.after, *stage.uses}
+    return frozenset(needed)
 
 
 class Warnings:
@@ -89,10 +102,16 @@ class Runner:
     """Called once for each stage, with the records that it takes."""
 
     def __init__(
-        self, config: Config, console: Console, tracker: Tracker, warnings: Warnings
+        self,
+        config: Config,
+        console: Console,
+        tracker: Tracker,
+        warnings: Warnings,
+        needed: frozenset[str],
     ) -> None:
         """Start without records."""
         self.config = config
+        self.needed = needed
         self.console = console
         self.tracker = tracker
         self.warnings = warnings
@@ -103,9 +122,13 @@ class Runner:
     def __call__(self, stage: Stage[T], *inputs: Any) -> T | None:
         """Return the record of a stage: made now, or read if it is done or was not asked for.
 
+        None if no stage that is asked for needs it, or if it is switched off.
+
         Raises:
             StratosError: the stage cannot be run.
         """
+        if stage.name not in self.needed:
+            return None
         mark = resume.fingerprint(stage, self.config, self.records, self._marks)
         if stage.name not in self.config.stages:
             return self._read(stage, mark)

@@ -124,8 +124,9 @@ def _accuracy_table(slices: list[str]) -> Table:
 
 def _score_row(score: ModelScore, slices: list[str]) -> list[str]:
     whole = score.slice()
+    role = _ROLES[score.role]
     row = [
-        f"{_ROLES[score.role]} ({score.name})",
+        role if score.role == "untouched" else f"{role} ({score.name})",
         percent(whole.exact.mean),
         percent_range(whole.exact.low, whole.exact.high),
         str(whole.n_items),

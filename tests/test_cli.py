@@ -149,7 +149,10 @@ def test_plan_alone_reads_the_probe_and_imports_no_torch(probed: Path) -> None:
     plan = json.loads((probed / "plan.json").read_text())
     assert plan["stage"] == "plan" and plan["record"]["strategy"] == "injection"
 
+    # A record of a later stage, which plan does not need, is not read.
+    (probed / "synthesize.json").write_text("{}")
     again = stratos(*argv, cwd=probed.parent)
+    assert "synthesize" not in again.stdout
     assert again.returncode == 0
     assert any(
         line.startswith("plan ") and line.endswith("(made before)")
