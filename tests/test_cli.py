@@ -193,6 +193,8 @@ def test_ctrl_c_keeps_what_is_finished(probed: Path) -> None:
     with subprocess.Popen(
         command, cwd=probed.parent, env=env(probed.parent), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
+        # A shell's background jobs ignore Ctrl-C, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         assert process.stdout is not None and process.stderr is not None
         while not process.stdout.readline().startswith("probe "):
