@@ -79,5 +79,8 @@ def make_student(
 
 def save_student(model: Any, tokenizer: Any, folder: Any) -> None:
     """Write model and tokenizer as an ordinary Hugging Face folder, safetensors only."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a model of this size is written before a bar is drawn
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
