@@ -129,7 +129,7 @@ class TrainerConfig:
     lr_adamw: Amount = 0.003
     """Peak learning rate of AdamW, for embeddings, norms and all else."""
     weight_decay: Amount = 0.01
-    """Decoupled weight decay of both."""
+    """Decoupled weight decay of the matrices that Muon trains; all else has none."""
     warmup_steps: CountOrZero = 50
     """Steps of linear warm-up, before a cosine that ends with the budget."""
     clip_norm: Amount = 1.0
