@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +29,8 @@ from stratos.rules import local_files
 
 T = TypeVar("T")
 
+_TABLES = (".csv", ".parquet", ".jsonl")
+"""What is read in full anyway, so that its hash costs little."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -48,6 +51,8 @@ class Stage(Generic[T]):
     """Stages whose records it takes where there are any."""
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Stage to the fields of its record that matter here; a change of the others does not."""
+    remembers: tuple[str, ...] = ()
+    """Fields of its own record that hold what it saw outside of config and records."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,11 @@ class Kept:
 
 
 def fingerprint(
-    stage: Stage[Any], config: Config, made: dict[str, Any], marks: dict[str, str]
+    stage: Stage[Any],
+    config: Config,
+    made: dict[str, Any],
+    marks: dict[str, str],
+    own: Any = None,
 ) -> str:
     """Return the SHA-256 of everything that a stage's record is made from.
 
@@ -69,6 +78,7 @@ def fingerprint(
         config: the run's config, of which the stage's part counts.
         made: stage name to the record, of every stage that has one.
         marks: stage name to that record's own fingerprint.
+        own: the stage's own record, of which what it remembers counts.
     """
     subset = {key: _select(config.plain, key) for key in stage.reads}
     upstream = {
@@ -78,13 +88,14 @@ def fingerprint(
         for name in (*stage.after, *stage.uses)
         if name in made
     }
-    files = {key: _digest_file(path) for key, path in local_files(subset)}
+    files = [(key, _digest_path(path)) for key, path in local_files(subset)]
     made_of = {
         "config": subset,
         "files": files,
         "upstream": upstream,
         "code": _digest_code(("records.py", stage.name, *stage.code)),
         "user_code": _digest_user_code(config),
+        "seen": [getattr(own, name) for name in stage.remembers if own is not None],
     }
     text = json.dumps(made_of, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -184,6 +195,26 @@ def _files_of(record: Any, folder: Path) -> dict[str, int]:
                     key = Path(value) / path.relative_to(named)
                     found[key.as_posix()] = path.stat().st_size
     return found
+
+
+def _digest_path(path: Path) -> Any:
+    """Return the hash of a file; of a folder or a pattern that of its tables, and other sizes.
+
+    Other files in folders are weights, which are not hashed each time: a model that is changed
+    and keeps the size of every file is not noticed.
+    """
+    if path.is_file():
+        return _digest_file(path)
+    found = path.rglob("*") if path.is_dir() else map(Path, glob(str(path), recursive=True))
+    root = str(path)
+    return sorted(
+        (
+            str(file).removeprefix(root),
+            _digest_file(file) if file.suffix in _TABLES else file.stat().st_size,
+        )
+        for file in found
+        if file.is_file()
+    )
 
 
 def _digest_file(path: Path) -> str:

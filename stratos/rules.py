@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from glob import glob
 from pathlib import Path
 from typing import Any
 
-from stratos.config import Config
+from stratos.config import Config, LimitsConfig
+from stratos.distill.trainer import unusable
+from stratos.errors import did_you_mean
+
+MAX_SERVE_HOURS = 87_600
+"""Ten years."""
+
+MAX_REQUESTS_PER_S = 1_000_000
+"""More than all of the world's largest services answer with a model."""
 
 _FILE_SUFFIXES = (".csv", ".parquet", ".jsonl", ".json", ".gguf", ".txt")
 
@@ -40,6 +49,8 @@ def impossible(config: Config) -> list[str]:
                 f"trainer.batch_tokens={trainer.batch_tokens} is less than one document of student "
                 f"{student.name} may have (context_length={student.context_length})."
             )
+    problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
+    problems += unusable(trainer)
     names = [strategy.name for strategy in config.strategies]
     if names == ["injection"] and not config.task.can_reverse:
         problems.append(
@@ -56,6 +67,94 @@ def impossible(config: Config) -> list[str]:
         for name in sorted({name for name in seen if seen.count(name) > 1}):
             problems.append(f"{group}: two candidates are named {name}; names must differ.")
     return problems
+
+
+def _limits(config: Config) -> Iterator[str]:
+    """Yield limits that contradict each other, or that no plan of any catalog could meet."""
+    limits = config.limits
+    for key, what in (("deadline_hours", "hours"), ("latency_ms", "milliseconds")):
+        if getattr(limits, key) == 0:
+            yield (
+                f"limits.{key}=0: nothing is done in no time. Give {what} above 0, or null for no "
+                "limit."
+            )
+    budget, probe = limits.budget_usd, limits.probe_usd
+    # The default is a ceiling for whoever has paid teachers, which the budget lowers by itself;
+    # another value is somebody's word.
+    if budget is not None and probe > budget and probe != LimitsConfig.probe_usd:
+        yield (
+            f"limits.probe_usd={probe:g} is more than limits.budget_usd={budget:g}, of which it is "
+            f"a part. Type limits.probe_usd={budget:g} or less, or a larger budget."
+        )
+    if limits.serve_hours > MAX_SERVE_HOURS:
+        yield (
+            f"limits.serve_hours={limits.serve_hours:g} is more than ten years "
+            f"({MAX_SERVE_HOURS} hours), for which no price holds."
+        )
+
+
+def _cloud(config: Config) -> Iterator[str]:
+    """Yield caps and quotas that leave nothing, and quotas of nothing."""
+    cloud = config.cloud
+    if cloud.max_usd_per_hour == 0 and "local" not in cloud.clouds:
+        yield (
+            "cloud.max_usd_per_hour=0: only this machine costs nothing. Type cloud=local, or a cap "
+            "above 0."
+        )
+    for key, quota in cloud.quotas.items():
+        parts = key.split("/", 2)
+        if not all(part.strip() for part in parts):
+            yield (
+                f"cloud.quotas.{key}: a quota is of a cloud, cloud/region or "
+                "cloud/region/instance_type, where * stands for any."
+            )
+        elif cloud.clouds and "*" not in parts[0] and parts[0] not in cloud.clouds:
+            yield (
+                f"cloud.quotas.{key}: {parts[0]} is not among the clouds of this run "
+                f"({', '.join(cloud.clouds)}).{did_you_mean(parts[0], cloud.clouds)}"
+            )
+        if quota < 1:
+            yield (
+                f"cloud.quotas.{key}={quota}: a quota is at least 1. What may not be used is left "
+                "out with cloud.clouds=[…] or cloud.regions=[…]."
+            )
+
+
+def _traffic(config: Config) -> Iterator[str]:
+    """Yield rates and sizes of requests that no student can answer."""
+    traffic = config.traffic
+    if traffic.requests_per_s is not None and traffic.requests_per_s > MAX_REQUESTS_PER_S:
+        yield (
+            f"traffic.requests_per_s={traffic.requests_per_s:g} is more than "
+            f"{MAX_REQUESTS_PER_S:,} requests a second, which is no rate of one student."
+        )
+    longest = max((student.context_length for student in config.students), default=0)
+    sizes = [(bucket.prompt_tokens, bucket.answer_tokens) for bucket in traffic.buckets]
+    for i, (prompt, answer) in enumerate(sizes):
+        if longest and prompt + answer > longest:
+            yield (
+                f"traffic.buckets[{i}]: {prompt} + {answer} tokens are more than any student's "
+                f"context_length (at most {longest})."
+            )
+        if (prompt, answer) in sizes[:i]:
+            yield (
+                f"traffic.buckets[{i}]: {prompt} + {answer} tokens are there twice; add up their "
+                "shares."
+            )
+
+
+def _planner(config: Config) -> Iterator[str]:
+    """Yield a solver that there is not."""
+    solver = config.plan.solver
+    if solver is None:
+        return
+    from stratos.plan.solver import PREFERRED  # with the planner's arrays, which take their time
+
+    if solver not in PREFERRED:
+        yield (
+            f"plan.solver={solver}: there is no such solver.{did_you_mean(solver, PREFERRED)} "
+            f"Known: {', '.join(PREFERRED)}."
+        )
 
 
 def local_files(node: Any, key: str = "") -> Iterator[tuple[str, Path]]:
@@ -78,7 +177,7 @@ def missing_files(plain: Mapping[str, Any]) -> list[str]:
     return [
         f"{key}={path}: there is no such file or folder."
         for key, path in local_files(plain)
-        if not path.exists()
+        if not path.exists() and not glob(str(path), recursive=True)
     ]
 
 

@@ -37,7 +37,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
     Raises:
         StratosError: the folder cannot be written, or another process works in it.
     """
-    console = Console()
+    console = Console(explain=config.plan.explain)
     folder = config.run_dir
     with contextlib.ExitStack() as stack:
         with resume.disk_errors("start", folder):
@@ -53,17 +53,27 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
         tracker = stack.enter_context(tracked(config, warnings.add))
         for teacher in config.teachers:
             stack.callback(teacher.close)
+        if config.cloud.gpu_file is not None:
+            from stratos.catalog.gpus import use_gpu_file  # not before it is needed
+
+            use_gpu_file(config.cloud.gpu_file)
         with console.closing():
             yield Runner(config, console, tracker, warnings, _needed(config, stages))
 
 
+def _asked(config: Config) -> frozenset[str]:
+    """Return the stages that are asked for; a pilot comes with the plan that wants one."""
+    with_pilot = config.plan.pilot and "plan" in config.stages
+    return frozenset((*config.stages, "pilot") if with_pilot else config.stages)
+
+
 def _needed(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
     """Return the stages that are asked for, and those whose records they take."""
-    needed = set(config.stages)
+    needed = set(_asked(config))
     for stage in reversed(stages):
         if stage.name in needed:
             needed |= {*stage.after, *stage.uses}
-    return frozenset(needed)
+    return frozenset(needed if config.plan.pilot else needed - {"pilot"})
 
 
 class Warnings:
@@ -111,6 +121,7 @@ class Runner:
     ) -> None:
         """Start without records."""
         self.config = config
+        self.asked = _asked(config)
         self.needed = needed
         self.console = console
         self.tracker = tracker
@@ -119,28 +130,29 @@ class Runner:
         self.records: dict[str, Any] = {}
         self._marks: dict[str, str] = {}
 
-    def __call__(self, stage: Stage[T], *inputs: Any) -> T | None:
+    def __call__(self, stage: Stage[T], *inputs: Any, **optional: Any) -> T | None:
         """Return the record of a stage: made now, or read if it is done or was not asked for.
 
-        None if no stage that is asked for needs it, or if it is switched off.
+        None if no stage that is asked for needs it, or if it is switched off. A record in
+        `optional` is handed on by its name, or as None where there is none.
 
         Raises:
             StratosError: the stage cannot be run.
         """
         if stage.name not in self.needed:
             return None
-        mark = resume.fingerprint(stage, self.config, self.records, self._marks)
-        if stage.name not in self.config.stages:
-            return self._read(stage, mark)
+        if stage.name not in self.asked:
+            return self._read(stage)
         self._require(stage)
         kept = resume.find(stage, self.config.run_dir)
+        mark = self._mark(stage, kept.record if kept is not None else None)
         if kept is not None and kept.record is not None and kept.fingerprint == mark:
             self.console.done(stage.name, kept.record, again=True)
             return self._take(stage, kept.record, mark)
         if kept is not None:
             trouble = kept.trouble or "what it was made from has changed"
             self.console.note(f"{stage.name}: {trouble}; it is made again.")
-        return self._make(stage, mark, inputs)
+        return self._make(stage, mark, inputs, optional)
 
     def summarize(self) -> None:
         """Show what came out, and give the tracker what runs are compared by."""
@@ -152,7 +164,10 @@ class Runner:
                 self.tracker.artifact(self.config.run_dir / f"{name}.json", name, "record")
         show(self.console.rich, self.config, self.records, self.ledger.path)
 
-    def _read(self, stage: Stage[T], mark: str) -> T | None:
+    def _mark(self, stage: Stage[Any], own: Any) -> str:
+        return resume.fingerprint(stage, self.config, self.records, self._marks, own)
+
+    def _read(self, stage: Stage[T]) -> T | None:
         """Read the record of a stage that was not asked for, wherever it may be."""
         for folder in (self.config.run_dir, self.config.paths.records_from):
             kept = resume.find(stage, Path(folder).expanduser()) if folder is not None else None
@@ -167,7 +182,7 @@ class Runner:
                     f"{folder}/{stage.name}.json was made for the task {made_for}, not for "
                     f"{self.config.task.name}. Give another folder with hydra.run.dir=<folder>."
                 )
-            if kept.fingerprint != mark:
+            if kept.fingerprint != self._mark(stage, kept.record):
                 self.console.note(f"{stage.name}: read as it is, though its inputs have changed.")
             self.console.done(stage.name, kept.record, again=True)
             return self._take(stage, kept.record, kept.fingerprint)
@@ -184,7 +199,9 @@ class Runner:
                 "there with paths.records_from=<folder>."
             )
 
-    def _make(self, stage: Stage[T], mark: str, inputs: tuple[Any, ...]) -> T | None:
+    def _make(
+        self, stage: Stage[T], mark: str, inputs: tuple[Any, ...], optional: dict[str, Any]
+    ) -> T | None:
         self.warnings.begin(stage.name)
         with self.console.stage(stage.name) as tick:
             context = Context(
@@ -197,8 +214,9 @@ class Runner:
                 fingerprint=mark,
             )
             with resume.disk_errors(stage.name, self.config.run_dir), self._alone(stage, mark):
-                record = self._call(stage, inputs, context)
+                record = self._call(stage, inputs, optional, context)
                 if record is not None:
+                    mark = self._mark(stage, record)
                     resume.keep(stage, self.config.run_dir, mark, record)
         if record is None:
             self.console.skipped(stage.name)
@@ -206,13 +224,19 @@ class Runner:
         self.console.done(stage.name, record)
         return self._take(stage, record, mark)
 
-    def _call(self, stage: Stage[T], inputs: tuple[Any, ...], context: Context) -> T | None:
+    def _call(
+        self,
+        stage: Stage[T],
+        inputs: tuple[Any, ...],
+        optional: dict[str, Any],
+        context: Context,
+    ) -> T | None:
         """Import a stage's package only now: torch comes with the stage that needs it."""
         function = getattr(importlib.import_module(f"stratos.{stage.name}"), stage.name)
         if stage.name == "report":
             made: T | None = function(self.config, self.records, context, self.warnings.all())
         else:
-            made = function(self.config, *inputs, context)
+            made = function(self.config, *inputs, context, **optional)
         return made
 
     def _alone(self, stage: Stage[T], mark: str) -> contextlib.AbstractContextManager[None]:

@@ -56,6 +56,13 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
             )
         if isinstance(value, str):  # one where several may stand
             return (read_value(value, args[0], where, problems),)
+    if typing.get_origin(kind) is dict and isinstance(value, Mapping):
+        return {
+            read_value(key, args[0], f"{where} has a key", problems): read_value(
+                item, args[1], f"{where}.{key}", problems
+            )
+            for key, item in value.items()
+        }
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return read_dataclass(value, kind, where, problems)
     if isinstance(value, float) and not math.isfinite(value):

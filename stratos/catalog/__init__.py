@@ -1,6 +1,20 @@
 """Offers of servers: read from the SkyPilot-catalog schema, cleaned by stated rules, selected."""
 
-from stratos.catalog.gpus import Gpu, find_gpu
+from stratos.catalog.gpus import Gpu, find_gpu, use_gpu_file
 from stratos.catalog.load import Catalog, load_catalog
+from stratos.catalog.quotas import rows_of
+from stratos.catalog.table import UNLIMITED, Offers, Table
+from stratos.catalog.words import Words
 
-__all__ = ["Catalog", "Gpu", "find_gpu", "load_catalog"]
+__all__ = [
+    "UNLIMITED",
+    "Catalog",
+    "Gpu",
+    "Offers",
+    "Table",
+    "Words",
+    "find_gpu",
+    "load_catalog",
+    "rows_of",
+    "use_gpu_file",
+]

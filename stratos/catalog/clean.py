@@ -1,178 +1,234 @@
 """The rules that turn listings into offers; what is dropped is counted by reason.
 
-1. A price that is missing, NaN, infinite, zero or negative drops the row. (A host that is priced
-   at $0 because its GPUs carry the whole price is joined first, see 2.)
-2. Hosts and accelerators that are priced apart (GCP: accelerator rows have no instance type) are
-   summed zone by zone. A GPU host whose accelerator has no price there is dropped: alone it would
-   pass as a cheap CPU server.
-3. TPUs and fractions of a GPU are dropped: nothing here runs on them.
-4. A GPU without a specification in `gpus.csv` is dropped and named.
-5. A spot price that is absent, 0.00, negative or not below the on-demand price means no spot.
-6. Zones are collapsed: a region has one offer per instance type, at its lowest prices.
+1. Hosts and accelerators that are priced apart are summed zone by zone (`gcp`). A GPU host whose
+   accelerator has no price there is dropped, and so is the price of an accelerator without a host.
+2. A row without instance type or region is dropped.
+3. A price that is missing, NaN, infinite, zero or negative drops the row. (A host at $0 whose GPUs
+   carry the whole price is summed first, see 1.)
+4. A CPU server needs vCPUs and memory, a GPU server one of both; else the row is dropped.
+5. An accelerator that is counted but not named, or a machine of a GPU family (Azure's N series)
+   that names none, is dropped: it would pass as a CPU server.
+6. TPUs, MIG slices, fractions of a GPU (Azure's NV4as to NV16as say 1 and have an eighth to a half)
+   and GPUs with less memory than the card of that name are dropped: nothing here runs on them.
+7. A GPU without a specification (`gpus.csv`, `cloud.gpu_file`) is dropped and named.
+8. The card is the one whose memory the row's GpuInfo fits, in MiB or GiB, of one GPU or of all
+   (`memory`): "A100" with 80 GiB is an A100-80GB.
+9. A spot price that is absent, 0.00, negative or not below the on-demand price means no spot.
+10. A row whose `Count` is 0 is dropped: there is no such server.
+11. Zones are collapsed: a region has one offer per instance type and hardware, at its lowest
+    prices. Rows with a `Count` are collapsed at equal prices only, and their counts added.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+import re
+from collections import Counter
+from dataclasses import dataclass
 
-from stratos.catalog.gpus import find_gpu
-from stratos.catalog.parse import Listing
-from stratos.records import Offer
+import numpy as np
 
-GCP_GPU_FAMILIES = ("a2-", "a3-", "a4-", "a4x-", "g2-", "g4-")
-"""GCP machine types that exist only with GPUs."""
+from stratos.catalog import gcp
+from stratos.catalog.gpus import Gpu, find_gpu
+from stratos.catalog.listings import Listings
+from stratos.catalog.memory import fit
+from stratos.catalog.table import UNLIMITED, Table, hardware_kinds
+from stratos.catalog.words import Bools, Floats, Ints, Words, combine
 
-GCP_ATTACHED = {
-    "a2-highgpu": "A100",
-    "a2-megagpu": "A100",
-    "a2-ultragpu": "A100-80GB",
-    "a3-highgpu": "H100",
-    "a3-edgegpu": "H100",
-    "a3-megagpu": "H100-MEGA",
-    "a3-ultragpu": "H200",
-    "a4-highgpu": "B200",
-}
-"""Machine family to the accelerator that is part of it (cloud.google.com/compute/docs/gpus)."""
+MAX_GPUS = 1024
+"""More accelerators than this in one server are a slip of the pen."""
 
-GCP_L4_COUNT = {4: 1, 8: 1, 12: 1, 16: 1, 24: 2, 32: 1, 48: 4, 96: 8}
-"""vCPUs of a g2-standard to its number of L4s."""
-
-GCP_N1_GPUS = ("T4", "V100", "P100", "P4")
-"""Accelerators that may be attached to any N1 machine."""
-
-GCP_N1_VCPUS_PER_GPU = (4, 8)
-"""Sizes of N1 host that are offered for each attached GPU; GCP allows 1 to 12 for every card."""
+_MIG = re.compile(r"(^|[-_ ])mig([-_ ]|$)|\d+g\.\d+gb", re.IGNORECASE)
+_AZURE_GPU = re.compile(r"(Standard_)?N[CDGPV]", re.IGNORECASE)
+_AZURE_SLICE = re.compile(r"(Standard_)?NV(4|8|16)as_v4", re.IGNORECASE)
 
 
-def clean(listings: Iterable[Listing]) -> tuple[list[Offer], Counter[str], Counter[str]]:
-    """Apply the rules of this module.
+@dataclass(frozen=True)
+class Cleaned:
+    """What is left of a catalog, and what became of the rest."""
 
-    Returns:
-        The offers; a count of dropped rows by reason; a count of rows by GPU that has no
-        specification.
-    """
+    table: Table
+    dropped: dict[str, int]
+    """Reason to the number of rows."""
+    unknown: dict[str, int]
+    """GPU without a specification to the number of rows."""
+
+    @staticmethod
+    def empty() -> Cleaned:
+        """Return no offers, of nothing."""
+        return Cleaned(Table.of([]), {}, {})
+
+
+def clean(listings: Listings) -> Cleaned:
+    """Apply the rules of this module."""
     dropped: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
-    best: dict[tuple[str, str, str, str, int], Offer] = {}
-    for listing in _join_hosts(listings, dropped):
-        offer = _offer(listing, dropped, unknown)
-        if offer is None:
-            continue
-        key = (
-            offer.cloud,
-            offer.region,
-            offer.instance_type,
-            offer.accelerator or "",
-            offer.accelerator_count,
+    rows = gcp.join(listings, dropped)
+    alive = np.ones(len(rows), bool)
+
+    def drop(reason: str, where: Bools) -> None:
+        n_rows = int((alive & where).sum())
+        if n_rows:
+            dropped[reason] += n_rows
+            alive[where] = False
+
+    drop("TPU", rows.accelerator.where(_is_tpu))
+    drop("no instance type", ~rows.instance_type.where(bool))
+    drop("no region", ~rows.region.where(bool))
+    price = rows.usd_per_hour
+    drop("no price", np.isnan(price))
+    drop("zero price", price == 0)
+    drop("negative or infinite price", ~((price > 0) & np.isfinite(price)))
+    drop("no such server (Count 0)", rows.max_count == 0)
+    is_gpu = rows.accelerator.where(bool)
+    vcpus, memory_gib = (
+        np.where(column > 0, column, 0.0) for column in (rows.vcpus, rows.memory_gib)
+    )
+    azure = rows.cloud.where(lambda name: name == "azure")
+    drop(
+        "accelerator that is not named",
+        ~is_gpu
+        & (
+            (rows.accelerator_count > 0)
+            | (azure & rows.instance_type.where(lambda name: bool(_AZURE_GPU.match(name))))
+        ),
+    )
+    drop(
+        "no host (vCPUs and memory unknown)",
+        np.where(is_gpu, (vcpus == 0) & (memory_gib == 0), (vcpus == 0) | (memory_gib == 0)),
+    )
+    drop(
+        "fraction of a GPU",
+        azure & rows.instance_type.where(lambda name: bool(_AZURE_SLICE.fullmatch(name))),
+    )
+    accelerator, vram_gib = _cards(rows, alive & is_gpu, dropped, unknown, alive)
+    spot = rows.usd_per_hour_spot
+    table = _collapse(
+        np.flatnonzero(alive),
+        rows,
+        accelerator,
+        np.where(alive & is_gpu, rows.accelerator_count, 0).astype(np.int64),
+        vcpus,
+        memory_gib,
+        vram_gib,
+        np.where((spot > 0) & (spot < price), spot, np.inf),
+    )
+    return Cleaned(table, dict(dropped), dict(unknown))
+
+
+def _is_tpu(name: str) -> bool:
+    return name.lower().startswith("tpu")
+
+
+def _cards(
+    rows: Listings,
+    where: Bools,
+    dropped: Counter[str],
+    unknown: Counter[str],
+    alive: Bools,
+) -> tuple[Words, Floats]:
+    """Return card and memory of each row; rows without a card that can be used are dropped."""
+    index = np.flatnonzero(where)
+    codes = np.zeros(len(rows), np.int32)
+    vram_gib = np.zeros(len(rows))
+    names = [""]
+    if len(index):
+        count = rows.accelerator_count[index]
+        _, count_code = np.unique(count, return_inverse=True)
+        key = combine(
+            rows.accelerator.codes[index],
+            count_code.astype(np.int64),
+            rows.gpu_info.codes[index],
         )
-        best[key] = _cheaper(best[key], offer) if key in best else offer
-    return list(best.values()), dropped, unknown
+        _, first, of_row = np.unique(key, return_index=True, return_inverse=True)
+        n_rows = np.bincount(of_row).tolist()
+        for kind, row in enumerate(index[first].tolist()):
+            name = rows.accelerator[row]
+            found = _card(name, float(rows.accelerator_count[row]), rows.gpu_info[row])
+            members = index[of_row == kind]
+            if isinstance(found, Gpu):
+                names.append(found.name)
+                codes[members] = len(names) - 1
+                vram_gib[members] = found.memory_gib
+                continue
+            dropped[found] += n_rows[kind]
+            alive[members] = False
+            if found == NO_SPECIFICATION:
+                unknown[name] += n_rows[kind]
+    return Words.coded(codes, names), vram_gib
 
 
-def _offer(listing: Listing, dropped: Counter[str], unknown: Counter[str]) -> Offer | None:
-    price = listing.usd_per_hour
-    if math.isnan(price):
-        dropped["no price"] += 1
-        return None
-    if price <= 0 or math.isinf(price):
-        dropped["zero price" if price == 0 else "negative or infinite price"] += 1
-        return None
-    if listing.vcpus <= 0 and listing.memory_gib <= 0:
-        dropped["no host (vCPUs and memory unknown)"] += 1
-        return None
-    count, gpu = 0, None
-    if listing.accelerator:
-        if listing.accelerator.lower().startswith("tpu"):
-            dropped["TPU"] += 1
-            return None
-        count = int(listing.accelerator_count)
-        if count < 1 or count != listing.accelerator_count:
-            dropped["fraction of a GPU"] += 1
-            return None
-        gpu = find_gpu(listing.accelerator, listing.size_mib, count)
-        if gpu is None:
-            dropped["GPU without a specification"] += 1
-            unknown[listing.accelerator] += 1
-            return None
-    spot = listing.usd_per_hour_spot
-    return Offer(
-        cloud=listing.cloud,
-        region=listing.region,
-        instance_type=listing.instance_type,
-        accelerator=gpu.name if gpu else None,
-        accelerator_count=count,
-        vcpus=listing.vcpus,
-        memory_gib=listing.memory_gib,
-        vram_gib=gpu.memory_gib if gpu else 0.0,
-        usd_per_hour=price,
-        usd_per_hour_spot=spot if 0 < spot < price else None,
-        price_date=listing.price_date,
-        source=listing.source,
+NO_SPECIFICATION = "GPU without a specification"
+
+
+def _card(name: str, count: float, info: str) -> Gpu | str:
+    """Return the card that a listing means, or why it is left out."""
+    if not count >= 0:
+        return "GPU without a count"
+    if _MIG.search(name):
+        return "MIG slice of a GPU"
+    if count < 1 or count != int(count):
+        return "fraction of a GPU"
+    if count > MAX_GPUS:
+        return f"more than {MAX_GPUS} GPUs in a server"
+    gpu = find_gpu(name)
+    if gpu is None:
+        return NO_SPECIFICATION
+    return fit(gpu, info, int(count)) or "less memory than its GPU has"
+
+
+def _collapse(
+    index: Ints,
+    rows: Listings,
+    accelerator: Words,
+    accelerator_count: Ints,
+    vcpus: Floats,
+    memory_gib: Floats,
+    vram_gib: Floats,
+    spot: Floats,
+) -> Table:
+    """Return one offer per place, instance type and hardware, at its lowest prices.
+
+    `index` names the rows that are left (all columns have the others too); `spot` is infinite
+    where there is none; the other columns are as in a `Table`.
+    """
+    kind = hardware_kinds(rows.cloud, accelerator, accelerator_count, vcpus, memory_gib)
+    key = combine(
+        *(column.codes[index] for column in (rows.cloud, rows.region, rows.instance_type)),
+        kind[index],
+        _purses(rows, spot)[index],
+    )
+    order = np.lexsort((rows.price_date.codes[index], spot[index], rows.usd_per_hour[index], key))
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    index = index[order]
+    first = index[starts]
+    usd = rows.usd_per_hour[first]
+    lowest, counts = np.zeros(0), np.zeros(0)
+    if len(index):
+        lowest = np.minimum.reduceat(spot[index], starts)
+        counts = np.add.reduceat(np.nan_to_num(rows.max_count[index]), starts)
+    is_counted = ~np.isnan(rows.max_count[first])
+    return Table.build(
+        cloud=rows.cloud.take(first),
+        region=rows.region.take(first),
+        instance_type=rows.instance_type.take(first),
+        accelerator=accelerator.take(first),
+        accelerator_count=accelerator_count[first],
+        vcpus=vcpus[first],
+        memory_gib=memory_gib[first],
+        vram_gib=vram_gib[first],
+        usd_per_hour=usd,
+        usd_per_hour_spot=np.where(lowest < usd, lowest, np.nan),
+        price_date=rows.price_date.take(first),
+        source=rows.source.take(first),
+        max_count=np.where(is_counted, np.minimum(counts, UNLIMITED), UNLIMITED).astype(np.int64),
     )
 
 
-def _cheaper(kept: Offer, other: Offer) -> Offer:
-    spots = [s for s in (kept.usd_per_hour_spot, other.usd_per_hour_spot) if s is not None]
-    low = kept if kept.usd_per_hour <= other.usd_per_hour else other
-    return replace(low, usd_per_hour_spot=min(spots, default=None))
-
-
-def _join_hosts(listings: Iterable[Listing], dropped: Counter[str]) -> Iterator[Listing]:
-    """Yield complete listings as they come, then the sums of hosts and accelerators."""
-    hosts: dict[tuple[str, str], list[tuple[Listing, str, int]]] = defaultdict(list)
-    accelerators: dict[tuple[str, str, str, int], Listing] = {}
-    for listing in listings:
-        if not listing.instance_type and listing.accelerator:
-            if listing.accelerator.lower().startswith("tpu"):
-                dropped["TPU"] += 1
-                continue
-            key = (listing.region, listing.zone, listing.accelerator)
-            accelerators[(*key, int(listing.accelerator_count))] = listing
-            continue
-        if listing.cloud == "gcp" and not listing.accelerator:
-            attached = list(_attached(listing))
-            for name, count in attached:
-                hosts[(listing.region, listing.zone)].append((listing, name, count))
-            if listing.instance_type.startswith(GCP_GPU_FAMILIES):
-                if not attached:
-                    dropped["GPU host of an unknown kind"] += 1
-                continue
-        yield listing
-    for (region, zone), group in hosts.items():
-        for host, name, count in group:
-            gpu = accelerators.get((region, zone, name, count))
-            if gpu is not None:
-                yield replace(
-                    host,
-                    accelerator=name,
-                    accelerator_count=count,
-                    size_mib=gpu.size_mib,
-                    usd_per_hour=_sum(host.usd_per_hour, gpu.usd_per_hour),
-                    usd_per_hour_spot=_sum(host.usd_per_hour_spot, gpu.usd_per_hour_spot),
-                )
-            elif host.instance_type.startswith(GCP_GPU_FAMILIES):
-                dropped["GPU host without a price of its GPU"] += 1
-
-
-def _sum(host_usd: float, gpu_usd: float) -> float:
-    """Add two parts of a price; NaN (no price) where either part is not to be trusted."""
-    return round(host_usd + gpu_usd, 5) if host_usd >= 0 and gpu_usd > 0 else math.nan
-
-
-def _attached(host: Listing) -> Iterator[tuple[str, int]]:
-    """Yield accelerator and count of every GPU server that this GCP host can be part of."""
-    family, _, size = host.instance_type.rpartition("-")
-    if host.instance_type.endswith("-nolssd"):
-        family, _, size = host.instance_type.removesuffix("-nolssd").rpartition("-")
-    if family in GCP_ATTACHED and size.removesuffix("g").isdigit():
-        yield GCP_ATTACHED[family], int(size.removesuffix("g"))
-    elif family == "g2-standard" and int(host.vcpus) in GCP_L4_COUNT:
-        yield "L4", GCP_L4_COUNT[int(host.vcpus)]
-    elif family == "n1-standard":
-        for per_gpu in GCP_N1_VCPUS_PER_GPU:
-            if host.vcpus >= per_gpu and host.vcpus % per_gpu == 0:
-                for name in GCP_N1_GPUS:
-                    yield name, int(host.vcpus) // per_gpu
+def _purses(rows: Listings, spot: Floats) -> Ints:
+    """Return what tells counted rows of the same hardware apart: their prices; 0 for others."""
+    purse = np.zeros(len(rows), np.int64)
+    counted = ~np.isnan(rows.max_count)
+    if counted.any():
+        prices = np.stack([rows.usd_per_hour[counted], spot[counted]], axis=1)
+        purse[counted] = 1 + np.unique(prices, axis=0, return_inverse=True)[1].reshape(-1)
+    return purse

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from stratos.errors import CatalogError
+
 GPUS_CSV = Path(__file__).with_name("gpus.csv")
 
-SAME_MEMORY = 0.15
-"""Two sizes of memory within this share are the same card (vendors say GB, drivers say MiB)."""
-
-GIB_BELOW = 1024
-"""A `SizeInMiB` below this is in GiB: RunPod's catalog writes 80 for 80 GiB."""
+COLUMNS = (
+    "Name",
+    "Aliases",
+    "MemoryGiB",
+    "BandwidthGBs",
+    "TflopsBf16",
+    "TflopsFp16",
+    "TflopsFp32",
+    "TflopsFp8",
+    "Source",
+)
+"""Columns of a file of cards; Aliases are separated by |, TFLOP/s are dense."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class Gpu:
     tflops_fp32: float
     tflops_fp8: float | None
     source: str
+    aliases: tuple[str, ...] = ()
 
     @property
     def tflops_train(self) -> float:
@@ -35,65 +47,128 @@ class Gpu:
         return self.tflops_bf16 or self.tflops_fp16 or self.tflops_fp32
 
 
-def _key(name: str) -> str:
-    return name.lower().replace("_", "-").replace(" ", "-")
+def find_gpu(name: str) -> Gpu | None:
+    """Return the specification of an accelerator as a catalog names it; None if it is not known.
+
+    Args:
+        name: accelerator name, canonical or an alias, in any case, with `-`, `_` or spaces.
+    """
+    return _by_key().get(_key(name))
+
+
+def variants(gpu: Gpu) -> list[Gpu]:
+    """Return the cards whose name goes on where that of `gpu` ends: A100 to A100-80GB."""
+    return [other for name, other in gpu_table().items() if name.startswith(f"{gpu.name}-")]
+
+
+def gpu_table() -> dict[str, Gpu]:
+    """Return all cards by canonical name: ours, then the user's own."""
+    return _builtin() | _own
+
+
+def use_gpu_file(path: str | None) -> None:
+    """Make the cards of a user's own file known to this process, in place of an earlier file's.
+
+    Args:
+        path: CSV with the columns of our `gpus.csv`; None knows our own cards only.
+
+    Raises:
+        CatalogError: the file cannot be read, or a card lacks what an estimate needs.
+    """
+    own = _read_own(path) if path else {}
+    _own.clear()
+    _own.update(own)
+    _by_key.cache_clear()
+
+
+def own_gpus() -> tuple[Gpu, ...]:
+    """Return the cards of the user's own file."""
+    return tuple(_own.values())
+
+
+_own: dict[str, Gpu] = {}
 
 
 @cache
-def gpu_table() -> dict[str, Gpu]:
-    """Return the table by canonical name, in the order of the file."""
+def _builtin() -> dict[str, Gpu]:
     with GPUS_CSV.open(newline="", encoding="utf-8") as file:
-        return {row["Name"]: _gpu(row) for row in csv.DictReader(file)}
+        return {gpu.name: gpu for gpu in map(_gpu, csv.DictReader(file))}
 
 
 @cache
 def _by_key() -> dict[str, Gpu]:
-    table = gpu_table()
-    found = {_key(name): gpu for name, gpu in table.items()}
-    with GPUS_CSV.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            for alias in filter(None, row["Aliases"].split("|")):
-                found.setdefault(_key(alias), table[row["Name"]])
+    cards = gpu_table().values()
+    names = {_key(gpu.name): gpu for gpu in cards}
+    return {_key(alias): gpu for gpu in cards for alias in gpu.aliases} | names
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("_", "-").replace(" ", "-")
+
+
+def _read_own(path: str) -> dict[str, Gpu]:
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogError(f"cloud.gpu_file={path} cannot be read: {error}.") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = reader.fieldnames or []
+    lacking = [column for column in COLUMNS if column not in columns]
+    if lacking:
+        raise CatalogError(
+            f"cloud.gpu_file={path} lacks the column{'s' if len(lacking) > 1 else ''} "
+            f"{', '.join(lacking)}. It needs {','.join(COLUMNS)}."
+        )
+    found: dict[str, Gpu] = {}
+    wrong: list[str] = []
+    for row in reader:
+        try:
+            gpu = _gpu(row)
+        except (TypeError, ValueError) as error:
+            wrong.append(f"line {reader.line_num}: {error}")
+            continue
+        taken = [n for n in (gpu.name, *gpu.aliases) if n in found or _key(n) in _taken()]
+        if taken:
+            wrong.append(f"line {reader.line_num}: {', '.join(taken)} is in the table already")
+        found[gpu.name] = gpu
+    if wrong:
+        listed = "\n  ".join(wrong)
+        raise CatalogError(f"cloud.gpu_file={path} is malformed:\n  {listed}")
     return found
 
 
+@cache
+def _taken() -> frozenset[str]:
+    return frozenset(_key(n) for gpu in _builtin().values() for n in (gpu.name, *gpu.aliases))
+
+
 def _gpu(row: dict[str, str]) -> Gpu:
-    def tflops(column: str) -> float | None:
-        return float(row[column]) if row[column] else None
+    name = (row["Name"] or "").strip()
+    if not name:
+        raise ValueError("a card needs a Name")
+
+    def number(column: str, needed: bool = False) -> float | None:
+        text = (row[column] or "").strip()
+        if not text and not needed:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise ValueError(f"{column} of {name} is {text!r}, and has to be a number above 0")
+        return value
 
     return Gpu(
-        name=row["Name"],
-        memory_gib=float(row["MemoryGiB"]),
-        bandwidth_gb_per_s=float(row["BandwidthGBs"]),
-        tflops_bf16=tflops("TflopsBf16"),
-        tflops_fp16=tflops("TflopsFp16"),
-        tflops_fp32=float(row["TflopsFp32"]),
-        tflops_fp8=tflops("TflopsFp8"),
-        source=row["Source"],
+        name=name,
+        memory_gib=number("MemoryGiB", needed=True) or 0.0,
+        bandwidth_gb_per_s=number("BandwidthGBs", needed=True) or 0.0,
+        tflops_bf16=number("TflopsBf16"),
+        tflops_fp16=number("TflopsFp16"),
+        tflops_fp32=number("TflopsFp32", needed=True) or 0.0,
+        tflops_fp8=number("TflopsFp8"),
+        source=(row["Source"] or "").strip(),
+        aliases=tuple(
+            alias.strip() for alias in (row["Aliases"] or "").split("|") if alias.strip()
+        ),
     )
-
-
-@cache
-def find_gpu(name: str, size_mib: float | None = None, count: int = 1) -> Gpu | None:
-    """Return the specification of an accelerator as a catalog names it; None if it is not known.
-
-    Catalogs write memory in three ways: that of one GPU, that of all of them under the same key
-    (Vast), and GiB under the key `SizeInMiB` (RunPod). The table decides: the reading that fits
-    the named card is taken, then the one that fits a variant of it such as "A100-80GB"; a size
-    that fits nothing is ignored.
-
-    Args:
-        name: accelerator name, canonical or an alias, in any case.
-        size_mib: the catalog's `SizeInMiB`, if it has one.
-        count: number of accelerators in the offer.
-    """
-    gpu = _by_key().get(_key(name))
-    if gpu is None or not size_mib:
-        return gpu
-    gib = size_mib if size_mib < GIB_BELOW else size_mib / 1024
-    variants = [other for key, other in gpu_table().items() if key.startswith(f"{gpu.name}-")]
-    for candidate in [gpu, *variants]:
-        for per_gpu in (gib, gib / count):
-            if abs(per_gpu / candidate.memory_gib - 1) <= SAME_MEMORY:
-                return candidate
-    return gpu

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import datetime
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from stratos.catalog.clean import clean
+from stratos.catalog.cache import cached
+from stratos.catalog.clean import Cleaned, clean
+from stratos.catalog.exact import Malformed
+from stratos.catalog.gpus import COLUMNS, use_gpu_file
+from stratos.catalog.listings import Listings
 from stratos.catalog.local import local_offer
-from stratos.catalog.parse import Listing, Malformed, parse_row
-from stratos.catalog.source import cloud_of, read_rows
-from stratos.errors import CatalogError, did_you_mean
+from stratos.catalog.parse import parse
+from stratos.catalog.select import select
+from stratos.catalog.source import File, cloud_of, read_files
+from stratos.catalog.table import LOCAL, Offers, Table
+from stratos.errors import CatalogError
 from stratos.records import Offer
 
 if TYPE_CHECKING:
@@ -25,80 +31,105 @@ STALE_DAYS = 30
 MAX_SHOWN_ERRORS = 8
 """Malformed values that one message lists."""
 
+CACHE_FOLDER = "catalogs"
+"""Folder of cleaned catalogs, in the cache that runs share."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Catalog:
     """The offers that a run may choose from."""
 
-    offers: tuple[Offer, ...]
+    table: Table
     dropped: dict[str, int]
     """Reason to the number of rows that were left out."""
     warnings: tuple[str, ...]
 
-    @property
+    @cached_property
+    def offers(self) -> Sequence[Offer]:
+        """The rows of the table as records, each made when it is asked for."""
+        return Offers(self.table)
+
+    def offer(self, row: int) -> Offer:
+        """Return one row of the table as a record."""
+        return self.table.offer(row)
+
+    @cached_property
     def price_dates(self) -> tuple[str, str]:
         """Oldest and newest price; empty strings where the catalog has no dates."""
-        dates = sorted(offer.price_date for offer in self.offers if offer.price_date)
+        dates = [date for date in self.table.price_date.used() if date]
         return (dates[0], dates[-1]) if dates else ("", "")
 
 
-def load_catalog(cloud: CloudConfig, today: datetime.date | None = None) -> Catalog:
+def load_catalog(
+    cloud: CloudConfig,
+    today: datetime.date | None = None,
+    cache_dir: Path | None = None,
+) -> Catalog:
     """Return the offers that `cloud` allows.
 
     Args:
         cloud: which catalogs to read, and which clouds, regions and prices are allowed.
         today: date that the age of prices is measured from.
+        cache_dir: the cache that runs share; catalogs other than our own are kept there cleaned,
+            by content. None reads and cleans anew.
 
     Raises:
-        CatalogError: a catalog is missing, empty or malformed, nothing is left of it, or a cloud
-            or region is not in it.
+        CatalogError: a catalog is missing, empty or malformed, nothing is left of it, or a cloud,
+            a region or a quota is not in it.
     """
-    only_here = cloud.clouds == ("local",)
-    dropped: Counter[str] = Counter()
-    unknown: Counter[str] = Counter()
-    offers: list[Offer] = []
-    if not only_here:
-        offers, dropped, unknown = clean(_listings(cloud))
-    if "local" in cloud.clouds:
-        offers.append(local_offer())
-    if not offers:
+    use_gpu_file(cloud.gpu_file)
+    warnings: list[str] = []
+    tables: list[Table] = []
+    cleaned = Cleaned.empty()
+    if cloud.clouds != (LOCAL,):
+        files = [(file, _cloud_name(file.name, cloud)) for file in read_files(cloud.catalog)]
+        if cache_dir is None or all(file.name == "builtin" for file, _ in files):
+            cleaned = clean(_listings(files))
+        else:
+            folder = cache_dir / CACHE_FOLDER
+            cleaned = cached(folder, files, lambda: clean(_listings(files)), warnings.append)
+        tables.append(cleaned.table)
+    if LOCAL in cloud.clouds:
+        tables.append(Table.of([local_offer()]))
+    table = tables[0] if len(tables) == 1 else Table.concat(tables)
+    if not len(table):
         raise CatalogError(
-            f"Nothing is left of the catalog {', '.join(cloud.catalog)}: {_counts(dropped)}. "
-            "Take our own with cloud.catalog=[builtin]."
+            f"Nothing is left of the catalog {', '.join(cloud.catalog)}: "
+            f"{_counts(cleaned.dropped)}. Take our own with cloud.catalog=[builtin]."
         )
-    chosen = _select(offers, cloud)
-    warnings = []
-    if dropped:
-        warnings.append(f"Rows of the catalog left out: {_counts(dropped)}.")
-    if unknown:
-        warnings.append(
-            f"No specification of {', '.join(sorted(unknown))}: add a row for it to "
-            "stratos/catalog/gpus.csv to have it considered."
-        )
-    warnings += _stale(chosen, today or datetime.date.today())
-    return Catalog(tuple(chosen), dict(dropped), tuple(warnings))
+    table, said = select(table, cloud)
+    warnings += _left_out(cleaned)
+    warnings += said
+    warnings += _stale(table, today or datetime.date.today())
+    return Catalog(table, cleaned.dropped, tuple(warnings))
 
 
-def _listings(cloud: CloudConfig) -> Iterator[Listing]:
-    errors: list[str] = []
-    for url in cloud.catalog:
-        for row in read_rows(url):
-            name = _cloud_name(row.file, cloud)
-            if not name and not row.cells.get("Cloud"):
-                raise CatalogError(
-                    f"The catalog {row.file} does not say whose offers it lists: put it into a "
-                    "folder with the cloud's name (aws/vms.csv), name one cloud with "
-                    "cloud.clouds=[aws], or add a column Cloud."
-                )
-            try:
-                yield parse_row(row, name)
-            except Malformed as error:
-                errors.append(str(error))
-                if len(errors) >= MAX_SHOWN_ERRORS:
-                    break
-    if errors:
-        listed = "\n  ".join(errors)
-        raise CatalogError(f"The catalog is malformed:\n  {listed}\nMend the rows or remove them.")
+def _listings(files: list[tuple[File, str]]) -> Listings:
+    """Return the rows of all files; each is let go of when it has been read."""
+    parts: list[Listings] = []
+    wrong: list[str] = []
+    while files:
+        file, cloud = files.pop(0)
+        try:
+            part = parse(file, cloud)
+        except Malformed as error:
+            wrong += error.args
+            continue
+        if not all(part.cloud.used()):
+            raise CatalogError(
+                f"The catalog {file.name} does not say whose offers it lists: put it into a "
+                "folder with the cloud's name (aws/vms.csv), name one cloud with "
+                "cloud.clouds=[aws], or add a column Cloud."
+            )
+        parts.append(part)
+    if wrong:
+        listed = "\n  ".join(wrong[:MAX_SHOWN_ERRORS])
+        more = len(wrong) - MAX_SHOWN_ERRORS
+        rest = f"\n  and {more} more." if more > 0 else ""
+        raise CatalogError(
+            f"The catalog is malformed:\n  {listed}{rest}\nMend the rows or remove them."
+        )
+    return Listings.concat(parts)
 
 
 def _cloud_name(file: str, cloud: CloudConfig) -> str:
@@ -109,65 +140,37 @@ def _cloud_name(file: str, cloud: CloudConfig) -> str:
     return cloud.clouds[0] if len(cloud.clouds) == 1 else folder
 
 
-def _select(offers: list[Offer], cloud: CloudConfig) -> list[Offer]:
-    known_clouds = sorted({offer.cloud for offer in offers})
-    for name in cloud.clouds:
-        if name not in known_clouds:
-            raise CatalogError(
-                f"cloud.clouds has {name!r}, and the catalog has no offer of it."
-                f"{did_you_mean(name, known_clouds)} It has: {', '.join(known_clouds)}."
-            )
-    chosen = [offer for offer in offers if not cloud.clouds or offer.cloud in cloud.clouds]
-    if cloud.regions:
-        known_regions = sorted({offer.region for offer in chosen})
-        wrong = [region for region in cloud.regions if region not in known_regions]
-        if wrong:
-            hints = " ".join(f"{name!r}:{did_you_mean(name, known_regions)}" for name in wrong)
-            raise CatalogError(
-                f"cloud.regions names what no offer of {cloud.name} has. {hints} "
-                f"Known are: {', '.join(known_regions[:20])}"
-                f"{' …' if len(known_regions) > 20 else ''}."
-            )
-        chosen = [offer for offer in chosen if offer.region in cloud.regions]
-    cap = cloud.max_usd_per_hour
-    if cap is not None:
-        cheapest = min(lowest_usd_per_hour(offer, cloud.spot) for offer in chosen)
-        chosen = [offer for offer in chosen if lowest_usd_per_hour(offer, cloud.spot) <= cap]
-        if not chosen:
-            raise CatalogError(
-                f"No server costs ${cap:g} an hour or less (cloud.max_usd_per_hour): the cheapest "
-                f"is ${cheapest:.4g}. Type cloud.max_usd_per_hour={cheapest:.4g} or more."
-            )
-    return chosen
+def _left_out(cleaned: Cleaned) -> Iterator[str]:
+    if cleaned.dropped:
+        yield f"Rows of the catalog left out: {_counts(cleaned.dropped)}."
+    if cleaned.unknown:
+        yield (
+            f"No specification of {', '.join(sorted(cleaned.unknown))}: to have it considered, "
+            f"write a CSV with the columns {','.join(COLUMNS)} and name it with "
+            "cloud.gpu_file=<path>."
+        )
 
 
-def lowest_usd_per_hour(offer: Offer, spot: bool) -> float:
-    """Return the lowest price that an offer can be had at, with spot prices or without."""
-    if spot and offer.usd_per_hour_spot is not None:
-        return offer.usd_per_hour_spot
-    return offer.usd_per_hour
-
-
-def _counts(dropped: Counter[str]) -> str:
+def _counts(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{n} × {reason}" for reason, n in sorted(dropped.items())) or "no rows"
 
 
-def _stale(offers: list[Offer], today: datetime.date) -> list[str]:
-    oldest: dict[str, str] = {}
-    undated: set[str] = set()
-    for offer in offers:
-        if not offer.price_date:
-            undated.add(offer.cloud)
-        elif offer.price_date < oldest.get(offer.cloud, "9999"):
-            oldest[offer.cloud] = offer.price_date
+def _stale(table: Table, today: datetime.date) -> Iterator[str]:
     limit = (today - datetime.timedelta(days=STALE_DAYS)).isoformat()
-    stale = [f"{cloud} {date}" for cloud, date in sorted(oldest.items()) if date < limit]
-    warnings = []
+    stale: list[str] = []
+    undated: list[str] = []
+    for cloud in table.cloud.used():
+        rows = table.cloud.where(cloud.__eq__)
+        dates = table.price_date.take(rows).used()
+        if "" in dates:
+            undated.append(cloud)
+        oldest = next(filter(None, dates), limit)
+        if oldest < limit:
+            stale.append(f"{cloud} {oldest}")
     if stale:
-        warnings.append(
+        yield (
             f"Prices older than {STALE_DAYS} days: {', '.join(stale)}. "
             "Name a fresher catalog with cloud.catalog=[…]."
         )
     if undated:
-        warnings.append(f"Prices without a date: {', '.join(sorted(undated))}.")
-    return warnings
+        yield f"Prices without a date: {', '.join(undated)}."

@@ -1,84 +1,55 @@
-"""A row of text as typed values, and every malformed value named by file, line and column."""
+"""The bytes of a catalog's file as typed columns; every malformed value is named by its place.
+
+There are two readers of CSV, and they agree: pyarrow's, which is fast, and Python's, which knows
+the line of every value. Python's reads small files (ours among them, so that planning on it does
+not import pyarrow), and whatever pyarrow's will not take, so that an error names file, line and
+column.
+"""
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import fields
 
-from stratos.catalog.source import Row
+from stratos.catalog.exact import read_csv
+from stratos.catalog.listings import Listings
+from stratos.catalog.source import File
+from stratos.errors import CatalogError
 
-_SIZE = re.compile(r"""['"]SizeInMiB['"]\s*:\s*([0-9.]+)""")
-
-ABSENT = frozenset({"", "nan", "none", "null", "na", "n/a"})
-"""Spellings of "no value" that catalogs use."""
+SMALL_BYTES = 2**18
+"""CSV files up to this size are read by Python: pyarrow takes longer to import."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """One row, typed, before the rules of `clean` are applied."""
+def parse(file: File, cloud: str) -> Listings:
+    """Return the rows of a file.
 
-    cloud: str
-    region: str
-    zone: str
-    instance_type: str
-    accelerator: str
-    accelerator_count: float
-    size_mib: float | None
-    vcpus: float
-    memory_gib: float
-    usd_per_hour: float
-    """NaN where the row has no price."""
-    usd_per_hour_spot: float
-    price_date: str
-    source: str
-
-
-class Malformed(ValueError):
-    """One value that cannot be read."""
-
-
-def parse_row(row: Row, cloud: str) -> Listing:
-    """Return a row as typed values.
+    Args:
+        file: CSV or Parquet, by its content.
+        cloud: whose offers they are, where a row does not say so itself.
 
     Raises:
-        Malformed: a value is no number; the message says where.
+        CatalogError: the file is empty, no table, or lacks a column.
+        Malformed: it has values that cannot be read.
     """
-    cells = row.cells
-    size = _SIZE.search(_text(cells.get("GpuInfo")))
-    return Listing(
-        cloud=(_text(cells.get("Cloud")) or cloud).lower(),
-        # Vast writes ", US, NA" where it does not know the town.
-        region=_text(cells["Region"]).lstrip(", "),
-        zone=_text(cells.get("AvailabilityZone")),
-        instance_type=_text(cells["InstanceType"]),
-        accelerator=_text(cells["AcceleratorName"]),
-        accelerator_count=_number(row, "AcceleratorCount", 0.0),
-        size_mib=float(size[1]) if size else None,
-        vcpus=_number(row, "vCPUs", 0.0),
-        memory_gib=_number(row, "MemoryGiB", 0.0),
-        usd_per_hour=_number(row, "Price", math.nan),
-        usd_per_hour_spot=_number(row, "SpotPrice", math.nan),
-        price_date=_text(cells.get("PriceDate")),
-        source=_text(cells.get("Source")) or row.file,
-    )
+    if file.data[:4] == b"PAR1":
+        from stratos.catalog.fast import read_parquet
 
+        listings = read_parquet(file)
+    elif len(file.data) <= SMALL_BYTES:
+        listings = read_csv(file)
+    else:
+        from stratos.catalog.fast import Unclear, read_csv_fast
 
-def _text(value: Any) -> str:
-    text = "" if value is None else str(value).strip()
-    return "" if text.lower() in ABSENT else text
-
-
-def _number(row: Row, column: str, absent: float) -> float:
-    text = _text(row.cells.get(column))
-    if not text:
-        return absent
-    where = f"{row.file}, line {row.line}, column {column}"
-    try:
-        number = float(text)
-    except ValueError:
-        raise Malformed(f"{where}: {text!r} is no number") from None
-    if math.isinf(number) and "Price" not in column:
-        raise Malformed(f"{where}: {text!r} is not finite")
-    return number
+        try:
+            listings = read_csv_fast(file)
+        except Unclear:
+            listings = read_csv(file)
+    if not len(listings):
+        raise CatalogError(f"The catalog {file.name} is empty: it has no row below its header.")
+    columns = {field.name: getattr(listings, field.name) for field in fields(listings)}
+    columns["cloud"] = listings.cloud.map(lambda name: (name or cloud).lower())
+    # Vast writes ", US, NA" where it does not know the town.
+    columns["region"] = listings.region.map(lambda name: name.lstrip(", "))
+    columns["source"] = listings.source.map(lambda name: name or file.name)
+    # A day is enough: some feeds write the time too.
+    columns["price_date"] = listings.price_date.map(lambda date: date[:10])
+    return Listings(**columns)

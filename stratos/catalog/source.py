@@ -1,77 +1,65 @@
-"""Rows of a catalog from wherever it lies: local path or fsspec URL, CSV or Parquet."""
+"""The files of a catalog, wherever they lie: a path, a folder, a glob, or any fsspec URL."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from glob import glob
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
 
-from stratos.errors import CatalogError, did_you_mean
+from stratos.errors import CatalogError
+from stratos.redact import redact_text
 
 BUILTIN = Path(__file__).with_name("offers.csv")
 """Our own curated table, which `cloud.catalog=[builtin]` names."""
 
-REQUIRED = (
-    "InstanceType",
-    "AcceleratorName",
-    "AcceleratorCount",
-    "vCPUs",
-    "MemoryGiB",
-    "Price",
-    "Region",
-)
-"""Columns that every version of the schema has; SpotPrice, GpuInfo and zones may be absent."""
+FOLDER_PATTERNS = ("vms.csv", "vms.parquet", "*/vms.csv", "*/vms.parquet")
+"""What is read of a folder: SkyPilot's layout, of one cloud or of many side by side."""
+
+_EXTRAS = {"s3": "aws", "gs": "gcp", "gcs": "gcp", "abfs": "azure", "az": "azure"}
+"""Protocol to the extra of this package that brings what it needs."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row as it stands in the file."""
+class File:
+    """One file of a catalog."""
 
-    file: str
-    line: int
-    cells: dict[str, Any]
+    name: str
+    data: bytes
 
 
-def read_rows(url: str) -> Iterator[Row]:
-    """Yield the rows of every file that `url` names (globs such as `s3://bucket/*/vms.csv` too).
+def read_files(urls: Sequence[str]) -> Iterator[File]:
+    """Yield every file that the URLs name, each once, in the order of the URLs and then by name.
+
+    Args:
+        urls: "builtin"; or path or fsspec URL of a CSV or Parquet file, of a folder in SkyPilot's
+            layout (<cloud>/vms.csv), or with the wildcards `*`, `?` and `[…]`.
 
     Raises:
-        CatalogError: nothing is there, it cannot be read, it is empty or lacks a column.
+        CatalogError: nothing is there, or it cannot be read.
     """
-    for file, data in _contents(url):
-        reader = _parquet if data[:4] == b"PAR1" else _csv
-        n_rows = 0
-        for line, cells in reader(file, data):
-            n_rows += 1
-            yield Row(file, line, cells)
-        if not n_rows:
-            raise CatalogError(f"The catalog {file} is empty: it has no row below its header.")
+    seen: set[str] = set()
+    for url in urls:
+        yield from _files(url, seen)
 
 
-def cloud_of(url: str) -> str:
+def cloud_of(name: str) -> str:
     """Return the name of the folder that a file lies in, as SkyPilot lays its catalogs out."""
-    return PurePosixPath(url.split("://")[-1]).parent.name.lower()
+    return PurePosixPath(name.split("://")[-1]).parent.name.lower()
 
 
-def _contents(url: str) -> Iterator[tuple[str, bytes]]:
+def _files(url: str, seen: set[str]) -> Iterator[File]:
     if url == "builtin":
-        yield "builtin", BUILTIN.read_bytes()
+        if url not in seen:
+            seen.add(url)
+            yield File("builtin", BUILTIN.read_bytes())
         return
     try:
-        if "://" not in url and "*" not in url:
-            yield url, Path(url).expanduser().read_bytes()
-            return
-        import fsspec
-
-        files: list[IO[bytes]] = fsspec.open_files(url, mode="rb")
-        if not files:
-            raise FileNotFoundError(url)
-        for opener in files:
-            with opener as file:
-                yield opener.path, file.read()  # type: ignore[attr-defined]
+        for name, read in _remote(url) if "://" in url else _local(url):
+            if name not in seen:
+                seen.add(name)
+                yield File(redact_text(name), read())  # it is written into every offer's source
     except FileNotFoundError as error:
         raise CatalogError(
             f"The catalog {url} does not exist. Name a CSV or Parquet file or URL in the "
@@ -79,55 +67,66 @@ def _contents(url: str) -> Iterator[tuple[str, bytes]]:
         ) from error
     except ImportError as error:
         protocol = url.split("://")[0]
-        extra = {"s3": "aws", "gs": "gcp", "gcs": "gcp", "abfs": "azure", "az": "azure"}
-        hint = f"pip install 'stratos-llm[{extra[protocol]}]'" if protocol in extra else str(error)
+        hint = (
+            f"pip install 'stratos-llm[{_EXTRAS[protocol]}]'" if protocol in _EXTRAS else str(error)
+        )
         raise CatalogError(
             f"The catalog {url} needs a package that is not there: {hint}"
         ) from error
-    except (OSError, ValueError) as error:
+    except CatalogError:
+        raise
+    except Exception as error:  # what a remote file system raises is its own affair
         raise CatalogError(
-            f"The catalog {url} cannot be read: {error}. Check the path or URL in cloud.catalog."
+            f"The catalog {url} cannot be read: {error or type(error).__name__}. "
+            "Check the path or URL in cloud.catalog."
         ) from error
 
 
-def _csv(file: str, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CatalogError(f"The catalog {file} is no text: {error}.") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    _check_columns(file, list(reader.fieldnames or []))
-    for cells in reader:
-        surplus = cells.pop(None, None)  # where csv puts the fields that the header has no name for
-        if surplus:
-            raise CatalogError(
-                f"{file}, line {reader.line_num}: the row has {len(surplus)} more field(s) than "
-                "the header. A value with a comma needs quotes."
-            )
-        yield reader.line_num, cells
+def _local(url: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield name and reader of each file that a path names; fsspec is slow to load."""
+    path = Path(url).expanduser()
+    if _is_glob(url):
+        found = glob(str(path), recursive=True)
+    elif path.is_dir():
+        found = [name for pattern in FOLDER_PATTERNS for name in glob(str(path / pattern))]
+        _check_folder(url, found)
+    else:
+        yield url, path.read_bytes
+        return
+    if not found:
+        raise FileNotFoundError(url)
+    for name in sorted(found):
+        yield name, Path(name).read_bytes
 
 
-def _parquet(file: str, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow
-    import pyarrow.parquet
+def _remote(url: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield name and reader of each file that a URL names."""
+    import fsspec
 
-    try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
-    except pyarrow.ArrowInvalid as error:
-        raise CatalogError(f"The catalog {file} is no readable Parquet file: {error}.") from error
-    _check_columns(file, table.column_names)
-    yield from enumerate(table.to_pylist(), start=1)
+    system, path = fsspec.url_to_fs(url)
+    folder = path.rstrip("/")
+    if _is_glob(url):
+        found = system.glob(path)
+    elif not url.startswith(("http://", "https://")) and system.isdir(path):
+        found = [name for end in FOLDER_PATTERNS for name in system.glob(f"{folder}/{end}")]
+        _check_folder(url, found)
+    else:
+        yield url, partial(system.cat_file, path)
+        return
+    if not found:
+        raise FileNotFoundError(url)
+    for name in sorted(found):
+        yield system.unstrip_protocol(name), partial(system.cat_file, name)
 
 
-def _check_columns(file: str, columns: list[str]) -> None:
-    if not columns:
+def _check_folder(url: str, found: Sequence[str]) -> None:
+    if not found:
         raise CatalogError(
-            f"The catalog {file} is empty. It needs the columns {', '.join(REQUIRED)}."
+            f"The catalog {url} is a folder without {' or '.join(FOLDER_PATTERNS)}. Name its "
+            f"files: cloud.catalog=['{url.rstrip('/')}/*.csv']."
         )
-    missing = [column for column in REQUIRED if column not in columns]
-    if missing:
-        named = "; ".join(f"{name}{did_you_mean(name, columns)}" for name in missing)
-        raise CatalogError(
-            f"The catalog {file} lacks the column{'s' if len(missing) > 1 else ''} {named}. "
-            f"It has: {', '.join(columns)}."
-        )
+
+
+def _is_glob(url: str) -> bool:
+    # A "?" of http is the start of its query.
+    return any(mark in url for mark in ("*[" if url.startswith("http") else "*?["))

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from stratos.catalog import load_catalog
+from stratos.catalog import load_catalog, rows_of
 from stratos.config import CloudConfig
 from stratos.errors import CatalogError
 
@@ -76,6 +76,13 @@ def test_zones_are_collapsed_to_the_lowest_prices(load):
     }
 
 
+def test_the_spot_price_of_one_zone_is_below_the_price_of_all(load):
+    catalog = load(
+        "g5.xlarge,A10G,1,4,16,1.2,us-east-1,,1.1", "g5.xlarge,A10G,1,4,16,1.0,us-east-1,,"
+    )
+    assert [(o.usd_per_hour, o.usd_per_hour_spot) for o in catalog.offers] == [(1.0, None)]
+
+
 GCP = HEADER + ",AvailabilityZone"
 
 
@@ -116,7 +123,7 @@ def test_a_gcp_host_at_zero_dollars_is_priced_by_its_gpus(load):
 
 def test_a_gcp_part_with_a_bad_price_spoils_the_sum(load):
     catalog = load(
-        CPU,
+        CPU + ",",
         "g2-standard-8,,,8,32,-5,us-central1,,,us-central1-a",
         ",L4,1,,,9.0,us-central1,,,us-central1-a",
         cloud="gcp",
@@ -153,7 +160,80 @@ def test_what_nothing_here_runs_on_is_dropped(load):
         "TPU": 1,
         "GPU without a specification": 1,
     }
-    assert any("No specification of Gaudi9" in warning for warning in catalog.warnings)
+    assert (
+        "No specification of Gaudi9: to have it considered, write a CSV with the columns "
+        "Name,Aliases,MemoryGiB,BandwidthGBs,TflopsBf16,TflopsFp16,TflopsFp32,TflopsFp8,Source and "
+        "name it with cloud.gpu_file=<path>."
+    ) in catalog.warnings
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("a2,A100-80GB-MIG-1g.10gb,1,12,85,1.2,us-east-1,,", "MIG slice of a GPU"),
+        ("a2,H100-MIG,1,12,85,1.2,us-east-1,,", "MIG slice of a GPU"),
+        ("a2,nvidia-a100-3g.20gb,1,12,85,1.2,us-east-1,,", "MIG slice of a GPU"),
+        ("g6f,L4,1.5,12,85,1.2,us-east-1,,", "fraction of a GPU"),
+        ("x,L4,,12,85,1.2,us-east-1,,", "GPU without a count"),
+        ("x,L4,-1,12,85,1.2,us-east-1,,", "GPU without a count"),
+        ("x,L4,1e18,12,85,1.2,us-east-1,,", "more than 1024 GPUs in a server"),
+        ("x,L4,1,,,1.2,us-east-1,,", "no host (vCPUs and memory unknown)"),
+        ("x,,,4,,1.2,us-east-1,,", "no host (vCPUs and memory unknown)"),
+        ("x,,,-4,16,1.2,us-east-1,,", "no host (vCPUs and memory unknown)"),
+        ("Standard_NP10s,,1,10,168,1.65,eastus,,", "accelerator that is not named"),
+        ("x,,,2,8,1.65,,,", "no region"),
+        (",,,2,8,1.65,eastus,,", "no instance type"),
+        (",L4,1,,,0.5,eastus,,", "no instance type"),
+    ],
+)
+def test_rows_that_are_no_server_of_ours(load, row, reason):
+    catalog = load(CPU, row)
+    assert [offer.instance_type for offer in catalog.offers] == ["c7i.large"]
+    assert catalog.dropped == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("Standard_NV8as_v4,MI25,1,8,28,0.466,eastus,,", "fraction of a GPU"),
+        ("Standard_ND96is_MI300X_v5,,,96,1850,48,eastus,,", "accelerator that is not named"),
+        ("Standard_NV12ads_V710_v5,,,12,80,0.6,eastus,,", "accelerator that is not named"),
+    ],
+)
+def test_azure_gpu_servers_that_do_not_say_so(load, row, reason):
+    catalog = load(CPU, "Standard_NV32as_v4,MI25,1,32,112,1.9,eastus,,", row, cloud="azure")
+    assert {offer.accelerator for offer in catalog.offers} == {None, "MI25"}
+    assert catalog.dropped == {reason: 1}
+    # The rule is Azure's: another cloud may call its CPU servers so.
+    other = load(CPU, row.replace(",MI25,1", ",,"), cloud="ovh")
+    assert len(other.offers) == 2
+
+
+def test_hardware_tells_offers_of_one_name_apart(load):
+    catalog = load("x,,,4,16,0.2,here,,", "x,,,8,16,0.1,here,,", "x,,,4,16,0.3,here,,")
+    assert [(o.vcpus, o.usd_per_hour) for o in catalog.offers] == [(4, 0.2), (8, 0.1)]
+
+
+def test_an_accelerator_without_a_host_is_counted(load):
+    catalog = load(CPU + ",", ",L4,3,,,0.5,eastus,,,a", cloud="gcp", header=GCP)
+    assert catalog.dropped == {"price of a GPU without a host": 1}
+
+
+def test_a_gcp_gpu_host_of_an_unknown_kind(load):
+    catalog = load(CPU + ",", "g4-standard-48,,,48,180,2,x,,,x-a", cloud="gcp", header=GCP)
+    assert catalog.dropped == {"GPU host of an unknown kind": 1}
+
+
+def test_the_cheapest_of_two_prices_of_a_gcp_gpu_counts(load):
+    catalog = load(
+        "g2-standard-4,,,4,16,0.15,x,,,x-a",
+        ",L4,1,,,0.60,x,,,x-a",
+        ",L4,1,,,0.56,x,,,x-a",
+        cloud="gcp",
+        header=GCP,
+    )
+    assert [o.usd_per_hour for o in catalog.offers] == [0.71]
+    assert catalog.dropped == {}
 
 
 def test_old_and_undated_prices_are_warned_about(load):
@@ -167,7 +247,7 @@ def test_old_and_undated_prices_are_warned_about(load):
 
 def test_a_cloud_column_speaks_for_its_row(load):
     catalog = load(CPU + ",Nebius", CPU + ",", header=HEADER + ",Cloud", cloud="mine")
-    assert [offer.cloud for offer in catalog.offers] == ["nebius", "mine"]
+    assert [offer.cloud for offer in catalog.offers] == ["mine", "nebius"]
 
 
 def test_the_config_names_the_cloud_of_a_loose_file(tmp_path):
@@ -194,6 +274,33 @@ def test_many_catalogs_at_once_and_globs(tmp_path):
     for urls in (listed, [f"{tmp_path}/*/vms.csv"], [f"file://{tmp_path}/*/vms.csv"]):
         catalog = load_catalog(CloudConfig(catalog=tuple(urls)))
         assert sorted(offer.cloud for offer in catalog.offers) == ["aws", "azure"]
+
+
+def test_remote_files_folders_and_globs():
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    system.pipe("/prices/aws/vms.csv", f"{HEADER}\n{CPU}\n".encode())
+    system.pipe("/prices/aws/images.csv", b"ImageId\nx\n")
+    for url in ("memory://prices", "memory://prices/*/vms.csv", "memory://prices/aws/vms.csv"):
+        (offer,) = load_catalog(CloudConfig(catalog=(url, url))).offers
+        assert offer.cloud == "aws" and offer.source.startswith("memory://")
+    with pytest.raises(CatalogError, match=r"memory://none does not exist"):
+        load_catalog(CloudConfig(catalog=("memory://none",)))
+    system.pipe("/empty/readme.txt", b"x")
+    with pytest.raises(
+        CatalogError, match=r"folder without vms\.csv .*\['memory://empty/\*\.csv'\]"
+    ):
+        load_catalog(CloudConfig(catalog=("memory://empty",)))
+
+
+def test_a_login_in_a_url_is_not_written_down(tmp_path, monkeypatch):
+    def serve(url):
+        yield url, f"{HEADER}\n{CPU}\n".encode
+
+    monkeypatch.setattr("stratos.catalog.source._remote", serve)
+    (offer,) = load_catalog(CloudConfig(catalog=("https://me:hunter22@host/aws/vms.csv",))).offers
+    assert "hunter22" not in offer.source and offer.cloud == "aws"
 
 
 def test_parquet_is_read_like_csv(tmp_path, load):
@@ -228,6 +335,11 @@ def test_malformed_values_are_named_by_file_line_and_column_all_at_once(load, tm
         (HEADER + "\n", "is empty: it has no row below its header"),
         ("InstanceType,Prise\na,1\n", "lacks the columns AcceleratorName; .*Did you mean Prise"),
         (f"{HEADER}\n{CPU},what,is,this\n", "line 2: the row has 3 more field"),
+        (
+            f"{HEADER}\n{CPU}\nc7i.large,,,2,4,0.0",
+            r"line 3: .* 3 field.* fewer .* cut short",
+        ),
+        (f"{HEADER},Price\n{CPU},1\n", "has the column Price twice"),
         ("\0\xff\xfe", "lacks the column"),
     ],
 )
@@ -281,12 +393,49 @@ def test_a_cap_holds_for_whole_machines():
     [
         ({"regions": ("us-est-1",)}, r"'us-est-1': Did you mean us-east-1"),
         ({"clouds": ("azur",)}, r"cloud\.clouds has 'azur'.* Did you mean azure"),
+        ({"quotas": {"azur": 1}}, r"'azur': Did you mean azure\? .*and \* stands for any"),
+        ({"quotas": {"aws/us-est-1": 1}}, r"Did you mean aws/us-east-1"),
+        ({"quotas": {"*/*/g5.xlarg": 1}}, r"Did you mean \*/\*/g5\.xlarge"),
+        ({"quotas": {"": 1}}, r"'':"),
         ({"max_usd_per_hour": 0.001}, r"the cheapest is \$0\.\d+\. Type cloud\.max_usd_per_hour="),
     ],
 )
 def test_what_the_catalog_does_not_have(config, message):
     with pytest.raises(CatalogError, match=message):
         load_catalog(CloudConfig(**config))
+
+
+def test_everything_that_the_catalog_does_not_have_is_said_at_once():
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(
+            CloudConfig(clouds=("aws", "gpc"), regions=("us-est-1",), quotas={"aws/mars": 1})
+        )
+    lines = str(caught.value).splitlines()
+    assert [line.split(" ")[0] for line in lines] == [
+        "cloud.clouds",
+        "cloud.quotas",
+        "cloud.regions",
+    ]
+
+
+@pytest.mark.parametrize("key", ["aws", "*", "aws/us-east-1", "*/*/g5.xlarge", "aws/*/g5.*"])
+def test_quota_keys_match_parts_and_stars(key):
+    catalog = load_catalog(CloudConfig(quotas={key: 4}))
+    rows = rows_of(catalog.table, key)
+    parts = [part.rstrip("*") for part in key.split("/")]
+    expected = [
+        all(
+            name == part if part and not part.endswith(".") else name.startswith(part)
+            for name, part in zip((o.cloud, o.region, o.instance_type), parts, strict=False)
+        )
+        for o in catalog.offers
+    ]
+    assert rows.any() and rows.tolist() == expected
+
+
+def test_a_quota_that_bears_on_nothing_is_warned_about():
+    catalog = load_catalog(CloudConfig(clouds=("aws",), quotas={"gcp": 2, "aws": 3}))
+    assert "cloud.quotas: no allowed offer is of gcp." in catalog.warnings
 
 
 def test_local_is_this_machine_at_nothing():
