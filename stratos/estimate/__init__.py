@@ -1,15 +1,31 @@
 """Tokens per second, latency, memory and hours of a job on an offer: pure arithmetic."""
 
+from stratos.estimate.calibrate import Calibration, calibration
 from stratos.estimate.cards import card_of_student
-from stratos.estimate.inference import Workload, answer_seconds, batch_hours, fits_inference
-from stratos.estimate.training import fits_training, train_hours
+from stratos.estimate.inference import batch_hours
+from stratos.estimate.jobs import TrainingJob, Workload
+from stratos.estimate.serving import ServingPoint, generate, serving
+from stratos.estimate.training import train
+from stratos.estimate.why_not import (
+    bytes_to_serve,
+    bytes_to_train,
+    why_not_serve,
+    why_not_train,
+)
 
 __all__ = [
+    "Calibration",
+    "ServingPoint",
+    "TrainingJob",
     "Workload",
-    "answer_seconds",
     "batch_hours",
+    "bytes_to_serve",
+    "bytes_to_train",
+    "calibration",
     "card_of_student",
-    "fits_inference",
-    "fits_training",
-    "train_hours",
+    "generate",
+    "serving",
+    "train",
+    "why_not_serve",
+    "why_not_train",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,26 +115,71 @@ def _card_of_folder(student: StudentConfig) -> ModelCard:
         context_length=int(facts.get("max_position_embeddings") or student.context_length),
         license=student.license,
         runs=student.runs,
+        head_size=facts.get("head_dim"),
     )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Parameters of a model by what they do, as its count and shape tell."""
+
+    blocks: int
+    """In the matrices of the blocks."""
+    head: int
+    """In the output head, whether or not it is the embedding too."""
+    lookup: int
+    """In tables that are looked up alone: an untied embedding, learned positions, norms."""
+    mlp_matrices: int
+    """3 for a gated MLP, 2 for a plain one."""
+
+    @property
+    def products(self) -> int:
+        """Parameters that every token is multiplied with."""
+        return self.blocks + self.head
+
+
+@lru_cache(maxsize=10_000)
+def parts(card: ModelCard) -> Parts:
+    """Return what the parameters of a model do.
+
+    A card does not say whether its MLP is gated and its embedding tied: of the four ways, the one
+    is taken whose count is next to the card's.
+    """
+    queries = attention_width(card)
+    keys = queries * card.n_kv_heads // card.n_heads
+    attention = 2 * card.hidden_size * (queries + keys)
+    embedding = card.vocab_size * card.hidden_size
+
+    def count(matrices: int) -> int:
+        mlp = matrices * card.hidden_size * card.intermediate_size
+        return card.n_layers * (attention + mlp)
+
+    _, matrices = min(
+        (abs(count(matrices) + tables * embedding - card.n_params), matrices)
+        for matrices in (3, 2)
+        for tables in (1, 2)
+    )
+    blocks = count(matrices)
+    return Parts(blocks, embedding, max(0, card.n_params - blocks - embedding), matrices)
+
+
+def attention_width(card: ModelCard) -> int:
+    """Return heads times head size: the width of the queries."""
+    return card.n_heads * (card.head_size or card.hidden_size // card.n_heads)
 
 
 def forward_flops_per_token(card: ModelCard, context: float) -> float:
     """Return FLOPs of one token's forward pass.
 
-        2·N + 4·L·h·s        (Kaplan et al. 2020, table 1)
+        2·N + 4·L·w·s        (Kaplan et al. 2020, table 1)
 
-    N parameters (the tied embedding counts once, as output head), L blocks, h width, s tokens
-    looked back on.
+    N parameters that are multiplied with, L blocks, w the width of the queries, s tokens looked
+    back on.
     """
-    return 2.0 * card.n_params + 4.0 * card.n_layers * card.hidden_size * context
+    return 2.0 * parts(card).products + 4.0 * card.n_layers * attention_width(card) * context
 
 
 def kv_bytes_per_token(card: ModelCard) -> float:
     """Return bytes of keys and values that one token adds: 2·L·K·d·bytes."""
-    head = card.hidden_size / card.n_heads
+    head = card.head_size or card.hidden_size / card.n_heads
     return 2.0 * card.n_layers * card.n_kv_heads * head * k.BYTES_KV
-
-
-def weight_bytes(card: ModelCard) -> float:
-    """Return bytes of the weights as they are served."""
-    return float(card.n_params) * k.BYTES_PER_PARAM_INFER

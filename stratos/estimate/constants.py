@@ -1,28 +1,73 @@
 """Every assumption of the estimate, with what it rests on."""
 
-# --- utilisation ---------------------------------------------------------------------------------
+# --- GPUs ---------------------------------------------------------------------------------
 
-MFU_BY_GPU = {"A100": 0.54, "A100-80GB": 0.54, "H100": 0.39}
-"""Model FLOP/s over peak in bf16 training: means of llm-foundry's published table
-(scripts/train/benchmarking, 54 rows of A100-80GB, 56 of H100-80GB, 125M to 70B parameters)."""
+MATMUL_SHARE = {
+    "A100": 0.869,
+    "A100-80GB": 0.869,
+    "H100": 0.803,
+    "H200": 0.803,
+    "GH200": 0.838,
+    "B200": 0.776,
+    "B300": 0.786,
+    "MI300X": 0.514,
+}
+"""FLOP/s of the best large bf16 product over the datasheet's peak, which power and clocks keep out
+of reach: 271 of 312 on an A100, 794 of 989 on an H100, 1,745 of 2,250 on a B200 (Bekman, ML
+Engineering Open Book, "Maximum Achievable Matmul FLOPS comparison table")."""
 
-MFU = 0.35
-"""The same for a GPU that nobody measured: below both, as an unknown one should not look best."""
+MATMUL_SHARE_UNKNOWN = 0.8
+"""The same for a GPU that is not in that table."""
 
-PREFILL_MFU = 0.5
-"""Prefill reads weights once for many tokens and skips the backward pass; assumption between
-training's utilisation and the 0.6–0.7 of a large GEMM."""
+MATMUL_SHARE_FP8 = {"H100": 0.709, "H200": 0.734, "GH200": 0.776, "B200": 0.763, "B300": 0.745}
+"""The same in fp8."""
 
-BANDWIDTH_UTILISATION = 0.65
-"""Bytes read per second of decode over the datasheet's: Llama-3.1-8B in bf16 at batch 8 on an H100
-takes 7.4–7.9 ms a token (aiconfigurator's public measurements), its 16 GB at 3.35 TB/s 4.8 ms."""
+FP4_GPUS = ("B200", "B300", "RTX-PRO-4500", "RTXPRO6000", "RTX5070", "RTX5090")
+"""GPUs whose matrix units run fp4 at twice the rate of fp8 (Blackwell)."""
+
+ATTENTION_SHARE = {"H100": 0.35, "H200": 0.35, "GH200": 0.35, "B200": 0.30, "B300": 0.30}
+"""FLOP/s of flash attention 2 over the datasheet's peak: at most 0.35 on Hopper, whose
+asynchronous matrix units it does not use (Shah et al. 2024, abstract); as little on Blackwell
+where kernels are no newer. Assumption for Blackwell."""
+
+ATTENTION_SHARE_UNKNOWN = 0.62
+"""The same on GPUs up to Ampere: 0.5 to 0.73 (Dao 2023, abstract)."""
+
+LINK_GB_PER_S = {
+    "V100": 150.0,
+    "V100-32GB": 150.0,
+    "A100": 300.0,
+    "A100-80GB": 300.0,
+    "H100": 450.0,
+    "H100-NVL": 300.0,
+    "H200": 450.0,
+    "GH200": 450.0,
+    "B200": 900.0,
+    "B300": 900.0,
+    "MI300X": 448.0,
+}
+"""NVLink or Infinity Fabric of one GPU, one direction (datasheets quote both together)."""
+
+LINK_GB_PER_S_PCIE = 25.0
+"""The same over PCIe 4.0 x16: 32 GB/s less its protocol."""
+
+NODE_GB_PER_S = {"A100": 200.0, "A100-80GB": 200.0, "H100": 400.0, "H200": 400.0, "B200": 400.0}
+"""Network of a server of eight: 1,600 Gbit/s (A100) or 3,200 Gbit/s. A collective runs through all
+its adapters at once, so each GPU's share of the data crosses at the server's rate."""
+
+NODE_GB_PER_S_ETHERNET = 1.25
+"""The same where nothing says that there is more: 10 Gbit/s."""
 
 # --- floors: what a kernel launch and a line of Python cost ---------------------------------------
 
 DECODE_S_PER_LAYER = 0.0007
-"""Least seconds of one decoding step per transformer block, whatever the batch. Measured by
-`generate` of transformers 5 on Llamas of 3 and 4 blocks on one EPYC core, 0.69–0.88 ms; on a GPU
-the same Python issues the same kernels."""
+"""Least seconds of one decoding step per transformer block on a GPU, whatever the batch:
+`generate` of transformers 5 issues each kernel from Python. Measured on Llamas of 3 and 4 blocks on
+one EPYC core, 0.69 to 0.88 ms; assumed for a GPU's host."""
+
+CPU_DECODE_S_PER_LAYER = 0.00033
+"""The same on a CPU: 0.27 to 0.37 ms in the recorded latencies of the embedded students (4 blocks,
+one answer at a time, EPYC)."""
 
 PREFILL_S = 0.010
 """Least seconds until the first token: HTTP, tokenizer, template, one forward pass."""
@@ -37,8 +82,8 @@ TRAIN_STEP_S = 0.004
 # --- CPU servers ---------------------------------------------------------------------------------
 
 CPU_TRAIN_GFLOPS_PER_VCPU = 45.0
-"""Model FLOP/s per vCPU of training in bf16 autocast: 43.5 to 48.2 measured on Llamas of 0.9M and
-2.9M parameters on one EPYC (Zen 5) core, torch 2.9 (its GEMM alone reaches 214)."""
+"""Model FLOP/s per vCPU of training in bf16 autocast: 34 to 74 in the recorded runs of the embedded
+students on one EPYC (Zen 5) core, torch 2.9 (its bf16 product alone reaches 214 to 428)."""
 
 CPU_INFER_GFLOPS_PER_VCPU = 50.0
 """FLOP/s per vCPU of prefill: an fp32 GEMM of 2048 on the same core reaches 53."""
@@ -49,15 +94,37 @@ CPU_GB_PER_S_PER_VCPU = 14.0
 CPU_GB_PER_S_MAX = 200.0
 """Memory bandwidth of a whole server: 8 channels of DDR5-4800 at two thirds of 307 GB/s."""
 
+CPU_TRAIN_OVER_GEMM = 0.85
+"""Training's model FLOP/s over those of an fp32 product on the same cores: 45 to 53."""
+
+CPU_INFER_OVER_GEMM = 0.94
+"""The same of prefill: 50 to 53."""
+
+CPU_RECORDED_ERROR = 1.35
+"""Factor that hours from recorded runs may be off by: the same training took 1,179 and 1,362
+seconds of CPU in two runs on one machine, and another machine's core differs by more."""
+
+CPU_CALIBRATED_ERROR = 1.5
+"""The same of the roofline of this machine, measured: recorded runs of the embedded students took
+0.67 to 1.34 of it."""
+
+CPU_ERROR = 2.5
+"""The same of an assumed CPU: generations of cores differ by as much."""
+
+DECODE_OPERATIONS_PER_LAYER = 275
+"""The floor of a block on a CPU over one small numpy operation: 0.33 ms to 1.2 microseconds on one
+EPYC core."""
+
+EAGER_ERROR = 1.5
+"""Factor that a time may be off by where the floor of launches decides: Python and host differ."""
+
+UNLIKE_ERROR = (0.6, 1.8)
+"""Measured seconds over predicted ones on a GPU that is unlike all that were fitted to (no HBM and
+NVLink of NVIDIA's): the share of its peak that software reaches is unknown. Assumption."""
+
 CPU_SCALING = 0.8
 """n vCPUs work like n**0.8 of one: half of them are hyperthreads, and small matrices do not split.
 Assumption; a measurement of the machine replaces it where a card has one."""
-
-# --- many GPUs in one server ---------------------------------------------------------------------
-
-MULTI_GPU_EFFICIENCY = 0.9
-"""Share of linear scaling that data parallel training keeps inside one server (llm-foundry's table:
-8 GPUs keep 0.9 or more of one node's MFU)."""
 
 # --- memory --------------------------------------------------------------------------------------
 
@@ -75,15 +142,24 @@ BYTES_PER_PARAM_TRAIN = 16
 """fp32 master weight 4, gradient 4, AdamW's two moments 8 (ZeRO, Rajbhandari et al. 2020,
 section 3.1); Muon needs 4 less and is not counted on."""
 
+BYTES_PER_PARAM_QLORA = 0.516
+"""4-bit NormalFloat with its doubly quantised scales, 4.127 bits (Dettmers et al. 2023, section 3);
+embeddings stay in bf16."""
+
+LORA_RANK = 16
+"""Rank of the adapters, on every linear map of the blocks."""
+
+LORA_FLOPS = 2 / 3
+"""FLOPs of LoRA over those of full training: no gradient of the frozen weights."""
+
+QLORA_SLOWDOWN = 1.3
+"""Seconds of QLoRA over LoRA's: each product unpacks its weights first. Assumption."""
+
 BYTES_PER_PARAM_INFER = 2
 """bf16 weights."""
 
 BYTES_KV = 2
 """bf16 keys and values."""
-
-ACTIVATION_BYTES_PER_TOKEN_LAYER_HIDDEN = 34
-"""Activations of one block without recomputation, per token and unit of width (Korthikanti et al.
-2022, equation 1; attention scores excluded, flash attention keeps none)."""
 
 LOGIT_BYTES = 8
 """fp32 logits and their gradient, per token and symbol of the vocabulary."""
@@ -93,8 +169,14 @@ LOGIT_BYTES = 8
 STARTUP_HOURS = 10 / 60
 """Order, boot, image and packages of a rented server; 5 to 15 minutes are usual. Not here."""
 
+STARTUP_HOURS_LOW, STARTUP_HOURS_HIGH = 5 / 60, 15 / 60
+"""The range of that."""
+
 DOWNLOAD_BYTES_PER_S = 125e6
 """Weights over 1 Gbit/s."""
+
+DOWNLOAD_SPREAD = 3.0
+"""A download may take a third of that or three times as long. Assumption."""
 
 # --- work ----------------------------------------------------------------------------------------
 
@@ -110,7 +192,3 @@ STUDENT_PROMPT_TOKENS = 64
 
 ASSUMED_ANSWER_TOKENS = 256
 """Tokens of a student's answer where no recorded run says."""
-
-SPOT_OVERHEAD = 1.15
-"""Hours on spot over hours on demand: restarts and the work since the last checkpoint. Assumption
-of one interruption in about three hours that costs half a checkpoint interval and a start-up."""

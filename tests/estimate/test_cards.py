@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from stratos.estimate.cards import (
     forward_flops_per_token,
     kv_bytes_per_token,
     llama_params,
+    parts,
 )
 from stratos.records import ModelCard
 
@@ -70,12 +72,36 @@ def test_a_folder_without_config_is_an_error(tmp_path):
         card_of_student(StudentConfig(name="s", path=str(tmp_path)), Task())
 
 
+@pytest.mark.parametrize(
+    ("shape", "tied", "gated"),
+    [
+        ((49152, 576, 30, 9, 3, 1536), True, 3),
+        ((128256, 4096, 32, 32, 8, 14336), False, 3),
+        ((50368, 2048, 24, 16, 16, 8192), True, 2),
+        ((50368, 5120, 40, 40, 40, 20480), True, 2),
+        ((128, 128, 4, 4, 4, 384), True, 3),
+    ],
+)
+def test_parts_are_told_from_count_and_shape(shape, tied, gated):
+    vocab, hidden, layers, heads, kv_heads, inner = shape
+    total = llama_params(*shape, tied=tied) - (3 - gated) * layers * hidden * inner
+    found = parts(ModelCard("m", total, layers, hidden, heads, kv_heads, inner, vocab, 1024))
+    norms = (2 * layers + 1) * hidden
+    assert found.mlp_matrices == gated
+    assert found.head == vocab * hidden
+    assert found.blocks == total - norms - vocab * hidden * (1 if tied else 2)
+    assert found.lookup == norms + (0 if tied else vocab * hidden)
+    assert found.products == found.blocks + found.head
+
+
 def test_flops_and_cache_in_closed_form():
-    card = ModelCard("m", 1_000_000, 4, 128, 4, 2, 384, 100, 1024)
-    assert forward_flops_per_token(card, 0) == 2_000_000
-    assert forward_flops_per_token(card, 100) == 2_000_000 + 4 * 4 * 128 * 100
+    card = ModelCard("m", llama_params(100, 128, 4, 4, 2, 384), 4, 128, 4, 2, 384, 100, 1024)
+    weights = 100 * 128 + 4 * (2 * 128 * 128 + 2 * 128 * 64 + 3 * 128 * 384)
+    assert forward_flops_per_token(card, 0) == 2 * weights
+    assert forward_flops_per_token(card, 100) == 2 * weights + 4 * 4 * 128 * 100
     # 2 (keys, values) · 4 blocks · 2 heads · 32 wide · 2 bytes
     assert kv_bytes_per_token(card) == 2 * 4 * 2 * 32 * 2
+    assert kv_bytes_per_token(replace(card, head_size=64)) == 2 * 4 * 2 * 64 * 2
 
 
 def test_the_special_symbols_are_those_of_the_students_tokenizer():

@@ -1,0 +1,122 @@
+"""One short measurement of this machine, so that `cloud=local` is planned by what it really does.
+
+    GEMM       fp32 product of two 1024 x 1024 matrices
+    bandwidth  fp32 product of a vector with a matrix that no cache holds: bytes read per second
+    floor      fp32 product of a vector with a 128 x 128 matrix: what one small operation costs
+
+All by numpy, so that planning need not import torch. Both hand an fp32 product to a BLAS that the
+vendor or OpenBLAS tuned, and reach the same rate within a quarter (on one EPYC core numpy 42 to 53,
+torch 34 to 53 GFLOP/s, under load and alone). What a training or a prefill reaches of it are
+`CPU_TRAIN_OVER_GEMM` and `CPU_INFER_OVER_GEMM` of `constants`; what a block of a decoding step
+costs in small operations is `DECODE_OPERATIONS_PER_LAYER`.
+
+Times are CPU seconds of this process, the best of several: other work on the machine shows in
+neither. Rates are those of one core. The result is kept in the cache folder, and measured again
+where the machine's processor or its number of cores is another.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from stratos.records import from_json, to_json, write_atomically
+
+GEMM_SIZE = 1024
+ROWS = 8192
+SMALL = 128
+N_SMALL = 1000
+SECONDS_EACH = 0.4
+"""CPU seconds that each of the measurements may take."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What this machine does."""
+
+    machine: str
+    """Processor and cores that it was measured on."""
+    gemm_flops: float
+    """fp32 FLOP/s of a matrix product on one core."""
+    bytes_per_s: float
+    """Memory traffic that one core draws."""
+    operation_s: float
+    """Seconds of one small operation."""
+    date: str
+
+
+def machine_name() -> str:
+    """Return what tells this machine from another: processor and usable cores."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    return f"{processor}, {n_cores()} cores"
+
+
+def n_cores() -> int:
+    """Return the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def measure() -> Calibration:
+    """Measure this machine, in less than two CPU seconds."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((GEMM_SIZE, GEMM_SIZE), dtype=np.float32) for _ in range(2))
+    product = np.empty_like(a)
+    gemm_s = _best(lambda: np.matmul(a, b, out=product))
+    tall, vector = rng.random((ROWS, GEMM_SIZE), dtype=np.float32), b[0].copy()
+    matvec_s = _best(lambda: tall @ vector)
+    square, short = a[:SMALL, :SMALL].copy(), b[0, :SMALL].copy()
+
+    def small() -> None:
+        for _ in range(N_SMALL):
+            short @ square
+
+    return Calibration(
+        machine=machine_name(),
+        gemm_flops=2.0 * GEMM_SIZE**3 / gemm_s,
+        bytes_per_s=tall.nbytes / matvec_s,
+        operation_s=_best(small) / N_SMALL,
+        date=time.strftime("%Y-%m-%d"),
+    )
+
+
+def calibration(cache_dir: Path) -> Calibration:
+    """Return this machine's calibration: that of the cache, else a new measurement."""
+    file = cache_dir / "calibration.json"
+    try:
+        kept = from_json(file.read_bytes(), Calibration)
+        if kept.machine == machine_name():
+            return kept
+    except (OSError, msgspec.DecodeError):
+        pass
+    measured = measure()
+    write_atomically(file, to_json(measured))
+    return measured
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Return the least CPU seconds of a repetition, after one to warm up."""
+    work()
+    best, end = float("inf"), time.process_time() + SECONDS_EACH
+    while True:
+        start = time.process_time()
+        work()
+        now = time.process_time()
+        best = min(best, now - start)
+        if now >= end:
+            return best

@@ -1,0 +1,42 @@
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+from stratos.estimate import calibration
+from stratos.estimate.calibrate import machine_name, measure
+from stratos.records import to_json
+
+
+def test_a_measurement_is_quick_and_of_this_machine():
+    start = time.process_time()
+    found = measure()
+    assert time.process_time() - start < 5
+    assert found.machine == machine_name()
+    assert 1e9 < found.gemm_flops < 1e13
+    assert 1e8 < found.bytes_per_s < 1e12
+    assert 1e-8 < found.operation_s < 1e-3
+
+
+def test_it_is_kept_and_measured_again_on_another_machine(tmp_path):
+    first = calibration(tmp_path)
+    assert calibration(tmp_path) == first
+    file = tmp_path / "calibration.json"
+    file.write_bytes(to_json(replace(first, machine="another", gemm_flops=1.0)))
+    again = calibration(tmp_path)
+    assert again.machine == first.machine
+    assert again.gemm_flops > 1.0
+
+
+def test_a_broken_file_is_measured_over(tmp_path):
+    (tmp_path / "calibration.json").write_text("{")
+    assert calibration(tmp_path).machine == machine_name()
+
+
+def test_no_torch_is_imported():
+    code = (
+        "import sys; import stratos.estimate; from stratos.estimate.calibrate import measure; "
+        "measure(); print('torch' in sys.modules, 'pandas' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "False"]
