@@ -40,6 +40,8 @@ GROUPS: dict[str, type] = {
     "paths": schema.PathsConfig,
     "probe": schema.ProbeConfig,
     "evaluate": schema.EvaluateConfig,
+    "traffic": schema.TrafficConfig,
+    "plan": schema.PlanConfig,
 }
 CANDIDATES = {"teacher": "teachers", "student": "students", "strategy": "strategies"}
 """Groups of which a run takes one or several, and the field of `Config` that they become."""

@@ -38,12 +38,19 @@ class CloudConfig:
     """Clouds whose offers are taken; empty takes all that the catalog has."""
     catalog: tuple[str, ...] = ("builtin",)
     """Catalogs in the SkyPilot schema: "builtin", or any fsspec URL or path of a CSV or Parquet."""
+    gpu_file: str | None = None
+    """CSV of GPUs that the built-in table of specifications lacks, with its columns."""
     regions: tuple[str, ...] = ()
     """Regions that may be used; empty allows all."""
     spot: bool = False
     """Allow spot prices for teacher inference and training (never for serving)."""
     max_usd_per_hour: Amount | None = None
-    """Dearest server that may be rented, in dollars an hour."""
+    """Most dollars an hour that all servers of a role together may cost."""
+    quotas: dict[str, CountOrZero] = field(default_factory=dict)
+    """Most servers that may run at once, by "cloud", "cloud/region", "cloud/region/instance_type"
+    or "*/*/instance_type"; a `*` stands for any."""
+    max_nodes: Count = 8
+    """Most servers that one role may use together."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,8 @@ class StudentConfig:
     """Number of attention heads (key-value heads are as many)."""
     intermediate_size: Count = 384
     """Width of the gated MLP."""
-    context_length: Count = 1024
-    """Longest sequence in tokens."""
+    context_length: Annotated[int, Meta(ge=128)] = 1024
+    """Longest sequence in tokens, question and answer together."""
     vocab_size: Count = 1024
     """Size of a tokenizer trained on the corpus, where the task brings none of its own."""
     train_tokens: Count = 20_000_000
@@ -142,6 +149,26 @@ class TrainerConfig:
     """Lightning devices."""
     n_threads: Count | None = None
     """CPU threads of torch; None leaves torch's own choice."""
+    accumulate: Count = 1
+    """Rows that each device makes of its share of a gradient step, one after the other."""
+    checkpointing: bool = False
+    """Keep the blocks' inputs alone and compute the rest again: less memory, a third more time."""
+    compile: bool = False
+    """Compile the model with torch.compile: pays on a GPU, after a minute or more."""
+    ema: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    """Decay of an average of the weights, which is measured and kept in their place; None: none."""
+    max_time: str | None = None
+    """Longest training, as DD:HH:MM:SS; counted on through resumes."""
+    adapter: Literal["none", "lora", "qlora"] = "none"
+    """none (all weights are trained), lora, or qlora (on weights in 4 bits; needs a GPU)."""
+    lora_rank: Count = 16
+    """Rank of each adapter."""
+    lora_alpha: Amount = 32.0
+    """Scale of the adapters, before it is divided by their rank."""
+    strategy: str | dict[str, Any] = "auto"
+    """Lightning strategy of several devices: auto, ddp, fsdp, deepspeed, or `_target_` of one."""
+    num_nodes: Count = 1
+    """Servers that train together."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +256,48 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class BucketConfig:
+    """Requests of one size, as a share of the traffic."""
+
+    prompt_tokens: Count
+    """Tokens of a question."""
+    answer_tokens: Count
+    """Tokens of its answer, the reasoning path included."""
+    share: Annotated[float, Meta(gt=0)]
+    """Part of all requests; shares are scaled to sum to 1."""
+
+
+@dataclass(frozen=True)
+class TrafficConfig:
+    """What the served student has to answer (top-level `traffic.`)."""
+
+    requests_per_s: Annotated[float, Meta(gt=0)] | None = None
+    """Mean rate; None asks for one answer at a time, which one server gives."""
+    buckets: tuple[BucketConfig, ...] = ()
+    """Sizes of the requests; empty takes the task's own, as the probe or recorded runs saw it."""
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """How the plan is made (top-level `plan.`)."""
+
+    explain: bool = False
+    """Print what binds, what it is worth, and the runner-up."""
+    pilot: bool = False
+    """Train each student that is left shortly before the plan, and extrapolate its accuracy."""
+    pilot_tokens: Count = 4_000_000
+    """Tokens of each student's pilot training."""
+    history: bool = True
+    """Let past runs of this machine (`outputs/`, `sweeps/`) speak for a student's accuracy."""
+    solver: str | None = None
+    """PuLP's name of the solver; None takes HiGHS or CBC, whichever is there."""
+    time_limit_s: Annotated[float, Meta(gt=0)] = 60.0
+    """Longest time of one solve, in seconds; a plan not proven optimal by then says so."""
+    gap: Share = 0.0
+    """Relative gap to the optimum at which the solver may stop."""
+
+
+@dataclass(frozen=True)
 class Config:
     """A run, checked and typed."""
 
@@ -247,6 +316,8 @@ class Config:
     paths: PathsConfig
     probe: ProbeConfig
     evaluate: EvaluateConfig
+    traffic: TrafficConfig
+    plan: PlanConfig
     stages: tuple[str, ...]
     seed: int
     plain: dict[str, Any] = field(default_factory=dict)

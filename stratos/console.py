@@ -39,8 +39,14 @@ _LOG_WIDTH = 120
 class Console:
     """Says everything that a run says."""
 
-    def __init__(self, rich: RichConsole | None = None) -> None:
-        """Write to standard output unless another console is given."""
+    def __init__(self, rich: RichConsole | None = None, explain: bool = False) -> None:
+        """Write to standard output unless another console is given.
+
+        Args:
+            rich: where to write.
+            explain: say of a plan what binds it, what its limits are worth and what came second.
+        """
+        self.explain = explain
         self.rich = rich or RichConsole(highlight=False)
         if rich is None and not self.rich.is_terminal:
             self.rich = RichConsole(highlight=False, width=_LOG_WIDTH)
@@ -89,7 +95,7 @@ class Console:
         took = "made before" if again else duration(record.seconds)
         self._line(name, f"{outcome(record)}  ({took})", style="green" if not again else "cyan")
         if name == "plan" and not again:
-            self._show_frontier(record)
+            self._show_plan(record)
 
     def skipped(self, name: str) -> None:
         """Say that a stage was switched off."""
@@ -118,7 +124,10 @@ class Console:
 
         return tick
 
-    def _show_frontier(self, plan: Any) -> None:
-        from stratos.plan.show import frontier_table
+    def _show_plan(self, plan: Any) -> None:
+        from stratos.plan.show import alternatives_table, explanation, frontier_table
 
         self.rich.print(frontier_table(plan))
+        self.rich.print(alternatives_table(plan))
+        if self.explain:
+            self.rich.print(explanation(plan), soft_wrap=True)

@@ -9,6 +9,7 @@ from stratos.records import (
     Corpus,
     Deployment,
     Interval,
+    Pilot,
     Plan,
     Probe,
     Report,
@@ -47,9 +48,28 @@ def _choice(choice: Interval) -> str:
 
 
 @outcome.register
+def _(pilot: Pilot) -> str:
+    if not pilot.runs:
+        return "no pair was trained: " + "; ".join(pilot.left_out.values())
+    curves = []
+    for run in pilot.runs:
+        longest = run.points[-1]
+        curves.append(
+            f"{run.student} by {run.strategy} {percent(longest.accuracy)} exact on validation "
+            f"items after {magnitude(longest.train_tokens)} tokens"
+        )
+    paid = f", {usd(pilot.usd)} to teachers" if pilot.usd else ""
+    return f"{'; '.join(curves)}{paid}"
+
+
+@outcome.register
 def _(plan: Plan) -> str:
-    serve = next((role for role in plan.roles if role.role == "serve"), None)
-    server = f" on {serve.offer.name}" if serve is not None and serve.offer is not None else ""
+    servers = [
+        f"{role.count} × {role.offer.name}" if role.count > 1 else role.offer.name
+        for role in plan.roles_of("serve")
+        if role.offer is not None
+    ]
+    server = f" on {' + '.join(servers)}" if servers else ""
     return (
         f"{plan.teacher} → {plan.student} by {plan.strategy}{server}: {usd(plan.usd)}, "
         f"{hours(plan.hours)}, {milliseconds(plan.latency_ms)}; {plan.status}, "

@@ -1,9 +1,9 @@
-"""The seven stages in order: one page."""
+"""The seven stages in order, and the pilot that a plan may ask for: one page."""
 
 from __future__ import annotations
 
 from stratos.config import Config
-from stratos.records import Corpus, Deployment, Plan, Probe, Report, Scorecard, Student
+from stratos.records import Corpus, Deployment, Pilot, Plan, Probe, Report, Scorecard, Student
 from stratos.resume import Stage
 from stratos.runner import opened
 
@@ -12,6 +12,41 @@ PROBE = Stage(
     record=Probe,
     reads=("task", "teacher", "probe", "complexity", "limits.probe_usd"),
     code=("tasks", "teachers", "intervals.py"),
+)
+PILOT = Stage(
+    name="pilot",
+    record=Pilot,
+    reads=(
+        "task",
+        "teacher",
+        "student",
+        "strategy",
+        "cloud",
+        "limits",
+        "trainer",
+        "traffic",
+        "callbacks",
+        "evaluate",
+        "probe.n_items",
+        "plan.pilot_tokens",
+        "seed",
+    ),
+    code=(
+        "catalog",
+        "estimate",
+        "plan",
+        "tasks",
+        "teachers",
+        "synthesize",
+        "distill",
+        "evaluate",
+        "composing.py",
+        "intervals.py",
+        "resume.py",
+        "rules.py",
+        "typed.py",
+    ),
+    after=("probe",),
 )
 PLAN = Stage(
     name="plan",
@@ -25,11 +60,15 @@ PLAN = Stage(
         "limits",
         "objective",
         "trainer",
+        "traffic",
+        "plan",
         "evaluate.max_new_tokens",
         "evaluate.n_teacher_items",
     ),
-    code=("catalog", "estimate", "intervals.py"),
+    code=("catalog", "estimate", "composing.py", "intervals.py", "typed.py"),
     after=("probe",),
+    uses=("pilot",),
+    remembers=("history",),
 )
 CHOICES = {"plan": ("teacher", "prompt", "student", "strategy")}
 """All that matters of a plan until its prices do: a new limit that changes none of them trains
@@ -96,10 +135,10 @@ REPORT = Stage(
     name="report",
     record=Report,
     reads=(),
-    code=(),
-    uses=("probe", "plan", "synthesize", "distill", "evaluate", "deploy"),
+    code=("plan/show.py",),
+    uses=("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy"),
 )
-STAGES = (PROBE, PLAN, SYNTHESIZE, DISTILL, EVALUATE, DEPLOY, REPORT)
+STAGES = (PROBE, PILOT, PLAN, SYNTHESIZE, DISTILL, EVALUATE, DEPLOY, REPORT)
 
 
 def run_pipeline(config: Config) -> float | None:
@@ -114,7 +153,8 @@ def run_pipeline(config: Config) -> float | None:
     """
     with opened(config, STAGES) as run:
         probe = run(PROBE)
-        plan = run(PLAN, probe)
+        pilot = run(PILOT, probe)
+        plan = run(PLAN, probe, pilot=pilot)
         corpus = run(SYNTHESIZE, plan)
         student = run(DISTILL, plan, corpus)
         scorecard = run(EVALUATE, probe, plan, corpus, student)

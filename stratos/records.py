@@ -50,8 +50,17 @@ class ModelCard:
     """Price of a hosted model; None for one that runs on a server of the plan."""
     usd_per_million_output_tokens: float | None = None
     max_requests_per_minute: float | None = None
+    max_tokens_per_minute: float | None = None
+    """Rate limit of a hosted model, tokens in and out together."""
+    usd_per_million_batch_input_tokens: float | None = None
+    """Price of a batch that may take `batch_hours`; None for a model without."""
+    usd_per_million_batch_output_tokens: float | None = None
+    batch_hours: float = 24.0
+    """Window within which a batch is answered."""
     runs: tuple[CardRun, ...] = ()
     """Recorded runs of this model as a student."""
+    head_size: int | None = None
+    """Width of one attention head; None for hidden_size / n_heads."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,9 @@ class CardRun:
     seed: int
     date: str
     machine: str
-    accuracy_by_slice: dict[str, float] = field(default_factory=dict)
+    accuracy_by_slice: dict[str, float] = field(default_factory=dict, hash=False)
+    student: str = ""
+    """Name of the student, where the run stands elsewhere than on its own card."""
 
 
 # --- probe ---------------------------------------------------------------------------------------
@@ -147,6 +158,50 @@ class Probe:
     seconds: float
 
 
+# --- pilot ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PilotPoint:
+    """One short training: the planned one with tokens, items and warm-up scaled down alike."""
+
+    train_tokens: int
+    accuracy: float
+    """Exact match on validation items after the last step."""
+    n_items: int
+    n_corpus_items: int
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class PilotRun:
+    """The learning curve of one student by one strategy."""
+
+    student: str
+    strategy: str
+    teacher: str
+    points: tuple[PilotPoint, ...]
+    path: str
+    """Folder of its trainings, inside the run folder."""
+    usd: float = 0.0
+    """Dollars that its teacher was paid."""
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Short trainings before the plan: what accuracies are extrapolated from."""
+
+    task: str
+    runs: tuple[PilotRun, ...]
+    left_out: dict[str, str]
+    """Pair to the reason why it was not trained."""
+    seconds: float
+    cpu_seconds: float
+    usd: float
+    """Dollars that teachers were paid; they count in the budget."""
+
+
 # --- plan ----------------------------------------------------------------------------------------
 
 
@@ -189,6 +244,29 @@ class RoleChoice:
     hours: float
     usd: float
     note: str = ""
+    hours_range: tuple[float, float] | None = None
+    """Low and high end of `hours`, by the error of the estimate."""
+    usd_range: tuple[float, float] | None = None
+    traffic: tuple[float, ...] = ()
+    """For serving: share of each bucket of requests that these servers answer."""
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """What one limit is worth: the plan with it lifted or moved, found by solving again."""
+
+    limit: str
+    """Key of the config, such as "limits.budget_usd" or "cloud.regions"."""
+    value: float | None
+    """The limit as it is; None where it is no number."""
+    other_value: float | None
+    """The limit that the other plan was solved under; None lifts it."""
+    point: PlanPoint
+    """The plan under the other limit; the chosen one again, if the limit does not bind."""
+    text: str
+    """The same as a sentence."""
+    binds: bool = True
+    """False if the plan would be the same without the limit."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +321,21 @@ class Plan:
     seconds: float
     prompt: str = ""
     """The task's prompt that the teacher did best with in the probe; "" takes the task's first."""
+    usd_range: tuple[float, float] | None = None
+    """Low and high end of `usd`, by the error of the estimate."""
+    hours_range: tuple[float, float] | None = None
+    egress_usd: float = 0.0
+    """Part of `usd` that moves data, checkpoints and bundle between regions and clouds."""
+    spent_usd: float = 0.0
+    """Dollars that were gone before the plan and count in its budget."""
+    what_if: tuple[WhatIf, ...] = ()
+    history: tuple[CardRun, ...] = ()
+    """Past runs of this machine that predicted accuracies rest on, copied so that a resumed run
+    sees the same ones."""
+
+    def roles_of(self, name: str) -> tuple[RoleChoice, ...]:
+        """Return every choice for one role: serving may mix servers."""
+        return tuple(role for role in self.roles if role.role == name)
 
     def role(self, name: str) -> RoleChoice:
         """Return the choice for one role."""

@@ -2,92 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import mean
 from typing import Any
+
+import numpy as np
 
 from stratos.catalog import Catalog
 from stratos.config import Config
 from stratos.errors import ConfigError
 from stratos.estimate import (
+    Calibration,
+    TrainingJob,
     Workload,
-    answer_seconds,
-    batch_hours,
     card_of_student,
-    fits_inference,
-    fits_training,
-    train_hours,
+    generate,
+    serving,
+    train,
 )
-from stratos.estimate import constants as k
 from stratos.estimate.inference import inference_bytes
 from stratos.estimate.training import training_bytes
 from stratos.plan.accuracy import predict
+from stratos.plan.egress import Egress, list_prices
+from stratos.plan.hosted import hosted_options, is_hosted
+from stratos.plan.market import Market, open_market
 from stratos.plan.problem import Candidate, Option, Problem
-from stratos.records import ModelCard, Offer, Probe, TeacherProbe
+from stratos.plan.traffic import rates_of, workloads
+from stratos.plan.works import Job, Service, job_options, service_options
+from stratos.records import CardRun, ModelCard, Offer, Pilot, Probe, TeacherProbe
 
 MIN_COVERAGE = 0.3
 """Least teacher accuracy for alignment, where the strategy does not say."""
 
+BYTES_PER_TOKEN = 4.0
+"""Bytes of text that a token stands for: what a data set weighs on its way."""
 
-@dataclass
-class _Builder:
-    """Collects options and reasons while the candidates are gone through."""
+BYTES_PER_PARAM = 2.0
+"""Bytes of a weight in the bundle: bf16."""
 
-    config: Config
-    catalog: Catalog
-    options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    evidence: list[str] = field(default_factory=list)
-
-    def work(self, key: str, what: str, options: Iterable[Option], too_big: str) -> bool:
-        """Keep the options of a work, which is read once; say why if there are none."""
-        if key not in self.options:
-            self.options[key] = tuple(options)
-        if not self.options[key]:
-            self.left_out[what] = too_big
-        return bool(self.options[key])
-
-    def servers(
-        self, fits: Callable[[Offer], bool], spot_allowed: bool
-    ) -> Iterator[tuple[Offer, bool, float]]:
-        """Yield the servers that fit, with their price, on demand and on spot."""
-        for offer, spot, price in self.market:
-            if (spot_allowed or not spot) and fits(offer):
-                yield offer, spot, price
-
-    @cached_property
-    def market(self) -> tuple[tuple[Offer, bool, float], ...]:
-        """The cheapest offer of every kind of hardware, on demand and on spot.
-
-        Nothing that a plan is judged by tells two offers of the same hardware apart but the price,
-        so the dearer one is dominated. (Machines here are a kind of their own: they start at once.)
-        """
-        cap = self.config.cloud.max_usd_per_hour
-        best: dict[tuple[Any, ...], tuple[float, str, Offer, bool]] = {}
-        for offer in self.catalog.offers:
-            prices = [(False, offer.usd_per_hour)]
-            if self.config.cloud.spot and offer.usd_per_hour_spot is not None:
-                prices.append((True, offer.usd_per_hour_spot))
-            hardware = (
-                offer.cloud == "local",
-                offer.accelerator,
-                offer.accelerator_count,
-                offer.vcpus,
-                offer.memory_gib,
-            )
-            for spot, price in prices:
-                found = (price, offer.name, offer, spot)
-                key = (*hardware, spot)
-                if (cap is None or price <= cap) and (key not in best or found[:2] < best[key][:2]):
-                    best[key] = found
-        return tuple((offer, spot, price) for price, _, offer, spot in best.values())
+MIX_GAP = 0.01
+"""`Problem.mix_gap` of a run: what egress may still change of a mix, where there are hundreds of
+places to train at, is not worth a program for each."""
 
 
-def build_problem(config: Config, probe: Probe, catalog: Catalog) -> Problem:
-    """Return the problem that the plan is the solution of."""
-    builder = _Builder(config, catalog)
+def build_problem(
+    config: Config,
+    probe: Probe,
+    catalog: Catalog,
+    history: Sequence[CardRun] = (),
+    pilot: Pilot | None = None,
+    calibration: Calibration | None = None,
+) -> Problem:
+    """Return the problem that the plan is the solution of.
+
+    Args:
+        config: the run.
+        probe: what the teachers showed.
+        catalog: the offers that `config.cloud` allows.
+        history: past runs that speak for a student's accuracy.
+        pilot: short trainings that do.
+        calibration: the measurement of this machine, for local offers.
+    """
+    heaviest = max(
+        (
+            _dataset_gb(teacher, strategy)
+            for teacher in probe.teachers
+            for strategy in config.strategies
+        ),
+        default=0.0,
+    )
+    builder = _Builder(config, catalog, calibration, heaviest)
     builder.left_out.update(probe.unreachable)
     students = list(_students(builder))
     candidates: list[Candidate] = []
@@ -101,21 +86,30 @@ def build_problem(config: Config, probe: Probe, catalog: Catalog) -> Problem:
             if not _covers(builder, teacher, strategy):
                 continue
             teacher_key = f"teacher {teacher.teacher} {strategy.name}"
-            if not _teacher_work(builder, teacher_key, teacher, strategy):
+            if not builder.teacher_work(teacher_key, teacher, strategy):
                 continue
             for card in students:
-                work = _workload(config, card, students, strategy.name)
+                works = workloads(config, card, students, strategy.name)
                 train_key = f"train {card.name}"
                 serve_key = f"serve {card.name} {strategy.name}"
-                if _train_work(builder, train_key, card) and _serve_work(
-                    builder, serve_key, card, work
+                if builder.train_work(train_key, card) and builder.serve_work(
+                    serve_key, card, works
                 ):
+                    accuracy = predict(
+                        card,
+                        config.task.name,
+                        strategy.name,
+                        teacher,
+                        history=history,
+                        pilot=pilot,
+                        tokens=_train_tokens(config, card),
+                    )
                     candidates.append(
                         Candidate(
                             teacher=teacher.teacher,
                             student=card.name,
                             strategy=strategy.name,
-                            accuracy=predict(card, config.task.name, strategy.name, teacher),
+                            accuracy=accuracy,
                             work=(teacher_key, train_key, serve_key),
                             prompt=teacher.prompt,
                         )
@@ -130,7 +124,107 @@ def build_problem(config: Config, probe: Probe, catalog: Catalog) -> Problem:
         warnings=catalog.warnings,
         n_offers=len(catalog.offers),
         price_dates=catalog.price_dates,
+        rates=builder.rates,
+        gb=builder.gb,
+        egress=builder.egress,
+        caps=builder.market.caps,
+        mix_gap=MIX_GAP,
+        settings=config.plan,
     )
+
+
+@dataclass
+class _Builder:
+    """Collects options and reasons while the candidates are gone through."""
+
+    config: Config
+    catalog: Catalog
+    calibration: Calibration | None
+    dataset_gb: float
+    """The most GB that any teacher's answers weigh."""
+    options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
+    rates: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    gb: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    evidence: list[str] = field(default_factory=list)
+
+    @cached_property
+    def market(self) -> Market:
+        """The servers that the config allows."""
+        return open_market(self.catalog, self.config.cloud, self.config.cloud.spot)
+
+    @cached_property
+    def kinds(self) -> dict[int, Offer]:
+        """One offer of every hardware kind."""
+        return self.market.of_kinds()
+
+    @cached_property
+    def egress(self) -> Egress:
+        """Prices of the clouds that a server may be rented in."""
+        prices = list_prices()
+        clouds = {cloud for cloud, _ in self.catalog.table.places}
+        return Egress({cloud: prices.of(cloud) for cloud in clouds})
+
+    def _kept(self, key: str, what: str, too_big: tuple[str, float]) -> bool:
+        """Return whether a work has options; say why if not."""
+        if not self.options[key]:
+            self.left_out[what] = _too_big(*too_big, self.catalog)
+        return bool(self.options[key])
+
+    def teacher_work(self, key: str, teacher: TeacherProbe, strategy: Any) -> bool:
+        """Add the teacher's answers: those of the evaluation, and those it is to teach with."""
+        n_answers = self.config.evaluate.n_teacher_items + _training_answers(strategy)
+        work = _answer_of(teacher)
+        card = teacher.card
+        if key not in self.options:
+            self.gb[key] = _dataset_gb(teacher, strategy)
+            if is_hosted(card):
+                self.options[key] = hosted_options(teacher, work, n_answers)
+            else:
+                job = Job(
+                    lambda offer, n: generate(card, offer, work, n_answers, n, self.calibration),
+                    self.gb[key] * self.egress.most,
+                    f"{n_answers} answers",
+                )
+                self.options[key] = job_options(self.market, self.kinds, job)
+        return self._kept(key, teacher.teacher, ("answer", inference_bytes(card, work.context)))
+
+    def train_work(self, key: str, card: ModelCard) -> bool:
+        """Add the training of a student."""
+        config = self.config
+        batch_tokens = config.trainer.batch_tokens
+        if key not in self.options:
+            tokens = _train_tokens(config, card)
+            student = next(s for s in config.students if s.name == card.name)
+            training = TrainingJob(tokens, batch_tokens, student.context_length)
+            n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
+            moved = self.dataset_gb + n_servers * _bundle_gb(card)
+            job = Job(
+                lambda offer, n: train(card, offer, training, n, self.calibration),
+                moved * self.egress.most,
+                f"{tokens:,} tokens",
+            )
+            self.options[key] = job_options(self.market, self.kinds, job)
+        return self._kept(key, card.name, ("train", training_bytes(card, batch_tokens)))
+
+    def serve_work(self, key: str, card: ModelCard, works: Sequence[Workload]) -> bool:
+        """Add the serving of a student that was trained by one strategy."""
+        if key not in self.options:
+            hours = self.config.limits.serve_hours
+            rates = rates_of(self.config, len(works))
+            self.gb[key] = _bundle_gb(card)
+            service = Service(
+                lambda offer: serving(card, offer, works, self.calibration),
+                hours,
+                self.gb[key] * self.egress.most,
+                f"{hours:g} h of serving",
+                rates,
+            )
+            self.options[key] = service_options(self.market, self.kinds, service)
+            if rates is not None:
+                self.rates[key] = rates
+        context = max(work.context for work in works)
+        return self._kept(key, card.name, ("serve", inference_bytes(card, context)))
 
 
 def _students(builder: _Builder) -> Iterable[ModelCard]:
@@ -167,43 +261,6 @@ def _covers(builder: _Builder, teacher: TeacherProbe, strategy: Any) -> bool:
     return False
 
 
-def _teacher_work(builder: _Builder, key: str, teacher: TeacherProbe, strategy: Any) -> bool:
-    """Options of the teacher's answers: those of the evaluation, and those it is to teach with."""
-    n_answers = builder.config.evaluate.n_teacher_items + _training_answers(strategy)
-    asked = max(1, teacher.n_items)
-    work = Workload(teacher.input_tokens / asked, teacher.output_tokens / asked)
-    card = teacher.card
-    price_in, price_out = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
-    if price_in is not None or price_out is not None:
-        usd = (
-            n_answers
-            / 1e6
-            * (work.prompt_tokens * (price_in or 0.0) + work.answer_tokens * (price_out or 0.0))
-        )
-        hosted = Option(
-            offer=None,
-            spot=False,
-            hours=_api_hours(teacher, n_answers),
-            usd=usd,
-            note=f"hosted, {n_answers} answers by the token",
-        )
-        return builder.work(key, teacher.teacher, [hosted], "")
-
-    def options() -> Iterator[Option]:
-        for offer, spot, price in builder.servers(
-            lambda o: fits_inference(card, o, work.context), builder.config.cloud.spot
-        ):
-            hours = batch_hours(card, offer, work, n_answers) * (k.SPOT_OVERHEAD if spot else 1.0)
-            yield Option(offer, spot, hours, hours * price, note=f"{n_answers} answers")
-
-    return builder.work(
-        key,
-        teacher.teacher,
-        options(),
-        _too_big("answer", inference_bytes(card, work.context), builder.catalog),
-    )
-
-
 def _training_answers(strategy: Any) -> int:
     """Return the most answers that the strategy asks of the teacher; injection asks for none."""
     if not strategy.name.startswith("alignment"):
@@ -211,85 +268,33 @@ def _training_answers(strategy: Any) -> int:
     return int(getattr(strategy, "n_items", 0)) * int(getattr(strategy, "n_samples", 1))
 
 
-def _api_hours(teacher: TeacherProbe, n_answers: int) -> float:
-    """Hours of a hosted teacher: its rate limit, and the pace that the probe saw."""
-    hours = 0.0
-    if teacher.card.max_requests_per_minute:
-        hours = n_answers / teacher.card.max_requests_per_minute / 60
-    pace = teacher.seconds / max(1, teacher.n_items)
-    return max(hours, n_answers * pace / 3600)
+def _answer_of(teacher: TeacherProbe) -> Workload:
+    """Return the size of a teacher's answer, as the probe saw it."""
+    asked = max(1, teacher.n_items)
+    return Workload(teacher.input_tokens / asked, teacher.output_tokens / asked)
 
 
-def _train_work(builder: _Builder, key: str, card: ModelCard) -> bool:
-    config = builder.config
+def _dataset_gb(teacher: TeacherProbe, strategy: Any) -> float:
+    """Return what the teacher's answers weigh that the training reads."""
+    n_tokens = _training_answers(strategy) * _answer_of(teacher).context
+    return n_tokens * BYTES_PER_TOKEN / 1e9
+
+
+def _train_tokens(config: Config, card: ModelCard) -> int:
     student = next(s for s in config.students if s.name == card.name)
-    trainer = config.trainer
-    tokens = trainer.max_tokens or student.train_tokens
-
-    def options() -> Iterator[Option]:
-        for offer, spot, price in builder.servers(
-            lambda o: fits_training(card, o, trainer.batch_tokens), config.cloud.spot
-        ):
-            hours = train_hours(card, offer, tokens, trainer.batch_tokens, student.context_length)
-            hours *= k.SPOT_OVERHEAD if spot else 1.0
-            yield Option(offer, spot, hours, hours * price, note=f"{tokens:,} tokens")
-
-    return builder.work(
-        key,
-        card.name,
-        options(),
-        _too_big("train", training_bytes(card, trainer.batch_tokens), builder.catalog),
-    )
+    return config.trainer.max_tokens or student.train_tokens
 
 
-def _serve_work(builder: _Builder, key: str, card: ModelCard, work: Workload) -> bool:
-    hours = builder.config.limits.serve_hours
-    options = (
-        Option(
-            offer=offer,
-            spot=False,
-            hours=hours,
-            usd=hours * price,
-            latency_ms=1000 * k.P95_OVER_MEAN * answer_seconds(card, offer, work),
-            note=f"{hours:g} h of serving",
-        )
-        for offer, _, price in builder.servers(
-            lambda o: fits_inference(card, o, work.context), spot_allowed=False
-        )
-    )
-    return builder.work(
-        key,
-        card.name,
-        options,
-        _too_big("serve", inference_bytes(card, work.context), builder.catalog),
-    )
-
-
-def _workload(
-    config: Config, card: ModelCard, all_cards: list[ModelCard], strategy: str
-) -> Workload:
-    """Shape of the student's answers: its own runs, those of other students, or an assumption."""
-    for cards in ([card], all_cards):
-        seen = [
-            run.tokens_per_answer
-            for other in cards
-            for run in other.runs
-            if run.task == config.task.name and run.strategy == strategy
-        ]
-        if seen:
-            return Workload(k.STUDENT_PROMPT_TOKENS, mean(seen), config.task.name, strategy)
-    assumed = min(k.ASSUMED_ANSWER_TOKENS, config.evaluate.max_new_tokens)
-    return Workload(k.STUDENT_PROMPT_TOKENS, assumed, config.task.name, strategy)
+def _bundle_gb(card: ModelCard) -> float:
+    return BYTES_PER_PARAM * card.n_params / 1e9
 
 
 def _too_big(verb: str, n_bytes: float, catalog: Catalog) -> str:
     """Say how much memory is missing, and where the most of it is."""
-
-    def memory_gib(offer: Offer) -> float:
-        return max(offer.memory_gib, offer.vram_gib * offer.accelerator_count)
-
-    largest = max(catalog.offers, key=memory_gib)
+    table = catalog.table
+    memory_gib = np.maximum(table.memory_gib, table.vram_gib * table.accelerator_count)
+    largest = int(np.argmax(memory_gib))
     return (
         f"needs {n_bytes / 2**30:.1f} GiB to {verb}, and no server that is allowed holds it (the "
-        f"largest is {largest.name} with {memory_gib(largest):.0f} GiB)"
+        f"largest is {catalog.offer(largest).name} with {memory_gib[largest]:.0f} GiB)"
     )

@@ -1,20 +1,27 @@
 """The exact set of non-dominated plans, merged role by role.
 
-A plan's dollars and hours are sums over its roles, its latency is the server's and its accuracy
-the candidate's. So the frontier of a candidate is the Pareto filter of all sums of its roles'
-frontiers, and no other plan of the candidate can be on it; the whole frontier is the filter of
-the candidates' frontiers together.
+A plan's dollars are a sum over its roles and over the egress of their two borders, its hours are a
+sum, its latency is that of its servers and its accuracy the candidate's. For one place of training
+the roles before and after the training are independent of each other, so the frontier of all plans
+that train there is the Pareto filter of the sums of two frontiers: teachers' options as that place
+sees them, and pairs of training there and serving (`reduced`). Candidates that differ in the
+teacher alone are merged at once. The whole frontier is the filter of all these together.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from stratos.config import LimitsConfig
-from stratos.plan.problem import Choice, Option, Problem, prune
+from stratos.plan.pareto import Staircase, kept
+from stratos.plan.problem import Candidate, Choice, Problem
 
-Pair = tuple[float, float, Option, Option]
+if TYPE_CHECKING:
+    from stratos.plan.reduced import Head, Reduced, Tail
 
 
 def frontier(problem: Problem) -> list[Choice]:
@@ -23,19 +30,18 @@ def frontier(problem: Problem) -> list[Choice]:
     The limits are left aside on purpose: they are monotone, so the frontier under limits is the
     part of this one that meets them (`within`).
     """
-    pruned = {key: prune(options) for key, options in problem.options.items()}
-    before_serving: dict[tuple[str, str], list[Pair]] = {}
-    choices: list[Choice] = []
-    for candidate in problem.candidates:
-        teacher, train, serve = candidate.work
-        if (teacher, train) not in before_serving:
-            before_serving[teacher, train] = _merge(pruned[teacher], pruned[train])
-        choices += [
-            Choice(candidate, (a, b, c))
-            for _, _, a, b in before_serving[teacher, train]
-            for c in pruned[serve]
-        ]
-    return _non_dominated(choices)
+    return list(problem.reduced.plans)
+
+
+def merged(reduced: Reduced) -> list[Choice]:
+    """Merge the roles of a reduced problem."""
+    groups: dict[tuple[float, str, str], list[Candidate]] = defaultdict(list)
+    for candidate in reduced.problem.candidates:
+        _, train, serve = candidate.work
+        groups[candidate.counted_accuracy, train, serve].append(candidate)
+    return _non_dominated(
+        [choice for candidates in groups.values() for choice in _of_group(reduced, candidates)]
+    )
 
 
 def within(choices: Iterable[Choice], limits: LimitsConfig, spent_usd: float = 0.0) -> list[Choice]:
@@ -59,17 +65,54 @@ def meets(
     )
 
 
-def _merge(first: tuple[Option, ...], second: tuple[Option, ...]) -> list[Pair]:
-    """Return the non-dominated sums of (dollars, hours) of two roles."""
-    sums = sorted(
-        ((a.usd + b.usd, a.hours + b.hours, a, b) for a in first for b in second),
-        key=lambda pair: (pair[0], pair[1], pair[2].name, pair[3].name),
-    )
-    kept: list[Pair] = []
-    for pair in sums:
-        if not kept or pair[1] < kept[-1][1]:
-            kept.append(pair)
-    return kept
+def _of_group(reduced: Reduced, candidates: list[Candidate]) -> list[Choice]:
+    """Return the frontier of candidates that share accuracy, training and serving."""
+    _, train, serve = candidates[0].work
+    tails = reduced.tails(train, serve)
+    places = {tail.train.place for tail in tails}
+    heads = {
+        place: [(c, head) for c in candidates for head in reduced.heads(c.work[0], place)]
+        for place in places
+    }
+    head_rank = _ranks({_head_name(*pair) for pairs in heads.values() for pair in pairs})
+    tail_rank = _ranks({tail.name for tail in tails})
+    pairs: list[tuple[Candidate, Head, Tail]] = []
+    columns = []
+    for place in places:
+        first = np.array(
+            [(head.usd, head.hours, head_rank[_head_name(c, head)]) for c, head in heads[place]]
+        )
+        nothing = np.zeros(len(first))
+        here = nothing.astype(np.int64)
+        left = kept(first[:, 0], first[:, 1], nothing, here, first[:, 2])
+        there = [tail for tail in tails if tail.train.place == place]
+        last = np.array([(t.usd, t.hours, t.latency_ms, tail_rank[t.name]) for t in there])
+        columns.append(
+            (
+                np.add.outer(first[left, 0], last[:, 0]).ravel(),
+                np.add.outer(first[left, 1], last[:, 1]).ravel(),
+                np.tile(last[:, 2], len(left)),
+                np.add.outer(first[left, 2] * len(tail_rank), last[:, 3]).ravel(),
+            )
+        )
+        pairs += [(*heads[place][i], tail) for i in left for tail in there]
+    if not pairs:
+        return []
+    usd, hours, latency, names = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    found = kept(usd, hours, latency, np.zeros(len(pairs), dtype=np.int64), names)
+    return [
+        reduced.problem.choice(candidate, head.teacher, tail.train, tail.step.served)
+        for candidate, head, tail in (pairs[i] for i in found)
+    ]
+
+
+def _head_name(candidate: Candidate, head: Head) -> tuple[str, str]:
+    return candidate.name, head.teacher.sort_name
+
+
+def _ranks(names: Collection[Any]) -> dict[Any, int]:
+    """Return the place of each name in their order."""
+    return {name: i for i, name in enumerate(sorted(names))}
 
 
 def _non_dominated(choices: list[Choice]) -> list[Choice]:
@@ -83,36 +126,14 @@ def _non_dominated(choices: list[Choice]) -> list[Choice]:
     levels: dict[float, list[Choice]] = {}
     for choice in choices:
         levels.setdefault(choice.accuracy, []).append(choice)
-    kept: list[Choice] = []
+    found: list[Choice] = []
     for accuracy in sorted(levels, reverse=True):
         # Better levels come first; their kept plans are merged into this level's sweep by dollars.
         sweep: list[tuple[float, float, float, int, tuple[str, ...], Choice]]
-        sweep = [(c.usd, c.hours, c.latency_ms, 0, (), c) for c in kept]
+        sweep = [(c.usd, c.hours, c.latency_ms, 0, (), c) for c in found]
         sweep += [(c.usd, c.hours, c.latency_ms, 1, c.sort_name, c) for c in levels[accuracy]]
-        stairs = _Staircase()
+        stairs = Staircase()
         for _, hours, latency, own, _, choice in sorted(sweep, key=lambda row: row[:5]):
             if stairs.add(hours, latency) and own:
-                kept.append(choice)
-    return kept
-
-
-class _Staircase:
-    """The lower-left staircase of the points seen so far: hours rise, latency falls."""
-
-    def __init__(self) -> None:
-        self.hours: list[float] = []
-        self.latency: list[float] = []
-
-    def add(self, hours: float, latency: float) -> bool:
-        """Add a point; return False if one that is seen already is nowhere worse."""
-        at = bisect_left(self.hours, hours)
-        if at < len(self.hours) and self.hours[at] == hours and self.latency[at] <= latency:
-            return False
-        if at and self.latency[at - 1] <= latency:
-            return False
-        end = at
-        while end < len(self.hours) and self.latency[end] >= latency:
-            end += 1
-        self.hours[at:end] = [hours]
-        self.latency[at:end] = [latency]
-        return True
+                found.append(choice)
+    return found

@@ -1,68 +1,35 @@
-"""No plan meets the limits: what is the least that has to change, verified by solving again."""
+"""No plan meets the limits: what is the least that has to change, and what plan that gives."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from itertools import combinations
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from stratos.config import LimitsConfig
 from stratos.errors import InfeasibleError
+from stratos.plan.changes import WayOut, alone, needed, together
+from stratos.plan.frontier import frontier
+from stratos.plan.limits import LIMITS, Limit
 from stratos.plan.model import Model
-from stratos.plan.objective import SINGLE, Linear
+from stratos.plan.objective import SINGLE, Linear, levels, score_loss
 from stratos.plan.problem import Choice, Problem
+from stratos.plan.relax import Relaxed, nearest_student, relaxations
+from stratos.plan.variants import Variants
+from stratos.plan.words import describe, listed, servers
 
 
-@dataclass(frozen=True)
-class Limit:
-    """One limit: its key, the objective that is its best value, and how it is written."""
+def no_candidates(problem: Problem, variants: Variants | None = None) -> InfeasibleError:
+    """Return the error of a problem in which no pair is left to choose from.
 
-    key: str
-    objective: str
-    value: Callable[[Choice], float]
-    decimals: int
-    is_floor: bool = False
-
-    def typed(self, value: float, not_as: float | None = None) -> str:
-        """Write a value as one would type it, rounded to the side that stays feasible.
-
-        Args:
-            value: what to write.
-            not_as: a value that it must not read like; digits are added until it does not.
-        """
-        for decimals in range(self.decimals, 12):
-            scale = 10.0**decimals
-            # A hair's breadth beside a whole number is that number, not the next one.
-            if self.is_floor:
-                rounded = math.floor(value * scale + 1e-6) / scale
-            else:
-                rounded = math.ceil(value * scale - 1e-6) / scale
-            if not_as is None or abs(rounded - not_as) > 1e-12:
-                break
-        return f"{rounded:.{decimals}f}"
-
-
-def with_limit(limits: LimitsConfig, limit: Limit, value: float | None) -> LimitsConfig:
-    """Return the limits with one of them set to another value; None lifts it."""
-    changes: dict[str, Any] = {limit.key: value}
-    return replace(limits, **changes)
-
-
-LIMITS = (
-    Limit("budget_usd", "cheapest", lambda c: c.usd, 2),
-    Limit("deadline_hours", "fastest", lambda c: c.hours, 2),
-    Limit("latency_ms", "lowest_latency", lambda c: c.latency_ms, 0),
-    Limit("accuracy", "most_accurate", lambda c: c.accuracy, 3, is_floor=True),
-)
-
-
-def no_candidates(problem: Problem) -> InfeasibleError:
-    """Return the error of a problem in which no pair is left to choose from."""
+    Args:
+        problem: what there was to choose from.
+        variants: how to ask again with other clouds or students; None leaves that out.
+    """
     lines = ["No teacher, student and strategy can be taken together:"]
     lines += [f"  {who}: {why}" for who, why in sorted(problem.left_out.items())]
     lines += [f"  {sentence}" for sentence in problem.evidence]
+    if variants is not None:
+        lines += _relaxed(relaxations(variants))
+        lines += nearest_student(variants)
     lines.append(
         "Type strategy=auto, teacher=auto and student=auto to consider more of them, or allow "
         "larger servers (cloud=multi, without cloud.max_usd_per_hour and cloud.regions)."
@@ -70,105 +37,115 @@ def no_candidates(problem: Problem) -> InfeasibleError:
     return InfeasibleError("\n".join(lines))
 
 
-def explain(problem: Problem, model: Model) -> InfeasibleError:
-    """Return the error that says which limit to change alone, to what, and what that gives."""
+def explain(
+    problem: Problem,
+    model: Model,
+    everything: Sequence[Choice] | None = None,
+    variants: Variants | None = None,
+) -> InfeasibleError:
+    """Return the error that says which limit to change, to what, and what plan that gives.
+
+    Every change is the least of its kind, up to the rounding to what one would type, and is
+    verified by solving again under it.
+
+    Args:
+        problem: what no plan was found for.
+        model: the same, as it is solved.
+        everything: the frontier before the limits, if it is there already.
+        variants: how to ask again with other clouds, hours or traffic; None leaves those out.
+    """
     limits = problem.limits
-    given = [limit for limit in LIMITS if getattr(limits, limit.key) is not None]
-    named = [f"limits.{limit.key}={getattr(limits, limit.key):g}" for limit in given]
-    lines = [f"No plan meets {' and '.join(named)}."]
-    changes = {limit: _least_change(model, limits, limit) for limit in given}
-    possible = {limit: found for limit, found in changes.items() if found is not None}
-    if possible:
-        lines.append("One change is enough, with the other limits kept:")
-        for limit, (text, choice) in possible.items():
-            before = f"{getattr(limits, limit.key):g}"
-            lines.append(f"  limits.{limit.key} {before} -> {text}   {_describe(choice)}")
-        first = next(iter(possible))
-        lines.append(f"Type: limits.{first.key}={possible[first][0]}")
-    else:
-        lines.append("To change one of them is not enough. Without the others:")
-        lines += [_reach(model, limit) for limit in given]
-        overrides, choice = _way_out(model, limits, given)
-        lines.append(f"Together these are enough: {_describe(choice)}")
-        lines.append(f"Type: {overrides}")
-    if problem.spent_usd and limits.budget_usd is not None:
-        lines.append(f"Of the budget ${problem.spent_usd:.2f} is spent already.")
-    unknown = [c.student for c in problem.candidates if not c.is_known]
-    if limits.accuracy is not None and unknown:
-        lines.append(
-            "An accuracy that is unknown meets no accuracy limit: "
-            f"{', '.join(sorted(set(unknown)))}."
-        )
-    lines += [f"Left out: {who}: {why}." for who, why in sorted(problem.left_out.items())]
+    everything = frontier(problem) if everything is None else everything
+    order = levels(problem.objective.name, score_loss(problem.objective, everything))
+    given = [limit for limit in LIMITS if limit.of(limits) is not None]
+    singles = {limit: way for limit in given if (way := alone(model, limits, limit, order))}
+    relaxed = relaxations(variants) if variants is not None else []
+    lines = [f"No plan meets {listed(limit.now(limits) for limit in given)}."]
+    first = None
+    if singles or relaxed:
+        lines.append("One change is enough, with all else kept:")
+        for way in singles.values():
+            lines += _way(way, limits)
+        lines += _entries(relaxed)
+        least = min(singles.values(), key=lambda way: way.share, default=None)
+        first = relaxed[0].override if least is None else _overrides(least)
+    stuck = [limit.label for limit in given if limit not in singles]
+    if stuck and len(given) > 1:
+        lines.append(f"No amount of {listed(stuck, 'or')} alone is enough.")
+    pair = together(model, limits, everything, 2, order, singles)
+    if pair is not None:
+        lines.append("The cheapest pair of changes (each counted as a share of its limit):")
+        lines += _way(pair, limits)
+        first = first or _overrides(pair)
+    elif first is None:
+        lines.append("Two changes are not enough either. Without the others:")
+        lines += [_reach(model, everything, limit) for limit in given]
+        most = _fewest(model, limits, everything, order, len(given))
+        lines.append(f"The fewest changes that are enough are {len(most.changes)}:")
+        lines += _way(most, limits)
+        first = _overrides(most)
+    lines.append(f"Type: {first}")
+    lines += _notes(problem)
     return InfeasibleError("\n".join(lines))
 
 
-def _least_change(model: Model, limits: LimitsConfig, limit: Limit) -> tuple[str, Choice] | None:
-    """Return the value of one limit that makes a plan possible, and the plan; None if none does."""
-    without = with_limit(limits, limit, None)
-    nearest = model.solve(without, [Linear(SINGLE[limit.objective]), Linear(SINGLE["cheapest"])])
-    if nearest is None:
-        return None
-    text, value = _needs(limit, nearest, model, getattr(limits, limit.key))
-    proof = model.solve(with_limit(limits, limit, value), [Linear(SINGLE["cheapest"])])
-    return None if proof is None else (text, proof)
-
-
-def _needs(
-    limit: Limit, choice: Choice, model: Model, not_as: float | None = None
-) -> tuple[str, float | None]:
-    """Return what a limit must be for a plan to meet it, as it is typed and as a number.
-
-    An accuracy that nobody measured meets no number: such a limit has to be lifted.
-    """
-    if limit.is_floor and not choice.candidate.is_known:
-        return "null", None
-    spent = model.spent_usd if limit.key == "budget_usd" else 0.0
-    text = limit.typed(limit.value(choice) + spent, not_as)
-    return text, float(text)
-
-
-def _reach(model: Model, limit: Limit) -> str:
-    """Say what the best value is that any plan has when no limit is set."""
-    best = model.solve(LimitsConfig(), [Linear(SINGLE[limit.objective])])
-    assert best is not None, "without limits every candidate is a plan"
-    text, value = _needs(limit, best, model)
-    return f"  the best {limit.key} of any plan is {text if value is not None else 'unknown'}"
-
-
-def _way_out(model: Model, limits: LimitsConfig, given: list[Limit]) -> tuple[str, Choice]:
-    """Return the fewest limits that together admit a plan, as overrides, and the plan.
-
-    Of several sets of one size the one with the cheapest plan is taken, and verified by solving
-    again with the values as they are written.
-    """
-    for size in range(2, len(given) + 1):
-        found: list[tuple[float, list[str], Choice]] = []
-        for lifted in combinations(given, size):
-            open_limits = limits
-            for limit in lifted:
-                open_limits = with_limit(open_limits, limit, None)
-            cheapest = model.solve(open_limits, [Linear(SINGLE["cheapest"])])
-            if cheapest is None:
-                continue
-            new_limits, overrides = limits, []
-            for limit in lifted:
-                text, value = _needs(limit, cheapest, model, getattr(limits, limit.key))
-                new_limits = with_limit(new_limits, limit, value)
-                overrides.append(f"limits.{limit.key}={text}")
-            proof = model.solve(new_limits, [Linear(SINGLE["cheapest"])])
-            if proof is not None:
-                found.append((proof.usd, overrides, proof))
-        if found:
-            _, overrides, choice = min(found, key=lambda item: (item[0], item[1]))
-            return " ".join(overrides), choice
+def _fewest(
+    model: Model,
+    limits: LimitsConfig,
+    everything: Sequence[Choice],
+    order: Sequence[Linear],
+    n_given: int,
+) -> WayOut:
+    """Return the cheapest change of the fewest limits, where one or two are not enough."""
+    for size in range(3, n_given + 1):
+        way = together(model, limits, everything, size, order, {})
+        if way is not None:
+            return way
     raise AssertionError("without limits every candidate is a plan")
 
 
-def _describe(choice: Choice) -> str:
-    known = choice.candidate.is_known
-    accuracy = f"{choice.accuracy:.3f}" if known else "unknown"
-    return (
-        f"{choice.candidate.name}: ${choice.usd:.2f}, {choice.hours:.2f} h, "
-        f"{choice.latency_ms:.0f} ms, accuracy {accuracy}"
-    )
+def _reach(model: Model, everything: Sequence[Choice], limit: Limit) -> str:
+    """Say what the best value is that any plan has when no limit is set."""
+    best = min(everything, key=Linear(SINGLE[limit.objective]))
+    if limit.is_floor and not best.candidate.is_known:
+        return f"  the best {limit.label} of any plan is unknown"
+    typed = limit.typed(needed(limit, best, model.spent_usd))
+    return f"  the best {limit.label} of any plan is {limit.said(typed)}"
+
+
+def _overrides(way: WayOut) -> str:
+    return " ".join(change.override for change in way.changes)
+
+
+def _way(way: WayOut, limits: LimitsConfig) -> list[str]:
+    """Say what to change and to type, and the plan that it gives."""
+    said = listed(change.said(limits) for change in way.changes)
+    return _entry(said, _overrides(way), way.choice)
+
+
+def _relaxed(found: Sequence[Relaxed]) -> list[str]:
+    return ["One change is enough, with all else kept:", *_entries(found)] if found else []
+
+
+def _entries(found: Iterable[Relaxed]) -> list[str]:
+    return [line for one in found for line in _entry(one.said, one.override, one.choice)]
+
+
+def _entry(said: str, override: str, choice: Choice) -> list[str]:
+    return [
+        f"  {said}   ({override})",
+        f"      {describe(choice)}",
+        f"      {servers(choice)}",
+    ]
+
+
+def _notes(problem: Problem) -> list[str]:
+    """Say what else made the limits tight."""
+    lines = []
+    if problem.spent_usd and problem.limits.budget_usd is not None:
+        lines.append(f"Of the budget ${problem.spent_usd:.2f} is spent already.")
+    unknown = sorted({c.student for c in problem.candidates if not c.is_known})
+    if problem.limits.accuracy is not None and unknown:
+        lines.append(f"An accuracy that is unknown meets no accuracy limit: {', '.join(unknown)}.")
+    lines += [f"Left out: {who}: {why}." for who, why in sorted(problem.left_out.items())]
+    return lines

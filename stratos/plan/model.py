@@ -1,65 +1,136 @@
-r"""The plan as one mixed-integer program: pair, strategy and the server of every role together.
+r"""The plan as one mixed-integer program: pair, strategy and the servers of every role together.
 
 Sets
     C             candidates: (teacher, student, strategy)
-    W             works: what a role does for some candidates; w(c, r) is candidate c's for role r
-    O_w           options of work w: offer, count, spot or on demand (dominated ones are pruned)
+    W             works: what a role does for some candidates; w(c, r) is candidate c's for role r;
+                  M ⊆ W are the serving works that have to keep up with a rate of requests
+    O_w           options of work w: offer, count, spot or on demand, region; of a work in M single
+                  servers (dominated ones are pruned, see `reduced`)
+    B_w           buckets of requests of a work in M, by size
+    K_w           latencies that a work in M may be held to
+    P             places: regions of clouds
+    Q             quotas
 Parameters
     acc_c         predicted accuracy of c, 0 if it is unknown
-    usd_o, h_o    dollars and hours of option o
-    ms_o          p95 latency of serving option o
+    usd_o, h_o    dollars and hours of option o; of a single server, dollars for the horizon
+    ms_o, ms_ob   p95 latency of serving option o, of bucket b on server o
+    λ_b, μ_ob     requests per second of bucket b; what server o answers of it, at safe utilisation
+    price_o       dollars an hour of server o
+    D_w, E_w      GB that leave teacher's work w once; GB that each server of serving work w fetches
+    e_pq          dollars per GB from place p to place q
     B, D, L, A    limits: budget less what is spent, deadline, latency, accuracy (each optional)
+    N             most servers of one role
 Variables
     y_c ∈ {0,1}   candidate c is chosen
-    x_wo ∈ {0,1}  work w is done by option o
+    x_wo ∈ {0,1}  work w ∉ M is done by option o
+    n_wo ∈ ℕ      servers o in the mix of work w ∈ M
+    f_wob ∈ [0,1] share of bucket b that they answer
+    t_wk ∈ {0,1}  work w ∈ M is held to latency k
+    g_wpq ≥ 0     teacher's work w is done at p and the training at q
+    v_wpq ≥ 0     servers of serving work w at q that fetch from a training at p
 Objective
-    minimise  a·Σ -acc_c y_c + b·Σ usd_o x_wo + d·Σ h_o x_wo + e·Σ ms_o x_wo
+    minimise  a·Σ -acc_c y_c + b·usd + d·hours + e·latency
+      usd     = Σ usd_o x_wo + Σ usd_o n_wo + Σ D_w e_pq g_wpq + Σ E_w e_pq v_wpq
+      hours   = Σ_{w of teacher, train} h_o x_wo
+      latency = Σ_{w of serve} ms_o x_wo + Σ k t_wk
     with weights (a, b, d, e) from `objective`; ties by dollars, then by score, then by name, each
     as one more solve with the levels before it held
 Constraints
     one_candidate          Σ_c y_c = 1
     one_option_w           Σ_o x_wo = Σ_{c: w ∈ w(c, ·)} y_c      one choice per role, linked to c
-    budget                 Σ usd_o x_wo ≤ B                        over all roles, serving included
-    deadline               Σ_{w of teacher, train} h_o x_wo ≤ D    they follow one another
-    latency                Σ_{w of serve} ms_o x_wo ≤ L
+    one_latency_w          Σ_k t_wk = Σ_{c: w ∈ w(c, ·)} y_c
+    admitted_w_o_b         f_wob ≤ Σ_{k ≥ ms_ob} t_wk             no bucket on a server too slow
+    split_w_b              Σ_o f_wob = Σ_k t_wk                   every request is answered
+    load_w_o               Σ_b λ_b / μ_ob f_wob ≤ n_wo            no server is overrun
+    nodes                  Σ n_wo ≤ N
+    quota_q                Σ_{o in q} n_wo ≤ limit of q
+    usd_per_hour           Σ price_o n_wo ≤ its limit
+    dataset_w_p            Σ_q g_wpq = Σ_{o at p} x_wo            from where the teacher answers
+    trained_q              Σ_wp g_wpq ≤ Σ_{w of train, o at q} x_wo      to where is trained
+    bundle_w_q             Σ_p v_wpq = servers of w at q          to where is served
+    fetched_p              Σ_wq v_wpq ≤ N · Σ_{w of train, o at p} x_wo  from where was trained
+    budget                 usd ≤ B                                over all roles, serving included
+    deadline               hours ≤ D                              they follow one another
+    latency                latency ≤ L
     accuracy               Σ acc_c y_c ≥ A
+
+With pruning, the mixes of a work in M that some plan of the frontier uses (`serving` has found them
+by the constraints one_latency to usd_per_hour, work by work) are its options: it is no longer in M,
+and one x_wo chooses the mix. Without pruning the program is as written, and has the same optimum.
+
+Quotas, nodes and dollars an hour of a role without mix bind its count, so they are in O_w. Where
+nothing that moves has a price, g and v are left out. Memory is in O_w too: what does not hold the
+model is no option.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stratos.config import LimitsConfig
-from stratos.errors import StratosError
+from stratos.plan.links import add_flow
 from stratos.plan.objective import Linear
-from stratos.plan.problem import Choice, Option, Problem, prune
-from stratos.plan.solver import INFEASIBLE, OPTIMAL, solvers
+from stratos.plan.problem import Candidate, Choice, Problem, Served
+from stratos.plan.serving import add_caps, add_mix, as_served, read_mix
+from stratos.plan.solver import INFEASIBLE, Solver
 
 TIE = 1e-7
 """Relative difference below which two values are a tie: the solvers' own tolerance."""
 
 
+@dataclass
+class Program:
+    """The PuLP problem and its variables, as the module's docstring names them."""
+
+    lp: Any
+    y: dict[int, Any]
+    x: dict[tuple[str, int], Any]
+    n: dict[str, dict[int, Any]]
+    f: dict[str, dict[tuple[int, int], Any]]
+
+
 class Model:
     """One problem, pruned, that can be solved under several limits and objectives."""
 
-    def __init__(self, problem: Problem, solver: str | None = None) -> None:
+    def __init__(self, problem: Problem, solver: str | None = None, pruned: bool = True) -> None:
         """Prune the options and find the solvers.
 
         Args:
             problem: what is chosen from; it is not changed.
-            solver: PuLP's name of the one solver to use; None takes the best that is there.
+            solver: PuLP's name of the one solver to use; None takes that of the settings.
+            pruned: leave out what is dominated; False is there to show that nothing is lost.
         """
+        if solver is not None:
+            problem = replace(problem, settings=replace(problem.settings, solver=solver))
+        self.problem = problem
         self.candidates = problem.candidates
         self.spent_usd = problem.spent_usd
-        self.options = {key: prune(options) for key, options in problem.options.items()}
-        self.solvers = solvers(solver)
-        self.warnings: list[str] = []
+        settings = problem.settings
+        self.solver = Solver(settings.solver, settings.time_limit_s, settings.gap)
+        self.options: Mapping[str, Sequence[Served]] = problem.options
+        self.mixed = () if pruned else tuple(problem.rates)
+        """Works in M: with pruning none is left, since their best mixes are known."""
+        if pruned:
+            used = {choice.candidate.name for choice in problem.reduced.plans}
+            self.candidates = tuple(c for c in problem.candidates if c.name in used)
+            self.options = problem.reduced.for_solver()
 
     @property
     def solver_name(self) -> str:
         """Name of the solver that answers."""
-        return str(self.solvers[0].name)
+        return self.solver.name
+
+    @property
+    def status(self) -> str:
+        """What may be said of the answers: optimal, or how far they are proven."""
+        return self.solver.status
+
+    @property
+    def warnings(self) -> list[str]:
+        """What went wrong before a solver answered."""
+        return self.solver.warnings
 
     def solve(self, limits: LimitsConfig, levels: Sequence[Linear]) -> Choice | None:
         """Return the best plan, None if the limits leave none.
@@ -88,7 +159,7 @@ class Model:
         """Of plans that tie in every level, return the first by name of candidate, then servers."""
         names = sorted({c.name for c in self.candidates})
         if len(names) > 1:
-            ranks = {c: float(names.index(c.name)) for c in self.candidates}
+            ranks = {c.name: float(names.index(c.name)) for c in self.candidates}
             choice = self._solve_once(limits, None, held, ranks=ranks) or choice
         return self._solve_once(limits, None, held, fixed=choice.candidate) or choice
 
@@ -97,29 +168,52 @@ class Model:
         limits: LimitsConfig,
         level: Linear | None,
         held: Sequence[tuple[Linear, float]] = (),
-        ranks: dict[Any, float] | None = None,
-        fixed: Any = None,
-    ) -> tuple[Any, dict[Any, Any], dict[tuple[str, Option], Any]]:
+        ranks: Mapping[str, float] | None = None,
+        fixed: Candidate | None = None,
+    ) -> Program:
         """Return the PuLP problem with its variables, in the order of this module's docstring."""
         import pulp
 
         # Sets
-        candidates = [c for c in self.candidates if fixed is None or c == fixed]
-        works = list(dict.fromkeys(work for c in candidates for work in c.work))
-        role_of = {w: r for c in candidates for r, w in enumerate(c.work)}
+        candidates = {i: c for i, c in enumerate(self.candidates) if fixed is None or c == fixed}
+        works = list(dict.fromkeys(work for c in candidates.values() for work in c.work))
+        role_of = {w: r for c in candidates.values() for r, w in enumerate(c.work)}
+        mixed = [w for w in works if w in self.mixed]
 
         # Variables
-        program = pulp.LpProblem("plan", pulp.LpMinimize)
-        y = {c: program.add_variable(f"y_{i}", cat=pulp.LpBinary) for i, c in enumerate(candidates)}
+        lp = pulp.LpProblem("plan", pulp.LpMinimize)
+        y = {i: lp.add_variable(f"y_{i}", cat=pulp.LpBinary) for i in candidates}
         x = {
-            (w, o): program.add_variable(f"x_{i}_{j}", cat=pulp.LpBinary)
+            (w, j): lp.add_variable(f"x_{i}_{j}", cat=pulp.LpBinary)
             for i, w in enumerate(works)
-            for j, o in enumerate(self.options[w])
+            if w not in mixed
+            for j, _ in enumerate(self.options[w])
         }
-        accuracy = pulp.lpSum(c.counted_accuracy * var for c, var in y.items())
-        usd = pulp.lpSum(o.usd * var for (_, o), var in x.items())
-        hours = pulp.lpSum(o.hours * var for (w, o), var in x.items() if role_of[w] < 2)
-        latency = pulp.lpSum(o.latency_ms * var for (w, o), var in x.items() if role_of[w] == 2)
+        t = {
+            (w, k): lp.add_variable(f"t_{works.index(w)}_{j}", cat=pulp.LpBinary)
+            for w in mixed
+            for j, k in enumerate(self._latencies(w))
+        }
+        wanted = {w: pulp.lpSum(y[i] for i, c in candidates.items() if w in c.work) for w in works}
+        program = Program(lp, y, x, {}, {})
+        for w in mixed:
+            self._mix(program, w, works.index(w), t)
+        moved = self._egress(program, candidates.values(), works, role_of)
+
+        accuracy = pulp.lpSum(c.counted_accuracy * y[i] for i, c in candidates.items())
+        served = [
+            (self.problem.options[w][j], var) for w in mixed for j, var in program.n[w].items()
+        ]
+        chosen = [(w, self.options[w][j], var) for (w, j), var in x.items()]
+        usd = (
+            pulp.lpSum(o.usd * var for _, o, var in chosen)
+            + pulp.lpSum(o.usd * var for o, var in served)
+            + moved
+        )
+        hours = pulp.lpSum(o.hours * var for w, o, var in chosen if role_of[w] < 2)
+        latency = pulp.lpSum(
+            o.latency_ms * var for w, o, var in chosen if role_of[w] == 2
+        ) + pulp.lpSum(k * var for (_, k), var in t.items())
 
         def linear(function: Linear) -> Any:
             a, b, d, e = function.weights
@@ -127,68 +221,138 @@ class Model:
 
         # Objective
         if level is not None:
-            program += linear(level)
+            lp.setObjective(linear(level))
         elif ranks is not None:
-            program += pulp.lpSum(ranks[c] * var for c, var in y.items())
+            lp.setObjective(pulp.lpSum(ranks[c.name] * y[i] for i, c in candidates.items()))
         else:
-            program += pulp.lpSum(
-                _name_rank(o, self.options[w]) * len(x) ** (2 - role_of[w]) * var
-                for (w, o), var in x.items()
-            )
+            lp.setObjective(self._name_ranks(program, role_of))
 
         # Constraints
-        program += pulp.lpSum(y.values()) == 1, "one_candidate"
+        lp += pulp.lpSum(y.values()) == 1, "one_candidate"
         for i, w in enumerate(works):
-            chosen = pulp.lpSum(x[w, o] for o in self.options[w])
-            wanted = pulp.lpSum(var for c, var in y.items() if w in c.work)
-            program += chosen == wanted, f"one_option_{i}"
+            if w in mixed:
+                held_to = pulp.lpSum(t[w, k] for k in self._latencies(w))
+                lp += held_to == wanted[w], f"one_latency_{i}"
+            else:
+                options = pulp.lpSum(x[w, j] for j, _ in enumerate(self.options[w]))
+                lp += options == wanted[w], f"one_option_{i}"
+        if mixed:
+            add_caps(lp, served, self.problem.caps)
         if limits.budget_usd is not None:
-            program += usd <= limits.budget_usd - self.spent_usd, "budget"
+            lp += usd <= limits.budget_usd - self.spent_usd, "budget"
         if limits.deadline_hours is not None:
-            program += hours <= limits.deadline_hours, "deadline"
+            lp += hours <= limits.deadline_hours, "deadline"
         if limits.latency_ms is not None:
-            program += latency <= limits.latency_ms, "latency"
+            lp += latency <= limits.latency_ms, "latency"
         if limits.accuracy is not None:
-            program += accuracy >= limits.accuracy, "accuracy"
+            lp += accuracy >= limits.accuracy, "accuracy"
         for i, (function, value) in enumerate(held):
             slack = TIE * max(1.0, abs(value))
-            program += linear(function) <= value - function.constant + slack, f"level_{i}"
-        return program, y, x
+            lp += linear(function) <= value - function.constant + slack, f"level_{i}"
+        return program
+
+    def _mix(self, program: Program, work: str, number: int, t: dict[Any, Any]) -> None:
+        """Add the mix of one work in M: n, f, `admitted`, `split` and `load`."""
+        import pulp
+
+        options, latencies = self.problem.options[work], self._latencies(work)
+
+        def admitted(i: int, b: int) -> Any:
+            allowed = [t[work, k] for k in latencies if k >= options[i].latencies_ms[b]]
+            return pulp.lpSum(allowed) if allowed else 0
+
+        n, f = add_mix(
+            program.lp,
+            f"_{number}",
+            options,
+            self.problem.rates[work],
+            admitted,
+            pulp.lpSum(t[work, k] for k in latencies),
+        )
+        program.n[work], program.f[work] = n, f
+
+    def _latencies(self, work: str) -> list[float]:
+        """Return the latencies that a work in M may be held to."""
+        return sorted({ms for option in self.problem.options[work] for ms in option.latencies_ms})
+
+    def _egress(
+        self,
+        program: Program,
+        candidates: Any,
+        works: Sequence[str],
+        role_of: Mapping[str, int],
+    ) -> Any:
+        """Add the flows between places that cost something; return their dollars."""
+        # Place to what is done there: 1 for a choice, the number of servers for serving.
+        trained: dict[Any, list[Any]] = {}
+        there: dict[str, dict[Any, list[Any]]] = {}
+        for (w, j), var in program.x.items():
+            option = self.options[w][j]
+            for part in option.parts:
+                if role_of[w] == 1:
+                    trained.setdefault(part.place, []).append(var)
+                n_servers = part.count if role_of[w] == 2 else 1
+                there.setdefault(w, {}).setdefault(part.place, []).append(n_servers * var)
+        for w, n in program.n.items():
+            for j, var in n.items():
+                place = self.problem.options[w][j].place
+                there.setdefault(w, {}).setdefault(place, []).append(var)
+        price = self.problem.egress.price
+        gb = self.problem.gb
+        datasets = {w: there.get(w, {}) for w in works if role_of[w] == 0 and gb.get(w)}
+        bundles = {w: there.get(w, {}) for w in works if role_of[w] == 2 and gb.get(w)}
+        most = self.problem.caps.max_nodes if self.problem.rates else 1
+        return add_flow(
+            program.lp, ("g", "dataset", "trained"), datasets, trained, 1, works,
+            lambda w, p, q: gb[w] * price(p, q),
+        ) + add_flow(
+            program.lp, ("v", "bundle", "fetched"), bundles, trained, most, works,
+            lambda w, p, q: gb[w] * price(q, p),
+        )  # fmt: skip
+
+    def _name_ranks(self, program: Program, role_of: Mapping[str, int]) -> Any:
+        """Return what is small for servers that come first by name, teacher before train first."""
+        import pulp
+
+        ranks = {
+            w: {name: i for i, name in enumerate(sorted({o.sort_name for o in self.options[w]}))}
+            for w in role_of
+        }
+        scale = len(program.x) + 1
+        return pulp.lpSum(
+            ranks[w][self.options[w][j].sort_name] * scale ** (2 - role_of[w]) * var
+            for (w, j), var in program.x.items()
+        ) + pulp.lpSum(
+            ranks[w][self.options[w][j].sort_name] / scale * var
+            for w, n in program.n.items()
+            for j, var in n.items()
+        )
 
     def _solve_once(
         self,
         limits: LimitsConfig,
         level: Linear | None,
         held: Sequence[tuple[Linear, float]],
-        ranks: dict[Any, float] | None = None,
-        fixed: Any = None,
+        ranks: Mapping[str, float] | None = None,
+        fixed: Candidate | None = None,
     ) -> Choice | None:
-        program, y, x = self.build(limits, level, held, ranks, fixed)
-        status = self._run(program)
-        if status == INFEASIBLE:
+        program = self.build(limits, level, held, ranks, fixed)
+        if self.solver.run(program.lp) == INFEASIBLE:
             return None
-        if status != OPTIMAL:
-            raise StratosError(f"The solver {self.solver_name} ended with status {status}.")
-        candidate = next(c for c, var in y.items() if var.varValue > 0.5)
-        first, second, third = (
-            next(o for o in self.options[w] if x[w, o].varValue > 0.5) for w in candidate.work
-        )
-        return Choice(candidate, (first, second, third))
+        candidate = self.candidates[next(i for i, var in program.y.items() if var.varValue > 0.5)]
+        teacher, train, serve = candidate.work
+        served: Served
+        if serve in program.n:
+            n_buckets = len(self.problem.rates[serve])
+            counts, shares = read_mix(program.n[serve], program.f[serve], n_buckets)
+            served = as_served(
+                [(self.problem.options[serve][j], counts[j], shares[j]) for j in sorted(counts)]
+            )
+        else:
+            served = self._chosen(program, serve)
+        (first,), (second,) = (self._chosen(program, work).parts for work in (teacher, train))
+        return self.problem.choice(candidate, first, second, served)
 
-    def _run(self, program: Any) -> int:
-        """Solve with the first solver that does not fail, and say so if it is not the best."""
-        while True:
-            try:
-                outcome = program.solve(self.solvers[0])
-                return int(getattr(outcome, "status", outcome))
-            except Exception as error:  # a solver is foreign code: whatever it raises, try the next
-                if len(self.solvers) == 1:
-                    raise StratosError(f"The solver {self.solver_name} failed: {error}") from error
-                failed = self.solvers.pop(0)
-                self.warnings.append(
-                    f"The solver {failed.name} failed ({error}); {self.solver_name} answered."
-                )
-
-
-def _name_rank(option: Option, options: tuple[Option, ...]) -> int:
-    return sorted(o.name for o in options).index(option.name)
+    def _chosen(self, program: Program, work: str) -> Served:
+        options = self.options[work]
+        return next(o for j, o in enumerate(options) if program.x[work, j].varValue > 0.5)

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from stratos.config import ObjectiveConfig
 from stratos.plan.problem import Choice
 
@@ -60,8 +62,8 @@ def score_loss(config: ObjectiveConfig, reference: Sequence[Choice]) -> Linear:
         config.weight_time,
         config.weight_latency,
     )
-    lows = [min(values) for values in zip(*(c.costs for c in reference), strict=True)]
-    highs = [max(values) for values in zip(*(c.costs for c in reference), strict=True)]
+    costs = np.array([choice.costs for choice in reference])
+    lows, highs = costs.min(axis=0).tolist(), costs.max(axis=0).tolist()
     varies = [
         high - low > 1e-12 * max(1.0, abs(high)) for low, high in zip(lows, highs, strict=True)
     ]
@@ -92,5 +94,9 @@ def levels(name: str, loss: Linear) -> list[Linear]:
 
 def best(choices: Sequence[Choice], name: str, loss: Linear) -> Choice:
     """Return the best of plans by enumeration, ties as in the solver's model."""
-    order = levels(name, loss)
-    return min(choices, key=lambda c: (*(round(level(c), 9) for level in order), *c.sort_name))
+    costs = np.array([choice.costs for choice in choices])
+    left = np.arange(len(choices))
+    for level in levels(name, loss):
+        values = np.round(costs[left] @ np.array(level.weights) + level.constant, 9)
+        left = left[values == values.min()]
+    return min((choices[i] for i in left.tolist()), key=lambda choice: choice.sort_name)

@@ -1,12 +1,20 @@
-"""What the plan is chosen from, as plain data: candidates, options of servers, limits."""
+"""What the plan is chosen from, as plain data: candidates, options of servers, limits, caps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from stratos.config import LimitsConfig, ObjectiveConfig
-from stratos.records import Interval, Offer, RoleChoice
+from stratos.config import LimitsConfig, ObjectiveConfig, PlanConfig
+from stratos.plan.egress import Egress, Place
+from stratos.plan.option import Mix, Option, Served
+from stratos.plan.quotas import Caps
+from stratos.records import Interval, RoleChoice
+
+if TYPE_CHECKING:
+    from stratos.plan.reduced import Reduced
 
 ROLES = ("teacher", "train", "serve")
 """Roles in the order of their work; the first two are done one after the other."""
@@ -14,38 +22,7 @@ ROLES = ("teacher", "train", "serve")
 UNKNOWN = "unknown"
 """How the source of an accuracy begins that nothing was measured for."""
 
-
-@dataclass(frozen=True)
-class Option:
-    """One way to do the work of a role: a server at a price, or none."""
-
-    offer: Offer | None
-    spot: bool
-    hours: float
-    usd: float
-    latency_ms: float = 0.0
-    """Predicted p95 of one answer; 0 for a role that answers nobody."""
-    count: int = 1
-    note: str = ""
-
-    @property
-    def name(self) -> str:
-        """Short name, by which ties are broken too."""
-        if self.offer is None:
-            return self.note or "no server"
-        return f"{self.offer.name}{' spot' if self.spot else ''}"
-
-    def as_choice(self, role: str) -> RoleChoice:
-        """Return the option as the record that the plan keeps."""
-        return RoleChoice(
-            role=role,
-            offer=self.offer,
-            count=self.count,
-            spot=self.spot,
-            hours=self.hours,
-            usd=self.usd,
-            note=self.note,
-        )
+__all__ = ["ROLES", "UNKNOWN", "Candidate", "Choice", "Mix", "Option", "Problem", "Served"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +64,7 @@ class Problem:
 
     candidates: tuple[Candidate, ...]
     options: Mapping[str, tuple[Option, ...]]
+    """Options of each work. Where a rate has to be served these are single servers, to be mixed."""
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     spent_usd: float = 0.0
@@ -97,6 +75,41 @@ class Problem:
     warnings: tuple[str, ...] = ()
     n_offers: int = 0
     price_dates: tuple[str, str] = ("", "")
+    rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Requests per second by bucket, of each serving work that has to keep up with a rate."""
+    gb: Mapping[str, float] = field(default_factory=dict)
+    """GB that leave a teacher's work for the training once, and that every server of a serving
+    work fetches from the training."""
+    egress: Egress = field(default_factory=Egress)
+    caps: Caps = field(default_factory=Caps)
+    """What bounds the servers of a mix; options of other roles keep it by themselves."""
+    mix_gap: float = 0.0
+    """Share of its dollars by which a plan with a mix may be dearer than the best mix that its
+    place of training allows; 0 solves every place by itself."""
+    settings: PlanConfig = field(default_factory=PlanConfig)
+
+    @cached_property
+    def reduced(self) -> Reduced:
+        """The problem without what can be no part of a best plan; made once."""
+        from stratos.plan.reduced import Reduced
+
+        return Reduced(self)
+
+    def dataset_usd(self, work: str, source: Place | None, target: Place | None) -> float:
+        """Return the dollars that move a teacher's answers to the training."""
+        return self.gb.get(work, 0.0) * self.egress.price(source, target)
+
+    def bundle_usd(self, work: str, source: Place | None, target: Place | None) -> float:
+        """Return the dollars that move the bundle from the training to one server."""
+        return self.gb.get(work, 0.0) * self.egress.price(source, target)
+
+    def choice(self, candidate: Candidate, teacher: Option, train: Option, serve: Served) -> Choice:
+        """Return a complete plan, with the egress between its places."""
+        first, _, last = candidate.work
+        egress = self.dataset_usd(first, teacher.place, train.place)
+        for part in serve.parts:
+            egress += part.count * self.bundle_usd(last, train.place, part.place)
+        return Choice(candidate, (teacher, train, serve), egress)
 
 
 @dataclass(frozen=True)
@@ -104,17 +117,18 @@ class Choice:
     """One complete plan: a candidate with an option for each of its roles."""
 
     candidate: Candidate
-    options: tuple[Option, Option, Option]
+    options: tuple[Option, Option, Served]
+    egress_usd: float = 0.0
 
     @property
     def accuracy(self) -> float:
         """Predicted accuracy as it counts."""
         return self.candidate.counted_accuracy
 
-    @property
+    @cached_property
     def usd(self) -> float:
-        """Dollars of all roles."""
-        return sum(option.usd for option in self.options)
+        """Dollars of all roles, and of what moves between them."""
+        return sum(option.usd for option in self.options) + self.egress_usd
 
     @property
     def hours(self) -> float:
@@ -123,10 +137,10 @@ class Choice:
 
     @property
     def latency_ms(self) -> float:
-        """Predicted p95 of one answer."""
+        """Predicted p95 of one answer, on the slowest of its servers."""
         return self.options[2].latency_ms
 
-    @property
+    @cached_property
     def costs(self) -> tuple[float, float, float, float]:
         """The four things that a plan is judged by, each the smaller the better."""
         return (-self.accuracy, self.usd, self.hours, self.latency_ms)
@@ -134,22 +148,12 @@ class Choice:
     @property
     def sort_name(self) -> tuple[str, ...]:
         """Names that break the last ties."""
-        return (self.candidate.name, *(option.name for option in self.options))
+        return (self.candidate.name, *(option.sort_name for option in self.options))
 
-
-def prune(options: Iterable[Option]) -> tuple[Option, ...]:
-    """Drop every option that another of the same role dominates.
-
-    An option is dominated if another costs no more dollars, hours and latency. This is exact: the
-    roles of a plan are chosen independently of each other, and every limit and every objective is
-    non-decreasing in each of the three, so putting the dominating option in the place of the
-    dominated one keeps a plan feasible and makes it no worse. Of equal options the first by name
-    stays, which is the one that the tie-break would take.
-    """
-    ordered = sorted(options, key=lambda o: (o.usd, o.hours, o.latency_ms, o.name))
-    kept: list[Option] = []
-    for option in ordered:
-        # What dominates it is no dearer, so it is already in the list.
-        if not any(k.hours <= option.hours and k.latency_ms <= option.latency_ms for k in kept):
-            kept.append(option)
-    return tuple(kept)
+    def roles(self) -> tuple[RoleChoice, ...]:
+        """Return the servers of every role as the records that the plan keeps."""
+        return tuple(
+            choice
+            for role, option in zip(ROLES, self.options, strict=True)
+            for choice in option.as_choices(role)
+        )

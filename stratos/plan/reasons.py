@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stratos.plan.frontier import within
-from stratos.plan.infeasible import LIMITS, Limit, with_limit
-from stratos.plan.objective import Linear, best
+from stratos.plan.limits import LIMITS, with_limit
+from stratos.plan.model import TIE
+from stratos.plan.objective import COSTS, SINGLE, Linear, best, levels
 from stratos.plan.problem import Choice, Problem
+from stratos.plan.words import GAINS, describe, difference, is_same, listed
 
 GOAL = {
     "balanced": "the best deployment score",
@@ -16,6 +18,9 @@ GOAL = {
     "most_accurate": "the highest predicted accuracy",
     "lowest_latency": "the lowest latency",
 }
+
+LEAST_POINTS = 5e-4
+"""Difference in the deployment score below which a term is not worth a word."""
 
 
 def reasons(
@@ -83,44 +88,65 @@ def _goal(problem: Problem, chosen: Choice, loss: Linear) -> str:
 def _binding(
     problem: Problem, chosen: Choice, everything: Sequence[Choice], loss: Linear
 ) -> list[str]:
-    """Name each limit without which another plan would be chosen."""
-    said = []
+    """Say which limits bind: without one of those another plan would be chosen."""
+    binding: list[str] = []
+    loose: list[str] = []
     for limit in LIMITS:
-        if getattr(problem.limits, limit.key) is None:
+        if limit.of(problem.limits) is None:
             continue
         looser = within(everything, with_limit(problem.limits, limit, None), problem.spent_usd)
         other = best(looser, problem.objective.name, loss)
-        if other.costs != chosen.costs:
-            said.append(_binds(limit, getattr(problem.limits, limit.key), other))
-    if not said and any(getattr(problem.limits, limit.key) is not None for limit in LIMITS):
-        said.append("No limit binds: without any one of them the plan would be the same.")
-    return said
-
-
-def _binds(limit: Limit, value: float, other: Choice) -> str:
-    return (
-        f"limits.{limit.key}={value:g} binds: without it the plan would be "
-        f"{other.candidate.name} (${other.usd:.2f}, {other.hours:.2f} h, "
-        f"{other.latency_ms:.0f} ms, accuracy {other.accuracy:.3f})."
-    )
+        (loose if is_same(other, chosen) else binding).append(limit.now(problem.limits))
+    if binding:
+        verb = "binds" if len(binding) == 1 else "bind"
+        rest = f"; {listed(loose)} {'does' if len(loose) == 1 else 'do'} not" if loose else ""
+        return [f"Of the limits, {listed(binding)} {verb}{rest}."]
+    if loose:
+        return ["No limit binds: without any one of them the plan would be the same."]
+    return []
 
 
 def _runner_up(
     problem: Problem, chosen: Choice, feasible: Sequence[Choice], loss: Linear
 ) -> list[str]:
-    """Name the best plan of another pair or strategy, else the best with other servers."""
+    """Name the best plan of another pair or strategy, else the best with other servers, and why.
+
+    It lost either on what the objective counts, or on what breaks the tie in that.
+    """
     others = [c for c in feasible if c.candidate.name != chosen.candidate.name]
     what = "Runner-up"
     if not others:
-        others = [c for c in feasible if c.costs != chosen.costs]
+        others = [c for c in feasible if not is_same(c, chosen)]
         what = "Runner-up, with other servers"
     if not others:
         return []
     second = best(others, problem.objective.name, loss)
-    return [
-        f"{what}: {second.candidate.name}, score {1 - loss(second):.3f}, "
-        f"${second.usd:.2f} ({second.usd - chosen.usd:+.2f}), "
-        f"{second.hours:.2f} h ({second.hours - chosen.hours:+.2f}), "
-        f"{second.latency_ms:.0f} ms ({second.latency_ms - chosen.latency_ms:+.0f}), "
-        f"accuracy {second.accuracy:.3f} ({second.accuracy - chosen.accuracy:+.3f})."
-    ]
+    return [f"{what}: {describe(second)}. {_why(problem.objective.name, chosen, second, loss)}"]
+
+
+def _why(objective: str, chosen: Choice, second: Choice, loss: Linear) -> str:
+    """Say what a plan lost on against the chosen one."""
+    first, *ties = levels(objective, loss)
+    behind = first(second) - first(chosen)
+    if behind <= TIE * max(1.0, abs(first(chosen))):
+        for level in ties:
+            if level(second) - level(chosen) > TIE * max(1.0, abs(level(chosen))):
+                on = "dollars" if level == Linear(SINGLE["cheapest"]) else "the deployment score"
+                return f"It ties on {GOAL[objective]} and lost on {on}."
+        return f"It ties on {GOAL[objective]} and comes later by name."
+    if objective != "balanced":
+        gains = difference(chosen, second, loss, objective)
+        return f"It lost on {GAINS[objective][0]}: {gains}."
+    lost: list[str] = []
+    won: list[str] = []
+    for name, weight, ours, theirs in zip(
+        COSTS, loss.weights, chosen.costs, second.costs, strict=True
+    ):
+        points = weight * (theirs - ours)
+        if abs(points) >= LEAST_POINTS:
+            (lost if points > 0 else won).append(f"{abs(points):.3f} on {name}")
+    back = f" and won {listed(won)}" if won else ""
+    return (
+        f"Its score is {1 - loss(second):.3f}, {behind:.3f} below: "
+        f"it lost {listed(lost) if lost else 'a little on each'}{back}."
+    )

@@ -1,4 +1,4 @@
-"""The frontier as a table for the terminal."""
+"""The plan in the terminal: the frontier, other objectives beside it, and why."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from stratos.records import Plan, PlanPoint
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 ROWS = 12
 """Rows that a terminal is asked to show; the record and the report have more."""
@@ -17,8 +18,11 @@ ROWS = 12
 MARK = "➤"
 """Stands before the plan that was chosen."""
 
-SERVER = re.compile(r"(?P<cloud>[^/]+)/.* (?P<type>[^\s()]+)(?: \((?P<gpu>\S+)\))?(?P<spot> spot)?")
-"""The parts of an option's name: "aws/us-east-1 g4dn.xlarge (1xT4) spot"."""
+SERVER = re.compile(
+    r"(?P<times>\d+ × )?(?P<cloud>[^/]+)/.* (?P<type>(?!spot$)[^\s()]+)"
+    r"(?: \((?P<gpu>\S+)\))?(?P<spot> spot)?"
+)
+"""The parts of a server's name: "2 × aws/us-east-1 g4dn.xlarge (1xT4) spot"."""
 
 LABELS = {
     "accuracy_first": "accuracy",
@@ -76,12 +80,98 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
     return table
 
 
+def alternatives_table(plan: Plan) -> Table:
+    """Return what each other objective would have chosen, in percent of the chosen plan.
+
+    The last column is the gain that the chosen plan has on it in deployment score.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=f"{plan.objective} beside other objectives (percentages: against the chosen plan)",
+        title_justify="left",
+        header_style="bold",
+    )
+    table.add_column("objective", no_wrap=True)
+    table.add_column("student", overflow="fold")
+    for title in ("accuracy", "cost", "hours", "p95 ms", "score", "chosen gains"):
+        table.add_column(title, justify="right", no_wrap=True)
+    known = not plan.accuracy.source.startswith("unknown")
+    table.add_row(
+        f"{plan.objective} {MARK}",
+        Text(plan.student),
+        f"{plan.accuracy.mean:.3f}" if known else "unknown",
+        f"${plan.usd:,.2f}",
+        f"{plan.hours:.3f}",
+        f"{plan.latency_ms:,.0f}",
+        f"{plan.score:.3f}",
+        "",
+        style="bold",
+    )
+    for name, point in plan.alternatives.items():
+        table.add_row(
+            name.replace("_", "-", 1) if name.endswith("_first") else name.replace("_", " "),
+            Text(point.student),
+            f"{point.accuracy:.3f}{_percent(point.accuracy, plan.accuracy.mean if known else 0.0)}"
+            if point.accuracy_known
+            else "unknown",
+            f"${point.usd:,.2f}{_percent(point.usd, plan.usd)}",
+            f"{point.hours:.3f}{_percent(point.hours, plan.hours)}",
+            f"{point.latency_ms:,.0f}{_percent(point.latency_ms, plan.latency_ms)}",
+            f"{point.score:.3f}",
+            "same plan" if _is(point, plan) else gain_text(plan.score, point.score),
+        )
+    return table
+
+
+def gain(score: float, other: float) -> float | None:
+    """Return by what share a deployment score is above another; None above one of 0."""
+    return score / other - 1 if other > 1e-9 else None
+
+
+def gain_text(score: float, other: float) -> str:
+    """Write the gain of a deployment score on another."""
+    share = gain(score, other)
+    return "its score is 0" if share is None else f"{share:+.1%}"
+
+
+def explanation(plan: Plan) -> Text:
+    """Return why the plan is as it is, what each limit is worth, and what was left out."""
+    from rich.text import Text
+
+    text = Text()
+    sections = (
+        ("Why this plan", plan.reasons),
+        ("What if", [one.text for one in plan.what_if] or ["No limit was given."]),
+        ("Left out", [f"{who}: {why}" for who, why in plan.left_out.items()]),
+    )
+    for title, sentences in sections:
+        if sentences:
+            text.append(f"{title}\n", style="bold")
+            for sentence in sentences:
+                text.append(f"  • {sentence}\n")
+    text.rstrip()
+    return text
+
+
+def _percent(value: float, base: float) -> str:
+    """Write by what share a value is above or below another, nothing if it is the same."""
+    share = value / base - 1 if base > 0 else 0.0
+    return f" ({share:+.0%})" if abs(share) >= 0.005 else ""
+
+
 def _short(server: str) -> str:
     """Return cloud and GPU, or instance type where there is none; the region is in the record."""
+    return " + ".join(map(_short_one, server.split(" + ")))
+
+
+def _short_one(server: str) -> str:
     parts = SERVER.fullmatch(server)
     if parts is None:
         return server
-    return f"{parts['cloud']} {parts['gpu'] or parts['type']}{parts['spot'] or ''}"
+    name = f"{parts['cloud']} {parts['gpu'] or parts['type']}{parts['spot'] or ''}"
+    return f"{parts['times'] or ''}{name}"
 
 
 def _names(point: PlanPoint, plan: Plan) -> list[str]:

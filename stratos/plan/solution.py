@@ -4,55 +4,62 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
-from stratos.errors import InfeasibleError
 from stratos.plan.frontier import frontier, within
 from stratos.plan.infeasible import explain, no_candidates
 from stratos.plan.model import Model
-from stratos.plan.objective import ALTERNATIVES, Linear, best, levels, score_loss
-from stratos.plan.problem import ROLES, Choice, Problem
+from stratos.plan.objective import ALTERNATIVES, best, levels, score_loss
+from stratos.plan.point import as_point
+from stratos.plan.problem import Choice, Problem
 from stratos.plan.reasons import reasons
-from stratos.records import Plan, PlanPoint
+from stratos.plan.variants import Variants
+from stratos.plan.whatif import whatif
+from stratos.records import Plan, RoleChoice
 
 MAX_FRONTIER = 200
 """Points of the frontier that the record keeps; `n_frontier` counts all."""
 
 
-def solve(problem: Problem, solver: str | None = None) -> Plan:
+def solve(problem: Problem, solver: str | None = None, variants: Variants | None = None) -> Plan:
     """Choose teacher, student, strategy and the servers of every role together.
 
     Args:
         problem: candidates, options, limits and objective; it is not changed.
-        solver: PuLP's name of the solver to use; None takes the best that is there.
+        solver: PuLP's name of the solver to use; None takes that of the problem's settings.
+        variants: how to ask again with other clouds, hours or traffic; None leaves those out of
+            what is explained.
 
     Raises:
         InfeasibleError: no plan meets the limits; the message says what to change.
         StratosError: no solver is there, or all of them failed.
     """
     start = time.perf_counter()
+    if solver is not None:
+        problem = replace(problem, settings=replace(problem.settings, solver=solver))
     if not problem.candidates:
-        raise no_candidates(problem)
+        raise no_candidates(problem, variants)
     everything = frontier(problem)
+    if not everything:
+        raise no_candidates(_without_servers(problem), variants)
     loss = score_loss(problem.objective, everything)
-    model = Model(problem, solver)
+    model = Model(problem)
     chosen = model.solve(problem.limits, levels(problem.objective.name, loss))
     if chosen is None:
-        error: InfeasibleError = explain(problem, model)
-        raise error
+        raise explain(problem, model, everything, variants)
     feasible = within(everything, problem.limits, problem.spent_usd)
     alternatives = {
         name: best(feasible, objective, loss) for name, objective in ALTERNATIVES.items()
     }
     shown = _shown(feasible, [chosen, *alternatives.values()])
+    roles = chosen.roles()
     return Plan(
-        status="optimal",
+        status=model.status,
         solver=model.solver_name,
         teacher=chosen.candidate.teacher,
         student=chosen.candidate.student,
         strategy=chosen.candidate.strategy,
-        roles=tuple(
-            option.as_choice(role) for role, option in zip(ROLES, chosen.options, strict=True)
-        ),
+        roles=roles,
         accuracy=chosen.candidate.accuracy,
         usd=chosen.usd,
         hours=chosen.hours,
@@ -64,28 +71,56 @@ def solve(problem: Problem, solver: str | None = None) -> Plan:
         alternatives={name: as_point(choice, loss) for name, choice in alternatives.items()},
         reasons=reasons(problem, chosen, everything, loss),
         left_out=dict(problem.left_out),
-        warnings=(*problem.warnings, *model.warnings),
+        warnings=tuple(dict.fromkeys((*problem.warnings, *model.warnings))),
         n_offers=problem.n_offers,
         price_dates=problem.price_dates,
+        what_if=whatif(
+            problem,
+            model,
+            chosen,
+            everything,
+            loss,
+            variants if problem.settings.explain else None,  # each is a problem of its own
+        ),
         seconds=time.perf_counter() - start,
         prompt=chosen.candidate.prompt,
+        usd_range=_usd_range(roles, chosen.egress_usd),
+        hours_range=_hours_range(roles),
+        egress_usd=chosen.egress_usd,
+        spent_usd=problem.spent_usd,
     )
 
 
-def as_point(choice: Choice, loss: Linear) -> PlanPoint:
-    """Return a plan as a row of the frontier."""
-    return PlanPoint(
-        teacher=choice.candidate.teacher,
-        student=choice.candidate.student,
-        strategy=choice.candidate.strategy,
-        accuracy=choice.accuracy,
-        usd=choice.usd,
-        hours=choice.hours,
-        latency_ms=choice.latency_ms,
-        score=1.0 - loss(choice),
-        servers={role: option.name for role, option in zip(ROLES, choice.options, strict=True)},
-        accuracy_known=choice.candidate.is_known,
-    )
+def _usd_range(roles: Sequence[RoleChoice], egress_usd: float) -> tuple[float, float]:
+    """Add the ends of the roles' ranges; a role without one costs what it costs."""
+    ranges = [role.usd_range or (role.usd, role.usd) for role in roles]
+    low, high = (sum(ends) + egress_usd for ends in zip(*ranges, strict=True))
+    return low, high
+
+
+def _hours_range(roles: Sequence[RoleChoice]) -> tuple[float, float]:
+    """The same for the hours until the student serves."""
+    waited = [role for role in roles if role.role != "serve"]
+    ranges = [role.hours_range or (role.hours, role.hours) for role in waited]
+    low, high = (sum(ends) for ends in zip(*ranges, strict=True))
+    return low, high
+
+
+def _without_servers(problem: Problem) -> Problem:
+    """Say of every student that no allowed mix of servers keeps up with its requests."""
+    caps = problem.caps
+    bounds = [f"{caps.max_nodes} servers of a role (cloud.max_nodes)"]
+    if caps.max_usd_per_hour is not None:
+        bounds.append(f"${caps.max_usd_per_hour:g} an hour (cloud.max_usd_per_hour)")
+    if caps.quotas or caps.own:
+        bounds.append("the quotas of cloud.quotas")
+    why = {
+        c.student: f"{sum(problem.rates[c.work[2]]):g} requests a second are more than its servers "
+        f"can answer within {' and '.join(bounds)}"
+        for c in problem.candidates
+        if c.work[2] in problem.rates
+    }
+    return replace(problem, left_out={**problem.left_out, **why})
 
 
 def _shown(feasible: Sequence[Choice], always: Sequence[Choice]) -> list[Choice]:

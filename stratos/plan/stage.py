@@ -5,34 +5,51 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stratos.catalog import load_catalog
+from stratos.catalog import Catalog, load_catalog
+from stratos.estimate import calibration
 from stratos.plan.candidates import build_problem
+from stratos.plan.history import history_for
+from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
-from stratos.records import Plan, Probe
+from stratos.plan.variants import Variants
+from stratos.records import Pilot, Plan, Probe
 
 if TYPE_CHECKING:
     from stratos.config import Config
     from stratos.context import Context
 
 
-def plan(config: Config, probe: Probe, context: Context) -> Plan:
+def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = None) -> Plan:
     """Choose teacher, student, strategy and servers together, under the limits.
 
-    Money that this run has spent already (the probe's paid teachers) is taken off the budget.
+    Money that this run has spent already (the paid teachers of probe and pilot) is taken off the
+    budget.
+
+    Args:
+        config: the run.
+        probe: what the teachers showed.
+        context: folders, ledger and a way to be heard.
+        pilot: short trainings that accuracies are extrapolated from.
 
     Raises:
         CatalogError: a catalog is missing, empty or malformed, or has no such cloud or region.
         InfeasibleError: no plan meets the limits; the message says what to change.
     """
     context.tick(0, 3, "reading offers")
-    catalog = load_catalog(config.cloud)
+    catalog = load_catalog(config.cloud, cache_dir=context.cache_dir)
     for warning in catalog.warnings:
         context.warn(warning)
     context.tick(1, 3, f"{len(catalog.offers)} offers")
-    problem = build_problem(config, probe, catalog)
-    problem = replace(problem, spent_usd=context.ledger.spent_usd)
+    history = history_for(config, context.run_dir)
+    machine = calibration(context.cache_dir) if "local" in config.cloud.clouds else None
+
+    def build(config: Config, catalog: Catalog) -> Problem:
+        problem = build_problem(config, probe, catalog, history, pilot, machine)
+        return replace(problem, spent_usd=context.ledger.spent_usd)
+
+    problem = build(config, catalog)
     context.tick(2, 3, f"{len(problem.candidates)} pairs")
-    chosen = solve(problem)
+    chosen = solve(problem, variants=Variants(config, catalog, build))
     context.tick(3, 3, "planned")
     context.log(
         {
@@ -44,4 +61,4 @@ def plan(config: Config, probe: Probe, context: Context) -> Plan:
             "plan/n_frontier": chosen.n_frontier,
         }
     )
-    return chosen
+    return replace(chosen, history=history)

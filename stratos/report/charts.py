@@ -78,8 +78,9 @@ class Mark:
     values: Mapping[str, float | None]
     kind: str = "dot"
     """CSS class: dot, chosen, alternative, ..."""
-    rows: tuple[tuple[str, str], ...] = ()
-    """What hovering shows below the label."""
+    rows: tuple[tuple[str, ...], ...] = ()
+    """What hovering shows below the label: name and value; a third text compares with a plan that
+    the mark can be shown beside."""
     href: str = ""
 
 
@@ -134,7 +135,7 @@ def plot(
             {
                 "kind": mark.kind,
                 "label": text.visible(mark.label),
-                "rows": [(name, text.visible(value)) for name, value in mark.rows],
+                "rows": [[text.visible(part) for part in row] for row in mark.rows],
                 "href": mark.href,
                 "at": place(mark.values),
             }

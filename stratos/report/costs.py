@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ ROLES = ("teacher", "train", "serve")
 
 @dataclass(frozen=True)
 class CostRow:
-    """One role of the plan, or the total."""
+    """One role of the plan, what moves between them, spend of no role, or the total."""
 
     role: str
     server: str
@@ -45,7 +45,7 @@ class Spend:
 def cost_rows(
     plan: Plan | None, records: Mapping[str, Any], spends: tuple[Spend, ...] = ()
 ) -> tuple[CostRow, ...]:
-    """Return a row for each role, one for spend that belongs to none, and the total, in that order.
+    """Return a row for each role, for egress, for spend that belongs to none, and the total.
 
     Args:
         plan: what was planned; None leaves the planned columns empty.
@@ -59,15 +59,15 @@ def cost_rows(
         spent[first if first in ROLES else "other"] += spend.usd
     rows = []
     for role in ROLES:
-        choice = next((c for c in plan.roles if c.role == role), None) if plan else None
+        choices = plan.roles_of(role) if plan else ()
         measured_hours = seconds[role] / 3600
-        price = _usd_per_hour(choice)
+        price = _usd_per_hour(choices)
         rows.append(
             CostRow(
                 role=role,
-                server=_server(choice),
-                planned_usd=choice.usd if choice else None,
-                planned_hours=choice.hours if choice else None,
+                server=" + ".join(map(_server, choices)),
+                planned_usd=sum(choice.usd for choice in choices) if choices else None,
+                planned_hours=max((choice.hours for choice in choices), default=None),
                 spent_usd=spent[role],
                 measured_hours=measured_hours,
                 measured_usd=price * measured_hours
@@ -76,6 +76,9 @@ def cost_rows(
                 stages=tuple(stages[role]),
             )
         )
+    if plan is not None and plan.egress_usd:
+        between = "data between regions and clouds"
+        rows.append(CostRow("egress", between, plan.egress_usd, None, 0.0, 0.0, None))
     if spent["other"]:
         rows.append(CostRow("other", "", None, None, spent["other"], 0.0, None))
     rows.append(
@@ -116,6 +119,7 @@ def _measured(records: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, l
     asks_teacher = corpus is not None and corpus.teacher_tokens > 0
     role_of = {
         "probe": "teacher",
+        "pilot": "train",
         "synthesize": "teacher" if asks_teacher else "train",
         "distill": "train",
         "evaluate": "serve",
@@ -130,18 +134,19 @@ def _measured(records: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, l
     return seconds, stages
 
 
-def _usd_per_hour(choice: RoleChoice | None) -> float | None:
-    if choice is None or choice.offer is None:
+def _usd_per_hour(choices: Sequence[RoleChoice]) -> float | None:
+    """Return what all servers of a role cost an hour; None where nothing is rented."""
+    rented = [(choice, choice.offer) for choice in choices if choice.offer is not None]
+    if not rented:
         return None
-    price = choice.offer.usd_per_hour
-    if choice.spot and choice.offer.usd_per_hour_spot is not None:
-        price = choice.offer.usd_per_hour_spot
-    return price * choice.count
+    usd = 0.0
+    for choice, offer in rented:
+        spot = offer.usd_per_hour_spot
+        usd += choice.count * (spot if choice.spot and spot is not None else offer.usd_per_hour)
+    return usd
 
 
-def _server(choice: RoleChoice | None) -> str:
-    if choice is None:
-        return ""
+def _server(choice: RoleChoice) -> str:
     if choice.offer is None:
         return choice.note or "no server"
     times = f"{choice.count} × " if choice.count > 1 else ""

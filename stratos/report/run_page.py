@@ -12,13 +12,12 @@ import msgspec
 
 from stratos.config import STAGES, Config
 from stratos.context import Context
+from stratos.plan.show import gain_text
 from stratos.records import (
     Corpus,
     CurvePoint,
-    Interval,
     ModelScore,
     Plan,
-    PlanPoint,
     Report,
     Scorecard,
     write_atomically,
@@ -26,6 +25,7 @@ from stratos.records import (
 from stratos.redact import redact
 from stratos.report import charts, costs, provenance, text
 from stratos.report.examples import read_examples
+from stratos.report.frontier import chosen_point, frontier_plot, is_same, plan_rows
 from stratos.report.render import render
 
 _N_CURVE = 500
@@ -69,6 +69,7 @@ def write_run_page(
         made=datetime.now().astimezone(),
         records=named,
         probe=named.get("probe"),
+        pilot=named.get("pilot"),
         plan=plan,
         is_same=is_same,
         corpus=named.get("synthesize"),
@@ -88,6 +89,8 @@ def write_run_page(
         limits=config.limits,
         frontier=frontier_plot(plan) if plan else None,
         chosen=chosen_point(plan) if plan else None,
+        chosen_rows=plan_rows(chosen_point(plan), "chosen") if plan else (),
+        gain=gain_text,
         curves=curve_plots(student.curve) if student else (),
         examples=read_examples(_path(config, scorecard.examples_path)) if scorecard else None,
         warnings=_unique([*warnings, *(plan.warnings if plan else ())]),
@@ -102,50 +105,6 @@ def write_run_page(
     path = context.run_dir / "report.html"
     write_atomically(path, page)
     return Report(path=str(path), n_bytes=len(page), seconds=time.perf_counter() - started)
-
-
-def chosen_point(plan: Plan) -> PlanPoint:
-    """Return the chosen plan as the frontier has it, or, should it lack it, made from the plan."""
-    point = PlanPoint(
-        teacher=plan.teacher,
-        student=plan.student,
-        strategy=plan.strategy,
-        accuracy=plan.accuracy.mean,
-        usd=plan.usd,
-        hours=plan.hours,
-        latency_ms=plan.latency_ms,
-        score=plan.score,
-        servers={role.role: role.offer.name for role in plan.roles if role.offer is not None},
-        accuracy_known=is_known(plan.accuracy),
-    )
-    return next((known for known in plan.frontier if is_same(known, point)), point)
-
-
-def is_known(accuracy: Interval) -> bool:
-    """Tell whether a predicted accuracy rests on anything."""
-    return not accuracy.source.startswith("unknown")
-
-
-def frontier_plot(plan: Plan) -> charts.Plot:
-    """Lay out the frontier, what other objectives would have chosen, and the choice."""
-    chosen = chosen_point(plan)
-    marks = [
-        _mark(point, "dot", "on the frontier")
-        for point in plan.frontier
-        if not is_same(point, chosen)
-    ]
-    marks += [
-        _mark(point, "alternative", name.replace("_", " "))
-        for name, point in plan.alternatives.items()
-        if not is_same(point, chosen)
-    ]
-    marks.append(_mark(chosen, "chosen", "chosen"))
-    quantities = (charts.USD, charts.HOURS, charts.LATENCY, charts.ACCURACY, charts.SCORE)
-    known = any(point.accuracy_known for point in (*plan.frontier, chosen))
-    vertical = charts.ACCURACY if known else charts.SCORE
-    rest = tuple(quantity for quantity in quantities if quantity is not vertical)
-    title = f"{text.sentence(vertical.label)} against cost in dollars"
-    return charts.plot(title, quantities, (vertical, *rest), marks)
 
 
 def curve_plots(curve: Sequence[CurvePoint]) -> tuple[charts.Plot, ...]:
@@ -202,45 +161,11 @@ def curve_plots(curve: Sequence[CurvePoint]) -> tuple[charts.Plot, ...]:
     return tuple(plots)
 
 
-def is_same(one: PlanPoint, other: PlanPoint) -> bool:
-    """Tell whether two points are one plan: who, where and at what predicted cost."""
-    return (
-        (one.teacher, one.student, one.strategy) == (other.teacher, other.student, other.strategy)
-        and abs(one.usd - other.usd) <= 1e-6 * max(1.0, abs(one.usd))
-        and abs(one.hours - other.hours) <= 1e-6 * max(1.0, abs(one.hours))
-        and abs(one.latency_ms - other.latency_ms) <= 1e-6 * max(1.0, abs(one.latency_ms))
-    )
-
-
-def _mark(point: PlanPoint, kind: str, what: str) -> charts.Mark:
-    return charts.Mark(
-        label=f"{point.student} · {point.strategy}",
-        values={
-            "accuracy": point.accuracy if point.accuracy_known else None,
-            "usd": point.usd,
-            "hours": point.hours,
-            "latency_ms": point.latency_ms,
-            "score": point.score,
-        },
-        kind=kind,
-        rows=(
-            ("plan", what),
-            ("teacher", point.teacher),
-            ("accuracy", text.percent(point.accuracy) if point.accuracy_known else "unknown"),
-            ("cost", text.usd(point.usd)),
-            ("until served", text.hours(point.hours)),
-            ("p95 latency", text.milliseconds(point.latency_ms)),
-            ("score", f"{point.score:.3f}"),
-            *((role, server) for role, server in point.servers.items()),
-        ),
-    )
-
-
 def _by_stage(records: Any) -> dict[str, Any]:
     """Return the records that are there, in the order of the stages."""
     found = {
         name: records.get(name) if isinstance(records, Mapping) else getattr(records, name, None)
-        for name in STAGES[:-1]
+        for name in (STAGES[0], "pilot", *STAGES[1:-1])
     }
     return {name: record for name, record in found.items() if record is not None}
 

@@ -13,9 +13,9 @@ from urllib.parse import quote
 from stratos.errors import StratosError
 from stratos.records import Interval, Plan, Scorecard, write_atomically
 from stratos.report import charts, costs, text
+from stratos.report.frontier import is_known
 from stratos.report.jobs import Job, is_run, read_jobs
 from stratos.report.render import render
-from stratos.report.run_page import is_known
 
 
 class ReportError(StratosError):

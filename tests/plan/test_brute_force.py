@@ -1,166 +1,127 @@
 """The solver's plan and the frontier against an enumeration of everything, on random instances."""
 
 import itertools
-import random
+from dataclasses import replace
 
 import pulp
 import pytest
+from twin import OBJECTIVES, everything, instance, meets, non_dominated, offer
 
 from stratos.config import LimitsConfig, ObjectiveConfig
 from stratos.errors import InfeasibleError
-from stratos.plan.frontier import frontier, meets
-from stratos.plan.objective import best, score_loss
-from stratos.plan.problem import Candidate, Choice, Option, Problem
+from stratos.plan.frontier import frontier
+from stratos.plan.model import Model
+from stratos.plan.objective import SINGLE, Linear, levels, score_loss
+from stratos.plan.problem import Candidate, Option, Problem
 from stratos.plan.solution import solve
-from stratos.records import Interval, Offer
+from stratos.records import Interval
 
-OBJECTIVES = ("balanced", "cheapest", "fastest", "most_accurate", "lowest_latency")
-
-
-def offer(name):
-    return Offer("c", "r", name, None, 0, 2, 8, 0, 1.0)
-
-
-def instance(seed):
-    """A small problem on a coarse grid, so that ties are frequent and exact."""
-    rng = random.Random(seed)
-
-    def options(role):
-        return tuple(
-            Option(
-                offer(f"{role}{i}"),
-                spot=False,
-                hours=24.0 if role == "serve" else rng.randint(1, 6) / 4,
-                usd=rng.randint(0, 8) / 4,
-                latency_ms=rng.randint(1, 6) * 50.0 if role == "serve" else 0.0,
-            )
-            for i in range(rng.randint(1, 5))
-        )
-
-    n_works = rng.randint(1, 2)
-    works = {f"{role}-{i}": options(role) for role in ("teacher", "train", "serve") for i in
-             range(n_works)}  # fmt: skip
-    candidates = []
-    for i in range(rng.randint(1, 4)):
-        mean = rng.randint(0, 4) / 4
-        source = "unknown: nothing" if rng.random() < 0.2 else "measured"
-        work = tuple(f"{r}-{rng.randrange(n_works)}" for r in ("teacher", "train", "serve"))
-        accuracy = Interval(mean, 0.0, 1.0, source)
-        candidates.append(Candidate(f"t{i % 2}", f"s{i}", "injection", accuracy, work))
-
-    def limit(low, high, step):
-        return rng.randint(low, high) * step if rng.random() < 0.4 else None
-
-    weights = [rng.choice((0.0, 0.1, 0.3, 0.6)) for _ in range(4)]
-    if not any(weights):
-        weights[rng.randrange(4)] = 1.0
-    return Problem(
-        candidates=tuple(candidates),
-        options=works,
-        limits=LimitsConfig(
-            budget_usd=limit(1, 20, 0.25),
-            deadline_hours=limit(1, 10, 0.25),
-            latency_ms=limit(1, 6, 50.0),
-            accuracy=limit(0, 4, 0.25),
-        ),
-        objective=ObjectiveConfig(rng.choice(OBJECTIVES), *weights),
-    )
+KINDS = {
+    "alone": {"moved": False},
+    "with_egress": {},
+    "mixed": {"mixed": True},
+    "mixed_in_one_place": {"mixed": True, "moved": False},
+}
+N_FRONTIERS = {"alone": 1000, "with_egress": 1400, "mixed": 300, "mixed_in_one_place": 100}
+N_OPTIMA = {"alone": 40, "with_egress": 50, "mixed": 50, "mixed_in_one_place": 20}
 
 
-def everything(problem):
-    """Every plan there is, dominated or not."""
-    return [
-        Choice(candidate, servers)
-        for candidate in problem.candidates
-        for servers in itertools.product(*(problem.options[work] for work in candidate.work))
-    ]
-
-
-def dominates(a, b):
-    return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
-
-
-def non_dominated(choices):
-    costs = {choice.costs for choice in choices}
-    return {cost for cost in costs if not any(dominates(other, cost) for other in costs)}
-
-
-@pytest.mark.parametrize("block", range(8))
-def test_the_frontier_is_exact(block):
-    for seed in range(block * 250, (block + 1) * 250):
-        problem = instance(seed)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_frontier_is_exact(kind):
+    for seed in range(N_FRONTIERS[kind]):
+        problem = instance(seed, **KINDS[kind])
         found = [choice.costs for choice in frontier(problem)]
         assert len(found) == len(set(found)), seed
         assert set(found) == non_dominated(everything(problem)), seed
 
 
-@pytest.mark.parametrize("block", range(4))
-def test_the_solver_finds_the_optimum_of_the_enumeration(block):
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pruned", [True, False])
+def test_the_solver_finds_the_optimum_of_the_enumeration(kind, pruned):
     n_feasible = 0
-    for seed in range(block * 50, (block + 1) * 50):
-        problem = instance(seed)
-        loss = score_loss(problem.objective, frontier(problem))
-        feasible = [choice for choice in everything(problem) if meets(choice, problem.limits)]
-        if not feasible:
+    for seed in range(N_OPTIMA[kind]):
+        problem = instance(seed, **KINDS[kind])
+        plans = everything(problem)
+        points = frontier(problem)
+        if not points:
+            assert not plans, seed
+            continue
+        order = levels(problem.objective.name, score_loss(problem.objective, points))
+        feasible = [costs for costs in plans if meets(costs, problem.limits)]
+        found = Model(problem, pruned=pruned).solve(problem.limits, order)
+        if found is None:
+            assert not feasible, seed
+            continue
+        n_feasible += 1
+        expected = min(
+            tuple(round(value(level, costs), 9) for level in order) for costs in feasible
+        )
+        assert tuple(level(found) for level in order) == pytest.approx(expected, abs=1e-5), seed
+        assert any(costs == pytest.approx(found.costs, abs=1e-6) for costs in feasible), seed
+    assert n_feasible > N_OPTIMA[kind] / 4
+
+
+def value(level, costs):
+    return level.constant + sum(w * v for w, v in zip(level.weights, costs, strict=True))
+
+
+def test_the_frontier_is_that_of_the_epsilon_constraint_method():
+    """Solve with every combination of bounds that a plan of the enumeration takes."""
+    for seed in range(12):
+        problem = instance(seed, mixed=seed % 2 == 1)
+        plans = everything(problem)
+        model = Model(problem, pruned=False) if plans else None
+        found = set()
+        for accuracy, hours, ms in {(c[0], c[2], c[3]) for c in plans}:
+            limits = LimitsConfig(None, hours, ms, -accuracy)
+            choice = model.solve(limits, [Linear(SINGLE["cheapest"])])
+            found.add((accuracy, round(choice.usd, 6), hours, ms))
+        exact = {(a, round(usd, 6), h, ms) for a, usd, h, ms in non_dominated(plans)}
+        assert non_dominated(found) == exact, seed
+        assert {(c.costs[0], round(c.usd, 6), *c.costs[2:]) for c in frontier(problem)} == exact
+
+
+def test_the_plan_counts_the_frontier_within_its_limits():
+    n_plans = 0
+    for seed in range(40):
+        problem = instance(seed, mixed=seed % 2 == 1)
+        best = {costs for costs in non_dominated(everything(problem)) if
+                meets(costs, problem.limits)}  # fmt: skip
+        if not best:
             with pytest.raises(InfeasibleError):
                 solve(problem)
             continue
-        n_feasible += 1
-        expected = best(feasible, problem.objective.name, loss)
+        n_plans += 1
         plan = solve(problem)
-        found = (-plan_accuracy(problem, plan), plan.usd, plan.hours, plan.latency_ms)
-        assert found in non_dominated(everything(problem)), seed
-        value = {
-            "balanced": plan.score,
-            "cheapest": -plan.usd,
-            "fastest": -plan.hours,
-            "most_accurate": -found[0],
-            "lowest_latency": -plan.latency_ms,
-        }
-        wanted = {
-            "balanced": 1 - loss(expected),
-            "cheapest": -expected.usd,
-            "fastest": -expected.hours,
-            "most_accurate": expected.accuracy,
-            "lowest_latency": -expected.latency_ms,
-        }
-        name = problem.objective.name
-        assert value[name] == pytest.approx(wanted[name], abs=1e-6), seed
-        assert plan.usd == pytest.approx(expected.usd, abs=1e-5), seed
-        assert plan.n_frontier == len(non_dominated(everything(problem)) & {
-            choice.costs for choice in feasible
-        }), seed  # fmt: skip
-    assert n_feasible > 15
-
-
-def plan_accuracy(problem, plan):
-    return next(
-        c.counted_accuracy
-        for c in problem.candidates
-        if (c.teacher, c.student, c.strategy) == (plan.teacher, plan.student, plan.strategy)
-    )
+        assert plan.n_frontier == len(best)
+        assert plan.usd == pytest.approx(sum(r.usd for r in plan.roles) + plan.egress_usd)
+    assert n_plans > 10
 
 
 @pytest.mark.skipif(
     not {"HiGHS", "PULP_CBC_CMD"} <= set(pulp.listSolvers(onlyAvailable=True)),
     reason="needs both solvers",
 )
-def test_highs_and_cbc_give_the_same_plan():
+def test_highs_and_cbc_give_the_same_optimum():
     n_plans = 0
-    for seed in range(20):
-        problem = instance(seed)
+    for seed in range(24):
+        problem = instance(seed, mixed=seed % 2 == 1)
+        problem = replace(problem, objective=ObjectiveConfig(OBJECTIVES[seed % 5]))
         try:
             first = solve(problem, "HiGHS")
         except InfeasibleError as error:
-            with pytest.raises(InfeasibleError, match="No plan meets") as caught:
+            with pytest.raises(InfeasibleError) as caught:
                 solve(problem, "PULP_CBC_CMD")
             assert str(caught.value) == str(error)
             continue
         second = solve(problem, "PULP_CBC_CMD")
         n_plans += 1
         assert (first.solver, second.solver) == ("HiGHS", "PULP_CBC_CMD")
-        assert [(r.offer, r.usd) for r in first.roles] == [(r.offer, r.usd) for r in second.roles]
         assert (first.teacher, first.student) == (second.teacher, second.student)
+        for name in ("usd", "hours", "latency_ms", "score", "n_frontier"):
+            assert getattr(first, name) == pytest.approx(getattr(second, name), abs=1e-6)
+        if not problem.rates:
+            assert [r.offer for r in first.roles] == [r.offer for r in second.roles]
     assert n_plans > 10
 
 

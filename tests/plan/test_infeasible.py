@@ -1,107 +1,248 @@
-"""What a request that cannot be met is answered with, to the letter."""
+"""What a request that cannot be met is answered with: to the letter, and against an enumeration."""
 
 import re
 
 import pytest
+from twin import everything, instance, offer
 from world import BLIND, LARGE, SIGHTED, STUDENTS, Strategy, Tiles, World, replace, teacher
 
 from stratos.catalog import load_catalog
-from stratos.config import CloudConfig, LimitsConfig
+from stratos.config import CloudConfig, LimitsConfig, TrafficConfig
 from stratos.errors import InfeasibleError
 from stratos.plan import solve
 from stratos.plan.candidates import build_problem
+from stratos.plan.changes import alone, together
+from stratos.plan.frontier import frontier
+from stratos.plan.limits import LIMITS, with_limit
+from stratos.plan.model import Model
+from stratos.plan.objective import levels, score_loss
+from stratos.plan.problem import Candidate, Option, Problem
+from stratos.plan.variants import Variants
+from stratos.records import Interval
 
 AWS = CloudConfig(name="aws", clouds=("aws",))
 UNTRIED = tuple(replace(student, runs=()) for student in STUDENTS)
 
 
-def problem(limits, **changes):
-    world = World(**{"cloud": AWS, "limits": limits, **changes})
-    return build_problem(world.config(), world.probe(), load_catalog(world.cloud))
+def job(name, hours, usd):
+    return Option(offer(name), spot=False, hours=hours, usd=usd)
 
 
-def refusal(limits, **changes):
+def served(name, usd, latency_ms):
+    return Option(offer(name), spot=False, hours=24.0, usd=usd, latency_ms=latency_ms)
+
+
+OPTIONS = {
+    "ask": (job("cpu", 1.0, 2.0), job("gpu", 0.25, 8.0)),
+    "train big": (job("cpu", 3.0, 6.0), job("gpu", 0.5, 20.0)),
+    "train small": (job("cpu", 1.0, 2.0), job("gpu", 0.25, 10.0)),
+    "serve big": (served("cpu", 12.0, 900.0), served("gpu", 48.0, 300.0)),
+    "serve small": (served("cpu", 6.0, 400.0), served("gpu", 24.0, 100.0)),
+}
+
+
+def tiny(limits, **changes):
+    """Two students on two kinds of servers; all numbers can be added in the head."""
+    candidates = tuple(
+        Candidate("t", name, "injection", Interval(mean, mean, mean, "1 run"),
+                  ("ask", f"train {name}", f"serve {name}"))
+        for name, mean in (("big", 0.95), ("small", 0.8))
+    )  # fmt: skip
+    return Problem(candidates, OPTIONS, limits, **changes)
+
+
+def told(problem, variants=None):
     with pytest.raises(InfeasibleError) as caught:
-        solve(problem(limits, **changes))
+        solve(problem, variants=variants)
     return str(caught.value)
 
 
 def test_golden_one_limit():
-    assert refusal(LimitsConfig(budget_usd=2)) == (
-        "No plan meets limits.budget_usd=2.\n"
-        "One change is enough, with the other limits kept:\n"
-        "  limits.budget_usd 2 -> 2.19   smollm2_135m → stratos_300k by injection: "
-        "$2.18, 0.48 h, 450 ms, accuracy 0.710\n"
-        "Type: limits.budget_usd=2.19\n"
-        "Left out: alignment from smollm2_135m: coverage 0.016 is below min_coverage 0.3."
+    assert told(tiny(LimitsConfig(budget_usd=4))) == (
+        "No plan meets budget $4.\n"
+        "One change is enough, with all else kept:\n"
+        "  budget $4 → $10.00   (limits.budget_usd=10.00)\n"
+        "      t → small by injection: $10.00, 2 h, 400 ms, accuracy 0.800\n"
+        "      teacher c/r cpu; train c/r cpu; serve c/r cpu\n"
+        "Type: limits.budget_usd=10.00"
     )
 
 
-def test_golden_several_ways():
-    assert refusal(LimitsConfig(budget_usd=2.2, latency_ms=700, accuracy=0.98)) == (
-        "No plan meets limits.budget_usd=2.2 and limits.latency_ms=700 and limits.accuracy=0.98.\n"
-        "One change is enough, with the other limits kept:\n"
-        "  limits.accuracy 0.98 -> 0.960   smollm2_135m → stratos_1m by injection: "
-        "$2.19, 0.56 h, 630 ms, accuracy 0.960\n"
-        "Type: limits.accuracy=0.960\n"
-        "Left out: alignment from smollm2_135m: coverage 0.016 is below min_coverage 0.3."
+def test_golden_one_change_or_a_pair_of_smaller_ones():
+    text = told(tiny(LimitsConfig(deadline_hours=1.9, accuracy=0.9, budget_usd=20)))
+    assert text == (
+        "No plan meets budget $20, deadline 1.9 h and accuracy 0.9.\n"
+        "One change is enough, with all else kept:\n"
+        "  budget $20 → $34.00   (limits.budget_usd=34.00)\n"
+        "      t → big by injection: $34.00, 1.5 h, 900 ms, accuracy 0.950\n"
+        "      teacher c/r cpu; train c/r gpu; serve c/r cpu\n"
+        "  deadline 1.9 h → 4 h   (limits.deadline_hours=4)\n"
+        "      t → big by injection: $20.00, 4 h, 900 ms, accuracy 0.950\n"
+        "      teacher c/r cpu; train c/r cpu; serve c/r cpu\n"
+        "  accuracy 0.9 → 0.8   (limits.accuracy=0.8)\n"
+        "      t → small by injection: $16.00, 1.25 h, 400 ms, accuracy 0.800\n"
+        "      teacher c/r gpu; train c/r cpu; serve c/r cpu\n"
+        "The cheapest pair of changes (each counted as a share of its limit):\n"
+        "  budget $20 → $26.00 and deadline 1.9 h → 3.25 h   "
+        "(limits.budget_usd=26.00 limits.deadline_hours=3.25)\n"
+        "      t → big by injection: $26.00, 3.25 h, 900 ms, accuracy 0.950\n"
+        "      teacher c/r gpu; train c/r cpu; serve c/r cpu\n"
+        "Type: limits.accuracy=0.8"
     )
 
 
-def test_golden_no_single_way():
-    assert refusal(LimitsConfig(1, 0.2, 300, 0.97)) == (
-        "No plan meets limits.budget_usd=1 and limits.deadline_hours=0.2 and limits.latency_ms=300 "
-        "and limits.accuracy=0.97.\n"
-        "To change one of them is not enough. Without the others:\n"
-        "  the best budget_usd of any plan is 2.19\n"
-        "  the best deadline_hours of any plan is 0.35\n"
-        "  the best latency_ms of any plan is 450\n"
-        "  the best accuracy of any plan is 0.985\n"
-        "Together these are enough: smollm2_135m → stratos_3m by injection: "
-        "$2.22, 0.91 h, 1350 ms, accuracy 0.985\n"
-        "Type: limits.budget_usd=2.23 limits.deadline_hours=0.91 limits.latency_ms=1350\n"
-        "Left out: alignment from smollm2_135m: coverage 0.016 is below min_coverage 0.3."
+def test_golden_only_a_pair():
+    text = told(tiny(LimitsConfig(budget_usd=9, deadline_hours=0.4, latency_ms=1000)))
+    assert text == (
+        "No plan meets budget $9, deadline 0.4 h and p95 1000 ms.\n"
+        "No amount of budget, deadline or p95 alone is enough.\n"
+        "The cheapest pair of changes (each counted as a share of its limit):\n"
+        "  budget $9 → $24.00 and deadline 0.4 h → 0.5 h   "
+        "(limits.budget_usd=24.00 limits.deadline_hours=0.5)\n"
+        "      t → small by injection: $24.00, 0.5 h, 400 ms, accuracy 0.800\n"
+        "      teacher c/r gpu; train c/r gpu; serve c/r cpu\n"
+        "Type: limits.budget_usd=24.00 limits.deadline_hours=0.5"
     )
 
 
-@pytest.mark.parametrize(
-    ("limits", "digits"),
-    [
-        (LimitsConfig(budget_usd=2), 2),
-        (LimitsConfig(deadline_hours=0.3389), 2),
-        (LimitsConfig(deadline_hours=0.1, budget_usd=9), 2),
-        (LimitsConfig(latency_ms=400, accuracy=0.5), 0),
-        (LimitsConfig(accuracy=0.99), 3),
-        (LimitsConfig(accuracy=0.98, latency_ms=700, budget_usd=20), 3),
-    ],
-)
-def test_every_change_is_enough_and_the_least(limits, digits):
-    text = refusal(limits)
-    changes = re.findall(r"limits\.(\w+) (\S+) -> (\S+)", text)
-    assert changes
-    for key, before, after in changes:
-        assert float(before) == getattr(limits, key)
-        changed = replace(limits, **{key: float(after)})
-        solve(problem(changed))
-        step = 10.0**-digits * (1 if key == "accuracy" else -1)
-        with pytest.raises(InfeasibleError):
-            solve(problem(replace(limits, **{key: float(after) + step})))
+def test_golden_three_changes():
+    assert told(tiny(LimitsConfig(1, 0.2, 50, 0.99))).splitlines()[1:7] == [
+        "No amount of budget, deadline, p95 or accuracy alone is enough.",
+        "Two changes are not enough either. Without the others:",
+        "  the best budget of any plan is $10.00",
+        "  the best deadline of any plan is 0.5 h",
+        "  the best p95 of any plan is 100 ms",
+        "  the best accuracy of any plan is 0.95",
+    ]
+    text = told(tiny(LimitsConfig(budget_usd=1, deadline_hours=0.2, latency_ms=50, accuracy=0.1)))
+    assert "The fewest changes that are enough are 3:\n  budget $1 → $" in text
 
 
-def test_the_line_to_type_works():
-    limits = LimitsConfig(budget_usd=1, deadline_hours=0.2, latency_ms=300, accuracy=0.97)
-    typed = re.search(r"^Type: (.*)$", refusal(limits), re.M)
-    changes = {
-        key: float(value) for key, value in re.findall(r"limits\.(\w+)=(\S+)", typed.group(1))
-    }
-    assert len(changes) == 3
-    solve(problem(replace(limits, **changes)))
+def test_money_that_is_spent_counts_in_what_the_budget_must_be():
+    text = told(tiny(LimitsConfig(budget_usd=10), spent_usd=0.75))
+    assert "  budget $10 → $10.75   (limits.budget_usd=10.75)" in text
+    assert text.endswith("Of the budget $0.75 is spent already.")
+
+
+# --- against an enumeration -----------------------------------------------------------------------
+
+
+def violations(costs, limits):
+    """By which share a plan breaks each limit, as the module's docstring defines it."""
+    given = (limits.budget_usd, limits.deadline_hours, limits.latency_ms)
+    found = {}
+    for key, value, limit in zip(
+        ("budget_usd", "deadline_hours", "latency_ms"), costs[1:], given, strict=True
+    ):
+        if limit is not None and value > limit + 1e-9:
+            found[key] = (value - limit) / (limit or value)
+    if limits.accuracy is not None and -costs[0] < limits.accuracy - 1e-9:
+        found["accuracy"] = (limits.accuracy + costs[0]) / limits.accuracy
+    return found
+
+
+def infeasible(seeds, mixed):
+    for seed in seeds:
+        problem = instance(seed, mixed=mixed)
+        plans = everything(problem)
+        if plans and all(violations(costs, problem.limits) for costs in plans):
+            yield problem, plans
+
+
+@pytest.mark.parametrize(("mixed", "n_seeds", "least"), [(False, 120, 20), (True, 40, 5)])
+def test_every_change_is_the_least_and_enough(mixed, n_seeds, least):
+    n_seen = n_pairs = 0
+    for problem, plans in infeasible(range(n_seeds), mixed):
+        n_seen += 1
+        limits, model, everyone = problem.limits, Model(problem), frontier(problem)
+        order = levels(problem.objective.name, score_loss(problem.objective, everyone))
+        known = [c for c in plans if c[0] < 0]
+        broken = [(violations(costs, limits), costs) for costs in plans]
+        singles = {}
+        for limit in LIMITS:
+            if limit.of(limits) is None:
+                continue
+            way = alone(model, limits, limit, order)
+            alike = [(v[limit.key], c) for v, c in broken if set(v) == {limit.key}]
+            assert (way is None) == (not alike)
+            if way is not None:
+                singles[limit] = way
+                share, costs = min(alike)
+                [change] = way.changes
+                if limit.is_floor and costs not in known:
+                    continue  # an accuracy of 0 may be that of an unknown one
+                assert change.share == pytest.approx(share, abs=1e-6)
+                moved = with_limit(limits, limit, change.value)
+                assert not violations(way.choice.costs, moved)
+        pair = together(model, limits, everyone, 2, order, singles)
+        useful = [
+            sum(v.values())
+            for v, _ in broken
+            if len(v) == 2
+            and all(
+                limit.key not in v or v[limit.key] < way.share - 1e-9
+                for limit, way in singles.items()
+            )
+        ]
+        assert (pair is None) == (not useful)
+        if pair is not None:
+            n_pairs += 1
+            assert pair.share == pytest.approx(min(useful), abs=1e-6)
+            moved = limits
+            for change in pair.changes:
+                moved = with_limit(moved, change.limit, change.value)
+            assert not violations(pair.choice.costs, moved)
+    assert n_seen >= least and n_pairs >= least // 4
+
+
+def test_the_line_to_type_works_whatever_is_asked():
+    n_typed = 0
+    for problem, _ in infeasible(range(50), mixed=False):
+        typed = re.search(r"^Type: (.*)$", told(problem), re.M).group(1)
+        changes = dict(part.removeprefix("limits.").split("=") for part in typed.split())
+        values = {k: None if v == "null" else float(v) for k, v in changes.items()}
+        solve(replace(problem, limits=replace(problem.limits, **values)))
+        n_typed += 1
+    assert n_typed > 5
+
+
+def test_a_value_is_written_as_one_types_it_and_stays_feasible():
+    budget, deadline, p95, accuracy = LIMITS
+    assert [budget.typed(v) for v in (52.0921, 10.0, 0.0123)] == ["52.10", "10.00", "0.0123"]
+    assert [deadline.typed(v) for v in (3.3961, 0.5602, 0.00123)] == ["3.4", "0.561", "0.00123"]
+    assert [p95.typed(v) for v in (610.0, 609.2, 3.21)] == ["610", "610", "3.21"]
+    assert [accuracy.typed(v) for v in (0.91049, 0.9)] == ["0.91", "0.9"]
+    assert budget.typed(0.33331, not_as=0.34) == "0.334"
+
+
+# --- on the builtin catalog -----------------------------------------------------------------------
+
+
+def asked(limits=None, **changes):
+    """A problem as a run makes it, with the way to ask again."""
+    world = World(**{"cloud": AWS, "limits": limits or LimitsConfig(), **changes})
+
+    def build(config, catalog):
+        return build_problem(config, world.probe(), catalog)
+
+    catalog = load_catalog(world.cloud)
+    config = world.config()
+    return build(config, catalog), Variants(config, catalog, build)
+
+
+def refusal(limits=None, **changes):
+    return told(*asked(limits, **changes))
+
+
+def offered(text, key):
+    """Return what a message offers to type for a key."""
+    return re.search(rf"\('?(?:\+\+)?{re.escape(key)}=([^)']+)'?\)", text).group(1)
 
 
 def test_an_unknown_accuracy_meets_no_limit_and_it_is_said():
     text = refusal(LimitsConfig(accuracy=0.5), students=UNTRIED)
-    assert "limits.accuracy 0.5 -> null " in text
-    assert "accuracy unknown\nType: limits.accuracy=null\n" in text
+    assert "  accuracy 0.5 → none   (limits.accuracy=null)\n" in text
+    assert "accuracy unknown\n" in text and "\nType: limits.accuracy=null\n" in text
     assert (
         "An accuracy that is unknown meets no accuracy limit: "
         "stratos_1m, stratos_300k, stratos_3m." in text
@@ -109,51 +250,88 @@ def test_an_unknown_accuracy_meets_no_limit_and_it_is_said():
 
 
 def test_no_strategy_can_be_used():
-    blind_only = refusal(LimitsConfig(), strategies=(Strategy("alignment"),))
+    blind_only = refusal(strategies=(Strategy("alignment"),))
     assert blind_only.startswith("No teacher, student and strategy can be taken together:\n")
     assert "alignment from smollm2_135m: coverage 0.016 is below min_coverage 0.3" in blind_only
     assert "Type strategy=auto" in blind_only
-    forward_only = refusal(
-        LimitsConfig(), strategies=(Strategy("injection"),), task=Tiles(can_reverse=False)
-    )
+    forward_only = refusal(strategies=(Strategy("injection"),), task=Tiles(can_reverse=False))
     assert "injection: the task mahjong cannot build a question from an answer" in forward_only
 
 
 def test_a_strategy_may_ask_for_less_coverage():
     lenient = Strategy("alignment", min_coverage=0.01)
-    assert solve(problem(LimitsConfig(), strategies=(lenient,))).strategy == "alignment"
+    assert solve(asked(strategies=(lenient,))[0]).strategy == "alignment"
     strict = Strategy("alignment", min_coverage=0.8)
     assert "coverage 0.750 is below min_coverage 0.8" in refusal(
-        LimitsConfig(), strategies=(strict,), teachers=(SIGHTED,)
+        strategies=(strict,), teachers=(SIGHTED,)
     )
 
 
 def test_a_model_that_no_server_holds():
     huge = teacher(replace(LARGE, name="giant", n_params=3_000_000_000_000), right=60)
-    text = refusal(LimitsConfig(), teachers=(huge,))
-    assert re.search(
-        r"giant: needs 5588\.\d GiB to answer, and no server that is allowed holds it "
-        r"\(the largest is aws/us-east-1 p\S+ \(8xB?H?\d+\) with 2048 GiB\)",
-        text,
-    )
-    both = solve(problem(LimitsConfig(), teachers=(BLIND, huge)))
+    text = refusal(teachers=(huge,))
+    assert re.search(r"giant: needs 5\d{3}\.\d GiB to answer, and no server that is allowed", text)
+    assert re.search(r"\(the largest is aws/\S+ p\S+ \(8x\w+\) with 2048 GiB\)", text)
+    both = solve(asked(teachers=(BLIND, huge))[0])
     assert both.teacher == "smollm2_135m"
-    assert both.left_out["giant"].startswith("needs 5588")
+    assert both.left_out["giant"].startswith("needs 5")
 
 
-def test_a_student_that_no_server_can_train():
+def test_a_student_that_no_server_can_train_and_the_nearest_that_one_can():
     wide = replace(STUDENTS[0], name="wide", hidden_size=65536, n_layers=100, n_heads=64)
-    text = refusal(LimitsConfig(), students=(wide,))
+    text = refusal(students=(wide,))
     assert "wide: needs" in text and "GiB to train" in text
+    assert "The nearest student that a server holds is stratos_3m: smollm2_135m → " in text
+    assert "\nType: student=stratos_3m\n" in text
 
 
 def test_zero_is_a_limit():
-    assert "limits.budget_usd 0 -> 2.19" in refusal(LimitsConfig(budget_usd=0))
+    assert "budget $0 → $2." in refusal(LimitsConfig(budget_usd=0))
     local = CloudConfig(name="local", clouds=("local",))
-    assert solve(problem(LimitsConfig(budget_usd=0), cloud=local)).usd == 0.0
+    assert solve(asked(LimitsConfig(budget_usd=0), cloud=local)[0]).usd == 0.0
 
 
-def test_an_unknown_accuracy_beside_another_limit():
-    text = refusal(LimitsConfig(budget_usd=1, accuracy=0.5), students=UNTRIED)
-    assert "the best accuracy of any plan is unknown" in text
-    assert re.search(r"^Type: limits\.budget_usd=2\.\d\d limits\.accuracy=null$", text, re.M)
+def test_a_cap_that_is_too_low_is_raised_as_little_as_is_enough():
+    limits = LimitsConfig(latency_ms=1200, accuracy=0.98)
+    cloud = replace(AWS, max_usd_per_hour=0.2)
+    cap = float(offered(refusal(limits, cloud=cloud), "cloud.max_usd_per_hour"))
+    assert 0.2 < cap < 1.0
+    solve(asked(limits, cloud=replace(cloud, max_usd_per_hour=cap))[0])
+    told(asked(limits, cloud=replace(cloud, max_usd_per_hour=0.99 * cap))[0])
+
+
+def test_a_quota_that_is_too_low_is_raised_as_little_as_is_enough():
+    one = {"traffic": TrafficConfig(requests_per_s=1000.0), "students": STUDENTS[:1]}
+    cloud = replace(AWS, quotas={"aws": 1, "gcp": 1}, max_usd_per_hour=3.0)
+    typed = offered(refusal(cloud=cloud, **one), "cloud.quotas")
+    n = int(re.fullmatch(r"\{aws: (\d+)\}", typed).group(1))
+    assert n > 1
+    solve(asked(cloud=replace(cloud, quotas={"aws": n}), **one)[0])
+    told(asked(cloud=replace(cloud, quotas={"aws": n - 1}), **one)[0])
+
+
+def test_the_region_that_is_missing_is_named(tmp_path):
+    file = tmp_path / "aws" / "vms.csv"
+    file.parent.mkdir()
+    head = "InstanceType,vCPUs,MemoryGiB,AcceleratorName,AcceleratorCount,GpuInfo,Price,Region"
+    prices = {"near": 0.2, "far": 0.1, "middle": 0.15}
+    rows = [f"c7i.large,2,4,,,,{price},{region}" for region, price in prices.items()]
+    file.write_text("\n".join([head, *rows]) + "\n")
+    cloud = replace(AWS, catalog=(str(file),), regions=("near",))
+    limits = LimitsConfig(budget_usd=4)
+    names = offered(refusal(limits, cloud=cloud), "cloud.regions").strip("[]").split(",")
+    assert names == ["near", "far"]
+    solve(asked(limits, cloud=replace(cloud, regions=tuple(names)))[0])
+
+
+def test_fewer_hours_and_fewer_requests():
+    limits = LimitsConfig(budget_usd=2)
+    hours = float(offered(refusal(limits), "limits.serve_hours"))
+    solve(asked(replace(limits, serve_hours=hours))[0])
+    told(asked(replace(limits, serve_hours=1.01 * hours))[0])
+    one = {"cloud": replace(AWS, max_nodes=2, max_usd_per_hour=0.2), "students": STUDENTS[:1]}
+    text = refusal(traffic=TrafficConfig(requests_per_s=500.0), **one)
+    assert "500 requests a second are more than its servers can answer" in text
+    rate = float(offered(text, "traffic.requests_per_s"))
+    solve(asked(traffic=TrafficConfig(requests_per_s=rate), **one)[0])
+    told(asked(traffic=TrafficConfig(requests_per_s=1.01 * rate), **one)[0])

@@ -8,9 +8,12 @@ import pytest
 from stratos.config import LimitsConfig
 from stratos.errors import StratosError
 from stratos.plan import model as module
+from stratos.plan.egress import Egress
 from stratos.plan.model import Model
 from stratos.plan.objective import SINGLE, Linear
-from stratos.plan.problem import Candidate, Option, Problem, prune
+from stratos.plan.pareto import prune
+from stratos.plan.problem import Candidate, Option, Problem
+from stratos.plan.quotas import Caps
 from stratos.plan.solver import PREFERRED, solvers
 from stratos.records import Interval, Offer
 
@@ -67,21 +70,113 @@ def problem():
 
 
 def test_the_program_to_the_letter(tmp_path):
-    program, _, _ = Model(problem()).build(LIMITS, CHEAPEST)
-    program.writeLP(str(tmp_path / "plan.lp"))
+    program = Model(problem()).build(LIMITS, CHEAPEST)
+    program.lp.writeLP(str(tmp_path / "plan.lp"))
     lines = (tmp_path / "plan.lp").read_text().splitlines()
     # PuLP 3 and 4 order the rows differently.
     assert sorted(lines) == sorted(GOLDEN.splitlines())
 
 
+GOLDEN_MIX = """\\* plan *\\
+Minimize
+OBJ: g_0_0_1 + 0.5 g_0_1_0 + 2 n_2_0 + 5 n_2_1 + v_2_0_1 + 2 v_2_1_0
+ + 0.5 x_0_0 + 0.25 x_0_1 + x_1_0 + 1.5 x_1_1
+Subject To
+accuracy: 0.7 y_0 >= 0.6
+admitted_2_0_0: f_2_0_0 - t_2_1 - t_2_2 <= 0
+admitted_2_0_1: f_2_0_1 - t_2_2 <= 0
+admitted_2_1_0: f_2_1_0 - t_2_0 - t_2_1 - t_2_2 <= 0
+admitted_2_1_1: f_2_1_1 - t_2_1 - t_2_2 <= 0
+budget: g_0_0_1 + 0.5 g_0_1_0 + 2 n_2_0 + 5 n_2_1 + v_2_0_1 + 2 v_2_1_0
+ + 0.5 x_0_0 + 0.25 x_0_1 + x_1_0 + 1.5 x_1_1 <= 9
+bundle_2_0: - n_2_0 + v_2_0_0 + v_2_0_1 = 0
+bundle_2_1: - n_2_1 + v_2_1_0 + v_2_1_1 = 0
+dataset_0_0: g_0_0_0 + g_0_0_1 - x_0_0 = 0
+dataset_0_1: g_0_1_0 + g_0_1_1 - x_0_1 = 0
+deadline: x_0_0 + x_0_1 + 4 x_1_0 + 4 x_1_1 <= 8
+fetched_0: v_2_0_0 + v_2_1_0 - 4 x_1_0 <= 0
+fetched_1: v_2_0_1 + v_2_1_1 - 4 x_1_1 <= 0
+latency: 100 t_2_0 + 200 t_2_1 + 300 t_2_2 <= 700
+load_2_0: 1.5 f_2_0_0 + 0.5 f_2_0_1 - n_2_0 <= 0
+load_2_1: 1.5 f_2_1_0 + 0.5 f_2_1_1 - n_2_1 <= 0
+nodes: n_2_0 + n_2_1 <= 4
+one_candidate: y_0 = 1
+one_latency_2: t_2_0 + t_2_1 + t_2_2 - y_0 = 0
+one_option_0: x_0_0 + x_0_1 - y_0 = 0
+one_option_1: x_1_0 + x_1_1 - y_0 = 0
+quota_0: n_2_0 <= 1
+split_2_0: f_2_0_0 + f_2_1_0 - t_2_0 - t_2_1 - t_2_2 = 0
+split_2_1: f_2_0_1 + f_2_1_1 - t_2_0 - t_2_1 - t_2_2 = 0
+trained_0: g_0_0_0 + g_0_1_0 - x_1_0 <= 0
+trained_1: g_0_0_1 + g_0_1_1 - x_1_1 <= 0
+usd_per_hour: 2 n_2_0 + 5 n_2_1 <= 9
+Bounds
+ 0 <= n_2_0
+ 0 <= n_2_1
+Generals
+n_2_0
+n_2_1
+Binaries
+t_2_0
+t_2_1
+t_2_2
+x_0_0
+x_0_1
+x_1_0
+x_1_1
+y_0
+End
+"""
+
+
+def placed(name, place, usd, hours, **changes):
+    offer = Offer(*place, name, None, 0, 2, 8, 0, usd)
+    return Option(offer, False, hours, usd, **changes)
+
+
+def mixed_problem():
+    """Two places with egress between them, and two servers for two sizes of requests."""
+    here, there = ("a", "r"), ("b", "r")
+    two = {"requests_per_s": (4.0, 2.0), "hours": 1.0}
+    known = Interval(0.7, 0.6, 0.8, "measured")
+    return Problem(
+        candidates=(Candidate("t", "s", "alignment", known, ("teach", "train", "serve")),),
+        options={
+            "teach": (placed("t", here, 0.5, 1.0), placed("t", there, 0.25, 1.0)),
+            "train": (placed("r", here, 1.0, 4.0), placed("r", there, 1.5, 4.0)),
+            "serve": (
+                placed("s", here, 2.0, latency_ms=300.0, latencies_ms=(200.0, 300.0), **two),
+                placed("u", there, 5.0, latency_ms=200.0, latencies_ms=(100.0, 200.0), **two),
+            ),
+        },
+        rates={"serve": (6.0, 1.0)},
+        gb={"teach": 2.0, "serve": 4.0},
+        egress=Egress({"a": (0.0, 0.5), "b": (0.0, 0.25)}),
+        caps=Caps.of({"a": 1}, 4, max_usd_per_hour=9.0),
+    )
+
+
+def test_the_program_of_a_mix_with_egress_to_the_letter(tmp_path):
+    program = Model(mixed_problem(), pruned=False).build(LIMITS, CHEAPEST)
+    program.lp.writeLP(str(tmp_path / "plan.lp"))
+    lines = (tmp_path / "plan.lp").read_text().splitlines()
+    assert sorted(lines) == sorted(GOLDEN_MIX.splitlines())
+    found = [
+        Model(mixed_problem(), pruned=pruned).solve(LimitsConfig(), [CHEAPEST])
+        for pruned in (False, True)
+    ]
+    assert found[0].usd == pytest.approx(9.75) and found[1].usd == pytest.approx(9.75)
+
+
 def test_every_constraint_is_in_the_docstring():
-    for name in ("one_candidate", "one_option_w", "budget", "deadline", "latency", "accuracy"):
-        assert re.search(rf"^    {name} ", module.__doc__, re.M), name
+    names = re.findall(r"^(\w+?)(?:_\d+)*:", GOLDEN_MIX, re.M)
+    for name in set(names) - {"OBJ"}:
+        assert re.search(rf"^    {name}(_\w)* ", module.__doc__, re.M), name
 
 
 def test_a_limit_that_is_not_given_is_no_constraint(tmp_path):
-    program, _, _ = Model(problem()).build(LimitsConfig(), CHEAPEST)
-    program.writeLP(str(tmp_path / "plan.lp"))
+    program = Model(problem()).build(LimitsConfig(), CHEAPEST)
+    program.lp.writeLP(str(tmp_path / "plan.lp"))
     text = (tmp_path / "plan.lp").read_text()
     assert not re.search("budget|deadline|latency|accuracy", text)
 
@@ -96,12 +191,12 @@ def test_a_solver_that_fails_gives_way_to_the_next_and_it_is_said(monkeypatch):
     if len(solvers()) < 2:
         pytest.skip("only one solver is there")
     model = Model(problem())
-    first, second = model.solvers[0].name, model.solvers[1].name
+    first, second = model.solver.solvers[0].name, model.solver.solvers[1].name
 
     def broken(lp):
         raise RuntimeError("segmentation fault, nearly")
 
-    monkeypatch.setattr(model.solvers[0], "actualSolve", broken)
+    monkeypatch.setattr(model.solver.solvers[0], "actualSolve", broken)
     choice = model.solve(LIMITS, [CHEAPEST])
     assert choice is not None and choice.usd == pytest.approx(3.5)
     assert model.warnings == [
@@ -115,8 +210,10 @@ def test_all_solvers_failing_is_an_error(monkeypatch):
     def broken(lp):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(model.solvers[0], "actualSolve", broken)
-    with pytest.raises(StratosError, match=r"The solver \w+ failed: no"):
+    monkeypatch.setattr(model.solver.solvers[0], "actualSolve", broken)
+    with pytest.raises(
+        StratosError, match=r"The solver \w+ failed \(no\)\. Type plan"
+    ):
         model.solve(LIMITS, [CHEAPEST])
 
 

@@ -58,7 +58,7 @@ def test_money_spent_already_is_taken_off_the_budget(tmp_path):
         call.settle(2.0)
     with pytest.raises(InfeasibleError) as caught:
         plan(world.config(), world.probe(), run)
-    assert "limits.budget_usd 3 -> 4.97 " in str(caught.value)
+    assert "budget $3 → $4.97   (limits.budget_usd=4.97)" in str(caught.value)
     assert "Of the budget $2.78 is spent already." in str(caught.value)
 
 

@@ -17,8 +17,10 @@ from stratos.config import (
     LoggerConfig,
     ObjectiveConfig,
     PathsConfig,
+    PlanConfig,
     ProbeConfig,
     StudentConfig,
+    TrafficConfig,
     TrainerConfig,
 )
 from stratos.context import Context
@@ -129,6 +131,8 @@ class World:
     strategies: tuple[Any, ...] = (INJECTION, ALIGNMENT)
     teachers: tuple[TeacherProbe, ...] = (BLIND,)
     task: Any = field(default_factory=Tiles)
+    traffic: TrafficConfig = field(default_factory=TrafficConfig)
+    plan: PlanConfig = field(default_factory=lambda: PlanConfig(history=False))
 
     def config(self, run_dir: Path | str = "run") -> Config:
         return Config(
@@ -147,6 +151,8 @@ class World:
             paths=PathsConfig(run_dir=str(run_dir), cache_dir=str(run_dir)),
             probe=ProbeConfig(),
             evaluate=EvaluateConfig(),
+            traffic=self.traffic,
+            plan=self.plan,
             stages=("plan",),
             seed=0,
         )

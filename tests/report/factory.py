@@ -32,6 +32,7 @@ from stratos.records import (
     SliceScore,
     Student,
     TeacherProbe,
+    WhatIf,
 )
 
 TEACHER = "SmolLM2-135M-Instruct"
@@ -71,6 +72,8 @@ def make_config(run_dir: Path, **groups: Any) -> schema.Config:
         "paths": schema.PathsConfig(run_dir=str(run_dir), cache_dir=str(run_dir / "cache")),
         "probe": schema.ProbeConfig(),
         "evaluate": schema.EvaluateConfig(),
+        "traffic": schema.TrafficConfig(),
+        "plan": schema.PlanConfig(),
         "stages": schema.STAGES,
         "seed": 0,
         "plain": {
@@ -191,6 +194,25 @@ def make_plan() -> Plan:
         n_offers=409,
         price_dates=("2025-11-02", "2026-05-20"),
         seconds=0.84,
+        usd_range=(2.31, 2.98),
+        hours_range=(0.11, 0.2),
+        what_if=(
+            WhatIf(
+                "limits.budget_usd",
+                25.0,
+                2.56,
+                chosen,
+                "Budget $25 does not bind: the plan needs $2.56.",
+                binds=False,
+            ),
+            WhatIf(
+                "limits.latency_ms",
+                800.0,
+                900.0,
+                frontier[23],
+                "P95 800 ms binds. 100 ms more (900 ms) buys accuracy +0.004.",
+            ),
+        ),
     )
 
 

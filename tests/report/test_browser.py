@@ -117,6 +117,82 @@ def test_axes_can_be_chosen(page: Any, run_page: Path) -> None:
     assert page.one("#frontier .plot-title").text == "Accuracy against hours until served"
 
 
+def picked(page: Any) -> dict[str, list[str]]:
+    """The table of the chosen and the picked plan, by row."""
+    return {
+        row.find_element("css selector", "th").text: [
+            cell.text for cell in row.find_elements("css selector", "td")
+        ]
+        for row in page.all("#picked tbody tr")
+    }
+
+
+def test_a_click_shows_a_plan_beside_the_chosen_one(page: Any, run_page: Path) -> None:
+    from selenium.webdriver import ActionChains
+
+    page.open(run_page)
+    before = picked(page)
+    assert before["cost"] == ["$2.55", "", ""]
+    assert "Select a point" in page.one("#picked .picked-name").text
+    dot = page.all("#frontier circle.dot")[6]
+    page.js("arguments[0].scrollIntoView({block: 'center'})", dot)
+    ActionChains(page.chrome).move_to_element(dot).click().perform()
+    after = picked(page)
+    assert page.one("#picked .picked-name").text == "llama-03m · injection"
+    assert after["student"][:2] == ["llama-1m", "llama-03m"]
+    assert after["cost"] == ["$2.55", "$3.10", "+21.6%"]
+    assert after["serve"][0] == after["serve"][1] and "c7a.large" in after["serve"][1]
+    assert "g5.xlarge" in after["train"][0] and "c7a.large" in after["train"][1]
+    assert after["accuracy"][2].endswith(" points")
+    [pressed] = page.all("#frontier circle[aria-pressed=true]")
+    assert pressed == dot
+    assert page.console() == []
+
+
+def test_the_keyboard_reaches_every_plan(page: Any, run_page: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page.open(run_page)
+    assert len(page.all("#frontier circle[tabindex='0']")) == 1
+    page.js("document.querySelector('#frontier circle[tabindex=\"0\"]').focus()")
+    circles = "[...document.querySelectorAll('#frontier .marks circle')]"
+    page.js(
+        f"window.seen = new Set(); document.addEventListener('focusin', (e) => "
+        f"window.seen.add({circles}.indexOf(e.target)));"
+    )
+    active = page.chrome.switch_to.active_element
+    active.send_keys(Keys.ARROW_LEFT * 30 + Keys.ARROW_RIGHT * 30)
+    assert len(page.js("return [...window.seen]")) == 30
+    costs = []
+    for keys in (Keys.ENTER, Keys.ARROW_LEFT * 3 + Keys.SPACE):
+        page.chrome.switch_to.active_element.send_keys(keys)
+        costs.append(picked(page)["cost"][1])
+        pressed = f"{circles}.findIndex(c => c.getAttribute('aria-pressed') === 'true')"
+        assert page.js(f"return {circles}.indexOf(document.activeElement) === {pressed}")
+    assert len(set(costs)) == 2 and all(costs)
+    assert len(page.all("#frontier circle[tabindex='0']")) == 1
+    tip = page.one("#frontier .tip")
+    assert tip.is_displayed()
+    page.chrome.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not tip.is_displayed()
+
+
+def test_what_a_picked_plan_is_called_does_nothing(
+    page: Any, factory: ModuleType, tmp_path: Path
+) -> None:
+    plan = factory.make_plan()
+    hostile = replace(plan.frontier[0], student=factory.HOSTILE, teacher=factory.HOSTILE,
+                      servers={"serve": factory.HOSTILE})  # fmt: skip
+    plan = replace(plan, frontier=(hostile, *plan.frontier[1:]))
+    report(factory.make_config(tmp_path), {"plan": plan}, factory.make_context(tmp_path))
+    page.open(tmp_path / "report.html")
+    page.js("document.querySelector('#frontier circle').dispatchEvent("
+            "new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}))")  # fmt: skip
+    assert picked(page)["teacher"][1].startswith("<script>window.hacked = 1</script>")
+    assert page.js("return typeof window.hacked") == "undefined"
+    assert page.console() == []
+
+
 def column(page: Any, selector: str, index: int) -> list[str]:
     return [row.find_elements("css selector", "th, td")[index].get_attribute("data-value")
             for row in page.all(f"{selector} tbody tr")]  # fmt: skip

@@ -111,6 +111,32 @@ def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path) -> No
     assert page.loads == []
 
 
+def test_what_limits_are_worth_and_what_the_choice_gains(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    page = make(factory, tmp_path)
+    plan = page.section("plan")
+    assert "does not bind Budget $25 does not bind: the plan needs $2.56." in plan
+    assert "binds P95 800 ms binds. 100 ms more (900 ms) buys accuracy +0.004." in plan
+    assert "Planned cost $2.55 ($2.31 to $2.98)" in plan
+    assert "Until served 8 min 28 s (6 min 36 s to 12 min 00 s)" in plan
+    records = factory.make_plan()
+    gained = records.score / records.alternatives["cheapest"].score - 1
+    assert f"{gained:+.1%}" in page.section("frontier")
+
+
+def test_mixed_servers_and_egress_are_counted(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path)
+    plan = records["plan"]
+    serve = plan.role("serve")
+    mixed = (*plan.roles[:2], replace(serve, usd=2.0), replace(serve, offer=factory.G5, count=2,
+                                                               usd=9.0))  # fmt: skip
+    records["plan"] = replace(plan, roles=mixed, usd=11.3, egress_usd=0.25)
+    money = make(factory, tmp_path, records).section("costs")
+    assert f"{factory.C7.name} + 2 × {factory.G5.name} $11.00" in money
+    assert "Egress data between regions and clouds $0.25" in money
+
+
 def test_secrets_of_the_config_stay_out(factory: ModuleType, tmp_path: Path) -> None:
     factory.write_hydra(tmp_path, ["+task=mahjong", "teacher.api_key=sk-abcdefghijklmnopqrstuv"])
     make(factory, tmp_path)

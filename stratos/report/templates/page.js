@@ -101,16 +101,46 @@ function setUpPlot(figure) {
 
   canvas.addEventListener("pointermove", (event) => {
     const index = nearest(event);
-    canvas.style.cursor = index >= 0 && plot.marks[index].href ? "pointer" : "";
+    canvas.style.cursor = index >= 0 && (table || plot.marks[index].href) ? "pointer" : "";
     if (index < 0) hide(); else show(index);
   });
   canvas.addEventListener("pointerleave", hide);
-  canvas.addEventListener("click", (event) => open(nearest(event)));
+  // Picking a mark shows it beside the chosen one. One mark is a tab stop; arrows lead to the others.
+  const table = figure.dataset.picks ? document.getElementById(figure.dataset.picks) : null;
+
+  function pick(index) {
+    if (index < 0) return;
+    circles.forEach((circle, i) => circle.setAttribute("aria-pressed", String(i === index)));
+    stop(index);
+    fillPicked(table, plot.marks.find((mark) => mark.kind === "chosen"), plot.marks[index]);
+  }
+
+  function stop(index) {
+    circles.forEach((circle, i) => circle.setAttribute("tabindex", i === index ? "0" : "-1"));
+  }
+
+  function neighbour(index, key) {
+    const [axis, step] = { ArrowLeft: [x, -1], ArrowRight: [x, 1], ArrowDown: [y, -1], ArrowUp: [y, 1] }[key] ?? [];
+    if (axis === undefined) return -1;
+    const shown = plot.marks.map((_, i) => i).filter((i) => x in plot.marks[i].at && y in plot.marks[i].at);
+    shown.sort((a, b) => plot.marks[a].at[axis] - plot.marks[b].at[axis] || a - b);
+    return shown[shown.indexOf(index) + step] ?? -1;
+  }
+
+  const act = table ? pick : open;
+  canvas.addEventListener("click", (event) => act(nearest(event)));
   canvas.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
   circles.forEach((circle, i) => {
     circle.addEventListener("focus", () => show(i));
     circle.addEventListener("blur", hide);
-    circle.addEventListener("keydown", (event) => { if (event.key === "Enter") open(i); });
+    circle.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || (table && event.key === " ")) act(i);
+      else if (table && neighbour(i, event.key) >= 0) {
+        stop(neighbour(i, event.key));
+        circles[neighbour(i, event.key)].focus();
+      } else return;
+      event.preventDefault();
+    });
   });
   figure.querySelectorAll("select").forEach((select) => select.addEventListener("change", () => {
     if (select.dataset.axis === "x") x = select.value; else y = select.value;
@@ -121,6 +151,28 @@ function setUpPlot(figure) {
     if (select.dataset.axis === "x") x = select.value; else y = select.value;
   });
   draw();
+}
+
+function fillPicked(table, chosen, picked) {
+  const cell = (name, text, type) => {
+    const node = document.createElement(name);
+    node.textContent = text ?? "";
+    if (type) node.className = type;
+    return node;
+  };
+  const rows = new Map(chosen.rows.map(([name, value]) => [name, [value, "", ""]]));
+  for (const [name, value, against] of picked.rows) {
+    rows.set(name, [rows.get(name)?.[0] ?? "", value, against ?? ""]);
+  }
+  table.querySelector(".picked-name").textContent = picked === chosen ? "The chosen plan itself" : picked.label;
+  table.tBodies[0].replaceChildren(...[...rows].map(([name, [ours, theirs, against]]) => {
+    const row = document.createElement("tr");
+    const head = cell("th", name);
+    head.scope = "row";
+    row.append(head, cell("td", ours), cell("td", theirs), cell("td", against, "num"));
+    row.classList.toggle("differs", ours !== theirs);
+    return row;
+  }));
 }
 
 function setUpSorting(header) {

@@ -1,0 +1,344 @@
+"""What the balanced plan gains over accuracy-first and cost-first plans, on many scenarios.
+
+    python benchmarks/planner/scenarios.py --catalog <folder with */vms.csv> [--n 240] [--out FILE]
+
+A scenario is a task (its teachers and students), a cloud, a residency, spot or not, hours of
+serving, a request rate and limits, all drawn with one fixed seed. Limits are drawn as multiples of
+the best value that any plan of the scenario has, so that tight and loose ones both occur; a
+scenario that no plan meets is counted and left out of the gains. The deployment score has the
+weights of conf/objective/balanced.yaml, fixed before any scenario was run:
+
+    accuracy 0.4, latency 0.2, time 0.2, cost 0.2
+
+Gain = score of the balanced plan / score of the other plan - 1, both under the same limits. The
+other plan is the best of its objective, ties broken by dollars, then by the score: the strongest
+form of accuracy-first and cost-first. A score of 0 has no gain; those are counted apart.
+
+Accuracies of students on GSM8K and MATH are the published ones of their instruct models (Qwen2.5
+blog and technical report, Llama 3.2 model cards), as stand-ins for what a distilled student would
+reach; on mahjong they are the recorded runs of conf/student. Model shapes are those of their
+config.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stratos import config as schema
+from stratos.catalog import load_catalog
+from stratos.errors import InfeasibleError, StratosError
+from stratos.intervals import wilson
+from stratos.plan.candidates import build_problem
+from stratos.plan.frontier import frontier
+from stratos.plan.relax import shipped_students
+from stratos.plan.solution import solve
+from stratos.records import CardRun, Complexity, ModelCard, Probe, TeacherProbe
+from stratos.tasks.mahjong import MahjongTask
+
+SEED = 20261125
+WEIGHTS = schema.ObjectiveConfig("balanced", 0.4, 0.2, 0.2, 0.2)
+
+# name: parameters, blocks, width, heads, key-value heads, MLP width, vocabulary, tied embeddings
+SHAPES = {
+    "qwen2.5-0.5b": (494_032_768, 24, 896, 14, 2, 4864, 151_936, True),
+    "llama-3.2-1b": (1_235_814_400, 16, 2048, 32, 8, 8192, 128_256, True),
+    "qwen2.5-1.5b": (1_543_714_304, 28, 1536, 12, 2, 8960, 151_936, True),
+    "qwen2.5-3b": (3_085_938_688, 36, 2048, 16, 2, 11_008, 151_936, True),
+    "llama-3.2-3b": (3_212_749_824, 28, 3072, 24, 8, 8192, 128_256, True),
+    "qwen2.5-7b": (7_615_616_512, 28, 3584, 28, 4, 18_944, 152_064, False),
+    "qwen2.5-32b": (32_763_876_352, 64, 5120, 40, 8, 27_648, 152_064, False),
+    "qwen2.5-72b": (72_706_203_648, 80, 8192, 64, 8, 29_568, 152_064, False),
+    "smollm2-135m": (134_515_008, 30, 576, 9, 3, 1536, 49_152, True),
+}
+STUDENTS = tuple(SHAPES)[:5]
+PUBLISHED = {
+    "gsm8k": dict(zip(STUDENTS, (0.496, 0.444, 0.732, 0.867, 0.777), strict=True)),
+    "math": dict(zip(STUDENTS, (0.359, 0.306, 0.552, 0.659, 0.480), strict=True)),
+}
+TEACHERS = {
+    "gsm8k": {"qwen2.5-7b": 0.916, "qwen2.5-32b": 0.959, "qwen2.5-72b": 0.958},
+    "math": {"qwen2.5-7b": 0.755, "qwen2.5-32b": 0.831, "qwen2.5-72b": 0.831},
+    "mahjong": {"smollm2-135m": 0.016},
+}
+TOKENS = {"gsm8k": (100, 250), "math": (120, 500), "mahjong": (340, 25)}
+"""Tokens of a question and of its answer, as a teacher sees and gives them."""
+
+RESIDENCY = {
+    "anywhere": (),
+    "us": ("us-", "eastus", "westus", "centralus", "southcentralus", "northcentralus"),
+    "eu": ("eu-", "europe", "westeurope", "northeurope", "france", "germany", "sweden"),
+}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One draw."""
+
+    task: str
+    clouds: tuple[str, ...]
+    residency: str
+    spot: bool
+    serve_hours: float
+    requests_per_s: float | None
+    factors: tuple[float | None, float | None, float | None, float | None]
+    """Budget, deadline and latency over their best values, accuracy as a share of the best."""
+
+
+def draw(rng: random.Random) -> Scenario:
+    """Return one scenario; every field is drawn whatever the others are."""
+
+    def maybe(low: float, high: float) -> float | None:
+        value = low * (high / low) ** rng.random()
+        return round(value, 3) if rng.random() < 0.5 else None
+
+    return Scenario(
+        task=rng.choice(("mahjong", "gsm8k", "math")),
+        clouds=rng.choice((("aws",), ("gcp",), ("azure",), ("lambda",), ("aws", "gcp"), ())),
+        residency=rng.choice(("anywhere", "anywhere", "us", "eu")),
+        spot=rng.random() < 0.5,
+        serve_hours=rng.choice((24.0, 168.0, 720.0)),
+        requests_per_s=rng.choice((None, None, 1.0, 10.0)),
+        factors=(maybe(1.05, 10), maybe(1.05, 5), maybe(1.05, 5), maybe(0.6, 1.0)),
+    )
+
+
+@dataclass(frozen=True)
+class Named:
+    """As much of a task as planning reads."""
+
+    name: str
+    can_reverse: bool = False
+
+    def vocabulary(self) -> None:
+        """No symbols of its own: the students' tokenizer is used."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """As much of a strategy as planning reads."""
+
+    name: str
+    n_items: int = 20_000
+    min_coverage: float = 0.3
+
+
+def students_of(task: str, folder: Path) -> tuple[schema.StudentConfig, ...]:
+    """Return a task's students; those of published shape lie as config.json in the folder."""
+    if task == "mahjong":
+        return tuple(student for student in shipped_students() if student.runs)
+    found = []
+    for name, accuracy in PUBLISHED[task].items():
+        _, n_layers, width, heads, kv_heads, mlp, vocabulary, tied = SHAPES[name]
+        home = folder / name
+        home.mkdir(exist_ok=True)
+        facts = {
+            "vocab_size": vocabulary, "hidden_size": width, "num_hidden_layers": n_layers,
+            "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+            "intermediate_size": mlp, "tie_word_embeddings": tied,
+            "max_position_embeddings": 32_768,
+        }  # fmt: skip
+        (home / "config.json").write_text(json.dumps(facts))
+        run = CardRun(
+            task=task, strategy="alignment", accuracy=accuracy, n_items=1319,
+            train_tokens=20_000_000, tokens_per_answer=float(TOKENS[task][1]), ms_per_answer=0.0,
+            train_cpu_seconds=0.0, seed=0, date="2026-11-25", machine="published",
+        )  # fmt: skip
+        found.append(
+            schema.StudentConfig(
+                name=name, path=str(home), context_length=2048, train_tokens=20_000_000, runs=(run,)
+            )
+        )
+    return tuple(found)
+
+
+def probe_of(task: str) -> Probe:
+    """Return what a probe of the task's teachers would have measured."""
+    prompt, answer = TOKENS[task]
+    teachers = []
+    for name, accuracy in TEACHERS[task].items():
+        n_params, n_layers, width, heads, kv_heads, mlp, vocabulary, _ = SHAPES[name]
+        card = ModelCard(
+            name, n_params, n_layers, width, heads, kv_heads, mlp, vocabulary, 32_768
+        )  # fmt: skip
+        teachers.append(
+            TeacherProbe(
+                teacher=name, card=card, prompt="default", n_items=64,
+                exact=wilson(round(64 * accuracy), 64), choice=wilson(16, 64), exact_by_slice={},
+                parsable=1.0, echoes=0.0, input_tokens=64 * prompt, output_tokens=64 * answer,
+                seconds=60.0, cpu_seconds=60.0, usd=0.0, n_cached=0,
+            )
+        )  # fmt: skip
+    return Probe(task, tuple(teachers), {}, Complexity("high", False), "", 60.0)
+
+
+def config_of(
+    scenario: Scenario,
+    cloud: schema.CloudConfig,
+    students: tuple[schema.StudentConfig, ...],
+    folder: Path,
+) -> schema.Config:
+    """Return the run of a scenario, without its limits."""
+    is_mahjong = scenario.task == "mahjong"
+    task: Any = MahjongTask() if is_mahjong else Named(scenario.task)
+    return schema.Config(
+        task=task,
+        teachers=(),
+        students=students,
+        strategies=(Strategy("injection" if is_mahjong else "alignment"),),
+        cloud=cloud,
+        complexity=schema.ComplexityConfig(),
+        limits=schema.LimitsConfig(serve_hours=scenario.serve_hours),
+        objective=WEIGHTS,
+        trainer=schema.TrainerConfig(),
+        callbacks=schema.CallbacksConfig(),
+        logger=schema.LoggerConfig(),
+        deploy=schema.DeployConfig(),
+        paths=schema.PathsConfig(run_dir=str(folder), cache_dir=str(folder)),
+        probe=schema.ProbeConfig(),
+        evaluate=schema.EvaluateConfig(),
+        traffic=schema.TrafficConfig(requests_per_s=scenario.requests_per_s),
+        plan=schema.PlanConfig(history=False),
+        stages=("plan",),
+        seed=0,
+    )
+
+
+class Market:
+    """The catalogs that scenarios ask for, each loaded once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Find the files."""
+        self.files = tuple(str(path) for path in sorted(folder.glob("*/vms.csv")))
+        if not self.files:
+            raise SystemExit(f"{folder} has no */vms.csv.")
+        self.loaded: dict[Any, Any] = {}
+
+    def of(self, scenario: Scenario) -> tuple[schema.CloudConfig, Any]:
+        """Return the cloud of a scenario, its regions filled in, and the offers it has."""
+        key = (scenario.clouds, scenario.residency, scenario.spot)
+        if key not in self.loaded:
+            cloud = schema.CloudConfig(
+                name="multi", catalog=self.files, clouds=scenario.clouds, spot=scenario.spot
+            )
+            catalog = load_catalog(cloud)
+            prefixes = RESIDENCY[scenario.residency]
+            if prefixes:
+                regions = {offer.region for offer in catalog.offers}
+                kept = tuple(sorted(r for r in regions if r.lower().startswith(prefixes)))
+                cloud = replace(cloud, regions=kept)
+                catalog = load_catalog(cloud) if kept else None
+            self.loaded[key] = (cloud, catalog)
+        found: tuple[schema.CloudConfig, Any] = self.loaded[key]
+        return found
+
+
+def limits_of(scenario: Scenario, everything: list[Any]) -> schema.LimitsConfig:
+    """Return the limits of a scenario, from the best values that its plans have."""
+    budget, deadline, latency, accuracy = scenario.factors
+
+    def at(factor: float | None, best: float) -> float | None:
+        return None if factor is None else factor * best
+
+    return schema.LimitsConfig(
+        budget_usd=at(budget, min(choice.usd for choice in everything)),
+        deadline_hours=at(deadline, min(choice.hours for choice in everything)),
+        latency_ms=at(latency, min(choice.latency_ms for choice in everything)),
+        accuracy=at(accuracy, max(choice.accuracy for choice in everything)),
+        serve_hours=scenario.serve_hours,
+    )
+
+
+def run(scenario: Scenario, market: Market, folder: Path) -> tuple[str, dict[str, float] | None]:
+    """Plan one scenario; return what became of it, and the scores by objective."""
+    try:
+        cloud, catalog = market.of(scenario)
+        if catalog is None:
+            return "no region", None
+        config = config_of(scenario, cloud, students_of(scenario.task, folder), folder)
+        problem = build_problem(config, probe_of(scenario.task), catalog)
+        everything = frontier(problem) if problem.candidates else []
+        if not everything:
+            return "no server", None
+        plan = solve(replace(problem, limits=limits_of(scenario, everything)))
+    except InfeasibleError:
+        return "infeasible", None
+    except StratosError as error:
+        return type(error).__name__, None
+    scores = {name: point.score for name, point in plan.alternatives.items()}
+    return "feasible", {"balanced": plan.score, **scores, "n_frontier": plan.n_frontier}
+
+
+def main() -> None:
+    """Run all scenarios and print what the balanced plan gains."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--catalog", type=Path, required=True)
+    parser.add_argument("--n", type=int, default=240)
+    parser.add_argument("--out", type=Path, help="JSON file for the numbers")
+    arguments = parser.parse_args()
+    rng = random.Random(SEED)
+    market = Market(arguments.catalog)
+    rows, fates = [], Counter[str]()
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as name:
+        for i in range(arguments.n):
+            scenario = draw(rng)
+            fate, scores = run(scenario, market, Path(name))
+            fates[fate] += 1
+            if scores is not None:
+                rows.append({"scenario": i, "task": scenario.task, **scores})
+            if (i + 1) % 20 == 0:
+                print(
+                    f"{i + 1} of {arguments.n}, {time.process_time() - start:.0f} CPU s", flush=True
+                )
+    summary: dict[str, Any] = {
+        "n": arguments.n,
+        "seed": SEED,
+        "fates": dict(fates),
+        "cpu_seconds": round(time.process_time() - start, 1),
+        "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
+    }
+    for other in ("accuracy_first", "cost_first", "fastest", "lowest_latency"):
+        gains = sorted(r["balanced"] / r[other] - 1 for r in rows if r[other] > 1e-9)
+        quartiles = statistics.quantiles(gains, n=4)
+        summary[other] = {
+            "n": len(gains),
+            "score_of_0": len(rows) - len(gains),
+            "same_plan": sum(gain < 1e-9 for gain in gains),
+            "median": round(quartiles[1], 4),
+            "lower_quartile": round(quartiles[0], 4),
+            "upper_quartile": round(quartiles[2], 4),
+            "worst": round(gains[0], 4),
+            "at_least_22_percent": round(sum(gain >= 0.22 for gain in gains) / len(gains), 4),
+        }
+    worse = sorted(
+        min(r["balanced"] / max(r[o], 1e-9) - 1 for o in ("accuracy_first", "cost_first"))
+        for r in rows
+    )
+    summary["over_the_better_of_both"] = {
+        "median": round(statistics.median(worse), 4),
+        "worst": round(worse[0], 4),
+    }
+    print(json.dumps(summary, indent=1))
+    if arguments.out:
+        compact = [
+            [r["scenario"], r["task"], r["n_frontier"]]
+            + [round(r[k], 5) for k in ("balanced", "accuracy_first", "cost_first", "fastest",
+                                        "lowest_latency")]
+            for r in rows
+        ]  # fmt: skip
+        arguments.out.write_text(json.dumps({"summary": summary, "rows": compact}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What it costs to move data, checkpoint and bundle from place to place.
+
+A place is a region of a cloud. Data leave it at one of three prices per GB: 0 within the region,
+the cloud's price between its regions, its internet price to any other place. What comes in is free
+everywhere, and so is what a hosted teacher sends. `egress.csv` has the list prices with date and
+source; a cloud without a row pays the row `*`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from stratos.records import Offer
+
+EGRESS_CSV = Path(__file__).with_name("egress.csv")
+
+OTHER = "*"
+"""The row of clouds that have none of their own."""
+
+Place = tuple[str, str]
+"""Cloud and region."""
+
+
+@dataclass(frozen=True)
+class Egress:
+    """Dollars per GB by cloud: between its regions, and to the internet."""
+
+    usd_per_gb: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def price(self, source: Place | None, target: Place | None) -> float:
+        """Return dollars per GB from one place to another; None is a hosted teacher, and free."""
+        if source is None or target is None or source == target:
+            return 0.0
+        same_cloud, internet = self.of(source[0])
+        return same_cloud if source[0] == target[0] else internet
+
+    def of(self, cloud: str) -> tuple[float, float]:
+        """Return the two prices of a cloud."""
+        return self.usd_per_gb.get(cloud, self.usd_per_gb.get(OTHER, (0.0, 0.0)))
+
+    @property
+    def most(self) -> float:
+        """The highest price of all: no move of one GB costs more."""
+        return max((max(prices) for prices in self.usd_per_gb.values()), default=0.0)
+
+
+@cache
+def list_prices() -> Egress:
+    """Return the table of `egress.csv`."""
+    with EGRESS_CSV.open(newline="", encoding="utf-8") as file:
+        return Egress(
+            {
+                row["Cloud"]: (float(row["SameCloudUsdPerGb"]), float(row["InternetUsdPerGb"]))
+                for row in csv.DictReader(file)
+            }
+        )
+
+
+def place_of(offer: Offer | None) -> Place | None:
+    """Return where a server stands; None for a role without one."""
+    return None if offer is None else (offer.cloud, offer.region)

@@ -1,0 +1,94 @@
+"""Plans in words: one in a line, two compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from stratos.plan.objective import Linear
+from stratos.plan.problem import Choice
+
+SAME = 1e-6
+"""Relative difference below which two values are the same."""
+
+GAINS = {
+    "most_accurate": ("accuracy", lambda c: c.accuracy, "{:.3f}".format),
+    "cheapest": ("cost", lambda c: c.usd, lambda v: money(v)),
+    "fastest": ("time", lambda c: c.hours, lambda v: f"{v:.3g} h"),
+    "lowest_latency": ("p95", lambda c: c.latency_ms, lambda v: f"{v:.3g} ms"),
+}
+"""Objective to what a plan may gain in it: name, value, and how an amount of it is written."""
+
+
+def money(usd: float) -> str:
+    """Write dollars with cents, or two digits where there are less than ten cents."""
+    return f"${usd:,.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.2g}"
+
+
+def describe(choice: Choice) -> str:
+    """Return a plan in one line: who, and its four values."""
+    accuracy = f"{choice.accuracy:.3f}" if choice.candidate.is_known else "unknown"
+    return (
+        f"{choice.candidate.name}: {money(choice.usd)}, {choice.hours:.3g} h, "
+        f"{choice.latency_ms:,.0f} ms, accuracy {accuracy}"
+    )
+
+
+def servers(choice: Choice) -> str:
+    """Return the servers of a plan in one line, role by role."""
+    return "; ".join(f"{role} {' + '.join(names)}" for role, names in by_role(choice).items())
+
+
+def by_role(choice: Choice) -> dict[str, list[str]]:
+    """Return each role's servers by name; serving may mix several."""
+    found: dict[str, list[str]] = {}
+    for role in choice.roles():
+        times = f"{role.count} × " if role.count > 1 else ""
+        spot = " spot" if role.spot else ""
+        name = role.offer.name if role.offer is not None else role.note or "no server"
+        found.setdefault(role.role, []).append(f"{times}{name}{spot}")
+    return found
+
+
+def is_same(one: Choice, other: Choice) -> bool:
+    """Tell whether two plans have the same values."""
+    return all(
+        abs(a - b) <= SAME * max(1.0, abs(a)) for a, b in zip(one.costs, other.costs, strict=True)
+    )
+
+
+def difference(before: Choice, after: Choice, loss: Linear, objective: str) -> str:
+    """Say what one plan gains and loses on another: "score +0.021, cost +$1.20".
+
+    Args:
+        before: the plan that is compared with.
+        after: the other plan.
+        loss: 1 minus the deployment score.
+        objective: what the plans are chosen by; it is said first.
+    """
+    parts = {"balanced": _signed("score", loss(before) - loss(after), _score)}
+    for name, (label, value, write) in GAINS.items():
+        parts[name] = _signed(label, value(after) - value(before), write)
+    if before.candidate.is_known != after.candidate.is_known:
+        parts["most_accurate"] = f"accuracy {'known' if after.candidate.is_known else 'unknown'}"
+    ordered = [parts.pop(objective), *parts.values()]
+    return ", ".join(filter(None, ordered)) or "less than what would show"
+
+
+def _score(value: float) -> str:
+    """Write a difference of deployment scores; a small one may be all that decided."""
+    return f"{value:.3f}" if value >= 5e-4 else f"{value:.1g}"
+
+
+def _signed(label: str, change: float, write: Callable[[float], str]) -> str:
+    """Write a difference with its sign, nothing where it is rounding or all its digits are 0."""
+    if abs(change) < 1e-9:
+        return ""
+    written = write(abs(change))
+    sign = "−" if change < 0 else "+"
+    return f"{label} {sign}{written}" if any(d in written for d in "123456789") else ""
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """Join words as a sentence does."""
+    *head, tail = words
+    return f"{', '.join(head)} {last} {tail}" if head else tail

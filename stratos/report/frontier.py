@@ -1,0 +1,113 @@
+"""The frontier as a plot in which a plan can be picked and seen beside the chosen one."""
+
+from __future__ import annotations
+
+from stratos.records import Interval, Plan, PlanPoint
+from stratos.report import charts, text
+
+
+def chosen_point(plan: Plan) -> PlanPoint:
+    """Return the chosen plan as the frontier has it, or, should it lack it, made from the plan."""
+    point = PlanPoint(
+        teacher=plan.teacher,
+        student=plan.student,
+        strategy=plan.strategy,
+        accuracy=plan.accuracy.mean,
+        usd=plan.usd,
+        hours=plan.hours,
+        latency_ms=plan.latency_ms,
+        score=plan.score,
+        servers={
+            role: " + ".join(one.offer.name for one in plan.roles_of(role) if one.offer is not None)
+            for role in dict.fromkeys(one.role for one in plan.roles if one.offer is not None)
+        },
+        accuracy_known=is_known(plan.accuracy),
+    )
+    return next((known for known in plan.frontier if is_same(known, point)), point)
+
+
+def is_known(accuracy: Interval) -> bool:
+    """Tell whether a predicted accuracy rests on anything."""
+    return not accuracy.source.startswith("unknown")
+
+
+def frontier_plot(plan: Plan) -> charts.Plot:
+    """Lay out the frontier, what other objectives would have chosen, and the choice."""
+    chosen = chosen_point(plan)
+    marks = [
+        _mark(point, "dot", "on the frontier", chosen)
+        for point in plan.frontier
+        if not is_same(point, chosen)
+    ]
+    marks += [
+        _mark(point, "alternative", name.replace("_", " "), chosen)
+        for name, point in plan.alternatives.items()
+        if not is_same(point, chosen)
+    ]
+    marks.append(_mark(chosen, "chosen", "chosen", chosen))
+    quantities = (charts.USD, charts.HOURS, charts.LATENCY, charts.ACCURACY, charts.SCORE)
+    known = any(point.accuracy_known for point in (*plan.frontier, chosen))
+    vertical = charts.ACCURACY if known else charts.SCORE
+    rest = tuple(quantity for quantity in quantities if quantity is not vertical)
+    title = f"{text.sentence(vertical.label)} against cost in dollars"
+    return charts.plot(title, quantities, (vertical, *rest), marks)
+
+
+def is_same(one: PlanPoint, other: PlanPoint) -> bool:
+    """Tell whether two points are one plan: who, where and at what predicted cost."""
+    return (
+        (one.teacher, one.student, one.strategy) == (other.teacher, other.student, other.strategy)
+        and abs(one.usd - other.usd) <= 1e-6 * max(1.0, abs(one.usd))
+        and abs(one.hours - other.hours) <= 1e-6 * max(1.0, abs(one.hours))
+        and abs(one.latency_ms - other.latency_ms) <= 1e-6 * max(1.0, abs(one.latency_ms))
+    )
+
+
+def _mark(point: PlanPoint, kind: str, what: str, chosen: PlanPoint) -> charts.Mark:
+    return charts.Mark(
+        label=f"{point.student} · {point.strategy}",
+        values={
+            "accuracy": point.accuracy if point.accuracy_known else None,
+            "usd": point.usd,
+            "hours": point.hours,
+            "latency_ms": point.latency_ms,
+            "score": point.score,
+        },
+        kind=kind,
+        rows=plan_rows(point, what, chosen),
+    )
+
+
+def plan_rows(
+    point: PlanPoint, what: str, beside: PlanPoint | None = None
+) -> tuple[tuple[str, ...], ...]:
+    """Return what there is to say of a plan: name, value, and how it compares with another."""
+    base = beside or point
+    points = (point.accuracy - base.accuracy) * 100
+    both_known = point.accuracy_known and base.accuracy_known
+    return (
+        ("plan", what, ""),
+        ("teacher", point.teacher, ""),
+        ("student", point.student, ""),
+        ("strategy", point.strategy, ""),
+        (
+            "accuracy",
+            text.percent(point.accuracy) if point.accuracy_known else "unknown",
+            f"{points:+.1f} points" if both_known and abs(points) >= 0.05 else "",
+        ),
+        ("cost", text.usd(point.usd), _against(point.usd, base.usd)),
+        ("until served", text.hours(point.hours), _against(point.hours, base.hours)),
+        (
+            "p95 latency",
+            text.milliseconds(point.latency_ms),
+            _against(point.latency_ms, base.latency_ms),
+        ),
+        ("score", f"{point.score:.3f}", _against(point.score, base.score)),
+        *((role, server, "") for role, server in point.servers.items()),
+    )
+
+
+def _against(value: float, base: float) -> str:
+    """Write a value against another in percent; nothing if they read the same."""
+    share = value / base - 1 if base > 0 else 0.0
+    return f"{share:+.1%}" if abs(share) >= 0.0005 else ""

@@ -1,0 +1,136 @@
+"""The learning curve: what it must do on any trainings, and how often its interval is right."""
+
+import itertools
+import math
+import time
+
+import numpy as np
+import pytest
+
+from stratos.plan.learning_curve import Measured, extrapolate, on_same_items
+
+
+def measured(*rows):
+    return tuple(Measured(*row) for row in rows)
+
+
+LADDER = (1e3, 4e3, 16e3, 64e3, 256e3)
+
+
+def test_many_trainings_of_one_length_give_their_accuracy():
+    found = extrapolate(measured(*[(1e6, 900, 1000)] * 20), 1e6)
+    assert found.mean == pytest.approx(0.9, abs=0.003)
+    assert 0.88 < found.low < 0.9 < found.high < 0.92
+
+
+def test_a_long_ladder_is_carried_on_as_the_power_law_that_it_is():
+    """A closed form: hazard 2 · (D / 1000)^-0.5, known almost without noise."""
+    rows = [(d, 1e6 * math.exp(-2 * (d / 1000) ** -0.5), 1_000_000) for d in LADDER] * 3
+    found = extrapolate(measured(*rows), 1e6)
+    truth = math.exp(-2 * 1000**-0.5)
+    assert found.low < truth < found.high
+    assert found.mean == pytest.approx(truth, abs=0.015), "a small floor cannot be excluded"
+
+
+def test_a_floor_is_found_where_the_ladder_shows_it():
+    """Hazard 0.3 + (D / 1000)^-1: no amount of training passes 74%."""
+    rows = [(d, 1e6 * math.exp(-0.3 - (d / 1000) ** -1.0), 1_000_000) for d in LADDER] * 3
+    found = extrapolate(measured(*rows), 1e7)
+    assert found.low < math.exp(-0.3) < found.high
+    assert found.mean == pytest.approx(math.exp(-0.3), abs=0.06)
+
+
+SETS = [
+    [(250_000, first, 128), (1_000_000, second, 128)]
+    for first, second in itertools.product((0, 1, 40, 127, 128), repeat=2)
+]
+
+
+@pytest.mark.parametrize("rows", SETS, ids=str)
+def test_whatever_was_seen_the_interval_is_one(rows):
+    rng = np.random.default_rng(0)
+    trainings = measured(*rows)
+    before = -1.0
+    for tokens in (1, 1e5, 1e6, 1e7, 1e12):
+        wide = extrapolate(trainings, tokens)
+        narrow = extrapolate(trainings, tokens, 0.8)
+        assert 0 <= wide.low <= narrow.low <= wide.mean <= narrow.high <= wide.high <= 1
+        assert wide.mean == narrow.mean >= before - 1e-9, "more training is not worse"
+        before = wide.mean
+    shuffled = tuple(trainings[i] for i in rng.permutation(len(trainings)))
+    assert extrapolate(shuffled, 1e7) == extrapolate(trainings, 1e7), "no order, no chance"
+
+
+def test_more_right_answers_promise_more():
+    means = [extrapolate(measured((1e6, right, 128)), 4e6).mean for right in range(0, 129, 8)]
+    assert means == sorted(means)
+
+
+def test_farther_is_less_certain():
+    trainings = measured((2.5e5, 20, 128), (5e5, 50, 128), (1e6, 80, 128))
+    widths = [
+        found.high - found.low
+        for found in (extrapolate(trainings, tokens) for tokens in (1e6, 2e6, 4e6))
+    ]
+    assert widths == sorted(widths)
+
+
+def test_a_prediction_takes_milliseconds():
+    start = time.process_time()
+    for right in range(20):
+        extrapolate(measured((1e6, 700 + right, 1000), (2e6, 800, 1000), (4e6, 900, 1000)), 1e7)
+    assert (time.process_time() - start) / 20 < 0.1
+
+
+# --- calibration on simulated curves ----------------------------------------------------------
+
+N_CURVES = 200
+
+
+def simulate(rng, parts, n_items, n_trainings=1):
+    """Return trainings of one true curve, and the accuracy that the planned training comes to.
+
+    Exponent, ceiling, level and the spread of seeds are drawn anew for every curve; the exponent
+    is another one from a quarter of the planned length on; the items are of unequal difficulty,
+    and the same ones are asked after every training, as a pilot does.
+    """
+    exponent = np.exp(rng.uniform(np.log(0.2), np.log(5.0)))
+    ceiling = 1 - 0.4 * rng.random() ** 2
+    bend = np.exp(0.5 * rng.standard_normal())
+    at_planned = -np.log(rng.uniform(0.3, 0.99))
+    spread = np.exp(rng.uniform(np.log(0.05), np.log(0.4)))
+    items = rng.gamma(4.0, 0.25, n_items)
+
+    def train(part, difficulties):
+        fallen = max(part, 0.25) ** -exponent * (min(part, 0.25) / 0.25) ** (-exponent * bend)
+        hazard = -np.log(ceiling) + at_planned * fallen
+        return np.exp(-hazard * np.exp(spread * rng.standard_normal()) * difficulties)
+
+    seen = tuple(
+        Measured(part * 1e7, float((rng.random(n_items) < train(part, items)).sum()), n_items)
+        for part in parts
+        for _ in range(n_trainings)
+    )
+    if len(parts) > 1:
+        seen = on_same_items(seen)
+    return seen, float(train(1.0, rng.gamma(4.0, 0.25, 20_000)).mean())
+
+
+@pytest.mark.parametrize(
+    ("parts", "n_items", "n_trainings"),
+    [
+        pytest.param((1 / 16, 1 / 8, 1 / 4), 128, 1, id="pilot, 4 times as long"),
+        pytest.param((1 / 32, 1 / 16, 1 / 8), 128, 1, id="pilot, 8 times as long"),
+        pytest.param((1.0,), 1000, 3, id="three runs of the same length"),
+        pytest.param((4.0,), 1000, 1, id="a run four times as long"),
+        pytest.param((1 / 4,), 1000, 1, id="a run a quarter as long"),
+    ],
+)
+def test_95_percent_intervals_hold_between_90_and_99_percent(parts, n_items, n_trainings):
+    rng = np.random.default_rng([5, int(parts[0] * 64), n_trainings])
+    held = 0
+    for _ in range(N_CURVES):
+        seen, truth = simulate(rng, parts, n_items, n_trainings)
+        found = extrapolate(seen, 1e7)
+        held += found.low <= truth <= found.high
+    assert 0.90 <= held / N_CURVES <= 0.99

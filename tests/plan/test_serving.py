@@ -1,0 +1,152 @@
+"""Mixes of servers for a rate of requests: published and own examples, caps, and pruning."""
+
+from math import inf
+
+import numpy as np
+import pytest
+from twin import instance
+
+from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
+from stratos.plan.option import Mix, Option
+from stratos.plan.quotas import Caps
+from stratos.plan.serving import UTILISATION, mix_steps
+from stratos.plan.solver import Solver
+from stratos.records import Offer
+
+
+def server(name, usd_per_hour, capacity, ms=None, place=("c", "r")):
+    offer = Offer(*place, name, None, 0, 2, 8, 0, usd_per_hour)
+    ms = ms or (100.0,) * len(capacity)
+    return Option(offer, False, 1.0, usd_per_hour, max(ms), latencies_ms=ms,
+                  requests_per_s=capacity, setting=name)  # fmt: skip
+
+
+def cheapest(servers, rates, caps=None):
+    steps = mix_steps(servers, [0.0] * len(servers), rates, caps or Caps(max_nodes=64), Solver())
+    return steps[0] if steps else None
+
+
+A10G = server("A10G", 1.01, (2.0, 1.0, 5.0, 2.0))
+A100 = server("A100-80GB", 3.67, (20.0, 20.0, 40.0, 20.0))
+
+
+def test_the_published_example_of_melange():
+    """30 requests/s spread as [[.2, .1], [.5, .2]]; its solver, without a split, answers $6.70."""
+    rates = tuple(30 * share for share in (0.2, 0.1, 0.5, 0.2))
+    step = cheapest([A10G, A100], rates)
+    assert step.usd == pytest.approx(4.68)
+    counts = {part.offer.instance_type: part.count for part in step.served.parts}
+    assert counts == {"A10G": 1, "A100-80GB": 1}
+    shares = np.array(step.served.shares)
+    assert shares.sum(axis=0) == pytest.approx(1.0)
+    loads = [sum(r * f / c for r, f, c in zip(rates, row, part.requests_per_s, strict=True))
+             for part, row in zip(step.served.parts, step.served.shares, strict=True)]  # fmt: skip
+    assert all(load <= part.count + 1e-6
+               for load, part in zip(loads, step.served.parts, strict=True))  # fmt: skip
+
+
+def test_one_kind_alone_would_be_dearer():
+    rates = tuple(30 * share for share in (0.2, 0.1, 0.5, 0.2))
+    assert cheapest([A10G], rates).usd == pytest.approx(12 * 1.01)
+    assert cheapest([A100], rates).usd == pytest.approx(2 * 3.67)
+
+
+def test_each_bucket_goes_where_it_is_cheap():
+    short = server("short", 1.0, (10.0, 0.5))
+    long = server("long", 3.0, (10.0, 8.0))
+    step = cheapest([short, long], (40.0, 16.0))
+    # 2 long for the long bucket, 4 short for the short one; either alone costs 36 or 18.
+    assert step.usd == pytest.approx(10.0)
+    assert {p.offer.instance_type: p.count for p in step.served.parts} == {"short": 4, "long": 2}
+
+
+def test_a_bucket_is_kept_from_servers_that_are_too_slow_for_it():
+    cheap = server("cheap", 1.0, (10.0, 10.0), (50.0, 400.0))
+    dear = server("dear", 4.0, (10.0, 10.0), (40.0, 100.0))
+    steps = mix_steps([cheap, dear], [0, 0], (5.0, 5.0), Caps(), Solver())
+    assert [(s.usd, s.latency_ms) for s in steps] == [(1.0, 400.0), (4.0, 100.0)]
+    loaded = mix_steps([cheap, dear], [0, 0], (10.0, 5.0), Caps(), Solver())
+    assert [(s.usd, s.latency_ms) for s in loaded] == [(2.0, 400.0), (5.0, 100.0)]
+    assert loaded[1].served.shares[0][1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("caps", "usd"),
+    [
+        (Caps(max_nodes=8), 4.0),
+        (Caps.of({"c/r/a": 2}, 8), 2 + 2 * 1.5),
+        (Caps.of({"c": 2}, 8), 2 + 2 * 1.75),
+        (Caps.of({"*/*/a": 0, "*/*/b": 0}, 8), 4 * 1.75),
+        (Caps.of({"c": 0, "d": 3}, 8), None),
+        (Caps.of({}, 3), None),
+        (Caps(max_nodes=8, max_usd_per_hour=3.99), None),
+    ],
+)
+def test_quotas_bind_over_the_mix(caps, usd):
+    a = server("a", 1.0, (10.0,))
+    b = server("b", 1.5, (10.0,))
+    far = server("a2", 1.75, (10.0,), place=("d", "r"))
+    step = cheapest([a, b, far], (40.0,), caps)
+    assert (step and step.usd) == (usd and pytest.approx(usd))
+
+
+def test_egress_of_each_server_counts_and_may_move_it():
+    near, far = server("near", 1.1, (10.0,)), server("far", 1.0, (10.0,), place=("d", "r"))
+    without = mix_steps([near, far], [0.0, 0.0], (20.0,), Caps(), Solver())[0]
+    charged = mix_steps([near, far], [0.0, 0.25], (20.0,), Caps(), Solver())[0]
+    assert without.served.name == "2 × d/r far" and without.usd == 2.0
+    assert charged.served.name == "2 × c/r near" and charged.usd == pytest.approx(2.2)
+
+
+def test_a_mix_names_its_dearest_servers_first_and_their_traffic():
+    step = cheapest([A10G, A100], tuple(30 * s for s in (0.2, 0.1, 0.5, 0.2)))
+    assert isinstance(step.served, Mix)
+    first, second = step.served.as_choices("serve")
+    assert first.offer.instance_type == "A100-80GB" and second.offer.instance_type == "A10G"
+    assert [a + b for a, b in zip(first.traffic, second.traffic, strict=True)] == pytest.approx(
+        [1.0] * 4
+    )
+
+
+def test_steps_fall_in_dollars_and_rise_in_speed_no_further():
+    for seed in range(60):
+        problem = instance(seed, mixed=True)
+        for work, rates in problem.rates.items():
+            options = problem.options[work]
+            steps = mix_steps(options, [0.0] * len(options), rates, problem.caps, Solver())
+            before = (-inf, inf)
+            for step in steps:
+                assert step.usd > before[0] and step.latency_ms < before[1]
+                before = step.usd, step.latency_ms
+
+
+def test_traffic_of_a_run_reaches_its_plan():
+    from test_choices import plan
+
+    buckets = (BucketConfig(64, 100, 3.0), BucketConfig(512, 200, 1.0))
+    aws = CloudConfig(name="aws", clouds=("aws",))
+    quiet = plan(cloud=aws, traffic=TrafficConfig(None, buckets))
+    busy = plan(cloud=aws, traffic=TrafficConfig(200.0, buckets))
+    assert len(quiet.roles_of("serve")) == 1 and quiet.role("serve").traffic == ()
+    served = busy.roles_of("serve")
+    assert sum(role.usd for role in served) > quiet.role("serve").usd
+    assert [sum(column) for column in zip(*(r.traffic for r in served), strict=True)] == (
+        pytest.approx([1.0, 1.0])
+    )
+    assert sum(role.count for role in served) <= 8
+    capped = plan(LimitsConfig(latency_ms=busy.latency_ms * 0.6), cloud=aws,
+                  traffic=TrafficConfig(200.0, buckets))  # fmt: skip
+    assert capped.latency_ms <= busy.latency_ms * 0.6
+
+
+def test_a_rate_that_no_servers_keep_up_with_is_an_answer():
+    from test_choices import plan
+
+    from stratos.errors import InfeasibleError
+
+    with pytest.raises(InfeasibleError, match=r"1e\+09 requests a second are more than its serv"):
+        plan(cloud=CloudConfig(name="aws", clouds=("aws",)), traffic=TrafficConfig(1e9))
+
+
+def test_the_utilisation_is_safe():
+    assert 0.5 <= UTILISATION <= 0.8
