@@ -1,6 +1,8 @@
 """A small corpus of the Mahjong task and what the distill stage is handed."""
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stratos.config import CallbacksConfig, EvaluateConfig, StudentConfig, TrainerConfig
+from stratos.config import (
+    CallbacksConfig,
+    EvaluateConfig,
+    LimitsConfig,
+    StudentConfig,
+    TrainerConfig,
+)
 from stratos.context import Context
 from stratos.ledger import Ledger
+from stratos.records import Interval, Plan, RoleChoice
+from stratos.synthesize.injection import Injection
 from stratos.tasks.mahjong import MahjongTask
+
+sys.path.insert(0, str(Path(__file__).parent))  # modules that several tests share
 
 TINY = StudentConfig("tiny", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
 
@@ -30,18 +42,55 @@ def corpus_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def a_plan(strategy: str = "injection", teacher: str = "") -> Plan:
+    """Return a plan of the tiny student."""
+    return Plan(
+        status="optimal",
+        solver="",
+        teacher=teacher,
+        student="tiny",
+        strategy=strategy,
+        roles=(RoleChoice("train", None, 1, False, hours=2.0, usd=3.0),),
+        accuracy=Interval(0, 0, 1),
+        usd=3.0,
+        hours=2.0,
+        latency_ms=1.0,
+        score=0.0,
+        objective="balanced",
+        frontier=(),
+        n_frontier=0,
+        alternatives={},
+        reasons=(),
+        left_out={},
+        warnings=(),
+        n_offers=0,
+        price_dates=("", ""),
+        seconds=0.0,
+    )
+
+
 @pytest.fixture
 def run_distill(corpus_path: Path) -> Callable[..., Any]:
     """Return a function that runs the stage in a folder."""
 
     def run(
-        folder: Path, fingerprint: str = "f", warnings: list[str] | None = None, **trainer: Any
+        folder: Path,
+        fingerprint: str = "f",
+        warnings: list[str] | None = None,
+        ticks: list[tuple[Any, ...]] | None = None,
+        student: StudentConfig = TINY,
+        strategies: tuple[Any, ...] = (Injection(),),
+        teachers: tuple[Any, ...] = (),
+        **trainer: Any,
     ) -> Any:
         from stratos.distill import distill
 
         settings = {"max_tokens": 30_000, "batch_tokens": 2000, "warmup_steps": 3, **trainer}
         config = SimpleNamespace(
-            students=(TINY,),
+            students=(replace(student, name="tiny"),),
+            strategies=strategies,
+            teachers=teachers,
+            limits=LimitsConfig(),
             task=MahjongTask(),
             trainer=TrainerConfig(**settings),
             callbacks=CallbacksConfig(
@@ -54,10 +103,12 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
             folder,
             folder,
             Ledger(folder / "ledger.jsonl"),
+            tick=lambda *tick: None if ticks is None else ticks.append(tick),
             warn=(warnings if warnings is not None else []).append,
             fingerprint=fingerprint,
         )
-        plan, corpus = SimpleNamespace(student="tiny"), SimpleNamespace(path=str(corpus_path))
+        corpus = SimpleNamespace(path=str(corpus_path))
+        plan = a_plan(strategies[0].name, teachers[0].name if teachers else "")
         return distill(config, plan, corpus, context)  # type: ignore[arg-type]
 
     return run

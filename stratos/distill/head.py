@@ -1,0 +1,241 @@
+"""The head and the loss without the logits: chunk by chunk, with gradients in the forward pass.
+
+Only places that are learned reach the head. A chunk of them is multiplied with the head's weight;
+the kernels of `objectives` turn the logits of a few rows at a time, in the caches, into their own
+gradient; two more products give the gradients of hidden states and weight; then the chunk's buffer
+serves the next one. Backward only scales what is there. Memory depends on the chunk, not on the
+number of tokens, and nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from stratos.distill.objectives import Dense, Hidden, LMHead, Objective, Signal
+from stratos.distill.objectives.kernels import Scratch, block_rows
+from stratos.distill.objectives.liger import fits, is_better, liger_loss
+from stratos.distill.objectives.projection import Projection, WeightGradient, whole
+from stratos.distill.objectives.signals import dense_side
+
+CHUNK = 2**26
+"""Bytes of a chunk on a CPU, twice as many with both sides in float32; on a GPU four times."""
+LEAST_ROWS, MOST_ROWS = 128, 1024
+"""Fewer rows slow the matrix products down, more make them no faster."""
+
+
+class Loss(NamedTuple):
+    """A loss to step on, and for the log its parts before they are weighed (T^2 is in)."""
+
+    total: Tensor
+    divergence: Tensor
+    cross_entropy: Tensor
+
+
+def chunk_rows(n_rows: int, n_vocab: int, device: torch.device, n_bytes: int = 4) -> int:
+    """Return how many rows reach the head at once: equal parts of a size that products like.
+
+    `n_bytes` are what a row and a token take, on both sides together.
+    """
+    elements = CHUNK // min(4, n_bytes) * (1 if device.type == "cpu" else 4)
+    most = min(MOST_ROWS, max(LEAST_ROWS, elements // n_vocab))
+    n_chunks = max(1, -(-n_rows // most))
+    return max(1, -(-n_rows // n_chunks))
+
+
+def head_loss(
+    hidden: Tensor,
+    head: LMHead,
+    signal: Signal | None,
+    objective: Objective,
+    n_tokens: int | Tensor,
+    rows_M: Tensor | None = None,
+    targets_M: Tensor | None = None,
+    chunk: int | None = None,
+    kernel: str = "auto",
+) -> Loss:
+    """Return the objective of a student's last hidden states.
+
+    Args:
+        hidden: (..., H), as the model's body returns them.
+        head: the student's head; tied embeddings are just a weight that is used twice. A weight
+            that requires no gradient costs none.
+        signal: what the teacher says of the M places; None for plain cross-entropy.
+        objective: what to compute.
+        n_tokens: learned tokens of the whole accumulated batch; 0 gives a loss of 0.
+        rows_M: (M,), distinct indices of the learned places in the flattened hidden states; None
+            for all of them.
+        targets_M: (M,), the text's next tokens, for cross-entropy.
+        chunk: rows that reach the head at once; the result does not depend on it.
+        kernel: "stratos", or "auto" for Liger's where it is there, equal and faster (GPUs only).
+
+    Raises:
+        ConfigError: the signal does not go with the objective.
+    """
+    objective.check_signal(signal)
+    if kernel == "auto" and isinstance(signal, Hidden) and fits(hidden, head, signal, objective):
+        given = signal
+
+        def ours(states: Tensor, own: LMHead) -> Tensor:
+            kept = (given, objective, n_tokens, rows_M, targets_M, chunk, "stratos")
+            return head_loss(states, own, *kept).total
+
+        def theirs(states: Tensor, own: LMHead) -> Tensor:
+            return liger_loss(states, own, given, objective, n_tokens, rows_M)
+
+        shapes = (tuple(head.weight_VH.shape), given.head.weight_VH.shape[1])
+        key = (torch.cuda.get_device_name(hidden.device), *shapes, hidden.dtype, objective)
+        if is_better(key, hidden, head, ours, theirs):
+            total = theirs(hidden, head)
+            return Loss(total, total.detach(), torch.zeros_like(total))
+    weight_VH = whole(head.weight_VH)
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VH.dtype
+    job = _Job(head, signal, objective, n_tokens, rows_M, targets_M, chunk, dtype)
+    bias_V = None if head.bias_V is None else whole(head.bias_V)
+    return Loss(*_HeadLoss.apply(hidden, weight_VH, bias_V, job, torch.is_grad_enabled()))
+
+
+@dataclass(frozen=True)
+class _Job:
+    head: LMHead
+    signal: Signal | None
+    objective: Objective
+    n_tokens: int | Tensor
+    rows_M: Tensor | None
+    targets_M: Tensor | None
+    chunk: int | None
+    dtype: torch.dtype
+
+
+def _run(
+    job: _Job, hidden: Tensor, weight_VH: Tensor, wants: list[bool]
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Return the sums of divergence and cross-entropy, (2,), and of the wanted gradients."""
+    device, objective, given = hidden.device, job.objective, dense_side(job.signal)
+    n_given = 0
+    if isinstance(given, Hidden):
+        n_given = given.head.weight_VH.shape[0]
+    elif given is not None:
+        n_given = given.logits_MV.shape[-1]
+    n_vocab, n_given = objective.widths(weight_VH.shape[0], job.signal, n_given)
+    student = Projection.of(hidden, job.rows_M, job.head, n_vocab, job.dtype)
+    teacher = None
+    if isinstance(given, Hidden):
+        half = job.dtype if job.dtype != weight_VH.dtype else given.head.weight_VH.dtype
+        teacher = Projection.of(given.hidden_NH, given.rows_M, given.head, n_given, half)
+        assert teacher.n_rows == student.n_rows, "teacher and student differ in learned places"
+    n_rows = student.n_rows
+    widest = max(n_vocab, n_given)
+    n_bytes = job.dtype.itemsize * (1 if teacher is None else 2)
+    step = min(job.chunk or chunk_rows(n_rows, widest, device, n_bytes), max(1, n_rows))
+    block = block_rows(widest, device)
+    n_chunks = -(-n_rows // step)
+
+    sums_2 = torch.zeros(2, dtype=torch.float32, device=device)
+    d_hidden_NH = torch.zeros_like(student.hidden_NH) if wants[0] else None
+    d_weight = WeightGradient(weight_VH, n_vocab, job.dtype, n_chunks) if wants[1] else None
+    d_bias_V = torch.zeros(weight_VH.shape[0], device=device) if wants[2] else None
+    student_buffer = torch.empty(step, n_vocab, dtype=student.weight_VH.dtype, device=device)
+    teacher_buffer = None
+    if teacher is not None:
+        teacher_buffer = torch.empty(step, n_given, dtype=teacher.weight_VH.dtype, device=device)
+    scratch = Scratch()
+    for start in range(0, n_rows, step):
+        stop = min(start + step, n_rows)
+        logits = student_buffer[: stop - start]
+        hidden_RH = student.project(start, stop, logits)
+        if teacher is not None:
+            assert teacher_buffer is not None
+            teacher_logits = teacher_buffer[: stop - start]
+            teacher.project(start, stop, teacher_logits)
+        elif isinstance(given, Dense):
+            teacher_logits = given.logits_MV.flatten(0, -2)[start:stop, :n_given]
+        for low in range(start, stop, block):
+            high = min(low + block, stop)
+            inside = slice(low - start, high - start)
+            student_RV = _float32(logits[inside], scratch, "student")
+            slope_RV = None if job.head.softcap is None else scratch.like("slope", student_RV)
+            student.bend_(student_RV, slope_RV)
+            teacher_RU = None
+            if given is not None:
+                copied = teacher is None  # given logits are the caller's: kernels write over them
+                teacher_RU = _float32(teacher_logits[inside], scratch, "teacher", copied)
+                if teacher is not None:
+                    teacher.bend_(teacher_RU)
+            parts = objective.block_(
+                student_RV,
+                teacher_RU,
+                job.signal,
+                slice(low, high),
+                None if job.targets_M is None else job.targets_M[low:high],
+                scratch,
+            )
+            sums_2 += torch.stack([part_R.sum() for part_R in parts])
+            if any(wants):
+                student.unbend_(student_RV, slope_RV)
+                if logits.dtype != torch.float32:
+                    logits[inside] = student_RV
+        if d_hidden_NH is not None:
+            d_rows_RH = (logits @ student.weight_VH).to(d_hidden_NH.dtype)
+            if job.rows_M is None:
+                d_hidden_NH[start:stop] = d_rows_RH
+            else:
+                d_hidden_NH.index_copy_(0, job.rows_M[start:stop], d_rows_RH)
+        if d_weight is not None:
+            d_weight.add(logits, hidden_RH)
+        if d_bias_V is not None:
+            d_bias_V[:n_vocab] += logits.sum(0, dtype=torch.float32)
+    return sums_2, [
+        None if d_hidden_NH is None else d_hidden_NH.view(hidden.shape),
+        None if d_weight is None else d_weight.result(),
+        d_bias_V,
+    ]
+
+
+def _float32(block: Tensor, scratch: Scratch, name: str, copied: bool = False) -> Tensor:
+    """Return the block itself where it is float32 and may be written over, else a copy."""
+    if block.dtype == torch.float32 and not copied:
+        return block
+    return scratch.like(name, block).copy_(block)
+
+
+class _HeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        job: _Job,
+        with_gradients: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        wants = [with_gradients and wanted for wanted in ctx.needs_input_grad[:3]]
+        device = hidden.device
+        with torch.autocast(device.type, enabled=False):
+            sums_2, gradients = _run(job, hidden, weight_VH, wants)
+        if isinstance(job.n_tokens, Tensor):
+            count = job.n_tokens.to(device, torch.float32).clamp(min=1)
+        else:
+            count = torch.tensor(float(max(1, job.n_tokens)), device=device)
+        ctx.gradients, ctx.count = gradients, count
+        ctx.dtypes = hidden.dtype, weight_VH.dtype, None if bias_V is None else bias_V.dtype
+        divergence, entropy = sums_2 / count
+        total = job.objective.weigh(divergence, entropy)
+        ctx.mark_non_differentiable(divergence, entropy)
+        return total, divergence, entropy
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError("the gradients of head_loss are gone after one backward pass")
+        gradients, ctx.gradients = ctx.gradients, None
+        scale = grad / ctx.count
+        scaled = [
+            None if gradient is None else gradient.mul_(scale).to(dtype)
+            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
+        ]
+        return *scaled, None, None
