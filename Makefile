@@ -21,6 +21,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
+	$(BIN)/python .ci/tree.py --check
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel

@@ -10,11 +10,16 @@ The same student without a reasoning path, at the same training tokens:
 
 A run whose folder is complete is not run again. `--cards` prints the `runs:` of each card from what
 is in `--out`, and the table that the README shows.
+
+Minutes depend on what else the machine does; CPU seconds less so, but they too grow beside other
+work. So a fixed matrix product is timed just before and after each run, and the training's CPU
+seconds are also given in units of it (`train / GEMM`).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import subprocess
@@ -36,6 +41,23 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, no GPU"
 
 
+YARDSTICK = """
+import time, torch
+a, b = torch.randn(2, 2048, 2048).unbind()
+a @ b
+start = time.process_time()
+for _ in range(10):
+    a @ b
+print(time.process_time() - start)
+"""
+
+
+def yardstick_cpu_seconds() -> float:
+    """Return CPU seconds of ten float32 products of 2048 x 2048 matrices, in a fresh process."""
+    command = [sys.executable, "-c", YARDSTICK]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
 def run(student: str, seed: int, out: Path, extra: list[str]) -> None:
     """Run the main command once in its own folder."""
     folder = out / f"{student}-{seed}"
@@ -43,9 +65,12 @@ def run(student: str, seed: int, out: Path, extra: list[str]) -> None:
         return
     command = [sys.executable, "-m", "stratos", "+task=mahjong", "cloud=aws"]
     command += [f"student={student}", f"seed={seed}", "logger=none", f"hydra.run.dir={folder}"]
+    before = yardstick_cpu_seconds()
     start = time.monotonic()
     subprocess.run([*command, *extra], check=True)
-    (folder / "minutes.txt").write_text(f"{(time.monotonic() - start) / 60:.2f}\n")
+    minutes = (time.monotonic() - start) / 60
+    gemm = (before + yardstick_cpu_seconds()) / 2
+    (folder / "times.json").write_text(json.dumps({"minutes": minutes, "gemm_cpu_seconds": gemm}))
 
 
 def card(folder: Path) -> str:
@@ -89,12 +114,15 @@ def row(folder: Path) -> str:
     for name in ("full_flush", "general", "all"):
         exact = score.slice(name).exact
         cells.append(f"{exact.mean:.3f} ({exact.low:.3f}–{exact.high:.3f})")
-    minutes = folder / "minutes.txt"
+    file = folder / "times.json"
+    times = json.loads(file.read_text()) if file.exists() else {}
+    gemm = times.get("gemm_cpu_seconds")
     cells += [
         f"{scores.comparison.ratio_at_least:.1f}",
         f"{student.seconds / 60:.1f}",
         f"{student.cpu_seconds:.0f}",
-        minutes.read_text().strip() if minutes.exists() else "–",
+        f"{student.cpu_seconds / gemm:.0f}" if gemm else "–",
+        f"{times['minutes']:.1f}" if times else "–",
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -110,8 +138,10 @@ def main() -> None:
     for seed in [] if arguments.cards else arguments.seeds:
         run(arguments.student, seed, arguments.out, extra)
     done = sorted(path.parent for path in arguments.out.glob("*/evaluate.json"))
-    print("| run | full flush | general | both | ratio ≥ | train min | train CPU s | run min |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| run | full flush | general | both | ratio ≥ | train min | train CPU s | train / GEMM "
+        "| run min |\n|---|---|---|---|---|---|---|---|---|"
+    )
     for folder in done:
         print(row(folder))
     for folder in done:

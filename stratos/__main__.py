@@ -21,9 +21,11 @@ from stratos.errors import ConfigError, StratosError
 
 def main() -> None:
     """Run what the command line asks for; exit with 2 if it cannot be, 1 if it fails."""
-    # Read when torch loads: threads that spin while they wait take several times the CPU seconds
-    # wherever another process wants the cores too.
+    # Read when torch loads. Threads that spin for long while they wait take several times the CPU
+    # seconds wherever another process wants the cores too; threads that sleep at once wake too late
+    # for the short loops of a small model. So they spin a few microseconds, then sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     args = get_args_parser().parse_args()
     try:
         _obey(args)

