@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -70,6 +70,13 @@ def _extra(text: str) -> str:
     return ""
 
 
+def _takes_any_key(base: DictConfig, where: str) -> bool:
+    """Return whether a node is a mapping whose keys the user makes up."""
+    owner, _, name = where.rpartition(".")
+    schema = schema_of(base, owner) if owner else None
+    return schema is not None and get_origin(get_type_hints(schema).get(name)) is dict
+
+
 def _explain_key(key: str, text: str, base: DictConfig) -> str | None:
     """Walk along a dotted key to the first part that is not there."""
     node: Any = base
@@ -83,6 +90,10 @@ def _explain_key(key: str, text: str, base: DictConfig) -> str | None:
             fields = [] if schema is None else [field.name for field in dataclasses.fields(schema)]
             if part in fields:
                 return f"no file sets {key} so far. Write it with a +: +{text}"
+            if _takes_any_key(base, owner):
+                value = text.partition("=")[2]
+                entry = ".".join(key.split(".")[len(walked) :])
+                return f"to add an entry, type '+{owner}={{{entry}: {value}}}'"
             known = list(dict.fromkeys([*map(str, node), *fields]))
             near = did_you_mean(part, known) or f" Known: {', '.join(known)}."
             return f"{owner or 'the config'} has no key {part}.{near}"

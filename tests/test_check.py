@@ -163,6 +163,10 @@ def test_all_mistakes_are_told_together() -> None:
         ),
         (["+task=mahjong", "seed.x=1"], "seed.x=1: seed is a value and has no keys."),
         (
+            ["+task=mahjong", "cloud.quotas.aws=3"],
+            "cloud.quotas.aws=3: to add an entry, type '+cloud.quotas={{aws: 3}}'",
+        ),
+        (
             ["+task=mahjong", "limits.deadline_hours=-1"],
             "limits.deadline_hours=-1: expected a number of at least 0 or null.",
         ),

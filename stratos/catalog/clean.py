@@ -8,8 +8,9 @@
 4. A CPU server needs vCPUs and memory, a GPU server one of both; else the row is dropped.
 5. An accelerator that is counted but not named, or a machine of a GPU family (Azure's N series)
    that names none, is dropped: it would pass as a CPU server.
-6. TPUs, MIG slices, fractions of a GPU (Azure's NV4as to NV16as say 1 and have an eighth to a half)
-   and GPUs with less memory than the card of that name are dropped: nothing here runs on them.
+6. TPUs and their hosts, MIG slices, fractions of a GPU (Azure's NV4as to NV16as say 1 and have an
+   eighth to a half) and GPUs with less memory than the card of that name are dropped: nothing here
+   runs on them.
 7. A GPU without a specification (`gpus.csv`, `cloud.gpu_file`) is dropped and named.
 8. The card is the one whose memory the row's GpuInfo fits, in MiB or GiB, of one GPU or of all
    (`memory`): "A100" with 80 GiB is an A100-80GB.
@@ -71,7 +72,7 @@ def clean(listings: Listings) -> Cleaned:
             dropped[reason] += n_rows
             alive[where] = False
 
-    drop("TPU", rows.accelerator.where(_is_tpu))
+    drop("TPU", rows.accelerator.where(_is_tpu) | rows.instance_type.where(_hosts_tpu))
     drop("no instance type", ~rows.instance_type.where(bool))
     drop("no region", ~rows.region.where(bool))
     price = rows.usd_per_hour
@@ -117,6 +118,11 @@ def clean(listings: Listings) -> Cleaned:
 
 def _is_tpu(name: str) -> bool:
     return name.lower().startswith("tpu")
+
+
+def _hosts_tpu(name: str) -> bool:
+    """Tell the host of a TPU (GCP's n2d-192-112-v5lite-tpu), which is not let without it."""
+    return name.lower().endswith("-tpu")
 
 
 def _cards(

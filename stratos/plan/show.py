@@ -55,12 +55,13 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
     )
     table.add_column("", no_wrap=True)
     for title in ("student", *differs):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", min_width=12)
     for title in ("accuracy", "cost", "hours", "p95 ms", "score"):
         table.add_column(title, justify="right", no_wrap=True)
+    # Names of instance types are as long as their owners like: they give way first.
     for title in ("train on", "serve on"):
-        table.add_column(title, no_wrap=True, overflow="ellipsis")
-    table.add_column("best in", overflow="fold")
+        table.add_column(title, overflow="fold", min_width=10)
+    table.add_column("best in", overflow="fold", min_width=8)
     for point in points:
         chosen = _is(point, plan)
         table.add_row(
@@ -170,7 +171,8 @@ def _short_one(server: str) -> str:
     parts = SERVER.fullmatch(server)
     if parts is None:
         return server
-    name = f"{parts['cloud']} {parts['gpu'] or parts['type']}{parts['spot'] or ''}"
+    kind = parts["gpu"] or parts["type"].removeprefix("Standard_")  # which is all of Azure
+    name = f"{parts['cloud']} {kind}{parts['spot'] or ''}"
     return f"{parts['times'] or ''}{name}"
 
 

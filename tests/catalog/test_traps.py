@@ -152,12 +152,13 @@ def test_what_nothing_here_runs_on_is_dropped(load):
         GPU,
         "g6f.large,L4,0.125,2,8,0.202,us-east-1,,",
         "ct5,tpu-v5litepod-1,1,24,48,1.2,us-east-1,,",
+        "n2d-192-112-v5lite-tpu,,,192,112,1.0,us-east-1,,",
         "dl1,Gaudi9,8,96,768,13.1,us-east-1,,",
     )
     assert [offer.accelerator for offer in catalog.offers] == ["A10G"]
     assert catalog.dropped == {
         "fraction of a GPU": 1,
-        "TPU": 1,
+        "TPU": 2,
         "GPU without a specification": 1,
     }
     assert (
