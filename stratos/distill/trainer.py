@@ -1,0 +1,186 @@
+"""Lightning's Trainer as the config wants it: precision, strategy, time, and a quiet console."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stratos.config import TrainerConfig
+from stratos.errors import ConfigError
+
+if TYPE_CHECKING:
+    import lightning as L
+
+STRATEGIES = ("auto", "ddp", "fsdp", "deepspeed")
+_TARGETS = ("lightning.pytorch.strategies.",)
+
+
+def make_trainer(
+    config: TrainerConfig, n_steps: int, callbacks: list[Any], folder: Path
+) -> L.Trainer:
+    """Return the trainer of one process; the other processes are there already, if any."""
+    import lightning as L
+
+    return L.Trainer(
+        max_steps=n_steps,
+        max_epochs=-1,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=make_strategy(config),
+        precision=precision(config.precision, config.accelerator),
+        gradient_clip_val=config.clip_norm or None,
+        accumulate_grad_batches=config.accumulate,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+
+
+def make_strategy(config: TrainerConfig) -> Any:
+    """Return Lightning's strategy, by name or as an instance.
+
+    Raises:
+        ConfigError: there is no such strategy, or it cannot run on this machine.
+    """
+    strategy = config.strategy
+    if isinstance(strategy, str):
+        on_gpu = _has_gpu(config)
+        if strategy == "ddp" and not on_gpu:
+            from lightning.pytorch.strategies import DDPStrategy
+
+            return DDPStrategy(process_group_backend="gloo")
+        return strategy
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(strategy)
+    except Exception as error:  # whatever a class of Lightning's makes of its arguments
+        raise ConfigError(f"trainer.strategy cannot be made: {error}") from error
+
+
+def unusable(config: TrainerConfig) -> list[str]:
+    """Return what of the trainer's settings cannot run, without loading anything heavy."""
+    problems = []
+    strategy = config.strategy
+    name = strategy if isinstance(strategy, str) else str(strategy.get("_target_", ""))
+    if isinstance(strategy, str):
+        if strategy not in STRATEGIES:
+            problems.append(
+                f"trainer.strategy={strategy}: pick one of {', '.join(STRATEGIES)}, or "
+                "trainer=fsdp2, which names a class."
+            )
+    elif not name.startswith(_TARGETS):
+        problems.append(f"trainer.strategy._target_={name}: must begin with {_TARGETS[0]}")
+    if config.max_time is not None:
+        try:
+            seconds_of(config.max_time)
+        except ConfigError as error:
+            problems.append(str(error))
+    gpu_only = strategy in ("fsdp", "deepspeed") or config.adapter == "qlora"
+    if gpu_only and config.accelerator == "cpu":
+        what = "trainer.adapter=qlora" if config.adapter == "qlora" else f"trainer={strategy}"
+        instead = "trainer.adapter=lora" if config.adapter == "qlora" else "trainer=fsdp2"
+        problems.append(f"{what} needs a GPU, and trainer.accelerator=cpu. Type {instead}.")
+    if config.adapter != "none" and "ModelParallel" in name:
+        problems.append("trainer.adapter and FSDP2 do not go together: type trainer=ddp.")
+    return problems
+
+
+def check_machine(config: TrainerConfig) -> None:
+    """Refuse what this machine cannot run.
+
+    Raises:
+        ConfigError: there is no GPU where one is needed, or a package is missing.
+    """
+    needed = (
+        ("trainer.strategy", "fsdp", None, "trainer=fsdp2"),
+        ("trainer.strategy", "deepspeed", "deepspeed", "trainer=fsdp2"),
+        ("trainer.adapter", "qlora", "bitsandbytes", "trainer.adapter=lora"),
+    )
+    for name, value, package, instead in needed:
+        if value not in (config.strategy, config.adapter):
+            continue
+        if not _has_gpu(config):
+            raise ConfigError(
+                f"{name}={value} needs a GPU, and this machine has none. Type {instead}."
+            )
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"{name}={value} needs {package}, which is not installed. Type pip install "
+                f"{package}, or {instead}."
+            )
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of DD:HH:MM:SS.
+
+    Raises:
+        ConfigError: it is no such time, or none at all.
+    """
+    parts = text.split(":")
+    if len(parts) != 4 or not all(part.isdecimal() for part in parts) or not int("".join(parts)):
+        raise ConfigError(
+            f"trainer.max_time={text}: expected DD:HH:MM:SS, such as 00:01:30:00 for 90 minutes."
+        )
+    days, hours, minutes, seconds = map(int, parts)
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def precision(name: str, accelerator: str) -> Any:
+    """Return Lightning's name of a precision; `auto` is bf16 where the machine gains from it.
+
+    A CPU gains where it multiplies bf16 in hardware; elsewhere it only emulates it.
+    """
+    import torch
+
+    if name == "auto":
+        gpu = accelerator != "cpu" and torch.cuda.is_available()
+        cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        name = "bf16" if (torch.cuda.is_bf16_supported() if gpu else cpu) else "fp32"
+    return {"bf16": "bf16-mixed", "fp32": "32-true"}[name]
+
+
+def _has_gpu(config: TrainerConfig) -> bool:
+    import torch
+
+    return config.accelerator != "cpu" and torch.cuda.is_available()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C out as what it is: Lightning turns it into an exit with code 1."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's banners and hints away from the one line a stage is shown with."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    levels = [logging.getLogger(name).level for name in names]
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        try:
+            yield
+        finally:
+            for name, level in zip(names, levels, strict=True):
+                logging.getLogger(name).setLevel(level)
