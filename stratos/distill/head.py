@@ -51,7 +51,7 @@ def head_loss(
     head: LMHead,
     signal: Signal | None,
     objective: Objective,
-    n_tokens: int | Tensor,
+    n_tokens: float | Tensor,
     rows_M: Tensor | None = None,
     targets_M: Tensor | None = None,
     chunk: int | None = None,
@@ -104,7 +104,7 @@ class _Job:
     head: LMHead
     signal: Signal | None
     objective: Objective
-    n_tokens: int | Tensor
+    n_tokens: float | Tensor
     rows_M: Tensor | None
     targets_M: Tensor | None
     chunk: int | None
@@ -220,7 +220,7 @@ class _HeadLoss(torch.autograd.Function):
         if isinstance(job.n_tokens, Tensor):
             count = job.n_tokens.to(device, torch.float32).clamp(min=1)
         else:
-            count = torch.tensor(float(max(1, job.n_tokens)), device=device)
+            count = torch.tensor(float(job.n_tokens or 1), device=device)
         ctx.gradients, ctx.count = gradients, count
         ctx.dtypes = hidden.dtype, weight_VH.dtype, None if bias_V is None else bias_V.dtype
         divergence, entropy = sums_2 / count

@@ -51,7 +51,7 @@ def liger_loss(
     head: LMHead,
     signal: Hidden,
     objective: Objective,
-    n_tokens: int | Tensor,
+    n_tokens: float | Tensor,
     rows_M: Tensor | None,
 ) -> Tensor:
     """Return the same scalar as `head_loss` for what `fits`."""
@@ -68,7 +68,7 @@ def liger_loss(
     kernel = LigerFusedLinearJSD(jsd_beta=beta, temperature=objective.temperature)
     theirs = learned(signal.hidden_NH, signal.rows_M)
     mean = kernel(ours, head.weight_VH, theirs, signal.head.weight_VH, None)
-    count = n_tokens.clamp(min=1) if isinstance(n_tokens, Tensor) else max(1, n_tokens)
+    count = n_tokens.clamp(min=1) if isinstance(n_tokens, Tensor) else (n_tokens or 1)
     return mean * (len(ours) * objective.temperature**2 / count)
 
 

@@ -1,0 +1,274 @@
+"""The teacher's distributions on disk: computed once, read by every epoch, student and sweep.
+
+A cache is a folder named after all that decides its content: teacher, tokenizer, data, form, k,
+type and temperature. `about.json` says these; shards (safetensors) hold the learned places of some
+documents each, in order, with a digest of their content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stratos.distill.data import Batch, Encoded
+from stratos.distill.objectives import Sampled, TopK
+from stratos.distill.objectives.signals import EMPTY
+from stratos.distill.signal.fingerprint import Fingerprint, TokenizerMismatch
+from stratos.distill.signal.shard import mapped, packed
+from stratos.distill.signal.store import Store
+from stratos.errors import StratosError
+
+VERSION = 1
+SHARD_BYTES = 2**24
+"""Size of a shard; a killed writer loses at most one."""
+_ABOUT = "about.json"
+
+
+@dataclass(frozen=True)
+class About:
+    """All that decides the content of a cache."""
+
+    teacher: str
+    """Identity of the teacher: weights, revision, type."""
+    tokenizer: Fingerprint
+    data: str
+    """Digest of the tokens of all documents."""
+    kind: Literal["topk", "sampled"]
+    k: int
+    """Likeliest tokens kept a place (beside the text's own), or tokens drawn."""
+    dtype: Literal["float16", "float32"]
+    """Type of the log-probabilities."""
+    temperature: float
+    version: int = VERSION
+
+    @property
+    def address(self) -> str:
+        """Return the name of the cache."""
+        told = {**asdict(self), "tokenizer": self.tokenizer.digest}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def columns(self) -> dict[str, tuple[np.dtype[Any], int]]:
+        """Return type and width of what is kept a place."""
+        ids = np.dtype(np.uint16 if self.tokenizer.n_ids < 2**16 else np.int32)
+        logprobs = np.dtype(self.dtype)
+        if self.kind == "sampled":
+            return {"ids": (ids, self.k), "logprobs": (logprobs, self.k)}
+        return {"ids": (ids, self.k + 1), "logprobs": (logprobs, self.k + 1), "tail": (logprobs, 1)}
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Return bytes that one learned place takes."""
+        return sum(dtype.itemsize * width for dtype, width in self.columns.values())
+
+
+def data_digest(data: Encoded, prompts: Sequence[np.ndarray] | None = None) -> str:
+    """Return a digest of documents, and of the teacher's own prompts where it has them."""
+    digest = hashlib.blake2b(digest_size=16)
+    lengths = [] if prompts is None else [len(prompt) for prompt in prompts]
+    own = np.concatenate(prompts) if prompts else np.zeros(0)
+    for array in (data.tokens, data.starts, data.prompt_lengths, np.array(lengths), own):
+        digest.update(np.ascontiguousarray(array, dtype=np.int64).data)
+        digest.update(b"|")
+    return digest.hexdigest()
+
+
+class SignalCache:
+    """The shards of one cache."""
+
+    def __init__(self, store: Store, about: About, data: Encoded) -> None:
+        """Lay out which documents each shard holds; nothing is read yet."""
+        self.store, self.about = store, about
+        n_places = data.lengths - data.prompt_lengths
+        self.place_starts = np.concatenate([[0], np.cumsum(n_places)])
+        per_shard = max(1, SHARD_BYTES // about.bytes_per_token)
+        # Documents are never split: a new shard begins where the places fill another one.
+        number = self.place_starts[:-1] // per_shard
+        cuts = np.flatnonzero(np.diff(number)) + 1
+        self.bounds = np.concatenate([[0], cuts, [len(data)]])
+        self._shards: dict[int, dict[str, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of shards."""
+        return len(self.bounds) - 1
+
+    @property
+    def n_places(self) -> int:
+        """Return the number of learned places of all documents."""
+        return int(self.place_starts[-1])
+
+    def documents(self, shard: int) -> np.ndarray:
+        """Return the documents of a shard."""
+        return np.arange(self.bounds[shard], self.bounds[shard + 1])
+
+    def n_places_of(self, shard: int) -> int:
+        """Return the learned places of a shard."""
+        first, last = self.bounds[shard : shard + 2]
+        return int(self.place_starts[last] - self.place_starts[first])
+
+    def check(self, shard: int) -> str | None:
+        """Map a shard into memory; return what is wrong with it ("" where it is not there)."""
+        if shard in self._shards:
+            return None
+        name, problem = _shard_name(shard), ""
+        # A copy that was fetched and is broken may be whole where it comes from.
+        for _ in range(1 if self.store.is_local else 2):
+            path = self.store.find(name)
+            if path is None:
+                return problem
+            try:
+                found = mapped(path, self.about.columns, self.n_places_of(shard))
+            except (ValueError, KeyError, OSError, TypeError, RuntimeError) as error:
+                self.store.forget(name)
+                problem = str(error)
+            else:
+                self._shards[shard] = found
+                return None
+        return problem
+
+    def missing(self, warn: Callable[[str], None]) -> list[int]:
+        """Return the shards that are not there or not whole; the latter are said."""
+        left = []
+        for shard in range(len(self)):
+            problem = self.check(shard)
+            if problem:
+                warn(f"Shard {shard} of the signal cache {self.store.url} is corrupt ({problem}).")
+            if problem is not None:
+                left.append(shard)
+        return left
+
+    def write(self, shard: int, columns: Mapping[str, np.ndarray]) -> None:
+        """Write a shard beside its place, read it back, and give it its name.
+
+        Raises:
+            StratosError: it cannot be written, or is not what was written.
+        """
+        name = _shard_name(shard)
+        try:
+            self._say_what_it_is()
+            staged = self.store.stage(name)
+            staged.write_bytes(packed(columns))
+            mapped(staged, self.about.columns, self.n_places_of(shard))
+            path = self.store.publish(name, staged)
+        except (OSError, ValueError) as error:
+            raise StratosError(
+                f"The signal cache {self.store.url} cannot be written ({error}). Free the disk, "
+                "or go on without: strategy.cache=none. The shards that are whole are kept."
+            ) from error
+        self._shards[shard] = mapped(path, self.about.columns, self.n_places_of(shard), False)
+
+    def _say_what_it_is(self) -> None:
+        if self.store.find(_ABOUT) is None:
+            staged = self.store.stage(_ABOUT)
+            staged.write_text(json.dumps(asdict(self.about), indent=2))
+            self.store.publish(_ABOUT, staged)
+
+    def gather(self, document_ids_D: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the columns of the learned places of some documents, in their order."""
+        shards = np.searchsorted(self.bounds, document_ids_D, side="right") - 1
+        base = self.place_starts[self.bounds[shards]]
+        first = (self.place_starts[document_ids_D] - base).tolist()
+        last = (self.place_starts[document_ids_D + 1] - base).tolist()
+        parts = list(zip(shards.tolist(), first, last, strict=True))
+        return {
+            name: np.concatenate([self._shards[shard][name][i:j] for shard, i, j in parts])
+            for name in self.about.columns
+        }
+
+
+class CachedSource:
+    """Reads what a teacher said of the documents of a batch; no teacher is there any more."""
+
+    kind: Literal["topk", "sampled"]
+    why = ""
+
+    def __init__(self, cache: SignalCache) -> None:
+        """Take a cache without missing shards."""
+        self.cache, self.kind = cache, cache.about.kind
+
+    def places(self, batch: Batch) -> Tensor | None:
+        """Return None: every learned place was scored."""
+        return None
+
+    def signal(self, batch: Batch) -> TopK | Sampled:
+        """Return what was kept of the learned places of a batch of the cached documents."""
+        device = batch.tokens_1N.device
+        columns = self.cache.gather(batch.document_ids_D)
+        kept = columns["ids"]
+        assert len(kept) == len(batch.rows_M), "the batch has other tokens than the cached data"
+        ids = torch.from_numpy(kept.astype(np.int64))
+        if kept.dtype == np.uint16 and self.kind == "topk":
+            ids[ids == 2**16 - 1] = EMPTY
+        logprobs = torch.from_numpy(columns["logprobs"].astype(np.float32))
+        if self.kind == "sampled":
+            weights = torch.full_like(logprobs, 1 / self.cache.about.k)
+            return Sampled(ids.to(device), weights.to(device), logprobs.to(device))
+        tail = torch.from_numpy(columns["tail"][:, 0].astype(np.float32))
+        return TopK(ids.to(device), logprobs.to(device), tail.to(device))
+
+    def close(self) -> None:
+        """Do nothing: mapped files close with the last array."""
+
+
+@dataclass(frozen=True)
+class OfflineCache:
+    """A cache that was made elsewhere, named by its folder."""
+
+    store: Store
+
+    @cached_property
+    def about(self) -> About:
+        """Read what it is.
+
+        Raises:
+            StratosError: there is no cache.
+        """
+        path = self.store.find(_ABOUT)
+        try:
+            if path is None:
+                raise ValueError(f"it has no {_ABOUT}")
+            told = json.loads(path.read_text())
+            if told.get("version") != VERSION:
+                raise ValueError(f"it has version {told.get('version')}, not {VERSION}")
+            return About(**{**told, "tokenizer": Fingerprint(**told["tokenizer"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise StratosError(
+                f"{self.store.url} is no signal cache ({error}). Give strategy.cache_path=<folder "
+                f"with {_ABOUT} and shards>, or none to have the teacher make one."
+            ) from error
+
+    def open(self, tokenizer: Fingerprint, data: Encoded, digest: str) -> SignalCache:
+        """Return the cache if it is of this tokenizer and of these documents.
+
+        Raises:
+            TokenizerMismatch: it is of another tokenizer.
+            StratosError: it is of other documents.
+        """
+        about = self.about
+        if about.tokenizer.digest != tokenizer.digest:
+            raise TokenizerMismatch(
+                f"The signal cache {self.store.url} is of another tokenizer.\n"
+                f"  cache    {about.tokenizer}\n"
+                f"  student  {tokenizer}\n"
+                "Take a student with the cache's tokenizer (student.path=…), or let the teacher "
+                "make a cache for this one: strategy.cache_path=null"
+            )
+        if about.data != digest:
+            raise StratosError(
+                f"The signal cache {self.store.url} is of other documents ({about.data[:12]}, not "
+                f"{digest[:12]}): corpus, prompt or context length have changed. Let the teacher "
+                "make one for these: strategy.cache_path=null"
+            )
+        return SignalCache(self.store, about, data)
+
+
+def _shard_name(shard: int) -> str:
+    return f"shard-{shard:05d}.safetensors"

@@ -1,0 +1,193 @@
+"""A teacher whose weights are here: one forward pass gives its last hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stratos.distill import packed
+from stratos.distill.data import Batch
+from stratos.distill.objectives import Dense, Hidden, LMHead
+from stratos.distill.signal.rows import TeacherRow, split
+
+_PROBE_LENGTHS = (3, 5)
+_HEAD_TOLERANCE = 2e-2
+"""Relative to the largest logit: bfloat16 rounds products of other shapes differently."""
+
+
+class Reader:
+    """Runs a causal language model over rows of texts.
+
+    Texts run packed where the model's attention can keep them apart, else padded; what leaves the
+    body is taken where the model's head is a plain linear one, else its logits. Both are tried out
+    on a few tokens, because neither can be told from a model's class.
+    """
+
+    def __init__(self, model: Any, n_ids: int, longest: int) -> None:
+        """Try the model out.
+
+        Args:
+            model: in evaluation mode.
+            n_ids: ids that mean something; logits beyond them are cut off.
+            longest: tokens of the longest text to come.
+        """
+        self.model = model
+        head = LMHead.of(model)
+        self.head = LMHead(
+            head.weight_VH[:n_ids],
+            None if head.bias_V is None else head.bias_V[:n_ids],
+            head.scale,
+            head.softcap,
+        )
+        self._attention = model.config._attn_implementation
+        with torch.no_grad():
+            self.gives_hidden = self._head_is_linear()
+            self.packs = not _slides(model.config, longest) and self._try_packing()
+
+    def __call__(self, row: TeacherRow, device: torch.device) -> Hidden | Dense:
+        """Return what the model says of the row's places."""
+        rows_M = row.rows_M.to(self.model.device)
+        with torch.no_grad():
+            if self.packs:
+                states_NX = self._packed(row.tokens_N, row)
+            else:
+                states_NX, width = self._padded(row)
+                text, place = _places(row)
+                rows_M = (text * width + place).to(self.model.device)
+        if self.gives_hidden:
+            return Hidden(states_NX.to(device), self._head_on(device), rows_M.to(device))
+        return Dense(states_NX[rows_M, : len(self.head.weight_VH)].to(device))
+
+    def _head_on(self, device: torch.device) -> LMHead:
+        if self.head.weight_VH.device != device:
+            bias_V = None if self.head.bias_V is None else self.head.bias_V.to(device)
+            weight_VH = self.head.weight_VH.to(device)
+            self.head = LMHead(weight_VH, bias_V, self.head.scale, self.head.softcap)
+        return self.head
+
+    def _states(self, **inputs: Any) -> Tensor:
+        """Return (B, T, H) or, where the head is no plain one, logits (B, T, V)."""
+        if self.gives_hidden:
+            states: Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
+        else:
+            states = self.model(**inputs, use_cache=False).logits
+        return states
+
+    def _packed(self, tokens_N: Tensor, row: TeacherRow) -> Tensor:
+        device, documents = self.model.device, row.documents()
+        # The model keeps its own attention between the rows: it may be asked to generate, too.
+        self.model.set_attn_implementation(packed.NAME)
+        try:
+            return self._states(
+                input_ids=tokens_N[None].to(device),
+                position_ids=row.positions_N[None].to(device),
+                documents=packed.Documents(
+                    documents.gather_BT.to(device), documents.scatter_N.to(device)
+                ),
+            )[0]
+        finally:
+            self.model.set_attn_implementation(self._attention)
+
+    def _padded(self, row: TeacherRow) -> tuple[Tensor, int]:
+        texts = row.tokens_N.split(row.lengths)
+        tokens_BT = torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
+        width = tokens_BT.shape[1]
+        mask_BT = torch.arange(width) < torch.tensor(row.lengths)[:, None]
+        device = self.model.device
+        states = self._states(
+            input_ids=tokens_BT.to(device), attention_mask=mask_BT.long().to(device)
+        )
+        return states.flatten(0, 1), width
+
+    def _head_is_linear(self) -> bool:
+        ids = torch.arange(max(_PROBE_LENGTHS), device=self.model.device)[None]
+        self.gives_hidden = False
+        wanted = self._states(input_ids=ids).float()
+        self.gives_hidden = True
+        try:
+            hidden = self._states(input_ids=ids)
+            head = LMHead.of(self.model)
+            logits = torch.nn.functional.linear(hidden, head.weight_VH, head.bias_V).float()
+        except (TypeError, RuntimeError, AttributeError):
+            return False
+        logits = logits * head.scale
+        if head.softcap is not None:
+            logits = head.softcap * torch.tanh(logits / head.softcap)
+        gap = (logits - wanted).abs().max()
+        return bool(gap <= _HEAD_TOLERANCE * wanted.abs().max().clamp(min=1e-6))
+
+    def _try_packing(self) -> bool:
+        """Pack two texts: the second must not see the first, and both must be as they are alone."""
+        first, second = (np.arange(n) for n in _PROBE_LENGTHS)
+        nothing = np.arange(0)
+        row = TeacherRow.of([first, second], [nothing, nothing])
+        other_N = row.tokens_N.clone()
+        other_N[: len(first)] = other_N[: len(first)].flip(0)
+        alone, width = self._padded(row)
+        try:
+            together, disturbed = self._packed(row.tokens_N, row), self._packed(other_N, row)
+        except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError):
+            return False
+        if not torch.equal(together[len(first) :], disturbed[len(first) :]):
+            return False
+        wanted = torch.cat([alone[: len(first)], alone[width : width + len(second)]]).float()
+        tolerance = 1e-4 if together.dtype == torch.float32 else 5e-2
+        return bool((together.float() - wanted).abs().max() <= tolerance * wanted.abs().max())
+
+
+class LocalSource:
+    """Scores a batch with a model of this process that has the student's tokenizer."""
+
+    kind: Literal["hidden", "dense"]
+    why = ""
+
+    def __init__(
+        self,
+        reader: Reader,
+        prompts: Sequence[np.ndarray] | None = None,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        """Take a model that was tried out.
+
+        Args:
+            reader: the model.
+            prompts: the teacher's own prompt of each document; None for the student's.
+            on_close: frees the weights.
+        """
+        self.reader = reader
+        self.kind = "hidden" if reader.gives_hidden else "dense"
+        self._prompts, self._on_close = prompts, on_close
+
+    def places(self, batch: Batch) -> Tensor | None:
+        """Return None: every learned place is scored."""
+        return None
+
+    def signal(self, batch: Batch) -> Hidden | Dense:
+        """Return the teacher's states, or logits, of the learned places."""
+        documents = split(batch)
+        prompts = documents.prompts
+        if self._prompts is not None:
+            prompts = [self._prompts[document] for document in batch.document_ids_D]
+        return self.reader(TeacherRow.of(prompts, documents.completions), batch.tokens_1N.device)
+
+    def close(self) -> None:
+        """Free the weights."""
+        if self._on_close is not None:
+            self._on_close()
+
+
+def _places(row: TeacherRow) -> tuple[Tensor, Tensor]:
+    """Return text and place within it of each scored place, (M,) each."""
+    starts = torch.tensor([0, *row.lengths[:-1]]).cumsum(0)
+    text = torch.searchsorted(starts, row.rows_M, right=True) - 1
+    return text, row.rows_M - starts[text]
+
+
+def _slides(config: Any, longest: int) -> bool:
+    """Return whether some layer looks back less far than the longest text."""
+    window = getattr(config, "sliding_window", None)
+    return bool(window and getattr(config, "use_sliding_window", True) and longest > window)

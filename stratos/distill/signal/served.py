@@ -1,0 +1,249 @@
+"""A served teacher that scores given text: the `prompt_logprobs` of vLLM's completions.
+
+Chat endpoints tell log-probabilities of tokens that they write themselves, and some servers drop
+the setting without a word. One request at construction tells what this one gives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stratos.distill.data import Batch
+from stratos.distill.objectives import TopK
+from stratos.distill.objectives.signals import EMPTY
+from stratos.distill.signal.fingerprint import TokenizerMismatch, fingerprint
+from stratos.distill.signal.rows import split
+from stratos.errors import TeacherError
+from stratos.ledger import Ledger
+from stratos.teachers.openai import OpenAITeacher
+
+DEFAULT_LIMIT = 20
+"""Log-probabilities a token that vLLM gives where its --max-logprobs is not set."""
+_PROBED_IDS = 192
+
+
+class NoLogprobs(Exception):
+    """The endpoint does not score given text; the message says why."""
+
+
+class ServedSource:
+    """Scores a batch over HTTP, one request a document, several at once."""
+
+    kind: Literal["topk"] = "topk"
+
+    def __init__(
+        self,
+        teacher: OpenAITeacher,
+        tokenizer: Any,
+        k: int,
+        ledger: Ledger,
+        prompts: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        """Ask the endpoint once.
+
+        Args:
+            teacher: where it lies, and what it costs.
+            tokenizer: the student's; the endpoint must have the same.
+            k: log-probabilities wanted a token.
+            ledger: where what is paid is set aside.
+            prompts: the teacher's own prompt of each document; None for the student's.
+
+        Raises:
+            NoLogprobs: the endpoint gives none.
+            TokenizerMismatch: its ids mean something else.
+            TeacherError: it cannot be reached.
+        """
+        from openai import OpenAI
+
+        self.why = ""
+        self._teacher, self._ledger, self._prompts = teacher, ledger, prompts
+        key = os.environ.get(teacher.api_key_env, "") if teacher.api_key_env else "none"
+        if not key:
+            raise TeacherError(f"Teacher {teacher.name}: {teacher.unreachable()}")
+        self._client = OpenAI(
+            api_key=key,
+            base_url=teacher.base_url,
+            timeout=teacher.timeout_s,
+            max_retries=teacher.max_retries,
+        )
+        self._pool = ThreadPoolExecutor(teacher.concurrency)
+        try:
+            self.k = self._probe(tokenizer, k)
+        except BaseException:
+            self.close()
+            raise
+        if self.k < k:
+            self.why = f"it gives {self.k} tokens a place instead of {k}"
+
+    def places(self, batch: Batch) -> Tensor | None:
+        """Return None: every learned place is scored."""
+        return None
+
+    def signal(self, batch: Batch) -> TopK:
+        """Return the k likeliest tokens of each learned place, and the text's own."""
+        documents = split(batch)
+        prompts = documents.prompts
+        if self._prompts is not None:
+            prompts = [self._prompts[document] for document in batch.document_ids_D]
+        texts = [
+            [*p.tolist(), *c.tolist()] for p, c in zip(prompts, documents.completions, strict=True)
+        ]
+        with self._paid(texts):
+            told = list(self._pool.map(self._explained_score, texts))
+        ids, logprobs = [], []
+        for text, prompt, places in zip(texts, prompts, told, strict=True):
+            for place in range(len(prompt), len(text)):
+                ids_K, logprobs_K = _slots(places[place], text[place], self.k)
+                ids.append(ids_K)
+                logprobs.append(logprobs_K)
+        device = batch.tokens_1N.device
+        shape = (len(ids), self.k + 1)
+        return TopK(
+            torch.tensor(ids, dtype=torch.int64, device=device).view(shape),
+            torch.tensor(logprobs, dtype=torch.float32, device=device).view(shape),
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.shutdown(cancel_futures=True)
+        self._client.close()
+
+    def _probe(self, tokenizer: Any, k: int) -> int:
+        """Return how many log-probabilities a token the endpoint gives; compare what ids mean."""
+        ids = _probed_ids(tokenizer)
+        for wanted in dict.fromkeys((k, min(k, DEFAULT_LIMIT))):
+            try:
+                with self._paid([ids]):
+                    places = self._score(ids, wanted)
+            except _Refused as error:
+                refusal = str(error)
+                continue
+            self._check_tokens(tokenizer, ids, places)
+            return wanted
+        raise NoLogprobs(f"{self._teacher.base_url} refuses to score given text ({refusal})")
+
+    def _check_tokens(self, tokenizer: Any, ids: list[int], places: list[Any]) -> None:
+        """Compare the endpoint's own words for ids with the student's."""
+        for id_, place in zip(ids[1:], places[1:], strict=True):
+            theirs = place[str(id_)].get("decoded_token")
+            ours = tokenizer.decode([id_])
+            known = theirs is not None and "\ufffd" not in theirs + ours
+            # Some decoders take the space from the start of a text.
+            if known and theirs.strip(" ▁Ġ") != ours.strip(" ▁Ġ"):
+                raise TokenizerMismatch(
+                    "Student and teacher do not speak in the same tokens.\n"
+                    f"  student  {fingerprint(tokenizer)}\n"
+                    f"  teacher  {self._teacher.model} at {self._teacher.base_url}\n"
+                    f"Id {id_} is {ours!r} to the student and {theirs!r} to the teacher.\n"
+                    "Learn from the teacher's verified text: strategy=alignment; or give its "
+                    "weights here (teacher=local teacher.path=<folder>) with "
+                    "strategy.objective=universal_logit"
+                )
+
+    def _explained_score(self, ids: list[int]) -> list[Any]:
+        try:
+            return self._score(ids, self.k)
+        except (_Refused, NoLogprobs) as error:
+            raise TeacherError(
+                f"Teacher {self._teacher.name}: {self._teacher.base_url} no longer scores text of "
+                f"{len(ids)} tokens ({error}). Check that it fits the model's context; what is in "
+                "the signal cache is kept: give the same command again."
+            ) from error
+
+    def _score(self, ids: list[int], k: int) -> list[Any]:
+        """Return what the endpoint says of each token of a text: {id: {"logprob": …}}, or None."""
+        import openai
+
+        try:
+            reply = self._client.completions.create(
+                model=self._teacher.model,
+                prompt=ids,
+                max_tokens=1,
+                temperature=0,
+                extra_body={"prompt_logprobs": k},
+            )
+        except (
+            openai.BadRequestError,
+            openai.NotFoundError,
+            openai.UnprocessableEntityError,
+        ) as error:
+            raise _Refused(f"HTTP {error.status_code}") from error
+        except openai.APIStatusError as error:
+            if error.status_code in (405, 501):
+                raise _Refused(f"HTTP {error.status_code}") from error
+            raise self._failed(error) from error
+        except (openai.OpenAIError, ValueError) as error:
+            raise self._failed(error) from error
+        choices = getattr(reply, "choices", None) or [None]
+        places = getattr(choices[0], "prompt_logprobs", None)
+        if not places:
+            raise NoLogprobs(
+                f"{self._teacher.base_url} drops prompt_logprobs without a word "
+                "(vLLM has them; transformers serve does not)"
+            )
+        if len(places) != len(ids) or any(
+            not place or str(id_) not in place
+            for id_, place in zip(ids[1:], places[1:], strict=True)
+        ):
+            raise NoLogprobs(f"{self._teacher.base_url} scores other tokens than it was given")
+        scored: list[Any] = places
+        return scored
+
+    def _failed(self, error: Exception) -> TeacherError:
+        status = getattr(error, "status_code", None)
+        told = f"HTTP {status}" if status else type(error).__name__
+        return TeacherError(
+            f"Teacher {self._teacher.name}: {self._teacher.base_url} gave no score after "
+            f"{self._teacher.max_retries + 1} tries ({told}). Check teacher.base_url and the key; "
+            "what is in the signal cache is kept: give the same command again."
+        )
+
+    @contextmanager
+    def _paid(self, texts: list[list[int]]) -> Iterator[None]:
+        """Pay for the scoring of texts: every request reads one, and writes one token more."""
+        teacher = self._teacher
+        usd = (
+            sum(map(len, texts)) * teacher.usd_per_million_input_tokens
+            + len(texts) * teacher.usd_per_million_output_tokens
+        ) / 1e6
+        if not usd:
+            yield
+            return
+        with self._ledger.reserve(f"teacher {teacher.name}", usd) as reservation:
+            try:
+                yield
+            except _Refused:
+                reservation.settle(0.0)  # what is refused is not billed
+                raise
+            reservation.settle(usd)
+
+
+class _Refused(Exception):
+    """The endpoint does not take the request."""
+
+
+def _probed_ids(tokenizer: Any) -> list[int]:
+    """Return ids from all over a vocabulary, in order."""
+    special = set(tokenizer.all_special_ids)
+    ids = sorted(id_ for id_ in tokenizer.get_vocab().values() if id_ not in special)
+    return ids[:: max(1, len(ids) // _PROBED_IDS)]
+
+
+def _slots(place: dict[str, Any], target: int, k: int) -> tuple[list[int], list[float]]:
+    """Return k + 1 slots: the likeliest tokens, and the text's own where it is not among them."""
+    told = sorted(((one["logprob"], int(id_)) for id_, one in place.items()), reverse=True)
+    kept = told[:k]
+    if all(id_ != target for _, id_ in kept):
+        kept.append(next(one for one in told if one[1] == target))
+    n_empty = k + 1 - len(kept)
+    ids = [id_ for _, id_ in kept] + [EMPTY] * n_empty
+    # JSON has no infinity: an impossible token is a large negative number.
+    return ids, [max(-1e4, logprob) for logprob, _ in kept] + [0.0] * n_empty

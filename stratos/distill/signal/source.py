@@ -1,0 +1,261 @@
+"""Where a teacher's signal comes from: the best source that teacher and strategy allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from stratos.context import Context
+from stratos.distill.data import Batch, Encoded
+from stratos.distill.objectives import Signal
+from stratos.distill.signal.across import AcrossSource
+from stratos.distill.signal.cache import (
+    About,
+    CachedSource,
+    OfflineCache,
+    SignalCache,
+    data_digest,
+)
+from stratos.distill.signal.fill import check_size, fill
+from stratos.distill.signal.fingerprint import (
+    check_same,
+    difference,
+    fingerprint,
+    tokens_by_id,
+)
+from stratos.distill.signal.local import LocalSource, Reader
+from stratos.distill.signal.served import NoLogprobs, ServedSource
+from stratos.distill.signal.store import Store
+from stratos.distill.signal.wanted import Wanted
+from stratos.errors import ConfigError, StratosError, TeacherError
+from stratos.teachers.huggingface import HuggingFaceTeacher
+from stratos.teachers.openai import OpenAITeacher
+
+FOLDER = "signals"
+"""Folder of the caches in the cache folder that runs share."""
+
+Prompts = Sequence[np.ndarray]
+
+
+class SignalSource(Protocol):
+    """What a teacher says of the learned places of a batch."""
+
+    @property
+    def kind(self) -> Literal["hidden", "dense", "topk", "sampled", "text"]:
+        """Return what it gives, known at construction.
+
+        States with a head, logits, the likeliest tokens, drawn tokens, or nothing beside the text.
+        """
+        ...
+
+    @property
+    def why(self) -> str:
+        """Return what it cannot give, and why; "" for nothing."""
+        ...
+
+    def places(self, batch: Batch) -> Tensor | None:
+        """Return which of the M learned places the signal is of, in order; None for all."""
+        ...
+
+    def signal(self, batch: Batch) -> Signal | None:
+        """Return the signal of these places, on the batch's device, without gradient."""
+        ...
+
+    def close(self) -> None:
+        """Free weights and connections."""
+        ...
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """A teacher that has only its text to give."""
+
+    why: str
+    kind: Literal["text"] = "text"
+
+    def places(self, batch: Batch) -> None:
+        """Return None."""
+
+    def signal(self, batch: Batch) -> None:
+        """Return None: there is cross-entropy on the text alone."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def open_source(
+    teacher: Any,
+    strategy: Any,
+    tokenizer: Any,
+    data: Encoded,
+    context: Context,
+    prompts: Prompts | None = None,
+) -> SignalSource:
+    """Return the best source that teacher and strategy allow; what falls to text is said.
+
+    Args:
+        teacher: a configured teacher; not asked where a cache has all.
+        strategy: has fields of the names of `Wanted`, as far as it says anything.
+        tokenizer: the student's.
+        data: documents in the student's tokens.
+        context: cache folder, ledger, progress, warnings.
+        prompts: the teacher's own prompt of each document, in its tokens, where it reads more
+            than the student does (examples, another template); None for the student's.
+
+    Raises:
+        TokenizerMismatch: teacher, or cache, and student do not speak in the same tokens.
+        ConfigError: choices that exclude each other, or a cache that would grow too large.
+        TeacherError: the teacher cannot be loaded or reached.
+    """
+    wanted = Wanted.of(strategy)
+    fetched = context.cache_dir / FOLDER
+    if wanted.cache_path is not None:
+        digest = data_digest(data, prompts)
+        offline = OfflineCache(Store(wanted.cache_path, fetched))
+        cache = offline.open(fingerprint(tokenizer), data, digest)
+        _check_temperature(cache, wanted)
+        if missing := cache.missing(context.warn):
+            raise StratosError(
+                f"The signal cache {wanted.cache_path} lacks {len(missing)} of {len(cache)} "
+                "shards. Copy it whole, or let the teacher make one: strategy.cache_path=null"
+            )
+        return CachedSource(cache)
+    if wanted.cache == "none":
+        return _said(_live(teacher, wanted, tokenizer, data, context, prompts), teacher, context)
+    kind = wanted.cache
+    if kind == "sampled" and isinstance(teacher, OpenAITeacher):
+        context.warn(
+            f"Teacher {teacher.name} is served and gives its likeliest tokens, not drawn ones: "
+            "the cache is topk."
+        )
+        kind = "topk"
+    about = About(
+        teacher=teacher.identity(),
+        tokenizer=fingerprint(tokenizer),
+        data=data_digest(data, prompts),
+        kind=kind,
+        k=wanted.top_k,
+        dtype=wanted.cache_dtype,
+        temperature=wanted.temperature,
+    )
+    parent = wanted.cache_url or str(context.cache_dir / FOLDER)
+    cache = SignalCache(Store(f"{parent.rstrip('/')}/{about.address}", fetched), about, data)
+    if missing := cache.missing(lambda text: context.warn(f"{text} It is computed again.")):
+        check_size(cache, missing, wanted.cache_gib)
+        live = _live(teacher, wanted, tokenizer, data, context, prompts)
+        try:
+            if isinstance(live, TextSource):
+                return _said(live, teacher, context)
+            _said(live, teacher, context)
+            fill(cache, missing, live, data, context)
+        finally:
+            live.close()
+    return CachedSource(cache)
+
+
+def _said(source: SignalSource, teacher: Any, context: Context) -> SignalSource:
+    """Say what a source cannot give."""
+    if isinstance(source, TextSource):
+        context.warn(
+            f"Teacher {teacher.name} gives no distributions: {source.why}. "
+            "The student learns from its verified text."
+        )
+    elif source.why:
+        context.warn(f"Teacher {teacher.name}: {source.why}.")
+    return source
+
+
+def _live(
+    teacher: Any,
+    wanted: Wanted,
+    tokenizer: Any,
+    data: Encoded,
+    context: Context,
+    prompts: Prompts | None,
+) -> SignalSource:
+    """Return a source that asks the teacher at every batch, or one of text alone."""
+    if isinstance(teacher, HuggingFaceTeacher):
+        return _local(teacher, wanted, tokenizer, data, prompts)
+    if not isinstance(teacher, OpenAITeacher):
+        return TextSource(f"{type(teacher).__name__} only answers chats")
+    if wanted.objective == "universal_logit" or wanted.only_shared:
+        return TextSource("a served teacher tells a part of its distribution, in its own tokens")
+    if wanted.temperature != 1:
+        return TextSource(
+            f"a served teacher tells its distribution at temperature 1, not {wanted.temperature:g}"
+        )
+    if wanted.cache == "none" and teacher.usd_per_million_input_tokens:
+        context.warn(
+            f"Teacher {teacher.name} is paid for every time that the student reads a text. "
+            "To pay once: strategy.cache=topk"
+        )
+    try:
+        return ServedSource(teacher, tokenizer, wanted.top_k, context.ledger, prompts)
+    except NoLogprobs as error:
+        return TextSource(str(error))
+
+
+def _local(
+    teacher: HuggingFaceTeacher,
+    wanted: Wanted,
+    tokenizer: Any,
+    data: Encoded,
+    prompts: Prompts | None,
+) -> SignalSource:
+    theirs = teacher.tokenizer()
+    across = wanted.only_shared or (
+        wanted.objective == "universal_logit" and difference(tokenizer, theirs) is not None
+    )
+    longest = int(data.lengths.max())
+    if prompts is not None:
+        own = np.array([len(prompt) for prompt in prompts])
+        longest = int((data.lengths - data.prompt_lengths + own).max())
+    if not across:
+        check_same(tokenizer, theirs)
+        highest = int(data.tokens.max())
+        _check_ids(teacher, theirs, highest)
+    context_length = teacher.card().context_length
+    if not across and context_length and longest > context_length:
+        raise TeacherError(
+            f"Teacher {teacher.name} reads {context_length:,} tokens at most, and the longest "
+            f"training item has {longest:,}. Type: student.context_length={context_length}, or "
+            "choose a teacher with a longer context."
+        )
+    model, _ = teacher.load()
+    n_ids = fingerprint(theirs).n_ids
+    reader = Reader(model, n_ids, longest)
+    if across:
+        return AcrossSource(reader, theirs, tokenizer, prompts, wanted.only_shared, teacher.close)
+    return LocalSource(reader, prompts, teacher.close)
+
+
+def _check_ids(teacher: HuggingFaceTeacher, tokenizer: Any, highest: int) -> None:
+    """Check that the data have no token that the student's tokenizer added for itself.
+
+    Raises:
+        TeacherError: they have.
+    """
+    if highest > max(tokens_by_id(tokenizer)):
+        raise TeacherError(
+            f"Teacher {teacher.name} does not know id {highest}, which the student's tokenizer "
+            "has added for itself. Take a student with the teacher's tokenizer, or learn from the "
+            "teacher's verified text: strategy=alignment"
+        )
+
+
+def _check_temperature(cache: SignalCache, wanted: Wanted) -> None:
+    about = cache.about
+    if about.temperature != wanted.temperature:
+        raise ConfigError(
+            f"The signal cache {cache.store.url} was made at temperature {about.temperature:g}: "
+            f"strategy.temperature={about.temperature:g}, or strategy.cache_path=null"
+        )
+    if about.kind == "sampled" and wanted.objective != "forward_kl":
+        raise ConfigError(
+            f"The signal cache {cache.store.url} holds drawn tokens, which estimate the forward "
+            f"KL, not {wanted.objective}: strategy.objective=forward_kl"
+        )

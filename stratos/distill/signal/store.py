@@ -1,0 +1,90 @@
+"""A folder of files that are whole or not there: on a disk, or behind any URL of fsspec."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+
+class Store:
+    """Files are written beside their place, checked, and then moved to it.
+
+    A file behind a URL is fetched once, because it is read by mapping it into memory.
+    """
+
+    def __init__(self, url: str, fetched: Path) -> None:
+        """Take a folder.
+
+        Args:
+            url: path or URL of the folder; made if it is not there.
+            fetched: folder for copies of what lies behind a URL, one folder a URL.
+        """
+        self.url = url
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+        self.is_local = isinstance(self._fs, LocalFileSystem)
+        name = hashlib.sha256(url.encode()).hexdigest()[:16]
+        self.folder = Path(self._root) if self.is_local else fetched / name
+
+    def find(self, name: str) -> Path | None:
+        """Return a file to read, or None where it is not there."""
+        path = self.folder / name
+        if path.exists():
+            return path
+        if self.is_local or not self._fs.exists(f"{self._root}/{name}"):
+            return None
+        staged = self.stage(name)
+        self._fs.get_file(f"{self._root}/{name}", str(staged))
+        staged.replace(path)
+        return path
+
+    def stage(self, name: str) -> Path:
+        """Return where to write a file that is to get this name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f".{name}.{uuid.uuid4().hex}.tmp"
+
+    def publish(self, name: str, staged: Path) -> Path:
+        """Give a whole file its name, in one step; an older one is replaced."""
+        with staged.open("rb") as file:
+            os.fsync(file.fileno())
+        if not self.is_local:
+            self._fs.makedirs(self._root, exist_ok=True)
+            there = f"{self._root}/.{name}.{uuid.uuid4().hex}.tmp"
+            self._fs.put_file(str(staged), there)
+            self._fs.mv(there, f"{self._root}/{name}")
+        path = self.folder / name
+        staged.replace(path)
+        return path
+
+    def forget(self, name: str) -> None:
+        """Drop a copy that was fetched, so that the next `find` fetches it again."""
+        if not self.is_local:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def sweep(self, name: str) -> None:
+        """Remove what killed writers of a file left; only for who holds its lock."""
+        for left in self.folder.glob(f".{name}.*.tmp"):
+            left.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, index: int, wait: bool) -> Iterator[bool]:
+        """Hold the lock of file number `index` against other processes of this machine.
+
+        The kernel releases it when its holder dies. Yields whether it was got.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a+b") as file:
+            how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+            try:
+                fcntl.lockf(file, how, 1, index)
+            except BlockingIOError:
+                yield False
+                return
+            yield True

@@ -1,0 +1,69 @@
+"""What a strategy asks of a teacher's signal, and which of its choices exclude each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from stratos.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a strategy asks of a signal: its fields of these names."""
+
+    objective: str = "forward_kl"
+    """Divergence; universal_logit and `only_shared` allow another tokenizer."""
+    temperature: float = 1.0
+    """Temperature of the objective: sparse signals are made at it."""
+    only_shared: bool = False
+    """Compare a teacher that has another tokenizer by the tokens of both vocabularies."""
+    cache: Literal["none", "topk", "sampled"] = "none"
+    """Keep the teacher's likeliest tokens, or drawn ones, and ask it once."""
+    top_k: int = 64
+    """Tokens kept, or drawn, a place."""
+    cache_gib: float = 20.0
+    """Largest size of a cache."""
+    cache_dtype: Literal["float16", "float32"] = "float16"
+    """Type of its log-probabilities."""
+    cache_path: str | None = None
+    """Folder or URL of a cache that was made elsewhere; no teacher is asked then."""
+    cache_url: str | None = None
+    """Folder or URL where caches are made; None takes the cache folder that runs share."""
+
+    @staticmethod
+    def of(strategy: Any) -> Wanted:
+        """Take what a strategy says.
+
+        Raises:
+            ConfigError: its choices exclude each other.
+        """
+        names = [field.name for field in dataclasses.fields(Wanted)]
+        told = {name: getattr(strategy, name) for name in names if hasattr(strategy, name)}
+        wanted = Wanted(**told)
+        wanted.check()
+        return wanted
+
+    def check(self) -> None:
+        """Refuse choices that exclude each other.
+
+        Raises:
+            ConfigError: they do.
+        """
+        if self.cache not in ("none", "topk", "sampled") or self.top_k < 1:
+            raise ConfigError(
+                f"strategy.cache={self.cache} strategy.top_k={self.top_k}: type strategy.cache="
+                "topk, sampled or none, and strategy.top_k of at least 1."
+            )
+        kept = self.cache != "none" or self.cache_path is not None
+        if kept and (self.objective == "universal_logit" or self.only_shared):
+            raise ConfigError(
+                f"strategy.cache={self.cache} keeps a part of the distribution in the student's "
+                "tokens, and another tokenizer needs the whole of it: strategy.cache=none"
+            )
+        if self.cache == "sampled" and self.objective != "forward_kl":
+            raise ConfigError(
+                f"Drawn tokens estimate the forward KL, not {self.objective}: "
+                "strategy.objective=forward_kl, or strategy.cache=topk"
+            )

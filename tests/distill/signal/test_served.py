@@ -1,0 +1,163 @@
+"""A served teacher scores given text, or is known at construction not to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from completion_server import MODEL, CompletionServer
+from signal_tools import alone, batch_of, context, documents, model, strategy, tokenizer
+
+from stratos.distill.objectives import TopK
+from stratos.distill.signal import TextSource, TokenizerMismatch, open_source
+from stratos.errors import BudgetError, TeacherError
+from stratos.ledger import Ledger
+from stratos.teachers.openai import OpenAITeacher
+
+IDS = [5, 0, 17]
+
+
+@pytest.fixture
+def server() -> Iterator[CompletionServer]:
+    words = tokenizer()
+    with CompletionServer(model(len(words)), words) as serving:
+        yield serving
+
+
+def asked(server: CompletionServer, **said: Any) -> OpenAITeacher:
+    settings: dict[str, Any] = {"api_key_env": None, "concurrency": 2, "max_retries": 1} | said
+    return OpenAITeacher("served", model=MODEL, base_url=server.base_url, **settings)
+
+
+def test_it_gives_the_likeliest_tokens_and_the_texts_own(
+    server: CompletionServer, tmp_path: Path
+) -> None:
+    data, told = documents(), []
+    source = open_source(
+        asked(server), strategy(top_k=6), tokenizer(), data, context(tmp_path, told)
+    )
+    assert (source.kind, source.why, told) == ("topk", "", [])
+    batch = batch_of(data, IDS)
+    given = source.signal(batch)
+    expected = alone(server.network, data, IDS, len(tokenizer()))
+    wanted = TopK.of(expected, 6, batch.targets_M)
+    assert isinstance(given, TopK) and torch.equal(given.ids_MK, wanted.ids_MK)
+    there = given.ids_MK >= 0
+    torch.testing.assert_close(
+        given.logprobs_MK[there], wanted.logprobs_MK[there], atol=1e-5, rtol=1e-5
+    )
+    source.close()
+
+
+def test_a_server_that_gives_fewer_is_said_and_cached(
+    server: CompletionServer, tmp_path: Path
+) -> None:
+    server.max_logprobs = 20
+    data, told = documents(8), []
+    said = strategy(cache="sampled", top_k=64, cache_dtype="float32")
+    source = open_source(asked(server), said, tokenizer(), data, context(tmp_path, told))
+    assert told == [
+        "Teacher served is served and gives its likeliest tokens, not drawn ones: the cache is "
+        "topk.",
+        "Teacher served: it gives 20 tokens a place instead of 64.",
+    ]
+    batch = batch_of(data, [3, 1])
+    given = source.signal(batch)
+    assert isinstance(given, TopK) and given.tail_M is not None
+    expected = alone(server.network, data, [3, 1], len(tokenizer()))
+    wanted = TopK.of(expected, 20, batch.targets_M)
+    assert wanted.tail_M is not None
+    assert torch.equal(given.ids_MK[:, :21], wanted.ids_MK)
+    assert (given.ids_MK[:, 21:] == -1).all()
+    torch.testing.assert_close(given.tail_M, wanted.tail_M, atol=1e-4, rtol=1e-4)
+    n_requests = len(server.requests)
+    open_source(asked(server), said, tokenizer(), data, context(tmp_path)).signal(batch)
+    assert len(server.requests) == n_requests, "the cache has all"
+
+
+def test_what_cannot_be_had_falls_to_text_and_is_said(
+    server: CompletionServer, tmp_path: Path
+) -> None:
+    def opened(**said: Any) -> tuple[Any, list[str]]:
+        told: list[str] = []
+        where = context(tmp_path, told)
+        return open_source(asked(server), strategy(**said), tokenizer(), documents(), where), told
+
+    server.drops = True
+    for cache in ("none", "topk"):
+        source, told = opened(cache=cache)
+        assert isinstance(source, TextSource) and source.signal(None) is None  # type: ignore[func-returns-value,arg-type]
+        assert told == [
+            f"Teacher served gives no distributions: {server.base_url} drops prompt_logprobs "
+            "without a word (vLLM has them; transformers serve does not). The student learns from "
+            "its verified text."
+        ]
+    assert not list((tmp_path / "cache").rglob("shard*"))
+    server.drops, server.path = False, "/v1/elsewhere"
+    source, told = opened()
+    assert source.kind == "text" and "refuses to score given text (HTTP 404)" in told[0]
+    n_requests = len(server.requests)
+    assert opened(temperature=2.0)[1][0].startswith(
+        "Teacher served gives no distributions: a served teacher tells its distribution at "
+        "temperature 1, not 2."
+    )
+    assert opened(objective="universal_logit")[0].kind == "text"
+    assert len(server.requests) == n_requests, "known without asking"
+
+
+def test_a_server_with_other_tokens_is_refused(server: CompletionServer, tmp_path: Path) -> None:
+    words = tokenizer()
+    texts = {id_: words.decode([id_]) for id_ in range(len(words))}
+    texts[200] = "other"
+
+    class Other:
+        def decode(self, ids: list[int]) -> str:
+            return texts[ids[0]]
+
+    server.words = Other()
+    with pytest.raises(TokenizerMismatch) as error:
+        open_source(asked(server), strategy(), words, documents(), context(tmp_path))
+    assert f"Id 200 is {words.decode([200])!r} to the student and 'other'" in str(error.value)
+    assert f"{MODEL} at {server.base_url}" in str(error.value)
+    assert "strategy=alignment" in str(error.value)
+
+
+def test_faults_are_tried_again_and_then_told(server: CompletionServer, tmp_path: Path) -> None:
+    source = open_source(
+        asked(server), strategy(top_k=4), tokenizer(), documents(), context(tmp_path)
+    )
+    server.faults = [503]
+    source.signal(batch_of(documents(), [0]))
+    server.faults = [500, 500]
+    with pytest.raises(TeacherError, match=r"gave no score after 2 tries \(HTTP 500\)"):
+        source.signal(batch_of(documents(), [0]))
+    server.faults = [400]
+    with pytest.raises(TeacherError, match=r"no longer scores text of \d+ tokens \(HTTP 400\)"):
+        source.signal(batch_of(documents(), [0]))
+    source.close()
+
+
+def test_a_paid_teacher_is_paid_from_the_ledger(server: CompletionServer, tmp_path: Path) -> None:
+    import dataclasses
+
+    paid = asked(server, usd_per_million_input_tokens=10.0)
+    told: list[str] = []
+    where = dataclasses.replace(
+        context(tmp_path, told), ledger=Ledger(tmp_path / "paid", budget_usd=0.01)
+    )
+    source = open_source(paid, strategy(top_k=4), tokenizer(), documents(), where)
+    assert told == [
+        "Teacher served is paid for every time that the student reads a text. To pay once: "
+        "strategy.cache=topk"
+    ]
+    before = where.ledger.spent_usd
+    assert before > 0, "the first request is paid, too"
+    batch = batch_of(documents(), IDS)
+    source.signal(batch)
+    tokens = batch.tokens_1N.numel()
+    assert where.ledger.spent_usd - before == pytest.approx(tokens * 10 / 1e6)
+    with pytest.raises(BudgetError):
+        for _ in range(50):
+            source.signal(batch)
+    assert where.ledger.spent_usd <= 0.01
