@@ -4,38 +4,66 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
+from stratos.tasks.numbers import numbers_in, stated_number
 from stratos.tasks.split import normalised
 
-_MARKER = re.compile(r"\\boxed\s*\{|####|=>|\banswer\s*(?:is|:|=)\s*:?", re.IGNORECASE)
-"""What a text announces its answer with; the last one counts."""
-
-_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}")
-_NUMBER = re.compile(
-    r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:e[-+]?\d{1,3})?(?:\s*/\s*\d+)?(?![\d])",
+_MARKER = re.compile(
+    r"\\f?boxed\s*\{|####|=>|<answer>"
+    r"|\banswer\b[*_`]*(?:\s+to\s[^.:\n]{1,80}?)?\s*(?:\bis\b|:|=)[*_`]*\s*:?",
     re.IGNORECASE,
 )
+"""What a text announces its answer with; the last one counts."""
+
+_LONGEST_BOX = 2000
+"""Characters after which a box that was never closed ends."""
+_MOST_MARKERS = 100
+"""Markers that are looked behind, from the end of a text."""
+
 _QUOTES = " \t\r\n,;:!*_`'\"$"
 
 
 def find_answer(text: str) -> str | None:
     """Return what a text gives as its answer, trimmed: behind a marker, else its last line."""
-    markers = list(_MARKER.finditer(text))
-    if markers:
-        last = markers[-1]
-        rest = text[last.end() :]
-        if last.group().endswith("{"):
-            return _trim(_to_closing_brace(rest))
-        return _trim(next((line for line in rest.splitlines() if line.strip()), ""))
-    lines = [line for line in text.splitlines() if line.strip()]
-    return _trim(lines[-1]) if lines else None
+    announced = next(_announced(text), None)
+    if announced is not None:
+        return announced or None
+    return next((line for line in map(_trim, reversed(text.splitlines())) if line), None)
+
+
+def find_number(text: str) -> Fraction | None:
+    """Return the number that a text gives as its answer.
+
+    Behind the last marker that a number follows; without one, the last number of the last line that
+    has any.
+    """
+    for announced in _announced(text):
+        number = stated_number(announced)
+        if number is not None:
+            return number
+    for line in reversed(text.splitlines()):
+        found = numbers_in(line)
+        if found:
+            return found[-1]
+    return None
 
 
 def states_answer(text: str) -> bool:
-    """Return whether a text announces an answer with a marker."""
-    return _MARKER.search(text) is not None
+    """Return whether a text ends with an answer: its last line announces one with a marker."""
+    return _MARKER.search(text.rstrip().rpartition("\n")[2]) is not None
+
+
+def _announced(text: str) -> Iterator[str]:
+    """Yield what stands behind each marker, trimmed, the last marker first."""
+    for marker in list(_MARKER.finditer(text))[: -_MOST_MARKERS - 1 : -1]:
+        rest = text[marker.end() :]
+        if marker.group().endswith("{"):
+            yield _trim(_to_closing_brace(rest[:_LONGEST_BOX]))
+        else:
+            rest = rest.partition("</answer>")[0]
+            yield next((line for line in map(_trim, rest.splitlines()) if line), "")
 
 
 def _to_closing_brace(text: str) -> str:
@@ -47,43 +75,9 @@ def _to_closing_brace(text: str) -> str:
     return text
 
 
-def _trim(text: str) -> str | None:
+def _trim(text: str) -> str:
     # A point in front belongs to a number, one behind ends a sentence.
-    return text.lstrip(_QUOTES).rstrip(_QUOTES + ".") or None
-
-
-def read_number(text: str) -> Fraction | None:
-    """Return the last number of a text: 1,234.5, -3/4, 2e6 and LaTeX fractions; units are left.
-
-    A percent sign is a unit too: 5% is 5.
-    """
-    text = _FRACTION.sub(r"\1/\2", text).replace("−", "-").replace("\\!", "")
-    text = re.sub(r"[$€£]\s*|\\[,;$%]|\\text\s*", " ", text)
-    found = [match for match in _NUMBER.findall(text) if any(map(str.isdigit, match))]
-    if not found:
-        return None
-    top, _, bottom = found[-1].replace(",", "").replace(" ", "").partition("/")
-    try:
-        return Fraction(top) / Fraction(bottom or 1)
-    except (ValueError, ZeroDivisionError):
-        return None
-
-
-def write_number(number: Fraction) -> str:
-    """Return a number in canonical spelling: whole, decimal where that ends, else a fraction."""
-    if number.denominator == 1:
-        return str(number.numerator)
-    rest = number.denominator
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    if rest != 1:
-        return f"{number.numerator}/{number.denominator}"
-    digits = 0
-    while (number * 10**digits).denominator != 1:
-        digits += 1
-    whole = str(abs(int(number * 10**digits))).rjust(digits + 1, "0")
-    return f"{'-' if number < 0 else ''}{whole[:-digits]}.{whole[-digits:]}"
+    return text.lstrip(_QUOTES).rstrip(_QUOTES + ".")
 
 
 def word_f1(answer: str, gold: str) -> float:

@@ -17,13 +17,13 @@ from typing import Literal
 from stratos.errors import ConfigError
 from stratos.tasks.answers import (
     find_answer,
+    find_number,
     nearest_by_words,
-    read_number,
     states_answer,
     word_f1,
-    write_number,
 )
 from stratos.tasks.base import Item, Message, Score, Split, Symbols
+from stratos.tasks.numbers import stated_number, write_number
 from stratos.tasks.rows import Fields, Row, read_rows
 from stratos.tasks.split import content_id, normalised, order_key, split_of
 
@@ -163,7 +163,7 @@ class JsonlTask:
             return f"its slice is {row.slice or 'empty'}, not one of {', '.join(self.slices)}"
         question = row.question
         if self.metric == "numeric":
-            number = read_number(answer)
+            number = stated_number(answer)
             if number is None:
                 return f"the answer {answer[:60]} is no number"
             answer = write_number(number)
@@ -257,12 +257,12 @@ class JsonlTask:
 
     def parse(self, text: str) -> str | None:
         """Read the answer: behind `Answer:`, `####` or in a box, else in the last line."""
-        found = find_answer(text)
-        if found is None or self.metric in ("exact", "regex"):
-            return found
         if self.metric == "numeric":
-            number = read_number(found)
+            number = find_number(text)
             return None if number is None else write_number(number)
+        found = find_answer(text)
+        if found is None or self.metric != "multiple_choice":
+            return found
         letter = _LETTER.search(found)
         return letter[1] if letter else None
 
