@@ -1,15 +1,33 @@
-"""What was spent, and what may still be: an append-only file that no total may pass."""
+"""What was spent, and what may still be: an append-only file that no total may pass.
+
+Two lines a call. The first is written before the call and sets aside the most that it can cost;
+the second is written after it and says what it took. Threads, tasks and processes that share the
+file see each other's lines before they add their own, so together they never pass the budget.
+
+A reservation whose process died counts as spent in full: the call may have reached the provider,
+and nobody can tell any more.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import uuid4
 
 from stratos.errors import BudgetError
+from stratos.records import Interval
+
+_ROUNDING_USD = 1e-12
+"""Dollars by which a sum of floats may be off."""
 
 
 @dataclass
@@ -19,10 +37,14 @@ class Reservation:
     what: str
     usd_reserved: float
     usd_actual: float | None = None
+    id: str = field(default_factory=lambda: uuid4().hex[:16])
+    facts: dict[str, int] = field(default_factory=dict)
+    """What the money was paid for, such as input_tokens; written into the ledger."""
 
-    def settle(self, usd: float) -> None:
-        """Say what the call cost."""
+    def settle(self, usd: float, **facts: int) -> None:
+        """Say what the call cost, and what was got for it."""
         self.usd_actual = usd
+        self.facts = facts
 
 
 @dataclass
@@ -32,22 +54,39 @@ class Ledger:
     path: Path
     budget_usd: float | None = None
     _spent_usd: float = field(default=0.0, init=False)
+    _open: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
+    """The first lines of all reservations that have no second one, whoever wrote them."""
     _reserved_usd: float = field(default=0.0, init=False)
+    _n_read: int = field(default=0, init=False, repr=False)
+    _torn: bool = field(default=False, init=False, repr=False)
+    """True if the last line has no end: whoever wrote it was cut short."""
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Count what earlier runs in this folder spent; a line cut short by a kill is skipped."""
+        """Count what earlier runs in this folder spent, and settle what they left open."""
         if self.path.exists():
-            for line in self.path.read_text().splitlines():
-                try:
-                    self._spent_usd += float(json.loads(line)["usd"])
-                except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-                    continue
+            with self._lock, self._exclusive() as file:
+                for line in [one for one in self._open.values() if _is_dead(one)]:
+                    self._append(file, _settled(line, line["reserved_usd"], note="not settled"))
 
     @property
     def spent_usd(self) -> float:
         """Dollars settled so far in this run folder."""
         return self._spent_usd
+
+    @property
+    def reserved_usd(self) -> float:
+        """Dollars set aside for calls that are under way."""
+        return self._reserved_usd
+
+    def left_usd(self, limit_usd: float | None = None) -> float | None:
+        """Return the dollars that are neither spent nor set aside; None without any limit.
+
+        Args:
+            limit_usd: a tighter cap than the budget.
+        """
+        caps = [cap for cap in (self.budget_usd, limit_usd) if cap is not None]
+        return max(0.0, min(caps) - self.spent_usd - self.reserved_usd) if caps else None
 
     @contextmanager
     def reserve(
@@ -63,27 +102,130 @@ class Ledger:
         Raises:
             BudgetError: the total with all open reservations would pass the cap.
         """
-        caps = [cap for cap in (self.budget_usd, limit_usd) if cap is not None]
-        with self._lock:
-            total = self._spent_usd + self._reserved_usd + usd
-            if caps and total > min(caps) + 1e-12:
-                raise BudgetError(
-                    f"{what} may cost ${usd:.4f}, and ${self._spent_usd:.4f} of "
-                    f"${min(caps):.2f} is spent: raise limits.budget_usd or limits.probe_usd, "
-                    "or choose a cheaper teacher."
-                )
-            self._reserved_usd += usd
-        reservation = Reservation(what, usd)
+        reservation = self.take(what, usd, limit_usd)
         try:
             yield reservation
         finally:
+            self.close(reservation)
+
+    def take(self, what: str, usd: float, limit_usd: float | None = None) -> Reservation:
+        """Set `usd` aside until `close`; for calls that no block of code spans.
+
+        Args:
+            what: what is paid for.
+            usd: the most that it can cost.
+            limit_usd: a tighter cap than the budget.
+
+        Raises:
+            BudgetError: the total with all open reservations would pass the cap.
+        """
+        caps = [cap for cap in (self.budget_usd, limit_usd) if cap is not None]
+        reservation = Reservation(what, usd)
+        if not usd:
+            self._check(what, usd, caps)
+            return reservation
+        with self._lock, self._exclusive() as file:
+            self._check(what, usd, caps)
+            self._append(file, _opened(reservation))
+        return reservation
+
+    def foretell(self, what: str, usd: Interval, **facts: int) -> None:
+        """Record what something is expected to cost; no money is set aside by that."""
+        line = {"what": what, "expected_usd": usd.mean, "range_usd": [usd.low, usd.high], **facts}
+        with self._lock, self._exclusive() as file:
+            self._append(file, {**line, "at": round(time.time(), 3)})
+
+    def close(self, reservation: Reservation) -> None:
+        """Record what a reservation settled at; all of it, if it was never settled."""
+        actual = reservation.usd_actual
+        if actual is None:
             actual = reservation.usd_reserved
-            if reservation.usd_actual is not None:
-                actual = reservation.usd_actual
-            with self._lock:
-                self._reserved_usd -= usd
-                self._spent_usd += actual
-                if actual:
-                    self.path.parent.mkdir(parents=True, exist_ok=True)
-                    with self.path.open("a") as file:
-                        file.write(json.dumps({"what": what, "usd": actual}) + "\n")
+        if not (actual or reservation.usd_reserved):
+            return
+        with self._lock, self._exclusive() as file:
+            line = self._open.get(reservation.id) or _opened(reservation)
+            self._append(file, _settled(line, actual, **reservation.facts))
+
+    def _check(self, what: str, usd: float, caps: list[float]) -> None:
+        if caps and self._spent_usd + self.reserved_usd + usd > min(caps) + _ROUNDING_USD:
+            raise BudgetError(
+                f"{what} may cost ${usd:.4f}, and ${self._spent_usd:.4f} of "
+                f"${min(caps):.2f} is spent: raise limits.budget_usd or limits.probe_usd, "
+                "or choose a cheaper teacher."
+            )
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[BinaryIO]:
+        """Open the file for this process alone, with all lines of other processes counted."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            if sys.platform != "win32":  # no flock there: one process a run folder
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(self._n_read)
+            self._count(file.read())
+            yield file
+
+    def _append(self, file: BinaryIO, line: dict[str, Any]) -> None:
+        data = json.dumps(line).encode() + b"\n"
+        if self._torn:
+            data = b"\n" + data
+        file.write(data)
+        file.flush()
+        self._count(data)
+
+    def _count(self, data: bytes) -> None:
+        """Add lines to the totals; one that cannot be read is skipped."""
+        if not data:
+            return
+        self._n_read += len(data)
+        self._torn = not data.endswith(b"\n")
+        for text in data.splitlines():
+            with suppress(ValueError, KeyError, TypeError):
+                line = json.loads(text)
+                if "usd" in line:
+                    self._spent_usd += float(line["usd"])
+                    closed = self._open.pop(line.get("id"), None)
+                    self._reserved_usd -= closed["reserved_usd"] if closed else 0.0
+                elif "reserved_usd" in line and line["id"] not in self._open:
+                    self._reserved_usd += float(line["reserved_usd"])
+                    self._open[line["id"]] = line
+        if not self._open:
+            self._reserved_usd = 0.0  # no rounding is left behind
+
+
+def _opened(reservation: Reservation) -> dict[str, Any]:
+    return {
+        "id": reservation.id,
+        "what": reservation.what,
+        "reserved_usd": reservation.usd_reserved,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "at": round(time.time(), 3),
+    }
+
+
+def _settled(line: dict[str, Any], usd: float, **more: Any) -> dict[str, Any]:
+    """Return the second line of a reservation: planned at most, and actual."""
+    return {
+        "id": line["id"],
+        "what": line["what"],
+        "usd": usd,
+        "planned_usd": line["reserved_usd"],
+        **more,
+        "at": round(time.time(), 3),
+    }
+
+
+def _is_dead(line: dict[str, Any]) -> bool:
+    """Tell whether the process of an open reservation is gone; unknown counts as living."""
+    if line.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(line["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, KeyError, ValueError):
+        return False
+    return False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
@@ -14,6 +14,31 @@ Tick = Callable[[int, int], None]
 
 Keep = Callable[[int, "Answer"], None]
 """Takes one answer as soon as it is there: index of its chat, answer."""
+
+
+CacheMode = Literal["off", "read", "write"]
+"""What a teacher's answers have to do with the cache: nothing, found there, or kept there too."""
+
+
+def cache_mode(teacher: Teacher) -> CacheMode:
+    """Return a teacher's `cache`; a class of the user's own need not have it."""
+    mode: CacheMode = getattr(teacher, "cache", "write")
+    return mode
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One chat, and everything beside the teacher that decides its answer."""
+
+    chat: list[Message]
+    max_tokens: int
+    """Longest answer."""
+    sample: int = 0
+    """Which of several answers to the same chat; each is asked for, kept and paid for once."""
+    temperature: float | None = None
+    """0 asks for the likeliest answer; None leaves it to the teacher's own setting."""
+    top_logprobs: int = 0
+    """How many likeliest tokens the answer shall tell at each place, where the teacher can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +51,40 @@ class Answer:
     seconds: float
     """Share of the batch's wall-clock time that this answer took."""
     cached: bool = False
+    finish: str = ""
+    """Why it ended, such as stop or length; "" where the teacher does not tell."""
+    logprobs: tuple[tuple[tuple[str, float], ...], ...] = ()
+    """At each place the likeliest (token, natural log-probability), where they were asked for."""
+
+
+class Meter(Protocol):
+    """Money for single tries: drawn before one is sent, paid after it came back."""
+
+    def draw(self, question: Question) -> int:
+        """Set aside what a try may cost at most; return its receipt.
+
+        Raises:
+            BudgetError: so much is not left.
+        """
+        ...
+
+    def pay(self, receipt: int, answer: Answer | None, *, billed: bool) -> None:
+        """Settle a try: at the price of its answer, or at its ceiling or nothing."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """What a teacher offers beside the contract that answers questions as they come."""
+
+    def stream(
+        self, questions: Iterator[Question | None], meter: Meter | None
+    ) -> Generator[tuple[int, Answer] | None, None, None]:
+        """Yield (number of the question, answer) in any order, and None now and then.
+
+        A None among the questions means that there is none just now.
+        """
+        ...
 
 
 @runtime_checkable

@@ -1,43 +1,79 @@
 """Answers are kept: content-addressed, shared by all runs, so that no question is asked twice.
 
 One SQLite file in the cache folder. Every answer is committed as it arrives, so a run that is
-killed keeps what it has; write-ahead logging lets many processes use the file at once.
+killed keeps what it has; write-ahead logging lets many processes use the file at once. A process
+claims a question before it asks it; another that needs the same answer waits for it. Claims of a
+process that died are free at once, those of one that hangs after a while.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 
 from stratos.tasks.base import Message
-from stratos.teachers.base import Answer
+from stratos.teachers.base import Answer, CacheMode, Question
 
 FILE_NAME = "teacher_answers.sqlite"
 
+CLAIM_SECONDS = 900.0
+"""How long a claim holds whose process lives but does not answer."""
+
+_PROCESS = uuid4().hex[:16]
 _BUSY_SECONDS = 60.0
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, answer TEXT NOT NULL, digest TEXT NOT NULL
 ) WITHOUT ROWID
+""",
+    """
+CREATE TABLE IF NOT EXISTS claims (
+    key TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, owner TEXT NOT NULL,
+    until REAL NOT NULL
+) WITHOUT ROWID
+""",
+    """
+CREATE TRIGGER IF NOT EXISTS answered AFTER INSERT ON answers BEGIN
+    DELETE FROM claims WHERE key = NEW.key;
+END
+""",
+)
+_CLAIM = """
+INSERT INTO claims VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (key) DO UPDATE SET host = ?2, pid = ?3, owner = ?4, until = ?5
+WHERE owner = ?4 OR until < ?6 OR (owner = ?7 AND ?7 <> '')
 """
 
 
 def answer_key(identity: str, chat: Sequence[Message], max_tokens: int) -> str:
-    """Return the address of an answer: a hash of all that decides it.
+    """Return the address of a first answer under the teacher's own settings.
 
     Args:
         identity: of the teacher; see `Teacher.identity`.
         chat: the messages.
         max_tokens: longest answer.
     """
-    text = json.dumps([identity, list(chat), max_tokens, "greedy"], sort_keys=True)
+    return question_key(identity, Question(list(chat), max_tokens))
+
+
+def question_key(identity: str, question: Question) -> str:
+    """Return the address of an answer: a hash of all that decides it."""
+    drawn: Any = "greedy"
+    if question.sample or question.temperature is not None or question.top_logprobs:
+        drawn = [question.sample, question.temperature, question.top_logprobs]
+    text = json.dumps([identity, question.chat, question.max_tokens, drawn], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -47,19 +83,26 @@ class AnswerCache:
     Args:
         folder: where the file lies; made if it is not there.
         warn: told about corrupt entries and about a file that cannot be used.
+        mode: off neither finds nor keeps, read finds, write does both.
     """
 
-    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, warn: Callable[[str], None], mode: CacheMode = "write"
+    ) -> None:
         """Remember the place; the file is opened at the first use."""
         self.path = folder / FILE_NAME
         self._warn = warn
+        self._mode = mode
         self._db: sqlite3.Connection | None = None
-        self._usable = True
+        self._usable = mode != "off"
+        # One owner a process: a stream that is paused must not keep its own process waiting.
+        self._owner = f"{_PROCESS}:{os.getpid()}"
+        self._n_claims = 0
+        self._corrupt: set[str] = set()
 
     def get(self, keys: Iterable[str]) -> dict[str, Answer]:
         """Return the answers that are there, by key; a corrupt one counts as not there."""
         found: dict[str, Answer] = {}
-        n_corrupt = 0
         for key in dict.fromkeys(keys):
             row = self._use("SELECT answer, digest FROM answers WHERE key = ?", (key,))
             if row is None:
@@ -69,24 +112,50 @@ class AnswerCache:
                     raise ValueError(f"the digest of {key} does not fit")
                 found[key] = msgspec.json.decode(row[0], type=Answer)
             except (ValueError, TypeError):
-                n_corrupt += 1
-        if n_corrupt:
-            self._warn(f"{n_corrupt} corrupt answers in {self.path} are asked for again.")
+                self._corrupt.add(key)
         return found
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep one answer; it is safe from a kill of this process when this returns."""
+        if self._mode != "write":
+            return
         text = json.dumps(msgspec.to_builtins(answer))
         row = (key, text, _digest(key, text))
         self._use("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)
 
+    def claim(self, key: str) -> bool:
+        """Return whether this process may ask a question: no other one is about to.
+
+        Where nothing is kept, nobody waits for anybody.
+        """
+        if self._mode != "write":
+            return True
+        rival = self._use("SELECT host, pid, owner FROM claims WHERE key = ?", (key,))
+        dead = rival[2] if rival is not None and _is_dead(rival[0], rival[1]) else ""
+        now = time.time()
+        mine = (key, socket.gethostname(), os.getpid(), self._owner, now + CLAIM_SECONDS, now, dead)
+        self._use(_CLAIM, mine)
+        row = self._use("SELECT owner FROM claims WHERE key = ?", (key,))
+        self._n_claims += 1
+        return row is None or row[0] == self._owner
+
     def close(self) -> None:
-        """Close the file."""
+        """Free the claims, close the file and say what was corrupt in it."""
+        if self._corrupt:
+            n = len(self._corrupt)
+            self._warn(f"{n} corrupt answers in {self.path} are asked for again.")
+            self._corrupt.clear()
+        if self._n_claims and self._usable:
+            self._use("DELETE FROM claims WHERE owner = ?", (self._owner,))
+            self._n_claims = 0
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._db is not None:
             self._db.close()
             self._db = None
 
-    def _use(self, statement: str, values: tuple[str, ...]) -> Any:
+    def _use(self, statement: str, values: tuple[Any, ...]) -> Any:
         """Run a statement and return its first row; a corrupt file is set aside, once."""
         for is_last_try in (False, True):
             if not self._usable:
@@ -96,7 +165,7 @@ class AnswerCache:
                     self._db = _connect(self.path)
                 return self._db.execute(statement, values).fetchone()
             except (sqlite3.DatabaseError, OSError) as error:
-                self.close()
+                self._disconnect()
                 unusable = isinstance(error, sqlite3.OperationalError | OSError)
                 if unusable or is_last_try:
                     self._usable = False
@@ -128,11 +197,25 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        db.execute(_SCHEMA)
+        for statement in _SCHEMA:
+            db.execute(statement)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _is_dead(host: str, pid: int) -> bool:
+    """Tell whether the process of a claim is gone; one on another machine counts as living."""
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _digest(key: str, text: str) -> str:

@@ -112,6 +112,22 @@ class HuggingFaceTeacher:
         )
         return [answers[index] for index in range(len(chats))]
 
+    def load(self) -> tuple[Any, Any]:
+        """Return model and tokenizer, loaded once until `close`.
+
+        Raises:
+            TeacherError: they cannot be loaded.
+        """
+        return self._loaded
+
+    def tokenizer(self) -> Any:
+        """Return the tokenizer alone, without loading a weight.
+
+        Raises:
+            TeacherError: it cannot be loaded.
+        """
+        return self._tokenizer
+
     def close(self) -> None:
         """Free the weights; the next question loads them again."""
         if self.__dict__.pop("_loaded", None) is not None:
@@ -150,29 +166,42 @@ class HuggingFaceTeacher:
         return ModelCard(**{**facts, "name": self.name, "license": license_name})
 
     @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        with self._loading() as (weights, where):
+            return AutoTokenizer.from_pretrained(weights.location, **where)
+
+    @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         import transformers
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
+        tokenizer = self._tokenizer
+        unpacked: dict[str, Any] = {}
+        with self._loading() as (weights, where):
+            # Versions without this setting unpack the weights of every GGUF file.
+            if weights.gguf and hasattr(transformers, "GgufConfig"):
+                unpacked["quantization_config"] = transformers.GgufConfig(dequantize=True)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                weights.location,
+                dtype=self._torch_dtype(),
+                use_safetensors=True,
+                **where,
+                **unpacked,
+            )
+            return model.to(self._device()).eval(), tokenizer
+
+    @contextmanager
+    def _loading(self) -> Iterator[tuple[Weights, dict[str, Any]]]:
+        """Give what a loader needs, and turn what it raises into one message."""
         weights = self._found()
         where: dict[str, Any] = {"gguf_file": weights.gguf} if weights.gguf else {}
         if not weights.is_folder:
             where["revision"] = self.revision
-        unpacked: dict[str, Any] = {}
-        # Versions without this setting unpack the weights of every GGUF file.
-        if weights.gguf and hasattr(transformers, "GgufConfig"):
-            unpacked["quantization_config"] = transformers.GgufConfig(dequantize=True)
         try:
             with _quiet():
-                tokenizer = AutoTokenizer.from_pretrained(weights.location, **where)
-                model: Any = AutoModelForCausalLM.from_pretrained(
-                    weights.location,
-                    dtype=self._torch_dtype(),
-                    use_safetensors=True,
-                    **where,
-                    **unpacked,
-                )
-            return model.to(self._device()).eval(), tokenizer
+                yield weights, where
         except Exception as error:  # loaders raise whatever the file at hand makes them
             raise TeacherError(
                 f"Teacher {self.name} cannot be loaded from {weights.location}: "

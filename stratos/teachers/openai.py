@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from stratos.errors import TeacherError, did_you_mean
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.base import Answer, Keep, Tick
+from stratos.teachers.base import Answer, CacheMode, Keep, Meter, Question, Tick
+from stratos.teachers.endpoint import Endpoint, writable
 from stratos.teachers.facts import FACTS, check_facts
+from stratos.teachers.pump import Outcome, Pump
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -50,6 +50,10 @@ class OpenAITeacher:
     """Tries after the first, on 408, 409, 429, 5xx, timeouts and cut connections."""
     temperature: float | None = 0.0
     """0 answers greedily; null leaves it to a model that refuses the setting."""
+    seed: int | None = None
+    """Sent with every question, plus the number of its sample; null sends none."""
+    cache: CacheMode = "write"
+    """off asks everything again; read takes kept answers; write keeps new ones too."""
     token_limit_field: str = "max_tokens"
     """What the endpoint calls the limit; OpenAI's reasoning models want max_completion_tokens."""
     license: str = "unknown"
@@ -83,7 +87,8 @@ class OpenAITeacher:
 
     def identity(self) -> str:
         """Return endpoint, model and sampling."""
-        return json.dumps(["openai", self.base_url.rstrip("/"), self.model, self.temperature])
+        parts = ["openai", self.base_url.rstrip("/"), self.model, self.temperature]
+        return json.dumps(parts if self.seed is None else [*parts, self.seed])
 
     def ask(
         self,
@@ -101,83 +106,125 @@ class OpenAITeacher:
                 after all retries.
         """
         answers: dict[int, Answer] = {}
-
-        def take(index: int, answer: Answer) -> None:
+        for event in self.stream(iter([Question(chat, max_tokens) for chat in chats]), None):
+            if event is None:
+                continue
+            index, answer = event
             answers[index] = answer
             if keep is not None:
                 keep(index, answer)
             if tick is not None:
                 tick(len(answers), len(chats))
-
-        with self._explained():
-            n_alone = 0 if self.__dict__.get("_proved") else 1
-            for index, chat in enumerate(chats[:n_alone]):
-                take(index, self._answer(chat, max_tokens))
-                self.__dict__["_proved"] = True
-            pool = ThreadPoolExecutor(self.concurrency)
-            try:
-                futures = {
-                    pool.submit(self._answer, chat, max_tokens): index
-                    for index, chat in enumerate(chats)
-                    if index >= n_alone
-                }
-                for future in as_completed(futures):
-                    take(futures[future], future.result())
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
         return [answers[index] for index in range(len(chats))]
+
+    def stream(
+        self, questions: Iterator[Question | None], meter: Meter | None
+    ) -> Generator[tuple[int, Answer] | None, None, None]:
+        """Yield (number of the question, answer) in any order, `concurrency` in flight.
+
+        Args:
+            questions: taken one by one as there is room; None for none just now.
+            meter: what each try is paid from.
+
+        Raises:
+            TeacherError: as `ask`.
+            BudgetError: the meter has no more; what was under way has been yielded.
+        """
+        pump = Pump(
+            self,
+            concurrency=self.concurrency,
+            max_retries=self.max_retries,
+            meter=meter,
+            proved=bool(self.__dict__.get("_proved")),
+            seconds_between=60 / self.max_requests_per_minute
+            if self.max_requests_per_minute
+            else 0.0,
+        )
+        try:
+            yield from pump.run(questions)
+        finally:
+            self.__dict__["_proved"] = pump.proved
+
+    def send(self, question: Question, done: Callable[[Outcome], None]) -> Callable[[], None]:
+        """Start one try; `done` is called from the endpoint's thread. Return what cancels it."""
+        return self._endpoint.send(self.request(question), question, done)
+
+    def request(self, question: Question) -> dict[str, Any]:
+        """Return the body of the request that asks a question."""
+        options: dict[str, Any] = {
+            "model": self.model,
+            "messages": [
+                {**message, "content": writable(message["content"])} for message in question.chat
+            ],
+            self.token_limit_field: question.max_tokens,
+        }
+        temperature = question.temperature
+        if temperature is None:
+            temperature = self.temperature
+        if temperature is not None:
+            options["temperature"] = temperature
+        if self.seed is not None:
+            options["seed"] = self.seed + question.sample
+        if question.top_logprobs:
+            options |= {"logprobs": True, "top_logprobs": question.top_logprobs}
+        return options
+
+    def explain(self, error: Exception, question: Question, n_tries: int) -> TeacherError:
+        """Return an error in the user's words."""
+        import openai
+
+        told = TeacherError(
+            f"Teacher {self.name}: {self.base_url} gave no answer after "
+            f"{n_tries} tries ({_say(error)}). What was answered is kept: give "
+            "the same command again, with a smaller teacher.concurrency if it is overloaded."
+        )
+        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            told = TeacherError(f"Teacher {self.name}: {self._wrong_key()}")
+        elif isinstance(error, openai.NotFoundError):
+            told = TeacherError(f"Teacher {self.name}: {self._no_model()}")
+        elif isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError):
+            told = TeacherError(
+                f"Teacher {self.name}: {self.base_url} refused the request "
+                f"({_say(error)}). Check teacher.token_limit_field and teacher.temperature, and "
+                "that the prompt fits the model's context."
+            )
+        elif getattr(error, "code", None) == "insufficient_quota":
+            told = TeacherError(
+                f"Teacher {self.name}: the account at {self.base_url} has no credit left "
+                f"({_say(error)}). What was answered is kept: top it up and give the same command "
+                "again, or choose another teacher."
+            )
+        told.__cause__ = error
+        return told
 
     def close(self) -> None:
         """Close the connections."""
-        client = self.__dict__.pop("_client", None)
-        if client is not None:
-            client.close()
-
-    def _answer(self, chat: list[Message], max_tokens: int) -> Answer:
-        """Ask one chat; a reply that is no chat completion is asked for again."""
-        for n_left in range(self.max_retries, -1, -1):
-            try:
-                return self._ask_once(chat, max_tokens)
-            except ValueError:
-                if n_left == 0:
-                    raise
-        raise AssertionError("unreachable")
-
-    def _ask_once(self, chat: list[Message], max_tokens: int) -> Answer:
-        from openai.types.chat import ChatCompletion
-
-        options: dict[str, Any] = {self.token_limit_field: max_tokens}
-        if self.temperature is not None:
-            options["temperature"] = self.temperature
-        messages: Any = [{**message, "content": _writable(message["content"])} for message in chat]
-        began = time.perf_counter()
-        reply = self._client.chat.completions.create(model=self.model, messages=messages, **options)
-        seconds = time.perf_counter() - began
-        if not isinstance(reply, ChatCompletion) or not reply.choices:
-            raise ValueError("the reply is no chat completion")
-        text = _writable(getattr(reply.choices[0].message, "content", None) or "")
-        if reply.usage is not None:
-            return Answer(text, reply.usage.prompt_tokens, reply.usage.completion_tokens, seconds)
-        # Without a count of its own an answer is billed at the most that it can be: its bytes.
-        n_input = sum(len(message["content"].encode()) for message in messages)
-        return Answer(text, n_input, len(text.encode()), seconds)
+        for name in ("_client", "_endpoint"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
 
     @property
     def _key(self) -> str | None:
         return "none" if self.api_key_env is None else os.environ.get(self.api_key_env)
 
+    def _settings(self) -> dict[str, Any]:
+        if not self._key:
+            raise TeacherError(f"Teacher {self.name}: {self._no_key()}")
+        return {"api_key": self._key, "base_url": self.base_url, "timeout": self.timeout_s}
+
     @cached_property
     def _client(self) -> OpenAI:
         from openai import OpenAI
 
-        if not self._key:
-            raise TeacherError(f"Teacher {self.name}: {self._no_key()}")
-        return OpenAI(
-            api_key=self._key,
-            base_url=self.base_url,
-            timeout=self.timeout_s,
-            max_retries=self.max_retries,
-        )
+        return OpenAI(**self._settings(), max_retries=1)
+
+    @cached_property
+    def _endpoint(self) -> Endpoint:
+        from openai import AsyncOpenAI
+
+        settings = self._settings()
+        # Retries are ours: each is paid for on its own.
+        return Endpoint(lambda: AsyncOpenAI(**settings, max_retries=0), self.timeout_s)
 
     @cached_property
     def _unreachable(self) -> str | None:
@@ -185,7 +232,7 @@ class OpenAITeacher:
             return self._no_key()
         import openai
 
-        quick = self._client.with_options(timeout=_REACH_SECONDS, max_retries=1)
+        quick = self._client.with_options(timeout=_REACH_SECONDS)
         try:
             quick.models.list()
         except (openai.AuthenticationError, openai.PermissionDeniedError):
@@ -195,30 +242,6 @@ class OpenAITeacher:
         except openai.OpenAIError:
             return None  # an endpoint need not list its models
         return None
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn the client's errors into one message that says what to do."""
-        import openai
-
-        try:
-            yield
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise TeacherError(f"Teacher {self.name}: {self._wrong_key()}") from error
-        except openai.NotFoundError as error:
-            raise TeacherError(f"Teacher {self.name}: {self._no_model()}") from error
-        except openai.BadRequestError as error:
-            raise TeacherError(
-                f"Teacher {self.name}: {self.base_url} refused the request "
-                f"({_say(error)}). Check teacher.token_limit_field and teacher.temperature, and "
-                "that the prompt fits the model's context."
-            ) from error
-        except (openai.OpenAIError, ValueError) as error:
-            raise TeacherError(
-                f"Teacher {self.name}: {self.base_url} gave no answer after "
-                f"{self.max_retries + 1} tries ({_say(error)}). What was answered is kept: give "
-                "the same command again, with a smaller teacher.concurrency if it is overloaded."
-            ) from error
 
     def _no_key(self) -> str:
         return f"{self.api_key_env} is not set. Type: export {self.api_key_env}=<your key>"
@@ -241,11 +264,6 @@ class OpenAITeacher:
         if known and not hint:
             hint = f" It has {', '.join(sorted(known)[:5])}."
         return f"{self.base_url} has no model {self.model}.{hint} Choose one with teacher.model=…"
-
-
-def _writable(text: str) -> str:
-    """Return a text without lone surrogates, which can stand in JSON and in no file."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _say(error: Exception) -> str:

@@ -61,7 +61,7 @@ def test_waits_as_long_as_the_server_says(server: ChatServer) -> None:
 
 def test_gives_up_after_all_retries_and_keeps_what_came(server: ChatServer, context) -> None:
     teacher = parrot(server, max_retries=1, concurrency=1, usd_per_million_input_tokens=1000.0)
-    server.faults.extend([None, None, 500, 500])
+    server.faults.extend([None, None, 500, 500, 500, 500])
     with pytest.raises(TeacherError) as caught:
         cached_ask(teacher, chats(4), 5, context)
     assert str(caught.value) == (
@@ -72,6 +72,7 @@ def test_gives_up_after_all_retries_and_keeps_what_came(server: ChatServer, cont
     # The two answers that came are paid for; the next run asks for the other two only.
     assert context.ledger.spent_usd == pytest.approx(2 * 0.1)
     before = len(server.requests)
+    server.faults.clear()
     answers = cached_ask(teacher, chats(4), 5, context)
     assert [answer.cached for answer in answers] == [True, True, False, False]
     assert len(server.requests) == before + 2

@@ -1,0 +1,122 @@
+"""Teachers that take many chats at once and give all their answers together: asked in chunks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+
+from stratos.errors import BudgetError, StratosError, TeacherError
+from stratos.ledger import Ledger
+from stratos.teachers.base import Answer, Question, Teacher
+from stratos.teachers.purse import most_usd, price
+
+_CHUNK = 1024
+"""Chats handed over at once: enough to sort them into even batches."""
+_PAID_CHUNK = 256
+"""Paid chats for which money is set aside at once; fewer where less money is left."""
+_WAIT_SECONDS = 0.02
+
+
+def ask_in_chunks(
+    teacher: Teacher,
+    questions: Iterator[Question | None],
+    put: Callable[[int, Answer], None],
+    *,
+    ledger: Ledger,
+    what: str,
+    limit_usd: float | None,
+) -> Generator[None, None, None]:
+    """Put answers as they come; yield after each chunk, and where there is none just now.
+
+    Args:
+        teacher: who is asked.
+        questions: taken as far as there are any, up to a chunk.
+        put: takes (number of the question, answer) at once.
+        ledger: where what a chunk may cost is set aside.
+        what: named in its lines.
+        limit_usd: a tighter cap than the budget.
+
+    Raises:
+        BudgetError: the money does not suffice for one more chat.
+        TeacherError: the teacher failed, or cannot draw samples.
+    """
+    is_paid = price(teacher.card(), 1, 1) > 0
+    most = _PAID_CHUNK if is_paid else _CHUNK
+    waiting: list[tuple[int, Question]] = []
+    number, ended, size = 0, False, most
+    while True:
+        idle = False
+        while len(waiting) < most and not ended and not idle:
+            question = next(questions, _END)
+            if question is None:
+                idle = True
+            elif isinstance(question, Question):
+                waiting.append((number, question))
+                number += 1
+            else:
+                ended = True
+        if not waiting:
+            if ended:
+                return
+            time.sleep(_WAIT_SECONDS)
+            yield
+            continue
+        chunk = _alike(waiting, size)
+        try:
+            _ask(teacher, chunk, put, ledger if is_paid else None, what, limit_usd)
+        except BudgetError:
+            if len(chunk) == 1:
+                raise
+            size = len(chunk) // 2
+            continue
+        del waiting[: len(chunk)]
+        yield
+
+
+_END = object()
+
+
+def _alike(waiting: list[tuple[int, Question]], size: int) -> list[tuple[int, Question]]:
+    """Return the first questions that one call can ask."""
+    longest = waiting[0][1].max_tokens
+    n = next((i for i, (_, one) in enumerate(waiting) if one.max_tokens != longest), len(waiting))
+    return waiting[: min(n, size)]
+
+
+def _ask(
+    teacher: Teacher,
+    chunk: list[tuple[int, Question]],
+    put: Callable[[int, Answer], None],
+    ledger: Ledger | None,
+    what: str,
+    limit_usd: float | None,
+) -> None:
+    if any(one.sample or one.temperature or one.top_logprobs for _, one in chunk):
+        raise TeacherError(
+            f"Teacher {teacher.name} gives one answer to a question, its likeliest, and no "
+            "log-probabilities. Ask for one sample at temperature 0, or serve the model and name "
+            "the endpoint: teacher=openai teacher.base_url=…"
+        )
+    chats = [question.chat for _, question in chunk]
+    max_tokens = chunk[0][1].max_tokens
+    card = teacher.card()
+    usd = 0.0
+
+    def take(index: int, answer: Answer) -> None:
+        nonlocal usd
+        usd += price(card, answer.input_tokens, answer.output_tokens)
+        put(chunk[index][0], answer)
+
+    if ledger is None:
+        teacher.ask(chats, max_tokens, keep=take)
+        return
+    most = sum(most_usd(card, chat, max_tokens) for chat in chats)
+    with ledger.reserve(what, most, limit_usd) as reservation:
+        try:
+            teacher.ask(chats, max_tokens, keep=take)
+        except StratosError:
+            # Calls that the provider refused are not billed. After any other error calls may
+            # still be under way, and the whole reservation counts as spent.
+            reservation.settle(usd)
+            raise
+        reservation.settle(usd)

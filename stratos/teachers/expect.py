@@ -1,0 +1,151 @@
+"""What questions will cost, before the first of them is asked: tokens and dollars with a range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from stratos.context import Context
+from stratos.errors import BudgetError
+from stratos.records import Interval
+from stratos.teachers.base import Answer, Question, Teacher, cache_mode
+from stratos.teachers.cache import AnswerCache, question_key
+from stratos.teachers.purse import most_usd, n_bytes, price
+
+_LOOKED_UP = 20_000
+"""Questions looked up in the cache; of more, evenly spaced ones stand for all."""
+_ENOUGH = 8
+"""Kept answers from which the others are foretold."""
+_TOKENS_PER_BYTE = Interval(0.27, 0.17, 0.5, "English text under common tokenizers")
+_SHARE_OF_LIMIT = Interval(0.5, 0.02, 1.0, "nothing kept to go by")
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """Tokens and dollars of questions that are still to be asked."""
+
+    teacher: str
+    n_questions: int
+    n_asked: int
+    """Those that the cache does not know."""
+    input_tokens: Interval
+    output_tokens: Interval
+    usd: Interval
+    left_usd: float | None
+    """What may still be spent; None without a limit."""
+
+    @property
+    def n_fitting(self) -> int:
+        """How many of the questions the money is expected to suffice for."""
+        if self.left_usd is None or self.usd.mean <= self.left_usd:
+            return self.n_asked
+        return int(self.n_asked * self.left_usd / self.usd.mean)
+
+    def text(self) -> str:
+        """Return it as a sentence without a full stop."""
+        return (
+            f"Teacher {self.teacher}: {self.n_asked:,} questions are expected to take "
+            f"{self.input_tokens.mean:,.0f} tokens in and {self.output_tokens.mean:,.0f} out, "
+            f"${self.usd.mean:.4f} (${self.usd.low:.4f} to ${self.usd.high:.4f})"
+        )
+
+    def check(self) -> None:
+        """Refuse what is expected to pass the limit.
+
+        Raises:
+            BudgetError: it says what would fit.
+        """
+        if self.left_usd is None or self.usd.mean <= self.left_usd:
+            return
+        raise BudgetError(
+            f"{self.text()}, and ${self.left_usd:.4f} is left. That suffices for about "
+            f"{self.n_fitting:,} of them. Type limits.budget_usd=… or limits.probe_usd=… with "
+            f"${self.usd.high - self.left_usd:.4f} more, ask less, or choose a cheaper teacher."
+        )
+
+
+def expect(
+    teacher: Teacher,
+    questions: Sequence[Question],
+    context: Context,
+    limit_usd: float | None = None,
+) -> Expectation:
+    """Foretell what questions will cost; a line in the ledger keeps it, where they cost anything.
+
+    What this teacher has answered before sets tokens per byte and length of an answer; without
+    that, wide ranges of common tokenizers and of the longest answer do.
+
+    Args:
+        teacher: who is to be asked.
+        questions: all of them, those in the cache too.
+        context: cache folder and ledger.
+        limit_usd: a tighter cap than the budget.
+    """
+    card = teacher.card()
+    left = context.ledger.left_usd(limit_usd)
+    nothing = Interval(0.0, 0.0, 0.0)
+    if price(card, 1, 1) == 0 or not questions:
+        n = len(questions)
+        return Expectation(teacher.name, n, n, nothing, nothing, nothing, left)
+    step = math.ceil(len(questions) / _LOOKED_UP)
+    seen = questions[::step]
+    known, unknown = _look_up(teacher, seen, context)
+    scale = len(questions) / len(seen)
+    n_input = _times(_per_byte(known), sum(n_bytes(one.chat) for one in unknown) * scale)
+    n_output = _answer_tokens(known, unknown, scale)
+    most = sum(most_usd(card, one.chat, one.max_tokens) for one in unknown) * scale
+    usd = Interval(
+        min(most, price(card, n_input.mean, n_output.mean)),
+        min(most, price(card, n_input.low, n_output.low)),
+        min(most, price(card, n_input.high, n_output.high)),
+        n_output.source,
+    )
+    n_asked = round(len(unknown) * scale)
+    told = Expectation(teacher.name, len(questions), n_asked, n_input, n_output, usd, left)
+    if n_asked:
+        context.ledger.foretell(f"teacher {teacher.name}", usd, questions=n_asked)
+    return told
+
+
+def _look_up(
+    teacher: Teacher, questions: Sequence[Question], context: Context
+) -> tuple[list[tuple[Question, Answer]], list[Question]]:
+    """Return the questions whose answer is kept, with it, and the others; equal ones once."""
+    identity = teacher.identity()
+    by_key = {question_key(identity, one): one for one in questions}
+    with closing(AnswerCache(context.cache_dir, lambda _: None, cache_mode(teacher))) as cache:
+        found = cache.get(by_key)
+    known = [(one, found[key]) for key, one in by_key.items() if key in found]
+    return known, [one for key, one in by_key.items() if key not in found]
+
+
+def _per_byte(known: Sequence[tuple[Question, Answer]]) -> Interval:
+    """Return input tokens per byte of text, templates included."""
+    ratios = [answer.input_tokens / max(1, n_bytes(one.chat)) for one, answer in known]
+    if len(ratios) < _ENOUGH:
+        return _TOKENS_PER_BYTE
+    return Interval(fmean(ratios), min(ratios), max(ratios), f"{len(ratios)} kept answers")
+
+
+def _answer_tokens(
+    known: Sequence[tuple[Question, Answer]], unknown: Sequence[Question], scale: float
+) -> Interval:
+    """Return output tokens of all unknown questions together."""
+    if len(known) < _ENOUGH:
+        return _times(_SHARE_OF_LIMIT, sum(one.max_tokens for one in unknown) * scale)
+    lengths = [answer.output_tokens for _, answer in known]
+    mean = fmean(lengths)
+    # Both the mean that is known and the sum to come vary.
+    n = max(1.0, len(unknown) * scale)
+    error = 2 * stdev(lengths) * math.sqrt(1 / len(lengths) + 1 / n)
+    one = Interval(mean, max(1.0, mean - error), mean + error, f"{len(lengths)} kept answers")
+    return _times(one, len(unknown) * scale)
+
+
+def _times(interval: Interval, factor: float) -> Interval:
+    return Interval(
+        interval.mean * factor, interval.low * factor, interval.high * factor, interval.source
+    )
