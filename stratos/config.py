@@ -163,7 +163,7 @@ class TrainerConfig:
     """none (all weights are trained), lora, or qlora (on weights in 4 bits; needs a GPU)."""
     lora_rank: Count = 16
     """Rank of each adapter."""
-    lora_alpha: Amount = 32.0
+    lora_alpha: Count = 32
     """Scale of the adapters, before it is divided by their rank."""
     strategy: str | dict[str, Any] = "auto"
     """Lightning strategy of several devices: auto, ddp, fsdp, deepspeed, or `_target_` of one."""

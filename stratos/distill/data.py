@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,11 @@ class Batch:
 
     tokens_1N, positions_1N: token ids and positions that restart with every document.
     rows_M, targets_M: places whose next token is learned (completions only), and that token.
+    document_ids_D: which documents of `Encoded` these are, in the row's order.
+    n_tokens: what a sum over the row is divided by: the mean number of learned tokens of the rows
+        that make one gradient step together (accumulated ones, and those of other processes), so
+        that the mean of their losses is the mean over all their tokens.
+    written: whether the student wrote the completions itself.
     """
 
     tokens_1N: Tensor
@@ -33,16 +38,50 @@ class Batch:
     rows_M: Tensor
     targets_M: Tensor
     documents: Documents
+    document_ids_D: np.ndarray
+    n_tokens: float
+    written: bool = False
 
     def to(self, device: Any) -> Batch:
         """Move every tensor (Lightning calls this)."""
-        return Batch(
-            self.tokens_1N.to(device),
-            self.positions_1N.to(device),
-            self.rows_M.to(device),
-            self.targets_M.to(device),
-            Documents(self.documents.gather_BT.to(device), self.documents.scatter_N.to(device)),
+        return replace(
+            self,
+            tokens_1N=self.tokens_1N.to(device),
+            positions_1N=self.positions_1N.to(device),
+            rows_M=self.rows_M.to(device),
+            targets_M=self.targets_M.to(device),
+            documents=Documents(
+                self.documents.gather_BT.to(device), self.documents.scatter_N.to(device)
+            ),
         )
+
+
+def pack(
+    texts: Sequence[np.ndarray],
+    prompt_lengths: np.ndarray,
+    document_ids_D: np.ndarray,
+    n_tokens: float | None = None,
+    written: bool = False,
+) -> Batch:
+    """Put documents of tokens behind each other; what follows their prompts is learned.
+
+    `n_tokens` and `written` as in `Batch`; None takes the learned tokens of this row.
+    """
+    lengths = np.array([len(text) for text in texts])
+    starts = np.cumsum(lengths) - lengths
+    tokens = np.concatenate(texts).astype(np.int64)
+    positions = np.arange(len(tokens)) - np.repeat(starts, lengths)
+    rows = np.flatnonzero(positions >= np.repeat(prompt_lengths, lengths))
+    return Batch(
+        tokens_1N=torch.from_numpy(tokens)[None],
+        positions_1N=torch.from_numpy(positions)[None],
+        rows_M=torch.from_numpy(rows - 1),
+        targets_M=torch.from_numpy(tokens[rows]),
+        documents=Documents.of(lengths.tolist()),
+        document_ids_D=document_ids_D,
+        n_tokens=float(len(rows) if n_tokens is None else n_tokens),
+        written=written,
+    )
 
 
 @dataclass(frozen=True)
@@ -53,6 +92,8 @@ class Encoded:
     starts: np.ndarray
     """Start of each document, and the end of the last: one more than documents."""
     prompt_lengths: np.ndarray
+    items: np.ndarray | None = None
+    """Which of the items that were given each document is; None where all are documents."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -62,6 +103,14 @@ class Encoded:
     def __len__(self) -> int:
         """Return the number of documents."""
         return len(self.prompt_lengths)
+
+    def text(self, document: int) -> np.ndarray:
+        """Return the tokens of a document."""
+        return self.tokens[self.starts[document] : self.starts[document + 1]]
+
+    def prompt(self, document: int) -> np.ndarray:
+        """Return the tokens of its prompt."""
+        return self.text(document)[: self.prompt_lengths[document]]
 
 
 def encode(
@@ -77,7 +126,7 @@ def encode(
     tokens: list[np.ndarray] = []
     lengths: list[int] = []
     prompt_lengths: list[int] = []
-    n_left_out = 0
+    items: list[int] = []
     for start in range(0, len(chats), CHUNK):
         prompts = [
             tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
@@ -86,10 +135,10 @@ def encode(
         ended = [text + tokenizer.eos_token for text in completions[start : start + CHUNK]]
         asked = tokenizer(prompts, add_special_tokens=False)["input_ids"]
         written = tokenizer(ended, add_special_tokens=False)["input_ids"]
-        for prompt, completion in zip(asked, written, strict=True):
+        for item, (prompt, completion) in enumerate(zip(asked, written, strict=True), start):
             if len(prompt) + len(completion) > max_tokens:
-                n_left_out += 1
                 continue
+            items.append(item)
             tokens.append(np.array(prompt + completion, np.int32))
             lengths.append(len(tokens[-1]))
             prompt_lengths.append(len(prompt))
@@ -102,20 +151,33 @@ def encode(
         tokens=np.concatenate(tokens),
         starts=np.concatenate([[0], np.cumsum(lengths)]),
         prompt_lengths=np.array(prompt_lengths),
+        items=np.array(items),
     )
-    return encoded, n_left_out
+    return encoded, len(chats) - len(items)
 
 
 class PackedLoader:
-    """Yields `n_steps` batches of about `batch_tokens` tokens, epoch after epoch.
+    """Yields the rows of `n_steps` gradient steps of about `batch_tokens` tokens each.
 
-    The order depends on seed and epoch alone. `state_dict` says how many batches were yielded, so
-    that a resumed training goes on with the very next one (Lightning saves it with a checkpoint).
+    The order depends on seed and epoch alone: the rows of a step are the same documents however
+    many processes share them, and in however many parts each accumulates its share. `state_dict`
+    says how many rows were yielded, so that a resumed training goes on with the very next one
+    (Lightning saves it with a checkpoint).
     """
 
-    def __init__(self, data: Encoded, batch_tokens: int, max_tokens: int, seed: int) -> None:
-        """Plan the batches of enough epochs to reach `max_tokens`."""
+    def __init__(
+        self,
+        data: Encoded,
+        batch_tokens: int,
+        max_tokens: int,
+        seed: int,
+        accumulate: int = 1,
+        rank: int = 0,
+        n_ranks: int = 1,
+    ) -> None:
+        """Plan the steps of enough epochs to reach `max_tokens`."""
         self._data, self._batch_tokens, self._seed = data, batch_tokens, seed
+        self._accumulate, self._rank, self._n_ranks = accumulate, rank, n_ranks
         self._plan: list[np.ndarray] = []
         tokens, epoch = 0, 0
         while tokens < max_tokens:
@@ -125,11 +187,11 @@ class PackedLoader:
                 if tokens >= max_tokens:
                     break
             epoch += 1
-        self.n_tokens = tokens
+        self.n_steps = len(self._plan)
         self._next = 0
 
     def _epoch(self, epoch: int) -> Iterator[np.ndarray]:
-        """Return the batches of one epoch: documents of similar length go together."""
+        """Return the steps of one epoch: documents of similar length go together."""
         rng = np.random.default_rng([self._seed, epoch])
         order = rng.permutation(len(self._data))
         lengths = self._data.lengths
@@ -142,40 +204,50 @@ class PackedLoader:
                 yield batches[place]
 
     def __len__(self) -> int:
-        """Return the number of batches of the whole training."""
-        return len(self._plan)
+        """Return the number of rows that this process trains on."""
+        return self.n_steps * self._accumulate
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield from where the state says."""
-        while self._next < len(self._plan):
-            documents = self._plan[self._next]
+        while self._next < len(self):
+            row = self._next
             self._next += 1
-            yield self.batch(documents)
+            yield self.row(row)
         self._next = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Return how many batches were yielded."""
+        """Return how many rows were yielded."""
         return {"next": self._next}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on behind the batches that were yielded."""
+        """Go on behind the rows that were yielded."""
         self._next = state["next"]
 
-    def batch(self, documents: np.ndarray) -> Batch:
-        """Pack documents into one row."""
+    def row(self, index: int) -> Batch:
+        """Return one row of this process."""
+        step, part = divmod(index, self._accumulate)
+        documents = self._plan[step]
+        n_parts = self._accumulate * self._n_ranks
+        if n_parts == 1:
+            return self.batch(documents)
         data = self._data
-        lengths = data.lengths[documents]
-        starts = np.cumsum(lengths) - lengths
-        tokens = np.concatenate(
-            [data.tokens[data.starts[d] : data.starts[d + 1]] for d in documents]
-        )
-        positions = np.arange(len(tokens)) - np.repeat(starts, lengths)
-        learned = positions >= np.repeat(data.prompt_lengths[documents], lengths)
-        rows = np.flatnonzero(learned)
-        return Batch(
-            tokens_1N=torch.from_numpy(tokens.astype(np.int64))[None],
-            positions_1N=torch.from_numpy(positions)[None],
-            rows_M=torch.from_numpy(rows - 1),
-            targets_M=torch.from_numpy(tokens[rows].astype(np.int64)),
-            documents=Documents.of(lengths.tolist()),
+        learned = int((data.lengths - data.prompt_lengths)[documents].sum())
+        mine = self._part(documents, part * self._n_ranks + self._rank, n_parts)
+        if len(mine) == 0:  # fewer documents than parts: a prompt from which nothing is learned
+            return pack([data.prompt(documents[0])], data.prompt_lengths[documents[:1]], mine, 1)
+        return self.batch(mine, learned / n_parts)
+
+    def _part(self, documents: np.ndarray, part: int, n_parts: int) -> np.ndarray:
+        """Return the documents of one of `n_parts` parts of about as many tokens."""
+        ends = np.cumsum(self._data.lengths[documents])
+        middles = ends - self._data.lengths[documents] / 2
+        return documents[(middles * n_parts // ends[-1]).astype(int) == part]
+
+    def batch(self, documents: np.ndarray, n_tokens: float | None = None) -> Batch:
+        """Pack documents into one row."""
+        return pack(
+            [self._data.text(document) for document in documents],
+            self._data.prompt_lengths[documents],
+            documents,
+            n_tokens,
         )

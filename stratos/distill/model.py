@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def make_student(
-    student: StudentConfig, symbols: Symbols | None, texts: Iterable[str], seed: int
+    student: StudentConfig,
+    symbols: Symbols | None,
+    texts: Iterable[str],
+    seed: int,
+    in_4_bits: bool = False,
 ) -> tuple[Any, Any]:
     """Return model and tokenizer of a student.
 
@@ -23,6 +27,7 @@ def make_student(
         symbols: the task's own symbols, None to train a tokenizer on `texts`.
         texts: the corpus, read only where a tokenizer has to be trained.
         seed: seed of the random weights.
+        in_4_bits: load existing weights in 4 bits, to train adapters beside them.
 
     Raises:
         StratosError: the weights at `path` cannot be loaded.
@@ -37,10 +42,11 @@ def make_student(
     )
 
     if student.path is not None:
+        four_bits = {"quantization_config": _four_bits()} if in_4_bits else {}
         try:
             tokenizer = AutoTokenizer.from_pretrained(student.path)
             model = AutoModelForCausalLM.from_pretrained(
-                student.path, dtype=torch.float32, use_safetensors=True
+                student.path, dtype=torch.float32, use_safetensors=True, **four_bits
             )
         except (OSError, ValueError) as error:
             raise StratosError(
@@ -75,6 +81,19 @@ def make_student(
         pad_token_id=tokenizer.pad_token_id,
     )
     return fresh, tokenizer
+
+
+def _four_bits() -> Any:
+    """Return NF4, as QLoRA has it (arXiv 2305.14314)."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 def save_student(model: Any, tokenizer: Any, folder: Any) -> None:

@@ -6,23 +6,20 @@ import math
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from stratos.config import TrainerConfig
-from stratos.distill import packed
 from stratos.distill.data import Batch
+from stratos.distill.learner import Learner
+from stratos.distill.objectives import Objective
 from stratos.distill.optim import MuonAdamW, split_parameters
+from stratos.distill.weights import blocks, whole
+from stratos.errors import StratosError
 
-
-def completion_loss(logits_MV: Tensor, targets_M: Tensor) -> Tensor:
-    """Return the mean cross-entropy of completion tokens, reduced in float32.
-
-    logits_MV (M, V) and targets_M (M,): only places whose next token is learned. Safe for M = 0.
-    """
-    total = F.cross_entropy(logits_MV.float(), targets_M, reduction="sum")
-    return total / max(1, targets_M.numel())
+TEXT = Objective(cross_entropy=1.0)
+"""Learn the text, and nothing else."""
 
 
 def learning_rate_factor(step: int, n_steps: int, warmup_steps: int) -> float:
@@ -33,38 +30,79 @@ def learning_rate_factor(step: int, n_steps: int, warmup_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
+class NotFinite(StratosError):
+    """A loss or a gradient that is no number; no step was made with it."""
+
+    def __init__(self, what: str, value: float, step: int, documents: np.ndarray) -> None:
+        """Keep what is needed to name the batch."""
+        super().__init__(f"The {what} is {value} at step {step}")
+        self.documents = documents
+
+
 class TextModule(L.LightningModule):
     """A causal language model that learns to write completions, from packed rows."""
 
     def __init__(self, model: Any, trainer_config: TrainerConfig, n_steps: int) -> None:
         """Wrap a Hugging Face model; `n_steps` is where the cosine ends."""
         super().__init__()
-        self.model = model
+        self.learner = Learner(model)
         self._config, self._n_steps = trainer_config, n_steps
+        self._loss, self._documents = torch.zeros(()), np.arange(0)
+
+    @property
+    def model(self) -> Any:
+        """Return the Hugging Face model."""
+        return self.learner.model
+
+    def configure_model(self) -> None:
+        """Split the weights over the processes, where Lightning's strategy is FSDP2."""
+        mesh = self.device_mesh
+        if mesh is None or hasattr(self.learner, "unshard"):
+            return
+        from torch.distributed.fsdp import fully_shard
+
+        data_mesh = mesh["data_parallel"]
+        for block in blocks(self.model):
+            fully_shard(block, mesh=data_mesh)
+        fully_shard(self.learner, mesh=data_mesh)
 
     def on_fit_start(self) -> None:
         """Switch to packed attention."""
-        self._attention = self.model.config._attn_implementation
-        self.model.set_attn_implementation(packed.NAME)
+        self.learner.pack(True)
 
     def on_fit_end(self) -> None:
         """Switch back, so that the model generates and is saved as it came."""
-        self.model.set_attn_implementation(self._attention)
+        self.learner.pack(False)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one packed row."""
-        logits_1MV = self.model(
-            input_ids=batch.tokens_1N,
-            position_ids=batch.positions_1N,
-            documents=batch.documents,
-            logits_to_keep=batch.rows_M,
-            use_cache=False,
-        ).logits
-        return completion_loss(logits_1MV[0], batch.targets_M)
+        loss: Tensor = self.learner(batch, None, TEXT).total
+        return loss
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss that Lightning steps on."""
-        return self.loss(batch)
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Return the loss that Lightning steps on, and how many tokens it is of."""
+        loss = self.loss(batch)
+        self._loss, self._documents = loss.detach(), batch.document_ids_D
+        return {"loss": loss, "tokens": batch.tokens_1N.numel()}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of the gradient.
+
+        Raises:
+            NotFinite: loss or gradient is no number; the weights are as they were.
+        """
+        trained = [weight for weight in self.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf)
+        norm = whole(norm)
+        if not math.isfinite(norm):
+            loss = float(self._loss)
+            what = ("gradient", float(norm)) if math.isfinite(loss) else ("loss", loss)
+            raise NotFinite(*what, self.trainer.global_step + 1, self._documents)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
         """Move a batch: Lightning does not look inside frozen dataclasses."""

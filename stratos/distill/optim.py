@@ -45,10 +45,17 @@ class MuonAdamW(torch.optim.Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Let groups and states be the very objects of the parts."""
-        self.param_groups = [group for part in self._parts for group in part.param_groups]
+        """Let groups and states of the parts be the very objects of the whole."""
+        start = 0
         for part in self._parts:
-            self.state.update(part.state)
+            stop = start + len(part.param_groups)
+            part.param_groups, part.state = self.param_groups[start:stop], self.state
+            start = stop
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what was loaded (called by `load_state_dict`)."""
+        super().__setstate__(state)
+        self._share()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -61,25 +68,18 @@ class MuonAdamW(torch.optim.Optimizer):
             part.step()
         return loss
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of both parts."""
-        return {"parts": [part.state_dict() for part in self._parts]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned."""
-        for part, state in zip(self._parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
-        self._share()
-
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the 2-D weights inside the blocks, and every other trainable parameter."""
+    """Return the 2-D weights inside the blocks, and every other trainable parameter.
+
+    The two factors of an adapter are no weight of their own, and belong to the others.
+    """
     outside = {id(p) for part in _embeddings(model) for p in part.parameters()}
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            inside = parameter.ndim == 2 and id(parameter) not in outside
+            inside = parameter.ndim == 2 and id(parameter) not in outside and ".lora_" not in name
             (matrices if inside else others).append(parameter)
     return matrices, others
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import shutil
-import signal
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stratos.config import Config
+from stratos.config import Config, StudentConfig
 from stratos.context import Context
+from stratos.errors import StratosError
 from stratos.records import Corpus, Plan, Student
-
-if TYPE_CHECKING:
-    pass
 
 
 def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Student:
@@ -25,29 +20,157 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
 
     The training goes on from the last checkpoint in the run folder if that was made from the same
     inputs (`context.fingerprint`), and ends with the same weights as one that was never stopped.
+    Several devices are several processes, which this one starts and listens to.
     """
-    import lightning as L
-    import pyarrow.parquet as pq
-    import torch
-    from lightning.pytorch.callbacks import ModelCheckpoint
-    from safetensors.torch import load_file
+    from stratos.distill.launch import train_together
+    from stratos.distill.trainer import check_machine
 
-    from stratos.distill.callbacks import RandomStates, Watch
-    from stratos.distill.data import PackedLoader, encode
-    from stratos.distill.model import make_student, save_student
-    from stratos.distill.module import TextModule
-
-    chosen = next(student for student in config.students if student.name == plan.student)
     folder = context.run_dir / "distill"
     folder.mkdir(parents=True, exist_ok=True)
-    if config.trainer.n_threads:
-        torch.set_num_threads(config.trainer.n_threads)
-    L.seed_everything(config.seed, verbose=False)
+    check_machine(config.trainer)
+    _checkpoint(folder, context.fingerprint)
+    if config.trainer.devices * config.trainer.num_nodes > 1:
+        student = train_together(config, plan, corpus, context)
+    else:
+        trained = train(config, plan, corpus, context)
+        assert trained is not None
+        student = trained
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return student
 
+
+def train(
+    config: Config, plan: Plan, corpus: Corpus, context: Context, rank: int = 0, n_ranks: int = 1
+) -> Student | None:
+    """Train in this process, which is one of `n_ranks`; the first returns the student."""
+    import lightning as L
+    import torch
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from stratos.distill.average import Average
+    from stratos.distill.callbacks import RandomStates, Watch, Watching
+    from stratos.distill.lesson import open_lesson
+    from stratos.distill.module import NotFinite
+    from stratos.distill.trainer import (
+        interruptible,
+        make_trainer,
+        quiet_lightning,
+        seconds_of,
+    )
+
+    settings, folder = config.trainer, context.run_dir / "distill"
+    if settings.n_threads:
+        torch.set_num_threads(settings.n_threads)
+    L.seed_everything(config.seed, verbose=False)
+    checkpoint = _checkpoint(folder, context.fingerprint)
+    ready = _prepare(config, plan, corpus, context, untouched=rank == 0 and checkpoint is None)
+    opened = open_lesson(
+        config,
+        plan,
+        ready.model,
+        ready.tokenizer,
+        ready.data,
+        ready.questions,
+        settings.max_tokens or ready.chosen.train_tokens,
+        context,
+        rank,
+        n_ranks,
+    )
+    with opened as lesson:
+        average = None if settings.ema is None else Average(settings.ema)
+        watch = Watch(
+            context,
+            Watching(
+                lesson.loader.n_steps,
+                config.callbacks.validate_every_steps,
+                config.callbacks.stop_at_exact,
+                None if settings.max_time is None else seconds_of(settings.max_time),
+                _usd_per_hour(plan),
+            ),
+            _validator(config, ready.tokenizer),
+            folder / "best.safetensors",
+            average,
+        )
+        keep = ModelCheckpoint(
+            dirpath=folder / "checkpoints",
+            filename="step-{step}",
+            auto_insert_metric_name=False,
+            every_n_train_steps=config.callbacks.checkpoint_every_steps,
+            save_top_k=1,
+            monitor=None,
+            enable_version_counter=False,
+        )
+        averages = [] if average is None else [average]
+        callbacks = [*averages, watch, RandomStates(), keep]
+        with quiet_lightning():
+            trainer = make_trainer(settings, lesson.loader.n_steps, callbacks, folder)
+            try:
+                with interruptible():
+                    trainer.fit(
+                        lesson.module, lesson.loader, ckpt_path=checkpoint, weights_only=False
+                    )
+            except NotFinite as error:
+                raise StratosError(_not_finite(error, ready)) from error
+    if rank:
+        return None
+    if settings.checkpointing:
+        ready.model.gradient_checkpointing_disable()
+    path, n_params, digest = _save(ready, folder)
+    return Student(
+        name=ready.chosen.name,
+        path=str(path),
+        untouched_path=str(folder / "untouched"),
+        n_params=n_params,
+        steps=trainer.global_step,
+        train_tokens=watch.tokens,
+        best_step=watch.best_step,
+        validation_exact=watch.best_exact,
+        curve=tuple(watch.curve),
+        weights_sha256=digest,
+        seconds=watch.seconds,
+        cpu_seconds=watch.cpu_seconds,
+        n_resumed=watch.n_resumed,
+    )
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """The student before its training, and its corpus in tokens."""
+
+    chosen: StudentConfig
+    model: Any
+    tokenizer: Any
+    data: Any
+    questions: list[str]
+
+
+def _prepare(
+    config: Config, plan: Plan, corpus: Corpus, context: Context, untouched: bool
+) -> _Ready:
+    """Make the student and tokenize the corpus; write its untouched twin if wanted."""
+    import pyarrow.parquet as pq
+
+    from stratos.distill.adapter import add_adapters
+    from stratos.distill.data import encode
+    from stratos.distill.model import make_student, save_student
+
+    settings = config.trainer
+    chosen = next(student for student in config.students if student.name == plan.student)
+    if settings.adapter != "none" and chosen.path is None:
+        raise StratosError(
+            f"The student {chosen.name} starts from random weights, and adapters beside those "
+            "learn little. Type student=local student.path=<folder>, or trainer.adapter=none."
+        )
     rows = pq.read_table(corpus.path, columns=["question", "completion"]).to_pydict()
     questions, completions = rows["question"], rows["completion"]
     context.tick(0, 1, "tokenizing")
-    model, tokenizer = make_student(chosen, config.task.vocabulary(), completions, config.seed)
+    model, tokenizer = make_student(
+        chosen,
+        config.task.vocabulary(),
+        completions,
+        config.seed,
+        in_4_bits=settings.adapter == "qlora",
+    )
     data, n_too_long = encode(
         tokenizer,
         [_student_chat(config, question) for question in questions],
@@ -56,73 +179,31 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
     )
     if n_too_long:
         context.warn(f"{n_too_long} training items are longer than the student's context: left out")
-    loader = PackedLoader(
-        data,
-        config.trainer.batch_tokens,
-        config.trainer.max_tokens or chosen.train_tokens,
-        config.seed,
-    )
-    untouched, best = folder / "untouched", folder / "best.safetensors"
-    checkpoint = _checkpoint(folder, context)
-    if checkpoint is None:
-        save_student(model, tokenizer, untouched)
+    if untouched:
+        save_student(model, tokenizer, context.run_dir / "distill" / "untouched")
+    model = add_adapters(model, settings, config.seed)
+    if settings.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return _Ready(chosen, model, tokenizer, data, questions)
 
-    watch = Watch(
-        context,
-        len(loader),
-        _validator(config, tokenizer),
-        config.callbacks.validate_every_steps,
-        config.callbacks.stop_at_exact,
-        best,
-    )
-    keep = ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="step-{step}",
-        auto_insert_metric_name=False,
-        every_n_train_steps=config.callbacks.checkpoint_every_steps,
-        save_top_k=1,
-        monitor=None,
-        enable_version_counter=False,
-    )
-    with _quiet_lightning():
-        trainer = L.Trainer(
-            max_steps=len(loader),
-            max_epochs=-1,
-            accelerator=config.trainer.accelerator,
-            devices=config.trainer.devices,
-            precision=_precision(config.trainer.precision, config.trainer.accelerator),
-            gradient_clip_val=config.trainer.clip_norm,
-            callbacks=[watch, RandomStates(), keep],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-        )
-        module = TextModule(model, config.trainer, len(loader))
-        with _interruptible():
-            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=False)
 
-    model.load_state_dict(load_file(best), strict=False)
-    model = model.float().eval()
-    student_folder = folder / "student"
-    save_student(model, tokenizer, student_folder)
-    weights = (student_folder / "model.safetensors").read_bytes()
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return Student(
-        name=chosen.name,
-        path=str(student_folder),
-        untouched_path=str(untouched),
-        n_params=sum(parameter.numel() for parameter in model.parameters()),
-        steps=trainer.global_step,
-        train_tokens=watch.tokens,
-        best_step=watch.best_step,
-        validation_exact=watch.best_exact,
-        curve=tuple(watch.curve),
-        weights_sha256=hashlib.sha256(weights).hexdigest(),
-        seconds=watch.seconds,
-        cpu_seconds=watch.cpu_seconds,
-        n_resumed=watch.n_resumed,
-    )
+def _save(ready: _Ready, folder: Path) -> tuple[Path, int, str]:
+    """Write the student with its best weights; return its folder, size, and digest of weights."""
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    from stratos.distill.adapter import merge_adapters
+    from stratos.distill.model import save_student
+
+    model = ready.model
+    if any(hasattr(weight, "full_tensor") for weight in model.parameters()):
+        model = AutoModelForCausalLM.from_pretrained(folder / "untouched")
+    model.load_state_dict(load_file(folder / "best.safetensors"), strict=False)
+    model = merge_adapters(model).float().eval()
+    save_student(model, ready.tokenizer, folder / "student")
+    weights = (folder / "student" / "model.safetensors").read_bytes()
+    n_params = sum(parameter.numel() for parameter in model.parameters())
+    return folder / "student", n_params, hashlib.sha256(weights).hexdigest()
 
 
 def _student_chat(config: Config, question: str) -> list[dict[str, str]]:
@@ -131,18 +212,34 @@ def _student_chat(config: Config, question: str) -> list[dict[str, str]]:
     return config.task.student_messages(Item("", "", question, ""))
 
 
-def _checkpoint(folder: Path, context: Context) -> Path | None:
+def _checkpoint(folder: Path, fingerprint: str) -> Path | None:
     """Return the checkpoint to go on from; one that was made from other inputs is removed."""
     inputs, checkpoints = folder / "inputs.txt", folder / "checkpoints"
-    if not inputs.exists() or inputs.read_text() != context.fingerprint:
+    if not inputs.exists() or inputs.read_text() != fingerprint:
         shutil.rmtree(checkpoints, ignore_errors=True)
         (folder / "best.safetensors").unlink(missing_ok=True)
-        inputs.write_text(context.fingerprint)
+        inputs.write_text(fingerprint)
     found = sorted(checkpoints.glob("step-*.ckpt"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
 
 
-def _validator(config: Config, tokenizer: Any) -> Any:
+def _usd_per_hour(plan: Plan) -> float:
+    """Return what the planned training servers cost together."""
+    return sum((role.usd / role.hours if role.hours else 0.0) for role in plan.roles_of("train"))
+
+
+def _not_finite(error: Any, ready: _Ready) -> str:
+    """Name the batch and say what to do."""
+    items = ready.data.items[error.documents].tolist()
+    shown = ", ".join(map(str, items[:8])) + (", …" if len(items) > 8 else "")
+    return (
+        f"{error}, on the batch of training items {shown} (rows of the corpus, from 0). The last "
+        "good checkpoint is kept: lower trainer.lr_muon and trainer.lr_adamw and give the same "
+        "command again."
+    )
+
+
+def _validator(config: Config, tokenizer: Any) -> Callable[[Any], float]:
     """Return a function that measures exact match of a model on validation items."""
     from stratos.evaluate.generate import complete
 
@@ -165,47 +262,3 @@ def _validator(config: Config, tokenizer: Any) -> Any:
         return sum(scores) / len(scores)
 
     return validate
-
-
-def _precision(precision: str, accelerator: str) -> Any:
-    """Return Lightning's name of a precision; `auto` is bf16 where the machine gains from it.
-
-    A CPU gains where it multiplies bf16 in hardware; elsewhere it only emulates it.
-    """
-    import torch
-
-    if precision == "auto":
-        gpu = accelerator != "cpu" and torch.cuda.is_available()
-        cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        precision = "bf16" if (torch.cuda.is_bf16_supported() if gpu else cpu) else "fp32"
-    return {"bf16": "bf16-mixed", "fp32": "32-true"}[precision]
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C out as what it is: Lightning turns it into an exit with code 1."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as error:
-        if not isinstance(error.__context__, KeyboardInterrupt):
-            raise
-        signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt from None
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's banners and hints away from the one line a stage is shown with."""
-    names = ("lightning.pytorch", "lightning.fabric")
-    levels = [logging.getLogger(name).level for name in names]
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        try:
-            yield
-        finally:
-            for name, level in zip(names, levels, strict=True):
-                logging.getLogger(name).setLevel(level)

@@ -1,4 +1,4 @@
-"""Greedy answers in batches, fast on a CPU: the same tokens as `model.generate`, sooner.
+"""Answers in batches, fast on a CPU: the same tokens as greedy `model.generate`, sooner.
 
 `model.generate` keeps finished rows in the batch until the longest is done and copies the whole
 cache at every token. `complete` asks questions of like length together, drops a row when it ends,
@@ -52,14 +52,58 @@ def complete(
         batch_size: questions answered at once.
         tick: called with (done, total) as answers come in.
     """
-    import torch
-
     prompts: list[list[int]] = [
         tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)[
             "input_ids"
         ]
         for chat in chats
     ]
+    answers = write(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        tick=tick,
+    )
+    return [
+        Completion(
+            text=tokenizer.decode(tokens, skip_special_tokens=True),
+            input_tokens=len(prompt),
+            output_tokens=len(tokens),
+        )
+        for prompt, tokens in zip(prompts, answers, strict=True)
+    ]
+
+
+def likeliest(logits_BV: torch.Tensor) -> torch.Tensor:
+    """Return the likeliest token of each row, (B, 1)."""
+    return logits_BV.argmax(-1, keepdim=True)
+
+
+def write(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    pick: Callable[[torch.Tensor], torch.Tensor] = likeliest,
+    tick: Callable[[int, int], None] | None = None,
+) -> list[list[int]]:
+    """Return the tokens that the model writes behind each prompt, the end token included.
+
+    Args:
+        model: as of `complete`.
+        tokenizer: as of `complete`.
+        prompts: token ids of each prompt.
+        max_new_tokens: as of `complete`.
+        batch_size: as of `complete`.
+        pick: takes the next token's logits (B, V) and returns the token of each row, (B, 1).
+        tick: as of `complete`.
+    """
+    import torch
+
     # Like lengths share a batch; longest first, so that what needs most memory is met at once.
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     answers: list[list[int]] = [[] for _ in prompts]
@@ -73,20 +117,14 @@ def complete(
                 ends=end_tokens(model, tokenizer),
                 pad=tokenizer.pad_token_id or 0,
                 max_new_tokens=max_new_tokens,
+                pick=pick,
             )
             for row, tokens in decoding:
                 answers[batch[row]] = tokens
                 n_done += 1
                 if tick is not None:
                     tick(n_done, len(prompts))
-    return [
-        Completion(
-            text=tokenizer.decode(tokens, skip_special_tokens=True),
-            input_tokens=len(prompt),
-            output_tokens=len(tokens),
-        )
-        for prompt, tokens in zip(prompts, answers, strict=True)
-    ]
+    return answers
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -106,6 +144,7 @@ def _decode(
     ends: frozenset[int],
     pad: int,
     max_new_tokens: int,
+    pick: Callable[[torch.Tensor], torch.Tensor],
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield (row, tokens) for each prompt of one batch, in the order in which they end."""
     import torch
@@ -136,7 +175,7 @@ def _decode(
             logits_to_keep=1,
             **{cache_name: cache},
         ).logits
-        ids = logits[:, -1].argmax(-1, keepdim=True)
+        ids = pick(logits[:, -1])
         positions = positions[:, -1:] + 1
         over = [False] * len(live)
         for place, (row, token) in enumerate(zip(live, ids[:, 0].tolist(), strict=True)):

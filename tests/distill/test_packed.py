@@ -6,9 +6,8 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stratos.config import TrainerConfig
-from stratos.distill import packed
 from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.module import TextModule, completion_loss, learning_rate_factor
+from stratos.distill.module import TextModule, learning_rate_factor
 
 
 def make_model(n_kv_heads: int) -> LlamaForCausalLM:
@@ -57,7 +56,7 @@ def test_packed_loss_and_gradients_equal_those_of_single_documents(n_kv_heads: i
 
     model.zero_grad()
     module = TextModule(model, TrainerConfig(), 1)
-    model.set_attn_implementation(packed.NAME)
+    module.learner.pack(True)
     batch = PackedLoader(data, 1000, 1, 0).batch(np.arange(4))
     loss = module.loss(batch)
     loss.backward()
@@ -71,8 +70,8 @@ def test_a_document_does_not_see_its_neighbours() -> None:
     import numpy as np
 
     model = make_model(4)
-    model.set_attn_implementation(packed.NAME)
     module = TextModule(model, TrainerConfig(), 1)
+    module.learner.pack(True)
     data = make_data([8, 8], [2, 8])
     before = module.loss(PackedLoader(data, 1000, 1, 0).batch(np.arange(2))).item()
     data.tokens[8:] = (data.tokens[8:] + 1) % 50
@@ -80,7 +79,12 @@ def test_a_document_does_not_see_its_neighbours() -> None:
 
 
 def test_loss_is_safe_where_nothing_is_learned() -> None:
-    loss = completion_loss(torch.zeros(0, 5, requires_grad=True), torch.zeros(0, dtype=torch.long))
+    import numpy as np
+
+    module = TextModule(make_model(4), TrainerConfig(), 1)
+    module.learner.pack(True)
+    loss = module.loss(PackedLoader(make_data([6], [6]), 1000, 1, 0).batch(np.arange(1)))
+    loss.backward()
     assert loss.item() == 0
 
 

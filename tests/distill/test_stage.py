@@ -100,7 +100,7 @@ def _interrupted(run_distill: Callable[..., Any], folder: Path) -> None:
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
     run_distill: Callable[..., Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(StratosError, match=r"The loss is nan at step \d+"):
+    with pytest.raises(StratosError, match=r"is nan at step \d+, on the batch of training items"):
         run_distill(tmp_path, lr_muon=1e30, lr_adamw=1e30, clip_norm=0)
 
 

@@ -1,0 +1,50 @@
+"""The Lightning module of white-box alignment: the teacher's distribution over every token."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from stratos.config import TrainerConfig
+from stratos.distill.data import Batch
+from stratos.distill.module import TextModule
+from stratos.distill.objectives import Objective
+from stratos.distill.signal import SignalSource
+
+
+class LogitModule(TextModule):
+    """A student that is told how likely its teacher finds each token of a text.
+
+    The text is the corpus's, or the student's own (on-policy, see `OnPolicyLoader`).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        trainer_config: TrainerConfig,
+        n_steps: int,
+        source: SignalSource,
+        objective: Objective,
+    ) -> None:
+        """Take the teacher's signal from `source`."""
+        super().__init__(model, trainer_config, n_steps)
+        self._source, self._objective = source, objective
+        # What the student wrote is no text to learn by heart.
+        self._own_text = replace(objective, cross_entropy=0.0)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of one packed row, at the places that the teacher speaks of."""
+        signal, places = self._source.signal(batch), self._source.places(batch)
+        if places is not None:
+            n_learned = len(batch.rows_M)
+            batch = replace(
+                batch,
+                rows_M=batch.rows_M[places],
+                targets_M=batch.targets_M[places],
+                n_tokens=batch.n_tokens * len(places) / max(1, n_learned),
+            )
+        objective = self._own_text if batch.written else self._objective
+        loss: Tensor = self.learner(batch, signal, objective).total
+        return loss

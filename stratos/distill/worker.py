@@ -1,0 +1,63 @@
+"""One of the processes that train together: `python -m stratos.distill.worker <folder>`.
+
+It is started by `torch.distributed.run`, which tells it its rank. The first process says on its
+standard output, as lines of JSON, what the stage is to show.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+from stratos import records
+from stratos.context import Context
+from stratos.distill.launch import JOB, STUDENT, Job
+from stratos.distill.stage import train
+from stratos.errors import StratosError
+from stratos.ledger import Ledger
+
+
+def main() -> None:
+    """Train with the others."""
+    folder = Path(sys.argv[1])
+    rank, n_ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    job: Job = pickle.loads((folder / JOB).read_bytes())
+    spoken = _speaker(rank)
+    context = Context(
+        folder.parent,
+        job.cache_dir,
+        Ledger(folder.parent / "ledger.jsonl", job.config.limits.budget_usd),
+        tick=spoken("tick"),
+        warn=spoken("warn"),
+        log=spoken("log"),
+        fingerprint=job.fingerprint,
+    )
+    try:
+        student = train(job.config, job.plan, job.corpus, context, rank, n_ranks)
+    except StratosError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        sys.exit(1)
+    if student is not None:
+        records.save(folder / STUDENT, "distill", job.fingerprint, student)
+
+
+def _speaker(rank: int) -> Any:
+    """Return what makes a function of a context that speaks, or is silent in other ranks."""
+
+    def spoken(kind: str) -> Any:
+        def speak(*values: Any, step: int | None = None) -> None:
+            if rank == 0:
+                said = [*values, step] if kind == "log" else list(values)
+                print(json.dumps({kind: said}), flush=True)
+
+        return speak
+
+    return spoken
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""On-policy alignment: the student writes, the teacher says how likely it finds every token.
+
+What a student learns from the teacher's text it has to do alone from its own beginnings, with its
+own mistakes in them. Generalized knowledge distillation: arXiv 2306.13649.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from stratos.config import Count, Share
+from stratos.synthesize.white_box import Divergence, WhiteBox
+
+
+@dataclass(frozen=True)
+class AlignmentOnPolicy(WhiteBox):
+    """A share of the gradient steps is on texts that the student itself wrote."""
+
+    name: str = "alignment_on_policy"
+    """Name shown in the plan."""
+    cache: ClassVar[str] = "none"
+    """A text that is written anew has no cached signal."""
+
+    objective: Divergence = "reverse_kl"
+    """As of alignment_logits; reverse KL keeps a small student on what it can do."""
+    lmbda: Share = 0.5
+    """Share of the steps on the student's own texts: 0 is fixed data, 1 is fully on-policy."""
+    buffer_steps: Count = 4
+    """Steps whose texts are written at once, in one batch: more is faster and less on-policy."""
+    sampling_temperature: Annotated[float, Meta(gt=0)] = 1.0
+    """Of the student's sampling."""
+    max_new_tokens: Count = 256
+    """Longest text that the student writes, in tokens."""

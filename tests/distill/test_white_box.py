@@ -1,0 +1,104 @@
+"""White-box strategies: the student learns a teacher's distribution, on its text or on its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stratos.config import StudentConfig
+from stratos.distill.data import Encoded, PackedLoader
+from stratos.distill.on_policy import OnPolicyLoader
+from stratos.synthesize.alignment_logits import AlignmentLogits
+from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
+from stratos.teachers.huggingface import HuggingFaceTeacher
+
+
+@pytest.fixture(scope="session")
+def expert(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceTeacher:
+    """A teacher with other random weights than the student's."""
+    from stratos.distill.model import make_student, save_student
+    from stratos.tasks.mahjong import MahjongTask
+
+    folder = tmp_path_factory.mktemp("expert")
+    config = StudentConfig("e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
+    save_student(*make_student(config, MahjongTask().vocabulary(), [], 9), folder)
+    return HuggingFaceTeacher("expert", path=str(folder), dtype="float32")
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        AlignmentLogits(),
+        AlignmentLogits(cache="topk", top_k=400),
+        AlignmentOnPolicy(lmbda=0.5, buffer_steps=2, max_new_tokens=12),
+    ],
+    ids=["logits", "cached", "on_policy"],
+)
+def test_the_student_comes_closer_to_its_teacher(
+    run_distill: Callable[..., Any],
+    expert: HuggingFaceTeacher,
+    strategy: Any,
+    tmp_path: Path,
+) -> None:
+    student = run_distill(
+        tmp_path, strategies=(strategy,), teachers=(expert,), precision="fp32", batch_tokens=1500
+    )
+    losses = [point.loss for point in student.curve]
+    assert 0 <= losses[-1] < 0.8 * losses[0]
+
+
+def make_data(n: int = 40) -> Encoded:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(6, 14, n)
+    return Encoded(
+        tokens=rng.integers(0, 50, lengths.sum()).astype(np.int32),
+        starts=np.concatenate([[0], np.cumsum(lengths)]),
+        prompt_lengths=np.full(n, 3),
+    )
+
+
+def make_loader(data: Encoded, lmbda: float, asked: list[int], **parts: int) -> OnPolicyLoader:
+    def write(prompts: Any) -> list[list[int]]:
+        asked.append(len(prompts))
+        return [[60 + len(asked), int(prompt[0])] for prompt in prompts]
+
+    return OnPolicyLoader(data, 40, 600, 5, write=write, lmbda=lmbda, buffer_steps=3, **parts)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_share_of_the_steps_is_the_students_own(accumulate: int) -> None:
+    data, asked = make_data(), []
+    loader = make_loader(data, 0.5, asked, accumulate=accumulate)
+    rows = list(loader)
+    own = [row for row in rows if row.written]
+    assert 0.2 < len(own) / len(rows) < 0.8
+    assert 0 < len(asked) <= -(-len(own) // (3 * accumulate)) + 1, "written ahead, in one batch"
+    for row in own:
+        for place, document in enumerate(row.document_ids_D):
+            text = row.tokens_1N[0][place * 5 : place * 5 + 5].tolist()
+            assert text[:3] == data.prompt(document).tolist(), "the corpus's prompt"
+            assert text[3] > 60 and text[4] == text[0], "and what was written behind it"
+        assert len(row.rows_M) == 2 * len(row.document_ids_D)
+    plain = list(PackedLoader(data, 40, 600, 5, accumulate=accumulate))
+    for row, corpus in zip(rows, plain, strict=True):
+        assert row.written or torch.equal(row.tokens_1N, corpus.tokens_1N)
+    assert not any(row.written for row in make_loader(data, 0.0, []))
+    assert all(row.written for row in make_loader(data, 1.0, []))
+
+
+def test_texts_that_wait_are_part_of_the_state() -> None:
+    data = make_data()
+    whole = [row.tokens_1N for row in make_loader(data, 1.0, [])]
+    for stop in (1, 2, 3, 5):
+        asked: list[int] = []
+        first = make_loader(data, 1.0, asked)
+        iterator = iter(first)
+        seen = [next(iterator).tokens_1N for _ in range(stop)]
+        second = make_loader(data, 1.0, asked)
+        second.load_state_dict(first.state_dict())
+        seen += [row.tokens_1N for row in second]
+        assert len(seen) == len(whole)
+        assert all(torch.equal(a, b) for a, b in zip(seen, whole, strict=True))
