@@ -7,9 +7,6 @@ config is code, so such a class must lie under an allowed prefix.
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,12 +18,10 @@ from stratos.config import STAGES, Config
 from stratos.errors import ConfigError, did_you_mean
 from stratos.redact import redact
 from stratos.rules import impossible, missing_files
+from stratos.targets import find_class
 from stratos.tasks.base import Task
 from stratos.teachers.base import Teacher
 from stratos.typed import read_dataclass, read_value, show
-
-ALLOW_TARGETS = "STRATOS_ALLOW_TARGETS"
-"""Environment variable: further prefixes of `_target_`, separated by commas."""
 
 GROUPS: dict[str, type] = {
     "cloud": schema.CloudConfig,
@@ -109,7 +104,7 @@ def schema_of(composed: DictConfig, where: str) -> type | None:
     if group == "student":
         return schema.StudentConfig if "name" in node else None
     target = node.get("_target_") if isinstance(node, DictConfig) else None
-    found = _find_class(target) if target is not None else None
+    found = find_class(target) if target is not None else None
     return found if isinstance(found, type) else None
 
 
@@ -183,7 +178,7 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
         problems.append(f"{where}._target_ is required: the class of this {group}.")
         return None
     target = node["_target_"]
-    found = _find_class(target)
+    found = find_class(target)
     if isinstance(found, str):
         problems.append(f"{where}._target_={target}: {found}")
         return None
@@ -198,24 +193,3 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
             f"{where}._target_={target}: is no {contract.__name__}, it lacks {', '.join(lacking)}."
         )
     return made
-
-
-def _find_class(target: Any) -> type | str:
-    """Return the dataclass of a `_target_`, or why it may not be used."""
-    extra = os.environ.get(ALLOW_TARGETS, "").split(",")
-    allowed = ["stratos.", *(prefix.strip() for prefix in extra if prefix.strip())]
-    if not any(str(target).startswith(prefix) for prefix in allowed):
-        return (
-            f"only classes under {', '.join(allowed)} may be made from a config. If you trust "
-            f"this one, set {ALLOW_TARGETS}={str(target).partition('.')[0]}."
-        )
-    module_name, _, name = str(target).rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        return f"cannot be imported ({error})."
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        return "is no dataclass."
-    if not any(f"{found.__module__}.".startswith(prefix) for prefix in allowed):
-        return f"is defined in {found.__module__}, which is not under {', '.join(allowed)}."
-    return found

@@ -242,7 +242,9 @@ def _digest_code(names: tuple[str, ...]) -> str:
 def _digest_user_code(config: Config) -> dict[str, str]:
     """Return the hash of each module of the user's own that a `_target_` names."""
     found = {}
-    for one in (config.task, *config.teachers, *config.strategies):
+    # A task may itself have parts that a `_target_` names: a verifier.
+    parts = getattr(config.task, "parts", ())
+    for one in (config.task, *parts, *config.teachers, *config.strategies):
         module = sys.modules[type(one).__module__]
         path = getattr(module, "__file__", None)
         if path is not None and not module.__name__.startswith("stratos."):

@@ -1,57 +1,52 @@
 """The user's own file as a task: one JSON object per line, with a question and its answer.
 
 Splits are by a hash of the question, so they are fixed before anything is asked or generated, stay
-the same when rows are added, and are disjoint up to case and spacing.
+the same when rows are added, and are disjoint up to case, punctuation and spacing. Where there is a
+file of test questions, all of it and nothing else is the test split.
 """
 
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stratos.errors import ConfigError
-from stratos.tasks.answers import (
-    find_answer,
-    find_number,
-    nearest_by_words,
-    states_answer,
-    word_f1,
-)
+from stratos.tasks import chat
+from stratos.tasks.answers import nearest_by_words, states_answer, word_f1
 from stratos.tasks.base import Item, Message, Score, Split, Symbols
-from stratos.tasks.numbers import stated_number, write_number
-from stratos.tasks.rows import Fields, Row, read_rows
-from stratos.tasks.split import content_id, normalised, order_key, split_of
-
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LETTER = re.compile(r"(?<![A-Za-z'])\(?([A-Z])\)?(?![A-Za-z'])")
-_MARK = "Answer:"
-_HOW = {
-    "default": f"Give the answer only, as '{_MARK} …'.",
-    "zero_shot": f"Give the answer only, as '{_MARK} …'.",
-    "reasoning": f"Think step by step, then end with a line '{_MARK} …'.",
-}
+from stratos.tasks.files import is_local
+from stratos.tasks.metrics import LETTER, LETTERS, Metric, MetricName, metric_of
+from stratos.tasks.rows import Fields, Row, Rows, read_rows, shown
+from stratos.tasks.split import content_id, family_id, order_key, split_of
 
 
 @dataclass(frozen=True)
 class JsonlTask:
-    """Questions and answers from a file of JSON lines."""
+    """Questions and answers from a file of JSON lines, CSV or Parquet."""
 
     path: str
-    """The file: a path, or any fsspec URL (s3://…, https://…)."""
+    """The file: a path, any fsspec URL (s3://…, https://…), or hf://datasets/OWNER/NAME/FILE."""
+    test_path: str | None = None
+    """A file of test questions, all of which and nothing else are tested; null: a part of `path`
+    is."""
     name: str = "jsonl"
     """Name shown in tables and written into records."""
     version: int = 1
     """Raise it when rows change, so that results of other rows are not compared."""
-    metric: Literal["exact", "numeric", "multiple_choice", "regex"] = "exact"
+    metric: MetricName = "exact"
     """exact (equal but for case and spacing), numeric (equal as numbers), multiple_choice (the
-    letter of an option) or regex (the gold answer is a pattern that the whole answer matches)."""
+    letter of an option), regex (the gold answer is a pattern that the whole answer matches) or f1
+    (enough words in common)."""
+    min_f1: float = 0.8
+    """For f1: words in common (harmonic mean of precision and recall) from which it is right."""
+    verifier: dict[str, Any] | None = None
+    """A dataclass of the user's own in place of `metric`: `_target_` and its fields."""
     question: str = "question"
-    """Field with the question."""
+    """Field with the question; `a|b` is the first of them that a file has."""
     answer: str = "answer"
     """Field with the gold answer."""
     rationale: str | None = None
@@ -64,6 +59,8 @@ class JsonlTask:
     """Field with the slice of a row; null puts all rows into the first of `slices`."""
     slices: tuple[str, ...] = ("main",)
     """Slices that are reported apart and together."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """Broken lines: stop before anything is spent, or skip them, counted in the corpus record."""
     instruction: str = "Answer the question."
     """What a teacher is told first."""
     n_examples: int = 4
@@ -71,9 +68,12 @@ class JsonlTask:
     validation_share: float = 0.15
     """Share of the rows that steer the run."""
     test_share: float = 0.25
-    """Share of the rows that only the last measurement reads."""
+    """Share of the rows that only the last measurement reads; nothing with a `test_path`."""
     prompts: tuple[str, ...] = ("default", "zero_shot", "reasoning")
     """Prompts that a teacher is tried with: few-shot, without examples, step by step."""
+
+    can_reverse = True
+    """The labelled rows are answers first; their reasoning is in the file, or is written."""
 
     def __post_init__(self) -> None:
         """Check the settings, and every line of a file on this machine.
@@ -81,8 +81,8 @@ class JsonlTask:
         Raises:
             ValueError: something is wrong; the message lists all lines that are broken.
         """
-        if unknown := [prompt for prompt in self.prompts if prompt not in _HOW]:
-            raise ValueError(f"prompts={unknown}: known are {', '.join(_HOW)}.")
+        if unknown := [prompt for prompt in self.prompts if prompt not in chat.HOW]:
+            raise ValueError(f"prompts={unknown}: known are {', '.join(chat.HOW)}.")
         shares = (self.validation_share, self.test_share)
         if min(shares) <= 0 or sum(shares) >= 1:
             raise ValueError(
@@ -90,16 +90,16 @@ class JsonlTask:
             )
         if not self.slices or not self.prompts or self.n_examples < 0:
             raise ValueError("slices and prompts cannot be empty, nor n_examples below 0.")
-        if "://" not in self.path and Path(self.path).expanduser().is_file():
+        if not 0 < self.min_f1 <= 1:
+            raise ValueError("min_f1 must be above 0 and at most 1.")
+        if self.verifier is not None:
+            _ = self._metric
+        paths = self._paths.values()
+        if all(is_local(path) and Path(path).expanduser().is_file() for path in paths):
             try:
-                _ = self._items
+                _ = self._by_split
             except ConfigError as error:
                 raise ValueError(str(error)) from error
-
-    @property
-    def can_reverse(self) -> bool:
-        """True if the rows bring the reasoning that leads to their answers."""
-        return self.rationale is not None or self.split_answer is not None
 
     # --- items -----------------------------------------------------------------------------------
 
@@ -115,43 +115,103 @@ class JsonlTask:
         return [item for item, _ in zip(turns, range(n), strict=False)]
 
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
-        """Yield up to `n` training items that bring a reasoning path."""
-        ready = (item for item in self.items("train", len(self._items), seed) if item.rationale)
-        for item, _ in zip(ready, range(n), strict=False):
-            yield item
+        """Yield up to `n` labelled training items; those that bring a reasoning path bring it."""
+        yield from self.items("train", min(n, len(self._by_split["train"])), seed)
 
     def verify(self, item: Item) -> str | None:
         """Check that the path announces no other answer, and that the whole text reads as it."""
         if not item.rationale:
             return "it has no reasoning path"
         if states_answer(item.rationale) and self.score(item.rationale, item).exact < 1:
-            return f"its path ends in {self.parse(item.rationale)}, its answer is {item.answer}"
+            found = shown(str(self.parse(item.rationale)))
+            return f"its path ends in {found}, its answer is {shown(item.answer)}"
         if self.score(self.completion(item), item).exact < 1:
-            return f"the answer {item.answer} cannot be read back from its text"
+            return f"the answer {shown(item.answer)} cannot be read back from its text"
         return None
 
-    @cached_property
-    def _items(self) -> list[Item]:
-        options = self.options if self.metric == "multiple_choice" else None
-        fields = Fields(self.question, self.answer, self.rationale, self.slice, options)
-        try:
-            rows = read_rows(self.path, fields, self._check)
-        except OSError as error:
-            raise ConfigError(f"task.path={self.path} cannot be read: {error}") from error
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        items = [self._item(row) for row in rows]
-        if self.metric == "regex":
-            return items
-        answers = sorted({item.answer for item in items})
-        return [replace(item, choices=self._choices(item, answers)) for item in items]
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Return how many lines of the files are not used, by reason."""
+        files = self._files
+        counts = {
+            "broken line": sum(len(rows.problems) for rows in files),
+            "training question of the test file": self._split[1],
+        }
+        return {reason: n for reason, n in counts.items() if n}
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Return what was wrong with the lines that `on_error=skip` left out."""
+        return tuple(rows.complaint() for rows in self._files if rows.problems)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """Return the user's own objects, whose code counts like the task's."""
+        verifier = getattr(self._metric, "verifier", None)
+        return () if verifier is None else (verifier,)
 
     @cached_property
-    def _by_split(self) -> dict[str, list[Item]]:
-        found: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
-        for item in self._items:
-            found[split_of(item.id, self.validation_share, self.test_share)].append(item)
+    def _metric(self) -> Metric:
+        return metric_of(self.metric, self.min_f1, self.verifier)
+
+    @property
+    def _fields(self) -> Fields:
+        options = self.options if self._is_choice else None
+        return Fields(self.question, self.answer, self.rationale, self.slice, options)
+
+    @property
+    def _is_choice(self) -> bool:
+        return self.metric == "multiple_choice" and self.verifier is None
+
+    @property
+    def _paths(self) -> dict[str, str]:
+        """Return key in the config to file: that of training questions, then those of tests."""
+        paths = {"task.path": self.path, "task.test_path": self.test_path}
+        return {key: path for key, path in paths.items() if path}
+
+    @cached_property
+    def _files(self) -> tuple[Rows, ...]:
+        return tuple(self._read(key, path) for key, path in self._paths.items())
+
+    def _read(self, key: str, path: str) -> Rows:
+        try:
+            found = read_rows(path, self._fields, self._check)
+        except OSError as error:
+            raise ConfigError(f"{key}={path} cannot be read: {error}") from error
+        if found.problems and self.on_error == "stop":
+            raise ConfigError(
+                f"{found.complaint()}\n    Mend them, or leave them out with task.on_error=skip."
+            )
+        if not found.rows:
+            raise ConfigError(f"{path} has no {'good lines' if found.n_lines else 'lines'}.")
         return found
+
+    @property
+    def _by_split(self) -> Mapping[str, list[Item]]:
+        return self._split[0]
+
+    @cached_property
+    def _split(self) -> tuple[dict[str, list[Item]], int]:
+        """Return the items of each split, and how many rows for training were tested, too."""
+        rows, tested = self._divided()
+        found: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
+        answers = sorted({row.answer for row in (*rows, *tested)})
+        found["test"] = [self._item(row, answers) for row in tested]
+        forbidden = {item.family for item in found["test"]}
+        test_share = 0.0 if tested else self.test_share
+        n_forbidden = 0
+        for row in rows:
+            item = self._item(row, answers)
+            if item.family in forbidden:
+                n_forbidden += 1
+            else:
+                found[split_of(item.family, self.validation_share, test_share)].append(item)
+        return found, n_forbidden
+
+    def _divided(self) -> tuple[Sequence[Row], Sequence[Row]]:
+        """Return the rows that are split by hash, and those that are tested whatever it is."""
+        own, *tested = self._files
+        return own.rows, [row for rows in tested for row in rows.rows]
 
     def _check(self, row: Row) -> Row | str:
         """Return a row with its answer in canonical spelling, or what is wrong with it."""
@@ -159,41 +219,40 @@ class JsonlTask:
         if self.split_answer and self.split_answer in answer:
             before, _, answer = answer.rpartition(self.split_answer)
             rationale, answer = rationale or before.strip(), answer.strip()
-        if self.slice is not None and row.slice not in self.slices:
-            return f"its slice is {row.slice or 'empty'}, not one of {', '.join(self.slices)}"
+        row = self._with_slice(row)
+        if row.slice not in self.slices:
+            known = ", ".join(self.slices)
+            return f"its slice is {shown(row.slice) or 'empty'}, not one of {known}"
+        try:
+            answer = self._metric.canonical(answer, row.options)
+        except ValueError as error:
+            return str(error)
         question = row.question
-        if self.metric == "numeric":
-            number = stated_number(answer)
-            if number is None:
-                return f"the answer {answer[:60]} is no number"
-            answer = write_number(number)
-        elif self.metric == "regex":
-            try:
-                re.compile(answer)
-            except re.error as error:
-                return f"the answer {answer[:60]} is no regular expression ({error})"
-        elif self.metric == "multiple_choice":
-            letter = _letter_of(answer, row.options)
-            if letter is None:
-                return f"the answer {answer[:60]} is none of its {len(row.options)} options"
-            answer = letter
-            lines = [f"{a}) {text}" for a, text in zip(_LETTERS, row.options, strict=False)]
+        if self._is_choice:
+            lines = [f"{a}) {text}" for a, text in zip(LETTERS, row.options, strict=False)]
             question = "\n".join([question, *lines])
         return replace(row, question=question, answer=answer, rationale=rationale)
 
-    def _item(self, row: Row) -> Item:
-        return Item(
+    def _with_slice(self, row: Row) -> Row:
+        return row if self.slice is not None else replace(row, slice=self.slices[0])
+
+    def _item(self, row: Row, answers: Sequence[str]) -> Item:
+        item = Item(
             id=content_id(row.question),
-            slice=row.slice or self.slices[0],
+            slice=row.slice,
             question=row.question,
             answer=row.answer,
             rationale=row.rationale,
+            family=family_id(row.question),
         )
+        return replace(item, choices=self._choices(item, answers))
 
     def _choices(self, item: Item, answers: Sequence[str]) -> tuple[str, ...]:
         """Return four answers, three of them of other rows; none where there are too few."""
-        if self.metric == "multiple_choice":
+        if self._is_choice:
             return tuple("ABCD") if item.question.count("\n") >= 4 and item.answer in "ABCD" else ()
+        if self.metric == "regex":
+            return ()
         rng = random.Random(item.id)
         others = rng.sample(answers, min(len(answers), 4))
         wrong = [answer for answer in others if answer != item.answer][:3]
@@ -207,29 +266,27 @@ class JsonlTask:
 
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
         """Return the chat that asks a teacher; an item is never its own example."""
-        turns = []
-        for example in self._examples(prompt):
-            if example.id != item.id:
-                shown = f"{_MARK} {example.answer}"
-                if prompt == "reasoning" and example.rationale:
-                    shown = f"{example.rationale}\n{shown}"
-                turns.append((example.question, shown))
-        return _chat(f"{self.instruction} {_HOW[prompt]}", turns, item.question)
+        return chat.ask(self._told, prompt, self._examples(prompt), item)
+
+    @property
+    def _told(self) -> str:
+        return self.instruction
 
     def choice_messages(self, item: Item) -> list[Message]:
         """Return the chat that asks for one letter of four."""
         examples = [e for e in self._examples("default") if e.choices and e.id != item.id]
         turns = [(self._offer(e), "ABCD"[e.choices.index(e.answer)]) for e in examples]
-        return _chat(f"{self.instruction} Answer with one letter.", turns, self._offer(item))
+        system = f"{self._told} Answer with one letter."
+        return chat.turn_by_turn(system, turns, self._offer(item))
 
     def _offer(self, item: Item) -> str:
-        if self.metric == "multiple_choice":
+        if self._is_choice:
             return item.question
         lines = [f"{a}) {choice}" for a, choice in zip("ABCD", item.choices, strict=True)]
         return "\n".join([item.question, *lines])
 
     def _examples(self, prompt: str) -> list[Item]:
-        return [] if prompt == "zero_shot" else self._shown
+        return self._shown if chat.has_examples(prompt) else []
 
     @cached_property
     def _shown(self) -> list[Item]:
@@ -247,7 +304,7 @@ class JsonlTask:
         """Return the reasoning path, where there is one, and the answer."""
         if not item.rationale:
             return item.answer
-        return f"{item.rationale}\n{_MARK} {item.answer}"
+        return f"{item.rationale}\n{chat.MARK} {item.answer}"
 
     def vocabulary(self) -> Symbols | None:
         """Return None: a tokenizer is trained on the corpus."""
@@ -257,18 +314,11 @@ class JsonlTask:
 
     def parse(self, text: str) -> str | None:
         """Read the answer: behind `Answer:`, `####` or in a box, else in the last line."""
-        if self.metric == "numeric":
-            number = find_number(text)
-            return None if number is None else write_number(number)
-        found = find_answer(text)
-        if found is None or self.metric != "multiple_choice":
-            return found
-        letter = _LETTER.search(found)
-        return letter[1] if letter else None
+        return self._metric.read(text)
 
     def parse_choice(self, text: str) -> int | None:
         """Read the first letter A to D that stands alone."""
-        found = next((m[1] for m in _LETTER.finditer(text) if m[1] in "ABCD"), None)
+        found = next((m[1] for m in LETTER.finditer(text) if m[1] in "ABCD"), None)
         return "ABCD".index(found) if found else None
 
     def score(self, text: str, item: Item) -> Score:
@@ -276,10 +326,7 @@ class JsonlTask:
         answer = self.parse(text)
         if answer is None:
             return Score(0.0, 0.0, False)
-        if self.metric == "regex":
-            right = re.fullmatch(item.answer, answer) is not None
-        else:
-            right = normalised(answer) == normalised(item.answer)
+        right = self._metric.compare(answer, item.answer) >= 1
         return Score(float(right), 1.0 if right else word_f1(answer, item.answer), True)
 
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
@@ -288,20 +335,3 @@ class JsonlTask:
             return ["" for _ in items]
         places = nearest_by_words([i.question for i in train], [i.question for i in items])
         return [train[place].answer for place in places]
-
-
-def _letter_of(answer: str, options: Sequence[str]) -> str | None:
-    """Return the letter of a gold answer that is given as a letter or as an option's text."""
-    for letter, option in zip(_LETTERS, options, strict=False):
-        if normalised(option) == normalised(answer):
-            return letter
-    letter = answer.strip("().: ").upper()
-    return letter if len(letter) == 1 and letter in _LETTERS[: len(options)] else None
-
-
-def _chat(system: str, turns: Sequence[tuple[str, str]], question: str) -> list[Message]:
-    messages = [{"role": "system", "content": system}]
-    for asked, answered in turns:
-        messages.append({"role": "user", "content": asked})
-        messages.append({"role": "assistant", "content": answered})
-    return [*messages, {"role": "user", "content": question}]

@@ -1,24 +1,26 @@
-"""A user's JSON lines as rows of text, with everything that is wrong named by line at once."""
+"""A user's file as rows of text, with everything that is wrong named by line at once."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from stratos.tasks.files import read_records
 from stratos.tasks.split import content_id
 
 _SHOWN = 20
 """Problems that a message lists before it only counts."""
+_LONGEST_SHOWN = 60
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of the file."""
 
-    line: int
+    line: str
+    """Where it stands: "line 3"."""
     question: str
     answer: str
     rationale: str
@@ -28,17 +30,40 @@ class Row:
 
 @dataclass(frozen=True)
 class Fields:
-    """What the fields of a line are called; None for one that the file has not."""
+    """What the fields of a line are called; None for one that the file has not.
+
+    `a|b` is the first of them that a line has. Case does not count.
+    """
 
     question: str
     answer: str
-    rationale: str | None
-    slice: str | None
-    options: str | None
+    rationale: str | None = None
+    slice: str | None = None
+    options: str | None = None
 
 
-def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> list[Row]:
-    """Read every line of a file, local or behind any fsspec URL.
+@dataclass(frozen=True)
+class Rows:
+    """The good rows of a file, and what was wrong with the others."""
+
+    path: str
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...]
+    n_lines: int
+
+    def complaint(self) -> str:
+        """Return all problems as one message, long lists cut short."""
+        more = len(self.problems) - _SHOWN
+        listed = [*self.problems[:_SHOWN], *([f"… and {more} more"] if more > 0 else [])]
+        lines = "line" if len(self.problems) == 1 else "lines"
+        head = f"{self.path} has {len(self.problems)} broken {lines}:"
+        return "\n    ".join([head, *listed])
+
+
+def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> Rows:
+    """Read every line of a file, local, behind any fsspec URL, or on the hub.
+
+    Where one question has two answers, nobody can tell which is right: none of its rows is good.
 
     Args:
         path: of the file.
@@ -46,82 +71,85 @@ def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> l
         check: returns a row in canonical form, or what is wrong with it.
 
     Raises:
-        ValueError: at least one line is broken, or a question has two answers; all are named.
         OSError: the file cannot be read.
     """
     problems: list[str] = []
     rows: dict[str, Row] = {}
-    for number, data in _lines(path):
-        made = _read_line(number, data, fields)
+    contradicted: set[str] = set()
+    n_lines = 0
+    for line, data in read_records(path):
+        n_lines += 1
+        made = data if isinstance(data, str) else _row(line, data, fields)
         made = check(made) if isinstance(made, Row) else made
         if isinstance(made, str):
-            problems.append(f"line {number}: {made}")
+            problems.append(f"{line}: {made}")
             continue
-        first = rows.setdefault(content_id(made.question), made)
+        key = content_id(made.question)
+        first = rows.setdefault(key, made)
         if first.answer != made.answer:
+            contradicted.add(key)
             problems.append(
-                f"line {number}: the question of line {first.line} again, but with the answer "
-                f"{_show(made.answer)} where that has {_show(first.answer)}"
+                f"{line}: the question of {first.line} again, but with the answer "
+                f"{_quoted(made.answer)} where that has {_quoted(first.answer)}"
             )
-    if problems:
-        more = len(problems) - _SHOWN
-        listed = problems[:_SHOWN] + ([f"… and {more} more"] if more > 0 else [])
-        raise ValueError("\n    ".join([f"{path} has {len(problems)} broken lines:", *listed]))
-    if not rows:
-        raise ValueError(f"{path} has no lines.")
-    return list(rows.values())
+    good = tuple(row for key, row in rows.items() if key not in contradicted)
+    return Rows(path, good, tuple(problems), n_lines)
 
 
-def _lines(path: str) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and the bytes of every line that is not blank."""
-    import fsspec
-
-    place = path if "://" in path else str(Path(path).expanduser())
-    with fsspec.open(place, "rb") as file:
-        for number, data in enumerate(file, start=1):
-            data = data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data
-            if data.strip():
-                yield number, data
+def shown(text: str) -> str:
+    """Return a text as it may be shown: cut short, control characters and the like escaped."""
+    text = text if text.isprintable() else json.dumps(text)[1:-1]
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}…"
 
 
-def _read_line(number: int, data: bytes, fields: Fields) -> Row | str:
-    try:
-        row = json.loads(data.rstrip().decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return f"not UTF-8 (byte {error.start + 1})"
-    except json.JSONDecodeError as error:
-        return f"not JSON ({error.msg}, column {error.colno})"
-    if not isinstance(row, dict):
-        return f"expected an object, found {_show(row)}"
-    question = _text(row, fields.question)
-    answer = _text(row, fields.answer)
-    for name, value in ((fields.question, question), (fields.answer, answer)):
-        if name not in row:
-            return f"has no field {name}; it has {', '.join(map(str, row)) or 'none'}"
-        if not value:
-            return f"{name} is {_show(row[name])}, not a text"
-    options = row.get(fields.options, ()) if fields.options else ()
+def find_field(row: dict[str, Any], names: str) -> str | None:
+    """Return the name that a field has in a row: the first of `a|b` that is there."""
+    folded = {str(name).casefold(): str(name) for name in reversed(row)}
+    for name in names.split("|"):
+        if name in row:
+            return name
+        if name.casefold() in folded:
+            return folded[name.casefold()]
+    return None
+
+
+def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | str:
+    found = {}
+    for names in (fields.question, fields.answer):
+        name = find_field(data, names)
+        if name is None:
+            known = ", ".join(shown(str(key)) for key in data) or "none"
+            return f"has no field {names.replace('|', ' or ')}; it has {known}"
+        found[names] = text_of(data, name)
+        if not found[names]:
+            return f"{name} is {_quoted(data[name])}, not a text"
+    options = data.get(fields.options, ()) if fields.options else ()
     if not isinstance(options, list | tuple) or not all(isinstance(o, str | int) for o in options):
-        return f"{fields.options} is {_show(options)}, not a list of texts"
+        return f"{fields.options} is {_quoted(options)}, not a list of texts"
     return Row(
-        line=number,
-        question=question,
-        answer=answer,
-        rationale=_text(row, fields.rationale) if fields.rationale else "",
-        slice=_text(row, fields.slice) if fields.slice else "",
-        options=tuple(str(option).strip() for option in options),
+        line=line,
+        question=found[fields.question],
+        answer=found[fields.answer],
+        rationale=text_of(data, fields.rationale),
+        slice=text_of(data, fields.slice),
+        options=tuple(_clean(str(option)) for option in options),
     )
 
 
-def _text(row: dict[str, Any], name: str) -> str:
+def text_of(row: dict[str, Any], names: str | None) -> str:
     """Return a field as clean text, "" where it is none."""
-    value = row.get(name)
+    name = find_field(row, names) if names else None
+    value = row[name] if name is not None else None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
+    return _clean(str(value))
+
+
+def _clean(text: str) -> str:
     # Lone surrogates can stand in JSON and in no file.
-    return str(value).encode("utf-8", "replace").decode().strip()
+    return text.encode("utf-8", "replace").decode().strip()
 
 
-def _show(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=True)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+def _quoted(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=True, default=str)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}…"

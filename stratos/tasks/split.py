@@ -36,3 +36,13 @@ def split_of(item_id: str, validation_share: float, test_share: float) -> Split:
 def order_key(item_id: str, seed: int) -> str:
     """Return what items are sorted by to be shuffled: another order for another seed."""
     return hashlib.blake2b(f"{seed} {item_id}".encode(), digest_size=8).hexdigest()
+
+
+def family_id(text: str) -> str:
+    """Return the hash of a text that punctuation and spacing leave alone, too.
+
+    Questions that differ in nothing else are of one family, and so always of one split.
+    """
+    kept = "".join(c for c in normalised(text) if unicodedata.category(c)[0] not in "PZC")
+    data = (kept or normalised(text)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=8).hexdigest()

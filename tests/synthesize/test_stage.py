@@ -113,7 +113,7 @@ def test_injection_writes_verified_training_items(tmp_path: Path) -> None:
         item = train[row["id"]]
         assert row["completion"] == task.completion(item)
         assert (row["question"], row["answer"]) == (item.question, item.answer)
-        assert (row["rationale"], row["family"]) == (item.rationale, item.id)
+        assert (row["rationale"], row["family"]) == (item.rationale, item.family)
     assert sum(sum(table.values()) for table in corpus.answer_sizes.values()) == 200
     assert corpus.answer_sizes["main"]["1"] == sum(len(row["answer"]) == 1 for row in rows)
     assert (corpus.refused, corpus.usd, said) == ({}, 0.0, [])
@@ -154,7 +154,7 @@ class Hostile:
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
         good = list(self.task.reverse(5, seed))
         leaked = self.task.items("test", 2) + self.task.items("validation", 1)
-        mirrored = replace(good[0], id="new", family=leaked[0].id)
+        mirrored = replace(good[0], id="new", family=leaked[0].family)
         yield from [*good, *good[:2], *leaked, mirrored, replace(good[1], id="x", rationale="")]
 
 

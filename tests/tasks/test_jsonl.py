@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stratos.errors import ConfigError
+from stratos.errors import ConfigError, StratosError
 from stratos.tasks.base import Task
 from stratos.tasks.jsonl import JsonlTask
-
-GSM8K = Path(__file__).parents[2].parent / "shared" / "gsm8k"
 
 
 def write(path: Path, rows: list[Any]) -> str:
@@ -39,7 +37,7 @@ def task(tmp_path: Path) -> JsonlTask:
 def test_keeps_the_contract(task: JsonlTask) -> None:
     assert isinstance(task, Task)
     assert task.can_reverse
-    assert not JsonlTask(task.path).can_reverse
+    assert all(not item.rationale for item in JsonlTask(task.path).reverse(20))
     assert task.vocabulary() is None
 
 
@@ -149,6 +147,48 @@ def test_scores_by_metric(tmp_path: Path) -> None:
     assert score("numeric", "7", "no idea") == (0, 0)
     assert score("regex", r"\d{3}-\d{2}", "Answer: 123-45") == (1, 1)
     assert score("regex", r"\d{3}", "1234")[0] == 0
+    assert score("f1", "a cat on the mat", "Answer: the cat on a mat") == (1, 1)
+    assert score("f1", "a cat on the mat", "a cat") == (0, 0.571)
+
+
+@dataclass(frozen=True)
+class SameSet:
+    separator: str = ","
+
+    def compare(self, answer: str, gold: str) -> float:
+        if "boom" in answer:
+            raise RuntimeError("boom")
+        parts = [{part.strip() for part in text.split(self.separator)} for text in (answer, gold)]
+        return len(parts[0] & parts[1]) / len(parts[0] | parts[1])
+
+
+@dataclass(frozen=True)
+class NoVerifier:
+    separator: str = ","
+
+
+def test_a_verifier_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"question": f"q{i}", "answer": "a; b"} for i in range(40)]
+    path = write(tmp_path / "sets.jsonl", rows)
+    here = __name__.partition(".")[0]
+    target = f"{__name__}.SameSet"
+    with pytest.raises(ValueError, match=r"only classes under stratos\. may be made"):
+        JsonlTask(path, verifier={"_target_": target})
+    monkeypatch.setenv("STRATOS_ALLOW_TARGETS", here)
+    task = JsonlTask(path, verifier={"_target_": target, "separator": ";"})
+    item = task.items("test", 1)[0]
+    assert [task.score(text, item).exact for text in ("b; a", "Answer: a;b", "a", "")] == [
+        *(1, 1, 0, 0),
+    ]
+    assert [type(part).__name__ for part in task.parts] == ["SameSet"]
+    with pytest.raises(StratosError, match=r"SameSet.compare failed \(RuntimeError: boom\)"):
+        task.score("boom", item)
+    with pytest.raises(ValueError, match=r"verifier\.colour: there is no such key"):
+        JsonlTask(path, verifier={"_target_": target, "colour": 1})
+    with pytest.raises(ValueError, match=r"it lacks compare\(answer, gold\)"):
+        JsonlTask(path, verifier={"_target_": f"{__name__}.NoVerifier"})
+    with pytest.raises(ValueError, match="give the dotted name"):
+        JsonlTask(path, verifier={})
 
 
 def test_multiple_choice(tmp_path: Path) -> None:
@@ -208,7 +248,38 @@ def test_every_broken_line_is_named(tmp_path: Path) -> None:
         "    line 8: not UTF-8 (byte 15)",
         '    line 10: the question of line 1 again, but with the answer "2" where that has "1"',
         "    line 11: the answer many is no number",
+        "    Mend them, or leave them out with task.on_error=skip.",
     ]
+
+
+def test_broken_lines_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
+    rows: list[Any] = [*sums(100), "{", {"question": "What is 1 + 1?", "answer": "3"}]
+    rows += [{"question": "what is 7+7", "answer": 14}, {"question": "x", "answer": "\x1b[m"}]
+    task = JsonlTask(write(tmp_path / "s.jsonl", rows), metric="numeric", on_error="skip")
+    items = [i for split in ("train", "validation", "test") for i in task.items(split, 1000)]
+    assert len(items) == 100, "of a question with two answers, no row is taken"
+    assert not any(item.question == "What is 1 + 1?" for item in items)
+    assert task.left_out == {"broken line": 3}
+    assert task.complaints == (
+        f"{task.path} has 3 broken lines:\n"
+        "    line 101: not JSON (Expecting property name enclosed in double quotes, column 2)\n"
+        '    line 102: the question of line 2 again, but with the answer "3" where that has '
+        '"2"\n'
+        "    line 104: the answer \\u001b[m is no number",
+    )
+    with pytest.raises(ValueError, match="has no good lines"):
+        JsonlTask(write(tmp_path / "b.jsonl", ["{"]), on_error="skip")
+
+
+def test_a_test_file_is_tested_whole_and_never_trained_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.jsonl", sums(300))
+    tested = [{"question": "what is 5+5", "answer": 10}, *sums(50, start=1000)]
+    task = JsonlTask(path, test_path=write(tmp_path / "test.jsonl", tested), metric="numeric")
+    assert len(task.items("test", 1000)) == 51
+    rest = task.items("train", 1000) + task.items("validation", 1000)
+    assert len(rest) == 299
+    assert not any(item.question == "What is 5 + 5?" for item in rest)
+    assert task.left_out == {"training question of the test file": 1}
 
 
 def test_a_long_list_is_cut_and_counted(tmp_path: Path) -> None:
@@ -217,8 +288,8 @@ def test_a_long_list_is_cut_and_counted(tmp_path: Path) -> None:
         JsonlTask(path)
     lines = str(caught.value).splitlines()
     assert lines[0].endswith("has 50 broken lines:")
-    assert lines[-1] == "    … and 30 more"
-    assert len(lines) == 22
+    assert lines[-2] == "    … and 30 more"
+    assert len(lines) == 23
 
 
 def test_empty_missing_and_wrong_settings(tmp_path: Path) -> None:
@@ -253,14 +324,3 @@ def test_the_yaml_fits_the_class(tmp_path: Path) -> None:
     made = JsonlTask(**{k: values[k] for k in values if k not in ("_target_", "path")}, path="x")
     assert {field.name for field in fields(JsonlTask)} == set(values) - {"_target_"}
     assert (made.metric, made.validation_share) == ("exact", 0.15)
-
-
-@pytest.mark.skipif(not GSM8K.is_dir(), reason="no GSM8K beside the checkout")
-def test_gsm8k_reads_as_it_is() -> None:
-    path = next(GSM8K.glob("*test*.jsonl"))
-    task = JsonlTask(str(path), metric="numeric", split_answer="####")
-    items = [i for split in ("train", "validation", "test") for i in task.items(split, 10_000)]
-    assert len(items) == sum(1 for line in path.open() if line.strip())
-    for item in items:
-        assert task.score(task.completion(item), item).exact == 1
-        assert task.verify(item) is None

@@ -1,0 +1,115 @@
+"""School and contest mathematics with official test questions: GSM8K and AIME."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from stratos.errors import ConfigError
+from stratos.tasks.base import Item
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.metrics import MetricName
+from stratos.tasks.numbers import numbers_in, stated_number
+from stratos.tasks.rows import Row, Rows
+from stratos.tasks.steps import without_marks, wrong_step
+
+PROBLEMS_A_YEAR = 30
+"""Problems of AIME in one year: two papers of fifteen."""
+
+_EARLIER = "other years"
+_YEAR = re.compile(r"(?:19|20)\d\d")
+
+
+@dataclass(frozen=True)
+class MathTask(JsonlTask):
+    """Word problems with a number as their answer, and solutions whose sums are checked."""
+
+    name: str = "gsm8k"
+    """Name shown in tables and written into records."""
+    metric: MetricName = "numeric"
+    """Equal as numbers."""
+    instruction: str = "Solve the problem."
+    """What a teacher is told first."""
+    prompts: tuple[str, ...] = ("reasoning", "zero_shot_reasoning")
+    """Prompts that a teacher is tried with: step by step, with examples and without."""
+
+    def verify(self, item: Item) -> str | None:
+        """Check the sums of a solution, that it reaches the answer, and that it announces it."""
+        problem = super().verify(item)
+        if problem is not None:
+            return problem
+        wrong = wrong_step(item.rationale)
+        if wrong is not None:
+            return f"{wrong} does not come out"
+        if stated_number(item.answer) not in numbers_in(item.rationale):
+            return f"its path never reaches {item.answer}"
+        return None
+
+    def _check(self, row: Row) -> Row | str:
+        checked = super()._check(row)
+        if isinstance(checked, str):
+            return checked
+        return replace(checked, rationale=without_marks(checked.rationale))
+
+
+@dataclass(frozen=True)
+class AimeTask(MathTask):
+    """The AIME of named years, all thirty problems of each; other years are trained on."""
+
+    name: str = "aime"
+    """Name shown in tables and written into records."""
+    question: str = "problem|question"
+    """Field with the question; `a|b` is the first of them that a file has."""
+    years: tuple[int, ...] = (2024,)
+    """Years that are tested, and never trained on."""
+    year: str = "year"
+    """Field of `path` with the year of a problem."""
+    test_paths: dict[str, str] = field(default_factory=dict)
+    """Year to the file of its thirty problems; a year that is not here comes from `path`."""
+    slice: str | None = field(init=False, default=None)
+    slices: tuple[str, ...] = field(init=False, default=())
+    test_path: str | None = field(init=False, default=None)
+    test_share: float = field(init=False, default=0.25)
+
+    def __post_init__(self) -> None:
+        """Name a slice for each year that is tested."""
+        if not self.years or len(set(self.years)) < len(self.years):
+            raise ValueError("years: name at least one, each once.")
+        unknown = [year for year in self.test_paths if year not in map(str, self.years)]
+        if unknown:
+            raise ValueError(f"test_paths.{unknown[0]}: that year is not among years.")
+        object.__setattr__(self, "slice", self.year)
+        object.__setattr__(self, "slices", (_EARLIER, *map(str, self.years)))
+        super().__post_init__()
+
+    @property
+    def _paths(self) -> dict[str, str]:
+        tests = {f"task.test_paths.{year}": path for year, path in self.test_paths.items()}
+        return {"task.path": self.path, **tests}
+
+    def _read(self, key: str, path: str) -> Rows:
+        found = super()._read(key, path)
+        if key == "task.path":
+            return found
+        year = key.rpartition(".")[2]
+        return replace(found, rows=tuple(replace(row, slice=year) for row in found.rows))
+
+    def _with_slice(self, row: Row) -> Row:
+        found = _YEAR.search(row.slice)
+        return replace(row, slice=found[0] if found and found[0] in self.slices else _EARLIER)
+
+    def _divided(self) -> tuple[Sequence[Row], Sequence[Row]]:
+        own, *others = self._files
+        of_file = dict(zip(self.test_paths, others, strict=True))
+        tested: list[Row] = []
+        for year in map(str, self.years):
+            rows = [row for row in of_file.get(year, own).rows if row.slice == year]
+            if len(rows) != PROBLEMS_A_YEAR:
+                path = of_file.get(year, own).path
+                raise ConfigError(
+                    f"AIME {year} has {PROBLEMS_A_YEAR} problems, {path} has {len(rows)} of them. "
+                    f"Give a file with all of them: 'task.test_paths={{\"{year}\": …}}'."
+                )
+            tested += rows
+        return [row for row in own.rows if row.slice == _EARLIER], tested

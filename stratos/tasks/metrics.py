@@ -1,0 +1,233 @@
+"""How an answer is read out of a text and compared with the gold one: one class a metric."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from stratos.errors import StratosError, did_you_mean
+from stratos.targets import find_class
+from stratos.tasks.answers import find_answer, find_number, word_f1
+from stratos.tasks.numbers import stated_number, write_number
+from stratos.tasks.rows import shown
+from stratos.tasks.split import normalised
+from stratos.typed import read_dataclass
+
+MetricName = Literal["exact", "numeric", "multiple_choice", "regex", "f1"]
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTER = re.compile(r"(?<![A-Za-z'])\(?([A-Z])\)?(?![A-Za-z'])")
+_LONGEST_MATCHED = 2000
+"""Characters of an answer that a user's pattern is matched against."""
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """What a user's own dataclass offers: `compare`, and `read` where it reads in its own way."""
+
+    def compare(self, answer: str, gold: str) -> float:
+        """Return how right an answer is: 1 is right, less is wrong."""
+        ...
+
+
+class Metric(Protocol):
+    """The contract that every metric keeps."""
+
+    def canonical(self, answer: str, options: Sequence[str]) -> str:
+        """Return a gold answer in canonical spelling.
+
+        Raises:
+            ValueError: it is none; the message says why.
+        """
+        ...
+
+    def read(self, text: str) -> str | None:
+        """Read the answer out of a model's text; None if there is none."""
+        ...
+
+    def compare(self, answer: str, gold: str) -> float:
+        """Return how right an answer is: 1 is right."""
+        ...
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Equal but for case and spacing."""
+
+    def canonical(self, answer: str, options: Sequence[str]) -> str:
+        """Return it as it is."""
+        return answer
+
+    def read(self, text: str) -> str | None:
+        """Return what the text announces, else its last line."""
+        return find_answer(text)
+
+    def compare(self, answer: str, gold: str) -> float:
+        """Compare what is left when case and spacing are made one."""
+        return float(normalised(answer) == normalised(gold))
+
+
+@dataclass(frozen=True)
+class F1(Exact):
+    """Right from a share of words in common on, as in SQuAD."""
+
+    at_least: float = 0.8
+
+    def compare(self, answer: str, gold: str) -> float:
+        """Return 1 for enough words in common."""
+        return float(word_f1(answer, gold) >= self.at_least)
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """Equal as numbers, whatever their spelling."""
+
+    def canonical(self, answer: str, options: Sequence[str]) -> str:
+        """Return the number in canonical spelling."""
+        number = stated_number(answer)
+        if number is None:
+            raise ValueError(f"the answer {shown(answer)} is no number")
+        return write_number(number)
+
+    def read(self, text: str) -> str | None:
+        """Return the number behind the last marker, else the last number."""
+        number = find_number(text)
+        return None if number is None else write_number(number)
+
+    def compare(self, answer: str, gold: str) -> float:
+        """Compare canonical spellings."""
+        return float(answer == gold)
+
+
+@dataclass(frozen=True)
+class Regex(Exact):
+    """The gold answer is a pattern that the whole answer matches."""
+
+    def canonical(self, answer: str, options: Sequence[str]) -> str:
+        """Check that it is a pattern."""
+        try:
+            re.compile(answer)
+        except re.error as error:
+            raise ValueError(
+                f"the answer {shown(answer)} is no regular expression ({error})"
+            ) from error
+        return answer
+
+    def compare(self, answer: str, gold: str) -> float:
+        """Match the whole answer."""
+        return float(re.fullmatch(gold, answer[:_LONGEST_MATCHED]) is not None)
+
+
+@dataclass(frozen=True)
+class MultipleChoice(Exact):
+    """The letter of the right option."""
+
+    def canonical(self, answer: str, options: Sequence[str]) -> str:
+        """Return the letter of an answer that is given as a letter or as an option's text."""
+        for letter, option in zip(LETTERS, options, strict=False):
+            if normalised(option) == normalised(answer):
+                return letter
+        letter = answer.strip("().: ").upper()
+        if len(letter) == 1 and letter in LETTERS[: len(options)]:
+            return letter
+        raise ValueError(f"the answer {shown(answer)} is none of its {len(options)} options")
+
+    def read(self, text: str) -> str | None:
+        """Return the first letter that stands alone in what the text announces."""
+        letter = LETTER.search(find_answer(text) or "")
+        return letter[1] if letter else None
+
+
+@dataclass(frozen=True)
+class Label(Exact):
+    """One of a set of labels."""
+
+    labels: tuple[str, ...] = ()
+
+    def canonical(self, answer: str, options: Sequence[str]) -> str:
+        """Return the label as the set spells it."""
+        for label in self.labels:
+            if normalised(label) == normalised(answer):
+                return label
+        raise ValueError(
+            f"the label {shown(answer)} is not one of {', '.join(map(shown, self.labels))}."
+            f"{did_you_mean(answer, self.labels)}".rstrip(".")
+        )
+
+    def read(self, text: str) -> str | None:
+        """Return the one label that the text announces; None if it names none, or several."""
+        answer = find_answer(text)
+        if answer is None:
+            return None
+        by_spelling = {normalised(label): label for label in self.labels}
+        if normalised(answer) in by_spelling:
+            return by_spelling[normalised(answer)]
+        longest_first = sorted(by_spelling, key=len, reverse=True)
+        pattern = rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)"
+        named = set(re.findall(pattern, normalised(answer)))
+        return by_spelling[named.pop()] if len(named) == 1 else None
+
+
+@dataclass(frozen=True)
+class Own(Exact):
+    """A user's own verifier."""
+
+    verifier: Any = None
+
+    def read(self, text: str) -> str | None:
+        """Let the verifier read, where it does."""
+        read = getattr(self.verifier, "read", find_answer)
+        found = self._ask("read", lambda: read(text))
+        if found is not None and not isinstance(found, str):
+            raise StratosError(f"{self._name}.read gave {found!r}: expected a text or None.")
+        return found
+
+    def compare(self, answer: str, gold: str) -> float:
+        """Let the verifier compare."""
+        found = self._ask("compare", lambda: self.verifier.compare(answer, gold))
+        if not isinstance(found, bool | int | float):
+            raise StratosError(f"{self._name}.compare gave {found!r}: expected a number.")
+        return float(found)
+
+    @property
+    def _name(self) -> str:
+        return f"task.verifier {type(self.verifier).__name__}"
+
+    def _ask(self, what: str, call: Any) -> Any:
+        try:
+            return call()
+        except Exception as error:  # whatever a user's own code makes of a text
+            raise StratosError(
+                f"{self._name}.{what} failed ({type(error).__name__}: {error})."
+            ) from error
+
+
+def metric_of(name: MetricName, min_f1: float, verifier: Mapping[str, Any] | None) -> Metric:
+    """Return the metric of a task.
+
+    Raises:
+        ValueError: the verifier cannot be made.
+    """
+    if verifier is None:
+        known: dict[str, Metric] = {
+            "exact": Exact(),
+            "numeric": Numeric(),
+            "multiple_choice": MultipleChoice(),
+            "regex": Regex(),
+            "f1": F1(min_f1),
+        }
+        return known[name]
+    target = verifier.get("_target_")
+    found = find_class(target) if target else "give the dotted name of a class of yours."
+    if isinstance(found, str):
+        raise ValueError(f"verifier._target_={target}: {found}")
+    problems: list[str] = []
+    values = {key: value for key, value in verifier.items() if key != "_target_"}
+    made = read_dataclass(values, found, "verifier", problems)
+    if problems:
+        raise ValueError(" ".join(problems))
+    if not isinstance(made, Verifier):
+        raise ValueError(f"verifier._target_={target}: it lacks compare(answer, gold).")
+    return Own(made)

@@ -1,0 +1,140 @@
+"""Checking the arithmetic of a written solution: every sum whose result is stated next to it.
+
+What words stand between (`84 holes / 3 holes a day = 28 days`) is not a sum that can be checked
+without understanding, and is left alone; so is algebra.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+
+_MARKS = re.compile(r"<<([^<>]*)>>")
+_EQUALS = re.compile(r"(?<![=<>!:≤≥])=(?!=)")
+_SUM = re.compile(r"[\d.,+\-*/×÷x()$€£% ]*\Z")
+_STARTS = re.compile(r"[\d.($€£]")
+_RESULT = re.compile(
+    r"\s*[$€£]?\s*(-?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?)(\s?%)?(?![\d.]*\d)(?![A-Za-z])()"
+)
+_CENTS = re.compile(r"\s*cents?\b")
+_MIXED = re.compile(r"\d and\s+\d+/\d+\b[^=]*\Z")
+"""1 and 1/4 of something: one number, whose whole part is behind a word."""
+_DASHES = str.maketrans("−–—", "---")
+_CONTINUES = re.compile(r"\s*[-+*/×÷^(=]|\s*x\s*\d")
+_TIMES = re.compile(r"(?<=[\d)%])\s*[x×]\s*(?=[\d($.])")
+_TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?|\.\d+)(%?)|([-+*/()]))")
+_LONGEST = 200
+"""Characters of a sum; longer ones are left alone."""
+_LONGEST_NUMBER = 30
+
+
+def without_marks(text: str) -> str:
+    """Return a solution without GSM8K's calculator marks `<<9*2=18>>`."""
+    return _MARKS.sub("", text)
+
+
+def wrong_step(text: str) -> str | None:
+    """Return the first sum of a text whose stated result it has not; None where all come out.
+
+    A result may be rounded, or cut off, at its last digit.
+    """
+    for left, result, is_percent in _steps(text):
+        value = _value(left)
+        if value is None:
+            continue
+        stated = Fraction(result.replace(",", "")) / (100 if is_percent else 1)
+        digits = len(result.partition(".")[2]) + 2 * is_percent
+        last_digit = Fraction(1, 10**digits)
+        is_whole = (value / last_digit).denominator == 1
+        # A percentage may be written as its number: 1/4 = 25%, and 100 * 1/4 = 25%.
+        near = (stated, stated * 100) if is_percent else (stated,)
+        if not any(
+            value == one or (not is_whole and abs(value - one) < last_digit) for one in near
+        ):
+            return f"{left} = {result}{'%' if is_percent else ''}"
+    return None
+
+
+def n_steps(text: str) -> int:
+    """Return how many sums of a text can be checked."""
+    return sum(_value(left) is not None for left, _, _ in _steps(text))
+
+
+def _steps(text: str) -> Iterator[tuple[str, str, bool]]:
+    """Yield each sum with its stated result, and whether that is a percentage."""
+    for line in text.translate(_DASHES).splitlines():
+        begin = 0
+        for equals in _EQUALS.finditer(line):
+            before, begin = line[begin : equals.start()], equals.end()
+            found = _SUM.search(before[-_LONGEST:])
+            stated = _RESULT.match(line, equals.end())
+            if found is None or stated is None or not stated[1].strip("-."):
+                continue
+            if _CONTINUES.match(line, stated.end()):
+                continue
+            left = found[0].strip().rpartition(", ")[2].strip()
+            is_other_unit = "$" in left and _CENTS.match(line, stated.end())
+            if is_other_unit or _MIXED.search(before[-_LONGEST:]):
+                continue
+            glued = len(found[0]) < len(before[-_LONGEST:]) and not found[0].startswith(" ")
+            if left and _STARTS.match(left) and not glued:
+                yield left, stated[1], bool(stated[2])
+
+
+def _value(text: str) -> Fraction | None:
+    """Return what a sum comes to; None for what is none."""
+    tokens = _tokens(_TIMES.sub("*", text).replace("×", "*").replace("÷", "/"))
+    if tokens is None or len(tokens) < 3:
+        return None
+    try:
+        value, end = _terms(tokens, 0)
+    except (IndexError, ZeroDivisionError):
+        return None
+    return value if end == len(tokens) and value is not None else None
+
+
+def _tokens(text: str) -> list[Fraction | str] | None:
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))|[$€£]", "", text).strip()
+    found: list[Fraction | str] = []
+    at = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None or len(match[1] or "") > _LONGEST_NUMBER:
+            return None
+        at = match.end()
+        found.append(Fraction(match[1]) / (100 if match[2] else 1) if match[1] else match[3])
+    return found
+
+
+def _terms(tokens: list[Fraction | str], at: int) -> tuple[Fraction | None, int]:
+    total, at = _factors(tokens, at)
+    while total is not None and at < len(tokens) and tokens[at] in ("+", "-"):
+        sign = 1 if tokens[at] == "+" else -1
+        term, at = _factors(tokens, at + 1)
+        total = None if term is None else total + sign * term
+    return total, at
+
+
+def _factors(tokens: list[Fraction | str], at: int) -> tuple[Fraction | None, int]:
+    product, at = _factor(tokens, at)
+    while product is not None and at < len(tokens) and tokens[at] in ("*", "/"):
+        operator = tokens[at]
+        factor, at = _factor(tokens, at + 1)
+        if factor is None:
+            return None, at
+        product = product * factor if operator == "*" else product / factor
+    return product, at
+
+
+def _factor(tokens: list[Fraction | str], at: int) -> tuple[Fraction | None, int]:
+    token = tokens[at]
+    if isinstance(token, Fraction):
+        return token, at + 1
+    if token == "-":
+        value, at = _factor(tokens, at + 1)
+        return (None if value is None else -value), at
+    if token == "(":
+        value, at = _terms(tokens, at + 1)
+        return (value, at + 1) if tokens[at] == ")" else (None, at)
+    return None, at

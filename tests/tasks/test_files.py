@@ -1,0 +1,142 @@
+"""Files of every kind, and the hub: fetched once, then there without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from stratos.errors import ConfigError
+from stratos.tasks.files import read_records
+from stratos.tasks.jsonl import JsonlTask
+
+ROWS = [{"question": f'say "{i}",\ntwice', "answer": str(i)} for i in range(30)]
+
+
+def parquet(path: Path) -> str:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    return str(path)
+
+
+def csv(path: Path) -> str:
+    lines = [f'"say ""{i}"",\ntwice",{i}' for i in range(30)]
+    path.write_text("\ufeffquestion,answer\n" + "\n".join(lines))
+    return str(path)
+
+
+def jsonl(path: Path) -> str:
+    path.write_text("\n".join(map(json.dumps, ROWS)))
+    return str(path)
+
+
+def test_one_table_in_three_formats_is_one_task(tmp_path: Path) -> None:
+    paths = [parquet(tmp_path / "t.parquet"), csv(tmp_path / "t.csv"), jsonl(tmp_path / "t.jsonl")]
+    tasks = [JsonlTask(path) for path in [*paths, f"file://{paths[2]}"]]
+    for split in ("train", "validation", "test"):
+        items = [task.items(split, 100) for task in tasks]
+        assert items[0] == items[1] == items[2] == items[3]
+        assert items[0]
+
+
+def test_broken_files_of_each_kind(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"question,answer\na,1,2\nb\n\xff,1\nc,2\n")
+    found = list(read_records(str(tmp_path / "a.csv")))
+    assert found == [
+        ("line 2", "expected 2 fields"),
+        ("line 3", "expected 2 fields"),
+        ("line 4", "not UTF-8"),
+        ("line 5", {"question": "c", "answer": "2"}),
+    ]
+    (tmp_path / "a.parquet").write_bytes(b"no parquet")
+    with pytest.raises(ConfigError, match=r"task.path=.*a.parquet cannot be read: no Parquet file"):
+        JsonlTask(f"file://{tmp_path}/a.parquet").items("train", 1)
+    deep = '{"question": ' + "[" * 100_000
+    (tmp_path / "a.jsonl").write_text(deep)
+    assert "not JSON" in str(next(iter(read_records(str(tmp_path / "a.jsonl"))))[1])
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers for one file as the hub does."""
+    content = Path(parquet(tmp_path / "served.parquet")).read_bytes()
+    asked: list[str] = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            asked.append(f"{self.command} {self.path}")
+            known = "/datasets/org/set/resolve/refs%2Fconvert%2Fparquet/main/test/0000.parquet"
+            if self.path != known:
+                self.send_response(404)
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.send_header("ETag", f'"{sha256(content).hexdigest()}"')
+            self.send_header("X-Repo-Commit", "a" * 40)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        do_GET = do_HEAD = answer
+
+        def log_message(self, *args: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+
+
+def n_items(path: str, home: Path, **env: str) -> str:
+    """Load a task in a process of its own: the hub's client reads its settings once."""
+    code = (
+        "import sys; from stratos.tasks.jsonl import JsonlTask\n"
+        "try: print(len(JsonlTask(sys.argv[1]).items('train', 99)))\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, path],
+        env={**kept, "HF_HOME": str(home), **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.stdout.strip() or done.stderr
+
+
+def test_a_file_of_the_hub_is_fetched_once_and_kept(
+    hub: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    endpoint, asked = hub
+    path = "hf://datasets/org/set@~parquet/main/test/0000.parquet"
+    here = str(len(JsonlTask(parquet(tmp_path / "t.parquet")).items("train", 99)))
+    home = tmp_path / "home"
+    offline = n_items(path, home, HF_HUB_OFFLINE="1")
+    assert offline.startswith(f"ConfigError task.path={path} cannot be read: the hub cannot be")
+    assert offline.endswith(
+        "hf download --repo-type dataset org/set main/test/0000.parquet --revision "
+        "refs/convert/parquet"
+    )
+    assert n_items(path, home, HF_ENDPOINT=endpoint) == here
+    assert len([line for line in asked if line.startswith("GET /datasets")]) == 1
+    n_asked = len(asked)
+    assert n_items(path, home, HF_HUB_OFFLINE="1") == here
+    assert len(asked) == n_asked
+    absent = n_items("hf://datasets/org/set/no.jsonl", home, HF_ENDPOINT=endpoint)
+    assert absent.startswith("ConfigError task.path=hf://datasets/org/set/no.jsonl cannot be read")
+    assert "404" in absent
+    assert "hf:// names a file of a data set" in n_items("hf://org/set", home)
