@@ -2,10 +2,19 @@
 
 from stratos.estimate.calibrate import Calibration, calibration
 from stratos.estimate.cards import card_of_student
+from stratos.estimate.device import device_of
+from stratos.estimate.fleet import Fleet, Ranges
 from stratos.estimate.inference import batch_hours
 from stratos.estimate.jobs import TrainingJob, Workload
-from stratos.estimate.serving import ServingPoint, generate, serving
-from stratos.estimate.training import train
+from stratos.estimate.serving import (
+    ServingPoint,
+    ServingTable,
+    generate,
+    generate_all,
+    serving,
+    serving_all,
+)
+from stratos.estimate.training import train, train_all
 from stratos.estimate.why_not import (
     bytes_to_serve,
     bytes_to_train,
@@ -15,7 +24,10 @@ from stratos.estimate.why_not import (
 
 __all__ = [
     "Calibration",
+    "Fleet",
+    "Ranges",
     "ServingPoint",
+    "ServingTable",
     "TrainingJob",
     "Workload",
     "batch_hours",
@@ -23,9 +35,13 @@ __all__ = [
     "bytes_to_train",
     "calibration",
     "card_of_student",
+    "device_of",
     "generate",
+    "generate_all",
     "serving",
+    "serving_all",
     "train",
+    "train_all",
     "why_not_serve",
     "why_not_train",
 ]

@@ -22,7 +22,7 @@ Inference, on one of n devices of a tensor parallel group
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from stratos.estimate import constants as k
 from stratos.estimate.cards import attention_width, kv_bytes_per_token, parts
@@ -30,18 +30,21 @@ from stratos.records import ModelCard
 
 Method = Literal["full", "lora", "qlora"]
 
+Number = Any
+"""A number, or an array with one for each of many servers."""
+
 
 @dataclass(frozen=True)
 class TrainingMemory:
     """Bytes on one device, by what they hold."""
 
-    states: float
-    gathered: float
-    activations: float
-    logits: float
+    states: Number
+    gathered: Number
+    activations: Number
+    logits: Number
 
     @property
-    def total(self) -> float:
+    def total(self) -> Number:
         """All of them."""
         return self.states + self.gathered + self.activations + self.logits
 
@@ -68,8 +71,8 @@ def _widths(card: ModelCard) -> tuple[int, int]:
 
 def training_memory(
     card: ModelCard,
-    micro_tokens: float,
-    n_devices: int = 1,
+    micro_tokens: Number,
+    n_devices: Number = 1,
     *,
     method: Method = "full",
     checkpointing: bool = False,
@@ -101,7 +104,7 @@ def training_memory(
     block = activation_bytes(card)
     inputs = 0.0 if offload else 2.0 * card.hidden_size
     kept = inputs * card.n_layers + block if checkpointing else block * card.n_layers
-    gathered = 2.0 * k.BYTES_PER_PARAM_INFER * n_params / card.n_layers if n_devices > 1 else 0.0
+    gathered = (n_devices > 1) * (2.0 * k.BYTES_PER_PARAM_INFER * n_params / card.n_layers)
     return TrainingMemory(
         states=states / n_devices,
         gathered=gathered,
@@ -113,12 +116,12 @@ def training_memory(
 def serving_bytes(
     card: ModelCard,
     context: float,
-    batch: int = 1,
+    batch: Number = 1,
     tensor_parallel: int = 1,
     *,
     weight_bytes: float = k.BYTES_PER_PARAM_INFER,
     cache_bytes: float = k.BYTES_KV,
-) -> float:
+) -> Number:
     """Return what one device of a tensor parallel group holds while it answers.
 
     Args:

@@ -27,12 +27,19 @@ Inference on g devices of a tensor parallel group (γ is another constant below 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from stratos.estimate import constants as k
 from stratos.estimate.cards import attention_width, kv_bytes_per_token, parts
 from stratos.estimate.device import Device
 from stratos.estimate.fitted import InferenceFit, TrainingFit
+from stratos.estimate.fleet import Fleet
 from stratos.records import ModelCard
+
+Number = Any
+"""A float, or an array with one for each server of a fleet: the arithmetic is the same."""
 
 OPTIMIZER_BYTES = 28
 """Bytes that AdamW reads and writes per fp32 parameter: weight, gradient, two moments."""
@@ -52,13 +59,13 @@ class TrainSetup:
     """How a training lies on its devices."""
 
     context: int
-    micro_tokens: float
+    micro_tokens: Number
     """Tokens that go through one device at once."""
-    n_micro: int = 1
+    n_micro: Number = 1
     """Micro steps of one optimizer step."""
-    n_devices: int = 1
-    n_nodes: int = 1
-    checkpointing: bool = False
+    n_devices: Number = 1
+    n_nodes: Number = 1
+    checkpointing: Number = False
     reshard: bool = True
     """Gather the weights again for the backward pass (ZeRO-3); False is ZeRO-2."""
     fp8: bool = False
@@ -78,10 +85,10 @@ class ServeSetup:
 
 
 def train_step_seconds(
-    card: ModelCard, device: Device, setup: TrainSetup, fit: TrainingFit
-) -> float:
+    card: ModelCard, device: Device | Fleet, setup: TrainSetup, fit: TrainingFit
+) -> Number:
     """Return the seconds of one optimizer step."""
-    t, passes = setup.micro_tokens, 4 if setup.checkpointing else 3
+    t, passes = setup.micro_tokens, 3 + setup.checkpointing
     products = passes * 2.0 * parts(card).products * t
     if setup.fp8:
         compute = products / (fit.fp8_gemm * device.fp8_flops)
@@ -92,30 +99,27 @@ def train_step_seconds(
     other = passes / 3 * fit.elementwise_bytes * card.n_layers * card.hidden_size
     compute += (other + LOSS_BYTES * card.vocab_size) * t / device.bytes_per_s
     link, network = _sharding_seconds(card, device, setup, fit)
-    micro = max(compute + link, network)
+    micro = np.maximum(compute + link, network)
     optimizer = OPTIMIZER_BYTES * card.n_params / setup.n_devices / device.bytes_per_s
     return setup.n_micro * micro + optimizer
 
 
 def _sharding_seconds(
-    card: ModelCard, device: Device, setup: TrainSetup, fit: TrainingFit
-) -> tuple[float, float]:
+    card: ModelCard, device: Device | Fleet, setup: TrainSetup, fit: TrainingFit
+) -> tuple[Number, Number]:
     """Return seconds of communication that arithmetic does not hide, and those on the network."""
     n = setup.n_devices
-    if n == 1:
-        return 0.0, 0.0
     gathers = 2 if setup.reshard else 1
     sent = (gathers * GATHER_BYTES + REDUCE_BYTES) * card.n_params * (n - 1) / n
     hops = (gathers + 1) * card.n_layers * (n - 1) * fit.hop_s
     link = sent / (fit.link * device.link_bytes_per_s) + hops
-    if setup.n_nodes == 1:
-        return link, 0.0
-    return link, sent / (NETWORK_SHARE * device.node_bytes_per_s)
+    network = sent / (NETWORK_SHARE * device.node_bytes_per_s)
+    return link, (setup.n_nodes > 1) * network
 
 
 def _reduce_seconds(
-    card: ModelCard, device: Device, setup: ServeSetup, tokens: float, fit: InferenceFit
-) -> float:
+    card: ModelCard, device: Device | Fleet, setup: ServeSetup, tokens: float, fit: InferenceFit
+) -> Number:
     g = setup.tensor_parallel
     if g == 1:
         return 0.0
@@ -128,38 +132,40 @@ def _gemm(setup: ServeSetup, fit: InferenceFit) -> float:
 
 
 def prefill_seconds(
-    card: ModelCard, device: Device, setup: ServeSetup, tokens: float, fit: InferenceFit
-) -> float:
+    card: ModelCard, device: Device | Fleet, setup: ServeSetup, tokens: float, fit: InferenceFit
+) -> Number:
     """Return the seconds of one prompt's forward pass."""
     g = setup.tensor_parallel
     flops = g * (setup.flops or device.infer_flops)
     products = 2.0 * parts(card).blocks * tokens / (_gemm(setup, fit) * flops)
-    attention = 2.0 * card.n_layers * attention_width(card) * tokens**2
-    attention /= fit.attention * g * device.attention_flops
+    attention = (
+        2.0 * card.n_layers * attention_width(card) * tokens**2
+        / (fit.attention * g * device.attention_flops)
+    )  # fmt: skip
     reduce = _reduce_seconds(card, device, setup, tokens, fit)
-    return max(products + attention + reduce, fit.prefill_floor_s * card.n_layers)
+    return np.maximum(products + attention + reduce, fit.prefill_floor_s * card.n_layers)
 
 
 @dataclass(frozen=True)
 class DecodeLine:
     """A decoding step as a function of the batch."""
 
-    weights: float
+    weights: Number
     """Seconds of reading the weights."""
-    products: float
+    products: Number
     """Seconds of the products, each sequence: they matter where they pass the reading."""
-    floor: float
+    floor: Number
     """Seconds that a step takes on top of that, whatever the batch."""
-    sequence: float
+    sequence: Number
     """Seconds on top of that for each sequence."""
 
-    def seconds(self, batch: float) -> float:
+    def seconds(self, batch: Number) -> Number:
         """Return the seconds of a step."""
-        return max(self.weights, self.products * batch) + self.floor + self.sequence * batch
+        return np.maximum(self.weights, self.products * batch) + self.floor + self.sequence * batch
 
 
 def decode_line(
-    card: ModelCard, device: Device, setup: ServeSetup, context: float, fit: InferenceFit
+    card: ModelCard, device: Device | Fleet, setup: ServeSetup, context: float, fit: InferenceFit
 ) -> DecodeLine:
     """Return the seconds of a decoding step of sequences of `context` tokens."""
     g, sizes = setup.tensor_parallel, parts(card)
@@ -182,11 +188,11 @@ def decode_line(
 
 def decode_seconds(
     card: ModelCard,
-    device: Device,
+    device: Device | Fleet,
     setup: ServeSetup,
-    batch: float,
+    batch: Number,
     context: float,
     fit: InferenceFit,
-) -> float:
+) -> Number:
     """Return the seconds of one decoding step of `batch` sequences of `context` tokens."""
     return decode_line(card, device, setup, context, fit).seconds(batch)

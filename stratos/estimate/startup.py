@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from stratos.estimate import constants as k
-from stratos.estimate.device import Device
-from stratos.records import Interval
+from stratos.estimate.fleet import Fleet, Ranges
 
 
-def startup_hours(device: Device, download_bytes: float) -> Interval:
+def startup_hours(fleet: Fleet, download_bytes: float) -> Ranges:
     """Return the hours before the work, a machine that is here already having none.
 
     Args:
-        device: the server's devices.
-        download_bytes: weights that it has to fetch.
+        fleet: the servers.
+        download_bytes: weights that each has to fetch.
     """
-    if not device.startup_hours:
-        return Interval(0.0, 0.0, 0.0, "this machine")
+    rented = (fleet.startup_hours > 0).astype(np.float64)
     download = download_bytes / k.DOWNLOAD_BYTES_PER_S / 3600
-    return Interval(
-        k.STARTUP_HOURS + download,
-        k.STARTUP_HOURS_LOW + download / k.DOWNLOAD_SPREAD,
-        k.STARTUP_HOURS_HIGH + download * k.DOWNLOAD_SPREAD,
-        "assumed start-up and download",
+    return Ranges(
+        rented * (k.STARTUP_HOURS + download),
+        rented * (k.STARTUP_HOURS_LOW + download / k.DOWNLOAD_SPREAD),
+        rented * (k.STARTUP_HOURS_HIGH + download * k.DOWNLOAD_SPREAD),
     )

@@ -10,13 +10,17 @@ measured replace the roofline.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import median
+
+import numpy as np
 
 from stratos.estimate import constants as k
 from stratos.estimate.calibrate import Calibration
 from stratos.estimate.cards import forward_flops_per_token
-from stratos.estimate.device import Device, device_of
+from stratos.estimate.device import device_of
 from stratos.estimate.fitted import fitted
+from stratos.estimate.fleet import Bools, Fleet, Ints, Ranges, ranged, source_of, within
 from stratos.estimate.jobs import TrainingJob
 from stratos.estimate.memory import training_memory
 from stratos.estimate.roofline import TrainSetup, train_step_seconds
@@ -25,46 +29,94 @@ from stratos.records import Interval, ModelCard, Offer
 
 
 def train_setup(
-    card: ModelCard, device: Device, job: TrainingJob, n_nodes: int = 1
-) -> TrainSetup | None:
-    """Return how the job lies on the devices, the fastest way; None if one row does not fit."""
-    setups = [
-        setup
+    card: ModelCard, fleet: Fleet, job: TrainingJob, n_nodes: Ints
+) -> tuple[TrainSetup, Bools]:
+    """Return how the job lies on the devices, the fastest way, and where one row fits at all.
+
+    Args:
+        card: the model.
+        fleet: the servers.
+        job: what is to be trained.
+        n_nodes: how many of each are together.
+    """
+    plain, again = (
+        _largest_micro_step(card, fleet, job, n_nodes, checkpointing)
         for checkpointing in (False, True)
-        if (setup := _largest_micro_step(card, device, job, n_nodes, checkpointing)) is not None
+    )
+    fits = [setup.n_micro > 0 for setup in (plain, again)]
+    seconds = [
+        train_step_seconds(card, fleet, setup, fitted().training) for setup in (plain, again)
     ]
-    if len(setups) < 2 or setups[0].n_micro == setups[1].n_micro:
-        return setups[0] if setups else None
-    return min(setups, key=lambda setup: train_step_seconds(card, device, setup, fitted().training))
+    # Recomputation pays where it is the only way, or takes larger micro steps and less time.
+    better = (plain.n_micro != again.n_micro) & (seconds[1] < seconds[0])
+    recomputed = fits[1] & (~fits[0] | better)
+    setup = replace(
+        plain,
+        micro_tokens=np.where(recomputed, again.micro_tokens, plain.micro_tokens),
+        n_micro=np.where(recomputed, again.n_micro, plain.n_micro),
+        checkpointing=recomputed,
+    )
+    return setup, fits[0] | fits[1]
 
 
 def _largest_micro_step(
-    card: ModelCard, device: Device, job: TrainingJob, n_nodes: int, checkpointing: bool
-) -> TrainSetup | None:
+    card: ModelCard, fleet: Fleet, job: TrainingJob, n_nodes: Ints, checkpointing: bool
+) -> TrainSetup:
+    """Return the setup with the most rows at once; no micro steps where not one row fits."""
     rows = max(1, job.batch_tokens // job.context)
     row_tokens = min(job.context, job.batch_tokens)
-    n_devices = min(device.count * n_nodes, rows)
-    rows_each = math.ceil(rows / n_devices)
+    n_devices = np.minimum(fleet.count * n_nodes, rows)
+    rows_each = -(-rows // n_devices)
     micro_rows = rows_each
-    while micro_rows:
+    while True:
         need = training_memory(
             card,
             micro_rows * row_tokens,
-            device.count * n_nodes,
+            fleet.count * n_nodes,
             method=job.method,
             checkpointing=checkpointing,
         )
-        if need.total <= device.memory_bytes:
-            return TrainSetup(
-                context=row_tokens,
-                micro_tokens=micro_rows * row_tokens,
-                n_micro=math.ceil(rows_each / micro_rows),
-                n_devices=n_devices,
-                n_nodes=n_nodes,
-                checkpointing=checkpointing,
-            )
-        micro_rows //= 2
-    return None
+        too_many = (need.total > fleet.memory_bytes) & (micro_rows > 0)
+        if not too_many.any():
+            break
+        micro_rows = np.where(too_many, micro_rows // 2, micro_rows)
+    return TrainSetup(
+        context=row_tokens,
+        micro_tokens=micro_rows * row_tokens,
+        n_micro=np.where(micro_rows > 0, -(-rows_each // np.maximum(1, micro_rows)), 0),
+        n_devices=n_devices,
+        n_nodes=n_nodes,
+        checkpointing=checkpointing,
+    )
+
+
+def train_all(card: ModelCard, fleet: Fleet, job: TrainingJob, n_nodes: Ints) -> Ranges:
+    """Return hours from the order to the trained student of each; NaN where it does not fit.
+
+    Args:
+        card: the student.
+        fleet: the servers.
+        job: what is to be trained.
+        n_nodes: how many of each are together.
+    """
+    return _train_all(card, fleet, job, n_nodes)[0]
+
+
+def _train_all(
+    card: ModelCard, fleet: Fleet, job: TrainingJob, n_nodes: Ints
+) -> tuple[Ranges, Bools]:
+    """Return the hours, and where the floor of launches decides."""
+    setup, fits = train_setup(card, fleet, job, n_nodes)
+    steps = math.ceil(job.tokens / job.batch_tokens)
+    step = train_step_seconds(card, fleet, setup, fitted().training)
+    floor = setup.n_micro * (k.TRAIN_STEP_S + k.TRAIN_STEP_S_PER_LAYER * card.n_layers)
+    launches = fleet.is_gpu & (floor > step)
+    hours = steps * np.maximum(step, floor) * _method_factor(job) / 3600
+    hours = np.where(fits, hours, np.nan)
+    work = ranged(fleet, "training", hours, launches)
+    if not fleet.is_gpu.all():
+        work = work.where(fleet.is_gpu, _cpu_hours(card, fleet, job, setup, fits))
+    return startup_hours(fleet, 0.0) + work, launches
 
 
 def train(
@@ -84,24 +136,15 @@ def train(
         calibration: the measurement of this machine, for local offers.
     """
     device = device_of(offer, calibration)
-    setup = train_setup(card, device, job, n_nodes)
-    if setup is None:
+    hours, launches = _train_all(card, Fleet.of([device]), job, np.array([n_nodes]))
+    if np.isnan(hours.mean[0]):
         return None
-    start = startup_hours(device, 0.0)
-    steps = math.ceil(job.tokens / job.batch_tokens)
-    if device.is_gpu:
-        step = train_step_seconds(card, device, setup, fitted().training)
-        floor = setup.n_micro * (k.TRAIN_STEP_S + k.TRAIN_STEP_S_PER_LAYER * card.n_layers)
-        hours = steps * max(step, floor) * _method_factor(job) / 3600
-        work = fitted().interval("training", device.name, hours)
-        if floor > step:
-            source = "floor of kernel launches, within a factor of 1.5"
-            work = Interval(hours, hours / k.EAGER_ERROR, hours * k.EAGER_ERROR, source)
+    measured = None if device.is_gpu or job.method != "full" else cpu_seconds_per_token(card)
+    if measured is not None:
+        source = f"seconds per token of {len(measured)} recorded runs"
     else:
-        work = _cpu_hours(card, device, job, setup, n_nodes)
-    return Interval(
-        start.mean + work.mean, start.low + work.low, start.high + work.high, work.source
-    )
+        source = source_of(device, "training", bool(launches[0]))
+    return hours.interval(0, source)
 
 
 def _method_factor(job: TrainingJob) -> float:
@@ -111,32 +154,21 @@ def _method_factor(job: TrainingJob) -> float:
 
 
 def _cpu_hours(
-    card: ModelCard,
-    device: Device,
-    job: TrainingJob,
-    setup: TrainSetup,
-    n_nodes: int,
-) -> Interval:
-    nodes = min(n_nodes, setup.n_devices)
+    card: ModelCard, fleet: Fleet, job: TrainingJob, setup: TrainSetup, fits: Bools
+) -> Ranges:
+    nodes = np.minimum(setup.n_nodes, setup.n_devices)
     measured = cpu_seconds_per_token(card)
     if measured is not None and job.method == "full":
+        parallel = np.maximum(1.0, fleet.vcpus) ** k.CPU_SCALING
         low, mid, high = (
-            rate * job.tokens / max(1.0, device.vcpus) ** k.CPU_SCALING / nodes / 3600
+            np.where(fits, rate * job.tokens / parallel / nodes / 3600, np.nan)
             for rate in (min(measured), median(measured), max(measured))
         )
-        spread = k.CPU_RECORDED_ERROR
-        return Interval(
-            mid,
-            min(low, mid / spread),
-            max(high, mid * spread),
-            f"seconds per token of {len(measured)} recorded runs",
-        )
+        spread = within(mid, k.CPU_RECORDED_ERROR)
+        return Ranges(mid, np.minimum(low, spread.low), np.maximum(high, spread.high))
     flops = 3.0 * forward_flops_per_token(card, setup.context / 2) * job.tokens
-    hours = flops * _method_factor(job) / device.train_flops / nodes / 3600
-    error = k.CPU_CALIBRATED_ERROR if device.calibrated else k.CPU_ERROR
-    machine = "this machine, measured" if device.calibrated else "an assumed CPU"
-    source = f"roofline of {machine}"
-    return Interval(hours, hours / error, hours * error, source)
+    hours = flops * _method_factor(job) / fleet.train_flops / nodes / 3600
+    return ranged(fleet, "training", np.where(fits, hours, np.nan), np.zeros(len(fleet), bool))
 
 
 def cpu_seconds_per_token(card: ModelCard) -> tuple[float, ...] | None:

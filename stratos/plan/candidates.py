@@ -14,12 +14,14 @@ from stratos.config import Config
 from stratos.errors import ConfigError
 from stratos.estimate import (
     Calibration,
+    Fleet,
     TrainingJob,
     Workload,
     card_of_student,
-    generate,
-    serving,
-    train,
+    device_of,
+    generate_all,
+    serving_all,
+    train_all,
 )
 from stratos.estimate.inference import inference_bytes
 from stratos.estimate.training import training_bytes
@@ -27,10 +29,12 @@ from stratos.plan.accuracy import predict
 from stratos.plan.egress import Egress, list_prices
 from stratos.plan.hosted import hosted_options, is_hosted
 from stratos.plan.market import Market, open_market
+from stratos.plan.pareto import Slack
 from stratos.plan.problem import Candidate, Option, Problem
+from stratos.plan.shelves import Shelves
 from stratos.plan.traffic import rates_of, workloads
 from stratos.plan.works import Job, Service, job_options, service_options
-from stratos.records import CardRun, ModelCard, Offer, Pilot, Probe, TeacherProbe
+from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
 
 MIN_COVERAGE = 0.3
 """Least teacher accuracy for alignment, where the strategy does not say."""
@@ -154,9 +158,10 @@ class _Builder:
         return open_market(self.catalog, self.config.cloud, self.config.cloud.spot)
 
     @cached_property
-    def kinds(self) -> dict[int, Offer]:
-        """One offer of every hardware kind."""
-        return self.market.of_kinds()
+    def shelves(self) -> Shelves:
+        """The same, sorted, with their hardware."""
+        fleet = Fleet.of([device_of(kind, self.calibration) for kind in self.market.kinds])
+        return Shelves.of(self.market, fleet)
 
     @cached_property
     def egress(self) -> Egress:
@@ -164,6 +169,11 @@ class _Builder:
         prices = list_prices()
         clouds = {cloud for cloud, _ in self.catalog.table.places}
         return Egress({cloud: prices.of(cloud) for cloud in clouds})
+
+    @cached_property
+    def slack(self) -> Slack:
+        """What a place can be the dearer by, of a work that moves nothing."""
+        return Slack.of(self.catalog.table.places, self.egress)
 
     def _kept(self, key: str, what: str, too_big: tuple[str, float]) -> bool:
         """Return whether a work has options; say why if not."""
@@ -182,11 +192,11 @@ class _Builder:
                 self.options[key] = hosted_options(teacher, work, n_answers)
             else:
                 job = Job(
-                    lambda offer, n: generate(card, offer, work, n_answers, n, self.calibration),
-                    self.gb[key] * self.egress.most,
+                    lambda fleet, n: generate_all(card, fleet, work, n_answers, n),
+                    self.slack.moving(gb_out=self.gb[key]),
                     f"{n_answers} answers",
                 )
-                self.options[key] = job_options(self.market, self.kinds, job)
+                self.options[key] = job_options(self.shelves, job)
         return self._kept(key, teacher.teacher, ("answer", inference_bytes(card, work.context)))
 
     def train_work(self, key: str, card: ModelCard) -> bool:
@@ -198,13 +208,12 @@ class _Builder:
             student = next(s for s in config.students if s.name == card.name)
             training = TrainingJob(tokens, batch_tokens, student.context_length)
             n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
-            moved = self.dataset_gb + n_servers * _bundle_gb(card)
             job = Job(
-                lambda offer, n: train(card, offer, training, n, self.calibration),
-                moved * self.egress.most,
+                lambda fleet, n: train_all(card, fleet, training, n),
+                self.slack.moving(self.dataset_gb, n_servers * _bundle_gb(card)),
                 f"{tokens:,} tokens",
             )
-            self.options[key] = job_options(self.market, self.kinds, job)
+            self.options[key] = job_options(self.shelves, job)
         return self._kept(key, card.name, ("train", training_bytes(card, batch_tokens)))
 
     def serve_work(self, key: str, card: ModelCard, works: Sequence[Workload]) -> bool:
@@ -214,13 +223,13 @@ class _Builder:
             rates = rates_of(self.config, len(works))
             self.gb[key] = _bundle_gb(card)
             service = Service(
-                lambda offer: serving(card, offer, works, self.calibration),
+                lambda fleet: serving_all(card, fleet, works, fastest=rates is None),
                 hours,
-                self.gb[key] * self.egress.most,
+                self.slack.moving(gb_in=self.gb[key]),
                 f"{hours:g} h of serving",
                 rates,
             )
-            self.options[key] = service_options(self.market, self.kinds, service)
+            self.options[key] = service_options(self.shelves, service)
             if rates is not None:
                 self.rates[key] = rates
         context = max(work.context for work in works)

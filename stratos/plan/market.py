@@ -11,8 +11,9 @@ since a job takes longer on spot.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from stratos.catalog import Catalog, Table, rows_of
 from stratos.catalog.table import LOCAL
 from stratos.catalog.words import combine
 from stratos.config import CloudConfig
-from stratos.plan.quotas import Caps, Name, counts
+from stratos.plan.quotas import Caps, Name
 from stratos.records import Offer
 
 
@@ -36,7 +37,7 @@ class Market:
     most: NDArray[np.int64]
     """Servers of this offer that a role may have at once, by quotas and dollars an hour."""
     kind: NDArray[np.int64]
-    """Number of the hardware: all that an estimate depends on."""
+    """Number of the hardware, from 0 on: all that an estimate depends on."""
     place: NDArray[np.int64]
     group: NDArray[np.int64]
     """Number of the set of quotas that it counts in."""
@@ -47,18 +48,11 @@ class Market:
         """Return the number of servers."""
         return len(self.row)
 
-    def of_kinds(self) -> dict[int, Offer]:
-        """Return one offer of every kind: what an estimate needs."""
-        kinds, first = np.unique(self.kind, return_index=True)
-        return {
-            int(kind): self.offer(int(self.row[i]))
-            for kind, i in zip(kinds.tolist(), first.tolist(), strict=True)
-        }
-
-    def counts(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Yield each count of servers with the servers that may be had so often."""
-        for n in sorted({n for most in np.unique(self.most).tolist() for n in counts(most)}):
-            yield n, np.flatnonzero(self.most >= n)
+    @cached_property
+    def kinds(self) -> tuple[Offer, ...]:
+        """One offer of every kind, by its number: what an estimate needs."""
+        _, first = np.unique(self.kind, return_index=True)
+        return tuple(self.offer(row) for row in self.row[first].tolist())
 
 
 def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
@@ -96,7 +90,7 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
         spot=is_spot[keep],
         usd_per_hour=price[keep],
         most=most[keep],
-        kind=_hardware(table)[rows],
+        kind=np.unique(_hardware(table)[rows], return_inverse=True)[1].astype(np.int64),
         place=table.place[rows],
         group=group[rows],
         caps=caps,

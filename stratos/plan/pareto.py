@@ -13,15 +13,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stratos.plan.egress import Egress, Place
 from stratos.plan.option import Option
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 class Staircase:
@@ -133,15 +137,117 @@ def prune(options: Iterable[Option], slack: float = 0.0) -> tuple[Option, ...]:
     return tuple(ordered[i] for i in kept(usd, hours, latency, numbers, None, slack))
 
 
-def cheap_enough(usd: Floats, x: Floats, slack: float) -> NDArray[np.bool_]:
-    """Return which points are dearer by at most `slack` than the cheapest with as small an x.
+@dataclass(frozen=True, eq=False)
+class Slack:
+    """Most dollars by which another place can be the dearer one to move data to and from.
 
-    It drops no more than the rule of this module allows, in one sort of large arrays.
+    Let an option at q take the place of one at p, in another cloud. What comes in from t was priced
+    t to p and is now t to q. Where t is in the cloud of p, that is more by the price of this cloud
+    to the internet at most; else the price to p was that of t's cloud to the internet, and the one
+    to q is more only where t and q are of one cloud that asks more between its own regions. What
+    goes out to t was priced p to t and is now q to t: that is more by the highest price of q's
+    cloud at most. If p and q are of one cloud, only t = p makes a difference: that of their price.
     """
+
+    cloud: Ints
+    """By place: number of its cloud."""
+    same: Floats
+    """By place: dollars of a GB to other places of its cloud."""
+    away: Floats
+    """By place: the same, to anywhere at most."""
+    inverted: float = 0.0
+    """Dollars of a GB that a cloud asks between its places beyond those to the internet, at most:
+    0 for every price list that we know."""
+    gb_in: float = 0.0
+    """GB that come in."""
+    gb_out: float = 0.0
+    """GB that go out."""
+
+    @classmethod
+    def of(cls, places: Sequence[Place], egress: Egress) -> Slack:
+        """Return the slack of a work that moves nothing yet: see `moving`."""
+        numbers = {cloud: i for i, cloud in enumerate(dict.fromkeys(cloud for cloud, _ in places))}
+        cloud = np.array([numbers[cloud] for cloud, _ in places], dtype=np.int64)
+        prices = np.array([egress.of(cloud) for cloud in numbers]).reshape(-1, 2)
+        inverted = float((prices[:, 0] - prices[:, 1]).max(initial=0.0))
+        return cls(cloud, prices[cloud, 0], prices[cloud].max(axis=1), inverted)
+
+    def moving(self, gb_in: float = 0.0, gb_out: float = 0.0) -> Slack:
+        """Return the slack of a work that so many GB move into and out of."""
+        return replace(self, gb_in=gb_in, gb_out=gb_out)
+
+    @cached_property
+    def near(self) -> Floats:
+        """By place: dollars by which another place of its cloud can be the dearer one."""
+        return (self.gb_in + self.gb_out) * self.same
+
+    @cached_property
+    def inward(self) -> Floats:
+        """By place that is given up: dollars by which what comes in can be dearer elsewhere."""
+        return self.gb_in * np.maximum(self.away, self.inverted)
+
+    @cached_property
+    def outward(self) -> Floats:
+        """By place that is taken: dollars by which what goes out can be dearer from here."""
+        return self.gb_out * self.away
+
+    @cached_property
+    def most(self) -> float:
+        """The most of all pairs of places."""
+        return float(self.inward.max(initial=0.0) + self.outward.max(initial=0.0))
+
+
+def undominated(usd: Floats, x: Floats, place: Ints, slack: Slack) -> Ints:
+    """Return which points the rule of this module leaves, where dollars and x are all that counts.
+
+    Of points that are equal in both, all stay: names are for the caller to compare. Everything is a
+    sort and a running minimum, for a place, its cloud and all clouds in turn.
+
+    Args:
+        usd: dollars.
+        x: hours, or latency.
+        place: number of the place that a point belongs to.
+        slack: what moves, by place.
+    """
+    rank = _dense_ranks(usd, x)
+    left = np.flatnonzero(rank[_first_as_fast(rank, x, place)] == rank)
+    for level in ("cloud", "anywhere"):
+        there = place[left]
+        shifted, lowered = usd[left], usd[left] - slack.near[there]
+        group = slack.cloud[there]
+        if level == "anywhere":
+            shifted, lowered = usd[left] + slack.outward[there], usd[left] - slack.inward[there]
+            group = np.zeros_like(group)
+        first = _first_as_fast(_dense_ranks(shifted, x[left]), x[left], group)
+        beaten = (shifted[first] <= lowered) & (rank[left][first] < rank[left])
+        left = left[~beaten]
+    return left
+
+
+def _dense_ranks(first: Floats, second: Floats) -> Ints:
+    """Return the place of each pair in their order; equal pairs share one."""
+    order = np.lexsort((second, first))
+    new = np.ones(len(order), dtype=np.int64)
+    new[1:] = (np.diff(first[order]) != 0) | (np.diff(second[order]) != 0)
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[order] = np.cumsum(new)
+    return ranks
+
+
+def _first_as_fast(rank: Ints, x: Floats, group: Ints) -> Ints:
+    """Return for each point the first by rank of its group that has no greater x."""
+    order = np.lexsort((rank, x, group))
+    # A later group is lower as a whole, so that the running minimum begins anew with each.
+    room = len(order) + 1
+    keys = (rank[order] - group[order] * room) * room + np.arange(len(order))
+    first = np.empty(len(order), dtype=np.int64)
+    first[order] = order[np.minimum.accumulate(keys) % room] if len(order) else order
+    return first
+
+
+def lowest_as_fast(usd: Floats, x: Floats) -> Floats:
+    """Return for each point the least dollars of those that have no greater x."""
     order = np.lexsort((usd, x))
-    lowest = np.minimum.accumulate(usd[order])
-    # Points of one x see each other, whatever their order.
-    last = np.searchsorted(x[order], x[order], side="right") - 1
-    mask = np.empty(len(usd), dtype=bool)
-    mask[order] = usd[order] <= lowest[last] + slack
-    return mask
+    lowest = np.empty(len(order))
+    lowest[order] = np.minimum.accumulate(usd[order])
+    return lowest

@@ -1,163 +1,186 @@
 """What each role's work costs on the servers of the market: arrays first, options of what is left.
 
-An estimate is made once for every hardware kind and count. Dollars and hours of all servers follow
-as arrays, what another server beats by more than egress can change is dropped (`pareto`), and only
-the rest become options.
+An estimate is made for all kinds of hardware and all counts at once. What the cheapest server of
+each shelf costs bounds what any other one may cost; of those below the bound, the ones that another
+beats by more than egress can change are dropped (`pareto`), and only the rest become options.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stratos.estimate import ServingPoint
-from stratos.plan.market import Market
+from stratos.estimate import Fleet, Ranges, ServingTable
+from stratos.estimate.fleet import Floats, Ints
 from stratos.plan.option import Option
-from stratos.plan.pareto import cheap_enough, kept
+from stratos.plan.pareto import Slack, kept, lowest_as_fast, undominated
 from stratos.plan.serving import UTILISATION, useful
-from stratos.plan.spot import spot_factor
-from stratos.records import Interval, Offer
+from stratos.plan.shelves import Shelves
 
-Estimate = Callable[[Offer, int], Interval | None]
-"""Hours of a job on so many servers of an offer; None if memory does not hold it."""
+ROUNDING = 1 + 1e-9
+"""What a bound on prices is raised by, so that no product that was divided again falls short."""
 
 
 @dataclass(frozen=True)
 class Job:
     """A work that ends: a teacher's answers, or a training."""
 
-    hours: Estimate
-    slack: float
-    """Most dollars that egress can differ by between two places."""
+    hours: Callable[[Fleet, Ints], Ranges]
+    """Hours on so many of each of some servers; NaN where memory does not hold it."""
+    slack: Slack
     note: str
 
 
-def job_options(market: Market, kinds: dict[int, Offer], job: Job) -> tuple[Option, ...]:
+def job_options(shelves: Shelves, job: Job) -> tuple[Option, ...]:
     """Return the options of a job that no other one dominates.
 
     Args:
-        market: the servers.
-        kinds: one offer of every hardware kind among them.
+        shelves: the servers.
         job: the work.
     """
-    n_kinds = max(kinds, default=-1) + 1
-    parts: list[tuple[NDArray[np.int64], int, NDArray[np.float64]]] = []
-    for n, servers in market.counts():
-        table = np.full((n_kinds, 3), np.nan)
-        for kind in np.unique(market.kind[servers]).tolist():
-            found = job.hours(kinds[kind], n)
-            if found is not None:
-                table[kind] = found.mean, found.low, found.high
-        hours = table[market.kind[servers]]
-        hours[market.spot[servers]] *= spot_factor(n)
-        fits = ~np.isnan(hours[:, 0])
-        parts.append((servers[fits], n, hours[fits]))
-    if not any(len(servers) for servers, _, _ in parts):
-        return ()
-    server = np.concatenate([servers for servers, _, _ in parts])
-    count = np.concatenate([np.full(len(servers), n) for servers, n, _ in parts])
-    hours = np.concatenate([hours for _, _, hours in parts])
-    price = count * market.usd_per_hour[server]
-    usd = hours[:, 0] * price
-    near = np.flatnonzero(cheap_enough(usd, hours[:, 0], job.slack))
+    market, lots = shelves.market, shelves.lots
+    ranges = job.hours(lots.pair_fleet, lots.pair_count)
+    lot, server = _below(
+        shelves,
+        lots.shelf,
+        lots.count,
+        ranges.mean[lots.pair] * lots.spot_factor,
+        ranges.mean[lots.pair] * lots.spot_factor,
+        job.slack,
+    )
+    pair, factor = lots.pair[lot], lots.spot_factor[lot]
+    hours, low, high = (ends[pair] * factor for ends in (ranges.mean, ranges.low, ranges.high))
+    price = lots.count[lot] * market.usd_per_hour[server]
+    place = market.place[server]
+    near = undominated(hours * price, hours, place, job.slack)
     options = [
         Option(
             offer=market.offer(int(market.row[server[i]])),
             spot=bool(market.spot[server[i]]),
-            hours=float(hours[i, 0]),
-            usd=float(usd[i]),
-            count=int(count[i]),
+            hours=float(hours[i]),
+            usd=float(hours[i] * price[i]),
+            count=int(lots.count[lot[i]]),
             note=job.note,
-            hours_range=(float(hours[i, 1]), float(hours[i, 2])),
-            usd_range=(float(hours[i, 1] * price[i]), float(hours[i, 2] * price[i])),
+            hours_range=(float(low[i]), float(high[i])),
+            usd_range=(float(low[i] * price[i]), float(high[i] * price[i])),
         )
         for i in near.tolist()
     ]
     names = [option.sort_name for option in options]
-    nothing = np.zeros(len(near))
-    left = kept(usd[near], hours[near, 0], nothing, market.place[server[near]], names, job.slack)
+    usd = hours[near] * price[near]
+    left = kept(usd, hours[near], np.zeros(len(near)), place[near], names, job.slack.most)
     return tuple(options[i] for i in left)
+
+
+def _below(
+    shelves: Shelves, shelf: Ints, count: Ints, hours: Floats, x: Floats, slack: Slack
+) -> tuple[Ints, Ints]:
+    """Return what is dearer by no more than `slack` than the cheapest with as small an x.
+
+    It drops no more than the rule of `pareto` allows: the cheapest server of a shelf is one that
+    exists, so that what costs more than it by the most that egress can differ by is beaten, in
+    whatever place it stands.
+
+    Args:
+        shelves: the servers.
+        shelf: where they are taken from.
+        count: how many together.
+        hours: that they are paid for; NaN where they do not fit.
+        x: the second cost: hours, or latency.
+        slack: what moves.
+
+    Returns:
+        Index into `shelf`, and number of the server, of every one that is left.
+    """
+    fits = np.flatnonzero(~np.isnan(hours))
+    hourly = hours[fits] * count[fits]
+    bound = lowest_as_fast(hourly * shelves.usd_per_hour[shelf[fits]], x[fits]) + slack.most
+    price = np.full(len(fits), np.inf)  # what is paid for no hour is bounded by no price
+    np.divide(ROUNDING * bound, hourly, out=price, where=hourly > 0)
+    asked, server = shelves.up_to(shelf[fits], price)
+    return fits[asked], server
 
 
 @dataclass(frozen=True)
 class Service:
     """A work that goes on for a horizon: answering."""
 
-    points: Callable[[Offer], Sequence[ServingPoint]]
-    """Operating points of one server of an offer; none if memory does not hold the model."""
+    points: Callable[[Fleet], ServingTable]
+    """Operating points of one server of each; none where memory does not hold the model."""
     hours: float
-    slack: float
-    """Most dollars that the egress of one server can differ by between two places."""
+    slack: Slack
+    """Of one server."""
     note: str
     rates: tuple[float, ...] | None = None
-    """Requests per second by bucket; None where they come one at a time."""
+    """Requests per second by bucket; None where they come one at a time, and where `points` has
+    but the fastest point of each server."""
 
 
-def service_options(
-    market: Market, kinds: dict[int, Offer], service: Service
-) -> tuple[Option, ...]:
-    """Return the single servers that may be of use: to be taken alone, or to be mixed."""
-    server, points = _servers_at_points(market, kinds, service)
-    if not len(server):
-        return ()
-    price = market.usd_per_hour[server]
-    usd = service.hours * price
-    latency = np.array([[interval.mean for interval in p.latency_ms] for p in points])
-    place = market.place[server]
-    if service.rates is None:
-        near = np.flatnonzero(cheap_enough(usd, latency.max(axis=1), service.slack))
-    else:
-        capacity = UTILISATION * np.array([p.requests_per_s for p in points])
-        near = np.array(
-            useful(
-                usd, price, latency, np.array(service.rates) / capacity, market.group[server],
-                market.most[server], place, market.caps, service.slack,
-            )
-        )  # fmt: skip
-    return tuple(
-        Option(
-            offer=market.offer(int(market.row[server[i]])),
-            spot=False,
-            hours=service.hours,
-            usd=float(usd[i]),
-            latency_ms=float(latency[i].max()),
-            note=service.note,
-            latencies_ms=() if service.rates is None else tuple(latency[i].tolist()),
-            requests_per_s=()
-            if service.rates is None
-            else tuple(UTILISATION * rate for rate in points[i].requests_per_s),
-            setting=_setting(points[i]),
-        )
-        for i in near.tolist()
-    )
-
-
-def _servers_at_points(
-    market: Market, kinds: dict[int, Offer], service: Service
-) -> tuple[NDArray[np.int64], list[ServingPoint]]:
-    """Return every server with every point it may run at; the fastest one without a rate.
+def service_options(shelves: Shelves, service: Service) -> tuple[Option, ...]:
+    """Return the single servers that may be of use: to be taken alone, or to be mixed.
 
     Serving is never on spot.
     """
-    of_kind: dict[int, list[ServingPoint]] = {}
-    for kind, offer in kinds.items():
-        found = list(service.points(offer))
-        if service.rates is None and found:
-            found = [min(found, key=lambda p: max(i.mean for i in p.latency_ms))]
-        of_kind[kind] = found
-    servers: list[int] = []
-    points: list[ServingPoint] = []
-    on_demand = np.flatnonzero(~market.spot)
-    for i, kind in zip(on_demand.tolist(), market.kind[on_demand].tolist(), strict=True):
-        for point in of_kind[kind]:
-            servers.append(i)
-            points.append(point)
-    return np.array(servers, dtype=np.int64), points
+    market, points = shelves.market, service.points(shelves.fleet)
+    select = _single if service.rates is None else _mixed
+    point, server = select(shelves, points, service)
+    return tuple(
+        Option(
+            offer=market.offer(int(market.row[i])),
+            spot=False,
+            hours=service.hours,
+            usd=service.hours * float(market.usd_per_hour[i]),
+            latency_ms=float(points.latency_ms[p].max()),
+            note=service.note,
+            latencies_ms=() if service.rates is None else tuple(points.latency_ms[p].tolist()),
+            requests_per_s=()
+            if service.rates is None
+            else tuple((UTILISATION * points.requests_per_s[p]).tolist()),
+            setting=_setting(int(points.batch[p]), int(points.tensor_parallel[p])),
+        )
+        for p, i in zip(point.tolist(), server.tolist(), strict=True)
+    )
 
 
-def _setting(point: ServingPoint) -> str:
-    cut = f", {point.tensor_parallel} GPUs a replica" if point.tensor_parallel > 1 else ""
-    return f"batch {point.batch}{cut}"
+def _on_demand(shelves: Shelves, points: ServingTable) -> tuple[Ints, Ints]:
+    """Return every shelf on demand with every point that its servers may run at."""
+    shelf = np.flatnonzero(~shelves.spot)
+    first = np.searchsorted(points.server, shelves.kind[shelf])
+    n = np.searchsorted(points.server, shelves.kind[shelf], side="right") - first
+    of = np.repeat(np.arange(len(shelf)), n)
+    within = np.arange(len(of)) - np.repeat(np.cumsum(n) - n, n)
+    return shelf[of], first[of] + within
+
+
+def _single(shelves: Shelves, points: ServingTable, service: Service) -> tuple[Ints, Ints]:
+    """Return the points and servers that may be of use to answer requests one at a time."""
+    shelf, point = _on_demand(shelves, points)
+    latency = points.latency_ms[point].max(axis=1)
+    hours = np.full(len(shelf), service.hours)
+    at, server = _below(shelves, shelf, np.ones_like(shelf), hours, latency, service.slack)
+    market = shelves.market
+    usd = service.hours * market.usd_per_hour[server]
+    left = undominated(usd, latency[at], market.place[server], service.slack)
+    return point[at[left]], server[left]
+
+
+def _mixed(shelves: Shelves, points: ServingTable, service: Service) -> tuple[Ints, Ints]:
+    """Return the points and servers that may be part of a mix that keeps up with the rates."""
+    market = shelves.market
+    shelf, point = _on_demand(shelves, points)
+    at, server = shelves.up_to(shelf, np.full(len(shelf), np.inf))
+    point = point[at]
+    price = market.usd_per_hour[server]
+    work = np.array(service.rates) / (UTILISATION * points.requests_per_s[point])
+    left = useful(
+        service.hours * price, price, points.latency_ms[point], work, market.group[server],
+        market.most[server], market.place[server], market.caps, service.slack.most,
+    )  # fmt: skip
+    return point[left], server[left]
+
+
+def _setting(batch: int, tensor_parallel: int) -> str:
+    cut = f", {tensor_parallel} GPUs a replica" if tensor_parallel > 1 else ""
+    return f"batch {batch}{cut}"

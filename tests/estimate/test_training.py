@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hardware_world import LLAMA_8B, RUN, SEVEN, TINY, cpu, gpu
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
-from stratos.estimate import Calibration, TrainingJob, train
+from stratos.estimate import Calibration, Fleet, TrainingJob, train, train_all
 from stratos.estimate import constants as k
 from stratos.estimate.device import device_of
 from stratos.estimate.fitted import fitted
@@ -67,13 +68,19 @@ def test_a_slow_network_between_servers_binds():
 
 
 def test_rows_are_dealt_and_cut_until_they_fit():
-    eight = device_of(gpu("H100", 8))
-    assert train_setup(TINY, eight, TrainingJob(10**6, 2048, 512)).n_devices == 4  # four rows
-    setup = train_setup(SEVEN, eight, TrainingJob(10**9, 2**21, 4096))
-    assert setup.n_micro > 1
-    assert setup.n_micro * setup.micro_tokens == 2**21 / 8
-    long = train_setup(SEVEN, eight, TrainingJob(10**9, 2**21, 65536))
-    assert long.checkpointing
+    eight = Fleet.of([device_of(gpu("H100", 8))])
+
+    def setup(card, job):
+        found, fits = train_setup(card, eight, job, np.array([1]))
+        assert fits[0]
+        return found
+
+    assert setup(TINY, TrainingJob(10**6, 2048, 512)).n_devices[0] == 4  # four rows
+    many = setup(SEVEN, TrainingJob(10**9, 2**21, 4096))
+    assert many.n_micro[0] > 1
+    assert many.n_micro[0] * many.micro_tokens[0] == 2**21 / 8
+    long = setup(SEVEN, TrainingJob(10**9, 2**21, 65536))
+    assert long.checkpointing[0]
 
 
 def test_a_tiny_model_is_not_infinitely_fast_on_a_large_gpu():
@@ -157,7 +164,23 @@ def test_a_longer_context_costs_attention():
 
 
 def test_recomputation_is_chosen_where_small_micro_steps_would_wait_for_the_link():
-    eight = device_of(gpu("L4", 8))
-    setup = train_setup(SEVEN, eight, TrainingJob(10**9, 2**19, 2048), n_nodes=2)
-    assert setup.checkpointing
-    assert setup.n_micro < 16
+    eight = Fleet.of([device_of(gpu("L4", 8))])
+    setup, fits = train_setup(SEVEN, eight, TrainingJob(10**9, 2**19, 2048), np.array([2]))
+    assert fits[0] and setup.checkpointing[0]
+    assert setup.n_micro[0] < 16
+
+
+def test_many_servers_at_once_are_each_as_alone():
+    offers = [gpu("H100", 8), cpu(16, 64), gpu("T4"), gpu("L4", 4), cpu(1, 2), gpu("A100", 2)]
+    fleet = Fleet.of([device_of(offer) for offer in offers])
+    n_nodes = np.array([1, 4, 2, 1, 1, 8])
+    for card in (TINY, replace(TINY, runs=(RUN, replace(RUN, train_cpu_seconds=600.0))), SEVEN):
+        for method in ("full", "lora"):
+            job = replace(JOB, method=method)
+            every = train_all(card, fleet, job, n_nodes)
+            for i, (offer, n) in enumerate(zip(offers, n_nodes.tolist(), strict=True)):
+                alone = train(card, offer, job, n)
+                if alone is None:
+                    assert np.isnan(every.mean[i])
+                else:
+                    assert every.interval(i, alone.source) == alone

@@ -1,0 +1,122 @@
+"""Many servers at once: the same arithmetic on arrays, one element a server.
+
+The rooflines read a device's figures by name, so a `Fleet` whose figures are arrays takes the place
+of a `Device`; a server alone is a fleet of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratos.estimate import constants as k
+from stratos.estimate.device import Device
+from stratos.estimate.fitted import fitted
+from stratos.records import Interval
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Fleet:
+    """The figures of `Device` as arrays; see there."""
+
+    name: NDArray[np.str_]
+    is_gpu: Bools
+    count: Ints
+    train_flops: Floats
+    infer_flops: Floats
+    attention_flops: Floats
+    fp8_flops: Floats
+    bytes_per_s: Floats
+    memory_bytes: Floats
+    link_bytes_per_s: Floats
+    node_bytes_per_s: Floats
+    startup_hours: Floats
+    vcpus: Floats
+    decode_floor_s: Floats
+    calibrated: Bools
+
+    @classmethod
+    def of(cls, devices: Sequence[Device]) -> Fleet:
+        """Return the devices of some servers as one."""
+        return cls(
+            **{f.name: np.array([getattr(d, f.name) for d in devices]) for f in fields(Device)}
+        )
+
+    def take(self, index: Ints | Bools) -> Fleet:
+        """Return some of the servers, in any order and number."""
+        return Fleet(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def __len__(self) -> int:
+        """Return the number of servers."""
+        return len(self.count)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranges:
+    """Times of many servers, each with its range."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
+
+    def __add__(self, other: Ranges) -> Ranges:
+        """Return the times of one after the other, all ends added."""
+        return Ranges(self.mean + other.mean, self.low + other.low, self.high + other.high)
+
+    def where(self, chosen: Bools, other: Ranges) -> Ranges:
+        """Return these times where `chosen`, those of `other` elsewhere."""
+        return Ranges(
+            np.where(chosen, self.mean, other.mean),
+            np.where(chosen, self.low, other.low),
+            np.where(chosen, self.high, other.high),
+        )
+
+    def interval(self, at: int, source: str) -> Interval:
+        """Return the time of one server."""
+        return Interval(float(self.mean[at]), float(self.low[at]), float(self.high[at]), source)
+
+
+def within(mean: Floats, factor: float | Floats) -> Ranges:
+    """Return times that may be off by a factor either way."""
+    return Ranges(mean, mean / factor, mean * factor)
+
+
+def ranged(fleet: Fleet, quantity: str, mean: Floats, launches: Bools) -> Ranges:
+    """Return times with what their source leaves: held-out errors on GPUs, else a factor.
+
+    Args:
+        fleet: the servers.
+        quantity: whose error of the fit it is.
+        mean: the times.
+        launches: where the floor of launches decides.
+    """
+    names, kind = np.unique(fleet.name, return_inverse=True)
+    errors = np.ones((len(names), 2))
+    for i, name in enumerate(names.tolist()):
+        if name != "CPU":
+            one = fitted().interval(quantity, name, 1.0)
+            errors[i] = one.low, one.high
+    low, high = errors[kind].T
+    error = np.where(
+        fleet.is_gpu,
+        k.EAGER_ERROR,
+        np.where(fleet.calibrated, k.CPU_CALIBRATED_ERROR, k.CPU_ERROR),
+    )
+    by_factor = within(mean, error)
+    return by_factor.where(launches | ~fleet.is_gpu, Ranges(mean, mean * low, mean * high))
+
+
+def source_of(device: Device, quantity: str, launches: bool) -> str:
+    """Return the sentence that says where the times of `ranged` are from."""
+    if not device.is_gpu:
+        return f"roofline of {'this machine, measured' if device.calibrated else 'an assumed CPU'}"
+    if launches:
+        return "floor of kernel launches, within a factor of 1.5"
+    return fitted().interval(quantity, device.name, 1.0).source
