@@ -51,10 +51,11 @@ def plain(
     return both[mask].sum() / max(1, n_tokens)
 
 
-def compare(ours: Tensor, theirs: Tensor, *leaves: Tensor, atol: float = 1e-6) -> None:
+def compare(ours: Tensor, theirs: Tensor, *leaves: Tensor, scale: float = 1) -> None:
+    """Compare a loss, whose rounding errors were multiplied by `scale`, and its gradients."""
     gradients = torch.autograd.grad(ours, leaves, allow_unused=True)
     expected = torch.autograd.grad(theirs, leaves, allow_unused=True)
-    torch.testing.assert_close(ours, theirs, atol=atol, rtol=1e-6)
+    torch.testing.assert_close(ours, theirs, atol=1e-6 * max(1, scale), rtol=1e-6)
     for gradient, wanted in zip(gradients, expected, strict=True):
         assert gradient is not None and wanted is not None
-        torch.testing.assert_close(gradient, wanted, atol=atol, rtol=1e-5)
+        torch.testing.assert_close(gradient, wanted, atol=1e-6, rtol=1e-6)

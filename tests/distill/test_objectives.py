@@ -44,7 +44,7 @@ def test_equals_plain_autograd(
     mask = torch.rand(7) < kept
     ours = logits_loss(student, Dense(teacher), objective, 5, mask, targets, block)
     expected = plain(objective, student, teacher, targets, mask, 5)
-    compare(ours, expected, student, atol=1e-6 * max(1, temperature**2))  # T^2 scales rounding, too
+    compare(ours, expected, student, scale=temperature**2)
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)

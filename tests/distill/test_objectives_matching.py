@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from objectives_textbook import compare
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -87,6 +88,21 @@ def test_a_projection_learns_the_teachers_states() -> None:
     first = closure().item()
     optimizer.step(closure)
     assert first > 0.5 and match(states, teacher, rows, len(rows)).item() < 1e-3
+
+
+def test_a_teacher_may_have_rows_of_its_own() -> None:
+    """Projections and states both get the gradient of the plain mean over pairs of layers."""
+    torch.manual_seed(2)
+    student = [torch.randn(1, 9, 6, requires_grad=True) for _ in range(3)]
+    teacher = [torch.randn(14, 10) for _ in range(5)]
+    match, ours = HiddenMatch(6, 10, layer_pairs(2, 4)), torch.arange(0, 9, 2)
+    theirs = torch.tensor([13, 0, 4, 4, 7])
+    loss = match(student, teacher, ours, 7.5, teacher_rows_M=theirs)
+    total = torch.zeros(())
+    for projection, (i, j) in zip(match.projections, [(1, 2), (2, 4)], strict=True):
+        said, wanted = student[i][0, ours] @ projection.weight.T, teacher[j][theirs]
+        total = total + (((said - wanted) ** 2).mean(1) / (wanted**2).mean(1)).sum() / 7.5 / 2
+    compare(loss, total, student[1], student[2], *match.parameters())
 
 
 def test_layers_are_spread_and_the_last_meets_the_last() -> None:

@@ -48,7 +48,7 @@ def test_top_k_equals_buckets_in_plain_autograd(
             one = Objective(name, beta=0.3)  # buckets are at the temperature already
             total = total + reference(one, log_q[None], log_p[None])[0] * hot**2 / 3
     if mask.any():
-        compare(ours, total, student, atol=2e-6)
+        compare(ours, total, student, scale=hot**2)
 
 
 @pytest.mark.parametrize("name", KL)

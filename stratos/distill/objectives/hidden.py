@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 def hidden_match(
-    student_MH: Tensor, teacher_MD: Tensor, n_tokens: int | None = None, cosine: bool = False
+    student_MH: Tensor, teacher_MD: Tensor, n_tokens: float | None = None, cosine: bool = False
 ) -> Tensor:
     """Return the distance of hidden states of the learned places, summed and divided by n_tokens.
 
@@ -24,7 +24,7 @@ def hidden_match(
     else:
         scale_M = theirs.square().mean(-1).clamp(min=torch.finfo(torch.float32).eps)
         distance_M = (ours - theirs).square().mean(-1) / scale_M
-    return distance_M.sum() / max(1, len(ours) if n_tokens is None else n_tokens)
+    return distance_M.sum() / ((len(ours) if n_tokens is None else n_tokens) or 1)
 
 
 def layer_pairs(n_student: int, n_teacher: int) -> list[tuple[int, int]]:
@@ -57,17 +57,21 @@ class HiddenMatch(nn.Module):
         student: Sequence[Tensor],
         teacher: Sequence[Tensor],
         rows_M: Tensor,
-        n_tokens: int,
+        n_tokens: float,
         cosine: bool = False,
+        teacher_rows_M: Tensor | None = None,
     ) -> Tensor:
         """Return the mean over the pairs of `hidden_match`.
 
         student and teacher: hidden states by layer, each (..., width); rows_M: the learned places
-        of the flattened states.
+        of the flattened states; teacher_rows_M: those of the teacher's, where it reads a prompt of
+        its own or other tokens.
         """
+        if teacher_rows_M is None:
+            teacher_rows_M = rows_M
         total = torch.zeros((), device=rows_M.device)
         for (ours, theirs), projection in zip(self.pairs, self.projections, strict=True):
             student_MH = student[ours].flatten(0, -2)[rows_M]
-            teacher_MD = teacher[theirs].flatten(0, -2)[rows_M]
+            teacher_MD = teacher[theirs].flatten(0, -2)[teacher_rows_M]
             total = total + hidden_match(projection(student_MH), teacher_MD, n_tokens, cosine)
         return total / max(1, len(self.pairs))

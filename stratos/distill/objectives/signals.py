@@ -40,11 +40,14 @@ class Hidden:
     """The teacher's last hidden states and its head; logits exist only chunk by chunk.
 
     hidden_NH (N, H) or (..., H); rows_M: the learned places among them, None for all of them.
+    layers_LNH: what each layer says at the same N places, 0 being the embedding, where a strategy
+    matches them (`HiddenMatch`).
     """
 
     hidden_NH: Tensor
     head: LMHead
     rows_M: Tensor | None = None
+    layers_LNH: tuple[Tensor, ...] | None = None
 
 
 @dataclass(frozen=True)

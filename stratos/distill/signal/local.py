@@ -27,15 +27,17 @@ class Reader:
     on a few tokens, because neither can be told from a model's class.
     """
 
-    def __init__(self, model: Any, n_ids: int, longest: int) -> None:
+    def __init__(self, model: Any, n_ids: int, longest: int, keeps_layers: bool = False) -> None:
         """Try the model out.
 
         Args:
             model: in evaluation mode.
             n_ids: ids that mean something; logits beyond them are cut off.
             longest: tokens of the longest text to come.
+            keeps_layers: give the states of every layer, too.
         """
         self.model = model
+        self._keeps_layers = False
         head = LMHead.of(model)
         self.head = LMHead(
             head.weight_VH[:n_ids],
@@ -47,20 +49,23 @@ class Reader:
         with torch.no_grad():
             self.gives_hidden = self._head_is_linear()
             self.packs = not _slides(model.config, longest) and self._try_packing()
+        self._keeps_layers = keeps_layers
 
     def __call__(self, row: TeacherRow, device: torch.device) -> Hidden | Dense:
         """Return what the model says of the row's places."""
         rows_M = row.rows_M.to(self.model.device)
         with torch.no_grad():
             if self.packs:
-                states_NX = self._packed(row.tokens_N, row)
+                layers_LNX = self._packed(row.tokens_N, row)
             else:
-                states_NX, width = self._padded(row)
+                layers_LNX, width = self._padded(row)
                 text, place = _places(row)
                 rows_M = (text * width + place).to(self.model.device)
-        if self.gives_hidden:
-            return Hidden(states_NX.to(device), self._head_on(device), rows_M.to(device))
-        return Dense(states_NX[rows_M, : len(self.head.weight_VH)].to(device))
+        if not self.gives_hidden:
+            return Dense(layers_LNX[-1][rows_M, : len(self.head.weight_VH)].to(device))
+        layers_LNX = tuple(layer.to(device) for layer in layers_LNX)
+        kept = layers_LNX if self._keeps_layers else None
+        return Hidden(layers_LNX[-1], self._head_on(device), rows_M.to(device), kept)
 
     def _head_on(self, device: torch.device) -> LMHead:
         if self.head.weight_VH.device != device:
@@ -69,47 +74,51 @@ class Reader:
             self.head = LMHead(weight_VH, bias_V, self.head.scale, self.head.softcap)
         return self.head
 
-    def _states(self, **inputs: Any) -> Tensor:
-        """Return (B, T, H) or, where the head is no plain one, logits (B, T, V)."""
-        if self.gives_hidden:
-            states: Tensor = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-        else:
-            states = self.model(**inputs, use_cache=False).logits
-        return states
+    def _states(self, **inputs: Any) -> tuple[Tensor, ...]:
+        """Return (B, T, H) or, where the head is no plain one, logits (B, T, V).
 
-    def _packed(self, tokens_N: Tensor, row: TeacherRow) -> Tensor:
+        The last of them is what the head takes, or gives; before it are the other layers, if kept.
+        """
+        if not self.gives_hidden:
+            return (self.model(**inputs, use_cache=False).logits,)
+        kept = self._keeps_layers
+        out = self.model.base_model(**inputs, use_cache=False, output_hidden_states=kept)
+        return (*(out.hidden_states[:-1] if kept else ()), out.last_hidden_state)
+
+    def _packed(self, tokens_N: Tensor, row: TeacherRow) -> tuple[Tensor, ...]:
         device, documents = self.model.device, row.documents()
         # The model keeps its own attention between the rows: it may be asked to generate, too.
         self.model.set_attn_implementation(packed.NAME)
         try:
-            return self._states(
+            layers = self._states(
                 input_ids=tokens_N[None].to(device),
                 position_ids=row.positions_N[None].to(device),
                 documents=packed.Documents(
                     documents.gather_BT.to(device), documents.scatter_N.to(device)
                 ),
-            )[0]
+            )
+            return tuple(layer[0] for layer in layers)
         finally:
             self.model.set_attn_implementation(self._attention)
 
-    def _padded(self, row: TeacherRow) -> tuple[Tensor, int]:
+    def _padded(self, row: TeacherRow) -> tuple[tuple[Tensor, ...], int]:
         texts = row.tokens_N.split(row.lengths)
         tokens_BT = torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
         width = tokens_BT.shape[1]
         mask_BT = torch.arange(width) < torch.tensor(row.lengths)[:, None]
         device = self.model.device
-        states = self._states(
+        layers = self._states(
             input_ids=tokens_BT.to(device), attention_mask=mask_BT.long().to(device)
         )
-        return states.flatten(0, 1), width
+        return tuple(layer.flatten(0, 1) for layer in layers), width
 
     def _head_is_linear(self) -> bool:
         ids = torch.arange(max(_PROBE_LENGTHS), device=self.model.device)[None]
         self.gives_hidden = False
-        wanted = self._states(input_ids=ids).float()
+        wanted = self._states(input_ids=ids)[-1].float()
         self.gives_hidden = True
         try:
-            hidden = self._states(input_ids=ids)
+            hidden = self._states(input_ids=ids)[-1]
             head = LMHead.of(self.model)
             logits = torch.nn.functional.linear(hidden, head.weight_VH, head.bias_V).float()
         except (TypeError, RuntimeError, AttributeError):
@@ -127,9 +136,11 @@ class Reader:
         row = TeacherRow.of([first, second], [nothing, nothing])
         other_N = row.tokens_N.clone()
         other_N[: len(first)] = other_N[: len(first)].flip(0)
-        alone, width = self._padded(row)
+        (alone,), width = self._padded(row)
         try:
-            together, disturbed = self._packed(row.tokens_N, row), self._packed(other_N, row)
+            (together,), (disturbed,) = (
+                self._packed(tokens_N, row) for tokens_N in (row.tokens_N, other_N)
+            )
         except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError):
             return False
         if not torch.equal(together[len(first) :], disturbed[len(first) :]):

@@ -128,7 +128,10 @@ class ServedSource:
                 continue
             self._check_tokens(tokenizer, ids, places)
             return wanted
-        raise NoLogprobs(f"{self._teacher.base_url} refuses to score given text ({refusal})")
+        raise NoLogprobs(
+            f"{self._teacher.base_url} refuses to score given text with prompt_logprobs "
+            f"({refusal}; vLLM has them, transformers serve does not)"
+        )
 
     def _check_tokens(self, tokenizer: Any, ids: list[int], places: list[Any]) -> None:
         """Compare the endpoint's own words for ids with the student's."""

@@ -184,6 +184,8 @@ def _live(
         return TextSource(f"{type(teacher).__name__} only answers chats")
     if wanted.objective == "universal_logit" or wanted.only_shared:
         return TextSource("a served teacher tells a part of its distribution, in its own tokens")
+    if wanted.hidden_match:
+        return TextSource("a served teacher shows no layers to match")
     if wanted.temperature != 1:
         return TextSource(
             f"a served teacher tells its distribution at temperature 1, not {wanted.temperature:g}"
@@ -227,7 +229,13 @@ def _local(
         )
     model, _ = teacher.load()
     n_ids = fingerprint(theirs).n_ids
-    reader = Reader(model, n_ids, longest)
+    reader = Reader(model, n_ids, longest, wanted.hidden_match > 0)
+    if wanted.hidden_match and not reader.gives_hidden:
+        teacher.close()
+        raise TeacherError(
+            f"Teacher {teacher.name} computes its logits in a way of its own, so that only these "
+            "are taken, and no layers to match: strategy.hidden_match=0"
+        )
     if across:
         return AcrossSource(reader, theirs, tokenizer, prompts, wanted.only_shared, teacher.close)
     return LocalSource(reader, prompts, teacher.close)

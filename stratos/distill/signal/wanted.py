@@ -19,6 +19,8 @@ class Wanted:
     """Temperature of the objective: sparse signals are made at it."""
     only_shared: bool = False
     """Compare a teacher that has another tokenizer by the tokens of both vocabularies."""
+    hidden_match: float = 0.0
+    """Weight of matching the teacher's layers (`HiddenMatch`): its states are given, too."""
     cache: Literal["none", "topk", "sampled"] = "none"
     """Keep the teacher's likeliest tokens, or drawn ones, and ask it once."""
     top_k: int = 64
@@ -61,6 +63,11 @@ class Wanted:
             raise ConfigError(
                 f"strategy.cache={self.cache} keeps a part of the distribution in the student's "
                 "tokens, and another tokenizer needs the whole of it: strategy.cache=none"
+            )
+        if kept and self.hidden_match:
+            raise ConfigError(
+                f"strategy.cache={self.cache} keeps what the teacher says, not what its layers "
+                "hold: strategy.cache=none, or strategy.hidden_match=0"
             )
         if self.cache == "sampled" and self.objective != "forward_kl":
             raise ConfigError(

@@ -280,6 +280,7 @@ def test_a_cache_may_lie_behind_a_url(tmp_path: Path) -> None:
     [
         (strategy(cache="topk", objective="universal_logit"), "another tokenizer needs the whole"),
         (strategy(cache="sampled", objective="reverse_kl"), "estimate the forward KL"),
+        (strategy(cache="topk", hidden_match=0.1), "not what its layers hold"),
         (strategy(cache="disk"), "topk, sampled or none"),
     ],
 )

@@ -45,6 +45,30 @@ def test_a_packed_teacher_says_what_it_says_of_each_text_alone(tmp_path: Path, k
     assert "_loaded" not in vars(expert), "the weights are freed"
 
 
+@pytest.mark.parametrize("packs", [True, False])
+def test_every_layer_is_given_where_layers_are_matched(
+    tmp_path: Path, packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not packs:
+        monkeypatch.setattr(Reader, "_try_packing", lambda _: False)
+    expert, data = teacher(tmp_path / "teacher"), documents()
+    network, words = expert.load()
+    source = open_source(expert, strategy(hidden_match=0.1), words, data, context(tmp_path))
+    signal = source.signal(batch_of(data, IDS))
+    assert isinstance(signal, Hidden) and signal.layers_LNH is not None
+    assert len(signal.layers_LNH) == 3 and signal.layers_LNH[-1] is signal.hidden_NH
+    with torch.no_grad():
+        parts = []
+        for document in IDS:
+            ids = torch.from_numpy(data.text(document).astype(np.int64))[None]
+            states = network(ids, output_hidden_states=True).hidden_states
+            first = data.prompt_lengths[document] - 1
+            parts.append([layer[0, first:-1] for layer in states])
+    for given, wanted in zip(signal.layers_LNH, zip(*parts, strict=True), strict=True):
+        torch.testing.assert_close(given[signal.rows_M], torch.cat(wanted), atol=1e-5, rtol=1e-5)
+    source.close()
+
+
 def test_models_that_cannot_be_packed_are_padded() -> None:
     data, n_ids = documents(), 300
     learned_positions = GPT2LMHeadModel(

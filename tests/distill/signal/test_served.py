@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from completion_server import MODEL, CompletionServer
-from signal_tools import alone, batch_of, context, documents, model, strategy, tokenizer
+from signal_tools import alone, batch_of, context, documents, model, strategy, teacher, tokenizer
 
+from stratos.deploy.server import free_port, serve_arguments, serving
 from stratos.distill.objectives import TopK
 from stratos.distill.signal import TextSource, TokenizerMismatch, open_source
 from stratos.errors import BudgetError, TeacherError
@@ -96,14 +97,34 @@ def test_what_cannot_be_had_falls_to_text_and_is_said(
     assert not list((tmp_path / "cache").rglob("shard*"))
     server.drops, server.path = False, "/v1/elsewhere"
     source, told = opened()
-    assert source.kind == "text" and "refuses to score given text (HTTP 404)" in told[0]
+    assert (
+        source.kind == "text"
+        and "refuses to score given text with prompt_logprobs (HTTP 404;" in told[0]
+    )
     n_requests = len(server.requests)
     assert opened(temperature=2.0)[1][0].startswith(
         "Teacher served gives no distributions: a served teacher tells its distribution at "
         "temperature 1, not 2."
     )
     assert opened(objective="universal_logit")[0].kind == "text"
+    assert "shows no layers to match" in opened(hidden_match=0.5)[1][0]
     assert len(server.requests) == n_requests, "known without asking"
+
+
+def test_transformers_serve_is_known_to_score_nothing(tmp_path: Path) -> None:
+    folder, port, told = str(tmp_path / "teacher"), free_port(), []  # type: ignore[var-annotated]
+    teacher(tmp_path / "teacher")
+    arguments = serve_arguments(folder, "127.0.0.1", port)
+    with serving(arguments, port=port, log_path=tmp_path / "log") as server:
+        real = OpenAITeacher("served", folder, f"{server.url}/v1", None, max_retries=0)
+        where = context(tmp_path, told)
+        source = open_source(real, strategy(), tokenizer(), documents(2), where)
+    assert source.kind == "text"
+    assert told == [
+        f"Teacher served gives no distributions: {server.url}/v1 refuses to score given text with "
+        "prompt_logprobs (HTTP 422; vLLM has them, transformers serve does not). The student "
+        "learns from its verified text."
+    ]
 
 
 def test_a_server_with_other_tokens_is_refused(server: CompletionServer, tmp_path: Path) -> None:
