@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from stratos.config import Config
+from stratos.synthesize.leaks import HeldOut, family_of
 from stratos.tasks.base import Item
 
 if TYPE_CHECKING:
@@ -26,31 +26,16 @@ COLUMNS = ("id", "family", "slice", "question", "rationale", "answer", "completi
 _ROWS_PER_GROUP = 4096
 
 
-def family_of(item: Item) -> str:
-    """Return what an item shares with its mirrors; its id where the task has none."""
-    return item.family or item.id
-
-
-def held_out(config: Config) -> frozenset[str]:
-    """Return the families of every validation and test item that this run reads."""
-    n_validation = max(config.probe.n_items, config.callbacks.n_validation_items)
-    items = config.task.items("validation", n_validation)
-    items += config.task.items("test", config.evaluate.n_items)
-    return frozenset(map(family_of, items))
-
-
 class CorpusFile:
     """Takes items one by one; `with` completes the file, an exception leaves none.
 
     Args:
         path: where the Parquet file is to lie.
-        forbidden: families of held-out items.
+        held_out: what may not be trained on.
         size_of: size of an item's answer, for the table of sizes.
     """
 
-    def __init__(
-        self, path: Path, forbidden: frozenset[str], size_of: Callable[[Item], int]
-    ) -> None:
+    def __init__(self, path: Path, held_out: HeldOut, size_of: Callable[[Item], int]) -> None:
         """Open a temporary file beside `path`."""
         import pyarrow
         import pyarrow.parquet
@@ -59,7 +44,7 @@ class CorpusFile:
         self.refused: Counter[str] = Counter()
         self.n_by_slice: Counter[str] = Counter()
         self.answer_sizes: dict[str, Counter[int]] = {}
-        self._forbidden = forbidden
+        self._held_out = held_out
         self._size_of = size_of
         self._seen: set[str] = set()
         self._rows: list[tuple[str, ...]] = []
@@ -85,15 +70,18 @@ class CorpusFile:
         if item.id in self._seen:
             self.refused["duplicate"] += 1
             return False
-        family = item.family or item.id
-        if family in self._forbidden:
-            self.refused["held out"] += 1
+        leak = self._held_out.leak(item, completion)
+        if leak is not None:
+            self.refused[leak] += 1
             return False
         self._seen.add(item.id)
         self.n_by_slice[item.slice] += 1
         self.answer_sizes.setdefault(item.slice, Counter())[self._size_of(item)] += 1
         self._rows.append(
-            (item.id, family, item.slice, item.question, item.rationale, item.answer, completion)
+            (
+                *(item.id, family_of(item), item.slice, item.question),
+                *(item.rationale, item.answer, completion),
+            )
         )
         if len(self._rows) == _ROWS_PER_GROUP:
             self._flush()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 from stratos.config import Config
 from stratos.context import Context
 from stratos.errors import ConfigError
 from stratos.records import Corpus, Plan
-from stratos.synthesize.corpus import CorpusFile, held_out
+from stratos.synthesize.corpus import CorpusFile
+from stratos.synthesize.leaks import held_out
 from stratos.synthesize.strategy import Strategy, Tally
 from stratos.tasks.base import Item
+from stratos.tasks.rows import shown
 
 _ITEMS_PER_TICK = 512
 
@@ -36,15 +39,18 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
                 context.tick(len(corpus), strategy.n_items, f"{len(corpus):,} items")
             if len(corpus) == strategy.n_items:
                 break
-        refused = dict(sorted((tally.refused + corpus.refused).items()))
+        left_out = Counter(getattr(config.task, "left_out", {}))
+        refused = dict(sorted((tally.refused + corpus.refused + left_out).items()))
         if len(corpus) == 0:
             raise ConfigError(_nothing(config, plan, refused, tally))
     context.tick(strategy.n_items, strategy.n_items, f"{len(corpus):,} items")
     if tally.first_problem:
         context.warn(
             f"{refused['unverified']:,} items did not verify and were refused, the first of them "
-            f"{tally.first_problem}"
+            f"{shown(tally.first_problem, 200)}"
         )
+    for complaint in getattr(config.task, "complaints", ()):
+        context.warn(complaint)
     cpu_seconds = time.process_time() - cpu_started
     return Corpus(
         task=config.task.name,
@@ -81,7 +87,11 @@ def _planned_strategy(config: Config, plan: Plan) -> Strategy:
 def _nothing(config: Config, plan: Plan, refused: dict[str, int], tally: Tally) -> str:
     """Say why a corpus is empty and what to type."""
     counts = ", ".join(f"{n:,} {reason}" for reason, n in refused.items()) or "nothing was drawn"
-    first = f" The first that did not verify: {tally.first_problem}." if tally.first_problem else ""
+    first = (
+        f" The first that did not verify: {shown(tally.first_problem, 200)}."
+        if tally.first_problem
+        else ""
+    )
     other = "strategy=injection" if config.task.can_reverse else "another teacher=…"
     advice = other if plan.strategy.startswith("alignment") else "strategy=alignment"
     return (

@@ -96,10 +96,10 @@ def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> R
     return Rows(path, good, tuple(problems), n_lines)
 
 
-def shown(text: str) -> str:
+def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:
     """Return a text as it may be shown: cut short, control characters and the like escaped."""
     text = text if text.isprintable() else json.dumps(text)[1:-1]
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}…"
+    return text if len(text) <= longest else f"{text[: longest - 3]}…"
 
 
 def find_field(row: dict[str, Any], names: str) -> str | None:

@@ -25,6 +25,7 @@ from stratos.synthesize import synthesize
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.corpus import COLUMNS, CorpusFile
 from stratos.synthesize.injection import Injection
+from stratos.synthesize.leaks import HeldOut
 from stratos.synthesize.strategy import Strategy
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
@@ -161,7 +162,12 @@ class Hostile:
 def test_what_is_refused_is_counted_by_reason(tmp_path: Path) -> None:
     corpus, said = run(tmp_path, Hostile(sums(tmp_path)), Injection(n_items=100))
     assert corpus.n_items == 5
-    assert corpus.refused == {"duplicate": 2, "held out": 4, "unverified": 1}
+    assert corpus.refused == {
+        "duplicate": 2,
+        "held out (canonical)": 1,
+        "held out (exact)": 3,
+        "unverified": 1,
+    }
     assert len(said) == 1
     assert said[0].startswith("1 items did not verify and were refused, the first of them What is")
     assert said[0].endswith("it has no reasoning path")
@@ -254,10 +260,10 @@ def test_nothing_learnt_is_one_clear_error_and_leaves_no_file(tmp_path: Path) ->
 def test_an_interrupted_corpus_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "train.parquet"
     item = Item("1", "s", "q", "a")
-    with CorpusFile(path, frozenset(), lambda item: 1) as corpus:
+    with CorpusFile(path, HeldOut([]), lambda item: 1) as corpus:
         corpus.add(item, "a")
     before = path.read_bytes()
-    with pytest.raises(KeyboardInterrupt), CorpusFile(path, frozenset(), lambda item: 1) as corpus:
+    with pytest.raises(KeyboardInterrupt), CorpusFile(path, HeldOut([]), lambda item: 1) as corpus:
         for i in range(10_000):
             corpus.add(replace(item, id=str(i)), "b")
         raise KeyboardInterrupt
@@ -272,7 +278,7 @@ def test_overhead_is_under_50_microseconds_an_item(tmp_path: Path) -> None:
     best = float("inf")
     for _ in range(3):
         started = time.process_time()
-        with CorpusFile(tmp_path / "t.parquet", frozenset(), lambda item: 1) as corpus:
+        with CorpusFile(tmp_path / "t.parquet", HeldOut([]), lambda item: 1) as corpus:
             for item in items:
                 corpus.add(item, item.rationale)
         best = min(best, (time.process_time() - started) / len(items))

@@ -1,0 +1,124 @@
+"""Held-out items that no training item may repeat: not exactly, not in another form, not in part.
+
+What is held out is chosen by a hash of each question's canonical form before anything is asked or
+generated. This is the second line: each training item is compared with what was held out, three
+ways, and what is refused is counted.
+
+N-grams are those of Brown et al. (arXiv 2005.14165, appendix C), as lm-evaluation-harness checks
+them: words without case and punctuation, thirteen in a row. A held-out question that is shorter,
+but has eight words or more, counts as a whole. What more than ten questions have in common is a
+phrase of the task and tells nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from stratos.config import Config
+from stratos.tasks.base import Item, Task
+from stratos.tasks.split import normalised
+
+NGRAM = 13
+SHORTEST = 8
+"""Words from which on a question that is shorter than an n-gram is looked for as a whole."""
+MOST_IN_COMMON = 10
+"""Questions that an n-gram may be in before it counts as a phrase of the task."""
+_N_FOR_PHRASES = 1000
+"""Training questions that are read for phrases."""
+_NO_WORD = re.compile(r"[^\w\s]+")
+
+EXACT = "held out (exact)"
+CANONICAL = "held out (canonical)"
+OVERLAP = f"held out ({NGRAM}-gram)"
+
+
+class HeldOut:
+    """Tells whether an item repeats what is held out.
+
+    Args:
+        items: what is held out.
+        others: training questions, to tell what all questions of the task have in common.
+    """
+
+    def __init__(self, items: Iterable[Item], others: Sequence[Item] = ()) -> None:
+        """Keep ids, families and n-grams; no text."""
+        items = list(items)
+        self._ids = frozenset(item.id for item in items)
+        self._families = frozenset(map(family_of, items))
+        n_with: Counter[str] = Counter()
+        for item in items:
+            n_with.update(set(_to_look_for(item.question)))
+        self._by_beginning = _by_beginning(n_with)
+        if n_with:
+            for item in others:
+                n_with.update(set(self._grams(item.question)))
+        self._by_beginning = _by_beginning(g for g, n in n_with.items() if n <= MOST_IN_COMMON)
+
+    def leak(self, item: Item, completion: str = "") -> str | None:
+        """Return in which way an item, or its text, repeats what is held out; None if in none."""
+        if item.id in self._ids:
+            return EXACT
+        if family_of(item) in self._families:
+            return CANONICAL
+        if self._by_beginning:
+            found = next(self._grams(f"{item.question}\n{completion}"), None)
+            return OVERLAP if found is not None else None
+        return None
+
+    def _grams(self, text: str) -> Iterator[str]:
+        """Yield the n-grams of a text that are looked for, found by their first words."""
+        words = _words(text)
+        for start in range(len(words) - SHORTEST + 1):
+            for gram in self._by_beginning.get(" ".join(words[start : start + SHORTEST]), ()):
+                if " ".join(words[start : start + gram.count(" ") + 1]) == gram:
+                    yield gram
+
+
+def held_out(config: Config) -> HeldOut:
+    """Return what this run may not train on: every validation and test item, or all that it reads.
+
+    A task that can list all of them says so with a method `held_out`; one that draws without end
+    has its splits by hash, and those that are read are compared once more.
+    """
+    task = config.task
+    listed = getattr(task, "held_out", None)
+    items = listed() if listed is not None else _read_by(config)
+    return HeldOut(items, _others(task, items))
+
+
+def family_of(item: Item) -> str:
+    """Return what an item shares with its mirrors; its id where the task has none."""
+    return item.family or item.id
+
+
+def _read_by(config: Config) -> list[Item]:
+    n_validation = max(config.probe.n_items, config.callbacks.n_validation_items)
+    items = config.task.items("validation", n_validation)
+    return items + config.task.items("test", config.evaluate.n_items)
+
+
+def _others(task: Task, items: Sequence[Item]) -> list[Item]:
+    if not any(True for item in items for _ in _to_look_for(item.question)):
+        return []
+    return task.items("train", _N_FOR_PHRASES)
+
+
+def _to_look_for(text: str) -> Iterator[str]:
+    words = _words(text)
+    if SHORTEST <= len(words) < NGRAM:
+        yield " ".join(words)
+    for start in range(len(words) - NGRAM + 1):
+        yield " ".join(words[start : start + NGRAM])
+
+
+def _words(text: str) -> list[str]:
+    return _NO_WORD.sub("", normalised(text)).split()
+
+
+def _by_beginning(grams: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for gram in grams:
+        found.setdefault(" ".join(gram.split(" ", SHORTEST)[:SHORTEST]), []).append(gram)
+    return found

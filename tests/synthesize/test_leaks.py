@@ -1,0 +1,98 @@
+"""Nothing held out is trained on: not exactly, not in another form, not in part."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from stratos.synthesize.leaks import CANONICAL, EXACT, OVERLAP, HeldOut
+from stratos.tasks.base import Item
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.math import MathTask
+from stratos.tasks.split import content_id, family_id
+
+GSM8K = Path(__file__).parents[2].parent / "shared" / "gsm8k"
+DUCKS = (
+    "Janet's ducks lay 16 eggs per day, she eats three for breakfast every morning and bakes "
+    "muffins with four, so how many are left?"
+)
+SHORT = "How many eggs are left after three days?"
+
+
+def item(question: str, rationale: str = "") -> Item:
+    return Item(content_id(question), "main", question, "1", (), rationale, family_id(question))
+
+
+@pytest.mark.parametrize(
+    ("question", "completion", "reason"),
+    [
+        (DUCKS, "", EXACT),
+        (f"  {DUCKS.upper()} ", "", EXACT),
+        (DUCKS.replace(",", " -").replace("?", ""), "", CANONICAL),
+        # Thirteen words in a row, in the question or in what is learnt of it; twelve are no leak.
+        ("A farm: Janet's ducks lay 16 eggs per day, she eats three for breakfast. Why?", "", None),
+        ("A: Janet's ducks lay 16 eggs per day, she eats three for breakfast every", "", OVERLAP),
+        ("Something else", f"As in: {DUCKS}", OVERLAP),
+        # A short question is looked for as a whole.
+        (f"Tell me. {SHORT} And after four?", "", OVERLAP),
+        ("How many eggs are left after three weeks?", "", None),
+        ("", "", None),
+    ],
+)
+def test_what_repeats_a_held_out_question(
+    question: str, completion: str, reason: str | None
+) -> None:
+    held_out = HeldOut([item(DUCKS), item(SHORT)])
+    assert held_out.leak(item(question), completion) == reason
+
+
+def test_what_all_questions_have_in_common_is_no_leak() -> None:
+    def question(k: int) -> Item:
+        return item(
+            "Read the following message of a customer and say what it is about, in one word "
+            f"only, without any explanation: number {k} is broken"
+        )
+
+    few = HeldOut([question(k) for k in range(5)])
+    assert few.leak(question(100)) == OVERLAP, "five questions may be one another's copies"
+    many = HeldOut([question(k) for k in range(50)])
+    assert many.leak(question(100)) is None
+    known = HeldOut([question(k) for k in range(5)], [question(k) for k in range(10, 30)])
+    assert known.leak(question(100)) is None
+    assert known.leak(question(3)) == EXACT
+
+
+def test_every_planted_leak_is_found(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    words = [f"w{k}" for k in range(500)]
+    rows = [
+        {"question": " ".join(rng.choices(words, k=rng.randrange(8, 40))), "answer": k}
+        for k in range(600)
+    ]
+    path = tmp_path / "t.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    task = JsonlTask(str(path))
+    held_out = HeldOut(task.held_out(), task.items("train", 1000))
+    assert len(task.held_out()) == len(task.items("test", 600) + task.items("validation", 600))
+    for train in task.items("train", 600):
+        assert held_out.leak(train) is None
+    for leaked in task.held_out():
+        planted = f"{rng.choice(words)} {leaked.question.upper()}, {rng.choice(words)}!"
+        assert held_out.leak(item(planted)) == OVERLAP
+
+
+def test_gsm8k_training_questions_that_repeat_a_test_question_are_few() -> None:
+    if not GSM8K.is_dir():
+        pytest.skip("no GSM8K beside the checkout")
+    task = MathTask(
+        str(GSM8K / "train.jsonl"), test_path=str(GSM8K / "test.jsonl"), split_answer="####"
+    )
+    held_out = HeldOut(task.held_out(), task.items("train", 1000))
+    refused = [
+        held_out.leak(one, task.completion(one)) for one in task.items("train", 1000, seed=1)
+    ]
+    assert {reason for reason in refused if reason} <= {OVERLAP}
+    assert sum(reason is not None for reason in refused) < 20
