@@ -22,7 +22,7 @@ from stratos.distill.objectives.projection import Projection, WeightGradient, wh
 from stratos.distill.objectives.signals import dense_side
 
 CHUNK = 2**26
-"""Bytes of a chunk on a CPU, twice as many with both sides in float32; on a GPU four times."""
+"""Bytes of a chunk on a CPU, both sides together; on a GPU four times as many."""
 LEAST_ROWS, MOST_ROWS = 128, 1024
 """Fewer rows slow the matrix products down, more make them no faster."""
 
@@ -35,12 +35,12 @@ class Loss(NamedTuple):
     cross_entropy: Tensor
 
 
-def chunk_rows(n_rows: int, n_vocab: int, device: torch.device, n_bytes: int = 4) -> int:
+def chunk_rows(n_rows: int, n_vocab: int, device: torch.device, n_bytes: int = 8) -> int:
     """Return how many rows reach the head at once: equal parts of a size that products like.
 
     `n_bytes` are what a row and a token take, on both sides together.
     """
-    elements = CHUNK // min(4, n_bytes) * (1 if device.type == "cpu" else 4)
+    elements = CHUNK // n_bytes * (1 if device.type == "cpu" else 4)
     most = min(MOST_ROWS, max(LEAST_ROWS, elements // n_vocab))
     n_chunks = max(1, -(-n_rows // most))
     return max(1, -(-n_rows // n_chunks))
@@ -130,7 +130,9 @@ def _run(
         assert teacher.n_rows == student.n_rows, "teacher and student differ in learned places"
     n_rows = student.n_rows
     widest = max(n_vocab, n_given)
-    n_bytes = job.dtype.itemsize * (1 if teacher is None else 2)
+    # In half precision a sum over chunks takes more than a chunk of one side alone.
+    n_sides = 1 if teacher is None and job.dtype != torch.float32 else 2
+    n_bytes = job.dtype.itemsize * n_sides
     step = min(job.chunk or chunk_rows(n_rows, widest, device, n_bytes), max(1, n_rows))
     block = block_rows(widest, device)
     n_chunks = -(-n_rows // step)
