@@ -10,22 +10,43 @@ MATMUL_SHARE = {
     "GH200": 0.838,
     "B200": 0.776,
     "B300": 0.786,
+    "GB200": 0.776,
+    "GB300": 0.786,
     "MI300X": 0.514,
+    "MI325X": 0.514,
 }
 """FLOP/s of the best large bf16 product over the datasheet's peak, which power and clocks keep out
 of reach: 271 of 312 on an A100, 794 of 989 on an H100, 1,745 of 2,250 on a B200 (Bekman, ML
-Engineering Open Book, "Maximum Achievable Matmul FLOPS comparison table")."""
+Engineering Open Book, "Maximum Achievable Matmul FLOPS comparison table"). GB200, GB300 and MI325X
+have the chips of B200, B300 and MI300X."""
 
 MATMUL_SHARE_UNKNOWN = 0.8
 """The same for a GPU that is not in that table."""
 
-MATMUL_SHARE_FP8 = {"H100": 0.709, "H200": 0.734, "GH200": 0.776, "B200": 0.763, "B300": 0.745}
+MATMUL_SHARE_FP8 = {
+    "H100": 0.709,
+    "H200": 0.734,
+    "GH200": 0.776,
+    "B200": 0.763,
+    "B300": 0.745,
+    "GB200": 0.763,
+    "GB300": 0.745,
+}
 """The same in fp8."""
 
-FP4_GPUS = ("B200", "B300", "RTX-PRO-4500", "RTXPRO6000", "RTX5070", "RTX5090")
+FP4_GPUS = ("B200", "B300", "GB200", "GB300", "RTX-PRO-4500", "RTXPRO6000", "RTX5070", "RTX5090")
 """GPUs whose matrix units run fp4 at twice the rate of fp8 (Blackwell)."""
 
-ATTENTION_SHARE = {"H100": 0.35, "H200": 0.35, "GH200": 0.35, "B200": 0.30, "B300": 0.30}
+ATTENTION_SHARE = {
+    "H100": 0.35,
+    "H20": 0.35,
+    "H200": 0.35,
+    "GH200": 0.35,
+    "B200": 0.30,
+    "B300": 0.30,
+    "GB200": 0.30,
+    "GB300": 0.30,
+}
 """FLOP/s of flash attention 2 over the datasheet's peak: at most 0.35 on Hopper, whose
 asynchronous matrix units it does not use (Shah et al. 2024, abstract); as little on Blackwell
 where kernels are no newer. Assumption for Blackwell."""
@@ -38,15 +59,22 @@ LINK_GB_PER_S = {
     "V100-32GB": 150.0,
     "A100": 300.0,
     "A100-80GB": 300.0,
+    "A100-80GB-PCIE": 25.0,
     "H100": 450.0,
     "H100-NVL": 300.0,
+    "H20": 450.0,
     "H200": 450.0,
     "GH200": 450.0,
     "B200": 900.0,
     "B300": 900.0,
+    "GB200": 900.0,
+    "GB300": 900.0,
     "MI300X": 448.0,
+    "MI325X": 448.0,
+    "MI355X": 538.0,
 }
-"""NVLink or Infinity Fabric of one GPU, one direction (datasheets quote both together)."""
+"""NVLink or Infinity Fabric of one GPU, one direction (datasheets quote both together). An A100 for
+PCIe has none where it is let without bridges."""
 
 LINK_GB_PER_S_PCIE = 25.0
 """The same over PCIe 4.0 x16: 32 GB/s less its protocol."""

@@ -11,18 +11,17 @@ since a job takes longer on spot.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stratos.catalog import Catalog, Table, rows_of
 from stratos.catalog.table import LOCAL
-from stratos.catalog.words import combine
+from stratos.catalog.words import Bools, Floats, Ints, combine
 from stratos.config import CloudConfig
-from stratos.plan.quotas import Caps, Name
+from stratos.plan.quotas import Caps
 from stratos.records import Offer
 
 
@@ -30,16 +29,16 @@ from stratos.records import Offer
 class Market:
     """Servers as arrays of equal length, sorted by place, then name."""
 
-    row: NDArray[np.int64]
+    row: Ints
     """Row of the catalog."""
-    spot: NDArray[np.bool_]
-    usd_per_hour: NDArray[np.float64]
-    most: NDArray[np.int64]
+    spot: Bools
+    usd_per_hour: Floats
+    most: Ints
     """Servers of this offer that a role may have at once, by quotas and dollars an hour."""
-    kind: NDArray[np.int64]
+    kind: Ints
     """Number of the hardware, from 0 on: all that an estimate depends on."""
-    place: NDArray[np.int64]
-    group: NDArray[np.int64]
+    place: Ints
+    group: Ints
     """Number of the set of quotas that it counts in."""
     caps: Caps
     offer: Callable[[int], Offer]
@@ -64,7 +63,7 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
         spot: whether spot prices are among them.
     """
     table = catalog.table
-    caps = _caps(table, cloud)
+    caps = Caps.of(cloud.quotas, cloud.max_nodes, cloud.max_usd_per_hour)
     group, most = _quotas_of(table, caps)
     n = len(table.usd_per_hour)
     rows = np.arange(n)
@@ -85,6 +84,8 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
     rows, price, is_spot, most = rows[left], price[left], is_spot[left], most[left]
     keep = _undominated(table, rows, price, is_spot, group[rows])
     rows = rows[keep]
+    few = np.unique(rows[table.max_count[rows] < cloud.max_nodes])
+    stock = {catalog.offer(row): int(table.max_count[row]) for row in few.tolist()}
     return Market(
         row=rows,
         spot=is_spot[keep],
@@ -93,49 +94,34 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
         kind=np.unique(_hardware(table)[rows], return_inverse=True)[1].astype(np.int64),
         place=table.place[rows],
         group=group[rows],
-        caps=caps,
+        caps=replace(caps, stock=stock),
         offer=catalog.offer,
     )
 
 
-def _caps(table: Table, cloud: CloudConfig) -> Caps:
-    """Return the caps of the config, with those of offers that exist a few times only."""
-    own = {
-        _name(table, row): int(table.max_count[row])
-        for row in np.flatnonzero(table.max_count < cloud.max_nodes).tolist()
-    }
-    return Caps.of(cloud.quotas, cloud.max_nodes, cloud.max_usd_per_hour, own)
+def _quotas_of(table: Table, caps: Caps) -> tuple[Ints, Ints]:
+    """Return for every row the number of its set of quotas, and the servers that they allow.
 
-
-def _name(table: Table, row: int) -> Name:
-    return table.cloud[row], table.region[row], table.instance_type[row]
-
-
-def _rows_named(table: Table, names: Mapping[Name, int]) -> list[int]:
-    """Return the rows of some offers; those of one name are one offer in several sizes."""
-    types = {name[2] for name in names}
-    mask = table.instance_type.where(lambda name: name in types)
-    return [row for row in np.flatnonzero(mask).tolist() if _name(table, row) in names]
-
-
-def _quotas_of(table: Table, caps: Caps) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for every row the number of its set of quotas, and the servers that they allow."""
-    n = len(table.usd_per_hour)
-    most = np.full(n, caps.max_nodes, dtype=np.int64)
-    if not caps.quotas and not caps.own:
+    Rows of which there are a few only are a set each, whatever their names: an instance type may be
+    there so often at one price, and so often more at another.
+    """
+    n = len(table)
+    most = np.minimum(table.max_count, caps.max_nodes)
+    few = np.flatnonzero(most < caps.max_nodes)
+    if not caps.quotas and not caps.own and not len(few):
         return np.zeros(n, dtype=np.int64), most
-    member = np.full((n, len(caps.quotas) + 1), -1, dtype=np.int64)
-    for j, quota in enumerate(caps.quotas):
-        mask = rows_of(table, quota.pattern)
+    limits = [(quota.pattern, quota.limit) for quota in caps.quotas]
+    limits += [("/".join(name), limit) for name, limit in caps.own.items()]
+    member = np.full((n, len(limits) + 1), -1, dtype=np.int64)
+    for j, (pattern, limit) in enumerate(limits):
+        mask = rows_of(table, pattern)
         member[mask, j] = j
-        most[mask] = np.minimum(most[mask], quota.limit)
-    for row in _rows_named(table, caps.own) if caps.own else ():
-        member[row, -1] = row
-        most[row] = min(most[row], caps.own[_name(table, row)])
+        most[mask] = np.minimum(most[mask], limit)
+    member[few, -1] = few
     return np.unique(member, axis=0, return_inverse=True)[1].reshape(-1), most
 
 
-def _hardware(table: Table) -> NDArray[np.int64]:
+def _hardware(table: Table) -> Ints:
     """Return the number of what an estimate reads of each row."""
     here = table.cloud.where(lambda name: name == LOCAL).astype(np.int64)
     with_gpu = table.accelerator_count > 0
@@ -149,11 +135,11 @@ def _hardware(table: Table) -> NDArray[np.int64]:
 
 def _undominated(
     table: Table,
-    rows: NDArray[np.int64],
-    price: NDArray[np.float64],
-    spot: NDArray[np.bool_],
-    group: NDArray[np.int64],
-) -> NDArray[np.int64]:
+    rows: Ints,
+    price: Floats,
+    spot: Bools,
+    group: Ints,
+) -> Ints:
     """Return which servers no other of their place dominates, sorted by place, then name."""
     names = table.instance_type.codes[rows]
     without_gpu = table.accelerator_count[rows] == 0

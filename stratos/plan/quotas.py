@@ -39,6 +39,9 @@ class Caps:
     """Quotas over several offers."""
     own: Mapping[Name, int] = field(default_factory=dict)
     """Quotas of one offer each, by cloud, region and instance type."""
+    stock: Mapping[Offer, int] = field(default_factory=dict)
+    """How many there are of offers that exist a few times only: the same instance type may be had
+    so often at one price, and so often more at another."""
     max_nodes: int = 8
     max_usd_per_hour: float | None = None
 
@@ -48,7 +51,6 @@ class Caps:
         quotas: Mapping[str, int],
         max_nodes: int,
         max_usd_per_hour: float | None = None,
-        own: Mapping[Name, int] | None = None,
     ) -> Caps:
         """Return the caps of a config; a quota that cannot bind is left out.
 
@@ -56,38 +58,45 @@ class Caps:
             quotas: most servers by pattern.
             max_nodes: most servers of a role.
             max_usd_per_hour: most dollars an hour of a role.
-            own: most servers of offers that exist a few times only.
         """
-        shared, single = [], dict(own or {})
+        shared: list[Quota] = []
+        single: dict[Name, int] = {}
         for pattern, limit in sorted(quotas.items()):
             quota = Quota(pattern, limit)
             if limit >= max_nodes:
                 continue
             name = tuple(quota.parts)
             if len(name) == 3 and "*" not in pattern:
-                single[name] = min(limit, single.get(name, limit))
+                single[name] = limit
             else:
                 shared.append(quota)
-        single = {name: n for name, n in single.items() if n < max_nodes}
-        return cls(tuple(shared), single, max_nodes, max_usd_per_hour)
+        return cls(tuple(shared), single, max_nodes=max_nodes, max_usd_per_hour=max_usd_per_hour)
 
     def binding(self, offer: Offer) -> frozenset[Quota]:
         """Return the quotas that an offer counts in."""
         name = (offer.cloud, offer.region, offer.instance_type)
+        key = offer if self.stock else name
         known = self._known
-        if name not in known:
+        if key not in known:
             found = {q for q in self.quotas if q.matches(*name)}
             if name in self.own:
                 found.add(Quota("/".join(name), self.own[name]))
-            known[name] = frozenset(found)
-        return known[name]
+            if offer in self.stock:
+                found.add(Quota(repr(offer), self.stock[offer]))
+            known[key] = frozenset(found)
+        return known[key]
 
     def count(self, offer: Offer) -> int:
         """Return how many servers of this offer alone may run at once."""
         return min((q.limit for q in self.binding(offer)), default=self.max_nodes)
 
+    @property
+    def any_quota(self) -> bool:
+        """Whether some offer is bound by more than the servers and dollars of a role."""
+        return bool(self.quotas or self.own or self.stock)
+
     @cached_property
-    def _known(self) -> dict[Name, frozenset[Quota]]:
+    def _known(self) -> dict[Name | Offer, frozenset[Quota]]:
         return {}
 
 

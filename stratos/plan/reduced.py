@@ -212,7 +212,7 @@ class Reduced:
         """
         caps = self.problem.caps
         mix = step.served
-        free = not caps.quotas and not caps.own and caps.max_usd_per_hour is None
+        free = not caps.any_quota and caps.max_usd_per_hour is None
         if free and isinstance(mix, Mix):
             twins = self._twins(work, source)
             parts = []

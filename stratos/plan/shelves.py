@@ -1,4 +1,4 @@
-"""Servers that are alike, side by side: those of one kind and quota, spot or not, by their price.
+"""Servers that are alike, side by side: those of one kind and set of quotas, spot or not, by price.
 
 Of so many servers of a shelf, each takes a job as long as the other, so that their dollars are in
 the order of their prices, whatever the job is. A million servers stand on a few thousand shelves:
@@ -31,6 +31,8 @@ class Shelves:
     kind: Ints
     """By shelf."""
     spot: Bools
+    group: Ints
+    """Number of the set of quotas."""
     most: Ints
     """Servers that a role may have at once."""
     usd_per_hour: Floats
@@ -50,7 +52,7 @@ class Shelves:
             market: the servers.
             fleet: one of each of its kinds.
         """
-        alike = combine(market.kind, market.spot.astype(np.int64), market.most)
+        alike = combine(market.kind, market.spot.astype(np.int64), market.group, market.most)
         shelf = np.unique(alike, return_inverse=True)[1].astype(np.int64)
         prices, rank = np.unique(market.usd_per_hour, return_inverse=True)
         keys = shelf * len(prices) + rank
@@ -61,6 +63,7 @@ class Shelves:
             fleet=fleet,
             kind=market.kind[cheapest],
             spot=market.spot[cheapest],
+            group=market.group[cheapest],
             most=market.most[cheapest],
             usd_per_hour=market.usd_per_hour[cheapest],
             servers=servers,

@@ -112,7 +112,7 @@ def _without_servers(problem: Problem) -> Problem:
     bounds = [f"{caps.max_nodes} servers of a role (cloud.max_nodes)"]
     if caps.max_usd_per_hour is not None:
         bounds.append(f"${caps.max_usd_per_hour:g} an hour (cloud.max_usd_per_hour)")
-    if caps.quotas or caps.own:
+    if caps.any_quota:
         bounds.append("the quotas of cloud.quotas")
     why = {
         c.student: f"{sum(problem.rates[c.work[2]]):g} requests a second are more than its servers "

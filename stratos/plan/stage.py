@@ -49,7 +49,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
 
     problem = build(config, catalog)
     context.tick(2, 3, f"{len(problem.candidates)} pairs")
-    chosen = solve(problem, variants=Variants(config, catalog, build))
+    chosen = solve(problem, variants=Variants(config, catalog, build, context.cache_dir))
     context.tick(3, 3, "planned")
     context.log(
         {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from stratos.catalog import Catalog, load_catalog
 from stratos.config import CloudConfig, Config
@@ -25,6 +26,8 @@ class Variants:
     """The offers that `config.cloud` allows."""
     build: Callable[[Config, Catalog], Problem]
     """Makes the problem, with probe, history and what is spent already bound in."""
+    cache_dir: Path | None = None
+    """Where cleaned catalogs are kept."""
     _catalogs: dict[str, Catalog | None] = field(default_factory=dict, init=False, repr=False)
 
     def problem(self, config: Config) -> Problem | None:
@@ -38,7 +41,7 @@ class Variants:
         key = repr(cloud)
         if key not in self._catalogs:
             try:
-                self._catalogs[key] = load_catalog(cloud)
+                self._catalogs[key] = load_catalog(cloud, cache_dir=self.cache_dir)
             except CatalogError:
                 self._catalogs[key] = None
         return self._catalogs[key]

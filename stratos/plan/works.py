@@ -23,6 +23,10 @@ ROUNDING = 1 + 1e-9
 """What a bound on prices is raised by, so that no product that was divided again falls short."""
 
 
+N_RIVALS = 100
+"""Rows that each row is compared with before all that are left are compared with each other."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A work that ends: a teacher's answers, or a training."""
@@ -168,17 +172,50 @@ def _single(shelves: Shelves, points: ServingTable, service: Service) -> tuple[I
 
 def _mixed(shelves: Shelves, points: ServingTable, service: Service) -> tuple[Ints, Ints]:
     """Return the points and servers that may be part of a mix that keeps up with the rates."""
-    market = shelves.market
+    market, slack = shelves.market, service.slack.most
     shelf, point = _on_demand(shelves, points)
-    at, server = shelves.up_to(shelf, np.full(len(shelf), np.inf))
+    work = np.array(service.rates) / (UTILISATION * points.requests_per_s)
+    bound = _as_good(
+        service.hours * shelves.usd_per_hour[shelf],
+        np.hstack([points.latency_ms, work])[point],
+        shelves.group[shelf],
+    )
+    price = np.full(len(shelf), np.inf)
+    if service.hours:
+        price = ROUNDING * (bound + slack) / service.hours
+    at, server = shelves.up_to(shelf, price)
     point = point[at]
+    by_name = np.lexsort((point, server))  # of equals the first stays
+    point, server = point[by_name], server[by_name]
     price = market.usd_per_hour[server]
-    work = np.array(service.rates) / (UTILISATION * points.requests_per_s[point])
     left = useful(
-        service.hours * price, price, points.latency_ms[point], work, market.group[server],
-        market.most[server], market.place[server], market.caps, service.slack.most,
+        service.hours * price, price, points.latency_ms[point], work[point],
+        market.group[server], market.most[server], market.place[server], market.caps, slack,
     )  # fmt: skip
     return point[left], server[left]
+
+
+def _as_good(usd: Floats, figures: Floats, group: Ints) -> Floats:
+    """Return for each row the least dollars of rows that are in no figure greater.
+
+    Only the `N_RIVALS` rows of each group that give most for a dollar are asked, and the row
+    itself: what is returned is a bound from above.
+
+    Args:
+        usd: dollars by row.
+        figures: latencies and works by row, each the smaller the better.
+        group: rows of one set of quotas.
+    """
+    lowest = usd.copy()
+    n_buckets = figures.shape[1] // 2
+    for g in np.unique(group).tolist():
+        rows = np.flatnonzero(group == g)
+        worth = usd[rows] * figures[rows, n_buckets:].sum(axis=1)
+        for i in rows[np.argsort(worth, kind="stable")[:N_RIVALS]].tolist():
+            beaten = rows[usd[i] < lowest[rows]]
+            beaten = beaten[(figures[i] <= figures[beaten]).all(axis=1)]
+            lowest[beaten] = usd[i]
+    return lowest
 
 
 def _setting(batch: int, tensor_parallel: int) -> str:
