@@ -11,11 +11,11 @@ from stratos.tasks.base import Item, Message
 from stratos.tasks.mahjong.tiles import RANKS, SUITS, Tile, tiles_to_text
 
 _TASK = "A ready Mahjong hand has 13 tiles. Name every tile that completes it."
-_NOTATION = (
+NOTATION = (
     "Tiles are written as ranks and a suit letter: m, p and s are suits with ranks 1-9, z are the "
     "seven honours."
 )
-_RULES = (
+RULES = (
     "A complete hand has 14 tiles: four melds (three equal tiles, or three ranks in a row of one "
     "suit) and a pair of equal tiles; or seven different pairs. No tile exists more than four "
     "times."
@@ -33,9 +33,9 @@ class Prompt:
 
 
 PROMPTS: dict[str, Prompt] = {
-    "default": Prompt(f"{_TASK} {_NOTATION} Answer with the tiles only.", "Hand: {question}", 4),
+    "default": Prompt(f"{_TASK} {NOTATION} Answer with the tiles only.", "Hand: {question}", 4),
     "rules": Prompt(
-        f"{_TASK} {_NOTATION} {_RULES} Answer with the tiles only.", "Hand: {question}", 3
+        f"{_TASK} {NOTATION} {RULES} Answer with the tiles only.", "Hand: {question}", 3
     ),
     "bare": Prompt("", "{question}", 4),
     "question": Prompt(
@@ -44,9 +44,11 @@ PROMPTS: dict[str, Prompt] = {
 }
 
 
-def chat(prompt: str, examples: Sequence[Item], item: Item) -> list[Message]:
-    """Return a few-shot chat that asks for the waits of one hand."""
-    how = PROMPTS[prompt]
+CHOICE = f"{_TASK} {NOTATION} Answer with one letter."
+
+
+def chat(how: Prompt, examples: Sequence[Item], item: Item) -> list[Message]:
+    """Return a few-shot chat that asks about one hand."""
     turns = [
         (how.question.format(question=e.question), how.answer.format(answer=e.answer))
         for e in examples[: how.n_examples]
@@ -54,10 +56,10 @@ def chat(prompt: str, examples: Sequence[Item], item: Item) -> list[Message]:
     return _turns(how.system, turns, how.question.format(question=item.question))
 
 
-def choice_chat(examples: Sequence[Item], item: Item) -> list[Message]:
+def choice_chat(examples: Sequence[Item], item: Item, system: str = CHOICE) -> list[Message]:
     """Return a few-shot chat that asks for one of four letters."""
     turns = [(_options(e), "ABCD"[e.choices.index(e.answer)]) for e in examples]
-    return _turns(f"{_TASK} {_NOTATION} Answer with one letter.", turns, _options(item))
+    return _turns(system, turns, _options(item))
 
 
 def _options(item: Item) -> str:

@@ -133,7 +133,7 @@ class MahjongTask:
 
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
         """Return the few-shot chat that asks a teacher for the waits."""
-        return prompts.chat(prompt, self._examples, item)
+        return prompts.chat(prompts.PROMPTS[prompt], self._examples, item)
 
     def choice_messages(self, item: Item) -> list[Message]:
         """Return the few-shot chat that asks for one letter."""
