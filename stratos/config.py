@@ -160,7 +160,7 @@ class TrainerConfig:
     max_time: str | None = None
     """Longest training, as DD:HH:MM:SS; counted on through resumes."""
     adapter: Literal["none", "lora", "qlora"] = "none"
-    """none (all weights are trained), lora, or qlora (on weights in 4 bits; needs a GPU)."""
+    """none (all weights are trained), lora, or qlora (beside weights in 4 bits)."""
     lora_rank: Count = 16
     """Rank of each adapter."""
     lora_alpha: Count = 32

@@ -1,10 +1,13 @@
-"""LoRA: small matrices beside frozen weights, merged into them at the end (arXiv 2106.09685)."""
+"""LoRA: small matrices beside frozen weights, added to them at the end (arXiv 2106.09685)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratos.config import TrainerConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def add_adapters(model: Any, config: TrainerConfig, seed: int) -> Any:
@@ -29,18 +32,32 @@ def add_adapters(model: Any, config: TrainerConfig, seed: int) -> Any:
     return get_peft_model(model, lora).get_base_model()
 
 
-def merge_adapters(model: Any) -> Any:
-    """Add the adapters to the weights that they lie beside, and take them away."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
+def restore_4_bits(model: Any) -> None:
+    """Undo what bitsandbytes makes of 4-bit weights in evaluation mode on some CPUs.
 
-    for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            module.merge()
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, module.get_base_layer())
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    if hasattr(model, "peft_config"):
-        del model.peft_config
-    model._hf_peft_config_loaded = False
-    return model
+    It lays them out for fast inference, through which no gradient flows; its `state_dict` undoes
+    that in place.
+    """
+    for module in model.modules():
+        if hasattr(getattr(module, "weight", None), "quant_state"):
+            module.state_dict()
+
+
+def merged_weights(model: Any) -> dict[str, Tensor]:
+    """Return the adapted weights in float32, by the names that they have without adapters.
+
+    Weights in 4 bits are unpacked first, because these are what the adapters were trained beside:
+    added to the original ones, they would make another model than the one that was measured.
+    """
+    from peft.tuners.lora import LoraLayer
+    from peft.utils.integrations import dequantize_module_weight
+
+    restore_4_bits(model)
+    layers: dict[str, Any] = {
+        name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)
+    }
+    return {
+        f"{name}.weight": dequantize_module_weight(layer.get_base_layer()).detach().float()
+        + layer.get_delta_weight("default").detach().float()
+        for name, layer in layers.items()
+    }

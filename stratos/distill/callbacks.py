@@ -18,6 +18,7 @@ import torch
 
 from stratos.context import Context
 from stratos.distill.average import Average
+from stratos.distill.together import gathered, rank, summed
 from stratos.distill.weights import best_weights, whole_model
 from stratos.records import CurvePoint
 
@@ -32,20 +33,26 @@ class RandomStates(L.Callback):
     """Keeps the random states in every checkpoint, so that a resumed run draws the same numbers."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of Python, NumPy and torch."""
+        """Return the states of Python, NumPy and torch, of every process."""
         kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
-        return {
+        own = {
             "python": list(random.getstate()[1]),
             "numpy": [kind, np.asarray(keys).tolist(), place, has_gauss, gauss],
             "torch": torch.get_rng_state(),
         }
+        if torch.cuda.is_available():
+            own["cuda"] = torch.cuda.get_rng_state()
+        return {"by_rank": gathered(own)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Set them back."""
-        random.setstate((3, tuple(state_dict["python"]), None))
-        kind, keys, place, has_gauss, gauss = state_dict["numpy"]
+        own = state_dict["by_rank"][rank()]
+        random.setstate((3, tuple(own["python"]), None))
+        kind, keys, place, has_gauss, gauss = own["numpy"]
         np.random.set_state((kind, np.array(keys, np.uint32), place, has_gauss, gauss))
-        torch.set_rng_state(state_dict["torch"])
+        torch.set_rng_state(own["torch"])
+        if "cuda" in own and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])
 
 
 @dataclass(frozen=True)
@@ -145,8 +152,8 @@ class Watch(L.Callback):
         self._clock()
         limit = self._watching.max_seconds
         over = limit is not None and self.seconds >= limit
-        loss, tokens, n_over, n_terminated = _together(
-            trainer, self._new_loss, self._new_tokens, over, self._terminated
+        loss, tokens, n_over, n_terminated = summed(
+            self._new_loss, self._new_tokens, over, self._terminated
         )
         over, terminated = n_over > 0, n_terminated > 0
         self._new_loss, self._new_tokens = 0.0, 0
@@ -223,17 +230,6 @@ class Watch(L.Callback):
         else:
             with self._average.in_place(module):
                 yield
-
-
-def _together(trainer: L.Trainer, *values: float) -> list[float]:
-    """Return the sums of values over all processes."""
-    if trainer.world_size == 1:
-        return list(values)
-    device = trainer.strategy.root_device
-    summed = torch.tensor(values, dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(summed)
-    total: list[float] = summed.tolist()
-    return total
 
 
 def _duration(seconds: float) -> str:

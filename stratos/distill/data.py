@@ -123,6 +123,10 @@ def encode(
     Raises:
         StratosError: nothing is left.
     """
+    if not chats:
+        raise StratosError(
+            "The corpus has no items. Make one: stages=[synthesize,distill] in this run's folder."
+        )
     tokens: list[np.ndarray] = []
     lengths: list[int] = []
     prompt_lengths: list[int] = []
@@ -225,20 +229,18 @@ class PackedLoader:
 
     def row(self, index: int) -> Batch:
         """Return one row of this process."""
-        step, part = divmod(index, self._accumulate)
-        documents = self._plan[step]
-        n_parts = self._accumulate * self._n_ranks
-        if n_parts == 1:
-            return self.batch(documents)
-        data = self._data
-        learned = int((data.lengths - data.prompt_lengths)[documents].sum())
-        mine = self._part(documents, part * self._n_ranks + self._rank, n_parts)
+        data, mine = self._data, self.documents(index)
+        documents = self._plan[index // self._accumulate]
         if len(mine) == 0:  # fewer documents than parts: a prompt from which nothing is learned
             return pack([data.prompt(documents[0])], data.prompt_lengths[documents[:1]], mine, 1)
-        return self.batch(mine, learned / n_parts)
+        learned = int((data.lengths - data.prompt_lengths)[documents].sum())
+        return self.batch(mine, learned / (self._accumulate * self._n_ranks))
 
-    def _part(self, documents: np.ndarray, part: int, n_parts: int) -> np.ndarray:
-        """Return the documents of one of `n_parts` parts of about as many tokens."""
+    def documents(self, index: int) -> np.ndarray:
+        """Return the documents of one row: its part of its step's, of about as many tokens."""
+        step, part = divmod(index, self._accumulate)
+        documents, n_parts = self._plan[step], self._accumulate * self._n_ranks
+        part = part * self._n_ranks + self._rank
         ends = np.cumsum(self._data.lengths[documents])
         middles = ends - self._data.lengths[documents] / 2
         return documents[(middles * n_parts // ends[-1]).astype(int) == part]

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from stratos.distill import packed
+from stratos.distill.adapter import restore_4_bits
 from stratos.distill.data import Batch
 from stratos.distill.head import Loss, head_loss
 from stratos.distill.objectives import LMHead, Objective, Signal
@@ -21,11 +23,18 @@ class Learner(nn.Module):
     module's forward pass, and the head's weight is needed by the loss.
     """
 
-    def __init__(self, model: Any) -> None:
-        """Wrap a Hugging Face model."""
+    def __init__(self, model: Any, compiled: bool = False) -> None:
+        """Wrap a Hugging Face model; the body is compiled for the forward pass of a training."""
         super().__init__()
-        self.model = model
+        self.model = model.train()  # what comes from a folder is in evaluation mode
         self._attention = model.config._attn_implementation
+
+        def body(**inputs: Any) -> Tensor:
+            states: Tensor = model.base_model(**inputs, use_cache=False).last_hidden_state
+            return states
+
+        # A function is no submodule: generation and what is saved know nothing of it.
+        self._body = torch.compile(body, dynamic=True) if compiled else body
 
     def pack(self, on: bool) -> None:
         """Switch to packed attention for training, or back for generation and saving."""
@@ -38,16 +47,14 @@ class Learner(nn.Module):
         try:
             yield
         finally:
+            restore_4_bits(self.model)
             self.pack(True)
 
     def forward(self, batch: Batch, signal: Signal | None, objective: Objective) -> Loss:
         """Return the loss of one packed row."""
-        hidden_1NH = self.model.base_model(
-            input_ids=batch.tokens_1N,
-            position_ids=batch.positions_1N,
-            documents=batch.documents,
-            use_cache=False,
-        ).last_hidden_state
+        hidden_1NH = self._body(
+            input_ids=batch.tokens_1N, position_ids=batch.positions_1N, documents=batch.documents
+        )
         return head_loss(
             hidden_1NH,
             LMHead.of(self.model),

@@ -15,6 +15,7 @@ from stratos.distill.data import Batch
 from stratos.distill.learner import Learner
 from stratos.distill.objectives import Objective
 from stratos.distill.optim import MuonAdamW, split_parameters
+from stratos.distill.together import gathered
 from stratos.distill.weights import blocks, whole
 from stratos.errors import StratosError
 
@@ -45,9 +46,11 @@ class TextModule(L.LightningModule):
     def __init__(self, model: Any, trainer_config: TrainerConfig, n_steps: int) -> None:
         """Wrap a Hugging Face model; `n_steps` is where the cosine ends."""
         super().__init__()
-        self.learner = Learner(model)
+        self.learner = Learner(model, trainer_config.compile)
         self._config, self._n_steps = trainer_config, n_steps
-        self._loss, self._documents = torch.zeros(()), np.arange(0)
+        self._rows: list[tuple[Tensor, np.ndarray]] = []
+        self._frozen = any(not weight.requires_grad for weight in self.parameters())
+        self.strict_loading = not self._frozen
 
     @property
     def model(self) -> Any:
@@ -74,6 +77,13 @@ class TextModule(L.LightningModule):
         """Switch back, so that the model generates and is saved as it came."""
         self.learner.pack(False)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is trained: frozen weights are where they came from."""
+        if self._frozen and "state_dict" in checkpoint:
+            trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: state[name] for name in state if name in trained}
+
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one packed row."""
         loss: Tensor = self.learner(batch, None, TEXT).total
@@ -82,7 +92,7 @@ class TextModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the loss that Lightning steps on, and how many tokens it is of."""
         loss = self.loss(batch)
-        self._loss, self._documents = loss.detach(), batch.document_ids_D
+        self._rows.append((loss.detach(), batch.document_ids_D))
         return {"loss": loss, "tokens": batch.tokens_1N.numel()}
 
     def configure_gradient_clipping(
@@ -99,10 +109,14 @@ class TextModule(L.LightningModule):
         trained = [weight for weight in self.parameters() if weight.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf)
         norm = whole(norm)
+        rows, self._rows = self._rows, []
         if not math.isfinite(norm):
-            loss = float(self._loss)
-            what = ("gradient", float(norm)) if math.isfinite(loss) else ("loss", loss)
-            raise NotFinite(*what, self.trainer.global_step + 1, self._documents)
+            mine = [(float(loss), documents) for loss, documents in rows]
+            every = [row for rows in gathered(mine) for row in rows]
+            bad = [row for row in every if not math.isfinite(row[0])]
+            what, value = ("loss", bad[0][0]) if bad else ("gradient", float(norm))
+            documents = np.concatenate([documents for _, documents in bad or every])
+            raise NotFinite(what, value, self.trainer.global_step + 1, documents)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
         """Move a batch: Lightning does not look inside frozen dataclasses."""

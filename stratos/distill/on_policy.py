@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from stratos.distill.data import Batch, PackedLoader, pack
+from stratos.distill.together import gathered, summed
+from stratos.distill.weights import whole_model
 
 Writer = Callable[[Sequence[np.ndarray]], list[list[int]]]
 """Takes the tokens of prompts, returns those that the student writes behind them."""
@@ -47,7 +49,7 @@ class OnPolicyLoader(PackedLoader):
         self._write, self._buffer_steps = write, buffer_steps
         coins = np.random.default_rng([self._seed, _STREAM]).random(self.n_steps)
         self._own = coins < lmbda
-        self._texts: dict[int, list[list[int]]] = {}
+        self._texts: dict[int, tuple[list[list[int]], float]] = {}
 
     @property
     def n_own_steps(self) -> int:
@@ -55,43 +57,52 @@ class OnPolicyLoader(PackedLoader):
         return int(self._own.sum())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many rows were yielded, and the texts that wait."""
-        return {**super().state_dict(), "texts": dict(self._texts)}
+        """Return how many rows were yielded, and the texts that wait, of every process."""
+        return {**super().state_dict(), "texts_by_rank": gathered(dict(self._texts))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on behind the rows that were yielded, with the texts that waited."""
         super().load_state_dict(state)
-        self._texts = dict(state["texts"])
+        self._texts = dict(state["texts_by_rank"][self._rank])
 
     def row(self, index: int) -> Batch:
         """Return a row of the corpus, or of the student's own texts."""
-        given = super().row(index)
-        if not self._own[index // self._accumulate] or len(given.document_ids_D) == 0:
-            return given
+        step = index // self._accumulate
+        if not self._own[step]:
+            return super().row(index)
         if index not in self._texts:
-            self._fill(index)
-        texts = self._texts.pop(index)
-        documents = given.document_ids_D
+            self._fill(step)
+        texts, n_tokens = self._texts.pop(index)
+        documents = self.documents(index)
+        if not texts:
+            return super().row(index)
         prompts = [self._data.prompt(document) for document in documents]
         whole = [np.append(p, text) for p, text in zip(prompts, texts, strict=True)]
         lengths = self._data.prompt_lengths[documents]
-        # How much the other rows of the step have is not known yet: each is divided by its own.
-        return pack(whole, lengths, documents, written=True)
+        return pack(whole, lengths, documents, n_tokens, written=True)
 
-    def _fill(self, index: int) -> None:
-        """Write the texts of this row and of the on-policy rows that follow it."""
-        rows: list[int] = []
-        n_rows = self._buffer_steps * self._accumulate
-        for row in range(index, len(self)):
-            if self._own[row // self._accumulate]:
-                rows.append(row)
-            if len(rows) == n_rows:
-                break
-        documents = [super(OnPolicyLoader, self).row(row).document_ids_D for row in rows]
-        prompts = [self._data.prompt(document) for one in documents for document in one]
+    def _fill(self, step: int) -> None:
+        """Write the texts of this step and of the on-policy steps that follow it."""
+        steps = [step + int(ahead) for ahead in np.flatnonzero(self._own[step:])]
+        steps = steps[: self._buffer_steps]
+        parts = range(self._accumulate)
+        documents = {
+            own * self._accumulate + part: self.documents(own * self._accumulate + part)
+            for own in steps
+            for part in parts
+        }
+        prompts = [self._data.prompt(document) for one in documents.values() for document in one]
         texts = iter(self._write(prompts))
-        for row, one in zip(rows, documents, strict=True):
-            self._texts[row] = [next(texts) for _ in one]
+        written = {row: [next(texts) for _ in one] for row, one in documents.items()}
+        learned = [
+            sum(len(text) for part in parts for text in written[own * self._accumulate + part])
+            for own in steps
+        ]
+        n_parts = self._accumulate * self._n_ranks
+        for own, total in zip(steps, summed(*learned), strict=True):
+            for part in parts:
+                row = own * self._accumulate + part
+                self._texts[row] = written[row], total / n_parts
 
 
 def writer(
@@ -108,9 +119,10 @@ def writer(
         return torch.multinomial((logits_BV.float() / temperature).softmax(-1), 1)
 
     def written(prompts: Sequence[np.ndarray]) -> list[list[int]]:
+        model = whole_model(learner.model)
         with learner.unpacked():
             return write(
-                learner.model,
+                model,
                 tokenizer,
                 [prompt.tolist() for prompt in prompts],
                 max_new_tokens=max_new_tokens,

@@ -28,14 +28,15 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
     folder = context.run_dir / "distill"
     folder.mkdir(parents=True, exist_ok=True)
     check_machine(config.trainer)
-    _checkpoint(folder, context.fingerprint)
+    _make_way(folder, context)
     if config.trainer.devices * config.trainer.num_nodes > 1:
         student = train_together(config, plan, corpus, context)
     else:
         trained = train(config, plan, corpus, context)
         assert trained is not None
         student = trained
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for left_over in ("checkpoints", "checkpoints.other"):
+        shutil.rmtree(folder / left_over, ignore_errors=True)
     return student
 
 
@@ -110,7 +111,7 @@ def train(
                         lesson.module, lesson.loader, ckpt_path=checkpoint, weights_only=False
                     )
             except NotFinite as error:
-                raise StratosError(_not_finite(error, ready)) from error
+                raise StratosError(_not_finite(error, ready, folder)) from error
     if rank:
         return None
     if settings.checkpointing:
@@ -180,7 +181,10 @@ def _prepare(
     if n_too_long:
         context.warn(f"{n_too_long} training items are longer than the student's context: left out")
     if untouched:
-        save_student(model, tokenizer, context.run_dir / "distill" / "untouched")
+        whole = model, tokenizer
+        if settings.adapter == "qlora":
+            whole = make_student(chosen, None, [], config.seed)
+        save_student(*whole, context.run_dir / "distill" / "untouched")
     model = add_adapters(model, settings, config.seed)
     if settings.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -192,18 +196,30 @@ def _save(ready: _Ready, folder: Path) -> tuple[Path, int, str]:
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
-    from stratos.distill.adapter import merge_adapters
+    from stratos.distill.adapter import merged_weights
     from stratos.distill.model import save_student
 
-    model = ready.model
-    if any(hasattr(weight, "full_tensor") for weight in model.parameters()):
-        model = AutoModelForCausalLM.from_pretrained(folder / "untouched")
-    model.load_state_dict(load_file(folder / "best.safetensors"), strict=False)
-    model = merge_adapters(model).float().eval()
-    save_student(model, ready.tokenizer, folder / "student")
-    weights = (folder / "student" / "model.safetensors").read_bytes()
+    model, weights = ready.model, load_file(folder / "best.safetensors")
+    adapted = hasattr(model, "peft_config")
+    if adapted:
+        model.load_state_dict(weights, strict=False)
+        weights = merged_weights(model)
+    if adapted or any(hasattr(weight, "full_tensor") for weight in model.parameters()):
+        model = AutoModelForCausalLM.from_pretrained(folder / "untouched", dtype="float32")
+    model.load_state_dict(weights, strict=False)
+    save_student(model.float().eval(), ready.tokenizer, folder / "student")
     n_params = sum(parameter.numel() for parameter in model.parameters())
-    return folder / "student", n_params, hashlib.sha256(weights).hexdigest()
+    return folder / "student", n_params, _digest(folder / "student")
+
+
+def _digest(folder: Path) -> str:
+    """Return the digest of the weights in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(2**24):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _student_chat(config: Config, question: str) -> list[dict[str, str]]:
@@ -213,14 +229,31 @@ def _student_chat(config: Config, question: str) -> list[dict[str, str]]:
 
 
 def _checkpoint(folder: Path, fingerprint: str) -> Path | None:
-    """Return the checkpoint to go on from; one that was made from other inputs is removed."""
+    """Return the checkpoint to go on from, which was made from the same inputs."""
     inputs, checkpoints = folder / "inputs.txt", folder / "checkpoints"
     if not inputs.exists() or inputs.read_text() != fingerprint:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-        (folder / "best.safetensors").unlink(missing_ok=True)
-        inputs.write_text(fingerprint)
+        return None
     found = sorted(checkpoints.glob("step-*.ckpt"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
+
+
+def _make_way(folder: Path, context: Context) -> None:
+    """Put a checkpoint that was made from other inputs aside, and note those of this training."""
+    inputs, checkpoints, aside = (
+        folder / name for name in ("inputs.txt", "checkpoints", "checkpoints.other")
+    )
+    if inputs.exists() and inputs.read_text() == context.fingerprint:
+        return
+    if any(checkpoints.glob("step-*.ckpt")):
+        shutil.rmtree(aside, ignore_errors=True)
+        checkpoints.replace(aside)
+        context.warn(
+            f"The checkpoint in {checkpoints} was made by another config or corpus: it lies in "
+            f"{aside} now, and the training starts anew"
+        )
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    (folder / "best.safetensors").unlink(missing_ok=True)
+    inputs.write_text(context.fingerprint)
 
 
 def _usd_per_hour(plan: Plan) -> float:
@@ -228,14 +261,16 @@ def _usd_per_hour(plan: Plan) -> float:
     return sum((role.usd / role.hours if role.hours else 0.0) for role in plan.roles_of("train"))
 
 
-def _not_finite(error: Any, ready: _Ready) -> str:
+def _not_finite(error: Any, ready: _Ready, folder: Path) -> str:
     """Name the batch and say what to do."""
     items = ready.data.items[error.documents].tolist()
     shown = ", ".join(map(str, items[:8])) + (", …" if len(items) > 8 else "")
+    kept = sorted((folder / "checkpoints").glob("step-*.ckpt"))
+    good = f" The last good checkpoint is kept: {kept[-1]}." if kept else ""
     return (
-        f"{error}, on the batch of training items {shown} (rows of the corpus, from 0). The last "
-        "good checkpoint is kept: lower trainer.lr_muon and trainer.lr_adamw and give the same "
-        "command again."
+        f"{error}, on the batch of training items {shown} (rows of the corpus, from 0).{good} "
+        "Lower trainer.lr_muon and trainer.lr_adamw, or raise trainer.warmup_steps, and give the "
+        "command again: with other settings the training starts anew."
     )
 
 
@@ -250,9 +285,7 @@ def _validator(config: Config, tokenizer: Any) -> Callable[[Any], float]:
             model,
             tokenizer,
             [config.task.student_messages(item) for item in items],
-            max_new_tokens=min(
-                config.evaluate.max_new_tokens, model.config.max_position_embeddings - 64
-            ),
+            max_new_tokens=config.evaluate.max_new_tokens,
             batch_size=config.evaluate.batch_size,
         )
         scores = [

@@ -86,11 +86,10 @@ def unusable(config: TrainerConfig) -> list[str]:
             seconds_of(config.max_time)
         except ConfigError as error:
             problems.append(str(error))
-    gpu_only = strategy in ("fsdp", "deepspeed") or config.adapter == "qlora"
-    if gpu_only and config.accelerator == "cpu":
-        what = "trainer.adapter=qlora" if config.adapter == "qlora" else f"trainer={strategy}"
-        instead = "trainer.adapter=lora" if config.adapter == "qlora" else "trainer=fsdp2"
-        problems.append(f"{what} needs a GPU, and trainer.accelerator=cpu. Type {instead}.")
+    if strategy in ("fsdp", "deepspeed") and config.accelerator == "cpu":
+        problems.append(
+            f"trainer={strategy} needs a GPU, and trainer.accelerator=cpu. Type trainer=fsdp2."
+        )
     if config.adapter != "none" and "ModelParallel" in name:
         problems.append("trainer.adapter and FSDP2 do not go together: type trainer=ddp.")
     return problems
@@ -110,7 +109,7 @@ def check_machine(config: TrainerConfig) -> None:
     for name, value, package, instead in needed:
         if value not in (config.strategy, config.adapter):
             continue
-        if not _has_gpu(config):
+        if value == config.strategy and not _has_gpu(config):
             raise ConfigError(
                 f"{name}={value} needs a GPU, and this machine has none. Type {instead}."
             )

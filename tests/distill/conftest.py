@@ -69,7 +69,7 @@ def a_plan(strategy: str = "injection", teacher: str = "") -> Plan:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_distill(corpus_path: Path) -> Callable[..., Any]:
     """Return a function that runs the stage in a folder."""
 
@@ -81,6 +81,8 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
         student: StudentConfig = TINY,
         strategies: tuple[Any, ...] = (Injection(),),
         teachers: tuple[Any, ...] = (),
+        callbacks: dict[str, Any] | None = None,
+        corpus: Path = corpus_path,
         **trainer: Any,
     ) -> Any:
         from stratos.distill import distill
@@ -94,7 +96,12 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
             task=MahjongTask(),
             trainer=TrainerConfig(**settings),
             callbacks=CallbacksConfig(
-                checkpoint_every_steps=4, validate_every_steps=0, n_validation_items=2
+                **{
+                    "checkpoint_every_steps": 4,
+                    "validate_every_steps": 0,
+                    "n_validation_items": 2,
+                    **(callbacks or {}),
+                }
             ),
             evaluate=EvaluateConfig(max_new_tokens=8, batch_size=2),
             seed=3,
@@ -107,8 +114,8 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
             warn=(warnings if warnings is not None else []).append,
             fingerprint=fingerprint,
         )
-        corpus = SimpleNamespace(path=str(corpus_path))
+        made = SimpleNamespace(path=str(corpus))
         plan = a_plan(strategies[0].name, teachers[0].name if teachers else "")
-        return distill(config, plan, corpus, context)  # type: ignore[arg-type]
+        return distill(config, plan, made, context)  # type: ignore[arg-type]
 
     return run

@@ -1,18 +1,21 @@
 """The stage: a student any tool loads, bit-exact resume after kill -9, and what goes wrong."""
 
 import copy
-import os
+import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from process import interrupted, stop_at
 from transformers import AutoModelForCausalLM
 
+from stratos.config import StudentConfig
+from stratos.distill.data import PackedLoader
 from stratos.distill.optim import MuonAdamW
 from stratos.errors import StratosError
 
@@ -39,28 +42,7 @@ def test_goes_on_after_kill_9_to_the_same_weights(
 ) -> None:
     whole = run_distill(tmp_path / "whole")
     killed = tmp_path / "killed"
-    script = f"""
-import sys
-sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
-import conftest, pathlib, time
-from stratos.distill.callbacks import Watch
-after = Watch.on_train_batch_end
-def slowly(self, trainer, *args):
-    after(self, trainer, *args)
-    print(trainer.global_step, flush=True)
-    time.sleep(0.3 if trainer.global_step > 6 else 0)
-Watch.on_train_batch_end = slowly
-run = conftest.run_distill.__wrapped__ if hasattr(conftest.run_distill, "__wrapped__") else None
-run = run or conftest.run_distill._get_wrapped_function()
-run(pathlib.Path({str(corpus_path)!r}))(pathlib.Path({str(killed)!r}))
-"""
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "7":
-            os.kill(process.pid, signal.SIGKILL)
-            break
-    assert process.wait() == -signal.SIGKILL
+    assert stop_at(7, signal.SIGKILL, corpus_path, killed) == -signal.SIGKILL
     assert list((killed / "distill" / "checkpoints").glob("step-*.ckpt"))
 
     student = run_distill(killed)
@@ -71,37 +53,80 @@ run(pathlib.Path({str(corpus_path)!r}))(pathlib.Path({str(killed)!r}))
 
 
 def test_a_checkpoint_of_other_inputs_is_not_gone_on_from(
-    run_distill: Callable[..., Any], tmp_path: Path
+    run_distill: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        _interrupted(run_distill, tmp_path)
+    warnings: list[str] = []
+    interrupted(run_distill, tmp_path, monkeypatch)
     assert list((tmp_path / "distill" / "checkpoints").glob("step-*.ckpt"))
+    interrupted(run_distill, tmp_path, monkeypatch, fingerprint="other", warnings=warnings)
+    aside = tmp_path / "distill" / "checkpoints.other"
+    assert list(aside.glob("step-*.ckpt")), "what took hours is not thrown away"
+    assert str(aside) in warnings[0] and "made by another config or corpus" in warnings[0]
     student = run_distill(tmp_path, fingerprint="other")
-    assert student.n_resumed == 0
+    assert student.n_resumed == 1
 
 
-def _interrupted(run_distill: Callable[..., Any], folder: Path) -> None:
-    from stratos.distill import callbacks
-
-    before = callbacks.Watch.on_train_batch_end
-
-    def stop(self: Any, trainer: Any, *args: Any) -> None:
-        before(self, trainer, *args)
-        if trainer.global_step == 6:
-            raise KeyboardInterrupt
-
-    callbacks.Watch.on_train_batch_end = stop  # type: ignore[method-assign]
-    try:
-        run_distill(folder)
-    finally:
-        callbacks.Watch.on_train_batch_end = before  # type: ignore[method-assign]
-
-
-def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
+def test_a_loss_that_is_no_number_stops_and_names_the_batch(
     run_distill: Callable[..., Any], tmp_path: Path
 ) -> None:
+    settings = {"lr_muon": 1e30, "lr_adamw": 1e30, "clip_norm": 0, "warmup_steps": 0}
     with pytest.raises(StratosError, match=r"is nan at step \d+, on the batch of training items"):
-        run_distill(tmp_path, lr_muon=1e30, lr_adamw=1e30, clip_norm=0)
+        run_distill(tmp_path, **settings)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
+    run_distill: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stratos.distill.module import TextModule
+
+    plain = TextModule.loss
+
+    def poisoned(self: TextModule, batch: Any) -> torch.Tensor:
+        bad = 0 if self.trainer.global_step < 6 or self.trainer.fit_loop.batch_idx % 2 else 1
+        return plain(self, batch) * (float("nan") if bad else 1)
+
+    documents: list[Any] = []
+    row = PackedLoader.row
+    monkeypatch.setattr(
+        PackedLoader, "row", lambda self, i: documents.append(row(self, i)) or documents[-1]
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(TextModule, "loss", poisoned)
+        with pytest.raises(StratosError) as caught:
+            run_distill(tmp_path, accumulate=2)
+    named = re.search(r"training items ([\d, ]+)", str(caught.value))
+    assert named is not None
+    first_of_step = documents[-2].document_ids_D.tolist()
+    assert [int(item) for item in named[1].split(",") if item.strip()] == first_of_step[:8]
+    kept = tmp_path / "distill" / "checkpoints" / "step-4.ckpt"
+    assert f"The last good checkpoint is kept: {kept}." in str(caught.value)
+    assert run_distill(tmp_path, accumulate=2).n_resumed == 1
+
+
+def write_corpus(path: Path, questions: list[str], completions: list[str]) -> Path:
+    table = pa.table({"question": questions, "completion": completions})
+    pq.write_table(table.cast(pa.schema([("question", "string"), ("completion", "string")])), path)
+    return path
+
+
+def test_an_empty_corpus_is_refused(run_distill: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(StratosError, match="The corpus has no items"):
+        run_distill(tmp_path, corpus=write_corpus(tmp_path / "c.parquet", [], []))
+
+
+def test_items_longer_than_the_context_are_counted(
+    run_distill: Callable[..., Any], corpus_path: Path, tmp_path: Path
+) -> None:
+    rows = pq.read_table(corpus_path).to_pydict()
+    rows["completion"][3] *= 80
+    rows["completion"][7] *= 80
+    path = write_corpus(tmp_path / "c.parquet", rows["question"], rows["completion"])
+    warnings: list[str] = []
+    run_distill(tmp_path, corpus=path, warnings=warnings, max_tokens=4000)
+    assert warnings == ["2 training items are longer than the student's context: left out"]
+    tiny = StudentConfig("t", hidden_size=32, n_layers=2, n_heads=2, context_length=16)
+    with pytest.raises(StratosError, match=r"No training item fits .* of 16 tokens"):
+        run_distill(tmp_path / "tiny", student=tiny)
 
 
 def test_two_optimizers_in_one_save_and_load() -> None:

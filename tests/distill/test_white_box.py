@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from process import interrupted
 
 from stratos.config import StudentConfig
 from stratos.distill.data import Encoded, PackedLoader
@@ -82,6 +83,10 @@ def test_a_share_of_the_steps_is_the_students_own(accumulate: int) -> None:
             assert text[:3] == data.prompt(document).tolist(), "the corpus's prompt"
             assert text[3] > 60 and text[4] == text[0], "and what was written behind it"
         assert len(row.rows_M) == 2 * len(row.document_ids_D)
+    for step in range(0, len(rows), accumulate):
+        parts = rows[step : step + accumulate]
+        learned = sum(len(row.rows_M) for row in parts if len(row.document_ids_D))
+        assert {row.n_tokens for row in parts if row.written} <= {learned / accumulate}
     plain = list(PackedLoader(data, 40, 600, 5, accumulate=accumulate))
     for row, corpus in zip(rows, plain, strict=True):
         assert row.written or torch.equal(row.tokens_1N, corpus.tokens_1N)
@@ -102,3 +107,23 @@ def test_texts_that_wait_are_part_of_the_state() -> None:
         seen += [row.tokens_1N for row in second]
         assert len(seen) == len(whole)
         assert all(torch.equal(a, b) for a, b in zip(seen, whole, strict=True))
+
+
+def test_on_policy_goes_on_to_the_same_weights(
+    run_distill: Callable[..., Any],
+    expert: HuggingFaceTeacher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strategy = AlignmentOnPolicy(lmbda=0.7, buffer_steps=3, max_new_tokens=12)
+    settings = {
+        "strategies": (strategy,),
+        "teachers": (expert,),
+        "accumulate": 2,
+        "precision": "fp32",
+    }
+    whole = run_distill(tmp_path / "whole", **settings)
+    interrupted(run_distill, tmp_path / "stopped", monkeypatch, **settings)
+    resumed = run_distill(tmp_path / "stopped", **settings)
+    assert resumed.n_resumed == 1
+    assert resumed.weights_sha256 == whole.weights_sha256

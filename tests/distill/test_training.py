@@ -1,0 +1,202 @@
+"""What a training can be told: adapters, averages, parts of a step, and when to end."""
+
+import importlib.util
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from process import interrupted, stop_at
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stratos.config import StudentConfig
+from stratos.distill.average import Average
+from stratos.errors import StratosError
+
+Run = Callable[..., Any]
+SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu"}
+
+
+@pytest.fixture(scope="session")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> StudentConfig:
+    """A student that starts from existing weights."""
+    from stratos.distill.model import make_student, save_student
+    from stratos.tasks.mahjong import MahjongTask
+
+    folder = tmp_path_factory.mktemp("grown")
+    config = StudentConfig("g", hidden_size=64, n_layers=2, n_heads=2, intermediate_size=128)
+    save_student(*make_student(config, MahjongTask().vocabulary(), [], 5), folder)
+    return StudentConfig("g", path=str(folder))
+
+
+@pytest.mark.parametrize("kind", ["lora", "qlora"])
+def test_adapters_end_in_an_ordinary_student(
+    run_distill: Run,
+    grown: StudentConfig,
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if kind == "qlora":
+        pytest.importorskip("bitsandbytes")
+    settings = {**SHORT, "student": grown, "adapter": kind, "lora_rank": 8, "lr_adamw": 0.02}
+    seen: list[torch.Tensor] = []
+    ids = torch.arange(20)[None]
+    from stratos.distill import stage
+
+    merge = stage._save
+
+    def note(ready: Any, folder: Path) -> Any:
+        ready.model.load_state_dict(load_file(folder / "best.safetensors"), strict=False)
+        with torch.no_grad():
+            seen.append(ready.model.eval()(ids).logits.float())
+        return merge(ready, folder)
+
+    monkeypatch.setattr(stage, "_save", note)
+    student = run_distill(tmp_path / "whole", **settings)
+    assert student.curve[-1].loss < student.curve[0].loss - 0.05
+
+    trained = AutoModelForCausalLM.from_pretrained(student.path)
+    untouched = AutoModelForCausalLM.from_pretrained(student.untouched_path)
+    names = [name for name, _ in untouched.named_parameters()]
+    assert [name for name, _ in trained.named_parameters()] == names, "no adapter is left"
+    assert student.n_params == untouched.num_parameters()
+    with torch.no_grad():
+        logits = trained.eval()(ids).logits
+    gap = (logits - seen[0]).norm() / logits.norm()
+    assert gap < (0.03 if kind == "qlora" else 1e-5), "in 4 bits products are rounded"
+    up, embedding = "model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight"
+    assert not torch.equal(trained.get_parameter(up), untouched.get_parameter(up))
+    assert torch.equal(trained.get_parameter(embedding), untouched.get_parameter(embedding))
+
+    interrupted(run_distill, tmp_path / "stopped", monkeypatch, **settings)
+    resumed = run_distill(tmp_path / "stopped", **settings)
+    assert resumed.n_resumed == 1
+    assert resumed.weights_sha256 == student.weights_sha256
+
+
+def test_adapters_beside_random_weights_are_refused(run_distill: Run, tmp_path: Path) -> None:
+    with pytest.raises(StratosError, match=r"student\.path=<folder>, or trainer\.adapter=none"):
+        run_distill(tmp_path, adapter="lora")
+
+
+def test_4_bits_need_their_package(
+    run_distill: Run, grown: StudentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(StratosError, match=r"pip install bitsandbytes, or trainer\.adapter"):
+        run_distill(tmp_path, student=grown, adapter="qlora")
+
+
+def test_parts_of_a_step_are_the_step(run_distill: Run, tmp_path: Path) -> None:
+    whole = run_distill(tmp_path / "whole", **SHORT)
+    parts = run_distill(tmp_path / "parts", accumulate=3, **SHORT)
+    assert (parts.steps, parts.train_tokens) == (whole.steps, whole.train_tokens)
+    losses = [point.loss for point in whole.curve]
+    assert [point.loss for point in parts.curve] == pytest.approx(losses, abs=1e-4)
+
+
+def test_blocks_computed_twice_are_the_same(run_distill: Run, tmp_path: Path) -> None:
+    whole = run_distill(tmp_path / "whole", **SHORT)
+    again = run_distill(tmp_path / "again", checkpointing=True, **SHORT)
+    losses = [point.loss for point in whole.curve]
+    assert [point.loss for point in again.curve] == pytest.approx(losses, abs=1e-5)
+
+
+def test_an_average_goes_on_with_a_resume(
+    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**SHORT, "ema": 0.9, "accumulate": 2}
+    whole = run_distill(tmp_path / "whole", **settings)
+    interrupted(run_distill, tmp_path / "stopped", monkeypatch, **settings)
+    resumed = run_distill(tmp_path / "stopped", **settings)
+    assert resumed.weights_sha256 == whole.weights_sha256
+    plain = run_distill(tmp_path / "plain", **{**settings, "ema": None})
+    assert plain.weights_sha256 != whole.weights_sha256
+
+
+def test_an_average_is_that_of_its_definition() -> None:
+    model = torch.nn.Linear(2, 2, bias=False)
+    module, trainer = SimpleNamespace(model=model), SimpleNamespace(global_step=0)
+    average = Average(0.5)
+    average.on_train_start(trainer, module)  # type: ignore[arg-type]
+    expected = model.weight.detach().clone()
+    for step in range(1, 20):
+        with torch.no_grad():
+            model.weight += step
+        average.on_train_batch_end(trainer, module)  # type: ignore[arg-type]
+        trainer.global_step = step
+        average.on_train_batch_end(trainer, module)  # type: ignore[arg-type]
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+    latest = model.weight.detach().clone()
+    with average.in_place(module):
+        torch.testing.assert_close(model.weight.detach(), expected)
+    assert torch.equal(model.weight, latest)
+
+
+def test_ends_at_its_accuracy(run_distill: Run, tmp_path: Path) -> None:
+    callbacks = {"validate_every_steps": 3, "stop_at_exact": 0.0}
+    student = run_distill(tmp_path, callbacks=callbacks, **SHORT)
+    assert student.steps == student.best_step == 3
+
+
+def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
+    ticks: list[tuple[Any, ...]] = []
+    settings = {**SHORT, "max_tokens": 100_000_000, "max_time": "00:00:00:02"}
+    student = run_distill(tmp_path, ticks=ticks, **settings)
+    assert 0 < student.steps < ticks[-1][1] / 10
+    assert student.best_step == student.steps, "measured at the end all the same"
+    assert 2 <= student.seconds < 20
+    assert ticks[-1][2].endswith("0:00 left")
+
+
+def test_progress_says_what_a_user_wants_to_know(run_distill: Run, tmp_path: Path) -> None:
+    ticks: list[tuple[Any, ...]] = []
+    run_distill(tmp_path, ticks=ticks, callbacks={"validate_every_steps": 2}, **SHORT)
+    line = ticks[-2][2]
+    said = r"loss \d\.\d{4} · exact 0\.000 · [\d,]+ tokens/s · \$0\.00 · 0:\d\d left"
+    assert re.fullmatch(said, line), line
+
+
+def test_measured_in_training_is_what_the_evaluation_measures(
+    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stratos.evaluate import generate
+    from stratos.tasks.mahjong import MahjongTask
+
+    complete, seen = generate.complete, []
+
+    def note(*args: Any, **named: Any) -> Any:
+        seen.append(complete(*args, **named))
+        return seen[-1]
+
+    monkeypatch.setattr(generate, "complete", note)
+    student = run_distill(tmp_path, ema=0.9, **{**SHORT, "precision": "auto"})
+    task = MahjongTask()
+    chats = [task.student_messages(item) for item in task.items("validation", 2)]
+    answers = complete(
+        AutoModelForCausalLM.from_pretrained(student.path),
+        AutoTokenizer.from_pretrained(student.path),
+        chats,
+        max_new_tokens=8,
+        batch_size=2,
+    )
+    assert [answer.text for answer in answers] == [answer.text for answer in seen[-1]]
+
+
+def test_a_server_that_is_taken_away_leaves_a_checkpoint(
+    run_distill: Run, corpus_path: Path, tmp_path: Path
+) -> None:
+    whole = run_distill(tmp_path / "whole", **SHORT)
+    code = stop_at(6, signal.SIGTERM, corpus_path, tmp_path / "taken", **SHORT)
+    assert code == 128 + signal.SIGTERM
+    kept = {path.name for path in (tmp_path / "taken" / "distill" / "checkpoints").iterdir()}
+    assert kept & {"step-7.ckpt", "step-6.ckpt"}, "later than the periodic one"
+    student = run_distill(tmp_path / "taken", **SHORT)
+    assert student.weights_sha256 == whole.weights_sha256
