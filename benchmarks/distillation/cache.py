@@ -175,15 +175,15 @@ def main() -> None:
         context = SimpleNamespace(tick=lambda *told: None)
         began, wall = time.process_time(), time.perf_counter()
         predicted = fill(cache, list(range(len(cache))), online, data, context)
-        cpu, wall = time.process_time() - began, time.perf_counter() - wall
+        fill_seconds, wall = time.process_time() - began, time.perf_counter() - wall
         on_disk = sum(path.stat().st_size for path in (folder / "cache").glob("shard-*"))
         print(
             f"size    {on_disk / cache.n_places:8.1f} bytes a learned token "
             f"(predicted {predicted.bytes_per_token}), {on_disk / 1e6:.1f} MB"
         )
         print(
-            f"fill    {len(data.tokens) / cpu:8,.0f} tokens a CPU second; {wall:.1f} s with the "
-            f"trial ({cpu:.1f} CPU s), predicted {predicted.seconds:.1f} s"
+            f"fill    {len(data.tokens) / fill_seconds:8,.0f} tokens a CPU second; {wall:.1f} s "
+            f"with the trial ({fill_seconds:.1f} CPU s), predicted {predicted.seconds:.1f} s"
         )
         if arguments.cache == "topk":
             rates(cache, data, folder)
@@ -207,9 +207,13 @@ def main() -> None:
                 reading += time.process_time() - began
         for way, seconds in used.items():
             print(f"step    {n_tokens / seconds:8,.0f} tokens a CPU second, {way}")
+        cached = used["cache"] / n_tokens
+        first = fill_seconds / len(data.tokens) + cached
+        print(f"epoch   {1 / first:8,.0f} tokens a CPU second, the first, which fills the cache")
         print(
-            f"second epoch with cache: {used['online'] / used['cache']:.2f}x the tokens a CPU "
-            f"second of asking the teacher; reading is {reading / used['cache']:.1%} of the step"
+            f"a later epoch has {first / cached:.2f}x the tokens a CPU second of the first, and "
+            f"{used['online'] / used['cache']:.2f}x of asking the teacher again; "
+            f"reading is {reading / used['cache']:.1%} of its steps"
         )
 
 

@@ -178,7 +178,8 @@ def _columns(
                 drawn = Sampled.of(logits_RV, about.k, about.temperature, generator=generator)
                 assert drawn.logprobs_MS is not None
                 parts.append(_typed(about, ids=drawn.ids_MS, logprobs=drawn.logprobs_MS))
-    return {name: np.concatenate([part[name] for part in parts]) for name in about.columns}
+    nothing = {name: np.empty((0, width), dtype) for name, (dtype, width) in about.columns.items()}
+    return {name: np.concatenate([p[name] for p in parts or [nothing]]) for name in nothing}
 
 
 def _logits(signal: Hidden | Dense) -> Iterator[Tensor]:

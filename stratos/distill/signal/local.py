@@ -40,8 +40,8 @@ class Reader:
         self._keeps_layers = False
         head = LMHead.of(model)
         self.head = LMHead(
-            head.weight_VH[:n_ids],
-            None if head.bias_V is None else head.bias_V[:n_ids],
+            head.weight_VH.detach()[:n_ids],
+            None if head.bias_V is None else head.bias_V.detach()[:n_ids],
             head.scale,
             head.softcap,
         )
