@@ -1,24 +1,30 @@
 """Knowledge alignment: the teacher answers training questions, and what is right is learnt.
 
 For a task that the teacher covers. Rejection sampling: an answer is kept only if the task's
-verifier finds it exactly right, in the teacher's own words.
+verifier finds it exactly right, in the teacher's own words. A question that is harder is asked more
+often, one that the student can answer already is not bought.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from stratos.config import Config
 from stratos.context import Context
-from stratos.errors import TeacherError
+from stratos.errors import BudgetError, TeacherError
 from stratos.records import Plan
+from stratos.synthesize.admission import PretrainedStudent, pretrained
+from stratos.synthesize.samples import Attempt, Rule, choose, settled
 from stratos.synthesize.strategy import Tally
 from stratos.tasks.base import Item, Task
-from stratos.teachers.asking import cached_ask, cost_usd
-from stratos.teachers.base import Teacher
+from stratos.teachers.asking import cost_usd, stream_ask
+from stratos.teachers.base import Answer, Question, Streaming, Teacher
+from stratos.teachers.purse import price
 
-_QUESTIONS_PER_ROUND = 256
+KNOWN = "known to the student"
 _BARE_ANSWER = 12
 """Characters that an answer may be longer than the gold one before it counts as reasoning."""
 
@@ -34,7 +40,16 @@ class Alignment:
     n_items: int = 4096
     """Training questions that the teacher is asked."""
     n_samples: int = 1
-    """Answers asked for per question until one is right: each with another prompt of the task."""
+    """Most answers asked for per question: the first with each prompt of the task, then drawn. An
+    easy question takes fewer."""
+    best: Rule = "first"
+    """Which right answer is learnt: first, shortest, majority (of all answers, too) or likeliest
+    (to a student that starts from a model)."""
+    temperature: float = 0.7
+    """Of the answers that are drawn, after each prompt was tried once."""
+    skip_known: Literal["auto", "always", "never"] = "auto"
+    """Leave out what the student already answers rightly: auto does where the teacher costs money
+    and the student starts from a model."""
     max_tokens: int = 256
     """Longest answer of the teacher, in tokens."""
 
@@ -44,36 +59,148 @@ class Alignment:
             raise ValueError("n_items, n_samples and max_tokens must be at least 1.")
         if not 0 <= self.min_coverage <= 1:
             raise ValueError("min_coverage must lie between 0 and 1.")
+        if self.temperature < 0:
+            raise ValueError("temperature cannot be below 0.")
 
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally
     ) -> Iterator[tuple[Item, str]]:
         """Yield training items with the teacher's answers that are exactly right.
 
+        Every question is asked once before any is asked a second time, so that where the money
+        ends, it was spent on as many questions as it could be.
+
         Raises:
             TeacherError: the planned teacher is not among the configured ones, or fails.
         """
         teacher = _planned_teacher(config, plan)
-        prompts = _prompts(config.task, plan)[: self.n_samples]
-        items = config.task.items("train", self.n_items, config.seed)
-        for start in range(0, len(items), _QUESTIONS_PER_ROUND):
-            waiting = items[start : start + _QUESTIONS_PER_ROUND]
-            for prompt in prompts:
-                chats = [config.task.messages(item, prompt) for item in waiting]
-                answers = cached_ask(teacher, chats, self.max_tokens, context, cut=True)
-                tally.teacher_tokens += sum(a.input_tokens + a.output_tokens for a in answers)
-                tally.usd += cost_usd(teacher.card(), answers)
-                if len(answers) < len(chats):
-                    tally.refused["not asked, for want of money"] += len(chats) - len(answers)
-                wrong: list[Item] = []
-                for item, answer in zip(waiting, answers, strict=False):
-                    score = config.task.score(answer.text, item)
-                    if score.exact == 1:
-                        yield _in_its_words(config.task, item, answer.text)
+        student = pretrained(config, plan)
+        if self.best == "likeliest" and student is None:
+            context.warn("best=likeliest needs a student that starts from a model: took first.")
+        items = self._admitted(config, context, teacher, student, tally)
+        ways = self._ways(config.task, plan, teacher, context)
+        tries: list[list[Attempt]] = [[] for _ in items]
+        pending = list(range(len(items)))
+        for number, way in enumerate(ways):
+            asked = self._ask(teacher, [items[i] for i in pending], way, config, context, tally)
+            for index, attempt in zip(pending, asked, strict=False):
+                tries[index].append(attempt)
+            has_money = len(asked) == len(pending)
+            left = len(ways) - number - 1 if has_money else 0
+            for index in pending:
+                if tries[index] and settled(self.best, tries[index], left):
+                    chosen = self._chosen(config.task, items[index], tries[index], student)
+                    tries[index] = []
+                    if isinstance(chosen, str):
+                        tally.refused[chosen] += 1
                     else:
-                        wrong.append(item)
-                        tally.refused["wrong" if score.parsed else "not parsable"] += 1
-                waiting = wrong
+                        yield chosen
+                elif not has_money:
+                    tally.refused["not asked, for want of money"] += 1
+            if not has_money:
+                return
+            pending = [index for index in pending if tries[index]]
+
+    def _admitted(
+        self,
+        config: Config,
+        context: Context,
+        teacher: Teacher,
+        student: PretrainedStudent | None,
+        tally: Tally,
+    ) -> list[Item]:
+        """Return the training questions that are worth asking the teacher."""
+        items = config.task.items("train", self.n_items, config.seed)
+        is_paid = price(teacher.card(), 1, 1) > 0
+        skips = self.skip_known == "always" or (self.skip_known == "auto" and is_paid)
+        if student is None or not skips or not items:
+            return items
+        known = student.knows(items, config, context)
+        tally.refused[KNOWN] += sum(known)
+        return [item for item, is_known in zip(items, known, strict=True) if not is_known]
+
+    def _ways(self, task: Task, plan: Plan, teacher: Teacher, context: Context) -> list[_Way]:
+        """Return how a question is asked the first, the second … time."""
+        prompts = _prompts(task, plan)
+        ways = [_Way(prompt, 0, None) for prompt in prompts[: self.n_samples]]
+        n_drawn = self.n_samples - len(ways)
+        if n_drawn and not isinstance(teacher, Streaming):
+            context.warn(
+                f"Teacher {teacher.name} gives one answer to a question: n_samples="
+                f"{self.n_samples} asks {len(ways)} times, once with each prompt."
+            )
+            return ways
+        # Samples of one prompt are numbered from 1: 0 is the answer that was asked for above.
+        return ways + [_Way(prompts[0], 1 + k, self.temperature) for k in range(n_drawn)]
+
+    def _ask(
+        self,
+        teacher: Teacher,
+        items: Sequence[Item],
+        way: _Way,
+        config: Config,
+        context: Context,
+        tally: Tally,
+    ) -> list[Attempt]:
+        """Return an attempt at each item, or at as many as the money suffices for."""
+        task = config.task
+        questions = [
+            Question(task.messages(item, way.prompt), self.max_tokens, way.sample, way.temperature)
+            for item in items
+        ]
+        attempts: list[Attempt] = []
+        answers: list[Answer] = []
+        asking = stream_ask(
+            teacher,
+            questions,
+            context,
+            tick=lambda done, total: context.tick(done, total, f"asking {teacher.name}"),
+        )
+        try:
+            with closing(asking):
+                for answer in asking:
+                    answers.append(replace(answer, text="", logprobs=()))
+                    attempts.append(_attempt(task, items[len(attempts)], answer))
+        except BudgetError as error:
+            n_left = len(items) - len(attempts)
+            context.warn(f"Teacher {teacher.name} was asked {n_left} questions less: {error}")
+        tally.teacher_tokens += sum(a.input_tokens + a.output_tokens for a in answers)
+        tally.usd += cost_usd(teacher.card(), answers)
+        return attempts
+
+    def _chosen(
+        self,
+        task: Task,
+        item: Item,
+        attempts: Sequence[Attempt],
+        student: PretrainedStudent | None,
+    ) -> tuple[Item, str] | str:
+        def likelihood(texts: Sequence[str]) -> Sequence[float]:
+            assert student is not None
+            return student.likelihood(task.student_messages(item), texts)
+
+        asked = likelihood if student is not None else None
+        found = choose(self.best, attempts, asked)
+        return found if isinstance(found, str) else _in_its_words(task, item, found.text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way of asking a question."""
+
+    prompt: str
+    sample: int
+    temperature: float | None
+
+
+def _attempt(task: Task, item: Item, answer: Answer) -> Attempt:
+    score = task.score(answer.text, item)
+    return Attempt(
+        text=answer.text,
+        answer=task.parse(answer.text) if score.parsed else None,
+        is_right=score.exact == 1,
+        is_cut=answer.finish == "length",
+    )
 
 
 def _planned_teacher(config: Config, plan: Plan) -> Teacher:

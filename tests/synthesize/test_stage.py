@@ -86,13 +86,20 @@ def run(
         task=task,
         teachers=teachers,
         strategies=(strategy,),
+        students=(),
         probe=ProbeConfig(),
         evaluate=EvaluateConfig(),
         callbacks=CallbacksConfig(),
         seed=seed,
     )
     chosen: Any = SimpleNamespace(
-        **{"teacher": "adder", "strategy": planned or strategy.name, "prompt": "", **plan}
+        **{
+            "teacher": "adder",
+            "strategy": planned or strategy.name,
+            "student": "small",
+            "prompt": "",
+            **plan,
+        }
     )
     context = Context(folder, folder / "cache", Ledger(folder / "ledger"), warn=said.append)
     return synthesize(config, chosen, context), said
@@ -229,19 +236,20 @@ def test_alignment_stops_where_the_money_ends(tmp_path: Path) -> None:
         task=task,
         teachers=(Dear(),),
         strategies=(Alignment(n_items=300),),
+        students=(),
         probe=ProbeConfig(),
         evaluate=EvaluateConfig(),
         callbacks=CallbacksConfig(),
         seed=0,
     )
-    plan: Any = SimpleNamespace(teacher="adder", strategy="alignment", prompt="")
+    plan: Any = SimpleNamespace(teacher="adder", strategy="alignment", student="small", prompt="")
     context = Context(tmp_path, tmp_path / "cache", ledger, warn=said.append)
     corpus = synthesize(config, plan, context)
     n_asked = corpus.n_items + corpus.refused["wrong"]
     assert ledger.spent_usd == pytest.approx(corpus.usd) == pytest.approx(0.005 * n_asked)
     assert ledger.spent_usd <= 1.0
     assert corpus.refused["not asked, for want of money"] == 300 - n_asked
-    assert len(said) == 2
+    assert len(said) == 1
 
 
 def test_nothing_learnt_is_one_clear_error_and_leaves_no_file(tmp_path: Path) -> None:

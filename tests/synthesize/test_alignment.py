@@ -1,0 +1,180 @@
+"""Alignment with several answers: harder questions take more, what the student knows none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from test_stage import Adder, run, sums
+from tiny_student import Larger, make_students
+
+from stratos.config import StudentConfig
+from stratos.synthesize.admission import PretrainedStudent
+from stratos.synthesize.alignment import Alignment
+from stratos.teachers.base import Answer, Question
+
+
+@dataclass
+class Sampler(Adder):
+    """Draws: the larger the number, the later the sample that is right. Above 400, none is."""
+
+    asked: list[tuple[int, int, float | None]] = field(default_factory=list)
+
+    def stream(
+        self, questions: Iterator[Question | None], meter: Any
+    ) -> Iterator[tuple[int, Answer] | None]:
+        for index, question in enumerate(questions):
+            assert question is not None
+            number = int(question.chat[-1]["content"].split()[2])
+            self.asked.append((number, question.sample, question.temperature))
+            right = question.sample >= number // 100 and number < 400
+            total = 2 * number if right else 2 * number + 1
+            text = f"Sample {question.sample}{' again' * question.sample}.\nAnswer: {total}"
+            receipt = meter.draw(question) if meter is not None else 0
+            answer = Answer(text, 10, 5, 0.0)
+            if meter is not None:
+                meter.pay(receipt, answer, billed=True)
+            yield index, answer
+
+
+def test_harder_questions_are_asked_more_often(tmp_path: Path) -> None:
+    task, teacher = replace(sums(tmp_path), prompts=("default",)), Sampler()
+    corpus, _ = run(tmp_path, task, Alignment(n_items=1000, n_samples=4), (teacher,))
+    times = Counter(number for number, _, _ in teacher.asked)
+    assert {times[n] for n in times if n < 100} == {1}
+    assert {times[n] for n in times if n >= 300} == {4}
+    assert all((sample == 0) == (warm is None) for _, sample, warm in teacher.asked)
+    n_right = sum(n < 400 for n in times)
+    assert corpus.n_items == n_right
+    assert corpus.refused == {"wrong": len(times) - n_right}
+    # No question is asked again before every one was asked.
+    samples = [sample for _, sample, _ in teacher.asked]
+    assert samples == sorted(samples)
+
+
+def test_the_shortest_right_answer_is_learnt(tmp_path: Path) -> None:
+    task, teacher = replace(sums(tmp_path), prompts=("default",)), Sampler()
+    strategy = Alignment(n_items=1000, n_samples=4, best="shortest", temperature=1.0)
+    run(tmp_path, task, strategy, (teacher,))
+    times = Counter(number for number, _, _ in teacher.asked)
+    assert {times[n] for n in times if n < 100} == {2}, "two right answers are enough"
+    assert {temperature for _, sample, temperature in teacher.asked if sample} == {1.0}
+
+
+def test_lucky_guesses_are_outvoted(tmp_path: Path) -> None:
+    task, teacher = replace(sums(tmp_path), prompts=("default",)), Sampler()
+    strategy = Alignment(n_items=1000, n_samples=4, best="majority")
+    corpus, _ = run(tmp_path, task, strategy, (teacher,))
+    numbers = {number for number, _, _ in teacher.asked}
+    assert corpus.n_items == sum(n < 200 for n in numbers)
+    assert corpus.refused == {
+        "outvoted": sum(200 <= n < 300 for n in numbers),
+        # Three equal wrong answers of four decide; the fourth is not bought.
+        "wrong": sum(n >= 300 for n in numbers),
+    }
+
+
+def test_a_teacher_that_cannot_draw_is_asked_with_each_prompt(tmp_path: Path) -> None:
+    corpus, said = run(tmp_path, sums(tmp_path), Alignment(n_items=50, n_samples=9), (Adder(),))
+    assert corpus.n_items == 50
+    assert said == [
+        "Teacher adder gives one answer to a question: n_samples=9 asks 3 times, once with each "
+        "prompt."
+    ]
+
+
+# --- the student's say ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_students(tmp_path_factory.mktemp("student"), steps=30)[0]
+
+
+def test_likelihood_is_that_of_the_model(student: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    chat = [{"role": "user", "content": "3 7"}]
+    texts = ["3 7 ; 7", "7", "0 1 2 3 ; 7"]
+    found = PretrainedStudent(str(student)).likelihood(chat, texts)
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    model = AutoModelForCausalLM.from_pretrained(student).eval()
+    for text, score in zip(texts, found, strict=True):
+        whole = [*chat, {"role": "assistant", "content": text}]
+        ids = tokenizer.apply_chat_template(whole, return_dict=True)["input_ids"]
+        n_asked = len(
+            tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)[
+                "input_ids"
+            ]
+        )
+        labels = torch.tensor([[-100] * n_asked + ids[n_asked:]])
+        with torch.inference_mode():
+            loss = model(torch.tensor([ids]), labels=labels).loss
+        assert score == pytest.approx(-float(loss), abs=1e-4)
+
+
+@dataclass
+class Largest:
+    """A teacher that is always right about the larger of two digits."""
+
+    name: str = "largest"
+    usd: float = 0.0
+    seen: list[Any] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(Adder(), name)
+
+    def identity(self) -> str:
+        return "largest"
+
+    def card(self) -> Any:
+        return replace(Adder().card(), usd_per_million_output_tokens=self.usd)
+
+    def ask(self, chats: Any, max_tokens: int, tick: Any = None, keep: Any = None) -> list[Answer]:
+        self.seen += chats
+        answers = []
+        for index, chat in enumerate(chats):
+            larger = max(chat[-1]["content"].split())
+            answers.append(Answer(f"as I see it ; {larger}", 3, 3, 0.0))
+            keep(index, answers[-1])
+        return answers
+
+
+@pytest.mark.parametrize(
+    ("usd", "skip_known", "skips"),
+    [(0.0, "auto", False), (1.0, "auto", True), (0.0, "always", True), (1.0, "never", False)],
+)
+def test_what_the_student_knows_is_not_bought(
+    student: Path, tmp_path: Path, usd: float, skip_known: Any, skips: bool
+) -> None:
+    from stratos.config import CallbacksConfig, EvaluateConfig, ProbeConfig
+    from stratos.context import Context
+    from stratos.ledger import Ledger
+    from stratos.synthesize import synthesize
+
+    task, teacher = Larger(), Largest(usd=usd)
+    config: Any = SimpleNamespace(
+        task=task,
+        teachers=(teacher,),
+        strategies=(Alignment(n_items=40, skip_known=skip_known),),
+        students=(StudentConfig("tiny", path=str(student)),),
+        probe=ProbeConfig(),
+        evaluate=EvaluateConfig(max_new_tokens=12, n_items=60),
+        callbacks=CallbacksConfig(),
+        seed=0,
+    )
+    plan: Any = SimpleNamespace(teacher="largest", strategy="alignment", student="tiny", prompt="")
+    context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
+    items = task.items("train", 40)
+    known = PretrainedStudent(str(student)).knows(items, config, context)
+    corpus = synthesize(config, plan, context)
+    assert 0 < sum(known) < 40
+    n_known = sum(known) if skips else 0
+    assert len(teacher.seen) == 40 - n_known == corpus.n_items
+    assert corpus.refused.get("known to the student", 0) == n_known
