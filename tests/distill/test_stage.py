@@ -124,8 +124,8 @@ def test_items_longer_than_the_context_are_counted(
     warnings: list[str] = []
     run_distill(tmp_path, corpus=path, warnings=warnings, max_tokens=4000)
     assert warnings == ["2 training items are longer than the student's context: left out"]
-    tiny = StudentConfig("t", hidden_size=32, n_layers=2, n_heads=2, context_length=16)
-    with pytest.raises(StratosError, match=r"No training item fits .* of 16 tokens"):
+    tiny = StudentConfig("t", hidden_size=32, n_layers=2, n_heads=2, context_length=128)
+    with pytest.raises(StratosError, match=r"No training item fits .* of 128 tokens"):
         run_distill(tmp_path / "tiny", student=tiny)
 
 
