@@ -14,7 +14,6 @@ import torch
 from process import interrupted, stop_at
 from transformers import AutoModelForCausalLM
 
-from stratos.config import StudentConfig
 from stratos.distill.data import PackedLoader
 from stratos.distill.optim import MuonAdamW
 from stratos.errors import StratosError
@@ -124,9 +123,10 @@ def test_items_longer_than_the_context_are_counted(
     warnings: list[str] = []
     run_distill(tmp_path, corpus=path, warnings=warnings, max_tokens=4000)
     assert warnings == ["2 training items are longer than the student's context: left out"]
-    tiny = StudentConfig("t", hidden_size=32, n_layers=2, n_heads=2, context_length=128)
-    with pytest.raises(StratosError, match=r"No training item fits .* of 128 tokens"):
-        run_distill(tmp_path / "tiny", student=tiny)
+    long = [text * 80 for text in rows["completion"]]
+    path = write_corpus(tmp_path / "long.parquet", rows["question"], long)
+    with pytest.raises(StratosError, match=r"No training item fits .* of 1024 tokens"):
+        run_distill(tmp_path / "long", corpus=path)
 
 
 def test_two_optimizers_in_one_save_and_load() -> None:
