@@ -4,16 +4,10 @@ from stratos.estimate.calibrate import Calibration, calibration
 from stratos.estimate.cards import card_of_student
 from stratos.estimate.device import device_of
 from stratos.estimate.fleet import Fleet, Ranges
+from stratos.estimate.generation import generate, generate_all
 from stratos.estimate.inference import batch_hours
 from stratos.estimate.jobs import TrainingJob, Workload
-from stratos.estimate.serving import (
-    ServingPoint,
-    ServingTable,
-    generate,
-    generate_all,
-    serving,
-    serving_all,
-)
+from stratos.estimate.serving import ServingPoint, ServingTable, serving, serving_all
 from stratos.estimate.training import train, train_all
 from stratos.estimate.why_not import (
     bytes_to_serve,

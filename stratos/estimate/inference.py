@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from stratos.estimate.generation import generate
 from stratos.estimate.jobs import Workload
 from stratos.estimate.memory import serving_bytes
-from stratos.estimate.serving import generate
 from stratos.records import ModelCard, Offer
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from stratos.estimate.answering import tensor_degrees
 from stratos.estimate.device import Device, device_of
 from stratos.estimate.jobs import TrainingJob, Workload
 from stratos.estimate.memory import serving_bytes, training_memory
-from stratos.estimate.serving import tensor_degrees
 from stratos.records import ModelCard, Offer
 
 GIB = 2**30

@@ -10,7 +10,6 @@ since a job takes longer on spot.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,8 +18,9 @@ import numpy as np
 
 from stratos.catalog import Catalog, Table, rows_of
 from stratos.catalog.table import LOCAL
-from stratos.catalog.words import Bools, Floats, Ints, combine
+from stratos.catalog.words import Bools, Codes, Floats, Ints, combine
 from stratos.config import CloudConfig
+from stratos.plan.pareto import Staircase
 from stratos.plan.quotas import Caps
 from stratos.records import Offer
 
@@ -133,45 +133,35 @@ def _hardware(table: Table) -> Ints:
     return np.unique(read, return_inverse=True)[1].astype(np.int64)
 
 
-def _undominated(
-    table: Table,
-    rows: Ints,
-    price: Floats,
-    spot: Bools,
-    group: Ints,
-) -> Ints:
+def _undominated(table: Table, rows: Ints, price: Floats, spot: Bools, group: Ints) -> Ints:
     """Return which servers no other of their place dominates, sorted by place, then name."""
     names = table.instance_type.codes[rows]
-    without_gpu = table.accelerator_count[rows] == 0
-    vcpus, memory = table.vcpus[rows] * without_gpu, table.memory_gib[rows] * without_gpu
-    gpus = table.accelerator.codes[rows]
     count = table.accelerator_count[rows]
-    alike = combine(table.place[rows], gpus, count, spot.astype(np.int64), group)
-    order = np.lexsort((names, -memory, -vcpus, price, alike))
+    place = table.place[rows]
+    alike = combine(place, table.accelerator.codes[rows], count, spot.astype(np.int64), group)
+    with_gpu, without = np.flatnonzero(count > 0), np.flatnonzero(count == 0)
+    order = with_gpu[np.lexsort((names[with_gpu], price[with_gpu], alike[with_gpu]))]
+    cheapest = order[np.diff(alike[order], prepend=-1) != 0]
+    vcpus, memory = -table.vcpus[rows[without]], -table.memory_gib[rows[without]]
+    largest = _staircases(alike[without], price[without], vcpus, memory, names[without])
+    keep = np.concatenate([cheapest, without[largest]])
+    return keep[np.lexsort((spot[keep], names[keep], place[keep]))]
+
+
+def _staircases(alike: Ints, price: Floats, vcpus: Floats, memory: Floats, names: Codes) -> Ints:
+    """Return which rows no other one that is alike is as good as in all three figures.
+
+    From the cheapest on, the best of the other two figures are a staircase: `vcpus` rises, `memory`
+    falls. A row that is not below the staircase is dominated by one that is no dearer.
+    """
+    order = np.lexsort((names, memory, vcpus, price, alike))
     found: list[int] = []
     before = -1
-    more_vcpus: list[float] = []
-    more_memory: list[float] = []
-    for i, one, cpus, gib in zip(
-        order.tolist(),
-        alike[order].tolist(),
-        (-vcpus[order]).tolist(),
-        (-memory[order]).tolist(),
-        strict=True,
-    ):
-        # A staircase of negated vCPUs and memory: what is there is no dearer.
+    stairs = Staircase()
+    columns = (column[order].tolist() for column in (alike, vcpus, memory))
+    for i, one, cpus, gib in zip(order.tolist(), *columns, strict=True):
         if one != before:
-            before, more_vcpus, more_memory = one, [], []
-        at = bisect_left(more_vcpus, cpus)
-        if at < len(more_vcpus) and more_vcpus[at] == cpus and more_memory[at] <= gib:
-            continue
-        if at and more_memory[at - 1] <= gib:
-            continue
-        end = at
-        while end < len(more_memory) and more_memory[end] >= gib:
-            end += 1
-        more_vcpus[at:end] = [cpus]
-        more_memory[at:end] = [gib]
-        found.append(i)
-    keep = np.array(found, dtype=np.int64)
-    return keep[np.lexsort((spot[keep], names[keep], table.place[rows][keep]))]
+            before, stairs = one, Staircase()
+        if stairs.add(cpus, gib):
+            found.append(i)
+    return np.array(found, dtype=np.int64)

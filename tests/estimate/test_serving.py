@@ -1,16 +1,25 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hardware_world import LLAMA_8B, RUN, SEVEN, SEVENTY, TINY, cpu, gpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratos.estimate import Calibration, Workload, generate, serving
+from stratos.estimate import (
+    Calibration,
+    Fleet,
+    Workload,
+    generate,
+    generate_all,
+    serving,
+    serving_all,
+)
 from stratos.estimate import constants as k
+from stratos.estimate.answering import pace, tensor_degrees
 from stratos.estimate.device import device_of
 from stratos.estimate.fitted import fitted
 from stratos.estimate.roofline import ServeSetup, decode_seconds, prefill_seconds
-from stratos.estimate.serving import pace, tensor_degrees
 
 WORK = Workload(64, 150)
 
@@ -147,3 +156,30 @@ def test_more_work_never_takes_less_time(card, name, count, prompt, answer, batc
             assert at <= getattr(longer, kind)(batch).seconds(answer + 1) * (1 + 1e-12)
             assert at <= getattr(wider, kind)(batch).seconds(answer) * (1 + 1e-12)
             assert at <= getattr(base, kind)(batch + 1).seconds(answer)
+
+
+def test_many_servers_at_once_are_each_as_alone():
+    offers = [gpu("H100", 8), cpu(16, 64), gpu("T4"), gpu("L4", 4), cpu(1, 4), gpu("A100", 2)]
+    fleet = Fleet.of([device_of(offer) for offer in offers])
+    works = (Workload(64, 150, "t", "injection"), Workload(1500, 20))
+    for card in (TINY, replace(TINY, runs=(RUN, replace(RUN, ms_per_answer=400.0))), LLAMA_8B):
+        n_nodes = np.array([1, 4, 2, 1, 1, 8])
+        hours = generate_all(card, fleet, works[0], 5000, n_nodes)
+        table, fastest = (serving_all(card, fleet, works, fastest=one) for one in (False, True))
+        for i, (offer, n) in enumerate(zip(offers, n_nodes.tolist(), strict=True)):
+            alone = generate(card, offer, works[0], 5000, n)
+            if alone is None:
+                assert np.isnan(hours.mean[i])
+            else:
+                assert hours.interval(i, alone.source) == alone
+            points = serving(card, offer, works)
+            rows = np.flatnonzero(table.server == i)
+            assert [(p.batch, p.tensor_parallel) for p in points] == list(
+                zip(table.batch[rows].tolist(), table.tensor_parallel[rows].tolist(), strict=True)
+            )
+            for row, point in zip(rows, points, strict=True):
+                assert table.latency_ms[row].tolist() == [ms.mean for ms in point.latency_ms]
+                assert tuple(table.requests_per_s[row].tolist()) == point.requests_per_s
+            slowest = [max(ms.mean for ms in point.latency_ms) for point in points]
+            best = fastest.latency_ms[fastest.server == i].max(axis=1).tolist()
+            assert best == ([min(slowest)] if points else [])
