@@ -13,7 +13,9 @@ from stratos.distill import packed
 from stratos.distill.adapter import restore_4_bits
 from stratos.distill.data import Batch
 from stratos.distill.head import Loss, head_loss
-from stratos.distill.objectives import LMHead, Objective, Signal
+from stratos.distill.objectives import Hidden, LMHead, Objective, Signal
+from stratos.distill.objectives.hidden import HiddenMatch, layer_pairs
+from stratos.distill.objectives.signals import dense_side
 
 
 class Learner(nn.Module):
@@ -29,12 +31,21 @@ class Learner(nn.Module):
         self.model = model.train()  # what comes from a folder is in evaluation mode
         self._attention = model.config._attn_implementation
 
-        def body(**inputs: Any) -> Tensor:
-            states: Tensor = model.base_model(**inputs, use_cache=False).last_hidden_state
-            return states
+        def body(layers: bool, **inputs: Any) -> tuple[Tensor, ...]:
+            out = model.base_model(**inputs, use_cache=False, output_hidden_states=layers)
+            return (*(out.hidden_states[:-1] if layers else ()), out.last_hidden_state)
 
         # A function is no submodule: generation and what is saved know nothing of it.
         self._body = torch.compile(body, dynamic=True) if compiled else body
+        self.match: HiddenMatch | None = None
+        self._match_weight = 0.0
+
+    def match_layers(self, n_layers: int, width: int, weight: float) -> None:
+        """Learn to say what each of a teacher's layers says, too, through learned projections."""
+        config = self.model.config
+        pairs = layer_pairs(config.num_hidden_layers, n_layers)
+        self.match = HiddenMatch(config.hidden_size, width, pairs)
+        self._match_weight = weight
 
     def pack(self, on: bool) -> None:
         """Switch to packed attention for training, or back for generation and saving."""
@@ -52,11 +63,16 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch, signal: Signal | None, objective: Objective) -> Loss:
         """Return the loss of one packed row."""
-        hidden_1NH = self._body(
-            input_ids=batch.tokens_1N, position_ids=batch.positions_1N, documents=batch.documents
+        given = dense_side(signal)
+        layers = given.layers_LNH if isinstance(given, Hidden) and self.match else None
+        states_L1NH = self._body(
+            layers is not None,
+            input_ids=batch.tokens_1N,
+            position_ids=batch.positions_1N,
+            documents=batch.documents,
         )
-        return head_loss(
-            hidden_1NH,
+        loss = head_loss(
+            states_L1NH[-1],
             LMHead.of(self.model),
             signal,
             objective,
@@ -64,3 +80,10 @@ class Learner(nn.Module):
             batch.rows_M,
             batch.targets_M,
         )
+        if layers is None:
+            return loss
+        assert self.match is not None and isinstance(given, Hidden)
+        matched = self.match(
+            states_L1NH, layers, batch.rows_M, batch.n_tokens, teacher_rows_M=given.rows_M
+        )
+        return loss._replace(total=loss.total + self._match_weight * matched)

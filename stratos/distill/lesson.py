@@ -77,7 +77,14 @@ def open_lesson(
             yield Lesson(TextModule(model, trainer, loader.n_steps), loader)
             return
         loader = PackedLoader(*shared, **parts)
-        module = LogitModule(model, trainer, loader.n_steps, source, strategy.to_minimize())
+        module = LogitModule(
+            model,
+            trainer,
+            loader.n_steps,
+            source,
+            strategy.to_minimize(),
+            strategy.hidden_match,
+        )
         if hasattr(strategy, "lmbda"):
             loader = OnPolicyLoader(
                 *shared,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from stratos.config import TrainerConfig
 from stratos.distill.data import Batch
@@ -27,12 +27,22 @@ class LogitModule(TextModule):
         n_steps: int,
         source: SignalSource,
         objective: Objective,
+        hidden_match: float = 0.0,
     ) -> None:
-        """Take the teacher's signal from `source`."""
+        """Take the teacher's signal from `source`, and match its layers with this weight."""
         super().__init__(model, trainer_config, n_steps)
+        if hidden_match and source.layers is not None:
+            self.learner.match_layers(*source.layers, hidden_match)
         self._source, self._objective = source, objective
         # What the student wrote is no text to learn by heart.
         self._own_text = replace(objective, cross_entropy=0.0)
+
+    def split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Return what Muon trains, and what AdamW does: the projections are among the latter."""
+        matrices, others = super().split_parameters()
+        if self.learner.match is not None:
+            others.extend(self.learner.match.parameters())
+        return matrices, others
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one packed row, at the places that the teacher speaks of."""

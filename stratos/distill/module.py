@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stratos.config import TrainerConfig
 from stratos.distill.data import Batch
@@ -122,11 +122,15 @@ class TextModule(L.LightningModule):
         """Move a batch: Lightning does not look inside frozen dataclasses."""
         return batch.to(device)
 
+    def split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Return what Muon trains, and what AdamW does."""
+        return split_parameters(self.model)
+
     def configure_optimizers(self) -> Any:
         """Return the optimizer and a schedule by steps."""
         config = self._config
         optimizer = MuonAdamW(
-            *split_parameters(self.model), config.lr_muon, config.lr_adamw, config.weight_decay
+            *self.split_parameters(), config.lr_muon, config.lr_adamw, config.weight_decay
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,

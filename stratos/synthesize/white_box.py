@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from stratos.config import Share
+from stratos.config import Amount, Share
 from stratos.synthesize.alignment import Alignment
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ class WhiteBox(Alignment):
     """Both sides' logits are divided by it."""
     cross_entropy: Share = 0.0
     """Share of the cross-entropy on the text, the rest is the divergence."""
+    hidden_match: Amount = 0.0
+    """Weight of matching the teacher's hidden states, layer by layer, through projections that are
+    learned beside the student and dropped after; 0 matches none."""
     only_shared: bool = False
     """Compare a teacher that has another tokenizer by the tokens of both vocabularies."""
 

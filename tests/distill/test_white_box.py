@@ -34,9 +34,10 @@ def expert(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceTeacher:
     [
         AlignmentLogits(),
         AlignmentLogits(cache="topk", top_k=400),
+        AlignmentLogits(hidden_match=0.1),
         AlignmentOnPolicy(lmbda=0.5, buffer_steps=2, max_new_tokens=12),
     ],
-    ids=["logits", "cached", "on_policy"],
+    ids=["logits", "cached", "layers", "on_policy"],
 )
 def test_the_student_comes_closer_to_its_teacher(
     run_distill: Callable[..., Any],
@@ -49,6 +50,56 @@ def test_the_student_comes_closer_to_its_teacher(
     )
     losses = [point.loss for point in student.curve]
     assert 0 <= losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_layers_are_matched_by_projections_that_are_trained(
+    expert: HuggingFaceTeacher, tmp_path: Path, checkpointing: bool
+) -> None:
+    """The loss is the divergence and the plain mean over layers; both sides get gradients."""
+    from stratos.config import TrainerConfig
+    from stratos.context import Context
+    from stratos.distill.logit_module import LogitModule
+    from stratos.distill.model import make_student
+    from stratos.distill.signal import open_source
+    from stratos.ledger import Ledger
+    from stratos.tasks.mahjong import MahjongTask
+
+    config = StudentConfig("s", hidden_size=16, n_layers=1, n_heads=2, intermediate_size=32)
+    model, tokenizer = make_student(config, MahjongTask().vocabulary(), [], 1)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    data, strategy = make_data(), AlignmentLogits(hidden_match=0.7)
+    where = Context(tmp_path, tmp_path, Ledger(tmp_path / "ledger"))
+    source = open_source(expert, strategy, tokenizer, data, where)
+    torch.manual_seed(0)
+    module = LogitModule(model, TrainerConfig(), 10, source, strategy.to_minimize(), 0.7)
+    plain = LogitModule(model, TrainerConfig(), 10, source, strategy.to_minimize())
+    batch = next(iter(PackedLoader(data, 40, 600, 5)))
+    losses = []
+    for one in (module, plain):
+        one.on_fit_start()
+        losses.append(one.loss(batch))
+    match = module.learner.match
+    assert match is not None and match.pairs == [(1, 2)] and plain.learner.match is None
+    given = source.signal(batch)
+    out = model.base_model(
+        input_ids=batch.tokens_1N,
+        position_ids=batch.positions_1N,
+        documents=batch.documents,
+        use_cache=False,
+    )
+    said = out.last_hidden_state[0, batch.rows_M] @ match.projections[0].weight.T
+    wanted = given.hidden_NH[given.rows_M]
+    error = ((said - wanted) ** 2).mean(1) / (wanted**2).mean(1)
+    expected = losses[1] + 0.7 * error.sum() / batch.n_tokens
+    torch.testing.assert_close(losses[0], expected, atol=1e-6, rtol=1e-6)
+    losses[0].backward()
+    trained = {id(weight) for part in module.split_parameters() for weight in part}
+    assert {id(weight) for weight in module.parameters()} == trained
+    assert all(w.grad is not None and w.grad.abs().sum() > 0 for w in match.parameters())
+    module.on_fit_end()
+    source.close()
 
 
 def make_data(n: int = 40) -> Encoded:

@@ -48,7 +48,7 @@ class AcrossSource:
                 divergence) instead of the whole one (for universal_logit).
             on_close: frees the weights.
         """
-        self.reader = reader
+        self.reader, self.layers = reader, reader.layers
         self.kind = "hidden" if reader.gives_hidden else "dense"
         self._teacher, self._student = teacher, student
         self._prompts, self._on_close = prompts, on_close

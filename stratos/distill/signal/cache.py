@@ -189,6 +189,7 @@ class CachedSource:
 
     kind: Literal["topk", "sampled"]
     why = ""
+    layers = None
 
     def __init__(self, cache: SignalCache) -> None:
         """Take a cache without missing shards."""

@@ -49,7 +49,8 @@ class Reader:
         with torch.no_grad():
             self.gives_hidden = self._head_is_linear()
             self.packs = not _slides(model.config, longest) and self._try_packing()
-        self._keeps_layers = keeps_layers
+            self._keeps_layers = keeps_layers and self.gives_hidden
+            self.layers = self._count_layers() if self._keeps_layers else None
 
     def __call__(self, row: TeacherRow, device: torch.device) -> Hidden | Dense:
         """Return what the model says of the row's places."""
@@ -129,6 +130,11 @@ class Reader:
         gap = (logits - wanted).abs().max()
         return bool(gap <= _HEAD_TOLERANCE * wanted.abs().max().clamp(min=1e-6))
 
+    def _count_layers(self) -> tuple[int, int]:
+        ids = torch.arange(1, device=self.model.device)[None]
+        states = self._states(input_ids=ids)
+        return len(states) - 1, states[-1].shape[-1]
+
     def _try_packing(self) -> bool:
         """Pack two texts: the second must not see the first, and both must be as they are alone."""
         first, second = (np.arange(n) for n in _PROBE_LENGTHS)
@@ -169,7 +175,7 @@ class LocalSource:
             prompts: the teacher's own prompt of each document; None for the student's.
             on_close: frees the weights.
         """
-        self.reader = reader
+        self.reader, self.layers = reader, reader.layers
         self.kind = "hidden" if reader.gives_hidden else "dense"
         self._prompts, self._on_close = prompts, on_close
 

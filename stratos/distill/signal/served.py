@@ -38,6 +38,7 @@ class ServedSource:
     """Scores a batch over HTTP, one request a document, several at once."""
 
     kind: Literal["topk"] = "topk"
+    layers = None
 
     def __init__(
         self,

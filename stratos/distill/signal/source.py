@@ -57,6 +57,11 @@ class SignalSource(Protocol):
         """Return what it cannot give, and why; "" for nothing."""
         ...
 
+    @property
+    def layers(self) -> tuple[int, int] | None:
+        """Return number and width of the layers whose states it gives, None where it gives none."""
+        ...
+
     def places(self, batch: Batch) -> Tensor | None:
         """Return which of the M learned places the signal is of, in order; None for all."""
         ...
@@ -76,6 +81,7 @@ class TextSource:
 
     why: str
     kind: Literal["text"] = "text"
+    layers: None = None
 
     def places(self, batch: Batch) -> None:
         """Return None."""
