@@ -14,7 +14,7 @@ from stratos.teachers.cache import AnswerCache
 from stratos.teachers.chunks import ask_in_chunks
 from stratos.teachers.expect import expect
 from stratos.teachers.purse import Purse, price
-from stratos.teachers.window import Window
+from stratos.teachers.window import WINDOW, Window
 
 
 def cached_ask(
@@ -89,7 +89,7 @@ def stream_ask(
     """
     total = len(questions) if isinstance(questions, Sequence) else 0
     cache = AnswerCache(context.cache_dir, context.warn, cache_mode(teacher))
-    window = Window(questions, teacher.identity(), cache)
+    window = Window(questions, teacher.identity(), cache, getattr(teacher, "window", WINDOW))
 
     def put(number: int, answer: Answer) -> None:
         window.put(number, answer)

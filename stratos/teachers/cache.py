@@ -98,6 +98,7 @@ class AnswerCache:
         # One owner a process: a stream that is paused must not keep its own process waiting.
         self._owner = f"{_PROCESS}:{os.getpid()}"
         self._n_claims = 0
+        self._next_renewal = 0.0
         self._corrupt: set[str] = set()
 
     def get(self, keys: Iterable[str]) -> dict[str, Answer]:
@@ -138,6 +139,14 @@ class AnswerCache:
         row = self._use("SELECT owner FROM claims WHERE key = ?", (key,))
         self._n_claims += 1
         return row is None or row[0] == self._owner
+
+    def renew(self) -> None:
+        """Hold this process's claims for longer; may be called often, and acts now and then."""
+        now = time.time()
+        if not self._n_claims or now < self._next_renewal:
+            return
+        self._next_renewal = now + CLAIM_SECONDS / 4
+        self._use("UPDATE claims SET until = ? WHERE owner = ?", (now + CLAIM_SECONDS, self._owner))
 
     def close(self) -> None:
         """Free the claims, close the file and say what was corrupt in it."""

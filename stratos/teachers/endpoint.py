@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -136,7 +137,9 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Return the pause that a server asks for: in milliseconds, seconds, or as a date."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         with suppress(TypeError, ValueError):
-            return max(0.0, float(headers.get(name) or "") * unit)
+            pause = float(headers.get(name) or "") * unit
+            if math.isfinite(pause):
+                return max(0.0, pause)
     with suppress(TypeError, ValueError):
         date = email.utils.parsedate_to_datetime(headers.get("retry-after") or "")
         return max(0.0, date.timestamp() - time.time())

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from stratos.errors import TeacherError
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.base import Answer, Keep, Tick
+from stratos.teachers.base import Answer, CacheMode, Keep, Tick
 from stratos.teachers.facts import FACTS, check_facts
 from stratos.teachers.weights import Weights, find_weights, read_facts
 
@@ -40,6 +40,8 @@ class HuggingFaceTeacher:
     """Device of torch; auto takes the first GPU, else the CPU."""
     batch_size: int = 32
     """Chats answered at once."""
+    cache: CacheMode = "write"
+    """off asks everything again; read takes kept answers; write keeps new ones too."""
     facts: dict[str, int] = field(default_factory=dict)
     """Facts of the model card that are known beforehand; the others are read from its files."""
 

@@ -14,14 +14,20 @@ from stratos.errors import TeacherError, did_you_mean
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import Answer, CacheMode, Keep, Meter, Question, Tick
+from stratos.teachers.batch import WINDOW as BATCH_WINDOW
+from stratos.teachers.batch import Batches
 from stratos.teachers.endpoint import Endpoint, writable
 from stratos.teachers.facts import FACTS, check_facts
 from stratos.teachers.pump import Outcome, Pump
+from stratos.teachers.purse import n_bytes
+from stratos.teachers.window import WINDOW
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 _REACH_SECONDS = 10.0
+_MOST_BYTES_A_TOKEN = 8
+"""Of ordinary text under common tokenizers; a prompt that is counted so is surely longer."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,27 @@ class OpenAITeacher:
     """Price of a million tokens asked."""
     usd_per_million_output_tokens: float = 0.0
     """Price of a million tokens answered."""
+    usd_per_million_batch_input_tokens: float | None = None
+    """Price of a million tokens asked through the batch API; null for an endpoint without."""
+    usd_per_million_batch_output_tokens: float | None = None
+    """Price of a million tokens answered through it."""
+    batch: bool = False
+    """Ask through the batch API: at its price, answered within a day."""
+    price_date: str = ""
+    """When the prices were read."""
+    price_source: str = ""
+    """Where they were read."""
+    outputs_may_train: bool | None = None
+    """Whether the terms allow training other models on the answers; null for unknown."""
+    accept_terms: bool = False
+    """Said by whoever may train on the answers all the same, or trains no model that competes."""
     max_requests_per_minute: float | None = None
     """What the endpoint allows; the plan counts with it."""
     concurrency: int = 16
     """Requests in flight at once."""
     timeout_s: float = 60.0
     """Longest wait for one answer, in seconds."""
-    max_retries: int = 5
+    max_retries: int = 8
     """Tries after the first, on 408, 409, 429, 5xx, timeouts and cut connections."""
     temperature: float | None = 0.0
     """0 answers greedily; null leaves it to a model that refuses the setting."""
@@ -56,6 +76,8 @@ class OpenAITeacher:
     """off asks everything again; read takes kept answers; write keeps new ones too."""
     token_limit_field: str = "max_tokens"
     """What the endpoint calls the limit; OpenAI's reasoning models want max_completion_tokens."""
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    """Sent with every question, such as {reasoning_effort: low}."""
     license: str = "unknown"
     """Licence or terms that the answers are under."""
     facts: dict[str, int] = field(default_factory=dict)
@@ -66,8 +88,13 @@ class OpenAITeacher:
         check_facts(self.facts)
         if self.concurrency < 1 or self.max_retries < 0 or self.timeout_s <= 0:
             raise ValueError("concurrency and timeout_s must be above 0, max_retries at least 0.")
-        if min(self.usd_per_million_input_tokens, self.usd_per_million_output_tokens) < 0:
+        if min(price or 0.0 for price in (*self._prices, *self._batch_prices)) < 0:
             raise ValueError("a price per million tokens cannot be negative.")
+        if self.batch and None in self._batch_prices:
+            raise ValueError(
+                "batch=true wants the price of the batch API: usd_per_million_batch_input_tokens "
+                "and usd_per_million_batch_output_tokens."
+            )
 
     def unreachable(self) -> str | None:
         """Return why the endpoint cannot be asked and what to type, or None. Asks it once."""
@@ -76,19 +103,25 @@ class OpenAITeacher:
     def card(self) -> ModelCard:
         """Return price, limits and the known facts of the model."""
         facts: dict[str, Any] = {**dict.fromkeys(FACTS, 0), **self.facts}
+        asked, answered = self._batch_prices if self.batch else self._prices
+        batch_asked, batch_answered = self._batch_prices
         return ModelCard(
             **facts,
             name=self.name,
             license=self.license,
-            usd_per_million_input_tokens=self.usd_per_million_input_tokens,
-            usd_per_million_output_tokens=self.usd_per_million_output_tokens,
+            usd_per_million_input_tokens=asked,
+            usd_per_million_output_tokens=answered,
+            usd_per_million_batch_input_tokens=batch_asked,
+            usd_per_million_batch_output_tokens=batch_answered,
             max_requests_per_minute=self.max_requests_per_minute,
         )
 
     def identity(self) -> str:
         """Return endpoint, model and sampling."""
-        parts = ["openai", self.base_url.rstrip("/"), self.model, self.temperature]
-        return json.dumps(parts if self.seed is None else [*parts, self.seed])
+        parts: list[Any] = ["openai", self.base_url.rstrip("/"), self.model, self.temperature]
+        if self.seed is not None or self.extra_body:
+            parts.append(self.seed)
+        return json.dumps([*parts, self.extra_body] if self.extra_body else parts, sort_keys=True)
 
     def ask(
         self,
@@ -130,6 +163,9 @@ class OpenAITeacher:
             TeacherError: as `ask`.
             BudgetError: the meter has no more; what was under way has been yielded.
         """
+        if self.batch:
+            yield from Batches(self, self._client, meter).run(self._fitting(questions))
+            return
         pump = Pump(
             self,
             concurrency=self.concurrency,
@@ -141,7 +177,7 @@ class OpenAITeacher:
             else 0.0,
         )
         try:
-            yield from pump.run(questions)
+            yield from pump.run(self._fitting(questions))
         finally:
             self.__dict__["_proved"] = pump.proved
 
@@ -167,7 +203,7 @@ class OpenAITeacher:
             options["seed"] = self.seed + question.sample
         if question.top_logprobs:
             options |= {"logprobs": True, "top_logprobs": question.top_logprobs}
-        return options
+        return {**options, **self.extra_body}
 
     def explain(self, error: Exception, question: Question, n_tries: int) -> TeacherError:
         """Return an error in the user's words."""
@@ -180,13 +216,17 @@ class OpenAITeacher:
         )
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             told = TeacherError(f"Teacher {self.name}: {self._wrong_key()}")
-        elif isinstance(error, openai.NotFoundError):
+        elif isinstance(error, openai.NotFoundError) or self._is_unknown_model(error):
             told = TeacherError(f"Teacher {self.name}: {self._no_model()}")
-        elif isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError):
+        elif isinstance(
+            error,
+            openai.BadRequestError | openai.UnprocessableEntityError | openai.APIStatusError,
+        ) and error.status_code in (400, 413, 422):
             told = TeacherError(
-                f"Teacher {self.name}: {self.base_url} refused the request "
-                f"({_say(error)}). Check teacher.token_limit_field and teacher.temperature, and "
-                "that the prompt fits the model's context."
+                f"Teacher {self.name}: {self.base_url} refused a prompt of "
+                f"{n_bytes(question.chat):,} bytes with an answer of up to {question.max_tokens} "
+                f"tokens ({_say(error)}). Check that they fit the model's context, and "
+                "teacher.token_limit_field and teacher.temperature."
             )
         elif getattr(error, "code", None) == "insufficient_quota":
             told = TeacherError(
@@ -202,6 +242,45 @@ class OpenAITeacher:
         for name in ("_client", "_endpoint"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
+
+    @property
+    def window(self) -> int:
+        """Questions that are worth holding at once."""
+        return BATCH_WINDOW if self.batch else WINDOW
+
+    @property
+    def _prices(self) -> tuple[float, float]:
+        return self.usd_per_million_input_tokens, self.usd_per_million_output_tokens
+
+    @property
+    def _batch_prices(self) -> tuple[float | None, float | None]:
+        return self.usd_per_million_batch_input_tokens, self.usd_per_million_batch_output_tokens
+
+    def _fitting(
+        self, questions: Iterator[Question | None]
+    ) -> Generator[Question | None, None, None]:
+        """Refuse a prompt that surely passes the context before it is paid for."""
+        context = self.facts.get("context_length", 0)
+        for question in questions:
+            if question is not None and context:
+                least = n_bytes(question.chat) // _MOST_BYTES_A_TOKEN
+                if least + question.max_tokens > context:
+                    raise TeacherError(
+                        f"Teacher {self.name}: a prompt of {n_bytes(question.chat):,} bytes (at "
+                        f"least {least:,} tokens) and an answer of up to {question.max_tokens:,} "
+                        f"pass its context of {context:,} tokens. Shorten it, or choose a teacher "
+                        "with a longer context."
+                    )
+            yield question
+
+    def _is_unknown_model(self, error: Exception) -> bool:
+        """Tell whether a request was refused for its model, by endpoints that say 400 then."""
+        import openai
+
+        if not isinstance(error, openai.BadRequestError) or "model" not in str(error).lower():
+            return False
+        known = self._models()
+        return bool(known) and self.model not in known
 
     @property
     def _key(self) -> str | None:
@@ -240,7 +319,12 @@ class OpenAITeacher:
         except openai.APIConnectionError:
             return f"{self.base_url} cannot be reached. Check the network, or teacher.base_url."
         except openai.OpenAIError:
-            return None  # an endpoint need not list its models
+            pass  # an endpoint need not list its models
+        if self.outputs_may_train is False and not self.accept_terms:
+            return (
+                f"its terms ({self.license}) do not allow to train other models on its answers. "
+                "If you may all the same, type: teacher.accept_terms=true"
+            )
         return None
 
     def _no_key(self) -> str:
@@ -255,15 +339,18 @@ class OpenAITeacher:
         )
 
     def _no_model(self) -> str:
-        import openai
-
-        known: list[str] = []
-        with suppress(openai.OpenAIError):  # then there is nothing to suggest
-            known = [model.id for model in self._client.models.list()]
+        known = self._models()
         hint = did_you_mean(self.model, known)
         if known and not hint:
             hint = f" It has {', '.join(sorted(known)[:5])}."
         return f"{self.base_url} has no model {self.model}.{hint} Choose one with teacher.model=…"
+
+    def _models(self) -> list[str]:
+        import openai
+
+        with suppress(openai.OpenAIError):  # then there is nothing to suggest
+            return [model.id for model in self._client.models.list()]
+        return []
 
 
 def _say(error: Exception) -> str:

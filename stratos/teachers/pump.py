@@ -151,7 +151,11 @@ class Pump:
                 crowd = 2 * self.concurrency if self.proved else 1
                 if self._ended or len(self._flying) + len(self._later) >= crowd:
                     break
-                question = next(questions, _END)
+                try:
+                    question = next(questions, _END)
+                except TeacherError as error:  # one that cannot be asked
+                    self._stop = error
+                    break
                 if question is None:
                     return True
                 if not isinstance(question, Question):

@@ -25,19 +25,27 @@ _POLL_SECONDS = 0.1
 class Window:
     """Between a stream of questions and a teacher that answers them in any order."""
 
-    def __init__(self, questions: Iterable[Question], identity: str, cache: AnswerCache) -> None:
+    def __init__(
+        self,
+        questions: Iterable[Question],
+        identity: str,
+        cache: AnswerCache,
+        size: int = WINDOW,
+    ) -> None:
         """Hold nothing yet.
 
         Args:
             questions: taken one by one.
             identity: of the teacher.
             cache: where answers are found and kept.
+            size: questions held from the oldest without an answer to the newest taken.
         """
         self.n_known = 0
         """Questions taken so far whose answer is there."""
         self._source = iter(questions)
         self._identity = identity
         self._cache = cache
+        self._size = size
         self._order: deque[str] = deque()
         self._n_waiting: Counter[str] = Counter()
         self._ready: dict[str, Answer] = {}
@@ -55,6 +63,7 @@ class Window:
     def questions(self) -> Iterator[Question | None]:
         """Yield what has to be asked; None where there is nothing just now."""
         while True:
+            self._cache.renew()
             if (question := self._freed()) is not None:
                 yield question
                 continue
@@ -63,7 +72,7 @@ class Window:
                     return
                 yield None
                 continue
-            if len(self._order) >= WINDOW:
+            if len(self._order) >= self._size:
                 yield None
                 continue
             question = next(self._source, None)

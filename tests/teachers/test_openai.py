@@ -124,7 +124,7 @@ def test_a_server_that_is_not_there() -> None:
 
 def test_bad_request_is_not_retried(server: ChatServer) -> None:
     server.faults.append(400)
-    with pytest.raises(TeacherError, match="refused the request"):
+    with pytest.raises(TeacherError, match="refused a prompt of 6 bytes"):
         parrot(server).ask(chats(1), 5)
     assert len(server.requests) == 1
 

@@ -1,0 +1,236 @@
+"""Every fault of a real endpoint, alone and combined: nothing lost, nothing asked twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fault_server import EVERY_FAULT, Fault, FaultServer, at_random
+
+from stratos.context import Context
+from stratos.errors import BudgetError, TeacherError
+from stratos.ledger import Ledger
+from stratos.teachers import pump
+from stratos.teachers.asking import cached_ask, stream_ask
+from stratos.teachers.base import Question
+from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.purse import most_usd
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pump, "_SHORTEST_WAIT_S", 0.02)
+
+
+def parrot(server: FaultServer, **changes) -> OpenAITeacher:
+    fields = {"model": "parrot", "api_key_env": None, "timeout_s": 5.0, "concurrency": 32}
+    return OpenAITeacher(name="parrot", base_url=server.base_url, **fields | changes)
+
+
+def chats(n: int) -> list[list[dict[str, str]]]:
+    return [[{"role": "user", "content": f"word {i}"}] for i in range(n)]
+
+
+def test_every_combination_of_faults_is_outlived(context: Context) -> None:
+    def rule(text: str, n_tries: int) -> Fault:
+        return EVERY_FAULT[int(text.split()[1])] if n_tries == 1 else Fault()
+
+    n = len(EVERY_FAULT)
+    assert n == 4 * 5 * 4 * 2 - 2
+    with FaultServer(rule) as server:
+        answers = cached_ask(parrot(server), chats(n), 8, context)
+    assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(n)]
+    assert set(server.answered.values()) == {1}
+    assert set(server.tries.values()) == {2}
+    assert server.most_in_flight <= 32
+
+
+def test_two_faults_in_a_row_and_a_tenth_of_all_tries(context: Context) -> None:
+    seed, n = 0, 100
+    tenth = at_random(0.1, seed)
+
+    def rule(text: str, n_tries: int) -> Fault:
+        return at_random(1.0, seed)(text, n_tries) if n_tries <= 2 else tenth(text, n_tries)
+
+    with FaultServer(rule) as server:
+        answers = cached_ask(parrot(server), chats(n), 8, context)
+        assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(n)]
+        first = Counter(server.tries)
+        cached_ask(parrot(server), chats(n), 8, context)
+    assert server.tries == first
+    assert set(server.answered.values()) == {1}
+    with FaultServer(rule) as again:  # the same faults, whatever the order
+        context = Context(context.run_dir, context.run_dir / "other", context.ledger)
+        cached_ask(parrot(again, concurrency=3), chats(n), 8, context)
+    assert again.tries == first
+
+
+@pytest.mark.parametrize("budget", [0.05, 1.0])
+def test_the_budget_holds_with_a_thousand_calls_in_flight_and_faults(
+    tmp_path: Path, budget: float
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", budget)
+    context = Context(tmp_path, tmp_path / "cache", ledger)
+    with FaultServer(at_random(0.3, delay_s=0.05)) as server:
+        teacher = parrot(
+            server,
+            concurrency=1000,
+            usd_per_million_input_tokens=2.0,
+            usd_per_million_output_tokens=10.0,
+            timeout_s=30.0,
+        )
+        questions = [Question(chat, 8) for chat in chats(1000)]
+        most = most_usd(teacher.card(), questions[0].chat, 8)
+        answers, seen = [], []
+        asking = stream_ask(teacher, iter(questions), context)
+        try:
+            for answer in asking:
+                answers.append(answer)
+                seen.append(ledger.spent_usd + ledger.reserved_usd)
+        except BudgetError:
+            assert budget < 1
+    billed = sum(server.answered.values()) * (20 * 2 + 5 * 10) / 1e6
+    assert max(seen) <= budget + 1e-9
+    assert billed <= ledger.spent_usd + 1e-9 <= budget + 1e-9
+    assert ledger.reserved_usd == 0
+    assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(len(answers))]
+    if budget == 1.0:
+        assert len(answers) == 1000
+    else:
+        # Money is left for less than one call; answers behind the first that is missing are kept.
+        assert ledger.spent_usd > budget - most
+        assert 0 < len(answers) < 1000
+    assert set(server.answered.values()) <= {0, 1}
+
+
+def test_what_the_server_asks_for_is_waited_by_all(context: Context) -> None:
+    def rule(text: str, n_tries: int) -> Fault:
+        first = text == "word 3" and n_tries == 1
+        return Fault(status=429, retry_after="0.6") if first else Fault(delay_s=0.01)
+
+    with FaultServer(rule) as server:
+        started = time.monotonic()
+        answers = cached_ask(parrot(server, concurrency=2), chats(40), 8, context)
+        assert time.monotonic() - started >= 0.6
+    assert len(answers) == 40
+    assert max(server.tries.values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "-5"}, 0.0),
+        ({}, None),
+    ],
+)
+def test_the_pause_that_a_server_asks_for_is_read(asked, seconds) -> None:
+    from stratos.teachers.endpoint import retry_after_s
+
+    assert retry_after_s(asked) == seconds
+
+
+def test_waits_grow_with_jitter_and_never_undercut_the_server() -> None:
+    waits = [[pump.wait_s(n, None, lambda d=d: d) for d in (0.0, 1.0)] for n in (1, 2, 3, 20)]
+    assert all(high == 2 * low for low, high in waits)
+    assert [high for _, high in waits] == [0.02, 0.04, 0.08, 20.0]
+    assert pump.wait_s(1, 7.0, lambda: 0.0) == 7.0
+    assert 7.0 < pump.wait_s(1, 7.0, lambda: 1.0) < 8.0
+
+
+def test_an_endpoint_that_is_down_is_not_worked_through(context: Context) -> None:
+    with FaultServer(lambda text, n_tries: Fault(status=503)) as server:
+        with pytest.raises(TeacherError, match="gave no answer after 3 tries"):
+            cached_ask(parrot(server, max_retries=2), chats(1000), 8, context)
+        assert sum(server.tries.values()) == 3
+
+
+def test_requests_keep_the_rate_that_the_endpoint_allows(context: Context) -> None:
+    with FaultServer(lambda text, n_tries: Fault()) as server:
+        started = time.monotonic()
+        cached_ask(parrot(server, max_requests_per_minute=1200.0), chats(21), 8, context)
+        assert time.monotonic() - started >= 20 * 0.05
+
+
+def test_cache_modes(context: Context) -> None:
+    with FaultServer(lambda text, n_tries: Fault()) as server:
+        cached_ask(parrot(server), chats(2), 8, context)
+        cached_ask(parrot(server, cache="read"), chats(3), 8, context)
+        assert sorted(server.tries.values()) == [1, 1, 1]
+        cached_ask(parrot(server, cache="read"), chats(3), 8, context)
+        assert sorted(server.tries.values()) == [1, 1, 2]
+        cached_ask(parrot(server, cache="off"), chats(3), 8, context)
+        assert sorted(server.tries.values()) == [2, 2, 3]
+        cached_ask(parrot(server), chats(3), 8, context)
+        cached_ask(parrot(server), chats(3), 8, context)
+        assert sorted(server.tries.values()) == [2, 2, 4]
+
+
+ASKER = """
+import sys
+from pathlib import Path
+from stratos.context import Context
+from stratos.ledger import Ledger
+from stratos.teachers.base import Question
+from stratos.teachers.asking import stream_ask
+from stratos.teachers.openai import OpenAITeacher
+url, folder, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+teacher = OpenAITeacher(
+    "parrot", "parrot", base_url=url, api_key_env=None, concurrency=16,
+    usd_per_million_input_tokens=1.0, usd_per_million_output_tokens=1.0,
+)
+context = Context(folder, folder / "cache", Ledger(folder / "ledger.jsonl", 10.0))
+questions = (Question([{"role": "user", "content": f"word {i}"}], 8) for i in range(n))
+for i, answer in enumerate(stream_ask(teacher, questions, context)):
+    assert answer.text == f"WORD {i}"
+    print(i, flush=True)
+"""
+
+
+def asker(server: FaultServer, folder: Path, n: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", ASKER, server.base_url, str(folder), str(n)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_again_and_again_only_what_is_missing_is_asked(tmp_path: Path) -> None:
+    n, concurrency = 400, 16
+    with FaultServer(at_random(0.0, delay_s=0.02)) as server:
+        for kill_at in (60, 150, 290):
+            one = asker(server, tmp_path, n)
+            assert one.stdout is not None
+            for line in one.stdout:
+                if int(line) >= kill_at:
+                    break
+            os.kill(one.pid, signal.SIGKILL)
+            one.wait()
+        last = asker(server, tmp_path, n)
+        output, _ = last.communicate(timeout=120)
+        assert last.returncode == 0
+        assert [int(line) for line in output.split()] == list(range(n))
+    asked_again = sum(server.tries.values()) - n
+    # Only what was in flight at a kill is asked again.
+    assert asked_again <= 3 * concurrency
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    assert ledger.reserved_usd == 0
+    assert ledger.spent_usd >= sum(server.answered.values()) * 25 / 1e6 - 1e-9
+
+
+def test_processes_at_once_ask_each_question_once(tmp_path: Path) -> None:
+    with FaultServer(at_random(0.0, delay_s=0.01)) as server:
+        askers = [asker(server, tmp_path, 200) for _ in range(3)]
+        for one in askers:
+            output, _ = one.communicate(timeout=120)
+            assert [int(line) for line in output.split()] == list(range(200))
+    assert set(server.tries.values()) == {1}
+    spent = Ledger(tmp_path / "ledger.jsonl").spent_usd
+    assert spent == pytest.approx(200 * 25 / 1e6)
