@@ -14,11 +14,11 @@ from typing import Literal
 
 from stratos.config import Config
 from stratos.context import Context
-from stratos.errors import BudgetError, TeacherError
+from stratos.errors import BudgetError
 from stratos.records import Plan
 from stratos.synthesize.admission import PretrainedStudent, pretrained
 from stratos.synthesize.samples import Attempt, Rule, choose, settled
-from stratos.synthesize.strategy import Tally
+from stratos.synthesize.strategy import Tally, planned_teacher
 from stratos.tasks.base import Item, Task
 from stratos.teachers.asking import cost_usd, stream_ask
 from stratos.teachers.base import Answer, Question, Streaming, Teacher
@@ -73,7 +73,7 @@ class Alignment:
         Raises:
             TeacherError: the planned teacher is not among the configured ones, or fails.
         """
-        teacher = _planned_teacher(config, plan)
+        teacher = planned_teacher(config, plan)
         student = pretrained(config, plan)
         if self.best == "likeliest" and student is None:
             context.warn("best=likeliest needs a student that starts from a model: took first.")
@@ -200,17 +200,6 @@ def _attempt(task: Task, item: Item, answer: Answer) -> Attempt:
         answer=task.parse(answer.text) if score.parsed else None,
         is_right=score.exact == 1,
         is_cut=answer.finish == "length",
-    )
-
-
-def _planned_teacher(config: Config, plan: Plan) -> Teacher:
-    for teacher in config.teachers:
-        if teacher.name == plan.teacher:
-            return teacher
-    known = ", ".join(teacher.name for teacher in config.teachers)
-    raise TeacherError(
-        f"The plan's teacher {plan.teacher} is not configured (there are: {known}). "
-        "Give the command that made the plan, or plan again with stages=[probe,plan,synthesize]."
     )
 
 

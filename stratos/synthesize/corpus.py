@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from stratos.synthesize.leaks import HeldOut, family_of
+from stratos.synthesize.near import NEAR, NearDuplicates
 from stratos.tasks.base import Item
 
 if TYPE_CHECKING:
@@ -33,9 +34,16 @@ class CorpusFile:
         path: where the Parquet file is to lie.
         held_out: what may not be trained on.
         size_of: size of an item's answer, for the table of sizes.
+        near: tells near duplicates; None keeps them.
     """
 
-    def __init__(self, path: Path, held_out: HeldOut, size_of: Callable[[Item], int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        held_out: HeldOut,
+        size_of: Callable[[Item], int],
+        near: NearDuplicates | None = None,
+    ) -> None:
         """Open a temporary file beside `path`."""
         import pyarrow
         import pyarrow.parquet
@@ -46,6 +54,7 @@ class CorpusFile:
         self.answer_sizes: dict[str, Counter[int]] = {}
         self._held_out = held_out
         self._size_of = size_of
+        self._near = near
         self._seen: set[str] = set()
         self._rows: list[tuple[str, ...]] = []
         self._sha256 = hashlib.sha256()
@@ -73,6 +82,9 @@ class CorpusFile:
         leak = self._held_out.leak(item, completion)
         if leak is not None:
             self.refused[leak] += 1
+            return False
+        if self._near is not None and self._near.is_near(item):
+            self.refused[NEAR] += 1
             return False
         self._seen.add(item.id)
         self.n_by_slice[item.slice] += 1

@@ -1,23 +1,28 @@
 """Knowledge injection: the answer first, a question built from it, and a path that is verified.
 
 For a task that the teacher does not master (Stratos, arXiv 2510.15992: reverse synthetic data): the
-knowledge comes from the task's own engine, and the teacher is not asked.
+knowledge comes from the task's own engine or its labelled set. The reasoning that leads to a known
+answer is the engine's, or the teacher's, checked without that answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from stratos.config import Config
 from stratos.context import Context
 from stratos.records import Plan
-from stratos.synthesize.strategy import Tally
-from stratos.tasks.base import Item
+from stratos.synthesize.balance import Balance
+from stratos.synthesize.rationale import Writer, reason_of
+from stratos.synthesize.strategy import Tally, planned_teacher
+from stratos.tasks.base import Item, Task
 
 _DRAWS_PER_ITEM = 4
 """Draws after which a task that mostly repeats itself is given up."""
+_ITEMS_PER_ROUND = 256
 
 
 @dataclass(frozen=True)
@@ -28,23 +33,99 @@ class Injection:
     """Name shown in the plan."""
     n_items: int = 80_000
     """Verified items of the corpus."""
-    rationale: Literal["engine", "none"] = "engine"
-    """Reasoning path of the completions: the task engine's, or none (the bare answer)."""
+    rationale: Literal["engine", "teacher", "auto", "none"] = "engine"
+    """Reasoning path of the completions: the task engine's (or the file's), the teacher's, auto
+    (whichever is valid more often on the first items), or none (the bare answer)."""
+    n_retries: int = 1
+    """How often a teacher may write a refused reasoning again, told what is wrong with it."""
+    n_trial_items: int = 32
+    """For auto: items on which the two are compared."""
+    max_tokens: int = 256
+    """Longest reasoning of the teacher, in tokens."""
+    near_duplicates: float = 0.8
+    """Share of word triples in common from which a question is a near duplicate; 0 keeps them."""
+    balance: float = 0.0
+    """How far difficulties are evened out: 0 leaves them as they are drawn, 1 makes them equal."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if self.n_items < 1:
-            raise ValueError("n_items must be at least 1.")
+        if min(self.n_items, self.n_trial_items, self.max_tokens) < 1 or self.n_retries < 0:
+            raise ValueError(
+                "n_items, n_trial_items and max_tokens must be at least 1, n_retries at least 0."
+            )
+        if not (0 <= self.near_duplicates <= 1 and 0 <= self.balance <= 1):
+            raise ValueError("near_duplicates and balance must lie between 0 and 1.")
 
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally
     ) -> Iterator[tuple[Item, str]]:
-        """Yield items whose answer and every step of whose path the task's verifier accepts."""
+        """Yield items whose answer and reasoning the task's verifier accepts.
+
+        Raises:
+            TeacherError: the teacher is asked for reasoning, and is not configured, or fails.
+        """
         task = config.task
-        for item in task.reverse(_DRAWS_PER_ITEM * self.n_items, config.seed):
-            problem = task.verify(item)
-            if problem is None:
-                yield item, task.completion(item) if self.rationale == "engine" else item.answer
+        items = task.reverse(_DRAWS_PER_ITEM * self.n_items, config.seed)
+        if self.balance:
+            items = Balance(self.balance, self.n_items, task, tally).admitted(items)
+        if self.rationale in ("teacher", "auto"):
+            teacher = planned_teacher(config, plan)
+            writer = Writer(task, teacher, context, tally, self.max_tokens, self.n_retries)
+            yield from self._written(items, writer, context, tally)
+            return
+        for item in items:
+            has_path = bool(item.rationale) or _has_paths(task)
+            if has_path and not _holds(task, item, tally):
+                continue
+            is_bare = self.rationale == "none" or not has_path
+            yield item, item.answer if is_bare else task.completion(item)
+
+    def _written(
+        self, items: Iterator[Item], writer: Writer, context: Context, tally: Tally
+    ) -> Iterator[tuple[Item, str]]:
+        """Yield items with the teacher's reasoning; those where it does not hold, the engine's."""
+        task = writer.task
+        by_teacher = True
+        if self.rationale == "auto":
+            trial = list(islice(items, self.n_trial_items))
+            found = writer.write(trial)
+            n_teacher = sum(isinstance(one, Item) for one in found)
+            n_engine = sum(bool(item.rationale) and task.verify(item) is None for item in trial)
+            by_teacher = n_teacher > n_engine
+            context.warn(
+                f"rationale=auto: of {len(trial)} items, the teacher's reasoning holds for "
+                f"{n_teacher}, the engine's for {n_engine}: "
+                f"{'teacher' if by_teacher else 'engine'} is taken."
+            )
+            yield from self._settled(trial, found if by_teacher else trial, task, tally)
+        while batch := list(islice(items, _ITEMS_PER_ROUND)):
+            yield from self._settled(
+                batch, writer.write(batch) if by_teacher else batch, task, tally
+            )
+
+    def _settled(
+        self, items: list[Item], written: list[Item | str] | list[Item], task: Task, tally: Tally
+    ) -> Iterator[tuple[Item, str]]:
+        for item, found in zip(items, written, strict=True):
+            if isinstance(found, Item) and found is not item:
+                yield found, task.completion(found)
+            elif item.rationale:
+                if _holds(task, item, tally):
+                    yield item, task.completion(item)
             else:
-                tally.refused["unverified"] += 1
-                tally.first_problem = tally.first_problem or f"{item.question}: {problem}"
+                tally.refused[reason_of(found) if isinstance(found, str) else "no path"] += 1
+
+
+def _holds(task: Task, item: Item, tally: Tally) -> bool:
+    """Return whether an item verifies; count it if not."""
+    problem = task.verify(item)
+    if problem is None:
+        return True
+    tally.refused["unverified"] += 1
+    tally.first_problem = tally.first_problem or f"{item.question}: {problem}"
+    return False
+
+
+def _has_paths(task: Task) -> bool:
+    """Return whether a task's items bring a reasoning path, as they do unless it says otherwise."""
+    return bool(getattr(task, "has_paths", True))

@@ -11,11 +11,14 @@ from stratos.errors import ConfigError
 from stratos.records import Corpus, Plan
 from stratos.synthesize.corpus import CorpusFile
 from stratos.synthesize.leaks import held_out
+from stratos.synthesize.near import NearDuplicates
 from stratos.synthesize.strategy import Strategy, Tally
 from stratos.tasks.base import Item
 from stratos.tasks.rows import shown
 
 _ITEMS_PER_TICK = 512
+_N_FOR_PHRASES = 200
+"""Training questions from which the phrases of the task are told."""
 
 
 def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
@@ -30,7 +33,8 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
     tally = Tally()
     path = context.run_dir / "corpus" / "train.parquet"
     size_of = getattr(config.task, "answer_size", _n_characters)
-    with CorpusFile(path, held_out(config), size_of) as corpus:
+    near = _near_duplicates(config, strategy)
+    with CorpusFile(path, held_out(config), size_of, near) as corpus:
         for n_drawn, (item, completion) in enumerate(
             strategy.draw(config, plan, context, tally), start=1
         ):
@@ -70,6 +74,13 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         teacher_tokens=tally.teacher_tokens,
         usd=tally.usd,
     )
+
+
+def _near_duplicates(config: Config, strategy: Strategy) -> NearDuplicates | None:
+    threshold = getattr(strategy, "near_duplicates", 0.0)
+    if not threshold:
+        return None
+    return NearDuplicates(threshold, config.task.items("train", _N_FOR_PHRASES, config.seed))
 
 
 def _planned_strategy(config: Config, plan: Plan) -> Strategy:

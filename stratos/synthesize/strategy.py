@@ -9,8 +9,10 @@ from typing import Protocol, runtime_checkable
 
 from stratos.config import Config
 from stratos.context import Context
+from stratos.errors import TeacherError
 from stratos.records import Plan
 from stratos.tasks.base import Item
+from stratos.teachers.base import Teacher
 
 
 @dataclass
@@ -37,3 +39,19 @@ class Strategy(Protocol):
     ) -> Iterator[tuple[Item, str]]:
         """Yield verified items with the text that the student is to learn."""
         ...
+
+
+def planned_teacher(config: Config, plan: Plan) -> Teacher:
+    """Return the teacher that the plan chose.
+
+    Raises:
+        TeacherError: it is not among the configured ones.
+    """
+    for teacher in config.teachers:
+        if teacher.name == plan.teacher:
+            return teacher
+    known = ", ".join(teacher.name for teacher in config.teachers)
+    raise TeacherError(
+        f"The plan's teacher {plan.teacher} is not configured (there are: {known}). "
+        "Give the command that made the plan, or plan again with stages=[probe,plan,synthesize]."
+    )

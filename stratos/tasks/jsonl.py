@@ -133,6 +133,15 @@ class JsonlTask:
             return f"the answer {shown(item.answer)} cannot be read back from its text"
         return None
 
+    @cached_property
+    def has_paths(self) -> bool:
+        """True if training rows bring the reasoning that leads to their answers."""
+        return any(item.rationale for item in self._by_split["train"])
+
+    def checks_steps(self, item: Item) -> bool:
+        """Return False: `verify` looks at where a path ends, not at its steps."""
+        return False
+
     @property
     def left_out(self) -> dict[str, int]:
         """Return how many lines of the files are not used, by reason."""

@@ -12,7 +12,7 @@ from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import MetricName
 from stratos.tasks.numbers import numbers_in, stated_number
 from stratos.tasks.rows import Row, Rows
-from stratos.tasks.steps import without_marks, wrong_step
+from stratos.tasks.steps import n_steps, without_marks, wrong_step
 
 PROBLEMS_A_YEAR = 30
 """Problems of AIME in one year: two papers of fifteen."""
@@ -45,6 +45,10 @@ class MathTask(JsonlTask):
         if stated_number(item.answer) not in numbers_in(item.rationale):
             return f"its path never reaches {item.answer}"
         return None
+
+    def checks_steps(self, item: Item) -> bool:
+        """Return whether the solution has sums that `verify` can check."""
+        return n_steps(item.rationale) > 0
 
     def _check(self, row: Row) -> Row | str:
         checked = super()._check(row)

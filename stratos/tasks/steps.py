@@ -17,6 +17,7 @@ _STARTS = re.compile(r"[\d.($€£]")
 _RESULT = re.compile(
     r"\s*[$€£]?\s*(-?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?)(\s?%)?(?![\d.]*\d)(?![A-Za-z])()"
 )
+_CLAUSE = re.compile(r"[.,]\s")
 _CENTS = re.compile(r"\s*cents?\b")
 _MIXED = re.compile(r"\d and\s+\d+/\d+\b[^=]*\Z")
 """1 and 1/4 of something: one number, whose whole part is behind a word."""
@@ -73,11 +74,11 @@ def _steps(text: str) -> Iterator[tuple[str, str, bool]]:
                 continue
             if _CONTINUES.match(line, stated.end()):
                 continue
-            left = found[0].strip().rpartition(", ")[2].strip()
+            left = _CLAUSE.split(found[0])[-1].strip()
             is_other_unit = "$" in left and _CENTS.match(line, stated.end())
             if is_other_unit or _MIXED.search(before[-_LONGEST:]):
                 continue
-            glued = len(found[0]) < len(before[-_LONGEST:]) and not found[0].startswith(" ")
+            glued = len(found[0]) < len(before[-_LONGEST:]) and found[0][:1] not in " ,."
             if left and _STARTS.match(left) and not glued:
                 yield left, stated[1], bool(stated[2])
 

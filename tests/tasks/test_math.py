@@ -79,6 +79,8 @@ def test_few_of_the_gold_solutions_do_not_verify() -> None:
         ("(2 + 3) * 4 = 20 and 20 / 5 = 3", "20 / 5 = 3"),
         ("80,000 * 150% = 120,000", None),
         ("1/4 = 25%", None),
+        ("In all, 2 + 2 = 5.", "2 + 2 = 5"),
+        ("It is over. 2 + 2 = 5", "2 + 2 = 5"),
         ("2 + 2 = 2 * 2 = 4", None),
         ("2x + 4 = 10", None),
         ("84 holes / 3 holes a day = 27 days", None),

@@ -1,0 +1,165 @@
+"""Reasoning for an answer that is known: written by the teacher, and checked without that answer.
+
+The request holds the answer, the reasoning must not lean on it: a text that mentions having been
+told is refused. What is left is checked answer-blind. Where the task can check its steps, they are
+checked; else the teacher reads the reasoning again with its conclusion cut off, and has to come to
+the answer that it never saw in that chat.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from stratos.context import Context
+from stratos.errors import BudgetError
+from stratos.synthesize.strategy import Tally
+from stratos.tasks.answers import states_answer
+from stratos.tasks.base import Item, Message, Task
+from stratos.tasks.chat import MARK
+from stratos.tasks.rows import shown
+from stratos.teachers.asking import cost_usd, stream_ask
+from stratos.teachers.base import Answer, Question, Teacher
+
+NO_MONEY = "no reasoning written, for want of money"
+_HOW = "You write worked solutions. Reason step by step, from the question alone."
+_TOLD = re.compile(
+    r"\b(?:given|provided|stated|known|told|correct|right|expected|gold)\s+(?:final\s+)?answer\b"
+    r"|\banswer\s+(?:is|was|has been)\s+(?:already\s+)?(?:given|provided|stated|known|told)\b"
+    r"|\b(?:you|i)\s+(?:were|was|am|are|have been)\s+(?:told|given)\b|\bas you (?:said|told)\b",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+_FEWEST_WORDS = 5
+"""Words without which a text is no reasoning."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Lets a teacher write the reasoning of labelled items, and checks it."""
+
+    task: Task
+    teacher: Teacher
+    context: Context
+    tally: Tally
+    max_tokens: int
+    n_retries: int
+
+    def write(self, items: Sequence[Item]) -> list[Item | str]:
+        """Return each item with a reasoning that holds, or why it has none."""
+        found: list[Item | str] = [NO_MONEY] * len(items)
+        chats = [request(item) for item in items]
+        pending = list(range(len(items)))
+        for _ in range(1 + self.n_retries):
+            texts = self._ask([chats[i] for i in pending])
+            has_money = len(texts) == len(pending)
+            asked = pending[: len(texts)]
+            made = [_without_conclusion(text) for text in texts]
+            problems = self._problems([items[i] for i in asked], texts, made)
+            pending = []
+            for index, text, body, problem in zip(asked, texts, made, problems, strict=True):
+                if problem is None:
+                    found[index] = replace(items[index], rationale=body, choices=())
+                    continue
+                found[index] = problem
+                pending.append(index)
+                chats[index] = [*chats[index], *_feedback(text, problem)]
+            if not (has_money and pending):
+                break
+        return found
+
+    def _problems(
+        self, items: Sequence[Item], texts: Sequence[str], bodies: Sequence[str]
+    ) -> list[str | None]:
+        """Return what is wrong with each text, or None; one look of the teacher at most."""
+        problems: list[str | None] = []
+        unread: list[int] = []
+        for item, text, body in zip(items, texts, bodies, strict=True):
+            written = replace(item, rationale=body)
+            problem = self._at_once(written, text)
+            if problem is None and not _checks_steps(self.task, written):
+                unread.append(len(problems))
+            problems.append(problem)
+        readings = self._ask([reading(items[i], bodies[i]) for i in unread])
+        for place, index in enumerate(unread):
+            if place >= len(readings):
+                problems[index] = NO_MONEY
+            elif self.task.score(readings[place], items[index]).exact < 1:
+                problems[index] = "the reasoning does not lead to the answer"
+        return problems
+
+    def _at_once(self, written: Item, text: str) -> str | None:
+        if _TOLD.search(text):
+            return "the reasoning leans on having been told the answer"
+        if len(written.rationale.split()) < _FEWEST_WORDS:
+            return "there is no reasoning"
+        if self.task.score(text, written).exact < 1:
+            return "the reasoning ends in another answer"
+        problem = self.task.verify(written)
+        return None if problem is None else f"a step is wrong: {shown(problem)}"
+
+    def _ask(self, chats: Sequence[list[Message]]) -> list[str]:
+        """Return the answers, fewer where the money ends."""
+        answers: list[Answer] = []
+        questions = [Question(chat, self.max_tokens) for chat in chats]
+        try:
+            with closing(stream_ask(self.teacher, questions, self.context)) as asking:
+                answers.extend(asking)
+        except BudgetError as error:
+            self.context.warn(f"Teacher {self.teacher.name} wrote no more reasoning: {error}")
+        self.tally.teacher_tokens += sum(a.input_tokens + a.output_tokens for a in answers)
+        self.tally.usd += cost_usd(self.teacher.card(), answers)
+        return [answer.text.strip() for answer in answers]
+
+
+def reason_of(problem: str) -> str:
+    """Return what a problem is counted under."""
+    return problem.partition(":")[0]
+
+
+def request(item: Item) -> list[Message]:
+    """Return the chat that asks for the reasoning to a known answer."""
+    wanted = (
+        f"{item.question}\n\nThe answer is {item.answer}. Write the reasoning that leads from the "
+        "question to it, as somebody would who does not know it yet: do not mention that it was "
+        f"given. End with a line '{MARK} {item.answer}'."
+    )
+    return [{"role": "system", "content": _HOW}, {"role": "user", "content": wanted}]
+
+
+def reading(item: Item, body: str) -> list[Message]:
+    """Return the chat that reads a reasoning without its conclusion, and without the answer."""
+    wanted = (
+        f"Question: {item.question}\n\nSomebody's reasoning, of which the end is missing:\n{body}"
+        f"\n\nWhat answer does this reasoning lead to? Reply with one line '{MARK} …'."
+    )
+    how = "You read other people's reasoning and say where it leads, right or wrong."
+    return [{"role": "system", "content": how}, {"role": "user", "content": wanted}]
+
+
+def _feedback(text: str, problem: str) -> list[Message]:
+    again = f"That does not hold: {problem}. Write it again, from the question alone."
+    return [{"role": "assistant", "content": text}, {"role": "user", "content": again}]
+
+
+def _without_conclusion(text: str) -> str:
+    """Return a reasoning without the lines and sentences at its end that announce the answer."""
+    lines = text.rstrip().splitlines()
+    while lines and (not lines[-1].strip() or states_answer(lines[-1])):
+        sentences = _SENTENCE.split(lines.pop())
+        kept = [one for one in sentences if not states_answer(one)]
+        if " ".join(kept).strip():
+            lines.append(" ".join(kept))
+            break
+    return "\n".join(lines).rstrip()
+
+
+def _checks_steps(task: Task, item: Item) -> bool:
+    """Return whether the task's verifier looks at the steps of this reasoning.
+
+    A task says so with a method `checks_steps`; without one, its verifier is taken to.
+    """
+    checks = getattr(task, "checks_steps", None)
+    return checks is None or bool(checks(item))

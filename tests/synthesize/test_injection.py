@@ -1,0 +1,202 @@
+"""Injection: who writes the reasoning, how it is checked without the answer, and the balance."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_stage import Adder, rows_of, run, sums
+
+from stratos.synthesize.balance import SURPLUS, Balance
+from stratos.synthesize.injection import Injection
+from stratos.synthesize.rationale import reading, request
+from stratos.synthesize.strategy import Tally
+from stratos.tasks.base import Item
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.mahjong import MahjongTask
+from stratos.tasks.math import MathTask
+from stratos.teachers.base import Answer
+
+
+@dataclass
+class Explainer(Adder):
+    """Explains sums; what it writes about a number depends on the number modulo 5.
+
+    0: a reasoning that holds. 1: one that leans on the answer, mended when told. 2: one that reads
+    as another answer, never mended. 3: none at all. 4: one that ends elsewhere, mended when told.
+    """
+
+    requests: list[Any] = field(default_factory=list)
+    readings: list[Any] = field(default_factory=list)
+
+    def identity(self) -> str:
+        return "explainer"
+
+    def ask(self, chats: Any, max_tokens: int, tick: Any = None, keep: Any = None) -> list[Answer]:
+        answers = []
+        for index, chat in enumerate(chats):
+            text = self._read(chat) if "Somebody's" in chat[1]["content"] else self._write(chat)
+            answers.append(Answer(text, 10, 5, 0.0))
+            if keep is not None:
+                keep(index, answers[-1])
+        return answers
+
+    def _read(self, chat: Any) -> str:
+        self.readings.append(chat)
+        body = chat[1]["content"]
+        number = int(body.split("What is ")[1].split()[0])
+        return f"Answer: {2 * number + (number % 5 == 2)}"
+
+    def _write(self, chat: Any) -> str:
+        self.requests.append(chat)
+        number = int(chat[1]["content"].split("What is ")[1].split()[0])
+        again, kind = len(chat) > 2, number % 5
+        body = f"We take {number} and we put another {number} on top of it."
+        if kind == 1 and not again:
+            body = "We know the given answer, and so it has to be this one."
+        if kind == 3:
+            body = ""
+        total = 2 * number + (kind == 4 and not again)
+        return f"{body}\nSo the answer is {total}."
+
+
+def bare(folder: Path, n: int = 300) -> JsonlTask:
+    path = folder / "bare.jsonl"
+    rows = [{"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(n)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return JsonlTask(str(path), metric="numeric")
+
+
+def kinds(rows: list[dict[str, str]]) -> Counter[int]:
+    return Counter(int(row["question"].split()[2]) % 5 for row in rows)
+
+
+def test_the_teacher_writes_what_holds_without_the_answer(tmp_path: Path) -> None:
+    task, teacher = bare(tmp_path), Explainer()
+    strategy = Injection(n_items=1000, rationale="teacher")
+    corpus, said = run(tmp_path, task, strategy, (teacher,))
+    all_kinds = kinds([{"question": item.question} for item in task.items("train", 1000)])
+    rows = rows_of(corpus)
+    assert kinds(rows) == {k: n for k, n in all_kinds.items() if k in (0, 1, 4)}
+    assert corpus.refused == {
+        "the reasoning does not lead to the answer": all_kinds[2],
+        "there is no reasoning": all_kinds[3],
+    }
+    number = int(rows[0]["question"].split()[2])
+    assert rows[0]["rationale"] == f"We take {number} and we put another {number} on top of it."
+    assert rows[0]["completion"] == f"{rows[0]['rationale']}\nAnswer: {2 * number}"
+    assert said == []
+    # The request holds the answer, the reading never does.
+    assert all("The answer is" in chat[1]["content"] for chat in teacher.requests)
+    assert teacher.readings
+    for chat in teacher.readings:
+        number = int(chat[1]["content"].split("What is ")[1].split()[0])
+        assert str(2 * number) not in chat[1]["content"].split() or 2 * number in (0, number)
+    # What was refused is told why.
+    told = [chat[-1]["content"] for chat in teacher.requests if len(chat) > 2]
+    assert any("leans on having been told the answer" in text for text in told)
+    assert any("ends in another answer" in text for text in told)
+
+
+def test_without_retries_what_could_be_mended_is_refused(tmp_path: Path) -> None:
+    task = bare(tmp_path)
+    strategy = Injection(n_items=1000, rationale="teacher", n_retries=0)
+    corpus, _ = run(tmp_path, task, strategy, (Explainer(),))
+    assert set(kinds(rows_of(corpus))) == {0}
+    assert set(corpus.refused) == {
+        "the reasoning does not lead to the answer",
+        "the reasoning ends in another answer",
+        "the reasoning leans on having been told the answer",
+        "there is no reasoning",
+    }
+
+
+def test_what_the_teacher_cannot_explain_falls_to_the_file(tmp_path: Path) -> None:
+    task = sums(tmp_path)
+    corpus, _ = run(tmp_path, task, Injection(n_items=1000, rationale="teacher"), (Explainer(),))
+    rows = rows_of(corpus)
+    assert len(rows) == len(task.items("train", 1000))
+    by_teacher = {
+        k for row, k in zip(rows, map(_kind, rows), strict=True) if "We take" in row["rationale"]
+    }
+    by_file = {
+        k
+        for row, k in zip(rows, map(_kind, rows), strict=True)
+        if "so the answer" in row["rationale"]
+    }
+    assert (by_teacher, by_file) == ({0, 1, 4}, {2, 3})
+
+
+def _kind(row: dict[str, str]) -> int:
+    return int(row["question"].split()[2]) % 5
+
+
+def test_auto_takes_whoever_is_right_more_often(tmp_path: Path) -> None:
+    right = sums(tmp_path)
+    corpus, said = run(tmp_path, right, Injection(n_items=100, rationale="auto"), (Explainer(),))
+    assert said[0].endswith("the engine's for 32: engine is taken.")
+    assert not any("We take" in row["rationale"] for row in rows_of(corpus))
+    (tmp_path / "b").mkdir()
+    wrong = sums(tmp_path / "b", wrong=tuple(range(600)))
+    corpus, said = run(
+        tmp_path / "b", wrong, Injection(n_items=100, rationale="auto"), (Explainer(),)
+    )
+    assert said[0].endswith("the engine's for 0: teacher is taken.")
+    assert all("We take" in row["rationale"] for row in rows_of(corpus))
+    assert corpus.n_items == 100
+
+
+def test_steps_are_checked_where_the_task_can(tmp_path: Path) -> None:
+    @dataclass
+    class Wrong(Explainer):
+        def _write(self, chat: Any) -> str:
+            number = int(chat[1]["content"].split("What is ")[1].split()[0])
+            shown = 2 * number + (number % 2)
+            return f"We add up, {number} + {number} = {shown}.\nAnswer: {2 * number}"
+
+    path = bare(tmp_path).path
+    task, teacher = MathTask(path), Wrong()
+    corpus, _ = run(tmp_path, task, Injection(n_items=1000, rationale="teacher"), (teacher,))
+    assert {int(row["question"].split()[2]) % 2 for row in rows_of(corpus)} == {0}
+    assert set(corpus.refused) == {"a step is wrong"}
+    assert teacher.readings == [], "checked steps need no second reading"
+
+
+def test_a_labelled_set_without_reasoning_is_learnt_bare(tmp_path: Path) -> None:
+    corpus, said = run(tmp_path, bare(tmp_path), Injection(n_items=1000))
+    assert corpus.n_items > 100
+    assert all(row["completion"] == row["answer"] for row in rows_of(corpus))
+    assert (corpus.refused, said) == ({}, [])
+
+
+def test_the_reading_holds_neither_answer_nor_conclusion() -> None:
+    item = Item("i", "main", "What is 3 + 4?", "7")
+    assert "7" in request(item)[1]["content"]
+    assert "7" not in reading(item, "Three and four.")[1]["content"]
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_difficulties_are_evened_out(strength: float) -> None:
+    def drawn() -> Any:
+        for k in range(20_000):
+            n_steps = 1 if k % 10 < 7 else k % 10
+            yield Item(str(k), "main", f"q{k}", "a", rationale="x" * n_steps)
+
+    tally = Tally()
+    items = list(Balance(strength, 2000, MahjongTask(), tally).admitted(drawn()))[:2000]
+    counts = Counter(len(item.rationale) for item in items)
+    share = counts[1] / len(items)
+    levels = 3  # 1, up to 7, and above
+    assert share == pytest.approx((1 - strength) * 0.7 + strength / levels, abs=0.06)
+    assert tally.refused[SURPLUS] > 0
+
+
+def test_wrong_settings() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Injection(n_items=0)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Injection(balance=2.0)
