@@ -85,9 +85,17 @@ SYNTHESIZE = Stage(
         "probe.n_items",
         "callbacks.n_validation_items",
         "evaluate.n_items",
+        "evaluate.max_new_tokens",
         "seed",
     ),
-    code=("tasks", "teachers"),
+    code=(
+        "tasks",
+        "teachers",
+        "evaluate/answers.py",
+        "evaluate/generate.py",
+        "evaluate/cache.py",
+        "distill/objectives",
+    ),
     after=("plan",),
     only=CHOICES,
 )
