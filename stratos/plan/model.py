@@ -17,7 +17,7 @@ Parameters
     λ_b, μ_ob     requests per second of bucket b; what server o answers of it, at safe utilisation
     price_o       dollars an hour of server o
     D_w, E_w      GB that leave teacher's work w once; GB that each server of serving work w fetches
-    e_pq          dollars per GB from place p to place q
+    near, far     dollars per GB from a place to others of its cloud, and to the internet
     B, D, L, A    limits: budget less what is spent, deadline, latency, accuracy (each optional)
     N             most servers of one role
 Variables
@@ -26,11 +26,14 @@ Variables
     n_wo ∈ ℕ      servers o in the mix of work w ∈ M
     f_wob ∈ [0,1] share of bucket b that they answer
     t_wk ∈ {0,1}  work w ∈ M is held to latency k
-    g_wpq ≥ 0     teacher's work w is done at p and the training at q
-    v_wpq ≥ 0     servers of serving work w at q that fetch from a training at p
+    g_wq ≥ 0      teacher's work w is done, and the training at q
+    v_wq ≥ 0      servers of serving work w that fetch from a training at q
+    gh_wp, gc_wk ≥ 0, vh_wp, vc_wk ≥ 0    of these, what stays in place p, and in cloud k
 Objective
     minimise  a·Σ -acc_c y_c + b·usd + d·hours + e·latency
-      usd     = Σ usd_o x_wo + Σ usd_o n_wo + Σ D_w e_pq g_wpq + Σ E_w e_pq v_wpq
+      usd     = Σ usd_o x_wo + Σ usd_o n_wo
+              + Σ D_w (far_p x_wo - near_p gh_wp - (far_k - near_k) gc_wk)      o at p
+              + Σ E_w (far_q v_wq - near_p vh_wp - (far_k - near_k) vc_wk)
       hours   = Σ_{w of teacher, train} h_o x_wo
       latency = Σ_{w of serve} ms_o x_wo + Σ k t_wk
     with weights (a, b, d, e) from `objective`; ties by dollars, then by score, then by name, each
@@ -45,10 +48,18 @@ Constraints
     nodes                  Σ n_wo ≤ N
     quota_q                Σ_{o in q} n_wo ≤ limit of q
     usd_per_hour           Σ price_o n_wo ≤ its limit
-    dataset_w_p            Σ_q g_wpq = Σ_{o at p} x_wo            from where the teacher answers
-    trained_q              Σ_wp g_wpq ≤ Σ_{w of train, o at q} x_wo      to where is trained
-    bundle_w_q             Σ_p v_wpq = servers of w at q          to where is served
-    fetched_p              Σ_wq v_wpq ≤ N · Σ_{w of train, o at p} x_wo  from where was trained
+    dataset_w              Σ_q g_wq = Σ_o x_wo, o not hosted      what teachers send comes in
+    trained_q              Σ_w g_wq ≤ Σ_{w of train, o at q} x_wo        where is trained
+    bundle_w               Σ_q v_wq = servers of w                what is served was fetched
+    fetched_q              Σ_w v_wq ≤ N · Σ_{w of train, o at q} x_wo    where was trained
+    dataset_stays_w_p      gh_wp ≤ Σ_{o at p} x_wo                for each place (`links`)
+    trained_stays_w_p      gh_wp ≤ g_wp
+    dataset_near_w_k       gc_wk ≤ Σ_{o in k} x_wo                for each cloud
+    trained_near_w_k       gc_wk ≤ Σ_{q in k} g_wq
+    bundle_stays_w_p       vh_wp ≤ servers of w at p              the same for what is fetched
+    fetched_stays_w_p      vh_wp ≤ v_wp
+    bundle_near_w_k        vc_wk ≤ servers of w in k
+    fetched_near_w_k       vc_wk ≤ Σ_{q in k} v_wq
     budget                 usd ≤ B                                over all roles, serving included
     deadline               hours ≤ D                              they follow one another
     latency                latency ≤ L
@@ -70,11 +81,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stratos.config import LimitsConfig
-from stratos.plan.links import add_flow
+from stratos.plan.links import Link, add_egress
 from stratos.plan.objective import Linear
 from stratos.plan.problem import Candidate, Choice, Problem, Served
 from stratos.plan.serving import add_caps, add_mix, as_served, read_mix
 from stratos.plan.solver import INFEASIBLE, Solver
+
+DATASET = Link("g", "dataset", "trained", leaves_side=True)
+BUNDLE = Link("v", "bundle", "fetched", leaves_side=False)
 
 TIE = 1e-7
 """Relative difference below which two values are a tie: the solvers' own tolerance."""
@@ -145,9 +159,11 @@ class Model:
         held: list[tuple[Linear, float]] = []
         choice: Choice | None = None
         for level in levels:
-            choice = self._solve_once(limits, level, held)
-            if choice is None:
+            found = self._solve_once(limits, level, held)
+            if found is None and choice is None:
                 return None
+            choice = found or choice  # what met the levels before is a plan, whatever rounding says
+            assert choice is not None
             held.append((level, level(choice)))
         if choice is not None:
             choice = self._by_name(limits, held, choice)
@@ -282,7 +298,7 @@ class Model:
         works: Sequence[str],
         role_of: Mapping[str, int],
     ) -> Any:
-        """Add the flows between places that cost something; return their dollars."""
+        """Add what moves between places that cost something; return its dollars."""
         # Place to what is done there: 1 for a choice, the number of servers for serving.
         trained: dict[Any, list[Any]] = {}
         there: dict[str, dict[Any, list[Any]]] = {}
@@ -297,18 +313,13 @@ class Model:
             for j, var in n.items():
                 place = self.problem.options[w][j].place
                 there.setdefault(w, {}).setdefault(place, []).append(var)
-        price = self.problem.egress.price
-        gb = self.problem.gb
+        gb, egress = self.problem.gb, self.problem.egress
         datasets = {w: there.get(w, {}) for w in works if role_of[w] == 0 and gb.get(w)}
         bundles = {w: there.get(w, {}) for w in works if role_of[w] == 2 and gb.get(w)}
         most = self.problem.caps.max_nodes if self.problem.rates else 1
-        return add_flow(
-            program.lp, ("g", "dataset", "trained"), datasets, trained, 1, works,
-            lambda w, p, q: gb[w] * price(p, q),
-        ) + add_flow(
-            program.lp, ("v", "bundle", "fetched"), bundles, trained, most, works,
-            lambda w, p, q: gb[w] * price(q, p),
-        )  # fmt: skip
+        return add_egress(
+            program.lp, DATASET, datasets, trained, 1, works, gb, egress
+        ) + add_egress(program.lp, BUNDLE, bundles, trained, most, works, gb, egress)
 
     def _name_ranks(self, program: Program, role_of: Mapping[str, int]) -> Any:
         """Return what is small for servers that come first by name, teacher before train first."""

@@ -79,23 +79,27 @@ def test_the_program_to_the_letter(tmp_path):
 
 GOLDEN_MIX = """\\* plan *\\
 Minimize
-OBJ: g_0_0_1 + 0.5 g_0_1_0 + 2 n_2_0 + 5 n_2_1 + v_2_0_1 + 2 v_2_1_0
- + 0.5 x_0_0 + 0.25 x_0_1 + x_1_0 + 1.5 x_1_1
+OBJ: - gc_0_0 - 0.5 gc_0_1 + 2 n_2_0 + 5 n_2_1 + 2 v_2_0 + v_2_1 - 2 vc_2_0
+ - vc_2_1 + 1.5 x_0_0 + 0.75 x_0_1 + x_1_0 + 1.5 x_1_1
 Subject To
 accuracy: 0.7 y_0 >= 0.6
 admitted_2_0_0: f_2_0_0 - t_2_1 - t_2_2 <= 0
 admitted_2_0_1: f_2_0_1 - t_2_2 <= 0
 admitted_2_1_0: f_2_1_0 - t_2_0 - t_2_1 - t_2_2 <= 0
 admitted_2_1_1: f_2_1_1 - t_2_1 - t_2_2 <= 0
-budget: g_0_0_1 + 0.5 g_0_1_0 + 2 n_2_0 + 5 n_2_1 + v_2_0_1 + 2 v_2_1_0
- + 0.5 x_0_0 + 0.25 x_0_1 + x_1_0 + 1.5 x_1_1 <= 9
-bundle_2_0: - n_2_0 + v_2_0_0 + v_2_0_1 = 0
-bundle_2_1: - n_2_1 + v_2_1_0 + v_2_1_1 = 0
-dataset_0_0: g_0_0_0 + g_0_0_1 - x_0_0 = 0
-dataset_0_1: g_0_1_0 + g_0_1_1 - x_0_1 = 0
+budget: - gc_0_0 - 0.5 gc_0_1 + 2 n_2_0 + 5 n_2_1 + 2 v_2_0 + v_2_1 - 2 vc_2_0
+ - vc_2_1 + 1.5 x_0_0 + 0.75 x_0_1 + x_1_0 + 1.5 x_1_1 <= 9
+bundle_2: - n_2_0 - n_2_1 + v_2_0 + v_2_1 = 0
+bundle_near_2_0: - n_2_0 + vc_2_0 <= 0
+bundle_near_2_1: - n_2_1 + vc_2_1 <= 0
+dataset_0: g_0_0 + g_0_1 - x_0_0 - x_0_1 = 0
+dataset_near_0_0: gc_0_0 - x_0_0 <= 0
+dataset_near_0_1: gc_0_1 - x_0_1 <= 0
 deadline: x_0_0 + x_0_1 + 4 x_1_0 + 4 x_1_1 <= 8
-fetched_0: v_2_0_0 + v_2_1_0 - 4 x_1_0 <= 0
-fetched_1: v_2_0_1 + v_2_1_1 - 4 x_1_1 <= 0
+fetched_0: v_2_0 - 4 x_1_0 <= 0
+fetched_1: v_2_1 - 4 x_1_1 <= 0
+fetched_near_2_0: - v_2_0 + vc_2_0 <= 0
+fetched_near_2_1: - v_2_1 + vc_2_1 <= 0
 latency: 100 t_2_0 + 200 t_2_1 + 300 t_2_2 <= 700
 load_2_0: 1.5 f_2_0_0 + 0.5 f_2_0_1 - n_2_0 <= 0
 load_2_1: 1.5 f_2_1_0 + 0.5 f_2_1_1 - n_2_1 <= 0
@@ -107,8 +111,10 @@ one_option_1: x_1_0 + x_1_1 - y_0 = 0
 quota_0: n_2_0 <= 1
 split_2_0: f_2_0_0 + f_2_1_0 - t_2_0 - t_2_1 - t_2_2 = 0
 split_2_1: f_2_0_1 + f_2_1_1 - t_2_0 - t_2_1 - t_2_2 = 0
-trained_0: g_0_0_0 + g_0_1_0 - x_1_0 <= 0
-trained_1: g_0_0_1 + g_0_1_1 - x_1_1 <= 0
+trained_0: g_0_0 - x_1_0 <= 0
+trained_1: g_0_1 - x_1_1 <= 0
+trained_near_0_0: - g_0_0 + gc_0_0 <= 0
+trained_near_0_1: - g_0_1 + gc_0_1 <= 0
 usd_per_hour: 2 n_2_0 + 5 n_2_1 <= 9
 Bounds
  0 <= n_2_0
@@ -211,9 +217,7 @@ def test_all_solvers_failing_is_an_error(monkeypatch):
         raise RuntimeError("no")
 
     monkeypatch.setattr(model.solver.solvers[0], "actualSolve", broken)
-    with pytest.raises(
-        StratosError, match=r"The solver \w+ failed \(no\)\. Type plan"
-    ):
+    with pytest.raises(StratosError, match=r"The solver \w+ failed \(no\)\. Type plan"):
         model.solve(LIMITS, [CHEAPEST])
 
 
