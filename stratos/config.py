@@ -87,6 +87,9 @@ class StudentConfig:
     """Licence of the starting weights (ours, where they are random)."""
     runs: tuple[CardRun, ...] = ()
     """Recorded runs: what predicted accuracy and latency rest on."""
+    facts: dict[str, Count] = field(default_factory=dict)
+    """Facts of the model at `path` by the names of a model card (n_params, n_layers, …, head_size):
+    with them it can be planned before it is downloaded."""
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ def card_of_student(student: StudentConfig, task: Task) -> ModelCard:
 
 def _card_of_folder(student: StudentConfig) -> ModelCard:
     file = Path(str(student.path)).expanduser() / "config.json"
+    if student.facts and not file.is_file():
+        return _card_of_facts(student)
     try:
         facts: dict[str, Any] = json.loads(file.read_text())
         n_heads = int(facts["num_attention_heads"])
@@ -117,6 +119,19 @@ def _card_of_folder(student: StudentConfig) -> ModelCard:
         runs=student.runs,
         head_size=facts.get("head_dim"),
     )
+
+
+def _card_of_facts(student: StudentConfig) -> ModelCard:
+    """Return the card of a model that is not downloaded yet, from what its YAML states."""
+    stated: dict[str, Any] = {"context_length": student.context_length, **student.facts}
+    try:
+        return ModelCard(name=student.name, license=student.license, runs=student.runs, **stated)
+    except TypeError as error:
+        known = "n_params, n_layers, hidden_size, n_heads, n_kv_heads, intermediate_size"
+        raise ConfigError(
+            f"student {student.name}: facts must be {known} and vocab_size, with context_length "
+            f"and head_size where they are known ({error})."
+        ) from error
 
 
 @dataclass(frozen=True)
