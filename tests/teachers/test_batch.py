@@ -1,0 +1,104 @@
+"""The batch API: half the price, answers in any order, and no batch handed in twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from batch_server import BatchServer
+
+from stratos.context import Context
+from stratos.errors import TeacherError
+from stratos.ledger import Ledger
+from stratos.teachers.asking import cached_ask, cost_usd
+from stratos.teachers.openai import OpenAITeacher
+
+
+def teacher_of(server: BatchServer, **changes) -> OpenAITeacher:
+    prices = {
+        "usd_per_million_input_tokens": 2.0, "usd_per_million_output_tokens": 8.0,
+        "usd_per_million_batch_input_tokens": 1.0, "usd_per_million_batch_output_tokens": 4.0,
+    }  # fmt: skip
+    fields = {"model": "m", "api_key_env": None, "batch": True, **prices, **changes}
+    return OpenAITeacher(name="batcher", base_url=server.base_url, **fields)
+
+
+def chats(n: int) -> list[list[dict[str, str]]]:
+    return [[{"role": "user", "content": f"word {i}"}] for i in range(n)]
+
+
+def test_a_batch_costs_half_and_comes_back_in_order(context: Context) -> None:
+    with BatchServer() as server:
+        teacher = teacher_of(server)
+        answers = cached_ask(teacher, chats(50), 8, context)
+        assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(50)]
+        assert len(server.batches) == 1
+        assert context.ledger.spent_usd == pytest.approx(50 * (20 * 1 + 5 * 4) / 1e6)
+        assert cost_usd(teacher.card(), answers) == pytest.approx(context.ledger.spent_usd)
+        assert context.ledger.reserved_usd == 0
+        cached_ask(teacher, chats(60), 8, context)
+        assert set(server.asked.values()) == {1}
+
+
+def test_lines_that_fail_or_are_missing_go_into_the_next_batch(context: Context) -> None:
+    with BatchServer() as server:
+        server.faults = {"word 1": [500, 200], "word 2": ["missing", 429, 200]}
+        answers = cached_ask(teacher_of(server), chats(4), 8, context)
+        assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(4)]
+        assert [server.asked[f"word {i}"] for i in range(4)] == [1, 2, 3, 1]
+        assert context.ledger.spent_usd == pytest.approx(4 * 40 / 1e6)
+
+
+def test_what_is_refused_is_said(context: Context) -> None:
+    with BatchServer() as server:
+        server.faults = {"word 1": [400]}
+        with pytest.raises(TeacherError, match=r"a question of a batch after 1 tries \(HTTP 400\)"):
+            cached_ask(teacher_of(server), chats(3), 8, context)
+        server.refuses = "Too many enqueued tokens"
+        with pytest.raises(TeacherError, match=r"refused a batch of 1 questions \(Too many"):
+            cached_ask(teacher_of(server), [[{"role": "user", "content": "new"}]], 8, context)
+    with pytest.raises(ValueError, match="batch=true wants the price"):
+        OpenAITeacher("x", "m", batch=True)
+
+
+ASKER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from types import SimpleNamespace
+from test_batch import chats, teacher_of
+from stratos.context import Context
+from stratos.ledger import Ledger
+from stratos.teachers.asking import cached_ask
+folder = Path(sys.argv[2])
+context = Context(folder, folder, Ledger(folder / "ledger.jsonl"))
+cached_ask(teacher_of(SimpleNamespace(base_url=sys.argv[1])), chats(20), 8, context)
+"""
+
+
+def test_a_batch_of_a_killed_run_is_waited_for_not_paid_again(tmp_path: Path) -> None:
+    with BatchServer(seconds=6.0) as server:
+        here = str(Path(__file__).parent)
+        command = [sys.executable, "-c", ASKER, server.base_url, str(tmp_path), here]
+        one = subprocess.Popen(command)
+        deadline = time.monotonic() + 60
+        while not server.batches and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(one.pid, signal.SIGKILL)
+        one.wait()
+        server.seconds = 0.5
+        ledger = Ledger(tmp_path / "ledger.jsonl")
+        context = Context(tmp_path, tmp_path, ledger)
+        spent = ledger.spent_usd
+        answers = cached_ask(teacher_of(server), chats(22), 8, context)
+        assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(22)]
+        assert set(server.asked.values()) == {1}
+        assert len(server.batches) == 2
+        # The killed run's share counts at its ceiling, once.
+        assert spent > 20 * 40 / 1e6
+        assert ledger.spent_usd == pytest.approx(spent + 2 * 40 / 1e6)
