@@ -57,7 +57,7 @@ def check_size(cache: SignalCache, missing: list[int], limit_gib: float) -> None
     """Check that a cache stays below its limit, and that the disk has room for what is missing.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not, or its place cannot be reached.
     """
     predicted, about = predict(cache), cache.about
     ways = f"strategy.cache_gib={predicted.n_bytes / 2**30 * 1.01:.3g}"
@@ -70,7 +70,7 @@ def check_size(cache: SignalCache, missing: list[int], limit_gib: float) -> None
             f"The signal cache would take {predicted}, more than strategy.cache_gib={limit_gib:g}. "
             f"Type: {ways}, or strategy.cache=none to ask the teacher at every step."
         )
-    cache.store.folder.mkdir(parents=True, exist_ok=True)
+    cache.store.prepare()
     needed = sum(cache.n_places_of(shard) for shard in missing) * about.bytes_per_token
     free = shutil.disk_usage(cache.store.folder).free
     if needed > free:

@@ -13,6 +13,8 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from stratos.errors import ConfigError
+
 
 class Store:
     """Files are written beside their place, checked, and then moved to it.
@@ -26,24 +28,56 @@ class Store:
         Args:
             url: path or URL of the folder; made if it is not there.
             fetched: folder for copies of what lies behind a URL, one folder a URL.
+
+        Raises:
+            ConfigError: the URL is of a kind that is not known here.
         """
         self.url = url
-        self._fs, self._root = fsspec.core.url_to_fs(url)
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError, OSError) as error:
+            raise self._out_of_reach(error) from error
         self.is_local = isinstance(self._fs, LocalFileSystem)
         name = hashlib.sha256(url.encode()).hexdigest()[:16]
         self.folder = Path(self._root) if self.is_local else fetched / name
 
     def find(self, name: str) -> Path | None:
-        """Return a file to read, or None where it is not there."""
+        """Return a file to read, or None where it is not there.
+
+        Raises:
+            ConfigError: the URL cannot be reached.
+        """
         path = self.folder / name
-        if path.exists():
-            return path
-        if self.is_local or not self._fs.exists(f"{self._root}/{name}"):
-            return None
-        staged = self.stage(name)
-        self._fs.get_file(f"{self._root}/{name}", str(staged))
+        try:
+            if path.exists():
+                return path
+            if self.is_local or not self._fs.exists(f"{self._root}/{name}"):
+                return None
+            staged = self.stage(name)
+            self._fs.get_file(f"{self._root}/{name}", str(staged))
+        except OSError as error:
+            raise self._out_of_reach(error) from error
         staged.replace(path)
         return path
+
+    def prepare(self) -> None:
+        """Make the folder, so that a place that cannot be written is known before any work.
+
+        Raises:
+            ConfigError: it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._out_of_reach(error) from error
+
+    def _out_of_reach(self, error: Exception) -> ConfigError:
+        why = str(error) or type(error).__name__
+        return ConfigError(
+            f"The signal cache {self.url} cannot be reached ({why}). "
+            "Check strategy.cache_url and strategy.cache_path: a folder, or a URL whose package "
+            "is installed (s3fs, gcsfs, adlfs); null takes the cache folder that runs share."
+        )
 
     def stage(self, name: str) -> Path:
         """Return where to write a file that is to get this name."""

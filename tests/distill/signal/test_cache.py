@@ -275,6 +275,20 @@ def test_a_cache_may_lie_behind_a_url(tmp_path: Path) -> None:
     assert not calls
 
 
+def test_a_place_out_of_reach_is_named_before_any_work(tmp_path: Path) -> None:
+    expert = teacher(tmp_path / "teacher")
+    (tmp_path / "file").touch()
+    for url, words in (
+        ("nosuch://bucket/x", "Protocol not known: nosuch"),
+        (str(tmp_path / "file" / "x"), "Not a directory"),
+    ):
+        said = strategy(cache="topk", cache_url=url)
+        with pytest.raises(ConfigError) as error:
+            open_source(expert, said, tokenizer(), documents(), context(tmp_path))
+        assert words in str(error.value) and f"The signal cache {url}" in str(error.value)
+        assert "_loaded" not in vars(expert)
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [
