@@ -180,6 +180,32 @@ def test_what_is_refused_is_counted_by_reason(tmp_path: Path) -> None:
     assert said[0].endswith("it has no reasoning path")
 
 
+def test_broken_lines_that_were_skipped_are_told_and_counted(tmp_path: Path) -> None:
+    task = sums(tmp_path, n=100)
+    with Path(task.path).open("a") as file:
+        file.write('\n{\n{"question": "\\u001b[2J", "answer": "<b>"}')
+    corpus, said = run(tmp_path, replace(task, on_error="skip"), Injection(n_items=1000))
+    assert corpus.refused == {"broken line": 2}
+    assert corpus.n_items == len(sums(tmp_path, n=100).items("train", 1000))
+    assert said == [
+        f"{task.path} has 2 broken lines:\n"
+        "    line 101: not JSON (Expecting property name enclosed in double quotes, column 2)\n"
+        "    line 102: the answer <b> is no number"
+    ]
+
+
+def test_hostile_text_is_escaped_where_it_is_shown(tmp_path: Path) -> None:
+    class Escaping(Hostile):
+        def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
+            yield from self.task.reverse(3, seed)
+            yield replace(self.task.items("train", 1)[0], question="\x1b[2J\u202e", rationale="")
+
+    _, said = run(tmp_path, Escaping(sums(tmp_path)), Injection(n_items=100))
+    assert len(said) == 1
+    assert said[0].isprintable()
+    assert "\\u001b[2J\\u202e: it has no reasoning path" in said[0]
+
+
 def test_rationales_that_end_elsewhere_are_refused(tmp_path: Path) -> None:
     wrong = tuple(range(0, 600, 3))
     corpus, _ = run(tmp_path, sums(tmp_path, wrong=wrong), Injection(n_items=1000))
