@@ -65,9 +65,11 @@ Constraints
     latency                latency ≤ L
     accuracy               Σ acc_c y_c ≥ A
 
-With pruning, the mixes of a work in M that some plan of the frontier uses (`serving` has found them
+With pruning, the mixes of a work in M that some plan of the frontier uses (`stairs` has found them
 by the constraints one_latency to usd_per_hour, work by work) are its options: it is no longer in M,
-and one x_wo chooses the mix. Without pruning the program is as written, and has the same optimum.
+and one x_wo chooses the mix. Limits and objectives are monotone in the four costs, so that an
+optimum is on the frontier; C and O_w hold what its `N_NEAR` best plans by limits and objective use.
+Without pruning the program is as written, and has the same optimum.
 
 Quotas, nodes and dollars an hour of a role without mix bind its count, so they are in O_w. Where
 nothing that moves has a price, g and v are left out. Memory is in O_w too: what does not hold the
@@ -78,14 +80,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stratos.config import LimitsConfig
+from stratos.plan.frontier import meets
 from stratos.plan.links import Link, add_egress
+from stratos.plan.mix import add_caps, add_mix, as_served, read_mix
 from stratos.plan.objective import Linear
 from stratos.plan.problem import Candidate, Choice, Problem, Served
-from stratos.plan.serving import add_caps, add_mix, as_served, read_mix
-from stratos.plan.solver import INFEASIBLE, Solver
+from stratos.plan.solver import INFEASIBLE, OPTIMAL, Solver
+
+N_NEAR = 200
+"""Plans of the frontier, the best by limits and objective, whose parts the solver chooses from."""
 
 DATASET = Link("g", "dataset", "trained", leaves_side=True)
 BUNDLE = Link("v", "bundle", "fetched", leaves_side=False)
@@ -126,10 +136,9 @@ class Model:
         self.options: Mapping[str, Sequence[Served]] = problem.options
         self.mixed = () if pruned else tuple(problem.rates)
         """Works in M: with pruning none is left, since their best mixes are known."""
+        self.pruned = pruned
         if pruned:
-            used = {choice.candidate.name for choice in problem.reduced.plans}
-            self.candidates = tuple(c for c in problem.candidates if c.name in used)
-            self.options = problem.reduced.for_solver()
+            self._choose_from(problem.reduced.plans)
 
     @property
     def solver_name(self) -> str:
@@ -139,12 +148,16 @@ class Model:
     @property
     def status(self) -> str:
         """What may be said of the answers: optimal, or how far they are proven."""
-        return self.solver.status
+        mixes = self.problem.reduced.solver if self.pruned else self.solver
+        own = self.solver.status
+        # Mixes that the solver was asked for carry its gap into every plan.
+        return mixes.status if own == OPTIMAL and mixes.n_runs else own
 
     @property
     def warnings(self) -> list[str]:
         """What went wrong before a solver answered."""
-        return self.solver.warnings
+        mixes = self.problem.reduced.solver.warnings if self.pruned else []
+        return [*mixes, *self.solver.warnings]
 
     def solve(self, limits: LimitsConfig, levels: Sequence[Linear]) -> Choice | None:
         """Return the best plan, None if the limits leave none.
@@ -156,6 +169,8 @@ class Model:
         Raises:
             StratosError: every solver that is there failed.
         """
+        if self.pruned:
+            self._choose_from(self._near(limits, levels))
         held: list[tuple[Linear, float]] = []
         choice: Choice | None = None
         for level in levels:
@@ -168,6 +183,26 @@ class Model:
         if choice is not None:
             choice = self._by_name(limits, held, choice)
         return choice
+
+    def _choose_from(self, plans: Sequence[Choice]) -> None:
+        """Leave the candidates and options that some of these plans use."""
+        used = {choice.candidate.name for choice in plans}
+        self.candidates = tuple(c for c in self.problem.candidates if c.name in used)
+        self.options = self.problem.reduced.for_solver(plans)
+
+    def _near(self, limits: LimitsConfig, levels: Sequence[Linear]) -> list[Choice]:
+        """Return the best plans of the frontier, those that meet the limits first."""
+        plans = self.problem.reduced.plans
+        if len(plans) <= N_NEAR:
+            return plans
+        costs = self._costs
+        missed = np.array([not meets(choice, limits, self.spent_usd) for choice in plans])
+        values = [np.round(costs @ level.weights + level.constant, 9) for level in levels]
+        return [plans[i] for i in np.lexsort((*values[::-1], missed))[:N_NEAR].tolist()]
+
+    @cached_property
+    def _costs(self) -> NDArray[np.float64]:
+        return np.array([choice.costs for choice in self.problem.reduced.plans])
 
     def _by_name(
         self, limits: LimitsConfig, held: list[tuple[Linear, float]], choice: Choice

@@ -8,17 +8,15 @@ The rule of `pareto` is applied four times, each time exactly:
 - to a teacher's options as each place of training that is left sees them;
 - to whole plans: of the options the solver gets those that some plan of the frontier uses.
 
-Serving that has to keep up with a rate is a staircase of mixes (`serving`), which depends on the
-place of training through the egress of each server. Solving it for every place would be wasteful:
-a staircase without egress bounds all of them from below, its mixes with egress from above, and only
-a place whose lower bound some other plan does not beat is solved by itself.
+Serving that has to keep up with a rate is a staircase of mixes (`stairs`), which depends on the
+place of training through the egress of each server; those of all places are found together.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -26,13 +24,19 @@ import numpy as np
 
 from stratos.plan.egress import Place
 from stratos.plan.frontier import merged
-from stratos.plan.option import Mix, Option, Served
-from stratos.plan.pareto import Floats, Staircase, kept, prune, unbeaten
-from stratos.plan.serving import Step, mix_steps, single_steps
+from stratos.plan.option import Option, Served
+from stratos.plan.pareto import Staircase, kept, prune
+from stratos.plan.serving import Step, single_steps
 from stratos.plan.solver import Solver
+from stratos.plan.stairs import staircases
 
 if TYPE_CHECKING:
     from stratos.plan.problem import Choice, Problem
+
+
+SOLVED_GAP = 0.001
+"""Most of `Problem.mix_gap` that the solver may leave of a mix of its own; the plan's status says
+so."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ class Reduced:
         """Prune the options of every work by themselves."""
         self.problem = problem
         settings = problem.settings
-        self.solver = Solver(settings.solver, settings.time_limit_s, settings.gap)
+        gap = max(settings.gap, min(problem.mix_gap, SOLVED_GAP))
+        self.solver = Solver(settings.solver, settings.time_limit_s, gap)
         self._steps: dict[tuple[object, ...], list[Step]] = {}
         self._tails: dict[tuple[str, str], list[Tail]] = {}
         self._heads: dict[tuple[str, Place | None], list[Head]] = {}
@@ -93,6 +98,9 @@ class Reduced:
                 if work not in self.options:
                     options = problem.options[work]
                     self.options[work] = options if work in problem.rates else prune(options, slack)
+        first: dict[tuple[Option, ...], str] = {}
+        self._alike = {w: first.setdefault(options, w) for w, options in self.options.items()}
+        """Work to the first one of the same options."""
 
     def heads(self, work: str, target: Place | None) -> list[Head]:
         """Return the teacher's options that are left for a training at `target`."""
@@ -111,33 +119,38 @@ class Reduced:
             ]
         return self._heads[work, target]
 
-    def steps(self, work: str, source: Place | None) -> list[Step]:
-        """Return the staircase of serving for a training at `source`."""
-        options = self.options[work]
-        egress = tuple(self.problem.bundle_usd(work, source, o.place) for o in options)
-        key = self._key(work, egress)
-        if key not in self._steps:
-            self._steps[key] = self._staircase(work, egress)
-        return self._steps[key]
+    def steps(self, work: str, sources: Iterable[Place | None]) -> dict[Place | None, list[Step]]:
+        """Return the staircase of serving for a training at each of some places."""
+        options, rates = self.options[work], self.problem.rates.get(work)
+        places = [o.place for o in options]
+        there = {*places, *((place[0], None) for place in places if place is not None)}
+        keys = {source: self._key(work, source, there) for source in sources}
+        new = {key: source for source, key in keys.items() if key not in self._steps}
+        usd = np.array(
+            [[self.problem.bundle_usd(work, s, p) for p in places] for s in new.values()]
+        )
+        if rates is None:
+            stairs = [single_steps(options, row) for row in usd]
+        else:
+            stairs = staircases(
+                options, usd, rates, self.problem.caps, self.solver, self.problem.mix_gap
+            )
+        self._steps.update(zip(new, stairs, strict=True))
+        return {source: self._steps[key] for source, key in keys.items()}
 
-    def floor(self, work: str) -> list[Step]:
-        """Return the staircase of serving without egress: no place of training has a lower one."""
-        egress = (0.0,) * len(self.options[work])
-        key = self._key(work, egress)
-        if key not in self._steps:
-            self._steps[key] = self._staircase(work, egress)
-        return self._steps[key]
+    def _key(self, work: str, source: Place | None, there: Set[object]) -> tuple[object, ...]:
+        """Return what tells a staircase apart: strategies of one student may share it.
 
-    def _key(self, work: str, egress: tuple[float, ...]) -> tuple[object, ...]:
-        """Return what a staircase is made from: strategies of one student may share it."""
-        return self.options[work], self.problem.rates.get(work), egress
-
-    def _staircase(self, work: str, egress: tuple[float, ...]) -> list[Step]:
-        options = self.options[work]
-        if work not in self.problem.rates:
-            return single_steps(options, egress)
-        rates = self.problem.rates[work]
-        return mix_steps(options, egress, rates, self.problem.caps, self.solver)
+        Of the place of training that is what its GB cost, and to which of the servers they cost
+        less or nothing: those of its cloud and of its place, if any are `there`.
+        """
+        gb = self.problem.gb.get(work)
+        same = self._alike[work], self.problem.rates.get(work), gb
+        if source is None or not gb:
+            return same
+        cloud = source[0] if (source[0], None) in there else None
+        here = source if source in there else None
+        return *same, self.problem.egress.of(source[0]), cloud, here
 
     def tails(self, train: str, serve: str) -> list[Tail]:
         """Return the pairs of training and serving that are left."""
@@ -146,13 +159,11 @@ class Reduced:
             for option in self.options[train]:
                 by_place[option.place].append(option)
             slack = self.dataset_slack[train]
-            guessed: dict[Place | None, list[Step]] = {}
-            if serve in self.problem.rates:
-                guessed = self._good_enough(by_place, serve, slack)
+            steps = self.steps(serve, by_place)
             pairs = [
                 Tail(o.usd + step.usd, o.hours, step.latency_ms, o, step)
                 for place, options in by_place.items()
-                for step in guessed.get(place) or self.steps(serve, place)
+                for step in steps[place]
                 for o in options
             ]
             self._tails[train, serve] = _left(pairs, slack)
@@ -163,89 +174,20 @@ class Reduced:
         """The frontier before the limits; made once."""
         return merged(self)
 
-    def for_solver(self) -> dict[str, tuple[Served, ...]]:
-        """Return the options that the solver may choose from: those that the frontier's plans use.
+    def for_solver(self, plans: Iterable[Choice]) -> dict[str, tuple[Served, ...]]:
+        """Return the options that the solver may choose from: those that some plans use.
 
-        Limits and objectives are monotone in the four costs, so some plan of the frontier is an
-        optimum of each; the solver is still free to put its parts together in any way.
+        It is still free to put their parts together in any way.
         """
         used: dict[str, dict[int, Served]] = {work: {} for work in self.options}
-        for choice in self.plans:
+        for choice in plans:
             for work, option in zip(choice.candidate.work, choice.options, strict=True):
                 used[work][id(option)] = option
         return {w: tuple(sorted(found.values(), key=_order)) for w, found in used.items()}
 
-    def _good_enough(
-        self, by_place: dict[Place | None, list[Option]], serve: str, slack: float
-    ) -> dict[Place | None, list[Step]]:
-        """Return the places of training that need no staircase of their own, with one that exists.
-
-        The staircase without egress bounds that of every place from below. Its mixes, each server
-        where its like is cheapest from there, exist. A place needs no other mixes if what exists,
-        here or anywhere, beats all its bounds, each raised by the share `mix_gap`.
-        """
-        floor = self.floor(serve)
-        if not floor:
-            return {}
-        exist = {place: [self._placed(serve, place, step) for step in floor] for place in by_place}
-        numbers = {place: i for i, place in enumerate(by_place)}
-
-        def points(steps: Mapping[Place | None, Sequence[Step]], raised: float) -> Floats:
-            return np.array(
-                [
-                    ((o.usd + step.usd) * (1 + raised), o.hours, step.latency_ms, numbers[place])
-                    for place, options in by_place.items()
-                    for step in steps[place]
-                    for o in options
-                ]
-            )
-
-        bounds = points(dict.fromkeys(by_place, floor), self.problem.mix_gap)
-        places = bounds[:, 3].astype(int)
-        needed = {int(places[i]) for i in unbeaten(bounds, points(exist, 0.0), slack)}
-        return {place: exist[place] for place, i in numbers.items() if i not in needed}
-
-    def _placed(self, work: str, source: Place | None, step: Step) -> Step:
-        """Return the mix of a step for a training at `source`, with its egress.
-
-        Where no cap can bind, each server stands where its like is cheapest, egress included.
-        """
-        caps = self.problem.caps
-        mix = step.served
-        free = not caps.any_quota and caps.max_usd_per_hour is None
-        if free and isinstance(mix, Mix):
-            twins = self._twins(work, source)
-            parts = []
-            for part in mix.parts:
-                twin = twins[_likeness(part)]
-                parts.append(
-                    replace(twin, count=part.count, usd=part.count * twin.usd,
-                            latency_ms=part.latency_ms)
-                )  # fmt: skip
-            mix = Mix(tuple(parts), mix.shares)
-        egress = sum(p.count * self.problem.bundle_usd(work, source, p.place) for p in mix.parts)
-        return Step(mix.usd + egress, step.latency_ms, mix)
-
-    def _twins(self, work: str, source: Place | None) -> dict[object, Option]:
-        """Return the cheapest of the servers that answer alike, by what they answer."""
-
-        def usd(option: Option) -> tuple[float, str]:
-            egress = self.problem.bundle_usd(work, source, option.place)
-            return option.usd + egress, option.sort_name
-
-        lowest: dict[object, Option] = {}
-        for option in self.options[work]:
-            alike = _likeness(option)
-            lowest[alike] = min(lowest.get(alike, option), option, key=usd)
-        return lowest
-
 
 def _order(option: Served) -> tuple[float, float, float, str]:
     return option.usd, option.hours, option.latency_ms, option.sort_name
-
-
-def _likeness(option: Option) -> object:
-    return option.latencies_ms, option.requests_per_s
 
 
 def _left(pairs: list[Tail], slack: float) -> list[Tail]:

@@ -95,6 +95,7 @@ class Solver:
         self.warnings: list[str] = []
         self.unproven = 0
         """How many answers the time limit left without proof."""
+        self.n_runs = 0
 
     @property
     def name(self) -> str:
@@ -114,6 +115,7 @@ class Solver:
         Raises:
             StratosError: every solver failed or ran out of time without a plan.
         """
+        self.n_runs += 1
         while True:
             try:
                 outcome = program.solve(self.solvers[0])

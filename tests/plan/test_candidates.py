@@ -31,10 +31,11 @@ from stratos.plan.market import open_market
 from stratos.plan.option import Option
 from stratos.plan.pareto import Slack, lowest_as_fast, undominated
 from stratos.plan.quotas import counts
-from stratos.plan.serving import UTILISATION, mix_steps
+from stratos.plan.serving import UTILISATION
 from stratos.plan.shelves import Shelves
 from stratos.plan.solver import Solver
 from stratos.plan.spot import spot_factor
+from stratos.plan.stairs import mix_steps
 from stratos.plan.works import Job, Service, job_options, service_options
 
 PLACES = (("a", "r1"), ("a", "r2"), ("b", "r1"), ("c", "r1"))

@@ -1,5 +1,7 @@
 """Mixes of servers for a rate of requests: published and own examples, caps, and pruning."""
 
+import random
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -7,10 +9,14 @@ import pytest
 from twin import instance
 
 from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
+from stratos.plan import cover, stairs
+from stratos.plan.frontier import frontier
+from stratos.plan.model import Model
 from stratos.plan.option import Mix, Option
 from stratos.plan.quotas import Caps
-from stratos.plan.serving import UTILISATION, mix_steps
+from stratos.plan.serving import UTILISATION
 from stratos.plan.solver import Solver
+from stratos.plan.stairs import mix_steps, staircases
 from stratos.records import Offer
 
 
@@ -150,3 +156,90 @@ def test_a_rate_that_no_servers_keep_up_with_is_an_answer():
 
 def test_the_utilisation_is_safe():
     assert 0.5 <= UTILISATION <= 0.8
+
+
+def places_and_servers(seed):
+    """Servers of three kinds and more in two places, and the dollars of egress from each."""
+    rng = random.Random(seed)
+    n_buckets = rng.randint(1, 4)
+    servers = [
+        server(
+            f"s{i}",
+            rng.randint(0, 40) / 8,
+            tuple(rng.choice((0.5, 1.0, 3.0, 7.0, 10.0)) for _ in range(n_buckets)),
+            tuple(rng.randint(1, 6) * 50.0 for _ in range(n_buckets)),
+            rng.choice((("c", "r"), ("d", "r"))),
+        )
+        for i in range(rng.randint(2, 9))
+    ]
+    rates = tuple(rng.choice((0.1, 2.0, 9.0, 20.0)) for _ in range(n_buckets))
+    caps = Caps.of(
+        rng.choice(({}, {"c": 3}, {"c": 2, "*/*/s1": 1})), rng.choice((3, 6, 16)),
+        rng.choice((None, None, 15.0)),
+    )  # fmt: skip
+    egress = [[rng.choice((0.0, 0.25, 0.5)) for _ in servers] for _ in range(3)]
+    return servers, egress, rates, caps
+
+
+def test_counting_finds_what_the_solver_finds(monkeypatch):
+    """The same staircases if every step of them is a program of its own."""
+    n_steps = 0
+    for seed in range(60):
+        servers, egress, rates, caps = places_and_servers(seed)
+        counted = staircases(servers, np.array(egress), rates, caps, Solver())
+        with monkeypatch.context() as patched:
+            patched.setattr(stairs, "MAX_COUNTED", -1.0)
+            solved = staircases(servers, np.array(egress), rates, caps, Solver())
+        for a, b in zip(counted, solved, strict=True):
+            n_steps += len(a)
+            assert [s.latency_ms for s in a] == [s.latency_ms for s in b], seed
+            assert [s.usd for s in a] == pytest.approx([s.usd for s in b], rel=1e-6), seed
+    assert n_steps > 200
+
+
+def test_a_search_that_has_too_many_counts_leaves_them_to_the_solver(monkeypatch):
+    for seed in range(20):
+        servers, egress, rates, caps = places_and_servers(seed)
+        counted = staircases(servers, np.array(egress), rates, caps, Solver())
+        with monkeypatch.context() as patched:
+            patched.setattr(cover, "MAX_STATES", 2)
+            fewer = staircases(servers, np.array(egress), rates, caps, Solver())
+        for a, b in zip(counted, fewer, strict=True):
+            assert [s.usd for s in a] == pytest.approx([s.usd for s in b], rel=1e-6), seed
+
+
+def test_shares_or_a_price_that_shows_why_not():
+    rng = np.random.default_rng(0)
+    n_split = 0
+    for _ in range(300):
+        n, n_buckets = rng.integers(1, 6), rng.integers(1, 5)
+        work = rng.choice([0.25, 0.5, 1.0, 2.0, 4.0, inf], (n, n_buckets))
+        counts = rng.integers(1, 4, n).astype(float)
+        shares, price = cover.split(work, counts)
+        if shares is None:
+            earned = (price / work).max(axis=1)
+            assert price.sum() == pytest.approx(1.0) and counts @ earned < 1.0
+            continue
+        n_split += 1
+        assert shares.sum(axis=0) == pytest.approx(1.0) and (shares >= 0).all()
+        assert not shares[np.isinf(work)].any()
+        load = (shares * np.where(np.isinf(work), 0.0, work)).sum(axis=1)
+        assert (load <= counts + 1e-9).all()
+    assert 50 < n_split < 250
+
+
+def test_a_gap_is_kept_and_told():
+    for seed in range(20):
+        problem = instance(seed, mixed=True)
+        exact = {c.costs for c in frontier(problem)}
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(stairs, "MAX_COUNTED", -1.0)
+            loose = replace(problem, mix_gap=0.01)
+            found = [c.costs for c in frontier(loose)]
+        for costs in exact:
+            assert any(
+                a <= costs[0] and h <= costs[2] and ms <= costs[3] and usd <= 1.01 * costs[1] + 1e-9
+                for a, usd, h, ms in found
+            ), seed
+        if found and loose.reduced.solver.n_runs:
+            assert Model(loose).status == "optimal within a gap of 0.10%"

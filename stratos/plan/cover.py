@@ -1,0 +1,267 @@
+r"""Which counts of servers keep up with a rate at the least dollars: an exact search for few.
+
+The program is that of `serving`: min Σ c_j n_j, where the servers n answer all buckets at once. By
+duality n answers them all exactly if, for every price π_b ≥ 0 of a whole bucket,
+
+    Σ_j n_j max_b π_b / w_jb  ≥  Σ_b π_b         (w_jb servers of j are busy with all of bucket b)
+
+since the left side is the most that the servers can earn. So a share of traffic needs no variable:
+counts are tried column by column, cheapest for its worth first, and given up by two rules.
+
+- A price of every bucket that no server left can beat, π_b = min_j (c_j + ν) w_jb for any ν ≥ 0,
+  bounds what the rest costs: Σ_b π_b less what the servers so far earn, less ν for every server
+  that may still be added. The same holds for the prices of some buckets alone.
+- With c_j = 1 and ν = 0 it bounds the servers that are needed, of which there may be few.
+
+Counts that pass every price in a growing pool are put to the test by a linear program of their own
+(`split`), which gives shares of traffic, or a price that they fail and that joins the pool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+TOLERANCE = 1e-9
+"""Relative difference below which dollars and loads are equal."""
+
+MAX_STATES = 20_000
+"""Counts that are tried at once before the search gives up."""
+
+N_PRICES = 24
+"""Values of ν that the best one is sought among."""
+
+
+class TooMany(Exception):
+    """The search would take more than `MAX_STATES`."""
+
+
+@dataclass
+class Room:
+    """What bounds the servers of a mix together."""
+
+    n_servers: int
+    member: Floats
+    """1 where a server counts in a quota, by (server, quota)."""
+    limits: Floats
+    """By quota."""
+    price: Floats
+    """Dollars an hour of a server."""
+    max_usd_per_hour: float = np.inf
+
+    def holds(self, counts: Floats) -> Bools:
+        """Return which rows of counts are allowed."""
+        allowed = counts.sum(axis=1) <= self.n_servers
+        allowed &= (counts @ self.member <= self.limits).all(axis=1)
+        return allowed & (counts @ self.price <= self.max_usd_per_hour * (1 + TOLERANCE))
+
+    def of(self, servers: Ints) -> Room:
+        """Return the same for some of the servers."""
+        return Room(
+            self.n_servers, self.member[servers], self.limits, self.price[servers],
+            self.max_usd_per_hour,
+        )  # fmt: skip
+
+
+@dataclass
+class Pool:
+    """Prices of buckets that counts have failed; each sums to 1."""
+
+    prices: list[Floats] = field(default_factory=list)
+
+    def worth(self, rate: Floats) -> Floats:
+        """Return what one server earns by each price, by (server, price).
+
+        Args:
+            rate: share of a bucket that one server answers, by (server, bucket).
+        """
+        prices = np.array(self.prices).reshape(len(self.prices), -1)
+        return (rate[:, None, :] * prices[None, :, :]).max(axis=2)
+
+
+def split(work: Floats, counts: Floats) -> tuple[Floats | None, Floats | None]:
+    """Return the shares of traffic at which no server is overrun, or a price that shows none.
+
+    The simplex method by Bland's rule, from the basis in which nothing is answered: minimise the
+    share of traffic without a server.
+
+    Args:
+        work: servers that a whole bucket keeps busy, by (server, bucket), inf where it must not go.
+        counts: servers of each kind.
+    """
+    n, n_buckets = work.shape
+    rows, columns = np.nonzero(np.isfinite(work))
+    n_shares = len(rows)
+    # Columns: shares, idle servers, unanswered traffic, the right side.
+    table = np.zeros((n_buckets + n + 1, n_shares + n + n_buckets + 1))
+    at = np.arange(n_shares)
+    table[columns, at] = 1.0
+    table[n_buckets + rows, at] = work[rows, columns]
+    table[n_buckets : n_buckets + n, n_shares : n_shares + n] = np.eye(n)
+    table[:n_buckets, n_shares + n : -1] = np.eye(n_buckets)
+    table[:n_buckets, -1] = 1.0
+    table[n_buckets : n_buckets + n, -1] = counts
+    table[-1] = -table[:n_buckets].sum(axis=0)
+    table[-1, n_shares + n : -1] = 0.0
+    basis = np.concatenate([np.arange(n_shares + n, n_shares + n + n_buckets),
+                            np.arange(n_shares, n_shares + n)])  # fmt: skip
+    while True:
+        entering = np.flatnonzero(table[-1, : n_shares + n] < -1e-11)
+        if not len(entering):
+            break
+        column = int(entering[0])
+        up = table[:-1, column]
+        positive = np.flatnonzero(up > 1e-11)
+        ratio = table[positive, -1] / up[positive]
+        ties = positive[ratio <= ratio.min() + 1e-13]
+        row = int(ties[np.argmin(basis[ties])])
+        table[row] /= table[row, column]
+        others = table[:, column].copy()
+        others[row] = 0.0
+        table -= np.outer(others, table[row])
+        basis[row] = column
+    if -table[-1, -1] > TOLERANCE:
+        price = np.maximum(1.0 - table[-1, n_shares + n : -1], 0.0)
+        return None, price / price.sum()
+    values = np.zeros(n_shares + n + n_buckets)
+    values[basis] = table[:-1, -1]
+    shares = np.zeros((n, n_buckets))
+    shares[rows, columns] = values[:n_shares]
+    shares[shares < TOLERANCE] = 0.0
+    return shares / shares.sum(axis=0), None
+
+
+def bound(usd: Floats, work: Floats, n_servers: int) -> tuple[float, float, Floats]:
+    """Return a lower bound of the dollars with counts continuous, its ν, and its reduced costs.
+
+    Args:
+        usd: dollars of one server.
+        work: as in `split`.
+        n_servers: most servers.
+    """
+    nu = np.concatenate([[0.0], usd.max() * np.geomspace(1e-3, 1e2, N_PRICES)])
+    with np.errstate(invalid="ignore"):
+        prices = (usd[None, :, None] + nu[:, None, None]) * work[None, :, :]
+    prices = np.where(np.isfinite(work), prices, np.inf).min(axis=1)
+    bounds = prices.sum(axis=1) - nu * n_servers
+    best = int(np.argmax(bounds))
+    reduced = usd + nu[best] - (prices[best] / work).max(axis=1)
+    return float(bounds[best]), float(nu[best]), reduced
+
+
+def irreplaceable(usd: Floats, rate: Floats, room: Room) -> Ints:
+    """Return the servers that no other one can stand in for, whatever the mix.
+
+    Args:
+        usd: dollars, by (place they are seen from, server).
+        rate: share of a bucket that one server answers, by (server, bucket).
+        room: quotas and prices.
+    """
+    no_dearer = (usd[:, :, None] <= usd[:, None, :]).all(axis=0)
+    as_fast = (rate[:, None, :] >= rate[None, :, :]).all(axis=2)
+    as_free = (room.member[:, None, :] <= room.member[None, :, :]).all(axis=2)
+    better = no_dearer & as_fast & as_free
+    if np.isfinite(room.max_usd_per_hour):
+        better &= room.price[:, None] <= room.price[None, :]
+    equal = better & better.T
+    first = np.tril(np.ones_like(better), -1).T.astype(bool)
+    # Of equals the first stays.
+    return np.flatnonzero(~(better & (~equal | first)).any(axis=0))
+
+
+def search(usd: Floats, rate: Floats, room: Room, pool: Pool, most_usd: float) -> Floats:
+    """Return counts of at most so many dollars that pass every price of the pool.
+
+    Every mix of at most `most_usd` that keeps up is among them, or has one of them as a part.
+
+    Args:
+        usd: dollars of one server.
+        rate: share of a bucket that one server answers, by (server, bucket), 0 if it must not.
+        room: what bounds the servers together.
+        pool: prices.
+        most_usd: dollars.
+
+    Raises:
+        TooMany: there are too many counts to try.
+    """
+    n = len(usd)
+    with np.errstate(divide="ignore"):
+        work = 1.0 / rate
+    least, nu, reduced = bound(usd, work, room.n_servers)
+    most_usd += TOLERANCE * max(1.0, most_usd)
+    left = np.flatnonzero(least + reduced <= most_usd)
+    if least > most_usd or not len(left):
+        return np.zeros((0, n))
+    left = left[np.argsort(reduced[left], kind="stable")]
+    usd, rate, work, inner = usd[left], rate[left], work[left], room.of(left)
+    worth = pool.worth(rate)
+    lines = _Lines(usd, work, rate, np.unique([0.0, nu / 2, nu, 2 * nu]), room.n_servers)
+    states = np.zeros((1, len(left)))
+    found = []
+    for i in range(len(left)):
+        alive = [states]
+        open_need = lines.open(i, states)
+        while len(states):
+            states = states.copy()
+            states[:, i] += 1
+            open_need = open_need - lines.worth[i][:, i]
+            spent = states @ usd
+            ok = lines.allow(open_need, states, spent, most_usd) & inner.holds(states)
+            states, open_need = states[ok], open_need[ok]
+            done = (states @ worth >= 1 - TOLERANCE).all(axis=1)
+            found.append(states[done])
+            states, open_need = states[~done], open_need[~done]
+            alive.append(states)
+        states = np.concatenate(alive)
+        states = states[lines.allow(lines.open(i + 1, states), states, states @ usd, most_usd)]
+        if len(states) > MAX_STATES:
+            raise TooMany
+        if not len(states):
+            break
+    counts = np.concatenate(found)
+    result = np.zeros((len(counts), n))
+    result[:, left] = counts
+    return result
+
+
+class _Lines:
+    """Bounds from below of what the servers still to come cost, and of how many they are."""
+
+    def __init__(self, usd: Floats, work: Floats, rate: Floats, nu: Floats, n_servers: int) -> None:
+        n, n_buckets = rate.shape
+        self.n_servers = n_servers
+        every = np.ones((1, n_buckets))
+        subsets = np.concatenate([every, np.eye(n_buckets)] if n_buckets > 1 else [every])
+        if n_buckets == 3:
+            subsets = np.concatenate([subsets, 1.0 - np.eye(3)])
+        self.nu = np.repeat(nu, len(subsets))
+        costs = np.concatenate([usd[None, :] + nu[:, None], np.ones((1, n))])
+        # The least price of a bucket among the servers from i on, by (i, ν, bucket).
+        prices = np.full((n + 1, len(costs), n_buckets), np.inf)
+        finite = np.where(np.isfinite(work), work, 0.0)
+        own = np.where(rate[:, None, :] > 0, costs.T[:, :, None] * finite[:, None, :], np.inf)
+        prices[:n] = np.minimum.accumulate(own[::-1], axis=0)[::-1]
+        # Where no server is left for a bucket, those so far have to answer it.
+        prices = np.minimum(prices, 2.0 * (costs.max() + 1) * (n_servers + 1))
+        by_subset = prices[:, :, None, :] * subsets[None, None, :, :]
+        by_subset = by_subset.reshape(n + 1, -1, n_buckets)
+        self.need = by_subset.sum(axis=2)
+        self.worth = (by_subset[:, :, None, :] * rate[None, None, :, :]).max(axis=3)
+        self.n_usd = len(self.nu)
+
+    def open(self, i: int, states: Floats) -> Floats:
+        """Return what the prices of servers from i on still ask of each state, by (state, line)."""
+        return self.need[i] - states @ self.worth[i].T
+
+    def allow(self, open_need: Floats, states: Floats, usd: Floats, most_usd: float) -> Bools:
+        """Return which states may still be completed."""
+        free = self.n_servers - states.sum(axis=1)
+        rest = (open_need[:, : self.n_usd] - self.nu * free[:, None]).max(axis=1).clip(min=0.0)
+        n_more = open_need[:, self.n_usd :].max(axis=1)
+        return (usd + rest <= most_usd) & (n_more <= free + TOLERANCE)
