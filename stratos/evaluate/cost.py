@@ -1,13 +1,17 @@
-"""What 1,000 answers cost on the planned server, or from whoever hosts the model.
+"""What 1,000 answers cost on the planned servers, or from whoever hosts the model.
 
 On a server:  $/hour of one server x hours that it takes for 1,000 answers in batches. Tokens
               are those measured on the test items, hours are estimated for the planned server
               (`stratos.estimate`), since the run's own machine is a different one. Waiting for the
               server to start is not counted: this is the price of the next thousand.
+On a mix:     the same for each of its offers, weighed by the share of the answers that it gives:
+              over the buckets of requests, their share of the traffic x its share of the bucket.
 Hosted:       1,000 x ($ per input token x input tokens + the same for output tokens) / answers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from stratos.estimate import Workload, batch_hours
 from stratos.records import ModelCard, RoleChoice
@@ -15,15 +19,24 @@ from stratos.records import ModelCard, RoleChoice
 
 def usd_per_1000(
     card: ModelCard,
-    choice: RoleChoice,
+    choices: Sequence[RoleChoice],
     *,
     input_tokens: int,
     output_tokens: int,
     n_answers: int,
+    bucket_shares: Sequence[float] = (),
 ) -> float | None:
     """Return the dollars for 1,000 answers, given the tokens that `n_answers` took.
 
     None where the model has no price and no server is planned for it.
+
+    Args:
+        card: the model.
+        choices: the servers of its role, several where serving mixes offers.
+        input_tokens: of all answers together.
+        output_tokens: of all answers together.
+        n_answers: how many.
+        bucket_shares: weight of each bucket of requests; none where there is one bucket.
     """
     if not n_answers:
         return None
@@ -32,12 +45,24 @@ def usd_per_1000(
         usd_per_million = (card.usd_per_million_input_tokens or 0.0) * mean_input
         usd_per_million += (card.usd_per_million_output_tokens or 0.0) * mean_output
         return usd_per_million / 1e6 * 1000
-    if choice.offer is None:
-        return None
-    usd_per_hour = choice.offer.usd_per_hour
-    if choice.spot and choice.offer.usd_per_hour_spot is not None:
-        usd_per_hour = choice.offer.usd_per_hour_spot
     work = Workload(prompt_tokens=mean_input, answer_tokens=mean_output)
-    # The second thousand: the first one waits for the server.
-    first, both = (batch_hours(card, choice.offer, work, n) for n in (1000, 2000))
-    return usd_per_hour * (both - first)
+    weights = [_weight(choice, bucket_shares) for choice in choices]
+    usd = 0.0
+    for choice, weight in zip(choices, weights, strict=True):
+        if choice.offer is None:
+            return None
+        usd_per_hour = choice.offer.usd_per_hour
+        if choice.spot and choice.offer.usd_per_hour_spot is not None:
+            usd_per_hour = choice.offer.usd_per_hour_spot
+        # The second thousand: the first one waits for the server.
+        first, both = (batch_hours(card, choice.offer, work, n) for n in (1000, 2000))
+        usd += weight / sum(weights) * usd_per_hour * (both - first)
+    return usd
+
+
+def _weight(choice: RoleChoice, bucket_shares: Sequence[float]) -> float:
+    """Return the weight of the answers that servers give; 1 where one offer gives them all."""
+    if not choice.traffic:
+        return 1.0
+    shares = bucket_shares or (1.0,) * len(choice.traffic)
+    return sum(share * part for share, part in zip(shares, choice.traffic, strict=True))

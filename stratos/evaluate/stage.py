@@ -93,7 +93,7 @@ def evaluate(
     ]
     comparison = None
     if by_teacher.items:
-        scores.append(_teacher_score(probe, plan, by_teacher))
+        scores.append(_teacher_score(config, probe, plan, by_teacher))
         of_student = dict(zip((item.id for item in items), by_student.scores, strict=True))
         comparison = compare([of_student[item.id] for item in by_teacher.items], by_teacher.scores)
     scores.append(lookup(task, Path(corpus.path), items))
@@ -173,10 +173,11 @@ def _model_score(role: str, name: str, answers: Answers) -> ModelScore:
 def _student_score(config: Config, plan: Plan, student: Student, answers: Answers) -> ModelScore:
     card = card_of_student(_chosen_student(config, plan), config.task)
     score = _model_score("student", student.name, answers)
-    return replace(score, usd_per_1000=_usd_per_1000(card, plan.role("serve"), answers))
+    usd = _usd_per_1000(config, card, plan.roles_of("serve"), answers)
+    return replace(score, usd_per_1000=usd)
 
 
-def _teacher_score(probe: Probe, plan: Plan, answers: Answers) -> ModelScore:
+def _teacher_score(config: Config, probe: Probe, plan: Plan, answers: Answers) -> ModelScore:
     """Score the teacher, priced by its host, or else on the server that the plan has for it.
 
     Its multiple choice is the probe's, on validation items: asking the long few-shot prompts of a
@@ -186,24 +187,26 @@ def _teacher_score(probe: Probe, plan: Plan, answers: Answers) -> ModelScore:
     probed = _probed(probe, plan)
     # A plan that asks the teacher nothing rents it no server: then it is priced where the student
     # would be served.
-    rented = plan.role("teacher")
-    rented = rented if rented.offer is not None else plan.role("serve")
+    role = "teacher" if plan.role("teacher").offer is not None else "serve"
     score = _model_score("teacher", plan.teacher, answers)
     *slices, overall = score.slices
     return replace(
         score,
         slices=(*slices, replace(overall, choice=probed.choice.mean)),
-        usd_per_1000=_usd_per_1000(probed.card, rented, answers),
+        usd_per_1000=_usd_per_1000(config, probed.card, plan.roles_of(role), answers),
     )
 
 
-def _usd_per_1000(card: ModelCard, choice: RoleChoice, answers: Answers) -> float | None:
+def _usd_per_1000(
+    config: Config, card: ModelCard, choices: Sequence[RoleChoice], answers: Answers
+) -> float | None:
     return usd_per_1000(
         card,
-        choice,
+        choices,
         input_tokens=answers.input_tokens,
         output_tokens=sum(answers.tokens),
         n_answers=len(answers.items),
+        bucket_shares=[bucket.share for bucket in config.traffic.buckets],
     )
 
 

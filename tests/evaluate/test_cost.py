@@ -10,8 +10,8 @@ from stratos.records import RoleChoice
 TOKENS = {"input_tokens": 500, "output_tokens": 4000, "n_answers": 10}
 
 
-def role(offer, spot: bool = False) -> RoleChoice:
-    return RoleChoice("serve", offer, 1, spot, 24.0, 1.0)
+def role(offer, spot: bool = False) -> list[RoleChoice]:
+    return [RoleChoice("serve", offer, 1, spot, 24.0, 1.0)]
 
 
 def test_a_hosted_model_costs_its_tokens():
@@ -40,3 +40,16 @@ def test_a_spot_server_costs_its_spot_price():
 def test_without_server_price_or_answers_there_is_no_cost():
     assert usd_per_1000(CARD, role(None), **TOKENS) is None
     assert usd_per_1000(CARD, role(SERVER), input_tokens=0, output_tokens=0, n_answers=0) is None
+
+
+def test_a_mix_costs_what_each_of_its_offers_answers():
+    dear = replace(SERVER, usd_per_hour=10 * SERVER.usd_per_hour)
+    usd = usd_per_1000(CARD, role(SERVER), **TOKENS)
+    mix = [
+        replace(role(SERVER)[0], count=3, traffic=(1.0, 0.25)),
+        replace(role(dear)[0], traffic=(0.0, 0.75)),
+    ]
+    # Of 3 + 1 parts of the traffic the dear server answers three quarters of the last one.
+    expected = usd * (3.25 + 10 * 0.75) / 4
+    assert usd_per_1000(CARD, mix, **TOKENS, bucket_shares=(3.0, 1.0)) == pytest.approx(expected)
+    assert usd_per_1000(CARD, [*mix, *role(None)], **TOKENS, bucket_shares=(3, 1)) is None
