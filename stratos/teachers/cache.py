@@ -54,6 +54,7 @@ _CLAIM = """
 INSERT INTO claims VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT (key) DO UPDATE SET host = ?2, pid = ?3, owner = ?4, until = ?5
 WHERE owner = ?4 OR until < ?6 OR (owner = ?7 AND ?7 <> '')
+RETURNING 1
 """
 
 
@@ -131,14 +132,15 @@ class AnswerCache:
         """
         if self._mode != "write":
             return True
-        rival = self._use("SELECT host, pid, owner FROM claims WHERE key = ?", (key,))
-        dead = rival[2] if rival is not None and _is_dead(rival[0], rival[1]) else ""
-        now = time.time()
-        mine = (key, socket.gethostname(), os.getpid(), self._owner, now + CLAIM_SECONDS, now, dead)
-        self._use(_CLAIM, mine)
-        row = self._use("SELECT owner FROM claims WHERE key = ?", (key,))
         self._n_claims += 1
-        return row is None or row[0] == self._owner
+        now = time.time()
+        mine = (key, socket.gethostname(), os.getpid(), self._owner, now + CLAIM_SECONDS, now)
+        if self._use(_CLAIM, (*mine, "")) is not None:
+            return True
+        rival = self._use("SELECT host, pid, owner FROM claims WHERE key = ?", (key,))
+        if rival is None or not _is_dead(rival[0], rival[1]):
+            return rival is None
+        return self._use(_CLAIM, (*mine, rival[2])) is not None
 
     def renew(self) -> None:
         """Hold this process's claims for longer; may be called often, and acts now and then."""

@@ -277,7 +277,10 @@ class OpenAITeacher:
         """Tell whether a request was refused for its model, by endpoints that say 400 then."""
         import openai
 
-        if not isinstance(error, openai.BadRequestError) or "model" not in str(error).lower():
+        if not isinstance(error, openai.BadRequestError):
+            return False
+        said = str(error).lower()
+        if "model" not in said and said != "error code: 400":  # it speaks of something else
             return False
         known = self._models()
         return bool(known) and self.model not in known

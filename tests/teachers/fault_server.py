@@ -134,7 +134,7 @@ class FaultServer:
             writer.write(_message(200, told.encode() if isinstance(told, str) else told))
             return True
         body = json.loads(data)
-        text = body["messages"][-1]["content"]
+        text = _last(body)
         self.tries[text] += 1
         fault = self.rule(text, self.tries[text])
         self.in_flight += 1
@@ -190,8 +190,12 @@ class FaultServer:
             return reply.content
 
 
+def _last(body: Any) -> str:
+    return body["messages"][-1]["content"] if body.get("messages") else ""
+
+
 def _parrot(body: Any) -> dict[str, Any]:
-    content = body["messages"][-1]["content"].upper()
+    content = _last(body).upper()
     message = {"role": "assistant", "content": content}
     return {
         "id": "x",

@@ -1,0 +1,118 @@
+"""What questions will cost is said with a range before the first, and too much is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from chat_server import KEY, ChatServer
+
+from stratos.context import Context
+from stratos.errors import BudgetError, TeacherError
+from stratos.ledger import Ledger
+from stratos.teachers.asking import cached_ask
+from stratos.teachers.base import Question
+from stratos.teachers.expect import expect
+from stratos.teachers.openai import OpenAITeacher
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARROT_KEY", KEY)
+
+
+def parrot(server: ChatServer, **changes) -> OpenAITeacher:
+    fields = {
+        "model": "parrot-large", "api_key_env": "PARROT_KEY", "base_url": server.base_url,
+        "usd_per_million_input_tokens": 10.0, "usd_per_million_output_tokens": 100.0,
+    }  # fmt: skip
+    return OpenAITeacher(name="parrot", **fields | changes)
+
+
+def chats(n: int, start: int = 0) -> list[list[dict[str, str]]]:
+    return [[{"role": "user", "content": f"word {i:04}"}] for i in range(start, start + n)]
+
+
+def questions(n: int, start: int = 0) -> list[Question]:
+    return [Question(chat, 20) for chat in chats(n, start)]
+
+
+def test_the_range_holds_the_price_and_narrows_with_what_is_known(
+    server: ChatServer, context: Context
+) -> None:
+    teacher = parrot(server)
+    before = expect(teacher, questions(100), context)
+    assert (before.n_questions, before.n_asked, before.left_usd) == (100, 100, None)
+    assert before.usd.low < before.usd.mean < before.usd.high
+    cached_ask(teacher, chats(50), 20, context)
+    spent = context.ledger.spent_usd
+    after = expect(teacher, questions(100), context)
+    assert after.n_asked == 50
+    assert after.usd.mean == pytest.approx(spent)  # the other half is like the first
+    assert after.usd.low <= spent <= after.usd.high + 1e-12
+    assert after.usd.high - after.usd.low < before.usd.high - before.usd.low
+    assert expect(teacher, questions(50), context).usd.high == 0
+    lines = [json.loads(line) for line in context.ledger.path.read_text().splitlines()]
+    foretold = [line for line in lines if "expected_usd" in line]
+    assert foretold[0]["questions"] == 100
+    assert foretold[0]["range_usd"][0] < foretold[0]["expected_usd"] < foretold[0]["range_usd"][1]
+    assert Ledger(context.ledger.path).spent_usd == pytest.approx(spent)
+
+
+def test_more_than_the_budget_is_refused_with_what_would_fit(
+    server: ChatServer, context: Context
+) -> None:
+    poor = replace(context, ledger=Ledger(context.run_dir / "poor.jsonl", 0.01))
+    with pytest.raises(BudgetError) as caught:
+        cached_ask(parrot(server), chats(100), 20, poor)
+    assert server.requests == []
+    told = str(caught.value)
+    assert told.startswith("Teacher parrot: 100 questions are expected to take ")
+    assert "$0.0100 is left. That suffices for about 9 of them." in told
+    cached_ask(parrot(server), chats(5), 20, poor)
+    assert 0 < poor.ledger.spent_usd <= 0.01
+
+
+def test_what_costs_nothing_is_never_refused(server: ChatServer, context: Context) -> None:
+    free = parrot(server, usd_per_million_input_tokens=0.0, usd_per_million_output_tokens=0.0)
+    poor = replace(context, ledger=Ledger(context.run_dir / "poor.jsonl", 0.0))
+    assert expect(free, questions(9), poor).usd.high == 0
+    assert len(cached_ask(free, chats(9), 20, poor)) == 9
+
+
+def test_a_prompt_beyond_the_context_is_refused_before_it_is_paid_for(
+    server: ChatServer, context: Context
+) -> None:
+    teacher = parrot(server, facts={"context_length": 1000})
+    long = [[{"role": "user", "content": "word " * 2000}]]
+    with pytest.raises(TeacherError) as caught:
+        cached_ask(teacher, chats(3) + long + chats(3, 10), 20, context)
+    assert str(caught.value) == (
+        "Teacher parrot: a prompt of 10,000 bytes (at least 1,250 tokens) and an answer of up to "
+        "20 pass its context of 1,000 tokens. Shorten it, or choose a teacher with a longer "
+        "context."
+    )
+    assert len(server.requests) == 3
+    assert context.ledger.reserved_usd == 0
+    assert all(one.cached for one in cached_ask(teacher, chats(3), 20, context))
+
+
+def test_a_prompt_that_the_endpoint_finds_too_long_is_said(
+    server: ChatServer, context: Context
+) -> None:
+    server.faults.append(400)
+    with pytest.raises(TeacherError, match="refused a prompt of 9 bytes with an answer of up to"):
+        cached_ask(parrot(server), chats(1), 20, context)
+    assert context.ledger.spent_usd == 0
+
+
+@pytest.mark.parametrize("text", ["", "\x00\x1b[2J", "\ud800 lone", "\u202e<img src=x>"])
+def test_odd_prompts_and_answers_are_stored_as_data(
+    server: ChatServer, context: Context, text: str
+) -> None:
+    server.says = text or " "
+    first = cached_ask(parrot(server), [[{"role": "user", "content": text}]], 20, context)
+    again = cached_ask(parrot(server), [[{"role": "user", "content": text}]], 20, context)
+    assert again[0].cached
+    assert first[0].text == again[0].text == (text or " ").replace("\ud800", "?")
