@@ -1,0 +1,85 @@
+"""Lightning's trainer from the config, and what cannot run said before anything is loaded."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from stratos.config import TrainerConfig
+from stratos.distill import trainer as made
+from stratos.errors import ConfigError
+
+FSDP2 = {
+    "_target_": "lightning.pytorch.strategies.ModelParallelStrategy",
+    "data_parallel_size": 2,
+    "tensor_parallel_size": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (
+            {"strategy": "zero"},
+            "trainer.strategy=zero: pick one of auto, ddp, fsdp, deepspeed, or trainer=fsdp2, "
+            "which names a class.",
+        ),
+        (
+            {"strategy": {"_target_": "os.system"}},
+            "trainer.strategy._target_=os.system: must begin with lightning.pytorch.strategies.",
+        ),
+        (
+            {"max_time": "90m"},
+            "trainer.max_time=90m: expected DD:HH:MM:SS, such as 00:01:30:00 for 90 minutes.",
+        ),
+        (
+            {"strategy": "fsdp", "accelerator": "cpu"},
+            "trainer=fsdp needs a GPU, and trainer.accelerator=cpu. Type trainer=fsdp2.",
+        ),
+        (
+            {"strategy": "deepspeed", "accelerator": "cpu"},
+            "trainer=deepspeed needs a GPU, and trainer.accelerator=cpu. Type trainer=fsdp2.",
+        ),
+        (
+            {"strategy": FSDP2, "adapter": "lora"},
+            "trainer.adapter and FSDP2 do not go together: type trainer=ddp.",
+        ),
+    ],
+)
+def test_what_cannot_run_is_said(settings: dict[str, Any], problem: str) -> None:
+    assert made.unusable(TrainerConfig(**settings)) == [problem]
+
+
+@pytest.mark.parametrize("settings", [{}, {"strategy": FSDP2}, {"strategy": "fsdp"}])
+def test_what_can_run_is_not_complained_of(settings: dict[str, Any]) -> None:
+    assert made.unusable(TrainerConfig(**settings)) == []
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
+def test_a_machine_without_a_gpu_is_told(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = rf"trainer\.strategy={strategy} needs a GPU, and this machine has none\."
+    with pytest.raises(ConfigError, match=said):
+        made.check_machine(TrainerConfig(strategy=strategy))
+    made.check_machine(TrainerConfig(strategy=FSDP2))
+
+
+def test_a_strategy_is_made_from_its_class() -> None:
+    strategy = made.make_strategy(TrainerConfig(strategy=FSDP2))
+    assert type(strategy).__name__ == "ModelParallelStrategy"
+    with pytest.raises(ConfigError, match=r"trainer\.strategy cannot be made"):
+        made.make_strategy(TrainerConfig(strategy={**FSDP2, "data_parallel": 2}))
+
+
+def test_time_is_days_hours_minutes_seconds() -> None:
+    assert made.seconds_of("01:02:03:04") == 86_400 + 2 * 3600 + 3 * 60 + 4
+    for wrong in ("00:00:00:00", "1:30", "aa:00:00:01", ""):
+        with pytest.raises(ConfigError):
+            made.seconds_of(wrong)
+
+
+def test_precision_is_the_machines_where_none_is_named() -> None:
+    assert made.precision("fp32", "cpu") == "32-true"
+    assert made.precision("bf16", "cpu") == "bf16-mixed"
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert made.precision("auto", "cpu") == ("bf16-mixed" if fast else "32-true")
