@@ -20,7 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from stratos.config import CallbacksConfig, EvaluateConfig, ProbeConfig
+from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
 from stratos.context import Context
 from stratos.ledger import Ledger
 from stratos.synthesize import synthesize
@@ -39,6 +39,7 @@ def main() -> None:
         teachers=(),
         students=(),
         strategies=(Injection(n_items=args.items),),
+        limits=LimitsConfig(),
         probe=ProbeConfig(),
         evaluate=EvaluateConfig(),
         callbacks=CallbacksConfig(),

@@ -153,7 +153,12 @@ class Largest:
 def test_what_the_student_knows_is_not_bought(
     student: Path, tmp_path: Path, usd: float, skip_known: Any, skips: bool
 ) -> None:
-    from stratos.config import CallbacksConfig, EvaluateConfig, ProbeConfig
+    from stratos.config import (
+        CallbacksConfig,
+        EvaluateConfig,
+        LimitsConfig,
+        ProbeConfig,
+    )
     from stratos.context import Context
     from stratos.ledger import Ledger
     from stratos.synthesize import synthesize
@@ -164,6 +169,7 @@ def test_what_the_student_knows_is_not_bought(
         teachers=(teacher,),
         strategies=(Alignment(n_items=40, skip_known=skip_known),),
         students=(StudentConfig("tiny", path=str(student)),),
+        limits=LimitsConfig(),
         probe=ProbeConfig(),
         evaluate=EvaluateConfig(max_new_tokens=12, n_items=60),
         callbacks=CallbacksConfig(),

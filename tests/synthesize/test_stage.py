@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 from echo_teacher import EchoTeacher
 
-from stratos.config import CallbacksConfig, EvaluateConfig, ProbeConfig
+from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
 from stratos.context import Context
 from stratos.errors import ConfigError, TeacherError
 from stratos.ledger import Ledger
@@ -87,6 +87,7 @@ def run(
         teachers=teachers,
         strategies=(strategy,),
         students=(),
+        limits=LimitsConfig(),
         probe=ProbeConfig(),
         evaluate=EvaluateConfig(),
         callbacks=CallbacksConfig(),
@@ -263,6 +264,7 @@ def test_alignment_stops_where_the_money_ends(tmp_path: Path) -> None:
         teachers=(Dear(),),
         strategies=(Alignment(n_items=300),),
         students=(),
+        limits=LimitsConfig(),
         probe=ProbeConfig(),
         evaluate=EvaluateConfig(),
         callbacks=CallbacksConfig(),
