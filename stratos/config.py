@@ -108,6 +108,8 @@ class LimitsConfig:
     """How long the student is to be served, in hours; counted in the budget."""
     probe_usd: Amount = 5.0
     """Dollars that the probe may spend on paid teachers."""
+    on_exhausted: Literal["stop", "next"] = "stop"
+    """Where the money for the planned teacher ends: stop asking, or ask the next cheaper one."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from stratos.synthesize.admission import PretrainedStudent, pretrained
 from stratos.synthesize.samples import Attempt, Rule, choose, settled
 from stratos.synthesize.strategy import Tally, planned_teacher
 from stratos.tasks.base import Item, Task
-from stratos.teachers.asking import cost_usd, stream_ask
+from stratos.teachers.asking import cost_usd, going_down, stream_down
 from stratos.teachers.base import Answer, Question, Streaming, Teacher
 from stratos.teachers.purse import price
 
@@ -149,23 +149,24 @@ class Alignment:
             for item in items
         ]
         attempts: list[Attempt] = []
-        answers: list[Answer] = []
-        asking = stream_ask(
-            teacher,
+        teachers = [teacher]
+        if config.limits.on_exhausted == "next":
+            teachers = going_down(teacher, config.teachers)
+        asking = stream_down(
+            teachers,
             questions,
             context,
             tick=lambda done, total: context.tick(done, total, f"asking {teacher.name}"),
         )
         try:
             with closing(asking):
-                for answer in asking:
-                    answers.append(replace(answer, text="", logprobs=()))
+                for asked, answer in asking:
+                    tally.teacher_tokens += answer.input_tokens + answer.output_tokens
+                    tally.usd += cost_usd(asked.card(), [answer])
                     attempts.append(_attempt(task, items[len(attempts)], answer))
         except BudgetError as error:
             n_left = len(items) - len(attempts)
             context.warn(f"Teacher {teacher.name} was asked {n_left} questions less: {error}")
-        tally.teacher_tokens += sum(a.input_tokens + a.output_tokens for a in answers)
-        tally.usd += cost_usd(teacher.card(), answers)
         return attempts
 
     def _chosen(

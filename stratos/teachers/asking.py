@@ -112,6 +112,55 @@ def stream_ask(
         cache.close()
 
 
+def stream_down(
+    teachers: Sequence[Teacher],
+    questions: Sequence[Question],
+    context: Context,
+    *,
+    tick: Tick | None = None,
+) -> Generator[tuple[Teacher, Answer], None, None]:
+    """Yield (who answered, answer) in order; where the money of one ends, the next goes on.
+
+    Args:
+        teachers: the first is asked as long as there is money for it; see `going_down`.
+        questions: all of them.
+        context: of the stage: cache folder, ledger, warnings.
+        tick: called with (done, total).
+
+    Raises:
+        BudgetError: the money does not suffice for the last teacher either.
+        TeacherError: a teacher failed.
+    """
+    n_done = 0
+    for teacher, lower in zip(teachers, [*teachers[1:], None], strict=True):
+
+        def tell(done: int, total: int, before: int = n_done) -> None:
+            if tick is not None:
+                tick(before + done, len(questions))
+
+        try:
+            with closing(stream_ask(teacher, questions[n_done:], context, tick=tell)) as asking:
+                for answer in asking:
+                    n_done += 1
+                    yield teacher, answer
+            return
+        except BudgetError as error:
+            if lower is None:
+                raise
+            context.warn(
+                f"Teacher {lower.name} goes on with {len(questions) - n_done:,} of "
+                f"{len(questions):,} questions: {error}"
+            )
+
+
+def going_down(first: Teacher, teachers: Sequence[Teacher]) -> list[Teacher]:
+    """Return a teacher, and those behind it that cost less and can be asked, the dearest first."""
+    prices = {id(one): price(one.card(), 1, 1) for one in (first, *teachers)}
+    lower = [one for one in teachers if prices[id(one)] < prices[id(first)]]
+    lower = [one for one in lower if one.unreachable() is None]
+    return [first, *sorted(lower, key=lambda one: -prices[id(one)])]
+
+
 def cost_usd(card: ModelCard, answers: Sequence[Answer]) -> float:
     """Return what answers cost at the prices of a card; those from the cache cost nothing."""
     bought = [answer for answer in answers if not answer.cached]
