@@ -1,15 +1,15 @@
-"""SkyPilot's optimizer beside our flow formulation, on chains and diamonds of tasks with egress.
+"""SkyPilot's optimizer beside our formulation, on chains and diamonds of tasks with egress.
 
     python benchmarks/planner/peers.py --venv /tmp/sky-venv --install
 
 SkyPilot runs in a virtual environment of its own; its dynamic program (chains) and its integer
 program (any graph) are called as they are, with the costs and the egress prices of the same random
 instance. Ours keeps the cheapest offer of each place, which is exact since tasks differ by cost
-and place alone, and charges egress by flows between places (`stratos.plan.links`), as the plan's
-model does for its chain of teacher, training and serving. Longer chains and diamonds are built here
+and place alone, and charges egress by places and clouds (`stratos.plan.links`), as the plan's model
+does for its chain of teacher, training and serving. Longer chains and diamonds are built here
 from the same function: Stratos has no entry for general graphs of tasks. Not compared: time as the
 objective, where SkyPilot's finish times have no counterpart in a budget over sequential roles.
-Printed are both optima and CPU seconds.
+Printed are both optima and wall seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.plan.egress import Egress
-from stratos.plan.links import add_flow
+from stratos.plan.links import Link, add_egress
 from stratos.plan.solver import Solver
 
 EGRESS = {"aws": 0.09, "gcp": 0.12, "azure": 0.087, "lambda": 0.0}
@@ -107,10 +107,10 @@ def ours(case: dict[str, Any]) -> tuple[float, float]:
         total += pulp.lpSum(lowest[place] * var for place, var in chosen.items())
         places.append({place: [var] for place, var in chosen.items()})
     for k, (u, v, gb) in enumerate(case["edges"]):
-        total += add_flow(
-            program, (f"g_{k}", f"sent_{k}", f"received_{k}"), {"task": places[u]}, places[v], 1,
-            ["task"], lambda _, source, target, gb=gb: gb * prices.price(source, target),
-        )  # fmt: skip
+        link = Link(f"g_{k}", f"sent_{k}", f"received_{k}", leaves_side=True)
+        total += add_egress(
+            program, link, {"task": places[u]}, places[v], 1, ["task"], {"task": gb}, prices
+        )
     program.setObjective(total)
     Solver(None).run(program)
     return float(program.objective.value()), time.monotonic() - start
