@@ -41,3 +41,5 @@ class Context:
     """Metrics for the tracker: log({"name": value}, step=None)."""
     fingerprint: str = ""
     """What the stage's inputs are: a checkpoint made from others must not be gone on from."""
+    note: Callable[[str], None] = field(default=_unsaid)
+    """Say something that explains what happens next; shown and not kept."""

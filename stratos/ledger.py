@@ -37,6 +37,8 @@ class Reservation:
     what: str
     usd_reserved: float
     usd_actual: float | None = None
+    usd_so_far: float = 0.0
+    """What is known to be spent of it already, where it pays for many calls; only shown."""
     id: str = field(default_factory=lambda: uuid4().hex[:16])
     facts: dict[str, int] = field(default_factory=dict)
     """What the money was paid for, such as input_tokens; written into the ledger."""
@@ -58,6 +60,8 @@ class Ledger:
     """The first lines of all reservations that have no second one, whoever wrote them."""
     _reserved_usd: float = field(default=0.0, init=False)
     _n_read: int = field(default=0, init=False, repr=False)
+    _mine: dict[str, Reservation] = field(default_factory=dict, init=False, repr=False)
+    """Reservations of this process that are open."""
     _torn: bool = field(default=False, init=False, repr=False)
     """True if the last line has no end: whoever wrote it was cut short."""
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -78,6 +82,11 @@ class Ledger:
     def reserved_usd(self) -> float:
         """Dollars set aside for calls that are under way."""
         return self._reserved_usd
+
+    @property
+    def usd_so_far(self) -> float:
+        """Dollars spent so far, with what is known of reservations that are still open."""
+        return self._spent_usd + sum(one.usd_so_far for one in list(self._mine.values()))
 
     def left_usd(self, limit_usd: float | None = None) -> float | None:
         """Return the dollars that are neither spent nor set aside; None without any limit.
@@ -127,6 +136,7 @@ class Ledger:
         with self._lock, self._exclusive() as file:
             self._check(what, usd, caps)
             self._append(file, _opened(reservation))
+            self._mine[reservation.id] = reservation
         return reservation
 
     def foretell(self, what: str, usd: Interval, **facts: int) -> None:
@@ -143,6 +153,7 @@ class Ledger:
         if not (actual or reservation.usd_reserved):
             return
         with self._lock, self._exclusive() as file:
+            self._mine.pop(reservation.id, None)
             line = self._open.get(reservation.id) or _opened(reservation)
             self._append(file, _settled(line, actual, **reservation.facts))
 

@@ -249,6 +249,8 @@ class RoleChoice:
     usd_range: tuple[float, float] | None = None
     traffic: tuple[float, ...] = ()
     """For serving: share of each bucket of requests that these servers answer."""
+    as_batch: bool = False
+    """For a hosted teacher: its answers are bought through the provider's batch API."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from stratos.context import Context
 from stratos.errors import StratosError
 from stratos.ledger import Ledger
 from stratos.records import from_json, to_json, write_atomically
+from stratos.report.text import usd
 from stratos.resume import Stage
 from stratos.tracking import Tracker, tracked
 
@@ -208,10 +209,11 @@ class Runner:
                 run_dir=self.config.run_dir,
                 cache_dir=self.config.cache_dir,
                 ledger=self.ledger,
-                tick=tick,
+                tick=self._with_money(tick, stage.name),
                 warn=self.warnings.add,
                 log=self.tracker.for_stage(stage.name),
                 fingerprint=mark,
+                note=self.console.note,
             )
             with resume.disk_errors(stage.name, self.config.run_dir), self._alone(stage, mark):
                 record = self._call(stage, inputs, optional, context)
@@ -223,6 +225,21 @@ class Runner:
             return None
         self.console.done(stage.name, record)
         return self._take(stage, record, mark)
+
+    def _with_money(self, tick: Callable[..., None], stage: str) -> Callable[..., None]:
+        """Return a stage's tick that shows what the run has spent so far, once the stage pays."""
+        budget, before = self.config.limits.budget_usd, self.ledger.usd_so_far
+        caps = [budget, self.config.limits.probe_usd] if stage == "probe" else [budget]
+        limit = min((cap for cap in caps if cap is not None), default=None)
+
+        def told(done: float, total: float, text: str = "") -> None:
+            spent = self.ledger.usd_so_far
+            if spent > before:
+                money = f"{usd(spent)} spent" + ("" if limit is None else f" of {usd(limit)}")
+                text = f"{text} · {money}" if text else money
+            tick(done, total, text)
+
+        return told
 
     def _call(
         self,

@@ -13,12 +13,20 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from stratos.config import LimitsConfig
+from stratos.console import Console
 from stratos.errors import BudgetError
 from stratos.ledger import Ledger
+from stratos.records import ModelCard
 from stratos.report.costs import read_ledger
+from stratos.runner import Runner
+from stratos.teachers.base import Answer, Question
+from stratos.teachers.purse import Purse
 
 
 def lines(path: Path) -> list[dict]:
@@ -211,3 +219,40 @@ def test_torn_and_foreign_lines_are_skipped(tmp_path: Path) -> None:
     with ledger.reserve("new", 0.25) as reservation:
         reservation.settle(0.125)
     assert ledger.spent_usd == Ledger(path).spent_usd == 0.625
+
+
+def test_a_stage_that_pays_shows_what_the_run_has_spent(tmp_path: Path) -> None:
+    config: Any = SimpleNamespace(
+        stages=(),
+        plan=SimpleNamespace(pilot=False),
+        run_dir=tmp_path,
+        limits=LimitsConfig(budget_usd=20.0, probe_usd=2.0),
+    )
+    unused: Any = None
+    runner = Runner(config, Console(), unused, unused, frozenset())
+    with runner.ledger.reserve("earlier", 1.0):
+        pass
+    seen: list[Any] = []
+    probe = runner._with_money(lambda *told: seen.append(told), "probe")
+    synthesize = runner._with_money(lambda *told: seen.append(told), "synthesize")
+    probe(0, 9, "asking")
+    card = ModelCard("m", 0, 0, 0, 0, 0, 0, 0, 0, "x", usd_per_million_output_tokens=1e6)
+    purse = Purse(runner.ledger, "teacher m", card)
+    question = Question([{"role": "user", "content": "?"}], 1)
+    receipts = [purse.draw(question) for _ in range(3)]
+    probe(0, 9)
+    assert runner.ledger.usd_so_far == 1.0
+    purse.pay(receipts[0], Answer("!", 1, 1, 0.0), billed=True)
+    probe(1, 9, "asking")
+    synthesize(1, 9, "")
+    purse.pay(receipts[1], None, billed=False)
+    purse.close()
+    synthesize(2, 9, "asking")
+    assert runner.ledger.usd_so_far == runner.ledger.spent_usd == 3.0
+    assert seen == [
+        (0, 9, "asking"),
+        (0, 9, ""),
+        (1, 9, "asking · $2.00 spent of $2.00"),
+        (1, 9, "$2.00 spent of $20.00"),
+        (2, 9, "asking · $3.00 spent of $20.00"),
+    ]

@@ -12,7 +12,8 @@ from stratos.context import Context
 from stratos.evaluate.generate import complete
 from stratos.tasks.base import Item, Score, Task
 from stratos.teachers.asking import cached_ask
-from stratos.teachers.base import Teacher
+from stratos.teachers.base import Question, Teacher
+from stratos.teachers.expect import expect
 
 Tick = Callable[[int, int], None]
 
@@ -96,6 +97,7 @@ def ask_teacher(
     """
     cpu_started = time.process_time()
     chats = [task.messages(item, prompt) for item in items]
+    expect(teacher, [Question(chat, max_tokens) for chat in chats], context)
     answers = cached_ask(teacher, chats, max_tokens, context, tick=tick, cut=True)
     asked = tuple(items[: len(answers)])
     texts = tuple(answer.text for answer in answers)

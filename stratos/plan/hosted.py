@@ -49,7 +49,7 @@ def hosted_options(teacher: TeacherProbe, work: Workload, n_answers: int) -> tup
     ]
     batch_in = card.usd_per_million_batch_input_tokens
     batch_out = card.usd_per_million_batch_output_tokens
-    if batch_in is not None or batch_out is not None:
+    if batch_in is not None and batch_out is not None:
         options.append(
             Option(
                 offer=None,
@@ -57,6 +57,7 @@ def hosted_options(teacher: TeacherProbe, work: Workload, n_answers: int) -> tup
                 hours=card.batch_hours,
                 usd=_usd(n_answers, work, batch_in, batch_out),
                 note=f"hosted, {n_answers} answers as a batch",
+                as_batch=True,
             )
         )
     return tuple(options)

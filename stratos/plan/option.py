@@ -32,6 +32,8 @@ class Option:
     """What one server answers of each bucket alone, at a utilisation that is safe."""
     setting: str = ""
     """How the server is run, where an offer can be run in several ways: its batch."""
+    as_batch: bool = False
+    """Whether a hosted teacher is asked through its provider's batch API."""
 
     @cached_property
     def name(self) -> str:
@@ -78,6 +80,7 @@ class Option:
                 note=self.note,
                 hours_range=self.hours_range,
                 usd_range=self.usd_range,
+                as_batch=self.as_batch,
             ),
         )
 

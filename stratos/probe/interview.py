@@ -15,7 +15,8 @@ from stratos.intervals import wilson
 from stratos.records import PromptTrial, TeacherProbe
 from stratos.tasks.base import Item, Message, Score
 from stratos.teachers.asking import cached_ask, cost_usd
-from stratos.teachers.base import Answer, Teacher
+from stratos.teachers.base import Answer, Question, Teacher
+from stratos.teachers.expect import expect
 
 CHOICE_TOKENS = 8
 """Longest answer to a multiple choice: a letter, and a few words around it."""
@@ -51,6 +52,10 @@ class Interview:
         return len(self.items) - self.n_trial
 
     @property
+    def _tried(self) -> Sequence[Item]:
+        return self.items[: self.n_trial]
+
+    @property
     def _prompts(self) -> tuple[str, ...]:
         return self.config.task.prompts
 
@@ -66,7 +71,8 @@ class Interview:
             TeacherError: the teacher failed.
         """
         cpu_started = time.process_time()
-        tried = {name: self._ask(name, self.items[: self.n_trial]) for name in self._prompts}
+        self._foretell()
+        tried = {name: self._ask(name, self._tried) for name in self._prompts}
         prompt = max(tried, key=lambda name: tried[name].merit())
         taken = tried[prompt] + self._ask(prompt, self.items[self.n_trial :])
         if not taken.answers:
@@ -95,6 +101,17 @@ class Interview:
             n_cached=sum(answer.cached for answer in taken.answers),
             trials=tuple(self._trial(name, tried[name], picked) for name in tried if self.n_trial),
         )
+
+    def _foretell(self) -> None:
+        """Say what the whole interview will cost, as if the first prompt were the best."""
+        task, n = self.config.task, self.config.probe.max_tokens
+        chats = [task.messages(item, name) for name in self._prompts for item in self._tried]
+        chats += [task.messages(item, self._prompts[0]) for item in self.items[self.n_trial :]]
+        questions = [Question(chat, n) for chat in chats]
+        questions += [
+            Question(task.choice_messages(item), CHOICE_TOKENS) for item in self._with_choices
+        ]
+        expect(self.teacher, questions, self.context, self.config.limits.probe_usd)
 
     def _ask(self, prompt: str, items: Sequence[Item]) -> _Answered:
         task = self.config.task

@@ -22,6 +22,7 @@ from stratos.synthesize.strategy import Tally, planned_teacher
 from stratos.tasks.base import Item, Task
 from stratos.teachers.asking import cost_usd, going_down, stream_down
 from stratos.teachers.base import Answer, Question, Streaming, Teacher
+from stratos.teachers.expect import expect
 from stratos.teachers.purse import price
 
 KNOWN = "known to the student"
@@ -73,7 +74,7 @@ class Alignment:
         Raises:
             TeacherError: the planned teacher is not among the configured ones, or fails.
         """
-        teacher = planned_teacher(config, plan)
+        teacher = planned_teacher(config, plan, context)
         student = pretrained(config, plan)
         if self.best == "likeliest" and student is None:
             context.warn("best=likeliest needs a student that starts from a model: took first.")
@@ -81,6 +82,7 @@ class Alignment:
         ways = self._ways(config.task, plan, teacher, context)
         tries: list[list[Attempt]] = [[] for _ in items]
         pending = list(range(len(items)))
+        self._foretell(teacher, items, ways[0], config, plan, context)
         for number, way in enumerate(ways):
             asked = self._ask(teacher, [items[i] for i in pending], way, config, context, tally)
             for index, attempt in zip(pending, asked, strict=False):
@@ -133,6 +135,36 @@ class Alignment:
         # Samples of one prompt are numbered from 1: 0 is the answer that was asked for above.
         return ways + [_Way(prompts[0], 1 + k, self.temperature) for k in range(n_drawn)]
 
+    def _questions(self, task: Task, items: Sequence[Item], way: _Way) -> list[Question]:
+        return [
+            Question(task.messages(item, way.prompt), self.max_tokens, way.sample, way.temperature)
+            for item in items
+        ]
+
+    def _foretell(
+        self,
+        teacher: Teacher,
+        items: Sequence[Item],
+        way: _Way,
+        config: Config,
+        plan: Plan,
+        context: Context,
+    ) -> None:
+        """Say what asking every question once will cost; refuse it if the money does not suffice.
+
+        What is drawn on top of that for harder questions ends where the money does.
+        """
+        if not price(teacher.card(), 1, 1):
+            return
+        task = config.task
+        probed = [
+            Question(task.messages(item, way.prompt), config.probe.max_tokens)
+            for item in task.items("validation", config.probe.n_items)
+        ]
+        told = expect(teacher, self._questions(task, items, way), context, like=probed)
+        if len(_in_turn(teacher, config)) == 1:
+            told.check(f"lower strategy.n_items from {self.n_items}")
+
     def _ask(
         self,
         teacher: Teacher,
@@ -144,17 +176,10 @@ class Alignment:
     ) -> list[Attempt]:
         """Return an attempt at each item, or at as many as the money suffices for."""
         task = config.task
-        questions = [
-            Question(task.messages(item, way.prompt), self.max_tokens, way.sample, way.temperature)
-            for item in items
-        ]
         attempts: list[Attempt] = []
-        teachers = [teacher]
-        if config.limits.on_exhausted == "next":
-            teachers = going_down(teacher, config.teachers)
         asking = stream_down(
-            teachers,
-            questions,
+            _in_turn(teacher, config),
+            self._questions(task, items, way),
             context,
             tick=lambda done, total: context.tick(done, total, f"asking {teacher.name}"),
         )
@@ -192,6 +217,13 @@ class _Way:
     prompt: str
     sample: int
     temperature: float | None
+
+
+def _in_turn(teacher: Teacher, config: Config) -> list[Teacher]:
+    """Return the planned teacher, and those that go on where its money ends."""
+    if config.limits.on_exhausted == "next":
+        return going_down(teacher, config.teachers)
+    return [teacher]
 
 
 def _attempt(task: Task, item: Item, answer: Answer) -> Attempt:

@@ -69,9 +69,9 @@ class Injection:
         if self.balance:
             items = Balance(self.balance, self.n_items, task, tally).admitted(items)
         if self.rationale in ("teacher", "auto"):
-            teacher = planned_teacher(config, plan)
+            teacher = planned_teacher(config, plan, context)
             writer = Writer(task, teacher, context, tally, self.max_tokens, self.n_retries)
-            yield from self._written(items, writer, context, tally)
+            yield from self._written(items, writer, config.seed, tally)
             return
         for item in items:
             has_path = bool(item.rationale) or _has_paths(task)
@@ -81,13 +81,14 @@ class Injection:
             yield item, item.answer if is_bare else task.completion(item)
 
     def _written(
-        self, items: Iterator[Item], writer: Writer, context: Context, tally: Tally
+        self, items: Iterator[Item], writer: Writer, seed: int, tally: Tally
     ) -> Iterator[tuple[Item, str]]:
         """Yield items with the teacher's reasoning; those where it does not hold, the engine's."""
-        task = writer.task
+        task, context = writer.task, writer.context
         by_teacher = True
         if self.rationale == "auto":
             trial = list(islice(items, self.n_trial_items))
+            writer.foretell(trial, len(trial))
             found = writer.write(trial)
             n_teacher = sum(isinstance(one, Item) for one in found)
             n_engine = sum(bool(item.rationale) and task.verify(item) is None for item in trial)
@@ -98,6 +99,10 @@ class Injection:
                 f"{'teacher' if by_teacher else 'engine'} is taken."
             )
             yield from self._settled(trial, found if by_teacher else trial, task, tally)
+        if by_teacher and writer.is_paid:
+            # The generator gives the same items again.
+            same = task.reverse(_DRAWS_PER_ITEM * self.n_items, seed)
+            writer.foretell(*_spaced(islice(same, self.n_items)))
         while batch := list(islice(items, _ITEMS_PER_ROUND)):
             yield from self._settled(
                 batch, writer.write(batch) if by_teacher else batch, task, tally
@@ -124,6 +129,18 @@ def _holds(task: Task, item: Item, tally: Tally) -> bool:
     tally.refused["unverified"] += 1
     tally.first_problem = tally.first_problem or f"{item.question}: {problem}"
     return False
+
+
+def _spaced(items: Iterator[Item]) -> tuple[list[Item], int]:
+    """Return evenly spaced ones of items, and how many there are; holds few at once."""
+    kept: list[Item] = []
+    step, n = 1, 0
+    for n, item in enumerate(items, start=1):
+        if (n - 1) % step == 0:
+            kept.append(item)
+        if len(kept) == 2 * _ITEMS_PER_ROUND:
+            kept, step = kept[::2], 2 * step
+    return kept, n
 
 
 def _has_paths(task: Task) -> bool:

@@ -22,6 +22,8 @@ from stratos.tasks.chat import MARK
 from stratos.tasks.rows import shown
 from stratos.teachers.asking import cost_usd, stream_ask
 from stratos.teachers.base import Answer, Question, Teacher
+from stratos.teachers.expect import expect
+from stratos.teachers.purse import price
 
 NO_MONEY = "no reasoning written, for want of money"
 _HOW = "You write worked solutions. Reason step by step, from the question alone."
@@ -46,6 +48,27 @@ class Writer:
     tally: Tally
     max_tokens: int
     n_retries: int
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether the teacher's tokens cost anything."""
+        return price(self.teacher.card(), 1, 1) > 0
+
+    def foretell(self, items: Sequence[Item], n_items: int) -> None:
+        """Say what writing once for each of `n_items` will cost; refuse it if money is lacking.
+
+        What is read or written again on top of that ends where the money does.
+
+        Args:
+            items: evenly spaced ones of them.
+            n_items: how many there will be.
+
+        Raises:
+            BudgetError: the money does not suffice.
+        """
+        questions = [Question(request(item), self.max_tokens) for item in items]
+        told = expect(self.teacher, questions, self.context, n_questions=n_items)
+        told.check("lower strategy.n_items, take strategy.rationale=engine")
 
     def write(self, items: Sequence[Item]) -> list[Item | str]:
         """Return each item with a reasoning that holds, or why it has none."""

@@ -12,7 +12,7 @@ from stratos.context import Context
 from stratos.errors import TeacherError
 from stratos.records import Plan
 from stratos.tasks.base import Item
-from stratos.teachers.base import Teacher
+from stratos.teachers.base import Batching, Teacher
 
 
 @dataclass
@@ -41,17 +41,35 @@ class Strategy(Protocol):
         ...
 
 
-def planned_teacher(config: Config, plan: Plan) -> Teacher:
-    """Return the teacher that the plan chose.
+def planned_teacher(config: Config, plan: Plan, context: Context) -> Teacher:
+    """Return the teacher that the plan chose, to be asked in the way that it chose.
 
     Raises:
-        TeacherError: it is not among the configured ones.
+        TeacherError: it is not among the configured ones, or has no key.
     """
     for teacher in config.teachers:
         if teacher.name == plan.teacher:
-            return teacher
+            return _in_its_way(teacher, plan, context)
     known = ", ".join(teacher.name for teacher in config.teachers)
     raise TeacherError(
         f"The plan's teacher {plan.teacher} is not configured (there are: {known}). "
         "Give the command that made the plan, or plan again with stages=[probe,plan,synthesize]."
     )
+
+
+def _in_its_way(teacher: Teacher, plan: Plan, context: Context) -> Teacher:
+    """Return a teacher that hands questions in as batches, where the plan counts with that."""
+    hours = [role.hours for role in plan.roles_of("teacher") if role.as_batch]
+    if not hours or getattr(teacher, "batch", False):
+        return teacher
+    if not isinstance(teacher, Batching):
+        context.warn(
+            f"The plan buys the answers of {teacher.name} as a batch, which its class does not "
+            "offer: it is asked one by one, at the full price."
+        )
+        return teacher
+    context.note(
+        f"Teacher {teacher.name} is asked through its provider's batch API, as planned: answers "
+        f"come within {hours[0]:g} hours. To have them sooner, plan with limits.deadline_hours=…"
+    )
+    return teacher.as_batch()

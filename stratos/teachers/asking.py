@@ -39,7 +39,8 @@ def cached_ask(
         context: of the stage: cache folder, ledger, warnings.
         tick: called with (done, total).
         limit_usd: a tighter cap than the budget.
-        cut: stop where the money ends, with a warning, and return the answers up to there.
+        cut: stop where the money ends, with a warning, and return the answers up to there; who
+            asks so foretells the cost of the whole with `expect`.
 
     Raises:
         BudgetError: the money does not suffice, and `cut` is false; where that can be foreseen,

@@ -88,6 +88,15 @@ class Streaming(Protocol):
 
 
 @runtime_checkable
+class Batching(Protocol):
+    """What a teacher offers beside the contract whose provider takes questions in batches."""
+
+    def as_batch(self) -> Teacher:
+        """Return the same teacher, asked through the batch API: cheaper, and later."""
+        ...
+
+
+@runtime_checkable
 class Teacher(Protocol):
     """The contract that every teacher class keeps. Nothing is loaded before `ask`."""
 

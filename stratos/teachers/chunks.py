@@ -112,8 +112,13 @@ def _ask(
         return
     most = sum(most_usd(card, chat, max_tokens) for chat in chats)
     with ledger.reserve(what, most, limit_usd) as reservation:
+
+        def show(index: int, answer: Answer) -> None:
+            take(index, answer)
+            reservation.usd_so_far = usd
+
         try:
-            teacher.ask(chats, max_tokens, keep=take)
+            teacher.ask(chats, max_tokens, keep=show)
         except StratosError:
             # Calls that the provider refused are not billed. After any other error calls may
             # still be under way, and the whole reservation counts as spent.

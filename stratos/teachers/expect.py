@@ -36,6 +36,8 @@ class Expectation:
     usd: Interval
     left_usd: float | None
     """What may still be spent; None without a limit."""
+    is_guess: bool = False
+    """True if no kept answer tells how long one is."""
 
     @property
     def n_fitting(self) -> int:
@@ -52,18 +54,33 @@ class Expectation:
             f"${self.usd.mean:.4f} (${self.usd.low:.4f} to ${self.usd.high:.4f})"
         )
 
-    def check(self) -> None:
-        """Refuse what is expected to pass the limit.
+    def show(self, context: Context) -> None:
+        """Say what is expected, unless nothing is to be paid."""
+        if self.usd.high == 0:
+            return
+        left = ""
+        if self.left_usd is not None:
+            left = f"; ${self.left_usd:.4f} is left"
+            if self.usd.mean > self.left_usd:
+                left += f", for about {self.n_fitting:,} of them"
+        context.note(f"{self.text()}{left}.")
+
+    def check(self, less: str = "ask less") -> None:
+        """Refuse what is expected to pass the limit; what is a guess, if its low end does.
+
+        Args:
+            less: what to type for fewer questions.
 
         Raises:
             BudgetError: it says what would fit.
         """
-        if self.left_usd is None or self.usd.mean <= self.left_usd:
+        surely = self.usd.low if self.is_guess else self.usd.mean
+        if self.left_usd is None or surely <= self.left_usd:
             return
         raise BudgetError(
             f"{self.text()}, and ${self.left_usd:.4f} is left. That suffices for about "
-            f"{self.n_fitting:,} of them. Type limits.budget_usd=… or limits.probe_usd=… with "
-            f"${self.usd.high - self.left_usd:.4f} more, ask less, or choose a cheaper teacher."
+            f"{self.n_fitting:,} of them. Give limits.budget_usd (for a probe limits.probe_usd) "
+            f"${self.usd.high - self.left_usd:.4f} more, {less}, or choose a cheaper teacher."
         )
 
 
@@ -72,28 +89,37 @@ def expect(
     questions: Sequence[Question],
     context: Context,
     limit_usd: float | None = None,
+    *,
+    like: Sequence[Question] = (),
+    n_questions: int | None = None,
 ) -> Expectation:
-    """Foretell what questions will cost; a line in the ledger keeps it, where they cost anything.
+    """Foretell what questions will cost; it is shown, and kept by a line in the ledger.
 
     What this teacher has answered before sets tokens per byte and length of an answer; without
-    that, wide ranges of common tokenizers and of the longest answer do.
+    that, wide ranges of common tokenizers and of the longest answer do. Where nothing costs
+    anything, nothing is said.
 
     Args:
         teacher: who is to be asked.
         questions: all of them, those in the cache too.
         context: cache folder and ledger.
         limit_usd: a tighter cap than the budget.
+        like: questions that are answered alike; of those, kept answers are looked at too.
+        n_questions: how many there will be, where `questions` are a sample of them.
     """
+    n_questions = n_questions or len(questions)
     card = teacher.card()
     left = context.ledger.left_usd(limit_usd)
     nothing = Interval(0.0, 0.0, 0.0)
     if price(card, 1, 1) == 0 or not questions:
-        n = len(questions)
+        n = n_questions
         return Expectation(teacher.name, n, n, nothing, nothing, nothing, left)
     step = math.ceil(len(questions) / _LOOKED_UP)
     seen = questions[::step]
     known, unknown = _look_up(teacher, seen, context)
-    scale = len(questions) / len(seen)
+    if like:
+        known += _look_up(teacher, like[:_LOOKED_UP], context)[0]
+    scale = n_questions / len(seen)
     n_input = _times(_per_byte(known), sum(n_bytes(one.chat) for one in unknown) * scale)
     n_output = _answer_tokens(known, unknown, scale)
     most = sum(most_usd(card, one.chat, one.max_tokens) for one in unknown) * scale
@@ -104,9 +130,19 @@ def expect(
         n_output.source,
     )
     n_asked = round(len(unknown) * scale)
-    told = Expectation(teacher.name, len(questions), n_asked, n_input, n_output, usd, left)
+    told = Expectation(
+        teacher=teacher.name,
+        n_questions=n_questions,
+        n_asked=n_asked,
+        input_tokens=n_input,
+        output_tokens=n_output,
+        usd=usd,
+        left_usd=left,
+        is_guess=len(known) < _ENOUGH,
+    )
     if n_asked:
         context.ledger.foretell(f"teacher {teacher.name}", usd, questions=n_asked)
+        told.show(context)
     return told
 
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -236,6 +236,17 @@ class OpenAITeacher:
             )
         told.__cause__ = error
         return told
+
+    def as_batch(self) -> OpenAITeacher:
+        """Return this teacher asked through the batch API, over the same connections.
+
+        Raises:
+            TeacherError: there is no key.
+            ValueError: the batch API has no price.
+        """
+        batched = replace(self, batch=True)
+        batched.__dict__["_client"] = self._client
+        return batched
 
     def close(self) -> None:
         """Close the connections."""

@@ -98,6 +98,7 @@ class Purse:
             lump.output_tokens += answer.output_tokens
         elif billed:
             lump.usd_paid += most
+        lump.reservation.usd_so_far = lump.usd_paid
         if not lump.n_open and lump is not self._lump:
             self._settle(lump)
 

@@ -224,6 +224,7 @@ def test_a_hosted_teacher_asked_in_a_batch_is_cheaper_and_later():
     assert quick.usd == pytest.approx(2 * cheap.usd)
     assert quick.hours == pytest.approx(n_answers * 412 / 100_000 / 60)
     assert cheap.hours == 24.0 and cheap.note.endswith("as a batch")
+    assert (cheap.as_batch, quick.as_batch) == (True, False)
 
 
 def test_the_same_problem_from_shuffled_rows():

@@ -175,7 +175,9 @@ def test_what_the_student_knows_is_not_bought(
         callbacks=CallbacksConfig(),
         seed=0,
     )
-    plan: Any = SimpleNamespace(teacher="largest", strategy="alignment", student="tiny", prompt="")
+    plan: Any = SimpleNamespace(
+        teacher="largest", strategy="alignment", student="tiny", prompt="", roles_of=lambda role: ()
+    )
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
     items = task.items("train", 40)
     known = PretrainedStudent(str(student)).knows(items, config, context)

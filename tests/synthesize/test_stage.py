@@ -18,9 +18,9 @@ from echo_teacher import EchoTeacher
 
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
 from stratos.context import Context
-from stratos.errors import ConfigError, TeacherError
+from stratos.errors import BudgetError, ConfigError, TeacherError
 from stratos.ledger import Ledger
-from stratos.records import Corpus, from_json, to_json
+from stratos.records import Corpus, RoleChoice, from_json, to_json
 from stratos.synthesize import synthesize
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.corpus import COLUMNS, CorpusFile
@@ -29,6 +29,7 @@ from stratos.synthesize.leaks import HeldOut
 from stratos.synthesize.strategy import Strategy
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
+from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Answer
 
 
@@ -79,6 +80,8 @@ def run(
     teachers: tuple[Any, ...] = (),
     seed: int = 0,
     planned: str | None = None,
+    budget_usd: float | None = None,
+    notes: list[str] | None = None,
     **plan: Any,
 ) -> tuple[Corpus, list[str]]:
     said: list[str] = []
@@ -99,10 +102,17 @@ def run(
             "strategy": planned or strategy.name,
             "student": "small",
             "prompt": "",
+            "roles_of": lambda role: (),
             **plan,
         }
     )
-    context = Context(folder, folder / "cache", Ledger(folder / "ledger"), warn=said.append)
+    context = Context(
+        folder,
+        folder / "cache",
+        Ledger(folder / "ledger", budget_usd),
+        warn=said.append,
+        note=(notes if notes is not None else said).append,
+    )
     return synthesize(config, chosen, context), said
 
 
@@ -251,33 +261,82 @@ def test_alignment_tries_further_prompts(tmp_path: Path) -> None:
     assert {len(chat) for chat in teacher.seen} == {2}
 
 
-def test_alignment_stops_where_the_money_ends(tmp_path: Path) -> None:
-    @dataclass
-    class Dear(Adder):
-        def card(self) -> Any:
-            return replace(super().card(), usd_per_million_output_tokens=1000.0)
+@dataclass
+class Dear(Adder):
+    """Half a cent an answer."""
 
-    task, said = sums(tmp_path), []
-    ledger = Ledger(tmp_path / "ledger", budget_usd=1.0)
-    config: Any = SimpleNamespace(
-        task=task,
-        teachers=(Dear(),),
-        strategies=(Alignment(n_items=300),),
-        students=(),
-        limits=LimitsConfig(),
-        probe=ProbeConfig(),
-        evaluate=EvaluateConfig(),
-        callbacks=CallbacksConfig(),
-        seed=0,
-    )
-    plan: Any = SimpleNamespace(teacher="adder", strategy="alignment", student="small", prompt="")
-    context = Context(tmp_path, tmp_path / "cache", ledger, warn=said.append)
-    corpus = synthesize(config, plan, context)
+    def card(self) -> Any:
+        return replace(super().card(), usd_per_million_output_tokens=1000.0)
+
+
+def test_alignment_stops_where_the_money_ends(tmp_path: Path) -> None:
+    # Nothing tells how long answers are: it is not refused beforehand.
+    task, notes = sums(tmp_path), []
+    strategy = Alignment(n_items=300)
+    corpus, said = run(tmp_path, task, strategy, (Dear(),), budget_usd=1.6, notes=notes)
     n_asked = corpus.n_items + corpus.refused["wrong"]
+    ledger = Ledger(tmp_path / "ledger")
     assert ledger.spent_usd == pytest.approx(corpus.usd) == pytest.approx(0.005 * n_asked)
-    assert ledger.spent_usd <= 1.0
+    assert ledger.spent_usd <= 1.6
     assert corpus.refused["not asked, for want of money"] == 300 - n_asked
-    assert len(said) == 1
+    assert len(said) == len(notes) == 1
+    assert notes[0].startswith("Teacher adder: 300 questions are expected to take ")
+    assert "; $1.6000 is left, for about " in notes[0]
+
+
+def test_alignment_that_the_probe_shows_to_cost_too_much_is_refused(tmp_path: Path) -> None:
+    task, notes = sums(tmp_path), []
+    context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
+    probed = task.items("validation", 40)
+    chats = [task.messages(item, task.prompts[0]) for item in probed]
+    cached_ask(Dear(), chats, ProbeConfig().max_tokens, context)
+    spent = context.ledger.spent_usd
+    assert spent == pytest.approx(0.005 * len(probed))
+    teacher = Dear()
+    with pytest.raises(BudgetError) as caught:
+        run(tmp_path, task, Alignment(n_items=300), (teacher,), budget_usd=spent + 1, notes=notes)
+    assert str(caught.value) == (
+        "Teacher adder: 300 questions are expected to take 3,000 tokens in and 1,500 out, $1.5000 "
+        "($1.5000 to $1.5000), and $1.0000 is left. That suffices for about 200 of them. Give "
+        "limits.budget_usd (for a probe limits.probe_usd) $0.5000 more, lower strategy.n_items "
+        "from 300, or choose a cheaper teacher."
+    )
+    assert (teacher.seen, Ledger(tmp_path / "ledger").spent_usd) == ([], pytest.approx(spent))
+    assert len(notes) == 1
+    run(tmp_path, task, Alignment(n_items=200), (teacher,), budget_usd=spent + 1.3)
+    assert len(teacher.seen) == 200
+
+
+def test_a_teachers_reasoning_that_costs_too_much_is_refused(tmp_path: Path) -> None:
+    task, notes, teacher = sums(tmp_path), [], Dear()
+    strategy = Injection(n_items=200, rationale="teacher")
+    with pytest.raises(BudgetError) as caught:
+        run(tmp_path, task, strategy, (teacher,), budget_usd=0.05, notes=notes)
+    assert str(caught.value).startswith("Teacher adder: 200 questions are expected to take ")
+    assert "lower strategy.n_items, take strategy.rationale=engine, or" in str(caught.value)
+    assert (teacher.seen, Ledger(tmp_path / "ledger").spent_usd, len(notes)) == ([], 0.0, 1)
+
+
+def test_a_plan_that_buys_a_batch_is_carried_out_as_one(tmp_path: Path) -> None:
+    @dataclass
+    class Batched(Dear):
+        def as_batch(self) -> Any:
+            return cheap
+
+    role = RoleChoice("teacher", None, 0, False, 24.0, 1.0, "as a batch", as_batch=True)
+    task, cheap, dear, notes = sums(tmp_path), Adder(), Batched(), []
+    plan: Any = {"roles_of": lambda name: (role,) if name == "teacher" else ()}
+    corpus, _ = run(tmp_path, task, Alignment(n_items=50), (dear,), notes=notes, **plan)
+    assert (len(cheap.seen), dear.seen, corpus.usd) == (50, [], 0.0)
+    assert notes == [
+        "Teacher adder is asked through its provider's batch API, as planned: answers come within "
+        "24 hours. To have them sooner, plan with limits.deadline_hours=…"
+    ]
+    _, said = run(tmp_path / "other", task, Alignment(n_items=50), (Adder(),), **plan)
+    assert said == [
+        "The plan buys the answers of adder as a batch, which its class does not offer: it is "
+        "asked one by one, at the full price."
+    ]
 
 
 def test_nothing_learnt_is_one_clear_error_and_leaves_no_file(tmp_path: Path) -> None:

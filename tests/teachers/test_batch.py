@@ -16,6 +16,7 @@ from stratos.context import Context
 from stratos.errors import TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers.asking import cached_ask, cost_usd
+from stratos.teachers.base import Batching
 from stratos.teachers.openai import OpenAITeacher
 
 
@@ -43,6 +44,16 @@ def test_a_batch_costs_half_and_comes_back_in_order(context: Context) -> None:
         assert context.ledger.reserved_usd == 0
         cached_ask(teacher, chats(60), 8, context)
         assert set(server.asked.values()) == {1}
+
+
+def test_a_teacher_becomes_one_that_asks_in_batches(context: Context) -> None:
+    with BatchServer() as server:
+        teacher = teacher_of(server, batch=False)
+        batched = teacher.as_batch()
+        assert isinstance(teacher, Batching) and batched.identity() == teacher.identity()
+        assert len(cached_ask(batched, chats(3), 8, context)) == len(server.batches) + 2 == 3
+        assert context.ledger.spent_usd == pytest.approx(3 * (20 * 1 + 5 * 4) / 1e6)
+        teacher.close()
 
 
 def test_lines_that_fail_or_are_missing_go_into_the_next_batch(context: Context) -> None:

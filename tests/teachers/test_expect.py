@@ -63,15 +63,33 @@ def test_the_range_holds_the_price_and_narrows_with_what_is_known(
 def test_more_than_the_budget_is_refused_with_what_would_fit(
     server: ChatServer, context: Context
 ) -> None:
-    poor = replace(context, ledger=Ledger(context.run_dir / "poor.jsonl", 0.01))
+    poor = replace(context, ledger=Ledger(context.run_dir / "poor.jsonl", 0.005))
     with pytest.raises(BudgetError) as caught:
         cached_ask(parrot(server), chats(100), 20, poor)
     assert server.requests == []
     told = str(caught.value)
     assert told.startswith("Teacher parrot: 100 questions are expected to take ")
-    assert "$0.0100 is left. That suffices for about 9 of them." in told
-    cached_ask(parrot(server), chats(5), 20, poor)
-    assert 0 < poor.ledger.spent_usd <= 0.01
+    assert "$0.0050 is left. That suffices for about 4 of them." in told
+    cached_ask(parrot(server), chats(2), 20, poor)
+    assert 0 < poor.ledger.spent_usd <= 0.005
+
+
+def test_questions_that_are_alike_and_a_sample_foretell_the_whole(
+    server: ChatServer, context: Context
+) -> None:
+    notes: list[str] = []
+    context = replace(context, note=notes.append)
+    teacher = parrot(server)
+    guess = expect(teacher, questions(10), context, n_questions=1000)
+    assert (guess.n_questions, guess.n_asked, guess.is_guess) == (1000, 1000, True)
+    assert guess.usd.mean == pytest.approx(100 * expect(teacher, questions(10), context).usd.mean)
+    cached_ask(teacher, chats(50, 5000), 30, context)  # of another length, as a probe's may be
+    alike = [Question(chat, 30) for chat in chats(50, 5000)]
+    told = expect(teacher, questions(10), context, like=alike, n_questions=1000)
+    assert (told.n_asked, told.is_guess) == (1000, False)
+    assert told.usd.mean == pytest.approx(20 * context.ledger.spent_usd)
+    assert notes[-1] == f"{told.text()}."
+    assert len(notes) == 4
 
 
 def test_what_costs_nothing_is_never_refused(server: ChatServer, context: Context) -> None:
