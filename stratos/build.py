@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stratos import config as schema
 from stratos.config import STAGES, Config
+from stratos.declared import with_declared
 from stratos.errors import ConfigError, did_you_mean
 from stratos.redact import redact
 from stratos.rules import impossible, missing_files
@@ -72,6 +73,8 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     problems: list[str] = []
     plain = _resolve(composed, problems)
     values: dict[str, Any] = {}
+    if read_dataclass(plain.get("complexity"), schema.ComplexityConfig, "complexity", []):
+        plain = with_declared(plain)
     for key, node in plain.items():
         if key not in KEYS:
             problems.append(f"{key}: there is no such key.{did_you_mean(key, KEYS)}")

@@ -55,10 +55,28 @@ class CloudConfig:
 
 @dataclass(frozen=True)
 class ComplexityConfig:
-    """How the task's complexity is judged (`complexity=`)."""
+    """How the task's complexity is judged (`complexity=`), and what a declared one sets."""
 
     level: Literal["measured", "low", "medium", "high"] = "measured"
     """measured, or declared: low, medium or high."""
+    strategies: tuple[str, ...] = ()
+    """Strategies that are left, whatever the teachers cover; `alignment` stands for its whole
+    family. Empty leaves all, and coverage decides."""
+    n_samples: Count | None = None
+    """Most answers that a teacher gives to a question, in place of `strategy.n_samples`."""
+    path_tokens: Count | None = None
+    """Tokens of an answer with its reasoning path: what the plan counts with in place of what the
+    probe saw. Answers may be twice as long, in place of `strategy.max_tokens`."""
+    min_student_params: CountOrZero = 0
+    """Parameters of the smallest student that is considered."""
+    coverage_low: Share = 0.7
+    """Measured: low complexity where the best teacher surely answers at least this share."""
+    coverage_high: Share = 0.3
+    """Measured: high complexity where it surely answers less than this share."""
+    completion_low: Count = 100
+    """Measured: an answer with its path of up to so many characters (the median) is short."""
+    completion_high: Count = 1000
+    """Measured: one of at least so many characters is long."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +256,9 @@ class ProbeConfig:
 
     n_items: Count = 64
     """Validation items that each teacher answers with its best prompt."""
+    max_items: Count = 256
+    """Most of them, where it is open after `n_items` whether a strategy may learn from the teacher:
+    their number is doubled until it is settled."""
     n_trial_items: Count = 16
     """Validation items that each prompt is tried on first (the first of the same items)."""
     max_tokens: Count = 32

@@ -131,6 +131,28 @@ class TeacherProbe:
     n_cached: int
     """How many of these answers came from the cache, and so cost nothing."""
     trials: tuple[PromptTrial, ...] = ()
+    has_weights: bool = False
+    """Its weights are on this machine, so that it can tell how likely it finds every token."""
+    agreement: float | None = None
+    """Share of pairs of answers to one question, asked with different prompts, that are the same;
+    None where only one prompt was tried. An answer that cannot be read agrees with none."""
+    entropy_bits: float | None = None
+    """Mean entropy of the answers to one question, asked with different prompts."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that speaks for a task's complexity."""
+
+    name: str
+    value: Interval
+    """Without a range where it has none that is known."""
+    unit: str
+    """share, bits, tokens or characters."""
+    of: str
+    """Whose it is: a teacher, or the task."""
+    level: str = ""
+    """low, medium or high; "" where no threshold is set on it."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +164,8 @@ class Complexity:
     declared: bool
     """True if the user said so, and nothing was measured."""
     evidence: tuple[str, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    """The same in numbers; none where it is declared."""
 
 
 @dataclass(frozen=True)

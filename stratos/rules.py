@@ -7,7 +7,8 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from stratos.config import Config, LimitsConfig
+from stratos.config import Config, LimitsConfig, ProbeConfig
+from stratos.declared import contradictions
 from stratos.distill.trainer import unusable
 from stratos.errors import did_you_mean
 
@@ -31,6 +32,12 @@ def impossible(config: Config) -> list[str]:
             f"probe.n_trial_items={probe.n_trial_items} is more than "
             f"probe.n_items={probe.n_items}, of which they are the first."
         )
+    # The default is a ceiling for whoever asks few items; another value is somebody's word.
+    if probe.n_items > probe.max_items != ProbeConfig.max_items:
+        problems.append(
+            f"probe.max_items={probe.max_items} is less than probe.n_items={probe.n_items}, with "
+            "which the probe begins."
+        )
     if evaluate.n_teacher_items > evaluate.n_items:
         problems.append(
             f"evaluate.n_teacher_items={evaluate.n_teacher_items} is more than "
@@ -50,7 +57,7 @@ def impossible(config: Config) -> list[str]:
                 f"{student.name} may have (context_length={student.context_length})."
             )
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
-    problems += unusable(trainer)
+    problems += [*unusable(trainer), *contradictions(config)]
     names = [strategy.name for strategy in config.strategies]
     if names == ["injection"] and not config.task.can_reverse:
         problems.append(

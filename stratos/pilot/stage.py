@@ -42,6 +42,7 @@ _TRAINING = Stage(
         "trainer",
         "callbacks",
         "probe.n_items",
+        "probe.max_items",
         "evaluate.n_items",
         "evaluate.max_new_tokens",
         "evaluate.batch_size",

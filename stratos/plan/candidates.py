@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stratos.catalog import Catalog
+from stratos.choice import Pupil, pick
 from stratos.config import Config
 from stratos.errors import ConfigError
 from stratos.estimate import (
@@ -35,9 +36,6 @@ from stratos.plan.shelves import Shelves
 from stratos.plan.traffic import rates_of, workloads
 from stratos.plan.works import Job, Service, job_options, service_options
 from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
-
-MIN_COVERAGE = 0.3
-"""Least teacher accuracy for alignment, where the strategy does not say."""
 
 BYTES_PER_TOKEN = 4.0
 """Bytes of text that a token stands for: what a data set weighs on its way."""
@@ -70,7 +68,7 @@ def build_problem(
     """
     heaviest = max(
         (
-            _dataset_gb(teacher, strategy)
+            _dataset_gb(config, teacher, strategy)
             for teacher in probe.teachers
             for strategy in config.strategies
         ),
@@ -81,18 +79,14 @@ def build_problem(
     students = list(_students(builder))
     candidates: list[Candidate] = []
     for strategy in config.strategies:
-        if strategy.name.startswith("injection") and not config.task.can_reverse:
-            builder.left_out[strategy.name] = (
-                f"the task {config.task.name} cannot build a question from an answer"
-            )
-            continue
         for teacher in probe.teachers:
-            if not _covers(builder, teacher, strategy):
+            pupils = builder.pupils(teacher, strategy, students)
+            if not pupils:
                 continue
             teacher_key = f"teacher {teacher.teacher} {strategy.name}"
             if not builder.teacher_work(teacher_key, teacher, strategy):
                 continue
-            for card in students:
+            for card in pupils:
                 works = workloads(config, card, students, strategy.name)
                 train_key = f"train {card.name}"
                 serve_key = f"serve {card.name} {strategy.name}"
@@ -181,13 +175,42 @@ class _Builder:
             self.left_out[what] = _too_big(*too_big, self.catalog)
         return bool(self.options[key])
 
+    def pupils(
+        self, teacher: TeacherProbe, strategy: Any, students: Sequence[ModelCard]
+    ) -> list[ModelCard]:
+        """Return the students that a strategy may be taken for; say why the others are not."""
+        config, name = self.config, strategy.name
+        pretrained = {one.name for one in config.students if one.path is not None}
+        taken = []
+        for card in students:
+            verdict = pick(
+                config.strategies,
+                teacher,
+                Pupil(card.name, card.name in pretrained, card.vocab_size),
+                config.complexity,
+                task=config.task.name,
+                can_reverse=config.task.can_reverse,
+            )[name]
+            if verdict.evidence:
+                self.evidence.append(verdict.evidence)
+            if verdict.is_taken:
+                taken.append(card)
+                continue
+            key = {
+                "strategy": name,
+                "teacher": f"{name} from {teacher.teacher}",
+                "pair": f"{name} from {teacher.teacher} to {card.name}",
+            }[verdict.concerns]
+            self.left_out[key] = verdict.reason
+        return taken
+
     def teacher_work(self, key: str, teacher: TeacherProbe, strategy: Any) -> bool:
         """Add the teacher's answers: those of the evaluation, and those it is to teach with."""
         n_answers = self.config.evaluate.n_teacher_items + _training_answers(strategy)
-        work = _answer_of(teacher)
+        work = _answer_of(self.config, teacher, strategy)
         card = teacher.card
         if key not in self.options:
-            self.gb[key] = _dataset_gb(teacher, strategy)
+            self.gb[key] = _dataset_gb(self.config, teacher, strategy)
             if is_hosted(card):
                 self.options[key] = hosted_options(teacher, work, n_answers)
             else:
@@ -237,37 +260,20 @@ class _Builder:
 
 
 def _students(builder: _Builder) -> Iterable[ModelCard]:
+    complexity = builder.config.complexity
     for student in builder.config.students:
         try:
-            yield card_of_student(student, builder.config.task)
+            card = card_of_student(student, builder.config.task)
         except ConfigError as error:
             builder.left_out[student.name] = str(error)
-
-
-def _covers(builder: _Builder, teacher: TeacherProbe, strategy: Any) -> bool:
-    """Return whether the teacher knows enough of the task for the strategy, and say so."""
-    if not strategy.name.startswith("alignment"):
-        return True
-    least = float(getattr(strategy, "min_coverage", MIN_COVERAGE))
-    covered = teacher.exact
-    measured = (
-        f"{teacher.teacher} answered {covered.mean:.1%} of {teacher.n_items} validation items "
-        f"exactly (95% interval {covered.low:.1%} to {covered.high:.1%})"
-    )
-    if covered.mean >= least:
-        builder.evidence.append(
-            f"{measured}, at least the {least:.0%} that {strategy.name} needs: its answers can be "
-            "learnt from."
-        )
-        return True
-    builder.evidence.append(
-        f"{measured}, below the {least:.0%} that {strategy.name} needs: too few of its answers "
-        "would survive verification."
-    )
-    builder.left_out[f"{strategy.name} from {teacher.teacher}"] = (
-        f"coverage {covered.mean:.3f} is below min_coverage {least:g}"
-    )
-    return False
+            continue
+        if card.n_params < complexity.min_student_params:
+            builder.left_out[student.name] = (
+                f"its {card.n_params:,} parameters are below complexity.min_student_params="
+                f"{complexity.min_student_params} (complexity={complexity.level})"
+            )
+        else:
+            yield card
 
 
 def _training_answers(strategy: Any) -> int:
@@ -277,15 +283,16 @@ def _training_answers(strategy: Any) -> int:
     return int(getattr(strategy, "n_items", 0)) * int(getattr(strategy, "n_samples", 1))
 
 
-def _answer_of(teacher: TeacherProbe) -> Workload:
-    """Return the size of a teacher's answer, as the probe saw it."""
+def _answer_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Workload:
+    """Return the size of a teacher's answer: as declared, where it teaches, or as the probe saw."""
     asked = max(1, teacher.n_items)
-    return Workload(teacher.input_tokens / asked, teacher.output_tokens / asked)
+    declared = config.complexity.path_tokens if _training_answers(strategy) else None
+    return Workload(teacher.input_tokens / asked, declared or teacher.output_tokens / asked)
 
 
-def _dataset_gb(teacher: TeacherProbe, strategy: Any) -> float:
+def _dataset_gb(config: Config, teacher: TeacherProbe, strategy: Any) -> float:
     """Return what the teacher's answers weigh that the training reads."""
-    n_tokens = _training_answers(strategy) * _answer_of(teacher).context
+    n_tokens = _training_answers(strategy) * _answer_of(config, teacher, strategy).context
     return n_tokens * BYTES_PER_TOKEN / 1e9
 
 

@@ -23,6 +23,7 @@ import yaml
 
 from stratos import records
 from stratos.config import Config, StudentConfig
+from stratos.declared import with_declared
 from stratos.records import CardRun, Interval, Plan
 
 FOLDERS = (Path("outputs"), Path("sweeps"))
@@ -33,7 +34,9 @@ _DEEPEST = 6
 """Levels below a folder at which a run may lie."""
 _LEARNING = ("batch_tokens", "lr_muon", "lr_adamw", "weight_decay", "clip_norm")
 """Keys of `trainer` that shape what is learnt from the same tokens."""
-_BLOCK = re.compile(r"^(?:task|student|strategy|trainer|seed):.*\n(?:[ -].*\n)*", re.MULTILINE)
+_BLOCK = re.compile(
+    r"^(?:task|complexity|student|strategy|trainer|seed):.*\n(?:[ -].*\n)*", re.MULTILINE
+)
 """Top-level blocks of a composed config; the rest need not be parsed."""
 
 
@@ -232,6 +235,7 @@ def _recipe(folder: Path, student: str) -> tuple[_Recipe, int]:
     blocks: dict[str, Any] = {}
     for block in _BLOCK.findall(text):
         blocks |= _parse(block)
+    blocks = with_declared(blocks)
     nodes = _by_name(blocks.get("student"))
     if student not in nodes or not isinstance(blocks.get("seed"), int):
         raise ValueError("no such student, or no seed")

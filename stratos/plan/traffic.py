@@ -37,7 +37,8 @@ def workloads(
         ]
         if seen:
             return (Workload(k.STUDENT_PROMPT_TOKENS, mean(seen), task, strategy),)
-    assumed = min(k.ASSUMED_ANSWER_TOKENS, config.evaluate.max_new_tokens)
+    expected = config.complexity.path_tokens or k.ASSUMED_ANSWER_TOKENS
+    assumed = min(expected, config.evaluate.max_new_tokens)
     return (Workload(k.STUDENT_PROMPT_TOKENS, assumed, task, strategy),)
 
 

@@ -1,30 +1,24 @@
-"""How hard a task is, in one word and with the evidence for it.
+"""How hard a task is, in numbers, in one word, and with the evidence for it.
 
 Two things make a task hard: that a general model does not master it, and that its answers need a
-long way. Each is put into low, medium or high by the thresholds below; the task is as hard as the
-harder of the two.
+long way. Each is put into low, medium or high by the thresholds of `complexity`; the task is as
+hard as the harder of the two. How far the answers of a teacher agree is told beside them: it costs
+nothing, for the prompts are tried on the same questions anyway.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from statistics import median
+from itertools import combinations
+from math import log2
+from statistics import fmean, median
 
 from stratos.config import ComplexityConfig
-from stratos.records import Complexity, TeacherProbe
+from stratos.records import Complexity, Interval, Measure, TeacherProbe
 from stratos.tasks.base import Item, Task
 
 LEVELS = ("low", "medium", "high")
-
-COVERAGE_LOW = 0.7
-"""A task that the best teacher surely answers at least this well is of low complexity."""
-COVERAGE_HIGH = 0.3
-"""A task that the best teacher surely answers less well than this is of high complexity."""
-
-COMPLETION_LOW = 100
-"""Median characters of a whole answer, reasoning path included, up to which it is short."""
-COMPLETION_HIGH = 1000
-"""Median characters from which it is long."""
 
 
 def judge(
@@ -49,8 +43,8 @@ def judge(
     completions = [len(task.completion(item)) for item in items]
     length = int(median(completions))
     answers = sorted(len(item.answer) for item in items)
-    by_coverage = coverage_level(best.exact.low, best.exact.high)
-    by_length = length_level(length)
+    by_coverage = coverage_level(best.exact.low, best.exact.high, declared)
+    by_length = length_level(length, declared)
     evidence = (
         f"best coverage {best.exact.mean:.1%} (95% interval {best.exact.low:.1%} to "
         f"{best.exact.high:.1%}, {best.teacher}): {by_coverage}",
@@ -58,21 +52,68 @@ def judge(
         f"answers alone have {answers[0]} to {answers[-1]} characters, median "
         f"{int(median(answers))}",
     )
-    return Complexity(max(by_coverage, by_length, key=LEVELS.index), False, evidence)
+    measures = [measure for teacher in teachers for measure in _of_teacher(teacher, declared)]
+    measures.append(_plain("answer with its path", length, "characters", "task", by_length))
+    measures.append(_plain("answer alone", int(median(answers)), "characters", "task"))
+    level = max(by_coverage, by_length, key=LEVELS.index)
+    return Complexity(level, False, evidence, tuple(measures))
 
 
-def coverage_level(low: float, high: float) -> str:
+def coverage_level(low: float, high: float, thresholds: ComplexityConfig) -> str:
     """Return the level that an interval of the best teacher's accuracy speaks for.
 
     Where the interval does not lie on one side of a threshold, the level is medium.
     """
-    if low >= COVERAGE_LOW:
+    if low >= thresholds.coverage_low:
         return "low"
-    return "high" if high < COVERAGE_HIGH else "medium"
+    return "high" if high < thresholds.coverage_high else "medium"
 
 
-def length_level(n_characters: int) -> str:
+def length_level(n_characters: int, thresholds: ComplexityConfig) -> str:
     """Return the level that the length of an answer speaks for."""
-    if n_characters <= COMPLETION_LOW:
+    if n_characters <= thresholds.completion_low:
         return "low"
-    return "high" if n_characters >= COMPLETION_HIGH else "medium"
+    return "high" if n_characters >= thresholds.completion_high else "medium"
+
+
+def concord(answers: Sequence[Sequence[str | None]]) -> tuple[float, float] | None:
+    """Return how far answers to the same question agree: share of equal pairs, entropy in bits.
+
+    Both are means over the questions. An answer that could not be read is like no other.
+
+    Args:
+        answers: of each question, what several ways of asking it gave; None could not be read.
+
+    Returns:
+        None where no question has two answers.
+    """
+    several = [given for given in answers if len(given) > 1]
+    if not several:
+        return None
+    equal = [fmean(a == b is not None for a, b in combinations(given, 2)) for given in several]
+    return fmean(equal), fmean(_entropy_bits(given) for given in several)
+
+
+def _entropy_bits(given: Sequence[str | None]) -> float:
+    counts = Counter(
+        ("unread", index) if answer is None else ("read", answer)
+        for index, answer in enumerate(given)
+    )
+    return sum(n / len(given) * log2(len(given) / n) for n in counts.values())
+
+
+def _of_teacher(teacher: TeacherProbe, thresholds: ComplexityConfig) -> list[Measure]:
+    name, exact = teacher.teacher, teacher.exact
+    level = coverage_level(exact.low, exact.high, thresholds)
+    measures = [Measure("coverage", exact, "share", name, level)]
+    if teacher.agreement is not None:
+        measures.append(_plain("agreement between prompts", teacher.agreement, "share", name))
+    if teacher.entropy_bits is not None:
+        measures.append(_plain("entropy of the answers", teacher.entropy_bits, "bits", name))
+    length = teacher.output_tokens / max(1, teacher.n_items)
+    measures.append(_plain("length of an answer", length, "tokens", name))
+    return measures
+
+
+def _plain(name: str, value: float, unit: str, of: str, level: str = "") -> Measure:
+    return Measure(name, Interval(value, value, value), unit, of, level)

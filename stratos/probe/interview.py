@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -12,6 +13,8 @@ from stratos.config import Config
 from stratos.context import Context
 from stratos.errors import BudgetError
 from stratos.intervals import wilson
+from stratos.probe.complexity import concord
+from stratos.probe.sequential import looks, undecided
 from stratos.records import PromptTrial, TeacherProbe
 from stratos.tasks.base import Item, Message, Score
 from stratos.teachers.asking import cached_ask, cost_usd
@@ -32,14 +35,21 @@ class Interview:
     context: Context
     tick: Callable[[float], None]
     """Told the share of questions that are answered."""
+    reserve: Sequence[Item] = ()
+    """Asked too, as many as it takes, while it is open what strategies may learn from it."""
+    thresholds: Sequence[float] = ()
+    """Coverages at which that turns."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     usd: float = 0.0
     _n_done: int = 0
+    _n_more: int = 0
+    _share: float = 0.0
 
     @property
     def n_questions(self) -> int:
         """How many questions a full interview has."""
-        return self.n_trial * len(self._prompts) + self.n_rest + len(self._with_choices)
+        n_answers = self.n_trial * len(self._prompts) + self.n_rest + self._n_more
+        return n_answers + len(self._with_choices)
 
     @property
     def n_trial(self) -> int:
@@ -77,7 +87,9 @@ class Interview:
         taken = tried[prompt] + self._ask(prompt, self.items[self.n_trial :])
         if not taken.answers:
             raise BudgetError("not one answer fits into limits.probe_usd: raise it.")
+        taken = self._ask_until_settled(taken, prompt)
         picked = self._ask_choices()
+        agreement, entropy_bits = concord(self._side_by_side(tried)) or (None, None)
         examples = self.config.task.example_answers(prompt)
         n = len(taken.answers)
         return TeacherProbe(
@@ -100,7 +112,33 @@ class Interview:
             usd=self.usd,
             n_cached=sum(answer.cached for answer in taken.answers),
             trials=tuple(self._trial(name, tried[name], picked) for name in tried if self.n_trial),
+            has_weights=hasattr(self.teacher, "load"),
+            agreement=agreement,
+            entropy_bits=entropy_bits,
         )
+
+    def _ask_until_settled(self, taken: _Answered, prompt: str) -> _Answered:
+        """Ask more of the reserve, while the coverage may lie on either side of a threshold."""
+        sizes = looks(len(self.items), len(self.items) + len(self.reserve))
+        for size, next_size in pairwise(sizes):
+            n_right = sum(score.exact == 1 for score in taken.scores)
+            is_cut = len(taken.answers) < size
+            if is_cut or not undecided(n_right, size, self.thresholds, len(sizes)):
+                break
+            more = self.reserve[size - len(self.items) : next_size - len(self.items)]
+            self._n_more += len(more)
+            taken += self._ask(prompt, more)
+        return taken
+
+    def _side_by_side(self, tried: dict[str, _Answered]) -> list[list[str | None]]:
+        """Return of each item that prompts were tried on what each of them gave."""
+        task = self.config.task
+        read: dict[str, list[str | None]] = {}
+        for one in tried.values():
+            for item, answer, score in zip(one.items, one.answers, one.scores, strict=True):
+                parsed = task.parse(answer.text) if score.parsed else None
+                read.setdefault(item.id, []).append(parsed)
+        return list(read.values())
 
     def _foretell(self) -> None:
         """Say what the whole interview will cost, as if the first prompt were the best."""
@@ -152,13 +190,18 @@ class Interview:
             chats,
             max_tokens,
             self.context,
-            tick=lambda done, total: self.tick((self._n_done + done) / self.n_questions),
+            tick=lambda done, total: self._tell(done),
             limit_usd=self.config.limits.probe_usd,
             cut=True,
         )
         self._n_done += len(chats)
         self.usd += cost_usd(self.teacher.card(), answers)
         return answers
+
+    def _tell(self, n_done: int) -> None:
+        """Tell how far it is, which more questions do not set back."""
+        self._share = max(self._share, (self._n_done + n_done) / self.n_questions)
+        self.tick(self._share)
 
     def _keep(
         self, kind: str, item: Item, chat: list[Message], answer: Answer, **more: Any

@@ -7,11 +7,14 @@ import time
 from functools import partial
 from typing import Any
 
+from stratos.choice import least_coverage
 from stratos.config import Config
 from stratos.context import Context
 from stratos.errors import BudgetError, ConfigError, TeacherError
+from stratos.intervals import wilson
 from stratos.probe.complexity import judge
 from stratos.probe.interview import Interview
+from stratos.probe.sequential import ERROR, listed, looks, undecided
 from stratos.records import Probe, TeacherProbe, write_atomically
 
 KEEP_LOADED_PARAMS = 500_000_000
@@ -29,7 +32,10 @@ def probe(config: Config, context: Context) -> Probe:
         TeacherError: no teacher can be asked.
     """
     started = time.perf_counter()
-    items = config.task.items("validation", config.probe.n_items)
+    n_most = max(config.probe.n_items, config.probe.max_items)
+    everything = config.task.items("validation", n_most)
+    items, reserve = everything[: config.probe.n_items], everything[config.probe.n_items :]
+    thresholds, n_looks = _thresholds(config), len(looks(len(items), len(everything)))
     if not items:
         raise ConfigError(
             f"The task {config.task.name} has no validation items, so no teacher can be probed. "
@@ -40,11 +46,12 @@ def probe(config: Config, context: Context) -> Probe:
     rows: list[dict[str, Any]] = []
     for index, teacher in enumerate(config.teachers):
         tell = partial(_tell, context, teacher.name, index, len(config.teachers))
-        interview = Interview(teacher, items, config, context, tell)
+        interview = Interview(teacher, items, config, context, tell, reserve, thresholds)
         try:
             if reason := teacher.unreachable():
                 raise TeacherError(reason)
             found.append(interview.hold())
+            _say_what_is_open(context, found[-1], thresholds, n_looks)
         except (TeacherError, BudgetError) as error:
             unreachable[teacher.name] = str(error)
             teacher.close()
@@ -65,6 +72,29 @@ def probe(config: Config, context: Context) -> Probe:
         answers_path=str(answers_path),
         seconds=time.perf_counter() - started,
     )
+
+
+def _thresholds(config: Config) -> list[float]:
+    """Return the coverages at which the choice of a strategy turns; none where it is declared."""
+    if config.complexity.strategies:
+        return []
+    least = {least_coverage(strategy) for strategy in config.strategies}
+    return sorted(threshold for threshold in least if threshold is not None)
+
+
+def _say_what_is_open(
+    context: Context, found: TeacherProbe, thresholds: list[float], n_looks: int
+) -> None:
+    n_right = round(found.exact.mean * found.n_items)
+    if still_open := undecided(n_right, found.n_items, thresholds, n_looks):
+        interval = wilson(n_right, found.n_items, 1 - ERROR / n_looks)
+        context.warn(
+            f"Whether a strategy may learn from {found.teacher} is not settled: it answered "
+            f"{interval.mean:.1%} of {found.n_items} items exactly, and the interval after "
+            f"{n_looks} looks ({interval.low:.1%} to {interval.high:.1%}) lies on both sides of "
+            f"{listed(still_open)}. A larger probe.max_items or limits.probe_usd asks more; "
+            "complexity=low or complexity=high declares it."
+        )
 
 
 def _tell(context: Context, teacher: str, index: int, n_teachers: int, share: float) -> None:

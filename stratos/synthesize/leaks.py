@@ -94,7 +94,8 @@ def family_of(item: Item) -> str:
 
 
 def _read_by(config: Config) -> list[Item]:
-    n_validation = max(config.probe.n_items, config.callbacks.n_validation_items)
+    probe = config.probe
+    n_validation = max(probe.n_items, probe.max_items, config.callbacks.n_validation_items)
     items = config.task.items("validation", n_validation)
     return items + config.task.items("test", config.evaluate.n_items)
 

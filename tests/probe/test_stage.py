@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import dataclass, field, replace
+from math import log2
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +20,10 @@ from stratos.errors import ConfigError, TeacherError
 from stratos.intervals import wilson
 from stratos.ledger import Ledger
 from stratos.probe import probe
-from stratos.probe.complexity import coverage_level, length_level
+from stratos.probe.complexity import concord, coverage_level, length_level
+from stratos.probe.sequential import looks, undecided
 from stratos.records import ModelCard, Probe, from_json, to_json
+from stratos.synthesize.alignment import Alignment
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.base import Answer
 
@@ -92,6 +96,7 @@ class World:
             "probe": ProbeConfig(n_items=40, n_trial_items=8),
             "limits": LimitsConfig(),
             "complexity": ComplexityConfig(),
+            "strategies": (Alignment(),),
         }
         return SimpleNamespace(**{**fields, **changes})
 
@@ -206,13 +211,103 @@ def test_complexity(world: World) -> None:
     measured = world.probe(Pupil(knows=0), run="b").complexity
     assert (measured.level, measured.declared) == ("high", False)
     assert measured.evidence[0].endswith("pupil): high")
-    assert [coverage_level(0.7, 0.9), coverage_level(0.69, 0.9), coverage_level(0.0, 0.3)] == [
-        "low",
-        "medium",
-        "medium",
-    ]
-    assert coverage_level(0.0, 0.29) == "high"
-    assert [length_level(n) for n in (100, 101, 999, 1000)] == ["low", "medium", "medium", "high"]
+    at = ComplexityConfig()
+    levels = [coverage_level(low, high, at) for low, high in ((0.7, 0.9), (0.69, 0.9), (0.0, 0.3))]
+    assert levels == ["low", "medium", "medium"]
+    assert coverage_level(0.0, 0.29, at) == "high"
+    lengths = [length_level(n, at) for n in (100, 101, 999, 1000)]
+    assert lengths == ["low", "medium", "medium", "high"]
+    mine = ComplexityConfig(
+        coverage_low=0.9, coverage_high=0.1, completion_low=5, completion_high=9
+    )
+    assert [coverage_level(low, low, mine) for low in (0.9, 0.8, 0.09)] == ["low", "medium", "high"]
+    assert [length_level(n, mine) for n in (5, 6, 9)] == ["low", "medium", "high"]
+
+
+def test_complexity_is_told_in_numbers(world: World) -> None:
+    record = world.probe(Pupil())
+    (found,) = record.teachers
+    told = {measure.name: measure for measure in record.complexity.measures}
+    assert (told["coverage"].value, told["coverage"].level) == (found.exact, "low")
+    assert told["coverage"].of == "pupil" and told["answer alone"].of == "task"
+    # Of three prompts two are answered alike, the third unreadably: one pair of three is equal.
+    assert told["agreement between prompts"].value.mean == pytest.approx(1 / 3)
+    assert told["entropy of the answers"].value.mean == pytest.approx(log2(3) - 2 / 3)
+    assert told["length of an answer"].value.mean == 2.0
+    assert from_json(to_json(record), Probe) == record
+
+
+def test_agreement_and_entropy() -> None:
+    assert concord([["a", "a"], ["a", "b"]]) == (0.5, 0.5)
+    assert concord([[None, None]]) == (0.0, 1.0)
+    assert concord([["a"] * 4]) == (1.0, 0.0)
+    assert concord([["a"], []]) is None
+
+
+def test_a_coverage_near_a_threshold_asks_more_and_says_what_stays_open(world: World) -> None:
+    items = world.task.items("validation", 60)
+    numbers = sorted(int(item.question.split()[2]) for item in items[:20])
+    middle = Pupil(knows=numbers[6])  # 6 of 20: on both sides of 30%
+    few = ProbeConfig(n_items=20, max_items=20, n_trial_items=4)
+    assert world.probe(middle, probe=few).teachers[0].n_items == 20
+    [told] = world.said
+    assert "not settled: it answered 30.0% of 20 items exactly" in told
+    assert "lies on both sides of 30%" in told
+    world.ticks.clear()
+    more = replace(few, max_items=60)
+    (found,) = world.probe(middle, run="more", probe=more).teachers
+    assert found.n_items in (40, len(items))
+    assert world.ticks == sorted(world.ticks) and world.ticks[-1] == 1.0
+    rows = (world.folder / "more" / "probe" / "answers.jsonl").read_text().splitlines()
+    asked = [row for row in map(json.loads, rows) if row["kind"] == "answer"]
+    assert len({row["item"] for row in asked if row["prompt"] == found.prompt}) == found.n_items
+    assert found.exact.mean == sum(
+        int(item.question.split()[2]) < middle.knows for item in items[: found.n_items]
+    ) / found.n_items  # fmt: skip
+
+
+def test_what_is_settled_or_declared_asks_no_more(world: World) -> None:
+    few = ProbeConfig(n_items=20, max_items=60, n_trial_items=4)
+    assert world.probe(Pupil(), probe=few).teachers[0].n_items == 20
+    items = world.task.items("validation", 20)
+    numbers = sorted(int(item.question.split()[2]) for item in items)
+    middle = Pupil(knows=numbers[6])
+    declared = ComplexityConfig(level="low", strategies=("alignment",))
+    assert world.probe(middle, probe=few, complexity=declared).teachers[0].n_items == 20
+    assert world.probe(middle, probe=few, strategies=()).teachers[0].n_items == 20
+    assert world.said == []
+
+
+def test_more_items_keep_within_the_money_of_the_probe(world: World) -> None:
+    items = world.task.items("validation", 20)
+    numbers = sorted(int(item.question.split()[2]) for item in items)
+    middle = Pupil(knows=numbers[6], usd_per_million=100.0)  # $0.0012 an answer
+    few = ProbeConfig(n_items=20, max_items=60, n_trial_items=4)
+    limits = LimitsConfig(probe_usd=0.08)
+    (found,) = world.probe(middle, probe=few, limits=limits).teachers
+    assert 20 < found.n_items < 40
+    assert found.usd <= 0.08
+
+
+def test_looks() -> None:
+    assert looks(64, 256) == [64, 128, 256]
+    assert looks(64, 200) == [64, 128, 200]
+    assert looks(64, 64) == looks(64, 10) == [64]
+
+
+def test_a_look_is_the_stricter_the_more_there_are() -> None:
+    assert undecided(27, 64, [0.3, 0.5]) == [0.5]
+    assert undecided(27, 64, [0.3, 0.5], n_looks=3) == [0.3, 0.5]
+    assert undecided(1, 64, [0.3, 0.5], n_looks=3) == []
+
+
+def test_the_sequential_test_errs_as_seldom_as_it_says() -> None:
+    rng = random.Random(0)
+    sizes, wrong, n_tests = looks(64, 512), 0, 2000
+    for _ in range(n_tests):
+        answers = [rng.random() < 0.3 for _ in range(sizes[-1])]  # just at the threshold
+        wrong += any(not undecided(sum(answers[:n]), n, [0.3], len(sizes)) for n in sizes)
+    assert wrong / n_tests < 0.05
 
 
 def test_no_validation_items(world: World) -> None:

@@ -1,0 +1,163 @@
+"""The rule that says which strategies may be taken from a teacher for a student.
+
+`injection`: the task can build a question from an answer.
+`alignment`: the teacher answers at least `min_coverage` of the validation items exactly.
+`alignment_logits`: the same with its own `min_coverage`. It is picked over `alignment` where the
+    teacher's weights are here and the student reads in its tokens.
+`alignment_on_policy`: the same. It is picked over `alignment_logits` where the student starts from
+    a model, so that what it writes itself is worth the teacher's opinion.
+
+Of the alignments that could be taken for one pair, the one that learns most from an answer is
+picked. Between alignment and injection the plan decides, with accuracy, money and time. The
+thresholds are the strategies' own (`strategy.min_coverage`). A declared complexity stands in for
+the coverage (`complexity.strategies`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from stratos.config import ComplexityConfig
+from stratos.declared import leaves
+from stratos.records import Interval, TeacherProbe
+
+MIN_COVERAGE = 0.3
+"""Least teacher accuracy for alignment, where the strategy does not say."""
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """As much of a student as the rule reads."""
+
+    name: str
+    starts_from_model: bool
+    vocab_size: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a strategy may be taken, and why."""
+
+    is_taken: bool
+    reason: str = ""
+    """Why not, in the words of a table; "" where it is taken."""
+    concerns: Literal["strategy", "teacher", "pair"] = "strategy"
+    """What the reason is about: it is the same for all that share that."""
+    evidence: str = ""
+    """The measurement and what follows from it, as a sentence; "" where none decided."""
+
+
+def pick(
+    strategies: Sequence[Any],
+    teacher: TeacherProbe,
+    pupil: Pupil,
+    complexity: ComplexityConfig,
+    *,
+    task: str,
+    can_reverse: bool,
+) -> dict[str, Verdict]:
+    """Return strategy name to whether it may be taken; by the rule above.
+
+    Args:
+        strategies: the configured ones.
+        teacher: what the probe saw of it.
+        pupil: the student.
+        complexity: what is declared, if anything is.
+        task: its name.
+        can_reverse: it can build a question from an answer.
+    """
+    verdicts: dict[str, Verdict] = {}
+    for strategy in strategies:
+        name = strategy.name
+        if not leaves(complexity, name):
+            left = ", ".join(complexity.strategies)
+            verdicts[name] = Verdict(False, f"complexity={complexity.level} leaves {left}")
+        elif name.startswith("injection"):
+            reason = f"the task {task} cannot build a question from an answer"
+            verdicts[name] = Verdict(True) if can_reverse else Verdict(False, reason)
+        elif name.startswith("alignment"):
+            verdicts[name] = _covers(teacher, strategy, complexity)
+        else:
+            verdicts[name] = Verdict(True)
+    return _most_telling(strategies, teacher, pupil, verdicts)
+
+
+def least_coverage(strategy: Any) -> float | None:
+    """Return the share that a teacher has to cover for a strategy; None where it need not."""
+    if not strategy.name.startswith("alignment"):
+        return None
+    return float(getattr(strategy, "min_coverage", MIN_COVERAGE))
+
+
+def straddles(coverage: Interval, threshold: float) -> bool:
+    """Return whether an interval lies on both sides of a threshold: more items may turn it."""
+    return coverage.low < threshold <= coverage.high
+
+
+def _covers(teacher: TeacherProbe, strategy: Any, complexity: ComplexityConfig) -> Verdict:
+    """Return whether the teacher knows enough of the task for an alignment."""
+    covered, least = teacher.exact, least_coverage(strategy)
+    assert least is not None
+    measured = (
+        f"{teacher.teacher} answered {covered.mean:.1%} of {teacher.n_items} validation items "
+        f"exactly (95% interval {covered.low:.1%} to {covered.high:.1%})"
+    )
+    if complexity.strategies:
+        return Verdict(
+            True,
+            evidence=f"{measured}; complexity={complexity.level} is declared, so {strategy.name} "
+            "may be taken whatever it covers.",
+        )
+    doubt = (
+        f" The interval lies on both sides of {least:.0%}, so {teacher.n_items} items do not "
+        "settle this; probe.max_items allows more."
+        if straddles(covered, least)
+        else ""
+    )
+    if covered.mean >= least:
+        return Verdict(
+            True,
+            evidence=f"{measured}, at least the {least:.0%} that {strategy.name} needs: its "
+            f"answers can be learnt from.{doubt}",
+        )
+    return Verdict(
+        False,
+        f"coverage {covered.mean:.3f} is below min_coverage {least:g}",
+        "teacher",
+        f"{measured}, below the {least:.0%} that {strategy.name} needs: too few of its answers "
+        f"would survive verification.{doubt}",
+    )
+
+
+def _most_telling(
+    strategies: Sequence[Any], teacher: TeacherProbe, pupil: Pupil, verdicts: dict[str, Verdict]
+) -> dict[str, Verdict]:
+    """Leave of the alignments the one that learns most from an answer."""
+    ranks = {
+        one.name: _rank(one, teacher, pupil)
+        for one in strategies
+        if one.name.startswith("alignment") and verdicts[one.name].is_taken
+    }
+    best = max(ranks.values(), default=0)
+    picked = ", ".join(name for name, rank in ranks.items() if rank == best)
+    for name, rank in ranks.items():
+        if rank < best:
+            reason = f"{picked} learns more from the same answers"
+            if rank < 0:
+                reason = "it needs the teacher's weights, and a student that reads in its tokens"
+            verdicts[name] = Verdict(False, reason, "pair", verdicts[name].evidence)
+    return verdicts
+
+
+def _rank(strategy: Any, teacher: TeacherProbe, pupil: Pupil) -> int:
+    """Return how much an alignment learns from an answer; below 0 if perhaps it cannot run."""
+    if getattr(strategy, "needs", "text") != "logits":
+        return 0
+    any_tokens = strategy.objective == "universal_logit" or strategy.only_shared
+    reads = any_tokens or (pupil.starts_from_model and pupil.vocab_size == teacher.card.vocab_size)
+    is_on_policy = hasattr(strategy, "lmbda")
+    if not teacher.has_weights or not reads or (is_on_policy and not pupil.starts_from_model):
+        return -1
+    return 2 if is_on_policy else 1

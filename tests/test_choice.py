@@ -1,0 +1,137 @@
+"""Which strategies may be taken: both sides of every threshold, and what is declared instead."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stratos.choice import Pupil, least_coverage, pick, straddles
+from stratos.config import ComplexityConfig
+from stratos.intervals import wilson
+from stratos.records import ModelCard, TeacherProbe
+from stratos.synthesize.alignment import Alignment
+from stratos.synthesize.alignment_logits import AlignmentLogits
+from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
+from stratos.synthesize.injection import Injection
+
+CARD = ModelCard("wise", 1_000_000, 2, 64, 2, 2, 128, 49152, 2048)
+ALL = (
+    Alignment(),
+    AlignmentLogits(min_coverage=0.5),
+    AlignmentOnPolicy(min_coverage=0.6),
+    Injection(),
+)
+FRESH, GROWN = Pupil("fresh", False, 1024), Pupil("grown", True, 49152)
+
+
+def teacher(right: int, n: int = 100, has_weights: bool = True) -> TeacherProbe:
+    return TeacherProbe(
+        teacher="wise",
+        card=CARD,
+        prompt="default",
+        n_items=n,
+        exact=wilson(right, n),
+        choice=wilson(0, 0),
+        exact_by_slice={},
+        parsable=1.0,
+        echoes=0.0,
+        input_tokens=1,
+        output_tokens=1,
+        seconds=1.0,
+        cpu_seconds=1.0,
+        usd=0.0,
+        n_cached=0,
+        has_weights=has_weights,
+    )
+
+
+def verdicts(right, pupil=GROWN, strategies=ALL, can_reverse=True, declared=None, **changes):
+    complexity = declared or ComplexityConfig()
+    one = teacher(right, **changes)
+    return pick(strategies, one, pupil, complexity, task="sums", can_reverse=can_reverse)
+
+
+def taken(*args, **changes):
+    return [name for name, one in verdicts(*args, **changes).items() if one.is_taken]
+
+
+@pytest.mark.parametrize(
+    ("right", "left"),
+    [
+        (0, ["injection"]),
+        (29, ["injection"]),
+        (30, ["alignment", "injection"]),
+        (49, ["alignment", "injection"]),
+        (50, ["alignment_logits", "injection"]),
+        (59, ["alignment_logits", "injection"]),
+        (60, ["alignment_on_policy", "injection"]),
+        (100, ["alignment_on_policy", "injection"]),
+    ],
+)
+def test_both_sides_of_each_coverage(right, left):
+    assert taken(right) == left
+
+
+def test_thresholds_are_those_of_the_config():
+    strict = (Alignment(min_coverage=0.8), Injection())
+    assert taken(79, strategies=strict) == ["injection"]
+    assert taken(80, strategies=strict) == ["alignment", "injection"]
+    assert least_coverage(strict[0]) == 0.8
+    assert least_coverage(strict[1]) is None
+
+
+def test_what_a_strategy_needs_beside_coverage():
+    assert taken(90, has_weights=False) == ["alignment", "injection"]
+    assert taken(90, FRESH) == ["alignment", "injection"]
+    assert taken(90, replace(GROWN, vocab_size=32000)) == ["alignment", "injection"]
+    any_tokens = (Alignment(), AlignmentLogits(objective="universal_logit"))
+    assert taken(90, FRESH, strategies=any_tokens) == ["alignment_logits"]
+    on_policy = (*any_tokens, AlignmentOnPolicy(objective="universal_logit"))
+    assert taken(90, FRESH, strategies=on_policy) == ["alignment_logits"]
+    assert taken(90, GROWN, strategies=on_policy) == ["alignment_on_policy"]
+    assert taken(90, can_reverse=False) == ["alignment_on_policy"]
+    assert taken(10, can_reverse=False) == []
+
+
+def test_a_strategy_that_was_asked_for_alone_is_not_second_guessed():
+    assert taken(90, FRESH, strategies=(AlignmentLogits(),)) == ["alignment_logits"]
+    assert taken(90, has_weights=False, strategies=(AlignmentLogits(),)) == ["alignment_logits"]
+
+
+def test_reasons():
+    low = verdicts(10, can_reverse=False)
+    assert low["alignment"].reason == "coverage 0.100 is below min_coverage 0.3"
+    assert low["alignment"].concerns == "teacher"
+    assert low["injection"].reason == "the task sums cannot build a question from an answer"
+    high = verdicts(90)
+    assert high["alignment"].reason == "alignment_on_policy learns more from the same answers"
+    assert high["alignment"].concerns == "pair"
+    weightless = verdicts(90, has_weights=False)["alignment_logits"].reason
+    assert weightless == "it needs the teacher's weights, and a student that reads in its tokens"
+
+
+@pytest.mark.parametrize(
+    ("right", "open_"), [(21, False), (22, True), (30, True), (38, True), (41, False)]
+)
+def test_an_interval_on_both_sides_of_a_threshold_is_said(right, open_):
+    assert straddles(wilson(right, 100), 0.3) is open_
+    evidence = verdicts(right)["alignment"].evidence
+    assert ("The interval lies on both sides of 30%" in evidence) is open_
+    assert f"{right}.0% of 100 validation items" in evidence
+
+
+@pytest.mark.parametrize("right", [0, 100])
+@pytest.mark.parametrize(
+    ("level", "strategies", "left"),
+    [
+        ("low", ("alignment",), ["alignment_on_policy"]),
+        ("medium", ("alignment", "injection"), ["alignment_on_policy", "injection"]),
+        ("high", ("injection",), ["injection"]),
+    ],
+)
+def test_a_declared_complexity_stands_in_for_coverage(right, level, strategies, left):
+    declared = ComplexityConfig(level=level, strategies=strategies)
+    assert taken(right, declared=declared) == left
+    others = [one for one in verdicts(right, declared=declared).values() if not one.is_taken]
+    assert all("complexity=" in one.reason or "learns more" in one.reason for one in others)
