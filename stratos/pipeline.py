@@ -100,6 +100,7 @@ SYNTHESIZE = Stage(
         "callbacks.n_validation_items",
         "evaluate.n_items",
         "evaluate.max_new_tokens",
+        "limits.on_exhausted",
         "seed",
     ),
     code=(
@@ -134,7 +135,7 @@ DISTILL = Stage(
 EVALUATE = Stage(
     name="evaluate",
     record=Scorecard,
-    reads=("task", "teacher", "student", "evaluate", "probe.max_tokens", "seed"),
+    reads=("task", "teacher", "student", "traffic", "evaluate", "probe.max_tokens", "seed"),
     code=("tasks", "teachers", "catalog", "estimate", "intervals.py"),
     after=("probe", "plan", "synthesize", "distill"),
 )

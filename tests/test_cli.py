@@ -51,7 +51,7 @@ def test_help_is_a_page_to_read(tmp_path: Path) -> None:
             at = next(
                 i for i, line in enumerate(lines) if line.lstrip(" +").startswith(f"{group.name}=")
             )
-            shown = " ".join(lines[at + 1 : at + 4]).split()
+            shown = " ".join(lines[at + 1 : at + 6]).split()
             for choice in group.glob("*.yaml"):
                 assert choice.stem in shown, (group.name, choice.stem)
     assert "                   mahjong my_own" in done.stdout or "my_own" in done.stdout

@@ -28,6 +28,8 @@ def make_config(run_dir: Path, **logger: Any) -> schema.Config:
         cloud=schema.CloudConfig(name="aws"),
         complexity=schema.ComplexityConfig(),
         limits=schema.LimitsConfig(),
+        traffic=schema.TrafficConfig(),
+        plan=schema.PlanConfig(),
         objective=schema.ObjectiveConfig(),
         trainer=schema.TrainerConfig(),
         callbacks=schema.CallbacksConfig(),
