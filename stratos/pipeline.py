@@ -11,7 +11,7 @@ PROBE = Stage(
     name="probe",
     record=Probe,
     reads=("task", "teacher", "strategy", "probe", "complexity", "limits.probe_usd"),
-    code=("tasks", "teachers", "choice.py", "declared.py", "intervals.py"),
+    code=("tasks", "teachers", "choice.py", "declared.py", "intervals.py", "targets.py"),
 )
 PILOT = Stage(
     name="pilot",
@@ -48,6 +48,7 @@ PILOT = Stage(
         "intervals.py",
         "resume.py",
         "rules.py",
+        "targets.py",
         "typed.py",
     ),
     after=("probe",),
@@ -77,6 +78,7 @@ PLAN = Stage(
         "composing.py",
         "declared.py",
         "intervals.py",
+        "targets.py",
         "typed.py",
     ),
     after=("probe",),
