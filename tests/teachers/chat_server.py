@@ -13,6 +13,11 @@ KEY = "sk-test-0123456789abcdef"
 MODELS = ("parrot-large", "parrot-small")
 
 
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512  # with the usual 5, a crowd of connections is reset under load
+
+
 class ChatServer:
     """Answers `says`, else the last message in capitals; serves `faults` first, one a request.
 
@@ -97,8 +102,7 @@ class ChatServer:
                 else:
                     self.wfile.write(content)
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", 0), Handler)
 
     @property
     def base_url(self) -> str:

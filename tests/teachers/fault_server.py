@@ -26,6 +26,8 @@ STATUSES = (200, 429, 500, 503)
 BODIES = ("whole", "garbage", "partial", "empty", "nothing")
 WIRES = ("whole", "cut before", "cut within", "truncated")
 DELAYS = (0.0, 0.05)
+_REPLACED = {"garbage": b"<html>\x1b[31mbusy</html>", "empty": b'{"choices": []}', "nothing": b""}
+"""Bodies that hold nothing of the answer, so that nobody need make one."""
 
 
 @dataclass(frozen=True)
@@ -153,16 +155,14 @@ class FaultServer:
             return False
         if fault.status != 200:
             content = json.dumps({"error": {"message": "a fault"}}).encode()
-        elif self.upstream is None:
+        elif self.upstream is None or fault.body in _REPLACED:
             content = json.dumps(_parrot(body)).encode()
         else:
             content = await self._upstream("POST", "/v1/chat/completions", data)
         if fault.body != "whole":
             content = {
-                "garbage": b"<html>\x1b[31mbusy</html>",
                 "partial": content[: len(content) // 2],
-                "empty": b'{"choices": []}',
-                "nothing": b"",
+                **_REPLACED,
             }[fault.body]
         message = _message(fault.status, content, fault.retry_after)
         if fault.wire == "cut within":
