@@ -11,6 +11,7 @@ from hydra.types import RunMode
 
 from stratos.build import build
 from stratos.catalog import load_catalog
+from stratos.choice import least_coverage
 from stratos.composing import hydra_for
 from stratos.declared import contradictions, with_declared
 from stratos.errors import ConfigError
@@ -92,9 +93,11 @@ def test_each_level(level, n_samples, max_tokens, smallest):
     assert (alignment.n_samples, alignment.max_tokens) == (n_samples, max_tokens)
     assert injection.max_tokens == max_tokens and not hasattr(injection, "n_samples")
     names = ["stratos_300k", "stratos_1m"]
-    left = names[names.index(smallest) :]
-    assert {c.student for c in found.candidates} == set(left)
-    for name in set(names) - set(left):
+    too_small = names[: names.index(smallest)]
+    assert {c.student for c in found.candidates} == {s.name for s in config.students} - set(
+        too_small
+    )
+    for name in too_small:
         assert f"(complexity={level})" in found.left_out[name]
 
 
@@ -142,3 +145,17 @@ def test_a_task_without_a_way_back():
         "complexity=high leaves injection, but the task essay cannot build a question from an "
         "answer. Type complexity=medium, or complexity=measured."
     ]
+
+
+def test_all_four_with_the_thresholds_of_the_shipped_files():
+    config = composed("strategy=auto_white_box")
+    assert {one.name: least_coverage(one) for one in config.strategies} == {
+        "alignment": 0.3,
+        "alignment_logits": 0.5,
+        "alignment_on_policy": 0.5,
+        "injection": None,
+    }
+    found, _ = problem("strategy=auto_white_box")
+    assert {c.strategy for c in found.candidates} == {"alignment", "injection"}
+    key = f"alignment_logits from {SIGHTED.teacher} to stratos_1m"
+    assert found.left_out[key].startswith("it needs the teacher's weights")

@@ -28,6 +28,9 @@ class WhiteBox(Alignment):
     needs: ClassVar[str] = "logits"
     """What the teacher has to give beside text."""
 
+    min_coverage: float = 0.5
+    """As of alignment; higher, for what the teacher finds likely beside its answer is learnt
+    unverified."""
     objective: Divergence = "forward_kl"
     """How far the student is from the teacher: forward_kl, reverse_kl, jsd, skew_kl,
     skew_reverse_kl, or universal_logit for vocabularies that have nothing in common."""

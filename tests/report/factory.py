@@ -20,6 +20,7 @@ from stratos.records import (
     CurvePoint,
     Deployment,
     Interval,
+    Measure,
     ModelCard,
     ModelScore,
     Offer,
@@ -121,7 +122,13 @@ def make_probe() -> Probe:
         teachers=(teacher,),
         unreachable={"gpt-4o": "OPENAI_API_KEY is not set", "Qwen2.5-7B": "no GPU with 16 GiB"},
         complexity=Complexity(
-            "high", False, ("exact match 1.6% of the teacher", "answers have 1 to 9 parts")
+            "high",
+            False,
+            ("exact match 1.6% of the teacher", "answers have 1 to 9 parts"),
+            (
+                Measure("coverage", wilson(1, 64), "share", "smollm2_135m", "high"),
+                Measure("answer alone", Interval(6, 6, 6), "characters", "task"),
+            ),
         ),
         answers_path="probe/answers.jsonl",
         seconds=83.9,
