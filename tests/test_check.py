@@ -374,7 +374,7 @@ def test_what_is_built_is_typed_and_plain_and_holds_no_secret(
     assert config.stages == ("probe", "plan")
     assert config.task.name == "mahjong"
     assert [student.name for student in config.students] == [
-        "stratos_300k", "stratos_1m"]  # fmt: skip
+        "stratos_300k", "stratos_1m", "stratos_3m"]  # fmt: skip
     assert config.plain["cloud"]["clouds"] == ["aws"]
     assert config.logger.project == "very-secret-value"
     assert "very-secret-value" not in str(config.plain)
