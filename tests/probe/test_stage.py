@@ -321,7 +321,7 @@ def test_a_small_real_teacher_is_blind_on_mahjong(world: World) -> None:
     from stratos.tasks.mahjong import MahjongTask
 
     world.task = MahjongTask()
-    few = ProbeConfig(n_items=8, n_trial_items=2, max_tokens=12)
+    few = ProbeConfig(n_items=8, n_trial_items=2, max_items=8, max_tokens=12)
     record = world.probe(smollm2(), probe=few)
     (found,) = record.teachers
     assert found.exact.mean <= 0.25
