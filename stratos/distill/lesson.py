@@ -56,9 +56,9 @@ def open_lesson(
     trainer = config.trainer
     shared: tuple[Any, ...] = (data, trainer.batch_tokens, max_tokens, config.seed)
     parts: dict[str, Any] = {"accumulate": trainer.accumulate, "rank": rank, "n_ranks": n_ranks}
+    loader = PackedLoader(*shared, **parts)
     strategy = next((s for s in config.strategies if s.name == plan.strategy), None)
     if getattr(strategy, "needs", "text") != "logits":
-        loader = PackedLoader(*shared, **parts)
         yield Lesson(TextModule(model, trainer, loader.n_steps), loader)
         return
     from stratos.distill.logit_module import LogitModule
@@ -73,10 +73,8 @@ def open_lesson(
     source = open_source(teacher, strategy, tokenizer, data, context, prompts)
     try:
         if source.kind == "text":
-            loader = PackedLoader(*shared, **parts)
             yield Lesson(TextModule(model, trainer, loader.n_steps), loader)
             return
-        loader = PackedLoader(*shared, **parts)
         module = LogitModule(
             model,
             trainer,
