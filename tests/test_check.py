@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ SHIPPED = sorted(
     for path in conf_dir().rglob("*.yaml")
     if path.parent != conf_dir()
 )
+README = Path(__file__).parents[1] / "README.md"
 NEEDS_AN_EXTRA = {"optuna"}
 NEEDS_A_VALUE = {
     ("student", "local"): "student.path=org/model",
@@ -66,6 +69,21 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
     assert set(said) <= set(problems(*argv))
     argv += required
     assert problems(*argv) == []
+
+
+@pytest.mark.parametrize(
+    "command", sorted(set(re.findall(r"`python -m stratos ([^`]*)`", README.read_text())))
+)
+def test_the_commands_of_the_readme_pass_the_check(command: str, tmp_path: Path) -> None:
+    rows = ['{"question": "1+1", "answer": "2"}\n', '{"question": "1+2", "answer": "3"}\n']
+    (tmp_path / "questions.jsonl").write_text("".join(rows * 200))
+    (tmp_path / "mine" / "task").mkdir(parents=True)
+    (tmp_path / "mine" / "task" / "my_task.yaml").write_text(
+        "_target_: stratos.tasks.mahjong.MahjongTask\n"
+    )
+    argv = shlex.split(command.replace("<folder>", "org/model").replace("<name>", "model"))
+    if "--help" not in argv:
+        assert problems(*argv) == []
 
 
 @pytest.mark.parametrize(("group", "name"), SHIPPED)

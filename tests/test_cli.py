@@ -51,12 +51,24 @@ def test_help_is_a_page_to_read(tmp_path: Path) -> None:
             at = next(
                 i for i, line in enumerate(lines) if line.lstrip(" +").startswith(f"{group.name}=")
             )
-            shown = " ".join(lines[at + 1 : at + 6]).split()
-            for choice in group.glob("*.yaml"):
-                assert choice.stem in shown, (group.name, choice.stem)
+            end = next(i for i in range(at + 1, len(lines)) if not lines[i].startswith(" " * 8))
+            shown = {word for line in lines[at + 1 : end] for word in line.split()}
+            shipped = {choice.stem for choice in group.glob("*.yaml")}
+            assert shipped <= shown and shown - shipped <= {"my_own"}, group.name
     assert "                   mahjong my_own" in done.stdout or "my_own" in done.stdout
     assert max(map(len, lines)) <= 110
     assert done.stdout.count("python -m stratos ") == 4  # the usage and three examples
+
+
+def test_help_that_is_cut_by_a_pipe_ends_without_a_traceback(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "stratos", "--help"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env(tmp_path), stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_the_commands_on_the_help_page_pass_the_check(tmp_path: Path) -> None:
