@@ -137,7 +137,7 @@ def _whole(text: str) -> float:
 
 
 def check_date(text: str) -> str:
-    """Return a date without its time of day; raise ValueError if it is none."""
+    """Return a date without the time of day that some feeds write; ValueError if it is none."""
     try:
         return datetime.date.fromisoformat(text[:10]).isoformat() if text else ""
     except ValueError:

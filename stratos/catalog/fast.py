@@ -77,7 +77,7 @@ def _from_arrow(table: pyarrow.Table) -> Listings:
 
 
 def _vouch(columns: dict[str, Any]) -> None:
-    """Raise `Unclear` where the exact reader would find a value wrong."""
+    """Raise `Unclear` where the exact reader would find a value wrong; write dates as it does."""
     for field in ("accelerator_count", "vcpus", "memory_gib", "max_count"):
         if np.isinf(columns[field]).any():
             raise Unclear
@@ -85,8 +85,7 @@ def _vouch(columns: dict[str, Any]) -> None:
     if ((count < 0) | (np.floor(count) < count)).any():
         raise Unclear
     try:
-        for date in columns["price_date"].names:
-            check_date(date)
+        columns["price_date"] = columns["price_date"].map(check_date)
     except ValueError:
         raise Unclear from None
 

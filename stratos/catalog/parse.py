@@ -50,6 +50,4 @@ def parse(file: File, cloud: str) -> Listings:
     # Vast writes ", US, NA" where it does not know the town.
     columns["region"] = listings.region.map(lambda name: name.lstrip(", "))
     columns["source"] = listings.source.map(lambda name: name or file.name)
-    # A day is enough: some feeds write the time too.
-    columns["price_date"] = listings.price_date.map(lambda date: date[:10])
     return Listings(**columns)

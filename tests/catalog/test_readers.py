@@ -63,6 +63,14 @@ def test_the_fast_reader_reads_what_the_exact_one_reads_or_leaves_it(header, row
     same(found, expected)
 
 
+@pytest.mark.parametrize("written", ["2026-07-20", "2026-07-20T10:00:00", "20260720"])
+def test_both_readers_write_a_date_alike(written):
+    head = "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,Region,PriceDate"
+    file = File("x.csv", f"{head}\nx,,,2,4,0.1,here,{written}\n".encode())
+    assert read_csv(file).price_date.spelled() == ["2026-07-20"]
+    assert read_csv_fast(file).price_date.spelled() == ["2026-07-20"]
+
+
 @pytest.mark.parametrize(
     ("text", "fast"),
     [
