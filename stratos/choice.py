@@ -3,7 +3,8 @@
 `injection`: the task can build a question from an answer.
 `alignment`: the teacher answers at least `min_coverage` of the validation items exactly.
 `alignment_logits`: the same with its own `min_coverage`. It is picked over `alignment` where the
-    teacher's weights are here and the student reads in its tokens.
+    teacher's weights are here, the student reads in its tokens, and the teacher is not so certain
+    that its text says all (`min_entropy_nats`).
 `alignment_on_policy`: the same. It is picked over `alignment_logits` where the student starts from
     a model, so that what it writes itself is worth the teacher's opinion.
 
@@ -34,6 +35,8 @@ class Pupil:
     name: str
     starts_from_model: bool
     vocab_size: int
+    reads_symbols: bool = False
+    """Made from random weights for the task's own symbols, as another student of it was."""
 
 
 @dataclass(frozen=True)
@@ -142,22 +145,46 @@ def _most_telling(
     }
     best = max(ranks.values(), default=0)
     picked = ", ".join(name for name, rank in ranks.items() if rank == best)
-    for name, rank in ranks.items():
-        if rank < best:
-            reason = f"{picked} learns more from the same answers"
-            if rank < 0:
+    for strategy in strategies:
+        name = strategy.name
+        if ranks.get(name, best) < best:
+            evidence = verdicts[name].evidence
+            if certain := _is_certain(strategy, teacher):
+                evidence = f"{evidence} {certain}"
+                reason = f"the teacher's entropy is below min_entropy_nats {_least(strategy):g}"
+            elif ranks[name] < 0:
                 reason = "it needs the teacher's weights, and a student that reads in its tokens"
-            verdicts[name] = Verdict(False, reason, "pair", verdicts[name].evidence)
+            else:
+                reason = f"{picked} learns more from the same answers"
+            verdicts[name] = Verdict(False, reason, "pair", evidence)
     return verdicts
 
 
 def _rank(strategy: Any, teacher: TeacherProbe, pupil: Pupil) -> int:
-    """Return how much an alignment learns from an answer; below 0 if perhaps it cannot run."""
+    """Return how much an alignment learns from an answer; below 0 if it should not be taken."""
     if getattr(strategy, "needs", "text") != "logits":
         return 0
     any_tokens = strategy.objective == "universal_logit" or strategy.only_shared
-    reads = any_tokens or (pupil.starts_from_model and pupil.vocab_size == teacher.card.vocab_size)
+    knows_tokens = pupil.starts_from_model or pupil.reads_symbols
+    reads = any_tokens or (knows_tokens and pupil.vocab_size == teacher.card.vocab_size)
     is_on_policy = hasattr(strategy, "lmbda")
     if not teacher.has_weights or not reads or (is_on_policy and not pupil.starts_from_model):
         return -1
+    if _is_certain(strategy, teacher):
+        return -1
     return 2 if is_on_policy else 1
+
+
+def _least(strategy: Any) -> float:
+    return float(getattr(strategy, "min_entropy_nats", 0.0))
+
+
+def _is_certain(strategy: Any, teacher: TeacherProbe) -> str:
+    """Return as a sentence that the teacher has nothing to show beyond its text, or ""."""
+    entropy = teacher.entropy_nats
+    if entropy is None or entropy >= _least(strategy):
+        return ""
+    return (
+        f"Its next token has an entropy of {entropy:.2g} nat on average, below the "
+        f"{_least(strategy):g} from which {strategy.name} has more to learn than the text."
+    )

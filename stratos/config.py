@@ -261,6 +261,8 @@ class ProbeConfig:
     their number is doubled until it is settled."""
     n_trial_items: Count = 16
     """Validation items that each prompt is tried on first (the first of the same items)."""
+    n_entropy_items: Count = 16
+    """Answers of a local teacher whose next-token entropy is measured, if it may be learnt from."""
     max_tokens: Count = 32
     """Longest answer of a teacher, in tokens."""
     batch_size: Count = 32

@@ -39,7 +39,8 @@ def _(probe: Probe) -> str:
 
 def _teacher(one: TeacherProbe) -> str:
     right = round(one.exact.mean * one.n_items)
-    return f"{one.teacher} {right}/{one.n_items} exact, {_choice(one.choice)} on multiple choice"
+    choice = f", {_choice(one.choice)} on multiple choice" if one.choice.is_share_known else ""
+    return f"{one.teacher} {right}/{one.n_items} exact{choice}"
 
 
 def _choice(choice: Interval) -> str:

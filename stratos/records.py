@@ -31,6 +31,11 @@ class Interval:
     source: str = ""
     """Where it comes from, as a phrase: "64 validation items, Wilson" or "unknown"."""
 
+    @property
+    def is_share_known(self) -> bool:
+        """Return False for a share that may be anything, as after no trials."""
+        return (self.low, self.high) != (0.0, 1.0)
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -113,7 +118,7 @@ class TeacherProbe:
     n_items: int
     exact: Interval
     choice: Interval
-    """Multiple choice of four; 0.25 is chance."""
+    """Multiple choice of four; 0.25 is chance, and nothing is known where none was asked."""
     exact_by_slice: dict[str, Interval]
     parsable: float
     """Share of answers that could be read as an answer at all."""
@@ -138,6 +143,9 @@ class TeacherProbe:
     None where only one prompt was tried. An answer that cannot be read agrees with none."""
     entropy_bits: float | None = None
     """Mean entropy of the answers to one question, asked with different prompts."""
+    entropy_nats: float | None = None
+    """Mean entropy of the teacher's next token over its own answers, in nats a token; None where
+    its weights are not here, or it answers too little to be learnt from."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ ALL = (
 FRESH, GROWN = Pupil("fresh", False, 1024), Pupil("grown", True, 49152)
 
 
-def teacher(right: int, n: int = 100, has_weights: bool = True) -> TeacherProbe:
+def teacher(
+    right: int, n: int = 100, has_weights: bool = True, entropy_nats: float | None = None
+) -> TeacherProbe:
     return TeacherProbe(
         teacher="wise",
         card=CARD,
@@ -43,6 +45,7 @@ def teacher(right: int, n: int = 100, has_weights: bool = True) -> TeacherProbe:
         usd=0.0,
         n_cached=0,
         has_weights=has_weights,
+        entropy_nats=entropy_nats,
     )
 
 
@@ -92,6 +95,24 @@ def test_what_a_strategy_needs_beside_coverage():
     assert taken(90, GROWN, strategies=on_policy) == ["alignment_on_policy"]
     assert taken(90, can_reverse=False) == ["alignment_on_policy"]
     assert taken(10, can_reverse=False) == []
+
+
+def test_a_student_of_the_task_s_own_symbols_reads_what_another_one_says():
+    of_symbols = replace(FRESH, vocab_size=CARD.vocab_size, reads_symbols=True)
+    assert taken(90, of_symbols) == ["alignment_logits", "injection"]
+    assert taken(90, replace(of_symbols, vocab_size=1024)) == ["alignment", "injection"]
+
+
+def test_a_certain_teacher_is_learnt_from_by_its_text():
+    assert taken(90, entropy_nats=0.051) == ["alignment_on_policy", "injection"]
+    assert taken(90, entropy_nats=0.05) == ["alignment_on_policy", "injection"]
+    assert taken(90, entropy_nats=0.049) == ["alignment", "injection"]
+    certain = verdicts(90, entropy_nats=0.0123)["alignment_logits"]
+    assert certain.reason == "the teacher's entropy is below min_entropy_nats 0.05"
+    assert "Its next token has an entropy of 0.012 nat" in certain.evidence
+    willing = (Alignment(), AlignmentLogits(min_entropy_nats=0.01))
+    assert taken(90, strategies=willing, entropy_nats=0.0123) == ["alignment_logits"]
+    assert taken(90, strategies=(AlignmentLogits(),), entropy_nats=0.0) == ["alignment_logits"]
 
 
 def test_a_strategy_that_was_asked_for_alone_is_not_second_guessed():

@@ -16,6 +16,7 @@ from stratos.distill.module import TextModule
 from stratos.errors import TeacherError
 from stratos.records import Plan
 from stratos.tasks.base import Item
+from stratos.teachers.expert import chat, manner
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,12 @@ def _teacher_prompts(
     if not hasattr(teacher, "tokenizer"):
         return None
     tokenizer = teacher.tokenizer()
-    prompt = plan.prompt or config.task.prompts[0]
+    prompt = plan.prompt or manner(teacher, config.task).prompts[0]
     items = range(len(questions)) if data.items is None else data.items
-    chats = [config.task.messages(Item("", "", questions[item], ""), prompt) for item in items]
+    chats = [chat(config.task, Item("", "", questions[item], ""), prompt) for item in items]
     texts = [
-        tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        for chat in chats
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        for messages in chats
     ]
     prompts = [
         np.array(ids, np.int64) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]

@@ -14,6 +14,7 @@ from stratos.tasks.base import Item, Score, Task
 from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Question, Teacher
 from stratos.teachers.expect import expect
+from stratos.teachers.expert import chat
 
 Tick = Callable[[int, int], None]
 
@@ -96,8 +97,8 @@ def ask_teacher(
     took when they were made, cached or not.
     """
     cpu_started = time.process_time()
-    chats = [task.messages(item, prompt) for item in items]
-    expect(teacher, [Question(chat, max_tokens) for chat in chats], context)
+    chats = [chat(task, item, prompt) for item in items]
+    expect(teacher, [Question(asked, max_tokens) for asked in chats], context)
     answers = cached_ask(teacher, chats, max_tokens, context, tick=tick, cut=True)
     asked = tuple(items[: len(answers)])
     texts = tuple(answer.text for answer in answers)

@@ -29,6 +29,7 @@ from stratos.records import (
     TeacherProbe,
 )
 from stratos.tasks.base import Item
+from stratos.teachers.expert import manner
 
 _UNTOUCHED_ITEMS = 128
 """Items that the untouched student answers, at least."""
@@ -146,7 +147,7 @@ def _ask_planned_teacher(
             teacher,
             _probed(probe, plan).prompt,
             items,
-            max_tokens=config.probe.max_tokens,
+            max_tokens=manner(teacher, config.task).longest(config.probe.max_tokens),
             context=context,
             tick=tick,
         )
@@ -189,10 +190,11 @@ def _teacher_score(config: Config, probe: Probe, plan: Plan, answers: Answers) -
     # would be served.
     role = "teacher" if plan.role("teacher").offer is not None else "serve"
     score = _model_score("teacher", plan.teacher, answers)
+    choice = probed.choice.mean if probed.choice.is_share_known else None
     *slices, overall = score.slices
     return replace(
         score,
-        slices=(*slices, replace(overall, choice=probed.choice.mean)),
+        slices=(*slices, replace(overall, choice=choice)),
         usd_per_1000=_usd_per_1000(config, probed.card, plan.roles_of(role), answers),
     )
 

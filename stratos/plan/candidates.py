@@ -186,7 +186,12 @@ class _Builder:
             verdict = pick(
                 config.strategies,
                 teacher,
-                Pupil(card.name, card.name in pretrained, card.vocab_size),
+                Pupil(
+                    card.name,
+                    card.name in pretrained,
+                    card.vocab_size,
+                    card.name not in pretrained and config.task.vocabulary() is not None,
+                ),
                 config.complexity,
                 task=config.task.name,
                 can_reverse=config.task.can_reverse,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -18,8 +19,10 @@ from stratos.probe.sequential import looks, undecided
 from stratos.records import PromptTrial, TeacherProbe
 from stratos.tasks.base import Item, Message, Score
 from stratos.teachers.asking import cached_ask, cost_usd
-from stratos.teachers.base import Answer, Question, Teacher
+from stratos.teachers.base import Answer, HasWeights, Question, Teacher
+from stratos.teachers.certainty import entropy_nats
 from stratos.teachers.expect import expect
+from stratos.teachers.expert import Manner, chat, manner
 
 CHOICE_TOKENS = 8
 """Longest answer to a multiple choice: a letter, and a few words around it."""
@@ -52,6 +55,10 @@ class Interview:
         return n_answers + len(self._with_choices)
 
     @property
+    def _longest(self) -> int:
+        return self._manner.longest(self.config.probe.max_tokens)
+
+    @property
     def n_trial(self) -> int:
         """On how many items each prompt is tried; none where there is only one prompt."""
         return min(self.config.probe.n_trial_items, len(self.items)) * (len(self._prompts) > 1)
@@ -67,10 +74,17 @@ class Interview:
 
     @property
     def _prompts(self) -> tuple[str, ...]:
-        return self.config.task.prompts
+        return self._manner.prompts
+
+    @cached_property
+    def _manner(self) -> Manner:
+        return manner(self.teacher, self.config.task)
 
     @property
     def _with_choices(self) -> list[Item]:
+        """Items with a multiple choice, which an expert was never taught."""
+        if self._manner.is_expert:
+            return []
         return [item for item in self.items if len(item.choices) == 4]
 
     def hold(self) -> TeacherProbe:
@@ -90,7 +104,7 @@ class Interview:
         taken = self._ask_until_settled(taken, prompt)
         picked = self._ask_choices()
         agreement, entropy_bits = concord(self._side_by_side(tried)) or (None, None)
-        examples = self.config.task.example_answers(prompt)
+        examples = self._manner.example_answers(prompt)
         n = len(taken.answers)
         return TeacherProbe(
             teacher=self.teacher.name,
@@ -112,10 +126,22 @@ class Interview:
             usd=self.usd,
             n_cached=sum(answer.cached for answer in taken.answers),
             trials=tuple(self._trial(name, tried[name], picked) for name in tried if self.n_trial),
-            has_weights=hasattr(self.teacher, "load"),
+            has_weights=isinstance(self.teacher, HasWeights),
             agreement=agreement,
             entropy_bits=entropy_bits,
+            entropy_nats=self._entropy_nats(taken, prompt),
         )
+
+    def _entropy_nats(self, taken: _Answered, prompt: str) -> float | None:
+        """Measure how certain the teacher is of its answers, where they may be learnt from."""
+        least = min(self.thresholds, default=None)
+        covered = fmean(score.exact == 1 for score in taken.scores)
+        if not isinstance(self.teacher, HasWeights) or least is None or covered < least:
+            return None
+        n = self.config.probe.n_entropy_items
+        chats = [chat(self.config.task, item, prompt) for item in taken.items[:n]]
+        model, tokenizer = self.teacher.load()
+        return entropy_nats(model, tokenizer, chats, [one.text for one in taken.answers[:n]])
 
     def _ask_until_settled(self, taken: _Answered, prompt: str) -> _Answered:
         """Ask more of the reserve, while the coverage may lie on either side of a threshold."""
@@ -142,10 +168,10 @@ class Interview:
 
     def _foretell(self) -> None:
         """Say what the whole interview will cost, as if the first prompt were the best."""
-        task, n = self.config.task, self.config.probe.max_tokens
-        chats = [task.messages(item, name) for name in self._prompts for item in self._tried]
-        chats += [task.messages(item, self._prompts[0]) for item in self.items[self.n_trial :]]
-        questions = [Question(chat, n) for chat in chats]
+        task, n = self.config.task, self._longest
+        chats = [chat(task, item, name) for name in self._prompts for item in self._tried]
+        chats += [chat(task, item, self._prompts[0]) for item in self.items[self.n_trial :]]
+        questions = [Question(asked, n) for asked in chats]
         questions += [
             Question(task.choice_messages(item), CHOICE_TOKENS) for item in self._with_choices
         ]
@@ -153,15 +179,15 @@ class Interview:
 
     def _ask(self, prompt: str, items: Sequence[Item]) -> _Answered:
         task = self.config.task
-        chats = [task.messages(item, prompt) for item in items]
-        answers = self._answers(chats, self.config.probe.max_tokens)
+        chats = [chat(task, item, prompt) for item in items]
+        answers = self._answers(chats, self._longest)
         asked = list(items[: len(answers)])
         scores = [task.score(one.text, item) for one, item in zip(answers, asked, strict=True)]
-        for item, chat, answer, score in zip(asked, chats, answers, scores, strict=False):
+        for item, messages, answer, score in zip(asked, chats, answers, scores, strict=False):
             self._keep(
                 "answer",
                 item,
-                chat,
+                messages,
                 answer,
                 prompt=prompt,
                 gold=item.answer,
@@ -177,11 +203,11 @@ class Interview:
         chats = [task.choice_messages(item) for item in items]
         right: dict[str, bool] = {}
         answers = self._answers(chats, CHOICE_TOKENS)
-        for item, chat, answer in zip(items, chats, answers, strict=False):
+        for item, messages, answer in zip(items, chats, answers, strict=False):
             chosen = task.parse_choice(answer.text)
             right[item.id] = chosen is not None and item.choices[chosen] == item.answer
             gold = "ABCD"[item.choices.index(item.answer)]
-            self._keep("choice", item, chat, answer, gold=gold, exact=float(right[item.id]))
+            self._keep("choice", item, messages, answer, gold=gold, exact=float(right[item.id]))
         return right
 
     def _answers(self, chats: Sequence[list[Message]], max_tokens: int) -> list[Answer]:
@@ -204,7 +230,7 @@ class Interview:
         self.tick(self._share)
 
     def _keep(
-        self, kind: str, item: Item, chat: list[Message], answer: Answer, **more: Any
+        self, kind: str, item: Item, messages: list[Message], answer: Answer, **more: Any
     ) -> None:
         self.rows.append(
             {
@@ -219,7 +245,7 @@ class Interview:
                 "output_tokens": answer.output_tokens,
                 "seconds": answer.seconds,
                 "cached": answer.cached,
-                "messages": chat,
+                "messages": messages,
             }
         )
 

@@ -23,6 +23,7 @@ from stratos.tasks.base import Item, Task
 from stratos.teachers.asking import cost_usd, going_down, stream_down
 from stratos.teachers.base import Answer, Question, Streaming, Teacher
 from stratos.teachers.expect import expect
+from stratos.teachers.expert import chat, manner
 from stratos.teachers.purse import price
 
 KNOWN = "known to the student"
@@ -82,7 +83,7 @@ class Alignment:
         ways = self._ways(config.task, plan, teacher, context)
         tries: list[list[Attempt]] = [[] for _ in items]
         pending = list(range(len(items)))
-        self._foretell(teacher, items, ways[0], config, plan, context)
+        self._foretell(teacher, items, ways[0], config, context)
         for number, way in enumerate(ways):
             asked = self._ask(teacher, [items[i] for i in pending], way, config, context, tally)
             for index, attempt in zip(pending, asked, strict=False):
@@ -123,7 +124,7 @@ class Alignment:
 
     def _ways(self, task: Task, plan: Plan, teacher: Teacher, context: Context) -> list[_Way]:
         """Return how a question is asked the first, the second … time."""
-        prompts = _prompts(task, plan)
+        prompts = _prompts(manner(teacher, task).prompts, plan)
         ways = [_Way(prompt, 0, None) for prompt in prompts[: self.n_samples]]
         n_drawn = self.n_samples - len(ways)
         if n_drawn and not isinstance(teacher, Streaming):
@@ -135,9 +136,12 @@ class Alignment:
         # Samples of one prompt are numbered from 1: 0 is the answer that was asked for above.
         return ways + [_Way(prompts[0], 1 + k, self.temperature) for k in range(n_drawn)]
 
-    def _questions(self, task: Task, items: Sequence[Item], way: _Way) -> list[Question]:
+    def _questions(
+        self, task: Task, teacher: Teacher, items: Sequence[Item], way: _Way
+    ) -> list[Question]:
+        longest = manner(teacher, task).longest(self.max_tokens)
         return [
-            Question(task.messages(item, way.prompt), self.max_tokens, way.sample, way.temperature)
+            Question(chat(task, item, way.prompt), longest, way.sample, way.temperature)
             for item in items
         ]
 
@@ -147,7 +151,6 @@ class Alignment:
         items: Sequence[Item],
         way: _Way,
         config: Config,
-        plan: Plan,
         context: Context,
     ) -> None:
         """Say what asking every question once will cost; refuse it if the money does not suffice.
@@ -158,10 +161,10 @@ class Alignment:
             return
         task = config.task
         probed = [
-            Question(task.messages(item, way.prompt), config.probe.max_tokens)
+            Question(chat(task, item, way.prompt), config.probe.max_tokens)
             for item in task.items("validation", config.probe.n_items)
         ]
-        told = expect(teacher, self._questions(task, items, way), context, like=probed)
+        told = expect(teacher, self._questions(task, teacher, items, way), context, like=probed)
         if len(_in_turn(teacher, config)) == 1:
             told.check(f"lower strategy.n_items from {self.n_items}")
 
@@ -179,7 +182,7 @@ class Alignment:
         attempts: list[Attempt] = []
         asking = stream_down(
             _in_turn(teacher, config),
-            self._questions(task, items, way),
+            self._questions(task, teacher, items, way),
             context,
             tick=lambda done, total: context.tick(done, total, f"asking {teacher.name}"),
         )
@@ -236,10 +239,9 @@ def _attempt(task: Task, item: Item, answer: Answer) -> Attempt:
     )
 
 
-def _prompts(task: Task, plan: Plan) -> list[str]:
-    """Return the task's prompts, that of the plan first."""
-    first = [prompt for prompt in task.prompts if prompt == plan.prompt]
-    return first + [prompt for prompt in task.prompts if prompt != plan.prompt]
+def _prompts(prompts: Sequence[str], plan: Plan) -> list[str]:
+    """Return the prompts, that of the plan first."""
+    return sorted(prompts, key=lambda prompt: prompt != plan.prompt)
 
 
 def _in_its_words(task: Task, item: Item, text: str) -> tuple[Item, str]:

@@ -31,6 +31,9 @@ class WhiteBox(Alignment):
     min_coverage: float = 0.5
     """As of alignment; higher, for what the teacher finds likely beside its answer is learnt
     unverified."""
+    min_entropy_nats: Amount = 0.05
+    """Least entropy of the teacher's next token, in nats, over its own answers. A teacher that is
+    more certain has little to show beyond its text, which `auto_white_box` then learns from."""
     objective: Divergence = "forward_kl"
     """How far the student is from the teacher: forward_kl, reverse_kl, jsd, skew_kl,
     skew_reverse_kl, or universal_logit for vocabularies that have nothing in common."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
@@ -93,6 +93,15 @@ class Batching(Protocol):
 
     def as_batch(self) -> Teacher:
         """Return the same teacher, asked through the batch API: cheaper, and later."""
+        ...
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """What a teacher offers beside the contract whose weights are on this machine."""
+
+    def load(self) -> tuple[Any, Any]:
+        """Return model and tokenizer of transformers."""
         ...
 
 
