@@ -91,7 +91,7 @@ def open_lesson(
                 write=writer(
                     module.learner,
                     tokenizer,
-                    strategy.max_new_tokens,
+                    strategy.max_new_tokens or int((data.lengths - data.prompt_lengths).max()),
                     strategy.sampling_temperature,
                     config.evaluate.batch_size,
                 ),

@@ -32,5 +32,6 @@ class AlignmentOnPolicy(WhiteBox):
     """Steps whose texts are written at once, in one batch: more is faster and less on-policy."""
     sampling_temperature: Annotated[float, Meta(gt=0)] = 1.0
     """Of the student's sampling."""
-    max_new_tokens: Count = 256
-    """Longest text that the student writes, in tokens."""
+    max_new_tokens: Count | None = None
+    """Longest text that the student writes, in tokens; None takes that of the longest training
+    item."""

@@ -2,6 +2,8 @@
 
 The chats of one task begin alike: system message and few-shot examples. Keys and values of that
 prefix are computed for one row and repeated for the batch, which on a CPU saves most of the work.
+Where there is no such prefix, as with an expert that is asked the bare question, rows leave the
+batch as they end (`stratos.evaluate.generate`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,27 @@ from stratos.teachers.base import Answer, Keep
 
 if TYPE_CHECKING:
     import torch
+
+_OF_NO_CONSEQUENCE = {
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "max_length",
+    "max_new_tokens",
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "output_logits",
+    "output_scores",
+    "return_dict_in_generate",
+    "transformers_version",
+    "_from_model_config",
+}
+"""Settings of a generation config that change no token of a greedy answer of given length."""
 
 _SHORTEST_PREFIX = 16
 """Tokens below which a common beginning is not worth a pass of its own."""
@@ -56,7 +79,9 @@ def greedy(
     """
     import torch
 
-    ends = _end_tokens(model, tokenizer)
+    from stratos.evaluate.generate import end_tokens, write
+
+    ends = end_tokens(model, tokenizer)
     pad = next(id for id in (tokenizer.pad_token_id, *sorted(ends), 0) if id is not None)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     with torch.inference_mode():
@@ -64,7 +89,13 @@ def greedy(
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             began = time.perf_counter()
-            rows = _generate(model, [prompts[i] for i in batch], prefix, max_tokens, pad)
+            asked = [prompts[index] for index in batch]
+            if prefix.tokens or not _is_plain(model.generation_config):
+                rows = _generate(model, asked, prefix, max_tokens, pad)
+            else:
+                rows = write(
+                    model, tokenizer, asked, max_new_tokens=max_tokens, batch_size=batch_size
+                )
             seconds = (time.perf_counter() - began) / len(batch)
             for index, row in zip(batch, rows, strict=True):
                 n_tokens = next((n for n, id in enumerate(row, 1) if id in ends), len(row))
@@ -146,11 +177,10 @@ def _common_beginning(prompts: Sequence[list[int]]) -> list[int]:
     return first[: min(n, min(map(len, prompts)) - 1)]
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    ends = model.generation_config.eos_token_id
-    if ends is None:
-        ends = tokenizer.eos_token_id
-    return frozenset(() if ends is None else [ends] if isinstance(ends, int) else ends)
+def _is_plain(generation_config: Any) -> bool:
+    """Return whether greedy decoding takes the likeliest token and nothing else decides."""
+    decided = set(generation_config.to_diff_dict())
+    return decided <= _OF_NO_CONSEQUENCE
 
 
 def _cache_argument(model: Any) -> str:

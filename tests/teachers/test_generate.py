@@ -1,0 +1,57 @@
+"""Answers without a common prefix: rows leave the batch, and the tokens are those of `generate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
+
+from tiny_student import Larger, tiny_model, tiny_tokenizer
+
+from stratos.teachers.base import Answer
+from stratos.teachers.generate import _is_plain, greedy, prompt_tokens
+
+LONGEST = 12
+
+
+def answered(model, tokenizer, prompts) -> dict[int, Answer]:
+    kept: dict[int, Answer] = {}
+    done: list[int] = []
+    greedy(
+        model,
+        tokenizer,
+        prompts,
+        max_tokens=LONGEST,
+        batch_size=4,
+        keep=lambda index, answer: kept.update({index: answer}),
+        progress=done.append,
+    )
+    assert sum(done) == len(prompts)
+    return kept
+
+
+@pytest.mark.parametrize("penalty", [None, 1.3])
+def test_greedy_answers_are_those_of_generate(penalty):
+    model, tokenizer = tiny_model(seed=3).eval(), tiny_tokenizer()
+    if penalty is not None:
+        model.generation_config.repetition_penalty = penalty
+    assert _is_plain(model.generation_config) is (penalty is None)
+    chats = [Larger().student_messages(item) for item in Larger().items("test", 10)]
+    prompts = prompt_tokens(tokenizer, chats)
+    kept = answered(model, tokenizer, prompts)
+    for index, prompt in enumerate(prompts):
+        ids = torch.tensor([prompt])
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=LONGEST,
+                do_sample=False,
+            )[0, len(prompt) :]
+        assert kept[index].text == tokenizer.decode(out, skip_special_tokens=True)
+        assert kept[index].output_tokens == len(out)
+        assert kept[index].input_tokens == len(prompt)
