@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from stratos.config import Config
+from stratos.distill.trainer import check_machine
 from stratos.records import Corpus, Deployment, Pilot, Plan, Probe, Report, Scorecard, Student
 from stratos.resume import Stage
 from stratos.runner import opened
@@ -176,6 +179,8 @@ def run_pipeline(config: Config) -> float | None:
     Raises:
         StratosError: a stage cannot go on; what was made before it is kept.
     """
+    if "distill" in config.stages and not (Path(config.paths.run_dir) / "distill.json").exists():
+        check_machine(config.trainer)  # before anything is asked or paid
     with opened(config, STAGES) as run:
         probe = run(PROBE)
         pilot = run(PILOT, probe)

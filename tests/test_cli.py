@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,18 @@ def test_a_stage_without_what_it_needs_says_which_to_add(tmp_path: Path) -> None
         "stages=[probe,plan], go on in the folder of a run that has it with "
         "hydra.run.dir=<folder>, or read it there with paths.records_from=<folder>.\n"
     )
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_a_trainer_that_cannot_run_here_is_refused_before_a_teacher_is_asked(
+    tmp_path: Path,
+) -> None:
+    run = stratos(*FAST, "trainer=qlora", f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "pip install bitsandbytes, or trainer.adapter=lora" in run.stderr + run.stdout
+    assert not (tmp_path / "run" / "probe.json").exists()
+    plan = stratos(*FAST, "trainer=qlora", "stages=[]", cwd=tmp_path)
+    assert "bitsandbytes" not in plan.stderr + plan.stdout
 
 
 def test_plan_alone_reads_the_probe_and_imports_no_torch(probed: Path) -> None:

@@ -245,10 +245,14 @@ def _prompts(prompts: Sequence[str], plan: Plan) -> list[str]:
 
 
 def _in_its_words(task: Task, item: Item, text: str) -> tuple[Item, str]:
-    """Return an item with the teacher's text; a bare answer is put into canonical spelling."""
-    text = text.strip()
-    if len(text) <= len(item.answer) + _BARE_ANSWER:
+    """Return an item with the teacher's text; a bare answer is put into canonical spelling.
+
+    The text begins as the teacher began it: without a leading space its first token would be
+    another one, which the teacher never wrote and finds unlikely.
+    """
+    text = text.rstrip()
+    if len(text.lstrip()) <= len(item.answer) + _BARE_ANSWER:
         canonical = replace(item, rationale="", choices=())
         answer = item.answer
-        return canonical, answer if task.score(answer, item).exact == 1 else text
+        return canonical, answer if task.score(answer, item).exact == 1 else text.lstrip()
     return replace(item, rationale=text, choices=()), text

@@ -15,7 +15,7 @@ from tiny_student import Larger, make_students
 
 from stratos.config import StudentConfig
 from stratos.synthesize.admission import PretrainedStudent
-from stratos.synthesize.alignment import Alignment
+from stratos.synthesize.alignment import Alignment, _in_its_words
 from stratos.teachers.base import Answer, Question
 
 
@@ -86,6 +86,15 @@ def test_a_teacher_that_cannot_draw_is_asked_with_each_prompt(tmp_path: Path) ->
         "Teacher adder gives one answer to a question: n_samples=9 asks 3 times, once with each "
         "prompt."
     ]
+
+
+def test_a_text_begins_as_the_teacher_began_it(tmp_path: Path) -> None:
+    task = sums(tmp_path)
+    item = task.items("train", 1)[0]
+    path = f" Twice that number, added up.\nAnswer: {item.answer}"
+    kept, completion = _in_its_words(task, item, f"{path}\n")
+    assert completion == kept.rationale == path
+    assert _in_its_words(task, item, f" {item.answer}\n")[1] == item.answer
 
 
 # --- the student's say ---------------------------------------------------------------------------
