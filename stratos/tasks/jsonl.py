@@ -190,7 +190,7 @@ class JsonlTask:
         try:
             found = read_rows(path, self._fields, self._check)
         except OSError as error:
-            raise ConfigError(f"{key}={path} cannot be read: {error}") from error
+            raise ConfigError(f"{key}={path} cannot be read: {error}{self._or_here()}") from error
         if found.problems and self.on_error == "stop":
             raise ConfigError(
                 f"{found.complaint()}\n    Mend them, or leave them out with task.on_error=skip."
@@ -198,6 +198,13 @@ class JsonlTask:
         if not found.rows:
             raise ConfigError(f"{path} has no {'good lines' if found.n_lines else 'lines'}.")
         return found
+
+    def _or_here(self) -> str:
+        """Say how to name files of this machine, where the task's are elsewhere."""
+        away = [f"{key}=<file>" for key, path in self._paths.items() if not is_local(path)]
+        if not away:
+            return ""
+        return f". Or name files of this machine (JSON lines, CSV, Parquet): {' '.join(away)}"
 
     @property
     def _by_split(self) -> Mapping[str, list[Item]]:

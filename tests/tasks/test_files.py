@@ -129,7 +129,8 @@ def test_a_file_of_the_hub_is_fetched_once_and_kept(
     assert offline.startswith(f"ConfigError task.path={path} cannot be read: the hub cannot be")
     assert offline.endswith(
         "hf download --repo-type dataset org/set main/test/0000.parquet --revision "
-        "refs/convert/parquet"
+        "refs/convert/parquet. Or name files of this machine (JSON lines, CSV, Parquet): "
+        "task.path=<file>"
     )
     assert n_items(path, home, HF_ENDPOINT=endpoint) == here
     assert len([line for line in asked if line.startswith("GET /datasets")]) == 1
