@@ -277,6 +277,8 @@ class EvaluateConfig:
     """Test items that the student answers, all slices together."""
     n_teacher_items: Count = 128
     """Random subset of them that the teacher answers too."""
+    n_untouched_items: Count = 128
+    """The same for the untouched student; the smaller subset is a part of the larger."""
     batch_size: Count = 128
     """Questions that the student answers at once."""
     max_new_tokens: Count = 768

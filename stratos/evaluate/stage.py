@@ -31,8 +31,6 @@ from stratos.records import (
 from stratos.tasks.base import Item
 from stratos.teachers.expert import manner
 
-_UNTOUCHED_ITEMS = 128
-"""Items that the untouched student answers, at least."""
 _NOISE_TOKENS = 64
 """Longest answer of an untouched student of random weights. It writes noise until it is stopped,
 so that more room would cost minutes and change nothing; a pretrained one gets the student's."""
@@ -48,9 +46,10 @@ def evaluate(
 ) -> Scorecard:
     """Score student, untouched student, teacher and baselines on the test split.
 
-    The student answers `evaluate.n_items` items; teacher and untouched student the same random
-    part of them, so that all three can be compared item by item. All of the student's answers lie
-    in `evaluate/answers.jsonl` of the run folder, the common part in `evaluate/examples.jsonl`.
+    The student answers `evaluate.n_items` items; teacher and untouched student a random part of
+    them (the smaller part within the larger), so that they can be compared item by item. All of the
+    student's answers lie in `evaluate/answers.jsonl` of the run folder, what more than one answered
+    in `evaluate/examples.jsonl`.
 
     Raises:
         StratosError: the task has no test items.
@@ -63,9 +62,10 @@ def evaluate(
             f"Task {task.name} has no test items, so nothing can be measured: give it some, or "
             "leave the stage out with stages=[probe,plan,synthesize,distill]."
         )
-    shared = _subset(items, max(options.n_teacher_items, _UNTOUCHED_ITEMS), config.seed)
+    shared = _subset(items, max(options.n_teacher_items, options.n_untouched_items), config.seed)
     teacher_items = shared[: options.n_teacher_items]
-    ticks = _Ticks(context, len(items) + len(shared) + len(teacher_items))
+    untouched_items = shared[: options.n_untouched_items]
+    ticks = _Ticks(context, len(items) + len(untouched_items) + len(teacher_items))
 
     by_student = ask_folder(
         task,
@@ -79,10 +79,10 @@ def evaluate(
     by_untouched = ask_folder(
         task,
         Path(student.untouched_path),
-        shared,
+        untouched_items,
         max_new_tokens=_untouched_tokens(config, plan),
         batch_size=options.batch_size,
-        tick=ticks.part("untouched student", len(shared)),
+        tick=ticks.part("untouched student", len(untouched_items)),
     )
     by_teacher = _ask_planned_teacher(
         config, probe, plan, teacher_items, context, ticks.part("teacher", len(teacher_items))

@@ -113,6 +113,17 @@ def test_the_asked_part_is_random_and_seeded(scorecard, folder, students, tmp_pa
     assert others[0] != [item.id for item in Larger().items("test", 60)]
 
 
+def test_the_untouched_student_is_asked_as_many_as_are_wanted(students, tmp_path):
+    options = EvaluateConfig(
+        n_items=20, n_teacher_items=8, n_untouched_items=3, batch_size=16, max_new_tokens=2
+    )
+    scorecard = run(tmp_path, students, config=tiny_config(tmp_path, evaluate=options))
+    assert scorecard.score("untouched").slice().n_items == 3
+    rows = map(json.loads, Path(scorecard.examples_path).read_text().splitlines())
+    roles = [set(row["scores"]) for row in rows]
+    assert roles == [{"student", "teacher", "untouched"}] * 3 + [{"student", "teacher"}] * 5
+
+
 def test_baselines_are_memory_and_a_random_guess(scorecard):
     lookup, chance = scorecard.score("lookup"), scorecard.score("chance")
     # A neighbour's answer is right about as often as its larger number is the same.
