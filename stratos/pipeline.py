@@ -9,12 +9,23 @@ from stratos.distill.trainer import check_machine
 from stratos.records import Corpus, Deployment, Pilot, Plan, Probe, Report, Scorecard, Student
 from stratos.resume import Stage
 from stratos.runner import opened
+from stratos.students import check_students
 
 PROBE = Stage(
     name="probe",
     record=Probe,
     reads=("task", "teacher", "strategy", "probe", "complexity", "limits.probe_usd"),
-    code=("tasks", "teachers", "choice.py", "declared.py", "intervals.py", "targets.py"),
+    code=(
+        "tasks",
+        "teachers",
+        "evaluate/generate.py",
+        "evaluate/cache.py",
+        "choice.py",
+        "declared.py",
+        "hub.py",
+        "intervals.py",
+        "targets.py",
+    ),
 )
 PILOT = Stage(
     name="pilot",
@@ -48,6 +59,7 @@ PILOT = Stage(
         "choice.py",
         "composing.py",
         "declared.py",
+        "hub.py",
         "intervals.py",
         "resume.py",
         "rules.py",
@@ -80,6 +92,7 @@ PLAN = Stage(
         "choice.py",
         "composing.py",
         "declared.py",
+        "hub.py",
         "intervals.py",
         "targets.py",
         "typed.py",
@@ -133,7 +146,7 @@ DISTILL = Stage(
         "evaluate.batch_size",
         "seed",
     ),
-    code=("tasks", "teachers", "synthesize", "evaluate/generate.py", "evaluate/cache.py"),
+    code=("tasks", "teachers", "synthesize", "evaluate/generate.py", "evaluate/cache.py", "hub.py"),
     after=("plan", "synthesize"),
     only=CHOICES,
 )
@@ -141,7 +154,7 @@ EVALUATE = Stage(
     name="evaluate",
     record=Scorecard,
     reads=("task", "teacher", "student", "traffic", "evaluate", "probe.max_tokens", "seed"),
-    code=("tasks", "teachers", "catalog", "estimate", "intervals.py"),
+    code=("tasks", "teachers", "catalog", "estimate", "hub.py", "intervals.py"),
     after=("probe", "plan", "synthesize", "distill"),
 )
 DEPLOY = Stage(
@@ -179,6 +192,7 @@ def run_pipeline(config: Config) -> float | None:
     Raises:
         StratosError: a stage cannot go on; what was made before it is kept.
     """
+    check_students(config)
     if "distill" in config.stages and not (Path(config.paths.run_dir) / "distill.json").exists():
         check_machine(config.trainer)  # before anything is asked or paid
     with opened(config, STAGES) as run:

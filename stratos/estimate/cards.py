@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.errors import ConfigError
 from stratos.estimate import constants as k
+from stratos.hub import config_file
 from stratos.records import ModelCard
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def card_of_student(student: StudentConfig, task: Task) -> ModelCard:
     """Return the card of a student: from its own config, or from the folder at `student.path`.
 
     Raises:
-        ConfigError: `path` has no readable config.json at hand.
+        ConfigError: `path` is no folder, and no model of the hub, with a config.json that tells
+            the shape of a causal model.
     """
     if student.path is not None:
         return _card_of_folder(student)
@@ -81,11 +83,11 @@ def card_of_student(student: StudentConfig, task: Task) -> ModelCard:
 
 
 def _card_of_folder(student: StudentConfig) -> ModelCard:
-    file = Path(str(student.path)).expanduser() / "config.json"
-    if student.facts and not file.is_file():
+    is_here = (Path(str(student.path)).expanduser() / "config.json").is_file()
+    if student.facts and not is_here:
         return _card_of_facts(student)
     try:
-        facts: dict[str, Any] = json.loads(file.read_text())
+        facts: dict[str, Any] = json.loads(config_file(str(student.path)).read_text())
         n_heads = int(facts["num_attention_heads"])
         n_kv_heads = int(facts.get("num_key_value_heads") or n_heads)
         shape = (
@@ -98,8 +100,9 @@ def _card_of_folder(student: StudentConfig) -> ModelCard:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"The student {student.name} cannot be planned: {file} is not there or is no config "
-            f"of a causal model ({error}). Name a downloaded Hugging Face folder in its `path`."
+            f"The student {student.name} cannot be planned: {_told(student, error)}. Name a "
+            "Hugging Face folder with safetensors (student=local student.path=<folder>), or a "
+            "model of the hub that can be reached."
         ) from error
     return ModelCard(
         name=student.name,
@@ -119,6 +122,13 @@ def _card_of_folder(student: StudentConfig) -> ModelCard:
         runs=student.runs,
         head_size=facts.get("head_dim"),
     )
+
+
+def _told(student: StudentConfig, error: Exception) -> str:
+    """Return what is wrong with a student's path."""
+    if isinstance(error, OSError):
+        return str(error)
+    return f"the config.json of {student.path} is none of a causal model ({error!r})"
 
 
 def _card_of_facts(student: StudentConfig) -> ModelCard:

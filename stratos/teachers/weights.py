@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stratos.hub import is_hub_name, missing_on_hub
+
 _WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".json", ".jinja", ".model")
 """Files of a folder that decide what its model answers."""
 
@@ -73,10 +75,10 @@ def find_weights(
             return _in_package(package, Path(folder), gguf)
         tried.append(f"the package {package} is not installed")
     if path is not None:
-        if not _is_hub_name(path):
+        if not is_hub_name(path):
             tried.append(f"{path} is no folder and no .gguf file")
         else:
-            reason = _missing_on_hub(path, revision)
+            reason = missing_on_hub(path, revision)
             if reason is None:
                 return Weights(path, None, False, f"{path}@{revision or 'main'}")
             tried.append(f"{path} cannot be had from the Hugging Face hub ({reason})")
@@ -116,34 +118,6 @@ def _folder(folder: Path, gguf: str | None) -> Weights:
         if file.suffix in _WEIGHT_SUFFIXES
     ]
     return Weights(str(folder), gguf, True, json.dumps([str(folder.resolve()), stats]))
-
-
-def _is_hub_name(path: str) -> bool:
-    return not path.startswith((".", "/", "~")) and "\\" not in path and 0 < path.count("/") + 1 < 3
-
-
-def _missing_on_hub(name: str, revision: str | None) -> str | None:
-    """Return why a model cannot be had from the hub or its local cache, or None."""
-    import huggingface_hub
-    from huggingface_hub import constants
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        cached = huggingface_hub.try_to_load_from_cache(name, "config.json", revision=revision)
-        if isinstance(cached, str):
-            return None
-        if constants.HF_HUB_OFFLINE:
-            return "HF_HUB_OFFLINE is set and nothing is cached"
-        url = huggingface_hub.hf_hub_url(name, "config.json", revision=revision)
-        huggingface_hub.get_hf_file_metadata(url, timeout=5)
-    except HFValidationError:
-        return "this is no valid name of a model"
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no answer"
-        return f"HTTP status {status}"
-    except Exception as error:  # whatever the HTTP library under the hub's client raises
-        return f"{type(error).__name__}: the hub cannot be reached"
-    return None
 
 
 def read_facts(weights: Weights, revision: str | None = None) -> dict[str, Any]:

@@ -68,7 +68,10 @@ def test_a_students_folder_is_read(tmp_path):
 
 
 def test_a_folder_without_config_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"student s cannot be planned: .*config\.json"):
+    with pytest.raises(ConfigError, match=r"student s cannot be planned: .* no config\.json"):
+        card_of_student(StudentConfig(name="s", path=str(tmp_path)), Task())
+    (tmp_path / "config.json").write_text('{"vocab_size": 8}')
+    with pytest.raises(ConfigError, match=r"student s .* is none of a causal model \(KeyError"):
         card_of_student(StudentConfig(name="s", path=str(tmp_path)), Task())
 
 

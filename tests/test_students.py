@@ -1,0 +1,80 @@
+"""Students that start from a model: from a folder, from the hub's cache, or told to be missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SHAPE = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "tie_word_embeddings": True,
+}
+WHOLE = "probe,plan,synthesize,distill"
+
+
+def cached_model(home: Path, name: str) -> None:
+    """Lay a model's config down as the hub's client keeps it."""
+    folder = home / "hub" / f"models--{name.replace('/', '--')}"
+    snapshot = folder / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("a" * 40)
+    (snapshot / "config.json").write_text(json.dumps(SHAPE))
+
+
+def say(home: Path, *, stages: str, **student: object) -> str:
+    """Check a student in a process of its own (the hub's client reads its settings once)."""
+    code = (
+        "import json, sys\n"
+        "from types import SimpleNamespace\n"
+        "from stratos.config import StudentConfig\n"
+        "from stratos.estimate import card_of_student\n"
+        "from stratos.students import check_students\n"
+        "student = StudentConfig(name='mine', **json.loads(sys.argv[1]))\n"
+        "stages = tuple(sys.argv[2].split(','))\n"
+        "try:\n"
+        "    check_students(SimpleNamespace(students=(student,), stages=stages))\n"
+        "    print(card_of_student(student, None).n_params)\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(student), stages],
+        env={**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return done.stdout.strip() or done.stderr
+
+
+def test_a_student_of_the_hub_is_planned_from_its_config(tmp_path: Path) -> None:
+    cached_model(tmp_path, "org/model")
+    n_params = 512 * 64 + 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96 + 2 * 64) + 64
+    assert say(tmp_path, stages=WHOLE, path="org/model") == str(n_params)
+
+
+def test_a_missing_student_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    assert say(tmp_path, stages=WHOLE, path="org/model") == (
+        "ConfigError There is no student mine: org/model is no folder here, and cannot be had from "
+        "the hub (HF_HUB_OFFLINE is set and nothing is cached). Name a Hugging Face folder with "
+        "safetensors (student=local student.path=<folder>), or take students of random weights "
+        "(student=auto)."
+    )
+
+
+def test_facts_suffice_to_plan_but_not_to_train(tmp_path: Path) -> None:
+    facts = {
+        "n_params": 1000, "n_layers": 2, "hidden_size": 64, "n_heads": 4, "n_kv_heads": 2,
+        "intermediate_size": 96, "vocab_size": 512,
+    }  # fmt: skip
+    assert say(tmp_path, stages="probe,plan", path="org/model", facts=facts) == "1000"
+    told = say(tmp_path, stages=WHOLE, path="org/model", facts=facts)
+    assert told.startswith("ConfigError There is no student mine: org/model is no folder here")
