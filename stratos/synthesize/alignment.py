@@ -21,7 +21,7 @@ from stratos.synthesize.samples import Attempt, Rule, choose, settled
 from stratos.synthesize.strategy import Tally, planned_teacher
 from stratos.tasks.base import Item, Task
 from stratos.teachers.asking import cost_usd, going_down, stream_down
-from stratos.teachers.base import Answer, Question, Streaming, Teacher
+from stratos.teachers.base import Answer, Question, Sampling, Streaming, Teacher
 from stratos.teachers.expect import expect
 from stratos.teachers.expert import chat, manner
 from stratos.teachers.purse import price
@@ -127,7 +127,7 @@ class Alignment:
         prompts = _prompts(manner(teacher, task).prompts, plan)
         ways = [_Way(prompt, 0, None) for prompt in prompts[: self.n_samples]]
         n_drawn = self.n_samples - len(ways)
-        if n_drawn and not isinstance(teacher, Streaming):
+        if n_drawn and not isinstance(teacher, Streaming | Sampling):
             context.warn(
                 f"Teacher {teacher.name} gives one answer to a question: n_samples="
                 f"{self.n_samples} asks {len(ways)} times, once with each prompt."

@@ -88,6 +88,19 @@ class Streaming(Protocol):
 
 
 @runtime_checkable
+class Sampling(Protocol):
+    """What a teacher offers beside the contract that draws answers, many of them at once."""
+
+    def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
+        """Answer questions whose longest answer is the same, in the order given.
+
+        One with a temperature is drawn: the same question and sample number give the same answer,
+        another number another one. `keep` is called as by `ask`.
+        """
+        ...
+
+
+@runtime_checkable
 class Batching(Protocol):
     """What a teacher offers beside the contract whose provider takes questions in batches."""
 

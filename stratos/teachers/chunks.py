@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 
 from stratos.errors import BudgetError, StratosError, TeacherError
 from stratos.ledger import Ledger
-from stratos.teachers.base import Answer, Question, Teacher
+from stratos.teachers.base import Answer, Keep, Question, Sampling, Teacher
 from stratos.teachers.purse import most_usd, price
 
 _CHUNK = 1024
@@ -91,14 +91,19 @@ def _ask(
     what: str,
     limit_usd: float | None,
 ) -> None:
-    if any(one.sample or one.temperature or one.top_logprobs for _, one in chunk):
+    questions = [question for _, question in chunk]
+    is_drawn = any(one.sample or one.temperature for one in questions)
+    lacks = ""
+    if any(one.top_logprobs for one in questions):
+        lacks = "no log-probabilities. Ask for none"
+    elif is_drawn and not isinstance(teacher, Sampling):
+        lacks = "one answer to a question, its likeliest. Ask for one sample at temperature 0"
+    if lacks:
         raise TeacherError(
-            f"Teacher {teacher.name} gives one answer to a question, its likeliest, and no "
-            "log-probabilities. Ask for one sample at temperature 0, or serve the model and name "
-            "the endpoint: teacher=openai teacher.base_url=…"
+            f"Teacher {teacher.name} gives {lacks}, or serve the model and name the endpoint: "
+            "teacher=openai teacher.base_url=…"
         )
-    chats = [question.chat for _, question in chunk]
-    max_tokens = chunk[0][1].max_tokens
+    max_tokens = questions[0].max_tokens
     card = teacher.card()
     usd = 0.0
 
@@ -107,10 +112,16 @@ def _ask(
         usd += price(card, answer.input_tokens, answer.output_tokens)
         put(chunk[index][0], answer)
 
+    def ask(keep: Keep) -> None:
+        if is_drawn and isinstance(teacher, Sampling):
+            teacher.sample(questions, keep)
+        else:
+            teacher.ask([question.chat for question in questions], max_tokens, keep=keep)
+
     if ledger is None:
-        teacher.ask(chats, max_tokens, keep=take)
+        ask(take)
         return
-    most = sum(most_usd(card, chat, max_tokens) for chat in chats)
+    most = sum(most_usd(card, question.chat, max_tokens) for question in questions)
     with ledger.reserve(what, most, limit_usd) as reservation:
 
         def show(index: int, answer: Answer) -> None:
@@ -118,7 +129,7 @@ def _ask(
             reservation.usd_so_far = usd
 
         try:
-            teacher.ask(chats, max_tokens, keep=show)
+            ask(show)
         except StratosError:
             # Calls that the provider refused are not billed. After any other error calls may
             # still be under way, and the whole reservation counts as spent.

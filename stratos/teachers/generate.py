@@ -1,21 +1,27 @@
-"""Greedy answers of a local model in batches, with the prompts' common beginning computed once.
+"""Answers of a local model in batches, with the prompts' common beginning computed once.
 
 The chats of one task begin alike: system message and few-shot examples. Keys and values of that
 prefix are computed for one row and repeated for the batch, which on a CPU saves most of the work.
 Where there is no such prefix, as with an expert that is asked the bare question, rows leave the
 batch as they end (`stratos.evaluate.generate`).
+
+An answer is the likeliest one or drawn. What is drawn depends on the prompt, the temperature and
+the number of the sample, not on the batch that it happens to be in: every row has a generator of
+its own.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
 import time
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from stratos.tasks.base import Message
-from stratos.teachers.base import Answer, Keep
+from stratos.teachers.base import Answer, Keep, Question
 
 if TYPE_CHECKING:
     import torch
@@ -56,23 +62,24 @@ def prompt_tokens(tokenizer: Any, chats: Sequence[list[Message]]) -> list[list[i
     return ids
 
 
-def greedy(
+def answer(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[list[int]],
+    questions: Sequence[Question],
     *,
-    max_tokens: int,
     batch_size: int,
     keep: Keep,
     progress: Callable[[int], None],
 ) -> None:
-    """Answer prompts greedily; prompts of like length share a batch.
+    """Answer questions; prompts of like length share a batch.
 
     Args:
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer.
-        prompts: token ids of each prompt.
-        max_tokens: longest answer in tokens, the end token included.
+        prompts: token ids of each question's chat.
+        questions: whose longest answer (the end token included) is the same; those with a
+            temperature are drawn.
         batch_size: prompts answered at once.
         keep: takes (index, answer) after each batch.
         progress: told how many answers came with each batch.
@@ -81,6 +88,9 @@ def greedy(
 
     from stratos.evaluate.generate import end_tokens, write
 
+    if not prompts:
+        return
+    max_tokens = questions[0].max_tokens
     ends = end_tokens(model, tokenizer)
     pad = next(id for id in (tokenizer.pad_token_id, *sorted(ends), 0) if id is not None)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
@@ -90,8 +100,9 @@ def greedy(
             batch = order[start : start + batch_size]
             began = time.perf_counter()
             asked = [prompts[index] for index in batch]
-            if prefix.tokens or not _is_plain(model.generation_config):
-                rows = _generate(model, asked, prefix, max_tokens, pad)
+            draws = [_Draw.of(questions[index], prompts[index]) for index in batch]
+            if prefix.tokens or any(draws) or not _is_plain(model.generation_config):
+                rows = _generate(model, asked, draws, prefix, max_tokens, pad)
             else:
                 rows = write(
                     model, tokenizer, asked, max_new_tokens=max_tokens, batch_size=batch_size
@@ -102,6 +113,49 @@ def greedy(
                 text = tokenizer.decode(row[:n_tokens], skip_special_tokens=True)
                 keep(index, Answer(text, len(prompts[index]), n_tokens, seconds))
             progress(len(batch))
+
+
+class _Draw:
+    """How one row is drawn: temperature, and a source of numbers that is its own."""
+
+    def __init__(self, temperature: float, seed: str) -> None:
+        self.temperature = temperature
+        self.random = Random(seed)
+
+    @classmethod
+    def of(cls, question: Question, prompt: list[int]) -> _Draw | None:
+        """Return how a question is drawn, None where its likeliest answer is asked for."""
+        if not question.temperature:
+            return None
+        drawn = f"{question.sample} {question.temperature} {prompt}"
+        return cls(question.temperature, hashlib.sha256(drawn.encode()).hexdigest())
+
+
+class _Drawn:
+    """Leaves to each row that is drawn one token, picked with the probability that it has.
+
+    One number a row and step is compared with the summed probabilities.
+    """
+
+    def __init__(self, draws: Sequence[_Draw | None]) -> None:
+        self._rows = [row for row, draw in enumerate(draws) if draw is not None]
+        self._draws = [draw for draw in draws if draw is not None]
+
+    def __call__(self, ids_BT: torch.Tensor, logits_BV: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        warmth = [[draw.temperature] for draw in self._draws]
+        number = [[draw.random.random()] for draw in self._draws]
+        logits_DV = logits_BV[self._rows].double()
+        sums_DV = (logits_DV / logits_DV.new_tensor(warmth)).softmax(-1).cumsum(-1)
+        numbers_D1 = sums_DV.new_tensor(number) * sums_DV[:, -1:]
+        picked_D1 = torch.searchsorted(sums_DV, numbers_D1, right=True)
+        picked_D1 = picked_D1.clamp(max=logits_BV.shape[-1] - 1)
+        left_BV = logits_BV.clone()
+        left_BV[self._rows] = torch.full_like(logits_BV[self._rows], -torch.inf).scatter(
+            -1, picked_D1, 0.0
+        )
+        return left_BV
 
 
 class _Prefix:
@@ -140,9 +194,16 @@ class _Prefix:
 
 
 def _generate(
-    model: Any, prompts: Sequence[list[int]], prefix: _Prefix, max_tokens: int, pad: int
+    model: Any,
+    prompts: Sequence[list[int]],
+    draws: Sequence[_Draw | None],
+    prefix: _Prefix,
+    max_tokens: int,
+    pad: int,
 ) -> list[list[int]]:
     """Return the new tokens of each row; padding lies between the prefix and what follows it."""
+    from transformers import LogitsProcessorList
+
     n_prefix = len(prefix.tokens)
     width = max(map(len, prompts))
     ids, mask = [], []
@@ -154,7 +215,8 @@ def _generate(
         input_ids=_tensor(ids, model),
         attention_mask=_tensor(mask, model),
         max_new_tokens=max_tokens,
-        do_sample=False,
+        do_sample=False,  # of a row that is drawn, one token is left to be the likeliest
+        logits_processor=LogitsProcessorList([_Drawn(draws)] if any(draws) else []),
         pad_token_id=pad,
         **prefix.arguments(len(prompts)),
     )

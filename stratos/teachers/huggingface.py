@@ -13,7 +13,7 @@ from typing import Any, Literal
 from stratos.errors import TeacherError
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.base import Answer, CacheMode, Keep, Tick
+from stratos.teachers.base import Answer, CacheMode, Keep, Question, Tick
 from stratos.teachers.facts import FACTS, check_facts
 from stratos.teachers.weights import Weights, find_weights, read_facts
 
@@ -79,11 +79,25 @@ class HuggingFaceTeacher:
             TeacherError: the weights cannot be loaded, have no chat template, or a prompt is longer
                 than the model's context.
         """
-        from stratos.teachers.generate import greedy, prompt_tokens
+        return self._answer([Question(chat, max_tokens) for chat in chats], tick, keep)
 
-        if not chats:
+    def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
+        """Answer questions of one longest answer, in the order given; see `Sampling`.
+
+        Raises:
+            TeacherError: as of `ask`.
+        """
+        return self._answer(questions, None, keep)
+
+    def _answer(
+        self, questions: Sequence[Question], tick: Tick | None, keep: Keep | None
+    ) -> list[Answer]:
+        from stratos.teachers.generate import answer, prompt_tokens
+
+        if not questions:
             return []
         model, tokenizer = self._loaded
+        chats = [question.chat for question in questions]
         try:
             prompts = prompt_tokens(tokenizer, chats)
         except Exception as error:  # a template is a program of the model's authors
@@ -91,23 +105,23 @@ class HuggingFaceTeacher:
                 f"Teacher {self.name}: its chat template cannot write these messages "
                 f"({_first_line(error)}). Choose an instruction-tuned model."
             ) from error
-        self._check_lengths(prompts, max_tokens)
+        self._check_lengths(prompts, questions[0].max_tokens)
         answers: dict[int, Answer] = {}
 
-        def take(index: int, answer: Answer) -> None:
-            answers[index] = answer
+        def take(index: int, made: Answer) -> None:
+            answers[index] = made
             if keep is not None:
-                keep(index, answer)
+                keep(index, made)
 
         def progress(n: int) -> None:
             if tick is not None:
                 tick(len(answers), len(chats))
 
-        greedy(
+        answer(
             model,
             tokenizer,
             prompts,
-            max_tokens=max_tokens,
+            questions,
             batch_size=self.batch_size,
             keep=take,
             progress=progress,

@@ -13,10 +13,20 @@ import pytest
 from test_stage import Adder, run, sums
 from tiny_student import Larger, make_students
 
-from stratos.config import StudentConfig
+from stratos.config import (
+    CallbacksConfig,
+    EvaluateConfig,
+    LimitsConfig,
+    ProbeConfig,
+    StudentConfig,
+)
+from stratos.context import Context
+from stratos.ledger import Ledger
+from stratos.synthesize import synthesize
 from stratos.synthesize.admission import PretrainedStudent
 from stratos.synthesize.alignment import Alignment, _in_its_words
 from stratos.teachers.base import Answer, Question
+from stratos.teachers.huggingface import HuggingFaceTeacher
 
 
 @dataclass
@@ -97,7 +107,41 @@ def test_a_text_begins_as_the_teacher_began_it(tmp_path: Path) -> None:
     assert _in_its_words(task, item, f" {item.answer}\n")[1] == item.answer
 
 
+def test_a_local_teacher_draws_further_answers(student: Path, tmp_path: Path) -> None:
+    # Half trained, it is right the more often the more answers it is asked for.
+    teacher = HuggingFaceTeacher("tiny", path=str(student), dtype="float32")
+    made = {}
+    for n_samples in (1, 4, 4):
+        strategy = Alignment(n_items=40, n_samples=n_samples, max_tokens=12)
+        context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
+        plan = plan_of(teacher.name)
+        corpus = synthesize(config_of(Larger(), teacher, strategy, student), plan, context)
+        assert made.setdefault(n_samples, corpus.sha256) == corpus.sha256
+        made[f"{n_samples} items"] = corpus.n_items
+    assert made["1 items"] < made["4 items"]
+
+
 # --- the student's say ---------------------------------------------------------------------------
+
+
+def config_of(task: Any, teacher: Any, strategy: Any, student: Path) -> Any:
+    return SimpleNamespace(
+        task=task,
+        teachers=(teacher,),
+        strategies=(strategy,),
+        students=(StudentConfig("tiny", path=str(student)),),
+        limits=LimitsConfig(),
+        probe=ProbeConfig(),
+        evaluate=EvaluateConfig(max_new_tokens=12, n_items=60),
+        callbacks=CallbacksConfig(),
+        seed=0,
+    )
+
+
+def plan_of(teacher: str) -> Any:
+    return SimpleNamespace(
+        teacher=teacher, strategy="alignment", student="tiny", prompt="", roles_of=lambda role: ()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -162,31 +206,9 @@ class Largest:
 def test_what_the_student_knows_is_not_bought(
     student: Path, tmp_path: Path, usd: float, skip_known: Any, skips: bool
 ) -> None:
-    from stratos.config import (
-        CallbacksConfig,
-        EvaluateConfig,
-        LimitsConfig,
-        ProbeConfig,
-    )
-    from stratos.context import Context
-    from stratos.ledger import Ledger
-    from stratos.synthesize import synthesize
-
     task, teacher = Larger(), Largest(usd=usd)
-    config: Any = SimpleNamespace(
-        task=task,
-        teachers=(teacher,),
-        strategies=(Alignment(n_items=40, skip_known=skip_known),),
-        students=(StudentConfig("tiny", path=str(student)),),
-        limits=LimitsConfig(),
-        probe=ProbeConfig(),
-        evaluate=EvaluateConfig(max_new_tokens=12, n_items=60),
-        callbacks=CallbacksConfig(),
-        seed=0,
-    )
-    plan: Any = SimpleNamespace(
-        teacher="largest", strategy="alignment", student="tiny", prompt="", roles_of=lambda role: ()
-    )
+    config = config_of(task, teacher, Alignment(n_items=40, skip_known=skip_known), student)
+    plan = plan_of("largest")
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
     items = task.items("train", 40)
     known = PretrainedStudent(str(student)).knows(items, config, context)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Test modules are imported by their files; what several of them need lies beside them.
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest

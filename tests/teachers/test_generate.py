@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
 
 from tiny_student import Larger, tiny_model, tiny_tokenizer
 
-from stratos.teachers.base import Answer
-from stratos.teachers.generate import _is_plain, greedy, prompt_tokens
+from stratos.teachers.base import Answer, Question
+from stratos.teachers.generate import _is_plain, answer, prompt_tokens
 
 LONGEST = 12
 
@@ -21,11 +21,11 @@ LONGEST = 12
 def answered(model, tokenizer, prompts) -> dict[int, Answer]:
     kept: dict[int, Answer] = {}
     done: list[int] = []
-    greedy(
+    answer(
         model,
         tokenizer,
         prompts,
-        max_tokens=LONGEST,
+        [Question([], LONGEST)] * len(prompts),
         batch_size=4,
         keep=lambda index, answer: kept.update({index: answer}),
         progress=done.append,
