@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from stratos.errors import ConfigError
 from stratos.tasks.base import Item
@@ -17,6 +18,9 @@ from stratos.tasks.steps import n_steps, without_marks, wrong_step
 PROBLEMS_A_YEAR = 30
 """Problems of AIME in one year: two papers of fifteen."""
 
+_SET_APART = re.compile(r"(?<=\d) (?=\d{3}(?!\d))")
+"""What sets thousands apart in 118 000."""
+_DOLLARS_AND_CENTS = re.compile(r"\$(\d*\.\d\d)(?!\d)")
 _EARLIER = "other years"
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
@@ -42,7 +46,7 @@ class MathTask(JsonlTask):
         wrong = wrong_step(item.rationale)
         if wrong is not None:
             return f"{wrong} does not come out"
-        if stated_number(item.answer) not in numbers_in(item.rationale):
+        if not _reaches(item.rationale, stated_number(item.answer)):
             return f"its path never reaches {item.answer}"
         return None
 
@@ -55,6 +59,13 @@ class MathTask(JsonlTask):
         if isinstance(checked, str):
             return checked
         return replace(checked, rationale=without_marks(checked.rationale))
+
+
+def _reaches(path: str, answer: Fraction | None) -> bool:
+    """Return whether a path names the answer; thousands set apart and dollars for cents do too."""
+    found = numbers_in(path) + numbers_in(_SET_APART.sub("", path))
+    found += [100 * Fraction(amount) for amount in _DOLLARS_AND_CENTS.findall(path)]
+    return answer in found
 
 
 @dataclass(frozen=True)

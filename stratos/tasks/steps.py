@@ -1,7 +1,7 @@
 """Checking the arithmetic of a written solution: every sum whose result is stated next to it.
 
 What words stand between (`84 holes / 3 holes a day = 28 days`) is not a sum that can be checked
-without understanding, and is left alone; so is algebra.
+without understanding, and is left alone; so are algebra and times of day (`0900 - 0130`).
 """
 
 from __future__ import annotations
@@ -9,15 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import NamedTuple
 
 _MARKS = re.compile(r"<<([^<>]*)>>")
 _EQUALS = re.compile(r"(?<![=<>!:≤≥])=(?!=)")
 _SUM = re.compile(r"[\d.,+\-*/×÷x()$€£% ]*\Z")
 _STARTS = re.compile(r"[\d.($€£]")
 _RESULT = re.compile(
-    r"\s*[$€£]?\s*(-?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?)(\s?%)?(?![\d.]*\d)(?![A-Za-z])()"
+    r"\s*[$€£]?\s*(-?(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?!\d)|\d+)?(?:\.\d+)?)(\s?%)?"
+    r"(?![\d.]*\d)(?![, ]\d{3}(?!\d))(?![A-Za-z])()"
 )
 _CLAUSE = re.compile(r"[.,]\s")
+_UNFINISHED = re.compile(r"[-+*/×÷x(]\s*[.,]\s\Z")
+"""A clause does not end behind an operator: a number was torn (`.8 + . 84`)."""
+_TORN_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}, \Z")
+"""The beginning of `14, 400`, if three digits follow."""
+_THREE_DIGITS = re.compile(r"\d{3}(?![\d,.])")
 _CENTS = re.compile(r"\s*cents?\b")
 _MIXED = re.compile(r"\d and\s+\d+/\d+\b[^=]*\Z")
 """1 and 1/4 of something: one number, whose whole part is behind a word."""
@@ -25,6 +32,8 @@ _DASHES = str.maketrans("−–—", "---")
 _CONTINUES = re.compile(r"\s*[-+*/×÷^(=]|\s*x\s*\d")
 _TIMES = re.compile(r"(?<=[\d)%])\s*[x×]\s*(?=[\d($.])")
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?|\.\d+)(%?)|([-+*/()]))")
+_UNDER = re.compile(r"/\s+(\d+/\d+)(?![\d.]|\s*/)")
+"""25 / 1/3: what is written closely is one number, by which the rest is divided."""
 _LONGEST = 200
 """Characters of a sum; longer ones are left alone."""
 _LONGEST_NUMBER = 30
@@ -40,30 +49,41 @@ def wrong_step(text: str) -> str | None:
 
     A result may be rounded, or cut off, at its last digit.
     """
-    for left, result, is_percent in _steps(text):
-        value = _value(left)
-        if value is None:
-            continue
-        stated = Fraction(result.replace(",", "")) / (100 if is_percent else 1)
-        digits = len(result.partition(".")[2]) + 2 * is_percent
-        last_digit = Fraction(1, 10**digits)
-        is_whole = (value / last_digit).denominator == 1
-        # A percentage may be written as its number: 1/4 = 25%, and 100 * 1/4 = 25%.
-        near = (stated, stated * 100) if is_percent else (stated,)
-        if not any(
-            value == one or (not is_whole and abs(value - one) < last_digit) for one in near
-        ):
-            return f"{left} = {result}{'%' if is_percent else ''}"
+    for step in _steps(text):
+        values = [value for one in step.readings if (value := _value(one)) is not None]
+        if values and not any(_comes_to(value, step) for value in values):
+            return f"{step.readings[0]} = {step.result}{'%' if step.is_percent else ''}"
     return None
 
 
 def n_steps(text: str) -> int:
     """Return how many sums of a text can be checked."""
-    return sum(_value(left) is not None for left, _, _ in _steps(text))
+    return sum(any(_value(one) is not None for one in step.readings) for step in _steps(text))
 
 
-def _steps(text: str) -> Iterator[tuple[str, str, bool]]:
-    """Yield each sum with its stated result, and whether that is a percentage."""
+class _Step(NamedTuple):
+    """A sum and what it is said to come to."""
+
+    readings: tuple[str, ...]
+    """The sum; where it can be read in two ways, both."""
+    result: str
+    is_percent: bool
+
+
+def _comes_to(value: Fraction, step: _Step) -> bool:
+    """Return whether a value is the stated result, rounded or cut off at its last digit."""
+    result = step.result.replace(",", "").replace(" ", "")
+    stated = Fraction(result) / (100 if step.is_percent else 1)
+    digits = len(result.partition(".")[2]) + 2 * step.is_percent
+    last_digit = Fraction(1, 10**digits)
+    is_whole = (value / last_digit).denominator == 1
+    # A percentage may be written as its number: 1/4 = 25%, and 100 * 1/4 = 25%.
+    near = (stated, stated * 100) if step.is_percent else (stated,)
+    return any(value == one or (not is_whole and abs(value - one) < last_digit) for one in near)
+
+
+def _steps(text: str) -> Iterator[_Step]:
+    """Yield each sum with its stated result."""
     for line in text.translate(_DASHES).splitlines():
         begin = 0
         for equals in _EQUALS.finditer(line):
@@ -74,18 +94,24 @@ def _steps(text: str) -> Iterator[tuple[str, str, bool]]:
                 continue
             if _CONTINUES.match(line, stated.end()):
                 continue
-            left = _CLAUSE.split(found[0])[-1].strip()
+            clause = max((mark.end() for mark in _CLAUSE.finditer(found[0])), default=0)
+            earlier, left = found[0][:clause], found[0][clause:].strip()
+            if _UNFINISHED.search(earlier):
+                continue
             is_other_unit = "$" in left and _CENTS.match(line, stated.end())
             if is_other_unit or _MIXED.search(before[-_LONGEST:]):
                 continue
             glued = len(found[0]) < len(before[-_LONGEST:]) and found[0][:1] not in " ,."
             if left and _STARTS.match(left) and not glued:
-                yield left, stated[1], bool(stated[2])
+                torn = _TORN_THOUSANDS.search(earlier)
+                whole = (torn[0][:-2] + left,) if torn and _THREE_DIGITS.match(left) else ()
+                yield _Step((left, *whole), stated[1], bool(stated[2]))
 
 
 def _value(text: str) -> Fraction | None:
     """Return what a sum comes to; None for what is none."""
-    tokens = _tokens(_TIMES.sub("*", text).replace("×", "*").replace("÷", "/"))
+    text = _TIMES.sub("*", text).replace("×", "*").replace("÷", "/")
+    tokens = _tokens(_UNDER.sub(r"/(\1)", text))
     if tokens is None or len(tokens) < 3:
         return None
     try:
@@ -104,6 +130,8 @@ def _tokens(text: str) -> list[Fraction | str] | None:
         if match is None or len(match[1] or "") > _LONGEST_NUMBER:
             return None
         at = match.end()
+        if match[1] and match[1][0] == "0" and match[1][1:2].isdigit():
+            return None  # a time of day
         found.append(Fraction(match[1]) / (100 if match[2] else 1) if match[1] else match[3])
     return found
 

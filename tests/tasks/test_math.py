@@ -65,6 +65,35 @@ def test_few_of_the_gold_solutions_do_not_verify() -> None:
     assert str(task.verify(replace(right, rationale=changed))).endswith("does not come out")
 
 
+def test_what_is_left_of_gsm8k_that_does_not_verify() -> None:
+    task = gsm8k()
+    items = [item for split in SPLITS for item in task.items(split, 10_000)]
+    problems = [problem for item in items if (problem := task.verify(item)) is not None]
+    assert len(items) == 8792
+    assert sum(problem.endswith("does not come out") for problem in problems) == 29
+    assert sum("never reaches" in problem for problem in problems) == 6
+    assert len(problems) == 35
+
+
+@pytest.mark.parametrize(
+    ("answer", "path", "holds"),
+    [
+        ("118000", "Hence his net proceeds are $400 000 - $282 000 = $118 000.", True),
+        ("25", "Each costs 40/160 = $0.25.", True),
+        ("25", "Each weighs 40/160 = 0.25 kg.", False),
+        ("50", "Each costs 40/160 = $0.25.", False),
+        ("140", "There are 100+20 = 120 of them.", False),
+    ],
+)
+def test_a_path_has_to_reach_the_answer(
+    tmp_path: Path, answer: str, path: str, holds: bool
+) -> None:
+    rows = [{"question": f"{n}?", "answer": str(n)} for n in range(9)]
+    task = MathTask(write(tmp_path / "rows.jsonl", rows))
+    problem = task.verify(Item("", "", "How many?", answer, rationale=path))
+    assert problem == (None if holds else f"its path never reaches {answer}")
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
@@ -89,6 +118,20 @@ def test_few_of_the_gold_solutions_do_not_verify() -> None:
         ("1 + = 5", None),
         ("((((1 + 1 = 3", None),
         ("2 <= 3 and 1 + 1 == 2", None),
+        ("25 / 1/3 = 75, 3/ 1/4 = 12 and $2000 / 2/3 = $3000", None),
+        ("500/ 2/5 = 200", "500/ 2/5 = 200"),
+        ("25 / 1/3 = 8.33", "25 / 1/3 = 8.33"),
+        ("25/1/5 = 5", None),
+        ("600 x 30 = 18 000 watts", None),
+        ("600 x 30 = 19 000 watts", "600 x 30 = 19 000"),
+        ("12*1000=12,000MB", None),
+        ("14, 400 / 80 = 180 pages", None),
+        ("14, 400 / 80 = 5 pages", None),
+        ("14, 400 / 80 = 190 pages", "400 / 80 = 190"),
+        ("Of 14, 40 / 8 = 6 are left", "40 / 8 = 6"),
+        (".8 + . 84 + .82 = 2.46", None),
+        ("0900-0130 = 0730 hours", None),
+        ("0.5 * 4 = 3", "0.5 * 4 = 3"),
         ("", None),
     ],
 )
