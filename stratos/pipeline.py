@@ -89,6 +89,8 @@ PLAN = Stage(
     code=(
         "catalog",
         "estimate",
+        "synthesize/injection.py",
+        "synthesize/rationale.py",
         "choice.py",
         "composing.py",
         "declared.py",

@@ -27,6 +27,7 @@ from stratos.estimate import (
 from stratos.estimate.inference import inference_bytes
 from stratos.estimate.training import training_bytes
 from stratos.plan.accuracy import predict
+from stratos.plan.asked import asked_of
 from stratos.plan.egress import Egress, list_prices
 from stratos.plan.hosted import hosted_options, is_hosted
 from stratos.plan.market import Market, open_market
@@ -36,9 +37,6 @@ from stratos.plan.shelves import Shelves
 from stratos.plan.traffic import rates_of, workloads
 from stratos.plan.works import Job, Service, job_options, service_options
 from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
-
-BYTES_PER_TOKEN = 4.0
-"""Bytes of text that a token stands for: what a data set weighs on its way."""
 
 BYTES_PER_PARAM = 2.0
 """Bytes of a weight in the bundle: bf16."""
@@ -68,7 +66,7 @@ def build_problem(
     """
     heaviest = max(
         (
-            _dataset_gb(config, teacher, strategy)
+            asked_of(config, teacher, strategy).dataset_gb
             for teacher in probe.teachers
             for strategy in config.strategies
         ),
@@ -211,11 +209,10 @@ class _Builder:
 
     def teacher_work(self, key: str, teacher: TeacherProbe, strategy: Any) -> bool:
         """Add the teacher's answers: those of the evaluation, and those it is to teach with."""
-        n_answers = self.config.evaluate.n_teacher_items + _training_answers(strategy)
-        work = _answer_of(self.config, teacher, strategy)
-        card = teacher.card
+        asked = asked_of(self.config, teacher, strategy)
+        n_answers, work, card = asked.n_answers, asked.work, teacher.card
         if key not in self.options:
-            self.gb[key] = _dataset_gb(self.config, teacher, strategy)
+            self.gb[key] = asked.dataset_gb
             if is_hosted(card):
                 self.options[key] = hosted_options(teacher, work, n_answers)
             else:
@@ -225,7 +222,7 @@ class _Builder:
                     f"{n_answers} answers",
                 )
                 self.options[key] = job_options(self.shelves, job)
-        return self._kept(key, teacher.teacher, ("answer", inference_bytes(card, work.context)))
+        return self._kept(key, teacher.teacher, ("answer", inference_bytes(card, asked.longest)))
 
     def train_work(self, key: str, card: ModelCard) -> bool:
         """Add the training of a student."""
@@ -279,26 +276,6 @@ def _students(builder: _Builder) -> Iterable[ModelCard]:
             )
         else:
             yield card
-
-
-def _training_answers(strategy: Any) -> int:
-    """Return the most answers that the strategy asks of the teacher; injection asks for none."""
-    if not strategy.name.startswith("alignment"):
-        return 0
-    return int(getattr(strategy, "n_items", 0)) * int(getattr(strategy, "n_samples", 1))
-
-
-def _answer_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Workload:
-    """Return the size of a teacher's answer: as declared, where it teaches, or as the probe saw."""
-    asked = max(1, teacher.n_items)
-    declared = config.complexity.path_tokens if _training_answers(strategy) else None
-    return Workload(teacher.input_tokens / asked, declared or teacher.output_tokens / asked)
-
-
-def _dataset_gb(config: Config, teacher: TeacherProbe, strategy: Any) -> float:
-    """Return what the teacher's answers weigh that the training reads."""
-    n_tokens = _training_answers(strategy) * _answer_of(config, teacher, strategy).context
-    return n_tokens * BYTES_PER_TOKEN / 1e9
 
 
 def _train_tokens(config: Config, card: ModelCard) -> int:

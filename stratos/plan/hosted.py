@@ -19,11 +19,11 @@ def hosted_options(teacher: TeacherProbe, work: Workload, n_answers: int) -> tup
     """Return the ways to ask a hosted teacher: at once, and as a batch where that has a price.
 
     At once, its rate limits and the pace that the probe saw bound the hours, of which the slowest
-    counts. A batch comes back within a window that the provider promises, however many answers.
+    counts; longer answers than the probe's take as much longer. A batch comes back within a window that the provider promises, however many answers.
 
     Args:
         teacher: what the probe saw.
-        work: tokens of one answer.
+        work: tokens of one answer, on average.
         n_answers: answers asked for.
     """
     card = teacher.card
@@ -33,6 +33,8 @@ def hosted_options(teacher: TeacherProbe, work: Workload, n_answers: int) -> tup
     if card.max_tokens_per_minute:
         minutes = max(minutes, n_answers * work.context / card.max_tokens_per_minute)
     pace = teacher.seconds / max(1, teacher.n_items)
+    if teacher.output_tokens:
+        pace *= max(1.0, work.answer_tokens * teacher.n_items / teacher.output_tokens)
     options = [
         Option(
             offer=None,

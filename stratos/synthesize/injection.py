@@ -16,13 +16,15 @@ from stratos.config import Config
 from stratos.context import Context
 from stratos.records import Plan
 from stratos.synthesize.balance import Balance
-from stratos.synthesize.rationale import Writer, reason_of
-from stratos.synthesize.strategy import Tally, planned_teacher
+from stratos.synthesize.rationale import Writer, reason_of, sizes_of
+from stratos.synthesize.strategy import Tally, Writing, planned_teacher
 from stratos.tasks.base import Item, Task
 
 _DRAWS_PER_ITEM = 4
 """Draws after which a task that mostly repeats itself is given up."""
 _ITEMS_PER_ROUND = 256
+_N_FOR_SIZES = 32
+"""Items from which the plan learns how long requests are."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,14 @@ class Injection:
                 continue
             is_bare = self.rationale == "none" or not has_path
             yield item, item.answer if is_bare else task.completion(item)
+
+    def writing(self, task: Task) -> Writing | None:
+        """Return what the teacher will be asked to write; None where it is not asked."""
+        if self.rationale not in ("teacher", "auto"):
+            return None
+        n_items = min(self.n_items, getattr(task, "n_train", self.n_items))
+        seen = list(task.reverse(min(n_items, _N_FOR_SIZES)))
+        return sizes_of(task, seen, n_items, self.max_tokens)
 
     def _written(
         self, items: Iterator[Item], writer: Writer, seed: int, tally: Tally

@@ -12,10 +12,11 @@ import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from stratos.context import Context
 from stratos.errors import BudgetError
-from stratos.synthesize.strategy import Tally
+from stratos.synthesize.strategy import Tally, Writing
 from stratos.tasks.answers import states_answer
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.chat import MARK
@@ -23,7 +24,7 @@ from stratos.tasks.rows import shown
 from stratos.teachers.asking import cost_usd, stream_ask
 from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.expect import expect
-from stratos.teachers.purse import price
+from stratos.teachers.purse import n_bytes, price
 
 NO_MONEY = "no reasoning written, for want of money"
 _HOW = "You write worked solutions. Reason step by step, from the question alone."
@@ -160,6 +161,30 @@ def reading(item: Item, body: str) -> list[Message]:
     )
     how = "You read other people's reasoning and say where it leads, right or wrong."
     return [{"role": "system", "content": how}, {"role": "user", "content": wanted}]
+
+
+def sizes_of(task: Task, items: Sequence[Item], n_items: int, max_tokens: int) -> Writing | None:
+    """Return what writing the reasoning of `n_items` takes, told from some of them.
+
+    Args:
+        task: says whether it can check the steps of what is written.
+        items: some of them; none gives None.
+        n_items: how many there will be.
+        max_tokens: longest answer.
+    """
+    if not items:
+        return None
+    conclusion = fmean(len(f"{MARK} {item.answer}".encode()) for item in items)
+    paths = [len(item.rationale.encode()) for item in items if item.rationale]
+    return Writing(
+        n_items=n_items,
+        request_bytes=fmean(n_bytes(request(item)) for item in items),
+        reading_bytes=fmean(n_bytes(reading(item, "")) for item in items),
+        read_share=fmean(not _checks_steps(task, item) for item in items),
+        conclusion_bytes=conclusion,
+        path_bytes=fmean(paths) + conclusion if paths else None,
+        max_tokens=max_tokens,
+    )
 
 
 def _feedback(text: str, problem: str) -> list[Message]:

@@ -26,9 +26,31 @@ class Tally:
     usd: float = 0.0
 
 
+@dataclass(frozen=True)
+class Writing:
+    """Reasoning that a teacher is to write, as far as it is known beforehand; sizes are means."""
+
+    n_items: int
+    request_bytes: float
+    """Of the chat that asks for a reasoning."""
+    reading_bytes: float
+    """Of the chat that reads one again, without the reasoning itself."""
+    read_share: float
+    """Share of reasonings that are read again, because the task cannot check their steps."""
+    conclusion_bytes: float
+    """Of the line that states the answer."""
+    path_bytes: float | None
+    """Of the reasoning with its conclusion that the items bring already; None if they bring none."""
+    max_tokens: int
+    """Longest answer."""
+
+
 @runtime_checkable
 class Strategy(Protocol):
-    """The contract that every strategy class keeps; its fields are its YAML."""
+    """The contract that every strategy class keeps; its fields are its YAML.
+
+    One that asks its teacher for more than answers says so with `writing(task)`, for the plan.
+    """
 
     name: str
     n_items: int

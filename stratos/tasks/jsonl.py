@@ -114,13 +114,18 @@ class JsonlTask:
         turns = (queue[k] for k in range(longest) for queue in queues if k < len(queue))
         return [item for item, _ in zip(turns, range(n), strict=False)]
 
+    @property
+    def n_train(self) -> int:
+        """How many training items there are."""
+        return len(self._by_split["train"])
+
     def held_out(self) -> list[Item]:
         """Return every validation and test item."""
         return [*self._by_split["validation"], *self._by_split["test"]]
 
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
         """Yield up to `n` labelled training items; those that bring a reasoning path bring it."""
-        yield from self.items("train", min(n, len(self._by_split["train"])), seed)
+        yield from self.items("train", min(n, self.n_train), seed)
 
     def verify(self, item: Item) -> str | None:
         """Check that the path announces no other answer, and that the whole text reads as it."""

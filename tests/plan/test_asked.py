@@ -1,0 +1,136 @@
+"""What a plan counts of a teacher that writes reasoning: tokens, dollars, hours."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from world import LARGE, STUDENTS, World, teacher
+
+from stratos.catalog import load_catalog
+from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig
+from stratos.errors import InfeasibleError
+from stratos.plan import solve
+from stratos.plan.asked import asked_of
+from stratos.plan.candidates import build_problem
+from stratos.synthesize.alignment import Alignment
+from stratos.synthesize.injection import Injection
+from stratos.synthesize.rationale import reading, request
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.math import MathTask
+
+AWS = CloudConfig(name="aws", clouds=("aws",))
+IN, OUT = 2_000.0, 10_000.0
+"""Dollars for a million tokens: dear enough to be seen beside the servers."""
+
+
+def task_of(folder: Path, kind: type[JsonlTask] = JsonlTask, path: str = "") -> JsonlTask:
+    rows = [
+        {"question": f"What is {i} + {i}?", "answer": 2 * i, **({"why": path} if path else {})}
+        for i in range(50)
+    ]
+    file = folder / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return kind(str(file), metric="numeric", **({"rationale": "why"} if path else {}))
+
+
+def size(chats) -> int:
+    return sum(len(message["content"].encode()) for chat in chats for message in chat)
+
+
+def asked_one_token_a_byte(task, n_output=5, **prices):
+    """A teacher whose tokenizer makes one token of a byte."""
+    items = task.items("validation", 100)
+    chats = [task.messages(item, "default") for item in items]
+    n = len(items)
+    card = replace(LARGE, **prices)
+    return teacher(card, right=1, n=n, input_tokens=size(chats), output_tokens=n_output * n)
+
+
+def hosted(task, **changes):
+    return asked_one_token_a_byte(
+        task, usd_per_million_input_tokens=IN, usd_per_million_output_tokens=OUT, **changes
+    )
+
+
+def plan_of(task, strategy, *teachers, limits=None):
+    world = World(
+        cloud=AWS,
+        task=task,
+        strategies=(strategy,),
+        teachers=teachers,
+        students=(replace(STUDENTS[0], runs=()),),
+        limits=limits or LimitsConfig(),
+    )
+    return solve(build_problem(world.config(), world.probe(), load_catalog(world.cloud)))
+
+
+def test_writing_and_reading_are_in_the_plan(tmp_path):
+    task = task_of(tmp_path)
+    items = list(task.reverse(1000))
+    n = len(items)
+    assert 0 < n == task.n_train <= 32
+    engine, written = (
+        plan_of(task, Injection(rationale=how, max_tokens=300), hosted(task)).role("teacher")
+        for how in ("engine", "teacher")
+    )
+    n_output = n * 150  # half of the longest, where nothing tells
+    n_concluded = sum(len(f"Answer: {item.answer}") for item in items)
+    n_input = size(map(request, items))
+    n_input += size(reading(item, "") for item in items) + n_output
+    expected = (n_input * IN + (n_output + n_concluded) * OUT) / 1e6
+    assert written.usd - engine.usd == pytest.approx(expected)
+    assert engine.note == "hosted, 128 answers by the token"
+    assert written.note == f"hosted, {128 + 2 * n} answers by the token"
+    assert written.hours > engine.hours
+
+
+def test_a_task_that_checks_steps_needs_no_reading_and_paths_tell_the_length(tmp_path):
+    path = "Twice a number is the number plus itself, 2 + 2 = 4."
+    task = task_of(tmp_path, MathTask, path)
+    strategy = Injection(rationale="auto", n_items=10, max_tokens=300)
+    config = World(task=task, strategies=(strategy,)).config()
+    one = hosted(task)
+    one = replace(one, prompt="reasoning", input_tokens=size(
+        task.messages(item, "reasoning") for item in task.items("validation", 100)
+    ))  # fmt: skip
+    asked = asked_of(config, one, strategy)
+    assert asked.n_answers == 128 + 10
+    items = list(task.reverse(10))
+    n_written = sum(len(f"{path}Answer: {item.answer}") for item in items)
+    probed = 128 * one.output_tokens / one.n_items
+    assert asked.work.answer_tokens * asked.n_answers == pytest.approx(probed + n_written)
+    declared = replace(config, complexity=replace(config.complexity, path_tokens=40))
+    answer = asked_of(declared, one, strategy).work.answer_tokens
+    assert answer * 138 == pytest.approx(probed + 10 * 40)
+
+
+def test_a_budget_that_cannot_pay_the_writing_is_refused_or_avoided(tmp_path):
+    task = task_of(tmp_path)
+    engine, strategy = Injection(), Injection(rationale="teacher", max_tokens=300)
+    dear, local = hosted(task), replace(asked_one_token_a_byte(task), teacher="local")
+    between = (plan_of(task, engine, dear).usd + plan_of(task, strategy, dear).usd) / 2
+    limits = LimitsConfig(budget_usd=between)
+    assert plan_of(task, engine, dear, limits=limits).usd <= between
+    with pytest.raises(InfeasibleError, match="No plan meets budget"):
+        plan_of(task, strategy, dear, limits=limits)
+    assert plan_of(task, strategy, dear, local, limits=limits).teacher == "local"
+
+
+def test_a_local_teacher_takes_the_hours_of_writing(tmp_path):
+    task = task_of(tmp_path)
+    local = asked_one_token_a_byte(task)
+    hours = [
+        plan_of(task, Injection(rationale=how), local).role("teacher").hours
+        for how in ("none", "teacher")
+    ]
+    assert hours[1] > hours[0]
+
+
+def test_alignment_asks_no_more_than_there_are_items(tmp_path):
+    task = task_of(tmp_path)
+    config = replace(World(task=task).config(), evaluate=EvaluateConfig(n_teacher_items=8))
+    for n_items, n_samples in ((10, 1), (4096, 3)):
+        strategy = Alignment(n_items=n_items, n_samples=n_samples)
+        asked = asked_of(config, hosted(task), strategy)
+        assert asked.n_answers == 8 + min(n_items, task.n_train) * n_samples
