@@ -263,10 +263,25 @@ class ProbeConfig:
     """Validation items that each prompt is tried on first (the first of the same items)."""
     n_entropy_items: Count = 16
     """Answers of a local teacher whose next-token entropy is measured, if it may be learnt from."""
+    n_samples: CountOrZero = 4
+    """Answers drawn to the same question with the best prompt, to see how far they agree; 0 draws
+    none."""
+    n_sample_items: CountOrZero = 8
+    """Validation items to which so many answers are drawn; 0 draws none."""
+    n_student_items: CountOrZero = 32
+    """Validation items that each student with weights in a local folder answers before its
+    training; 0 asks none."""
+    student_seconds: Amount = 60.0
+    """Longest time for that, in seconds, each; what is not answered by then does not count."""
     max_tokens: Count = 32
     """Longest answer of a teacher, in tokens."""
     batch_size: Count = 32
     """Chats that a local teacher answers at once."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.n_samples == 1:
+            raise ValueError("n_samples=1 leaves nothing to compare: give 0, or at least 2.")
 
 
 @dataclass(frozen=True)

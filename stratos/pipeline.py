@@ -14,12 +14,24 @@ from stratos.students import check_students
 PROBE = Stage(
     name="probe",
     record=Probe,
-    reads=("task", "teacher", "strategy", "probe", "complexity", "limits.probe_usd"),
+    reads=(
+        "task",
+        "teacher",
+        "student.path",
+        "student.candidates",
+        "strategy",
+        "probe",
+        "complexity",
+        "evaluate.max_new_tokens",
+        "limits.probe_usd",
+    ),
     code=(
         "tasks",
         "teachers",
+        "evaluate/answers.py",
         "evaluate/generate.py",
         "evaluate/cache.py",
+        "synthesize/admission.py",
         "choice.py",
         "declared.py",
         "hub.py",
@@ -178,7 +190,7 @@ REPORT = Stage(
     name="report",
     record=Report,
     reads=(),
-    code=("plan/show.py",),
+    code=("plan/show.py", "intervals.py"),
     uses=("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy"),
 )
 STAGES = (PROBE, PILOT, PLAN, SYNTHESIZE, DISTILL, EVALUATE, DEPLOY, REPORT)

@@ -108,6 +108,38 @@ class PromptTrial:
 
 
 @dataclass(frozen=True)
+class SampledAnswers:
+    """Several answers drawn to the same question, and how far they agree."""
+
+    n_items: int
+    n_samples: int
+    """Answers to each item."""
+    temperature: float
+    agreement: float | None = None
+    """Share of pairs of answers to one item that are the same; None where none were drawn. An
+    answer that cannot be read agrees with none."""
+    entropy_bits: float | None = None
+    """Mean entropy of the answers to one item."""
+    reason: str = ""
+    """Why none were drawn."""
+
+
+@dataclass(frozen=True)
+class StudentProbe:
+    """What a student that starts from existing weights can do before its training."""
+
+    student: str
+    n_items: int = 0
+    """Validation items that it answered in its time."""
+    exact: Interval | None = None
+    """None where it was not measured."""
+    seconds: float = 0.0
+    """Loading included."""
+    reason: str = ""
+    """Why it was not measured."""
+
+
+@dataclass(frozen=True)
 class TeacherProbe:
     """What one reachable teacher showed on labelled validation items."""
 
@@ -146,6 +178,9 @@ class TeacherProbe:
     entropy_nats: float | None = None
     """Mean entropy of the teacher's next token over its own answers, in nats a token; None where
     its weights are not here, or it answers too little to be learnt from."""
+    samples: SampledAnswers | None = None
+    """How far answers to one question agree that are drawn with the same prompt; None where the
+    complexity is declared."""
 
 
 @dataclass(frozen=True)
@@ -153,14 +188,16 @@ class Measure:
     """One number that speaks for a task's complexity."""
 
     name: str
-    value: Interval
-    """Without a range where it has none that is known."""
+    value: Interval | None
+    """Without a range where it has none that is known; None where it was not measured."""
     unit: str
     """share, bits, tokens or characters."""
     of: str
-    """Whose it is: a teacher, or the task."""
+    """Whose it is: a teacher, a student, or the task."""
     level: str = ""
     """low, medium or high; "" where no threshold is set on it."""
+    note: str = ""
+    """What it was measured on, or why it was not."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +225,8 @@ class Probe:
     answers_path: str
     """JSON lines with every prompt and raw answer, inside the run folder."""
     seconds: float
+    students: tuple[StudentProbe, ...] = ()
+    """Those that start from existing weights."""
 
 
 # --- pilot ---------------------------------------------------------------------------------------

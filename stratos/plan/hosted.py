@@ -19,7 +19,8 @@ def hosted_options(teacher: TeacherProbe, work: Workload, n_answers: int) -> tup
     """Return the ways to ask a hosted teacher: at once, and as a batch where that has a price.
 
     At once, its rate limits and the pace that the probe saw bound the hours, of which the slowest
-    counts; longer answers than the probe's take as much longer. A batch comes back within a window that the provider promises, however many answers.
+    counts; longer answers than the probe's take as much longer. A batch comes back within a window
+    that the provider promises, however many answers.
 
     Args:
         teacher: what the probe saw.

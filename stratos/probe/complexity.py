@@ -2,20 +2,22 @@
 
 Two things make a task hard: that a general model does not master it, and that its answers need a
 long way. Each is put into low, medium or high by the thresholds of `complexity`; the task is as
-hard as the harder of the two. How far the answers of a teacher agree is told beside them: it costs
-nothing, for the prompts are tried on the same questions anyway.
+hard as the harder of the two. Beside them is told how far the answers of a teacher agree (to
+different prompts, which costs nothing, and drawn with the same one), and what students that start
+from existing weights can do before any training.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from math import log2
 from statistics import fmean, median
 
 from stratos.config import ComplexityConfig
-from stratos.records import Complexity, Interval, Measure, TeacherProbe
+from stratos.records import Complexity, Interval, Measure, StudentProbe, TeacherProbe
 from stratos.tasks.base import Item, Task
 
 LEVELS = ("low", "medium", "high")
@@ -26,6 +28,7 @@ def judge(
     task: Task,
     items: Sequence[Item],
     teachers: Sequence[TeacherProbe],
+    students: Sequence[StudentProbe] = (),
 ) -> Complexity:
     """Return the task's complexity: as declared, or measured on validation items.
 
@@ -34,6 +37,7 @@ def judge(
         task: writes out the items' reasoning paths.
         items: validation items.
         teachers: what the probe found.
+        students: what those that start from existing weights can do.
     """
     if declared.level != "measured":
         return Complexity(
@@ -53,6 +57,7 @@ def judge(
         f"{int(median(answers))}",
     )
     measures = [measure for teacher in teachers for measure in _of_teacher(teacher, declared)]
+    measures += [_of_student(student) for student in students]
     measures.append(_plain("answer with its path", length, "characters", "task", by_length))
     measures.append(_plain("answer alone", int(median(answers)), "characters", "task"))
     level = max(by_coverage, by_length, key=LEVELS.index)
@@ -110,10 +115,23 @@ def _of_teacher(teacher: TeacherProbe, thresholds: ComplexityConfig) -> list[Mea
         measures.append(_plain("agreement between prompts", teacher.agreement, "share", name))
     if teacher.entropy_bits is not None:
         measures.append(_plain("entropy of the answers", teacher.entropy_bits, "bits", name))
+    if (drawn := teacher.samples) is not None:
+        on = f"{drawn.n_items} items, {drawn.n_samples} answers each"
+        note = drawn.reason or f"{on} at temperature {drawn.temperature:g}"
+        for what, value, unit in (
+            ("agreement between samples", drawn.agreement, "share"),
+            ("entropy of the samples", drawn.entropy_bits, "bits"),
+        ):
+            measures.append(replace(_plain(what, value, unit, name), note=note))
     length = teacher.output_tokens / max(1, teacher.n_items)
     measures.append(_plain("length of an answer", length, "tokens", name))
     return measures
 
 
-def _plain(name: str, value: float, unit: str, of: str, level: str = "") -> Measure:
-    return Measure(name, Interval(value, value, value), unit, of, level)
+def _of_student(student: StudentProbe) -> Measure:
+    note = student.reason or f"{student.n_items} validation items"
+    return Measure("exact match before training", student.exact, "share", student.student, "", note)
+
+
+def _plain(name: str, value: float | None, unit: str, of: str, level: str = "") -> Measure:
+    return Measure(name, None if value is None else Interval(value, value, value), unit, of, level)

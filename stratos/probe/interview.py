@@ -15,11 +15,12 @@ from stratos.context import Context
 from stratos.errors import BudgetError
 from stratos.intervals import wilson
 from stratos.probe.complexity import concord
+from stratos.probe.samples import draw, sample_questions
 from stratos.probe.sequential import looks, undecided
-from stratos.records import PromptTrial, TeacherProbe
+from stratos.records import PromptTrial, SampledAnswers, TeacherProbe
 from stratos.tasks.base import Item, Message, Score
 from stratos.teachers.asking import cached_ask, cost_usd
-from stratos.teachers.base import Answer, HasWeights, Question, Teacher
+from stratos.teachers.base import Answer, HasWeights, Question, Streaming, Teacher
 from stratos.teachers.certainty import entropy_nats
 from stratos.teachers.expect import expect
 from stratos.teachers.expert import Manner, chat, manner
@@ -103,6 +104,7 @@ class Interview:
             raise BudgetError("not one answer fits into limits.probe_usd: raise it.")
         taken = self._ask_until_settled(taken, prompt)
         picked = self._ask_choices()
+        samples = self._draw_samples(prompt)
         agreement, entropy_bits = concord(self._side_by_side(tried)) or (None, None)
         examples = self._manner.example_answers(prompt)
         n = len(taken.answers)
@@ -130,7 +132,30 @@ class Interview:
             agreement=agreement,
             entropy_bits=entropy_bits,
             entropy_nats=self._entropy_nats(taken, prompt),
+            samples=samples,
         )
+
+    def _draw_samples(self, prompt: str) -> SampledAnswers | None:
+        """Draw several answers to a few items, unless complexity is declared."""
+        if self.config.complexity.level != "measured":
+            return None
+        task, items, limit = self.config.task, self._sampled, self.config.limits.probe_usd
+        questions = self._sample_questions(prompt)
+        drawn = draw(self.teacher, task, items, questions, self.context, limit)
+        self.usd += cost_usd(self.teacher.card(), [answer for *_, answer in drawn.asked])
+        for item, asked, answer in drawn.asked:
+            numbers = {"sample": asked.sample, "temperature": asked.temperature}
+            parsed = task.parse(answer.text)
+            self._keep("sample", item, asked.chat, answer, prompt=prompt, **numbers, parsed=parsed)
+        return drawn.record
+
+    @property
+    def _sampled(self) -> Sequence[Item]:
+        return self.items[: self.config.probe.n_sample_items]
+
+    def _sample_questions(self, prompt: str) -> list[Question]:
+        n_samples = self.config.probe.n_samples
+        return sample_questions(self.config.task, self._sampled, prompt, n_samples, self._longest)
 
     def _entropy_nats(self, taken: _Answered, prompt: str) -> float | None:
         """Measure how certain the teacher is of its answers, where they may be learnt from."""
@@ -175,6 +200,8 @@ class Interview:
         questions += [
             Question(task.choice_messages(item), CHOICE_TOKENS) for item in self._with_choices
         ]
+        if self.config.complexity.level == "measured" and isinstance(self.teacher, Streaming):
+            questions += self._sample_questions(self._prompts[0])
         expect(self.teacher, questions, self.context, self.config.limits.probe_usd)
 
     def _ask(self, prompt: str, items: Sequence[Item]) -> _Answered:

@@ -15,6 +15,7 @@ from stratos.intervals import wilson
 from stratos.probe.complexity import judge
 from stratos.probe.interview import Interview
 from stratos.probe.sequential import ERROR, listed, looks, undecided
+from stratos.probe.students import probe_students
 from stratos.records import Probe, TeacherProbe, write_atomically
 
 KEEP_LOADED_PARAMS = 500_000_000
@@ -64,13 +65,15 @@ def probe(config: Config, context: Context) -> Probe:
     if not found:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in unreachable.items())
         raise TeacherError(f"No teacher can be asked:\n{reasons}")
+    students = probe_students(config, items, context)
     return Probe(
         task=config.task.name,
         teachers=tuple(found),
         unreachable=unreachable,
-        complexity=judge(config.complexity, config.task, items, found),
+        complexity=judge(config.complexity, config.task, items, found, students),
         answers_path=str(answers_path),
         seconds=time.perf_counter() - started,
+        students=students,
     )
 
 

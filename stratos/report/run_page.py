@@ -24,6 +24,7 @@ from stratos.records import (
 )
 from stratos.redact import redact
 from stratos.report import charts, costs, provenance, text
+from stratos.report.complexity import complexity_rows
 from stratos.report.examples import read_examples
 from stratos.report.frontier import chosen_point, frontier_plot, is_same, plan_rows
 from stratos.report.render import render
@@ -70,6 +71,7 @@ def write_run_page(
         records=named,
         probe=named.get("probe"),
         pilot=named.get("pilot"),
+        measures=complexity_rows(named.get("probe"), named.get("pilot")),
         plan=plan,
         is_same=is_same,
         corpus=named.get("synthesize"),

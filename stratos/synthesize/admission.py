@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config
 from stratos.context import Context
 from stratos.records import Plan
 from stratos.tasks.base import Item, Message
+
+if TYPE_CHECKING:
+    import torch
+
+
+_ASKED_AT_ONCE = 8
+
+
+class _TimeIsUpError(Exception):
+    """Answers take longer than they may."""
 
 
 class PretrainedStudent:
@@ -37,6 +48,62 @@ class PretrainedStudent:
             tick=lambda done, total: context.tick(done, total, "asking the student first"),
         )
         return [score.exact == 1 for score in answers.scores]
+
+    def right_within(
+        self,
+        items: Sequence[Item],
+        config: Config,
+        seconds: float,
+        tell: Callable[[int], None] = lambda n_done: None,
+    ) -> list[bool]:
+        """Return which of the first items the student answers exactly right, as time allows.
+
+        Args:
+            items: asked a few at once; those of a batch that is not through in time are left out.
+            config: of the run.
+            seconds: longest time, without loading.
+            tell: told after each batch how many are answered.
+
+        Raises:
+            OSError: the weights cannot be loaded.
+            ValueError: the folder is no causal language model, or has no chat template.
+        """
+        from stratos.evaluate.generate import likeliest, write
+
+        tokenizer, model = self._loaded
+        end = time.monotonic() + seconds
+
+        def pick(logits_BV: torch.Tensor) -> torch.Tensor:
+            if time.monotonic() > end:
+                raise _TimeIsUpError
+            return likeliest(logits_BV)
+
+        right: list[bool] = []
+        for start in range(0, len(items), _ASKED_AT_ONCE):
+            batch = items[start : start + _ASKED_AT_ONCE]
+            chats = [config.task.student_messages(item) for item in batch]
+            prompts = [
+                tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)
+                for chat in chats
+            ]
+            try:
+                rows = write(
+                    model,
+                    tokenizer,
+                    [prompt["input_ids"] for prompt in prompts],
+                    max_new_tokens=config.evaluate.max_new_tokens,
+                    batch_size=len(batch),
+                    pick=pick,
+                )
+            except _TimeIsUpError:
+                break
+            texts = [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+            right += [
+                config.task.score(text, item).exact == 1
+                for text, item in zip(texts, batch, strict=True)
+            ]
+            tell(len(right))
+        return right
 
     def likelihood(self, chat: list[Message], texts: Sequence[str]) -> list[float]:
         """Return the mean log-likelihood of a token of each text as the answer to a chat."""

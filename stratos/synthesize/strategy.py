@@ -40,7 +40,7 @@ class Writing:
     conclusion_bytes: float
     """Of the line that states the answer."""
     path_bytes: float | None
-    """Of the reasoning with its conclusion that the items bring already; None if they bring none."""
+    """Of the reasoning with its conclusion that the items bring; None if they bring none."""
     max_tokens: int
     """Longest answer."""
 

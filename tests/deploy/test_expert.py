@@ -88,7 +88,7 @@ def test_the_probe_asks_the_bare_question_and_no_choices(expert, run, tmp_path):
     assert found.entropy_nats is not None
     assert 0 <= found.entropy_nats < 0.5
     rows = [json.loads(line) for line in (tmp_path / "probe/answers.jsonl").open()]
-    assert {row["kind"] for row in rows} == {"answer"}
+    assert {row["kind"] for row in rows} == {"answer", "sample"}
     assert {len(row["messages"]) for row in rows} == {1}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from echo_teacher import EchoTeacher
 
-from stratos.config import LimitsConfig, ProbeConfig
+from stratos.config import ComplexityConfig, LimitsConfig, ProbeConfig
 from stratos.context import Context
 from stratos.ledger import Ledger
 from stratos.probe.interview import Interview
@@ -54,6 +54,7 @@ def test_an_interview_is_foretold_and_cut(tmp_path: Path, probe_usd: float) -> N
         task=task,
         probe=ProbeConfig(n_items=30, n_trial_items=5),
         limits=LimitsConfig(probe_usd=probe_usd),
+        complexity=ComplexityConfig(),
     )
     teacher = Dear(said=notes)
     items = task.items("validation", 30)

@@ -1,0 +1,32 @@
+"""What speaks for a task's complexity, with the learning curve where a pilot has drawn one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stratos.intervals import wilson
+from stratos.records import Measure, Pilot, Probe
+from stratos.report.text import magnitude
+
+NO_PILOT = "plan.pilot=true trains each student shortly"
+
+
+def complexity_rows(probe: Probe | None, pilot: Pilot | None) -> Sequence[Measure]:
+    """Return the probe's measures, then the pilot's points; none where complexity is declared."""
+    if probe is None or not probe.complexity.measures:
+        return ()
+    points = [
+        Measure(
+            f"exact match after {magnitude(point.train_tokens)} tokens",
+            wilson(round(point.accuracy * point.n_items), point.n_items),
+            "share",
+            run.student,
+            note=f"pilot by {run.strategy}, {point.n_items} validation items",
+        )
+        for run in (pilot.runs if pilot is not None else ())
+        for point in sorted(run.points, key=lambda point: point.train_tokens)
+    ]
+    if not points:
+        why = NO_PILOT if pilot is None else "the pilot could train none"
+        points = [Measure("learning curve", None, "share", "task", note=why)]
+    return (*probe.complexity.measures, *points)

@@ -1,0 +1,76 @@
+"""What students can do before their training: measured, in time, or said why not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tiny_student import Larger, make_students
+
+from stratos.config import ComplexityConfig, EvaluateConfig, ProbeConfig, StudentConfig
+from stratos.context import Context
+from stratos.intervals import wilson
+from stratos.ledger import Ledger
+from stratos.probe.complexity import judge
+from stratos.probe.students import probe_students
+from stratos.records import StudentProbe
+from stratos.synthesize.admission import PretrainedStudent
+
+ITEMS = Larger().items("validation", 60)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_students(tmp_path_factory.mktemp("student"), steps=30)[0]
+
+
+def measured(tmp_path: Path, *students: StudentConfig, **changes: Any) -> tuple[StudentProbe, ...]:
+    config: Any = SimpleNamespace(
+        task=Larger(),
+        students=students,
+        probe=replace(ProbeConfig(n_student_items=20), **changes),
+        evaluate=EvaluateConfig(max_new_tokens=12),
+        complexity=ComplexityConfig(),
+    )
+    context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
+    return probe_students(config, ITEMS, context)
+
+
+def test_a_student_with_weights_is_asked_and_one_without_is_not(
+    folder: Path, tmp_path: Path
+) -> None:
+    student = StudentConfig("half_trained", path=str(folder))
+    (found,) = measured(tmp_path, StudentConfig("random"), student)
+    config: Any = SimpleNamespace(
+        task=Larger(), evaluate=EvaluateConfig(max_new_tokens=12, batch_size=60)
+    )
+    context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
+    known = PretrainedStudent(str(folder)).knows(ITEMS[:20], config, context)
+    assert 0 < sum(known) < 20
+    assert (found.student, found.n_items, found.reason) == ("half_trained", 20, "")
+    assert found.exact == wilson(sum(known), 20)
+    teacher: Any = SimpleNamespace(
+        exact=wilson(1, 8), teacher="t", agreement=None, entropy_bits=None, samples=None,
+        output_tokens=8, n_items=8,
+    )  # fmt: skip
+    measures = judge(ComplexityConfig(), Larger(), ITEMS, [teacher], [found]).measures
+    (row,) = [one for one in measures if one.name == "exact match before training"]
+    assert (row.value, row.of, row.note) == (found.exact, "half_trained", "20 validation items")
+
+
+def test_what_takes_too_long_or_cannot_be_loaded_is_said(folder: Path, tmp_path: Path) -> None:
+    student = StudentConfig("tiny", path=str(folder))
+    (late,) = measured(tmp_path, student, student_seconds=0.0)
+    assert late.exact is None
+    assert late.reason == "not one batch of answers took less than probe.student_seconds=0"
+    assert measured(tmp_path, student, n_student_items=0) == ()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    away, broken = measured(
+        tmp_path, StudentConfig("hub", path="some/name"), StudentConfig("bad", path=str(empty))
+    )
+    assert away == StudentProbe("hub", reason="its weights are in no folder of this machine")
+    assert broken.exact is None and broken.reason.startswith("it cannot be asked (")
