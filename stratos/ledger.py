@@ -55,6 +55,8 @@ class Ledger:
 
     path: Path
     budget_usd: float | None = None
+    cut_at_usd: float | None = None
+    """Cap at which something was left out for want of money, since a stage set it to None."""
     _spent_usd: float = field(default=0.0, init=False)
     _open: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
     """The first lines of all reservations that have no second one, whoever wrote them."""
@@ -94,8 +96,24 @@ class Ledger:
         Args:
             limit_usd: a tighter cap than the budget.
         """
-        caps = [cap for cap in (self.budget_usd, limit_usd) if cap is not None]
-        return max(0.0, min(caps) - self.spent_usd - self.reserved_usd) if caps else None
+        cap = self.cap_usd(limit_usd)
+        return None if cap is None else max(0.0, cap - self.spent_usd - self.reserved_usd)
+
+    def cap_usd(self, limit_usd: float | None = None) -> float | None:
+        """Return what may be spent in all; None without any limit.
+
+        Args:
+            limit_usd: a tighter cap than the budget.
+        """
+        return min((cap for cap in (self.budget_usd, limit_usd) if cap is not None), default=None)
+
+    def cut(self, limit_usd: float | None = None) -> None:
+        """Remember that something is left out because the money ended.
+
+        Args:
+            limit_usd: a tighter cap than the budget.
+        """
+        self.cut_at_usd = self.cap_usd(limit_usd)
 
     @contextmanager
     def reserve(

@@ -38,6 +38,7 @@ PROBE = Stage(
         "intervals.py",
         "targets.py",
     ),
+    remembers=("cut_at_usd",),
 )
 PILOT = Stage(
     name="pilot",
@@ -145,6 +146,7 @@ SYNTHESIZE = Stage(
     ),
     after=("plan",),
     only=CHOICES,
+    remembers=("cut_at_usd",),
 )
 DISTILL = Stage(
     name="distill",

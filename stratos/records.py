@@ -227,6 +227,8 @@ class Probe:
     seconds: float
     students: tuple[StudentProbe, ...] = ()
     """Those that start from existing weights."""
+    cut_at_usd: float | None = None
+    """Cap on the money at which questions were left out; None where none were."""
 
 
 # --- pilot ---------------------------------------------------------------------------------------
@@ -438,6 +440,8 @@ class Corpus:
     cpu_seconds: float
     teacher_tokens: int = 0
     usd: float = 0.0
+    cut_at_usd: float | None = None
+    """Budget at which questions were left out; None where none were."""
 
 
 # --- distill -------------------------------------------------------------------------------------

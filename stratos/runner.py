@@ -148,6 +148,9 @@ class Runner:
         kept = resume.find(stage, self.config.run_dir)
         mark = self._mark(stage, kept.record if kept is not None else None)
         if kept is not None and kept.record is not None and kept.fingerprint == mark:
+            if more := self._more_money(stage.name, kept.record):
+                self.console.note(f"{stage.name}: {more}; it goes on.")
+                return self._make(stage, mark, inputs, optional)
             self.console.done(stage.name, kept.record, again=True)
             return self._take(stage, kept.record, mark)
         if kept is not None:
@@ -164,6 +167,18 @@ class Runner:
             if name in self.records:
                 self.tracker.artifact(self.config.run_dir / f"{name}.json", name, "record")
         show(self.console.rich, self.config, self.records, self.ledger.path)
+
+    def _cap_usd(self, stage: str) -> float | None:
+        """Return what may be spent in all by the end of a stage."""
+        return self.ledger.cap_usd(self.config.limits.probe_usd if stage == "probe" else None)
+
+    def _more_money(self, stage: str, record: Any) -> str:
+        """Say that a stage left out what it may now pay for; "" where it did not, or may not."""
+        cut_at, cap = getattr(record, "cut_at_usd", None), self._cap_usd(stage)
+        if cut_at is None or (cap is not None and cap <= cut_at):
+            return ""
+        now = "has no limit" if cap is None else f"may be {usd(cap)}"
+        return f"its money ended at {usd(cut_at)} and now {now}"
 
     def _mark(self, stage: Stage[Any], own: Any) -> str:
         return resume.fingerprint(stage, self.config, self.records, self._marks, own)
@@ -228,9 +243,7 @@ class Runner:
 
     def _with_money(self, tick: Callable[..., None], stage: str) -> Callable[..., None]:
         """Return a stage's tick that shows what the run has spent so far, once the stage pays."""
-        budget, before = self.config.limits.budget_usd, self.ledger.usd_so_far
-        caps = [budget, self.config.limits.probe_usd] if stage == "probe" else [budget]
-        limit = min((cap for cap in caps if cap is not None), default=None)
+        limit, before = self._cap_usd(stage), self.ledger.usd_so_far
 
         def told(done: float, total: float, text: str = "") -> None:
             spent = self.ledger.usd_so_far

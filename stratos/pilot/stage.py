@@ -184,19 +184,30 @@ class _Ladder:
             fingerprint=mark,
         )
         corpus = _kept(folder / "synthesize.json", mark, Corpus)
-        if corpus is None:
+        if corpus is None or _may_go_on(corpus, self.context.ledger):
             from stratos.synthesize import synthesize
 
             corpus = synthesize(config, plan, inner)
             records.save(folder / "synthesize.json", "synthesize", mark, corpus)
+        mark = f"{mark} {corpus.sha256}"
         student = _kept(folder / "distill.json", mark, Student)
         if student is None:
             from stratos.distill import distill
 
-            training = replace(inner, tick=lambda done, total, text="": say(done / total, text))
+            training = replace(
+                inner,
+                fingerprint=mark,
+                tick=lambda done, total, text="": say(done / total, text),
+            )
             student = distill(config, plan, corpus, training)
             records.save(folder / "distill.json", "distill", mark, student)
         return corpus, student
+
+
+def _may_go_on(corpus: Corpus, ledger: Ledger) -> bool:
+    """Return whether the money at which a corpus was cut is more by now."""
+    cap = ledger.cap_usd()
+    return corpus.cut_at_usd is not None and (cap is None or cap > corpus.cut_at_usd)
 
 
 def _kept(path: Path, mark: str, record: type[T]) -> T | None:

@@ -81,6 +81,7 @@ def draw(
             answers.extend(asking)
     except BudgetError as error:
         n_left = len(questions) - len(answers)
+        context.ledger.cut(limit_usd)
         context.warn(f"Teacher {teacher.name} was asked {n_left} samples less: {error}")
     except TeacherError as error:
         context.warn(f"How far samples of {teacher.name} agree is not known: {error}")

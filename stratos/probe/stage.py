@@ -33,6 +33,7 @@ def probe(config: Config, context: Context) -> Probe:
         TeacherError: no teacher can be asked.
     """
     started = time.perf_counter()
+    context.ledger.cut_at_usd = None
     n_most = max(config.probe.n_items, config.probe.max_items)
     everything = config.task.items("validation", n_most)
     items, reserve = everything[: config.probe.n_items], everything[config.probe.n_items :]
@@ -74,6 +75,7 @@ def probe(config: Config, context: Context) -> Probe:
         answers_path=str(answers_path),
         seconds=time.perf_counter() - started,
         students=students,
+        cut_at_usd=context.ledger.cut_at_usd,
     )
 
 

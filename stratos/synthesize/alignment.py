@@ -194,6 +194,7 @@ class Alignment:
                     attempts.append(_attempt(task, items[len(attempts)], answer))
         except BudgetError as error:
             n_left = len(items) - len(attempts)
+            context.ledger.cut()
             context.warn(f"Teacher {teacher.name} was asked {n_left} questions less: {error}")
         return attempts
 

@@ -132,6 +132,7 @@ class Writer:
             with closing(stream_ask(self.teacher, questions, self.context)) as asking:
                 answers.extend(asking)
         except BudgetError as error:
+            self.context.ledger.cut()
             self.context.warn(f"Teacher {self.teacher.name} wrote no more reasoning: {error}")
         self.tally.teacher_tokens += sum(a.input_tokens + a.output_tokens for a in answers)
         self.tally.usd += cost_usd(self.teacher.card(), answers)

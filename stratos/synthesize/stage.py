@@ -31,6 +31,7 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
     started, cpu_started = time.perf_counter(), time.process_time()
     strategy = _planned_strategy(config, plan)
     tally = Tally()
+    context.ledger.cut_at_usd = None
     path = context.run_dir / "corpus" / "train.parquet"
     size_of = getattr(config.task, "answer_size", _n_characters)
     near = _near_duplicates(config, strategy)
@@ -73,6 +74,7 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         cpu_seconds=cpu_seconds,
         teacher_tokens=tally.teacher_tokens,
         usd=tally.usd,
+        cut_at_usd=context.ledger.cut_at_usd,
     )
 
 

@@ -59,6 +59,7 @@ def cached_ask(
         if not cut:
             raise
         n_left = len(chats) - len(answers)
+        context.ledger.cut(limit_usd)
         context.warn(f"Teacher {teacher.name} was asked {n_left} questions less: {error}")
     return answers
 
@@ -148,6 +149,7 @@ def stream_down(
         except BudgetError as error:
             if lower is None:
                 raise
+            context.ledger.cut()
             context.warn(
                 f"Teacher {lower.name} goes on with {len(questions) - n_done:,} of "
                 f"{len(questions):,} questions: {error}"

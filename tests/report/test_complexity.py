@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-
-from factory import make_probe
+from types import ModuleType
 
 from stratos.intervals import wilson
 from stratos.records import Complexity, Measure, Pilot, PilotPoint, PilotRun
@@ -15,8 +14,8 @@ def point(tokens: int, accuracy: float) -> PilotPoint:
     return PilotPoint(tokens, accuracy, 128, 1000, 1.0, 1.0)
 
 
-def test_the_learning_curve_is_a_measure_or_said_not_to_be() -> None:
-    record = make_probe()
+def test_the_learning_curve_is_a_measure_or_said_not_to_be(factory: ModuleType) -> None:
+    record = factory.make_probe()
     *measures, curve = complexity_rows(record, None)
     assert tuple(measures) == record.complexity.measures
     assert curve == Measure("learning curve", None, "share", "task", note=NO_PILOT)

@@ -51,6 +51,7 @@ def test_the_rest_is_answered_by_the_next(context: Context, said: list[str]) -> 
     n_dear = names.count("dear")
     assert 0 < n_dear < 40 and names == ["dear"] * n_dear + ["cheap"] * (40 - n_dear)
     assert poor.ledger.spent_usd <= 0.001
+    assert poor.ledger.cut_at_usd == 0.001, "more money may ask the dear one again"
     assert seen[-1] == (40, 40)
     assert said[0].startswith(f"Teacher cheap goes on with {40 - n_dear} of 40 questions: ")
     assert len(said) == 1

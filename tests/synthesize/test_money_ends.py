@@ -1,0 +1,165 @@
+"""What the money cut short goes on where it ended, as soon as there is more: asked anew is nothing.
+
+The stages run as in a run, with a priced teacher behind a real server on loopback.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chat_server import KEY, ChatServer
+
+from stratos import config as schema
+from stratos import resume
+from stratos.pipeline import PLAN, PROBE, STAGES, SYNTHESIZE
+from stratos.records import Corpus, Interval, Plan, Probe
+from stratos.runner import opened
+from stratos.synthesize.alignment import Alignment
+from stratos.tasks.jsonl import JsonlTask
+from stratos.teachers.openai import OpenAITeacher
+
+USD = (100 * 1_000 + 10 * 10_000) / 1e6
+"""Of one answer of the server: 100 tokens in, 10 out."""
+MOST = 0.5
+"""More than the ceiling of one call."""
+N = 40
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
+    monkeypatch.setenv("PARROT_KEY", KEY)
+    with ChatServer() as running:
+        yield running
+
+
+class World:
+    """One run folder; the task is to say a question in capitals, as the server does."""
+
+    def __init__(self, folder: Path, server: ChatServer) -> None:
+        self.run_dir, self.server = folder / "run", server
+        rows = [{"question": f"word {i}", "answer": f"WORD {i}"} for i in range(300)]
+        path = folder / "rows.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        self.task = JsonlTask(str(path), prompts=("zero_shot",), validation_share=0.5)
+
+    def config(self, stage: str, budget_usd: float | None) -> schema.Config:
+        teacher = OpenAITeacher(
+            "parrot",
+            "parrot-large",
+            base_url=self.server.base_url,
+            api_key_env="PARROT_KEY",
+            concurrency=2,
+            usd_per_million_input_tokens=1_000.0,
+            usd_per_million_output_tokens=10_000.0,
+        )
+        limits = schema.LimitsConfig(budget_usd=budget_usd, probe_usd=100.0)
+        return schema.Config(
+            task=self.task,
+            teachers=(teacher,),
+            students=(),
+            strategies=(Alignment(n_items=N, max_tokens=20),),
+            cloud=schema.CloudConfig(),
+            complexity=schema.ComplexityConfig(),
+            limits=limits,
+            objective=schema.ObjectiveConfig(),
+            trainer=schema.TrainerConfig(),
+            callbacks=schema.CallbacksConfig(),
+            logger=schema.LoggerConfig(name="none"),
+            deploy=schema.DeployConfig(),
+            paths=schema.PathsConfig(str(self.run_dir), str(self.run_dir / "cache")),
+            probe=schema.ProbeConfig(n_items=N, max_items=N, max_tokens=20, n_samples=2),
+            evaluate=schema.EvaluateConfig(),
+            traffic=schema.TrafficConfig(),
+            plan=schema.PlanConfig(),
+            stages=(stage,),
+            seed=0,
+            plain={"limits": {"probe_usd": 100.0}},
+        )
+
+    def synthesize(self, budget_usd: float | None) -> Corpus:
+        with opened(self.config("synthesize", budget_usd), STAGES) as run:
+            corpus = run(SYNTHESIZE, run(PLAN))
+            assert corpus is not None
+            self.spent_usd = run.ledger.spent_usd
+        return corpus
+
+    def probe(self, budget_usd: float | None) -> Probe:
+        with opened(self.config("probe", budget_usd), STAGES) as run:
+            probe = run(PROBE)
+            assert probe is not None
+            self.spent_usd = run.ledger.spent_usd
+        return probe
+
+    def mark(self, stage: str) -> Any:
+        return json.loads((self.run_dir / f"{stage}.json").read_text())["fingerprint"]
+
+    @property
+    def n_asked(self) -> int:
+        """How many questions the server was asked."""
+        return len(self.server.requests)
+
+
+@pytest.fixture
+def world(tmp_path: Path, server: ChatServer) -> World:
+    return World(tmp_path, server)
+
+
+def planned() -> Plan:
+    unknown = Interval(0.0, 0.0, 1.0, "unknown")
+    return Plan(
+        status="optimal", solver="none", teacher="parrot", student="s", strategy="alignment",
+        roles=(), accuracy=unknown, usd=0.0, hours=0.0, latency_ms=0.0, score=0.0,
+        objective="balanced", frontier=(), n_frontier=0, alternatives={}, reasons=(), left_out={},
+        warnings=(), n_offers=0, price_dates=("", ""), seconds=0.0, prompt="zero_shot",
+    )  # fmt: skip
+
+
+def test_a_corpus_goes_on_when_the_budget_rises(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.run_dir.mkdir()
+    resume.keep(PLAN, world.run_dir, "mark", planned())
+    budget = 12 * USD + MOST
+    first = world.synthesize(budget)
+    assert first.cut_at_usd == budget
+    n_first = world.n_asked
+    assert 12 <= n_first == first.n_items < N
+    assert first.refused == {"not asked, for want of money": N - n_first}
+    mark = world.mark("synthesize")
+
+    # Less money, or as much, asks for nothing.
+    capsys.readouterr()
+    assert world.synthesize(budget) == first and world.synthesize(budget / 2) == first
+    assert world.n_asked == n_first
+    assert "synthesize" in capsys.readouterr().out
+
+    second = world.synthesize(2 * N * USD + MOST)
+    assert (second.n_items, second.cut_at_usd, second.refused) == (N, None, {})
+    assert world.n_asked == N, "nothing is asked a second time"
+    assert second.usd == pytest.approx((N - n_first) * USD)
+    assert world.spent_usd == pytest.approx(N * USD)
+    assert world.mark("synthesize") != mark, "what was trained on the first part is out of date"
+    said = " ".join(capsys.readouterr().out.split())
+    assert "synthesize: its money ended at $2.90 and now may be $16.50; it goes on." in said
+
+    # A corpus that lacks nothing is kept, whatever the budget is.
+    assert world.synthesize(None) == second
+    assert world.n_asked == N
+
+
+def test_a_probe_goes_on_when_the_budget_rises(world: World) -> None:
+    budget = 12 * USD + MOST
+    first = world.probe(budget)
+    assert first.cut_at_usd == budget
+    assert 12 <= first.teachers[0].n_items == world.n_asked < N
+    second = world.probe(None)
+    n_all = N + N + 2 * 8  # answers, choices and samples
+    assert (second.teachers[0].n_items, second.cut_at_usd) == (N, None)
+    assert world.n_asked == n_all
+    assert world.spent_usd == pytest.approx(n_all * USD)
+    assert world.probe(None) == second
+    assert world.n_asked == n_all
