@@ -39,7 +39,7 @@ teacher = OpenAITeacher("parrot", "gpt-4o-mini", base_url=url, api_key_env=None,
     concurrency=concurrency, usd_per_million_input_tokens=1.0, usd_per_million_output_tokens=1.0)
 ledger = Ledger(folder / "ledger.jsonl", 100.0)
 context = Context(folder, folder, ledger)
-import openai
+assert teacher.unreachable() is None  # as every stage begins
 print("ready", flush=True)
 started = time.perf_counter()
 questions = (Question([{"role": "user", "content": f"word {i}"}], 16) for i in range(n))
@@ -74,7 +74,8 @@ print("took", time.perf_counter() - started, time.process_time(), 0.0, flush=Tru
 def server(share: float = 0.0) -> Iterator[str]:
     """Run the endpoint; gives its base URL."""
     script = ROOT / "tests" / "teachers" / "fault_server.py"
-    command = [sys.executable, str(script), "--delay-s", str(DELAY_S), "--share", str(share)]
+    command = [sys.executable, str(script), "--delay-s", str(DELAY_S), "--share", str(share),
+               "--models", "gpt-4o-mini"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -193,12 +193,9 @@ class Batches:
         call.n_tries += 1
         problem = "it was not reached before the batch ended"
         if status == 200:
-            from openai.types.chat import ChatCompletion
-
             try:
-                completion = ChatCompletion.model_validate(response["body"])
-                answer = to_answer(completion, call.question, seconds)
-            except (ValueError, TypeError, KeyError, Garbled):
+                answer = to_answer(response.get("body"), call.question, seconds)
+            except (AttributeError, ValueError, TypeError, KeyError, Garbled):
                 problem = "the reply is no chat completion"
                 self._pay(call, None, billed=True)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import json
 import math
 import threading
 import time
@@ -17,6 +18,8 @@ from stratos.teachers.pump import LONGEST_RETRY_AFTER_S, Outcome
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+_LOOK_SECONDS = 10.0
+"""Longest wait for the list of models; nothing waits for it."""
 _PASSING = frozenset((408, 409, 425, 429))
 _MAYBE_BILLED = frozenset((408, 502, 504, 524))
 """A gateway gave up; the model behind it may have answered."""
@@ -53,6 +56,36 @@ class Endpoint:
 
         return cancel
 
+    def look_for(self, model: str, keyed: bool, found: Callable[[], None]) -> None:
+        """Read the list of models, which costs nothing, beside what is under way.
+
+        `found` is called from the loop's thread if the model is on it, and if the list is kept from
+        those without a key where there is one: a list that is shown to anybody proves no key.
+        """
+
+        async def look() -> None:
+            import openai
+
+            nobody = {"Authorization": openai.Omit()}
+            with suppress(openai.OpenAIError, TimeoutError, ValueError, TypeError, KeyError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    if model not in await self._models({}):
+                        return
+                    try:
+                        if keyed:
+                            await self._models(nobody)
+                            return
+                    except (openai.AuthenticationError, openai.PermissionDeniedError):
+                        pass
+                found()
+
+        asyncio.run_coroutine_threadsafe(look(), self._loop)
+
+    async def _models(self, headers: Mapping[str, Any]) -> set[str]:
+        options: Any = {"headers": headers}
+        reply = await self._client.get("/models", cast_to=bytes, options=options)
+        return {model["id"] for model in json.loads(reply)["data"]}
+
     def close(self) -> None:
         """Cancel what is under way and close the connections."""
 
@@ -78,36 +111,35 @@ class Endpoint:
         try:
             # The client's own limit is for each read: a body that trickles would never end.
             async with asyncio.timeout(self._timeout_s):
-                reply = await self._client.chat.completions.create(**options)
+                # The body is ours, and the answer is read below: to hold both against the types of
+                # the client takes as long as all the rest of a request.
+                reply = await self._client.post("/chat/completions", body=options, cast_to=bytes)
             seconds = time.perf_counter() - began
-            outcome = Outcome(answer=to_answer(reply, question, seconds))
+            outcome = Outcome(answer=to_answer(json.loads(reply), question, seconds))
         except Exception as error:
             outcome = sort(error)
         done(outcome)
 
 
 def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
-    """Return the answer in a chat completion.
+    """Return the answer in a chat completion, as it stands in JSON.
 
     Raises:
         Garbled: it is none.
     """
-    from openai.types.chat import ChatCompletion
-
-    if not isinstance(reply, ChatCompletion) or not reply.choices:
+    choices = _part(reply, "choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    content = _part(_part(choice, "message"), "content")
+    if not isinstance(choice, dict) or not isinstance(content, str | None):
         raise Garbled("the reply is no chat completion")
-    choice = reply.choices[0]
-    content = getattr(getattr(choice, "message", None), "content", None)
-    if not isinstance(content, str | None):
-        raise Garbled("the reply's content is no text")
     text = writable(content or "")
     # Without a count of its own an answer is billed at the most that it can be: its bytes.
     n_input = sum(len(writable(message["content"]).encode()) for message in question.chat)
-    n_output = len(text.encode())
-    if reply.usage is not None:
-        n_input = _count(reply.usage.prompt_tokens, n_input)
-        n_output = _count(reply.usage.completion_tokens, n_output)
-    finish = choice.finish_reason if isinstance(choice.finish_reason, str) else ""
+    usage = _part(reply, "usage")
+    n_input = _count(_part(usage, "prompt_tokens"), n_input)
+    n_output = _count(_part(usage, "completion_tokens"), len(text.encode()))
+    finish = _part(choice, "finish_reason")
+    finish = finish if isinstance(finish, str) else ""
     return Answer(text, n_input, n_output, seconds, False, finish, _logprobs(choice))
 
 
@@ -165,10 +197,14 @@ def _count(value: Any, otherwise: int) -> int:
     return value if isinstance(value, int) and value >= 0 else otherwise
 
 
+def _part(whole: Any, name: str) -> Any:
+    return whole.get(name) if isinstance(whole, dict) else None
+
+
 def _logprobs(choice: Any) -> tuple[tuple[tuple[str, float], ...], ...]:
-    places = getattr(getattr(choice, "logprobs", None), "content", None) or ()
+    places = _part(_part(choice, "logprobs"), "content") or ()
     told = []
     for place in places:
-        top = place.top_logprobs or [place]
-        told.append(tuple((writable(one.token), float(one.logprob)) for one in top))
+        top = place.get("top_logprobs") or [place]
+        told.append(tuple((writable(one["token"]), float(one["logprob"])) for one in top))
     return tuple(told)

@@ -132,7 +132,8 @@ class OpenAITeacher:
     ) -> list[Answer]:
         """Answer every chat greedily, in the order given.
 
-        The first question of a process is asked alone, so that a wrong key is tried once.
+        The first question of a process is asked alone, so that a wrong key is tried once, until it
+        is answered or the endpoint's list of models has shown that key and model are right.
 
         Raises:
             TeacherError: no key, a wrong one, an unknown model, or an endpoint that still fails
@@ -172,6 +173,7 @@ class OpenAITeacher:
             max_retries=self.max_retries,
             meter=meter,
             proved=bool(self.__dict__.get("_proved")),
+            look=lambda found: self._endpoint.look_for(self.model, bool(self.api_key_env), found),
             seconds_between=60 / self.max_requests_per_minute
             if self.max_requests_per_minute
             else 0.0,

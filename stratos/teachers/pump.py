@@ -74,8 +74,10 @@ class _Call:
 class Pump:
     """One stream of questions to one endpoint.
 
-    Until the first answer one try is in flight, so that a wrong key is tried once. After an error
-    that no retry mends nothing more is sent, and what is under way is waited for.
+    Until the first answer, or until `look` says so, one try is in flight, so that a wrong key is
+    tried once. After an error that no retry mends nothing more is sent, and what is under way is
+    waited for. One question more is taken than there is room for, so that a slot that is freed is
+    filled at once.
     """
 
     tries: Tries
@@ -90,12 +92,17 @@ class Pump:
     """Whether the endpoint has answered before."""
     seconds_between: float = 0.0
     """Least time between the starts of two tries, for an endpoint that allows so many a minute."""
-    _results: SimpleQueue[tuple[int, Outcome]] = field(default_factory=SimpleQueue)
+    look: Callable[[Callable[[], None]], None] | None = None
+    """Called at the first try to an endpoint that has not answered before: finds out by itself
+    whether key and model are right, and then calls what it is given, from any thread."""
+    _trusted: bool = False
+    """Whether `look` found them right, and no try has failed since."""
+    _results: SimpleQueue[tuple[int, Outcome] | None] = field(default_factory=SimpleQueue)
     _flying: dict[int, tuple[_Call, int, Callable[[], None]]] = field(default_factory=dict)
     _later: list[_Call] = field(default_factory=list)
     """Calls that wait for their next try, the earliest first."""
     _held: _Call | None = None
-    """A call for which there is no money yet."""
+    """A call for which there is no room or no money yet."""
     _stop: Exception | None = None
     _ended: bool = False
     _not_before: float = 0.0
@@ -128,6 +135,9 @@ class Pump:
                 except Empty:
                     yield None
                     continue
+                if landed is None:
+                    self._trusted = True
+                    continue
                 answered = self._land(*landed)
                 if answered is not None:
                     yield answered
@@ -135,8 +145,12 @@ class Pump:
             self._give_up()
 
     @property
+    def _is_open(self) -> bool:
+        return self.proved or self._trusted
+
+    @property
     def _room(self) -> int:
-        return self.concurrency if self.proved else 1
+        return self.concurrency if self._is_open else 1
 
     def _fill(self, questions: Iterator[Question | None]) -> bool:
         """Send tries as long as there is room; return whether there is no question just now."""
@@ -146,25 +160,32 @@ class Pump:
                 break
             if self._held is None and self._later and self._later[0].due <= now:
                 self._held = heapq.heappop(self._later)
-            if self._held is None:
-                # An endpoint that is down is not worked through question by question.
-                crowd = 2 * self.concurrency if self.proved else 1
-                if self._ended or len(self._flying) + len(self._later) >= crowd:
-                    break
-                try:
-                    question = next(questions, _END)
-                except TeacherError as error:  # one that cannot be asked
-                    self._stop = error
-                    break
-                if question is None:
-                    return True
-                if not isinstance(question, Question):
-                    self._ended = True
-                    break
-                self._held = _Call(0.0, next(self._numbers), question)
-            if not self._send(self._held):
+            if self._held is None and self._take(questions):
+                return True
+            if self._held is None or not self._send(self._held):
                 break
             self._held = None
+        if self._held is None and self._is_open and self._stop is None:
+            self._take(questions)
+        return False
+
+    def _take(self, questions: Iterator[Question | None]) -> bool:
+        """Hold the next question if there is one; return whether there is none just now."""
+        # An endpoint that is down is not worked through question by question.
+        crowd = 2 * self.concurrency if self._is_open else 1
+        if self._ended or len(self._flying) + len(self._later) >= crowd:
+            return False
+        try:
+            question = next(questions, _END)
+        except TeacherError as error:  # one that cannot be asked
+            self._stop = error
+            return False
+        if question is None:
+            return True
+        if isinstance(question, Question):
+            self._held = _Call(0.0, next(self._numbers), question)
+        else:
+            self._ended = True
         return False
 
     def _send(self, call: _Call) -> bool:
@@ -184,6 +205,9 @@ class Pump:
             receipt,
             self.tries.send(call.question, partial(self._done, token)),
         )
+        if self.look is not None and not self.proved:
+            self.look(partial(self._results.put, None))
+        self.look = None
         return True
 
     def _done(self, token: int, outcome: Outcome) -> None:
@@ -210,6 +234,7 @@ class Pump:
             self.proved = True
             return call.number, outcome.answer
         assert outcome.error is not None
+        self._trusted = False
         if outcome.passing and call.n_tries <= self.max_retries:
             now = time.monotonic()
             call.due = now + wait_s(call.n_tries, outcome.retry_after_s, random.random)

@@ -73,8 +73,20 @@ def at_random(share: float, seed: int = 0, delay_s: float = 0.0) -> Rule:
 class FaultServer:
     """Runs in a thread of its own while the block lasts."""
 
-    def __init__(self, rule: Rule, upstream: str | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        upstream: str | None = None,
+        port: int = 0,
+        models: tuple[str, ...] = (),
+        key: str | None = None,
+        lists_to_all: bool = False,
+    ) -> None:
         self.rule, self.upstream, self.port = rule, upstream, port
+        self.models = models
+        """Those it lists; where there are none it has no list."""
+        self.key, self.lists_to_all = key, lists_to_all
+        """What chats want as a key, and whether the list wants it too."""
         self.tries: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         """Whole answers that left, by the last message."""
@@ -130,14 +142,14 @@ class FaultServer:
         )
         data = await reader.readexactly(int(fields.get("content-length", 0)))
         if method == "GET":
-            told = json.dumps(
-                {"tries": self.tries, "answered": self.answered, "most": self.most_in_flight}
-            ) if path == "/told" else await self._upstream("GET", path, b"")  # fmt: skip
-            writer.write(_message(200, told.encode() if isinstance(told, str) else told))
+            writer.write(await self._got(path, may=self.lists_to_all or self._knows(fields)))
             return True
         body = json.loads(data)
         text = _last(body)
         self.tries[text] += 1
+        if not self._knows(fields):
+            writer.write(_message(401, b'{"error": {"message": "who are you?"}}'))
+            return True
         fault = self.rule(text, self.tries[text])
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -147,6 +159,22 @@ class FaultServer:
             return await self._answer(writer, body, data, text, fault)
         finally:
             self.in_flight -= 1
+
+    def _knows(self, fields: dict[str, str]) -> bool:
+        return self.key is None or fields.get("authorization") == f"bearer {self.key}"
+
+    async def _got(self, path: str, may: bool) -> bytes:
+        if path == "/told":
+            told: Any = {
+                "tries": self.tries, "answered": self.answered, "most": self.most_in_flight
+            }  # fmt: skip
+        elif self.upstream is not None:
+            return _message(200, await self._upstream("GET", path, b""))
+        elif not may or not self.models:
+            return _message(404 if may else 401, b'{"error": {"message": "no"}}')
+        else:
+            told = {"object": "list", "data": [{"id": model} for model in self.models]}
+        return _message(200, json.dumps(told).encode())
 
     async def _answer(
         self, writer: asyncio.StreamWriter, body: Any, data: bytes, text: str, fault: Fault
@@ -222,7 +250,9 @@ if __name__ == "__main__":
     parser.add_argument("--delay-s", type=float, default=0.0)
     parser.add_argument("--share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", nargs="*", default=(), help="those that it lists")
     asked = parser.parse_args()
-    with FaultServer(at_random(asked.share, asked.seed, asked.delay_s), port=asked.port) as server:
+    rule = at_random(asked.share, asked.seed, asked.delay_s)
+    with FaultServer(rule, port=asked.port, models=tuple(asked.models)) as server:
         print(server.base_url, flush=True)
         threading.Event().wait()

@@ -197,3 +197,51 @@ def test_processes_at_once_ask_each_question_once(tmp_path: Path) -> None:
     assert set(server.tries.values()) == {1}
     spent = Ledger(tmp_path / "ledger.jsonl").spent_usd
     assert spent == pytest.approx(120 * 25 / 1e6)
+
+
+def test_a_list_of_models_opens_the_stream_before_the_first_answer(context: Context) -> None:
+    def rule(text: str, n_tries: int) -> Fault:
+        return Fault(delay_s=2.0 if text == "word 0" else 0.01)
+
+    with FaultServer(rule, models=("parrot",)) as server:
+        teacher = parrot(server, concurrency=4)
+        first = next(answers := stream_ask(teacher, [Question(c, 8) for c in chats(40)], context))
+        assert first.text == "WORD 0"
+        assert len(server.answered) > 4  # while the first was under way
+        assert len(list(answers)) == 39
+        assert server.most_in_flight == 4
+    for models in ((), ("macaw",)):  # an endpoint without a list, and one that names an alias
+        fresh = Context(context.run_dir, context.run_dir / str(len(models)), context.ledger)
+        with FaultServer(rule, models=models) as server:
+            answers = stream_ask(parrot(server), [Question(c, 8) for c in chats(9)], fresh)
+            while not server.answered:
+                next(answers)
+            assert server.most_in_flight == 1
+            answers.close()
+
+
+@pytest.mark.parametrize("lists_to_all", [False, True])
+def test_a_wrong_key_is_asked_once_whoever_may_read_the_list(
+    context: Context, monkeypatch: pytest.MonkeyPatch, lists_to_all: bool
+) -> None:
+    slow = at_random(0.0, delay_s=0.3)
+    with FaultServer(slow, models=("parrot",), key="right", lists_to_all=lists_to_all) as server:
+        monkeypatch.setenv("PARROT_KEY", "wrong")
+        with pytest.raises(TeacherError, match="refused the key in PARROT_KEY"):
+            cached_ask(parrot(server, api_key_env="PARROT_KEY"), chats(100), 8, context)
+        assert sum(server.tries.values()) == 1
+        monkeypatch.setenv("PARROT_KEY", "right")
+        questions = [Question(chat, 8) for chat in chats(9)]
+        next(stream_ask(parrot(server, api_key_env="PARROT_KEY"), questions, context))
+        # A list that anybody may read says nothing of the key: the first question goes alone.
+        assert server.tries["word 1"] == 1 - lists_to_all
+
+
+def test_an_endpoint_that_lists_its_models_and_is_down_is_not_worked_through(
+    context: Context,
+) -> None:
+    down = Fault(status=503, delay_s=0.1)
+    with FaultServer(lambda text, n_tries: down, models=("parrot",)) as server:
+        with pytest.raises(TeacherError, match="gave no answer after 3 tries"):
+            cached_ask(parrot(server, max_retries=2, concurrency=4), chats(1000), 8, context)
+        assert len(server.tries) <= 8
