@@ -3,12 +3,14 @@
 Every request of a batch bears the address of its answer as its id, and every batch the address of
 its teacher. So whoever asks next finds what is under way, although the process that handed it in
 was killed, and waits for it instead of paying again.
+
+Questions are written to the batch's file as they come, and answers are read from the file that they
+came in, one by one: of a question itself only its place is held.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Generator, Iterator
@@ -20,6 +22,7 @@ from stratos.errors import BudgetError, TeacherError
 from stratos.teachers.base import Answer, Meter, Question
 from stratos.teachers.cache import question_key
 from stratos.teachers.endpoint import Garbled, to_answer
+from stratos.teachers.spool import Batch, Call, fetched, lines
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -32,30 +35,11 @@ _MOST_BYTES = 90_000_000
 """Of one batch's file."""
 _KEPT_SECONDS = 29 * 86_400.0
 """How long providers keep the answers of a batch."""
-_SHORTEST_POLL_S = 1.0
 _LONGEST_POLL_S = 60.0
 _LOOK_S = 0.5
 _TAG = "stratos_teacher"
 _ENDED = ("completed", "expired", "cancelled")
 _PASSING = (408, 409, 425, 429)
-
-
-@dataclass
-class _Call:
-    number: int
-    question: Question
-    key: str
-    receipt: int | None = None
-    """What it is paid from; None for one that an earlier run paid."""
-    n_tries: int = 0
-
-
-@dataclass
-class _Batch:
-    id: str
-    calls: list[_Call]
-    poll_s: float = _SHORTEST_POLL_S
-    next_poll: float = 0.0
 
 
 @dataclass
@@ -65,8 +49,9 @@ class Batches:
     teacher: OpenAITeacher
     client: OpenAI
     meter: Meter | None
-    _waiting: list[_Call] = field(default_factory=list)
-    _open: list[_Batch] = field(default_factory=list)
+    _waiting: Batch = field(default_factory=Batch)
+    """Those that the next batch will ask."""
+    _open: list[Batch] = field(default_factory=list)
     _earlier: dict[str, str] = field(default_factory=dict)
     """Batch of an earlier run that asks a question, by the question's address."""
     _n_taken: int = 0
@@ -87,7 +72,7 @@ class Batches:
             while True:
                 if not ended and self._broke is None:
                     ended = self._take(questions)
-                if self._waiting:
+                if self._waiting.calls:
                     self._hand_in()
                 if not self._open:
                     if self._broke is not None:
@@ -99,22 +84,32 @@ class Batches:
                 time.sleep(_LOOK_S if self._open else 0.02)
                 yield None
         finally:
-            for call in [*self._waiting, *(call for one in self._open for call in one.calls)]:
-                self._pay(call, None, billed=True)
+            for batch in (self._waiting, *self._open):
+                for call in batch.calls:
+                    self._pay(call, None, billed=True)
+                batch.file.close()
 
     def _take(self, questions: Iterator[Question | None]) -> bool:
         """Take questions as long as there are any just now; return whether there are no more."""
-        n_bytes = 0
-        while len(self._waiting) < WINDOW and n_bytes < _MOST_BYTES:
+        waiting, identity = self._waiting, self.teacher.identity()
+        while len(waiting.calls) < WINDOW and waiting.n_bytes < _MOST_BYTES:
             question = next(questions, _END)
             if question is None:
                 return False
             if not isinstance(question, Question):
                 return True
-            call = _Call(self._n_taken, question, question_key(self.teacher.identity(), question))
+            key = question_key(identity, question)
+            call = Call(self._n_taken, key, question.max_tokens)
             self._n_taken += 1
-            if call.key in self._earlier:
-                self._adopt(call)
+            line = {
+                "custom_id": key,
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": self.teacher.request(question),
+            }
+            data = json.dumps(line).encode() + b"\n"
+            if key in self._earlier:
+                self._earlier_batch(key).add(call, data)
                 continue
             try:
                 if self.meter is not None:
@@ -122,35 +117,25 @@ class Batches:
             except BudgetError as error:
                 self._broke = error
                 return False
-            n_bytes += sum(len(message["content"]) for message in question.chat)
-            self._waiting.append(call)
+            waiting.add(call, data)
         return False
 
-    def _adopt(self, call: _Call) -> None:
-        """Wait for a question in the batch of an earlier run, which set its money aside."""
-        id_ = self._earlier[call.key]
+    def _earlier_batch(self, key: str) -> Batch:
+        """Return the batch of an earlier run, which set the money aside, that asks a question."""
+        id_ = self._earlier[key]
         batch = next((one for one in self._open if one.id == id_), None)
         if batch is None:
-            batch = _Batch(id_, [])
+            batch = Batch(id_)
             self._open.append(batch)
-        batch.calls.append(call)
+        return batch
 
     def _hand_in(self) -> None:
-        calls, self._waiting = self._waiting, []
-        lines = [
-            {
-                "custom_id": call.key,
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": self.teacher.request(call.question),
-            }
-            for call in calls
-        ]
-        data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-        batch = _Batch("", calls)
+        batch, self._waiting = self._waiting, Batch()
         self._open.append(batch)  # if what follows fails, it counts as billed
-        with self._explained(calls[0]):
-            file = self.client.files.create(file=("questions.jsonl", data), purpose="batch")
+        batch.file.seek(0)
+        with self._explained(batch):
+            upload = ("questions.jsonl", batch.file)
+            file = self.client.files.create(file=upload, purpose="batch")
             batch.id = self.client.batches.create(
                 input_file_id=file.id,
                 endpoint="/v1/chat/completions",
@@ -158,9 +143,9 @@ class Batches:
                 metadata={_TAG: _address(self.teacher)},
             ).id
 
-    def _look(self, batch: _Batch) -> Generator[tuple[int, Answer], None, None]:
+    def _look(self, batch: Batch) -> Generator[tuple[int, Answer], None, None]:
         """Ask how a batch does; yield its answers if it has ended."""
-        with self._explained(batch.calls[0]):
+        with self._explained(batch):
             told = self.client.batches.retrieve(batch.id)
         if told.status == "failed":
             reasons = [one.message or "" for one in (told.errors and told.errors.data) or []]
@@ -175,26 +160,34 @@ class Batches:
             return
         ended = told.completed_at or told.expired_at or told.cancelled_at or told.created_at
         seconds = max(0.0, float(ended - told.created_at)) / len(batch.calls)
-        with self._explained(batch.calls[0]):
-            replies = dict(_lines(self.client, told.output_file_id))
-            replies |= dict(_lines(self.client, told.error_file_id))
+        with self._explained(batch):
+            replies = fetched(self.client, told.output_file_id, told.error_file_id)
+        with replies:
+            places = dict(lines(replies))
+            while batch.calls:  # in order, so that what waits for its turn need not be held
+                call = batch.calls[0]
+                reply = None
+                if call.key in places:
+                    replies.seek(places[call.key])
+                    reply = json.loads(replies.readline())
+                answer = self._settle(batch, call, reply, seconds)
+                batch.calls.popleft()
+                if answer is not None:
+                    yield call.number, answer
         self._open.remove(batch)
-        while batch.calls:
-            call = batch.calls.pop()
-            answer = self._settle(call, replies.get(call.key), seconds)
-            if answer is not None:
-                yield call.number, answer
+        batch.file.close()
 
-    def _settle(self, call: _Call, reply: Any, seconds: float) -> Answer | None:
+    def _settle(self, batch: Batch, call: Call, reply: Any, seconds: float) -> Answer | None:
         """Pay for a question; put it off to the next batch if it has to be asked again."""
         told = reply.get("response") if isinstance(reply, dict) else None
         response: dict[str, Any] = told if isinstance(told, dict) else {}
         status = response.get("status_code")
+        question = batch.question(call)
         call.n_tries += 1
         problem = "it was not reached before the batch ended"
         if status == 200:
             try:
-                answer = to_answer(response.get("body"), call.question, seconds)
+                answer = to_answer(response.get("body"), question, seconds)
             except (AttributeError, ValueError, TypeError, KeyError, Garbled):
                 problem = "the reply is no chat completion"
                 self._pay(call, None, billed=True)
@@ -214,11 +207,11 @@ class Batches:
             )
         self._earlier.pop(call.key, None)
         if self.meter is not None:
-            call.receipt = self.meter.draw(call.question)
-        self._waiting.append(call)
+            call.receipt = self.meter.draw(question)
+        self._waiting.add(call, batch.line(call))
         return None
 
-    def _pay(self, call: _Call, answer: Answer | None, *, billed: bool) -> None:
+    def _pay(self, call: Call, answer: Answer | None, *, billed: bool) -> None:
         if self.meter is not None and call.receipt is not None:
             self.meter.pay(call.receipt, answer, billed=billed)
             call.receipt = None
@@ -234,11 +227,12 @@ class Batches:
                     break
                 mine = (told.metadata or {}).get(_TAG) == _address(self.teacher)
                 if mine and told.status not in ("failed", "cancelled", "cancelling", "expired"):
-                    for key, _ in _lines(self.client, told.input_file_id):
-                        self._earlier.setdefault(key, told.id)
+                    with fetched(self.client, told.input_file_id) as asked:
+                        for key, _ in lines(asked):
+                            self._earlier.setdefault(key, told.id)
 
-    def _explained(self, call: _Call) -> _Explained:
-        return _Explained(self.teacher, call.question)
+    def _explained(self, batch: Batch) -> _Explained:
+        return _Explained(self.teacher, batch)
 
 
 @dataclass
@@ -246,7 +240,8 @@ class _Explained:
     """Turns what the client raises into an error in the user's words."""
 
     teacher: OpenAITeacher
-    question: Question
+    batch: Batch
+    """Of its questions the first stands for all."""
 
     def __enter__(self) -> None:
         return
@@ -256,17 +251,8 @@ class _Explained:
 
         if isinstance(error, openai.OpenAIError):
             tries = self.teacher.max_retries + 1
-            raise self.teacher.explain(error, self.question, tries) from error
-
-
-def _lines(client: OpenAI, file_id: str | None) -> Iterator[tuple[str, Any]]:
-    """Yield (id of the question, line) of a batch's file; a line that is torn is left out."""
-    if file_id is None:
-        return
-    for text in io.BytesIO(client.files.content(file_id).content):
-        with suppress(ValueError, KeyError, TypeError):
-            line = json.loads(text)
-            yield str(line["custom_id"]), line
+            question = self.batch.question(self.batch.calls[0])
+            raise self.teacher.explain(error, question, tries) from error
 
 
 def _address(teacher: OpenAITeacher) -> str:

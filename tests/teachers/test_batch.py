@@ -113,3 +113,42 @@ def test_a_batch_of_a_killed_run_is_waited_for_not_paid_again(tmp_path: Path) ->
         # The killed run's share counts at its ceiling, once.
         assert spent > 20 * 40 / 1e6
         assert ledger.spent_usd == pytest.approx(spent + 2 * 40 / 1e6)
+
+
+STREAMER = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from types import SimpleNamespace
+from test_batch import teacher_of
+from stratos.context import Context
+from stratos.ledger import Ledger
+from stratos.teachers.asking import stream_ask
+from stratos.teachers.base import Question
+folder = Path(sys.argv[2])
+teacher = teacher_of(SimpleNamespace(base_url=sys.argv[1]))
+def ask(numbers, size):
+    context = Context(folder, folder, Ledger(folder / "ledger.jsonl"))
+    chats = ([{"role": "user", "content": f"{i} {'word ' * (size // 5)}"}] for i in numbers)
+    answers = stream_ask(teacher, (Question(chat, 8) for chat in chats), context)
+    for i, answer in zip(numbers, answers, strict=True):
+        assert answer.text.startswith(f"{i} WORD ")
+def most_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+ask(range(200), 50)
+before = most_mib()
+ask(range(200, 600), 100_000)
+print(most_mib() - before)
+"""
+
+
+def test_a_batch_lies_on_disk_not_in_memory(tmp_path: Path) -> None:
+    """400 questions of 0.1 MB and as long answers, which come in the reverse order."""
+    with BatchServer() as server:
+        here = str(Path(__file__).parent)
+        command = [sys.executable, "-c", STREAMER, server.base_url, str(tmp_path), here]
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+        assert len(server.batches) == 2
+        n_bytes = sum(map(len, server.files.values()))
+    assert n_bytes > 80e6
+    assert float(told.stdout) < 16
