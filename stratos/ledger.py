@@ -64,6 +64,8 @@ class Ledger:
     _n_read: int = field(default=0, init=False, repr=False)
     _mine: dict[str, Reservation] = field(default_factory=dict, init=False, repr=False)
     """Reservations of this process that are open."""
+    _tries: dict[str, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)
+    """Answers, and tries that may be billed and brought none, by what was paid for."""
     _torn: bool = field(default=False, init=False, repr=False)
     """True if the last line has no end: whoever wrote it was cut short."""
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -114,6 +116,14 @@ class Ledger:
             limit_usd: a tighter cap than the budget.
         """
         self.cut_at_usd = self.cap_usd(limit_usd)
+
+    def tries(self, what: str) -> tuple[int, int]:
+        """Return how many tries brought an answer, and how many may be billed and brought none.
+
+        Args:
+            what: what was paid for, such as "teacher gpt-x".
+        """
+        return self._tries.get(what, (0, 0))
 
     @contextmanager
     def reserve(
@@ -217,6 +227,12 @@ class Ledger:
                     self._spent_usd += float(line["usd"])
                     closed = self._open.pop(line.get("id"), None)
                     self._reserved_usd -= closed["reserved_usd"] if closed else 0.0
+                    if "answers" in line:
+                        n_answers, n_unanswered = self.tries(line["what"])
+                        self._tries[line["what"]] = (
+                            n_answers + int(line["answers"]),
+                            n_unanswered + int(line["unanswered"]),
+                        )
                 elif "reserved_usd" in line and line["id"] not in self._open:
                     self._reserved_usd += float(line["reserved_usd"])
                     self._open[line["id"]] = line

@@ -69,7 +69,10 @@ class Meter(Protocol):
         ...
 
     def pay(self, receipt: int, answer: Answer | None, *, billed: bool) -> None:
-        """Settle a try: at the price of its answer, or at its ceiling or nothing."""
+        """Settle a try: at the price of its answer, or at its ceiling or nothing.
+
+        One that is given up under way is never settled here; whoever made the meter counts it.
+        """
         ...
 
 

@@ -85,8 +85,6 @@ class Batches:
                 yield None
         finally:
             for batch in (self._waiting, *self._open):
-                for call in batch.calls:
-                    self._pay(call, None, billed=True)
                 batch.file.close()
 
     def _take(self, questions: Iterator[Question | None]) -> bool:

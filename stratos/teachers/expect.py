@@ -38,6 +38,8 @@ class Expectation:
     """What may still be spent; None without a limit."""
     is_guess: bool = False
     """True if no kept answer tells how long one is."""
+    vain_usd: float = 0.0
+    """Part of the dollars that goes to tries which are billed and bring no answer."""
 
     @property
     def n_fitting(self) -> int:
@@ -52,6 +54,7 @@ class Expectation:
             f"Teacher {self.teacher}: {self.n_asked:,} questions are expected to take "
             f"{self.input_tokens.mean:,.0f} tokens in and {self.output_tokens.mean:,.0f} out, "
             f"${self.usd.mean:.4f} (${self.usd.low:.4f} to ${self.usd.high:.4f})"
+            + (f", ${self.vain_usd:.4f} of it for tries in vain" if self.vain_usd else "")
         )
 
     def show(self, context: Context) -> None:
@@ -96,8 +99,10 @@ def expect(
     """Foretell what questions will cost; it is shown, and kept by a line in the ledger.
 
     What this teacher has answered before sets tokens per byte and length of an answer; without
-    that, wide ranges of common tokenizers and of the longest answer do. Where nothing costs
-    anything, nothing is said.
+    that, wide ranges of common tokenizers and of the longest answer do. Tries that are billed and
+    bring no answer are expected as often as the run's ledger has them of this teacher, at their
+    ceiling, which is what they are counted at; where it has none, none are expected. Where nothing
+    costs anything, nothing is said.
 
     Args:
         teacher: who is to be asked.
@@ -123,10 +128,12 @@ def expect(
     n_input = _times(_per_byte(known), sum(n_bytes(one.chat) for one in unknown) * scale)
     n_output = _answer_tokens(known, unknown, scale)
     most = sum(most_usd(card, one.chat, one.max_tokens) for one in unknown) * scale
+    what = f"teacher {teacher.name}"
+    vain = _times(_in_vain(*context.ledger.tries(what)), most)
     usd = Interval(
-        min(most, price(card, n_input.mean, n_output.mean)),
-        min(most, price(card, n_input.low, n_output.low)),
-        min(most, price(card, n_input.high, n_output.high)),
+        min(most, price(card, n_input.mean, n_output.mean)) + vain.mean,
+        min(most, price(card, n_input.low, n_output.low)) + vain.low,
+        min(most, price(card, n_input.high, n_output.high)) + vain.high,
         n_output.source,
     )
     n_asked = round(len(unknown) * scale)
@@ -139,9 +146,10 @@ def expect(
         usd=usd,
         left_usd=left,
         is_guess=len(known) < _ENOUGH,
+        vain_usd=vain.mean,
     )
     if n_asked:
-        context.ledger.foretell(f"teacher {teacher.name}", usd, questions=n_asked)
+        context.ledger.foretell(what, usd, questions=n_asked)
         told.show(context)
     return told
 
@@ -179,6 +187,13 @@ def _answer_tokens(
     error = 2 * stdev(lengths) * math.sqrt(1 / len(lengths) + 1 / n)
     one = Interval(mean, max(1.0, mean - error), mean + error, f"{len(lengths)} kept answers")
     return _times(one, len(unknown) * scale)
+
+
+def _in_vain(n_answers: int, n_unanswered: int) -> Interval:
+    """Return tries that are billed and bring nothing, for each answer (a Poisson count, 95%)."""
+    share = n_unanswered / max(1, n_answers)
+    error = 2 / math.sqrt(max(1, n_unanswered))
+    return Interval(share, share * max(0.0, 1 - error), share * (1 + error), "the run's ledger")
 
 
 def _times(interval: Interval, factor: float) -> Interval:

@@ -247,11 +247,9 @@ class Pump:
         return None
 
     def _give_up(self) -> None:
-        """Cancel what is under way; it may be billed."""
-        for _, receipt, cancel in self._flying.values():
+        """Cancel what is under way; it may be billed, and its money stays drawn."""
+        for _, _, cancel in self._flying.values():
             cancel()
-            if self.meter is not None:
-                self.meter.pay(receipt, None, billed=True)
         self._flying.clear()
 
 

@@ -47,6 +47,9 @@ class _Lump:
     usd_paid: float = 0.0
     n_open: int = 0
     n_calls: int = 0
+    n_answers: int = 0
+    n_unanswered: int = 0
+    """Tries that may be billed and brought nothing."""
     input_tokens: int = 0
     output_tokens: int = 0
 
@@ -90,23 +93,31 @@ class Purse:
     def pay(self, receipt: int, answer: Answer | None, *, billed: bool) -> None:
         """Settle a try: at the price of its answer; else at its ceiling if it may be billed."""
         lump, most = self._drawn.pop(receipt)
-        lump.n_open -= 1
-        lump.n_calls += 1
+        usd = 0.0
         if answer is not None:
-            lump.usd_paid += price(self._card, answer.input_tokens, answer.output_tokens)
+            usd = price(self._card, answer.input_tokens, answer.output_tokens)
+            lump.n_answers += 1
             lump.input_tokens += answer.input_tokens
             lump.output_tokens += answer.output_tokens
         elif billed:
-            lump.usd_paid += most
+            usd = most
+            lump.n_unanswered += 1
+        self._book(lump, usd)
+
+    def close(self) -> None:
+        """Settle everything; calls that were given up under way count at their ceiling."""
+        while self._drawn:
+            _, (lump, most) = self._drawn.popitem()
+            self._book(lump, most)
+        self._retire()
+
+    def _book(self, lump: _Lump, usd: float) -> None:
+        lump.n_open -= 1
+        lump.n_calls += 1
+        lump.usd_paid += usd
         lump.reservation.usd_so_far = lump.usd_paid
         if not lump.n_open and lump is not self._lump:
             self._settle(lump)
-
-    def close(self) -> None:
-        """Settle everything; calls that were not paid count at their ceiling."""
-        for receipt in list(self._drawn):
-            self.pay(receipt, None, billed=True)
-        self._retire()
 
     def _take(self, usd: float) -> _Lump:
         for n_calls in (_CALLS_PER_LUMP, 8, 1):
@@ -129,6 +140,8 @@ class Purse:
         lump.reservation.settle(
             lump.usd_paid,
             calls=lump.n_calls,
+            answers=lump.n_answers,
+            unanswered=lump.n_unanswered,
             input_tokens=lump.input_tokens,
             output_tokens=lump.output_tokens,
         )

@@ -11,7 +11,8 @@ from chat_server import KEY, ChatServer
 from stratos.context import Context
 from stratos.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
-from stratos.teachers.asking import cached_ask
+from stratos.teachers import pump
+from stratos.teachers.asking import cached_ask, stream_ask
 from stratos.teachers.base import Question
 from stratos.teachers.expect import expect
 from stratos.teachers.openai import OpenAITeacher
@@ -134,3 +135,39 @@ def test_odd_prompts_and_answers_are_stored_as_data(
     again = cached_ask(parrot(server), [[{"role": "user", "content": text}]], 20, context)
     assert again[0].cached
     assert first[0].text == again[0].text == (text or " ").replace("\ud800", "?")
+
+
+def test_tries_in_vain_are_expected_as_often_as_the_ledger_has_them(
+    server: ChatServer, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump, "_SHORTEST_WAIT_S", 0.01)
+    teacher = parrot(server)
+    server.faults.extend([None, "garbage", None, 500] * 10)  # a 500 is not billed
+    cached_ask(teacher, chats(40), 20, context)
+    assert context.ledger.tries("teacher parrot") == (40, 10)
+    spent = context.ledger.spent_usd
+    told = expect(teacher, questions(40, 100), context, like=questions(40))
+    assert told.usd.mean == pytest.approx(spent)  # like the first 40, faults and all
+    assert told.vain_usd == pytest.approx(10 * (25 * 10 + 20 * 100) / 1e6)
+    assert told.usd.low < spent - told.vain_usd / 2 and told.usd.high > spent + told.vain_usd / 2
+    assert told.text().endswith(f", ${told.vain_usd:.4f} of it for tries in vain")
+    again = Ledger(context.ledger.path, 2 * spent - told.vain_usd / 2)
+    poor = replace(context, ledger=again)  # enough for the answers, not for the faults
+    with pytest.raises(BudgetError, match="40 questions are expected to take"):
+        expect(teacher, questions(40, 100), poor, like=questions(40)).check()
+
+
+def test_what_is_given_up_is_paid_for_and_foretells_nothing(
+    server: ChatServer, context: Context
+) -> None:
+    server.delay_s = 0.05
+    answers = stream_ask(parrot(server, concurrency=4), questions(40), context)
+    for _ in range(5):
+        next(answers)
+    answers.close()
+    n_answers, n_unanswered = context.ledger.tries("teacher parrot")
+    assert n_answers >= 5 and n_unanswered == 0
+    lines = [json.loads(line) for line in context.ledger.path.read_text().splitlines()]
+    assert sum(line.get("calls", 0) for line in lines) > n_answers
+    assert context.ledger.reserved_usd == 0
+    assert context.ledger.spent_usd > n_answers * 0.002
