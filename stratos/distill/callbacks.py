@@ -190,13 +190,16 @@ class Watch(L.Callback):
         return self.seconds / 3600 * self._watching.usd_per_hour
 
     def _line(self, step: int, loss: float) -> str:
-        """Return loss, accuracy, speed, dollars and time left as one line."""
+        """Return loss, accuracy, speed, planned dollars and time left as one line.
+
+        Nothing is paid here: a server rented at the plan's price would have cost so much.
+        """
         parts = [f"loss {loss:.4f}"]
         if self._exact is not None:
             parts.append(f"exact {self._exact:.3f}")
         parts.append(f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s")
         if self._watching.usd_per_hour:
-            parts.append(f"${self._usd():.2f}")
+            parts.append(f"${self._usd():.2f} at the plan's price")
         left = self.seconds / step * (self._watching.n_steps - step)
         if self._watching.max_seconds is not None:
             left = min(left, max(0.0, self._watching.max_seconds - self.seconds))

@@ -160,7 +160,10 @@ def test_progress_says_what_a_user_wants_to_know(run_distill: Run, tmp_path: Pat
     ticks: list[tuple[Any, ...]] = []
     run_distill(tmp_path, ticks=ticks, callbacks={"validate_every_steps": 2}, **SHORT)
     line = ticks[-2][2]
-    said = r"loss \d\.\d{4} · exact 0\.000 · [\d,]+ tokens/s · \$0\.00 · 0:\d\d left"
+    said = (
+        r"loss \d\.\d{4} · exact 0\.000 · [\d,]+ tokens/s · \$\d\.\d\d at the plan's price"
+        r" · 0:\d\d left"
+    )
     assert re.fullmatch(said, line), line
 
 
