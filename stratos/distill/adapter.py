@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import TrainerConfig
@@ -29,7 +30,20 @@ def add_adapters(model: Any, config: TrainerConfig, seed: int) -> Any:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, lora).get_base_model()
+    with warnings.catch_warnings():
+        # peft reads a property that transformers has renamed, which is nothing to the user.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(model, lora).get_base_model()
+
+
+def checkpoint_blocks(model: Any, is_on: bool) -> None:
+    """Let a training keep the inputs of a model's blocks alone, or all of their values again."""
+    # Transformers renamed both in the course of version 5.
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    if is_on:
+        getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    else:
+        getattr(model, f"{name}_checkpointing_disable")()
 
 
 def restore_4_bits(model: Any) -> None:

@@ -48,6 +48,7 @@ def train(
     import torch
     from lightning.pytorch.callbacks import ModelCheckpoint
 
+    from stratos.distill.adapter import checkpoint_blocks
     from stratos.distill.average import Average
     from stratos.distill.callbacks import RandomStates, Watch, Watching
     from stratos.distill.lesson import open_lesson
@@ -115,7 +116,7 @@ def train(
     if rank:
         return None
     if settings.checkpointing:
-        ready.model.gradient_checkpointing_disable()
+        checkpoint_blocks(ready.model, False)
     path, n_params, digest = _save(ready, folder)
     return Student(
         name=ready.chosen.name,
@@ -151,7 +152,7 @@ def _prepare(
     """Make the student and tokenize the corpus; write its untouched twin if wanted."""
     import pyarrow.parquet as pq
 
-    from stratos.distill.adapter import add_adapters
+    from stratos.distill.adapter import add_adapters, checkpoint_blocks
     from stratos.distill.data import encode
     from stratos.distill.model import make_student, save_student
 
@@ -187,7 +188,7 @@ def _prepare(
         save_student(*whole, context.run_dir / "distill" / "untouched")
     model = add_adapters(model, settings, config.seed)
     if settings.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_blocks(model, True)
     return _Ready(chosen, model, tokenizer, data, questions)
 
 

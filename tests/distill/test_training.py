@@ -34,6 +34,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> StudentConfig:
     return StudentConfig("g", path=str(folder))
 
 
+@pytest.mark.filterwarnings("error:.*is deprecated and will be removed:FutureWarning")
 @pytest.mark.parametrize("kind", ["lora", "qlora"])
 def test_adapters_end_in_an_ordinary_student(
     run_distill: Run,
@@ -101,6 +102,7 @@ def test_parts_of_a_step_are_the_step(run_distill: Run, tmp_path: Path) -> None:
     assert [point.loss for point in parts.curve] == pytest.approx(losses, abs=1e-4)
 
 
+@pytest.mark.filterwarnings("error:.*is deprecated and will be removed:FutureWarning")
 def test_blocks_computed_twice_are_the_same(run_distill: Run, tmp_path: Path) -> None:
     whole = run_distill(tmp_path / "whole", **SHORT)
     again = run_distill(tmp_path / "again", checkpointing=True, **SHORT)
