@@ -17,7 +17,16 @@ from stratos.records import (
     Student,
     TeacherProbe,
 )
-from stratos.report.text import count, hours, magnitude, milliseconds, n_bytes, percent, usd
+from stratos.report.text import (
+    count,
+    hours,
+    magnitude,
+    measured,
+    milliseconds,
+    n_bytes,
+    percent,
+    usd,
+)
 
 _CHANCE = 0.25
 """A guess among four answers."""
@@ -107,7 +116,7 @@ def _(scorecard: Scorecard) -> str:
             parts.append(f"{role} {percent(score.slice().exact.mean)}")
     compared = scorecard.comparison
     ratio = f"; at least {compared.ratio_at_least:.1f}× the teacher" if compared else ""
-    return f"{', '.join(parts)} {scorecard.metric.replace('_', ' ')} on test items{ratio}"
+    return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{ratio}"
 
 
 @outcome.register

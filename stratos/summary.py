@@ -12,7 +12,7 @@ from rich.table import Table
 from stratos.config import Config
 from stratos.records import Deployment, ModelScore, Plan, Probe, Scorecard
 from stratos.report.costs import cost_rows, read_ledger
-from stratos.report.text import hours, percent, percent_range, usd
+from stratos.report.text import hours, measured, percent, percent_range, sentence, usd
 
 _ROLES = {"teacher": "teacher", "untouched": "untouched student", "student": "student"}
 
@@ -111,7 +111,7 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table, ...]:
     table = _accuracy_table(slices)
     for score in scores:
         table.add_row(*_score_row(score, slices))
-    return f"{scorecard.metric.replace('_', ' ').capitalize()} on test items", table
+    return f"{sentence(measured(scorecard.metric))} on test items", table
 
 
 def _accuracy_table(slices: list[str]) -> Table:

@@ -153,6 +153,21 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+_MEASURED = {
+    "exact": "exact match",
+    "numeric": "right numbers",
+    "multiple_choice": "right choices",
+    "regex": "matches of the pattern",
+    "f1": "answers with enough words in common",
+}
+"""Metric of a task to what a share by it is the share of."""
+
+
+def measured(metric: str) -> str:
+    """Return what is counted under the name of a metric: "exact match"."""
+    return _MEASURED.get(metric, metric.replace("_", " "))
+
+
 def sentence(name: str) -> str:
     """Write an identifier as the start of a sentence: "Full flush"."""
     spoken = words(name)
@@ -170,7 +185,7 @@ FILTERS = {
     function.__name__: function
     for function in (
         percent, interval, usd, duration, hours, milliseconds, count, magnitude, n_bytes,
-        times, decimal, p_value, words, sentence,
+        times, decimal, p_value, words, sentence, measured,
     )
 }  # fmt: skip
 """What templates may write numbers with."""

@@ -47,6 +47,10 @@ from stratos.report import text
         (text.p_value(1e-37), "< 0.0001"),
         (text.p_value(0.0312), "0.031"),
         (text.sentence("full_flush"), "Full flush"),
+        (text.sentence(text.measured("exact_match")), "Exact match"),
+        (text.measured("exact"), "exact match"),
+        (text.measured("numeric"), "right numbers"),
+        (text.measured("MyOwn_metric"), "MyOwn metric"),
     ],
 )
 def test_numbers_are_written_as_people_write_them(written: str, wanted: str) -> None:
