@@ -50,8 +50,9 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Asked:
     parts = [(n_evaluated + n_taught, answer)]
     n_read_by_training = n_taught * answer.context
     writing = getattr(strategy, "writing", None)
-    can_write = writing is not None and config.task.can_reverse
-    sizes = writing(config.task) if can_write else None
+    sizes = None
+    if writing is not None and config.task.can_reverse:
+        sizes = writing(config.task)
     if sizes is not None:
         per_byte = _tokens_per_byte(config, teacher)
         written = declared or _SHARE_OF_LIMIT * sizes.max_tokens

@@ -93,6 +93,7 @@ def test_only_validation_items_are_asked_and_what_is_finished_is_not_made_again(
     from stratos.context import Context
     from stratos.ledger import Ledger
     from stratos.pilot import pilot
+    from stratos.synthesize import synthesize
 
     now = config(probed)
     asked: set[str] = set()
@@ -128,6 +129,24 @@ def test_only_validation_items_are_asked_and_what_is_finished_is_not_made_again(
     assert pilot(limited, probe, context).runs == made.runs
     nobody = pilot(config(probed, "limits.latency_ms=0.001"), probe, context)
     assert nobody.runs == () and list(nobody.left_out) == ["tiny by injection"]
+
+    # A corpus that was cut for want of money goes on as soon as there is more, and only then.
+    path = probed / "pilot" / "tiny-injection" / "10000" / "synthesize.json"
+    envelope = json.loads(path.read_text())
+    envelope["record"]["cut_at_usd"] = 1.0
+    path.write_text(json.dumps(envelope))
+    poor = replace(context, ledger=Ledger(probed / "poor.jsonl", 1.0))
+    assert pilot(now, probe, poor).runs == made.runs
+    folders: list[str] = []
+
+    def counted(config: Any, plan: Any, inner: Context) -> Any:
+        folders.append(inner.run_dir.name)
+        return synthesize(config, plan, inner)
+
+    monkeypatch.setattr("stratos.synthesize.synthesize", counted)
+    rich = replace(context, ledger=Ledger(probed / "rich.jsonl", 1000.0))
+    assert len(pilot(now, probe, rich).runs) == 1
+    assert folders == ["10000"]
 
 
 @dataclass(frozen=True)
