@@ -191,7 +191,7 @@ class Measure:
     value: Interval | None
     """Without a range where it has none that is known; None where it was not measured."""
     unit: str
-    """share, bits, tokens or characters."""
+    """share, bits, nats a token, tokens or characters."""
     of: str
     """Whose it is: a teacher, a student, or the task."""
     level: str = ""

@@ -123,6 +123,10 @@ def _of_teacher(teacher: TeacherProbe, thresholds: ComplexityConfig) -> list[Mea
             ("entropy of the samples", drawn.entropy_bits, "bits"),
         ):
             measures.append(replace(_plain(what, value, unit, name), note=note))
+    if teacher.entropy_nats is not None:
+        note = "over its own answers"
+        entropy = _plain("entropy of the next token", teacher.entropy_nats, "nats a token", name)
+        measures.append(replace(entropy, note=note))
     length = teacher.output_tokens / max(1, teacher.n_items)
     measures.append(_plain("length of an answer", length, "tokens", name))
     return measures

@@ -81,12 +81,15 @@ def test_the_probe_asks_the_bare_question_and_no_choices(expert, run, tmp_path):
         strategies=(Alignment(),),
         probe=c.ProbeConfig(n_items=40, max_items=40, max_tokens=2),
     )
-    (found,) = probe(config, tiny_context(tmp_path)).teachers
+    record = probe(config, tiny_context(tmp_path))
+    (found,) = record.teachers
     assert (found.prompt, found.trials, found.n_items) == (STUDENT, (), 40)
     assert found.exact.mean > 0.9  # two tokens would not even hold the path
     assert not found.choice.is_share_known
     assert found.entropy_nats is not None
     assert 0 <= found.entropy_nats < 0.5
+    shown = {one.name: one for one in record.complexity.measures}["entropy of the next token"]
+    assert (shown.value.mean, shown.unit) == (found.entropy_nats, "nats a token")
     rows = [json.loads(line) for line in (tmp_path / "probe/answers.jsonl").open()]
     assert {row["kind"] for row in rows} == {"answer", "sample"}
     assert {len(row["messages"]) for row in rows} == {1}
