@@ -38,6 +38,8 @@ class Expectation:
     """What may still be spent; None without a limit."""
     is_guess: bool = False
     """True if no kept answer tells how long one is."""
+    noun: str = "questions"
+    """What is paid for, in the plural."""
     vain_usd: float = 0.0
     """Part of the dollars that goes to tries which are billed and bring no answer."""
 
@@ -51,16 +53,18 @@ class Expectation:
     def text(self) -> str:
         """Return it as a sentence without a full stop."""
         return (
-            f"Teacher {self.teacher}: {self.n_asked:,} questions are expected to take "
+            f"Teacher {self.teacher}: {self.n_asked:,} {self.noun} are expected to take "
             f"{self.input_tokens.mean:,.0f} tokens in and {self.output_tokens.mean:,.0f} out, "
             f"${self.usd.mean:.4f} (${self.usd.low:.4f} to ${self.usd.high:.4f})"
             + (f", ${self.vain_usd:.4f} of it for tries in vain" if self.vain_usd else "")
         )
 
     def show(self, context: Context) -> None:
-        """Say what is expected, unless nothing is to be paid."""
+        """Say what is expected and put it into the ledger, unless nothing is to be paid."""
         if self.usd.high == 0:
             return
+        counted = {self.noun: self.n_asked}
+        context.ledger.foretell(f"teacher {self.teacher}", self.usd, **counted)
         left = ""
         if self.left_usd is not None:
             left = f"; ${self.left_usd:.4f} is left"
@@ -149,7 +153,6 @@ def expect(
         vain_usd=vain.mean,
     )
     if n_asked:
-        context.ledger.foretell(what, usd, questions=n_asked)
         told.show(context)
     return told
 

@@ -82,17 +82,30 @@ def check_size(cache: SignalCache, missing: list[int], limit_gib: float) -> None
 
 
 def fill(
-    cache: SignalCache, missing: list[int], source: Any, data: Encoded, context: Context
+    cache: SignalCache,
+    missing: list[int],
+    source: Any,
+    data: Encoded,
+    context: Context,
+    try_out: bool = True,
 ) -> Prediction:
     """Have a teacher score the documents of the missing shards.
 
     A shard that another process works on is left to it; if that process dies, its lock is free and
     the shard is computed here.
 
+    Args:
+        cache: where the shards go.
+        missing: which of them to compute.
+        source: scores documents.
+        data: the documents.
+        context: progress.
+        try_out: measure the time on a few documents first, which are scored again then.
+
     Returns:
         What was predicted before the first shard.
     """
-    predicted = _try_out(cache, missing, source, data)
+    predicted = _try_out(cache, missing, source, data) if try_out else predict(cache)
     total, done = max(1, sum(cache.n_places_of(shard) for shard in missing)), 0
     context.tick(0, total, f"the teacher's signal: {predicted}")
     for wait in (False, True):

@@ -16,13 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stratos.distill.data import Batch
+from stratos.context import Context
+from stratos.distill.data import Batch, Encoded
 from stratos.distill.objectives import TopK
 from stratos.distill.objectives.signals import EMPTY
 from stratos.distill.signal.fingerprint import TokenizerMismatch, fingerprint
 from stratos.distill.signal.rows import split
 from stratos.errors import TeacherError
 from stratos.ledger import Ledger
+from stratos.records import Interval
+from stratos.teachers.expect import Expectation
 from stratos.teachers.openai import OpenAITeacher
 
 DEFAULT_LIMIT = 20
@@ -32,6 +35,49 @@ _PROBED_IDS = 192
 
 class NoLogprobs(Exception):
     """The endpoint does not score given text; the message says why."""
+
+
+def expect_usd(
+    teacher: OpenAITeacher,
+    tokenizer: Any,
+    documents: np.ndarray,
+    data: Encoded,
+    prompts: Sequence[np.ndarray] | None,
+    context: Context,
+) -> None:
+    """Say what scoring documents once will cost, and refuse what passes the budget.
+
+    The tokens are known: every request reads one document and writes one token more. What comes on
+    top is the one request that tells whether the endpoint scores at all.
+
+    Raises:
+        BudgetError: it says how many would fit.
+    """
+    n = len(documents)
+    n_tokens = int(data.lengths[documents].sum())
+    if prompts is not None:
+        n_tokens -= int(data.prompt_lengths[documents].sum())
+        n_tokens += sum(len(prompts[document]) for document in documents)
+    n_tokens += len(_probed_ids(tokenizer))
+    usd = _usd(teacher, n_tokens, n + 1)
+    told = Expectation(
+        teacher=teacher.name,
+        n_questions=n,
+        n_asked=n,
+        input_tokens=Interval(n_tokens, n_tokens, n_tokens, "the documents"),
+        output_tokens=Interval(n + 1, n + 1, n + 1, "one a request"),
+        usd=Interval(usd, usd, usd, "the documents"),
+        left_usd=context.ledger.left_usd(),
+        noun="documents",
+    )
+    told.show(context)
+    told.check("learn from its verified text (strategy=alignment)")
+
+
+def _usd(teacher: OpenAITeacher, n_tokens: int, n_requests: int) -> float:
+    usd_per_million = teacher.usd_per_million_input_tokens
+    output_usd_per_million = teacher.usd_per_million_output_tokens
+    return (n_tokens * usd_per_million + n_requests * output_usd_per_million) / 1e6
 
 
 class ServedSource:
@@ -214,10 +260,7 @@ class ServedSource:
     def _paid(self, texts: list[list[int]]) -> Iterator[None]:
         """Pay for the scoring of texts: every request reads one, and writes one token more."""
         teacher = self._teacher
-        usd = (
-            sum(map(len, texts)) * teacher.usd_per_million_input_tokens
-            + len(texts) * teacher.usd_per_million_output_tokens
-        ) / 1e6
+        usd = _usd(teacher, sum(map(len, texts)), len(texts))
         if not usd:
             yield
             return

@@ -28,12 +28,13 @@ from stratos.distill.signal.fingerprint import (
     tokens_by_id,
 )
 from stratos.distill.signal.local import LocalSource, Reader
-from stratos.distill.signal.served import NoLogprobs, ServedSource
+from stratos.distill.signal.served import NoLogprobs, ServedSource, expect_usd
 from stratos.distill.signal.store import Store
 from stratos.distill.signal.wanted import Wanted
 from stratos.errors import ConfigError, StratosError, TeacherError
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.purse import price
 
 FOLDER = "signals"
 """Folder of the caches in the cache folder that runs share."""
@@ -152,12 +153,15 @@ def open_source(
     cache = SignalCache(Store(f"{parent.rstrip('/')}/{about.address}", fetched), about, data)
     if missing := cache.missing(lambda text: context.warn(f"{text} It is computed again.")):
         check_size(cache, missing, wanted.cache_gib)
-        live = _live(teacher, wanted, tokenizer, data, context, prompts)
+        documents = np.concatenate([cache.documents(shard) for shard in missing])
+        live = _live(teacher, wanted, tokenizer, data, context, prompts, documents)
         try:
             if isinstance(live, TextSource):
                 return _said(live, teacher, context)
             _said(live, teacher, context)
-            fill(cache, missing, live, data, context)
+            # Each document is paid for once: none is read to measure the time.
+            paid = isinstance(teacher, OpenAITeacher) and price(teacher.card(), 1, 1) > 0
+            fill(cache, missing, live, data, context, try_out=not paid)
         finally:
             live.close()
     return CachedSource(cache)
@@ -182,8 +186,12 @@ def _live(
     data: Encoded,
     context: Context,
     prompts: Prompts | None,
+    documents: np.ndarray | None = None,
 ) -> SignalSource:
-    """Return a source that asks the teacher at every batch, or one of text alone."""
+    """Return a source that asks the teacher at every batch, or one of text alone.
+
+    Where it will be asked for some documents once, what these cost is held against the budget.
+    """
     if isinstance(teacher, HuggingFaceTeacher):
         return _local(teacher, wanted, tokenizer, data, prompts)
     if not isinstance(teacher, OpenAITeacher):
@@ -201,6 +209,8 @@ def _live(
             f"Teacher {teacher.name} is paid for every time that the student reads a text. "
             "To pay once: strategy.cache=topk"
         )
+    if documents is not None:
+        expect_usd(teacher, tokenizer, documents, data, prompts, context)
     try:
         return ServedSource(teacher, tokenizer, wanted.top_k, context.ledger, prompts)
     except NoLogprobs as error:

@@ -1,5 +1,7 @@
 """A served teacher scores given text, or is known at construction not to."""
 
+import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,8 +162,6 @@ def test_faults_are_tried_again_and_then_told(server: CompletionServer, tmp_path
 
 
 def test_a_paid_teacher_is_paid_from_the_ledger(server: CompletionServer, tmp_path: Path) -> None:
-    import dataclasses
-
     paid = asked(server, usd_per_million_input_tokens=10.0)
     told: list[str] = []
     where = dataclasses.replace(
@@ -182,3 +182,39 @@ def test_a_paid_teacher_is_paid_from_the_ledger(server: CompletionServer, tmp_pa
         for _ in range(50):
             source.signal(batch)
     assert where.ledger.spent_usd <= 0.01
+
+
+def test_what_a_cache_will_cost_is_said_and_held_against_the_budget(
+    server: CompletionServer, tmp_path: Path
+) -> None:
+    paid = asked(server, usd_per_million_input_tokens=10.0, usd_per_million_output_tokens=20.0)
+    data, notes = documents(), list[str]()
+    said, words = strategy(cache="topk", top_k=4), tokenizer()
+
+    def where(budget: float) -> Any:
+        ledger = Ledger(tmp_path / f"{budget}.jsonl", budget)
+        return dataclasses.replace(context(tmp_path), ledger=ledger, note=notes.append)
+
+    ids = [i for i in words.get_vocab().values() if i not in set(words.all_special_ids)]
+    n_tokens = int(data.lengths.sum()) + len(ids[:: max(1, len(ids) // 192)])
+    usd = (n_tokens * 10 + 25 * 20) / 1e6
+    with pytest.raises(BudgetError) as error:
+        open_source(paid, said, words, data, where(0.005))
+    told = (
+        f"Teacher served: 24 documents are expected to take {n_tokens:,} tokens in and 25 out, "
+        f"${usd:.4f} (${usd:.4f} to ${usd:.4f})"
+    )
+    assert str(error.value) == (
+        f"{told}, and $0.0050 is left. That suffices for about {int(24 * 0.005 / usd)} of them. "
+        f"Give limits.budget_usd (for a probe limits.probe_usd) ${usd - 0.005:.4f} more, learn "
+        "from its verified text (strategy=alignment), or choose a cheaper teacher."
+    )
+    assert server.requests == []
+    enough = where(1.0)
+    open_source(paid, said, words, data, enough).close()
+    assert notes[-1] == f"{told}; $1.0000 is left."
+    assert len(server.requests) == 1 + 24, "each document is paid for once"
+    assert enough.ledger.spent_usd == pytest.approx(usd)
+    (line,) = [t for t in enough.ledger.path.read_text().splitlines() if "expected_usd" in t]
+    assert json.loads(line)["documents"] == 24
+    open_source(paid, said, words, data, where(0.0001)).close()  # the cache has all
