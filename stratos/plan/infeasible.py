@@ -30,6 +30,13 @@ def no_candidates(problem: Problem, variants: Variants | None = None) -> Infeasi
     if variants is not None:
         lines += _relaxed(relaxations(variants))
         lines += nearest_student(variants)
+    covers_less = [who for who, why in sorted(problem.left_out.items()) if "min_coverage" in why]
+    if covers_less:
+        name = covers_less[0].partition(" from ")[0]
+        lines.append(
+            f"Type strategy={name} strategy.min_coverage=0 to learn from a teacher that covers so "
+            "little: only its right answers are kept, and they are few."
+        )
     lines.append(
         "Type strategy=auto, teacher=auto and student=auto to consider more of them, or allow "
         "larger servers (cloud=multi, without cloud.max_usd_per_hour and cloud.regions)."

@@ -253,9 +253,11 @@ def test_no_strategy_can_be_used():
     blind_only = refusal(strategies=(Strategy("alignment"),))
     assert blind_only.startswith("No teacher, student and strategy can be taken together:\n")
     assert "alignment from smollm2_135m: coverage 0.016 is below min_coverage 0.3" in blind_only
+    assert "Type strategy=alignment strategy.min_coverage=0 to learn from a teacher" in blind_only
     assert "Type strategy=auto" in blind_only
     forward_only = refusal(strategies=(Strategy("injection"),), task=Tiles(can_reverse=False))
     assert "injection: the task mahjong cannot build a question from an answer" in forward_only
+    assert "min_coverage" not in forward_only
 
 
 def test_a_strategy_may_ask_for_less_coverage():
