@@ -9,6 +9,7 @@ from stratos.catalog import Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
 from stratos.plan import solve
 from stratos.plan.candidates import build_problem
+from stratos.records import ModelCard
 
 AWS = CloudConfig(name="aws", clouds=("aws",))
 UNTRIED = tuple(replace(student, runs=()) for student in STUDENTS)
@@ -168,6 +169,14 @@ def test_serving_hours_count_in_the_budget():
     assert month.role("serve").hours == 720
     assert month.role("serve").usd == pytest.approx(720 * 0.08925)
     assert plan(LimitsConfig(serve_hours=0)).role("serve").usd == 0.0
+
+
+def test_a_hosted_teacher_whose_size_nobody_knows_is_planned():
+    card = ModelCard("api", 0, 0, 0, 0, 0, 0, 0, 0, usd_per_million_input_tokens=0.0)
+    secret = replace(SIGHTED, teacher="api", card=card)
+    for strategy in (ALIGNMENT, INJECTION):
+        role = plan(students=UNTRIED, teachers=(secret,), strategies=(strategy,)).role("teacher")
+        assert (role.offer, role.usd) == (None, 0.0)
 
 
 def test_a_hosted_teacher_costs_by_the_token_and_needs_no_server():
