@@ -17,6 +17,9 @@ from stratos.distill.objectives import Hidden, LMHead, Objective, Signal
 from stratos.distill.objectives.hidden import HiddenMatch, layer_pairs
 from stratos.distill.objectives.signals import dense_side
 
+TEXT = Objective(cross_entropy=1.0)
+"""Learn the text, and nothing else."""
+
 
 class Learner(nn.Module):
     """A causal language model whose forward pass ends in the loss, so that logits never exist.
@@ -61,8 +64,22 @@ class Learner(nn.Module):
             restore_4_bits(self.model)
             self.pack(True)
 
-    def forward(self, batch: Batch, signal: Signal | None, objective: Objective) -> Loss:
-        """Return the loss of one packed row."""
+    def forward(
+        self,
+        batch: Batch,
+        signal: Signal | None,
+        objective: Objective,
+        places: Tensor | None = None,
+    ) -> Loss:
+        """Return the loss of one packed row.
+
+        Args:
+            batch: the row.
+            signal: what the teacher says of its learned places.
+            objective: what to compute there.
+            places: which of the M learned places the signal is of; the others learn the text. None
+                for all of them.
+        """
         given = dense_side(signal)
         layers = given.layers_LNH if isinstance(given, Hidden) and self.match else None
         states_L1NH = self._body(
@@ -71,19 +88,20 @@ class Learner(nn.Module):
             position_ids=batch.positions_1N,
             documents=batch.documents,
         )
-        loss = head_loss(
-            states_L1NH[-1],
-            LMHead.of(self.model),
-            signal,
-            objective,
-            batch.n_tokens,
-            batch.rows_M,
-            batch.targets_M,
-        )
+        rows_M, targets_M = batch.rows_M, batch.targets_M
+        if places is not None:
+            rows_M, targets_M = rows_M[places], targets_M[places]
+        states, head, n_tokens = states_L1NH[-1], LMHead.of(self.model), batch.n_tokens
+        loss = head_loss(states, head, signal, objective, n_tokens, rows_M, targets_M)
+        if places is not None and len(places) < len(batch.rows_M):
+            left_M = torch.ones(len(batch.rows_M), dtype=torch.bool, device=places.device)
+            left_M[places] = False
+            rest = batch.rows_M[left_M], batch.targets_M[left_M]
+            text = head_loss(states, head, None, TEXT, n_tokens, *rest)
+            entropy = loss.cross_entropy + text.cross_entropy
+            loss = Loss(loss.total + text.total, loss.divergence, entropy)
         if layers is None:
             return loss
         assert self.match is not None and isinstance(given, Hidden)
-        matched = self.match(
-            states_L1NH, layers, batch.rows_M, batch.n_tokens, teacher_rows_M=given.rows_M
-        )
+        matched = self.match(states_L1NH, layers, rows_M, n_tokens, teacher_rows_M=given.rows_M)
         return loss._replace(total=loss.total + self._match_weight * matched)

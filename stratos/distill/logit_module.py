@@ -45,9 +45,15 @@ class LogitModule(TextModule):
         return matrices, others
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of one packed row, at the places that the teacher speaks of."""
+        """Return the loss of one packed row.
+
+        Where the teacher says nothing (it has no token that begins there) the corpus's text is
+        learned: places that nothing is learned from would be noise in the midst of what the student
+        writes. What it has written itself is left out there.
+        """
         signal, places = self._source.signal(batch), self._source.places(batch)
-        if places is not None:
+        objective = self._own_text if batch.written else self._objective
+        if places is not None and batch.written:
             n_learned = len(batch.rows_M)
             batch = replace(
                 batch,
@@ -55,6 +61,6 @@ class LogitModule(TextModule):
                 targets_M=batch.targets_M[places],
                 n_tokens=batch.n_tokens * len(places) / max(1, n_learned),
             )
-        objective = self._own_text if batch.written else self._objective
-        loss: Tensor = self.learner(batch, signal, objective).total
+            places = None
+        loss: Tensor = self.learner(batch, signal, objective, places).total
         return loss

@@ -12,15 +12,11 @@ from torch import Tensor, nn
 
 from stratos.config import TrainerConfig
 from stratos.distill.data import Batch
-from stratos.distill.learner import Learner
-from stratos.distill.objectives import Objective
+from stratos.distill.learner import TEXT, Learner
 from stratos.distill.optim import MuonAdamW, split_parameters
 from stratos.distill.together import gathered
 from stratos.distill.weights import blocks, whole
 from stratos.errors import StratosError
-
-TEXT = Objective(cross_entropy=1.0)
-"""Learn the text, and nothing else."""
 
 
 def learning_rate_factor(step: int, n_steps: int, warmup_steps: int) -> float:

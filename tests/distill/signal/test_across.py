@@ -1,18 +1,31 @@
 """A teacher with another tokenizer is compared where both have read the same text."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from signal_tools import batch_of, context, documents, strategy, teacher, texts, tokenizer
+from signal_tools import (
+    alone,
+    batch_of,
+    context,
+    documents,
+    model,
+    strategy,
+    teacher,
+    texts,
+    tokenizer,
+)
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers import decoders as token_decoders
 from transformers import PreTrainedTokenizerFast
 
+from stratos.config import TrainerConfig
 from stratos.distill.data import pack
 from stratos.distill.head import head_loss
+from stratos.distill.logit_module import LogitModule
 from stratos.distill.objectives import Hidden, LMHead, Objective, Shared
 from stratos.distill.signal import open_source
 from stratos.distill.signal.across import decode, token_ends
@@ -98,6 +111,33 @@ def test_the_loss_of_these_places_is_finite_and_has_a_gradient(tmp_path: Path) -
             assert len(pairs) > 100
             texts_of = [(ours.decode([a]), theirs.decode([b])) for a, b in pairs[:-1]]
             assert all(a == b for a, b in texts_of)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_the_text_is_learned_where_the_teacher_begins_no_token(
+    tmp_path: Path, share: float
+) -> None:
+    source, _, _, data = opened(tmp_path, only_shared=True)
+    ours = tokenizer(SIZES["fine"])
+    batch = replace(batch_of(data, IDS), n_tokens=50.0)
+    student, places = model(len(ours), seed=3), source.places(batch)
+    module = LogitModule(student, TrainerConfig(), 10, source, Objective(cross_entropy=share))
+    module.on_fit_start()
+    given, own = module.loss(batch), module.loss(replace(batch, written=True))
+    module.on_fit_end()
+
+    said_MV = alone(student.eval(), data, IDS, len(ours))
+    surprise_M = -said_MV.gather(1, batch.targets_M[:, None])[:, 0]
+    met_M = torch.zeros(len(surprise_M), dtype=torch.bool)
+    met_M[places] = True
+    divergence = own * 50 * len(places) / len(surprise_M)  # nothing else, where it wrote itself
+    texts_part = surprise_M[~met_M].sum() + share * surprise_M[met_M].sum()
+    expected = ((1 - share) * divergence + texts_part) / 50
+    torch.testing.assert_close(given, expected, atol=1e-4, rtol=1e-4)
+    given.backward()
+    gradient = student.get_input_embeddings().weight.grad
+    assert gradient is not None and torch.isfinite(gradient).all() and gradient.abs().sum() > 0
+    source.close()
 
 
 def metaspace() -> PreTrainedTokenizerFast:
