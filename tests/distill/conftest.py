@@ -25,6 +25,7 @@ from stratos.synthesize.injection import Injection
 from stratos.tasks.mahjong import MahjongTask
 
 sys.path.insert(0, str(Path(__file__).parent))  # modules that several tests share
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "distillation"))
 
 TINY = StudentConfig("tiny", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
 

@@ -52,7 +52,7 @@ class AcrossSource:
         self.kind = "hidden" if reader.gives_hidden else "dense"
         self._teacher, self._student = teacher, student
         self._prompts, self._on_close = prompts, on_close
-        self._shared = _shared_with_end(student, teacher) if only_shared else None
+        self._shared = shared_with_end(student, teacher) if only_shared else None
         self._last: tuple[Batch, TeacherRow, Tensor] | None = None
 
     def places(self, batch: Batch) -> Tensor:
@@ -163,7 +163,7 @@ def _encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return ids
 
 
-def _shared_with_end(student: Any, teacher: Any) -> tuple[Tensor, Tensor]:
+def shared_with_end(student: Any, teacher: Any) -> tuple[Tensor, Tensor]:
     """Return the shared ids, and the ends of a text, which mean the same however they are named."""
     ours, theirs = shared_tokens(student, teacher)
     ends = (student.eos_token_id, teacher.eos_token_id)
