@@ -29,9 +29,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import language_metrics as metrics
 import language_texts
-from language_states import STEP, Remembered, logits, remember
 
 ROOT = Path(__file__).resolve().parents[2]
 PADDED = 49_280
@@ -116,13 +114,18 @@ def make_context(settings: Any) -> Any:
 
 def prepare(settings: Any) -> None:
     """Have the teacher write the notes and read them, as far as this was not done before."""
+    from language_states import remember
+
     from stratos.distill.signal import open_source
 
     teacher = make_teacher()
-    language_texts.write_notes(settings.notes, settings.texts, teacher, settings.length)
+    language_texts.write_notes(
+        settings.notes, settings.texts, teacher, settings.length, settings.temperature
+    )
     learned, held_out = language_texts.read_notes(settings.notes, settings.texts)
-    every = language_texts.documents(teacher.tokenizer(), [*learned, *held_out])
-    remember(settings.folder, teacher, every)
+    across = any(case.startswith("other") for case in settings.cases)
+    kept = [*held_out, *learned] if across else held_out
+    remember(settings.folder, teacher, language_texts.documents(teacher.tokenizer(), kept))
     data = language_texts.documents(teacher.tokenizer(), learned)
     strategy = make_strategy("same/forward_kl")
     open_source(teacher, strategy, teacher.tokenizer(), data, make_context(settings)).close()
@@ -131,6 +134,7 @@ def prepare(settings: Any) -> None:
 def one(case: str, seed: int, settings: Any) -> dict[str, float]:
     """Train and measure one student."""
     import lightning as L
+    from language_states import Remembered
 
     from stratos.config import TrainerConfig
     from stratos.distill.callbacks import RandomStates
@@ -188,8 +192,10 @@ def measured(model: Any, tokenizers: list[Any], notes: Any, source: Any) -> dict
     and of those where only the student begins one (`perplexity_apart`). `padding` is what the
     student gives to ids that no token has.
     """
+    import language_metrics as metrics
     import numpy as np
     import torch
+    from language_states import STEP, logits
 
     from stratos.distill.data import pack
     from stratos.distill.signal.across import AcrossSource, shared_with_end
@@ -263,6 +269,7 @@ def main() -> None:
     )
     parser.add_argument("--texts", type=int, default=1_440, help="notes that the teacher writes")
     parser.add_argument("--length", type=int, default=64, help="longest note, in its tokens")
+    parser.add_argument("--temperature", type=float, default=1.0, help="at which it writes")
     parser.add_argument("--epochs", type=float, default=4, help="how often a student reads them")
     parser.add_argument("--batch-tokens", type=int, default=1_024)
     parser.add_argument("--width", type=int, default=128)
@@ -274,12 +281,12 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     settings = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    settings.notes = settings.folder / f"notes-{settings.length}.jsonl"
+    settings.notes = settings.folder / f"notes-{settings.length}-{settings.temperature:g}.jsonl"
     if settings.one is not None:
         work(settings)
         return
     settings.folder.mkdir(parents=True, exist_ok=True)
-    names = ("texts", "length", "epochs", "batch_tokens", "width", "layers", "vocab")
+    names = ("texts", "length", "temperature", "epochs", "batch_tokens", "width", "layers", "vocab")
     told = "-".join(f"{getattr(settings, name):g}" for name in names)
     path = settings.folder / f"results-{told}.json"
     results = json.loads(path.read_text()) if path.exists() else {}

@@ -68,7 +68,7 @@ def is_held_out(prompt: str) -> bool:
 
 
 def write_notes(
-    path: Path, n: int, teacher: Any, max_tokens: int, temperature: float = 1.0, seed: int = 0
+    path: Path, n: int, teacher: Any, max_tokens: int, temperature: float, seed: int = 0
 ) -> None:
     """Have the teacher write the first n notes, as far as the file lacks them, a line each."""
     lines = path.read_text().splitlines() if path.exists() else []
