@@ -26,6 +26,10 @@ class TeacherError(StratosError):
     """No teacher can be loaded or reached."""
 
 
+class EndpointError(TeacherError):
+    """An endpoint cannot be asked, whatever the question; another of the same model may be."""
+
+
 class BudgetError(StratosError):
     """The next step would pass the budget."""
 

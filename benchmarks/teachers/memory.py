@@ -21,7 +21,8 @@ from stratos.records import ModelCard
 from stratos.teachers import pump
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Answer, Meter, Question
-from stratos.teachers.pump import Outcome, Pump
+from stratos.teachers.lanes import Lane, Outcome
+from stratos.teachers.pump import Pump
 
 
 class Instant:
@@ -60,7 +61,7 @@ class Instant:
         self, questions: Iterator[Question | None], meter: Meter | None
     ) -> Generator[tuple[int, Answer] | None, None, None]:
         """Answer as hosted teachers do."""
-        yield from Pump(self, 64, 8, meter, proved=True).run(questions)
+        yield from Pump([Lane(self, proved=True)], 64, 8, meter).run(questions)
 
     def send(self, question: Question, done: Callable[[Outcome], None]) -> Callable[[], None]:
         """Answer, or fail in passing."""

@@ -1,6 +1,7 @@
 """A thousand requests to a loopback endpoint that takes 200 ms: throughput, faults, a kill.
 
     python benchmarks/teachers/throughput.py [--curator <python with bespokelabs-curator>]
+    python benchmarks/teachers/throughput.py --endpoints 2
 
 The server is a process of its own (tests/teachers/fault_server.py). Ideal is what the allowed
 concurrency gives if nothing but the server's 200 ms took time.
@@ -20,8 +21,9 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +37,7 @@ from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Question
 from stratos.teachers.openai import OpenAITeacher
 url, folder, n, concurrency = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-teacher = OpenAITeacher("parrot", "gpt-4o-mini", base_url=url, api_key_env=None,
+teacher = OpenAITeacher("parrot", "gpt-4o-mini", base_url=tuple(url.split()), api_key_env=None,
     concurrency=concurrency, usd_per_million_input_tokens=1.0, usd_per_million_output_tokens=1.0)
 ledger = Ledger(folder / "ledger.jsonl", 100.0)
 context = Context(folder, folder, ledger)
@@ -73,13 +75,20 @@ print("took", time.perf_counter() - started, time.process_time(), 0.0, flush=Tru
 @contextmanager
 def server(share: float = 0.0) -> Iterator[str]:
     """Run the endpoint; gives its base URL."""
+    with serving(share) as (url, _):
+        yield url
+
+
+@contextmanager
+def serving(share: float = 0.0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run the endpoint; gives its base URL and its process."""
     script = ROOT / "tests" / "teachers" / "fault_server.py"
     command = [sys.executable, str(script), "--delay-s", str(DELAY_S), "--share", str(share),
                "--models", "gpt-4o-mini"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
+        yield process.stdout.readline().strip(), process
     finally:
         process.kill()
         process.wait()
@@ -148,13 +157,39 @@ def compare(name: str, python: str, code: str, n: int, concurrency: int) -> None
               flush=True)  # fmt: skip
 
 
+def share(n: int, concurrency: int, n_endpoints: int) -> None:
+    """Print the pace with one endpoint, two, … `n_endpoints`, and with one killed on the way."""
+    ideal = math.ceil(n / concurrency) * DELAY_S
+    for kills in (False, True):
+        for n_urls in range(1 + kills, n_endpoints + 1):
+            with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+                urls, processes = zip(
+                    *(stack.enter_context(serving()) for _ in range(n_urls)), strict=True
+                )
+                if kills:
+                    when = ideal / n_urls / 2
+                    killer = Timer(when, processes[0].kill)
+                    stack.callback(killer.join)
+                    killer.start()
+                result = run(sys.executable, OURS, " ".join(urls), folder, n, concurrency)
+                assert result is not None
+                print(f"{n_urls} endpoints, {concurrency} at once each"
+                      f"{f', one killed after {when:.1f} s' if kills else ''}: {result[0]:.2f} s, "
+                      f"ideal {ideal / n_urls:.2f} s, load {os.getloadavg()[0]:.1f}",
+                      flush=True)  # fmt: skip
+
+
 def main() -> None:
     """Compare."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--concurrency", type=int, nargs="*", default=[16])
     parser.add_argument("--curator", help="Python of an environment with bespokelabs-curator")
+    parser.add_argument("--endpoints", type=int, help="compare so many with one")
     asked = parser.parse_args()
+    if asked.endpoints:
+        share(asked.n, asked.concurrency[0], asked.endpoints)
+        return
     for concurrency in asked.concurrency:
         compare("stratos", sys.executable, OURS, asked.n, concurrency)
         if asked.curator:

@@ -9,7 +9,15 @@ from stratos.context import Context
 from stratos.errors import BudgetError
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.base import Answer, Question, Streaming, Teacher, Tick, cache_mode
+from stratos.teachers.base import (
+    Answer,
+    Question,
+    Streaming,
+    Teacher,
+    Tick,
+    cache_mode,
+    identities,
+)
 from stratos.teachers.cache import AnswerCache
 from stratos.teachers.chunks import ask_in_chunks
 from stratos.teachers.expect import expect
@@ -91,7 +99,7 @@ def stream_ask(
     """
     total = len(questions) if isinstance(questions, Sequence) else 0
     cache = AnswerCache(context.cache_dir, context.warn, cache_mode(teacher))
-    window = Window(questions, teacher.identity(), cache, getattr(teacher, "window", WINDOW))
+    window = Window(questions, identities(teacher), cache, getattr(teacher, "window", WINDOW))
 
     def put(number: int, answer: Answer) -> None:
         window.put(number, answer)
@@ -191,7 +199,15 @@ def _events(
         for event in teacher.stream(window.questions(), purse):
             if event is not None:
                 put(*event)
+            _tell(teacher, context)
             yield
     finally:
+        _tell(teacher, context)
         if purse is not None:
             purse.close()
+
+
+def _tell(teacher: Teacher, context: Context) -> None:
+    """Hand on what a teacher has to say of itself, such as an endpoint that is left out."""
+    for complaint in getattr(teacher, "complaints", list)():
+        context.warn(complaint)

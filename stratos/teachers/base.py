@@ -26,6 +26,12 @@ def cache_mode(teacher: Teacher) -> CacheMode:
     return mode
 
 
+def identities(teacher: Teacher) -> tuple[str, ...]:
+    """Return all identities of a teacher: several, where one model is served in several places."""
+    several = getattr(teacher, "identities", None)
+    return tuple(several()) if several is not None else (teacher.identity(),)
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """One chat, and everything beside the teacher that decides its answer."""

@@ -148,7 +148,7 @@ class Batches:
         if told.status == "failed":
             reasons = [one.message or "" for one in (told.errors and told.errors.data) or []]
             raise TeacherError(
-                f"Teacher {self.teacher.name}: {self.teacher.base_url} refused a batch of "
+                f"Teacher {self.teacher.name}: {self.teacher.base_urls[0]} refused a batch of "
                 f"{len(batch.calls):,} questions ({'; '.join(reasons[:2])[:200] or 'no reason'}). "
                 "Ask one by one with teacher.batch=false, or mend what it says."
             )
@@ -199,9 +199,9 @@ class Batches:
         passing = status in (None, 200, *_PASSING) or int(status) >= 500
         if not passing or call.n_tries > self.teacher.max_retries:
             raise TeacherError(
-                f"Teacher {self.teacher.name}: {self.teacher.base_url} did not answer a question "
-                f"of a batch after {call.n_tries} tries ({problem}). What was answered is kept: "
-                "give the same command again, or ask one by one with teacher.batch=false."
+                f"Teacher {self.teacher.name}: {self.teacher.base_urls[0]} did not answer a "
+                f"question of a batch after {call.n_tries} tries ({problem}). What was answered is "
+                "kept: give the same command again, or ask one by one with teacher.batch=false."
             )
         self._earlier.pop(call.key, None)
         if self.meter is not None:

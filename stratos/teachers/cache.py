@@ -45,6 +45,9 @@ CREATE TABLE IF NOT EXISTS claims (
 ) WITHOUT ROWID
 """,
     """
+CREATE TABLE IF NOT EXISTS same (identity TEXT PRIMARY KEY, teacher TEXT NOT NULL) WITHOUT ROWID
+""",
+    """
 CREATE TRIGGER IF NOT EXISTS answered AFTER INSERT ON answers BEGIN
     DELETE FROM claims WHERE key = NEW.key;
 END
@@ -55,6 +58,9 @@ INSERT INTO claims VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT (key) DO UPDATE SET host = ?2, pid = ?3, owner = ?4, until = ?5
 WHERE owner = ?4 OR until < ?6 OR (owner = ?7 AND ?7 <> '')
 RETURNING 1
+"""
+_SAME = """
+INSERT INTO same VALUES (?1, ?2) ON CONFLICT (identity) DO UPDATE SET teacher = ?2
 """
 
 
@@ -101,6 +107,28 @@ class AnswerCache:
         self._n_claims = 0
         self._next_renewal = 0.0
         self._corrupt: set[str] = set()
+
+    def same(self, identities: Sequence[str]) -> tuple[str, ...]:
+        """Return all identities of one teacher; new answers are kept under the first of them.
+
+        Whoever gives several says that one model is behind them. That is remembered: what was
+        kept under any is found under each, also when one is left out or added later.
+
+        Args:
+            identities: at least one.
+        """
+        found: dict[str, str] = {}
+        for identity in identities if self._mode != "off" else ():
+            row = self._use("SELECT teacher FROM same WHERE identity = ?", (identity,))
+            if row is not None and row[0] not in found.values():
+                found |= self._rows("SELECT * FROM same WHERE teacher = ?", (row[0],))
+        teacher = min(found.values(), default=identities[0])
+        everyone = dict.fromkeys((teacher, *identities, *sorted(found)))
+        if self._mode == "write" and len(everyone) > 1:
+            for identity in everyone:
+                if found.get(identity) != teacher:
+                    self._use(_SAME, (identity, teacher))
+        return tuple(everyone)
 
     def get(self, keys: Iterable[str]) -> dict[str, Answer]:
         """Return the answers that are there, by key; a corrupt one counts as not there."""
@@ -167,14 +195,18 @@ class AnswerCache:
             self._db = None
 
     def _use(self, statement: str, values: tuple[Any, ...]) -> Any:
-        """Run a statement and return its first row; a corrupt file is set aside, once."""
+        """Run a statement and return its first row, or None."""
+        return next(iter(self._rows(statement, values)), None)
+
+    def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        """Run a statement and return its rows; a corrupt file is set aside, once."""
         for is_last_try in (False, True):
             if not self._usable:
                 break
             try:
                 if self._db is None:
                     self._db = _connect(self.path)
-                return self._db.execute(statement, values).fetchone()
+                return self._db.execute(statement, values).fetchall()
             except (sqlite3.DatabaseError, OSError) as error:
                 self._disconnect()
                 unusable = isinstance(error, sqlite3.OperationalError | OSError)
@@ -186,7 +218,7 @@ class AnswerCache:
                     )
                 else:
                     self._set_aside(str(error))
-        return None
+        return []
 
     def _set_aside(self, reason: str) -> None:
         """Move a corrupt file out of the way, so that it can still be looked at."""

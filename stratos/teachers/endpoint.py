@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from stratos.teachers.base import Answer, Question
-from stratos.teachers.pump import LONGEST_RETRY_AFTER_S, Outcome
+from stratos.teachers.lanes import Outcome
+from stratos.teachers.pump import LONGEST_RETRY_AFTER_S
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from stratos.context import Context
 from stratos.errors import BudgetError
 from stratos.records import Interval
-from stratos.teachers.base import Answer, Question, Teacher, cache_mode
+from stratos.teachers.base import Answer, Question, Teacher, cache_mode, identities
 from stratos.teachers.cache import AnswerCache, question_key
 from stratos.teachers.purse import most_usd, n_bytes, price
 
@@ -161,12 +161,15 @@ def _look_up(
     teacher: Teacher, questions: Sequence[Question], context: Context
 ) -> tuple[list[tuple[Question, Answer]], list[Question]]:
     """Return the questions whose answer is kept, with it, and the others; equal ones once."""
-    identity = teacher.identity()
-    by_key = {question_key(identity, one): one for one in questions}
+    known: list[tuple[Question, Answer]] = []
     with closing(AnswerCache(context.cache_dir, lambda _: None, cache_mode(teacher))) as cache:
-        found = cache.get(by_key)
-    known = [(one, found[key]) for key, one in by_key.items() if key in found]
-    return known, [one for key, one in by_key.items() if key not in found]
+        first, *others = cache.same(identities(teacher))
+        unknown = {question_key(first, one): one for one in questions}
+        for identity in (first, *others):
+            by_key = {question_key(identity, one): key for key, one in unknown.items()}
+            found = cache.get(by_key)
+            known += [(unknown.pop(by_key[key]), answer) for key, answer in found.items()]
+    return known, list(unknown.values())
 
 
 def _per_byte(known: Sequence[tuple[Question, Answer]]) -> Interval:

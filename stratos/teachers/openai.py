@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stratos.errors import TeacherError, did_you_mean
+from stratos.errors import TeacherError
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
+from stratos.teachers.address import Address
 from stratos.teachers.base import Answer, CacheMode, Keep, Meter, Question, Tick
 from stratos.teachers.batch import WINDOW as BATCH_WINDOW
 from stratos.teachers.batch import Batches
-from stratos.teachers.endpoint import Endpoint, writable
+from stratos.teachers.endpoint import writable
 from stratos.teachers.facts import FACTS, check_facts
-from stratos.teachers.pump import Outcome, Pump
+from stratos.teachers.lanes import Lane
+from stratos.teachers.pump import Pump
 from stratos.teachers.purse import n_bytes
 from stratos.teachers.window import WINDOW
 
-if TYPE_CHECKING:
-    from openai import OpenAI
-
-_REACH_SECONDS = 10.0
 _MOST_BYTES_A_TOKEN = 8
 """Of ordinary text under common tokenizers; a prompt that is counted so is surely longer."""
 
@@ -38,8 +37,9 @@ class OpenAITeacher:
     """Name shown in tables and in the plan."""
     model: str
     """Model that the endpoint is asked for."""
-    base_url: str = "https://api.openai.com/v1"
-    """Where the endpoint lies, up to and with its version."""
+    base_url: str | tuple[str, ...] = "https://api.openai.com/v1"
+    """Where the endpoint lies, up to and with its version; a list of several that serve the same
+    model, which share the questions."""
     api_key_env: str | None = "OPENAI_API_KEY"
     """Environment variable with the key; null for an endpoint that wants none."""
     usd_per_million_input_tokens: float = 0.0
@@ -61,13 +61,14 @@ class OpenAITeacher:
     accept_terms: bool = False
     """Said by whoever may train on the answers all the same, or trains no model that competes."""
     max_requests_per_minute: float | None = None
-    """What the endpoint allows; the plan counts with it."""
+    """What each endpoint allows; the plan counts with it."""
     concurrency: int = 16
-    """Requests in flight at once."""
+    """Requests in flight at once, at each endpoint."""
     timeout_s: float = 60.0
     """Longest wait for one answer, in seconds."""
     max_retries: int = 8
-    """Tries after the first, on 408, 409, 429, 5xx, timeouts and cut connections."""
+    """Tries after the first, on 408, 409, 429, 5xx, timeouts and cut connections; of several
+    endpoints, each that answers is tried before a question waits for its next try."""
     temperature: float | None = 0.0
     """0 answers greedily; null leaves it to a model that refuses the setting."""
     seed: int | None = None
@@ -90,14 +91,26 @@ class OpenAITeacher:
             raise ValueError("concurrency and timeout_s must be above 0, max_retries at least 0.")
         if min(price or 0.0 for price in (*self._prices, *self._batch_prices)) < 0:
             raise ValueError("a price per million tokens cannot be negative.")
+        n_urls = len(self.base_urls)
+        if not n_urls or len({url.rstrip("/") for url in self.base_urls}) < n_urls:
+            raise ValueError("base_url wants one URL, or a list of several that differ.")
+        if self.batch and n_urls > 1:
+            raise ValueError(
+                "batch=true hands questions in at one endpoint: give one base_url, or batch=false."
+            )
         if self.batch and None in self._batch_prices:
             raise ValueError(
                 "batch=true wants the price of the batch API: usd_per_million_batch_input_tokens "
                 "and usd_per_million_batch_output_tokens."
             )
 
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """Where the endpoints lie, one or several."""
+        return (self.base_url,) if isinstance(self.base_url, str) else tuple(self.base_url)
+
     def unreachable(self) -> str | None:
-        """Return why the endpoint cannot be asked and what to type, or None. Asks it once."""
+        """Return why no endpoint can be asked and what to type, or None. Asks each once."""
         return self._unreachable
 
     def card(self) -> ModelCard:
@@ -105,6 +118,7 @@ class OpenAITeacher:
         facts: dict[str, Any] = {**dict.fromkeys(FACTS, 0), **self.facts}
         asked, answered = self._batch_prices if self.batch else self._prices
         batch_asked, batch_answered = self._batch_prices
+        rate = self.max_requests_per_minute
         return ModelCard(
             **facts,
             name=self.name,
@@ -113,15 +127,24 @@ class OpenAITeacher:
             usd_per_million_output_tokens=answered,
             usd_per_million_batch_input_tokens=batch_asked,
             usd_per_million_batch_output_tokens=batch_answered,
-            max_requests_per_minute=self.max_requests_per_minute,
+            max_requests_per_minute=rate * len(self.base_urls) if rate else None,
         )
 
     def identity(self) -> str:
-        """Return endpoint, model and sampling."""
-        parts: list[Any] = ["openai", self.base_url.rstrip("/"), self.model, self.temperature]
+        """Return endpoint, model and sampling; of several endpoints the first by the alphabet."""
+        return self.identities()[0]
+
+    def identities(self) -> tuple[str, ...]:
+        """Return the identity that the model has at each of its endpoints, whatever their order."""
+        sampling: list[Any] = [self.model, self.temperature]
         if self.seed is not None or self.extra_body:
-            parts.append(self.seed)
-        return json.dumps([*parts, self.extra_body] if self.extra_body else parts, sort_keys=True)
+            sampling.append(self.seed)
+        if self.extra_body:
+            sampling.append(self.extra_body)
+        return tuple(
+            json.dumps(["openai", url.rstrip("/"), *sampling], sort_keys=True)
+            for url in sorted(self.base_urls)
+        )
 
     def ask(
         self,
@@ -165,27 +188,24 @@ class OpenAITeacher:
             BudgetError: the meter has no more; what was under way has been yielded.
         """
         if self.batch:
-            yield from Batches(self, self._client, meter).run(self._fitting(questions))
+            yield from Batches(self, self._addresses[0].client, meter).run(self._fitting(questions))
             return
+        rate = self.max_requests_per_minute
         pump = Pump(
-            self,
+            self._lanes,
             concurrency=self.concurrency,
             max_retries=self.max_retries,
             meter=meter,
-            proved=bool(self.__dict__.get("_proved")),
-            look=lambda found: self._endpoint.look_for(self.model, bool(self.api_key_env), found),
-            seconds_between=60 / self.max_requests_per_minute
-            if self.max_requests_per_minute
-            else 0.0,
+            seconds_between=60 / rate if rate else 0.0,
+            warn=self._complaints.append,
         )
-        try:
-            yield from pump.run(self._fitting(questions))
-        finally:
-            self.__dict__["_proved"] = pump.proved
+        yield from pump.run(self._fitting(questions))
 
-    def send(self, question: Question, done: Callable[[Outcome], None]) -> Callable[[], None]:
-        """Start one try; `done` is called from the endpoint's thread. Return what cancels it."""
-        return self._endpoint.send(self.request(question), question, done)
+    def complaints(self) -> list[str]:
+        """Return what the user should know of the endpoints and was not told yet."""
+        told = list(self._complaints)
+        self._complaints.clear()
+        return told
 
     def request(self, question: Question) -> dict[str, Any]:
         """Return the body of the request that asks a question."""
@@ -208,36 +228,8 @@ class OpenAITeacher:
         return {**options, **self.extra_body}
 
     def explain(self, error: Exception, question: Question, n_tries: int) -> TeacherError:
-        """Return an error in the user's words."""
-        import openai
-
-        told = TeacherError(
-            f"Teacher {self.name}: {self.base_url} gave no answer after "
-            f"{n_tries} tries ({_say(error)}). What was answered is kept: give "
-            "the same command again, with a smaller teacher.concurrency if it is overloaded."
-        )
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            told = TeacherError(f"Teacher {self.name}: {self._wrong_key()}")
-        elif isinstance(error, openai.NotFoundError) or self._is_unknown_model(error):
-            told = TeacherError(f"Teacher {self.name}: {self._no_model()}")
-        elif isinstance(
-            error,
-            openai.BadRequestError | openai.UnprocessableEntityError | openai.APIStatusError,
-        ) and error.status_code in (400, 413, 422):
-            told = TeacherError(
-                f"Teacher {self.name}: {self.base_url} refused a prompt of "
-                f"{n_bytes(question.chat):,} bytes with an answer of up to {question.max_tokens} "
-                f"tokens ({_say(error)}). Check that they fit the model's context, and "
-                "teacher.token_limit_field and teacher.temperature."
-            )
-        elif getattr(error, "code", None) == "insufficient_quota":
-            told = TeacherError(
-                f"Teacher {self.name}: the account at {self.base_url} has no credit left "
-                f"({_say(error)}). What was answered is kept: top it up and give the same command "
-                "again, or choose another teacher."
-            )
-        told.__cause__ = error
-        return told
+        """Return an error of the (first) endpoint in the user's words."""
+        return self._addresses[0].explain(error, question, n_tries)
 
     def as_batch(self) -> OpenAITeacher:
         """Return this teacher asked through the batch API, over the same connections.
@@ -246,15 +238,15 @@ class OpenAITeacher:
             TeacherError: there is no key.
             ValueError: the batch API has no price.
         """
+        self.key()
         batched = replace(self, batch=True)
-        batched.__dict__["_client"] = self._client
+        batched.__dict__["_addresses"] = self._addresses
         return batched
 
     def close(self) -> None:
         """Close the connections."""
-        for name in ("_client", "_endpoint"):
-            if name in self.__dict__:
-                self.__dict__.pop(name).close()
+        for address in self.__dict__.get("_addresses", ()):
+            address.close()
 
     @property
     def window(self) -> int:
@@ -286,91 +278,53 @@ class OpenAITeacher:
                     )
             yield question
 
-    def _is_unknown_model(self, error: Exception) -> bool:
-        """Tell whether a request was refused for its model, by endpoints that say 400 then."""
-        import openai
-
-        if not isinstance(error, openai.BadRequestError):
-            return False
-        said = str(error).lower()
-        if "model" not in said and said != "error code: 400":  # it speaks of something else
-            return False
-        known = self._models()
-        return bool(known) and self.model not in known
-
     @property
     def _key(self) -> str | None:
         return "none" if self.api_key_env is None else os.environ.get(self.api_key_env)
 
-    def _settings(self) -> dict[str, Any]:
+    def _no_key(self) -> str:
+        return f"{self.api_key_env} is not set. Type: export {self.api_key_env}=<your key>"
+
+    def key(self) -> str:
+        """Return the key, or a word for an endpoint that wants none.
+
+        Raises:
+            TeacherError: it is not set.
+        """
         if not self._key:
             raise TeacherError(f"Teacher {self.name}: {self._no_key()}")
-        return {"api_key": self._key, "base_url": self.base_url, "timeout": self.timeout_s}
+        return self._key
 
     @cached_property
-    def _client(self) -> OpenAI:
-        from openai import OpenAI
-
-        return OpenAI(**self._settings(), max_retries=1)
+    def _addresses(self) -> tuple[Address, ...]:
+        return tuple(Address(self, url) for url in self.base_urls)
 
     @cached_property
-    def _endpoint(self) -> Endpoint:
-        from openai import AsyncOpenAI
+    def _lanes(self) -> tuple[Lane, ...]:
+        return tuple(
+            Lane(address, f"Teacher {self.name}: {address.url}", look=address.look)
+            for address in self._addresses
+        )
 
-        settings = self._settings()
-        # Retries are ours: each is paid for on its own.
-        return Endpoint(lambda: AsyncOpenAI(**settings, max_retries=0), self.timeout_s)
+    @cached_property
+    def _complaints(self) -> list[str]:
+        return []
 
     @cached_property
     def _unreachable(self) -> str | None:
         if not self._key:
             return self._no_key()
-        import openai
-
-        quick = self._client.with_options(timeout=_REACH_SECONDS)
-        try:
-            quick.models.list()
-        except (openai.AuthenticationError, openai.PermissionDeniedError):
-            return self._wrong_key()
-        except openai.APIConnectionError:
-            return f"{self.base_url} cannot be reached. Check the network, or teacher.base_url."
-        except openai.OpenAIError:
-            pass  # an endpoint need not list its models
+        with ThreadPoolExecutor(len(self._addresses)) as pool:
+            reasons = list(pool.map(Address.unreachable, self._addresses))
+        if all(reasons):
+            return reasons[0]
+        for lane, reason in zip(self._lanes, reasons, strict=True):
+            if reason:
+                lane.set_aside(time.monotonic())
+                self._complaints.extend(lane.tell(f"Teacher {self.name}: {reason}"))
         if self.outputs_may_train is False and not self.accept_terms:
             return (
                 f"its terms ({self.license}) do not allow to train other models on its answers. "
                 "If you may all the same, type: teacher.accept_terms=true"
             )
         return None
-
-    def _no_key(self) -> str:
-        return f"{self.api_key_env} is not set. Type: export {self.api_key_env}=<your key>"
-
-    def _wrong_key(self) -> str:
-        if self.api_key_env is None:
-            return f"{self.base_url} wants a key. Name its variable with teacher.api_key_env=…"
-        return (
-            f"{self.base_url} refused the key in {self.api_key_env}. "
-            f"Type: export {self.api_key_env}=<a valid key>"
-        )
-
-    def _no_model(self) -> str:
-        known = self._models()
-        hint = did_you_mean(self.model, known)
-        if known and not hint:
-            hint = f" It has {', '.join(sorted(known)[:5])}."
-        return f"{self.base_url} has no model {self.model}.{hint} Choose one with teacher.model=…"
-
-    def _models(self) -> list[str]:
-        import openai
-
-        with suppress(openai.OpenAIError):  # then there is nothing to suggest
-            return [model.id for model in self._client.models.list()]
-        return []
-
-
-def _say(error: Exception) -> str:
-    """Return an error in one line, without the request that may quote a prompt."""
-    status = getattr(error, "status_code", None)
-    text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return text if status is None or str(status) in text else f"HTTP {status}: {text}"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import heapq
 import random
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
-from stratos.errors import BudgetError, TeacherError
+from stratos.errors import BudgetError, EndpointError, TeacherError
 from stratos.teachers.base import Answer, Meter, Question
+from stratos.teachers.lanes import Lane, Lanes, Outcome
 
 _SHORTEST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 20.0
@@ -22,31 +22,6 @@ _LONGEST_LOOK_S = 5.0
 """Between two looks of the caller, however long the endpoint takes."""
 LONGEST_RETRY_AFTER_S = 600.0
 """A server that wants a longer pause is taken to have failed."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one try."""
-
-    answer: Answer | None = None
-    error: Exception | None = None
-    passing: bool = False
-    """True if another try may succeed."""
-    billed: bool = False
-    """True if the provider may bill a try that brought no answer."""
-    retry_after_s: float | None = None
-
-
-class Tries(Protocol):
-    """Where tries are sent."""
-
-    def send(self, question: Question, done: Callable[[Outcome], None]) -> Callable[[], None]:
-        """Start one try; `done` is called from any thread. Return what cancels it."""
-        ...
-
-    def explain(self, error: Exception, question: Question, n_tries: int) -> TeacherError:
-        """Return an error in the user's words."""
-        ...
 
 
 def wait_s(n_tries: int, retry_after_s: float | None, draw: Callable[[], float]) -> float:
@@ -68,47 +43,49 @@ class _Call:
     number: int
     question: Question = field(compare=False)
     n_tries: int = field(default=0, compare=False)
+    """Rounds through the endpoints that answer."""
+    failed_at: set[Lane] = field(default_factory=set, compare=False)
+    """Endpoints of the present round."""
 
 
 @dataclass
 class Pump:
-    """One stream of questions to one endpoint.
+    """One stream of questions to the endpoints of one teacher.
 
-    Until the first answer, or until `look` says so, one try is in flight, so that a wrong key is
-    tried once. After an error that no retry mends nothing more is sent, and what is under way is
+    Until the first answer of an endpoint, or until `look` says so, one try is in flight there, so
+    that a wrong key is tried once. A try that fails in passing goes to the next endpoint at once;
+    only when all that answer have failed does it wait, and count as a try of the question. After an
+    error that no retry and no other endpoint mends nothing more is sent, and what is under way is
     waited for. One question more is taken than there is room for, so that a slot that is freed is
     filled at once.
     """
 
-    tries: Tries
-    """Where they are sent."""
+    endpoints: Sequence[Lane]
+    """Where tries are sent."""
     concurrency: int
-    """Tries in flight."""
+    """Tries in flight at each endpoint."""
     max_retries: int
     """Tries after the first."""
     meter: Meter | None = None
     """What tries are paid from; None for nothing to pay."""
-    proved: bool = False
-    """Whether the endpoint has answered before."""
     seconds_between: float = 0.0
-    """Least time between the starts of two tries, for an endpoint that allows so many a minute."""
-    look: Callable[[Callable[[], None]], None] | None = None
-    """Called at the first try to an endpoint that has not answered before: finds out by itself
-    whether key and model are right, and then calls what it is given, from any thread."""
-    _trusted: bool = False
-    """Whether `look` found them right, and no try has failed since."""
-    _results: SimpleQueue[tuple[int, Outcome] | None] = field(default_factory=SimpleQueue)
-    _flying: dict[int, tuple[_Call, int, Callable[[], None]]] = field(default_factory=dict)
+    """Least time between the starts of two tries at one endpoint that allows so many a minute."""
+    warn: Callable[[str], None] = lambda text: None
+    """Told of each endpoint that is set aside or left out, once."""
+    _results: SimpleQueue[tuple[int, Outcome] | Lane] = field(default_factory=SimpleQueue)
+    _flying: dict[int, tuple[_Call, Lane, int, Callable[[], None]]] = field(default_factory=dict)
     _later: list[_Call] = field(default_factory=list)
     """Calls that wait for their next try, the earliest first."""
     _held: _Call | None = None
     """A call for which there is no room or no money yet."""
     _stop: Exception | None = None
     _ended: bool = False
-    _not_before: float = 0.0
-    """When the endpoint, or its rate, allows the next try."""
     _numbers: Iterator[int] = field(default_factory=count)
     _tokens: Iterator[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        """Start with nothing in flight."""
+        self._lanes = Lanes(self.endpoints, self.concurrency)
 
     def run(
         self, questions: Iterator[Question | None]
@@ -135,8 +112,8 @@ class Pump:
                 except Empty:
                     yield None
                     continue
-                if landed is None:
-                    self._trusted = True
+                if isinstance(landed, Lane):
+                    landed.trusted = True
                     continue
                 answered = self._land(*landed)
                 if answered is not None:
@@ -144,36 +121,29 @@ class Pump:
         finally:
             self._give_up()
 
-    @property
-    def _is_open(self) -> bool:
-        return self.proved or self._trusted
-
-    @property
-    def _room(self) -> int:
-        return self.concurrency if self._is_open else 1
-
     def _fill(self, questions: Iterator[Question | None]) -> bool:
         """Send tries as long as there is room; return whether there is no question just now."""
-        while self._stop is None and len(self._flying) < self._room:
+        while self._stop is None:
             now = time.monotonic()
-            if now < self._not_before:
+            free = self._lanes.free(now)
+            if not free:
                 break
-            if self._held is None and self._later and self._later[0].due <= now:
-                self._held = heapq.heappop(self._later)
+            if self._held is None:
+                self._held = self._due(free, now)
             if self._held is None and self._take(questions):
                 return True
-            if self._held is None or not self._send(self._held):
+            if self._held is None or not self._send(
+                self._held, self._lanes.choose(free, self._held.failed_at)
+            ):
                 break
             self._held = None
-        if self._held is None and self._is_open and self._stop is None:
+        if self._held is None and self._stop is None and self._lanes.is_open:
             self._take(questions)
         return False
 
     def _take(self, questions: Iterator[Question | None]) -> bool:
         """Hold the next question if there is one; return whether there is none just now."""
-        # An endpoint that is down is not worked through question by question.
-        crowd = 2 * self.concurrency if self._is_open else 1
-        if self._ended or len(self._flying) + len(self._later) >= crowd:
+        if self._ended or len(self._flying) + len(self._later) >= self._lanes.most_waiting:
             return False
         try:
             question = next(questions, _END)
@@ -188,7 +158,22 @@ class Pump:
             self._ended = True
         return False
 
-    def _send(self, call: _Call) -> bool:
+    def _due(self, free: Sequence[Lane], now: float) -> _Call | None:
+        """Take the call that has waited longest of those that may be tried at a free endpoint."""
+        if not self._later or self._later[0].due > now:
+            return None
+        if self._lanes.suit(free, self._later[0].failed_at, now):
+            return heapq.heappop(self._later)
+        for call in sorted(self._later):
+            if call.due > now:
+                break
+            if self._lanes.suit(free, call.failed_at, now):
+                self._later.remove(call)
+                heapq.heapify(self._later)
+                return call
+        return None
+
+    def _send(self, call: _Call, lane: Lane) -> bool:
         """Start a try; return whether there was money for it."""
         try:
             receipt = self.meter.draw(call.question) if self.meter is not None else 0
@@ -198,16 +183,13 @@ class Pump:
                 self._stop = error
             return False
         token = next(self._tokens)
-        call.n_tries += 1
-        self._not_before = time.monotonic() + self.seconds_between
-        self._flying[token] = (
-            call,
-            receipt,
-            self.tries.send(call.question, partial(self._done, token)),
-        )
-        if self.look is not None and not self.proved:
-            self.look(partial(self._results.put, None))
-        self.look = None
+        lane.not_before = time.monotonic() + self.seconds_between
+        self._lanes.took_off(lane)
+        cancel = lane.tries.send(call.question, partial(self._done, token))
+        self._flying[token] = call, lane, receipt, cancel
+        if lane.look is not None and not lane.is_open:
+            lane.look(partial(self._results.put, lane))
+        lane.look = None
         return True
 
     def _done(self, token: int, outcome: Outcome) -> None:
@@ -217,39 +199,73 @@ class Pump:
         """Return how long to wait for an outcome before there may be something to send."""
         if idle:
             return _IDLE_S
-        dues = [time.monotonic() + _LONGEST_LOOK_S]
-        if self._stop is None and len(self._flying) < self._room:
-            if self._later and self._held is None:
-                dues.append(max(self._later[0].due, self._not_before))
-            elif self._not_before > time.monotonic():
-                dues.append(self._not_before)
-        return max(0.0, min(dues) - time.monotonic())
+        now = time.monotonic()
+        due = now + _LONGEST_LOOK_S
+        free_at = self._lanes.free_at() if self._stop is None else None
+        if free_at is not None:
+            if free_at > now:
+                due = min(due, free_at)
+            elif self._later and self._held is None:
+                due = min(due, self._later[0].due)
+        return max(0.0, due - now)
 
     def _land(self, token: int, outcome: Outcome) -> tuple[int, Answer] | None:
-        """Settle a try, and put a call off that failed in passing."""
-        call, receipt, _ = self._flying.pop(token)
+        """Settle a try, and put a call off that failed."""
+        call, lane, receipt, _ = self._flying.pop(token)
+        self._lanes.landed(lane)
         if self.meter is not None:
             self.meter.pay(receipt, outcome.answer, billed=outcome.billed)
         if outcome.answer is not None:
-            self.proved = True
+            lane.worked()
             return call.number, outcome.answer
         assert outcome.error is not None
-        self._trusted = False
-        if outcome.passing and call.n_tries <= self.max_retries:
-            now = time.monotonic()
-            call.due = now + wait_s(call.n_tries, outcome.retry_after_s, random.random)
+        lane.trusted = False
+        if outcome.passing:
+            self._put_off(call, lane, outcome, outcome.error)
+            return None
+        error = lane.tries.explain(outcome.error, call.question, call.n_tries + 1)
+        if isinstance(error, EndpointError) and self._lanes.has_others(lane):
+            lane.is_lost = True
+            self._say(lane, str(error))
             heapq.heappush(self._later, call)
-            if outcome.retry_after_s is not None:
-                # The endpoint speaks of its load, not of this question.
-                self._not_before = max(self._not_before, now + outcome.retry_after_s)
         elif self._stop is None:
-            self._stop = self.tries.explain(outcome.error, call.question, call.n_tries)
+            self._stop = error
         return None
+
+    def _put_off(self, call: _Call, lane: Lane, outcome: Outcome, error: Exception) -> None:
+        """Put off a call whose try failed in passing: to the next endpoint, or to a later time."""
+        now = time.monotonic()
+        if outcome.retry_after_s is not None:
+            # The endpoint speaks of its load, not of this question.
+            lane.not_before = max(lane.not_before, now + outcome.retry_after_s)
+        if self._lanes.has_others(lane):
+            lane.failed(now)
+            if lane.back_at is not None:
+                told = str(error).strip() or type(error).__name__
+                self._say(lane, f"{lane.name} keeps failing ({told.splitlines()[0][:200]}).")
+        call.due = now
+        is_first = lane not in call.failed_at
+        call.failed_at.add(lane)
+        if not is_first or all(other in call.failed_at for other in self._lanes.usable):
+            call.failed_at.clear()
+            call.n_tries += 1
+            if call.n_tries > self.max_retries:
+                self._stop = self._stop or lane.tries.explain(error, call.question, call.n_tries)
+                return
+            # Of several endpoints each is held back by its own word.
+            told_s = None if self._lanes.has_others(lane) else outcome.retry_after_s
+            call.due = now + wait_s(call.n_tries, told_s, random.random)
+        heapq.heappush(self._later, call)
+
+    def _say(self, lane: Lane, why: str) -> None:
+        for text in lane.tell(why):
+            self.warn(text)
 
     def _give_up(self) -> None:
         """Cancel what is under way; it may be billed, and its money stays drawn."""
-        for _, _, cancel in self._flying.values():
+        for _, lane, _, cancel in self._flying.values():
             cancel()
+            self._lanes.landed(lane)
         self._flying.clear()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -28,7 +28,7 @@ class Window:
     def __init__(
         self,
         questions: Iterable[Question],
-        identity: str,
+        identities: Sequence[str],
         cache: AnswerCache,
         size: int = WINDOW,
     ) -> None:
@@ -36,14 +36,14 @@ class Window:
 
         Args:
             questions: taken one by one.
-            identity: of the teacher.
+            identities: of the teacher, at least one.
             cache: where answers are found and kept.
             size: questions held from the oldest without an answer to the newest taken.
         """
         self.n_known = 0
         """Questions taken so far whose answer is there."""
         self._source = iter(questions)
-        self._identity = identity
+        self._identity, *self._others = cache.same(identities)
         self._cache = cache
         self._size = size
         self._order: deque[str] = deque()
@@ -108,13 +108,13 @@ class Window:
         if self._n_waiting[key] > 1:
             self.n_known += key in self._ready
             return False
-        if self._found(key):
+        if self._found(key, question):
             return False
         if not self._cache.claim(key):
             self._foreign[key] = question
             return False
         # Another process may have answered between the look and the claim.
-        if self._found(key):
+        if self._found(key, question):
             return False
         self._asked[next(self._numbers)] = key
         return True
@@ -125,18 +125,20 @@ class Window:
             return None
         self._next_poll = time.monotonic() + _POLL_SECONDS
         for key, question in list(self._foreign.items()):
-            if self._found(key):
+            if self._found(key, question):
                 del self._foreign[key]
             elif self._cache.claim(key):
                 del self._foreign[key]
-                if not self._found(key):
+                if not self._found(key, question):
                     self._asked[next(self._numbers)] = key
                     self._next_poll = 0.0
                     return question
         return None
 
-    def _found(self, key: str) -> bool:
-        found = self._cache.get([key]).get(key)
+    def _found(self, key: str, question: Question) -> bool:
+        """Take the answer that is kept under any identity of the teacher, if there is one."""
+        keys = [key, *(question_key(one, question) for one in self._others)]
+        found = next(iter(self._cache.get(keys).values()), None)
         if found is None:
             return False
         self._settle(key, replace(found, cached=True))

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -22,7 +23,8 @@ class ChatServer:
     """Answers `says`, else the last message in capitals; serves `faults` first, one a request.
 
     A fault is an HTTP status, a (status, headers) pair, "cut" (the body ends in the middle),
-    "garbage" (200 with a body that is no JSON) or "empty" (no choices).
+    "garbage" (200 with a body that is no JSON) or "empty" (no choices). `gate` is passed by each
+    request with its number, from 1.
     """
 
     def __init__(self) -> None:
@@ -30,6 +32,7 @@ class ChatServer:
         self.requests: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.delay_s = 0.0
+        self.gate: Callable[[int], None] = lambda number: None
         self.says = ""
         self.most_in_flight = 0
         self._in_flight = 0
@@ -54,11 +57,13 @@ class ChatServer:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with outer._lock:
                     outer.requests.append(body)
+                    number = len(outer.requests)
                     outer.times.append(time.monotonic())
                     outer._in_flight += 1
                     outer.most_in_flight = max(outer.most_in_flight, outer._in_flight)
                     fault = outer.faults.popleft() if outer.faults else None
                 try:
+                    outer.gate(number)
                     time.sleep(outer.delay_s)
                     if self._allowed():
                         self._reply(body, fault)

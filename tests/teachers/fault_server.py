@@ -4,8 +4,9 @@ Answers come from a server behind it (`upstream`), or from its own parrot that r
 message in capitals. What happens to a try depends on the seed, the question and how often it was
 asked, and on nothing else: not on the order in which tries arrive.
 
-As a program: python fault_server.py [--port 0] [--delay-s 0.2] [--share 0.1] [--seed 0]
-prints its base URL; GET /told gives what was asked and answered, as JSON.
+As a program: python fault_server.py [--port 0] [--delay-s 0.2] [--share 0.1] [--seed 0] [--log F]
+prints its base URL; GET /told gives what was asked and answered, as JSON; the file takes a line
+for each try, which outlives a kill.
 """
 
 from __future__ import annotations
@@ -205,7 +206,8 @@ class FaultServer:
         return True
 
     async def _upstream(self, method: str, path: str, data: bytes) -> bytes:
-        assert self.upstream is not None
+        if self.upstream is None:
+            return b'{"object": "list", "data": []}'
         import httpx
 
         async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
@@ -251,8 +253,15 @@ if __name__ == "__main__":
     parser.add_argument("--share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", nargs="*", default=(), help="those that it lists")
+    parser.add_argument("--log", default="/dev/null")
     asked = parser.parse_args()
-    rule = at_random(asked.share, asked.seed, asked.delay_s)
-    with FaultServer(rule, port=asked.port, models=tuple(asked.models)) as server:
+    chance = at_random(asked.share, asked.seed, asked.delay_s)
+    log = open(asked.log, "a", buffering=1)  # noqa: SIM115 - as long as the process
+
+    def logged(text: str, n_tries: int) -> Fault:
+        log.write(f"{text}\n")
+        return chance(text, n_tries)
+
+    with FaultServer(logged, port=asked.port, models=tuple(asked.models)) as server:
         print(server.base_url, flush=True)
         threading.Event().wait()

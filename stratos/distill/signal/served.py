@@ -117,7 +117,7 @@ class ServedSource:
             raise TeacherError(f"Teacher {teacher.name}: {teacher.unreachable()}")
         self._client = OpenAI(
             api_key=key,
-            base_url=teacher.base_url,
+            base_url=teacher.base_urls[0],
             timeout=teacher.timeout_s,
             max_retries=teacher.max_retries,
         )
@@ -176,7 +176,7 @@ class ServedSource:
             self._check_tokens(tokenizer, ids, places)
             return wanted
         raise NoLogprobs(
-            f"{self._teacher.base_url} refuses to score given text with prompt_logprobs "
+            f"{self._teacher.base_urls[0]} refuses to score given text with prompt_logprobs "
             f"({refusal}; vLLM has them, transformers serve does not)"
         )
 
@@ -191,7 +191,7 @@ class ServedSource:
                 raise TokenizerMismatch(
                     "Student and teacher do not speak in the same tokens.\n"
                     f"  student  {fingerprint(tokenizer)}\n"
-                    f"  teacher  {self._teacher.model} at {self._teacher.base_url}\n"
+                    f"  teacher  {self._teacher.model} at {self._teacher.base_urls[0]}\n"
                     f"Id {id_} is {ours!r} to the student and {theirs!r} to the teacher.\n"
                     "Learn from the teacher's verified text: strategy=alignment; or give its "
                     "weights here (teacher=local teacher.path=<folder>) with "
@@ -203,9 +203,9 @@ class ServedSource:
             return self._score(ids, self.k)
         except (_Refused, NoLogprobs) as error:
             raise TeacherError(
-                f"Teacher {self._teacher.name}: {self._teacher.base_url} no longer scores text of "
-                f"{len(ids)} tokens ({error}). Check that it fits the model's context; what is in "
-                "the signal cache is kept: give the same command again."
+                f"Teacher {self._teacher.name}: {self._teacher.base_urls[0]} no longer scores text "
+                f"of {len(ids)} tokens ({error}). Check that it fits the model's context; what is "
+                "in the signal cache is kept: give the same command again."
             ) from error
 
     def _score(self, ids: list[int], k: int) -> list[Any]:
@@ -236,14 +236,14 @@ class ServedSource:
         places = getattr(choices[0], "prompt_logprobs", None)
         if not places:
             raise NoLogprobs(
-                f"{self._teacher.base_url} drops prompt_logprobs without a word "
+                f"{self._teacher.base_urls[0]} drops prompt_logprobs without a word "
                 "(vLLM has them; transformers serve does not)"
             )
         if len(places) != len(ids) or any(
             not place or str(id_) not in place
             for id_, place in zip(ids[1:], places[1:], strict=True)
         ):
-            raise NoLogprobs(f"{self._teacher.base_url} scores other tokens than it was given")
+            raise NoLogprobs(f"{self._teacher.base_urls[0]} scores other tokens than it was given")
         scored: list[Any] = places
         return scored
 
@@ -251,7 +251,7 @@ class ServedSource:
         status = getattr(error, "status_code", None)
         told = f"HTTP {status}" if status else type(error).__name__
         return TeacherError(
-            f"Teacher {self._teacher.name}: {self._teacher.base_url} gave no score after "
+            f"Teacher {self._teacher.name}: {self._teacher.base_urls[0]} gave no score after "
             f"{self._teacher.max_retries + 1} tries ({told}). Check teacher.base_url and the key; "
             "what is in the signal cache is kept: give the same command again."
         )

@@ -1,0 +1,164 @@
+"""One place where a hosted teacher is asked: its connections, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from stratos.errors import EndpointError, TeacherError, did_you_mean
+from stratos.teachers.base import Question
+from stratos.teachers.endpoint import Endpoint
+from stratos.teachers.lanes import Outcome
+from stratos.teachers.purse import n_bytes
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+    from stratos.teachers.openai import OpenAITeacher
+
+_REACH_SECONDS = 10.0
+
+
+class Address:
+    """A base URL of a teacher; connects at the first use, and again after `close`.
+
+    Args:
+        teacher: whose key, model and settings are sent there.
+        url: up to and with the version.
+    """
+
+    def __init__(self, teacher: OpenAITeacher, url: str) -> None:
+        """Remember the place."""
+        self.teacher, self.url = teacher, url
+
+    def send(self, question: Question, done: Callable[[Outcome], None]) -> Callable[[], None]:
+        """Start one try; `done` is called from the endpoint's thread. Return what cancels it."""
+        return self._endpoint.send(self.teacher.request(question), question, done)
+
+    def look(self, found: Callable[[], None]) -> None:
+        """Call `found`, from the endpoint's thread, if its list of models proves key and model."""
+        self._endpoint.look_for(self.teacher.model, bool(self.teacher.api_key_env), found)
+
+    def explain(self, error: Exception, question: Question, n_tries: int) -> TeacherError:
+        """Return an error in the user's words; an `EndpointError` if another place may do better.
+
+        Args:
+            error: as the client raised it.
+            question: that was asked.
+            n_tries: how often.
+        """
+        import openai
+
+        kind: type[TeacherError] = EndpointError
+        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            text = self._wrong_key()
+        elif isinstance(error, openai.NotFoundError) or self._is_unknown_model(error):
+            text = self._no_model()
+        elif isinstance(error, openai.APIStatusError) and error.status_code in (400, 413, 422):
+            kind = TeacherError
+            text = (
+                f"{self.url} refused a prompt of {n_bytes(question.chat):,} bytes with an answer "
+                f"of up to {question.max_tokens} tokens ({_say(error)}). Check that they fit the "
+                "model's context, and teacher.token_limit_field and teacher.temperature."
+            )
+        elif getattr(error, "code", None) == "insufficient_quota":
+            text = (
+                f"the account at {self.url} has no credit left ({_say(error)}). What was answered "
+                "is kept: top it up and give the same command again, or choose another teacher."
+            )
+        else:
+            n_others = len(self.teacher.base_urls) - 1
+            too = f" ({n_others} other endpoints neither)" if n_others else ""
+            text = (
+                f"{self.url} gave no answer after {n_tries} tries{too} ({_say(error)}). What was "
+                "answered is kept: give the same command again, with a smaller "
+                "teacher.concurrency if it is overloaded."
+            )
+        told = kind(f"Teacher {self.teacher.name}: {text}")
+        told.__cause__ = error
+        return told
+
+    def unreachable(self) -> str | None:
+        """Return why it cannot be asked and what to type, or None. Asks it once, for its models."""
+        import openai
+
+        quick = self.client.with_options(timeout=_REACH_SECONDS)
+        try:
+            quick.models.list()
+        except (openai.AuthenticationError, openai.PermissionDeniedError):
+            return self._wrong_key()
+        except openai.APIConnectionError:
+            return f"{self.url} cannot be reached. Check the network, or teacher.base_url."
+        except openai.OpenAIError:
+            pass  # an endpoint need not list its models
+        return None
+
+    def close(self) -> None:
+        """Close the connections."""
+        for name in ("client", "_endpoint"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+    @cached_property
+    def client(self) -> OpenAI:
+        """The client for what is asked one by one: models, files, batches."""
+        from openai import OpenAI
+
+        teacher = self.teacher
+        return OpenAI(
+            api_key=teacher.key(), base_url=self.url, timeout=teacher.timeout_s, max_retries=1
+        )
+
+    @cached_property
+    def _endpoint(self) -> Endpoint:
+        from openai import AsyncOpenAI
+
+        key, timeout_s = self.teacher.key(), self.teacher.timeout_s
+        # Retries are ours: each is paid for on its own.
+        return Endpoint(
+            lambda: AsyncOpenAI(api_key=key, base_url=self.url, timeout=timeout_s, max_retries=0),
+            timeout_s,
+        )
+
+    def _is_unknown_model(self, error: Exception) -> bool:
+        """Tell whether a request was refused for its model, by endpoints that say 400 then."""
+        import openai
+
+        if not isinstance(error, openai.BadRequestError):
+            return False
+        said = str(error).lower()
+        if "model" not in said and said != "error code: 400":  # it speaks of something else
+            return False
+        known = self._models()
+        return bool(known) and self.teacher.model not in known
+
+    def _wrong_key(self) -> str:
+        name = self.teacher.api_key_env
+        if name is None:
+            return f"{self.url} wants a key. Name its variable with teacher.api_key_env=…"
+        return f"{self.url} refused the key in {name}. Type: export {name}=<a valid key>"
+
+    def _no_model(self) -> str:
+        known = self._models()
+        hint = did_you_mean(self.teacher.model, known)
+        if known and not hint:
+            hint = f" It has {', '.join(sorted(known)[:5])}."
+        return (
+            f"{self.url} has no model {self.teacher.model}.{hint} Choose one with teacher.model=…"
+        )
+
+    def _models(self) -> list[str]:
+        import openai
+
+        with suppress(openai.OpenAIError):  # then there is nothing to suggest
+            return [model.id for model in self.client.models.list()]
+        return []
+
+
+def _say(error: Exception) -> str:
+    """Return an error in one line, without the request that may quote a prompt."""
+    status = getattr(error, "status_code", None)
+    text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return text if status is None or str(status) in text else f"HTTP {status}: {text}"
