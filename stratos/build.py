@@ -35,6 +35,7 @@ GROUPS: dict[str, type] = {
     "deploy": schema.DeployConfig,
     "paths": schema.PathsConfig,
     "probe": schema.ProbeConfig,
+    "synthesize": schema.SynthesizeConfig,
     "evaluate": schema.EvaluateConfig,
     "traffic": schema.TrafficConfig,
     "plan": schema.PlanConfig,

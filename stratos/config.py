@@ -285,6 +285,16 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True)
+class SynthesizeConfig:
+    """Where the corpus is made (top-level `synthesize.`); it is the same wherever that is."""
+
+    engine: Literal["local", "ray"] = "local"
+    """local (this process), or ray (the CPUs and GPUs of a Ray cluster)."""
+    ray_address: str | None = None
+    """Of a running cluster, such as auto or ray://head:10001; None starts one of this machine."""
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """What is measured on the test split (top-level `evaluate.`)."""
 
@@ -360,6 +370,7 @@ class Config:
     deploy: DeployConfig
     paths: PathsConfig
     probe: ProbeConfig
+    synthesize: SynthesizeConfig
     evaluate: EvaluateConfig
     traffic: TrafficConfig
     plan: PlanConfig

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stratos.engines import Engine, Here
+
 if TYPE_CHECKING:
     from stratos.ledger import Ledger
 
@@ -43,3 +45,5 @@ class Context:
     """What the stage's inputs are: a checkpoint made from others must not be gone on from."""
     note: Callable[[str], None] = field(default=_unsaid)
     """Say something that explains what happens next; shown and not kept."""
+    engine: Engine = field(default_factory=Here)
+    """Where work is done that is the same wherever it is done."""

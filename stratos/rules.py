@@ -7,6 +7,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+from stratos.cluster import NOT_INSTALLED, is_installed
 from stratos.config import Config, LimitsConfig, ProbeConfig
 from stratos.declared import contradictions
 from stratos.distill.trainer import unusable
@@ -57,7 +58,7 @@ def impossible(config: Config) -> list[str]:
                 f"{student.name} may have (context_length={student.context_length})."
             )
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
-    problems += [*unusable(trainer), *contradictions(config)]
+    problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
     names = [strategy.name for strategy in config.strategies]
     if names == ["injection"] and not config.task.can_reverse:
         problems.append(
@@ -148,6 +149,18 @@ def _traffic(config: Config) -> Iterator[str]:
                 f"traffic.buckets[{i}]: {prompt} + {answer} tokens are there twice; add up their "
                 "shares."
             )
+
+
+def _engine(config: Config) -> Iterator[str]:
+    """Yield what the engine of a stage lacks."""
+    synthesize = config.synthesize
+    if synthesize.engine == "ray" and not is_installed():
+        yield NOT_INSTALLED
+    if synthesize.engine != "ray" and synthesize.ray_address is not None:
+        yield (
+            f"synthesize.ray_address={synthesize.ray_address} is of synthesize.engine=ray. Type "
+            "that too, or leave the address out."
+        )
 
 
 def _planner(config: Config) -> Iterator[str]:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from stratos import resume
+from stratos.cluster import connected
 from stratos.config import Config
 from stratos.console import Console
 from stratos.context import Context
+from stratos.engines import Engine, Here
 from stratos.errors import StratosError
 from stratos.ledger import Ledger
 from stratos.records import from_json, to_json, write_atomically
@@ -219,7 +221,7 @@ class Runner:
         self, stage: Stage[T], mark: str, inputs: tuple[Any, ...], optional: dict[str, Any]
     ) -> T | None:
         self.warnings.begin(stage.name)
-        with self.console.stage(stage.name) as tick:
+        with self.console.stage(stage.name) as tick, self._engine(stage) as engine:
             context = Context(
                 run_dir=self.config.run_dir,
                 cache_dir=self.config.cache_dir,
@@ -229,6 +231,7 @@ class Runner:
                 log=self.tracker.for_stage(stage.name),
                 fingerprint=mark,
                 note=self.console.note,
+                engine=engine,
             )
             with resume.disk_errors(stage.name, self.config.run_dir), self._alone(stage, mark):
                 record = self._call(stage, inputs, optional, context)
@@ -240,6 +243,13 @@ class Runner:
             return None
         self.console.done(stage.name, record)
         return self._take(stage, record, mark)
+
+    def _engine(self, stage: Stage[Any]) -> contextlib.AbstractContextManager[Engine]:
+        """Return what does the work of a stage that is the same wherever it is done."""
+        wanted = self.config.synthesize
+        if wanted.engine == "local" or stage.name != "synthesize":
+            return contextlib.nullcontext(Here())
+        return connected(wanted.ray_address, self.console.note)
 
     def _with_money(self, tick: Callable[..., None], stage: str) -> Callable[..., None]:
         """Return a stage's tick that shows what the run has spent so far, once the stage pays."""

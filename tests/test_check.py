@@ -86,6 +86,29 @@ def test_the_commands_of_the_readme_pass_the_check(command: str, tmp_path: Path)
         assert problems(*argv) == []
 
 
+def test_an_engine_that_is_not_there_is_said_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stratos.rules.is_installed", lambda: False)
+    assert problems("+task=mahjong", "synthesize.engine=ray") == [
+        "synthesize.engine=ray: Ray is not installed. Type: pip install 'stratos-llm[ray]'"
+    ]
+    assert problems("+task=mahjong", "synthesize.ray_address=auto") == [
+        "synthesize.ray_address=auto is of synthesize.engine=ray. Type that too, or leave the "
+        "address out."
+    ]
+    monkeypatch.setattr("stratos.rules.is_installed", lambda: True)
+    assert problems("+task=mahjong", "synthesize.engine=ray", "synthesize.ray_address=auto") == []
+
+
+def test_places_of_one_teacher_differ() -> None:
+    served = ["+task=mahjong", "teacher=endpoint", "teacher.model=m"]
+    assert problems(*served, "teacher.base_url=[http://a/v1,http://b/v1]") == []
+    assert problems(*served, "teacher.base_url=[http://a/v1,http://a/v1/]") == [
+        "teacher: base_url wants one URL, or a list of several that differ."
+    ]
+
+
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
 def test_every_shipped_yaml_opens_with_its_command(group: str, name: str) -> None:
     lines = (conf_dir() / group / f"{name}.yaml").read_text().splitlines()

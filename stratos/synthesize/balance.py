@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
+from typing import Any, TypeVar
 
 from stratos.synthesize.strategy import Tally
 from stratos.tasks.base import Item, Task
@@ -12,6 +13,13 @@ from stratos.tasks.base import Item, Task
 SURPLUS = "surplus of its difficulty"
 _N_SAMPLE = 1000
 _N_LEVELS = 4
+
+T = TypeVar("T")
+
+
+def _itself(item: Any) -> Item:
+    made: Item = item
+    return made
 
 
 class Balance:
@@ -35,12 +43,17 @@ class Balance:
         self._difficulty = getattr(task, "difficulty", _length)
         self._tally = tally
 
-    def admitted(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Yield the items of each difficulty up to its share of the corpus, in their order."""
-        sample = list(islice(items, _N_SAMPLE))
+    def admitted(self, drawn: Iterator[T], item_of: Callable[[T], Item] = _itself) -> Iterator[T]:
+        """Yield what is drawn of each difficulty up to its share of the corpus, in its order.
+
+        Args:
+            drawn: items, or what holds them.
+            item_of: returns the item.
+        """
+        sample = list(islice(drawn, _N_SAMPLE))
         if not sample:
             return
-        values = sorted(self._difficulty(item) for item in sample)
+        values = sorted(self._difficulty(item_of(one)) for one in sample)
         # Equal values are one level, however many there are of them.
         edges = sorted({values[len(values) * k // _N_LEVELS] for k in range(1, _N_LEVELS)})
         natural = Counter(_level(value, edges) for value in values)
@@ -50,13 +63,13 @@ class Balance:
             for level, n in natural.items()
         }
         taken: Counter[int] = Counter()
-        for item in chain(sample, items):
-            level = _level(self._difficulty(item), edges)
+        for one in chain(sample, drawn):
+            level = _level(self._difficulty(item_of(one)), edges)
             if taken[level] >= allowed.get(level, self._n_items):
                 self._tally.refused[SURPLUS] += 1
                 continue
             taken[level] += 1
-            yield item
+            yield one
 
 
 def _level(value: float, edges: list[float]) -> int:

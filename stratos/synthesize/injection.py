@@ -16,6 +16,7 @@ from stratos.config import Config
 from stratos.context import Context
 from stratos.records import Plan
 from stratos.synthesize.balance import Balance
+from stratos.synthesize.making import make
 from stratos.synthesize.rationale import Writer, reason_of, sizes_of
 from stratos.synthesize.strategy import Tally, Writing, planned_teacher
 from stratos.tasks.base import Item, Task
@@ -67,17 +68,21 @@ class Injection:
             TeacherError: the teacher is asked for reasoning, and is not configured, or fails.
         """
         task = config.task
-        items = task.reverse(_DRAWS_PER_ITEM * self.n_items, config.seed)
+        drawn = make(task, _DRAWS_PER_ITEM * self.n_items, config.seed, context.engine)
         if self.balance:
-            items = Balance(self.balance, self.n_items, task, tally).admitted(items)
+            drawn = Balance(self.balance, self.n_items, task, tally).admitted(
+                drawn, lambda made: made.item
+            )
         if self.rationale in ("teacher", "auto"):
             teacher = planned_teacher(config, plan, context)
             writer = Writer(task, teacher, context, tally, self.max_tokens, self.n_retries)
+            items = (made.item for made in drawn)
             yield from self._written(items, writer, config.seed, tally)
             return
-        for item in items:
+        for made in drawn:
+            item = made.item
             has_path = bool(item.rationale) or _has_paths(task)
-            if has_path and not _holds(task, item, tally):
+            if has_path and not _holds(item, made.wrong(task), tally):
                 continue
             is_bare = self.rationale == "none" or not has_path
             yield item, item.answer if is_bare else task.completion(item)
@@ -125,15 +130,14 @@ class Injection:
             if isinstance(found, Item) and found is not item:
                 yield found, task.completion(found)
             elif item.rationale:
-                if _holds(task, item, tally):
+                if _holds(item, task.verify(item), tally):
                     yield item, task.completion(item)
             else:
                 tally.refused[reason_of(found) if isinstance(found, str) else "no path"] += 1
 
 
-def _holds(task: Task, item: Item, tally: Tally) -> bool:
-    """Return whether an item verifies; count it if not."""
-    problem = task.verify(item)
+def _holds(item: Item, problem: str | None, tally: Tally) -> bool:
+    """Return whether nothing is wrong with an item; count it if something is."""
     if problem is None:
         return True
     tally.refused["unverified"] += 1

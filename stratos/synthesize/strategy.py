@@ -13,6 +13,7 @@ from stratos.errors import TeacherError
 from stratos.records import Plan
 from stratos.tasks.base import Item
 from stratos.teachers.base import Batching, Teacher
+from stratos.teachers.spread import spread
 
 
 @dataclass
@@ -71,7 +72,7 @@ def planned_teacher(config: Config, plan: Plan, context: Context) -> Teacher:
     """
     for teacher in config.teachers:
         if teacher.name == plan.teacher:
-            return _in_its_way(teacher, plan, context)
+            return spread(_in_its_way(teacher, plan, context), context.engine)
     known = ", ".join(teacher.name for teacher in config.teachers)
     raise TeacherError(
         f"The plan's teacher {plan.teacher} is not configured (there are: {known}). "

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from stratos.tasks.base import Item, Message, Split, Symbols
 from stratos.tasks.mahjong import hands, prompts
@@ -110,6 +111,10 @@ class DiscardTask(MahjongTask):
 
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
         """Yield `n` training items, answer first: a ready hand, and the tile that it drew."""
+        return map(self.made_of, self.drafts(n, seed))
+
+    def drafts(self, n: int, seed: int = 0) -> Iterator[Any]:
+        """Draw the hands of `reverse`, each with its slice."""
         rng = random.Random(f"reverse discard {seed}")
         for _ in range(n):
             name = "full_flush" if rng.random() < self.full_flush_share else "general"
@@ -117,7 +122,12 @@ class DiscardTask(MahjongTask):
                 hand = self._draw(rng, name)
                 if hands.split_of(hands.hand_id(hand)) == "train":
                     break
-            yield self._discard_item(hand, name, *derive(hand))
+            yield hand, name
+
+    def made_of(self, draft: Any) -> Item:
+        """Make the item of a draft: which discards there are, and where each leads."""
+        hand, name = draft
+        return self._discard_item(hand, name, *derive(hand))
 
     def _draw(self, rng: random.Random, name: str) -> Hand:
         """Draw a hand of 14 that is not complete and that two different discards make ready."""

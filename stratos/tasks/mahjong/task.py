@@ -19,6 +19,9 @@ from stratos.tasks.mahjong.tiles import Hand, Tile, add, hand_to_text, text_to_h
 _GROUPS = re.compile(r"(?:[1-9]+[mpsz](?:[\s,]|and)*)+")
 _LETTER = re.compile(r"\b([A-D])\b")
 
+Draft = tuple[Hand, Tile, str]
+"""A winning hand, the tile that is taken away from it, and the slice."""
+
 
 @dataclass(frozen=True)
 class MahjongTask:
@@ -73,18 +76,30 @@ class MahjongTask:
         A winning hand is drawn, a tile of it is taken away, and the path from what is left to the
         tiles that complete it is written. The tile that was taken away has to be among them.
         """
+        return map(self.made_of, self.drafts(n, seed))
+
+    def drafts(self, n: int, seed: int = 0) -> Iterator[Draft]:
+        """Draw what the items of `reverse` are made of: little work, and all of the chance."""
         rng = random.Random(f"reverse {seed}")
         flushes = self._winning_flushes(rng)
         for _ in range(n):
             if rng.random() < self.full_flush_share:
-                yield self._reversed(*next(flushes), "full_flush")
+                yield *next(flushes), "full_flush"
                 continue
             while True:
                 winning = hands.winning_hand(rng, self.seven_pairs_share)
                 hand, tile = hands.remove_random(winning, rng)
                 if hands.split_of(hands.hand_id(hand)) == "train":
                     break
-            yield self._reversed(winning, tile, "general")
+            yield winning, tile, "general"
+
+    def made_of(self, draft: Draft) -> Item:
+        """Make the item of a draft: the same wherever that is done."""
+        winning, tile, name = draft
+        hand = add(winning, tile, -1)
+        rationale, found = path.derive(hand)
+        assert tile in found, "the tile that was taken away completes the hand"
+        return self._item(hand, name, rationale, found)
 
     def _winning_flushes(self, rng: random.Random) -> Iterator[tuple[Hand, Tile]]:
         """Yield winning hands of one suit with the tile to take away: every train class in turn."""
@@ -101,12 +116,6 @@ class MahjongTask:
                 hand = hands.flush_hand(counts, suit, mirrored)
                 tile = rng.choice(sorted(waits(hand)))
                 yield add(hand, tile), tile
-
-    def _reversed(self, winning: Hand, tile: Tile, name: str) -> Item:
-        hand = add(winning, tile, -1)
-        rationale, found = path.derive(hand)
-        assert tile in found, "the tile that was taken away completes the hand"
-        return self._item(hand, name, rationale, found)
 
     def _item(
         self,
