@@ -45,7 +45,8 @@ def make(task: Task, n: int, seed: int, engine: Engine) -> Iterator[Made]:
     if isinstance(engine, Here):
         return map(Made, task.reverse(n, seed))
     makes = _takes_no_chances(task)
-    drafts: Iterator[Any] = task.drafts(n, seed) if makes else task.reverse(n, seed)
+    drawing: Any = task
+    drafts: Iterator[Any] = drawing.drafts(n, seed) if makes else task.reverse(n, seed)
     chunks = engine.map(partial(_make, task, makes), in_chunks(drafts, _CHUNK))
     return (made for chunk in chunks for made in chunk)
 
