@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,10 @@ _WAITING = 4
 """Chunks a worker that may wait for an earlier one, those under way among them."""
 _STORE_BYTES = 256 * 2**20
 """Of a local cluster's object store: a chunk's result is below one MiB."""
+
+
+_KNOCK_S = 5.0
+"""How long a cluster's address has to answer."""
 
 
 def is_installed() -> bool:
@@ -59,10 +64,11 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[RayEn
         if address is None:
             ray.init("local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
         else:
+            _knock(address)
             # Every node runs the code of this process, whatever is installed there.
             package = str(Path(__file__).parent)
             ray.init(address, runtime_env={"py_modules": [package]}, **quiet)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise StratosError(
             f"synthesize.ray_address={'null' if address is None else address}: the Ray cluster "
@@ -77,6 +83,17 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[RayEn
         yield engine
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray itself would try for minutes.
+
+    Raises:
+        OSError: there is no connection within `_KNOCK_S`.
+    """
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
 
 
 class RayEngine:
