@@ -28,6 +28,7 @@ def make_config(run_dir: Path, **logger: Any) -> schema.Config:
         cloud=schema.CloudConfig(name="aws"),
         complexity=schema.ComplexityConfig(),
         limits=schema.LimitsConfig(),
+        synthesize=schema.SynthesizeConfig(),
         traffic=schema.TrafficConfig(),
         plan=schema.PlanConfig(),
         objective=schema.ObjectiveConfig(),

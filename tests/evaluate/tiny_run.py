@@ -102,6 +102,7 @@ def tiny_config(folder: Path, **changes) -> c.Config:
         "evaluate": c.EvaluateConfig(
             n_items=60, n_teacher_items=40, batch_size=16, max_new_tokens=30
         ),
+        "synthesize": c.SynthesizeConfig(),
         "traffic": c.TrafficConfig(),
         "plan": c.PlanConfig(),
         "stages": c.STAGES,

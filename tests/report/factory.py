@@ -73,6 +73,7 @@ def make_config(run_dir: Path, **groups: Any) -> schema.Config:
         "paths": schema.PathsConfig(run_dir=str(run_dir), cache_dir=str(run_dir / "cache")),
         "probe": schema.ProbeConfig(),
         "evaluate": schema.EvaluateConfig(),
+        "synthesize": schema.SynthesizeConfig(),
         "traffic": schema.TrafficConfig(),
         "plan": schema.PlanConfig(),
         "stages": schema.STAGES,

@@ -73,6 +73,7 @@ class World:
             paths=schema.PathsConfig(str(self.run_dir), str(self.run_dir / "cache")),
             probe=schema.ProbeConfig(n_items=N, max_items=N, max_tokens=20, n_samples=2),
             evaluate=schema.EvaluateConfig(),
+            synthesize=schema.SynthesizeConfig(),
             traffic=schema.TrafficConfig(),
             plan=schema.PlanConfig(),
             stages=(stage,),
