@@ -46,6 +46,7 @@ from stratos.config import (
     PlanConfig,
     ProbeConfig,
     StudentConfig,
+    SynthesizeConfig,
     TrafficConfig,
     TrainerConfig,
 )
@@ -158,6 +159,7 @@ def config(cloud: CloudConfig, traffic: TrafficConfig, cache: str) -> Config:
         cloud=cloud, complexity=ComplexityConfig(), limits=LimitsConfig(),
         objective=ObjectiveConfig(), trainer=TrainerConfig(batch_tokens=65536),
         callbacks=CallbacksConfig(), logger=LoggerConfig(), deploy=DeployConfig(),
+        synthesize=SynthesizeConfig(),
         paths=PathsConfig(run_dir=cache, cache_dir=cache), probe=ProbeConfig(),
         evaluate=EvaluateConfig(), traffic=traffic, plan=PlanConfig(history=False),
         stages=("plan",), seed=SEED,

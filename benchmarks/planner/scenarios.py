@@ -206,6 +206,7 @@ def config_of(
         deploy=schema.DeployConfig(),
         paths=schema.PathsConfig(run_dir=str(folder), cache_dir=str(folder)),
         probe=schema.ProbeConfig(),
+        synthesize=schema.SynthesizeConfig(),
         evaluate=schema.EvaluateConfig(),
         traffic=schema.TrafficConfig(requests_per_s=scenario.requests_per_s),
         plan=schema.PlanConfig(history=False),

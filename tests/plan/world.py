@@ -20,6 +20,7 @@ from stratos.config import (
     PlanConfig,
     ProbeConfig,
     StudentConfig,
+    SynthesizeConfig,
     TrafficConfig,
     TrainerConfig,
 )
@@ -150,6 +151,7 @@ class World:
             deploy=DeployConfig(),
             paths=PathsConfig(run_dir=str(run_dir), cache_dir=str(run_dir)),
             probe=ProbeConfig(),
+            synthesize=SynthesizeConfig(),
             evaluate=EvaluateConfig(),
             traffic=self.traffic,
             plan=self.plan,
