@@ -16,7 +16,7 @@ from stratos.intervals import wilson
 from stratos.ledger import Ledger
 from stratos.probe.complexity import judge
 from stratos.probe.students import probe_students
-from stratos.records import StudentProbe
+from stratos.records import ModelCard, StudentProbe, TeacherProbe
 from stratos.synthesize.admission import PretrainedStudent
 
 ITEMS = Larger().items("validation", 60)
@@ -52,9 +52,14 @@ def test_a_student_with_weights_is_asked_and_one_without_is_not(
     assert 0 < sum(known) < 20
     assert (found.student, found.n_items, found.reason) == ("half_trained", 20, "")
     assert found.exact == wilson(sum(known), 20)
-    teacher: Any = SimpleNamespace(
-        exact=wilson(1, 8), teacher="t", agreement=None, entropy_bits=None, samples=None,
-        output_tokens=8, n_items=8,
+    card = ModelCard(
+        "t", n_params=1, n_layers=1, hidden_size=1, n_heads=1, n_kv_heads=1, intermediate_size=1,
+        vocab_size=1, context_length=1, license="",
+    )  # fmt: skip
+    teacher = TeacherProbe(
+        "t", card, "default", n_items=8, exact=wilson(1, 8), choice=wilson(0, 0), exact_by_slice={},
+        parsable=1.0, echoes=0.0, input_tokens=8, output_tokens=8, seconds=1.0, cpu_seconds=1.0,
+        usd=0.0, n_cached=0,
     )  # fmt: skip
     measures = judge(ComplexityConfig(), Larger(), ITEMS, [teacher], [found]).measures
     (row,) = [one for one in measures if one.name == "exact match before training"]
