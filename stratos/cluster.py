@@ -118,7 +118,7 @@ class RayEngine:
         """
         import ray
 
-        task = ray.remote(_call).options(
+        task: Any = ray.remote(_call).options(
             num_cpus=1,
             num_gpus=min(n_gpus, self.n_gpus),
             max_retries=-1,

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -146,10 +145,14 @@ def test_a_stage_without_what_it_needs_says_which_to_add(tmp_path: Path) -> None
     )
 
 
-@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
 def test_a_trainer_that_cannot_run_here_is_refused_before_a_teacher_is_asked(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hidden = tmp_path / "without"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text("import sys\nsys.modules['bitsandbytes'] = None\n")
+    paths = (str(hidden), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     run = stratos(*FAST, "trainer=qlora", f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
     assert run.returncode == 1
     assert "pip install bitsandbytes, or trainer.adapter=lora" in run.stderr + run.stdout

@@ -62,6 +62,7 @@ def add_node(running: Any, **more: Any) -> None:
 
 @pytest.fixture
 def engine(nodes: Any) -> Iterator[RayEngine]:
+    nodes.wait_for_nodes(60)  # a node that was killed is counted until its heartbeats are missed
     said: list[str] = []
     with connected(nodes.address, said.append) as ready:
         assert said == ["Ray: 3 nodes, 3 CPUs, 0 GPUs."]
