@@ -108,8 +108,11 @@ class Objective:
         """Return how many logits of student and teacher count, out of so many each.
 
         Models of one family pad one vocabulary to different widths: the shared part is taken, and
-        the distributions are over it alone. Vocabularies that differ keep their own widths.
+        the distributions are over it alone. Vocabularies that differ keep their own widths. What is
+        said of some tokens says which ids there are.
         """
+        if isinstance(signal, TopK | Sampled) and signal.n_ids is not None:
+            return min(student, signal.n_ids), teacher
         alike = isinstance(signal, Hidden | Dense) and self.divergence != "universal_logit"
         return (min(student, teacher),) * 2 if alike else (student, teacher)
 

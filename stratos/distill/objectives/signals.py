@@ -64,11 +64,14 @@ class TopK:
     ids_MK, logprobs_MK (M, K), at the temperature of the objective. A slot with id -1 is empty.
     The probabilities are never renormalised: what they leave to 1 is the tail's. tail_M (M,) is
     the tail's log-probability, for where 1 minus a sum of rounded numbers is not exact enough.
+    n_ids are the ids that mean something: a student's logits beyond them, which its embedding is
+    padded with, are cut off. None takes all.
     """
 
     ids_MK: Tensor
     logprobs_MK: Tensor
     tail_M: Tensor | None = None
+    n_ids: int | None = None
 
     @staticmethod
     def of(
@@ -99,12 +102,13 @@ class Sampled:
     ids_MS, weights_MS (M, S): the expectation of the sum of the weights that fall on a token is
     its probability. Random sampling distillation, arXiv 2503.16870; top-k, renormalised or not,
     is biased. logprobs_MS, where there, makes the loss an estimate of the divergence; without it
-    the loss is the cross-entropy with the teacher, which has the same gradient.
+    the loss is the cross-entropy with the teacher, which has the same gradient. n_ids as in `TopK`.
     """
 
     ids_MS: Tensor
     weights_MS: Tensor
     logprobs_MS: Tensor | None = None
+    n_ids: int | None = None
 
     @staticmethod
     def of(

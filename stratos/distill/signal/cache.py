@@ -201,7 +201,7 @@ class CachedSource:
 
     def signal(self, batch: Batch) -> TopK | Sampled:
         """Return what was kept of the learned places of a batch of the cached documents."""
-        device = batch.tokens_1N.device
+        device, n_ids = batch.tokens_1N.device, self.cache.about.tokenizer.n_ids
         columns = self.cache.gather(batch.document_ids_D)
         kept = columns["ids"]
         assert len(kept) == len(batch.rows_M), "the batch has other tokens than the cached data"
@@ -211,9 +211,9 @@ class CachedSource:
         logprobs = torch.from_numpy(columns["logprobs"].astype(np.float32))
         if self.kind == "sampled":
             weights = torch.full_like(logprobs, 1 / self.cache.about.k)
-            return Sampled(ids.to(device), weights.to(device), logprobs.to(device))
+            return Sampled(ids.to(device), weights.to(device), logprobs.to(device), n_ids)
         tail = torch.from_numpy(columns["tail"][:, 0].astype(np.float32))
-        return TopK(ids.to(device), logprobs.to(device), tail.to(device))
+        return TopK(ids.to(device), logprobs.to(device), tail.to(device), n_ids)
 
     def close(self) -> None:
         """Do nothing: mapped files close with the last array."""

@@ -112,6 +112,7 @@ class ServedSource:
 
         self.why = ""
         self._teacher, self._ledger, self._prompts = teacher, ledger, prompts
+        self._n_ids = fingerprint(tokenizer).n_ids
         key = os.environ.get(teacher.api_key_env, "") if teacher.api_key_env else "none"
         if not key:
             raise TeacherError(f"Teacher {teacher.name}: {teacher.unreachable()}")
@@ -156,6 +157,7 @@ class ServedSource:
         return TopK(
             torch.tensor(ids, dtype=torch.int64, device=device).view(shape),
             torch.tensor(logprobs, dtype=torch.float32, device=device).view(shape),
+            n_ids=self._n_ids,
         )
 
     def close(self) -> None:
