@@ -58,7 +58,8 @@ def inputs(settings: dict[str, Any]) -> Any:
     if x.case == "stratos top-64":
         rows = x.teacher.flatten(0, 1)[x.rows]
         parts = [TopK.of(part @ x.teacher_weight.T, 64) for part in rows.split(32)]
-        x.cached = TopK(*(torch.cat([vars(p)[k] for p in parts]) for k in vars(parts[0])))
+        kept = ("ids_MK", "logprobs_MK", "tail_M")
+        x.cached = TopK(*(torch.cat([vars(part)[name] for part in parts]) for name in kept))
     return x
 
 
