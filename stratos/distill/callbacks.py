@@ -162,12 +162,14 @@ class Watch(L.Callback):
         last = step >= self._watching.n_steps or over
         every = self._watching.validate_every_steps
         measured = last or bool(every and step % every == 0)
+        shown = self._losses[-1]
         if measured:
+            line = f"{self._line(step, shown)} · validating"
+            self._context.tick(step, self._watching.n_steps, line)
             self._measure(trainer, module, step)
             stop_at = self._watching.stop_at_exact
             if over or (stop_at is not None and (self._exact or 0.0) >= stop_at):
                 trainer.should_stop = True
-        shown = self._losses[-1]
         if step % LOG_EVERY == 0 or measured:
             self._log(step, measured)
         self._clock()

@@ -161,12 +161,14 @@ def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
 def test_progress_says_what_a_user_wants_to_know(run_distill: Run, tmp_path: Path) -> None:
     ticks: list[tuple[Any, ...]] = []
     run_distill(tmp_path, ticks=ticks, callbacks={"validate_every_steps": 2}, **SHORT)
-    line = ticks[-2][2]
+    line = ticks[-1][2]
     said = (
         r"loss \d\.\d{4} · exact 0\.000 · [\d,]+ tokens/s · \$\d\.\d\d at the plan's price"
         r" · 0:\d\d left"
     )
     assert re.fullmatch(said, line), line
+    waits = ticks[-2][2]
+    assert re.fullmatch(said + " · validating", waits), waits
 
 
 def test_measured_in_training_is_what_the_evaluation_measures(
