@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,14 @@ def add_adapters(model: Any, config: TrainerConfig, seed: int) -> Any:
 
     The model stays an ordinary one of transformers; all else of it is frozen.
     """
+    if config.adapter == "none":
+        return model
+    if config.adapter != "qlora":
+        # peft imports bitsandbytes where it is there, which warns of 4-bit kernels it has not.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-    if config.adapter == "none":
-        return model
     if config.adapter == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     torch.manual_seed(seed)
