@@ -5,8 +5,8 @@ r"""An expert becomes the teacher of a smaller student: which signal teaches mos
 The teacher is the bundle of an earlier run. Every student starts from the same weights, sees the
 same number of tokens in the same order (a seed decides items and order), and is scored on the same
 test items. Arms: cross-entropy on the teacher's verified text; forward and reverse KL and JSD from
-its cached distribution; forward KL with hidden states matched; on-policy with reverse KL. All arms
-are trained on `--items`, text and forward KL also on `--sizes`.
+its cached distribution; forward KL with hidden states matched; on-policy with reverse and with
+forward KL. All arms are trained on `--items`, text and forward KL also on `--sizes`.
 
 A run whose folder is complete is not run again. Printed are exact match on test items (mean and
 standard deviation over seeds), the curves of exact match on validation items, and the teacher's
@@ -32,6 +32,7 @@ ARMS = {
     "jsd": ["strategy=alignment_logits", "strategy.cache=topk", "strategy.objective=jsd"],
     "hidden": ["strategy=alignment_logits", "strategy.hidden_match=0.1"],
     "on_policy": ["strategy=alignment_on_policy"],
+    "on_policy_kl": ["strategy=alignment_on_policy", "strategy.objective=forward_kl"],
 }
 AT_EVERY_SIZE = ("text", "forward_kl")
 
