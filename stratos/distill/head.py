@@ -134,6 +134,11 @@ def _run(
     n_sides = 1 if teacher is None and job.dtype != torch.float32 else 2
     n_bytes = job.dtype.itemsize * n_sides
     step = min(job.chunk or chunk_rows(n_rows, widest, device, n_bytes), max(1, n_rows))
+    if wants[1] and job.chunk is None and job.dtype != torch.float32:
+        width = weight_VH.shape[1]
+        # Bytes a token of the vocabulary: a sum in float32 and its copy take more than one chunk.
+        if n_rows <= MOST_ROWS and n_rows * n_bytes <= max(step * n_bytes + 2 * width, 4 * width):
+            step = max(1, n_rows)
     block = block_rows(widest, device)
     n_chunks = -(-n_rows // step)
 
