@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,10 @@ from stratos.teachers.pump import Pump
 from stratos.teachers.purse import n_bytes
 from stratos.teachers.window import WINDOW
 
+_URL = re.compile(r"https?://[^/]", re.IGNORECASE)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KEY = re.compile(r"[!-~]+")
+"""What a header carries: printable ASCII without spaces."""
 _MOST_BYTES_A_TOKEN = 8
 """Of ordinary text under common tokenizers; a prompt that is counted so is surely longer."""
 
@@ -94,6 +99,14 @@ class OpenAITeacher:
         n_urls = len(self.base_urls)
         if not n_urls or len({url.rstrip("/") for url in self.base_urls}) < n_urls:
             raise ValueError("base_url wants one URL, or a list of several that differ.")
+        if wrong := [url for url in self.base_urls if not _URL.match(url)]:
+            raise ValueError(f"base_url={wrong[0]} is no address of the form http://<host>/v1 or https://…")
+        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
+            # Perhaps it is the key: it is not repeated.
+            raise ValueError(
+                "api_key_env takes the name of an environment variable that holds the key, such as "
+                "OPENAI_API_KEY, and never the key."
+            )
         if self.batch and n_urls > 1:
             raise ValueError(
                 "batch=true hands questions in at one endpoint: give one base_url, or batch=false."
@@ -282,18 +295,26 @@ class OpenAITeacher:
     def _key(self) -> str | None:
         return "none" if self.api_key_env is None else os.environ.get(self.api_key_env)
 
-    def _no_key(self) -> str:
-        return f"{self.api_key_env} is not set. Type: export {self.api_key_env}=<your key>"
+    def _no_key(self) -> str | None:
+        """Return why the key cannot be sent, without the key, or None where it can."""
+        if not self._key:
+            return f"{self.api_key_env} is not set. Type: export {self.api_key_env}=<your key>"
+        if not _KEY.fullmatch(self._key):
+            return (
+                f"{self.api_key_env} holds a space, a line break or a character beyond ASCII, "
+                f"which no key does. Type: export {self.api_key_env}=<your key>"
+            )
+        return None
 
     def key(self) -> str:
         """Return the key, or a word for an endpoint that wants none.
 
         Raises:
-            TeacherError: it is not set.
+            TeacherError: it is not set, or is none.
         """
-        if not self._key:
-            raise TeacherError(f"Teacher {self.name}: {self._no_key()}")
-        return self._key
+        if reason := self._no_key():
+            raise TeacherError(f"Teacher {self.name}: {reason}")
+        return self._key or ""
 
     @cached_property
     def _addresses(self) -> tuple[Address, ...]:
@@ -312,8 +333,8 @@ class OpenAITeacher:
 
     @cached_property
     def _unreachable(self) -> str | None:
-        if not self._key:
-            return self._no_key()
+        if reason := self._no_key():
+            return reason
         with ThreadPoolExecutor(len(self._addresses)) as pool:
             reasons = list(pool.map(Address.unreachable, self._addresses))
         if all(reasons):

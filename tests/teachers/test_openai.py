@@ -101,6 +101,38 @@ def test_no_key_says_which_variable(server: ChatServer, monkeypatch) -> None:
     assert server.requests == []
 
 
+@pytest.mark.parametrize("key", ["sk-0123\r", "sk-01\n23", "sk-é☃", "sk 0123", "\u200bsk-0123"])
+def test_a_key_that_no_header_carries_is_said_and_not_shown(
+    server: ChatServer, monkeypatch, key: str
+) -> None:
+    monkeypatch.setenv("PARROT_KEY", key)
+    reason = (
+        "PARROT_KEY holds a space, a line break or a character beyond ASCII, which no key does. "
+        "Type: export PARROT_KEY=<your key>"
+    )
+    assert parrot(server).unreachable() == reason
+    with pytest.raises(TeacherError) as caught:
+        parrot(server).ask(chats(1), 5)
+    assert str(caught.value) == f"Teacher parrot: {reason}"
+    assert server.requests == []
+
+
+def test_a_key_in_place_of_its_variable_is_refused_and_not_shown() -> None:
+    with pytest.raises(ValueError) as caught:
+        OpenAITeacher("t", "m", api_key_env="sk-0123456789")
+    assert str(caught.value) == (
+        "api_key_env takes the name of an environment variable that holds the key, such as "
+        "OPENAI_API_KEY, and never the key."
+    )
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "localhost/v1", "ftp://a/v1", "http://", ""])
+def test_an_address_that_is_no_url(url: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        OpenAITeacher("t", "m", base_url=("https://a/v1", url))
+    assert str(caught.value) == f"base_url={url} is no address of the form http://<host>/v1 or https://…"
+
+
 def test_unknown_model_offers_the_nearest(server: ChatServer) -> None:
     with pytest.raises(TeacherError) as caught:
         parrot(server, model="parot-large").ask(chats(50), 5)
