@@ -53,7 +53,8 @@ def probe(config: Config, context: Context) -> Probe:
             if reason := teacher.unreachable():
                 raise TeacherError(reason)
             found.append(interview.hold())
-            _say_what_is_open(context, found[-1], thresholds, n_looks)
+            more = _asks_more(found[-1].n_items, len(everything), n_most)
+            _say_what_is_open(context, found[-1], thresholds, n_looks, more)
         except (TeacherError, BudgetError) as error:
             unreachable[teacher.name] = str(error)
             teacher.close()
@@ -88,18 +89,28 @@ def _thresholds(config: Config) -> list[float]:
 
 
 def _say_what_is_open(
-    context: Context, found: TeacherProbe, thresholds: list[float], n_looks: int
+    context: Context, found: TeacherProbe, thresholds: list[float], n_looks: int, more: str
 ) -> None:
     n_right = round(found.exact.mean * found.n_items)
     if still_open := undecided(n_right, found.n_items, thresholds, n_looks):
         interval = wilson(n_right, found.n_items, 1 - ERROR / n_looks)
+        items = "1 item" if found.n_items == 1 else f"{found.n_items} items"
+        after = f" after {n_looks} looks" if n_looks > 1 else ""
         context.warn(
             f"Whether a strategy may learn from {found.teacher} is not settled: it answered "
-            f"{interval.mean:.1%} of {found.n_items} items exactly, and the interval after "
-            f"{n_looks} looks ({interval.low:.1%} to {interval.high:.1%}) lies on both sides of "
-            f"{listed(still_open)}. A larger probe.max_items or limits.probe_usd asks more; "
-            "complexity=low or complexity=high declares it."
+            f"{interval.mean:.1%} of {items} exactly, and the interval{after} "
+            f"({interval.low:.1%} to {interval.high:.1%}) lies on both sides of "
+            f"{listed(still_open)}. {more}; complexity=low or complexity=high declares it."
         )
+
+
+def _asks_more(n_asked: int, n_there: int, n_most: int) -> str:
+    """Return what lets a teacher be asked more validation items than it was."""
+    if n_asked < n_there:
+        return "A larger limits.probe_usd or limits.budget_usd asks more"
+    if n_there < n_most:
+        return "The task has no more validation items: more rows would settle it"
+    return "A larger probe.max_items asks more"
 
 
 def _tell(context: Context, teacher: str, index: int, n_teachers: int, share: float) -> None:

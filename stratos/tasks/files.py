@@ -7,6 +7,7 @@ of every data set. Every other address goes through fsspec.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -85,10 +86,26 @@ def _fetched(path: str) -> str:
 
 
 def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    is_first = True
     for number, data in enumerate(file, start=1):
         data = data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data
+        if number == 1 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise OSError(
+                "it is UTF-16, not UTF-8. Type: iconv -f UTF-16 -t UTF-8 <it> > <new file>"
+            )
         if data.strip():
+            if is_first and _begins_array(data.strip()):
+                raise OSError(
+                    "it is one JSON array, where one object a line is read. "
+                    "Type: jq -c '.[]' <it> > <new file>"
+                )
+            is_first = False
             yield f"line {number}", _json_line(data)
+
+
+def _begins_array(line: bytes) -> bool:
+    """Tell whether the first line opens an array of objects that is the whole file."""
+    return re.match(rb"\[\s*(\{|$)", line) is not None
 
 
 def _json_line(data: bytes) -> dict[str, Any] | str:

@@ -95,6 +95,10 @@ class JsonlTask:
         if self.verifier is not None:
             _ = self._metric
         paths = self._paths.values()
+        if folders := [
+            path for path in paths if is_local(path) and Path(path).expanduser().is_dir()
+        ]:
+            raise ValueError(f"{folders[0]} is a folder: name a file in it.")
         if all(is_local(path) and Path(path).expanduser().is_file() for path in paths):
             try:
                 _ = self._by_split
@@ -196,6 +200,11 @@ class JsonlTask:
             found = read_rows(path, self._fields, self._check)
         except OSError as error:
             raise ConfigError(f"{key}={path} cannot be read: {error}{self._or_here()}") from error
+        if found.same_everywhere and not found.rows:
+            raise ConfigError(
+                f"{path}: every line {found.same_everywhere}. Name the fields it has with "
+                "task.question=… and task.answer=…"
+            )
         if found.problems and self.on_error == "stop":
             raise ConfigError(
                 f"{found.complaint()}\n    Mend them, or leave them out with task.on_error=skip."

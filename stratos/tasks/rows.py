@@ -13,6 +13,7 @@ from stratos.tasks.split import content_id
 _SHOWN = 20
 """Problems that a message lists before it only counts."""
 _LONGEST_SHOWN = 60
+_LACKS = "has no field"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,15 @@ class Rows:
     rows: tuple[Row, ...]
     problems: tuple[str, ...]
     n_lines: int
+
+    @property
+    def same_everywhere(self) -> str | None:
+        """The field that every single line lacks, in words; None where some line has it."""
+        found = {problem.partition(": ")[2] for problem in self.problems}
+        if len(found) != 1 or len(self.problems) < max(2, self.n_lines):
+            return None
+        [problem] = found
+        return problem if problem.startswith(_LACKS) else None
 
     def complaint(self) -> str:
         """Return all problems as one message, long lists cut short."""
@@ -119,7 +129,7 @@ def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | str:
         name = find_field(data, names)
         if name is None:
             known = ", ".join(shown(str(key)) for key in data) or "none"
-            return f"has no field {names.replace('|', ' or ')}; it has {known}"
+            return f"{_LACKS} {names.replace('|', ' or ')}; it has {known}"
         found[names] = text_of(data, name)
         if not found[names]:
             return f"{name} is {_quoted(data[name])}, not a text"

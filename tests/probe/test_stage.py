@@ -159,7 +159,8 @@ def test_a_coverage_near_a_threshold_asks_more_and_says_what_stays_open(world: W
     assert world.probe(middle, probe=few).teachers[0].n_items == 20
     [told] = world.said
     assert "not settled: it answered 30.0% of 20 items exactly" in told
-    assert "lies on both sides of 30%" in told
+    assert "lies on both sides of 30%. A larger probe.max_items asks more; " in told
+    assert "exactly, and the interval (" in told
     world.ticks.clear()
     more = replace(few, max_items=60)
     (found,) = world.probe(middle, run="more", probe=more).teachers
@@ -194,6 +195,25 @@ def test_more_items_keep_within_the_money_of_the_probe(world: World) -> None:
     (found,) = world.probe(middle, probe=few, limits=limits).teachers
     assert 20 < found.n_items < 40
     assert found.usd <= 0.08
+
+
+def test_what_asks_more_is_what_would(world: World) -> None:
+    everything = world.task.items("validation", 10_000)
+    numbers = sorted(int(item.question.split()[2]) for item in everything)
+    middle = Pupil(knows=numbers[round(0.3 * len(numbers))])
+    all_there_is = ProbeConfig(n_items=10_000, max_items=10_000, n_trial_items=4)
+    (found,) = world.probe(middle, probe=all_there_is).teachers
+    assert found.n_items == len(everything)
+    [told] = world.said
+    assert "The task has no more validation items: more rows would settle it; " in told
+    world.said.clear()
+    paid = replace(middle, name="paid", usd_per_million=100.0)
+    few = replace(all_there_is, n_items=20)
+    limits = LimitsConfig(probe_usd=0.06)
+    (found,) = world.probe(paid, run="paid", probe=few, limits=limits).teachers
+    assert found.n_items < len(everything)
+    [told] = [one for one in world.said if "not settled" in one]
+    assert "A larger limits.probe_usd or limits.budget_usd asks more; " in told
 
 
 def test_looks() -> None:

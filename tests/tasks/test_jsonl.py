@@ -282,6 +282,43 @@ def test_a_test_file_is_tested_whole_and_never_trained_on(tmp_path: Path) -> Non
     assert task.left_out == {"training question of the test file": 1}
 
 
+def test_a_field_that_no_line_has_is_said_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", [{"prompt": str(n), "answer": n} for n in range(30)])
+    for on_error in ("stop", "skip"):
+        with pytest.raises(ValueError) as caught:
+            JsonlTask(path, on_error=on_error)
+        assert str(caught.value) == (
+            f"{path}: every line has no field question; it has prompt, answer. Name the fields it "
+            "has with task.question=… and task.answer=…"
+        )
+    assert JsonlTask(path, question="prompt").n_train
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "told"),
+    [
+        ("utf-16", '{"question": "a", "answer": 1}\n', "UTF-16 -t UTF-8 <it> > <new file>"),
+        ("utf-8", '[\n  {"question": "a", "answer": 1}\n]', "jq -c '.[]' <it> > <new file>"),
+        ("utf-8-sig", '\n [ {"question": "a", "answer": 1}]', "jq -c '.[]' <it> > <new file>"),
+    ],
+)
+def test_another_format_is_said_with_the_command_that_mends_it(
+    tmp_path: Path, encoding: str, text: str, told: str
+) -> None:
+    path = tmp_path / "other.jsonl"
+    path.write_text(text, encoding=encoding)
+    with pytest.raises(ValueError) as caught:
+        JsonlTask(str(path), on_error="skip")
+    assert str(caught.value).startswith(f"task.path={path} cannot be read: it is ")
+    assert str(caught.value).endswith(told)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as caught:
+        JsonlTask(str(tmp_path))
+    assert str(caught.value) == f"{tmp_path} is a folder: name a file in it."
+
+
 def test_a_long_list_is_cut_and_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "bad.jsonl", ["{"] * 50)
     with pytest.raises(ValueError) as caught:
