@@ -91,9 +91,11 @@ def _(plan: Plan) -> str:
 def _(corpus: Corpus) -> str:
     refused = sum(corpus.refused.values())
     slices = ", ".join(f"{count(n)} {name}" for name, n in corpus.n_by_slice.items())
+    per_s = corpus.items_per_s
+    rate = count(per_s) if per_s >= 10 else f"{per_s:.2g}"
     return (
         f"{count(corpus.n_items)} verified items by {corpus.strategy} ({slices}), "
-        f"{count(refused)} refused, {count(corpus.items_per_s)} a second"
+        f"{count(refused)} refused, {rate} a second"
     )
 
 

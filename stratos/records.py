@@ -435,6 +435,7 @@ class Corpus:
     answer_sizes: dict[str, dict[str, int]]
     """Slice to a table: size of the answer to the number of items."""
     items_per_s: float
+    """By the clock, waiting for the teacher included."""
     sha256: str
     seconds: float
     cpu_seconds: float

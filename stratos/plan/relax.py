@@ -189,15 +189,24 @@ class _Search:
 
 
 def nearest_student(variants: Variants) -> list[str]:
-    """Name the largest student that we ship and that can be planned where none asked for can."""
+    """Name the shipped student that can be planned and is nearest in size to one asked for.
+
+    Where no size of those that were asked for is known, it is the largest.
+    """
     search = _Search(variants)
     asked = {student.name for student in variants.config.students}
-    for student in sorted(shipped_students(), key=_size, reverse=True):
+    sizes = [size for student in variants.config.students if (size := _size(student))]
+
+    def distance(student: StudentConfig) -> float:
+        size = _size(student)
+        return min((abs(math.log(size / one)) for one in sizes), default=-float(size))
+
+    for student in sorted(shipped_students(), key=distance):
         config = replace(variants.config, students=(student,))
         if student.name in asked or (choice := search.plan(config)) is None:
             continue
         return [
-            f"The nearest student that a server holds is {student.name}: {describe(choice)}",
+            f"The nearest student that can be planned is {student.name}: {describe(choice)}",
             f"Type: student={student.name}",
         ]
     return []

@@ -56,7 +56,7 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         )
     for complaint in getattr(config.task, "complaints", ()):
         context.warn(complaint)
-    cpu_seconds = time.process_time() - cpu_started
+    cpu_seconds, seconds = time.process_time() - cpu_started, time.perf_counter() - started
     return Corpus(
         task=config.task.name,
         strategy=strategy.name,
@@ -68,9 +68,9 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
             name: {str(size): n for size, n in sorted(sizes.items())}
             for name, sizes in sorted(corpus.answer_sizes.items())
         },
-        items_per_s=len(corpus) / max(cpu_seconds, 1e-9),
+        items_per_s=len(corpus) / max(seconds, 1e-9),
         sha256=corpus.sha256,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         cpu_seconds=cpu_seconds,
         teacher_tokens=tally.teacher_tokens,
         usd=tally.usd,

@@ -100,7 +100,9 @@ class OpenAITeacher:
         if not n_urls or len({url.rstrip("/") for url in self.base_urls}) < n_urls:
             raise ValueError("base_url wants one URL, or a list of several that differ.")
         if wrong := [url for url in self.base_urls if not _URL.match(url)]:
-            raise ValueError(f"base_url={wrong[0]} is no address of the form http://<host>/v1 or https://…")
+            raise ValueError(
+                f"base_url={wrong[0]} is no address of the form http://<host>/v1 or https://…"
+            )
         if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
             # Perhaps it is the key: it is not repeated.
             raise ValueError(

@@ -7,7 +7,7 @@ from twin import everything, instance, offer
 from world import BLIND, LARGE, SIGHTED, STUDENTS, Strategy, Tiles, World, replace, teacher
 
 from stratos.catalog import load_catalog
-from stratos.config import CloudConfig, LimitsConfig, TrafficConfig
+from stratos.config import CloudConfig, ComplexityConfig, LimitsConfig, TrafficConfig
 from stratos.errors import InfeasibleError
 from stratos.plan import solve
 from stratos.plan.candidates import build_problem
@@ -283,8 +283,16 @@ def test_a_student_that_no_server_can_train_and_the_nearest_that_one_can():
     wide = replace(STUDENTS[0], name="wide", hidden_size=65536, n_layers=100, n_heads=64)
     text = refusal(students=(wide,))
     assert "wide: needs" in text and "GiB to train" in text
-    assert "The nearest student that a server holds is stratos_3m: smollm2_135m → " in text
+    assert "The nearest student that can be planned is stratos_3m: smollm2_135m → " in text
     assert "\nType: student=stratos_3m\n" in text
+
+
+def test_a_student_below_the_declared_size_is_offered_the_next_larger_one():
+    at = ComplexityConfig(min_student_params=500_000)
+    text = refusal(students=STUDENTS[:1], complexity=at)
+    assert "below complexity.min_student_params=500000" in text
+    assert "The nearest student that can be planned is stratos_1m: " in text
+    assert "\nType: student=stratos_1m\n" in text
 
 
 def test_zero_is_a_limit():

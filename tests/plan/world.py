@@ -134,6 +134,7 @@ class World:
     task: Any = field(default_factory=Tiles)
     traffic: TrafficConfig = field(default_factory=TrafficConfig)
     plan: PlanConfig = field(default_factory=lambda: PlanConfig(history=False))
+    complexity: ComplexityConfig = field(default_factory=ComplexityConfig)
 
     def config(self, run_dir: Path | str = "run") -> Config:
         return Config(
@@ -142,7 +143,7 @@ class World:
             students=self.students,
             strategies=self.strategies,
             cloud=self.cloud,
-            complexity=ComplexityConfig(),
+            complexity=self.complexity,
             limits=self.limits,
             objective=self.objective,
             trainer=TrainerConfig(),

@@ -197,6 +197,7 @@ def test_broken_lines_that_were_skipped_are_told_and_counted(tmp_path: Path) -> 
         file.write('\n{\n{"question": "\\u001b[2J", "answer": "<b>"}')
     corpus, said = run(tmp_path, replace(task, on_error="skip"), Injection(n_items=1000))
     assert corpus.refused == {"broken line": 2}
+    assert corpus.items_per_s == corpus.n_items / corpus.seconds
     assert corpus.n_items == len(sums(tmp_path, n=100).items("train", 1000))
     assert said == [
         f"{task.path} has 2 broken lines:\n"
