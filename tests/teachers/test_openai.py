@@ -130,7 +130,10 @@ def test_a_key_in_place_of_its_variable_is_refused_and_not_shown() -> None:
 def test_an_address_that_is_no_url(url: str) -> None:
     with pytest.raises(ValueError) as caught:
         OpenAITeacher("t", "m", base_url=("https://a/v1", url))
-    assert str(caught.value) == f"base_url={url} is no address of the form http://<host>/v1 or https://…"
+    assert (
+        str(caught.value)
+        == f"base_url={url} is no address of the form http://<host>/v1 or https://…"
+    )
 
 
 def test_unknown_model_offers_the_nearest(server: ChatServer) -> None:
