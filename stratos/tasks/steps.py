@@ -28,6 +28,18 @@ _THREE_DIGITS = re.compile(r"\d{3}(?![\d,.])")
 _CENTS = re.compile(r"\s*cents?\b")
 _MIXED = re.compile(r"\d and\s+\d+/\d+\b[^=]*\Z")
 """1 and 1/4 of something: one number, whose whole part is behind a word."""
+_NUMBERED = re.compile(
+    r"\b(?:on|of|in|for|from|to|through|until|at|by|after|before) "
+    r"(?:day|night|week|month|year|hour|minute|round|lap|level|step|grade|room|page) \Z",
+    re.IGNORECASE,
+)
+"""The number behind it is a name (`on day 1 * 2`): a count would come before its noun."""
+_SINGLE_PERCENT = re.compile(
+    r"(?<![\d.,])1 ?(?:%|percent\b)|\b(?:one|each|every) percent\b", re.IGNORECASE
+)
+_IN_WORDS = re.compile(r"(?<![\d.,])(\d+(?:\.\d+)?) (hundred|thousand|million|billion)\b")
+_LARGE = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_LONE_NUMBER = re.compile(r"(?<![\d.,])\d+(?:\.\d+)?(?![\d.,%])")
 _DASHES = str.maketrans("−–—", "---")
 _CONTINUES = re.compile(r"\s*[-+*/×÷^(=]|\s*x\s*\d")
 _TIMES = re.compile(r"(?<=[\d)%])\s*[x×]\s*(?=[\d($.])")
@@ -47,7 +59,9 @@ def without_marks(text: str) -> str:
 def wrong_step(text: str) -> str | None:
     """Return the first sum of a text whose stated result it has not; None where all come out.
 
-    A result may be rounded, or cut off, at its last digit.
+    A result may be rounded, or cut off, at its last digit. Where single percents are counted
+    (`each 1% is 180/150 = 1.2`), 100% may be a hundred of them, and what is `5 thousand` in words
+    may be 5 in a sum.
     """
     for step in _steps(text):
         values = [value for one in step.readings if (value := _value(one)) is not None]
@@ -65,7 +79,7 @@ class _Step(NamedTuple):
     """A sum and what it is said to come to."""
 
     readings: tuple[str, ...]
-    """The sum; where it can be read in two ways, both."""
+    """The sum; where it can be read in several ways, all of them."""
     result: str
     is_percent: bool
 
@@ -84,6 +98,8 @@ def _comes_to(value: Fraction, step: _Step) -> bool:
 
 def _steps(text: str) -> Iterator[_Step]:
     """Yield each sum with its stated result."""
+    counts_percents = _SINGLE_PERCENT.search(text) is not None
+    in_words = dict(_IN_WORDS.findall(text))
     for line in text.translate(_DASHES).splitlines():
         begin = 0
         for equals in _EQUALS.finditer(line):
@@ -101,11 +117,25 @@ def _steps(text: str) -> Iterator[_Step]:
             is_other_unit = "$" in left and _CENTS.match(line, stated.end())
             if is_other_unit or _MIXED.search(before[-_LONGEST:]):
                 continue
+            words = before[: len(before) - len(found[0])] + found[0][:1]
+            if not clause and _NUMBERED.search(words):
+                continue
             glued = len(found[0]) < len(before[-_LONGEST:]) and found[0][:1] not in " ,."
             if left and _STARTS.match(left) and not glued:
                 torn = _TORN_THOUSANDS.search(earlier)
                 whole = (torn[0][:-2] + left,) if torn and _THREE_DIGITS.match(left) else ()
-                yield _Step((left, *whole), stated[1], bool(stated[2]))
+                percents = (left.replace("%", ""),) if counts_percents and "%" in left else ()
+                readings = (left, *whole, *percents, *_written_out(left, in_words))
+                yield _Step(readings, stated[1], bool(stated[2]))
+
+
+def _written_out(sum_: str, in_words: dict[str, str]) -> Iterator[str]:
+    """Yield a sum with one of its numbers as large as the text has it in words."""
+    for number in _LONE_NUMBER.finditer(sum_):
+        if number[0] in in_words:
+            large = Fraction(number[0]) * _LARGE[in_words[number[0]]]
+            if large.denominator == 1:
+                yield f"{sum_[: number.start()]}{large}{sum_[number.end() :]}"
 
 
 def _value(text: str) -> Fraction | None:

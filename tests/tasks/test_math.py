@@ -70,9 +70,9 @@ def test_what_is_left_of_gsm8k_that_does_not_verify() -> None:
     items = [item for split in SPLITS for item in task.items(split, 10_000)]
     problems = [problem for item in items if (problem := task.verify(item)) is not None]
     assert len(items) == 8792
-    assert sum(problem.endswith("does not come out") for problem in problems) == 29
+    assert sum(problem.endswith("does not come out") for problem in problems) == 25
     assert sum("never reaches" in problem for problem in problems) == 6
-    assert len(problems) == 35
+    assert len(problems) == 31
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,20 @@ def test_a_path_has_to_reach_the_answer(
         (".8 + . 84 + .82 = 2.46", None),
         ("0900-0130 = 0730 hours", None),
         ("0.5 * 4 = 3", "0.5 * 4 = 3"),
+        ("Each 1% is $7500/75% = $100.", None),
+        ("So each 1% is 180/150 = 1.2, and its height was 1.2 x 100% = 120.", None),
+        ("One percent is 3, so it was 3 x 100% = 300.", None),
+        ("1.2 x 100% = 120", "1.2 x 100% = 120"),
+        ("11% of it is $7500/75% = $100.", "$7500/75% = 100"),
+        ("Each 1% is $7500/75% = $101.", "$7500/75% = 101"),
+        ("It loses 5 thousand dollars a day: 5 * 3 = $15,000.", None),
+        ("2.5 million a year: 4 * 2.5 = 10,000,000", None),
+        ("It loses 5 thousand dollars a day: 5 * 3 = $16,000.", "5 * 3 = 16,000"),
+        ("It loses 5 dollars a day: 5 * 3 = $15,000.", "5 * 3 = 15,000"),
+        ("It loses 15 thousand dollars a day: 5 * 3 = $15,000.", "5 * 3 = 15,000"),
+        ("10 pages on day 1 * 2 = 20 pages", None),
+        ("On each day 1 * 2 = 20 pages", "1 * 2 = 20"),
+        ("After 10 pages on day 1, 2 * 3 = 20", "2 * 3 = 20"),
         ("", None),
     ],
 )
