@@ -165,6 +165,7 @@ DISTILL = Stage(
     code=("tasks", "teachers", "synthesize", "evaluate/generate.py", "evaluate/cache.py", "hub.py"),
     after=("plan", "synthesize"),
     only=CHOICES,
+    remembers=("cut_at_usd",),
 )
 EVALUATE = Stage(
     name="evaluate",

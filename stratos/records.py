@@ -477,6 +477,8 @@ class Student:
     cpu_seconds: float
     n_resumed: int = 0
     """How many times the training went on from a checkpoint."""
+    cut_at_usd: float | None = None
+    """Budget that did not suffice for the teacher's signal, so that its text alone was learnt."""
 
 
 # --- evaluate ------------------------------------------------------------------------------------

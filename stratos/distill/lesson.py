@@ -71,7 +71,9 @@ def open_lesson(
     if teacher is None:
         raise TeacherError(f"The plan's teacher {plan.teacher} is not configured.")
     prompts = _teacher_prompts(config, plan, teacher, data, questions)
-    source = open_source(teacher, strategy, tokenizer, data, context, prompts)
+    # Processes that train together would each decide for themselves, by what the others have spent.
+    is_forced = len(config.strategies) == 1 or n_ranks > 1
+    source = open_source(teacher, strategy, tokenizer, data, context, prompts, is_forced)
     try:
         if source.kind == "text":
             yield Lesson(TextModule(model, trainer, loader.n_steps), loader)

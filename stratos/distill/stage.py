@@ -28,6 +28,7 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
     folder = context.run_dir / "distill"
     folder.mkdir(parents=True, exist_ok=True)
     check_machine(config.trainer)
+    context.ledger.cut_at_usd = None
     _make_way(folder, context)
     if config.trainer.devices * config.trainer.num_nodes > 1:
         student = train_together(config, plan, corpus, context)
@@ -132,6 +133,7 @@ def train(
         seconds=watch.seconds,
         cpu_seconds=watch.cpu_seconds,
         n_resumed=watch.n_resumed,
+        cut_at_usd=context.ledger.cut_at_usd,
     )
 
 

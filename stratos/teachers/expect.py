@@ -50,6 +50,12 @@ class Expectation:
             return self.n_asked
         return int(self.n_asked * self.left_usd / self.usd.mean)
 
+    @property
+    def passes_limit(self) -> bool:
+        """Whether more is expected than is left; of a guess, whether its low end is more."""
+        surely = self.usd.low if self.is_guess else self.usd.mean
+        return self.left_usd is not None and surely > self.left_usd
+
     def text(self) -> str:
         """Return it as a sentence without a full stop."""
         return (
@@ -73,7 +79,7 @@ class Expectation:
         context.note(f"{self.text()}{left}.")
 
     def check(self, less: str = "ask less") -> None:
-        """Refuse what is expected to pass the limit; what is a guess, if its low end does.
+        """Refuse what `passes_limit`.
 
         Args:
             less: what to type for fewer questions.
@@ -81,8 +87,7 @@ class Expectation:
         Raises:
             BudgetError: it says what would fit.
         """
-        surely = self.usd.low if self.is_guess else self.usd.mean
-        if self.left_usd is None or surely <= self.left_usd:
+        if self.left_usd is None or not self.passes_limit:
             return
         raise BudgetError(
             f"{self.text()}, and ${self.left_usd:.4f} is left. That suffices for about "

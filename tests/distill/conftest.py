@@ -25,6 +25,7 @@ from stratos.synthesize.injection import Injection
 from stratos.tasks.mahjong import MahjongTask
 
 sys.path.insert(0, str(Path(__file__).parent))  # modules that several tests share
+sys.path.append(str(Path(__file__).parent / "signal"))  # a server that scores text
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "distillation"))
 
 TINY = StudentConfig("tiny", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
@@ -84,6 +85,7 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
         teachers: tuple[Any, ...] = (),
         callbacks: dict[str, Any] | None = None,
         corpus: Path = corpus_path,
+        budget_usd: float | None = None,
         **trainer: Any,
     ) -> Any:
         from stratos.distill import distill
@@ -110,7 +112,7 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
         context = Context(
             folder,
             folder,
-            Ledger(folder / "ledger.jsonl"),
+            Ledger(folder / "ledger.jsonl", budget_usd),
             tick=lambda *tick: None if ticks is None else ticks.append(tick),
             warn=(warnings if warnings is not None else []).append,
             fingerprint=fingerprint,

@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from completion_server import MODEL, CompletionServer
 from process import interrupted
 
 from stratos.config import StudentConfig
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.on_policy import OnPolicyLoader
+from stratos.errors import BudgetError
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
+from stratos.synthesize.injection import Injection
 from stratos.teachers.huggingface import HuggingFaceTeacher
+from stratos.teachers.openai import OpenAITeacher
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +54,33 @@ def test_the_student_comes_closer_to_its_teacher(
     )
     losses = [point.loss for point in student.curve]
     assert 0 <= losses[-1] < 0.8 * losses[0]
+
+
+def test_a_signal_beyond_the_budget_is_refused_only_where_it_was_asked_for(
+    run_distill: Callable[..., Any], expert: HuggingFaceTeacher, tmp_path: Path
+) -> None:
+    """A strategy that the plan chose falls to the verified text; one that was named does not."""
+    logits, warnings = AlignmentLogits(cache="topk", top_k=4), list[str]()
+    with CompletionServer(*expert.load()) as server:
+        served = OpenAITeacher(
+            "served",
+            model=MODEL,
+            base_url=server.base_url,
+            api_key_env=None,
+            usd_per_million_input_tokens=1_000.0,
+        )
+        asked: dict[str, Any] = {"teachers": (served,), "budget_usd": 1.0, "max_tokens": 4000}
+        with pytest.raises(BudgetError, match=r"200 documents .* and \$1.0000 is left"):
+            run_distill(tmp_path, strategies=(logits,), **asked)
+        student = run_distill(
+            tmp_path, strategies=(logits, Injection()), warnings=warnings, **asked
+        )
+        assert server.requests == []
+    (told,) = warnings
+    assert "200 documents is expected to cost $" in told and "$1.0000 is left" in told
+    assert told.endswith("The student learns from its verified text.")
+    assert student.cut_at_usd == 1.0, "more money may buy the signal"
+    assert student.steps > 0
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

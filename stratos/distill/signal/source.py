@@ -32,6 +32,7 @@ from stratos.distill.signal.served import NoLogprobs, ServedSource, expect_usd
 from stratos.distill.signal.store import Store
 from stratos.distill.signal.wanted import Wanted
 from stratos.errors import ConfigError, StratosError, TeacherError
+from stratos.teachers.expect import Expectation
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher
 from stratos.teachers.purse import price
@@ -101,6 +102,7 @@ def open_source(
     data: Encoded,
     context: Context,
     prompts: Prompts | None = None,
+    is_forced: bool = True,
 ) -> SignalSource:
     """Return the best source that teacher and strategy allow; what falls to text is said.
 
@@ -112,8 +114,11 @@ def open_source(
         context: cache folder, ledger, progress, warnings.
         prompts: the teacher's own prompt of each document, in its tokens, where it reads more
             than the student does (examples, another template); None for the student's.
+        is_forced: the user named this strategy. A cache whose price passes what is left of the
+            budget is refused then, else the teacher teaches by its text.
 
     Raises:
+        BudgetError: the cache is too dear.
         TokenizerMismatch: teacher, or cache, and student do not speak in the same tokens.
         ConfigError: choices that exclude each other, or a cache that would grow too large.
         TeacherError: the teacher cannot be loaded or reached.
@@ -154,7 +159,7 @@ def open_source(
     if missing := cache.missing(lambda text: context.warn(f"{text} It is computed again.")):
         check_size(cache, missing, wanted.cache_gib)
         documents = np.concatenate([cache.documents(shard) for shard in missing])
-        live = _live(teacher, wanted, tokenizer, data, context, prompts, documents)
+        live = _live(teacher, wanted, tokenizer, data, context, prompts, documents, is_forced)
         try:
             if isinstance(live, TextSource):
                 return _said(live, teacher, context)
@@ -187,10 +192,14 @@ def _live(
     context: Context,
     prompts: Prompts | None,
     documents: np.ndarray | None = None,
+    is_forced: bool = True,
 ) -> SignalSource:
     """Return a source that asks the teacher at every batch, or one of text alone.
 
     Where it will be asked for some documents once, what these cost is held against the budget.
+
+    Raises:
+        BudgetError: it is more than is left, and the strategy is forced.
     """
     if isinstance(teacher, HuggingFaceTeacher):
         return _local(teacher, wanted, tokenizer, data, prompts)
@@ -210,11 +219,22 @@ def _live(
             "To pay once: strategy.cache=topk"
         )
     if documents is not None:
-        expect_usd(teacher, tokenizer, documents, data, prompts, context)
+        told = expect_usd(teacher, tokenizer, documents, data, prompts, context)
+        if told.passes_limit and not is_forced:
+            context.ledger.cut()
+            return TextSource(_too_dear(told))
+        told.check("learn from its verified text (strategy=alignment)")
     try:
         return ServedSource(teacher, tokenizer, wanted.top_k, context.ledger, prompts)
     except NoLogprobs as error:
         return TextSource(str(error))
+
+
+def _too_dear(told: Expectation) -> str:
+    return (
+        f"that it scores {told.n_asked:,} documents is expected to cost ${told.usd.mean:.4f}, and "
+        f"${told.left_usd:.4f} is left, which suffices for about {told.n_fitting:,} of them"
+    )
 
 
 def _local(

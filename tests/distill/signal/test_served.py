@@ -210,6 +210,17 @@ def test_what_a_cache_will_cost_is_said_and_held_against_the_budget(
         "from its verified text (strategy=alignment), or choose a cheaper teacher."
     )
     assert server.requests == []
+    # Where the strategy was not the user's own choice there is another way to learn.
+    warned = list[str]()
+    poor = dataclasses.replace(where(0.005), warn=warned.append)
+    source = open_source(paid, said, words, data, poor, is_forced=False)
+    assert isinstance(source, TextSource) and source.signal(batch_of(data, IDS)) is None  # type: ignore[func-returns-value]
+    assert warned == [
+        f"Teacher served gives no distributions: that it scores 24 documents is expected to cost "
+        f"${usd:.4f}, and $0.0050 is left, which suffices for about {int(24 * 0.005 / usd)} of "
+        "them. The student learns from its verified text."
+    ]
+    assert (poor.ledger.cut_at_usd, poor.ledger.spent_usd, server.requests) == (0.005, 0, [])
     enough = where(1.0)
     open_source(paid, said, words, data, enough).close()
     assert notes[-1] == f"{told}; $1.0000 is left."
