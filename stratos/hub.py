@@ -13,6 +13,15 @@ def is_hub_name(path: str) -> bool:
     return not path.startswith((".", "/", "~")) and "\\" not in path and 0 < path.count("/") + 1 < 3
 
 
+def location(path: str) -> tuple[str, bool]:
+    """Return what a loader takes for a path, and whether it is a folder of this machine.
+
+    What is none is taken for the name of a model on the hub, which loaders fetch once.
+    """
+    folder = Path(path).expanduser()
+    return (str(folder), True) if folder.is_dir() else (path, False)
+
+
 def missing_on_hub(name: str, revision: str | None = None) -> str | None:
     """Return why a model cannot be had from the hub or its local cache, or None.
 

@@ -143,6 +143,7 @@ SYNTHESIZE = Stage(
         "evaluate/generate.py",
         "evaluate/cache.py",
         "distill/objectives",
+        "hub.py",
     ),
     after=("plan",),
     only=CHOICES,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.distill.tokenizer import symbol_tokenizer, trained_tokenizer
 from stratos.errors import StratosError
+from stratos.hub import location
 
 if TYPE_CHECKING:
     from stratos.config import StudentConfig
@@ -42,11 +43,12 @@ def make_student(
     )
 
     if student.path is not None:
+        where, _ = location(student.path)
         four_bits = {"quantization_config": _four_bits()} if in_4_bits else {}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(student.path)
+            tokenizer = AutoTokenizer.from_pretrained(where)
             model = AutoModelForCausalLM.from_pretrained(
-                student.path, dtype=torch.float32, use_safetensors=True, **four_bits
+                where, dtype=torch.float32, use_safetensors=True, **four_bits
             )
         except (OSError, ValueError) as error:
             raise StratosError(

@@ -35,27 +35,32 @@ class Answers:
 
 def ask_folder(
     task: Task,
-    path: Path,
+    path: Path | str,
     items: Sequence[Item],
     *,
     max_new_tokens: int,
     batch_size: int,
     tick: Tick | None = None,
+    from_hub: bool = False,
 ) -> Answers:
     """Ask the model in a Hugging Face folder as a student is asked, and score what it writes.
 
     Loading is not counted in the seconds. Weights are read from safetensors alone, and no code
-    that a folder brings is run.
+    that a folder brings is run. A name of the hub is fetched only with `from_hub`.
+
+    Raises:
+        OSError: there is no such model.
+        ValueError: it is no causal language model, or has no chat template.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the stage has its own
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=not from_hub)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = AutoModelForCausalLM.from_pretrained(
-        path, dtype="auto", use_safetensors=True, local_files_only=True
+        path, dtype="auto", use_safetensors=True, local_files_only=not from_hub
     )
     model.to(device)
     started, cpu_started = time.perf_counter(), time.process_time()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config
 from stratos.context import Context
+from stratos.errors import StratosError
+from stratos.hub import location
 from stratos.records import Plan
 from stratos.tasks.base import Item, Message
 
@@ -28,25 +30,31 @@ class PretrainedStudent:
     """The planned student before its training; one of random weights knows nothing.
 
     Args:
-        path: its Hugging Face folder.
+        path: its Hugging Face folder, or its name on the hub, from which it is fetched once.
     """
 
     def __init__(self, path: str) -> None:
         """Load nothing yet."""
-        self.path = path
+        self.path, self._is_folder = location(path)
 
     def knows(self, items: Sequence[Item], config: Config, context: Context) -> list[bool]:
-        """Return which training questions the student answers exactly right already."""
+        """Return which training questions the student answers exactly right already.
+
+        Raises:
+            StratosError: it cannot be loaded, or not be asked.
+        """
         from stratos.evaluate.answers import ask_folder
 
-        answers = ask_folder(
-            config.task,
-            Path(self.path),
-            items,
-            max_new_tokens=config.evaluate.max_new_tokens,
-            batch_size=config.evaluate.batch_size,
-            tick=lambda done, total: context.tick(done, total, "asking the student first"),
-        )
+        with self._explained():
+            answers = ask_folder(
+                config.task,
+                self.path,
+                items,
+                max_new_tokens=config.evaluate.max_new_tokens,
+                batch_size=config.evaluate.batch_size,
+                tick=lambda done, total: context.tick(done, total, "asking the student first"),
+                from_hub=not self._is_folder,
+            )
         return [score.exact == 1 for score in answers.scores]
 
     def right_within(
@@ -106,11 +114,18 @@ class PretrainedStudent:
         return right
 
     def likelihood(self, chat: list[Message], texts: Sequence[str]) -> list[float]:
-        """Return the mean log-likelihood of a token of each text as the answer to a chat."""
+        """Return the mean log-likelihood of a token of each text as the answer to a chat.
+
+        Raises:
+            StratosError: the student cannot be loaded, or not be asked.
+        """
         import torch
 
-        tokenizer, model = self._loaded
-        asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)
+        with self._explained():
+            tokenizer, model = self._loaded
+            asked = tokenizer.apply_chat_template(
+                chat, add_generation_prompt=True, return_dict=True
+            )
         prompt: list[int] = asked["input_ids"]
         end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         found = []
@@ -125,14 +140,27 @@ class PretrainedStudent:
             found.append(float(scores_AV.gather(-1, wanted_A).mean()))
         return found
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what loaders and templates raise into one message."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise StratosError(
+                f"The student cannot be asked from {self.path} what it knows before its training: "
+                f"{error}\nGive a Hugging Face folder with safetensors: student=local "
+                "student.path=<folder>, or let this machine reach the hub once (without "
+                "HF_HUB_OFFLINE)."
+            ) from error
+
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=self._is_folder)
         model: Any = AutoModelForCausalLM.from_pretrained(
-            self.path, dtype="auto", use_safetensors=True, local_files_only=True
+            self.path, dtype="auto", use_safetensors=True, local_files_only=self._is_folder
         )
         return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 

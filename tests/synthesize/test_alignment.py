@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -10,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hub_server import NAME, HubServer
 from test_stage import Adder, run, sums
 from tiny_student import Larger, make_students
 
@@ -217,3 +221,72 @@ def test_what_the_student_knows_is_not_bought(
     n_known = sum(known) if skips else 0
     assert len(teacher.seen) == 40 - n_known == corpus.n_items
     assert corpus.refused.get("known to the student", 0) == n_known
+
+
+# Prints how many of 40 questions the student at a path knows, or what is said instead; the client
+# of the hub reads its settings when it is imported.
+ASK = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from test_alignment import Largest, config_of, plan_of
+from tiny_student import Larger
+from stratos.context import Context
+from stratos.errors import StratosError
+from stratos.ledger import Ledger
+from stratos.synthesize import synthesize
+from stratos.synthesize.alignment import Alignment
+folder, teacher = Path(sys.argv[2]), Largest(usd=1.0)
+config = config_of(Larger(), teacher, Alignment(n_items=40), sys.argv[1])
+context = Context(folder, folder / "cache", Ledger(folder / "ledger"))
+try:
+    corpus = synthesize(config, plan_of("largest"), context)
+    print(corpus.refused["known to the student"])
+except StratosError as error:
+    print(f"{type(error).__name__} after {len(teacher.seen)} answers: {error}")
+"""
+
+
+def asked_from(path: str, folder: Path, home: Path, **settings: str) -> str:
+    here = Path(__file__).parent
+    rooms = [str(here), *(str(here.parent / room) for room in ("teachers", "evaluate"))]
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, path, str(folder)],
+        env={
+            **os.environ,
+            "HF_HOME": str(home),
+            "PYTHONPATH": os.pathsep.join([*rooms, *sys.path]),
+            **settings,
+        },
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    return done.stdout.strip() or done.stderr
+
+
+def test_a_student_of_the_hub_is_fetched_once_before_it_is_asked(
+    student: Path, tmp_path: Path
+) -> None:
+    home, n_known = tmp_path / "home", asked_from(str(student), tmp_path / "a", tmp_path)
+    assert 0 < int(n_known) < 40
+    with HubServer(student) as hub:
+        reached = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        assert asked_from(NAME, tmp_path / "b", home, **reached) == n_known
+        assert hub.fetched.count("model.safetensors") == 1
+    # And from then on the hub is not needed.
+    assert asked_from(NAME, tmp_path / "c", home, HF_HUB_OFFLINE="1") == n_known
+
+
+def test_a_student_that_cannot_be_fetched_is_told_before_the_teacher_is_paid(
+    tmp_path: Path,
+) -> None:
+    told = asked_from(NAME, tmp_path, tmp_path / "home", HF_HUB_OFFLINE="1")
+    assert told.startswith(
+        f"StratosError after 0 answers: The student cannot be asked from {NAME} what it knows "
+        "before its training: "
+    )
+    assert told.endswith(
+        "Give a Hugging Face folder with safetensors: student=local student.path=<folder>, or let "
+        "this machine reach the hub once (without HF_HUB_OFFLINE)."
+    )
