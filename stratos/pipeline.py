@@ -104,6 +104,7 @@ PLAN = Stage(
         "estimate",
         "synthesize/injection.py",
         "synthesize/rationale.py",
+        "synthesize/strategy.py",
         "choice.py",
         "composing.py",
         "declared.py",

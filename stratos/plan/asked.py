@@ -3,18 +3,24 @@
 The evaluation's answers are as long as the probe saw them. So are those of alignment, unless a
 declared complexity says otherwise. Injection asks for none, unless the teacher writes the
 reasoning (`strategy.rationale`): that is a longer chat with a longer answer, and where the task
-cannot check its steps, a second chat that reads it. Each is counted once; what is written again
-comes on top and ends where the money does.
+cannot check its steps, a second chat that reads it. What is refused is written again, in a chat
+that holds what was written before: at least never, at most always, `strategy.refused_share` of them
+by expectation. With `strategy.rationale=auto` the teacher writes for the trial at least, for all
+items at most.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config
 from stratos.estimate import Workload
 from stratos.records import TeacherProbe
+
+if TYPE_CHECKING:
+    from stratos.synthesize.strategy import Writing
 
 BYTES_PER_TOKEN = 4.0
 """Bytes of text that a token stands for: what a data set weighs on its way."""
@@ -23,11 +29,35 @@ _SHARE_OF_LIMIT = 0.5
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Answers of one teacher, with what one of them takes on average."""
+class Load:
+    """So many answers, with what one of them takes on average."""
 
     n_answers: int
     work: Workload
+
+    @staticmethod
+    def of(parts: Sequence[tuple[float, Workload]]) -> Load:
+        """Put numbers of answers of several kinds together."""
+        n = round(sum(number for number, _ in parts))
+        return Load(
+            n,
+            Workload(
+                sum(number * work.prompt_tokens for number, work in parts) / max(1, n),
+                sum(number * work.answer_tokens for number, work in parts) / max(1, n),
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one teacher is expected to be asked, and between which ends that may lie."""
+
+    n_answers: int
+    work: Workload
+    least: Load
+    most: Load
+    why: str
+    """What makes it a range; "" where the ends are the same."""
     longest: float
     """Tokens of the longest kind, prompt and answer together: what memory has to hold."""
     dataset_gb: float
@@ -47,7 +77,9 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Asked:
     answer = _of_probe(teacher)
     if n_taught and declared:
         answer = Workload(answer.prompt_tokens, declared)
-    parts = [(n_evaluated + n_taught, answer)]
+    parts: list[tuple[float, Workload]] = [(n_evaluated + n_taught, answer)]
+    expected = least = most = parts
+    why = ""
     n_read_by_training = n_taught * answer.context
     writing = getattr(strategy, "writing", None)
     sizes = None
@@ -58,23 +90,63 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Asked:
         written = declared or _SHARE_OF_LIMIT * sizes.max_tokens
         if not declared and sizes.path_bytes:
             written = min(sizes.max_tokens, per_byte * sizes.path_bytes)
-        request = Workload(per_byte * sizes.request_bytes, written)
-        reading = Workload(
-            per_byte * sizes.reading_bytes + written, per_byte * sizes.conclusion_bytes
-        )
-        parts += [(sizes.n_items, request), (round(sizes.read_share * sizes.n_items), reading)]
-        n_read_by_training = sizes.n_items * request.context
-    parts = [(n, work) for n, work in parts if n]
-    n_answers = sum(n for n, _ in parts)
+        share = sizes.refused_share
+        expected = parts + _writing(sizes, sizes.n_expected, share, per_byte, written)
+        least = parts + _writing(sizes, sizes.n_least, 0.0, per_byte, written)
+        most = parts + _writing(sizes, sizes.n_items, 1.0, per_byte, written)
+        why = _why(sizes)
+        n_read_by_training = sizes.n_items * (per_byte * sizes.request_bytes + written)
+    load = Load.of(expected)
     return Asked(
-        n_answers,
-        Workload(
-            sum(n * work.prompt_tokens for n, work in parts) / max(1, n_answers),
-            sum(n * work.answer_tokens for n, work in parts) / max(1, n_answers),
-        ),
-        max((work.context for _, work in parts), default=0.0),
+        load.n_answers,
+        load.work,
+        Load.of(least),
+        Load.of(most),
+        why,
+        max((work.context for n, work in most if n), default=0.0),
         n_read_by_training * BYTES_PER_TOKEN / 1e9,
     )
+
+
+def _writing(
+    sizes: Writing, n_items: int, refused_share: float, per_byte: float, written: float
+) -> list[tuple[float, Workload]]:
+    """Return the chats of so many items: each try's request and, where it is read, its reading.
+
+    Args:
+        sizes: of the chats.
+        n_items: items that the teacher is asked for.
+        refused_share: share of each try that is written again, as long as it may be.
+        per_byte: the teacher's tokens of a byte.
+        written: tokens of a reasoning.
+    """
+    read = Workload(per_byte * sizes.reading_bytes + written, per_byte * sizes.conclusion_bytes)
+    parts: list[tuple[float, Workload]] = []
+    for n_before in range(1 + sizes.n_retries):
+        again = n_before * (written + per_byte * sizes.feedback_bytes)
+        n = n_items * refused_share**n_before
+        parts.append((n, Workload(per_byte * sizes.request_bytes + again, written)))
+        parts.append((n * sizes.read_share, read))
+    return parts
+
+
+def _why(sizes: Writing) -> str:
+    """Say what makes the number of answers a range; "" where nothing does."""
+    reasons = []
+    if sizes.n_least < sizes.n_items:
+        often = "more" if sizes.n_expected == sizes.n_items else "no more"
+        reasons.append(
+            f"rationale=auto tries it on {sizes.n_least:,} items, on which it is expected to be "
+            f"right {often} often than their own paths, and has it write all {sizes.n_items:,} "
+            "only where it is right more often"
+        )
+    if sizes.n_retries:
+        times = "once" if sizes.n_retries == 1 else f"{sizes.n_retries} times"
+        reasons.append(
+            f"{sizes.refused_share:.0%} of its reasonings are taken to be refused "
+            f"(strategy.refused_share) and written again, {times} at most"
+        )
+    return "; ".join(reasons)
 
 
 def _n_alignment(config: Config, strategy: Any) -> int:

@@ -16,6 +16,7 @@ from stratos.errors import ConfigError
 from stratos.estimate import (
     Calibration,
     Fleet,
+    Ranges,
     TrainingJob,
     Workload,
     card_of_student,
@@ -24,10 +25,11 @@ from stratos.estimate import (
     serving_all,
     train_all,
 )
+from stratos.estimate.fleet import Ints
 from stratos.estimate.inference import inference_bytes
 from stratos.estimate.training import training_bytes
 from stratos.plan.accuracy import predict
-from stratos.plan.asked import asked_of
+from stratos.plan.asked import Load, asked_of
 from stratos.plan.egress import Egress, list_prices
 from stratos.plan.hosted import hosted_options, is_hosted
 from stratos.plan.market import Market, open_market
@@ -124,6 +126,7 @@ def build_problem(
         gb=builder.gb,
         egress=builder.egress,
         caps=builder.market.caps,
+        ranges=builder.ranges,
         mix_gap=MIX_GAP,
         settings=config.plan,
     )
@@ -143,6 +146,7 @@ class _Builder:
     gb: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     evidence: list[str] = field(default_factory=list)
+    ranges: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def market(self) -> Market:
@@ -210,16 +214,19 @@ class _Builder:
     def teacher_work(self, key: str, teacher: TeacherProbe, strategy: Any) -> bool:
         """Add the teacher's answers: those of the evaluation, and those it is to teach with."""
         asked = asked_of(self.config, teacher, strategy)
-        n_answers, work, card = asked.n_answers, asked.work, teacher.card
+        load, card = Load(asked.n_answers, asked.work), teacher.card
+        ends = (asked.least, asked.most) if asked.why else None
         if key not in self.options:
             self.gb[key] = asked.dataset_gb
+            if asked.why:
+                self.ranges[key] = asked.why
             if is_hosted(card):
-                self.options[key] = hosted_options(teacher, work, n_answers)
+                self.options[key] = hosted_options(teacher, load, ends)
             else:
                 job = Job(
-                    lambda fleet, n: generate_all(card, fleet, work, n_answers, n),
+                    lambda fleet, n: _generate(card, fleet, n, load, ends),
                     self.slack.moving(gb_out=self.gb[key]),
-                    f"{n_answers} answers",
+                    f"{load.n_answers} answers",
                 )
                 self.options[key] = job_options(self.shelves, job)
         if is_hosted(card):  # its size, which nobody may know, is its host's care
@@ -261,6 +268,23 @@ class _Builder:
                 self.rates[key] = rates
         context = max(work.context for work in works)
         return self._kept(key, card.name, ("serve", inference_bytes(card, context)))
+
+
+def _generate(
+    card: ModelCard, fleet: Fleet, n_nodes: Ints, load: Load, ends: tuple[Load, Load] | None
+) -> Ranges:
+    """Return the hours of a local teacher's answers; their number, too, may be a range."""
+
+    def taking(one: Load) -> Ranges:
+        return generate_all(card, fleet, one.work, one.n_answers, n_nodes)
+
+    hours = taking(load)
+    if ends is None:
+        return hours
+    # Where the longest chats do not fit, the end is that of the expected ones.
+    low, high = np.fmin(hours.low, taking(ends[0]).low), np.fmax(hours.high, taking(ends[1]).high)
+    held = ~np.isnan(hours.mean)
+    return Ranges(hours.mean, np.where(held, low, np.nan), np.where(held, high, np.nan))
 
 
 def _students(builder: _Builder) -> Iterable[ModelCard]:

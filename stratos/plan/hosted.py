@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from stratos.estimate import Workload
+from collections.abc import Callable
+
+from stratos.plan.asked import Load
 from stratos.plan.option import Option
 from stratos.records import ModelCard, TeacherProbe
 
@@ -15,7 +17,9 @@ def is_hosted(card: ModelCard) -> bool:
     )
 
 
-def hosted_options(teacher: TeacherProbe, work: Workload, n_answers: int) -> tuple[Option, ...]:
+def hosted_options(
+    teacher: TeacherProbe, load: Load, ends: tuple[Load, Load] | None = None
+) -> tuple[Option, ...]:
     """Return the ways to ask a hosted teacher: at once, and as a batch where that has a price.
 
     At once, its rate limits and the pace that the probe saw bound the hours, of which the slowest
@@ -24,30 +28,23 @@ def hosted_options(teacher: TeacherProbe, work: Workload, n_answers: int) -> tup
 
     Args:
         teacher: what the probe saw.
-        work: tokens of one answer, on average.
-        n_answers: answers asked for.
+        load: answers asked for.
+        ends: the fewest and the most that may be asked for, where that is a range.
     """
     card = teacher.card
-    minutes = 0.0
-    if card.max_requests_per_minute:
-        minutes = n_answers / card.max_requests_per_minute
-    if card.max_tokens_per_minute:
-        minutes = max(minutes, n_answers * work.context / card.max_tokens_per_minute)
-    pace = teacher.seconds / max(1, teacher.n_items)
-    if teacher.output_tokens:
-        pace *= max(1.0, work.answer_tokens * teacher.n_items / teacher.output_tokens)
+    usd_in, usd_out = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
+    answers = f"{load.n_answers} answers"
+    if ends is not None:
+        answers += f" ({ends[0].n_answers} to {ends[1].n_answers})"
     options = [
         Option(
             offer=None,
             spot=False,
-            hours=max(minutes / 60, n_answers * pace / 3600),
-            usd=_usd(
-                n_answers,
-                work,
-                card.usd_per_million_input_tokens,
-                card.usd_per_million_output_tokens,
-            ),
-            note=f"hosted, {n_answers} answers by the token",
+            hours=_hours(teacher, load),
+            usd=_usd(load, usd_in, usd_out),
+            note=f"hosted, {answers} by the token",
+            hours_range=None if ends is None else _both(ends, lambda one: _hours(teacher, one)),
+            usd_range=None if ends is None else _both(ends, lambda one: _usd(one, usd_in, usd_out)),
         )
     ]
     batch_in = card.usd_per_million_batch_input_tokens
@@ -58,15 +55,36 @@ def hosted_options(teacher: TeacherProbe, work: Workload, n_answers: int) -> tup
                 offer=None,
                 spot=False,
                 hours=card.batch_hours,
-                usd=_usd(n_answers, work, batch_in, batch_out),
-                note=f"hosted, {n_answers} answers as a batch",
+                usd=_usd(load, batch_in, batch_out),
+                note=f"hosted, {answers} as a batch",
+                usd_range=None
+                if ends is None
+                else _both(ends, lambda one: _usd(one, batch_in, batch_out)),
                 as_batch=True,
             )
         )
     return tuple(options)
 
 
-def _usd(n_answers: int, work: Workload, usd_in: float | None, usd_out: float | None) -> float:
+def _both(ends: tuple[Load, Load], of: Callable[[Load], float]) -> tuple[float, float]:
+    return of(ends[0]), of(ends[1])
+
+
+def _hours(teacher: TeacherProbe, load: Load) -> float:
+    """Return the hours of answers that are asked for at once."""
+    card, n_answers, work = teacher.card, load.n_answers, load.work
+    minutes = 0.0
+    if card.max_requests_per_minute:
+        minutes = n_answers / card.max_requests_per_minute
+    if card.max_tokens_per_minute:
+        minutes = max(minutes, n_answers * work.context / card.max_tokens_per_minute)
+    pace = teacher.seconds / max(1, teacher.n_items)
+    if teacher.output_tokens:
+        pace *= max(1.0, work.answer_tokens * teacher.n_items / teacher.output_tokens)
+    return max(minutes / 60, n_answers * pace / 3600)
+
+
+def _usd(load: Load, usd_in: float | None, usd_out: float | None) -> float:
     """Return the dollars of answers at prices per million tokens."""
-    one = work.prompt_tokens * (usd_in or 0.0) + work.answer_tokens * (usd_out or 0.0)
-    return n_answers * one / 1e6
+    one = load.work.prompt_tokens * (usd_in or 0.0) + load.work.answer_tokens * (usd_out or 0.0)
+    return load.n_answers * one / 1e6

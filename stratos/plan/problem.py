@@ -72,6 +72,8 @@ class Problem:
     left_out: Mapping[str, str] = field(default_factory=dict)
     evidence: tuple[str, ...] = ()
     """Sentences with the numbers that candidates were kept or left out by."""
+    ranges: Mapping[str, str] = field(default_factory=dict)
+    """Work of a teacher to what makes the number of its answers a range."""
     warnings: tuple[str, ...] = ()
     n_offers: int = 0
     price_dates: tuple[str, str] = ("", "")

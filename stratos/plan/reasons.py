@@ -40,6 +40,7 @@ def reasons(
         *spent(problem),
         _strategy(problem, chosen),
         _accuracy(chosen),
+        *_asked(problem, chosen),
         _goal(problem, chosen, loss),
         *_binding(problem, chosen, everything, loss),
         *_runner_up(problem, chosen, feasible, loss),
@@ -75,6 +76,17 @@ def _accuracy(chosen: Choice) -> str:
         f"{chosen.candidate.student} is predicted to reach {accuracy.mean:.3f} "
         f"({accuracy.low:.3f} to {accuracy.high:.3f}): {accuracy.source}."
     )
+
+
+def _asked(problem: Problem, chosen: Choice) -> list[str]:
+    """Say what the teacher's work costs at least and at most, where that depends on its answers."""
+    candidate = chosen.candidate
+    why = problem.ranges.get(candidate.work[0])
+    role = next(role for role in chosen.roles() if role.role == "teacher")
+    if why is None or role.usd_range is None:
+        return []
+    low, high = role.usd_range
+    return [f"{candidate.teacher} is to take ${role.usd:.2f} (${low:.2f} to ${high:.2f}): {why}."]
 
 
 def _goal(problem: Problem, chosen: Choice, loss: Linear) -> str:

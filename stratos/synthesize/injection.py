@@ -41,6 +41,9 @@ class Injection:
     (whichever is valid more often on the first items), or none (the bare answer)."""
     n_retries: int = 1
     """How often a teacher may write a refused reasoning again, told what is wrong with it."""
+    refused_share: float = 0.2
+    """Share of the teacher's reasonings that the plan expects to be refused, each time: an
+    assumption, which prices what is written again and changes nothing else."""
     n_trial_items: int = 32
     """For auto: items on which the two are compared."""
     max_tokens: int = 256
@@ -56,8 +59,8 @@ class Injection:
             raise ValueError(
                 "n_items, n_trial_items and max_tokens must be at least 1, n_retries at least 0."
             )
-        if not (0 <= self.near_duplicates <= 1 and 0 <= self.balance <= 1):
-            raise ValueError("near_duplicates and balance must lie between 0 and 1.")
+        if not all(0 <= x <= 1 for x in (self.near_duplicates, self.balance, self.refused_share)):
+            raise ValueError("near_duplicates, balance and refused_share must lie between 0 and 1.")
 
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally
@@ -93,7 +96,15 @@ class Injection:
             return None
         n_items = min(self.n_items, getattr(task, "n_train", self.n_items))
         seen = list(task.reverse(min(n_items, _N_FOR_SIZES)))
-        return sizes_of(task, seen, n_items, self.max_tokens)
+        return sizes_of(
+            task,
+            seen,
+            n_items,
+            self.max_tokens,
+            n_retries=self.n_retries,
+            refused_share=self.refused_share,
+            n_trial=self.n_trial_items if self.rationale == "auto" else None,
+        )
 
     def _written(
         self, items: Iterator[Item], writer: Writer, seed: int, tally: Tally

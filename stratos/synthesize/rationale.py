@@ -35,6 +35,7 @@ _TOLD = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
+_ANOTHER_ANSWER = "the reasoning ends in another answer"
 _FEWEST_WORDS = 5
 """Words without which a text is no reasoning."""
 
@@ -120,7 +121,7 @@ class Writer:
         if len(written.rationale.split()) < _FEWEST_WORDS:
             return "there is no reasoning"
         if self.task.score(text, written).exact < 1:
-            return "the reasoning ends in another answer"
+            return _ANOTHER_ANSWER
         problem = self.task.verify(written)
         return None if problem is None else f"a step is wrong: {shown(problem)}"
 
@@ -164,7 +165,16 @@ def reading(item: Item, body: str) -> list[Message]:
     return [{"role": "system", "content": how}, {"role": "user", "content": wanted}]
 
 
-def sizes_of(task: Task, items: Sequence[Item], n_items: int, max_tokens: int) -> Writing | None:
+def sizes_of(
+    task: Task,
+    items: Sequence[Item],
+    n_items: int,
+    max_tokens: int,
+    *,
+    n_retries: int,
+    refused_share: float,
+    n_trial: int | None = None,
+) -> Writing | None:
     """Return what writing the reasoning of `n_items` takes, told from some of them.
 
     Args:
@@ -172,19 +182,31 @@ def sizes_of(task: Task, items: Sequence[Item], n_items: int, max_tokens: int) -
         items: some of them; none gives None.
         n_items: how many there will be.
         max_tokens: longest answer.
+        n_retries: how often a refused one may be written again.
+        refused_share: share that is expected to be refused, each time.
+        n_trial: items on which the teacher is tried; it writes the others only if it is right more
+            often than the paths that the items bring. None where it writes all.
     """
     if not items:
         return None
     conclusion = fmean(len(f"{MARK} {item.answer}".encode()) for item in items)
+    n_tried = n_items if n_trial is None else min(n_trial, n_items)
+    holds = fmean(bool(item.rationale) and task.verify(item) is None for item in items)
+    wins = n_trial is None or 1 - refused_share ** (1 + n_retries) > holds
     paths = [len(item.rationale.encode()) for item in items if item.rationale]
     return Writing(
         n_items=n_items,
+        n_expected=n_items if wins else n_tried,
+        n_least=n_tried,
         request_bytes=fmean(n_bytes(request(item)) for item in items),
         reading_bytes=fmean(n_bytes(reading(item, "")) for item in items),
         read_share=fmean(not _checks_steps(task, item) for item in items),
         conclusion_bytes=conclusion,
         path_bytes=fmean(paths) + conclusion if paths else None,
         max_tokens=max_tokens,
+        n_retries=n_retries,
+        refused_share=refused_share,
+        feedback_bytes=n_bytes(_feedback("", _ANOTHER_ANSWER)),
     )
 
 

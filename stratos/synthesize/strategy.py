@@ -32,6 +32,11 @@ class Writing:
     """Reasoning that a teacher is to write, as far as it is known beforehand; sizes are means."""
 
     n_items: int
+    """The most items that it is asked for."""
+    n_expected: int
+    """Those that it is expected to be asked for."""
+    n_least: int
+    """Those that it is asked for in any case."""
     request_bytes: float
     """Of the chat that asks for a reasoning."""
     reading_bytes: float
@@ -44,6 +49,12 @@ class Writing:
     """Of the reasoning with its conclusion that the items bring; None if they bring none."""
     max_tokens: int
     """Longest answer."""
+    n_retries: int
+    """How often a refused reasoning may be written again."""
+    refused_share: float
+    """Share of the reasonings that are expected to be refused, each time."""
+    feedback_bytes: float
+    """Of the message that sends a reasoning back."""
 
 
 @runtime_checkable

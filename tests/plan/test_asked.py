@@ -53,6 +53,10 @@ def hosted(task, **changes):
     )
 
 
+def strategy_of(how, **changes):
+    return Injection(rationale=how, max_tokens=300, **changes)
+
+
 def plan_of(task, strategy, *teachers, limits=None):
     world = World(
         cloud=AWS,
@@ -71,7 +75,7 @@ def test_writing_and_reading_are_in_the_plan(tmp_path):
     n = len(items)
     assert 0 < n == task.n_train <= 32
     engine, written = (
-        plan_of(task, Injection(rationale=how, max_tokens=300), hosted(task)).role("teacher")
+        plan_of(task, strategy_of(how, n_retries=0), hosted(task)).role("teacher")
         for how in ("engine", "teacher")
     )
     n_output = n * 150  # half of the longest, where nothing tells
@@ -83,12 +87,61 @@ def test_writing_and_reading_are_in_the_plan(tmp_path):
     assert engine.note == "hosted, 128 answers by the token"
     assert written.note == f"hosted, {128 + 2 * n} answers by the token"
     assert written.hours > engine.hours
+    assert written.usd_range is None, "nothing is written again"
+
+
+def test_what_is_written_again_is_expected_and_a_range(tmp_path):
+    task = task_of(tmp_path)
+    items = list(task.reverse(1000))
+    once = plan_of(task, strategy_of("teacher", n_retries=0), hosted(task)).role("teacher")
+    strategy = strategy_of("teacher", n_retries=2, refused_share=0.25)
+    plan = plan_of(task, strategy, hosted(task))
+    role = plan.role("teacher")
+    again = "That does not hold: the reasoning ends in another answer. Write it again, from the "
+    longer = 150 + len(f"{again}question alone.")
+    one = once.usd - plan_of(task, strategy_of("engine"), hosted(task)).role("teacher").usd
+    # The second request holds one refused reasoning, the third two.
+    second, third = (one + k * len(items) * longer * IN / 1e6 for k in (1, 2))
+    assert role.usd == pytest.approx(once.usd + 0.25 * second + 0.0625 * third)
+    assert role.usd_range == pytest.approx((once.usd, once.usd + second + third))
+    n = 2 * len(items)
+    expected = round(128 + n * (1 + 0.25 + 0.0625))
+    assert role.note == f"hosted, {expected} answers ({128 + n} to {128 + 3 * n}) by the token"
+    assert role.hours_range[0] == once.hours < role.hours < role.hours_range[1]
+    assert plan.usd_range[1] - plan.usd == pytest.approx(role.usd_range[1] - role.usd, rel=0.1)
+    (told,) = [one for one in plan.reasons if "refused" in one]
+    assert told == (
+        f"{plan.teacher} is to take ${role.usd:.2f} (${role.usd_range[0]:.2f} to "
+        f"${role.usd_range[1]:.2f}): 25% of its reasonings are taken to be refused "
+        "(strategy.refused_share) and written again, 2 times at most."
+    )
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_auto_is_priced_from_its_trial_to_all(tmp_path, holds):
+    rows = [{"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(50)]
+    for i, row in enumerate(rows):
+        row["why"] = f"Twice makes {i} + {i} = {2 * i if holds else 2 * i + 1}."
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    task = MathTask(str(file), metric="numeric", rationale="why", prompts=("default",))
+    n = len(list(task.reverse(1000)))
+    engine, whole, auto = (
+        plan_of(task, strategy_of(how, n_retries=0, n_trial_items=n // 4), hosted(task)).role(
+            "teacher"
+        )
+        for how in ("engine", "teacher", "auto")
+    )
+    trial = engine.usd + (whole.usd - engine.usd) * (n // 4) / n
+    assert auto.usd_range == pytest.approx((trial, whole.usd))
+    # Where the items' own paths hold, the teacher cannot hold more often than they do.
+    assert auto.usd == pytest.approx(trial if holds else whole.usd)
 
 
 def test_a_task_that_checks_steps_needs_no_reading_and_paths_tell_the_length(tmp_path):
     path = "Twice a number is the number plus itself, 2 + 2 = 4."
     task = task_of(tmp_path, MathTask, path)
-    strategy = Injection(rationale="auto", n_items=10, max_tokens=300)
+    strategy = strategy_of("auto", n_items=10, n_retries=0)
     config = World(task=task, strategies=(strategy,)).config()
     one = hosted(task)
     one = replace(one, prompt="reasoning", input_tokens=size(
