@@ -46,7 +46,9 @@ class World:
         path.write_text("\n".join(map(json.dumps, rows)))
         self.task = JsonlTask(str(path), prompts=("zero_shot",), validation_share=0.5)
 
-    def config(self, stage: str, budget_usd: float | None) -> schema.Config:
+    def config(
+        self, stage: str, budget_usd: float | None, student: str | None = None
+    ) -> schema.Config:
         teacher = OpenAITeacher(
             "parrot",
             "parrot-large",
@@ -60,7 +62,7 @@ class World:
         return schema.Config(
             task=self.task,
             teachers=(teacher,),
-            students=(),
+            students=() if student is None else (schema.StudentConfig(student, path=student),),
             strategies=(Alignment(n_items=N, max_tokens=20),),
             cloud=schema.CloudConfig(),
             complexity=schema.ComplexityConfig(),
@@ -78,7 +80,7 @@ class World:
             plan=schema.PlanConfig(),
             stages=(stage,),
             seed=0,
-            plain={"limits": {"probe_usd": 100.0}},
+            plain={"limits": {"probe_usd": 100.0}, "student": {"path": student}},
         )
 
     def synthesize(self, budget_usd: float | None) -> Corpus:
@@ -88,8 +90,8 @@ class World:
             self.spent_usd = run.ledger.spent_usd
         return corpus
 
-    def probe(self, budget_usd: float | None) -> Probe:
-        with opened(self.config("probe", budget_usd), STAGES) as run:
+    def probe(self, budget_usd: float | None, student: str | None = None) -> Probe:
+        with opened(self.config("probe", budget_usd, student), STAGES) as run:
             probe = run(PROBE)
             assert probe is not None
             self.spent_usd = run.ledger.spent_usd
@@ -164,3 +166,23 @@ def test_a_probe_goes_on_when_the_budget_rises(world: World) -> None:
     assert world.spent_usd == pytest.approx(n_all * USD)
     assert world.probe(None) == second
     assert world.n_asked == n_all
+
+
+def test_another_student_is_measured_and_no_answer_is_paid_a_second_time(world: World) -> None:
+    first = world.probe(None, "one")
+    n_asked, usd = world.n_asked, world.spent_usd
+    assert n_asked > 0 and usd == pytest.approx(n_asked * USD)
+    mark = world.mark("probe")
+    # Not even money that is left is needed.
+    second = world.probe(usd, "another")
+    assert world.mark("probe") != mark
+    assert [one.student for one in second.students] == ["another"]
+    assert (world.n_asked, world.spent_usd) == (n_asked, usd)
+    assert second.cut_at_usd is None
+    (before,), (after,) = first.teachers, second.teachers
+    assert (after.exact, after.samples, after.seconds) == (
+        before.exact,
+        before.samples,
+        before.seconds,
+    )
+    assert (after.usd, after.n_cached) == (0.0, after.n_items)
