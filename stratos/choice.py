@@ -1,12 +1,14 @@
 """The rule that says which strategies may be taken from a teacher for a student.
 
 `injection`: the task can build a question from an answer.
-`alignment`: the teacher answers at least `min_coverage` of the validation items exactly.
-`alignment_logits`: the same with its own `min_coverage`. It is picked over `alignment` where the
-    teacher's weights are here, the student reads in its tokens, and the teacher is not so certain
-    that its text says all (`min_entropy_nats`).
-`alignment_on_policy`: the same. It is picked over `alignment_logits` where the student starts from
-    a model, so that what it writes itself is worth the teacher's opinion.
+`alignment`: the teacher answers at least `min_coverage` of the validation items exactly. Where
+    injection may be taken, too, whose items are all right, it surely answers at least
+    `min_coverage_beside_injection`: the low end of the interval does, so a doubt counts against it.
+`alignment_logits`: the same with its own `min_coverage`. It is picked over the other alignments
+    where the teacher's weights are here, the student reads in its tokens, and the teacher is not so
+    certain that its text says all (`min_entropy_nats`).
+`alignment_on_policy`: the same, where the student starts from a model. It is picked over
+    `alignment`, and not over `alignment_logits`, which learnt more in less time.
 
 Of the alignments that could be taken for one pair, the one that learns most from an answer is
 picked. Between alignment and injection the plan decides, with accuracy, money and time. The
@@ -72,6 +74,7 @@ def pick(
         can_reverse: it can build a question from an answer.
     """
     verdicts: dict[str, Verdict] = {}
+    can_inject = can_reverse and injects(strategies, complexity)
     for strategy in strategies:
         name = strategy.name
         if not leaves(complexity, name):
@@ -81,17 +84,36 @@ def pick(
             reason = f"the task {task} cannot build a question from an answer"
             verdicts[name] = Verdict(True) if can_reverse else Verdict(False, reason)
         elif name.startswith("alignment"):
-            verdicts[name] = _covers(teacher, strategy, complexity)
+            verdicts[name] = _covers(teacher, strategy, complexity, can_inject)
         else:
             verdicts[name] = Verdict(True)
     return _most_telling(strategies, teacher, pupil, verdicts)
 
 
-def least_coverage(strategy: Any) -> float | None:
-    """Return the share that a teacher has to cover for a strategy; None where it need not."""
+def injects(strategies: Sequence[Any], complexity: ComplexityConfig) -> bool:
+    """Return whether an injection is among the strategies that a declared complexity leaves."""
+    names = [one.name for one in strategies if one.name.startswith("injection")]
+    return any(leaves(complexity, name) for name in names)
+
+
+def least_coverage(strategy: Any, can_inject: bool) -> float | None:
+    """Return the share that a teacher has to cover for a strategy; None where it need not.
+
+    Args:
+        strategy: a configured one.
+        can_inject: an injection may be taken in its place.
+    """
     if not strategy.name.startswith("alignment"):
         return None
-    return float(getattr(strategy, "min_coverage", MIN_COVERAGE))
+    return float(getattr(strategy, _limit(strategy, can_inject), MIN_COVERAGE))
+
+
+def _limit(strategy: Any, can_inject: bool) -> str:
+    """Return the name of the threshold that counts."""
+    alone, beside = "min_coverage", "min_coverage_beside_injection"
+    if can_inject and getattr(strategy, beside, 0.0) > getattr(strategy, alone, MIN_COVERAGE):
+        return beside
+    return alone
 
 
 def straddles(coverage: Interval, threshold: float) -> bool:
@@ -99,9 +121,12 @@ def straddles(coverage: Interval, threshold: float) -> bool:
     return coverage.low < threshold <= coverage.high
 
 
-def _covers(teacher: TeacherProbe, strategy: Any, complexity: ComplexityConfig) -> Verdict:
+def _covers(
+    teacher: TeacherProbe, strategy: Any, complexity: ComplexityConfig, can_inject: bool
+) -> Verdict:
     """Return whether the teacher knows enough of the task for an alignment."""
-    covered, least = teacher.exact, least_coverage(strategy)
+    covered, least = teacher.exact, least_coverage(strategy, can_inject)
+    limit = _limit(strategy, can_inject)
     assert least is not None
     measured = (
         f"{teacher.teacher} answered {covered.mean:.1%} of {teacher.n_items} validation items "
@@ -119,19 +144,25 @@ def _covers(teacher: TeacherProbe, strategy: Any, complexity: ComplexityConfig) 
         if straddles(covered, least)
         else ""
     )
-    if covered.mean >= least:
+    if (covered.mean if limit == "min_coverage" else covered.low) >= least:
         return Verdict(
             True,
             evidence=f"{measured}, at least the {least:.0%} that {strategy.name} needs: its "
             f"answers can be learnt from.{doubt}",
         )
-    return Verdict(
-        False,
-        f"coverage {covered.mean:.3f} is below min_coverage {least:g}",
-        "teacher",
-        f"{measured}, below the {least:.0%} that {strategy.name} needs: too few of its answers "
-        f"would survive verification.{doubt}",
-    )
+    if limit == "min_coverage":
+        reason = f"coverage {covered.mean:.3f} is below {limit} {least:g}"
+        why = (
+            f"below the {least:.0%} that {strategy.name} needs: too few of its answers would "
+            "survive verification."
+        )
+    else:
+        reason = f"coverage may be {covered.low:.3f}, below {limit} {least:g}"
+        why = (
+            f"not surely the {least:.0%} that {strategy.name} needs beside injection, whose items "
+            "are all right and not only the easy ones."
+        )
+    return Verdict(False, reason, "teacher", f"{measured}, {why}{doubt}")
 
 
 def _most_telling(
@@ -172,7 +203,7 @@ def _rank(strategy: Any, teacher: TeacherProbe, pupil: Pupil) -> int:
         return -1
     if _is_certain(strategy, teacher):
         return -1
-    return 2 if is_on_policy else 1
+    return 1 if is_on_policy else 2
 
 
 def _least(strategy: Any) -> float:

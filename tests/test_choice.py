@@ -62,26 +62,46 @@ def taken(*args, **changes):
 @pytest.mark.parametrize(
     ("right", "left"),
     [
-        (0, ["injection"]),
-        (29, ["injection"]),
-        (30, ["alignment", "injection"]),
-        (49, ["alignment", "injection"]),
-        (50, ["alignment_logits", "injection"]),
-        (59, ["alignment_logits", "injection"]),
-        (60, ["alignment_on_policy", "injection"]),
-        (100, ["alignment_on_policy", "injection"]),
+        (0, []),
+        (29, []),
+        (30, ["alignment"]),
+        (49, ["alignment"]),
+        (50, ["alignment_logits"]),
+        (100, ["alignment_logits"]),
     ],
 )
 def test_both_sides_of_each_coverage(right, left):
-    assert taken(right) == left
+    assert taken(right, can_reverse=False) == left
+    assert taken(right, strategies=ALL[:3]) == left, "no injection is considered"
+
+
+@pytest.mark.parametrize(
+    ("right", "left"),
+    [(0, []), (70, []), (78, []), (79, ["alignment_logits"]), (100, ["alignment_logits"])],
+)
+def test_both_sides_of_the_coverage_that_counts_beside_injection(right, left):
+    """The low end of the interval of 79 of 100 is 70.0%."""
+    assert taken(right) == [*left, "injection"]
+    assert taken(right, strategies=(ALL[0], ALL[3])) == [*("alignment" for _ in left), "injection"]
+
+
+def test_both_sides_of_the_coverage_of_on_policy():
+    without_logits = (ALL[0], ALL[2])
+    assert taken(59, strategies=without_logits) == ["alignment"]
+    assert taken(60, strategies=without_logits) == ["alignment_on_policy"]
 
 
 def test_thresholds_are_those_of_the_config():
     strict = (Alignment(min_coverage=0.8), Injection())
     assert taken(79, strategies=strict) == ["injection"]
     assert taken(80, strategies=strict) == ["alignment", "injection"]
-    assert least_coverage(strict[0]) == 0.8
-    assert least_coverage(strict[1]) is None
+    assert least_coverage(strict[0], can_inject=True) == 0.8
+    assert least_coverage(Alignment(), can_inject=True) == 0.7
+    assert least_coverage(Alignment(), can_inject=False) == 0.3
+    assert least_coverage(strict[1], can_inject=True) is None
+    lax = (Alignment(min_coverage_beside_injection=0.0), Injection())
+    assert taken(29, strategies=lax) == ["injection"]
+    assert taken(30, strategies=lax) == ["alignment", "injection"]
 
 
 def test_what_a_strategy_needs_beside_coverage():
@@ -92,8 +112,11 @@ def test_what_a_strategy_needs_beside_coverage():
     assert taken(90, FRESH, strategies=any_tokens) == ["alignment_logits"]
     on_policy = (*any_tokens, AlignmentOnPolicy(objective="universal_logit"))
     assert taken(90, FRESH, strategies=on_policy) == ["alignment_logits"]
-    assert taken(90, GROWN, strategies=on_policy) == ["alignment_on_policy"]
-    assert taken(90, can_reverse=False) == ["alignment_on_policy"]
+    assert taken(90, GROWN, strategies=on_policy) == ["alignment_logits"]
+    alone = (Alignment(), on_policy[-1])
+    assert taken(90, FRESH, strategies=alone) == ["alignment"]
+    assert taken(90, GROWN, strategies=alone) == ["alignment_on_policy"]
+    assert taken(90, can_reverse=False) == ["alignment_logits"]
     assert taken(10, can_reverse=False) == []
 
 
@@ -104,8 +127,8 @@ def test_a_student_of_the_task_s_own_symbols_reads_what_another_one_says():
 
 
 def test_a_certain_teacher_is_learnt_from_by_its_text():
-    assert taken(90, entropy_nats=0.051) == ["alignment_on_policy", "injection"]
-    assert taken(90, entropy_nats=0.05) == ["alignment_on_policy", "injection"]
+    assert taken(90, entropy_nats=0.051) == ["alignment_logits", "injection"]
+    assert taken(90, entropy_nats=0.05) == ["alignment_logits", "injection"]
     assert taken(90, entropy_nats=0.049) == ["alignment", "injection"]
     certain = verdicts(90, entropy_nats=0.0123)["alignment_logits"]
     assert certain.reason == "the teacher's entropy is below min_entropy_nats 0.05"
@@ -126,7 +149,15 @@ def test_reasons():
     assert low["alignment"].concerns == "teacher"
     assert low["injection"].reason == "the task sums cannot build a question from an answer"
     high = verdicts(90)
-    assert high["alignment"].reason == "alignment_on_policy learns more from the same answers"
+    assert high["alignment"].reason == "alignment_logits learns more from the same answers"
+    assert high["alignment_on_policy"].reason == high["alignment"].reason
+    half = verdicts(78)["alignment"]
+    assert half.reason == "coverage may be 0.689, below min_coverage_beside_injection 0.7"
+    assert half.evidence.endswith(
+        "not surely the 70% that alignment needs beside injection, whose items are all right and "
+        "not only the easy ones. The interval lies on both sides of 70%, so 100 items do not "
+        "settle this; probe.max_items allows more."
+    )
     assert high["alignment"].concerns == "pair"
     weightless = verdicts(90, has_weights=False)["alignment_logits"].reason
     assert weightless == "it needs the teacher's weights, and a student that reads in its tokens"
@@ -137,7 +168,7 @@ def test_reasons():
 )
 def test_an_interval_on_both_sides_of_a_threshold_is_said(right, open_):
     assert straddles(wilson(right, 100), 0.3) is open_
-    evidence = verdicts(right)["alignment"].evidence
+    evidence = verdicts(right, can_reverse=False)["alignment"].evidence
     assert ("The interval lies on both sides of 30%" in evidence) is open_
     assert f"{right}.0% of 100 validation items" in evidence
 
@@ -146,8 +177,8 @@ def test_an_interval_on_both_sides_of_a_threshold_is_said(right, open_):
 @pytest.mark.parametrize(
     ("level", "strategies", "left"),
     [
-        ("low", ("alignment",), ["alignment_on_policy"]),
-        ("medium", ("alignment", "injection"), ["alignment_on_policy", "injection"]),
+        ("low", ("alignment",), ["alignment_logits"]),
+        ("medium", ("alignment", "injection"), ["alignment_logits", "injection"]),
         ("high", ("injection",), ["injection"]),
     ],
 )

@@ -20,7 +20,9 @@ from stratos.plan import solve
 from stratos.plan.candidates import build_problem
 
 sys.path.insert(0, str(Path(__file__).parent / "plan"))
-from world import BLIND, SIGHTED, World
+from world import BLIND, LARGE, World, teacher
+
+SIGHTED, DOUBTFUL = teacher(LARGE, right=60), teacher(LARGE, right=48)
 
 
 def composed(*overrides, task="mahjong"):
@@ -49,6 +51,9 @@ def test_the_strategy_follows():
         ("high", SIGHTED.teacher): ["injection"],
     }
     assert chosen["measured", BLIND.teacher] == ["injection"]
+    doubtful, _ = problem(teachers=(DOUBTFUL,))
+    assert {one.strategy for one in doubtful.candidates} == {"injection"}
+    assert "coverage may be 0.632" in doubtful.left_out[f"alignment from {LARGE.name}"]
     assert chosen["low", BLIND.teacher] == ["alignment"]
     assert chosen["medium", BLIND.teacher] == both
     plans = {level: solve(problem(f"complexity={level}")[0]) for level in ("low", "high")}
@@ -149,11 +154,12 @@ def test_a_task_without_a_way_back():
 
 def test_all_four_with_the_thresholds_of_the_shipped_files():
     config = composed("strategy=auto_white_box")
-    assert {one.name: least_coverage(one) for one in config.strategies} == {
-        "alignment": 0.3,
-        "alignment_logits": 0.5,
-        "alignment_on_policy": 0.5,
-        "injection": None,
+    least = {one.name: [least_coverage(one, x) for x in (False, True)] for one in config.strategies}
+    assert least == {
+        "alignment": [0.3, 0.7],
+        "alignment_logits": [0.5, 0.7],
+        "alignment_on_policy": [0.5, 0.7],
+        "injection": [None, None],
     }
     found, _ = problem("strategy=auto_white_box")
     assert {c.strategy for c in found.candidates} == {"alignment", "injection"}

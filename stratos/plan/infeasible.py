@@ -30,7 +30,7 @@ def no_candidates(problem: Problem, variants: Variants | None = None) -> Infeasi
     if variants is not None:
         lines += _relaxed(relaxations(variants))
         lines += nearest_student(variants)
-    covers_less = [who for who, why in sorted(problem.left_out.items()) if "min_coverage" in why]
+    covers_less = [who for who, why in sorted(problem.left_out.items()) if "min_coverage " in why]
     if covers_less:
         name = covers_less[0].partition(" from ")[0]
         lines.append(

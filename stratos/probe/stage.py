@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
-from stratos.choice import least_coverage
+from stratos.choice import injects, least_coverage
 from stratos.config import Config
 from stratos.context import Context
 from stratos.errors import BudgetError, ConfigError, TeacherError
@@ -84,7 +84,8 @@ def _thresholds(config: Config) -> list[float]:
     """Return the coverages at which the choice of a strategy turns; none where it is declared."""
     if config.complexity.strategies:
         return []
-    least = {least_coverage(strategy) for strategy in config.strategies}
+    can_inject = config.task.can_reverse and injects(config.strategies, config.complexity)
+    least = {least_coverage(strategy, can_inject) for strategy in config.strategies}
     return sorted(threshold for threshold in least if threshold is not None)
 
 

@@ -39,6 +39,10 @@ class Alignment:
     """Name shown in the plan."""
     min_coverage: float = 0.3
     """Least share of validation items that a teacher must answer exactly to be learnt from."""
+    min_coverage_beside_injection: float = 0.7
+    """The same where an injection may be taken, too, of the low end of the share's interval: what
+    is left of a teacher that covers less are the easy items, and they taught less than as many that
+    were made answer first."""
     n_items: int = 4096
     """Training questions that the teacher is asked."""
     n_samples: int = 1
@@ -59,8 +63,9 @@ class Alignment:
         """Check the numbers."""
         if min(self.n_items, self.n_samples, self.max_tokens) < 1:
             raise ValueError("n_items, n_samples and max_tokens must be at least 1.")
-        if not 0 <= self.min_coverage <= 1:
-            raise ValueError("min_coverage must lie between 0 and 1.")
+        for name in ("min_coverage", "min_coverage_beside_injection"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1.")
         if self.temperature < 0:
             raise ValueError("temperature cannot be below 0.")
 
