@@ -40,9 +40,9 @@ def problem(*overrides, teachers=(SIGHTED,), **changes):
 def test_the_strategy_follows():
     chosen = {}
     for level in ("measured", "low", "medium", "high"):
-        for teacher in (SIGHTED, BLIND):
-            found, _ = problem(f"complexity={level}", teachers=(teacher,))
-            chosen[level, teacher.teacher] = sorted({c.strategy for c in found.candidates})
+        for one in (SIGHTED, BLIND):
+            found, _ = problem(f"complexity={level}", teachers=(one,))
+            chosen[level, one.teacher] = sorted({c.strategy for c in found.candidates})
     both = ["alignment", "injection"]
     assert {key: value for key, value in chosen.items() if key[1] == SIGHTED.teacher} == {
         ("measured", SIGHTED.teacher): both,
