@@ -132,6 +132,7 @@ class Runner:
         self.ledger = Ledger(config.run_dir / "ledger.jsonl", config.limits.budget_usd)
         self.records: dict[str, Any] = {}
         self._marks: dict[str, str] = {}
+        self._is_task_told = False
 
     def __call__(self, stage: Stage[T], *inputs: Any, **optional: Any) -> T | None:
         """Return the record of a stage: made now, or read if it is done or was not asked for.
@@ -221,6 +222,7 @@ class Runner:
         self, stage: Stage[T], mark: str, inputs: tuple[Any, ...], optional: dict[str, Any]
     ) -> T | None:
         self.warnings.begin(stage.name)
+        self._tell_of_task(stage)
         with self.console.stage(stage.name) as tick, self._engine(stage) as engine:
             context = Context(
                 run_dir=self.config.run_dir,
@@ -243,6 +245,14 @@ class Runner:
             return None
         self.console.done(stage.name, record)
         return self._take(stage, record, mark)
+
+    def _tell_of_task(self, stage: Stage[Any]) -> None:
+        """Warn of a task's own files before the first stage that works on them; once a run."""
+        if self._is_task_told or "tasks" not in stage.code:
+            return
+        self._is_task_told = True
+        for complaint in getattr(self.config.task, "complaints", ()):
+            self.warnings.add(complaint)
 
     def _engine(self, stage: Stage[Any]) -> contextlib.AbstractContextManager[Engine]:
         """Return what does the work of a stage that is the same wherever it is done."""

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from chat_server import KEY, ChatServer
 
 from stratos import resume
 from stratos.composing import conf_dir
@@ -159,6 +160,34 @@ def test_a_trainer_that_cannot_run_here_is_refused_before_a_teacher_is_asked(
     assert not (tmp_path / "run" / "probe.json").exists()
     plan = stratos(*FAST, "trainer=qlora", "stages=[]", cwd=tmp_path)
     assert "bitsandbytes" not in plan.stderr + plan.stdout
+
+
+def test_broken_lines_are_warned_of_once_before_a_teacher_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_OF_TEST", KEY)
+    rows = [json.dumps({"question": f"Is {i} a number?", "answer": "yes"}) for i in range(60)]
+    rows += ["{", json.dumps({"question": "is 7 a number?", "answer": "no"})]
+    (tmp_path / "mine.jsonl").write_text("\n".join(rows))
+    with ChatServer() as server:
+        server.says = "Answer: yes"
+        done = stratos(
+            "logger=none", "cloud=aws", "+task=jsonl", "task.path=mine.jsonl",
+            "task.on_error=skip", "task.prompts=[zero_shot]", "teacher=endpoint",
+            "teacher.model=parrot-large", f"teacher.base_url={server.base_url}",
+            "teacher.api_key_env=KEY_OF_TEST", "student=stratos_300k", "strategy=alignment",
+            "stages=[probe,plan,synthesize]", "hydra.run.dir=run", cwd=tmp_path,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    assert said.count("Warning: mine.jsonl has 3 broken lines:") == 1
+    assert said.index("Warning: mine.jsonl has 3 broken lines:") < said.index("probe      …")
+    assert 'line 8: its question is again in line 62, with the answer "no" where this' in said
+    assert "line 61: not JSON" in said and "line 62: the question of line 8 again" in said
+    corpus = json.loads((tmp_path / "run" / "synthesize.json").read_text())["record"]
+    assert corpus["refused"]["broken line"] == 3
+    kept = json.loads((tmp_path / "run" / "warnings.json").read_text())
+    assert kept["probe"][0].startswith("mine.jsonl has 3 broken lines:")
 
 
 def test_plan_alone_reads_the_probe_and_imports_no_torch(probed: Path) -> None:

@@ -54,8 +54,6 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
             f"{refused['unverified']:,} items did not verify and were refused, the first of them "
             f"{shown(tally.first_problem, 200)}"
         )
-    for complaint in getattr(config.task, "complaints", ()):
-        context.warn(complaint)
     cpu_seconds, seconds = time.process_time() - cpu_started, time.perf_counter() - started
     return Corpus(
         task=config.task.name,

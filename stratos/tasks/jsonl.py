@@ -60,7 +60,8 @@ class JsonlTask:
     slices: tuple[str, ...] = ("main",)
     """Slices that are reported apart and together."""
     on_error: Literal["stop", "skip"] = "stop"
-    """Broken lines: stop before anything is spent, or skip them, counted in the corpus record."""
+    """Broken lines: stop before anything is spent, or skip them, with a warning before anything is
+    asked, counted in the corpus record."""
     instruction: str = "Answer the question."
     """What a teacher is told first."""
     n_examples: int = 4
@@ -164,6 +165,8 @@ class JsonlTask:
     @property
     def complaints(self) -> tuple[str, ...]:
         """Return what was wrong with the lines that `on_error=skip` left out."""
+        if self.on_error == "stop":
+            return ()
         return tuple(rows.complaint() for rows in self._files if rows.problems)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,8 @@ class Rows:
 def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> Rows:
     """Read every line of a file, local, behind any fsspec URL, or on the hub.
 
-    Where one question has two answers, nobody can tell which is right: none of its rows is good.
+    Where one question has two answers, nobody can tell which is right: none of its rows is good:
+    each is a problem of its own.
 
     Args:
         path: of the file.
@@ -83,27 +84,48 @@ def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> R
     Raises:
         OSError: the file cannot be read.
     """
-    problems: list[str] = []
-    rows: dict[str, Row] = {}
-    contradicted: set[str] = set()
+    problems: list[tuple[int, str]] = []
+    firsts: dict[str, tuple[int, Row]] = {}
+    repeats: dict[str, list[tuple[int, Row]]] = {}
     n_lines = 0
     for line, data in read_records(path):
         n_lines += 1
         made = data if isinstance(data, str) else _row(line, data, fields)
         made = check(made) if isinstance(made, Row) else made
         if isinstance(made, str):
-            problems.append(f"{line}: {made}")
+            problems.append((n_lines, f"{line}: {made}"))
             continue
         key = content_id(made.question)
-        first = rows.setdefault(key, made)
-        if first.answer != made.answer:
-            contradicted.add(key)
-            problems.append(
-                f"{line}: the question of {first.line} again, but with the answer "
-                f"{_quoted(made.answer)} where that has {_quoted(first.answer)}"
-            )
-    good = tuple(row for key, row in rows.items() if key not in contradicted)
-    return Rows(path, good, tuple(problems), n_lines)
+        if key in firsts:
+            repeats.setdefault(key, []).append((n_lines, made))
+        else:
+            firsts[key] = n_lines, made
+    for key, others in repeats.items():
+        if found := _contradictions([firsts[key], *others]):
+            problems += found
+            del firsts[key]
+    good = tuple(row for _, row in firsts.values())
+    return Rows(path, good, tuple(problem for _, problem in sorted(problems)), n_lines)
+
+
+def _contradictions(rows: Sequence[tuple[int, Row]]) -> list[tuple[int, str]]:
+    """Return what is wrong with each row of one question; nothing where their answers are one."""
+    first = rows[0]
+    second = next((one for one in rows if one[1].answer != first[1].answer), None)
+    if second is None:
+        return []
+    found = []
+    for n, row in rows:
+        k, other = second if row.answer == first[1].answer else first
+        told = (
+            f"the question of {other.line} again, but with the answer {_quoted(row.answer)} "
+            f"where that has {_quoted(other.answer)}"
+            if k < n
+            else f"its question is again in {other.line}, with the answer "
+            f"{_quoted(other.answer)} where this has {_quoted(row.answer)}"
+        )
+        found.append((n, f"{row.line}: {told}"))
+    return found
 
 
 def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:

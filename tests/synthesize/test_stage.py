@@ -191,7 +191,7 @@ def test_what_is_refused_is_counted_by_reason(tmp_path: Path) -> None:
     assert said[0].endswith("it has no reasoning path")
 
 
-def test_broken_lines_that_were_skipped_are_told_and_counted(tmp_path: Path) -> None:
+def test_broken_lines_that_were_skipped_are_counted(tmp_path: Path) -> None:
     task = sums(tmp_path, n=100)
     with Path(task.path).open("a") as file:
         file.write('\n{\n{"question": "\\u001b[2J", "answer": "<b>"}')
@@ -199,11 +199,7 @@ def test_broken_lines_that_were_skipped_are_told_and_counted(tmp_path: Path) -> 
     assert corpus.refused == {"broken line": 2}
     assert corpus.items_per_s == corpus.n_items / corpus.seconds
     assert corpus.n_items == len(sums(tmp_path, n=100).items("train", 1000))
-    assert said == [
-        f"{task.path} has 2 broken lines:\n"
-        "    line 101: not JSON (Expecting property name enclosed in double quotes, column 2)\n"
-        "    line 102: the answer <b> is no number"
-    ]
+    assert said == [], "the run warned of them before anything was asked"
 
 
 def test_hostile_text_is_escaped_where_it_is_shown(tmp_path: Path) -> None:

@@ -239,13 +239,15 @@ def test_every_broken_line_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         JsonlTask(str(path), metric="numeric")
     assert str(caught.value).splitlines() == [
-        f"{path} has 8 broken lines:",
+        f"{path} has 10 broken lines:",
+        '    line 1: its question is again in line 10, with the answer "2" where this has "1"',
         "    line 2: not JSON (Expecting property name enclosed in double quotes, column 2)",
         "    line 3: expected an object, found [1]",
         "    line 5: has no field answer; it has question",
         '    line 6: question is " ", not a text',
         "    line 7: answer is null, not a text",
         "    line 8: not UTF-8 (byte 15)",
+        '    line 9: its question is again in line 10, with the answer "2" where this has "1"',
         '    line 10: the question of line 1 again, but with the answer "2" where that has "1"',
         "    line 11: the answer many is no number",
         "    Mend them, or leave them out with task.on_error=skip.",
@@ -259,9 +261,11 @@ def test_broken_lines_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     items = [i for split in ("train", "validation", "test") for i in task.items(split, 1000)]
     assert len(items) == 100, "of a question with two answers, no row is taken"
     assert not any(item.question == "What is 1 + 1?" for item in items)
-    assert task.left_out == {"broken line": 3}
+    assert task.left_out == {"broken line": 4}
+    assert len(items) + 4 == len(rows)
     assert task.complaints == (
-        f"{task.path} has 3 broken lines:\n"
+        f"{task.path} has 4 broken lines:\n"
+        '    line 2: its question is again in line 102, with the answer "3" where this has "2"\n'
         "    line 101: not JSON (Expecting property name enclosed in double quotes, column 2)\n"
         '    line 102: the question of line 2 again, but with the answer "3" where that has '
         '"2"\n'
