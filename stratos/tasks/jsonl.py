@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from stratos.errors import ConfigError
+from stratos.errors import ConfigError, StratosError
 from stratos.tasks import chat
 from stratos.tasks.answers import nearest_by_words, states_answer, word_f1
 from stratos.tasks.base import Item, Message, Score, Split, Symbols
@@ -164,10 +164,13 @@ class JsonlTask:
 
     @property
     def complaints(self) -> tuple[str, ...]:
-        """Return what was wrong with the lines that `on_error=skip` left out."""
-        if self.on_error == "stop":
+        """Return what is wrong with lines that `on_error=skip` left out, and with the verifier."""
+        if self.on_error == "stop" and self.verifier is None:
             return ()
-        return tuple(rows.complaint() for rows in self._files if rows.problems)
+        told = (
+            (rows.complaint() if rows.problems else "", self._doubts(rows)) for rows in self._files
+        )
+        return tuple(complaint for of_file in told for complaint in of_file if complaint)
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -214,7 +217,31 @@ class JsonlTask:
             )
         if not found.rows:
             raise ConfigError(f"{path} has no {'good lines' if found.n_lines else 'lines'}.")
+        _ = self._doubts(found)
         return found
+
+    def _doubts(self, rows: Rows) -> str:
+        """Try the user's verifier on a gold answer; say if that is not right by it, else "".
+
+        Raises:
+            ConfigError: the verifier fails on it.
+        """
+        if self.verifier is None:
+            return ""
+        row = rows.rows[0]
+        where = f"the gold answer {shown(row.answer)} of {row.line} of {rows.path}"
+        try:
+            _ = self._metric.read(row.answer)
+            found = self._metric.compare(row.answer, row.answer)
+        except StratosError as error:
+            raise ConfigError(f"{error} It was tried on {where}.") from error
+        if found >= 1:
+            return ""
+        return (
+            f"task.verifier {type(self.parts[0]).__name__} gives {found:g} to {where}, compared "
+            "with itself, where 1 is right. Unless gold answers are no answers themselves (a "
+            "pattern, a test), no answer will count as right: mend its compare(answer, gold)."
+        )
 
     def _or_here(self) -> str:
         """Say how to name files of this machine, where the task's are elsewhere."""

@@ -167,6 +167,12 @@ class NoVerifier:
     separator: str = ","
 
 
+@dataclass(frozen=True)
+class HalfRight:
+    def compare(self, answer: str, gold: str) -> float:
+        return 0.5
+
+
 def test_a_verifier_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"question": f"q{i}", "answer": "a; b"} for i in range(40)]
     path = write(tmp_path / "sets.jsonl", rows)
@@ -189,6 +195,28 @@ def test_a_verifier_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
         JsonlTask(path, verifier={"_target_": f"{__name__}.NoVerifier"})
     with pytest.raises(ValueError, match="give the dotted name"):
         JsonlTask(path, verifier={})
+
+
+def test_a_verifier_is_tried_on_a_gold_answer_when_the_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRATOS_ALLOW_TARGETS", __name__.partition(".")[0])
+    verifier = {"_target_": f"{__name__}.SameSet"}
+    good = [{"question": f"q{i}", "answer": "a, b"} for i in range(9)]
+    path = write(tmp_path / "boom.jsonl", [{"question": "q", "answer": "boom"}, *good])
+    with pytest.raises(ValueError) as caught:
+        JsonlTask(path, verifier=verifier)
+    assert str(caught.value) == (
+        "task.verifier SameSet.compare failed (RuntimeError: boom). It was tried on the gold "
+        f"answer boom of line 1 of {path}."
+    )
+    path = write(tmp_path / "good.jsonl", good)
+    assert JsonlTask(path, verifier=verifier).complaints == ()
+    assert JsonlTask(path, verifier={"_target_": f"{__name__}.HalfRight"}).complaints == (
+        f"task.verifier HalfRight gives 0.5 to the gold answer a, b of line 1 of {path}, compared "
+        "with itself, where 1 is right. Unless gold answers are no answers themselves (a pattern, "
+        "a test), no answer will count as right: mend its compare(answer, gold).",
+    )
 
 
 def test_multiple_choice(tmp_path: Path) -> None:
