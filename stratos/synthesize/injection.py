@@ -119,10 +119,12 @@ class Injection:
             n_teacher = sum(isinstance(one, Item) for one in found)
             n_engine = sum(bool(item.rationale) and task.verify(item) is None for item in trial)
             by_teacher = n_teacher > n_engine
+            # A set of rows that can be counted is the user's; others are made as they are drawn.
+            engine = "file" if hasattr(task, "n_train") else "engine"
             context.warn(
                 f"rationale=auto: of {len(trial)} items, the teacher's reasoning holds for "
-                f"{n_teacher}, the engine's for {n_engine}: "
-                f"{'teacher' if by_teacher else 'engine'} is taken."
+                f"{n_teacher}, the {engine}'s for {n_engine}: the "
+                f"{'teacher' if by_teacher else engine}'s is taken."
             )
             yield from self._settled(trial, found if by_teacher else trial, task, tally)
         if by_teacher and writer.is_paid:

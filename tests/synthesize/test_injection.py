@@ -138,14 +138,14 @@ def _kind(row: dict[str, str]) -> int:
 def test_auto_takes_whoever_is_right_more_often(tmp_path: Path) -> None:
     right = sums(tmp_path)
     corpus, said = run(tmp_path, right, Injection(n_items=100, rationale="auto"), (Explainer(),))
-    assert said[0].endswith("the engine's for 32: engine is taken.")
+    assert said[0].endswith("the file's for 32: the file's is taken.")
     assert not any("We take" in row["rationale"] for row in rows_of(corpus))
     (tmp_path / "b").mkdir()
     wrong = sums(tmp_path / "b", wrong=tuple(range(600)))
     corpus, said = run(
         tmp_path / "b", wrong, Injection(n_items=100, rationale="auto"), (Explainer(),)
     )
-    assert said[0].endswith("the engine's for 0: teacher is taken.")
+    assert said[0].endswith("the file's for 0: the teacher's is taken.")
     assert all("We take" in row["rationale"] for row in rows_of(corpus))
     assert corpus.n_items == 100
 
