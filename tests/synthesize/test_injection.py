@@ -173,6 +173,15 @@ def test_a_labelled_set_without_reasoning_is_learnt_bare(tmp_path: Path) -> None
     assert (corpus.refused, said) == ({}, [])
 
 
+def test_without_reasoning_the_bare_answer_of_what_holds_is_learnt(tmp_path: Path) -> None:
+    task = sums(tmp_path, wrong=tuple(range(0, 600, 2)))
+    corpus, _ = run(tmp_path, task, Injection(n_items=1000, rationale="none"))
+    rows = rows_of(corpus)
+    assert all(row["completion"] == row["answer"] for row in rows)
+    assert {int(row["question"].split()[2]) % 2 for row in rows} == {1}
+    assert set(corpus.refused) == {"unverified"}
+
+
 def test_the_reading_holds_neither_answer_nor_conclusion() -> None:
     item = Item("i", "main", "What is 3 + 4?", "7")
     assert "7" in request(item)[1]["content"]
