@@ -60,8 +60,9 @@ class Address:
             kind = TeacherError
             text = (
                 f"{self.url} refused a prompt of {n_bytes(question.chat):,} bytes with an answer "
-                f"of up to {question.max_tokens} tokens ({_say(error)}). Check that they fit the "
-                "model's context, and teacher.token_limit_field and teacher.temperature."
+                f"of up to {question.max_tokens} tokens, that of {question.about} "
+                f"({_say(error)}). Check that they fit the model's context, and "
+                "teacher.token_limit_field and teacher.temperature."
             )
         elif getattr(error, "code", None) == "insufficient_quota":
             text = (

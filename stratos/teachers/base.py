@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
+from stratos.tasks.rows import shown
 
 Tick = Callable[[int, int], None]
 """Progress: done, total."""
@@ -45,6 +46,11 @@ class Question:
     """0 asks for the likeliest answer; None leaves it to the teacher's own setting."""
     top_logprobs: int = 0
     """How many likeliest tokens the answer shall tell at each place, where the teacher can."""
+
+    @property
+    def about(self) -> str:
+        """How the chat's last message begins, in quotation marks: tells which row is asked."""
+        return f'"{shown(self.chat[-1]["content"])}"'
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class HuggingFaceTeacher:
                 f"Teacher {self.name}: its chat template cannot write these messages "
                 f"({_first_line(error)}). Choose an instruction-tuned model."
             ) from error
-        self._check_lengths(prompts, questions[0].max_tokens)
+        self._check_lengths(prompts, questions)
         answers: dict[int, Answer] = {}
 
         def take(index: int, made: Answer) -> None:
@@ -244,14 +244,16 @@ class HuggingFaceTeacher:
         fast = any(getattr(torch.cpu, test, bool)() for test in native)
         return torch.bfloat16 if fast else torch.float32
 
-    def _check_lengths(self, prompts: Sequence[list[int]], max_tokens: int) -> None:
-        longest = max(map(len, prompts), default=0)
-        context = self._card.context_length
-        if context and longest + max_tokens > context:
+    def _check_lengths(self, prompts: Sequence[list[int]], questions: Sequence[Question]) -> None:
+        n_tokens, question = max(
+            zip(map(len, prompts), questions, strict=True), key=lambda pair: pair[0]
+        )
+        max_tokens, context = questions[0].max_tokens, self._card.context_length
+        if context and n_tokens + max_tokens > context:
             raise TeacherError(
-                f"Teacher {self.name}: a prompt of {longest} tokens and an answer of up to "
-                f"{max_tokens} pass its context of {context} tokens. Ask for shorter answers, or "
-                "choose a teacher with a longer context."
+                f"Teacher {self.name}: the prompt of {question.about} has {n_tokens} tokens, which "
+                f"with an answer of up to {max_tokens} pass its context of {context} tokens. "
+                "Shorten it, ask for shorter answers, or choose a teacher with a longer context."
             )
 
 

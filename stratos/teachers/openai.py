@@ -286,10 +286,11 @@ class OpenAITeacher:
                 least = n_bytes(question.chat) // _MOST_BYTES_A_TOKEN
                 if least + question.max_tokens > context:
                     raise TeacherError(
-                        f"Teacher {self.name}: a prompt of {n_bytes(question.chat):,} bytes (at "
-                        f"least {least:,} tokens) and an answer of up to {question.max_tokens:,} "
-                        f"pass its context of {context:,} tokens. Shorten it, or choose a teacher "
-                        "with a longer context."
+                        f"Teacher {self.name}: the prompt of {question.about} has "
+                        f"{n_bytes(question.chat):,} bytes (at least {least:,} tokens), which with "
+                        f"an answer of up to {question.max_tokens:,} pass its context of "
+                        f"{context:,} tokens. Shorten it, or choose a teacher with a longer "
+                        "context."
                     )
             yield question
 

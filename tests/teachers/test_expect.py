@@ -104,13 +104,14 @@ def test_a_prompt_beyond_the_context_is_refused_before_it_is_paid_for(
     server: ChatServer, context: Context
 ) -> None:
     teacher = parrot(server, facts={"context_length": 1000})
-    long = [[{"role": "user", "content": "word " * 2000}]]
+    long = [[{"role": "user", "content": "Which of these is it?\n" + "word " * 2000}]]
     with pytest.raises(TeacherError) as caught:
         cached_ask(teacher, chats(3) + long + chats(3, 10), 20, context)
     assert str(caught.value) == (
-        "Teacher parrot: a prompt of 10,000 bytes (at least 1,250 tokens) and an answer of up to "
-        "20 pass its context of 1,000 tokens. Shorten it, or choose a teacher with a longer "
-        "context."
+        'Teacher parrot: the prompt of "Which of these is it?\\n'
+        'word word word word word word word…" has 10,022 bytes (at least 1,252 tokens), which with '
+        "an answer of up to 20 pass its context of 1,000 tokens. Shorten it, or choose a teacher "
+        "with a longer context."
     )
     assert len(server.requests) == 3
     assert context.ledger.reserved_usd == 0
@@ -121,7 +122,10 @@ def test_a_prompt_that_the_endpoint_finds_too_long_is_said(
     server: ChatServer, context: Context
 ) -> None:
     server.faults.append(400)
-    with pytest.raises(TeacherError, match="refused a prompt of 9 bytes with an answer of up to"):
+    with pytest.raises(
+        TeacherError,
+        match=r'a prompt of 9 bytes with an answer of up to 20 tokens, that of "word 0000" \(',
+    ):
         cached_ask(parrot(server), chats(1), 20, context)
     assert context.ledger.spent_usd == 0
 

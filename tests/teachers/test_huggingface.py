@@ -97,5 +97,5 @@ def facts(teacher: HuggingFaceTeacher) -> dict[str, int]:
 
 def test_a_prompt_beyond_the_context_is_refused() -> None:
     teacher = smollm2()
-    with pytest.raises(TeacherError, match="pass its context of 8192 tokens"):
-        teacher.ask([[{"role": "user", "content": "word " * 9000}]], 4)
+    with pytest.raises(TeacherError, match=r'of "word word .* pass its context of 8192 tokens'):
+        teacher.ask([[{"role": "user", "content": text}] for text in ("short", "word " * 9000)], 4)
