@@ -1,12 +1,13 @@
 """What a plan asks of a teacher: how many answers, and how many tokens they take.
 
 The evaluation's answers are as long as the probe saw them. So are those of alignment, unless a
-declared complexity says otherwise. Injection asks for none, unless the teacher writes the
-reasoning (`strategy.rationale`): that is a longer chat with a longer answer, and where the task
-cannot check its steps, a second chat that reads it. What is refused is written again, in a chat
-that holds what was written before: at least never, at most always, `strategy.refused_share` of them
-by expectation. With `strategy.rationale=auto` the teacher writes for the trial at least, for all
-items at most.
+declared complexity says otherwise. A question of alignment takes `strategy.n_samples` answers at
+most: by expectation all of them where the probe's share says that the teacher is wrong, and
+elsewhere as few as settle it. Injection asks for none, unless the teacher writes the reasoning
+(`strategy.rationale`): that is a longer chat with a longer answer, and where the task cannot check
+its steps, a second chat that reads it. What is refused is written again, in a chat that holds what
+was written before: at least never, at most always, `strategy.refused_share` of them by expectation.
+With `strategy.rationale=auto` the teacher writes for the trial at least, for all items at most.
 """
 
 from __future__ import annotations
@@ -72,14 +73,24 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Asked:
         teacher: what the probe saw.
         strategy: the configured one.
     """
-    n_evaluated, n_taught = config.evaluate.n_teacher_items, _n_alignment(config, strategy)
+    n_evaluated, n_taught = config.evaluate.n_teacher_items, _n_questions(config, strategy)
+    n_most = int(getattr(strategy, "n_samples", 1))
+    n_least = strategy.fewest_samples() if n_taught else n_most
+    covered = teacher.exact.mean
+    n_samples = covered * n_least + (1 - covered) * n_most
     declared = config.complexity.path_tokens
     answer = _of_probe(teacher)
     if n_taught and declared:
         answer = Workload(answer.prompt_tokens, declared)
-    parts: list[tuple[float, Workload]] = [(n_evaluated + n_taught, answer)]
-    expected = least = most = parts
+    expected, least, most = (
+        [(n_evaluated + n_taught * n, answer)] for n in (n_samples, n_least, n_most)
+    )
     why = ""
+    if n_least < n_most and n_taught:
+        why = (
+            f"a question takes {n_least} to {n_most} answers (strategy.n_samples), {n_samples:.1f} "
+            f"where {covered:.0%} of questions are known to it"
+        )
     n_read_by_training = n_taught * answer.context
     writing = getattr(strategy, "writing", None)
     sizes = None
@@ -91,9 +102,9 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Asked:
         if not declared and sizes.path_bytes:
             written = min(sizes.max_tokens, per_byte * sizes.path_bytes)
         share = sizes.refused_share
-        expected = parts + _writing(sizes, sizes.n_expected, share, per_byte, written)
-        least = parts + _writing(sizes, sizes.n_least, 0.0, per_byte, written)
-        most = parts + _writing(sizes, sizes.n_items, 1.0, per_byte, written)
+        expected += _writing(sizes, sizes.n_expected, share, per_byte, written)
+        least += _writing(sizes, sizes.n_least, 0.0, per_byte, written)
+        most += _writing(sizes, sizes.n_items, 1.0, per_byte, written)
         why = _why(sizes)
         n_read_by_training = sizes.n_items * (per_byte * sizes.request_bytes + written)
     load = Load.of(expected)
@@ -149,12 +160,12 @@ def _why(sizes: Writing) -> str:
     return "; ".join(reasons)
 
 
-def _n_alignment(config: Config, strategy: Any) -> int:
-    """Return the most answers that an alignment asks of the teacher; other strategies ask none."""
+def _n_questions(config: Config, strategy: Any) -> int:
+    """Return the questions that an alignment asks the teacher; other strategies ask none."""
     if not strategy.name.startswith("alignment"):
         return 0
     n_items, n_labelled = int(getattr(strategy, "n_items", 0)), _n_labelled(config)
-    return min(n_items, n_labelled or n_items) * int(getattr(strategy, "n_samples", 1))
+    return min(n_items, n_labelled or n_items)
 
 
 def _n_labelled(config: Config) -> int | None:

@@ -17,7 +17,7 @@ from stratos.context import Context
 from stratos.errors import BudgetError
 from stratos.records import Plan
 from stratos.synthesize.admission import PretrainedStudent, pretrained
-from stratos.synthesize.samples import Attempt, Rule, choose, settled
+from stratos.synthesize.samples import Attempt, Rule, choose, fewest, settled
 from stratos.synthesize.strategy import Tally, planned_teacher
 from stratos.tasks.base import Item, Task
 from stratos.teachers.asking import cost_usd, going_down, stream_down
@@ -68,6 +68,10 @@ class Alignment:
                 raise ValueError(f"{name} must lie between 0 and 1.")
         if self.temperature < 0:
             raise ValueError("temperature cannot be below 0.")
+
+    def fewest_samples(self) -> int:
+        """Return how many answers a question takes whose answers are all right."""
+        return fewest(self.best, self.n_samples)
 
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally

@@ -49,6 +49,13 @@ def settled(rule: Rule, attempts: Sequence[Attempt], n_left: int) -> bool:
     return n_right >= _ENOUGH_RIGHT
 
 
+def fewest(rule: Rule, n_most: int) -> int:
+    """Return after how many answers, all the same and right, a question is settled."""
+    if rule == "first":
+        return 1
+    return min(n_most, n_most // 2 + 1 if rule == "majority" else _ENOUGH_RIGHT)
+
+
 def choose(
     rule: Rule,
     attempts: Sequence[Attempt],

@@ -10,6 +10,7 @@ from world import LARGE, STUDENTS, World, teacher
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig
 from stratos.errors import InfeasibleError
+from stratos.intervals import wilson
 from stratos.plan import solve
 from stratos.plan.asked import asked_of
 from stratos.plan.candidates import build_problem
@@ -183,7 +184,19 @@ def test_a_local_teacher_takes_the_hours_of_writing(tmp_path):
 def test_alignment_asks_no_more_than_there_are_items(tmp_path):
     task = task_of(tmp_path)
     config = replace(World(task=task).config(), evaluate=EvaluateConfig(n_teacher_items=8))
-    for n_items, n_samples in ((10, 1), (4096, 3)):
-        strategy = Alignment(n_items=n_items, n_samples=n_samples)
-        asked = asked_of(config, hosted(task), strategy)
-        assert asked.n_answers == 8 + min(n_items, task.n_train) * n_samples
+    for n_items in (10, 4096):
+        asked = asked_of(config, hosted(task), Alignment(n_items=n_items))
+        assert asked.n_answers == 8 + min(n_items, task.n_train)
+        assert asked.why == ""
+
+
+@pytest.mark.parametrize(("best", "fewest"), [("first", 1), ("shortest", 2), ("majority", 5)])
+def test_a_question_that_is_known_takes_fewer_samples(tmp_path, best, fewest):
+    task = task_of(tmp_path)
+    config = replace(World(task=task).config(), evaluate=EvaluateConfig(n_teacher_items=8))
+    strategy = Alignment(n_items=20, n_samples=8, best=best)
+    known = replace(hosted(task), exact=wilson(3, 4))
+    asked = asked_of(config, known, strategy)
+    assert (asked.least.n_answers, asked.most.n_answers) == (8 + 20 * fewest, 8 + 20 * 8)
+    assert asked.n_answers == 8 + 15 * fewest + 5 * 8
+    assert f"takes {fewest} to 8 answers" in asked.why and "75% of questions" in asked.why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stratos.synthesize.samples import Attempt, choose, settled
+from stratos.synthesize.samples import Attempt, choose, fewest, settled
 
 
 def attempts(*answers: str, gold: str = "7") -> list[Attempt]:
@@ -59,3 +59,11 @@ def test_why_none_is_learnt() -> None:
     assert choose("first", attempts("1", "")) == "wrong"
     assert choose("first", attempts("", "")) == "cut off"
     assert choose("first", [Attempt("?", None, False)]) == "not parsable"
+
+
+@pytest.mark.parametrize("rule", ["first", "shortest", "majority", "likeliest"])
+@pytest.mark.parametrize("n_most", range(1, 9))
+def test_the_fewest_answers_that_settle_a_question(rule, n_most):
+    same = attempts(*["7"] * n_most)
+    first = next(n for n in range(1, n_most + 1) if settled(rule, same[:n], n_most - n))
+    assert fewest(rule, n_most) == first
