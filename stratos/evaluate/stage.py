@@ -99,6 +99,8 @@ def evaluate(
         comparison = compare([of_student[item.id] for item in by_teacher.items], by_teacher.scores)
     scores.append(lookup(task, Path(corpus.path), items))
     scores.append(chance(task, items))
+    if not any(score.exact for score in by_student.scores):
+        context.warn(_nothing_learnt(config, corpus, student, by_student))
     examples = write_examples(
         context.run_dir,
         shared,
@@ -114,6 +116,21 @@ def evaluate(
         comparison=comparison,
         examples_path=str(examples),
         seconds=time.perf_counter() - started,
+    )
+
+
+def _nothing_learnt(config: Config, corpus: Corpus, student: Student, answers: Answers) -> str:
+    """Say that no test item was answered right, with the likely causes that the records show."""
+    n_cut = sum(n >= config.evaluate.max_new_tokens for n in answers.tokens)
+    causes = [
+        f"{corpus.n_items:,} training items (more rows, or strategy.n_items)",
+        f"{student.train_tokens:,} tokens of training (trainer.max_tokens)",
+    ]
+    if n_cut:
+        causes.append(f"{n_cut:,} answers as long as allowed (evaluate.max_new_tokens)")
+    return (
+        f"{student.name} answered none of {len(answers.items):,} test items right: it learnt "
+        f"nothing that they show. Likely causes: {', '.join(causes)}."
     )
 
 

@@ -211,6 +211,19 @@ def test_an_untouched_student_of_random_weights_is_cut_short(students, tmp_path)
     assert lengths["pretrained"] > 20 * 64
 
 
+def test_a_student_that_learnt_nothing_is_said_with_likely_causes(students, tmp_path):
+    warnings: list[str] = []
+    context = tiny_context(tmp_path, warn=warnings.append)
+    run(tmp_path, (students[1], students[1]), context=context)
+    (said,) = [text for text in warnings if "answered none of 60 test items right" in text]
+    assert "training items (more rows, or strategy.n_items)" in said
+    assert "tokens of training (trainer.max_tokens)" in said
+    assert "answers as long as allowed (evaluate.max_new_tokens)" in said
+    warnings.clear()
+    run(tmp_path, students, context=context)
+    assert not [text for text in warnings if "answered none" in text]
+
+
 def test_a_task_without_test_items_is_refused(students, tmp_path):
     class Empty(Larger):
         def items(self, split, n, seed=0, slice=None):
