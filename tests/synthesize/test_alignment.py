@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from adder import Adder, run, sums
 from hub_server import NAME, HubServer
-from test_stage import Adder, run, sums
 from tiny_student import Larger, make_students
 
 from stratos.config import (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_stage import Adder, rows_of, run, sums
+from adder import Adder, rows_of, run, sums
 
 from stratos.synthesize.balance import SURPLUS, Balance
 from stratos.synthesize.injection import Injection

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import pyarrow.parquet
 import pytest
-from echo_teacher import EchoTeacher
+from adder import Adder, rows_of, run, sums
 
-from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
+from stratos.config import ProbeConfig
 from stratos.context import Context
 from stratos.errors import BudgetError, ConfigError, TeacherError
 from stratos.ledger import Ledger
 from stratos.records import Corpus, RoleChoice, from_json, to_json
-from stratos.synthesize import synthesize
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.corpus import COLUMNS, CorpusFile
 from stratos.synthesize.injection import Injection
@@ -30,94 +26,6 @@ from stratos.synthesize.strategy import Strategy
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.asking import cached_ask
-from stratos.teachers.base import Answer
-
-
-def sums(folder: Path, n: int = 600, wrong: tuple[int, ...] = ()) -> JsonlTask:
-    path = folder / "sums.jsonl"
-    rows = [
-        {
-            "question": f"What is {i} + {i}?",
-            "answer": 2 * i,
-            "why": f"{i} + {i} = {2 * i + (i in wrong)}, so the answer is {2 * i + (i in wrong)}.",
-        }
-        for i in range(n)
-    ]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return JsonlTask(str(path), metric="numeric", rationale="why")
-
-
-@dataclass
-class Adder(EchoTeacher):
-    """Reasons rightly about numbers below `knows`; with the prompt zero_shot about all."""
-
-    name: str = "adder"
-    knows: int = 300
-    bare: bool = False
-    seen: list[Any] = field(default_factory=list)
-
-    def identity(self) -> str:
-        return f"adder {self.knows} {self.bare}"
-
-    def ask(self, chats, max_tokens, tick=None, keep=None) -> list[Answer]:
-        self.seen += chats
-        answers = []
-        for index, chat in enumerate(chats):
-            number = int(chat[-1]["content"].split()[2])
-            right = number < self.knows or len(chat) == 2
-            total = 2 * number if right else 2 * number + 1
-            text = f"{total}." if self.bare else f"Twice {number} makes it.\nAnswer: {total}"
-            answers.append(Answer(text, 10, 5, 0.0))
-            if keep is not None:
-                keep(index, answers[-1])
-        return answers
-
-
-def run(
-    folder: Path,
-    task: Any,
-    strategy: Any,
-    teachers: tuple[Any, ...] = (),
-    seed: int = 0,
-    planned: str | None = None,
-    budget_usd: float | None = None,
-    notes: list[str] | None = None,
-    **plan: Any,
-) -> tuple[Corpus, list[str]]:
-    said: list[str] = []
-    config: Any = SimpleNamespace(
-        task=task,
-        teachers=teachers,
-        strategies=(strategy,),
-        students=(),
-        limits=LimitsConfig(),
-        probe=ProbeConfig(),
-        evaluate=EvaluateConfig(),
-        callbacks=CallbacksConfig(),
-        seed=seed,
-    )
-    chosen: Any = SimpleNamespace(
-        **{
-            "teacher": "adder",
-            "strategy": planned or strategy.name,
-            "student": "small",
-            "prompt": "",
-            "roles_of": lambda role: (),
-            **plan,
-        }
-    )
-    context = Context(
-        folder,
-        folder / "cache",
-        Ledger(folder / "ledger", budget_usd),
-        warn=said.append,
-        note=(notes if notes is not None else said).append,
-    )
-    return synthesize(config, chosen, context), said
-
-
-def rows_of(corpus: Corpus) -> list[dict[str, str]]:
-    return pyarrow.parquet.read_table(corpus.path).to_pylist()
 
 
 def test_injection_writes_verified_training_items(tmp_path: Path) -> None:
