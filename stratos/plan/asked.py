@@ -75,7 +75,8 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Asked:
     """
     n_evaluated, n_taught = config.evaluate.n_teacher_items, _n_questions(config, strategy)
     n_most = int(getattr(strategy, "n_samples", 1))
-    n_least = strategy.fewest_samples() if n_taught else n_most
+    fewest = getattr(strategy, "fewest_samples", None)  # a strategy of the user's own may not say
+    n_least = fewest() if n_taught and fewest is not None else n_most
     covered = teacher.exact.mean
     n_samples = covered * n_least + (1 - covered) * n_most
     declared = config.complexity.path_tokens
