@@ -125,9 +125,8 @@ def _covers(
     teacher: TeacherProbe, strategy: Any, complexity: ComplexityConfig, can_inject: bool
 ) -> Verdict:
     """Return whether the teacher knows enough of the task for an alignment."""
-    covered, least = teacher.exact, least_coverage(strategy, can_inject)
-    limit = _limit(strategy, can_inject)
-    assert least is not None
+    covered, limit = teacher.exact, _limit(strategy, can_inject)
+    least = float(getattr(strategy, limit, MIN_COVERAGE))
     measured = (
         f"{teacher.teacher} answered {covered.mean:.1%} of {teacher.n_items} validation items "
         f"exactly (95% interval {covered.low:.1%} to {covered.high:.1%})"

@@ -10,6 +10,7 @@ from objectives_textbook import compare, plain
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from stratos.distill import head as module
 from stratos.distill.head import chunk_rows, head_loss
 from stratos.distill.objectives import (
     DIVERGENCES,
@@ -289,3 +290,29 @@ def test_the_heads_of_real_families(family: str) -> None:
     loss = head_loss(states, LMHead.of(model), Dense(teacher), objective, 14).total
     for gradient, wanted in zip(gradients(model, loss), expected, strict=True):
         torch.testing.assert_close(gradient, wanted, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("width", "n_chunks"), [(2, 4), (8, 1)])
+def test_half_precision_takes_no_chunks_where_they_take_more_memory(
+    monkeypatch: pytest.MonkeyPatch, width: int, n_chunks: int
+) -> None:
+    """A sum in float32 over chunks of 2 rows takes more than 8 rows at once if the head is wide."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(module, "CHUNK", 1)
+    monkeypatch.setattr(module, "LEAST_ROWS", 2)
+    seen: list[int] = []
+
+    class Spy(module.WeightGradient):
+        def __init__(self, *args: Any) -> None:
+            seen.append(args[-1])
+            super().__init__(*args)
+
+    monkeypatch.setattr(module, "WeightGradient", Spy)
+    for dtype, expected in ((torch.bfloat16, n_chunks), (torch.float32, 4)):
+        weight = torch.randn(11, width, dtype=dtype, requires_grad=True)
+        teacher = Hidden(torch.randn(8, width, dtype=dtype), LMHead(weight.detach().clone()))
+        hidden = torch.randn(8, width, dtype=dtype, requires_grad=True)
+        head_loss(
+            hidden, LMHead(weight), teacher, Objective(), 8, kernel="stratos"
+        ).total.backward()
+        assert seen.pop() == expected

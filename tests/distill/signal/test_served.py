@@ -214,7 +214,8 @@ def test_what_a_cache_will_cost_is_said_and_held_against_the_budget(
     warned = list[str]()
     poor = dataclasses.replace(where(0.005), warn=warned.append)
     source = open_source(paid, said, words, data, poor, is_forced=False)
-    assert isinstance(source, TextSource) and source.signal(batch_of(data, IDS)) is None  # type: ignore[func-returns-value]
+    given = source.signal(batch_of(data, IDS))
+    assert given is None and isinstance(source, TextSource)
     assert warned == [
         f"Teacher served gives no distributions: that it scores 24 documents is expected to cost "
         f"${usd:.4f}, and $0.0050 is left, which suffices for about {int(24 * 0.005 / usd)} of "
