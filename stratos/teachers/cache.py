@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import socket
 import sqlite3
 import time
@@ -238,7 +239,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     # Autocommit: an answer that was paid for is kept before the next one is asked.
     db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
-        db.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(db)
         db.execute("PRAGMA synchronous=NORMAL")
         for statement in _SCHEMA:
             db.execute(statement)
@@ -246,6 +247,24 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging.
+
+    SQLite's own timeout does not cover this switch: of processes that open a new file at once,
+    all but one would be refused at once.
+    """
+    last_try = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > last_try:
+                raise
+        time.sleep(random.uniform(0.001, 0.02))
 
 
 def _is_dead(host: str, pid: int) -> bool:

@@ -125,6 +125,34 @@ def test_many_processes_share_the_file(tmp_path: Path) -> None:
     assert [found[key].text for key in keys] == [f"word {i}" for i in range(200)]
 
 
+OPENERS = """
+import multiprocessing, pathlib, sys, time
+from stratos.teachers.cache import AnswerCache
+
+def open_new(folder, start):
+    time.sleep(max(0.0, start - time.time()))
+    cache = AnswerCache(folder, print)
+    cache.get(["a key"])
+    cache.close()
+
+fork = multiprocessing.get_context("fork")
+for index in range(20):
+    start = time.time() + 0.05
+    folder = pathlib.Path(sys.argv[1], str(index))
+    openers = [fork.Process(target=open_new, args=(folder, start)) for _ in range(3)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join()
+"""
+
+
+def test_a_new_file_is_opened_by_many_at_the_same_moment(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OPENERS, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == ""
+    assert len(list(tmp_path.glob(f"*/{FILE_NAME}"))) == 20
+
+
 def test_killed_in_the_middle_nothing_is_lost(tmp_path: Path, context: Context) -> None:
     asker = run_asker(tmp_path / "cache", 0, 10_000, 0.005)
     assert asker.stdout is not None
