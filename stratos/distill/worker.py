@@ -11,7 +11,7 @@ import os
 import pickle
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from stratos import records
 from stratos.context import Context
@@ -40,9 +40,21 @@ def main() -> None:
         student = train(job.config, job.plan, job.corpus, context, rank, n_ranks)
     except StratosError as error:
         print(json.dumps({"error": str(error)}), flush=True)
-        sys.exit(1)
+        _leave(1)
     if student is not None:
         records.save(folder / STUDENT, "distill", job.fingerprint, student)
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process without taking apart what torch holds.
+
+    On a CPU, threads of torch outlive the interpreter now and then, and abort a process that has
+    done all its work (6 of 25 runs of three all-reduces; destroying the group changes nothing).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _speaker(rank: int) -> Any:
