@@ -18,6 +18,7 @@ from stratos.errors import StratosError
 from stratos.estimate import calibration
 from stratos.pilot.scaled import lengths, scaled
 from stratos.plan.candidates import build_problem
+from stratos.plan.kept import Kept
 from stratos.plan.pilot import survivors
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.solution import solve
@@ -74,7 +75,8 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot:
     context.tick(0, 1, "which pairs the limits leave")
     catalog = load_catalog(config.cloud, cache_dir=context.cache_dir)
     machine = calibration(context.cache_dir) if "local" in config.cloud.clouds else None
-    problem = build_problem(config, probe, catalog, calibration=machine)
+    kept = Kept(config, context.cache_dir)
+    problem = build_problem(config, probe, catalog, calibration=machine, kept=kept)
     problem = replace(problem, spent_usd=context.ledger.spent_usd)
     left = survivors(problem)
     ladder = _Ladder(config, context, problem)

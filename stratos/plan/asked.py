@@ -8,6 +8,10 @@ elsewhere as few as settle it. Injection asks for none, unless the teacher write
 its steps, a second chat that reads it. What is refused is written again, in a chat that holds what
 was written before: at least never, at most always, `strategy.refused_share` of them by expectation.
 With `strategy.rationale=auto` the teacher writes for the trial at least, for all items at most.
+Answers that are kept from before are asked for no more; with a reasoning is kept what read it.
+A strategy that learns from a priced teacher's distribution has it score the texts that were right,
+each token in as in an answer and one token out: once with a cache, else whenever it is learnt from.
+An endpoint that scores no given text takes nothing for it, which is the low end.
 """
 
 from __future__ import annotations
@@ -65,13 +69,14 @@ class Asked:
     """What the training reads of it."""
 
 
-def asked_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Asked:
+def asked_of(config: Config, teacher: TeacherProbe, strategy: Any, n_kept: int = 0) -> Asked:
     """Return what a teacher is asked under a strategy, evaluation included.
 
     Args:
         config: the run.
         teacher: what the probe saw.
         strategy: the configured one.
+        n_kept: answers it would ask for that are there already.
     """
     n_evaluated, n_taught = config.evaluate.n_teacher_items, _n_questions(config, strategy)
     n_most = int(getattr(strategy, "n_samples", 1))
@@ -84,7 +89,8 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Asked:
     if n_taught and declared:
         answer = Workload(answer.prompt_tokens, declared)
     expected, least, most = (
-        [(n_evaluated + n_taught * n, answer)] for n in (n_samples, n_least, n_most)
+        [(n_evaluated + (max(0.0, n_taught * n - n_kept) if n_taught else 0), answer)]
+        for n in (n_samples, n_least, n_most)
     )
     why = ""
     if n_least < n_most and n_taught:
@@ -92,6 +98,10 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Asked:
             f"a question takes {n_least} to {n_most} answers (strategy.n_samples), {n_samples:.1f} "
             f"where {covered:.0%} of questions are known to it"
         )
+    scored, why_scored = _scored(config, teacher, strategy, n_taught * covered, answer)
+    expected += scored
+    most += scored
+    why = "; ".join(filter(None, (why, why_scored)))
     n_read_by_training = n_taught * answer.context
     writing = getattr(strategy, "writing", None)
     sizes = None
@@ -103,9 +113,12 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Asked:
         if not declared and sizes.path_bytes:
             written = min(sizes.max_tokens, per_byte * sizes.path_bytes)
         share = sizes.refused_share
-        expected += _writing(sizes, sizes.n_expected, share, per_byte, written)
-        least += _writing(sizes, sizes.n_least, 0.0, per_byte, written)
-        most += _writing(sizes, sizes.n_items, 1.0, per_byte, written)
+        for parts, n_items, refused in (
+            (expected, sizes.n_expected, share),
+            (least, sizes.n_least, 0.0),
+            (most, sizes.n_items, 1.0),
+        ):
+            parts += _writing(sizes, max(0, n_items - n_kept), refused, per_byte, written)
         why = _why(sizes)
         n_read_by_training = sizes.n_items * (per_byte * sizes.request_bytes + written)
     load = Load.of(expected)
@@ -118,6 +131,38 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any) -> Asked:
         max((work.context for n, work in most if n), default=0.0),
         n_read_by_training * BYTES_PER_TOKEN / 1e9,
     )
+
+
+def _scored(
+    config: Config, teacher: TeacherProbe, strategy: Any, n_texts: float, answer: Workload
+) -> tuple[list[tuple[float, Workload]], str]:
+    """Return the texts that a priced teacher scores for a training, and why they are a range.
+
+    Args:
+        config: the run.
+        teacher: what the probe saw.
+        strategy: the configured one.
+        n_texts: right answers that are learnt.
+        answer: prompt and answer of one.
+    """
+    is_scored = getattr(strategy, "needs", "text") == "logits" and n_texts > 0
+    is_paid = bool(teacher.card.usd_per_million_input_tokens)
+    if not is_scored or not is_paid or getattr(strategy, "cache_path", None) is not None:
+        return [], ""
+    is_cached = getattr(strategy, "cache", "none") != "none"
+    n_trained = config.trainer.max_tokens or max(
+        (student.train_tokens for student in config.students), default=0
+    )
+    n_times = 1.0 if is_cached else max(1.0, n_trained / (n_texts * answer.context))
+    how_often = (
+        "once (strategy.cache)"
+        if is_cached
+        else f"{n_times:.1f} times, as often as they are learnt from (strategy.cache=topk: once)"
+    )
+    why = (
+        f"where its endpoint scores given text, it scores {n_texts:,.0f} right answers {how_often}"
+    )
+    return [(n_texts * n_times, Workload(answer.context, 1))], why
 
 
 def _writing(

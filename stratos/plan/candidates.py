@@ -32,6 +32,7 @@ from stratos.plan.accuracy import predict
 from stratos.plan.asked import Load, asked_of
 from stratos.plan.egress import Egress, list_prices
 from stratos.plan.hosted import hosted_options, is_hosted
+from stratos.plan.kept import Kept
 from stratos.plan.market import Market, open_market
 from stratos.plan.pareto import Slack
 from stratos.plan.problem import Candidate, Option, Problem
@@ -55,6 +56,7 @@ def build_problem(
     history: Sequence[CardRun] = (),
     pilot: Pilot | None = None,
     calibration: Calibration | None = None,
+    kept: Kept | None = None,
 ) -> Problem:
     """Return the problem that the plan is the solution of.
 
@@ -65,6 +67,7 @@ def build_problem(
         history: past runs that speak for a student's accuracy.
         pilot: short trainings that do.
         calibration: the measurement of this machine, for local offers.
+        kept: what paid teachers answered before; None where that is not looked at.
     """
     heaviest = max(
         (
@@ -74,7 +77,7 @@ def build_problem(
         ),
         default=0.0,
     )
-    builder = _Builder(config, catalog, calibration, heaviest)
+    builder = _Builder(config, catalog, calibration, heaviest, kept)
     builder.left_out.update(probe.unreachable)
     students = list(_students(builder))
     candidates: list[Candidate] = []
@@ -141,6 +144,7 @@ class _Builder:
     calibration: Calibration | None
     dataset_gb: float
     """The most GB that any teacher's answers weigh."""
+    kept: Kept | None = None
     options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
     rates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     gb: dict[str, float] = field(default_factory=dict)
@@ -213,13 +217,19 @@ class _Builder:
 
     def teacher_work(self, key: str, teacher: TeacherProbe, strategy: Any) -> bool:
         """Add the teacher's answers: those of the evaluation, and those it is to teach with."""
-        asked = asked_of(self.config, teacher, strategy)
+        n_kept = self.kept.n_answers(teacher, strategy) if self.kept is not None else 0
+        asked = asked_of(self.config, teacher, strategy, n_kept)
         load, card = Load(asked.n_answers, asked.work), teacher.card
         ends = (asked.least, asked.most) if asked.why else None
         if key not in self.options:
             self.gb[key] = asked.dataset_gb
             if asked.why:
                 self.ranges[key] = asked.why
+            if n_kept:
+                self.evidence.append(
+                    f"{n_kept:,} answers of {teacher.teacher} that {strategy.name} asks for are "
+                    "kept from before: they are not paid again."
+                )
             if is_hosted(card):
                 self.options[key] = hosted_options(teacher, load, ends)
             else:

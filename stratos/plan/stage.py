@@ -9,6 +9,7 @@ from stratos.catalog import Catalog, load_catalog
 from stratos.estimate import calibration
 from stratos.plan.candidates import build_problem
 from stratos.plan.history import history_for
+from stratos.plan.kept import Kept
 from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
 from stratos.plan.variants import Variants
@@ -23,7 +24,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     """Choose teacher, student, strategy and servers together, under the limits.
 
     Money that this run has spent already (the paid teachers of probe and pilot) is taken off the
-    budget.
+    budget. Answers of paid teachers that are kept from before are not priced again.
 
     Args:
         config: the run.
@@ -42,9 +43,10 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     context.tick(1, 3, f"{len(catalog.offers)} offers")
     history = history_for(config, context.run_dir)
     machine = calibration(context.cache_dir) if "local" in config.cloud.clouds else None
+    kept = Kept(config, context.cache_dir)
 
     def build(config: Config, catalog: Catalog) -> Problem:
-        problem = build_problem(config, probe, catalog, history, pilot, machine)
+        problem = build_problem(config, probe, catalog, history, pilot, machine, kept)
         return replace(problem, spent_usd=context.ledger.spent_usd)
 
     problem = build(config, catalog)

@@ -73,6 +73,18 @@ class Alignment:
         """Return how many answers a question takes whose answers are all right."""
         return fewest(self.best, self.n_samples)
 
+    def asks(self, config: Config, teacher: Teacher, prompt: str) -> Iterator[Question]:
+        """Yield the most that a teacher will be asked, in order.
+
+        Args:
+            config: the run.
+            teacher: a configured one.
+            prompt: the task's prompt that is tried first.
+        """
+        items = config.task.items("train", self.n_items, config.seed)
+        for way in self._ways(config.task, prompt, teacher):
+            yield from self._questions(config.task, teacher, items, way)
+
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally
     ) -> Iterator[tuple[Item, str]]:
@@ -89,7 +101,12 @@ class Alignment:
         if self.best == "likeliest" and student is None:
             context.warn("best=likeliest needs a student that starts from a model: took first.")
         items = self._admitted(config, context, teacher, student, tally)
-        ways = self._ways(config.task, plan, teacher, context)
+        ways = self._ways(config.task, plan.prompt, teacher)
+        if len(ways) < self.n_samples:
+            context.warn(
+                f"Teacher {teacher.name} gives one answer to a question: n_samples="
+                f"{self.n_samples} asks {len(ways)} times, once with each prompt."
+            )
         tries: list[list[Attempt]] = [[] for _ in items]
         pending = list(range(len(items)))
         self._foretell(teacher, items, ways[0], config, context)
@@ -131,17 +148,13 @@ class Alignment:
         tally.refused[KNOWN] += sum(known)
         return [item for item, is_known in zip(items, known, strict=True) if not is_known]
 
-    def _ways(self, task: Task, plan: Plan, teacher: Teacher, context: Context) -> list[_Way]:
-        """Return how a question is asked the first, the second … time."""
-        prompts = _prompts(manner(teacher, task).prompts, plan)
+    def _ways(self, task: Task, prompt: str, teacher: Teacher) -> list[_Way]:
+        """Return how a question is asked the first, the second … time; first with `prompt`."""
+        prompts = sorted(manner(teacher, task).prompts, key=lambda one: one != prompt)
         ways = [_Way(prompt, 0, None) for prompt in prompts[: self.n_samples]]
         n_drawn = self.n_samples - len(ways)
-        if n_drawn and not isinstance(teacher, Streaming | Sampling):
-            context.warn(
-                f"Teacher {teacher.name} gives one answer to a question: n_samples="
-                f"{self.n_samples} asks {len(ways)} times, once with each prompt."
-            )
-            return ways
+        if not isinstance(teacher, Streaming | Sampling):
+            return ways  # it gives one answer to a question
         # Samples of one prompt are numbered from 1: 0 is the answer that was asked for above.
         return ways + [_Way(prompts[0], 1 + k, self.temperature) for k in range(n_drawn)]
 
@@ -247,11 +260,6 @@ def _attempt(task: Task, item: Item, answer: Answer) -> Attempt:
         is_right=score.exact == 1,
         is_cut=answer.finish == "length",
     )
-
-
-def _prompts(prompts: Sequence[str], plan: Plan) -> list[str]:
-    """Return the prompts, that of the plan first."""
-    return sorted(prompts, key=lambda prompt: prompt != plan.prompt)
 
 
 def _in_its_words(task: Task, item: Item, text: str) -> tuple[Item, str]:

@@ -17,9 +17,10 @@ from stratos.context import Context
 from stratos.records import Plan
 from stratos.synthesize.balance import Balance
 from stratos.synthesize.making import make
-from stratos.synthesize.rationale import Writer, reason_of, sizes_of
+from stratos.synthesize.rationale import Writer, reason_of, request, sizes_of
 from stratos.synthesize.strategy import Tally, Writing, planned_teacher
 from stratos.tasks.base import Item, Task
+from stratos.teachers.base import Question, Teacher
 
 _DRAWS_PER_ITEM = 4
 """Draws after which a task that mostly repeats itself is given up."""
@@ -106,6 +107,22 @@ class Injection:
             n_trial=self.n_trial_items if self.rationale == "auto" else None,
         )
 
+    def asks(self, config: Config, teacher: Teacher, prompt: str) -> Iterator[Question]:
+        """Yield the first request for the reasoning of each item, in order; none if not asked.
+
+        Args:
+            config: the run.
+            teacher: a configured one; any is asked the same.
+            prompt: of the task; the requests have their own.
+        """
+        if self.rationale in ("teacher", "auto"):
+            for item in islice(self._same(config.task, config.seed), self.n_items):
+                yield Question(request(item), self.max_tokens)
+
+    def _same(self, task: Task, seed: int) -> Iterator[Item]:
+        """Yield the items that will be drawn: the generator gives the same ones again."""
+        return iter(task.reverse(_DRAWS_PER_ITEM * self.n_items, seed))
+
     def _written(
         self, items: Iterator[Item], writer: Writer, seed: int, tally: Tally
     ) -> Iterator[tuple[Item, str]]:
@@ -128,9 +145,7 @@ class Injection:
             )
             yield from self._settled(trial, found if by_teacher else trial, task, tally)
         if by_teacher and writer.is_paid:
-            # The generator gives the same items again.
-            same = task.reverse(_DRAWS_PER_ITEM * self.n_items, seed)
-            writer.foretell(*_spaced(islice(same, self.n_items)))
+            writer.foretell(*_spaced(islice(self._same(task, seed), self.n_items)))
         while batch := list(islice(items, _ITEMS_PER_ROUND)):
             yield from self._settled(
                 batch, writer.write(batch) if by_teacher else batch, task, tally

@@ -61,7 +61,9 @@ class Writing:
 class Strategy(Protocol):
     """The contract that every strategy class keeps; its fields are its YAML.
 
-    One that asks its teacher for more than answers says so with `writing(task)`, for the plan.
+    For the plan, one that asks its teacher for more than answers says so with `writing(task)`, and
+    one that knows beforehand what it will ask yields that from `asks(config, teacher, prompt)`, in
+    order: answers that are kept from before are not paid again.
     """
 
     name: str

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from stratos.context import Context
 from stratos.errors import BudgetError
 from stratos.records import Interval
-from stratos.teachers.base import Answer, Question, Teacher, cache_mode, identities
-from stratos.teachers.cache import AnswerCache, question_key
+from stratos.teachers.base import Answer, Question, Teacher
+from stratos.teachers.kept import look_up
 from stratos.teachers.purse import most_usd, n_bytes, price
 
 _LOOKED_UP = 20_000
@@ -130,9 +129,9 @@ def expect(
         return Expectation(teacher.name, n, n, nothing, nothing, nothing, left)
     step = math.ceil(len(questions) / _LOOKED_UP)
     seen = questions[::step]
-    known, unknown = _look_up(teacher, seen, context)
+    known, unknown = look_up(teacher, seen, context.cache_dir)
     if like:
-        known += _look_up(teacher, like[:_LOOKED_UP], context)[0]
+        known += look_up(teacher, like[:_LOOKED_UP], context.cache_dir)[0]
     scale = n_questions / len(seen)
     n_input = _times(_per_byte(known), sum(n_bytes(one.chat) for one in unknown) * scale)
     n_output = _answer_tokens(known, unknown, scale)
@@ -160,21 +159,6 @@ def expect(
     if n_asked:
         told.show(context)
     return told
-
-
-def _look_up(
-    teacher: Teacher, questions: Sequence[Question], context: Context
-) -> tuple[list[tuple[Question, Answer]], list[Question]]:
-    """Return the questions whose answer is kept, with it, and the others; equal ones once."""
-    known: list[tuple[Question, Answer]] = []
-    with closing(AnswerCache(context.cache_dir, lambda _: None, cache_mode(teacher))) as cache:
-        first, *others = cache.same(identities(teacher))
-        unknown = {question_key(first, one): one for one in questions}
-        for identity in (first, *others):
-            by_key = {question_key(identity, one): key for key, one in unknown.items()}
-            found = cache.get(by_key)
-            known += [(unknown.pop(by_key[key]), answer) for key, answer in found.items()]
-    return known, list(unknown.values())
 
 
 def _per_byte(known: Sequence[tuple[Question, Answer]]) -> Interval:

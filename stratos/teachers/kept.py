@@ -1,0 +1,44 @@
+"""What was answered before: which of some questions have their answer in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from stratos.teachers.base import Answer, Question, Teacher, cache_mode, identities
+from stratos.teachers.cache import FILE_NAME, AnswerCache, question_key
+
+_AT_A_TIME = 256
+
+
+def look_up(
+    teacher: Teacher, questions: Sequence[Question], cache_dir: Path
+) -> tuple[list[tuple[Question, Answer]], list[Question]]:
+    """Return the questions whose answer is kept, with it, and the others; equal ones once."""
+    known: list[tuple[Question, Answer]] = []
+    with closing(AnswerCache(cache_dir, lambda _: None, cache_mode(teacher))) as cache:
+        first, *others = cache.same(identities(teacher))
+        unknown = {question_key(first, one): one for one in questions}
+        for identity in (first, *others):
+            by_key = {question_key(identity, one): key for key, one in unknown.items()}
+            found = cache.get(by_key)
+            known += [(unknown.pop(by_key[key]), answer) for key, answer in found.items()]
+    return known, list(unknown.values())
+
+
+def n_kept(teacher: Teacher, questions: Iterable[Question], cache_dir: Path) -> int:
+    """Return how many of the answers are kept, of questions in the order they are asked in.
+
+    A stretch of them without any ends the search: what is behind it was hardly asked.
+    """
+    if cache_mode(teacher) == "off" or not (cache_dir / FILE_NAME).exists():
+        return 0
+    n, left = 0, iter(questions)
+    while some := list(islice(left, _AT_A_TIME)):
+        known, _ = look_up(teacher, some, cache_dir)
+        if not known:
+            break
+        n += len(known)
+    return n
