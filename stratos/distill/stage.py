@@ -14,6 +14,9 @@ from stratos.context import Context
 from stratos.errors import StratosError
 from stratos.records import Corpus, Plan, Student
 
+_CUT = "cut_at_usd.txt"
+"""Beside checkpoints of a training whose signal there was no money for: at which cap that was."""
+
 
 def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Student:
     """Train the planned student on the corpus.
@@ -80,6 +83,8 @@ def train(
         n_ranks,
     )
     with opened as lesson:
+        if rank == 0:
+            _note_cut(folder, context.ledger.cut_at_usd)
         average = None if settings.ema is None else Average(settings.ema)
         watch = Watch(
             context,
@@ -245,18 +250,36 @@ def _make_way(folder: Path, context: Context) -> None:
     inputs, checkpoints, aside = (
         folder / name for name in ("inputs.txt", "checkpoints", "checkpoints.other")
     )
+    why = "by another config or corpus"
     if inputs.exists() and inputs.read_text() == context.fingerprint:
-        return
+        if not _may_learn_more(folder, context.ledger.cap_usd()):
+            return
+        why = "from the text alone, for want of money that may be there now"
     if any(checkpoints.glob("step-*.ckpt")):
         shutil.rmtree(aside, ignore_errors=True)
         checkpoints.replace(aside)
         context.warn(
-            f"The checkpoint in {checkpoints} was made by another config or corpus: it lies in "
-            f"{aside} now, and the training starts anew"
+            f"The checkpoint in {checkpoints} was made {why}: it lies in {aside} now, and the "
+            "training starts anew"
         )
     shutil.rmtree(checkpoints, ignore_errors=True)
     (folder / "best.safetensors").unlink(missing_ok=True)
     inputs.write_text(context.fingerprint)
+
+
+def _note_cut(folder: Path, cut_at_usd: float | None) -> None:
+    """Remember beside the checkpoints at which cap the money for the signal ended."""
+    if cut_at_usd is not None:
+        (folder / _CUT).write_text(repr(cut_at_usd))
+    else:
+        (folder / _CUT).unlink(missing_ok=True)
+
+
+def _may_learn_more(folder: Path, cap_usd: float | None) -> bool:
+    """Return whether the checkpoints lack a signal that the money may suffice for now."""
+    if not (folder / _CUT).exists():
+        return False
+    return cap_usd is None or cap_usd > float((folder / _CUT).read_text())
 
 
 def _usd_per_hour(plan: Plan) -> float:

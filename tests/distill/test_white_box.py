@@ -83,6 +83,38 @@ def test_a_signal_beyond_the_budget_is_refused_only_where_it_was_asked_for(
     assert student.steps > 0
 
 
+def test_what_learnt_from_text_for_want_of_money_starts_anew_where_there_is_more(
+    run_distill: Callable[..., Any],
+    expert: HuggingFaceTeacher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No student is half of text and half of the signal, and said to be of one."""
+    logits, warnings = AlignmentLogits(cache="topk", top_k=4), list[str]()
+    with CompletionServer(*expert.load()) as server:
+        served = OpenAITeacher(
+            "served",
+            model=MODEL,
+            base_url=server.base_url,
+            api_key_env=None,
+            usd_per_million_input_tokens=1_000.0,
+        )
+        asked: dict[str, Any] = {
+            "teachers": (served,),
+            "strategies": (logits, Injection()),
+            "max_tokens": 20_000,
+        }
+        with monkeypatch.context() as patch:
+            interrupted(run_distill, tmp_path, patch, budget_usd=1.0, **asked)
+            assert (tmp_path / "distill" / "cut_at_usd.txt").read_text() == "1.0"
+        student = run_distill(tmp_path, budget_usd=1_000.0, warnings=warnings, **asked)
+        assert server.requests
+    assert (student.n_resumed, student.cut_at_usd) == (0, None)
+    (told,) = [text for text in warnings if "checkpoint" in text]
+    assert "from the text alone, for want of money that may be there now" in told
+    assert not (tmp_path / "distill" / "cut_at_usd.txt").exists()
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_layers_are_matched_by_projections_that_are_trained(
     expert: HuggingFaceTeacher, tmp_path: Path, checkpointing: bool
