@@ -6,10 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from stratos import resume
 from stratos.pipeline import PROBE
 from stratos.records import Complexity, Interval, ModelCard, Probe, TeacherProbe
+
+# The same examples on every machine, and none of them too slow for a busy one.
+settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 sys.path.append(str(Path(__file__).parent / "teachers"))  # servers that speak as real ones do
 

@@ -42,10 +42,15 @@ def start(run: Path, *argv: str, small: Sequence[str] = SMALL) -> subprocess.Pop
     return subprocess.Popen(command, cwd=run.parent, env=env, stdout=log, stderr=log)
 
 
+def said_so_far(run: Path) -> str:
+    """Return what a process has said; it may be in the middle of a letter."""
+    return (run.parent / "log").read_text(errors="replace")
+
+
 def finish(run: Path, *argv: str, small: Sequence[str] = SMALL) -> str:
     process = start(run, *argv, small=small)
     process.wait(600)
-    said = (run.parent / "log").read_text()
+    said = said_so_far(run)
     assert process.returncode == 0, said
     return said
 
@@ -53,7 +58,7 @@ def finish(run: Path, *argv: str, small: Sequence[str] = SMALL) -> str:
 def kill_when(run: Path, moment: Callable[[], bool], small: Sequence[str] = SMALL) -> None:
     process = start(run, small=small)
     while not moment():
-        assert process.poll() is None, (run.parent / "log").read_text()
+        assert process.poll() is None, said_so_far(run)
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL
@@ -70,7 +75,7 @@ def test_killed_in_each_stage_it_comes_to_the_same_student(probed: Path, tmp_pat
     finish(whole, f"paths.records_from={probed}")
 
     def said(text: str) -> bool:
-        return text in (probed.parent / "log").read_text()
+        return text in said_so_far(probed)
 
     kill_when(probed, lambda: said("plan       …"))
     assert not (probed / "synthesize.json").exists()
@@ -103,7 +108,7 @@ def test_killed_in_every_stage_the_main_command_ends_as_if_it_never_was(tmp_path
     for folder in (run, whole):
         folder.parent.mkdir()
     for stage in STAGES:
-        kill_when(run, lambda: f"{stage:<10} …" in (run.parent / "log").read_text(), WHOLE)  # noqa: B023
+        kill_when(run, lambda: f"{stage:<10} …" in said_so_far(run), WHOLE)  # noqa: B023
         assert not (run / f"{stage}.json").exists(), f"{stage} was over before it was killed"
     log = finish(run, small=WHOLE)
     assert log.count("(made before)") == len(STAGES) - 1, log

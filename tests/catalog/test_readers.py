@@ -48,7 +48,7 @@ def outcome(read, file):
         return error
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.permutations(COLUMNS), st.lists(st.lists(CELLS, min_size=14, max_size=14), max_size=4))
 def test_the_fast_reader_reads_what_the_exact_one_reads_or_leaves_it(header, rows):
     text = io.StringIO()

@@ -41,7 +41,7 @@ def logits_of(hidden: Tensor, head: LMHead) -> Tensor:
     st.booleans(),
     st.integers(0, 10**6),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_equals_plain_autograd(
     name: str,
     mixture: float,

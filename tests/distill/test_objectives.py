@@ -24,7 +24,7 @@ from stratos.errors import ConfigError
     st.tuples(st.integers(2, 60), st.integers(2, 60)),
     st.integers(0, 10**6),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_equals_plain_autograd(
     name: str,
     share: float,

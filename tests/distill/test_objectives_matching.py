@@ -21,7 +21,7 @@ def spans(cuts: list[int], end: int) -> list[tuple[int, int]]:
 
 
 @given(st.lists(st.integers(1, 19)), st.lists(st.integers(1, 19)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_common_starts_are_all_places_with_one_text_before(a: list[int], b: list[int]) -> None:
     student, teacher = spans(a, 20), spans(b, 20)
     ours, theirs = common_starts(student, teacher)

@@ -26,7 +26,7 @@ def buckets(logprobs: Tensor, ids: list[int]) -> Tensor:
     st.sampled_from([1, 2, 64]),
     st.integers(0, 10**6),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_top_k_equals_buckets_in_plain_autograd(
     name: str, k: int, forced: bool, hot: float, block: int, seed: int
 ) -> None:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 from hardware_world import LLAMA_8B, SEVEN, SEVENTY, TINY, cpu, gpu
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stratos.estimate import (
@@ -106,7 +106,6 @@ def test_why_not_says_what_is_needed_and_what_is_there():
     assert why_not_serve(SEVENTY, gpu("H100", 4), Workload(64, 128)) is None
 
 
-@settings(deadline=None)
 @given(
     card=st.sampled_from([TINY, SEVEN, LLAMA_8B, SEVENTY]),
     name=st.sampled_from(["T4", "L4", "A10G", "A100", "H100", "H200", "B200"]),

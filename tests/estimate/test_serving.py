@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hardware_world import LLAMA_8B, RUN, SEVEN, SEVENTY, TINY, cpu, gpu
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stratos.estimate import (
@@ -135,7 +135,6 @@ def test_a_batch_takes_cache_beside_the_weights():
     assert generate(SEVENTY, gpu("H100", 4), work, 10) is not None
 
 
-@settings(deadline=None)
 @given(
     card=st.sampled_from([TINY, SEVEN, LLAMA_8B, SEVENTY]),
     name=st.sampled_from(["L4", "A100-80GB", "H100", "B200"]),

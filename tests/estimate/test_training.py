@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hardware_world import LLAMA_8B, RUN, SEVEN, TINY, cpu, gpu
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stratos.catalog import load_catalog
@@ -137,7 +137,6 @@ def test_every_offer_of_the_table_has_finite_estimates():
         assert 0 < found.low < found.mean < found.high < 10
 
 
-@settings(deadline=None)
 @given(
     card=st.sampled_from([TINY, SEVEN, LLAMA_8B]),
     name=st.sampled_from(["L4", "A100", "A100-80GB", "H100", "B200"]),

@@ -196,7 +196,7 @@ def test_killed_in_a_training_it_goes_on_and_the_plan_rests_on_it(probed: Path) 
     folder = probed / "pilot" / PAIR
     process = start(probed)
     while not (folder / "20000" / "distill" / "untouched").exists():
-        assert process.poll() is None, (probed.parent / "log").read_text()
+        assert process.poll() is None, (probed.parent / "log").read_text(errors="replace")
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL

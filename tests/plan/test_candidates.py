@@ -61,7 +61,7 @@ def dearer(p, q, gb_in, gb_out):
     st.integers(0, 2),
     st.integers(0, 2),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_every_point_that_is_dropped_is_beaten_by_one_that_stays(points, gb_in, gb_out):
     usd, x, place = (np.array(column) for column in zip(*points, strict=True)) if points else (
         np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.int64)
