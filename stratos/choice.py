@@ -39,6 +39,9 @@ class Pupil:
     vocab_size: int
     reads_symbols: bool = False
     """Made from random weights for the task's own symbols, as another student of it was."""
+    takes_tokenizer: bool = False
+    """Made from random weights for a task without symbols: the teacher's tokenizer is as good as
+    another, where its vocabulary is no larger than `vocab_size`."""
 
 
 @dataclass(frozen=True)
@@ -194,9 +197,12 @@ def _rank(strategy: Any, teacher: TeacherProbe, pupil: Pupil) -> int:
     """Return how much an alignment learns from an answer; below 0 if it should not be taken."""
     if getattr(strategy, "needs", "text") != "logits":
         return 0
-    any_tokens = strategy.objective == "universal_logit" or strategy.only_shared
     knows_tokens = pupil.starts_from_model or pupil.reads_symbols
-    reads = any_tokens or (knows_tokens and pupil.vocab_size == teacher.card.vocab_size)
+    reads = (
+        strategy.reads_any_tokens
+        or (knows_tokens and pupil.vocab_size == teacher.card.vocab_size)
+        or (pupil.takes_tokenizer and teacher.card.vocab_size <= pupil.vocab_size)
+    )
     is_on_policy = hasattr(strategy, "lmbda")
     if not teacher.has_weights or not reads or (is_on_policy and not pupil.starts_from_model):
         return -1

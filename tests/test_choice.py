@@ -126,6 +126,12 @@ def test_a_student_of_the_task_s_own_symbols_reads_what_another_one_says():
     assert taken(90, replace(of_symbols, vocab_size=1024)) == ["alignment", "injection"]
 
 
+def test_a_student_without_symbols_takes_the_tokenizer_of_a_teacher_that_fits():
+    roomy = replace(FRESH, vocab_size=CARD.vocab_size, takes_tokenizer=True)
+    assert taken(90, roomy) == ["alignment_logits", "injection"]
+    assert taken(90, replace(roomy, vocab_size=1024)) == ["alignment", "injection"]
+
+
 def test_a_certain_teacher_is_learnt_from_by_its_text():
     assert taken(90, entropy_nats=0.051) == ["alignment_logits", "injection"]
     assert taken(90, entropy_nats=0.05) == ["alignment_logits", "injection"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from stratos.config import Config
+from stratos.config import Config, StudentConfig
 from stratos.context import Context
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import TextModule
 from stratos.errors import TeacherError
 from stratos.records import Plan
 from stratos.tasks.base import Item
+from stratos.teachers.base import HasWeights
 from stratos.teachers.expert import chat, manner
 
 
@@ -103,6 +105,34 @@ def open_lesson(
         yield Lesson(module, loader)
     finally:
         source.close()
+
+
+def shared_tokenizer(config: Config, plan: Plan, student: StudentConfig) -> Any | None:
+    """Return the teacher's tokenizer where the student is to read in it, else None.
+
+    A student of random weights, for a task without symbols of its own, may have any tokenizer. It
+    takes that of a teacher whose distribution it is to learn token by token.
+
+    Args:
+        config: the run.
+        plan: names the strategy and the teacher.
+        student: the planned one.
+    """
+    strategy = next((s for s in config.strategies if s.name == plan.strategy), None)
+    if getattr(strategy, "needs", "text") != "logits":
+        return None
+    assert strategy is not None
+    if strategy.reads_any_tokens:
+        return None
+    if student.path is not None or config.task.vocabulary() is not None:
+        return None
+    teacher = next((t for t in config.teachers if t.name == plan.teacher), None)
+    if not isinstance(teacher, HasWeights) or not hasattr(teacher, "tokenizer"):
+        return None
+    tokenizer = copy.deepcopy(teacher.tokenizer())
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _teacher_prompts(

@@ -20,6 +20,7 @@ def make_student(
     texts: Iterable[str],
     seed: int,
     in_4_bits: bool = False,
+    tokenizer: Any | None = None,
 ) -> tuple[Any, Any]:
     """Return model and tokenizer of a student.
 
@@ -29,6 +30,7 @@ def make_student(
         texts: the corpus, read only where a tokenizer has to be trained.
         seed: seed of the random weights.
         in_4_bits: load existing weights in 4 bits, to train adapters beside them.
+        tokenizer: what random weights read in, in place of symbols and of one that is trained.
 
     Raises:
         StratosError: the weights at `path` cannot be loaded.
@@ -56,9 +58,9 @@ def make_student(
                 "Give a Hugging Face folder with safetensors: student=local student.path=<folder>"
             ) from error
         return model, tokenizer
-    if symbols is not None:
+    if tokenizer is None and symbols is not None:
         tokenizer = symbol_tokenizer(symbols)
-    else:
+    elif tokenizer is None:
         tokenizer = trained_tokenizer(texts, student.vocab_size)
     torch.manual_seed(seed)
     fresh = LlamaForCausalLM(

@@ -161,6 +161,7 @@ def _prepare(
 
     from stratos.distill.adapter import add_adapters, checkpoint_blocks
     from stratos.distill.data import encode
+    from stratos.distill.lesson import shared_tokenizer
     from stratos.distill.model import make_student, save_student
 
     settings = config.trainer
@@ -173,13 +174,22 @@ def _prepare(
     rows = pq.read_table(corpus.path, columns=["question", "completion"]).to_pydict()
     questions, completions = rows["question"], rows["completion"]
     context.tick(0, 1, "tokenizing")
+    taken = shared_tokenizer(config, plan, chosen)
     model, tokenizer = make_student(
         chosen,
         config.task.vocabulary(),
         completions,
         config.seed,
         in_4_bits=settings.adapter == "qlora",
+        tokenizer=taken,
     )
+    if taken is not None and len(taken) > chosen.vocab_size:
+        n_embedded = len(taken) * chosen.hidden_size
+        context.warn(
+            f"Student {chosen.name} reads in the {len(taken):,} tokens of its teacher, more than "
+            f"the {chosen.vocab_size:,} (student.vocab_size) that it was planned with: "
+            f"{n_embedded:,} of its {model.num_parameters():,} parameters are embeddings."
+        )
     data, n_too_long = encode(
         tokenizer,
         [_student_chat(config, question) for question in questions],

@@ -187,6 +187,7 @@ class _Builder:
         """Return the students that a strategy may be taken for; say why the others are not."""
         config, name = self.config, strategy.name
         pretrained = {one.name for one in config.students if one.path is not None}
+        has_symbols = config.task.vocabulary() is not None
         taken = []
         for card in students:
             verdict = pick(
@@ -196,7 +197,8 @@ class _Builder:
                     card.name,
                     card.name in pretrained,
                     card.vocab_size,
-                    card.name not in pretrained and config.task.vocabulary() is not None,
+                    card.name not in pretrained and has_symbols,
+                    card.name not in pretrained and not has_symbols,
                 ),
                 config.complexity,
                 task=config.task.name,

@@ -43,18 +43,25 @@ class WhiteBox(Alignment):
     """Of the skew divergences: how much of the first distribution is mixed into the second."""
     temperature: Annotated[float, Meta(gt=0)] = 1.0
     """Both sides' logits are divided by it."""
-    cross_entropy: Share = 0.0
-    """Share of the cross-entropy on the text, the rest is the divergence."""
+    cross_entropy: Share | None = None
+    """Share of the cross-entropy on the text, the rest is the divergence. None takes none of it,
+    and half for universal_logit: sorted probabilities do not say which token is meant."""
     hidden_match: Amount = 0.0
     """Weight of matching the teacher's hidden states, layer by layer, through projections that are
     learned beside the student and dropped after; 0 matches none."""
     only_shared: bool = False
     """Compare a teacher that has another tokenizer by the tokens of both vocabularies."""
 
+    @property
+    def reads_any_tokens(self) -> bool:
+        """Whether distributions over different vocabularies are compared."""
+        return self.objective == "universal_logit" or self.only_shared
+
     def to_minimize(self) -> Objective:
         """Return what the training minimizes."""
         from stratos.distill.objectives import Objective
 
-        return Objective(
-            self.objective, self.beta, self.alpha, self.temperature, self.cross_entropy
-        )
+        share = self.cross_entropy
+        if share is None:
+            share = 0.5 if self.objective == "universal_logit" else 0.0
+        return Objective(self.objective, self.beta, self.alpha, self.temperature, share)

@@ -86,6 +86,7 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
         callbacks: dict[str, Any] | None = None,
         corpus: Path = corpus_path,
         budget_usd: float | None = None,
+        task: Any = None,
         **trainer: Any,
     ) -> Any:
         from stratos.distill import distill
@@ -96,7 +97,7 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
             strategies=strategies,
             teachers=teachers,
             limits=LimitsConfig(),
-            task=MahjongTask(),
+            task=task or MahjongTask(),
             trainer=TrainerConfig(**settings),
             callbacks=CallbacksConfig(
                 **{

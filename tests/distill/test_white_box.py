@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from process import interrupted
 
 from stratos.config import StudentConfig
 from stratos.distill.data import Encoded, PackedLoader
+from stratos.distill.lesson import shared_tokenizer
 from stratos.distill.on_policy import OnPolicyLoader
 from stratos.errors import BudgetError
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 from stratos.synthesize.injection import Injection
+from stratos.tasks.mahjong import MahjongTask
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher
 
@@ -54,6 +57,55 @@ def test_the_student_comes_closer_to_its_teacher(
     )
     losses = [point.loss for point in student.curve]
     assert 0 <= losses[-1] < 0.8 * losses[0]
+
+
+class Wordless(MahjongTask):
+    """The same questions, for students that have a tokenizer trained."""
+
+    def vocabulary(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("room", [2_000, 100])
+def test_a_student_without_a_tokenizer_reads_in_its_teacher_s(
+    run_distill: Callable[..., Any], corpus_path: Path, tmp_path: Path, room: int
+) -> None:
+    """One that is trained on other texts would have other tokens, and nothing to compare."""
+    import pyarrow.parquet as pq
+    from transformers import AutoTokenizer
+
+    from stratos.distill.model import make_student, save_student
+
+    small = StudentConfig(
+        "s", hidden_size=32, n_layers=1, n_heads=2, intermediate_size=64, vocab_size=room
+    )
+    texts = pq.read_table(corpus_path, columns=["completion"])["completion"].to_pylist()
+    config = StudentConfig(
+        "e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64, context_length=2048
+    )
+    save_student(*make_student(config, None, texts[:20], 9), tmp_path / "expert")
+    teacher = HuggingFaceTeacher("expert", path=str(tmp_path / "expert"), dtype="float32")
+    warnings: list[str] = []
+    student = run_distill(
+        tmp_path,
+        strategies=(AlignmentLogits(),),
+        teachers=(teacher,),
+        task=Wordless(),
+        student=small,
+        max_tokens=6000,
+        warnings=warnings,
+    )
+    read = [AutoTokenizer.from_pretrained(path) for path in (student.path, teacher.path)]
+    assert read[0].get_vocab() == read[1].get_vocab()
+    told = [text for text in warnings if "student.vocab_size" in text]
+    assert len(told) == (room == 100)
+    # Its text alone is learnt in tokens of its own.
+    assert (
+        shared_tokenizer(
+            SimpleNamespace(strategies=(Injection(),)), SimpleNamespace(strategy="injection"), small
+        )
+        is None
+    )  # type: ignore[arg-type]
 
 
 def test_a_signal_beyond_the_budget_is_refused_only_where_it_was_asked_for(

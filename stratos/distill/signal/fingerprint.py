@@ -65,8 +65,9 @@ def check_same(student: Any, teacher: Any) -> None:
             f"  student  {fingerprint(student)}\n"
             f"  teacher  {fingerprint(teacher)}\n"
             f"{why}\n"
-            "For another tokenizer: strategy.objective=universal_logit; or learn from the "
-            "teacher's verified text: strategy=alignment"
+            "For another tokenizer: strategy.only_shared=true (or "
+            "strategy.objective=universal_logit); or learn from the teacher's verified text: "
+            "strategy=alignment"
         )
 
 

@@ -85,7 +85,7 @@ def test_the_error_names_both_and_what_to_use(tmp_path: Path) -> None:
     assert lines[2] == f"  teacher  {fingerprint(expert.tokenizer())}"
     assert str(tmp_path / "teacher") in lines[2]
     assert lines[4] == (
-        "For another tokenizer: strategy.objective=universal_logit; or learn from the teacher's "
-        "verified text: strategy=alignment"
+        "For another tokenizer: strategy.only_shared=true (or strategy.objective=universal_logit); "
+        "or learn from the teacher's verified text: strategy=alignment"
     )
     assert "_loaded" not in vars(expert), "known before a weight is loaded"
