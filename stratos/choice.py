@@ -25,6 +25,7 @@ from typing import Any, Literal
 from stratos.config import ComplexityConfig
 from stratos.declared import leaves
 from stratos.records import Interval, TeacherProbe
+from stratos.words import counted
 
 MIN_COVERAGE = 0.3
 """Least teacher accuracy for alignment, where the strategy does not say."""
@@ -131,8 +132,9 @@ def _covers(
     covered, limit = teacher.exact, _limit(strategy, can_inject)
     least = float(getattr(strategy, limit, MIN_COVERAGE))
     measured = (
-        f"{teacher.teacher} answered {covered.mean:.1%} of {teacher.n_items} validation items "
-        f"exactly (95% interval {covered.low:.1%} to {covered.high:.1%})"
+        f"{teacher.teacher} answered {covered.mean:.1%} of "
+        f"{counted(teacher.n_items, 'validation item')} exactly "
+        f"(95% interval {covered.low:.1%} to {covered.high:.1%})"
     )
     if complexity.strategies:
         return Verdict(
@@ -141,8 +143,9 @@ def _covers(
             "may be taken whatever it covers.",
         )
     doubt = (
-        f" The interval lies on both sides of {least:.0%}, so {teacher.n_items} items do not "
-        "settle this; probe.max_items allows more."
+        f" The interval lies on both sides of {least:.0%}, so "
+        f"{counted(teacher.n_items, 'item does', 'items do')} not settle this; "
+        "probe.max_items allows more."
         if straddles(covered, least)
         else ""
     )

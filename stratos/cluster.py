@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from stratos.errors import StratosError
+from stratos.words import counted
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -79,7 +80,8 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[RayEn
         n_nodes = sum(node["Alive"] for node in ray.nodes())
         has = ray.cluster_resources()
         engine = RayEngine(max(1, int(has.get("CPU", 1))), int(has.get("GPU", 0)))
-        say(f"Ray: {n_nodes} nodes, {engine.n_workers} CPUs, {engine.n_gpus} GPUs.")
+        cores, gpus = counted(engine.n_workers, "CPU"), counted(engine.n_gpus, "GPU")
+        say(f"Ray: {counted(n_nodes, 'node')}, {cores}, {gpus}.")
         yield engine
     finally:
         ray.shutdown()

@@ -6,6 +6,7 @@ from math import sqrt
 from statistics import NormalDist
 
 from stratos.records import Interval
+from stratos.words import counted
 
 
 def wilson(k: float, n: int, confidence: float = 0.95, source: str = "") -> Interval:
@@ -27,7 +28,7 @@ def wilson(k: float, n: int, confidence: float = 0.95, source: str = "") -> Inte
         raise ValueError(f"k must lie between 0 and n, but k={k} and n={n}.")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, but is {confidence}.")
-    source = source or f"{n} items, Wilson"
+    source = source or f"{counted(n, 'item')}, Wilson"
     if n == 0:
         return Interval(0.0, 0.0, 1.0, source)
     z = NormalDist().inv_cdf((1 + confidence) / 2)

@@ -27,6 +27,7 @@ from stratos.report.text import (
     percent,
     usd,
 )
+from stratos.words import counted
 
 _CHANCE = 0.25
 """A guess among four answers."""
@@ -83,7 +84,7 @@ def _(plan: Plan) -> str:
     return (
         f"{plan.teacher} → {plan.student} by {plan.strategy}{server}: {usd(plan.usd)}, "
         f"{hours(plan.hours)}, {milliseconds(plan.latency_ms)}; {plan.status}, "
-        f"{plan.n_frontier} plans on the frontier"
+        f"{counted(plan.n_frontier, 'plan')} on the frontier"
     )
 
 
@@ -94,7 +95,7 @@ def _(corpus: Corpus) -> str:
     per_s = corpus.items_per_s
     rate = count(per_s) if per_s >= 10 else f"{per_s:.2g}"
     return (
-        f"{count(corpus.n_items)} verified items by {corpus.strategy} ({slices}), "
+        f"{counted(corpus.n_items, 'verified item', spec=',')} by {corpus.strategy} ({slices}), "
         f"{count(refused)} refused, {rate} a second"
     )
 
@@ -103,9 +104,9 @@ def _(corpus: Corpus) -> str:
 def _(student: Student) -> str:
     resumed = f", gone on {student.n_resumed}×" if student.n_resumed else ""
     return (
-        f"{student.name}, {magnitude(student.n_params)} parameters, {count(student.steps)} steps, "
-        f"{magnitude(student.train_tokens)} tokens{resumed}: "
-        f"{percent(student.validation_exact)} exact on validation items"
+        f"{student.name}, {magnitude(student.n_params)} parameters, "
+        f"{counted(student.steps, 'step', spec=',')}, {magnitude(student.train_tokens)} tokens"
+        f"{resumed}: {percent(student.validation_exact)} exact on validation items"
     )
 
 
@@ -124,8 +125,9 @@ def _(scorecard: Scorecard) -> str:
 @outcome.register
 def _(deployment: Deployment) -> str:
     verdict = {None: "", True: ", within the limit", False: ", OVER the latency limit"}
+    equal = "answer equals that" if deployment.n_requests == 1 else "answers equal those"
     return (
-        f"{deployment.n_equal}/{deployment.n_requests} answers equal those of the evaluation, "
+        f"{deployment.n_equal}/{deployment.n_requests} {equal} of the evaluation, "
         f"p95 {milliseconds(deployment.latency_p95_ms)}{verdict[deployment.meets_latency_limit]}, "
         f"bundle {n_bytes(deployment.bundle_bytes)}"
     )

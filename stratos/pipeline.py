@@ -37,6 +37,7 @@ PROBE = Stage(
         "hub.py",
         "intervals.py",
         "targets.py",
+        "words.py",
     ),
     remembers=("cut_at_usd",),
 )
@@ -78,6 +79,7 @@ PILOT = Stage(
         "rules.py",
         "targets.py",
         "typed.py",
+        "words.py",
     ),
     after=("probe",),
 )
@@ -116,6 +118,7 @@ PLAN = Stage(
         "intervals.py",
         "targets.py",
         "typed.py",
+        "words.py",
     ),
     after=("probe",),
     uses=("pilot",),
@@ -149,6 +152,7 @@ SYNTHESIZE = Stage(
         "evaluate/cache.py",
         "distill/objectives",
         "hub.py",
+        "words.py",
     ),
     after=("plan",),
     only=CHOICES,
@@ -168,7 +172,15 @@ DISTILL = Stage(
         "evaluate.batch_size",
         "seed",
     ),
-    code=("tasks", "teachers", "synthesize", "evaluate/generate.py", "evaluate/cache.py", "hub.py"),
+    code=(
+        "tasks",
+        "teachers",
+        "synthesize",
+        "evaluate/generate.py",
+        "evaluate/cache.py",
+        "hub.py",
+        "words.py",
+    ),
     after=("plan", "synthesize"),
     only=CHOICES,
     remembers=("cut_at_usd",),
@@ -177,7 +189,7 @@ EVALUATE = Stage(
     name="evaluate",
     record=Scorecard,
     reads=("task", "teacher", "student", "traffic", "evaluate", "probe.max_tokens", "seed"),
-    code=("tasks", "teachers", "catalog", "estimate", "hub.py", "intervals.py"),
+    code=("tasks", "teachers", "catalog", "estimate", "hub.py", "intervals.py", "words.py"),
     after=("probe", "plan", "synthesize", "distill"),
 )
 DEPLOY = Stage(
@@ -192,14 +204,14 @@ DEPLOY = Stage(
         "evaluate.max_new_tokens",
         "seed",
     ),
-    code=("tasks", "teachers", "evaluate"),
+    code=("tasks", "teachers", "evaluate", "words.py"),
     after=("plan", "evaluate", "distill"),
 )
 REPORT = Stage(
     name="report",
     record=Report,
     reads=(),
-    code=("plan/show.py", "intervals.py"),
+    code=("plan/show.py", "intervals.py", "words.py"),
     uses=("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy"),
 )
 STAGES = (PROBE, PILOT, PLAN, SYNTHESIZE, DISTILL, EVALUATE, DEPLOY, REPORT)

@@ -15,6 +15,7 @@ from stratos.catalog.listings import COLUMNS, NUMBERS, REQUIRED, TEXTS, Listings
 from stratos.catalog.source import File
 from stratos.catalog.words import Words
 from stratos.errors import CatalogError, did_you_mean
+from stratos.words import counted
 
 ABSENT = frozenset({"", "nan", "none", "null", "na", "n/a"})
 """Spellings of "no value" that catalogs use, in any case."""
@@ -59,11 +60,11 @@ def _wrong_width(name: str, line: int, row: list[str], header: list[str]) -> str
     surplus = len(row) - len(header)
     if surplus > 0:
         return (
-            f"{name}, line {line}: the row has {surplus} more field(s) than the header. "
+            f"{name}, line {line}: the row has {counted(surplus, 'more field')} than the header. "
             "A value with a comma needs quotes."
         )
     return (
-        f"{name}, line {line}: the row has {-surplus} field(s) fewer than the header. "
+        f"{name}, line {line}: the row has {counted(-surplus, 'field')} fewer than the header. "
         "Is the file cut short? Fetch it again."
     )
 

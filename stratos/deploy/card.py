@@ -10,6 +10,7 @@ from stratos.config import Config
 from stratos.deploy.server import serve_command
 from stratos.evaluate.files import KeptAnswer
 from stratos.records import Corpus, Interval, ModelScore, Plan, Scorecard, Student
+from stratos.words import counted
 
 _ROLES = {
     "student": "this model",
@@ -118,10 +119,10 @@ def _measured(scorecard: Scorecard) -> str:
         about = "" if comparison.ratio is None else f"about {comparison.ratio:.2f} times, and "
         lines += [
             "",
-            f"On the {comparison.n_items:,} items that both answered, this model's accuracy is "
-            f"{about}at least {comparison.ratio_at_least:.2f} times that of the teacher (lower end "
-            "of its interval over upper end of the teacher's). McNemar's exact test: "
-            f"p = {comparison.p_value:.2g}.",
+            f"On the {counted(comparison.n_items, 'item', spec=',')} that both answered, this "
+            f"model's accuracy is {about}at least {comparison.ratio_at_least:.2f} times that of "
+            "the teacher (lower end of its interval over upper end of the teacher's). McNemar's "
+            f"exact test: p = {comparison.p_value:.2g}.",
         ]
     return "\n".join([*lines, ""])
 
@@ -151,14 +152,15 @@ def _how_made(config: Config, plan: Plan, student: Student, corpus: Corpus | Non
         slices = ", ".join(f"{n:,} {name}" for name, n in corpus.n_by_slice.items())
         refused = ", ".join(f"{n:,} {reason}" for reason, n in corpus.refused.items() if n)
         lines += [
-            f"- Data: {corpus.n_items:,} verified items ({slices})"
+            f"- Data: {counted(corpus.n_items, 'verified item', spec=',')} ({slices})"
             + (f"; refused: {refused}" if refused else "")
             + f". Tokens of the teacher in them: {corpus.teacher_tokens:,}. "
             f"SHA-256 of the file: `{corpus.sha256}`.",
         ]
     lines += [
-        f"- Training: {student.steps:,} steps on {student.train_tokens:,} tokens, seed "
-        f"{config.seed}; the weights are those of step {student.best_step:,}.",
+        f"- Training: {counted(student.steps, 'step', spec=',')} on "
+        f"{counted(student.train_tokens, 'token', spec=',')}, seed {config.seed}; the weights are "
+        f"those of step {student.best_step:,}.",
     ]
     return "\n".join([*lines, ""])
 

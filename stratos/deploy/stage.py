@@ -17,6 +17,7 @@ from stratos.deploy.server import HOST, free_port, serve_arguments, serve_comman
 from stratos.deploy.service import service_file
 from stratos.evaluate.files import read_answers
 from stratos.records import Corpus, Deployment, Plan, Scorecard, Student, write_atomically
+from stratos.words import counted
 
 
 def deploy(
@@ -103,8 +104,9 @@ def _warn(deployment: Deployment, limit_ms: float | None, context: Context) -> N
     n_other = deployment.n_requests - deployment.n_equal
     if n_other:
         context.warn(
-            f"{n_other} of {deployment.n_requests} answers of the server differ from those of the "
-            "evaluation. A few may: rounding differs with the size of a batch."
+            f"{n_other} of {counted(deployment.n_requests, 'answer')} of the server "
+            f"{'differs from that' if n_other == 1 else 'differ from those'} of the evaluation. "
+            "A few may: rounding differs with the size of a batch."
         )
     if limit_ms is not None and not deployment.meets_latency_limit:
         context.warn(

@@ -19,6 +19,7 @@ from stratos.config import Config
 from stratos.context import Context
 from stratos.errors import StratosError
 from stratos.records import Corpus, Plan, Student
+from stratos.words import counted
 
 JOB, STUDENT, LOG, SCRIPT = "job.pickle", "student.json", "processes.log", "launch.sh"
 _PORT = 29500
@@ -79,8 +80,9 @@ def train_together(config: Config, plan: Plan, corpus: Corpus, context: Context)
 
 def launch_script(student: str, folder: Path, n_nodes: int, n_devices: int) -> str:
     """Return the script that every server runs."""
+    processes = counted(n_devices, "process", "processes")
     return f"""#!/usr/bin/env bash
-# Trains {student} on {n_nodes} servers with {n_devices} processes each, which all see this folder.
+# Trains {student} on {n_nodes} servers with {processes} each, which all see this folder.
 #   NODE_RANK=0 MASTER_ADDR=<the first server> bash {SCRIPT}
 # Under Slurm, which knows both:
 #   srun --nodes={n_nodes} --ntasks-per-node=1 bash {SCRIPT}

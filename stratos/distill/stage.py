@@ -13,6 +13,7 @@ from stratos.config import Config, StudentConfig
 from stratos.context import Context
 from stratos.errors import StratosError
 from stratos.records import Corpus, Plan, Student
+from stratos.words import counted
 
 _CUT = "cut_at_usd.txt"
 """Beside checkpoints of a training whose signal there was no money for: at which cap that was."""
@@ -197,7 +198,10 @@ def _prepare(
         chosen.context_length,
     )
     if n_too_long:
-        context.warn(f"{n_too_long} training items are longer than the student's context: left out")
+        context.warn(
+            f"{counted(n_too_long, 'training item is', 'training items are')} longer than the "
+            "student's context: left out"
+        )
     if untouched:
         whole = model, tokenizer
         if settings.adapter == "qlora":

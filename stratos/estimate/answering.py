@@ -37,6 +37,7 @@ from stratos.estimate.roofline import (
     prefill_seconds,
 )
 from stratos.records import ModelCard
+from stratos.words import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,5 +170,5 @@ def answer_source(card: ModelCard, device: Device, work: Workload, launches: boo
     """Return the sentence that says where the range of `answer_ranges` is from."""
     recorded = () if device.is_gpu else recorded_seconds(card, work)
     if recorded:
-        return f"latency of {len(recorded)} recorded runs"
+        return f"latency of {counted(len(recorded), 'recorded run')}"
     return source_of(device, "output_token", launches)

@@ -26,6 +26,7 @@ from stratos.estimate.memory import training_memory
 from stratos.estimate.roofline import TrainSetup, train_step_seconds
 from stratos.estimate.startup import startup_hours
 from stratos.records import Interval, ModelCard, Offer
+from stratos.words import counted
 
 
 def train_setup(
@@ -141,7 +142,7 @@ def train(
         return None
     measured = None if device.is_gpu or job.method != "full" else cpu_seconds_per_token(card)
     if measured is not None:
-        source = f"seconds per token of {len(measured)} recorded runs"
+        source = f"seconds per token of {counted(len(measured), 'recorded run')}"
     else:
         source = source_of(device, "training", bool(launches[0]))
     return hours.interval(0, source)

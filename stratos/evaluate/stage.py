@@ -30,6 +30,7 @@ from stratos.records import (
 )
 from stratos.tasks.base import Item
 from stratos.teachers.expert import manner
+from stratos.words import counted
 
 _NOISE_TOKENS = 64
 """Longest answer of an untouched student of random weights. It writes noise until it is stopped,
@@ -123,14 +124,15 @@ def _nothing_learnt(config: Config, corpus: Corpus, student: Student, answers: A
     """Say that no test item was answered right, with the likely causes that the records show."""
     n_cut = sum(n >= config.evaluate.max_new_tokens for n in answers.tokens)
     causes = [
-        f"{corpus.n_items:,} training items (more rows, or strategy.n_items)",
-        f"{student.train_tokens:,} tokens of training (trainer.max_tokens)",
+        f"{counted(corpus.n_items, 'training item', spec=',')} (more rows, or strategy.n_items)",
+        f"{counted(student.train_tokens, 'token', spec=',')} of training (trainer.max_tokens)",
     ]
     if n_cut:
-        causes.append(f"{n_cut:,} answers as long as allowed (evaluate.max_new_tokens)")
+        cut = counted(n_cut, "answer", spec=",")
+        causes.append(f"{cut} as long as allowed (evaluate.max_new_tokens)")
     return (
-        f"{student.name} answered none of {len(answers.items):,} test items right: it learnt "
-        f"nothing that they show. Likely causes: {', '.join(causes)}."
+        f"{student.name} answered none of {counted(len(answers.items), 'test item', spec=',')} "
+        f"right: it learnt nothing that they show. Likely causes: {', '.join(causes)}."
     )
 
 

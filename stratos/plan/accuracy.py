@@ -8,6 +8,7 @@ from math import log
 from stratos.plan.learning_curve import Measured, extrapolate, on_same_items
 from stratos.plan.problem import UNKNOWN
 from stratos.records import CardRun, Interval, ModelCard, Pilot, PilotPoint, TeacherProbe
+from stratos.words import counted
 
 ALIKE = 0.05
 """Relative distance of two token budgets below which they count as one."""
@@ -63,7 +64,7 @@ def predict(
     if not points and all(_alike(run.train_tokens, planned) for run in runs):
         mean = sum(one.right for one in measured) / sum(one.n_items for one in measured)
         n_items = sum(run.n_items for run in runs)
-        source = f"{_counted(runs)}, {n_items} test items"
+        source = f"{_dated(runs)}, {counted(n_items, 'test item')}"
         return Interval(mean, min(mean, found.low), max(mean, found.high), source)
     source = f"power law through {_said(runs, points)}, carried to {_magnitude(planned)} tokens"
     return Interval(found.mean, found.low, found.high, source)
@@ -75,7 +76,8 @@ def _without_trainings(card: ModelCard, task: str, strategy: str, probe: Teacher
             probe.exact.mean,
             0.0,
             probe.exact.high,
-            f"bounded by the teacher {probe.teacher} on {probe.n_items} validation items",
+            f"bounded by the teacher {probe.teacher} on "
+            f"{counted(probe.n_items, 'validation item')}",
         )
     return Interval(0.5, 0.0, 1.0, f"{UNKNOWN}: no recorded run of {card.name} on {task}")
 
@@ -126,16 +128,18 @@ def _said(runs: Sequence[CardRun], points: Sequence[PilotPoint]) -> str:
     if runs:
         lengths = _range([run.train_tokens for run in runs])
         n_items = sum(run.n_items for run in runs)
-        parts.append(f"{_counted(runs)} ({lengths} tokens, {n_items} test items)")
+        parts.append(f"{_dated(runs)} ({lengths} tokens, {counted(n_items, 'test item')})")
     if points:
         lengths = _range([point.train_tokens for point in points])
-        what = "1 training" if len(points) == 1 else f"{len(points)} trainings"
+        what = counted(len(points), "training")
         n_items = max(point.n_items for point in points)
-        parts.append(f"a pilot of {what} ({lengths} tokens, {n_items} validation items each)")
+        parts.append(
+            f"a pilot of {what} ({lengths} tokens, {counted(n_items, 'validation item')} each)"
+        )
     return " and ".join(parts)
 
 
-def _counted(runs: Sequence[CardRun]) -> str:
+def _dated(runs: Sequence[CardRun]) -> str:
     """Say how many runs there are, from where and when."""
     parts = []
     for past, one in ((False, "recorded run"), (True, "past run")):
@@ -144,7 +148,7 @@ def _counted(runs: Sequence[CardRun]) -> str:
             dates = sorted({run.date for run in some})
             when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
             here = " of this machine," if past else " of"
-            parts.append(f"{len(some)} {one}{'s' if len(some) > 1 else ''}{here} {when}")
+            parts.append(f"{counted(len(some), one)}{here} {when}")
     return " and ".join(parts)
 
 

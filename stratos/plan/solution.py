@@ -16,6 +16,7 @@ from stratos.plan.reasons import reasons
 from stratos.plan.variants import Variants
 from stratos.plan.whatif import whatif
 from stratos.records import Plan, RoleChoice
+from stratos.words import counted
 
 MAX_FRONTIER = 200
 """Points of the frontier that the record keeps; `n_frontier` counts all."""
@@ -109,14 +110,16 @@ def _hours_range(roles: Sequence[RoleChoice]) -> tuple[float, float]:
 def _without_servers(problem: Problem) -> Problem:
     """Say of every student that no allowed mix of servers keeps up with its requests."""
     caps = problem.caps
-    bounds = [f"{caps.max_nodes} servers of a role (cloud.max_nodes)"]
+    bounds = [f"{counted(caps.max_nodes, 'server')} of a role (cloud.max_nodes)"]
     if caps.max_usd_per_hour is not None:
         bounds.append(f"${caps.max_usd_per_hour:g} an hour (cloud.max_usd_per_hour)")
     if caps.any_quota:
         bounds.append("the quotas of cloud.quotas")
     why = {
-        c.student: f"{sum(problem.rates[c.work[2]]):g} requests a second are more than its servers "
-        f"can answer within {' and '.join(bounds)}"
+        c.student: counted(
+            sum(problem.rates[c.work[2]]), "request a second is", "requests a second are", spec="g"
+        )
+        + f" more than its servers can answer within {' and '.join(bounds)}"
         for c in problem.candidates
         if c.work[2] in problem.rates
     }

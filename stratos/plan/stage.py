@@ -14,6 +14,7 @@ from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
 from stratos.plan.variants import Variants
 from stratos.records import Pilot, Plan, Probe
+from stratos.words import counted
 
 if TYPE_CHECKING:
     from stratos.config import Config
@@ -40,7 +41,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     catalog = load_catalog(config.cloud, cache_dir=context.cache_dir)
     for warning in catalog.warnings:
         context.warn(warning)
-    context.tick(1, 3, f"{len(catalog.offers)} offers")
+    context.tick(1, 3, counted(len(catalog.offers), "offer"))
     history = history_for(config, context.run_dir)
     machine = calibration(context.cache_dir) if "local" in config.cloud.clouds else None
     kept = Kept(config, context.cache_dir)
@@ -50,7 +51,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
         return replace(problem, spent_usd=context.ledger.spent_usd)
 
     problem = build(config, catalog)
-    context.tick(2, 3, f"{len(problem.candidates)} pairs")
+    context.tick(2, 3, counted(len(problem.candidates), "pair"))
     chosen = solve(problem, variants=Variants(config, catalog, build, context.cache_dir))
     context.tick(3, 3, "planned")
     context.log(

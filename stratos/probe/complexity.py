@@ -19,6 +19,7 @@ from statistics import fmean, median
 from stratos.config import ComplexityConfig
 from stratos.records import Complexity, Interval, Measure, StudentProbe, TeacherProbe
 from stratos.tasks.base import Item, Task
+from stratos.words import counted
 
 LEVELS = ("low", "medium", "high")
 
@@ -52,7 +53,7 @@ def judge(
     evidence = (
         f"best coverage {best.exact.mean:.1%} (95% interval {best.exact.low:.1%} to "
         f"{best.exact.high:.1%}, {best.teacher}): {by_coverage}",
-        f"median answer with its reasoning path {length} characters: {by_length}",
+        f"median answer with its reasoning path {counted(length, 'character')}: {by_length}",
         f"answers alone have {answers[0]} to {answers[-1]} characters, median "
         f"{int(median(answers))}",
     )
@@ -116,7 +117,7 @@ def _of_teacher(teacher: TeacherProbe, thresholds: ComplexityConfig) -> list[Mea
     if teacher.entropy_bits is not None:
         measures.append(_plain("entropy of the answers", teacher.entropy_bits, "bits", name))
     if (drawn := teacher.samples) is not None:
-        on = f"{drawn.n_items} items, {drawn.n_samples} answers each"
+        on = f"{counted(drawn.n_items, 'item')}, {counted(drawn.n_samples, 'answer')} each"
         note = drawn.reason or f"{on} at temperature {drawn.temperature:g}"
         for what, value, unit in (
             ("agreement between samples", drawn.agreement, "share"),
@@ -133,7 +134,7 @@ def _of_teacher(teacher: TeacherProbe, thresholds: ComplexityConfig) -> list[Mea
 
 
 def _of_student(student: StudentProbe) -> Measure:
-    note = student.reason or f"{student.n_items} validation items"
+    note = student.reason or counted(student.n_items, "validation item")
     return Measure("exact match before training", student.exact, "share", student.student, "", note)
 
 

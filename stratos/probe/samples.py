@@ -17,6 +17,7 @@ from stratos.tasks.base import Item, Task
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Answer, Question, Sampling, Streaming, Teacher
 from stratos.teachers.expert import chat
+from stratos.words import counted
 
 TEMPERATURE = 1.0
 """The teacher's own distribution; some providers take no other."""
@@ -82,7 +83,7 @@ def draw(
     except BudgetError as error:
         n_left = len(questions) - len(answers)
         context.ledger.cut(limit_usd)
-        context.warn(f"Teacher {teacher.name} was asked {n_left} samples less: {error}")
+        context.warn(f"Teacher {teacher.name} was asked {counted(n_left, 'sample')} less: {error}")
     except TeacherError as error:
         context.warn(f"How far samples of {teacher.name} agree is not known: {error}")
         reason = "the teacher failed to give samples"

@@ -17,6 +17,7 @@ from stratos.probe.interview import Interview
 from stratos.probe.sequential import ERROR, listed, looks, undecided
 from stratos.probe.students import probe_students
 from stratos.records import Probe, TeacherProbe, write_atomically
+from stratos.words import counted
 
 KEEP_LOADED_PARAMS = 500_000_000
 """A teacher up to this size stays in memory: `evaluate` asks it again, and loading takes longer."""
@@ -95,12 +96,11 @@ def _say_what_is_open(
     n_right = round(found.exact.mean * found.n_items)
     if still_open := undecided(n_right, found.n_items, thresholds, n_looks):
         interval = wilson(n_right, found.n_items, 1 - ERROR / n_looks)
-        items = "1 item" if found.n_items == 1 else f"{found.n_items} items"
         after = f" after {n_looks} looks" if n_looks > 1 else ""
         context.warn(
             f"Whether a strategy may learn from {found.teacher} is not settled: it answered "
-            f"{interval.mean:.1%} of {items} exactly, and the interval{after} "
-            f"({interval.low:.1%} to {interval.high:.1%}) lies on both sides of "
+            f"{interval.mean:.1%} of {counted(found.n_items, 'item')} exactly, and the "
+            f"interval{after} ({interval.low:.1%} to {interval.high:.1%}) lies on both sides of "
             f"{listed(still_open)}. {more}; complexity=low or complexity=high declares it."
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from stratos.intervals import wilson
 from stratos.records import Measure, Pilot, Probe
 from stratos.report.text import magnitude
+from stratos.words import counted
 
 NO_PILOT = "plan.pilot=true trains each student shortly"
 
@@ -21,7 +22,7 @@ def complexity_rows(probe: Probe | None, pilot: Pilot | None) -> Sequence[Measur
             wilson(round(point.accuracy * point.n_items), point.n_items),
             "share",
             run.student,
-            note=f"pilot by {run.strategy}, {point.n_items} validation items",
+            note=f"pilot by {run.strategy}, {counted(point.n_items, 'validation item')}",
         )
         for run in (pilot.runs if pilot is not None else ())
         for point in sorted(run.points, key=lambda point: point.train_tokens)

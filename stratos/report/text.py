@@ -11,6 +11,7 @@ import unicodedata
 from typing import Any, TypeGuard
 
 from stratos.records import Interval
+from stratos.words import counted
 
 NOTHING = "–"
 """Stands where there is no number."""
@@ -185,7 +186,7 @@ FILTERS = {
     function.__name__: function
     for function in (
         percent, interval, usd, duration, hours, milliseconds, count, magnitude, n_bytes,
-        times, decimal, p_value, words, sentence, measured,
+        times, decimal, p_value, words, sentence, measured, counted,
     )
 }  # fmt: skip
 """What templates may write numbers with."""

@@ -15,6 +15,7 @@ from stratos.synthesize.near import NearDuplicates
 from stratos.synthesize.strategy import Strategy, Tally
 from stratos.tasks.base import Item
 from stratos.tasks.rows import shown
+from stratos.words import counted
 
 _ITEMS_PER_TICK = 512
 _N_FOR_PHRASES = 200
@@ -41,17 +42,19 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         ):
             corpus.add(item, completion)
             if n_drawn % _ITEMS_PER_TICK == 0:
-                context.tick(len(corpus), strategy.n_items, f"{len(corpus):,} items")
+                context.tick(len(corpus), strategy.n_items, counted(len(corpus), "item", spec=","))
             if len(corpus) == strategy.n_items:
                 break
         left_out = Counter(getattr(config.task, "left_out", {}))
         refused = dict(sorted((tally.refused + corpus.refused + left_out).items()))
         if len(corpus) == 0:
             raise ConfigError(_nothing(config, plan, refused, tally))
-    context.tick(strategy.n_items, strategy.n_items, f"{len(corpus):,} items")
+    context.tick(strategy.n_items, strategy.n_items, counted(len(corpus), "item", spec=","))
     if tally.first_problem:
+        n = refused["unverified"]
+        refusal = "was refused:" if n == 1 else "were refused, the first of them"
         context.warn(
-            f"{refused['unverified']:,} items did not verify and were refused, the first of them "
+            f"{counted(n, 'item', spec=',')} did not verify and {refusal} "
             f"{shown(tally.first_problem, 200)}"
         )
     cpu_seconds, seconds = time.process_time() - cpu_started, time.perf_counter() - started

@@ -14,6 +14,7 @@ from stratos.records import Plan
 from stratos.tasks.base import Item
 from stratos.teachers.base import Batching, Teacher
 from stratos.teachers.spread import spread
+from stratos.words import counted
 
 
 @dataclass
@@ -106,6 +107,7 @@ def _in_its_way(teacher: Teacher, plan: Plan, context: Context) -> Teacher:
         return teacher
     context.note(
         f"Teacher {teacher.name} is asked through its provider's batch API, as planned: answers "
-        f"come within {hours[0]:g} hours. To have them sooner, plan with limits.deadline_hours=…"
+        f"come within {counted(hours[0], 'hour', spec='g')}. To have them sooner, plan "
+        "with limits.deadline_hours=…"
     )
     return teacher.as_batch()

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from stratos.words import counted
+
 _HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(~parquet|refs/\w+/\w+|[^/]+))?/(.+)")
 _REVISIONS = {"~parquet": "refs/convert/parquet"}
 _NO_HUB_FILE = "hf:// names a file of a data set: hf://datasets/OWNER/NAME[@REVISION]/FILE"
@@ -133,7 +135,7 @@ def _csv(file: IO[bytes], separator: str) -> Iterator[tuple[str, dict[str, Any] 
             return
         where = f"line {reader.line_num}"
         if None in row or None in row.values():
-            yield where, f"expected {len(reader.fieldnames or ())} fields"
+            yield where, f"expected {counted(len(reader.fieldnames or ()), 'field')}"
         elif any("\udc80" <= character <= "\udcff" for character in "".join(row.values())):
             yield where, "not UTF-8"
         else:

@@ -9,6 +9,7 @@ from typing import Any
 
 from stratos.tasks.files import read_records
 from stratos.tasks.split import content_id
+from stratos.words import counted
 
 _SHOWN = 20
 """Problems that a message lists before it only counts."""
@@ -65,8 +66,7 @@ class Rows:
         """Return all problems as one message, long lists cut short."""
         more = len(self.problems) - _SHOWN
         listed = [*self.problems[:_SHOWN], *([f"… and {more} more"] if more > 0 else [])]
-        lines = "line" if len(self.problems) == 1 else "lines"
-        head = f"{self.path} has {len(self.problems)} broken {lines}:"
+        head = f"{self.path} has {counted(len(self.problems), 'broken line')}:"
         return "\n    ".join([head, *listed])
 
 

@@ -12,6 +12,7 @@ from stratos.teachers.base import Question
 from stratos.teachers.endpoint import Endpoint
 from stratos.teachers.lanes import Outcome
 from stratos.teachers.purse import n_bytes
+from stratos.words import counted
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -60,7 +61,7 @@ class Address:
             kind = TeacherError
             text = (
                 f"{self.url} refused a prompt of {n_bytes(question.chat):,} bytes with an answer "
-                f"of up to {question.max_tokens} tokens, that of {question.about} "
+                f"of up to {counted(question.max_tokens, 'token')}, that of {question.about} "
                 f"({_say(error)}). Check that they fit the model's context, and "
                 "teacher.token_limit_field and teacher.temperature."
             )
@@ -71,11 +72,11 @@ class Address:
             )
         else:
             n_others = len(self.teacher.base_urls) - 1
-            too = f" ({n_others} other endpoints neither)" if n_others else ""
+            too = f" ({counted(n_others, 'other endpoint')} neither)" if n_others else ""
             text = (
-                f"{self.url} gave no answer after {n_tries} tries{too} ({_say(error)}). What was "
-                "answered is kept: give the same command again, with a smaller "
-                "teacher.concurrency if it is overloaded."
+                f"{self.url} gave no answer after {counted(n_tries, 'try', 'tries')}{too} "
+                f"({_say(error)}). What was answered is kept: give the same command again, with a "
+                "smaller teacher.concurrency if it is overloaded."
             )
         told = kind(f"Teacher {self.teacher.name}: {text}")
         told.__cause__ = error

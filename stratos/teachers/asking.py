@@ -23,6 +23,7 @@ from stratos.teachers.chunks import ask_in_chunks
 from stratos.teachers.expect import expect
 from stratos.teachers.purse import Purse, price
 from stratos.teachers.window import WINDOW, Window
+from stratos.words import counted
 
 
 def cached_ask(
@@ -68,7 +69,9 @@ def cached_ask(
             raise
         n_left = len(chats) - len(answers)
         context.ledger.cut(limit_usd)
-        context.warn(f"Teacher {teacher.name} was asked {n_left} questions less: {error}")
+        context.warn(
+            f"Teacher {teacher.name} was asked {counted(n_left, 'question')} less: {error}"
+        )
     return answers
 
 
@@ -160,7 +163,7 @@ def stream_down(
             context.ledger.cut()
             context.warn(
                 f"Teacher {lower.name} goes on with {len(questions) - n_done:,} of "
-                f"{len(questions):,} questions: {error}"
+                f"{counted(len(questions), 'question', spec=',')}: {error}"
             )
 
 

@@ -23,6 +23,7 @@ from stratos.teachers.base import Answer, Meter, Question
 from stratos.teachers.cache import question_key
 from stratos.teachers.endpoint import Garbled, to_answer
 from stratos.teachers.spool import Batch, Call, fetched, lines
+from stratos.words import counted
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -149,7 +150,8 @@ class Batches:
             reasons = [one.message or "" for one in (told.errors and told.errors.data) or []]
             raise TeacherError(
                 f"Teacher {self.teacher.name}: {self.teacher.base_urls[0]} refused a batch of "
-                f"{len(batch.calls):,} questions ({'; '.join(reasons[:2])[:200] or 'no reason'}). "
+                f"{counted(len(batch.calls), 'question', spec=',')} "
+                f"({'; '.join(reasons[:2])[:200] or 'no reason'}). "
                 "Ask one by one with teacher.batch=false, or mend what it says."
             )
         if told.status not in _ENDED:
@@ -200,8 +202,9 @@ class Batches:
         if not passing or call.n_tries > self.teacher.max_retries:
             raise TeacherError(
                 f"Teacher {self.teacher.name}: {self.teacher.base_urls[0]} did not answer a "
-                f"question of a batch after {call.n_tries} tries ({problem}). What was answered is "
-                "kept: give the same command again, or ask one by one with teacher.batch=false."
+                f"question of a batch after {counted(call.n_tries, 'try', 'tries')} ({problem}). "
+                "What was answered is kept: give the same command again, or ask one by one with "
+                "teacher.batch=false."
             )
         self._earlier.pop(call.key, None)
         if self.meter is not None:

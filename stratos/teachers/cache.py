@@ -25,6 +25,7 @@ import msgspec
 
 from stratos.tasks.base import Message
 from stratos.teachers.base import Answer, CacheMode, Question
+from stratos.words import counted
 
 FILE_NAME = "teacher_answers.sqlite"
 
@@ -183,7 +184,8 @@ class AnswerCache:
         """Free the claims, close the file and say what was corrupt in it."""
         if self._corrupt:
             n = len(self._corrupt)
-            self._warn(f"{n} corrupt answers in {self.path} are asked for again.")
+            verb = "is" if n == 1 else "are"
+            self._warn(f"{counted(n, 'corrupt answer')} in {self.path} {verb} asked for again.")
             self._corrupt.clear()
         if self._n_claims and self._usable:
             self._use("DELETE FROM claims WHERE owner = ?", (self._owner,))

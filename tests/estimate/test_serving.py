@@ -100,7 +100,7 @@ def test_a_recorded_run_replaces_the_arithmetic_on_cpus_only():
     work = Workload(64, 150, "t", "injection")
     alone = point(serving(measured, cpu(), [work]), 1).latency_ms[0]
     assert alone.mean == pytest.approx(k.P95_OVER_MEAN * 321)
-    assert alone.source == "latency of 1 recorded runs"
+    assert alone.source == "latency of 1 recorded run"
     other = [replace(work, task="other")]
     assert point(serving(measured, cpu(), other), 1) == point(serving(TINY, cpu(), other), 1)
     assert serving(measured, gpu("T4"), [work]) == serving(TINY, gpu("T4"), [work])

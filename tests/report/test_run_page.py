@@ -190,6 +190,19 @@ def test_a_student_that_is_no_better_is_called_so(factory: ModuleType, tmp_path:
     )
 
 
+def test_one_question_is_no_questions(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path)
+    compared = replace(records["evaluate"].comparison, n_items=1, ratio_at_least=0.7, p_value=1.0)
+    records["evaluate"] = replace(records["evaluate"], comparison=compared)
+    records["distill"] = replace(records["distill"], steps=1)
+    page = make(factory, tmp_path, records)
+    headline = page.section("result")
+    assert "The 1 question that both answered does not separate it from" in headline
+    assert "on 1,000 held-out questions (95%" in headline
+    assert "Of 1 question that both answered, the student alone" in page.section("scorecard")
+    assert " in 1 step " in page.section("training")
+
+
 def test_a_teacher_without_a_right_answer_has_no_ratio(factory: ModuleType, tmp_path: Path) -> None:
     records = factory.make_records(tmp_path)
     compared = replace(

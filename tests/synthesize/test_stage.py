@@ -95,7 +95,7 @@ def test_what_is_refused_is_counted_by_reason(tmp_path: Path) -> None:
         "unverified": 1,
     }
     assert len(said) == 1
-    assert said[0].startswith("1 items did not verify and were refused, the first of them What is")
+    assert said[0].startswith("1 item did not verify and was refused: What is")
     assert said[0].endswith("it has no reasoning path")
 
 

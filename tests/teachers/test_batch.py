@@ -68,10 +68,10 @@ def test_lines_that_fail_or_are_missing_go_into_the_next_batch(context: Context)
 def test_what_is_refused_is_said(context: Context) -> None:
     with BatchServer() as server:
         server.faults = {"word 1": [400]}
-        with pytest.raises(TeacherError, match=r"a question of a batch after 1 tries \(HTTP 400\)"):
+        with pytest.raises(TeacherError, match=r"a question of a batch after 1 try \(HTTP 400\)"):
             cached_ask(teacher_of(server), chats(3), 8, context)
         server.refuses = "Too many enqueued tokens"
-        with pytest.raises(TeacherError, match=r"refused a batch of 1 questions \(Too many"):
+        with pytest.raises(TeacherError, match=r"refused a batch of 1 question \(Too many"):
             cached_ask(teacher_of(server), [[{"role": "user", "content": "new"}]], 8, context)
     with pytest.raises(ValueError, match="batch=true wants the price"):
         OpenAITeacher("x", "m", batch=True)

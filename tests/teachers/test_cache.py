@@ -70,7 +70,7 @@ def test_a_corrupt_entry_is_asked_again_and_said(context: Context, said: list[st
     answers = cached_ask(teacher, chats(3), 8, context)
     assert [answer.text for answer in answers] == ["word 0", "word 1", "word 2"]
     assert teacher.asked == ["word 1"]
-    assert said == [f"1 corrupt answers in {file} are asked for again."]
+    assert said == [f"1 corrupt answer in {file} is asked for again."]
 
 
 @pytest.mark.parametrize("where", ["head", "middle"])

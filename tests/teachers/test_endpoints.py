@@ -215,7 +215,7 @@ def test_all_down_is_said_after_the_retries(context: Context) -> None:
         with pytest.raises(TeacherError) as caught:
             cached_ask(parrot(one.base_url, two.base_url, max_retries=2), chats(500), 8, context)
         text = str(caught.value)
-        assert "gave no answer after 3 tries (1 other endpoints neither) (" in text
+        assert "gave no answer after 3 tries (1 other endpoint neither) (" in text
         assert sum((one.tries + two.tries).values()) <= 2 * 2 * 3
 
 

@@ -153,7 +153,7 @@ def test_a_server_that_is_not_there() -> None:
     assert teacher.unreachable() == (
         "http://127.0.0.1:9/v1 cannot be reached. Check the network, or teacher.base_url."
     )
-    with pytest.raises(TeacherError, match="gave no answer after 1 tries"):
+    with pytest.raises(TeacherError, match="gave no answer after 1 try "):
         teacher.ask(chats(1), 5)
 
 
@@ -188,7 +188,7 @@ def test_money_is_reserved_before_and_settled_after(server: ChatServer, context,
     again = cached_ask(teacher, chats(5), 5, context, limit_usd=0.7, cut=True)
     assert len(again) == 4
     assert said == [
-        "Teacher parrot was asked 1 questions less: teacher parrot may cost $0.0720, and $0.8000 "
+        "Teacher parrot was asked 1 question less: teacher parrot may cost $0.0720, and $0.8000 "
         "of $0.70 is spent: raise limits.budget_usd or limits.probe_usd, or choose a cheaper "
         "teacher."
     ]

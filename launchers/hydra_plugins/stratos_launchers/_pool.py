@@ -31,6 +31,8 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from stratos.words import counted
+
 if TYPE_CHECKING:
     from hydra_plugins.stratos_launchers.pool import PoolLauncher
 
@@ -73,7 +75,8 @@ def launch(
     ]
     n_threads = launcher.threads_per_job or max(1, _n_cores() // launcher.n_jobs)
     log.info(
-        f"Launching {len(jobs)} jobs, {launcher.n_jobs} at a time with {n_threads} threads each"
+        f"Launching {counted(len(jobs), 'job')}, {launcher.n_jobs} at a time with "
+        f"{counted(n_threads, 'thread')} each"
     )
     waiting, running = list(jobs), list[_Job]()
     try:

@@ -27,6 +27,7 @@ from stratos.ledger import Ledger
 from stratos.records import Interval
 from stratos.teachers.expect import Expectation
 from stratos.teachers.openai import OpenAITeacher
+from stratos.words import counted
 
 DEFAULT_LIMIT = 20
 """Log-probabilities a token that vLLM gives where its --max-logprobs is not set."""
@@ -126,7 +127,7 @@ class ServedSource:
             self.close()
             raise
         if self.k < k:
-            self.why = f"it gives {self.k} tokens a place instead of {k}"
+            self.why = f"it gives {counted(self.k, 'token')} a place instead of {k}"
 
     def places(self, batch: Batch) -> Tensor | None:
         """Return None: every learned place is scored."""
@@ -203,8 +204,8 @@ class ServedSource:
         except (_Refused, NoLogprobs) as error:
             raise TeacherError(
                 f"Teacher {self._teacher.name}: {self._teacher.base_urls[0]} no longer scores text "
-                f"of {len(ids)} tokens ({error}). Check that it fits the model's context; what is "
-                "in the signal cache is kept: give the same command again."
+                f"of {counted(len(ids), 'token')} ({error}). Check that it fits the model's "
+                "context; what is in the signal cache is kept: give the same command again."
             ) from error
 
     def _score(self, ids: list[int], k: int) -> list[Any]:
@@ -251,8 +252,9 @@ class ServedSource:
         told = f"HTTP {status}" if status else type(error).__name__
         return TeacherError(
             f"Teacher {self._teacher.name}: {self._teacher.base_urls[0]} gave no score after "
-            f"{self._teacher.max_retries + 1} tries ({told}). Check teacher.base_url and the key; "
-            "what is in the signal cache is kept: give the same command again."
+            f"{counted(self._teacher.max_retries + 1, 'try', 'tries')} ({told}). Check "
+            "teacher.base_url and the key; what is in the signal cache is kept: give the same "
+            "command again."
         )
 
     @contextmanager

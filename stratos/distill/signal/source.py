@@ -36,6 +36,7 @@ from stratos.teachers.expect import Expectation
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher
 from stratos.teachers.purse import price
+from stratos.words import counted
 
 FOLDER = "signals"
 """Folder of the caches in the cache folder that runs share."""
@@ -132,8 +133,9 @@ def open_source(
         _check_temperature(cache, wanted)
         if missing := cache.missing(context.warn):
             raise StratosError(
-                f"The signal cache {wanted.cache_path} lacks {len(missing)} of {len(cache)} "
-                "shards. Copy it whole, or let the teacher make one: strategy.cache_path=null"
+                f"The signal cache {wanted.cache_path} lacks {len(missing)} of "
+                f"{counted(len(cache), 'shard')}. Copy it whole, or let the teacher make one: "
+                "strategy.cache_path=null"
             )
         return CachedSource(cache)
     if wanted.cache == "none":
@@ -232,8 +234,9 @@ def _live(
 
 def _too_dear(told: Expectation) -> str:
     return (
-        f"that it scores {told.n_asked:,} documents is expected to cost ${told.usd.mean:.4f}, and "
-        f"${told.left_usd:.4f} is left, which suffices for about {told.n_fitting:,} of them"
+        f"that it scores {counted(told.n_asked, 'document', spec=',')} is expected to cost "
+        f"${told.usd.mean:.4f}, and ${told.left_usd:.4f} is left, which suffices for about "
+        f"{told.n_fitting:,} of them"
     )
 
 

@@ -251,7 +251,7 @@ def test_a_cache_made_elsewhere_is_read_without_a_teacher(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"strategy\.temperature=1, or"):
         open_source(None, hot, tokenizer(), data, context(tmp_path))
     shards(tmp_path)[0].unlink()
-    with pytest.raises(StratosError, match="lacks 1 of 1 shards"):
+    with pytest.raises(StratosError, match=r"lacks 1 of 1 shard\."):
         open_source(None, said, tokenizer(), data, context(tmp_path))
     about = folder / "about.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), "version": 99}))
