@@ -9,7 +9,7 @@ from stratos.distill.trainer import check_machine
 from stratos.records import Corpus, Deployment, Pilot, Plan, Probe, Report, Scorecard, Student
 from stratos.resume import Stage
 from stratos.runner import opened
-from stratos.students import check_students
+from stratos.students import check_adapters, check_students
 
 PROBE = Stage(
     name="probe",
@@ -19,7 +19,10 @@ PROBE = Stage(
         "teacher",
         "student.path",
         "student.candidates",
-        "strategy",
+        "strategy._target_",
+        "strategy.name",
+        "strategy.min_coverage",
+        "strategy.min_coverage_beside_injection",
         "probe",
         "complexity",
         "evaluate.max_new_tokens",
@@ -230,6 +233,7 @@ def run_pipeline(config: Config) -> float | None:
     check_students(config)
     if "distill" in config.stages and not (Path(config.paths.run_dir) / "distill.json").exists():
         check_machine(config.trainer)  # before anything is asked or paid
+        check_adapters(config)
     with opened(config, STAGES) as run:
         probe = run(PROBE)
         pilot = run(PILOT, probe)

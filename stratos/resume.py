@@ -42,7 +42,8 @@ class Stage(Generic[T]):
     name: str
     record: type[T]
     reads: tuple[str, ...]
-    """Keys of the config that it reads, as "group" or "group.key"."""
+    """Keys of the config that it reads, as "group" or "group.key"; the key of each candidate, where
+    the group has several."""
     code: tuple[str, ...]
     """Packages and modules of `stratos` that it runs, besides records.py and its own package."""
     after: tuple[str, ...] = ()
@@ -102,9 +103,15 @@ def fingerprint(
 
 
 def _select(plain: dict[str, Any], key: str) -> Any:
+    """Return a group of the config, or a key of it: where it has candidates, that of each."""
     group, _, name = key.partition(".")
     node = plain.get(group)
-    return node.get(name) if name and node is not None else node
+    if not name or node is None:
+        return node
+    several = node.get("candidates")
+    if name != "candidates" and isinstance(several, Mapping):
+        return {one: fields.get(name) for one, fields in several.items()}
+    return node.get(name)
 
 
 def find(stage: Stage[T], folder: Path) -> Kept | None:

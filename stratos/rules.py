@@ -11,7 +11,8 @@ from stratos.cluster import NOT_INSTALLED, is_installed
 from stratos.config import Config, LimitsConfig, ProbeConfig
 from stratos.declared import contradictions
 from stratos.distill.trainer import unusable
-from stratos.errors import did_you_mean
+from stratos.distill.wanted import Wanted
+from stratos.errors import ConfigError, did_you_mean
 
 MAX_SERVE_HOURS = 87_600
 """Ten years."""
@@ -59,6 +60,7 @@ def impossible(config: Config) -> list[str]:
             )
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
+    problems += _signals(config)
     names = [strategy.name for strategy in config.strategies]
     if names == ["injection"] and not config.task.can_reverse:
         problems.append(
@@ -75,6 +77,17 @@ def impossible(config: Config) -> list[str]:
         for name in sorted({name for name in seen if seen.count(name) > 1}):
             problems.append(f"{group}: two candidates are named {name}; names must differ.")
     return problems
+
+
+def _signals(config: Config) -> Iterator[str]:
+    """Yield what a strategy may not ask of a teacher's signal."""
+    for strategy in config.strategies:
+        if getattr(strategy, "needs", "text") != "logits":
+            continue
+        try:
+            Wanted.of(strategy)
+        except ConfigError as error:
+            yield str(error)
 
 
 def _limits(config: Config) -> Iterator[str]:

@@ -52,6 +52,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
                     f"{folder}: another process is working in this folder. Wait for it to end, "
                     "or leave hydra.run.dir out for a new folder."
                 ) from None
+        _make_cache_folder(config.cache_dir)
         warnings = Warnings(folder / "warnings.json", console.warn)
         tracker = stack.enter_context(tracked(config, warnings.add))
         for teacher in config.teachers:
@@ -62,6 +63,16 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
             use_gpu_file(config.cloud.gpu_file)
         with console.closing():
             yield Runner(config, console, tracker, warnings, _needed(config, stages))
+
+
+def _make_cache_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StratosError(
+            f"The cache folder {folder} cannot be made ({error.strerror}). Type "
+            "paths.cache_dir=<folder>, or set STRATOS_CACHE=<folder> in the environment."
+        ) from error
 
 
 def _asked(config: Config) -> frozenset[str]:

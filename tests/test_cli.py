@@ -162,6 +162,19 @@ def test_a_trainer_that_cannot_run_here_is_refused_before_a_teacher_is_asked(
     assert "bitsandbytes" not in plan.stderr + plan.stdout
 
 
+def test_what_could_be_known_is_refused_before_a_teacher_is_asked(tmp_path: Path) -> None:
+    run = ("hydra.run.dir=run", *FAST)
+    file = tmp_path / "file"
+    file.write_text("")
+    adapters = stratos(*run, "trainer=lora", "student=stratos_1m", cwd=tmp_path)
+    assert adapters.returncode == 1
+    assert "of random ones (stratos_1m) little comes. Type student=local" in adapters.stderr
+    cache = stratos(*run, f"paths.cache_dir={file}/cache", cwd=tmp_path)
+    assert cache.returncode == 1
+    assert f"The cache folder {file}/cache cannot be made (Not a directory). Type " in cache.stderr
+    assert not (tmp_path / "run" / "probe.json").exists()
+
+
 def test_broken_lines_are_warned_of_once_before_a_teacher_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,19 @@ def test_fingerprint_is_of_what_the_stage_reads() -> None:
     assert first != mark(replace(stage, code=()), {"probe": "a"}, limits={"budget_usd": 1})
 
 
+def test_a_key_of_a_group_is_that_of_each_of_its_candidates() -> None:
+    stage = Stage("probe", Corpus, ("strategy.min_coverage",), ())
+    one = mark(stage, strategy={"min_coverage": 0.5, "objective": "jsd"})
+    assert one == mark(stage, strategy={"min_coverage": 0.5, "objective": "forward_kl"})
+    assert one != mark(stage, strategy={"min_coverage": 0.4, "objective": "jsd"})
+    several = {"a": {"min_coverage": 0.5, "n_items": 1}, "b": {"n_items": 1}}
+    more = {"a": {"min_coverage": 0.5, "n_items": 2}, "b": {"n_items": 2}}
+    less = {"a": {"min_coverage": 0.4, "n_items": 1}, "b": {"n_items": 1}}
+    two = mark(stage, strategy={"candidates": several})
+    assert two == mark(stage, strategy={"candidates": more}) != one
+    assert two != mark(stage, strategy={"candidates": less})
+
+
 def test_fingerprint_may_be_of_single_keys_and_of_parts_of_a_record() -> None:
     stage = Stage(
         "distill", Corpus, ("evaluate.batch_size",), (), ("plan",), only={"plan": ("task",)}

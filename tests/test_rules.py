@@ -202,3 +202,22 @@ def test_all_are_told_at_once() -> None:
 
 def test_serving_that_no_budget_pays_for_is_no_mistake_of_the_config() -> None:
     assert problems("limits.budget_usd=1", "limits.serve_hours=80000") == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["strategy.cache=sampled", "strategy.objective=reverse_kl"],
+            "Drawn tokens estimate the forward KL, not reverse_kl: strategy.objective=forward_kl, "
+            "or strategy.cache=topk",
+        ),
+        (
+            ["strategy.cache=topk", "strategy.hidden_match=0.1"],
+            "strategy.cache=topk keeps what the teacher says, not what its layers hold: "
+            "strategy.cache=none, or strategy.hidden_match=0",
+        ),
+    ],
+)
+def test_a_signal_that_cannot_be_is_refused_at_once(argv: list[str], message: str) -> None:
+    assert problems("strategy=alignment_logits", *argv) == [message]

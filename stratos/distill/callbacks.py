@@ -170,6 +170,7 @@ class Watch(L.Callback):
             stop_at = self._watching.stop_at_exact
             if over or (stop_at is not None and (self._exact or 0.0) >= stop_at):
                 trainer.should_stop = True
+                self._tell_of_end(step, over)
         if step % LOG_EVERY == 0 or measured:
             self._log(step, measured)
         self._clock()
@@ -187,6 +188,20 @@ class Watch(L.Callback):
         if exact is not None:
             metrics["validation_exact"] = exact
         self._context.log({f"distill/{k}": v for k, v in metrics.items()}, step=step)
+
+    def _tell_of_end(self, step: int, over: bool) -> None:
+        """Say why a training ends before its last step."""
+        n_steps = self._watching.n_steps
+        if step >= n_steps:
+            return
+        ended = f"The training ended at step {step} of {n_steps}"
+        if over:
+            self._context.warn(f"{ended}: its time was over (trainer.max_time).")
+        else:
+            self._context.note(
+                f"{ended}: {self._exact:.1%} of the validation items are right "
+                "(callbacks.stop_at_exact)."
+            )
 
     def _usd(self) -> float:
         return self.seconds / 3600 * self._watching.usd_per_hour

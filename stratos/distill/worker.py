@@ -33,6 +33,7 @@ def main() -> None:
         Ledger(folder.parent / "ledger.jsonl", job.config.limits.budget_usd),
         tick=spoken("tick"),
         warn=spoken("warn"),
+        note=spoken("note"),
         log=spoken("log"),
         fingerprint=job.fingerprint,
     )

@@ -2,7 +2,7 @@
 
 from stratos.distill.signal.fingerprint import Fingerprint, TokenizerMismatch, fingerprint
 from stratos.distill.signal.source import SignalSource, TextSource, open_source
-from stratos.distill.signal.wanted import Wanted
+from stratos.distill.wanted import Wanted
 
 __all__ = [
     "Fingerprint",

@@ -30,7 +30,7 @@ from stratos.distill.signal.fingerprint import (
 from stratos.distill.signal.local import LocalSource, Reader
 from stratos.distill.signal.served import NoLogprobs, ServedSource, expect_usd
 from stratos.distill.signal.store import Store
-from stratos.distill.signal.wanted import Wanted
+from stratos.distill.wanted import Wanted
 from stratos.errors import ConfigError, StratosError, TeacherError
 from stratos.teachers.expect import Expectation
 from stratos.teachers.huggingface import HuggingFaceTeacher
@@ -147,12 +147,13 @@ def open_source(
             "the cache is topk."
         )
         kind = "topk"
+    tokens = fingerprint(tokenizer)
     about = About(
         teacher=teacher.identity(),
-        tokenizer=fingerprint(tokenizer),
+        tokenizer=tokens,
         data=data_digest(data, prompts),
         kind=kind,
-        k=wanted.top_k,
+        k=wanted.top_k if kind == "sampled" else min(wanted.top_k, tokens.n_ids),
         dtype=wanted.cache_dtype,
         temperature=wanted.temperature,
     )
