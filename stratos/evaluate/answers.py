@@ -11,7 +11,7 @@ from typing import Any
 from stratos.context import Context
 from stratos.evaluate.generate import complete
 from stratos.tasks.base import Item, Score, Task
-from stratos.teachers.asking import cached_ask
+from stratos.teachers.asking import cached_ask, unread
 from stratos.teachers.base import Question, Teacher
 from stratos.teachers.expect import expect
 from stratos.teachers.expert import chat
@@ -103,8 +103,11 @@ def ask_teacher(
     """
     cpu_started = time.process_time()
     chats = [chat(task, item, prompt) for item in items]
-    expect(teacher, [Question(asked, max_tokens) for asked in chats], context)
+    questions = [Question(asked, max_tokens) for asked in chats]
+    expect(teacher, questions, context)
     answers = cached_ask(teacher, chats, max_tokens, context, tick=tick, cut=True)
+    if told := unread(teacher, questions, answers):
+        context.warn(told)
     asked = tuple(items[: len(answers)])
     texts = tuple(answer.text for answer in answers)
     return Answers(

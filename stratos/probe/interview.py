@@ -12,15 +12,15 @@ from typing import Any
 
 from stratos.config import Config
 from stratos.context import Context
-from stratos.errors import BudgetError
+from stratos.errors import BudgetError, TeacherError
 from stratos.intervals import wilson
 from stratos.probe.complexity import concord
 from stratos.probe.samples import draw, sample_questions
 from stratos.probe.sequential import looks, undecided
 from stratos.records import PromptTrial, SampledAnswers, TeacherProbe
 from stratos.tasks.base import Item, Message, Score
-from stratos.teachers.asking import cached_ask, cost_usd
-from stratos.teachers.base import Answer, HasWeights, Question, Streaming, Teacher
+from stratos.teachers.asking import cached_ask, cost_usd, unread
+from stratos.teachers.base import TOO_LONG, Answer, HasWeights, Question, Streaming, Teacher
 from stratos.teachers.certainty import entropy_nats
 from stratos.teachers.expect import expect
 from stratos.teachers.expert import Manner, chat, manner
@@ -103,6 +103,7 @@ class Interview:
         if not taken.answers:
             raise BudgetError("not one answer fits into limits.probe_usd: raise it.")
         taken = self._ask_until_settled(taken, prompt)
+        self._tell_of_unread(taken, prompt)
         picked = self._ask_choices()
         samples = self._draw_samples(prompt)
         agreement, entropy_bits = concord(self._side_by_side(tried)) or (None, None)
@@ -135,6 +136,24 @@ class Interview:
             samples=samples,
         )
 
+    def _tell_of_unread(self, taken: _Answered, prompt: str) -> None:
+        """Warn of questions that are longer than the teacher's context.
+
+        Raises:
+            TeacherError: all are.
+        """
+        chats = [chat(self.config.task, item, prompt) for item in taken.items]
+        asked = [Question(messages, self._longest) for messages in chats]
+        told = unread(self.teacher, asked, taken.answers)
+        if told is None:
+            return
+        if all(answer.finish == TOO_LONG for answer in taken.answers):
+            raise TeacherError(
+                f"{told} Shorten them, ask for shorter answers (probe.max_tokens), or choose a "
+                "teacher with a longer context."
+            )
+        self.context.warn(told)
+
     def _draw_samples(self, prompt: str) -> SampledAnswers | None:
         """Draw several answers to a few items, unless complexity is declared."""
         if self.config.complexity.level != "measured":
@@ -164,9 +183,11 @@ class Interview:
         if not isinstance(self.teacher, HasWeights) or least is None or covered < least:
             return None
         n = self.config.probe.n_entropy_items
-        chats = [chat(self.config.task, item, prompt) for item in taken.items[:n]]
+        pairs = zip(taken.items[:n], taken.answers, strict=False)
+        read = [(item, one.text) for item, one in pairs if one.finish != TOO_LONG]
+        chats = [chat(self.config.task, item, prompt) for item, _ in read]
         model, tokenizer = self.teacher.load()
-        return entropy_nats(model, tokenizer, chats, [one.text for one in taken.answers[:n]])
+        return entropy_nats(model, tokenizer, chats, [text for _, text in read])
 
     def _ask_until_settled(self, taken: _Answered, prompt: str) -> _Answered:
         """Ask more of the reserve, while the coverage may lie on either side of a threshold."""

@@ -21,7 +21,7 @@ from stratos.synthesize.samples import Attempt, Rule, choose, fewest, settled
 from stratos.synthesize.strategy import Tally, planned_teacher
 from stratos.tasks.base import Item, Task
 from stratos.teachers.asking import cost_usd, going_down, stream_down
-from stratos.teachers.base import Answer, Question, Sampling, Streaming, Teacher
+from stratos.teachers.base import TOO_LONG, Answer, Question, Sampling, Streaming, Teacher
 from stratos.teachers.expect import expect
 from stratos.teachers.expert import chat, manner
 from stratos.teachers.purse import price
@@ -259,6 +259,7 @@ def _attempt(task: Task, item: Item, answer: Answer) -> Attempt:
         answer=task.parse(answer.text) if score.parsed else None,
         is_right=score.exact == 1,
         is_cut=answer.finish == "length",
+        is_unread=answer.finish == TOO_LONG,
     )
 
 

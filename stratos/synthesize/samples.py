@@ -27,6 +27,8 @@ class Attempt:
     is_right: bool
     is_cut: bool = False
     """True if it ended at the longest length."""
+    is_unread: bool = False
+    """True if the question passes the teacher's context."""
 
 
 def settled(rule: Rule, attempts: Sequence[Attempt], n_left: int) -> bool:
@@ -73,6 +75,8 @@ def choose(
     if not right:
         if any(attempt.answer is not None for attempt in attempts):
             return "wrong"
+        if all(attempt.is_unread for attempt in attempts):
+            return "longer than the teacher's context"
         return "cut off" if all(attempt.is_cut for attempt in attempts) else "not parsable"
     if rule == "majority":
         votes = _votes(attempts)

@@ -10,7 +10,9 @@ from stratos.errors import BudgetError
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import (
+    TOO_LONG,
     Answer,
+    Bounded,
     Question,
     Streaming,
     Teacher,
@@ -102,7 +104,13 @@ def stream_ask(
     """
     total = len(questions) if isinstance(questions, Sequence) else 0
     cache = AnswerCache(context.cache_dir, context.warn, cache_mode(teacher))
-    window = Window(questions, identities(teacher), cache, getattr(teacher, "window", WINDOW))
+    window = Window(
+        questions,
+        identities(teacher),
+        cache,
+        getattr(teacher, "window", WINDOW),
+        teacher.too_long if isinstance(teacher, Bounded) else lambda question: None,
+    )
 
     def put(number: int, answer: Answer) -> None:
         window.put(number, answer)
@@ -173,6 +181,23 @@ def going_down(first: Teacher, teachers: Sequence[Teacher]) -> list[Teacher]:
     lower = [one for one in teachers if prices[id(one)] < prices[id(first)]]
     lower = [one for one in lower if one.unreachable() is None]
     return [first, *sorted(lower, key=lambda one: -prices[id(one)])]
+
+
+def unread(
+    teacher: Teacher, questions: Iterable[Question], answers: Iterable[Answer]
+) -> str | None:
+    """Return as a sentence that a teacher could not read some questions; None if it read all."""
+    pairs = list(zip(questions, answers, strict=False))
+    left_out = [question for question, answer in pairs if answer.finish == TOO_LONG]
+    if not left_out:
+        return None
+    why = teacher.too_long(left_out[0]) if isinstance(teacher, Bounded) else None
+    why = why or f"the prompt of {left_out[0].about} is longer than its endpoint allows"
+    of = counted(len(pairs), "question", spec=",")
+    return (
+        f"Teacher {teacher.name} was not asked {len(left_out):,} of {of}, not answered therefore: "
+        f"{why}."
+    )
 
 
 def cost_usd(card: ModelCard, answers: Sequence[Answer]) -> float:

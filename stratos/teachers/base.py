@@ -53,6 +53,10 @@ class Question:
         return f'"{shown(self.chat[-1]["content"])}"'
 
 
+TOO_LONG = "context"
+"""`Answer.finish` of a question that passes the teacher's context: it has no text, and was free."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One answer of a teacher, and what it took."""
@@ -98,6 +102,18 @@ class Streaming(Protocol):
         """Yield (number of the question, answer) in any order, and None now and then.
 
         A None among the questions means that there is none just now.
+        """
+        ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """What a teacher offers beside the contract that knows how much it can read."""
+
+    def too_long(self, question: Question) -> str | None:
+        """Return why a question with its longest answer passes the context, or None.
+
+        Such a question is not asked: its answer is empty, and its `finish` is `TOO_LONG`.
         """
         ...
 

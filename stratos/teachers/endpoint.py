@@ -6,13 +6,14 @@ import asyncio
 import email.utils
 import json
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from stratos.teachers.base import Answer, Question
+from stratos.teachers.base import TOO_LONG, Answer, Question
 from stratos.teachers.lanes import Outcome
 from stratos.teachers.pump import LONGEST_RETRY_AFTER_S
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 10.0
 """Longest wait for the list of models; nothing waits for it."""
 _PASSING = frozenset((408, 409, 425, 429))
+_REFUSED = frozenset((400, 413, 422))
+_OF_LENGTH = re.compile(
+    r"context_length_exceeded|exceed_context_size|maximum (?:context|model) length"
+    r"|context (?:length|size|window)",
+    re.IGNORECASE,
+)
+"""How OpenAI, vLLM, SGLang and llama.cpp say that a prompt passes the context."""
 _MAYBE_BILLED = frozenset((408, 502, 504, 524))
 """A gateway gave up; the model behind it may have answered."""
 
@@ -156,6 +164,8 @@ def sort(error: Exception) -> Outcome:
         passing = status in _PASSING or status >= 500
         if getattr(error, "code", None) == "insufficient_quota":
             passing = False
+        if status in _REFUSED and _OF_LENGTH.search(str(error)):
+            return Outcome(Answer("", 0, 0, 0.0, finish=TOO_LONG), error)
         if wait is not None and wait > LONGEST_RETRY_AFTER_S:
             passing = False
         return Outcome(None, error, passing, status in _MAYBE_BILLED, wait)

@@ -15,7 +15,11 @@ from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import Answer, CacheMode, Keep, Question, Tick
 from stratos.teachers.facts import FACTS, check_facts
+from stratos.teachers.purse import n_bytes
 from stratos.teachers.weights import Weights, find_weights, read_facts
+
+_TEMPLATE_TOKENS = 512
+"""More than a chat template adds to the messages of a prompt."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,12 @@ class HuggingFaceTeacher:
                 f"Teacher {self.name}: its chat template cannot write these messages "
                 f"({_first_line(error)}). Choose an instruction-tuned model."
             ) from error
-        self._check_lengths(prompts, questions)
+        for prompt, question in zip(prompts, questions, strict=True):
+            if why := self._beyond(len(prompt), question):
+                raise TeacherError(
+                    f"Teacher {self.name}: {why}. Shorten it, ask for shorter answers, or choose "
+                    "a teacher with a longer context."
+                )
         answers: dict[int, Answer] = {}
 
         def take(index: int, made: Answer) -> None:
@@ -127,6 +136,20 @@ class HuggingFaceTeacher:
             progress=progress,
         )
         return [answers[index] for index in range(len(chats))]
+
+    def too_long(self, question: Question) -> str | None:
+        """Return why a question passes the context, or None; see `Bounded`."""
+        from stratos.teachers.generate import prompt_tokens
+
+        # No tokenizer makes more tokens than there are bytes, beside those of the template.
+        most = n_bytes(question.chat) + _TEMPLATE_TOKENS
+        if self._beyond(most, question) is None:
+            return None
+        try:
+            (prompt,) = prompt_tokens(self._tokenizer, [question.chat])
+        except Exception:  # the template cannot write it: that is said where it is asked
+            return None
+        return self._beyond(len(prompt), question)
 
     def load(self) -> tuple[Any, Any]:
         """Return model and tokenizer, loaded once until `close`.
@@ -244,17 +267,15 @@ class HuggingFaceTeacher:
         fast = any(getattr(torch.cpu, test, bool)() for test in native)
         return torch.bfloat16 if fast else torch.float32
 
-    def _check_lengths(self, prompts: Sequence[list[int]], questions: Sequence[Question]) -> None:
-        n_tokens, question = max(
-            zip(map(len, prompts), questions, strict=True), key=lambda pair: pair[0]
+    def _beyond(self, n_tokens: int, question: Question) -> str | None:
+        """Return why a prompt of so many tokens passes the context, or None."""
+        context = self._card.context_length
+        if not context or n_tokens + question.max_tokens <= context:
+            return None
+        return (
+            f"the prompt of {question.about} has {n_tokens:,} tokens, which with an answer of up "
+            f"to {question.max_tokens:,} pass its context of {context:,} tokens"
         )
-        max_tokens, context = questions[0].max_tokens, self._card.context_length
-        if context and n_tokens + max_tokens > context:
-            raise TeacherError(
-                f"Teacher {self.name}: the prompt of {question.about} has {n_tokens} tokens, which "
-                f"with an answer of up to {max_tokens} pass its context of {context} tokens. "
-                "Shorten it, ask for shorter answers, or choose a teacher with a longer context."
-            )
 
 
 def _first_line(error: BaseException) -> str:

@@ -27,6 +27,7 @@ class Outcome:
 
     answer: Answer | None = None
     error: Exception | None = None
+    """Of a try without an answer, or of one that says that the question is too long."""
     passing: bool = False
     """True if another try may succeed."""
     billed: bool = False

@@ -276,22 +276,28 @@ class OpenAITeacher:
     def _batch_prices(self) -> tuple[float | None, float | None]:
         return self.usd_per_million_batch_input_tokens, self.usd_per_million_batch_output_tokens
 
+    def too_long(self, question: Question) -> str | None:
+        """Return why a question surely passes the context, or None; see `Bounded`."""
+        context = self.facts.get("context_length", 0)
+        least = n_bytes(question.chat) // _MOST_BYTES_A_TOKEN
+        if not context or least + question.max_tokens <= context:
+            return None
+        return (
+            f"the prompt of {question.about} has {n_bytes(question.chat):,} bytes (at least "
+            f"{least:,} tokens), which with an answer of up to {question.max_tokens:,} pass its "
+            f"context of {context:,} tokens"
+        )
+
     def _fitting(
         self, questions: Iterator[Question | None]
     ) -> Generator[Question | None, None, None]:
         """Refuse a prompt that surely passes the context before it is paid for."""
-        context = self.facts.get("context_length", 0)
         for question in questions:
-            if question is not None and context:
-                least = n_bytes(question.chat) // _MOST_BYTES_A_TOKEN
-                if least + question.max_tokens > context:
-                    raise TeacherError(
-                        f"Teacher {self.name}: the prompt of {question.about} has "
-                        f"{n_bytes(question.chat):,} bytes (at least {least:,} tokens), which with "
-                        f"an answer of up to {question.max_tokens:,} pass its context of "
-                        f"{context:,} tokens. Shorten it, or choose a teacher with a longer "
-                        "context."
-                    )
+            if question is not None and (why := self.too_long(question)):
+                raise TeacherError(
+                    f"Teacher {self.name}: {why}. Shorten it, or choose a teacher with a longer "
+                    "context."
+                )
             yield question
 
     @property

@@ -80,6 +80,7 @@ class Pump:
     """A call for which there is no room or no money yet."""
     _stop: Exception | None = None
     _ended: bool = False
+    _told_of_length: bool = False
     _numbers: Iterator[int] = field(default_factory=count)
     _tokens: Iterator[int] = field(default_factory=count)
 
@@ -217,6 +218,10 @@ class Pump:
             self.meter.pay(receipt, outcome.answer, billed=outcome.billed)
         if outcome.answer is not None:
             lane.worked()
+            if outcome.error is not None and not self._told_of_length:
+                self._told_of_length = True
+                why = lane.tries.explain(outcome.error, call.question, call.n_tries + 1)
+                self.warn(f"{why} It counts as not answered.")
             return call.number, outcome.answer
         assert outcome.error is not None
         lane.trusted = False

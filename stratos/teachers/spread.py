@@ -14,7 +14,16 @@ from typing import Any, TypeVar
 from stratos.engines import Engine, Here, in_chunks
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.base import Answer, Keep, Question, Sampling, Streaming, Teacher, Tick
+from stratos.teachers.base import (
+    Answer,
+    Bounded,
+    Keep,
+    Question,
+    Sampling,
+    Streaming,
+    Teacher,
+    Tick,
+)
 
 A = TypeVar("A")
 
@@ -63,6 +72,10 @@ class SpreadTeacher:
         """Return that of the teacher: where it answers does not change what."""
         identity: str = self._teacher.identity()
         return identity
+
+    def too_long(self, question: Question) -> str | None:
+        """Return why a question passes the teacher's context, where it can tell; see `Bounded`."""
+        return self._teacher.too_long(question) if isinstance(self._teacher, Bounded) else None
 
     def close(self) -> None:
         """Free what was loaded here; workers end with their cluster, or keep the last of theirs."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 
-from stratos.teachers.base import Answer, Question
+from stratos.teachers.base import TOO_LONG, Answer, Question
 from stratos.teachers.cache import AnswerCache, question_key
 
 WINDOW = 8192
@@ -31,6 +31,7 @@ class Window:
         identities: Sequence[str],
         cache: AnswerCache,
         size: int = WINDOW,
+        refuses: Callable[[Question], str | None] = lambda question: None,
     ) -> None:
         """Hold nothing yet.
 
@@ -39,13 +40,14 @@ class Window:
             identities: of the teacher, at least one.
             cache: where answers are found and kept.
             size: questions held from the oldest without an answer to the newest taken.
+            refuses: why a question cannot be asked, if it cannot; see `Bounded`.
         """
         self.n_known = 0
         """Questions taken so far whose answer is there."""
         self._source = iter(questions)
         self._identity, *self._others = cache.same(identities)
         self._cache = cache
-        self._size = size
+        self._size, self._refuses = size, refuses
         self._order: deque[str] = deque()
         self._n_waiting: Counter[str] = Counter()
         self._ready: dict[str, Answer] = {}
@@ -109,6 +111,9 @@ class Window:
             self.n_known += key in self._ready
             return False
         if self._found(key, question):
+            return False
+        if self._refuses(question) is not None:
+            self._settle(key, Answer("", 0, 0, 0.0, finish=TOO_LONG))
             return False
         if not self._cache.claim(key):
             self._foreign[key] = question

@@ -59,6 +59,9 @@ def test_why_none_is_learnt() -> None:
     assert choose("first", attempts("1", "")) == "wrong"
     assert choose("first", attempts("", "")) == "cut off"
     assert choose("first", [Attempt("?", None, False)]) == "not parsable"
+    unread = Attempt("", None, False, is_unread=True)
+    assert choose("first", [unread, unread]) == "longer than the teacher's context"
+    assert choose("first", [unread, *attempts("1")]) == "wrong"
 
 
 @pytest.mark.parametrize("rule", ["first", "shortest", "majority", "likeliest"])

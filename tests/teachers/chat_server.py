@@ -22,9 +22,9 @@ class _Http(ThreadingHTTPServer):
 class ChatServer:
     """Answers `says`, else the last message in capitals; serves `faults` first, one a request.
 
-    A fault is an HTTP status, a (status, headers) pair, "cut" (the body ends in the middle),
-    "garbage" (200 with a body that is no JSON) or "empty" (no choices). `gate` is passed by each
-    request with its number, from 1.
+    A fault is an HTTP status, (status, headers), (status, headers, message), "cut" (the body ends in
+    the middle), "garbage" (200 with a body that is no JSON) or "empty" (no choices). `gate` is
+    passed by each request with its number, from 1.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,9 @@ class ChatServer:
                 elif isinstance(fault, int):
                     self._send(fault, {"error": {"message": "a fault"}})
                 else:
-                    self._send(fault[0], {"error": {"message": "a fault"}}, headers=fault[1])
+                    status, headers, *said = fault
+                    message = {"message": said[0] if said else "a fault"}
+                    self._send(status, {"error": message}, headers=headers)
 
             def _send(
                 self, status: int, data: Any, how: str | None = None, headers: Any = ()

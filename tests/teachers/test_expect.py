@@ -12,8 +12,8 @@ from stratos.context import Context
 from stratos.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers import pump
-from stratos.teachers.asking import cached_ask, stream_ask
-from stratos.teachers.base import Question
+from stratos.teachers.asking import cached_ask, stream_ask, unread
+from stratos.teachers.base import TOO_LONG, Question
 from stratos.teachers.expect import expect
 from stratos.teachers.openai import OpenAITeacher
 
@@ -100,21 +100,26 @@ def test_what_costs_nothing_is_never_refused(server: ChatServer, context: Contex
     assert len(cached_ask(free, chats(9), 20, poor)) == 9
 
 
-def test_a_prompt_beyond_the_context_is_refused_before_it_is_paid_for(
+def test_a_prompt_beyond_the_context_is_neither_asked_nor_paid_for(
     server: ChatServer, context: Context
 ) -> None:
     teacher = parrot(server, facts={"context_length": 1000})
     long = [[{"role": "user", "content": "Which of these is it?\n" + "word " * 2000}]]
-    with pytest.raises(TeacherError) as caught:
-        cached_ask(teacher, chats(3) + long + chats(3, 10), 20, context)
-    assert str(caught.value) == (
-        'Teacher parrot: the prompt of "Which of these is it?\\n'
+    asked = chats(3) + long + chats(3, 10)
+    answers = cached_ask(teacher, asked, 20, context)
+    assert [one.finish == TOO_LONG for one in answers] == [False] * 3 + [True] + [False] * 3
+    assert answers[3].text == "" and answers[4].text == "WORD 0010"
+    told = unread(teacher, [Question(one, 20) for one in asked], answers)
+    assert told == (
+        "Teacher parrot was not asked 1 of 7 questions, not answered therefore: the prompt of "
+        '"Which of these is it?\\n'
         'word word word word word word word…" has 10,022 bytes (at least 1,252 tokens), which with '
-        "an answer of up to 20 pass its context of 1,000 tokens. Shorten it, or choose a teacher "
-        "with a longer context."
+        "an answer of up to 20 pass its context of 1,000 tokens."
     )
-    assert len(server.requests) == 3
+    assert len(server.requests) == 6
     assert context.ledger.reserved_usd == 0
+    with pytest.raises(TeacherError, match=r"1,000 tokens\. Shorten it, or choose a teacher with"):
+        teacher.ask(long, 20)
     assert all(one.cached for one in cached_ask(teacher, chats(3), 20, context))
 
 
@@ -128,6 +133,28 @@ def test_a_prompt_that_the_endpoint_finds_too_long_is_said(
     ):
         cached_ask(parrot(server), chats(1), 20, context)
     assert context.ledger.spent_usd == 0
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens",
+        "The decoder prompt (length 9000) is longer than the maximum model length of 8192",
+        "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
+        "the request exceeds the available context size, try increasing it",
+    ],
+)
+def test_a_prompt_that_the_endpoint_finds_too_long_stops_nothing(
+    server: ChatServer, context: Context, says: str, said: list[str]
+) -> None:
+    server.faults.extend([None, (400, {}, says), None, (400, {}, says)])
+    teacher = parrot(server, concurrency=1)
+    answers = cached_ask(teacher, chats(5), 20, context)
+    assert [one.finish == TOO_LONG for one in answers] == [False, True, False, True, False]
+    assert context.ledger.spent_usd == pytest.approx(3 * (100 * 10 + 10 * 100) / 1e6)
+    (told,) = said
+    assert 'refused a prompt of 9 bytes with an answer of up to 20 tokens, that of "word' in told
+    assert says[:40] in told and told.endswith(" It counts as not answered.")
 
 
 @pytest.mark.parametrize("text", ["", "\x00\x1b[2J", "\ud800 lone", "\u202e<img src=x>"])

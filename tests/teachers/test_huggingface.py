@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from real_teacher import needs_smollm2, smollm2
 
+from stratos.context import Context
 from stratos.errors import TeacherError
 from stratos.teachers.asking import cached_ask
-from stratos.teachers.base import Teacher
+from stratos.teachers.base import TOO_LONG, Teacher
 from stratos.teachers.huggingface import HuggingFaceTeacher
 
 pytestmark = needs_smollm2
@@ -97,5 +98,15 @@ def facts(teacher: HuggingFaceTeacher) -> dict[str, int]:
 
 def test_a_prompt_beyond_the_context_is_refused() -> None:
     teacher = smollm2()
-    with pytest.raises(TeacherError, match=r'of "word word .* pass its context of 8192 tokens'):
+    with pytest.raises(TeacherError, match=r'of "word word .* pass its context of 8,192 tokens'):
         teacher.ask([[{"role": "user", "content": text}] for text in ("short", "word " * 9000)], 4)
+
+
+def test_a_prompt_beyond_the_context_leaves_the_others_answered(context: Context) -> None:
+    teacher = smollm2()
+    texts = ("short", "word " * 9000, "word " * 2000)
+    chats = [[{"role": "user", "content": text}] for text in texts]
+    # The last has more bytes than tokens fit, and is asked all the same.
+    answers = cached_ask(teacher, chats, 4, context)
+    assert [one.finish == TOO_LONG for one in answers] == [False, True, False]
+    assert [one.output_tokens > 0 for one in answers] == [True, False, True]
