@@ -195,8 +195,8 @@ def unread(
     why = why or f"the prompt of {left_out[0].about} is longer than its endpoint allows"
     of = counted(len(pairs), "question", spec=",")
     return (
-        f"Teacher {teacher.name} was not asked {len(left_out):,} of {of}, not answered therefore: "
-        f"{why}."
+        f"Teacher {teacher.name} cannot read {len(left_out):,} of {of}, which it therefore does "
+        f"not answer: {why}."
     )
 
 

@@ -111,7 +111,8 @@ def test_a_prompt_beyond_the_context_is_neither_asked_nor_paid_for(
     assert answers[3].text == "" and answers[4].text == "WORD 0010"
     told = unread(teacher, [Question(one, 20) for one in asked], answers)
     assert told == (
-        "Teacher parrot was not asked 1 of 7 questions, not answered therefore: the prompt of "
+        "Teacher parrot cannot read 1 of 7 questions, which it therefore does not answer: the "
+        "prompt of "
         '"Which of these is it?\\n'
         'word word word word word word word…" has 10,022 bytes (at least 1,252 tokens), which with '
         "an answer of up to 20 pass its context of 1,000 tokens."
