@@ -22,8 +22,8 @@ class _Http(ThreadingHTTPServer):
 class ChatServer:
     """Answers `says`, else the last message in capitals; serves `faults` first, one a request.
 
-    A fault is an HTTP status, (status, headers), (status, headers, message), "cut" (the body ends in
-    the middle), "garbage" (200 with a body that is no JSON) or "empty" (no choices). `gate` is
+    A fault is an HTTP status, (status, headers), (status, headers, message), "cut" (the body ends
+    in the middle), "garbage" (200 with a body that is no JSON) or "empty" (no choices). `gate` is
     passed by each request with its number, from 1.
     """
 
