@@ -5,12 +5,14 @@ Nothing here loads a weight: folders are listed, config.json and file headers ar
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from stratos.hub import is_hub_name, missing_on_hub
 
 _WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".json", ".jinja", ".model")
 """Files of a folder that decide what its model answers."""
+_READ_WHOLE, _N_BLOCKS, _BLOCK = 2**28, 1024, 2**16
+"""Bytes up to which a file is hashed whole; of a larger one so many blocks of so many bytes are."""
 
 _CONFIG_NAMES = {
     "n_layers": ("num_hidden_layers", "n_layer", "num_layers"),
@@ -48,8 +52,17 @@ class Weights:
     gguf: str | None
     """Name of the GGUF file in the folder; None for safetensors."""
     is_folder: bool
-    version: str
-    """What tells this state of the weights from another."""
+    stated: str = ""
+    """What tells this state of the weights from another, where a name does."""
+    files: tuple[Path, ...] = ()
+    """Else the files whose content does."""
+
+    @cached_property
+    def version(self) -> str:
+        """What tells this state of the weights from another; a copy elsewhere has the same."""
+        if self.stated:
+            return self.stated
+        return json.dumps([[file.stat().st_size, _content(file)] for file in self.files])
 
 
 def find_weights(
@@ -106,18 +119,26 @@ def _in_package(package: str, folder: Path, gguf: str | None) -> Weights | str:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return found
-    size = (folder / found.gguf).stat().st_size if found.gguf else 0
+    size = found.files[0].stat().st_size if found.gguf else 0
     return Weights(found.location, found.gguf, True, f"{package}=={version}/{gguf}:{size}")
 
 
 def _folder(folder: Path, gguf: str | None) -> Weights:
     files = [folder / gguf] if gguf else sorted(folder.iterdir())
-    stats = [
-        (file.name, file.stat().st_size, file.stat().st_mtime_ns)
-        for file in files
-        if file.suffix in _WEIGHT_SUFFIXES
-    ]
-    return Weights(str(folder), gguf, True, json.dumps([str(folder.resolve()), stats]))
+    deciding = tuple(file for file in files if file.suffix in _WEIGHT_SUFFIXES)
+    return Weights(str(folder), gguf, True, files=deciding)
+
+
+def _content(path: Path) -> str:
+    """Return a digest of a file: of all of it, or of many blocks from end to end of a large one."""
+    digest, size = hashlib.sha256(), path.stat().st_size
+    with path.open("rb") as file:
+        if size <= _READ_WHOLE:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        for place in range(_N_BLOCKS):
+            file.seek(place * (size - _BLOCK) // (_N_BLOCKS - 1))
+            digest.update(file.read(_BLOCK))
+    return digest.hexdigest()
 
 
 def read_facts(weights: Weights, revision: str | None = None) -> dict[str, Any]:

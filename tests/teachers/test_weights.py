@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import gguf
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from stratos.errors import TeacherError
+from stratos.teachers import weights
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.weights import Weights, config_facts, find_weights, read_facts
 
@@ -66,6 +68,9 @@ def test_a_folder_of_safetensors(tmp_path: Path) -> None:
     card = teacher.card()
     assert (card.n_params, card.n_layers, card.n_kv_heads, card.license) == (25, 2, 2, "MIT")
     before = teacher.identity()
+    copied = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(tmp_path, copied)
+    assert HuggingFaceTeacher("copy", path=str(copied)).identity() == before
     write_safetensors(tmp_path / "model-2.safetensors", c=np.zeros((2, 2, 3)))
     assert HuggingFaceTeacher("mine", path=str(tmp_path)).identity() != before
 
@@ -128,3 +133,21 @@ def test_facts_of_the_yaml_go_before_those_of_the_files(tmp_path: Path) -> None:
     teacher = HuggingFaceTeacher("mine", path=str(tmp_path), facts={"n_params": 7})
     assert (teacher.card().n_params, teacher.card().n_layers) == (7, 2)
     assert read_facts(find_weights(str(tmp_path), None, None, None))["n_params"] > 7
+
+
+def test_a_large_file_is_told_by_blocks_from_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_READ_WHOLE", 1000), ("_N_BLOCKS", 16), ("_BLOCK", 64)):
+        monkeypatch.setattr(weights, name, value)
+    file = tmp_path / "a.gguf"
+    content = bytearray(np.random.default_rng(0).bytes(10_000))
+    seen = set()
+    for place in (None, 0, 5_000, 9_999):
+        changed = bytearray(content)
+        if place is not None:
+            first, last = max(0, place - 500), min(10_000, place + 500)
+            changed[first:last] = bytes(last - first)
+        file.write_bytes(changed)
+        seen.add(weights._content(file))
+    assert len(seen) == 4
