@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from stratos.config import ComplexityConfig
 from stratos.declared import leaves
+from stratos.distill.wanted import Wanted
 from stratos.records import Interval, TeacherProbe
 from stratos.words import counted
 
@@ -202,7 +203,7 @@ def _rank(strategy: Any, teacher: TeacherProbe, pupil: Pupil) -> int:
         return 0
     knows_tokens = pupil.starts_from_model or pupil.reads_symbols
     reads = (
-        strategy.reads_any_tokens
+        Wanted.of(strategy).reads_any_tokens
         or (knows_tokens and pupil.vocab_size == teacher.card.vocab_size)
         or (pupil.takes_tokenizer and teacher.card.vocab_size <= pupil.vocab_size)
     )

@@ -14,11 +14,12 @@ from stratos.config import Config, StudentConfig
 from stratos.context import Context
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import TextModule
+from stratos.distill.wanted import Wanted
 from stratos.errors import TeacherError
 from stratos.records import Plan
 from stratos.tasks.base import Item
-from stratos.teachers.base import HasWeights
 from stratos.teachers.expert import chat, manner
+from stratos.teachers.huggingface import HuggingFaceTeacher
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,15 @@ def open_lesson(
         source.close()
 
 
-def shared_tokenizer(config: Config, plan: Plan, student: StudentConfig) -> Any | None:
+@dataclass(frozen=True)
+class Tokens:
+    """A tokenizer, and the ids at which a text in it ends."""
+
+    tokenizer: Any
+    end_ids: tuple[int, ...]
+
+
+def shared_tokens(config: Config, plan: Plan, student: StudentConfig) -> Tokens | None:
     """Return the teacher's tokenizer where the student is to read in it, else None.
 
     A student of random weights, for a task without symbols of its own, may have any tokenizer. It
@@ -121,18 +130,17 @@ def shared_tokenizer(config: Config, plan: Plan, student: StudentConfig) -> Any 
     strategy = next((s for s in config.strategies if s.name == plan.strategy), None)
     if getattr(strategy, "needs", "text") != "logits":
         return None
-    assert strategy is not None
-    if strategy.reads_any_tokens:
+    if Wanted.of(strategy).reads_any_tokens:
         return None
     if student.path is not None or config.task.vocabulary() is not None:
         return None
     teacher = next((t for t in config.teachers if t.name == plan.teacher), None)
-    if not isinstance(teacher, HasWeights) or not hasattr(teacher, "tokenizer"):
+    if not isinstance(teacher, HuggingFaceTeacher):
         return None
     tokenizer = copy.deepcopy(teacher.tokenizer())
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    return Tokens(tokenizer, teacher.end_ids())
 
 
 def _teacher_prompts(

@@ -162,7 +162,7 @@ def _prepare(
 
     from stratos.distill.adapter import add_adapters, checkpoint_blocks
     from stratos.distill.data import encode
-    from stratos.distill.lesson import shared_tokenizer
+    from stratos.distill.lesson import shared_tokens
     from stratos.distill.model import make_student, save_student
 
     settings = config.trainer
@@ -175,20 +175,23 @@ def _prepare(
     rows = pq.read_table(corpus.path, columns=["question", "completion"]).to_pydict()
     questions, completions = rows["question"], rows["completion"]
     context.tick(0, 1, "tokenizing")
-    taken = shared_tokenizer(config, plan, chosen)
+    taken = shared_tokens(config, plan, chosen)
     model, tokenizer = make_student(
         chosen,
         config.task.vocabulary(),
         completions,
         config.seed,
         in_4_bits=settings.adapter == "qlora",
-        tokenizer=taken,
+        tokenizer=None if taken is None else taken.tokenizer,
     )
-    if taken is not None and len(taken) > chosen.vocab_size:
-        n_embedded = len(taken) * chosen.hidden_size
+    if taken is not None:
+        # The teacher may end its answers with another token than its texts.
+        model.generation_config.eos_token_id = list(taken.end_ids)
+    if taken is not None and len(tokenizer) > chosen.vocab_size:
+        n_embedded = len(tokenizer) * chosen.hidden_size
         context.warn(
-            f"Student {chosen.name} reads in the {len(taken):,} tokens of its teacher, more than "
-            f"the {chosen.vocab_size:,} (student.vocab_size) that it was planned with: "
+            f"Student {chosen.name} reads in the {len(tokenizer):,} tokens of its teacher, and was "
+            f"planned with {chosen.vocab_size:,} (student.vocab_size), as a smaller model: "
             f"{n_embedded:,} of its {model.num_parameters():,} parameters are embeddings."
         )
     data, n_too_long = encode(

@@ -47,6 +47,22 @@ class Wanted:
         wanted.check()
         return wanted
 
+    @property
+    def reads_any_tokens(self) -> bool:
+        """Whether distributions over different vocabularies are compared."""
+        return self.objective == "universal_logit" or self.only_shared
+
+    def beyond_servers(self) -> str | None:
+        """Return why no served teacher can give it, or None."""
+        if self.reads_any_tokens:
+            return "a served teacher tells a part of its distribution, in its own tokens"
+        if self.hidden_match:
+            return "a served teacher shows no layers to match"
+        if self.temperature != 1:
+            told = f"{self.temperature:g}"
+            return f"a served teacher tells its distribution at temperature 1, not {told}"
+        return None
+
     def check(self) -> None:
         """Refuse choices that exclude each other.
 
@@ -59,7 +75,7 @@ class Wanted:
                 "topk, sampled or none, and strategy.top_k of at least 1."
             )
         kept = self.cache != "none" or self.cache_path is not None
-        if kept and (self.objective == "universal_logit" or self.only_shared):
+        if kept and self.reads_any_tokens:
             raise ConfigError(
                 f"strategy.cache={self.cache} keeps a part of the distribution in the student's "
                 "tokens, and another tokenizer needs the whole of it: strategy.cache=none"

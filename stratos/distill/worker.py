@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,4 +74,10 @@ def _speaker(rank: int) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SystemExit as told:
+        _leave(told.code if isinstance(told.code, int) else 1)
+    except BaseException:
+        traceback.print_exc()
+        _leave(1)

@@ -12,7 +12,7 @@ from stratos.context import Context
 from stratos.evaluate.generate import complete
 from stratos.tasks.base import Item, Score, Task
 from stratos.teachers.asking import cached_ask, unread
-from stratos.teachers.base import Question, Teacher
+from stratos.teachers.base import TOO_LONG, Question, Teacher
 from stratos.teachers.expect import expect
 from stratos.teachers.expert import chat
 
@@ -97,9 +97,10 @@ def ask_teacher(
 ) -> Answers:
     """Ask a teacher with one of the task's prompts; answers that are in the cache cost nothing.
 
-    Where the money ends, the answers up to there are returned, with a warning: the student is
-    trained and paid for, and its scores are worth keeping. The seconds are those that the answers
-    took when they were made, cached or not.
+    Items that are longer than its context are left out, with a warning. Where the money ends, the
+    answers up to there are returned, with a warning: the student is trained and paid for, and its
+    scores are worth keeping. The seconds are those that the answers took when they were made,
+    cached or not.
     """
     cpu_started = time.process_time()
     chats = [chat(task, item, prompt) for item in items]
@@ -108,7 +109,9 @@ def ask_teacher(
     answers = cached_ask(teacher, chats, max_tokens, context, tick=tick, cut=True)
     if told := unread(teacher, questions, answers):
         context.warn(told)
-    asked = tuple(items[: len(answers)])
+    read = [place for place, answer in enumerate(answers) if answer.finish != TOO_LONG]
+    answers = [answers[place] for place in read]
+    asked = tuple(items[place] for place in read)
     texts = tuple(answer.text for answer in answers)
     return Answers(
         items=asked,

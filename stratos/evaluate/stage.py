@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -191,7 +192,11 @@ def _model_score(role: str, name: str, answers: Answers) -> ModelScore:
 
 
 def _student_score(config: Config, plan: Plan, student: Student, answers: Answers) -> ModelScore:
-    card = card_of_student(_chosen_student(config, plan), config.task)
+    chosen = _chosen_student(config, plan)
+    if chosen.path is None:  # it may have come to read in its teacher's tokens
+        facts = json.loads((Path(student.path) / "config.json").read_text(encoding="utf-8"))
+        chosen = replace(chosen, vocab_size=facts["vocab_size"])
+    card = card_of_student(chosen, config.task)
     score = _model_score("student", student.name, answers)
     usd = _usd_per_1000(config, card, plan.roles_of("serve"), answers)
     return replace(score, usd_per_1000=usd)

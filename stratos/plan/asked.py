@@ -10,8 +10,8 @@ was written before: at least never, at most always, `strategy.refused_share` of 
 With `strategy.rationale=auto` the teacher writes for the trial at least, for all items at most.
 Answers that are kept from before are asked for no more; with a reasoning is kept what read it.
 A strategy that learns from a priced teacher's distribution has it score the texts that were right,
-each token in as in an answer and one token out: once with a cache, else whenever it is learnt from.
-An endpoint that scores no given text takes nothing for it, which is the low end.
+as the student reads them, with one token out: once with a cache, else whenever they are learnt
+from. An endpoint that scores no given text takes nothing for it, which is the low end.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config
+from stratos.distill.wanted import Wanted
 from stratos.estimate import Workload
 from stratos.records import TeacherProbe
+from stratos.words import counted
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Writing
@@ -63,6 +65,10 @@ class Asked:
     most: Load
     why: str
     """What makes it a range; "" where the ends are the same."""
+    evaluated: Load
+    """Those of the answers that are asked for behind the training."""
+    scored: Load
+    """Texts that it scores besides, where its endpoint scores given text."""
     longest: float
     """Tokens of the longest kind, prompt and answer together: what memory has to hold."""
     dataset_gb: float
@@ -99,8 +105,6 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any, n_kept: int =
             f"where {covered:.0%} of questions are known to it"
         )
     scored, why_scored = _scored(config, teacher, strategy, n_taught * covered, answer)
-    expected += scored
-    most += scored
     why = "; ".join(filter(None, (why, why_scored)))
     n_read_by_training = n_taught * answer.context
     writing = getattr(strategy, "writing", None)
@@ -128,6 +132,8 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any, n_kept: int =
         Load.of(least),
         Load.of(most),
         why,
+        Load.of([(n_evaluated, answer)]),
+        scored,
         max((work.context for n, work in most if n), default=0.0),
         n_read_by_training * BYTES_PER_TOKEN / 1e9,
     )
@@ -135,7 +141,7 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any, n_kept: int =
 
 def _scored(
     config: Config, teacher: TeacherProbe, strategy: Any, n_texts: float, answer: Workload
-) -> tuple[list[tuple[float, Workload]], str]:
+) -> tuple[Load, str]:
     """Return the texts that a priced teacher scores for a training, and why they are a range.
 
     Args:
@@ -143,26 +149,37 @@ def _scored(
         teacher: what the probe saw.
         strategy: the configured one.
         n_texts: right answers that are learnt.
-        answer: prompt and answer of one.
+        answer: prompt and answer of one, as the teacher was asked for it.
     """
-    is_scored = getattr(strategy, "needs", "text") == "logits" and n_texts > 0
+    nothing = Load.of([])
+    if getattr(strategy, "needs", "text") != "logits" or n_texts < 1:
+        return nothing, ""
+    wanted = Wanted.of(strategy)
     is_paid = bool(teacher.card.usd_per_million_input_tokens)
-    if not is_scored or not is_paid or getattr(strategy, "cache_path", None) is not None:
-        return [], ""
-    is_cached = getattr(strategy, "cache", "none") != "none"
+    if not is_paid or wanted.cache_path is not None or wanted.beyond_servers() is not None:
+        return nothing, ""
+    n_tokens = max(1.0, _student_tokens(config, teacher) + answer.answer_tokens)
     n_trained = config.trainer.max_tokens or max(
         (student.train_tokens for student in config.students), default=0
     )
-    n_times = 1.0 if is_cached else max(1.0, n_trained / (n_texts * answer.context))
+    is_cached = wanted.cache != "none"
+    n_times = 1.0 if is_cached else max(1.0, n_trained / (n_texts * n_tokens))
     how_often = (
         "once (strategy.cache)"
         if is_cached
         else f"{n_times:.1f} times, as often as they are learnt from (strategy.cache=topk: once)"
     )
-    why = (
-        f"where its endpoint scores given text, it scores {n_texts:,.0f} right answers {how_often}"
-    )
-    return [(n_texts * n_times, Workload(answer.context, 1))], why
+    texts = counted(round(n_texts), "right answer", spec=",")
+    why = f"where its endpoint scores given text, it scores {texts} {how_often}"
+    return Load.of([(n_texts * n_times, Workload(n_tokens, 1))]), why
+
+
+def _student_tokens(config: Config, teacher: TeacherProbe) -> float:
+    """Return the teacher's tokens of a question as the student is asked it."""
+    items = config.task.items("validation", teacher.n_items)
+    chats = [config.task.student_messages(item) for item in items]
+    n_bytes = sum(len(message["content"].encode()) for chat in chats for message in chat)
+    return _tokens_per_byte(config, teacher) * n_bytes / max(1, len(chats))
 
 
 def _writing(

@@ -40,6 +40,7 @@ from stratos.plan.shelves import Shelves
 from stratos.plan.traffic import rates_of, workloads
 from stratos.plan.works import Job, Service, job_options, service_options
 from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
+from stratos.words import counted
 
 BYTES_PER_PARAM = 2.0
 """Bytes of a weight in the bundle: bf16."""
@@ -229,16 +230,18 @@ class _Builder:
                 self.ranges[key] = asked.why
             if n_kept:
                 self.evidence.append(
-                    f"{n_kept:,} answers of {teacher.teacher} that {strategy.name} asks for are "
-                    "kept from before: they are not paid again."
+                    f"{counted(n_kept, 'answer', spec=',')} of {teacher.teacher} that "
+                    f"{strategy.name} asks for, kept from before: not paid again."
                 )
             if is_hosted(card):
-                self.options[key] = hosted_options(teacher, load, ends)
+                self.options[key] = hosted_options(
+                    teacher, load, ends, evaluated=asked.evaluated, scored=asked.scored
+                )
             else:
                 job = Job(
                     lambda fleet, n: _generate(card, fleet, n, load, ends),
                     self.slack.moving(gb_out=self.gb[key]),
-                    f"{load.n_answers} answers",
+                    counted(load.n_answers, "answer"),
                 )
                 self.options[key] = job_options(self.shelves, job)
         if is_hosted(card):  # its size, which nobody may know, is its host's care

@@ -25,6 +25,7 @@ from stratos.teachers.base import TOO_LONG, Answer, Question, Sampling, Streamin
 from stratos.teachers.expect import expect
 from stratos.teachers.expert import chat, manner
 from stratos.teachers.purse import price
+from stratos.words import counted
 
 KNOWN = "known to the student"
 _BARE_ANSWER = 12
@@ -215,9 +216,9 @@ class Alignment:
                     tally.usd += cost_usd(asked.card(), [answer])
                     attempts.append(_attempt(task, items[len(attempts)], answer))
         except BudgetError as error:
-            n_left = len(items) - len(attempts)
+            n_left = counted(len(items) - len(attempts), "question")
             context.ledger.cut()
-            context.warn(f"Teacher {teacher.name} was asked {n_left} questions less: {error}")
+            context.warn(f"Teacher {teacher.name} was asked {n_left} less: {error}")
         return attempts
 
     def _chosen(

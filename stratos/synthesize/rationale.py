@@ -16,13 +16,14 @@ from statistics import fmean
 
 from stratos.context import Context
 from stratos.errors import BudgetError
+from stratos.synthesize.samples import UNREAD
 from stratos.synthesize.strategy import Tally, Writing
 from stratos.tasks.answers import states_answer
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.chat import MARK
 from stratos.tasks.rows import shown
 from stratos.teachers.asking import cost_usd, stream_ask
-from stratos.teachers.base import Answer, Question, Teacher
+from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
 from stratos.teachers.expect import expect
 from stratos.teachers.purse import n_bytes, price
 
@@ -88,7 +89,12 @@ class Writer:
                 if problem is None:
                     found[index] = replace(items[index], rationale=body, choices=())
                     continue
-                found[index] = problem
+                if text != UNREAD:
+                    found[index] = problem
+                elif found[index] == NO_MONEY:
+                    found[index] = UNREAD
+                if UNREAD in (text, problem):
+                    continue  # the next chat would be longer
                 pending.append(index)
                 chats[index] = [*chats[index], *_feedback(text, problem)]
             if not (has_money and pending):
@@ -111,11 +117,15 @@ class Writer:
         for place, index in enumerate(unread):
             if place >= len(readings):
                 problems[index] = NO_MONEY
+            elif readings[place] == UNREAD:
+                problems[index] = UNREAD
             elif self.task.score(readings[place], items[index]).exact < 1:
                 problems[index] = "the reasoning does not lead to the answer"
         return problems
 
     def _at_once(self, written: Item, text: str) -> str | None:
+        if text == UNREAD:
+            return UNREAD
         if _TOLD.search(text):
             return "the reasoning leans on having been told the answer"
         if len(written.rationale.split()) < _FEWEST_WORDS:
@@ -137,7 +147,7 @@ class Writer:
             self.context.warn(f"Teacher {self.teacher.name} wrote no more reasoning: {error}")
         self.tally.teacher_tokens += sum(a.input_tokens + a.output_tokens for a in answers)
         self.tally.usd += cost_usd(self.teacher.card(), answers)
-        return [answer.text.strip() for answer in answers]
+        return [UNREAD if one.finish == TOO_LONG else one.text.strip() for one in answers]
 
 
 def reason_of(problem: str) -> str:

@@ -13,6 +13,8 @@ from typing import Literal
 
 Rule = Literal["first", "shortest", "majority", "likeliest"]
 
+UNREAD = "longer than the teacher's context"
+"""Why a question has no answer that passes it."""
 _ENOUGH_RIGHT = 2
 """Right answers after which the best of them is taken."""
 
@@ -76,7 +78,7 @@ def choose(
         if any(attempt.answer is not None for attempt in attempts):
             return "wrong"
         if all(attempt.is_unread for attempt in attempts):
-            return "longer than the teacher's context"
+            return UNREAD
         return "cut off" if all(attempt.is_cut for attempt in attempts) else "not parsable"
     if rule == "majority":
         votes = _votes(attempts)

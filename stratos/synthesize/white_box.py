@@ -52,11 +52,6 @@ class WhiteBox(Alignment):
     only_shared: bool = False
     """Compare a teacher that has another tokenizer by the tokens of both vocabularies."""
 
-    @property
-    def reads_any_tokens(self) -> bool:
-        """Whether distributions over different vocabularies are compared."""
-        return self.objective == "universal_logit" or self.only_shared
-
     def to_minimize(self) -> Objective:
         """Return what the training minimizes."""
         from stratos.distill.objectives import Objective

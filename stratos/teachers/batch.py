@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stratos.errors import BudgetError, TeacherError
-from stratos.teachers.base import Answer, Meter, Question
+from stratos.teachers.base import TOO_LONG, Answer, Meter, Question
 from stratos.teachers.cache import question_key
-from stratos.teachers.endpoint import Garbled, to_answer
+from stratos.teachers.endpoint import Garbled, says_too_long, to_answer
 from stratos.teachers.spool import Batch, Call, fetched, lines
 from stratos.words import counted
 
@@ -198,6 +198,8 @@ class Batches:
             if status is not None:
                 problem = f"HTTP {status}"
             self._pay(call, None, billed=False)
+            if status is not None and says_too_long(status, json.dumps(response.get("body"))):
+                return Answer("", 0, 0, 0.0, finish=TOO_LONG)
         passing = status in (None, 200, *_PASSING) or int(status) >= 500
         if not passing or call.n_tries > self.teacher.max_retries:
             raise TeacherError(

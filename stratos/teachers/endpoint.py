@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 10.0
 """Longest wait for the list of models; nothing waits for it."""
 _PASSING = frozenset((408, 409, 425, 429))
-_REFUSED = frozenset((400, 413, 422))
+_REFUSED, _TOO_LARGE = frozenset((400, 422)), 413
 _OF_LENGTH = re.compile(
     r"context_length_exceeded|exceed_context_size|maximum (?:context|model) length"
-    r"|context (?:length|size|window)",
+    r"|context (?:length|size|window|limit)|(?:prompt|input) is too long|input token count"
+    r"|maximum number of (?:input )?tokens",
     re.IGNORECASE,
 )
-"""How OpenAI, vLLM, SGLang and llama.cpp say that a prompt passes the context."""
+"""How providers and servers say that a prompt passes the context; each has its own words."""
 _MAYBE_BILLED = frozenset((408, 502, 504, 524))
 """A gateway gave up; the model behind it may have answered."""
 
@@ -164,7 +165,7 @@ def sort(error: Exception) -> Outcome:
         passing = status in _PASSING or status >= 500
         if getattr(error, "code", None) == "insufficient_quota":
             passing = False
-        if status in _REFUSED and _OF_LENGTH.search(str(error)):
+        if says_too_long(status, str(error)):
             return Outcome(Answer("", 0, 0, 0.0, finish=TOO_LONG), error)
         if wait is not None and wait > LONGEST_RETRY_AFTER_S:
             passing = False
@@ -174,6 +175,11 @@ def sort(error: Exception) -> Outcome:
     if isinstance(error, openai.APIResponseValidationError | Garbled | ValueError | TypeError):
         return Outcome(error=error, passing=True, billed=True)
     return Outcome(error=error, passing=not isinstance(error, openai.OpenAIError), billed=True)
+
+
+def says_too_long(status: int, text: str) -> bool:
+    """Return whether a refusal means that the prompt passes the context, or the largest body."""
+    return status == _TOO_LARGE or (status in _REFUSED and bool(_OF_LENGTH.search(text)))
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

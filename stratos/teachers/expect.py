@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from stratos.context import Context
 from stratos.errors import BudgetError
 from stratos.records import Interval
-from stratos.teachers.base import Answer, Question, Teacher
+from stratos.teachers.base import Answer, Bounded, Question, Teacher
 from stratos.teachers.kept import look_up
 from stratos.teachers.purse import most_usd, n_bytes, price
 
@@ -132,6 +132,8 @@ def expect(
     known, unknown = look_up(teacher, seen, context.cache_dir)
     if like:
         known += look_up(teacher, like[:_LOOKED_UP], context.cache_dir)[0]
+    if isinstance(teacher, Bounded):
+        unknown = [one for one in unknown if teacher.too_long(one) is None]
     scale = n_questions / len(seen)
     n_input = _times(_per_byte(known), sum(n_bytes(one.chat) for one in unknown) * scale)
     n_output = _answer_tokens(known, unknown, scale)

@@ -44,7 +44,7 @@ class Manner:
 
 def manner(teacher: Any, task: Task) -> Manner:
     """Return how a teacher is asked about a task."""
-    folder = _folder(teacher)
+    folder = _folder(getattr(teacher, "whole", teacher))
     if folder is None or made_for(folder) != task.name:
         return Manner(task, task.prompts)
     return Manner(task, (STUDENT,), _max_new_tokens(folder))

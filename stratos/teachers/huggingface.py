@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -18,8 +18,8 @@ from stratos.teachers.facts import FACTS, check_facts
 from stratos.teachers.purse import n_bytes
 from stratos.teachers.weights import Weights, find_weights, read_facts
 
-_TEMPLATE_TOKENS = 512
-"""More than a chat template adds to the messages of a prompt."""
+_TEMPLATE_TOKENS = 4096
+"""More than a chat template adds to the messages of a prompt, with a system prompt of its own."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,21 @@ class HuggingFaceTeacher:
             TeacherError: it cannot be loaded.
         """
         return self._tokenizer
+
+    def end_ids(self) -> tuple[int, ...]:
+        """Return the ids that end its answers, without loading a weight.
+
+        Raises:
+            TeacherError: the tokenizer cannot be loaded.
+        """
+        from transformers import GenerationConfig
+
+        ends = {self._tokenizer.eos_token_id}
+        with suppress(TeacherError), self._loading() as (weights, where):
+            if weights.gguf is None:
+                told = GenerationConfig.from_pretrained(weights.location, **where).eos_token_id
+                ends |= set(told if isinstance(told, list) else [told])
+        return tuple(sorted(ends - {None}))
 
     def close(self) -> None:
         """Free the weights; the next question loads them again."""

@@ -31,14 +31,14 @@ def look_up(
 def n_kept(teacher: Teacher, questions: Iterable[Question], cache_dir: Path) -> int:
     """Return how many of the answers are kept, of questions in the order they are asked in.
 
-    A stretch of them without any ends the search: what is behind it was hardly asked.
+    None among the first ends the search: others come behind those.
     """
     if cache_mode(teacher) == "off" or not (cache_dir / FILE_NAME).exists():
         return 0
     n, left = 0, iter(questions)
     while some := list(islice(left, _AT_A_TIME)):
         known, _ = look_up(teacher, some, cache_dir)
-        if not known:
-            break
         n += len(known)
+        if not n:
+            break
     return n

@@ -218,10 +218,8 @@ class Pump:
             self.meter.pay(receipt, outcome.answer, billed=outcome.billed)
         if outcome.answer is not None:
             lane.worked()
-            if outcome.error is not None and not self._told_of_length:
-                self._told_of_length = True
-                why = lane.tries.explain(outcome.error, call.question, call.n_tries + 1)
-                self.warn(f"{why} It counts as not answered.")
+            if outcome.error is not None and self._has_more_room(call, lane, outcome.error):
+                return None
             return call.number, outcome.answer
         assert outcome.error is not None
         lane.trusted = False
@@ -236,6 +234,19 @@ class Pump:
         elif self._stop is None:
             self._stop = error
         return None
+
+    def _has_more_room(self, call: _Call, lane: Lane, error: Exception) -> bool:
+        """Return whether another endpoint is to be asked what passes this one's context."""
+        call.failed_at.add(lane)
+        if any(other not in call.failed_at for other in self._lanes.usable):
+            call.due = time.monotonic()
+            heapq.heappush(self._later, call)
+            return True
+        if not self._told_of_length:
+            self._told_of_length = True
+            why = lane.tries.explain(error, call.question, call.n_tries + 1)
+            self.warn(f"{why} It counts as not answered.")
+        return False
 
     def _put_off(self, call: _Call, lane: Lane, outcome: Outcome, error: Exception) -> None:
         """Put off a call whose try failed in passing: to the next endpoint, or to a later time."""

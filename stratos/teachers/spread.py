@@ -51,6 +51,8 @@ class SpreadTeacher:
         """Remember both."""
         self._teacher, self._engine = teacher, engine
         self.name: str = teacher.name
+        self.whole = teacher
+        """The teacher itself: a protocol sees here nothing that it has beside the contract."""
 
     def __getattr__(self, name: str) -> Any:
         """Give what the teacher has beside the contract."""

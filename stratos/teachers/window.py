@@ -86,7 +86,8 @@ class Window:
     def put(self, number: int, answer: Answer) -> None:
         """Take and keep the answer to the question that was yielded as `number`."""
         key = self._asked.pop(number)
-        self._cache.put(key, answer)
+        if answer.finish != TOO_LONG:  # the same model may be served with a longer context
+            self._cache.put(key, answer)
         self._settle(key, answer)
 
     def answers(self) -> Iterator[Answer]:

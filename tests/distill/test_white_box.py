@@ -13,7 +13,7 @@ from process import interrupted
 
 from stratos.config import StudentConfig
 from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.lesson import shared_tokenizer
+from stratos.distill.lesson import shared_tokens
 from stratos.distill.on_policy import OnPolicyLoader
 from stratos.errors import BudgetError
 from stratos.synthesize.alignment_logits import AlignmentLogits
@@ -101,7 +101,7 @@ def test_a_student_without_a_tokenizer_reads_in_its_teacher_s(
     assert len(told) == (room == 100)
     # Its text alone is learnt in tokens of its own.
     assert (
-        shared_tokenizer(
+        shared_tokens(
             SimpleNamespace(strategies=(Injection(),)), SimpleNamespace(strategy="injection"), small
         )
         is None

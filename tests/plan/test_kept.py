@@ -10,15 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_asked import AWS, hosted, strategy_of, task_of
+from test_asked import AWS, IN, OUT, hosted, size, strategy_of, task_of
 from world import STUDENTS, World
 
 from stratos.catalog import load_catalog
 from stratos.context import Context
 from stratos.ledger import Ledger
 from stratos.plan import solve
-from stratos.plan.asked import asked_of
+from stratos.plan.asked import Load, asked_of
 from stratos.plan.candidates import build_problem
+from stratos.plan.hosted import hosted_options
 from stratos.plan.kept import Kept
 from stratos.records import Plan, TeacherProbe
 from stratos.synthesize.alignment import Alignment
@@ -124,8 +125,7 @@ def test_kept_answers_are_not_priced_again(tmp_path: Path, folder: Path) -> None
     assert after.role("teacher").note == f"hosted, {n - 20} answers by the token"
     assert after.role("teacher").usd == pytest.approx(before.role("teacher").usd * (n - 20) / n)
     told = (
-        f"20 answers of {teacher.name} that alignment asks for are kept from before: they are not "
-        "paid again."
+        f"20 answers of {teacher.name} that alignment asks for, kept from before: not paid again."
     )
     assert told in after.reasons and told not in before.reasons
     assert planned(task, strategy, replace(teacher, cache="off"), folder).usd == before.usd
@@ -150,23 +150,54 @@ def test_all_that_is_kept_leaves_the_evaluation(tmp_path: Path) -> None:
         assert (asked.n_answers, asked.least.n_answers, asked.most.n_answers) == (128, 128, 128)
 
 
-@pytest.mark.parametrize(("cache", "n_times"), [("topk", 1.0), ("none", 3.0)])
-def test_a_paid_signal_is_priced(tmp_path: Path, cache: Any, n_times: float) -> None:
+@pytest.mark.parametrize(("cache", "n_times"), [("topk", 1), ("none", 3)])
+def test_a_paid_signal_is_priced(tmp_path: Path, cache: Any, n_times: int) -> None:
+    """Of each right answer the document that the student reads, and one token out."""
     task = task_of(tmp_path)
+    n, n_output = task.n_train, 5
     sure = replace(hosted(task), exact=replace(hosted(task).exact, mean=1.0))
-    text = asked_of(World(task=task).config(), sure, Alignment())
-    one = text.work.context
+    items = task.items("validation", sure.n_items)
+    n_document = size(map(task.student_messages, items)) / len(items) + n_output
     config = World(task=task).config()
-    trainer = replace(config.trainer, max_tokens=round(3 * task.n_train * one))
+    trainer = replace(config.trainer, max_tokens=round(3 * n * n_document))
     asked = asked_of(replace(config, trainer=trainer), sure, AlignmentLogits(cache=cache))
-    n_scored = asked.n_answers - text.n_answers
-    assert n_scored == pytest.approx(n_times * task.n_train, abs=1)
-    n_input = asked.n_answers * asked.work.prompt_tokens
-    n_output = asked.n_answers * asked.work.answer_tokens
-    before = text.n_answers * text.work.prompt_tokens, text.n_answers * text.work.answer_tokens
-    assert n_input - before[0] == pytest.approx(n_times * task.n_train * one, rel=1e-3)
-    assert n_output - before[1] == pytest.approx(n_times * task.n_train, rel=1e-2)
-    assert asked.least == text.least
-    assert f"it scores {task.n_train} right answers" in asked.why
+    text = asked_of(config, sure, Alignment())
+    assert (asked.n_answers, asked.work, asked.least) == (text.n_answers, text.work, text.least)
+    assert asked.scored.n_answers == pytest.approx(n_times * n, abs=1)
+    assert asked.scored.work.prompt_tokens == pytest.approx(n_document, rel=1e-6)
+    assert asked.scored.work.answer_tokens == 1
+    assert f"it scores {n} right answers" in asked.why
+    plain, learnt = (
+        hosted_options(
+            sure, Load(one.n_answers, one.work), (one.least, one.most), scored=one.scored
+        )
+        for one in (text, asked)
+    )
+    usd = asked.scored.n_answers * (n_document * IN + OUT) / 1e6
+    assert learnt[0].usd - plain[0].usd == pytest.approx(usd, rel=1e-6)
+    assert learnt[0].hours == plain[0].hours
+    assert learnt[0].usd_range == pytest.approx(
+        (plain[0].usd_range[0], plain[0].usd_range[1] + usd)
+    )
+    for never in ({"only_shared": True}, {"hidden_match": 0.1}, {"temperature": 2.0}):
+        assert asked_of(config, sure, AlignmentLogits(**never)).scored.n_answers == 0
     free = replace(sure, card=replace(sure.card, usd_per_million_input_tokens=None))
-    assert asked_of(config, free, AlignmentLogits(cache=cache)).n_answers == text.n_answers
+    assert asked_of(config, free, AlignmentLogits(cache=cache)).scored.n_answers == 0
+
+
+def test_a_batch_prices_the_evaluation_at_once(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+    prices = {
+        "usd_per_million_batch_input_tokens": IN / 2,
+        "usd_per_million_batch_output_tokens": OUT / 2,
+    }
+    probe = hosted(task, **prices)
+    asked = asked_of(World(task=task).config(), probe, Alignment())
+    load = Load(asked.n_answers, asked.work)
+    at_once, batch = hosted_options(probe, load, evaluated=asked.evaluated)
+    one = at_once.usd / load.n_answers
+    n_later = asked.evaluated.n_answers
+    assert n_later == 128
+    assert batch.usd == pytest.approx(one * (n_later + (load.n_answers - n_later) / 2))
+    assert batch.hours > probe.card.batch_hours
+    assert len(hosted_options(probe, asked.evaluated, evaluated=asked.evaluated)) == 1

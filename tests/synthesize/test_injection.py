@@ -19,7 +19,7 @@ from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.mahjong import MahjongTask
 from stratos.tasks.math import MathTask
-from stratos.teachers.base import Answer
+from stratos.teachers.base import Answer, Question
 
 
 @dataclass
@@ -100,6 +100,24 @@ def test_the_teacher_writes_what_holds_without_the_answer(tmp_path: Path) -> Non
     told = [chat[-1]["content"] for chat in teacher.requests if len(chat) > 2]
     assert any("leans on having been told the answer" in text for text in told)
     assert any("ends in another answer" in text for text in told)
+
+
+class Narrow(Explainer):
+    """Can neither read requests about multiples of five nor read again those about the next."""
+
+    def too_long(self, question: Question) -> str | None:
+        text = question.chat[1]["content"]
+        number = int(text.split("What is ")[1].split()[0])
+        unread = 0 if "The answer is" in text else 1
+        return "so it is" if number % 5 == unread else None
+
+
+def test_what_passes_the_context_is_refused_under_that_name(tmp_path: Path) -> None:
+    task, teacher = bare(tmp_path), Narrow()
+    corpus, _ = run(tmp_path, task, Injection(n_items=1000, rationale="teacher"), (teacher,))
+    all_kinds = kinds([{"question": item.question} for item in task.items("train", 1000)])
+    assert set(kinds(rows_of(corpus))) == {4}
+    assert corpus.refused["longer than the teacher's context"] == all_kinds[0] + all_kinds[1]
 
 
 def test_without_retries_what_could_be_mended_is_refused(tmp_path: Path) -> None:

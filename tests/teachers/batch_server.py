@@ -13,12 +13,15 @@ from typing import Any
 
 
 class BatchServer:
-    """Answers in capitals after `seconds`; `faults` maps a message to statuses, one a try."""
+    """Answers in capitals after `seconds`; `faults` maps a message to statuses, one a try.
+
+    `says` is the message of every refusal.
+    """
 
     def __init__(self, seconds: float = 0.2) -> None:
         self.seconds = seconds
         self.faults: dict[str, list[Any]] = {}
-        self.refuses = ""
+        self.refuses, self.says = "", "a fault"
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.asked: Counter[str] = Counter()
@@ -113,7 +116,8 @@ class BatchServer:
                 }],
                 "usage": {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
             }  # fmt: skip
-            response = {"status_code": status, "body": completion if status == 200 else {}}
+            refusal = {"error": {"message": self.says}}
+            response = {"status_code": status, "body": completion if status == 200 else refusal}
             made = json.dumps({"custom_id": line["custom_id"], "response": response})
             (good if status == 200 else bad).append(made)
         good.reverse()  # providers keep no order

@@ -16,7 +16,7 @@ from stratos.context import Context
 from stratos.errors import TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers.asking import cached_ask, cost_usd
-from stratos.teachers.base import Batching
+from stratos.teachers.base import TOO_LONG, Batching
 from stratos.teachers.openai import OpenAITeacher
 
 
@@ -63,6 +63,18 @@ def test_lines_that_fail_or_are_missing_go_into_the_next_batch(context: Context)
         assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(4)]
         assert [server.asked[f"word {i}"] for i in range(4)] == [1, 2, 3, 1]
         assert context.ledger.spent_usd == pytest.approx(4 * 40 / 1e6)
+
+
+def test_what_is_too_long_stops_nothing_and_is_asked_again(context: Context) -> None:
+    with BatchServer() as server:
+        server.faults = {"word 1": [400]}
+        server.says = "This model's maximum context length is 8 tokens."
+        answers = cached_ask(teacher_of(server), chats(3), 8, context)
+        assert [(one.text, one.finish == TOO_LONG) for one in answers] == [
+            ("WORD 0", False), ("", True), ("WORD 2", False)
+        ]  # fmt: skip
+        assert context.ledger.spent_usd == pytest.approx(2 * 40 / 1e6)
+        assert context.ledger.reserved_usd == 0
 
 
 def test_what_is_refused_is_said(context: Context) -> None:

@@ -21,7 +21,7 @@ from stratos.errors import TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers import lanes, pump
 from stratos.teachers.asking import cached_ask, stream_ask
-from stratos.teachers.base import Answer, Question
+from stratos.teachers.base import TOO_LONG, Answer, Question
 from stratos.teachers.expect import expect
 from stratos.teachers.openai import OpenAITeacher
 
@@ -205,6 +205,22 @@ def test_a_refused_prompt_is_no_fault_of_the_endpoint(context: Context) -> None:
         with pytest.raises(TeacherError, match="refused a prompt of 6 bytes"):
             cached_ask(teacher, chats(1), 8, context)
         assert len(one.requests) + len(two.requests) == 1
+
+
+def test_what_one_endpoint_finds_too_long_another_may_read(
+    context: Context, said: list[str]
+) -> None:
+    short = (400, {}, "This model's maximum context length is 8 tokens.")
+    with ChatServer() as one, ChatServer() as two:
+        one.faults.extend([short] * 100)
+        teacher = parrot(one.base_url, two.base_url, api_key_env="PARROT_KEY")
+        answers = cached_ask(teacher, chats(20), 8, context)
+        assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(20)]
+        assert one.requests and said == []
+        two.faults.extend([short] * 100)
+        both = cached_ask(teacher, chats(20, 100), 8, context)
+        assert {answer.finish for answer in both} == {TOO_LONG}
+        assert len(said) == 1
 
 
 def test_all_down_is_said_after_the_retries(context: Context) -> None:

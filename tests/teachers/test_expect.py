@@ -143,6 +143,8 @@ def test_a_prompt_that_the_endpoint_finds_too_long_is_said(
         "The decoder prompt (length 9000) is longer than the maximum model length of 8192",
         "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
         "the request exceeds the available context size, try increasing it",
+        "prompt is too long: 208310 tokens > 200000 maximum",
+        "The input token count (9000) exceeds the maximum number of tokens allowed (8192).",
     ],
 )
 def test_a_prompt_that_the_endpoint_finds_too_long_stops_nothing(
@@ -156,6 +158,19 @@ def test_a_prompt_that_the_endpoint_finds_too_long_stops_nothing(
     (told,) = said
     assert 'refused a prompt of 9 bytes with an answer of up to 20 tokens, that of "word' in told
     assert says[:40] in told and told.endswith(" It counts as not answered.")
+    # The model may be served with a longer context by now.
+    again = cached_ask(teacher, chats(5), 20, context)
+    assert [one.cached for one in again] == [True, False, True, False, True]
+    assert [one.text for one in again] == [f"WORD {i:04}" for i in range(5)]
+
+
+def test_what_is_too_long_is_not_foretold(server: ChatServer, context: Context) -> None:
+    poor = replace(context, ledger=Ledger(context.run_dir / "poor.jsonl", 1.0))
+    long = [Question([{"role": "user", "content": "word " * 1_000_000}], 20)]
+    teacher = parrot(server, facts={"context_length": 8192})
+    told = expect(teacher, questions(20) + long, poor)
+    assert (told.n_asked, told.passes_limit) == (20, False)
+    assert expect(parrot(server), questions(20) + long, poor).passes_limit
 
 
 @pytest.mark.parametrize("text", ["", "\x00\x1b[2J", "\ud800 lone", "\u202e<img src=x>"])

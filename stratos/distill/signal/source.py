@@ -208,14 +208,8 @@ def _live(
         return _local(teacher, wanted, tokenizer, data, prompts)
     if not isinstance(teacher, OpenAITeacher):
         return TextSource(f"{type(teacher).__name__} only answers chats")
-    if wanted.objective == "universal_logit" or wanted.only_shared:
-        return TextSource("a served teacher tells a part of its distribution, in its own tokens")
-    if wanted.hidden_match:
-        return TextSource("a served teacher shows no layers to match")
-    if wanted.temperature != 1:
-        return TextSource(
-            f"a served teacher tells its distribution at temperature 1, not {wanted.temperature:g}"
-        )
+    if why := wanted.beyond_servers():
+        return TextSource(why)
     if wanted.cache == "none" and teacher.usd_per_million_input_tokens:
         context.warn(
             f"Teacher {teacher.name} is paid for every time that the student reads a text. "
