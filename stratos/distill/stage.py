@@ -119,7 +119,7 @@ def train(
                         lesson.module, lesson.loader, ckpt_path=checkpoint, weights_only=False
                     )
             except NotFinite as error:
-                raise StratosError(_not_finite(error, ready, folder)) from error
+                raise StratosError(_not_finite(error, ready, folder, config)) from error
     if rank:
         return None
     if settings.checkpointing:
@@ -304,14 +304,21 @@ def _usd_per_hour(plan: Plan) -> float:
     return sum((role.usd / role.hours if role.hours else 0.0) for role in plan.roles_of("train"))
 
 
-def _not_finite(error: Any, ready: _Ready, folder: Path) -> str:
+def _not_finite(error: Any, ready: _Ready, folder: Path, config: Config) -> str:
     """Name the batch and say what to do."""
     items = ready.data.items[error.documents].tolist()
     shown = ", ".join(map(str, items[:8])) + (", …" if len(items) > 8 else "")
     kept = sorted((folder / "checkpoints").glob("step-*.ckpt"))
-    good = f" The last good checkpoint is kept: {kept[-1]}." if kept else ""
+    if kept:
+        good = f"The last good checkpoint is kept: {kept[-1]}."
+    else:
+        every = counted(config.callbacks.checkpoint_every_steps, "step")
+        good = (
+            f"There is no checkpoint yet: the first is made after {every} "
+            "(callbacks.checkpoint_every_steps)."
+        )
     return (
-        f"{error}, on the batch of training items {shown} (rows of the corpus, from 0).{good} "
+        f"{error}, on the batch of training items {shown} (rows of the corpus, from 0). {good} "
         "Lower trainer.lr_muon and trainer.lr_adamw, or raise trainer.warmup_steps, and give the "
         "command again: with other settings the training starts anew."
     )

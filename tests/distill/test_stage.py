@@ -69,8 +69,14 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(
     run_distill: Callable[..., Any], tmp_path: Path
 ) -> None:
     settings = {"lr_muon": 1e30, "lr_adamw": 1e30, "clip_norm": 0, "warmup_steps": 0}
-    with pytest.raises(StratosError, match=r"is nan at step \d+, on the batch of training items"):
+    with pytest.raises(StratosError) as caught:
         run_distill(tmp_path, **settings)
+    said = r"is nan at step \d+, on the batch of training items"
+    assert re.search(said, str(caught.value))
+    assert (
+        "There is no checkpoint yet: the first is made after 4 steps "
+        "(callbacks.checkpoint_every_steps). Lower trainer.lr_muon" in str(caught.value)
+    )
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
