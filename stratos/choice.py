@@ -31,6 +31,9 @@ from stratos.words import counted
 MIN_COVERAGE = 0.3
 """Least teacher accuracy for alignment, where the strategy does not say."""
 
+NONE_RIGHT = "it answered none"
+"""How the reason begins where a teacher had no right answer that could be learnt from."""
+
 
 @dataclass(frozen=True)
 class Pupil:
@@ -156,6 +159,10 @@ def _covers(
             evidence=f"{measured}, at least the {least:.0%} that {strategy.name} needs: its "
             f"answers can be learnt from.{doubt}",
         )
+    if not covered.mean:
+        reason = f"{NONE_RIGHT} of {counted(teacher.n_items, 'validation item')} exactly"
+        why = f"{measured}: there is nothing to learn from.{doubt}"
+        return Verdict(False, reason, "teacher", why)
     if limit == "min_coverage":
         reason = f"coverage {covered.mean:.3f} is below {limit} {least:g}"
         why = (

@@ -153,6 +153,10 @@ def test_reasons():
     low = verdicts(10, can_reverse=False)
     assert low["alignment"].reason == "coverage 0.100 is below min_coverage 0.3"
     assert low["alignment"].concerns == "teacher"
+    none = verdicts(0, can_reverse=False)["alignment"]
+    assert none.reason == "it answered none of 100 validation items exactly"
+    assert none.evidence.endswith("(95% interval 0.0% to 3.7%): there is nothing to learn from.")
+    assert verdicts(0)["alignment"] == none, "beside injection, too"
     assert low["injection"].reason == "the task sums cannot build a question from an answer"
     high = verdicts(90)
     assert high["alignment"].reason == "alignment_logits learns more from the same answers"

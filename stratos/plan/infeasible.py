@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from stratos.choice import NONE_RIGHT, injects
 from stratos.config import LimitsConfig
 from stratos.errors import InfeasibleError
 from stratos.plan.changes import WayOut, alone, needed, together
@@ -37,11 +38,32 @@ def no_candidates(problem: Problem, variants: Variants | None = None) -> Infeasi
             f"Type strategy={name} strategy.min_coverage=0 to learn from a teacher that covers so "
             "little: only its right answers are kept, and they are few."
         )
-    lines.append(
-        "Type strategy=auto, teacher=auto and student=auto to consider more of them, or allow "
-        "larger servers (cloud=multi, without cloud.max_usd_per_hour and cloud.regions)."
-    )
+    else:
+        lines += _without_answers(problem, variants)
+    more = "Type strategy=auto, teacher=auto and student=auto to consider more of them"
+    if any("server" in why for why in problem.left_out.values()):
+        more += (
+            ", or allow larger servers (cloud=multi, without cloud.max_usd_per_hour and "
+            "cloud.regions)"
+        )
+    lines.append(f"{more}.")
     return InfeasibleError("\n".join(lines))
+
+
+def _without_answers(problem: Problem, variants: Variants | None) -> list[str]:
+    """Say what to type where teachers had no right answer at all, which no threshold mends."""
+    blind = {
+        who.partition(" from ")[2]
+        for who, why in problem.left_out.items()
+        if why.startswith(NONE_RIGHT)
+    }
+    config = None if variants is None else variants.config
+    if not blind or (config is not None and injects(config.strategies, config.complexity)):
+        return []
+    said = f"{listed(sorted(blind))} gave no right answer, and there is nothing else to learn from:"
+    if config is not None and config.task.can_reverse:
+        return [f"{said} type strategy=injection, whose items the task makes answer first."]
+    return [f"{said} type teacher=<name> for another teacher."]
 
 
 def explain(

@@ -42,7 +42,7 @@ def probe(config: Config, context: Context) -> Probe:
     if not items:
         raise ConfigError(
             f"The task {config.task.name} has no validation items, so no teacher can be probed. "
-            "Give it more rows, or a larger validation share."
+            f"Give it more rows{_larger_share(config.task)}."
         )
     unreachable: dict[str, str] = {}
     found: list[TeacherProbe] = []
@@ -79,6 +79,14 @@ def probe(config: Config, context: Context) -> Probe:
         students=students,
         cut_at_usd=context.ledger.cut_at_usd,
     )
+
+
+def _larger_share(task: Any) -> str:
+    """Name the key of the share of the rows that are validation items, where the task has one."""
+    share = getattr(task, "validation_share", None)
+    if share is None:
+        return ""
+    return f", or a larger share of them: task.validation_share=… (it is {share:g})"
 
 
 def _thresholds(config: Config) -> list[float]:

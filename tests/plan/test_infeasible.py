@@ -260,6 +260,28 @@ def test_no_strategy_can_be_used():
     assert "min_coverage" not in forward_only
 
 
+def test_a_teacher_without_a_right_answer():
+    mute = {"strategies": (Strategy("alignment"),), "teachers": (teacher(LARGE, right=0),)}
+    said = "qwen2.5_7b gave no right answer, and there is nothing else to learn from: "
+    more = "Type strategy=auto, teacher=auto and student=auto to consider more of them."
+    assert refusal(**mute).splitlines()[1:] == [
+        "  alignment from qwen2.5_7b: it answered none of 64 validation items exactly",
+        "  qwen2.5_7b answered 0.0% of 64 validation items exactly (95% interval 0.0% to 5.7%): "
+        "there is nothing to learn from.",
+        f"{said}type strategy=injection, whose items the task makes answer first.",
+        more,
+    ]
+    forward = refusal(**mute, task=Tiles(can_reverse=False))
+    assert forward.splitlines()[-2:] == [f"{said}type teacher=<name> for another teacher.", more]
+    beside = refusal(**{**mute, "teachers": (*mute["teachers"], BLIND)})
+    assert "Type strategy=alignment strategy.min_coverage=0 to learn from a teacher" in beside
+    both = Strategy("alignment"), Strategy("injection")
+    wide = replace(STUDENTS[0], name="wide", hidden_size=65536, n_layers=100, n_heads=64)
+    too_wide = refusal(**{**mute, "strategies": both}, students=(wide,))
+    assert "nothing else to learn from" not in too_wide, "injection is considered already"
+    assert "or allow larger servers (cloud=multi" in too_wide
+
+
 def test_a_strategy_may_ask_for_less_coverage():
     lenient = Strategy("alignment", min_coverage=0.01)
     assert solve(asked(strategies=(lenient,))[0]).strategy == "alignment"

@@ -239,8 +239,12 @@ def test_the_sequential_test_errs_as_seldom_as_it_says() -> None:
 
 def test_no_validation_items(world: World) -> None:
     world.task = replace(world.task, validation_share=1e-9)
-    with pytest.raises(ConfigError, match="The task jsonl has no validation items"):
+    with pytest.raises(ConfigError) as caught:
         world.probe(Pupil())
+    assert str(caught.value) == (
+        "The task jsonl has no validation items, so no teacher can be probed. Give it more rows, "
+        "or a larger share of them: task.validation_share=… (it is 1e-09)."
+    )
 
 
 @needs_smollm2
