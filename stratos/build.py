@@ -7,6 +7,7 @@ config is code, so such a class must lie under an allowed prefix.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,10 +105,27 @@ def schema_of(composed: DictConfig, where: str) -> type | None:
     group = where.partition(".")[0]
     if where in GROUPS:
         return GROUPS[where]
-    node = OmegaConf.select(composed, where)
+    return _class_of(group, OmegaConf.select(composed, where))
+
+
+def of_each(group: str, candidates: Mapping[Any, Any], key: str) -> list[str]:
+    """Return where a key is set of each of several candidates that have it, as it is typed."""
+    found = []
+    for name, node in candidates.items():
+        made_as = _class_of(group, node)
+        if made_as is not None and key in {field.name for field in dataclasses.fields(made_as)}:
+            plus = "" if key in node else "+"
+            found.append(f"{plus}{group}.candidates.{name}.{key}")
+    return found
+
+
+def _class_of(group: str, node: Any) -> type | None:
+    """Return the dataclass that one choice of a group becomes, if it is one."""
+    if not isinstance(node, Mapping | DictConfig):
+        return None
     if group == "student":
         return schema.StudentConfig if "name" in node else None
-    target = node.get("_target_") if isinstance(node, DictConfig) else None
+    target = node.get("_target_")
     found = find_class(target) if target is not None else None
     return found if isinstance(found, type) else None
 
@@ -160,11 +178,13 @@ def _read_candidates(node: Any, group: str, problems: list[str]) -> tuple[Any, .
         return ()
     nodes = {group: node}
     if "candidates" in node:
-        problems.extend(
-            f"{group}.{key}: there is no such key beside {group}.candidates."
-            for key in node
-            if key != "candidates"
-        )
+        for key in (key for key in node if key != "candidates"):
+            places = of_each(group, node["candidates"], key)
+            typed = " or ".join(f"{place}={show(node[key])}" for place in places)
+            problems.append(
+                f"{group}.{key}: there is no such key beside {group}.candidates."
+                + (f" Type {typed}" if typed else "")
+            )
         nodes = {f"{group}.candidates.{name}": one for name, one in node["candidates"].items()}
         if not nodes:
             problems.append(f"{group}.candidates is empty.")

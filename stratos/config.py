@@ -24,6 +24,13 @@ Amount = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
+_TIME = Meta(
+    pattern=r"^(?=.*[1-9])[0-9]+(:[0-9]+){3}$",
+    description="DD:HH:MM:SS (such as 00:01:30:00 for 90 minutes)",
+)
+
+MIN_CONTEXT = 128
+"""Least context of a student, in tokens."""
 
 STAGES = ("probe", "plan", "synthesize", "distill", "evaluate", "deploy", "report")
 
@@ -95,7 +102,7 @@ class StudentConfig:
     """Number of attention heads (key-value heads are as many)."""
     intermediate_size: Count = 384
     """Width of the gated MLP."""
-    context_length: Annotated[int, Meta(ge=128)] = 1024
+    context_length: Annotated[int, Meta(ge=MIN_CONTEXT)] = 1024
     """Longest sequence in tokens, question and answer together."""
     vocab_size: Count = 1024
     """Size of a tokenizer trained on the corpus, where the task brings none of its own."""
@@ -180,7 +187,7 @@ class TrainerConfig:
     """Compile the body with torch.compile: about a fifth faster, after half a minute or more."""
     ema: Annotated[float, Meta(ge=0, lt=1)] | None = None
     """Decay of an average of the weights, which is measured and kept in their place; None: none."""
-    max_time: str | None = None
+    max_time: Annotated[str, _TIME] | None = None
     """Longest training, as DD:HH:MM:SS; counted on through resumes."""
     adapter: Literal["none", "lora", "qlora"] = "none"
     """none (all weights are trained), lora, or qlora (beside weights in 4 bits)."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from stratos.build import schema_of
+from stratos import elsewhere
+from stratos.build import CANDIDATES, GROUPS, of_each, schema_of
+from stratos.composing import CONFIG_NAME
 from stratos.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -35,8 +37,9 @@ def explain(override: Override, base: DictConfig | None, reason: str, hydra: Hyd
         return f"{text}: {reason}"
     known = {*groups, *(str(name) for name in base if name != "hydra")}
     if "." not in key and key not in known:
-        return f"{text}: there is no group or key {key}.{did_you_mean(key, known)}"
-    return f"{text}: {_explain_key(key, text, base) or reason}"
+        near = _of_a_trainer(key, text) or did_you_mean(key, known)
+        return f"{text}: there is no group or key {key}.{near}"
+    return f"{text}: {_explain_key(key, text, base, hydra) or reason}"
 
 
 def is_group(key: str, hydra: Hydra) -> bool:
@@ -52,6 +55,12 @@ def _explain_choice(override: Override, text: str, reason: str, hydra: Hydra) ->
     for name in choice if isinstance(choice, list) else [choice]:
         if name is not None and str(name) not in known:
             near = did_you_mean(str(name), known)
+            if group == "objective" and _is_divergence(str(name)):
+                typed = f"strategy=alignment_logits strategy.objective={name}"
+                return (
+                    f"there is no {group} {name}. Known: {', '.join(known)}. For the loss, type "
+                    f"{typed}"
+                )
             return f"there is no {group} {name}.{near} Known: {', '.join(known)}.{_extra(text)}"
     if "appears more than once" in reason:
         twice = reason.partition(" ")[0]
@@ -77,7 +86,7 @@ def _takes_any_key(base: DictConfig, where: str) -> bool:
     return schema is not None and get_origin(get_type_hints(schema).get(name)) is dict
 
 
-def _explain_key(key: str, text: str, base: DictConfig) -> str | None:
+def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> str | None:
     """Walk along a dotted key to the first part that is not there."""
     node: Any = base
     walked: list[str] = []
@@ -95,10 +104,85 @@ def _explain_key(key: str, text: str, base: DictConfig) -> str | None:
                 entry = ".".join(key.split(".")[len(walked) :])
                 return f"to add an entry, type '+{owner}={{{entry}: {value}}}'"
             known = list(dict.fromkeys([*map(str, node), *fields]))
-            near = did_you_mean(part, known) or f" Known: {', '.join(known)}."
+            near = _hint(key, owner, text, base, known, hydra)
+            near = near or did_you_mean(part, known) or f" Known: {', '.join(known)}."
             return f"{owner or 'the config'} has no key {part}.{near}"
         walked.append(part)
         if OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part):
             return None
         node = node[part]
     return None
+
+
+def _hint(key: str, owner: str, text: str, base: DictConfig, known: list[str], hydra: Hydra) -> str:
+    """Say where a key is set that a node does not have, or return an empty string."""
+    part, _, rest = key.removeprefix(f"{owner}.").partition(".")
+    if not owner:
+        return _of_a_trainer(part, text)
+    value = _value(text)
+    if said := elsewhere.hint(owner, part, value, known):
+        return said
+    group = owner.partition(".")[0]
+    name, deeper = elsewhere.our_name(group, part), f".{rest}" if rest else ""
+    several = _candidates(group, base)
+    places = [f"{one}{deeper}={value}" for one in of_each(group, several, name)]
+    if places:
+        return f" Each candidate has its own keys: type {' or '.join(places)}"
+    return _other_strategies(name, value, bool(several), hydra) if group == "strategy" else ""
+
+
+def _of_a_trainer(name: str, text: str) -> str:
+    """Say what another tool's name of a setting of its trainer is here, or return ""."""
+    fields = [field.name for field in dataclasses.fields(GROUPS["trainer"])]
+    return elsewhere.hint("trainer", name, _value(text), fields)
+
+
+def _other_strategies(name: str, value: str, is_auto: bool, hydra: Hydra) -> str:
+    """Name the strategies that have a key, or return an empty string.
+
+    Args:
+        name: the key.
+        value: what it was to be.
+        is_auto: several candidates were asked for: so it can be with those that have the key.
+        hydra: knows the strategies, the user's own among them.
+    """
+    from hydra.types import RunMode
+
+    alone: list[str] = []
+    among: list[str] = []
+    for choice in sorted(hydra.config_loader.get_group_options("strategy")):
+        try:
+            composed = hydra.compose_config(
+                CONFIG_NAME, [f"strategy={choice}"], RunMode.RUN, with_log_configuration=False
+            )
+        except Exception:  # a broken file of the user's is told of when it is asked for
+            continue
+        schema = schema_of(composed, "strategy")
+        if schema is not None and name in {field.name for field in dataclasses.fields(schema)}:
+            alone.append(choice)
+        places = of_each("strategy", _candidates("strategy", composed), name)
+        among += [f"strategy={choice} {place}={value}" for place in places[:1]]
+    if not alone:
+        return ""
+    plural = "strategies" if len(alone) > 1 else "strategy"
+    typed = [f"strategy={alone[0]} strategy.{name}={value}", *(among[:1] if is_auto else [])]
+    verb = "have" if len(alone) > 1 else "has"
+    return f" The {plural} {', '.join(alone)} {verb} it: type {' or '.join(typed)}"
+
+
+def _candidates(group: str, base: DictConfig) -> dict[Any, Any]:
+    """Return the candidates of a group as plain dicts; none where it is one choice."""
+    node = OmegaConf.select(base, f"{group}.candidates") if group in CANDIDATES else None
+    found = OmegaConf.to_container(node) if isinstance(node, DictConfig) else {}
+    assert isinstance(found, dict)
+    return found
+
+
+def _is_divergence(name: str) -> bool:
+    from stratos.synthesize.white_box import Divergence
+
+    return name in get_args(Divergence)
+
+
+def _value(text: str) -> str:
+    return text.partition("=")[2] or "…"

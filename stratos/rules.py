@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.cluster import NOT_INSTALLED, is_installed
-from stratos.config import Config, LimitsConfig, ProbeConfig
+from stratos.config import MIN_CONTEXT, Config, LimitsConfig, ProbeConfig
 from stratos.declared import contradictions
 from stratos.distill.trainer import unusable
 from stratos.distill.wanted import Wanted
@@ -56,7 +56,8 @@ def impossible(config: Config) -> list[str]:
         if student.context_length > trainer.batch_tokens:
             problems.append(
                 f"trainer.batch_tokens={trainer.batch_tokens} is less than one document of student "
-                f"{student.name} may have (context_length={student.context_length})."
+                f"{student.name} may have (context_length={student.context_length}). "
+                f"{_room(config)}"
             )
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
@@ -88,6 +89,17 @@ def _signals(config: Config) -> Iterator[str]:
             Wanted.of(strategy)
         except ConfigError as error:
             yield str(error)
+
+
+def _room(config: Config) -> str:
+    """Say what gives every student's longest document room in a gradient step."""
+    batch_tokens = config.trainer.batch_tokens
+    own = [student for student in config.students if student.path is None]
+    typed = f"trainer.batch_tokens={max(student.context_length for student in own)}"
+    is_one = "candidates" not in config.plain.get("student", {})
+    if is_one and batch_tokens >= MIN_CONTEXT:
+        return f"Type {typed}, or student.context_length={batch_tokens}."
+    return f"Type {typed}."
 
 
 def _limits(config: Config) -> Iterator[str]:

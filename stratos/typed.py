@@ -13,6 +13,7 @@ from typing import Any, Literal, Union
 
 import msgspec
 
+from stratos import elsewhere
 from stratos.errors import did_you_mean
 
 
@@ -27,7 +28,8 @@ def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any
     values: dict[str, Any] = {}
     for key, value in node.items():
         if key not in fields:
-            near = did_you_mean(str(key), fields) or f" Known: {', '.join(fields)}."
+            near = elsewhere.hint(where, str(key), show(value), fields)
+            near = near or did_you_mean(str(key), fields) or f" Known: {', '.join(fields)}."
             problems.append(f"{where}.{key}: there is no such key.{near}")
         else:
             values[key] = read_value(value, hints[key], f"{where}.{key}", problems)
@@ -81,9 +83,9 @@ def _say(kind: Any) -> str:
     """Return a type in the user's words."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        return _say(args[0]) + "".join(
-            _say_bounds(bound) for bound in args[1:] if isinstance(bound, msgspec.Meta)
-        )
+        metas = [one for one in args[1:] if isinstance(one, msgspec.Meta)]
+        named = next((meta.description for meta in metas if meta.description), None)
+        return (named or _say(args[0])) + "".join(map(_say_bounds, metas))
     if origin in (Union, types.UnionType):
         return " or ".join(_say(arg) for arg in args)
     if origin is Literal:
@@ -102,13 +104,15 @@ def _say(kind: Any) -> str:
 
 
 def _say_bounds(bound: msgspec.Meta) -> str:
-    if bound.ge is not None and bound.le is not None:
-        return f" from {bound.ge} to {bound.le}"
     if bound.ge is not None:
+        if bound.le is not None:
+            return f" from {bound.ge} to {bound.le}"
+        if bound.lt is not None:
+            return f" from {bound.ge} to below {bound.lt}"
         return f" of at least {bound.ge}"
-    if bound.gt is not None:
-        return f" above {bound.gt}"
-    return f" of at most {bound.le}" if bound.le is not None else ""
+    ends = (("above", bound.gt), ("below", bound.lt), ("up to", bound.le))
+    said = " and ".join(f"{word} {end}" for word, end in ends if end is not None)
+    return f" {said}" if said else ""
 
 
 def show(value: Any) -> str:

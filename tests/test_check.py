@@ -242,7 +242,103 @@ def test_all_mistakes_are_told_together() -> None:
         (
             ["+task=mahjong", "student=stratos_1m", "trainer.batch_tokens=512"],
             "trainer.batch_tokens=512 is less than one document of student stratos_1m may have "
-            "(context_length=1024).",
+            "(context_length=1024). Type trainer.batch_tokens=1024, or student.context_length=512.",
+        ),
+        (
+            ["+task=mahjong", "student=stratos_1m", "trainer.batch_tokens=100"],
+            "trainer.batch_tokens=100 is less than one document of student stratos_1m may have "
+            "(context_length=1024). Type trainer.batch_tokens=1024.",
+        ),
+        (
+            [
+                "+task=mahjong",
+                "trainer.batch_tokens=512",
+                "~student.candidates.stratos_1m",
+                "~student.candidates.stratos_3m",
+            ],
+            "trainer.batch_tokens=512 is less than one document of student stratos_300k may have "
+            "(context_length=1024). Type trainer.batch_tokens=1024.",
+        ),
+        (
+            ["+task=mahjong", "trainer.ema=1.0"],
+            "trainer.ema=1.0: expected a number from 0 to below 1 or null.",
+        ),
+        (
+            ["+task=mahjong", "trainer.max_time=10"],
+            "trainer.max_time=10: expected DD:HH:MM:SS (such as 00:01:30:00 for 90 minutes) or "
+            "null.",
+        ),
+        (
+            ["+task=mahjong", "trainer.max_time=10s"],
+            "trainer.max_time=10s: expected DD:HH:MM:SS (such as 00:01:30:00 for 90 minutes) or "
+            "null.",
+        ),
+        (
+            ["+task=mahjong", "trainer.max_time=00:00:00:00"],
+            "trainer.max_time=00:00:00:00: expected DD:HH:MM:SS (such as 00:01:30:00 for 90 "
+            "minutes) or null.",
+        ),
+        # names of other tools
+        (
+            ["+task=mahjong", "trainer.gradient_clip_val=0.5"],
+            "trainer.gradient_clip_val=0.5: trainer has no key gradient_clip_val. Here it is "
+            "clip_norm: type trainer.clip_norm=0.5",
+        ),
+        (
+            ["+task=mahjong", "trainer.num_epochs=3"],
+            "trainer.num_epochs=3: trainer has no key num_epochs. A training is as long as its "
+            "tokens: type trainer.max_tokens=…",
+        ),
+        (
+            ["+task=mahjong", "+trainer.packing=true"],
+            "trainer.packing: there is no such key. Rows are always packed: leave it out.",
+        ),
+        (
+            ["+task=mahjong", "lr=0.1"],
+            "lr=0.1: there is no group or key lr. Type trainer.lr_muon=… for the 2-D weights of "
+            "the blocks, and trainer.lr_adamw=… for all else.",
+        ),
+        (
+            ["+task=mahjong", "strategy=alignment_on_policy", "strategy.lambda=1"],
+            "strategy.lambda=1: strategy has no key lambda. Here it is lmbda: type "
+            "strategy.lmbda=1",
+        ),
+        # keys of one candidate, and of another strategy
+        (
+            ["+task=mahjong", "strategy.n_items=100"],
+            "strategy.n_items=100: strategy has no key n_items. Each candidate has its own keys: "
+            "type strategy.candidates.alignment.n_items=100 or "
+            "strategy.candidates.injection.n_items=100",
+        ),
+        (
+            ["+task=mahjong", "+strategy.n_samples=2"],
+            "strategy.n_samples: there is no such key beside strategy.candidates. Type "
+            "strategy.candidates.alignment.n_samples=2",
+        ),
+        (
+            ["+task=mahjong", "student=auto", "student.facts.n_params=3"],
+            "student.facts.n_params=3: student has no key facts. Each candidate has its own keys: "
+            "type +student.candidates.stratos_300k.facts.n_params=3 or "
+            "+student.candidates.stratos_1m.facts.n_params=3 or "
+            "+student.candidates.stratos_3m.facts.n_params=3",
+        ),
+        (
+            ["+task=mahjong", "strategy.objective=jsd", "strategy=injection"],
+            "strategy.objective=jsd: strategy has no key objective. The strategies "
+            "alignment_logits, alignment_on_policy have it: type strategy=alignment_logits "
+            "strategy.objective=jsd",
+        ),
+        (
+            ["+task=mahjong", "strategy.lambda=1"],
+            "strategy.lambda=1: strategy has no key lambda. The strategy alignment_on_policy has "
+            "it: type strategy=alignment_on_policy strategy.lmbda=1 or strategy=auto_white_box "
+            "strategy.candidates.alignment_on_policy.lmbda=1",
+        ),
+        (
+            ["+task=mahjong", "objective=reverse_kl"],
+            "objective=reverse_kl: there is no objective reverse_kl. Known: balanced, cheapest, "
+            "fastest, lowest_latency, most_accurate. For the loss, type strategy=alignment_logits "
+            "strategy.objective=reverse_kl",
         ),
         (
             ["+task=mahjong", "probe.n_items=8"],
@@ -293,6 +389,15 @@ def test_a_mistake_is_told_with_what_to_type(argv: list[str], message: str, tmp_
         ["+task=mahjong", "hydra.job.chdir=false"],
         ["experiment=mahjong_quick", "task=mahjong"],
         ["+task=mahjong", "+hydra.job.env_set.A=b"],
+        # as the messages above say
+        ["+task=mahjong", "student=stratos_1m", "trainer.batch_tokens=512",
+         "student.context_length=512"],
+        ["+task=mahjong", "trainer.max_time=00:01:30:00", "trainer.ema=0"],
+        ["+task=mahjong", "strategy.candidates.alignment.n_items=100"],
+        ["+task=mahjong", "+student.candidates.stratos_1m.facts.n_params=3"],
+        ["+task=mahjong", "strategy=alignment_logits", "strategy.objective=reverse_kl"],
+        ["+task=mahjong", "strategy=auto_white_box",
+         "strategy.candidates.alignment_on_policy.lmbda=1"],
     ],
 )  # fmt: skip
 def test_what_is_right_passes(argv: list[str]) -> None:

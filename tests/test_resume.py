@@ -30,8 +30,8 @@ BY_NAME: dict[str, Stage[Any]] = {
     stage.name: stage for stage in vars(pipeline).values() if isinstance(stage, Stage)
 }
 EVERYWHERE = {
-    "__init__.py", "cluster.py", "config.py", "context.py", "engines.py", "errors.py", "ledger.py",
-    "records.py", "redact.py",
+    "__init__.py", "cluster.py", "config.py", "context.py", "elsewhere.py", "engines.py",
+    "errors.py", "ledger.py", "records.py", "redact.py",
 }  # fmt: skip
 """Modules that shape no record, or shape all of them."""
 
