@@ -254,6 +254,33 @@ def test_reads_lists_every_part_of_the_config_that_the_stage_reads(name: str) ->
     assert used - {"paths", "run_dir", "cache_dir", "plain", "logger"} <= reads
 
 
+def test_the_probe_reads_no_more_of_a_strategy_than_its_keys() -> None:
+    from stratos.config import ComplexityConfig
+    from stratos.probe.stage import _thresholds
+    from stratos.synthesize.alignment_logits import AlignmentLogits
+    from stratos.synthesize.injection import Injection
+
+    read: set[str] = set()
+
+    class Watched:
+        def __init__(self, strategy: Any) -> None:
+            self._strategy = strategy
+
+        def __getattr__(self, name: str) -> Any:
+            read.add(name)
+            return getattr(self._strategy, name)
+
+    for can_reverse in (False, True):
+        config: Any = SimpleNamespace(
+            strategies=(Watched(AlignmentLogits()), Watched(Injection())),
+            complexity=ComplexityConfig(),
+            task=SimpleNamespace(can_reverse=can_reverse),
+        )
+        assert _thresholds(config)
+    assert {f"strategy.{name}" for name in read} <= set(BY_NAME["probe"].reads)
+    assert len(read) == 3
+
+
 @pytest.mark.parametrize("name", ["synthesize", "distill"])
 def test_only_lists_every_field_of_the_plan_that_the_stage_reads(name: str) -> None:
     shown_only = {"roles_of"}  # what an hour costs is shown while it trains, and changes nothing
