@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -26,17 +27,29 @@ def main() -> None:
     # for the short loops of a small model. So they spin a few microseconds, then sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    # What is under way is settled, and what is finished kept, as behind Ctrl-C.
+    signal.signal(signal.SIGTERM, _terminate)
     args = get_args_parser().parse_args()
     try:
         _obey(args)
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except _Terminated:
+        sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # whoever reads along has seen enough: `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: a server that is taken away, a container that is stopped."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def _obey(args: argparse.Namespace) -> None:

@@ -29,12 +29,30 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
         console.print(_costs(plan, records, ledger))
     for part in _accuracy(records):
         console.print(part)
+    if missed := _missed(config, records):
+        console.print(missed, style="yellow", soft_wrap=True, markup=False)
     deployment: Deployment | None = records.get("deploy")
     if deployment is not None:
         console.print(f"Bundle  {deployment.bundle_path}", soft_wrap=True, markup=False)
     if "report" in records:
         console.print(f"Report  {records['report'].path}", soft_wrap=True, markup=False)
     console.print(f"Records {config.run_dir}", soft_wrap=True, markup=False)
+
+
+def _missed(config: Config, records: Mapping[str, Any]) -> str:
+    """Say that the student falls short of the accuracy that was asked for; "" where it does not."""
+    scorecard: Scorecard | None = records.get("evaluate")
+    student = scorecard.score("student") if scorecard is not None else None
+    least = config.limits.accuracy
+    if student is None or least is None:
+        return ""
+    exact = student.slice().exact
+    if exact.mean >= least:
+        return ""
+    return (
+        f"limits.accuracy={least:g} is missed: the student has {exact.mean:.1%} of the test items "
+        f"(95% interval {exact.low:.1%} to {exact.high:.1%}). The plan went by its prediction."
+    )
 
 
 def final_numbers(records: Mapping[str, Any]) -> dict[str, float | str]:

@@ -256,7 +256,10 @@ def test_a_limit_that_nothing_meets_is_one_message(probed: Path) -> None:
     assert not (probed / "plan.json").exists()
 
 
-def test_ctrl_c_keeps_what_is_finished(probed: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_server_that_is_stopped_keep_what_is_finished(
+    probed: Path, how: signal.Signals
+) -> None:
     (probed / "probe.json").unlink()
     command = [sys.executable, "-m", "stratos", *FAST, "stages=[probe]"]
     command += [f"hydra.run.dir={probed}", "teacher=smollm2"]
@@ -270,9 +273,9 @@ def test_ctrl_c_keeps_what_is_finished(probed: Path) -> None:
         while not process.stdout.readline().startswith("probe "):
             pass
         time.sleep(1.0)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         said, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + how
     assert "Interrupted. What is finished is kept." in said
     assert "Traceback" not in errors
 

@@ -17,6 +17,7 @@ from stratos.context import Context
 from stratos.errors import BudgetError
 from stratos.records import Plan
 from stratos.synthesize.admission import PretrainedStudent, pretrained
+from stratos.synthesize.leaks import without_leaks
 from stratos.synthesize.samples import Attempt, Rule, choose, fewest, settled
 from stratos.synthesize.strategy import Tally, planned_teacher
 from stratos.tasks.base import Item, Task
@@ -140,7 +141,9 @@ class Alignment:
         tally: Tally,
     ) -> list[Item]:
         """Return the training questions that are worth asking the teacher."""
+        # What may not be learnt need not be paid.
         items = config.task.items("train", self.n_items, config.seed)
+        items = without_leaks(config, items, tally.refused)
         is_paid = price(teacher.card(), 1, 1) > 0
         skips = self.skip_known == "always" or (self.skip_known == "auto" and is_paid)
         if student is None or not skips or not items:

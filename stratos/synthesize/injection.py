@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal
 
 from stratos.config import Config
@@ -128,7 +128,7 @@ class Injection:
     ) -> Iterator[tuple[Item, str]]:
         """Yield items with the teacher's reasoning; those where it does not hold, the engine's."""
         task, context = writer.task, writer.context
-        by_teacher = True
+        by_teacher, is_bare = True, False
         if self.rationale == "auto":
             trial = list(islice(items, self.n_trial_items))
             writer.foretell(trial, len(trial))
@@ -136,13 +136,22 @@ class Injection:
             n_teacher = sum(isinstance(one, Item) for one in found)
             n_engine = sum(bool(item.rationale) and task.verify(item) is None for item in trial)
             by_teacher = n_teacher > n_engine
+            is_bare = not n_teacher and not any(item.rationale for item in trial)
             # A set of rows that can be counted is the user's; others are made as they are drawn.
             engine = "file" if hasattr(task, "n_train") else "engine"
             context.warn(
                 f"rationale=auto: of {len(trial)} items, the teacher's reasoning holds for "
-                f"{n_teacher}, the {engine}'s for {n_engine}: the "
-                f"{'teacher' if by_teacher else engine}'s is taken."
+                f"{n_teacher}, the {engine}'s for {n_engine}: "
+                + (
+                    "the bare answers are learnt, as with strategy.rationale=none."
+                    if is_bare
+                    else f"the {'teacher' if by_teacher else engine}'s is taken."
+                )
             )
+            if is_bare:
+                for item in chain(trial, items):
+                    yield item, item.answer
+                return
             yield from self._settled(trial, found if by_teacher else trial, task, tally)
         if by_teacher and writer.is_paid:
             writer.foretell(*_spaced(islice(self._same(task, seed), self.n_items)))

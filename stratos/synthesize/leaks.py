@@ -88,6 +88,23 @@ def held_out(config: Config) -> HeldOut:
     return HeldOut(items, _others(task, items))
 
 
+def without_leaks(config: Config, items: Iterable[Item], refused: Counter[str]) -> list[Item]:
+    """Return the items whose question repeats no held-out one; the others are counted.
+
+    Args:
+        config: the run.
+        items: that somebody would be asked for.
+        refused: reason to how many; added to.
+    """
+    held, left = held_out(config), []
+    for item in items:
+        if (leak := held.leak(item)) is None:
+            left.append(item)
+        else:
+            refused[leak] += 1
+    return left
+
+
 def family_of(item: Item) -> str:
     """Return what an item shares with its mirrors; its id where the task has none."""
     return item.family or item.id

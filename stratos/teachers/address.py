@@ -144,6 +144,12 @@ class Address:
 
     def _no_model(self) -> str:
         known = self._models()
+        if self.teacher.model in known:
+            return (
+                f"{self.url} has the model {self.teacher.model}, and answers 404 to the request. "
+                "Check teacher.base_url (as a rule it ends in /v1), and for teacher.batch=true or "
+                "batch prices that it has a batch API."
+            )
         hint = did_you_mean(self.teacher.model, known)
         if known and not hint:
             hint = f" It has {', '.join(sorted(known)[:5])}."

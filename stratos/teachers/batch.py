@@ -14,7 +14,7 @@ import hashlib
 import json
 import time
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ class Batches:
     _earlier: dict[str, str] = field(default_factory=dict)
     """Batch of an earlier run that asks a question, by the question's address."""
     _n_taken: int = 0
+    _held: tuple[Question, Call, bytes] | None = None
+    """What there was no money for; what batches leave of theirs may pay for it."""
     _broke: BudgetError | None = None
 
     def run(
@@ -71,7 +73,7 @@ class Batches:
         ended = False
         try:
             while True:
-                if not ended and self._broke is None:
+                if not ended:
                     ended = self._take(questions)
                 if self._waiting.calls:
                     self._hand_in()
@@ -91,6 +93,8 @@ class Batches:
     def _take(self, questions: Iterator[Question | None]) -> bool:
         """Take questions as long as there are any just now; return whether there are no more."""
         waiting, identity = self._waiting, self.teacher.identity()
+        if self._held is not None and not self._pay_for(*self._held):
+            return False
         while len(waiting.calls) < WINDOW and waiting.n_bytes < _MOST_BYTES:
             question = next(questions, _END)
             if question is None:
@@ -110,14 +114,21 @@ class Batches:
             if key in self._earlier:
                 self._earlier_batch(key).add(call, data)
                 continue
-            try:
-                if self.meter is not None:
-                    call.receipt = self.meter.draw(question)
-            except BudgetError as error:
-                self._broke = error
+            if not self._pay_for(question, call, data):
                 return False
-            waiting.add(call, data)
         return False
+
+    def _pay_for(self, question: Question, call: Call, data: bytes) -> bool:
+        """Add a question to the next batch if there is money for it; else hold it."""
+        try:
+            if self.meter is not None:
+                call.receipt = self.meter.draw(question)
+        except BudgetError as error:
+            self._held, self._broke = (question, call, data), error
+            return False
+        self._held = self._broke = None
+        self._waiting.add(call, data)
+        return True
 
     def _earlier_batch(self, key: str) -> Batch:
         """Return the batch of an earlier run, which set the money aside, that asks a question."""
@@ -130,9 +141,9 @@ class Batches:
 
     def _hand_in(self) -> None:
         batch, self._waiting = self._waiting, Batch()
-        self._open.append(batch)  # if what follows fails, it counts as billed
+        self._open.append(batch)  # if what follows is cut off, it counts as billed
         batch.file.seek(0)
-        with self._explained(batch):
+        with self._explained(batch), self._unbilled(batch):
             upload = ("questions.jsonl", batch.file)
             file = self.client.files.create(file=upload, purpose="batch")
             batch.id = self.client.batches.create(
@@ -147,6 +158,8 @@ class Batches:
         with self._explained(batch):
             told = self.client.batches.retrieve(batch.id)
         if told.status == "failed":
+            for call in batch.calls:
+                self._pay(call, None, billed=False)
             reasons = [one.message or "" for one in (told.errors and told.errors.data) or []]
             raise TeacherError(
                 f"Teacher {self.teacher.name}: {self.teacher.base_urls[0]} refused a batch of "
@@ -214,6 +227,19 @@ class Batches:
         self._waiting.add(call, batch.line(call))
         return None
 
+    @contextmanager
+    def _unbilled(self, batch: Batch) -> Iterator[None]:
+        """Give back the money of a batch that the provider does not take."""
+        import openai
+
+        try:
+            yield
+        except openai.APIStatusError as error:
+            if error.status_code < 500:
+                for call in batch.calls:
+                    self._pay(call, None, billed=False)
+            raise
+
     def _pay(self, call: Call, answer: Answer | None, *, billed: bool) -> None:
         if self.meter is not None and call.receipt is not None:
             self.meter.pay(call.receipt, answer, billed=billed)
@@ -226,8 +252,8 @@ class Batches:
         oldest = time.time() - _KEPT_SECONDS
         with suppress(openai.APIError):  # a provider need not list its batches
             for told in self.client.batches.list(limit=100):
-                if told.created_at < oldest:
-                    break
+                if not isinstance(told.created_at, int) or told.created_at < oldest:
+                    break  # the end of what is kept, or no list of batches
                 mine = (told.metadata or {}).get(_TAG) == _address(self.teacher)
                 if mine and told.status not in ("failed", "cancelled", "cancelling", "expired"):
                     with fetched(self.client, told.input_file_id) as asked:

@@ -96,6 +96,10 @@ class OpenAITeacher:
             raise ValueError("concurrency and timeout_s must be above 0, max_retries at least 0.")
         if min(price or 0.0 for price in (*self._prices, *self._batch_prices)) < 0:
             raise ValueError("a price per million tokens cannot be negative.")
+        if self.temperature is not None and self.temperature < 0:
+            raise ValueError("temperature must be at least 0, or null.")
+        if self.max_requests_per_minute is not None and self.max_requests_per_minute <= 0:
+            raise ValueError("max_requests_per_minute must be above 0, or null for no limit.")
         n_urls = len(self.base_urls)
         if not n_urls or len({url.rstrip("/") for url in self.base_urls}) < n_urls:
             raise ValueError("base_url wants one URL, or a list of several that differ.")

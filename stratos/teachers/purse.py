@@ -1,6 +1,6 @@
 """Money for many calls in flight: taken from the ledger in lumps, drawn and paid call by call.
 
-A million calls are then some ten thousand lines of the ledger, and no call is sent whose ceiling
+A million calls are then a hundred thousand lines of the ledger, and no call is sent whose ceiling
 is not set aside.
 """
 
@@ -16,8 +16,9 @@ from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import Answer, Question
 
-_CALLS_PER_LUMP = 64
-"""Calls for which money is taken at once; fewer where less is left."""
+_CALLS_PER_LUMP = 16
+"""Calls for which money is taken at once; fewer where less is left. A killed process counts them
+all, sent or not."""
 
 _MESSAGE_TOKENS = 16
 """Most tokens that a chat template adds to a message."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from adder import Adder, run, sums
+from echo_teacher import EchoTeacher
 from hub_server import NAME, HubServer
 from tiny_student import Larger, make_students
 
@@ -29,8 +31,30 @@ from stratos.ledger import Ledger
 from stratos.synthesize import synthesize
 from stratos.synthesize.admission import PretrainedStudent
 from stratos.synthesize.alignment import Alignment, _in_its_words
+from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.huggingface import HuggingFaceTeacher
+
+LETTERS = "abcdefghijklmnop"
+
+
+@dataclass
+class Says(EchoTeacher):
+    """Gives one answer to everything."""
+
+    text: str = ""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("adder")
+        self.text = text
+
+    def ask(self, chats: Any, max_tokens: int, tick: Any = None, keep: Any = None) -> list[Answer]:
+        answers = super().ask(chats, max_tokens)
+        answers = [replace(answer, text=self.text) for answer in answers]
+        for index, answer in enumerate(answers):
+            if keep is not None:
+                keep(index, answer)
+        return answers
 
 
 @dataclass
@@ -290,3 +314,18 @@ def test_a_student_that_cannot_be_fetched_is_told_before_the_teacher_is_paid(
         "Give a Hugging Face folder with safetensors: student=local student.path=<folder>, or let "
         "this machine reach the hub once (without HF_HUB_OFFLINE)."
     )
+
+
+def test_a_question_that_leaks_a_held_out_one_is_not_paid(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"{' '.join(f'{word}{i // 2}' for word in LETTERS)} and {i}", "answer": "yes"}
+        for i in range(200)
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    task = JsonlTask(str(path), prompts=("zero_shot",))
+    teacher = Says("Answer: yes")
+    corpus, _ = run(tmp_path, task, Alignment(), (teacher,))
+    n_leaks = corpus.refused["held out (13-gram)"]
+    assert n_leaks > 10
+    assert len(teacher.asked) == corpus.n_items == task.n_train - n_leaks

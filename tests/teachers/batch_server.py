@@ -15,13 +15,13 @@ from typing import Any
 class BatchServer:
     """Answers in capitals after `seconds`; `faults` maps a message to statuses, one a try.
 
-    `says` is the message of every refusal.
+    `says` is the message of every refusal, `http` the status of every upload.
     """
 
     def __init__(self, seconds: float = 0.2) -> None:
         self.seconds = seconds
         self.faults: dict[str, list[Any]] = {}
-        self.refuses, self.says = "", "a fault"
+        self.refuses, self.says, self.http = "", "a fault", 200
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.asked: Counter[str] = Counter()
@@ -46,14 +46,16 @@ class BatchServer:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.path == "/v1/files":
+                if outer.http != 200:
+                    self._send({"error": {"message": outer.says}}, outer.http)
+                elif self.path == "/v1/files":
                     self._send(outer.keep(body, self.headers["Content-Type"]))
                 else:
                     self._send(outer.start(json.loads(body)))
 
-            def _send(self, data: Any) -> None:
+            def _send(self, data: Any, status: int = 200) -> None:
                 content = data if isinstance(data, bytes) else json.dumps(data).encode()
-                self.send_response(200)
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()

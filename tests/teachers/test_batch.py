@@ -7,16 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from batch_server import BatchServer
+from chat_server import KEY, ChatServer
 
 from stratos.context import Context
-from stratos.errors import TeacherError
+from stratos.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
-from stratos.teachers.asking import cached_ask, cost_usd
-from stratos.teachers.base import TOO_LONG, Batching
+from stratos.teachers.asking import cached_ask, cost_usd, stream_ask
+from stratos.teachers.base import TOO_LONG, Batching, Question
 from stratos.teachers.openai import OpenAITeacher
 
 
@@ -75,6 +77,45 @@ def test_what_is_too_long_stops_nothing_and_is_asked_again(context: Context) -> 
         ]  # fmt: skip
         assert context.ledger.spent_usd == pytest.approx(2 * 40 / 1e6)
         assert context.ledger.reserved_usd == 0
+
+
+@pytest.mark.parametrize("how", ["upload", "batch"])
+def test_what_is_refused_is_not_counted(context: Context, how: str) -> None:
+    with BatchServer() as server:
+        if how == "upload":
+            server.http = 404
+        else:
+            server.refuses = "Billing hard limit has been reached"
+        with pytest.raises(TeacherError):
+            cached_ask(teacher_of(server), chats(40), 8, context)
+        assert (context.ledger.spent_usd, context.ledger.reserved_usd) == (0, 0)
+        server.http, server.refuses = 200, ""
+        assert len(cached_ask(teacher_of(server), chats(40), 8, context)) == 40
+
+
+def test_what_batches_leave_of_their_money_pays_for_the_next(context: Context) -> None:
+    """An answer costs a fraction of its ceiling; all are asked where the answers fit."""
+    one = (20 * 1 + 5 * 4) / 1e6
+    ledger = Ledger(context.run_dir / "tight.jsonl", 45 * one)
+    tight = replace(context, ledger=ledger)
+    with BatchServer() as server:
+        questions = [Question(chat, 30) for chat in chats(40)]
+        answers = list(stream_ask(teacher_of(server), questions, tight))
+        assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(40)]
+        assert len(server.batches) > 1
+        assert set(server.asked.values()) == {1}
+        assert ledger.spent_usd == pytest.approx(40 * one)
+        with pytest.raises(BudgetError):
+            list(stream_ask(teacher_of(server), [Question(c, 30) for c in chats(90)[40:]], tight))
+
+
+def test_a_provider_that_lists_something_else_has_no_earlier_batches(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARROT_KEY", KEY)
+    with ChatServer() as server:  # its answer to every GET is its list of models
+        teacher = teacher_of(server, api_key_env="PARROT_KEY")
+        assert list(teacher.stream(iter(()), None)) == []
 
 
 def test_what_is_refused_is_said(context: Context) -> None:

@@ -166,7 +166,7 @@ def test_a_pause_that_one_asks_for_holds_back_that_one(context: Context, said: l
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (404, "has no model parrot-large. Did you mean parrot-large? Choose one with"),
+        (404, "has the model parrot-large, and answers 404 to the request. Check"),
         (401, "refused the key in PARROT_KEY. Type: export PARROT_KEY=<a valid key>"),
     ],
 )
