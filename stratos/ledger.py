@@ -57,7 +57,12 @@ class Ledger:
     budget_usd: float | None = None
     cut_at_usd: float | None = None
     """Cap at which something was left out for want of money, since a stage set it to None."""
+    stage: str = ""
+    """Whose spending follows; it stands in every line, and a tighter cap than the budget holds
+    for what this stage spends alone."""
     _spent_usd: float = field(default=0.0, init=False)
+    _spent_in: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+    """Dollars settled by stage."""
     _open: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
     """The first lines of all reservations that have no second one, whoever wrote them."""
     _reserved_usd: float = field(default=0.0, init=False)
@@ -83,6 +88,11 @@ class Ledger:
         return self._spent_usd
 
     @property
+    def spent_here_usd(self) -> float:
+        """Dollars settled so far by the present stage."""
+        return self._spent_in.get(self.stage, 0.0)
+
+    @property
     def reserved_usd(self) -> float:
         """Dollars set aside for calls that are under way."""
         return self._reserved_usd
@@ -96,10 +106,19 @@ class Ledger:
         """Return the dollars that are neither spent nor set aside; None without any limit.
 
         Args:
-            limit_usd: a tighter cap than the budget.
+            limit_usd: a tighter cap than the budget, on what this stage spends.
         """
-        cap = self.cap_usd(limit_usd)
-        return None if cap is None else max(0.0, cap - self.spent_usd - self.reserved_usd)
+        caps = self._caps(limit_usd)
+        left = (cap - spent - self.reserved_usd for cap, spent in caps)
+        return max(0.0, min(left)) if caps else None
+
+    def _caps(self, limit_usd: float | None) -> list[tuple[float, float]]:
+        """Return each cap that holds, with what is spent of it."""
+        both = (
+            (self.budget_usd, self._spent_usd),
+            (limit_usd, self.spent_here_usd),
+        )
+        return [(cap, spent) for cap, spent in both if cap is not None]
 
     def cap_usd(self, limit_usd: float | None = None) -> float | None:
         """Return what may be spent in all; None without any limit.
@@ -156,14 +175,13 @@ class Ledger:
         Raises:
             BudgetError: the total with all open reservations would pass the cap.
         """
-        caps = [cap for cap in (self.budget_usd, limit_usd) if cap is not None]
         reservation = Reservation(what, usd)
         if not usd:
-            self._check(what, usd, caps)
+            self._check(what, usd, limit_usd)
             return reservation
         with self._lock, self._exclusive() as file:
-            self._check(what, usd, caps)
-            self._append(file, _opened(reservation))
+            self._check(what, usd, limit_usd)
+            self._append(file, _opened(reservation, self.stage))
             self._mine[reservation.id] = reservation
         return reservation
 
@@ -182,16 +200,16 @@ class Ledger:
             return
         with self._lock, self._exclusive() as file:
             self._mine.pop(reservation.id, None)
-            line = self._open.get(reservation.id) or _opened(reservation)
+            line = self._open.get(reservation.id) or _opened(reservation, self.stage)
             self._append(file, _settled(line, actual, **reservation.facts))
 
-    def _check(self, what: str, usd: float, caps: list[float]) -> None:
-        if caps and self._spent_usd + self.reserved_usd + usd > min(caps) + _ROUNDING_USD:
-            raise BudgetError(
-                f"{what} may cost ${usd:.4f}, and ${self._spent_usd:.4f} of "
-                f"${min(caps):.2f} is spent: raise limits.budget_usd or limits.probe_usd, "
-                "or choose a cheaper teacher."
-            )
+    def _check(self, what: str, usd: float, limit_usd: float | None) -> None:
+        for cap, spent in self._caps(limit_usd):
+            if spent + self.reserved_usd + usd > cap + _ROUNDING_USD:
+                raise BudgetError(
+                    f"{what} may cost ${usd:.4f}, and ${spent:.4f} of ${cap:.2f} is spent: raise "
+                    "limits.budget_usd or limits.probe_usd, or choose a cheaper teacher."
+                )
 
     @contextmanager
     def _exclusive(self) -> Iterator[BinaryIO]:
@@ -225,6 +243,8 @@ class Ledger:
                 line = json.loads(text)
                 if "usd" in line:
                     self._spent_usd += float(line["usd"])
+                    stage = line.get("stage", "")
+                    self._spent_in[stage] = self._spent_in.get(stage, 0.0) + float(line["usd"])
                     closed = self._open.pop(line.get("id"), None)
                     self._reserved_usd -= closed["reserved_usd"] if closed else 0.0
                     if "answers" in line:
@@ -240,9 +260,10 @@ class Ledger:
             self._reserved_usd = 0.0  # no rounding is left behind
 
 
-def _opened(reservation: Reservation) -> dict[str, Any]:
+def _opened(reservation: Reservation, stage: str) -> dict[str, Any]:
     return {
         "id": reservation.id,
+        "stage": stage,
         "what": reservation.what,
         "reserved_usd": reservation.usd_reserved,
         "host": socket.gethostname(),
@@ -255,6 +276,7 @@ def _settled(line: dict[str, Any], usd: float, **more: Any) -> dict[str, Any]:
     """Return the second line of a reservation: planned at most, and actual."""
     return {
         "id": line["id"],
+        "stage": line.get("stage", ""),
         "what": line["what"],
         "usd": usd,
         "planned_usd": line["reserved_usd"],

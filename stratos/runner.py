@@ -234,6 +234,7 @@ class Runner:
     ) -> T | None:
         self.warnings.begin(stage.name)
         self._tell_of_task(stage)
+        self.ledger.stage = stage.name
         with self.console.stage(stage.name) as tick, self._engine(stage) as engine:
             context = Context(
                 run_dir=self.config.run_dir,
@@ -274,12 +275,17 @@ class Runner:
 
     def _with_money(self, tick: Callable[..., None], stage: str) -> Callable[..., None]:
         """Return a stage's tick that shows what the run has spent so far, once the stage pays."""
-        limit, before = self._cap_usd(stage), self.ledger.usd_so_far
+        ledger = self.ledger
+        limit, before = self._cap_usd(stage), ledger.usd_so_far
+        # The probe's own limit is on what it spends alone.
+        others = ledger.spent_usd - ledger.spent_here_usd if stage == "probe" else 0.0
 
         def told(done: float, total: float, text: str = "") -> None:
-            spent = self.ledger.usd_so_far
+            spent = ledger.usd_so_far
             if spent > before:
-                money = f"{usd(spent)} spent" + ("" if limit is None else f" of {usd(limit)}")
+                money = f"{usd(spent - others)} spent" + (
+                    "" if limit is None else f" of {usd(limit)}"
+                )
                 text = f"{text} · {money}" if text else money
             tick(done, total, text)
 

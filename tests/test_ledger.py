@@ -33,6 +33,23 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_a_tighter_cap_holds_for_what_its_stage_spends(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path, 20.0, stage="synthesize")
+    with ledger.reserve("a", 7.0) as call:
+        call.settle(7.0)
+    ledger.stage = "probe"
+    with ledger.reserve("a", 2.0, limit_usd=3.0) as call:
+        call.settle(2.0)
+    for read in (ledger, Ledger(path, 20.0, stage="probe")):
+        assert (read.spent_usd, read.spent_here_usd) == (9.0, 2.0)
+        assert (read.left_usd(3.0), read.left_usd(5.0), read.left_usd(50.0)) == (1.0, 3.0, 11.0)
+        with pytest.raises(BudgetError, match=r"\$2\.0000 of \$3\.00 is spent"):
+            read.take("a", 1.5, limit_usd=3.0)
+    with pytest.raises(BudgetError, match=r"\$9\.0000 of \$20\.00 is spent"):
+        ledger.take("a", 11.5, limit_usd=50.0)
+
+
 def test_a_call_is_two_lines(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "a" / "ledger.jsonl", budget_usd=1.0)
     with ledger.reserve("teacher x", 0.5) as reservation:
