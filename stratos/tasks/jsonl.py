@@ -217,6 +217,11 @@ class JsonlTask:
             )
         if not found.rows:
             raise ConfigError(f"{path} has no {'good lines' if found.n_lines else 'lines'}.")
+        if self.rationale and key == "task.path" and not any(row.rationale for row in found.rows):
+            raise ConfigError(
+                f"task.rationale={self.rationale}: no line of {path} has anything there. Name the "
+                "field with the reasoning, or leave it out."
+            )
         _ = self._doubts(found)
         return found
 

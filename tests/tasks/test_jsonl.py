@@ -41,6 +41,11 @@ def test_keeps_the_contract(task: JsonlTask) -> None:
     assert task.vocabulary() is None
 
 
+def test_a_field_for_the_reasoning_that_no_line_has_is_refused(task: JsonlTask) -> None:
+    with pytest.raises(ValueError, match=r"task\.rationale=wy: no line of .* has anything there"):
+        JsonlTask(task.path, metric="numeric", rationale="wy").items("train", 1)
+
+
 def test_splits_are_disjoint_and_complete(task: JsonlTask) -> None:
     splits = {name: task.items(name, 1000) for name in ("train", "validation", "test")}
     ids = [item.id for items in splits.values() for item in items]

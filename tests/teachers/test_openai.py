@@ -198,6 +198,12 @@ def test_money_is_reserved_before_and_settled_after(server: ChatServer, context,
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match=r"facts\.n_layer: there is no such fact\. Did you mean"):
         OpenAITeacher("x", "m", facts={"n_layer": 1})
+    with pytest.raises(ValueError, match=r"facts\.context_length=-5 must be at least 0"):
+        OpenAITeacher("x", "m", facts={"context_length": -5})
+    with pytest.raises(ValueError, match="temperature must be at least 0"):
+        OpenAITeacher("x", "m", temperature=-1.0)
+    with pytest.raises(ValueError, match="max_requests_per_minute must be above 0"):
+        OpenAITeacher("x", "m", max_requests_per_minute=0.0)
     with pytest.raises(ValueError, match="cannot be negative"):
         OpenAITeacher("x", "m", usd_per_million_input_tokens=-1)
     card = OpenAITeacher("x", "m", facts={"context_length": 128}, license="terms").card()
