@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from stratos.config import Config
-from stratos.distill.trainer import check_machine
+from stratos.distill.trainer import check_adapter, check_machine
 from stratos.records import Corpus, Deployment, Pilot, Plan, Probe, Report, Scorecard, Student
 from stratos.resume import Stage
 from stratos.runner import opened
-from stratos.students import check_adapters, check_students
+from stratos.students import check_students
 
 PROBE = Stage(
     name="probe",
@@ -235,7 +235,7 @@ def run_pipeline(config: Config) -> float | None:
     check_students(config)
     if "distill" in config.stages and not (Path(config.paths.run_dir) / "distill.json").exists():
         check_machine(config.trainer)  # before anything is asked or paid
-        check_adapters(config)
+        check_adapter(config.trainer, config.students)
     with opened(config, STAGES) as run:
         probe = run(PROBE)
         pilot = run(PILOT, probe)

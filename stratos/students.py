@@ -42,22 +42,3 @@ def _unreachable(student: StudentConfig, is_trained: bool) -> str | None:
     except OSError as error:
         return str(error)
     return None
-
-
-def check_adapters(config: Config) -> None:
-    """Refuse adapters where no student has weights that they could be put beside.
-
-    Of several students, those without are refused by `distill`, where one of them is chosen.
-
-    Raises:
-        ConfigError: all of them start from random weights.
-    """
-    adapter, students = config.trainer.adapter, config.students
-    if adapter == "none" or not students or any(student.path is not None for student in students):
-        return
-    names = ", ".join(student.name for student in students)
-    raise ConfigError(
-        f"trainer.adapter={adapter}: adapters are learnt beside the weights of a model, and of "
-        f"random ones ({names}) little comes. Type student=local student.path=<folder>, or "
-        "trainer.adapter=none."
-    )

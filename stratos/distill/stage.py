@@ -164,14 +164,11 @@ def _prepare(
     from stratos.distill.data import encode
     from stratos.distill.lesson import shared_tokens
     from stratos.distill.model import make_student, save_student
+    from stratos.distill.trainer import check_adapter
 
     settings = config.trainer
     chosen = next(student for student in config.students if student.name == plan.student)
-    if settings.adapter != "none" and chosen.path is None:
-        raise StratosError(
-            f"The student {chosen.name} starts from random weights, and adapters beside those "
-            "learn little. Type student=local student.path=<folder>, or trainer.adapter=none."
-        )
+    check_adapter(settings, [chosen])
     rows = pq.read_table(corpus.path, columns=["question", "completion"]).to_pydict()
     questions, completions = rows["question"], rows["completion"]
     context.tick(0, 1, "tokenizing")

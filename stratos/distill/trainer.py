@@ -6,12 +6,12 @@ import importlib.util
 import logging
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratos.config import TrainerConfig
+from stratos.config import StudentConfig, TrainerConfig
 from stratos.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,6 +118,22 @@ def check_machine(config: TrainerConfig) -> None:
                 f"{name}={value} needs {package}, which is not installed. Type pip install "
                 f"{package}, or {instead}."
             )
+
+
+def check_adapter(config: TrainerConfig, students: Sequence[StudentConfig]) -> None:
+    """Refuse adapters where none of the students has weights that they could be put beside.
+
+    Raises:
+        ConfigError: all of them start from random weights.
+    """
+    if config.adapter == "none" or any(student.path is not None for student in students):
+        return
+    names = ", ".join(student.name for student in students)
+    raise ConfigError(
+        f"trainer.adapter={config.adapter}: adapters are learnt beside the weights of a model, and "
+        f"of random ones ({names}) little comes. Type student=local student.path=<folder>, or "
+        "trainer.adapter=none."
+    )
 
 
 def seconds_of(text: str) -> float:

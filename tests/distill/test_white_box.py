@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from process import interrupted
 
 from stratos.config import StudentConfig
 from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.lesson import shared_tokens
 from stratos.distill.on_policy import OnPolicyLoader
 from stratos.errors import BudgetError
 from stratos.synthesize.alignment_logits import AlignmentLogits
@@ -72,7 +70,7 @@ def test_a_student_without_a_tokenizer_reads_in_its_teacher_s(
 ) -> None:
     """One that is trained on other texts would have other tokens, and nothing to compare."""
     import pyarrow.parquet as pq
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, GenerationConfig
 
     from stratos.distill.model import make_student, save_student
 
@@ -83,8 +81,11 @@ def test_a_student_without_a_tokenizer_reads_in_its_teacher_s(
     config = StudentConfig(
         "e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64, context_length=2048
     )
-    save_student(*make_student(config, None, texts[:20], 9), tmp_path / "expert")
-    teacher = HuggingFaceTeacher("expert", path=str(tmp_path / "expert"), dtype="float32")
+    model, tokenizer = make_student(config, None, texts[:20], 9)
+    path = str(tmp_path / "expert")
+    model.generation_config.eos_token_id = [3, 7]  # as a model whose turns end in a token of theirs
+    save_student(model, tokenizer, path)
+    teacher = HuggingFaceTeacher("expert", path=path, dtype="float32")
     warnings: list[str] = []
     student = run_distill(
         tmp_path,
@@ -99,13 +100,24 @@ def test_a_student_without_a_tokenizer_reads_in_its_teacher_s(
     assert read[0].get_vocab() == read[1].get_vocab()
     told = [text for text in warnings if "student.vocab_size" in text]
     assert len(told) == (room == 100)
+    ends = [GenerationConfig.from_pretrained(path).eos_token_id for path in (student.path, path)]
+    assert set(ends[0]) == {*ends[1], read[0].eos_token_id}, "it ends where its teacher does"
     # Its text alone is learnt in tokens of its own.
-    assert (
-        shared_tokens(
-            SimpleNamespace(strategies=(Injection(),)), SimpleNamespace(strategy="injection"), small
-        )
-        is None
-    )  # type: ignore[arg-type]
+    text = run_distill(
+        tmp_path / "text", teachers=(teacher,), task=Wordless(), student=small, max_tokens=6000
+    )
+    own = AutoTokenizer.from_pretrained(text.path)
+    assert own.get_vocab() != read[0].get_vocab()
+
+
+def paid(server: CompletionServer) -> OpenAITeacher:
+    return OpenAITeacher(
+        "served",
+        model=MODEL,
+        base_url=server.base_url,
+        api_key_env=None,
+        usd_per_million_input_tokens=1_000.0,
+    )
 
 
 def test_a_signal_beyond_the_budget_is_refused_only_where_it_was_asked_for(
@@ -114,13 +126,7 @@ def test_a_signal_beyond_the_budget_is_refused_only_where_it_was_asked_for(
     """A strategy that the plan chose falls to the verified text; one that was named does not."""
     logits, warnings = AlignmentLogits(cache="topk", top_k=4), list[str]()
     with CompletionServer(*expert.load()) as server:
-        served = OpenAITeacher(
-            "served",
-            model=MODEL,
-            base_url=server.base_url,
-            api_key_env=None,
-            usd_per_million_input_tokens=1_000.0,
-        )
+        served = paid(server)
         asked: dict[str, Any] = {"teachers": (served,), "budget_usd": 1.0, "max_tokens": 4000}
         with pytest.raises(BudgetError, match=r"200 documents .* and \$1.0000 is left"):
             run_distill(tmp_path, strategies=(logits,), **asked)
@@ -144,13 +150,7 @@ def test_what_learnt_from_text_for_want_of_money_starts_anew_where_there_is_more
     """No student is half of text and half of the signal, and said to be of one."""
     logits, warnings = AlignmentLogits(cache="topk", top_k=4), list[str]()
     with CompletionServer(*expert.load()) as server:
-        served = OpenAITeacher(
-            "served",
-            model=MODEL,
-            base_url=server.base_url,
-            api_key_env=None,
-            usd_per_million_input_tokens=1_000.0,
-        )
+        served = paid(server)
         asked: dict[str, Any] = {
             "teachers": (served,),
             "strategies": (logits, Injection()),

@@ -25,6 +25,7 @@ from stratos.evaluate.files import read_answers
 from stratos.intervals import wilson
 from stratos.ledger import Ledger
 from stratos.records import Scorecard, from_json, to_json
+from stratos.teachers.base import Question
 
 
 def run(folder: Path, students, *, config=None, context=None, plan=None) -> Scorecard:
@@ -247,3 +248,27 @@ def test_a_record_is_plain_json(scorecard):
     plain = msgspec.json.decode(to_json(replace(scorecard, seconds=1.0)))
     assert plain["comparison"]["n_items"] == 40
     assert SERVER.name == "aws/us-east-1 c7i.large"
+
+
+class Narrow(SecondNumber):
+    """Cannot read questions whose first number is even."""
+
+    def too_long(self, question: Question) -> str | None:
+        return None if int(question.chat[-1]["content"].split()[0]) % 2 else "so it is"
+
+
+def test_what_the_teacher_cannot_read_is_no_error_of_it(tmp_path, students):
+    said: list[str] = []
+    config = tiny_config(tmp_path, teachers=(Narrow(),))
+    context = replace(tiny_context(tmp_path), warn=said.append)
+    narrow = run(tmp_path, students, config=config, context=context)
+    n_read = narrow.comparison.n_items
+    assert 0 < n_read == narrow.score("teacher").slice().n_items < 40
+    assert any(f"cannot read {40 - n_read} of 40 questions" in text for text in said)
+
+
+def test_a_student_is_priced_with_the_vocabulary_that_it_has(scorecard, tmp_path, students):
+    planned = StudentConfig(name="tiny", license="Apache-2.0", vocab_size=50_000)
+    other = run(tmp_path, students, config=tiny_config(tmp_path, students=(planned,)))
+    assert other.score("student").usd_per_1000 == scorecard.score("student").usd_per_1000
+    assert other.score("student").usd_per_1000 is not None

@@ -18,6 +18,7 @@ from stratos.intervals import wilson
 from stratos.probe.complexity import concord, coverage_level, length_level
 from stratos.probe.sequential import looks, undecided
 from stratos.records import Probe, from_json, to_json
+from stratos.teachers.base import Question
 
 
 @pytest.fixture
@@ -96,6 +97,30 @@ def test_teachers_that_cannot_be_asked_are_left_out_with_reasons(world: World) -
     assert str(caught.value) == (
         "No teacher can be asked:\n  absent: no key\n  broken: out of paper"
     )
+
+
+class Narrow(Pupil):
+    """Reads numbers below `reads` alone."""
+
+    reads: int = 0
+
+    def too_long(self, question: Question) -> str | None:
+        number = int(question.chat[-1]["content"].split()[2])
+        return "so it is" if number >= self.reads else None
+
+
+def test_questions_beyond_the_context_are_said_and_a_teacher_of_none_is_left_out(
+    world: World,
+) -> None:
+    some = Narrow()
+    some.reads = 150
+    (found,) = world.probe(some).teachers
+    assert 0 < found.exact.mean < 1
+    n, n_unread = found.n_items, round((1 - found.exact.mean) * found.n_items)
+    assert world.said[0].startswith(f"Teacher pupil cannot read {n_unread} of {n} questions")
+    record = world.probe(Narrow("blind"), Pupil(), run="b")
+    assert [one.teacher for one in record.teachers] == ["pupil"]
+    assert record.unreachable["blind"].startswith("Teacher blind cannot read 40 of 40 questions")
 
 
 def test_a_probe_beyond_its_money_is_cut_and_said(world: World) -> None:

@@ -168,9 +168,15 @@ def test_auto_takes_whoever_is_right_more_often(tmp_path: Path) -> None:
     assert corpus.n_items == 100
 
 
+class Speechless(Explainer):
+    """Explains nothing."""
+
+    def _write(self, chat: Any) -> str:
+        return "no"
+
+
 def test_auto_learns_bare_answers_where_nobody_has_a_path(tmp_path: Path) -> None:
-    task, teacher = bare(tmp_path), Explainer()
-    teacher._write = lambda chat: "no"  # type: ignore[method-assign]
+    task, teacher = bare(tmp_path), Speechless()
     corpus, said = run(tmp_path, task, Injection(n_items=1000, rationale="auto"), (teacher,))
     assert corpus.n_items == task.n_train
     assert all(row["completion"] == row["answer"] for row in rows_of(corpus))

@@ -17,8 +17,9 @@ from stratos.context import Context
 from stratos.errors import TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers.asking import cached_ask
-from stratos.teachers.base import Answer
+from stratos.teachers.base import Answer, Question
 from stratos.teachers.cache import FILE_NAME, AnswerCache, answer_key
+from stratos.teachers.kept import n_kept
 
 
 def test_the_second_time_nothing_is_asked(context: Context, said: list[str]) -> None:
@@ -123,6 +124,15 @@ def test_many_processes_share_the_file(tmp_path: Path) -> None:
     keys = [answer_key("echo", chat, 8) for chat in chats(200)]
     found = cache.get(keys)
     assert [found[key].text for key in keys] == [f"word {i}" for i in range(200)]
+
+
+def test_kept_answers_are_counted_wherever_they_are_among_the_questions(context: Context) -> None:
+    teacher = EchoTeacher()
+    questions = [Question(chat, 8) for chat in chats(900)]
+    assert n_kept(teacher, questions, context.cache_dir) == 0
+    cached_ask(teacher, chats(10) + chats(10, 890), 8, context)
+    assert n_kept(teacher, questions, context.cache_dir) == 20
+    assert n_kept(teacher, questions[300:], context.cache_dir) == 0, "none among the first"
 
 
 OPENERS = """
