@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
-import signal
 import sys
+from importlib import metadata
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -17,49 +19,97 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from stratos.composing import CONFIG_NAME, VERSION_BASE, conf_dir
-from stratos.errors import ConfigError, StratosError
+from stratos.disk import disk_errors
+from stratos.errors import BusyError, ConfigError, StratosError
+from stratos.printable import visible
+from stratos.redact import redact_text
+from stratos.signals import Terminated, end_as_by_ctrl_c
+from stratos.streams import Guarded, guard_files, guard_logs, guarded
+from stratos.yamls import check_places
+
+DISTRIBUTION = "stratos-llm"
+"""Name of the package that pip installs."""
 
 
 def main() -> None:
     """Run what the command line asks for; exit with 2 if it cannot be, 1 if it fails."""
-    # Read when torch loads. Threads that spin for long while they wait take several times the CPU
-    # seconds wherever another process wants the cores too; threads that sleep at once wake too late
-    # for the short loops of a small model. So they spin a few microseconds, then sleep.
+    with guarded():
+        _main()
+
+
+def _main() -> None:
+    # Read when torch loads. OpenMP's threads wait for each other some thousand times a step; those
+    # that spin meanwhile take the cores from whoever they wait for, wherever another process wants
+    # them too. So they look 1,000 times (about 25 microseconds) and then sleep; where torch comes
+    # with LLVM's or Intel's OpenMP, at once.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
     # What is under way is settled, and what is finished kept, as behind Ctrl-C.
-    signal.signal(signal.SIGTERM, _terminate)
+    end_as_by_ctrl_c()
+    if "--version" in sys.argv[1:]:
+        _say_version()
+        return
     args = get_args_parser().parse_args()
     try:
         _obey(args)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(visible(str(error)), file=sys.stderr)
         sys.exit(2)
-    except _Terminated:
-        sys.exit(128 + signal.SIGTERM)
+    except Terminated as told:
+        _leave(told.exit_code)
     except KeyboardInterrupt:
-        sys.exit(130)
+        _leave(130)
     except BrokenPipeError:  # whoever reads along has seen enough: `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: a server that is taken away, a container that is stopped."""
+def _say_version() -> None:
+    try:
+        print(f"stratos {metadata.version(DISTRIBUTION)}")
+    except metadata.PackageNotFoundError:
+        print(
+            "Stratos is not installed in this Python, so that its version is not known. If pip is "
+            "still at work, wait for it to end. If not, type in the folder of Stratos: "
+            f"{sys.executable} -m pip install -e .",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
-def _terminate(*_: object) -> None:
-    raise _Terminated
+def _leave(code: int) -> NoReturn:
+    """End at once: what is under way is settled, and nobody waits for threads and uploads."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    logging.shutdown()
+    os._exit(code)
 
 
 def _obey(args: argparse.Namespace) -> None:
+    if args.experimental_rerun:
+        raise ConfigError(
+            "--experimental-rerun would unpickle a file. Give the same command again with "
+            "hydra.run.dir=<folder> instead: it goes on where it stopped."
+        )
+    if (args.resolve or args.package) and not args.cfg:
+        raise ConfigError("--resolve and --package are parts of --cfg. Type: --cfg job --resolve")
     if args.help:
-        from stratos.help import page
+        if args.overrides:
+            from stratos.help.keys import group_page
+
+            print(group_page(args.overrides, args.config_dir))
+            return
+        from stratos.help.page import page
 
         print(page(args.config_dir))
+        _end_if_unwritten()
         return
-    if any((args.cfg, args.info, args.hydra_help, args.shell_completion, args.experimental_rerun)):
+    if any((args.cfg, args.info, args.hydra_help, args.shell_completion)):
+        check_places(args)
         run()
+        _end_if_unwritten()
         return
     from stratos.check import check
 
@@ -72,26 +122,46 @@ def _obey(args: argparse.Namespace) -> None:
         write_page()
 
 
+def _end_if_unwritten() -> None:
+    """End with 1 where all that a command does is to say something, and it could not be said."""
+    sys.stdout.flush()
+    if isinstance(sys.stdout, Guarded) and sys.stdout.trouble is not None:
+        sys.exit(1)
+
+
 @hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=CONFIG_NAME)
 def run(composed: DictConfig) -> float | None:
     """Run the stages of one job; return the number that a sweep compares jobs by."""
     from stratos.build import build
     from stratos.pipeline import run_pipeline
 
+    settings = HydraConfig.get()
+    guard_logs()
     # The comparison of a sweep shows what a job died of.
-    last_words = Path(HydraConfig.get().runtime.output_dir) / "error.txt"
+    folder = Path(settings.runtime.output_dir)
+    last_words = folder / "error.txt"
     try:
-        last_words.unlink(missing_ok=True)
-        return run_pipeline(build(composed))
-    except Exception as error:
+        try:
+            config = build(composed)
+        finally:  # what Hydra kept of the command
+            guard_files(folder / ".hydra")
+            if settings.mode == RunMode.MULTIRUN:
+                guard_files(Path(settings.sweep.dir))
         with contextlib.suppress(OSError):
-            last_words.write_text(f"{error or type(error).__name__}\n")
+            last_words.unlink(missing_ok=True)
+        with disk_errors("run", folder, config.cache_dir):
+            return run_pipeline(config)
+    except Exception as error:
+        if not isinstance(error, BusyError):  # the folder is that of a run which goes on well
+            with contextlib.suppress(OSError):
+                told = redact_text(visible(str(error))) or type(error).__name__
+                last_words.write_text(f"{told}\n")
         if not isinstance(error, StratosError):
             raise
-        print(error, file=sys.stderr)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        print(visible(str(error)), file=sys.stderr)
+        if settings.mode == RunMode.MULTIRUN:
             # Marks this job as failed; the others go on.
-            raise CompactHydraException(str(error)) from None
+            raise CompactHydraException(redact_text(str(error))) from None
         sys.exit(1)
 
 

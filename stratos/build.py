@@ -7,7 +7,9 @@ config is code, so such a class must lie under an allowed prefix.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +20,11 @@ from stratos import config as schema
 from stratos.config import STAGES, Config
 from stratos.declared import with_declared
 from stratos.errors import ConfigError, did_you_mean
-from stratos.redact import redact
+from stratos.names import wrong_names
+from stratos.redact import learn, redact, resolved
 from stratos.rules import impossible, missing_files
-from stratos.targets import find_class
-from stratos.tasks.base import Task
+from stratos.targets import find_class, untrusted
+from stratos.tasks.base import Task, why_no_task
 from stratos.teachers.base import Teacher
 from stratos.typed import read_dataclass, read_value, show
 
@@ -44,6 +47,9 @@ GROUPS: dict[str, type] = {
 CANDIDATES = {"teacher": "teachers", "student": "students", "strategy": "strategies"}
 """Groups of which a run takes one or several, and the field of `Config` that they become."""
 NO_TASK = "Pick a task: +task=<name>."
+_MOST_SHOWN = 3
+"""Alternatives that a message lists."""
+_NO_DEFAULT = object()
 _MISSING = "???"
 """What stands for a value that has to be given."""
 KEYS = ("task", *CANDIDATES, *GROUPS, "stages", "seed")
@@ -73,7 +79,11 @@ def listing(problems: list[str]) -> str:
 def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     """Return the typed config, or None and everything that is wrong with the composed one."""
     problems: list[str] = []
+    _watch_environment()
     plain = _resolve(composed, problems)
+    learn(plain)
+    problems += untrusted({**plain, "hydra": _of_hydra(composed)})
+    problems += wrong_names(plain)
     values: dict[str, Any] = {}
     if read_dataclass(plain.get("complexity"), schema.ComplexityConfig, "complexity", []):
         plain = with_declared(plain)
@@ -86,15 +96,16 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
             values[CANDIDATES[key]] = _read_candidates(node, key, problems)
         elif key == "task":
             values[key] = _read_target(node, key, problems)
-    values["seed"] = read_value(plain.get("seed", 0), schema.CountOrZero, "seed", problems)
+    values["seed"] = read_value(plain.get("seed", 0), schema.Seed, "seed", problems)
     values["stages"] = _read_stages(plain.get("stages", STAGES), problems)
     for key in ("task", *CANDIDATES, *GROUPS):
         told = any(problem.startswith((f"{key}.", f"{key}:", f"{key} ")) for problem in problems)
         if plain.get(key) is None and not told:
             problems.append(NO_TASK if key == "task" else f"{key} is missing.")
-    problems += missing_files(plain)
+    told_of = "\n".join(problems)
+    problems += [one for one in missing_files(plain) if one.partition("=")[2] not in told_of]
     if problems:
-        return None, problems
+        return None, list(dict.fromkeys(problems))
     config = Config(**values, plain=redact(plain))
     problems += impossible(config)
     return (None, problems) if problems else (config, [])
@@ -117,6 +128,12 @@ def of_each(group: str, candidates: Mapping[Any, Any], key: str) -> list[str]:
             plus = "" if key in node else "+"
             found.append(f"{plus}{group}.candidates.{name}.{key}")
     return found
+
+
+def any_of(typed: list[str]) -> str:
+    """Return alternatives of what to type; of many candidates' keys, the first few."""
+    more = " (or the same of another candidate)" if len(typed) > _MOST_SHOWN else ""
+    return " or ".join(typed[:_MOST_SHOWN]) + more
 
 
 def _class_of(group: str, node: Any) -> type | None:
@@ -147,6 +164,40 @@ def _resolve(composed: DictConfig, problems: list[str]) -> dict[str, Any]:
     return _without_missing(plain, "", problems)
 
 
+def _watch_environment() -> None:
+    """Let the redaction know which variables of the environment a config takes values from."""
+
+    def env(variable: str, default: Any = _NO_DEFAULT, *, _node_: Any) -> str | None:
+        if variable in os.environ:
+            value = os.environ[variable]
+            resolved(variable, value, str(_node_._get_full_key(None)))
+            return value
+        if default is _NO_DEFAULT:
+            raise KeyError(f"Environment variable '{variable}' not found")
+        return None if default is None else str(default)
+
+    OmegaConf.register_new_resolver("oc.env", env, replace=True)
+
+
+def _of_hydra(composed: DictConfig) -> Any:
+    """Return Hydra's own part of the config, as far as it can be resolved: jobs have more of it."""
+    if "hydra" not in composed:
+        return {}
+    plain = OmegaConf.to_container(composed.hydra, resolve=False)
+
+    def resolved(node: Any, where: str) -> Any:
+        if isinstance(node, dict):
+            return {key: resolved(value, f"{where}.{key}") for key, value in node.items()}
+        if isinstance(node, list):
+            return [resolved(item, f"{where}[{index}]") for index, item in enumerate(node)]
+        if isinstance(node, str) and "${" in node:
+            with contextlib.suppress(Exception):  # a missing value, a name that is none
+                return OmegaConf.select(composed, where)
+        return node
+
+    return resolved(plain, "hydra")
+
+
 def _without_missing(node: dict[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
     """Drop keys that still have to be given, and report each as that."""
     kept = {}
@@ -162,7 +213,7 @@ def _without_missing(node: dict[str, Any], where: str, problems: list[str]) -> d
 
 def _read_stages(value: Any, problems: list[str]) -> tuple[str, ...]:
     stages = read_value(value, tuple[str, ...], "stages", problems) or ()
-    for stage in stages:
+    for stage in filter(None, stages):
         if stage not in STAGES:
             problems.append(
                 f"stages: there is no stage {show(stage)}.{did_you_mean(stage, STAGES)} "
@@ -178,9 +229,15 @@ def _read_candidates(node: Any, group: str, problems: list[str]) -> tuple[Any, .
         return ()
     nodes = {group: node}
     if "candidates" in node:
+        if not isinstance(node["candidates"], Mapping):
+            problems.append(
+                f"{group}.candidates={show(node['candidates'])}: expected a mapping of names to "
+                f"choices of {group}."
+            )
+            return ()
         for key in (key for key in node if key != "candidates"):
             places = of_each(group, node["candidates"], key)
-            typed = " or ".join(f"{place}={show(node[key])}" for place in places)
+            typed = any_of([f"{place}={show(node[key])}" for place in places])
             problems.append(
                 f"{group}.{key}: there is no such key beside {group}.candidates."
                 + (f" Type {typed}" if typed else "")
@@ -206,14 +263,23 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     if isinstance(found, str):
         problems.append(f"{where}._target_={target}: {found}")
         return None
+    reason = {"task": why_no_task, "strategy": _why_no_strategy}.get(group, lambda _: None)(found)
+    if reason is not None:
+        problems.append(f"{where}._target_={target}: {reason}")
+        return None
     made = read_dataclass(
         {k: v for k, v in node.items() if k != "_target_"}, found, where, problems
     )
-    contract = {"task": Task, "teacher": Teacher}.get(group)
-    if made is not None and contract is not None and not isinstance(made, contract):
-        lacking = [name for name in vars(contract) if name[0] != "_" and not hasattr(made, name)]
-        lacking += [name for name in contract.__annotations__ if not hasattr(made, name)]
-        problems.append(
-            f"{where}._target_={target}: is no {contract.__name__}, it lacks {', '.join(lacking)}."
-        )
+    if isinstance(made, Task) and not made.name:
+        problems.append(f"{where}.name: give the task a name, for tables and records.")
+    if group == "teacher" and made is not None and not isinstance(made, Teacher):
+        lacking = [name for name in vars(Teacher) if name[0] != "_" and not hasattr(made, name)]
+        lacking += [name for name in Teacher.__annotations__ if not hasattr(made, name)]
+        problems.append(f"{where}._target_={target}: is no Teacher, it lacks {', '.join(lacking)}.")
     return made
+
+
+def _why_no_strategy(cls: type) -> str | None:
+    from stratos.synthesize.strategy import why_no_strategy  # with its package, which takes time
+
+    return why_no_strategy(cls)

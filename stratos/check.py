@@ -9,7 +9,6 @@ value.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from stratos.build import GROUPS, NO_TASK, listing, read
 from stratos.composing import CONFIG_NAME, hydra_for
+from stratos.contents import unusable_files
+from stratos.disk import why_no_run_folder
 from stratos.errors import ConfigError
 from stratos.explain import explain, is_group
+from stratos.foreign import cause
+from stratos.printable import shown
+from stratos.remote import local_path
+from stratos.yamls import check_places, dangerous_files, why_no_searchpath
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check everything that a command line asks for; loads no model and writes nothing.
+    """Check everything that a command line asks for; loads no model, and writes to the cache alone.
 
     Args:
         args: as Hydra's own parser returns them.
@@ -35,10 +40,11 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: the command cannot be run; the message lists everything that is wrong.
     """
-    if args.config_dir is not None and not Path(args.config_dir).is_dir():
-        raise ConfigError(f"--config-dir {args.config_dir}: there is no such folder.")
+    check_places(args)
     with hydra_for(args.config_dir, args.config_path) as hydra:
-        checker = _Checker(hydra, args.config_name or CONFIG_NAME, args.multirun)
+        checker = _Checker(
+            hydra, CONFIG_NAME if args.config_name is None else args.config_name, args.multirun
+        )
         problems = checker.problems(args.overrides)
     if problems:
         raise ConfigError(listing(problems))
@@ -55,7 +61,8 @@ class _Checker:
         self.found: list[str] = []
 
     def problems(self, overrides: Sequence[str]) -> list[str]:
-        parsed = self._parse(overrides)
+        parsed = [one for one in self._parse(overrides) if self._is_choice(one)]
+        parsed = [one for one in parsed if self._leads_somewhere(one)]
         composed, good = self._compose_what_works(parsed)
         sweeps = [override for override in good if override.is_sweep_override()]
         if composed is not None:
@@ -64,7 +71,7 @@ class _Checker:
             )
             if sweeps and not (self.multirun or _mode(composed) == "MULTIRUN"):
                 self.found.extend(
-                    f"{sweep.input_line} is a sweep over several values: add -m."
+                    self._not_a_sweep(sweep, good)
                     for sweep in sweeps
                     if sweep.input_line is not None
                 )
@@ -88,6 +95,38 @@ class _Checker:
                 self.found.append(f"{text}: cannot be read as key=value ({reason}).")
         return parsed
 
+    def _is_choice(self, override: Override) -> bool:
+        """Tell an override that can be composed; say what is wrong with a choice of a group."""
+        if override.is_sweep_override() or not is_group(override.key_or_group, self.hydra):
+            return True
+        key, value = override.get_key_element().lstrip("+~"), override.value()
+        if override.is_delete() or (isinstance(value, str) and value.strip()):
+            return True
+        if isinstance(value, list) and key.startswith("hydra"):
+            return True
+        several = [str(one) for one in value] if isinstance(value, list) else []
+        typed = " or ".join(f"{key}={one}" for one in several)
+        known = ", ".join(sorted(self.loader.get_group_options(override.key_or_group)))
+        self.found.append(
+            f"{override.input_line}: a group takes one choice. "
+            + (f"Type {typed}." if typed else f"Known: {known}.")
+        )
+        return False
+
+    def _leads_somewhere(self, override: Override) -> bool:
+        """Tell whether further places of configs are there, and hold nothing that is dangerous."""
+        value = override.value()
+        if override.key_or_group != "hydra.searchpath" or override.is_sweep_override():
+            return True
+        before = len(self.found)
+        for url in value if isinstance(value, list) else [value]:
+            reason = why_no_searchpath(str(url))
+            if reason is not None:
+                self.found.append(f"hydra.searchpath: {shown(url)}: {reason}.")
+            elif "pkg://" not in str(url):
+                self.found.extend(dangerous_files(Path(local_path(str(url)))))
+        return len(self.found) == before
+
     def _compose_what_works(
         self, overrides: list[Override]
     ) -> tuple[DictConfig | None, list[Override]]:
@@ -100,23 +139,42 @@ class _Checker:
             self.found.append(composed)
             return None, []
         good: list[Override] = []
-        broken: set[str] = set()
         # Hydra applies choices of groups before values, whatever their order.
-        for override in sorted(
-            overrides, key=lambda one: not is_group(one.key_or_group, self.hydra)
-        ):
-            key = override.key_or_group
-            if key.partition(".")[0] in broken - GROUPS.keys():
-                continue  # its keys are those of a choice that there is not
-            tried = self._compose([_first(one, self.loader) for one in [*good, override]])
-            if isinstance(tried, DictConfig):
-                composed = tried
-                good.append(override)
-                continue
-            self.found.append(explain(override, composed, tried, self.hydra))
-            if not override.is_delete() and "." not in key:
-                broken.add(key)
+        left = sorted(overrides, key=lambda one: not is_group(one.key_or_group, self.hydra))
+        while left:
+            n_fit, composed, reason = self._longest_that_works(good, left, composed)
+            good += left[:n_fit]
+            if n_fit == len(left):
+                break
+            bad = left[n_fit]
+            self.found.append(explain(bad, composed, reason, self.hydra))
+            left = left[n_fit + 1 :]
+            key = bad.key_or_group
+            if not bad.is_delete() and "." not in key and key not in GROUPS:
+                # Its keys are those of a choice that there is not.
+                left = [one for one in left if one.key_or_group.partition(".")[0] != key]
         return composed, good
+
+    def _longest_that_works(
+        self, good: list[Override], more: list[Override], composed: DictConfig
+    ) -> tuple[int, DictConfig, str]:
+        """Find by halving how many more overrides work, what they compose to, and why no more do.
+
+        Args:
+            good: overrides that work.
+            more: which are added in their order.
+            composed: what the good ones compose to.
+        """
+        low, high, reason = 0, len(more) + 1, ""  # the first `low` work, the first `high` do not
+        n = len(more)
+        while high - low > 1:
+            tried = self._compose([_first(one, self.loader) for one in [*good, *more[:n]]])
+            if isinstance(tried, DictConfig):
+                low, composed = n, tried
+            else:
+                high, reason = n, tried
+            n = (low + high) // 2
+        return low, composed, reason
 
     def _compose(self, overrides: list[str]) -> DictConfig | str:
         """Compose as a run would; on failure return the first line of Hydra's message."""
@@ -141,21 +199,38 @@ class _Checker:
             HydraConfig.instance().set_config(composed)
             return composed
         except (HydraException, OmegaConfBaseException) as error:
-            cause = error.__cause__ if error.__cause__ is not None else error
-            where = getattr(cause, "full_key", None)
-            reason = str(cause).strip().splitlines()[0]
+            source = error.__cause__ if error.__cause__ is not None else error
+            where = getattr(source, "full_key", None)
+            reason = str(source).strip().splitlines()[0]
             return f"{where}: {reason}" if where else reason
         except YAMLError as error:
             return " ".join(str(error).split())
-        except OSError as error:
-            return str(error)
+        except Exception as error:  # whatever a foreign YAML, or a plug-in, makes of it
+            return cause(error)
 
     def _check(self, composed: DictConfig) -> None:
-        _, problems = read(composed)
+        config, problems = read(composed)
         self.found.extend(p for p in problems if p != NO_TASK)
+        if config is not None:
+            self.found.extend(unusable_files(config))
         problem = _unwritable(composed, self.multirun)
         if problem is not None:
             self.found.append(problem)
+
+    def _not_a_sweep(self, sweep: Override, good: list[Override]) -> str:
+        """Say what to type for several values where no sweep was asked for."""
+        text, key = sweep.input_line or "", sweep.key_or_group
+        values = text.partition("=")[2]
+        without = self._compose([_first(one, self.loader) for one in good if one is not sweep])
+        is_list = isinstance(without, DictConfig) and OmegaConf.is_list(
+            OmegaConf.select(without, key)
+        )
+        if is_list:
+            return (
+                f"{text}: {key} is a list, which stands in brackets. Type '{key}=[{values}]'. "
+                "(Values with commas alone are a sweep, with -m.)"
+            )
+        return f"{text} is a sweep over several values: add -m."
 
     def _check_each_value(self, sweep: Override, good: list[Override]) -> None:
         """Check every value of one sweep, with each other sweep at its first."""
@@ -214,15 +289,7 @@ def _unwritable(composed: DictConfig, multirun: bool) -> str | None:
     sweep = multirun or _mode(composed) == "MULTIRUN"
     key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
     folder = Path(str(OmegaConf.select(composed, key)))
-    nearest = folder.absolute()
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    try:
-        with tempfile.TemporaryFile(dir=nearest) as file:
-            file.write(bytes(4096))
-    except OSError as error:
-        return (
-            f"{key}={folder}: {nearest} cannot be written ({error.strerror}). "
-            f"Give another folder: {key}=<folder>."
-        )
-    return None
+    reason = why_no_run_folder(folder, is_sweep=sweep)
+    if reason is None:
+        return None
+    return f"{key}={shown(folder)}: {reason}. Give another folder: {key}=<folder>."

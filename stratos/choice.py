@@ -1,8 +1,16 @@
 """The rule that says which strategies may be taken from a teacher for a student.
 
+`supervised`: the task has labelled rows. Their answers cost nothing, and a teacher's could only
+    repeat them: beside it, `alignment` is taken only for what it adds, the teacher's reasoning, and
+    `injection` only where the teacher writes something (`strategy.rationale`).
+`pseudo_labels`: the file has rows without answers, too, and the teacher surely answers at least
+    `min_coverage` of the validation items: the low end of the interval does. It learns all that
+    `supervised` does, and takes its place.
+`augmentation`: the task has labelled rows, and the teacher covers `min_coverage`. It is taken where
+    it is named (`strategy=augmentation`).
 `injection`: the task can build a question from an answer.
 `alignment`: the teacher answers at least `min_coverage` of the validation items exactly. Where
-    injection may be taken, too, whose items are all right, it surely answers at least
+    another strategy may be taken whose items are all right, it surely answers at least
     `min_coverage_beside_injection`: the low end of the interval does, so a doubt counts against it.
 `alignment_logits`: the same with its own `min_coverage`. It is picked over the other alignments
     where the teacher's weights are here, the student reads in its tokens, and the teacher is not so
@@ -20,19 +28,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from enum import Enum
+from typing import Literal
 
 from stratos.config import ComplexityConfig
 from stratos.declared import leaves
-from stratos.distill.wanted import Wanted
 from stratos.records import Interval, TeacherProbe
-from stratos.words import counted
+from stratos.synthesize.strategy import Strategy, Threshold
+from stratos.tasks.chat import reasons
+from stratos.words import counted, cut_short
 
-MIN_COVERAGE = 0.3
-"""Least teacher accuracy for alignment, where the strategy does not say."""
 
-NONE_RIGHT = "it answered none"
-"""How the reason begins where a teacher had no right answer that could be learnt from."""
+class Reason(Enum):
+    """Why a plan does not choose something."""
+
+    COVERAGE = "the teacher covers less than min_coverage"
+    COVERAGE_BESIDE_RIGHT = "it may cover less than is asked beside items that are all right"
+    NONE_RIGHT = "the teacher had no right answer to learn from"
+    REPEATS = "the file has the answers already"
+    DECLARED = "a declared complexity leaves it out"
+    TASK = "the task lacks what it needs"
+    ANOTHER_LEARNS_MORE = "another strategy learns as much or more from the same"
+    SIGNAL = "the teacher gives no distribution that the student reads"
+    CERTAIN = "the teacher's distribution shows no more than its text"
+    UNREACHABLE = "the teacher cannot be asked"
+    STUDENT = "the student cannot be trained here"
+    TOO_SLOW = "its training takes longer than is allowed"
+    NO_SERVER = "no server that is allowed is large or fast enough"
+    HOPELESS = "it would answer next to nothing right"
 
 
 @dataclass(frozen=True)
@@ -60,16 +83,20 @@ class Verdict:
     """What the reason is about: it is the same for all that share that."""
     evidence: str = ""
     """The measurement and what follows from it, as a sentence; "" where none decided."""
+    why_not: Reason | None = None
+    """Why not, as a value; None where it is taken."""
 
 
 def pick(
-    strategies: Sequence[Any],
+    strategies: Sequence[Strategy],
     teacher: TeacherProbe,
     pupil: Pupil,
     complexity: ComplexityConfig,
     *,
     task: str,
     can_reverse: bool,
+    n_rows: int | None = None,
+    n_unlabelled: int = 0,
 ) -> dict[str, Verdict]:
     """Return strategy name to whether it may be taken; by the rule above.
 
@@ -80,48 +107,91 @@ def pick(
         complexity: what is declared, if anything is.
         task: its name.
         can_reverse: it can build a question from an answer.
+        n_rows: labelled rows to train on; None where the task makes its own questions.
+        n_unlabelled: rows of the task's file without an answer.
     """
     verdicts: dict[str, Verdict] = {}
-    can_inject = can_reverse and injects(strategies, complexity)
+    has_rows = n_rows is not None and supervises(strategies, complexity)
+    can_inject = has_rows or (can_reverse and injects(strategies, complexity))
     for strategy in strategies:
         name = strategy.name
-        if not leaves(complexity, name):
+        if not leaves(complexity, strategy):
             left = ", ".join(complexity.strategies)
-            verdicts[name] = Verdict(False, f"complexity={complexity.level} leaves {left}")
-        elif name.startswith("injection"):
+            verdicts[name] = _not(Reason.DECLARED, f"complexity={complexity.level} leaves {left}")
+        elif strategy.learns_rows and n_rows is None:
+            verdicts[name] = _not(Reason.TASK, f"the task {task} has no labelled rows")
+        elif strategy.learns_rows and not strategy.adds_rows:
+            verdicts[name] = Verdict(True)
+        elif strategy.labels_rows and not n_unlabelled:
+            verdicts[name] = _not(
+                Reason.TASK, "the file has no rows without answers (task.unlabelled_path)"
+            )
+        elif strategy.adds_rows:
+            verdicts[name] = _labels(teacher, strategy, complexity)
+        elif has_rows and (why := _repeats(strategy, teacher)):
+            concerns: Literal["strategy", "teacher"] = "strategy"
+            if strategy.learns_teacher:
+                concerns = "teacher"
+            verdicts[name] = _not(Reason.REPEATS, why, concerns)
+        elif strategy.makes_questions:
             reason = f"the task {task} cannot build a question from an answer"
-            verdicts[name] = Verdict(True) if can_reverse else Verdict(False, reason)
-        elif name.startswith("alignment"):
-            verdicts[name] = _covers(teacher, strategy, complexity, can_inject)
+            verdicts[name] = Verdict(True) if can_reverse else _not(Reason.TASK, reason)
+        elif (least := strategy.coverage(can_inject)) is not None:
+            verdicts[name] = _covers(teacher, strategy, complexity, least)
         else:
             verdicts[name] = Verdict(True)
+    labelling = [one.name for one in strategies if one.labels_rows and verdicts[one.name].is_taken]
+    for strategy in strategies:
+        if labelling and strategy.learns_rows and not strategy.adds_rows:
+            verdicts[strategy.name] = _not(
+                Reason.ANOTHER_LEARNS_MORE,
+                f"{labelling[0]} learns the same rows and those without answers",
+                "teacher",
+            )
     return _most_telling(strategies, teacher, pupil, verdicts)
 
 
-def injects(strategies: Sequence[Any], complexity: ComplexityConfig) -> bool:
+def _not(
+    cause: Reason,
+    reason: str,
+    concerns: Literal["strategy", "teacher", "pair"] = "strategy",
+    evidence: str = "",
+) -> Verdict:
+    return Verdict(False, reason, concerns, evidence, cause)
+
+
+def injects(strategies: Sequence[Strategy], complexity: ComplexityConfig) -> bool:
     """Return whether an injection is among the strategies that a declared complexity leaves."""
-    names = [one.name for one in strategies if one.name.startswith("injection")]
-    return any(leaves(complexity, name) for name in names)
+    return any(one.makes_questions and leaves(complexity, one) for one in strategies)
 
 
-def least_coverage(strategy: Any, can_inject: bool) -> float | None:
-    """Return the share that a teacher has to cover for a strategy; None where it need not.
+def supervises(strategies: Sequence[Strategy], complexity: ComplexityConfig) -> bool:
+    """Return whether labelled rows are learnt as they are, where a task has some."""
+    return any(one.learns_rows and leaves(complexity, one) for one in strategies)
+
+
+def _repeats(strategy: Strategy, teacher: TeacherProbe) -> str:
+    """Return why a strategy adds nothing to the labelled rows of a file; "" where it does."""
+    if strategy.makes_questions:
+        return "" if strategy.writes_reasoning else "supervised learns the same rows"
+    if not strategy.learns_teacher or strategy.needs_logits:
+        return ""
+    if reasons(teacher.prompt):
+        return ""
+    return f"the file has the answers, which {teacher.teacher} could only repeat"
+
+
+def least_coverage(strategy: Strategy, can_inject: bool) -> float | None:
+    """Return the share that a teacher has to cover to be learnt from; None where it need not.
 
     Args:
         strategy: a configured one.
-        can_inject: an injection may be taken in its place.
+        can_inject: a strategy may be taken in its place whose items are all right.
     """
-    if not strategy.name.startswith("alignment"):
+    if strategy.learns_rows:
         return None
-    return float(getattr(strategy, _limit(strategy, can_inject), MIN_COVERAGE))
-
-
-def _limit(strategy: Any, can_inject: bool) -> str:
-    """Return the name of the threshold that counts."""
-    alone, beside = "min_coverage", "min_coverage_beside_injection"
-    if can_inject and getattr(strategy, beside, 0.0) > getattr(strategy, alone, MIN_COVERAGE):
-        return beside
-    return alone
+    least = strategy.coverage(can_inject)
+    return None if least is None else least.share
 
 
 def straddles(coverage: Interval, threshold: float) -> bool:
@@ -129,16 +199,37 @@ def straddles(coverage: Interval, threshold: float) -> bool:
     return coverage.low < threshold <= coverage.high
 
 
-def _covers(
-    teacher: TeacherProbe, strategy: Any, complexity: ComplexityConfig, can_inject: bool
-) -> Verdict:
-    """Return whether the teacher knows enough of the task for an alignment."""
-    covered, limit = teacher.exact, _limit(strategy, can_inject)
-    least = float(getattr(strategy, limit, MIN_COVERAGE))
+def _labels(teacher: TeacherProbe, strategy: Strategy, complexity: ComplexityConfig) -> Verdict:
+    """Return whether the labels of a teacher are good enough to be learnt unverified."""
+    covered, threshold = teacher.exact, strategy.coverage(beside_right=True)
+    least = 0.0 if threshold is None else threshold.share
     measured = (
         f"{teacher.teacher} answered {covered.mean:.1%} of "
         f"{counted(teacher.n_items, 'validation item')} exactly "
-        f"(95% interval {covered.low:.1%} to {covered.high:.1%})"
+        f"(95% interval {covered.low:.1%} to {covered.high:.1%}{_cut(teacher)})"
+    )
+    if complexity.strategies or covered.low >= least:
+        return Verdict(True, evidence=f"{measured}: {strategy.name} may be taken.")
+    return _not(
+        Reason.COVERAGE,
+        f"its answers may be right {covered.low:.3f} of the time, below min_coverage {least:g}"
+        f"{_cut(teacher)}",
+        "teacher",
+        f"{measured}, not surely the {least:.0%} that {strategy.name} needs: nobody could tell its "
+        "wrong answers from its right ones.",
+    )
+
+
+def _covers(
+    teacher: TeacherProbe, strategy: Strategy, complexity: ComplexityConfig, threshold: Threshold
+) -> Verdict:
+    """Return whether the teacher knows enough of the task for an alignment."""
+    covered, least, key = teacher.exact, threshold.share, threshold.key
+    counts_mean = threshold.of_interval == "mean"
+    measured = (
+        f"{teacher.teacher} answered {covered.mean:.1%} of "
+        f"{counted(teacher.n_items, 'validation item')} exactly "
+        f"(95% interval {covered.low:.1%} to {covered.high:.1%}{_cut(teacher)})"
     )
     if complexity.strategies:
         return Verdict(
@@ -153,39 +244,52 @@ def _covers(
         if straddles(covered, least)
         else ""
     )
-    if (covered.mean if limit == "min_coverage" else covered.low) >= least:
+    if (covered.mean if counts_mean else covered.low) >= least:
         return Verdict(
             True,
             evidence=f"{measured}, at least the {least:.0%} that {strategy.name} needs: its "
             f"answers can be learnt from.{doubt}",
         )
     if not covered.mean:
-        reason = f"{NONE_RIGHT} of {counted(teacher.n_items, 'validation item')} exactly"
+        reason = f"it answered none of {counted(teacher.n_items, 'validation item')} exactly"
+        reason += _cut(teacher)
         why = f"{measured}: there is nothing to learn from.{doubt}"
-        return Verdict(False, reason, "teacher", why)
-    if limit == "min_coverage":
-        reason = f"coverage {covered.mean:.3f} is below {limit} {least:g}"
+        return _not(Reason.NONE_RIGHT, reason, "teacher", why)
+    cause = Reason.COVERAGE
+    if counts_mean:
+        reason = f"coverage {covered.mean:.3f} is below {key} {least:g}{_cut(teacher)}"
         why = (
             f"below the {least:.0%} that {strategy.name} needs: too few of its answers would "
             "survive verification."
         )
     else:
-        reason = f"coverage may be {covered.low:.3f}, below {limit} {least:g}"
+        cause = Reason.COVERAGE_BESIDE_RIGHT
+        reason = f"coverage may be {covered.low:.3f}, below {key} {least:g}{_cut(teacher)}"
         why = (
-            f"not surely the {least:.0%} that {strategy.name} needs beside injection, whose items "
+            f"not surely the {least:.0%} that {strategy.name} needs beside a strategy whose items "
             "are all right and not only the easy ones."
         )
-    return Verdict(False, reason, "teacher", f"{measured}, {why}{doubt}")
+    return _not(cause, reason, "teacher", f"{measured}, {why}{doubt}")
+
+
+def _cut(teacher: TeacherProbe) -> str:
+    """Return that too many answers were cut to trust the coverage; "" where they were not."""
+    if not teacher.is_cut_short:
+        return ""
+    return f", with {cut_short(teacher.n_truncated, teacher.n_items)}"
 
 
 def _most_telling(
-    strategies: Sequence[Any], teacher: TeacherProbe, pupil: Pupil, verdicts: dict[str, Verdict]
+    strategies: Sequence[Strategy],
+    teacher: TeacherProbe,
+    pupil: Pupil,
+    verdicts: dict[str, Verdict],
 ) -> dict[str, Verdict]:
     """Leave of the alignments the one that learns most from an answer."""
     ranks = {
         one.name: _rank(one, teacher, pupil)
         for one in strategies
-        if one.name.startswith("alignment") and verdicts[one.name].is_taken
+        if one.learns_teacher and verdicts[one.name].is_taken
     }
     best = max(ranks.values(), default=0)
     picked = ", ".join(name for name, rank in ranks.items() if rank == best)
@@ -194,44 +298,46 @@ def _most_telling(
         if ranks.get(name, best) < best:
             evidence = verdicts[name].evidence
             if certain := _is_certain(strategy, teacher):
-                evidence = f"{evidence} {certain}"
-                reason = f"the teacher's entropy is below min_entropy_nats {_least(strategy):g}"
+                evidence, cause = f"{evidence} {certain}", Reason.CERTAIN
+                least = strategy.least_entropy_nats
+                reason = f"the teacher's entropy is below min_entropy_nats {least:g}"
             elif ranks[name] < 0:
+                cause = Reason.SIGNAL
                 reason = "it needs the teacher's weights, and a student that reads in its tokens"
             else:
+                cause = Reason.ANOTHER_LEARNS_MORE
                 reason = f"{picked} learns more from the same answers"
-            verdicts[name] = Verdict(False, reason, "pair", evidence)
+            verdicts[name] = _not(cause, reason, "pair", evidence)
     return verdicts
 
 
-def _rank(strategy: Any, teacher: TeacherProbe, pupil: Pupil) -> int:
+def _rank(strategy: Strategy, teacher: TeacherProbe, pupil: Pupil) -> int:
     """Return how much an alignment learns from an answer; below 0 if it should not be taken."""
-    if getattr(strategy, "needs", "text") != "logits":
+    signal = strategy.signal
+    if signal is None:
         return 0
     knows_tokens = pupil.starts_from_model or pupil.reads_symbols
     reads = (
-        Wanted.of(strategy).reads_any_tokens
+        signal.reads_any_tokens
         or (knows_tokens and pupil.vocab_size == teacher.card.vocab_size)
         or (pupil.takes_tokenizer and teacher.card.vocab_size <= pupil.vocab_size)
     )
-    is_on_policy = hasattr(strategy, "lmbda")
-    if not teacher.has_weights or not reads or (is_on_policy and not pupil.starts_from_model):
+    if not teacher.has_weights or not reads:
+        return -1
+    if strategy.is_on_policy and not pupil.starts_from_model:
         return -1
     if _is_certain(strategy, teacher):
         return -1
-    return 1 if is_on_policy else 2
+    return 1 if strategy.is_on_policy else 2
 
 
-def _least(strategy: Any) -> float:
-    return float(getattr(strategy, "min_entropy_nats", 0.0))
-
-
-def _is_certain(strategy: Any, teacher: TeacherProbe) -> str:
+def _is_certain(strategy: Strategy, teacher: TeacherProbe) -> str:
     """Return as a sentence that the teacher has nothing to show beyond its text, or ""."""
     entropy = teacher.entropy_nats
-    if entropy is None or entropy >= _least(strategy):
+    least = strategy.least_entropy_nats
+    if entropy is None or entropy >= least:
         return ""
     return (
         f"Its next token has an entropy of {entropy:.2g} nat on average, below the "
-        f"{_least(strategy):g} from which {strategy.name} has more to learn than the text."
+        f"{least:g} from which {strategy.name} has more to learn than the text."
     )

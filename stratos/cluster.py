@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from stratos.digest import is_users_own
 from stratos.errors import StratosError
 from stratos.words import counted
 
@@ -175,9 +176,7 @@ class RayEngine:
 def _users_own(function: Any) -> list[ModuleType]:
     """Return modules of the user's own among those of a function's arguments; nodes lack them."""
     names = {cls.__module__ for one in getattr(function, "args", ()) for cls in type(one).__mro__}
-    elsewhere = sys.stdlib_module_names | {"stratos"}
-    found = [sys.modules[name] for name in names if name.partition(".")[0] not in elsewhere]
-    return [one for one in found if "site-packages" not in (getattr(one, "__file__", "") or "")]
+    return [module for name in names if is_users_own(module := sys.modules[name])]
 
 
 _FUNCTIONS: dict[str, Any] = {}

@@ -17,12 +17,14 @@ from msgspec import Meta
 from stratos.records import CardRun
 
 if TYPE_CHECKING:
+    from stratos.synthesize.strategy import Strategy
     from stratos.tasks.base import Task
     from stratos.teachers.base import Teacher
 
 Amount = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
 _TIME = Meta(
     pattern=r"^(?=.*[1-9])[0-9]+(:[0-9]+){3}$",
@@ -41,14 +43,22 @@ class CloudConfig:
 
     name: str = "multi"
     """Name shown in tables."""
-    clouds: tuple[str, ...] = ()
-    """Clouds whose offers are taken; empty takes all that the catalog has."""
+    providers: tuple[str, ...] = ()
+    """Clouds whose offers are taken; empty takes all that the catalog has, but no marketplace."""
+    marketplaces: bool = False
+    """Take servers of marketplaces (Vast) too, which belong to hosts that nobody vouches for. One
+    that `providers` names is taken in any case."""
+    residency: tuple[str, ...] = ()
+    """Where servers may stand, and data move: eu, eea, a country's code such as us, several of
+    these, or any. Empty takes the US or the EU, each alone, so that data cross no border."""
+    countries: dict[str, str] = field(default_factory=dict)
+    """Country codes of clouds of your own, by "cloud" or "cloud/region"."""
     catalog: tuple[str, ...] = ("builtin",)
     """Catalogs in the SkyPilot schema: "builtin", or any fsspec URL or path of a CSV or Parquet."""
     gpu_file: str | None = None
     """CSV of GPUs that the built-in table of specifications lacks, with its columns."""
     regions: tuple[str, ...] = ()
-    """Regions that may be used; empty allows all."""
+    """Regions that may be used; `*` and `?` stand for any letters, as in us-*. Empty allows all."""
     spot: bool = False
     """Allow spot prices for teacher inference and training (never for serving)."""
     max_usd_per_hour: Amount | None = None
@@ -58,6 +68,19 @@ class CloudConfig:
     or "*/*/instance_type"; a `*` stands for any."""
     max_nodes: Count = 8
     """Most servers that one role may use together."""
+
+    def __post_init__(self) -> None:
+        """Check the country codes."""
+        for key, code in (
+            *(("residency", one) for one in self.residency),
+            *((f"countries.{name}", one) for name, one in self.countries.items()),
+        ):
+            areas = ("eu", "eea", "any") if key == "residency" else ()
+            if code.lower() not in areas and not (len(code) == 2 and code.isalpha()):
+                more = "eu, eea, any, or " if areas else ""
+                raise ValueError(
+                    f"{key}={code}: give {more}a country's code of two letters, such as de or us."
+                )
 
 
 @dataclass(frozen=True)
@@ -115,6 +138,14 @@ class StudentConfig:
     facts: dict[str, Count] = field(default_factory=dict)
     """Facts of the model at `path` by the names of a model card (n_params, n_layers, …, head_size):
     with them it can be planned before it is downloaded."""
+    package: str | None = None
+    """Python package that ships the weights of `path`; taken where neither a folder nor the hub's
+    cache has them."""
+    gguf: str | None = None
+    """GGUF file in that package."""
+    only_if_here: bool = False
+    """Leave it out of the choice where its weights are not on this machine, or where training it
+    here takes too long: for candidates that nobody named."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +156,14 @@ class LimitsConfig:
     """Dollars for everything: teacher, training, and serving for `serve_hours`."""
     deadline_hours: Amount | None = None
     """Hours until the student is served: teacher inference plus training."""
+    train_hours: Amount | None = 1.0
+    """Hours that the training may take on this machine: one that takes longer is not begun."""
     latency_ms: Amount | None = None
     """95th percentile of one answer, in milliseconds."""
     accuracy: Share | None = None
     """Least predicted exact match on the task, 0 to 1."""
+    confidence: Literal["low", "mean"] = "low"
+    """What of the predicted interval must reach `accuracy`: its low end, or its mean."""
     serve_hours: Amount = 24.0
     """How long the student is to be served, in hours; counted in the budget."""
     probe_usd: Amount = 5.0
@@ -143,14 +178,15 @@ class ObjectiveConfig:
 
     name: Literal["balanced", "cheapest", "fastest", "most_accurate", "lowest_latency"] = "balanced"
     """balanced, cheapest, fastest, most_accurate or lowest_latency."""
-    weight_accuracy: Amount = 0.4
-    """Weight of predicted accuracy in the deployment score."""
-    weight_latency: Amount = 0.2
-    """Weight of latency in the deployment score."""
-    weight_time: Amount = 0.2
-    """Weight of hours until served in the deployment score."""
-    weight_cost: Amount = 0.2
-    """Weight of dollars in the deployment score."""
+    usd_per_accuracy_point: Amount | None = None
+    """Dollars that one percentage point of accuracy is worth; null takes 5% of what is at stake:
+    the budget, else the cheapest plan, and $10 at least."""
+    usd_per_hour_of_waiting: Amount | None = None
+    """Dollars that one hour less until the student serves is worth; null takes 10% of the stake, or
+    a quarter of it for the whole of limits.deadline_hours."""
+    usd_per_100ms: Amount | None = None
+    """Dollars that 100 ms less of p95 latency are worth; null takes 2% of the stake, or a quarter
+    of it for the whole of limits.latency_ms."""
 
 
 @dataclass(frozen=True)
@@ -158,17 +194,24 @@ class TrainerConfig:
     """How the student is trained (`trainer=`)."""
 
     max_tokens: Count | None = None
-    """Tokens to train on; None takes the student's own `train_tokens`."""
+    """Most tokens to train on; None takes the student's own `train_tokens`."""
+    max_epochs: Annotated[int, Meta(ge=-1)] | None = None
+    """Most times that each row is read; -1 lets tokens alone count. None does so beside
+    `max_tokens`, and else fits the rows: 3 to 10 times for a student that starts from a model, 10
+    to 60 for one of random weights."""
     batch_tokens: Count = 4096
-    """Tokens of one gradient step (rows of packed sequences)."""
-    lr_muon: Amount = 0.01
-    """Peak learning rate of Muon, for the 2-D weights of the blocks."""
-    lr_adamw: Amount = 0.003
-    """Peak learning rate of AdamW, for embeddings, norms and all else."""
+    """Most tokens of one gradient step (packed rows); an epoch has 16 steps at least."""
+    optimizer: Literal["auto", "muon", "adamw"] = "auto"
+    """muon (for the 2-D weights of the blocks, AdamW for the rest), adamw (for all), or auto: muon
+    for random weights, adamw for a student that starts from a model."""
+    lr_muon: Amount | None = None
+    """Peak learning rate of Muon; None takes what suits the student's kind and width."""
+    lr_adamw: Amount | None = None
+    """Peak learning rate of AdamW; None takes what suits the student's kind and width."""
     weight_decay: Amount = 0.01
-    """Decoupled weight decay of the matrices that Muon trains; all else has none."""
+    """Decoupled weight decay of the 2-D weights of the blocks; all else has none."""
     warmup_steps: CountOrZero = 50
-    """Steps of linear warm-up, before a cosine that ends with the budget."""
+    """Steps of linear warm-up, a tenth of all at most, before a cosine that ends at 0."""
     clip_norm: Amount = 1.0
     """Largest gradient norm."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -206,13 +249,32 @@ class CallbacksConfig:
     """What watches a training (`callbacks=`)."""
 
     checkpoint_every_steps: Count = 400
-    """Steps between checkpoints that a killed run goes on from."""
-    validate_every_steps: CountOrZero = 1000
-    """Steps between measurements of exact match on validation items; 0 measures at the end only."""
+    """Most steps between checkpoints that a killed run goes on from."""
+    checkpoint_every_minutes: Annotated[float, Meta(gt=0)] = 2.0
+    """Most minutes between them; more where writing one takes over a twentieth of that."""
+    validate_every_steps: CountOrZero | None = None
+    """Steps between measurements on validation items; 0 measures at the end only. None fits the
+    length: every 1,000 steps, or 20 times where rows are read again, once an epoch at most."""
+    patience: Count | None = 5
+    """Measurements in a row, none better than all before, after which the training ends; None never
+    ends it so. Better is more exact matches, or a lower loss on the gold answers."""
     n_validation_items: Count = 128
-    """Validation items of each measurement."""
+    """Validation items of each measurement; the best of them says which weights are kept."""
+    n_final_validation_items: Count | None = None
+    """Validation items, others if there are any, that the kept weights answer at the end, which
+    later plans rest on; None takes four times as many."""
     stop_at_exact: Share | None = None
-    """End early at this validation exact match; None always spends the whole token budget."""
+    """End early at this validation exact match; None does not."""
+
+    @property
+    def n_final(self) -> int:
+        """Validation items that the kept weights answer at the end, where there are as many."""
+        return self.n_final_validation_items or 4 * self.n_validation_items
+
+    @property
+    def n_validation_read(self) -> int:
+        """Validation items that a training reads in all."""
+        return self.n_validation_items + self.n_final
 
 
 @dataclass(frozen=True)
@@ -240,7 +302,10 @@ class DeployConfig:
     n_requests: Count = 32
     """Held-out questions asked over HTTP."""
     concurrency: Count = 1
-    """Requests in flight at once."""
+    """Requests in flight at once while the answers are compared (closed loop)."""
+    load_seconds: Amount = 15.0
+    """Seconds of requests that come at random moments (open loop), at the rate of the plan or the
+    highest that this machine keeps up with; 0 leaves them out."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """Port of the loopback server; 0 takes a free one."""
 
@@ -280,9 +345,9 @@ class ProbeConfig:
     training; 0 asks none."""
     student_seconds: Amount = 60.0
     """Longest time for that, in seconds, each; what is not answered by then does not count."""
-    max_tokens: Count = 32
-    """Longest answer of a teacher, in tokens."""
-    batch_size: Count = 32
+    max_tokens: Count | None = None
+    """Longest answer of a teacher, in tokens; None takes it from the data or the first answers."""
+    batch_size: Count = 48
     """Chats that a local teacher answers at once."""
 
     def __post_init__(self) -> None:
@@ -307,8 +372,14 @@ class EvaluateConfig:
 
     n_items: Count = 1000
     """Test items that the student answers, all slices together."""
-    n_teacher_items: Count = 128
-    """Random subset of them that the teacher answers too."""
+    n_teacher_items: Count = 1000
+    """Most of them that the teacher answers too, drawn at random: as many as time and money
+    allow."""
+    teacher_minutes: Annotated[float, Meta(gt=0)] = 2.0
+    """Longest time for the teacher's answers; a few dozen are asked whatever it takes."""
+    teacher_usd: Amount | None = None
+    """Most dollars for the answers of a paid teacher; None takes a tenth of `limits.budget_usd`
+    (without one `limits.probe_usd`), and 128 answers at least."""
     n_untouched_items: Count = 128
     """The same for the untouched student; the smaller subset is a part of the larger."""
     batch_size: Count = 128
@@ -345,10 +416,15 @@ class PlanConfig:
 
     explain: bool = False
     """Print what binds, what it is worth, and the runner-up."""
-    pilot: bool = False
-    """Train each student that is left shortly before the plan, and extrapolate its accuracy."""
+    pilot: bool | Literal["auto"] = "auto"
+    """Train each student that is left shortly before the plan, and extrapolate its accuracy; auto
+    does so where an unknown accuracy decides the choice and it takes little."""
     pilot_tokens: Count = 4_000_000
-    """Tokens of each student's pilot training."""
+    """Tokens of each student's longest pilot training; auto takes a part of them to save time."""
+    pilot_share: Share = 0.1
+    """Part of the limits on dollars and hours that a pilot may take by itself (`pilot=auto`)."""
+    pilot_minutes: Amount = 3.0
+    """Longest time on this machine of a pilot that is made by itself."""
     history: bool = True
     """Let past runs of this machine (`outputs/`, `sweeps/`) speak for a student's accuracy."""
     solver: str | None = None
@@ -357,6 +433,9 @@ class PlanConfig:
     """Longest time of one solve, in seconds; a plan not proven optimal by then says so."""
     gap: Share = 0.0
     """Relative gap to the optimum at which the solver may stop."""
+    max_kinds: Count | None = 2
+    """Kinds of servers that answer a rate of requests together, unless more of them cost at least
+    5% less; null for any number."""
 
 
 @dataclass(frozen=True)
@@ -366,7 +445,7 @@ class Config:
     task: Task
     teachers: tuple[Teacher, ...]
     students: tuple[StudentConfig, ...]
-    strategies: tuple[Any, ...]
+    strategies: tuple[Strategy, ...]
     cloud: CloudConfig
     complexity: ComplexityConfig
     limits: LimitsConfig

@@ -11,10 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -24,9 +24,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from stratos.config import STAGES
 from stratos.outcome import outcome
+from stratos.printable import visible
 from stratos.report.text import duration
 
 _HEARTBEAT_S = 30.0
@@ -36,20 +38,44 @@ _LOG_WIDTH = 120
 """Columns of a table in a log, which has no width of its own."""
 
 
+RUN_LOG = "stratos.run"
+"""Logger of what a run says: it goes to the log in the run folder, and not to the console again."""
+_log = logging.getLogger(RUN_LOG)
+
+
+class PlainConsole(RichConsole):
+    """A console to which text is text: brackets are no markup, and escapes are made visible.
+
+    Names and reasons come from catalogs, models and servers.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        """Write to standard output, as wide as it is unless `width` says otherwise."""
+        super().__init__(highlight=False, markup=False, emoji=False, width=width)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return text as it is shown: every cell of a table passes here."""
+        return super().render_str(visible(text), **options)
+
+
 class Console:
     """Says everything that a run says."""
 
-    def __init__(self, rich: RichConsole | None = None, explain: bool = False) -> None:
+    def __init__(
+        self, rich: RichConsole | None = None, explain: bool = False, folder: Path | None = None
+    ) -> None:
         """Write to standard output unless another console is given.
 
         Args:
             rich: where to write.
             explain: say of a plan what binds it, what its limits are worth and what came second.
+            folder: of the run, where it goes on after an interruption.
         """
         self.explain = explain
-        self.rich = rich or RichConsole(highlight=False)
+        self.folder = folder
+        self.rich = rich or PlainConsole()
         if rich is None and not self.rich.is_terminal:
-            self.rich = RichConsole(highlight=False, width=_LOG_WIDTH)
+            self.rich = PlainConsole(width=_LOG_WIDTH)
         self._started = time.monotonic()
 
     @contextmanager
@@ -61,7 +87,14 @@ class Console:
         try:
             yield
         except KeyboardInterrupt:
-            self.rich.print("[yellow]Interrupted.[/] What is finished is kept.")
+            kept = "What is finished is kept."
+            if self.folder is not None:
+                kept += f" The same command goes on with hydra.run.dir={_from_here(self.folder)}"
+            self.rich.print(Text.assemble(("Interrupted.", "yellow"), f" {kept}"), soft_wrap=True)
+            _log.warning("Interrupted. %s", kept)
+            raise
+        except Exception as error:
+            _log.error("%s: %s", type(error).__name__, visible(str(error)))
             raise
         finally:
             logging.captureWarnings(False)
@@ -69,6 +102,7 @@ class Console:
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[..., None]]:
         """Show that a stage runs; yields its `tick(done, total, text="")`."""
+        _log.info("%s begins", name)
         if not self.rich.is_terminal:
             self._line(name, "…", style="dim")
             yield self._heartbeat(name)
@@ -86,7 +120,7 @@ class Console:
             bar = progress.add_task("", total=None)
 
             def tick(done: float, total: float, text: str = "") -> None:
-                progress.update(bar, completed=done, total=total or None, description=text)
+                progress.update(bar, completed=done, total=total or None, description=visible(text))
 
             yield tick
 
@@ -94,23 +128,33 @@ class Console:
         """Say in one line what a stage came to, and whether it was made before."""
         took = "made before" if again else duration(record.seconds)
         self._line(name, f"{outcome(record)}  ({took})", style="green" if not again else "cyan")
+        _log.info("%s: %s (%s)", name, outcome(record), took)
+        if name == "plan" and not again:
+            for reason in record.reasons:
+                _log.info("plan: %s", reason)
         if name == "plan" and not again:
             self._show_plan(record)
 
     def skipped(self, name: str) -> None:
         """Say that a stage was switched off."""
         self._line(name, "switched off", style="dim")
+        _log.info("%s: switched off", name)
 
     def note(self, text: str) -> None:
         """Say something that explains what happens next."""
-        self.rich.print(f"[dim]{escape(text)}[/]", soft_wrap=True)
+        self.rich.print(Text(visible(text), style="dim"), soft_wrap=True)
+        _log.info("%s", visible(text))
 
     def warn(self, text: str) -> None:
         """Say something that the user should read."""
-        self.rich.print(f"[yellow]Warning:[/] {escape(text)}", soft_wrap=True)
+        self.rich.print(Text.assemble(("Warning:", "yellow"), f" {visible(text)}"), soft_wrap=True)
+        _log.warning("%s", visible(text))
 
     def _line(self, name: str, text: str, style: str) -> None:
-        self.rich.print(f"[bold {style}]{name:<{_NAME_WIDTH}}[/] {escape(text)}", soft_wrap=True)
+        self.rich.print(
+            Text.assemble((f"{name:<{_NAME_WIDTH}}", f"bold {style}"), f" {visible(text)}"),
+            soft_wrap=True,
+        )
 
     def _heartbeat(self, name: str) -> Callable[..., None]:
         last = time.monotonic()
@@ -131,3 +175,9 @@ class Console:
         self.rich.print(alternatives_table(plan))
         if self.explain:
             self.rich.print(explanation(plan), soft_wrap=True)
+
+
+def _from_here(folder: Path) -> str:
+    """Return a folder as it may be typed where the command was."""
+    folder = folder.absolute()
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratos.config import ComplexityConfig, Config
 from stratos.targets import find_class
+
+if TYPE_CHECKING:
+    from stratos.synthesize.strategy import Strategy
 
 CEILING = 2
 """An answer may be so many times as long as a reasoning path is expected to be."""
@@ -40,30 +43,31 @@ def with_declared(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, "strategy": _replaced(node, values)}
 
 
-def leaves(complexity: ComplexityConfig, strategy: str) -> bool:
+def leaves(complexity: ComplexityConfig, strategy: Strategy) -> bool:
     """Return whether a declared complexity leaves a strategy; a family's name leaves all of it."""
     allowed = complexity.strategies
-    return not allowed or any(strategy == one or strategy.startswith(f"{one}_") for one in allowed)
+    return not allowed or strategy.kind in allowed or strategy.family.value in allowed
 
 
 def contradictions(config: Config) -> Iterator[str]:
     """Yield why a declared complexity leaves nothing to choose from."""
     complexity = config.complexity
-    names = [strategy.name for strategy in config.strategies]
-    left = [name for name in names if leaves(complexity, name)]
-    if names and not left:
+    every = config.strategies
+    left = [strategy for strategy in every if leaves(complexity, strategy)]
+    if every and not left:
         yield (
             f"complexity={complexity.level} leaves {_listed(complexity.strategies)}, but this run "
-            f"has {_listed(names)}. Type strategy=auto, complexity=measured, or "
-            f"complexity.strategies=[{','.join(names)}]."
+            f"has {_listed([one.name for one in every])}. Type strategy=auto, complexity=measured, "
+            f"or complexity.strategies=[{','.join(one.kind for one in every)}]."
         )
         return
-    only_injection = all(name.startswith("injection") for name in left)
-    if len(left) < len(names) and only_injection and not config.task.can_reverse:
+    possible = left if config.task.has_rows else [one for one in left if not one.learns_rows]
+    only_injection = all(one.makes_questions for one in possible)
+    if len(left) < len(every) and only_injection and not config.task.can_reverse:
         yield (
-            f"complexity={complexity.level} leaves {_listed(left)}, but the task "
-            f"{config.task.name} cannot build a question from an answer. Type complexity=medium, "
-            "or complexity=measured."
+            f"complexity={complexity.level} leaves {_listed([one.name for one in possible])}, but "
+            f"the task {config.task.name} cannot build a question from an answer. Type "
+            "complexity=medium, or complexity=measured."
         )
 
 

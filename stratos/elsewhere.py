@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-_LENGTH = "A training is as long as its tokens: type trainer.max_tokens=…"
+_LENGTH = (
+    "A training is as long as its tokens and epochs: type trainer.max_tokens=… or "
+    "trainer.max_epochs=…"
+)
 _STEP = "A gradient step is counted in tokens, those of all devices: type trainer.batch_tokens=…"
 _ACCUMULATE = (
     "Type trainer.accumulate=…, which divides the tokens of a gradient step (trainer.batch_tokens) "
@@ -13,11 +16,8 @@ _ACCUMULATE = (
 _RATES = (
     "Type trainer.lr_muon=… for the 2-D weights of the blocks, and trainer.lr_adamw=… for all else."
 )
-_OPTIMIZER = (
-    "There is one optimizer: Muon for the 2-D weights of the blocks, AdamW for all else "
-    "(trainer.lr_muon, trainer.lr_adamw, trainer.weight_decay)."
-)
 _SCHEDULE = "There is one schedule: a linear warm-up (trainer.warmup_steps), then a cosine to 0."
+_IN_DOLLARS = "The balanced plan counts in dollars and not by weights: type"
 _CONTEXT = "Type student.context_length=…"
 _FOLDER = "Type hydra.run.dir=<folder>"
 _VALIDATE = "Type callbacks.validate_every_steps=…"
@@ -30,7 +30,7 @@ NAMES: dict[str, dict[str, str]] = {
         "bf16": "Type trainer.precision=bf16",
         "default_root_dir": _FOLDER,
         "ema_decay": "ema",
-        "epochs": _LENGTH,
+        "epochs": "max_epochs",
         "eval_steps": _VALIDATE,
         "fp16": "There is auto, bf16 and fp32: type trainer.precision=bf16",
         "gpus": "devices",
@@ -44,17 +44,15 @@ NAMES: dict[str, dict[str, str]] = {
         "lr": _RATES,
         "lr_scheduler": _SCHEDULE,
         "lr_scheduler_type": _SCHEDULE,
-        "max_epochs": _LENGTH,
         "max_grad_norm": "clip_norm",
         "max_length": _CONTEXT,
         "max_seq_length": _CONTEXT,
         "max_steps": _LENGTH,
         "nnodes": "num_nodes",
-        "num_epochs": _LENGTH,
-        "num_train_epochs": _LENGTH,
+        "num_epochs": "max_epochs",
+        "num_train_epochs": "max_epochs",
         "num_warmup_steps": "warmup_steps",
-        "optim": _OPTIMIZER,
-        "optimizer": _OPTIMIZER,
+        "optim": "optimizer",
         "output_dir": _FOLDER,
         "packing": "Rows are always packed: leave it out.",
         "per_device_eval_batch_size": "Type evaluate.batch_size=…",
@@ -67,6 +65,18 @@ NAMES: dict[str, dict[str, str]] = {
         "use_peft": "Type trainer=lora",
         "val_check_interval": _VALIDATE,
         "warmup_ratio": "The warm-up is counted in steps: type trainer.warmup_steps=…",
+    },
+    "objective": {
+        "weight_accuracy": f"{_IN_DOLLARS} objective.usd_per_accuracy_point=<dollars>",
+        "weight_cost": "Dollars count as dollars: leave it out.",
+        "weight_latency": f"{_IN_DOLLARS} objective.usd_per_100ms=<dollars>",
+        "weight_time": f"{_IN_DOLLARS} objective.usd_per_hour_of_waiting=<dollars>",
+    },
+    "cloud": {
+        "allow_marketplaces": "marketplaces",
+        "marketplace": "marketplaces",
+        "clouds": "providers",
+        "use_spot": "spot",
     },
     "strategy": {
         "divergence": "objective",

@@ -18,6 +18,10 @@ class CatalogError(StratosError):
     """A catalog of offers is missing, empty or malformed."""
 
 
+class ForeignFileError(StratosError):
+    """A file that something else wrote cannot be read; the message has its path and the cause."""
+
+
 class InfeasibleError(StratosError):
     """No plan meets the limits; the message says what to relax and by how much."""
 
@@ -30,13 +34,40 @@ class EndpointError(TeacherError):
     """An endpoint cannot be asked, whatever the question; another of the same model may be."""
 
 
+class BusyError(StratosError):
+    """Another process works in the run folder, which is therefore left as it is."""
+
+
 class BudgetError(StratosError):
     """The next step would pass the budget."""
 
 
+class OverspentError(StratosError):
+    """More was billed than was set aside: the budget is passed, and nothing more is paid.
+
+    Args:
+        text: what the user reads.
+        why: what passed it, as sentences.
+    """
+
+    def __init__(self, text: str, why: str) -> None:
+        """Take both."""
+        super().__init__(text)
+        self.why = why
+
+
 def nearest(word: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """Return up to `n` known words that look like `word`, best first."""
-    return difflib.get_close_matches(word, list(known), n=n, cutoff=0.5)
+    """Return up to `n` known words that look like `word`, best first.
+
+    A word that differs in case alone is the one that was meant.
+    """
+    by_letters: dict[str, str] = {}
+    for one in known:
+        by_letters.setdefault(one.casefold(), one)
+    if word.casefold() in by_letters:
+        return [by_letters[word.casefold()]]
+    found = difflib.get_close_matches(word.casefold(), list(by_letters), n=n, cutoff=0.5)
+    return [by_letters[one] for one in found]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
 from stratos import elsewhere
-from stratos.build import CANDIDATES, GROUPS, of_each, schema_of
+from stratos.build import CANDIDATES, GROUPS, any_of, of_each, schema_of
 from stratos.composing import CONFIG_NAME
 from stratos.errors import did_you_mean
 
@@ -29,14 +29,16 @@ def explain(override: Override, base: DictConfig | None, reason: str, hydra: Hyd
     key = override.key_or_group
     text = override.input_line or key
     if is_group(key, hydra):
-        return f"{text}: {_explain_choice(override, text, reason, hydra)}"
-    groups = hydra.list_all_config_groups()
+        is_set = base is not None and key in base
+        return f"{text}: {_explain_choice(override, text, reason, is_set, hydra)}"
     if "/" in key:
-        return f"{text}: there is no group {key}.{did_you_mean(key, groups)}"
+        return (
+            f"{text}: there is no group {key}.{did_you_mean(key, hydra.list_all_config_groups())}"
+        )
     if base is None:
         return f"{text}: {reason}"
-    known = {*groups, *(str(name) for name in base if name != "hydra")}
-    if "." not in key and key not in known:
+    if "." not in key and key not in base:
+        known = {*hydra.list_all_config_groups(), *(str(name) for name in base if name != "hydra")}
         near = _of_a_trainer(key, text) or did_you_mean(key, known)
         return f"{text}: there is no group or key {key}.{near}"
     return f"{text}: {_explain_key(key, text, base, hydra) or reason}"
@@ -47,7 +49,7 @@ def is_group(key: str, hydra: Hydra) -> bool:
     return "." not in key and bool(hydra.config_loader.get_group_options(key))
 
 
-def _explain_choice(override: Override, text: str, reason: str, hydra: Hydra) -> str:
+def _explain_choice(override: Override, text: str, reason: str, is_set: bool, hydra: Hydra) -> str:
     from hydra.core.object_type import ObjectType
 
     group, choice = override.key_or_group, override.value()
@@ -65,7 +67,7 @@ def _explain_choice(override: Override, text: str, reason: str, hydra: Hydra) ->
     if "appears more than once" in reason:
         twice = reason.partition(" ")[0]
         return f"it names the {twice} itself. Leave +{twice}=… out, or write {twice}=…"
-    if override.is_add():
+    if override.is_add() and is_set:
         return f"{group} is set already. Write it without the +: {text.lstrip('+')}"
     if "Could not override" in reason:
         return f"{group} is not set yet. Write it with a +: +{text}"
@@ -93,6 +95,8 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> str | N
     for part in key.split("."):
         owner = ".".join(walked)
         if not isinstance(node, DictConfig):
+            if node is None and _takes_any_key(base, owner):
+                return f"to set it, type '{owner}={_entry(key, len(walked), text)}'"
             return f"{owner} is a value and has no keys."
         if part not in node:
             schema = schema_of(base, owner) if owner else None
@@ -100,9 +104,7 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> str | N
             if part in fields:
                 return f"no file sets {key} so far. Write it with a +: +{text}"
             if _takes_any_key(base, owner):
-                value = text.partition("=")[2]
-                entry = ".".join(key.split(".")[len(walked) :])
-                return f"to add an entry, type '+{owner}={{{entry}: {value}}}'"
+                return f"to add an entry, type '+{owner}={_entry(key, len(walked), text)}'"
             known = list(dict.fromkeys([*map(str, node), *fields]))
             near = _hint(key, owner, text, base, known, hydra)
             near = near or did_you_mean(part, known) or f" Known: {', '.join(known)}."
@@ -111,7 +113,15 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> str | N
         if OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part):
             return None
         node = node[part]
+    if isinstance(node, DictConfig) and _takes_any_key(base, key):
+        return f"it has entries already. To add to them, type '+{key}={text.partition('=')[2]}'"
     return None
+
+
+def _entry(key: str, n_walked: int, text: str) -> str:
+    """Return the mapping of one entry that an override means."""
+    entry = ".".join(key.split(".")[n_walked:])
+    return f"{{{entry}: {text.partition('=')[2]}}}"
 
 
 def _hint(key: str, owner: str, text: str, base: DictConfig, known: list[str], hydra: Hydra) -> str:
@@ -127,7 +137,7 @@ def _hint(key: str, owner: str, text: str, base: DictConfig, known: list[str], h
     several = _candidates(group, base)
     places = [f"{one}{deeper}={value}" for one in of_each(group, several, name)]
     if places:
-        return f" Each candidate has its own keys: type {' or '.join(places)}"
+        return f" Each candidate has its own keys: type {any_of(places)}"
     return _other_strategies(name, value, bool(several), hydra) if group == "strategy" else ""
 
 
@@ -179,9 +189,9 @@ def _candidates(group: str, base: DictConfig) -> dict[Any, Any]:
 
 
 def _is_divergence(name: str) -> bool:
-    from stratos.synthesize.white_box import Divergence
+    from stratos.distill.divergences import DIVERGENCES
 
-    return name in get_args(Divergence)
+    return name in DIVERGENCES
 
 
 def _value(text: str) -> str:

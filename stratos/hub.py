@@ -5,7 +5,10 @@ Nothing here loads a weight.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from stratos.foreign import why_unreadable
 
 
 def is_hub_name(path: str) -> bool:
@@ -18,8 +21,39 @@ def location(path: str) -> tuple[str, bool]:
 
     What is none is taken for the name of a model on the hub, which loaders fetch once.
     """
-    folder = Path(path).expanduser()
-    return (str(folder), True) if folder.is_dir() else (path, False)
+    folder = os.path.expanduser(path)
+    return (folder, True) if os.path.isdir(folder) else (path, False)
+
+
+def cached_weights(name: str) -> bool:
+    """Return whether the weights of a model lie in the hub's local cache; asks no network."""
+    if not is_hub_name(name):
+        return False
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config, *weights = (
+            isinstance(huggingface_hub.try_to_load_from_cache(name, file), str)
+            for file in ("config.json", "model.safetensors", "model.safetensors.index.json")
+        )
+    except HFValidationError:
+        return False
+    return config and any(weights)
+
+
+def cached_folder(name: str) -> Path | None:
+    """Return the folder of the hub's local cache that a model lies in; asks no network."""
+    if not is_hub_name(name):
+        return None
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = huggingface_hub.try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def missing_on_hub(name: str, revision: str | None = None) -> str | None:
@@ -55,11 +89,13 @@ def config_file(path: str) -> Path:
     Raises:
         OSError: there is none, with the reason.
     """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        file = folder / "config.json"
-        if not file.is_file():
+    folder, is_folder = location(path)
+    if is_folder:
+        file = Path(folder) / "config.json"
+        if not file.exists():
             raise OSError(f"the folder {path} has no config.json")
+        if reason := why_unreadable(file):
+            raise OSError(f"the config.json of {path}: {reason}")
         return file
     if not is_hub_name(path):
         raise OSError(f"there is no folder {path}")

@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import exp, hypot, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
 from stratos.records import Interval
 from stratos.words import counted
+
+
+def predicted(accuracy: Interval) -> str:
+    """Write a predicted accuracy with its interval, or what is known of an unknown one."""
+    if accuracy.is_known:
+        return f"{accuracy.mean:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
+    if accuracy.high < 1:
+        return f"at most {accuracy.high:.2f}, not measured"
+    return "unknown"
+
+
+def on_items(accuracy: Interval, n: int) -> Interval:
+    """Return where the share that is right of `n` items is expected, for a predicted accuracy.
+
+    The prediction's own doubt and the sampling of the items are independent, so that their
+    distances from the mean are added as squares.
+    """
+    mean = accuracy.mean
+    fewest, most = (k / n for k in _binomial(n, mean))
+    low = mean - hypot(mean - accuracy.low, mean - fewest)
+    high = mean + hypot(accuracy.high - mean, most - mean)
+    return Interval(mean, max(0.0, low), min(1.0, high), accuracy.source)
+
+
+def _binomial(n: int, share: float, confidence: float = 0.95) -> tuple[int, int]:
+    """Return the numbers of successes between which a binomial lies so often."""
+    if not 0 < share < 1:
+        return (n, n) if share >= 1 else (0, 0)
+    tail, below = (1 - confidence) / 2, 0.0
+    fewest = None
+    for k in range(n + 1):
+        ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+        below += exp(ways + k * log(share) + (n - k) * log1p(-share))
+        if fewest is None and below > tail:
+            fewest = k
+        if below >= 1 - tail:
+            return fewest or 0, k
+    return fewest or 0, n
 
 
 def wilson(k: float, n: int, confidence: float = 0.95, source: str = "") -> Interval:

@@ -7,6 +7,7 @@ stage that made it runs again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+
+from stratos.redact import redact_text
 
 T = TypeVar("T")
 
@@ -29,12 +32,24 @@ class Interval:
     low: float
     high: float
     source: str = ""
-    """Where it comes from, as a phrase: "64 validation items, Wilson" or "unknown"."""
+    """Where it comes from, as a phrase: "64 validation items, Wilson"."""
+    is_known: bool = True
+    """False where nothing was measured that it could rest on: its ends are bounds then, and its
+    mean is no estimate."""
 
     @property
     def is_share_known(self) -> bool:
         """Return False for a share that may be anything, as after no trials."""
         return (self.low, self.high) != (0.0, 1.0)
+
+
+MOST_TRUNCATED = 0.05
+"""Share of a model's answers that may end at the longest length before its accuracy is doubted."""
+
+
+def is_cut_short(n_truncated: int, n_answers: int) -> bool:
+    """Return whether so many answers were cut that what was measured of them is doubtful."""
+    return n_truncated > MOST_TRUNCATED * n_answers
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,12 @@ class ModelCard:
     """Recorded runs of this model as a student."""
     head_size: int | None = None
     """Width of one attention head; None for hidden_size / n_heads."""
+    price_date: str = ""
+    """Day of a hosted model's prices."""
+    price_source: str = ""
+    retires: str = ""
+    """Day from which a hosted model answers no more, as YYYY-MM-DD; "" where none is known."""
+    retires_source: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,8 +96,9 @@ class CardRun:
     task: str
     strategy: str
     accuracy: float
-    """Exact match on the test split, all slices together."""
+    """Exact match on the test split, all slices together: for show, no plan rests on it."""
     n_items: int
+    """Test items."""
     train_tokens: int
     tokens_per_answer: float
     """Mean completion tokens of one answer, the reasoning path included."""
@@ -89,6 +111,11 @@ class CardRun:
     accuracy_by_slice: dict[str, float] = field(default_factory=dict, hash=False)
     student: str = ""
     """Name of the student, where the run stands elsewhere than on its own card."""
+    validation_accuracy: float | None = None
+    """Exact match of the kept weights on validation items: what plans rest on."""
+    n_validation_items: int = 0
+    task_version: int = 1
+    """`task.version` that the run was made with."""
 
 
 # --- probe ---------------------------------------------------------------------------------------
@@ -105,6 +132,10 @@ class PromptTrial:
     """Multiple choice on the same items; it is asked with one prompt only."""
     f1: float = 0.0
     parsable: float = 0.0
+    max_tokens: int = 0
+    """Longest answer, in tokens, as it was asked for last; 0 where it was not recorded."""
+    n_truncated: int = 0
+    """Answers that were cut there."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +168,15 @@ class StudentProbe:
     """Loading included."""
     reason: str = ""
     """Why it was not measured."""
+
+
+@dataclass(frozen=True)
+class AnswerSpread:
+    """How much the answers of a probe differ from each other: standard deviations."""
+
+    input_tokens: float
+    output_tokens: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -181,6 +221,30 @@ class TeacherProbe:
     samples: SampledAnswers | None = None
     """How far answers to one question agree that are drawn with the same prompt; None where the
     complexity is declared."""
+    max_tokens: int = 0
+    """Longest answer under `prompt`, in tokens, as it was asked for last; 0 where it was not
+    recorded."""
+    n_truncated: int = 0
+    """How many of the `n_items` answers were cut there."""
+    spread: AnswerSpread | None = None
+    """Of the `n_items` answers; None where it was not recorded, or there is but one."""
+    most_at_once: int = 1
+    """Answers that are asked for at once where there are enough of them."""
+    at_once: float | None = None
+    """Answers that were under way at once on average, pauses included; None where none was asked
+    for now, or not through an endpoint."""
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether so many answers were cut that the accuracy may be higher than is measured."""
+        return is_cut_short(self.n_truncated, self.n_items)
+
+    @property
+    def max_tokens_by_prompt(self) -> dict[str, int]:
+        """Longest answer under each prompt that was tried, in tokens."""
+        tried = {trial.prompt: trial.max_tokens for trial in self.trials}
+        found = {**tried, self.prompt: self.max_tokens}
+        return {prompt: n_tokens for prompt, n_tokens in found.items() if n_tokens}
 
 
 @dataclass(frozen=True)
@@ -229,6 +293,8 @@ class Probe:
     """Those that start from existing weights."""
     cut_at_usd: float | None = None
     """Cap on the money at which questions were left out; None where none were."""
+    baselines: tuple[ModelScore, ...] = ()
+    """What needs no model, on all validation items; none where the task has no rows of its own."""
 
 
 # --- pilot ---------------------------------------------------------------------------------------
@@ -273,6 +339,8 @@ class Pilot:
     cpu_seconds: float
     usd: float
     """Dollars that teachers were paid; they count in the budget."""
+    why: str = ""
+    """The open question that it was made for by itself; "" where it was asked for."""
 
 
 # --- plan ----------------------------------------------------------------------------------------
@@ -305,6 +373,58 @@ class Offer:
 
 
 @dataclass(frozen=True)
+class ServingSetting:
+    """How a server that answers requests is run, and what is expected of it."""
+
+    engine: str
+    """Name of the program: transformers, transformers-batching or vllm."""
+    slots: int = 1
+    """Answers that one replica gives at once."""
+    tensor_parallel: int = 1
+    """GPUs that one replica is cut over."""
+    utilisation: float = 0.0
+    """Share of its capacity that it is planned to be busy to; 0 for requests one at a time."""
+    requests_per_s: tuple[float, ...] = ()
+    """What one server answers of each size of requests alone, at that utilisation."""
+
+    @property
+    def name(self) -> str:
+        """Short name, by which ties are broken too."""
+        cut = f", {self.tensor_parallel} GPUs a replica" if self.tensor_parallel > 1 else ""
+        busy = f", {self.utilisation:.0%} busy" if self.utilisation else ""
+        return f"{self.engine}, {self.slots} at once{cut}{busy}"
+
+
+@dataclass(frozen=True)
+class Price:
+    """One price that a plan rests on, and where it is from."""
+
+    kind: str
+    """server, teacher or egress."""
+    what: str
+    """What is paid for: an offer, a teacher, a cloud's egress."""
+    usd: float
+    unit: str
+    """What the dollars are for, such as "an hour"."""
+    date: str = ""
+    """Day of the price, "" where the source has none."""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """A number that a plan rests on and that nobody has measured for it."""
+
+    name: str
+    value: float
+    unit: str
+    why: str
+    """Where the number is from."""
+    replaced_by: str
+    """What would take its place: a key to set, or a measurement."""
+
+
+@dataclass(frozen=True)
 class RoleChoice:
     """The server of one role, how long it is held, and what that costs."""
 
@@ -324,6 +444,11 @@ class RoleChoice:
     """For serving: share of each bucket of requests that these servers answer."""
     as_batch: bool = False
     """For a hosted teacher: its answers are bought through the provider's batch API."""
+    last_call_usd: float = 0.0
+    """For a hosted teacher: how much more than a call costs is set aside for it. The last call
+    needs so much beyond `usd`, and does not spend it."""
+    run: ServingSetting | None = None
+    """For serving: how the server is run; None in plans of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -352,16 +477,21 @@ class PlanPoint:
     student: str
     strategy: str
     accuracy: float
+    """Mean of the prediction; 0 where it is unknown."""
     usd: float
     hours: float
     latency_ms: float
     """Predicted p95 of one answer."""
-    score: float
-    """Deployment score under the configured weights, 0 to 1."""
     servers: dict[str, str]
     """Role to the offer's short name."""
     accuracy_known: bool = True
-    """False if nothing was measured for it; `accuracy` is 0 then, as limits count it."""
+    """False if nothing was measured for it."""
+    accuracy_low: float = 0.0
+    accuracy_high: float = 1.0
+    """Ends of the predicted interval; of an unknown accuracy what bounds it."""
+    net_usd: float | None = None
+    """Net cost in dollars, accuracy, hours and latency counted at the plan's exchange rates: what
+    differences of it say counts. None in records of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -379,7 +509,6 @@ class Plan:
     usd: float
     hours: float
     latency_ms: float
-    score: float
     objective: str
     frontier: tuple[PlanPoint, ...]
     n_frontier: int
@@ -392,10 +521,14 @@ class Plan:
     warnings: tuple[str, ...]
     n_offers: int
     price_dates: tuple[str, str]
-    """Oldest and newest price used."""
+    """Oldest and newest of the prices that the plan uses."""
     seconds: float
     prompt: str = ""
     """The task's prompt that the teacher did best with in the probe; "" takes the task's first."""
+    train_tokens: int = 0
+    """Tokens that the training is expected to take."""
+    max_tokens: dict[str, int] = field(default_factory=dict)
+    """Longest answer of the teacher under each prompt that the probe tried, in tokens."""
     usd_range: tuple[float, float] | None = None
     """Low and high end of `usd`, by the error of the estimate."""
     hours_range: tuple[float, float] | None = None
@@ -407,6 +540,20 @@ class Plan:
     history: tuple[CardRun, ...] = ()
     """Past runs of this machine that predicted accuracies rest on, copied so that a resumed run
     sees the same ones."""
+    history_recipe: str = ""
+    """Digest of what a past run had to share with this one to be among them; "" in records of
+    earlier versions."""
+    prices: tuple[Price, ...] = ()
+    """Every price that the plan uses; none in records of earlier versions."""
+    assumptions: tuple[Assumption, ...] = ()
+    """Every number that the plan uses and nobody measured; none in records of earlier versions."""
+    net_usd: float | None = None
+    """Net cost as in `PlanPoint`; None in records of earlier versions."""
+    exchange: dict[str, float] = field(default_factory=dict)
+    """Dollars that a point of accuracy, an hour of waiting and 100 ms count, by key of
+    `objective`."""
+    teacher_retires: str = ""
+    """Day from which the teacher answers no more, as YYYY-MM-DD; "" where none is known."""
 
     def roles_of(self, name: str) -> tuple[RoleChoice, ...]:
         """Return every choice for one role: serving may mix servers."""
@@ -443,6 +590,15 @@ class Corpus:
     usd: float = 0.0
     cut_at_usd: float | None = None
     """Budget at which questions were left out; None where none were."""
+    n_answers: int = 0
+    """Answers of the teacher, those that were refused too."""
+    n_truncated: int = 0
+    """Those of them that were cut at the longest length."""
+    n_by_source: dict[str, int] = field(default_factory=dict)
+    """Where a teacher added rows to those of a file: how each came about, to how many there are."""
+    rows_to_label: str | None = None
+    """File that lists rows worth labelling by hand; None where there are none."""
+    n_rows_to_label: int = 0
 
 
 # --- distill -------------------------------------------------------------------------------------
@@ -457,6 +613,14 @@ class CurvePoint:
     loss: float
     exact: float | None = None
     """Exact match on validation items, where it was measured."""
+    validation_loss: float | None = None
+    """Cross-entropy of the validation items' gold answers in nats a token, measured with it."""
+    learning_rate: float | None = None
+    """Of the last step: that of Muon where there is one, else AdamW's."""
+    grad_norm: float | None = None
+    """Norm of the gradient before clipping, in the last step."""
+    tokens_per_s: float | None = field(default=None, compare=False)
+    """Since the point before, measurements left out: of the machine, not of the training."""
 
 
 @dataclass(frozen=True)
@@ -471,6 +635,7 @@ class Student:
     train_tokens: int
     best_step: int
     validation_exact: float
+    """Exact match of the kept weights on validation items, measured once the training was over."""
     curve: tuple[CurvePoint, ...]
     weights_sha256: str
     seconds: float
@@ -479,6 +644,26 @@ class Student:
     """How many times the training went on from a checkpoint."""
     cut_at_usd: float | None = None
     """Budget that did not suffice for the teacher's signal, so that its text alone was learnt."""
+    n_validation_items: int = 0
+    """Items of `validation_exact`; 0 in records of versions that measured on the items alone that
+    chose the weights."""
+    n_validation_reused: int = 0
+    """How many of them also chose the weights, because there were no others."""
+    n_choosing_items: int = 0
+    """Validation items by which the kept weights were chosen."""
+    best_exact: float = 0.0
+    """What these weights had on the items that chose them: the best of several measurements."""
+    validation_loss: float | None = None
+    """Cross-entropy of the validation items' gold answers at the best step, in nats a token."""
+    epochs: float | None = None
+    """How often each row was read."""
+    threads: tuple[tuple[int, int], ...] = ()
+    """From which step on how many CPU threads: their number decides how sums are rounded."""
+    expected_seconds: float | None = None
+    """What the training was expected to take, measured before it began."""
+    content: dict[str, str] = field(default_factory=dict)
+    """Digests of what it was trained and validated with, and of what it started from, where the
+    config names files (`stratos.digest.content_of`); none in records of earlier versions."""
 
 
 # --- evaluate ------------------------------------------------------------------------------------
@@ -495,12 +680,16 @@ class SliceScore:
     choice: float | None = None
 
 
+NO_LABEL = "(none of them)"
+"""What stands in `ModelScore.labels` for an answer that is no label, or could not be read."""
+
+
 @dataclass(frozen=True)
 class ModelScore:
     """One model, or one baseline, on the test split."""
 
     role: str
-    """student, untouched, teacher, lookup or chance."""
+    """student, untouched, teacher, majority, lookup, linear or chance."""
     name: str
     slices: tuple[SliceScore, ...]
     input_tokens: int = 0
@@ -509,10 +698,30 @@ class ModelScore:
     cpu_seconds: float = 0.0
     usd_per_1000: float | None = None
     """Dollars for 1,000 answers on the planned server."""
+    max_tokens: int = 0
+    """Longest answer, in tokens; 0 where it was not recorded, or the model writes none."""
+    n_truncated: int = 0
+    """Answers that were cut there, all slices together."""
+    fields: dict[str, Interval] = field(default_factory=dict)
+    """Where answers are JSON objects: field to the share of items in which it is right."""
+    n_params: int = 0
+    """Parameters of a model; 0 where nobody tells."""
+    wall_seconds: float | None = None
+    """From the first question to the last answer; None where it was not recorded. `seconds` are
+    those that each answer took, many of them at once where an endpoint gives them."""
+    n_cached: int = 0
+    """Answers that were kept from before, and took none of the `wall_seconds`."""
+    labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Where answers are labels: right label to answered label to number of items."""
 
     def slice(self, name: str = "all") -> SliceScore:
         """Return the score of one slice."""
         return next(score for score in self.slices if score.slice == name)
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether so many answers were cut that the accuracy may be higher than is measured."""
+        return is_cut_short(self.n_truncated, self.slice().n_items)
 
 
 @dataclass(frozen=True)
@@ -535,6 +744,53 @@ class Comparison:
     ratio_high: float | None = None
     """Upper end of it; None where the teacher has no right answer, and there is none."""
 
+    @property
+    def ratio_bound(self) -> float:
+        """Highest `ratio_at_least` that so many items can show, all of the student's right.
+
+        After none right of n the upper end of the teacher's interval is z²/(n + z²), and after all
+        right the lower end of the student's is n/(n + z²) (Wilson).
+        """
+        return self.n_items / 1.959964**2
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Student against one baseline on the items that both answered."""
+
+    role: str
+    """Of the baseline, as in `ModelScore`."""
+    name: str
+    n_items: int
+    student_exact: Interval
+    other_exact: Interval
+    only_student: int
+    """Items that the student alone answers right."""
+    only_other: int
+    p_value: float
+    """Exact McNemar test, two-sided."""
+
+    @property
+    def ahead(self) -> float:
+        """By how much the baseline is more accurate than the student on these items."""
+        return self.other_exact.mean - self.student_exact.mean
+
+
+FREE_ROLES = ("majority", "lookup", "linear")
+"""Baselines that need no model and cost nothing, the simplest first."""
+
+
+@dataclass(frozen=True)
+class EarlierReads:
+    """How often test items were read on this machine before."""
+
+    n_runs: int
+    """Earlier runs that have read any of them."""
+    n_seen: int
+    """Items that any of these runs has read."""
+    n_items: int
+    """Items in all."""
+
 
 @dataclass(frozen=True)
 class Scorecard:
@@ -547,13 +803,82 @@ class Scorecard:
     examples_path: str
     """JSON lines: question, gold, and the raw answer of each model."""
     seconds: float
+    against: tuple[Versus, ...] = ()
+    """The student against each baseline; none in records of older runs."""
+    seed: int = 0
+    """Of the draw of the test items."""
+    earlier_reads: EarlierReads | None = None
+    """Runs of this machine that had read them before; None in records of older versions."""
+    answers_path: str = ""
+    """JSON lines: every answer of the student, with the chat that led to it; "" in records of older
+    versions."""
 
     def score(self, role: str) -> ModelScore | None:
         """Return the score of one role, None if it was not measured."""
         return next((score for score in self.scores if score.role == role), None)
 
+    @property
+    def best_baseline(self) -> Versus | None:
+        """The comparison with the best baseline; of equals, with the simplest.
+
+        It is the one that is farthest ahead of the student, each on the items that both answered:
+        baselines answer different numbers of items, and a few may be easier than all.
+        """
+        return max(self.against, key=lambda one: one.ahead, default=None)
+
+    @property
+    def best_free(self) -> Versus | None:
+        """The same of those that need no model, all of which answer every item."""
+        free = (one for one in self.against if one.role in FREE_ROLES)
+        return max(free, key=lambda one: one.ahead, default=None)
+
 
 # --- deploy --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A quantity that was predicted for this machine before it was measured here."""
+
+    predicted: Interval
+    measured: float
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether what was measured lies in the predicted interval."""
+        return self.predicted.low <= self.measured <= self.predicted.high
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What the server here showed while requests came at random moments (open loop, Poisson)."""
+
+    requests_per_s: float
+    """Mean rate at which they came."""
+    n_requests: int
+    seconds: float
+    """From the first moment to the last answer."""
+    kept_up: bool
+    """Whether the server kept up with that rate."""
+    gap_variation: float
+    """Standard deviation over mean of the gaps between requests as they were sent: 1 for a Poisson
+    process, of few requests about as much."""
+    latest_ms: float
+    """By how much the load generator was late at most; it counts in the latency."""
+    latency_p50_ms: float
+    latency_p95_ms: float
+    """Of an answer, the wait before it included."""
+    capacity_per_s: float
+    """Requests per second that the server gave with all its slots busy (closed loop)."""
+    queue_p95_ms: float | None
+    """95th percentile that the queue model gives for this rate from the seconds of an answer that
+    were measured; None for a rate above the capacity."""
+    p95_ms: Prediction | None = None
+    """95th percentile under this rate; None where the estimate would be overrun by it."""
+    capacity: Prediction | None = None
+    """Requests per second at most."""
+    planned_per_s: float | None = None
+    """Rate that the plan has for one of its servers; None where requests come one at a time."""
 
 
 @dataclass(frozen=True)
@@ -575,6 +900,17 @@ class Deployment:
     seconds: float
     meets_latency_limit: bool | None = None
     """None where no limit was given."""
+    run: ServingSetting | None = None
+    """How the bundle was served here; None in records of earlier versions."""
+    answer_ms: Prediction | None = None
+    """Mean milliseconds of an answer; predicted for an answer alone."""
+    load: LoadResult | None = None
+    """None where no open loop was run, for the reason in `load_note`."""
+    load_note: str = ""
+    others_cores: float | None = None
+    """Cores that other work on this machine took while answers were timed; None: not known."""
+    was_busy: bool = False
+    """Whether that slowed the server: next to no core was idle. Nothing is judged then."""
 
 
 @dataclass(frozen=True)
@@ -590,14 +926,31 @@ class Report:
 
 
 @dataclass(frozen=True)
+class FileMark:
+    """By which a file is known again."""
+
+    n_bytes: int
+    mtime_ns: int
+    """Time of its last change."""
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Envelope:
     """A stage record as it lies on disk: with the fingerprint of everything it was made from."""
 
     stage: str
     fingerprint: str
     record: msgspec.Raw
-    files: dict[str, int] = field(default_factory=dict)
-    """Size in bytes of every file that the record names, or that lies in a folder it names."""
+    files: dict[str, int | FileMark] = field(default_factory=dict)
+    """Mark of every file that the record names, or that lies in a folder it names; in folders of
+    older versions its size."""
+    sha256: str = ""
+    """Of all the rest; "" in folders of older versions."""
+
+
+class EditedError(msgspec.ValidationError):
+    """A record is not as it was written: somebody has edited it, or a disk has spoilt it."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -635,16 +988,53 @@ def to_plain(record: Any) -> Mapping[str, Any]:
 
 
 def save(
-    path: Path, stage: str, fingerprint: str, record: Any, files: Mapping[str, int] | None = None
+    path: Path,
+    stage: str,
+    fingerprint: str,
+    record: Any,
+    files: Mapping[str, FileMark] | None = None,
 ) -> None:
-    """Write a stage record with its fingerprint, atomically."""
+    """Write a stage record with its fingerprint and without secrets, atomically."""
     envelope = {
         "stage": stage,
         "fingerprint": fingerprint,
-        "record": record,
-        "files": files or {},
+        "record": _redacted(msgspec.to_builtins(record)),
+        "files": msgspec.to_builtins(files or {}),
     }
-    write_atomically(path, to_json(envelope))
+    write_atomically(path, to_json({**envelope, "sha256": _digest(envelope)}))
+
+
+def opened(data: bytes) -> Envelope:
+    """Read the envelope of a record.
+
+    Raises:
+        EditedError: it is not as it was written.
+        msgspec.DecodeError: it is no envelope.
+    """
+    envelope = from_json(data, Envelope)
+    if envelope.sha256:
+        plain = msgspec.json.decode(data)
+        del plain["sha256"]
+        if _digest(plain) != envelope.sha256:
+            raise EditedError("it was changed after it was written")
+    return envelope
+
+
+def _digest(envelope: Mapping[str, Any]) -> str:
+    """Return the hash of an envelope that spacing leaves alone."""
+    plain = msgspec.json.decode(msgspec.json.encode(envelope))
+    return hashlib.sha256(msgspec.json.encode(plain)).hexdigest()
+
+
+def _redacted(node: Any, name: str = "") -> Any:
+    """Return plain dicts and lists without secrets; where files lie stays as it is."""
+    if isinstance(node, dict):
+        return {key: _redacted(value, key) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_redacted(item, name) for item in node]
+    if isinstance(node, str) and not (name == "path" or name.endswith("_path")):
+        return redact_text(node)
+    return node
 
 
 def load(path: Path, fingerprint: str | None, record_type: type[T]) -> T | None:
@@ -657,7 +1047,7 @@ def load(path: Path, fingerprint: str | None, record_type: type[T]) -> T | None:
     """
     if not path.exists():
         return None
-    envelope = from_json(path.read_bytes(), Envelope)
+    envelope = opened(path.read_bytes())
     if fingerprint is not None and envelope.fingerprint != fingerprint:
         return None
     return from_json(bytes(envelope.record), record_type)

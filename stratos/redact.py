@@ -1,14 +1,18 @@
-"""Keep secrets out of everything that is written down: W&B configs, pages, commands.
+"""One redaction for all that is shown or written down: screen, logs, records, pages, W&B.
 
 Keys come from the environment and belong nowhere else; this is the net below that rule, for a
-config in which someone put one all the same.
+config in which someone put one all the same. Secrets are known in three ways: by their shape, by
+the name that they stand under, and by their value. `learn` takes the values from a config when it
+is resolved, so that they are hidden wherever they turn up later, in whatever words.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 HIDDEN = "***"
 
@@ -17,28 +21,104 @@ _SECRET_NAME = re.compile(
     r"|credentials?|authorization)$",
     re.IGNORECASE,
 )
+"""Of a key of a config; `max_tokens` and `api_key_env` are none."""
+_SECRET_VARIABLE = re.compile(
+    r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTHORIZATION|COOKIE|SIGNATURE", re.IGNORECASE
+)
+"""Of a variable of the environment."""
 _SECRET_VALUE = re.compile(
     r"\b(sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|AKIA[A-Z0-9]{12,}"
     r"|AIza[\w-]{20,}|xox[abprs]-[\w-]{10,})"
 )
-_URL_LOGIN = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
-_URL_SIGNATURE = re.compile(
-    r"(?<=[?&])((?:x-amz-|x-goog-)?(?:signature|credential|security-token)|sig|token|api_?key)"
-    r"=[^&\s]+",
-    re.IGNORECASE,
+_URL_LOGIN = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
+_QUERY_NAME = (
+    r"[\w.\-]*(?:signature|credential|secret|token|passw(?:or)?d|api[_\-]?key|authorization)"
+    r"|sig|key|auth|code|pwd"
 )
-_SHORTEST_SECRET = 8
+_QUERY_SECRET = re.compile(rf"(?<=[?&])({_QUERY_NAME})=[^&\s'\"#]+", re.IGNORECASE)
+_SHORTEST_VARIABLE = 8
 """Values of the environment shorter than this are no keys, and too likely to occur by chance."""
+_SHORTEST_KNOWN = 4
+"""The same of a secret that a config told: behind a password of three letters a text is lost."""
+_FREE = "extra_body"
+"""Key below which whatever comes from the environment is a secret: nobody knows its name."""
+
+_known: set[str] = set()
+_pattern: re.Pattern[str] | None = None
+
+
+def remember(secret: str) -> None:
+    """Hide a value from now on, wherever it turns up."""
+    global _pattern
+    for form in (secret, unquote(secret)):
+        if len(form) >= _SHORTEST_KNOWN and form not in _known and not _is_common(form):
+            _known.add(form)
+            _pattern = None
+
+
+def forget() -> None:
+    """Know no secrets by their value: the next config tells its own."""
+    global _pattern
+    _known.clear()
+    _pattern = None
+
+
+def learn(node: Any, name: str = "") -> None:
+    """Remember the secrets of a config: logins and keys in URLs, values under telling names.
+
+    Args:
+        node: plain dicts, lists and values.
+        name: the key that it stands under.
+    """
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            learn(value, str(key))
+    elif isinstance(node, list | tuple):
+        for item in node:
+            learn(item, name)
+    elif isinstance(node, str):
+        if name == "api_key_env":
+            remember(os.environ.get(node, ""))
+        elif _names_a_key(name):
+            remember(node)
+        if "://" in node:
+            _learn_url(node)
+
+
+def resolved(variable: str, value: str, key: str) -> None:
+    """Take notice of a variable of the environment that a config takes a value from.
+
+    Args:
+        variable: its name.
+        value: of it.
+        key: of the config that takes it.
+    """
+    if _SECRET_VARIABLE.search(variable) or _FREE in key.split("."):
+        remember(value)
 
 
 def redact_text(text: str) -> str:
-    """Return `text` without keys: known shapes, logins in URLs, values of secret variables."""
+    """Return `text` without keys: known values and shapes, logins in URLs, secret variables."""
+    global _pattern
+    if _known:
+        if _pattern is None:
+            longest_first = sorted(_known, key=len, reverse=True)
+            _pattern = re.compile("|".join(map(re.escape, longest_first)))
+        text = _pattern.sub(HIDDEN, text)
     for name, value in os.environ.items():
-        if len(value) >= _SHORTEST_SECRET and value in text and _names_a_key(name):
+        if (
+            len(value) >= _SHORTEST_VARIABLE
+            and value in text
+            and _SECRET_VARIABLE.search(name)
+            and not _is_common(value)
+        ):
             text = text.replace(value, HIDDEN)
     text = _SECRET_VALUE.sub(HIDDEN, text)
-    text = _URL_LOGIN.sub(HIDDEN, text)
-    return _URL_SIGNATURE.sub(rf"\1={HIDDEN}", text)
+    if "://" in text:
+        text = _URL_LOGIN.sub(HIDDEN, text)
+    if "=" in text:
+        text = _QUERY_SECRET.sub(rf"\1={HIDDEN}", text)
+    return text
 
 
 def redact(value: Any, name: str = "") -> Any:
@@ -48,7 +128,7 @@ def redact(value: Any, name: str = "") -> Any:
         value: what a config or a record is made of.
         name: the key that the value stands under; `api_key: anything` is hidden whole.
     """
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: redact(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [redact(inner, name) for inner in value]
@@ -60,8 +140,34 @@ def redact(value: Any, name: str = "") -> Any:
 def redact_override(override: str) -> str:
     """Return one `key=value` of a command line without its secret."""
     key, equals, value = override.partition("=")
-    return f"{key}{equals}{redact(value, key)}"
+    return redact_text(f"{key}{equals}{redact(value, key)}")
+
+
+def _learn_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query)
+    except ValueError:  # is refused elsewhere
+        return
+    login = parts.netloc.rpartition("@")[0]
+    for part in login.split(":", 1):
+        remember(part)
+    for name, value in query:
+        if re.fullmatch(_QUERY_NAME, name, re.IGNORECASE):
+            remember(value)
 
 
 def _names_a_key(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
+
+
+def _is_common(value: str) -> bool:
+    """Tell what is no secret though it stands where one may: paths, numbers, words of settings."""
+    return (
+        value.startswith(("~", "./", "../", "unix:"))
+        # A key in base64 may begin with a slash, too.
+        or (value.startswith("/") and os.path.exists("/" + value.split("/")[1]))
+        or value.lower() in ("true", "false", "none", "null", "auto", "user", "token", "root")
+        or value.replace(".", "").isdigit()
+        or value == HIDDEN
+    )

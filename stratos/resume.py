@@ -8,44 +8,43 @@ and the files that the record names are still there, the stage is not run again.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import errno
-import functools
 import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from glob import glob
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from stratos import records
+from stratos.closure import digest_of_closure, file_of
 from stratos.config import Config
+from stratos.digest import digest_of, digest_of_code, digest_of_path, files_in
 from stratos.errors import StratosError
+from stratos.foreign import cause
+from stratos.integrity import changed, marks_of
 from stratos.rules import local_files
 
 T = TypeVar("T")
 
-_TABLES = (".csv", ".parquet", ".jsonl")
-"""What is read in full anyway, so that its hash costs little."""
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
-
 
 @dataclass(frozen=True)
 class Stage(Generic[T]):
-    """One stage: what it makes, and everything that its outcome depends on."""
+    """One stage: what it makes, what its outcome depends on, and how a run treats it.
+
+    The code that it runs is part of what its record is made from. It is found from the imports of
+    its packages, and from the classes that the config names: nobody lists it.
+    """
 
     name: str
     record: type[T]
     reads: tuple[str, ...]
     """Keys of the config that it reads, as "group" or "group.key"; the key of each candidate, where
     the group has several."""
-    code: tuple[str, ...]
-    """Packages and modules of `stratos` that it runs, besides records.py and its own package."""
+    packages: tuple[str, ...] = ()
+    """Packages of `stratos` whose code it runs; the one of its own name where there are none."""
     after: tuple[str, ...] = ()
     """Stages whose records it needs."""
     uses: tuple[str, ...] = ()
@@ -54,6 +53,27 @@ class Stage(Generic[T]):
     """Stage to the fields of its record that matter here; a change of the others does not."""
     remembers: tuple[str, ...] = ()
     """Fields of its own record that hold what it saw outside of config and records."""
+    is_part_of: str = ""
+    """A stage that brings this one with it; "" for one that the user asks for by name."""
+    own_limit: Literal["", "probe_usd"] = ""
+    """The key of `limits` that caps what it may spend, besides the budget."""
+    forgets_plan: bool = False
+    """Whether what an earlier plan holds of the budget is free as soon as it begins."""
+    spends_plan: bool = False
+    """Whether it spends what the plan holds of the budget."""
+    releases: tuple[str, ...] = ()
+    """Roles that nobody pays for any more once it is done."""
+    has_engine: bool = False
+    """Whether its work may be spread over a cluster."""
+    is_shared_by_jobs: bool = False
+    """Whether jobs of a sweep that would ask the same do so one by one: the cache serves all."""
+    is_tracked: bool = False
+    """Whether the tracker keeps its record as an artifact."""
+
+    @property
+    def works_on_task(self) -> bool:
+        """Whether it reads items of the task."""
+        return "task" in self.reads
 
 
 @dataclass(frozen=True)
@@ -63,6 +83,8 @@ class Kept:
     record: Any = None
     fingerprint: str = ""
     trouble: str = ""
+    is_marked: bool = True
+    """Whether the content of the files that it names can be told from other content."""
 
 
 def fingerprint(
@@ -89,17 +111,40 @@ def fingerprint(
         for name in (*stage.after, *stage.uses)
         if name in made
     }
-    files = [(key, _digest_path(path)) for key, path in local_files(subset)]
+    files = [(key, digest_of_path(path)) for key, path in local_files(subset)]
+    # A task of the user's own may name its rows by any key.
+    files += [("task", digest_of(path)) for path in files_in(subset.get("task"))]
     made_of = {
         "config": subset,
         "files": files,
         "upstream": upstream,
-        "code": _digest_code(("records.py", stage.name, *stage.code)),
-        "user_code": _digest_user_code(config),
+        "code": digest_of_closure(_starts(stage, config)),
+        "user_code": digest_of_code(
+            config.task, *config.task.parts, *config.teachers, *config.strategies
+        ),
         "seen": [getattr(own, name) for name in stage.remembers if own is not None],
     }
     text = json.dumps(made_of, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _starts(stage: Stage[Any], config: Config) -> tuple[str, ...]:
+    """Return where the code of a stage begins: its packages, and what the config's parts are of."""
+    objects = {
+        "task": (config.task, *config.task.parts),
+        "teacher": config.teachers,
+        "strategy": config.strategies,
+    }
+    read = {key.partition(".")[0] for key in stage.reads}
+    named = (
+        file_of(cls.__module__)
+        for group, ones in objects.items()
+        if group in read
+        for one in ones
+        for cls in type(one).__mro__
+    )
+    own = stage.packages or (stage.name,)
+    return tuple(sorted({"records.py", *own, *(file for file in named if file is not None)}))
 
 
 def _select(plain: dict[str, Any], key: str) -> Any:
@@ -118,47 +163,56 @@ def find(stage: Stage[T], folder: Path) -> Kept | None:
     """Read the record of a stage in `folder`; None if there is no such file."""
     path = folder / f"{stage.name}.json"
     try:
-        envelope = records.from_json(path.read_bytes(), records.Envelope)
+        envelope = records.opened(path.read_bytes())
         record = records.from_json(bytes(envelope.record), stage.record)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except records.EditedError as error:
+        raise StratosError(
+            f"{path}: {error}, so nothing in it is taken. {_again(stage.name, folder)}"
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Kept(trouble=f"{path} is corrupt ({error})")
-    for name, n_bytes in envelope.files.items():
-        file = folder / name
-        if not file.is_file() or file.stat().st_size != n_bytes:
-            return Kept(trouble=f"{path} names {file}, which is gone or was changed")
-    return Kept(record, envelope.fingerprint)
+    except OSError as error:
+        return Kept(trouble=f"{path} cannot be read ({cause(error)})")
+    other = changed(envelope.files, folder)
+    if other is not None:
+        return Kept(trouble=f"{path} names {other}")
+    return Kept(record, envelope.fingerprint, is_marked=bool(envelope.sha256))
 
 
 def keep(stage: Stage[T], folder: Path, mark: str, record: T) -> None:
     """Write the record of a stage with its fingerprint, atomically."""
-    files = _files_of(record, folder)
+    files = marks_of(record, folder)
     records.save(folder / f"{stage.name}.json", stage.name, mark, record, files)
 
 
-@contextlib.contextmanager
-def disk_errors(stage: str, folder: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a message that says how to go on.
+def verify(name: str, folder: Path) -> None:
+    """Read all that the record of a stage names, before another stage works with it.
+
+    Args:
+        name: of the stage.
+        folder: where its record lies.
 
     Raises:
-        StratosError: the disk cannot be written.
+        StratosError: a file is not what it was when the record was written.
     """
+    path = folder / f"{name}.json"
     try:
-        yield
-    except OSError as error:
-        where = error.filename or folder
-        again = f"The same command with hydra.run.dir={folder} goes on from here."
-        if error.errno in _NO_ROOM:
-            raise StratosError(
-                f"{stage}: no space left to write {where} ({error.strerror}). Free some. {again}"
-            ) from error
-        if error.errno in _NO_RIGHT:
-            raise StratosError(
-                f"{stage}: {where} cannot be written ({error.strerror}). Give another folder "
-                f"with hydra.run.dir=<folder>, or paths.cache_dir=<folder> for the cache."
-            ) from error
-        raise
+        files = records.opened(path.read_bytes()).files
+    except (OSError, msgspec.DecodeError):  # was read a moment ago
+        return
+    other = changed(files, folder, by_content=True)
+    if other is not None:
+        raise StratosError(f"{path} names {other}. {_again(name, folder)}")
+
+
+def _again(name: str, folder: Path) -> str:
+    """Say how a stage is run again in whole."""
+    return (
+        f"Delete {folder / name}.json and give the same command again: {name} is run again, and "
+        "what rests on it."
+    )
 
 
 @contextlib.contextmanager
@@ -188,72 +242,3 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
             waiting()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _files_of(record: Any, folder: Path) -> dict[str, int]:
-    """Return the size of every file that a record names, or that lies in a folder it names."""
-    found: dict[str, int] = {}
-    for entry in dataclasses.fields(record):
-        value = getattr(record, entry.name)
-        if value and (entry.name == "path" or entry.name.endswith("_path")):
-            named = folder / value
-            for path in [named] if named.is_file() else sorted(named.rglob("*")):
-                if path.is_file():
-                    key = Path(value) / path.relative_to(named)
-                    found[key.as_posix()] = path.stat().st_size
-    return found
-
-
-def _digest_path(path: Path) -> Any:
-    """Return the hash of a file; of a folder or a pattern that of its tables, and other sizes.
-
-    Other files in folders are weights, which are not hashed each time: a model that is changed
-    and keeps the size of every file is not noticed.
-    """
-    if path.is_file():
-        return _digest_file(path)
-    found = path.rglob("*") if path.is_dir() else map(Path, glob(str(path), recursive=True))
-    root = str(path)
-    return sorted(
-        (
-            str(file).removeprefix(root),
-            _digest_file(file) if file.suffix in _TABLES else file.stat().st_size,
-        )
-        for file in found
-        if file.is_file()
-    )
-
-
-def _digest_file(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@functools.cache
-def _digest_code(names: tuple[str, ...]) -> str:
-    """Return the hash of the source and data files of some of our packages."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for name in sorted(set(names)):
-        path = root / name
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
-            if file.is_file() and file.suffix != ".pyc":
-                digest.update(f"{file.relative_to(root)}\0".encode())
-                digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def _digest_user_code(config: Config) -> dict[str, str]:
-    """Return the hash of each module of the user's own that a `_target_` names."""
-    found = {}
-    # A task may itself have parts that a `_target_` names: a verifier.
-    parts = getattr(config.task, "parts", ())
-    for one in (config.task, *parts, *config.teachers, *config.strategies):
-        module = sys.modules[type(one).__module__]
-        path = getattr(module, "__file__", None)
-        if path is not None and not module.__name__.startswith("stratos."):
-            found[module.__name__] = _digest_file(Path(path))
-    return found

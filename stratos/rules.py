@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratos.cluster import NOT_INSTALLED, is_installed
-from stratos.config import MIN_CONTEXT, Config, LimitsConfig, ProbeConfig
+from stratos.config import (
+    MIN_CONTEXT,
+    Config,
+    EvaluateConfig,
+    LimitsConfig,
+    ProbeConfig,
+    StudentConfig,
+)
 from stratos.declared import contradictions
+from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
-from stratos.distill.wanted import Wanted
 from stratos.errors import ConfigError, did_you_mean
+from stratos.foreign import why_unreadable
+from stratos.printable import shown
+from stratos.teachers.facts import FACTS
+
+if TYPE_CHECKING:
+    from stratos.synthesize.strategy import Strategy
+    from stratos.teachers.base import Teacher
 
 MAX_SERVE_HOURS = 87_600
 """Ten years."""
 
 MAX_REQUESTS_PER_S = 1_000_000
 """More than all of the world's largest services answer with a model."""
+
+MAX_PARAMS = 1e13
+"""Parameters above which a size is a slip of the pen."""
+
+LEAST_VOCABULARY = 256 + len(SPECIAL)
+"""Tokens of a byte-level tokenizer that has learnt nothing."""
 
 _FILE_SUFFIXES = (".csv", ".parquet", ".jsonl", ".json", ".gguf", ".txt")
 
@@ -40,55 +61,118 @@ def impossible(config: Config) -> list[str]:
             f"probe.max_items={probe.max_items} is less than probe.n_items={probe.n_items}, with "
             "which the probe begins."
         )
-    if evaluate.n_teacher_items > evaluate.n_items:
+    # The default is a ceiling, which fewer test items lower by themselves.
+    if evaluate.n_items < evaluate.n_teacher_items != EvaluateConfig.n_teacher_items:
         problems.append(
             f"evaluate.n_teacher_items={evaluate.n_teacher_items} is more than "
             f"evaluate.n_items={evaluate.n_items}, of which they are a part."
         )
     for student in config.students:
+        unknown = [name for name in student.facts if name not in (*FACTS, "head_size")]
+        if unknown:
+            problems.append(
+                f"student {student.name}: facts.{unknown[0]}: there is no such fact. Known: "
+                f"{', '.join(FACTS)}, head_size."
+            )
         if student.path is not None:
             continue
+        problems += _own_size(student, config)
         if student.hidden_size % student.n_heads:
             problems.append(
                 f"student {student.name}: hidden_size={student.hidden_size} is no multiple of "
                 f"n_heads={student.n_heads}."
             )
-        if student.context_length > trainer.batch_tokens:
-            problems.append(
-                f"trainer.batch_tokens={trainer.batch_tokens} is less than one document of student "
-                f"{student.name} may have (context_length={student.context_length}). "
-                f"{_room(config)}"
-            )
+    problems += _too_long(config)
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
-    problems += _signals(config)
-    names = [strategy.name for strategy in config.strategies]
-    if names == ["injection"] and not config.task.can_reverse:
+    problems += [*_signals(config), *_teachers(config)]
+    only = config.strategies[0] if len(config.strategies) == 1 else None
+    if only is not None and only.makes_questions and not config.task.can_reverse:
         problems.append(
-            f"strategy=injection: the task {config.task.name} cannot build a question from an "
+            f"strategy={only.kind}: the task {config.task.name} cannot build a question from an "
             "answer. Type strategy=alignment, or strategy=auto."
         )
-    weights = config.objective
-    if weights.name == "balanced" and not (
-        weights.weight_accuracy + weights.weight_latency + weights.weight_time + weights.weight_cost
-    ):
-        problems.append("objective=balanced: at least one of the four weights must be above 0.")
-    for field, group in (("teachers", "teacher"), ("students", "student")):
-        seen = [one.name for one in getattr(config, field)]
+    if only is not None and only.learns_rows and not config.task.has_rows:
+        problems.append(
+            f"strategy={only.kind}: the task {config.task.name} has no labelled rows. Type "
+            "strategy=auto."
+        )
+    elif only is not None and only.labels_rows and not _has_unlabelled(config):
+        problems.append(
+            f"strategy={only.kind}: the task {config.task.name} has no rows without answers. "
+            "Name a file of them with task.unlabelled_path=<file>, or type strategy=supervised."
+        )
+    groups: dict[str, tuple[Teacher | StudentConfig | Strategy, ...]] = {
+        "teacher": config.teachers,
+        "student": config.students,
+        "strategy": config.strategies,
+    }
+    for group, ones in groups.items():
+        seen = [one.name for one in ones]
         for name in sorted({name for name in seen if seen.count(name) > 1}):
             problems.append(f"{group}: two candidates are named {name}; names must differ.")
     return problems
 
 
+def _teachers(config: Config) -> Iterator[str]:
+    """Yield hosted teachers that cannot be paid or asked; of several, retired ones are left out."""
+    if not {"probe", "plan", "synthesize"} & set(config.stages):
+        return
+    from stratos.teachers.lifetime import retired
+    from stratos.teachers.openai import OpenAITeacher, no_price
+
+    hosted = [one for one in config.teachers if isinstance(one, OpenAITeacher)]
+    for teacher in hosted:
+        reasons = [no_price(teacher), retired(teacher) if len(config.teachers) == 1 else None]
+        yield from (f"teacher {teacher.name}: {reason}" for reason in reasons if reason)
+
+
+def _own_size(student: StudentConfig, config: Config) -> Iterator[str]:
+    """Yield sizes of a student of random weights that no machine or tokenizer can have."""
+    width = student.hidden_size
+    block = 4 * width * width + 3 * width * student.intermediate_size
+    n_params = student.n_layers * block + student.vocab_size * width
+    if n_params > MAX_PARAMS:
+        yield (
+            f"student {student.name}: n_layers={student.n_layers:,} of hidden_size={width:,} are "
+            f"about {n_params:.3g} parameters; no model has more than {MAX_PARAMS:.0g}."
+        )
+    if config.task.vocabulary() is None and student.vocab_size < LEAST_VOCABULARY:
+        yield (
+            f"student {student.name}: vocab_size={student.vocab_size} is less than the "
+            f"{LEAST_VOCABULARY} tokens that every text needs: one for each byte, and those that "
+            "divide a chat."
+        )
+
+
 def _signals(config: Config) -> Iterator[str]:
     """Yield what a strategy may not ask of a teacher's signal."""
     for strategy in config.strategies:
-        if getattr(strategy, "needs", "text") != "logits":
+        if (signal := strategy.signal) is None:
             continue
         try:
-            Wanted.of(strategy)
+            signal.check()
         except ConfigError as error:
             yield str(error)
+
+
+def _has_unlabelled(config: Config) -> bool:
+    return config.task.n_unlabelled > 0
+
+
+def _too_long(config: Config) -> list[str]:
+    """Say whose documents may be longer than a step: all of them at once."""
+    n = config.trainer.batch_tokens
+    own = [one for one in config.students if one.path is None]
+    long = {one.name: one.context_length for one in own if one.context_length > n}
+    if not long:
+        return []
+    whose = f"student{'s' if len(long) > 1 else ''} {', '.join(long)}"
+    most = f"context_length={max(long.values())}"
+    return [
+        f"trainer.batch_tokens={n} is less than one document of {whose} may have ({most}"
+        f"{' at most' if len(set(long.values())) > 1 else ''}). {_room(config)}"
+    ]
 
 
 def _room(config: Config) -> str:
@@ -129,7 +213,7 @@ def _limits(config: Config) -> Iterator[str]:
 def _cloud(config: Config) -> Iterator[str]:
     """Yield caps and quotas that leave nothing, and quotas of nothing."""
     cloud = config.cloud
-    if cloud.max_usd_per_hour == 0 and "local" not in cloud.clouds:
+    if cloud.max_usd_per_hour == 0 and "local" not in cloud.providers:
         yield (
             "cloud.max_usd_per_hour=0: only this machine costs nothing. Type cloud=local, or a cap "
             "above 0."
@@ -141,15 +225,15 @@ def _cloud(config: Config) -> Iterator[str]:
                 f"cloud.quotas.{key}: a quota is of a cloud, cloud/region or "
                 "cloud/region/instance_type, where * stands for any."
             )
-        elif cloud.clouds and "*" not in parts[0] and parts[0] not in cloud.clouds:
+        elif cloud.providers and "*" not in parts[0] and parts[0] not in cloud.providers:
             yield (
                 f"cloud.quotas.{key}: {parts[0]} is not among the clouds of this run "
-                f"({', '.join(cloud.clouds)}).{did_you_mean(parts[0], cloud.clouds)}"
+                f"({', '.join(cloud.providers)}).{did_you_mean(parts[0], cloud.providers)}"
             )
         if quota < 1:
             yield (
                 f"cloud.quotas.{key}={quota}: a quota is at least 1. What may not be used is left "
-                "out with cloud.clouds=[…] or cloud.regions=[…]."
+                "out with cloud.providers=[…] or cloud.regions=[…]."
             )
 
 
@@ -219,11 +303,18 @@ def local_files(node: Any, key: str = "") -> Iterator[tuple[str, Path]]:
 
 def missing_files(plain: Mapping[str, Any]) -> list[str]:
     """Return a problem for every local file that the config names and that is not there."""
-    return [
-        f"{key}={path}: there is no such file or folder."
-        for key, path in local_files(plain)
-        if not path.exists() and not glob(str(path), recursive=True)
-    ]
+    found = ((key, path, _why_missing(key, path)) for key, path in local_files(plain))
+    return [f"{key}={shown(path)}: {reason}." for key, path, reason in found if reason is not None]
+
+
+def _why_missing(key: str, path: Path) -> str | None:
+    reason = why_unreadable(path, or_folder=True)
+    if reason is not None:
+        is_pattern = not os.path.lexists(path) and bool(glob(str(path), recursive=True))
+        return None if is_pattern else reason
+    if key == "paths.records_from" and not path.is_dir():
+        return "it is no folder. Name the folder of a run"
+    return None
 
 
 def _names_a_file(key: str, value: str) -> bool:
@@ -232,8 +323,10 @@ def _names_a_file(key: str, value: str) -> bool:
         return False
     if value.startswith("file://"):
         return True
-    if "://" in value:
+    if "://" in value or not value.strip():
         return False
     return (
-        key == "records_from" or value.startswith((".", "/", "~")) or value.endswith(_FILE_SUFFIXES)
+        key in ("records_from", "gpu_file")
+        or value.startswith((".", "/", "~"))
+        or value.endswith(_FILE_SUFFIXES)
     )

@@ -15,10 +15,12 @@ from stratos.cluster import connected
 from stratos.config import Config
 from stratos.console import Console
 from stratos.context import Context
+from stratos.disk import disk_errors
 from stratos.engines import Engine, Here
-from stratos.errors import StratosError
-from stratos.ledger import Ledger
-from stratos.records import from_json, to_json, write_atomically
+from stratos.errors import BusyError, StratosError
+from stratos.foreign import cause
+from stratos.ledger import Ledger, reserves
+from stratos.records import Plan, Report, from_json, to_json, write_atomically
 from stratos.report.text import usd
 from stratos.resume import Stage
 from stratos.tracking import Tracker, tracked
@@ -38,17 +40,18 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
         stages: all that there are, in order.
 
     Raises:
-        StratosError: the folder cannot be written, or another process works in it.
+        StratosError: the folder cannot be written.
+        BusyError: another process works in it.
     """
-    console = Console(explain=config.plan.explain)
     folder = config.run_dir
+    console = Console(explain=config.plan.explain, folder=folder)
     with contextlib.ExitStack() as stack:
-        with resume.disk_errors("start", folder):
+        with disk_errors("start", folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 stack.enter_context(resume.locked(folder / ".lock"))
             except BlockingIOError:
-                raise StratosError(
+                raise BusyError(
                     f"{folder}: another process is working in this folder. Wait for it to end, "
                     "or leave hydra.run.dir out for a new folder."
                 ) from None
@@ -62,7 +65,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
 
             use_gpu_file(config.cloud.gpu_file)
         with console.closing():
-            yield Runner(config, console, tracker, warnings, _needed(config, stages))
+            yield Runner(config, console, tracker, warnings, stages)
 
 
 def _make_cache_folder(folder: Path) -> None:
@@ -75,19 +78,23 @@ def _make_cache_folder(folder: Path) -> None:
         ) from error
 
 
-def _asked(config: Config) -> frozenset[str]:
-    """Return the stages that are asked for; a pilot comes with the plan that wants one."""
-    with_pilot = config.plan.pilot and "plan" in config.stages
-    return frozenset((*config.stages, "pilot") if with_pilot else config.stages)
+def _asked(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
+    """Return the stages that are asked for, and those that come with one of them."""
+    parts = {one.name for one in stages if one.is_part_of in config.stages}
+    return frozenset({*config.stages, *parts} - _switched_off(config))
 
 
 def _needed(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
     """Return the stages that are asked for, and those whose records they take."""
-    needed = set(_asked(config))
+    needed = set(_asked(config, stages))
     for stage in reversed(stages):
         if stage.name in needed:
             needed |= {*stage.after, *stage.uses}
-    return frozenset(needed if config.plan.pilot else needed - {"pilot"})
+    return frozenset(needed - _switched_off(config))
+
+
+def _switched_off(config: Config) -> frozenset[str]:
+    return frozenset(("pilot",) if config.plan.pilot is False else ())
 
 
 class Warnings:
@@ -131,18 +138,24 @@ class Runner:
         console: Console,
         tracker: Tracker,
         warnings: Warnings,
-        needed: frozenset[str],
+        stages: Sequence[Stage[Any]],
     ) -> None:
         """Start without records."""
         self.config = config
-        self.asked = _asked(config)
-        self.needed = needed
+        self.stages = stages
+        self.asked = _asked(config, stages)
+        self.needed = _needed(config, stages)
         self.console = console
         self.tracker = tracker
         self.warnings = warnings
-        self.ledger = Ledger(config.run_dir / "ledger.jsonl", config.limits.budget_usd)
+        path = config.run_dir / "ledger.jsonl"
+        self.ledger = Ledger(path, config.limits.budget_usd, is_alone=True)
         self.records: dict[str, Any] = {}
         self._marks: dict[str, str] = {}
+        self._unverified: dict[str, Path] = {}
+        """Stage to the folder of its record, where the files that it names were not read yet."""
+        self._unmarked: dict[str, Path] = {}
+        """The same of records of older versions, of whose files nothing but the size is known."""
         self._is_task_told = False
 
     def __call__(self, stage: Stage[T], *inputs: Any, **optional: Any) -> T | None:
@@ -162,10 +175,11 @@ class Runner:
         kept = resume.find(stage, self.config.run_dir)
         mark = self._mark(stage, kept.record if kept is not None else None)
         if kept is not None and kept.record is not None and kept.fingerprint == mark:
-            if more := self._more_money(stage.name, kept.record):
+            if more := self._more_money(stage, kept.record):
                 self.console.note(f"{stage.name}: {more}; it goes on.")
                 return self._make(stage, mark, inputs, optional)
             self.console.done(stage.name, kept.record, again=True)
+            self._not_made_now(stage.name, self.config.run_dir, kept)
             return self._take(stage, kept.record, mark)
         if kept is not None:
             trouble = kept.trouble or "what it was made from has changed"
@@ -177,16 +191,17 @@ class Runner:
         from stratos.summary import final_numbers, show
 
         self.tracker.summary(final_numbers(self.records))
-        for name in ("plan", "evaluate"):
-            if name in self.records:
+        for stage in self.stages:
+            if stage.is_tracked and (name := stage.name) in self.records:
                 self.tracker.artifact(self.config.run_dir / f"{name}.json", name, "record")
         show(self.console.rich, self.config, self.records, self.ledger.path)
 
-    def _cap_usd(self, stage: str) -> float | None:
+    def _cap_usd(self, stage: Stage[Any]) -> float | None:
         """Return what may be spent in all by the end of a stage."""
-        return self.ledger.cap_usd(self.config.limits.probe_usd if stage == "probe" else None)
+        own = getattr(self.config.limits, stage.own_limit) if stage.own_limit else None
+        return self.ledger.cap_usd(own)
 
-    def _more_money(self, stage: str, record: Any) -> str:
+    def _more_money(self, stage: Stage[Any], record: Any) -> str:
         """Say that a stage left out what it may now pay for; "" where it did not, or may not."""
         cut_at, cap = getattr(record, "cut_at_usd", None), self._cap_usd(stage)
         if cut_at is None or (cap is not None and cap <= cut_at):
@@ -215,6 +230,7 @@ class Runner:
             if kept.fingerprint != self._mark(stage, kept.record):
                 self.console.note(f"{stage.name}: read as it is, though its inputs have changed.")
             self.console.done(stage.name, kept.record, again=True)
+            self._not_made_now(stage.name, Path(str(folder)).expanduser(), kept)
             return self._take(stage, kept.record, kept.fingerprint)
         return None
 
@@ -232,53 +248,93 @@ class Runner:
     def _make(
         self, stage: Stage[T], mark: str, inputs: tuple[Any, ...], optional: dict[str, Any]
     ) -> T | None:
+        for name in (*stage.after, *stage.uses):
+            if name in self._unverified:
+                resume.verify(name, self._unverified.pop(name))
         self.warnings.begin(stage.name)
         self._tell_of_task(stage)
         self.ledger.stage = stage.name
+        if stage.forgets_plan:
+            reserves.allot(self.ledger, "", {})  # another plan follows
         with self.console.stage(stage.name) as tick, self._engine(stage) as engine:
             context = Context(
                 run_dir=self.config.run_dir,
                 cache_dir=self.config.cache_dir,
                 ledger=self.ledger,
-                tick=self._with_money(tick, stage.name),
+                tick=self._with_money(tick, stage),
                 warn=self.warnings.add,
                 log=self.tracker.for_stage(stage.name),
                 fingerprint=mark,
                 note=self.console.note,
                 engine=engine,
             )
-            with resume.disk_errors(stage.name, self.config.run_dir), self._alone(stage, mark):
-                record = self._call(stage, inputs, optional, context)
+            with (
+                disk_errors(stage.name, self.config.run_dir, self.config.cache_dir),
+                self._alone(stage, mark),
+            ):
+                with self._blamed(stage):
+                    record = self._call(stage, inputs, optional, context)
                 if record is not None:
                     mark = self._mark(stage, record)
                     resume.keep(stage, self.config.run_dir, mark, record)
         if record is None:
-            self.console.skipped(stage.name)
+            if stage.name in self.config.stages:
+                self.console.skipped(stage.name)
             return None
         self.console.done(stage.name, record)
-        return self._take(stage, record, mark)
+        taken = self._take(stage, record, mark)
+        if stage.record is Plan and (held := reserves.said(self.ledger)):
+            self.console.note(f"{stage.name}: {held}.")
+        return taken
+
+    def _not_made_now(self, name: str, folder: Path, kept: resume.Kept) -> None:
+        """Take notice of a record that another command made: its files may be damaged by now."""
+        (self._unverified if kept.is_marked else self._unmarked)[name] = folder
+
+    @contextlib.contextmanager
+    def _blamed(self, stage: Stage[Any]) -> Iterator[None]:
+        """Say which stages left what a stage fails on, where their files cannot be verified.
+
+        Raises:
+            StratosError: the block failed on something that nobody expects.
+        """
+        try:
+            yield
+        except StratosError:
+            raise
+        except Exception as error:
+            before = [name for name in (*stage.after, *stage.uses) if name in self._unmarked]
+            if not before or (isinstance(error, OSError) and error.errno is not None):
+                raise
+            files = " and ".join(str(self._unmarked[name] / f"{name}.json") for name in before)
+            raise StratosError(
+                f"{stage.name} failed on what earlier stages left ({type(error).__name__}: "
+                f"{cause(error)}). Their records are of an older version, which cannot tell "
+                f"whether a file is damaged. Delete {files} and give the same command again: what "
+                "they made is made anew."
+            ) from error
 
     def _tell_of_task(self, stage: Stage[Any]) -> None:
         """Warn of a task's own files before the first stage that works on them; once a run."""
-        if self._is_task_told or "tasks" not in stage.code:
+        if self._is_task_told or not stage.works_on_task:
             return
         self._is_task_told = True
-        for complaint in getattr(self.config.task, "complaints", ()):
+        for complaint in self.config.task.complaints:
             self.warnings.add(complaint)
 
     def _engine(self, stage: Stage[Any]) -> contextlib.AbstractContextManager[Engine]:
         """Return what does the work of a stage that is the same wherever it is done."""
         wanted = self.config.synthesize
-        if wanted.engine == "local" or stage.name != "synthesize":
+        if wanted.engine == "local" or not stage.has_engine:
             return contextlib.nullcontext(Here())
         return connected(wanted.ray_address, self.console.note)
 
-    def _with_money(self, tick: Callable[..., None], stage: str) -> Callable[..., None]:
+    def _with_money(self, tick: Callable[..., None], stage: Stage[Any]) -> Callable[..., None]:
         """Return a stage's tick that shows what the run has spent so far, once the stage pays."""
         ledger = self.ledger
         limit, before = self._cap_usd(stage), ledger.usd_so_far
-        # The probe's own limit is on what it spends alone.
-        others = ledger.spent_usd - ledger.spent_here_usd if stage == "probe" else 0.0
+        # A limit of its own is on what the stage spends alone.
+        others = ledger.spent_usd - ledger.spent_here_usd if stage.own_limit else 0.0
 
         def told(done: float, total: float, text: str = "") -> None:
             spent = ledger.usd_so_far
@@ -300,24 +356,39 @@ class Runner:
     ) -> T | None:
         """Import a stage's package only now: torch comes with the stage that needs it."""
         function = getattr(importlib.import_module(f"stratos.{stage.name}"), stage.name)
-        if stage.name == "report":
+        if stage.record is Report:
             made: T | None = function(self.config, self.records, context, self.warnings.all())
         else:
             made = function(self.config, *inputs, context, **optional)
         return made
 
     def _alone(self, stage: Stage[T], mark: str) -> contextlib.AbstractContextManager[None]:
-        """Let jobs of a sweep that ask the same teachers do so one by one: the cache serves all."""
-        if stage.name != "probe":
+        """Let jobs of a sweep that would ask the same do so one by one."""
+        if not stage.is_shared_by_jobs:
             return contextlib.nullcontext()
+        name = stage.name
         return resume.locked(
-            self.config.cache_dir / "locks" / f"probe-{mark[:16]}.lock",
-            waiting=lambda: self.console.note("probe: another run is asking the same; waiting."),
+            self.config.cache_dir / "locks" / f"{name}-{mark[:16]}.lock",
+            waiting=lambda: self.console.note(f"{name}: another run is asking the same; waiting."),
         )
+
+    def _hold_money(self, stage: Stage[Any], record: Any) -> None:
+        """Hold what a plan counts with for each role; free what is left where one is done."""
+        if isinstance(record, Plan):
+            spenders = {one.name for one in self.stages if one.spends_plan}
+            if self.asked & {stage.name, *spenders}:
+                budget = self.ledger.budget_usd
+                left = None if budget is None else max(0.0, budget - self.ledger.committed_usd)
+                usd = reserves.planned_usd(record, left)
+                reserves.allot(self.ledger, self._marks[stage.name], usd)
+        elif stage.name in self.asked:
+            for role in stage.releases:
+                reserves.release(self.ledger, role)
 
     def _take(self, stage: Stage[T], record: T, mark: str) -> T:
         self.records[stage.name] = record
         self._marks[stage.name] = mark
+        self._hold_money(stage, record)
         if isinstance(seconds := getattr(record, "seconds", None), float):
             self.tracker.for_stage(stage.name)({"seconds": seconds})
         return record

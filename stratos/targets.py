@@ -1,32 +1,133 @@
-"""Classes that a config names with `_target_`: config is code, so only trusted ones are made."""
+"""Classes that a config names with `_target_`: config is code, so only trusted ones are made.
+
+Whatever makes an object of a node makes objects of the nodes below it too, and Hydra and Python's
+logging make some of their own. So every name of a class, at any depth of the whole config, is
+checked before anything else happens.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
 import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 ALLOW_TARGETS = "STRATOS_ALLOW_TARGETS"
 """Environment variable: further prefixes of `_target_`, separated by commas."""
 
+OURS = ("stratos.",)
+LIGHTNING = ("lightning.pytorch.strategies.",)
+"""What `trainer.strategy` may name; Lightning is not imported to check it."""
+HYDRA = ("hydra.", "hydra_plugins.", "optuna.", "logging.", "colorlog.", *OURS)
+"""What Hydra's own part of the config may name: callbacks, launchers, log handlers."""
+
+_CLASS_KEYS = ("_target_",)
+_LOGGING_KEYS = ("_target_", "()", "class")
+"""Keys of `hydra.job_logging` whose values Python's logging imports and calls."""
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+\.?")
+_LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
+_STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+
 
 def find_class(target: Any) -> type | str:
     """Return the dataclass of a `_target_`, or why it may not be used."""
-    extra = os.environ.get(ALLOW_TARGETS, "").split(",")
-    allowed = ["stratos.", *(prefix.strip() for prefix in extra if prefix.strip())]
-    if not any(str(target).startswith(prefix) for prefix in allowed):
-        return (
-            f"only classes under {', '.join(allowed)} may be made from a config. If you trust "
-            f"this one, set {ALLOW_TARGETS}={str(target).partition('.')[0]}."
-        )
+    found = find(target, OURS)
+    if isinstance(found, str) or (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        return found
+    return "is no dataclass."
+
+
+def find(target: Any, prefixes: Sequence[str]) -> Any:
+    """Return what a `_target_` names, or why it may not be used."""
+    reason = not_allowed(target, prefixes)
+    if reason is not None:
+        return reason
     module_name, _, name = str(target).rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         return f"cannot be imported ({error})."
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        return "is no dataclass."
-    if not any(f"{found.__module__}.".startswith(prefix) for prefix in allowed):
-        return f"is defined in {found.__module__}, which is not under {', '.join(allowed)}."
+    home = getattr(found, "__module__", None)
+    if isinstance(found, type) and not f"{home}.".startswith(tuple(_allowed(prefixes))):
+        return f"is defined in {home}, which is not under {', '.join(_allowed(prefixes))}"
     return found
+
+
+def untrusted_class(node: Any) -> str | None:
+    """Return why a class of a Lightning strategy may not be made; None if all of them may."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            found = find(node["_target_"], LIGHTNING)
+            if not isinstance(found, type):
+                return f"_target_={node['_target_']}: {found}"
+        return next(filter(None, map(untrusted_class, node.values())), None)
+    if isinstance(node, list | tuple):
+        return next(filter(None, map(untrusted_class, node)), None)
+    return None
+
+
+def not_allowed(target: Any, prefixes: Sequence[str]) -> str | None:
+    """Return why a `_target_` may not be used, by its name alone; None if it may."""
+    allowed = _allowed(prefixes)
+    if not (isinstance(target, str) and _DOTTED.fullmatch(target)):
+        return "is no dotted name of a class."
+    if any(f"{target}.".startswith(prefix) for prefix in allowed):
+        return None
+    return (
+        f"only classes under {', '.join(allowed)} may be made from a config. If you trust this "
+        f"one, set {ALLOW_TARGETS}={str(target).partition('.')[0]}."
+    )
+
+
+def untrusted(plain: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """Yield a problem for every class that a config names and that may not be made.
+
+    Args:
+        plain: the composed config, Hydra's own part included, as plain dicts and lists.
+        where: its own place in the config.
+    """
+    for key, value in plain.items():
+        inner = f"{where}.{key}" if where else str(key)
+        if key in _names_of(where) and not isinstance(value, Mapping):
+            reason = _untrusted(value, inner)
+            if reason is not None:
+                yield f"{inner}={value}: {reason}"
+        yield from _below(value, inner)
+
+
+def _below(value: Any, where: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield from untrusted(value, where)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _below(item, f"{where}[{index}]")
+    elif where.startswith(_LOGGING) and str(value).startswith("ext://") and value not in _STREAMS:
+        yield f"{where}={value}: only {' and '.join(_STREAMS)} may be named here."
+
+
+def _names_of(where: str) -> tuple[str, ...]:
+    return _LOGGING_KEYS if where.startswith(_LOGGING) else _CLASS_KEYS
+
+
+def _untrusted(target: Any, where: str) -> str | None:
+    """Return why the class of one place may not be made; None if it may."""
+    if where.startswith("hydra."):
+        # Such a name may lead out of its package: hydra.utils.os.system.
+        found = find(target, HYDRA)
+        return (
+            found if isinstance(found, str) else None if isinstance(found, type) else "is no class."
+        )
+    if where.startswith("trainer."):
+        reason = not_allowed(target, LIGHTNING)
+        name = str(target).removeprefix(LIGHTNING[0])
+        if reason is None and str(target).startswith(LIGHTNING[0]) and not name.isidentifier():
+            return f"{LIGHTNING[0]} has no class {name}."
+        return reason
+    return not_allowed(target, OURS)
+
+
+def _allowed(prefixes: Sequence[str]) -> list[str]:
+    extra = (prefix.strip() for prefix in os.environ.get(ALLOW_TARGETS, "").split(","))
+    return [*prefixes, *(f"{prefix.rstrip('.')}." for prefix in extra if prefix)]

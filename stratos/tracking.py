@@ -9,18 +9,27 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import secrets
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from stratos.config import STAGES, Config
-from stratos.redact import redact
+from stratos.redact import redact, redact_override, redact_text
+from stratos.signals import Terminated
 
 _CONNECT_TIMEOUT_S = 3.0
 _FINISH_TIMEOUT_S = 120.0
 """Longest wait for uploads at the end; what is left is on disk, and `wandb sync` sends it."""
+_INTERRUPTED = (129, 130, 143)
+"""Exit codes of a run that was told to end."""
+_INTERRUPTED_TIMEOUT_S = 1.5
+"""Longest wait for uploads of such a run."""
 
 
 class Tracker:
@@ -73,7 +82,14 @@ class Tracker:
 
     def finish(self, exit_code: int) -> None:
         """End the run; a code other than 0 marks it as failed."""
-        self._try("finish the run", lambda run: run.finish(exit_code=exit_code))
+        if exit_code in _INTERRUPTED:
+            # Whoever presses Ctrl-C does not wait for uploads: what is left is on disk.
+            act = partial(self._try, "finish the run", lambda run: run.finish(exit_code=exit_code))
+            thread = threading.Thread(target=act, daemon=True)
+            thread.start()
+            thread.join(_INTERRUPTED_TIMEOUT_S)
+        else:
+            self._try("finish the run", lambda run: run.finish(exit_code=exit_code))
         self._run = None
 
     def _try(self, what: str, act: Callable[[Any], Any]) -> None:
@@ -102,8 +118,8 @@ def tracked(config: Config, warn: Callable[[str], None]) -> Iterator[Tracker]:
         try:
             yield tracker
             exit_code = 0
-        except KeyboardInterrupt:
-            exit_code = 130
+        except KeyboardInterrupt as told:
+            exit_code = told.exit_code if isinstance(told, Terminated) else 130
             raise
         except SystemExit as stop:
             exit_code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -149,6 +165,8 @@ def _init(wandb: Any, config: Config, mode: str) -> Any:
         tags=[config.task.name, config.cloud.name],
         config=redact(config.plain),
         dir=str(config.run_dir),
+        id=_run_id(config.run_dir),
+        resume="allow" if mode == "online" else None,
         mode=mode,
         reinit="create_new",
         settings=wandb.Settings(
@@ -163,6 +181,24 @@ def _init(wandb: Any, config: Config, mode: str) -> Any:
         run.define_metric(f"{stage}/step", hidden=True)
         run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
     return run
+
+
+def _run_id(run_dir: Path) -> str:
+    """Return the id of a run folder's W&B run: the same when the run is gone on with.
+
+    Offline, each command leaves a folder of its own with that id; `wandb sync --append` sends them
+    to one run.
+    """
+    path = run_dir / "wandb" / "run_id"
+    with suppress(OSError):
+        known = path.read_text().strip()
+        if known:
+            return known
+    made = secrets.token_hex(4)
+    with suppress(OSError):  # of a folder that cannot be written, nothing is kept
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{made}\n")
+    return made
 
 
 def _log_artifact(run: Any, path: Path, name: str, type: str) -> None:
@@ -240,12 +276,14 @@ def _environment(run_dir: Path) -> Iterator[None]:
     wanted = {"WANDB_SILENT": "true", "WANDB_DATA_DIR": str(run_dir / "wandb")}
     ours = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(ours)
+    argv, sys.argv = sys.argv, [redact_override(word) for word in sys.argv]  # which W&B records
     try:
         yield
     finally:
+        sys.argv = argv
         for name in ours:
             os.environ.pop(name, None)
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return redact_text(" ".join(f"{type(error).__name__}: {error}".split()))[:200]

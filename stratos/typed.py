@@ -17,6 +17,17 @@ from stratos import elsewhere
 from stratos.errors import did_you_mean
 
 
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """Of a text: it is a key of a table, as that is when a value is read."""
+
+    table: Mapping[str, Any]
+
+    def __hash__(self) -> int:
+        """Tell tables apart: two `Annotated` types are compared by it."""
+        return id(self.table)
+
+
 def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any:
     """Make an instance of a dataclass, or report every key that does not fit and return None."""
     if not isinstance(node, Mapping):
@@ -43,7 +54,9 @@ def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:
-        problems.append(f"{where}: {error}")
+        # Some name the key themselves.
+        text = str(error)
+        problems.append(text if text.startswith(f"{where}.") else f"{where}: {text}")
         return None
 
 
@@ -58,6 +71,8 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
             )
         if isinstance(value, str):  # one where several may stand
             return (read_value(value, args[0], where, problems),)
+    if typing.get_origin(kind) is dict and value is None:
+        return {}  # a mapping that can be set whole stands in a YAML as null
     if typing.get_origin(kind) is dict and isinstance(value, Mapping):
         return {
             read_value(key, args[0], f"{where} has a key", problems): read_value(
@@ -68,26 +83,34 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return read_dataclass(value, kind, where, problems)
     if isinstance(value, float) and not math.isfinite(value):
-        problems.append(f"{where}={value}: expected {_say(kind)}, and a finite one.")
+        problems.append(f"{where}={value}: expected {in_words(kind)}, and a finite one.")
         return None
+    if typing.get_origin(kind) is typing.Annotated:
+        tables = [one.table for one in kind.__metadata__ if isinstance(one, OneOf)]
+        if not all(isinstance(value, str) and value in table for table in tables):
+            problems.append(f"{where}={show(value)}: expected {in_words(kind)}.")
+            return None
     # Hydra reads 2e7 as a float; where a whole number is wanted, it is one.
     whole = isinstance(value, float) and value.is_integer()
     for form in (value, int(value)) if whole else (value,):
         with contextlib.suppress(msgspec.ValidationError):
             return msgspec.convert(form, kind)
-    problems.append(f"{where}={show(value)}: expected {_say(kind)}.")
+    problems.append(f"{where}={show(value)}: expected {in_words(kind)}.")
     return None
 
 
-def _say(kind: Any) -> str:
+def in_words(kind: Any) -> str:
     """Return a type in the user's words."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
+        for one in kind.__metadata__:
+            if isinstance(one, OneOf):
+                return f"one of {', '.join(one.table)}"
         metas = [one for one in args[1:] if isinstance(one, msgspec.Meta)]
         named = next((meta.description for meta in metas if meta.description), None)
-        return (named or _say(args[0])) + "".join(map(_say_bounds, metas))
+        return (named or in_words(args[0])) + "".join(map(_say_bounds, metas))
     if origin in (Union, types.UnionType):
-        return " or ".join(_say(arg) for arg in args)
+        return " or ".join(in_words(arg) for arg in args)
     if origin is Literal:
         return "one of " + ", ".join(str(arg) for arg in args)
     words = {

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from stratos import resume
-from stratos.pipeline import PROBE
 from stratos.records import Complexity, Interval, ModelCard, Probe, TeacherProbe
+from stratos.stages import PROBE
 
 # The same examples on every machine, and none of them too slow for a busy one.
 settings.register_profile(
@@ -18,6 +18,7 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
+sys.path.append(str(Path(__file__).parent))  # what a test may lack
 sys.path.append(str(Path(__file__).parent / "teachers"))  # servers that speak as real ones do
 
 

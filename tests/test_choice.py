@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from stratos.choice import Pupil, least_coverage, pick, straddles
+from stratos.choice import Pupil, Reason, least_coverage, pick, straddles
 from stratos.config import ComplexityConfig
 from stratos.intervals import wilson
 from stratos.records import ModelCard, TeacherProbe
@@ -14,6 +14,8 @@ from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 from stratos.synthesize.injection import Injection
+from stratos.synthesize.pseudo_labels import PseudoLabels
+from stratos.synthesize.supervised import Supervised
 
 CARD = ModelCard("wise", 1_000_000, 2, 64, 2, 2, 128, 49152, 2048)
 ALL = (
@@ -164,7 +166,7 @@ def test_reasons():
     half = verdicts(78)["alignment"]
     assert half.reason == "coverage may be 0.689, below min_coverage_beside_injection 0.7"
     assert half.evidence.endswith(
-        "not surely the 70% that alignment needs beside injection, whose items are all right and "
+        "not surely the 70% that alignment needs beside a strategy whose items are all right and "
         "not only the easy ones. The interval lies on both sides of 70%, so 100 items do not "
         "settle this; probe.max_items allows more."
     )
@@ -197,3 +199,78 @@ def test_a_declared_complexity_stands_in_for_coverage(right, level, strategies, 
     assert taken(right, declared=declared) == left
     others = [one for one in verdicts(right, declared=declared).values() if not one.is_taken]
     assert all("complexity=" in one.reason or "learns more" in one.reason for one in others)
+
+
+# --- files whose rows have their answers ----------------------------------------------------------
+
+ROWS = (*ALL, Supervised())
+
+
+def of_rows(right: int = 99, prompt: str = "default", strategies=ROWS, pupil=GROWN, n_rows=180):
+    one = replace(teacher(right), prompt=prompt)
+    return pick(
+        strategies, one, pupil, ComplexityConfig(), task="tickets", can_reverse=True, n_rows=n_rows
+    )
+
+
+def test_answers_that_a_file_has_are_learnt_and_not_asked_for() -> None:
+    found = of_rows(strategies=(Alignment(), Injection(), Supervised()))
+    assert {name for name, one in found.items() if one.is_taken} == {"supervised"}
+    assert found["alignment"].reason == "the file has the answers, which wise could only repeat"
+    assert (found["alignment"].why_not, found["alignment"].concerns) == (Reason.REPEATS, "teacher")
+    assert found["injection"].reason == "supervised learns the same rows"
+
+
+def test_what_a_teacher_adds_may_be_asked_for() -> None:
+    reasoned = of_rows(prompt="reasoning", strategies=(Alignment(), Supervised()))
+    assert {name for name, one in reasoned.items() if one.is_taken} == {"alignment", "supervised"}
+    unsure = of_rows(60, prompt="reasoning", strategies=(Alignment(), Supervised()))
+    assert not unsure["alignment"].is_taken and unsure["alignment"].why_not is not Reason.REPEATS
+    soft = of_rows(strategies=(AlignmentLogits(min_coverage=0.5), Supervised()))
+    assert soft["alignment_logits"].is_taken
+    writes = of_rows(strategies=(Injection(rationale="teacher"), Supervised()))
+    assert writes["injection"].is_taken
+
+
+def test_a_strategy_that_is_named_alone_is_not_replaced() -> None:
+    assert of_rows(strategies=(Alignment(),))["alignment"].is_taken
+    assert of_rows(strategies=(Injection(),))["injection"].is_taken
+    without_rows = of_rows(strategies=(Injection(), Supervised()), n_rows=None)
+    assert without_rows["injection"].is_taken
+    assert without_rows["supervised"].reason == "the task tickets has no labelled rows"
+
+
+ROWS = (Alignment(), Injection(), Supervised(), PseudoLabels())
+
+
+@pytest.mark.parametrize(("right", "left"), [(90, "pseudo_labels"), (70, "supervised")])
+def test_rows_without_answers_are_labelled_by_a_teacher_that_surely_knows_them(right, left):
+    found = pick(
+        ROWS,
+        teacher(right),
+        GROWN,
+        ComplexityConfig(),
+        task="sums",
+        can_reverse=True,
+        n_rows=180,
+        n_unlabelled=50,
+    )
+    assert [name for name, one in found.items() if one.is_taken] == [left]
+    other = {"pseudo_labels": "supervised", "supervised": "pseudo_labels"}[left]
+    assert (
+        found[other].reason
+        == {
+            "supervised": "pseudo_labels learns the same rows and those without answers",
+            "pseudo_labels": "its answers may be right 0.604 of the time, below min_coverage 0.7",
+        }[other]
+    )
+
+
+def test_without_rows_to_label_there_are_no_pseudo_labels():
+    found = pick(
+        ROWS, teacher(99), GROWN, ComplexityConfig(), task="sums", can_reverse=True, n_rows=180
+    )
+    assert found["supervised"].is_taken
+    assert found["pseudo_labels"].reason == (
+        "the file has no rows without answers (task.unlabelled_path)"
+    )

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from hydra.types import RunMode
+from stub_task import StubTask
 
 from stratos.build import build
 from stratos.catalog import load_catalog
@@ -18,6 +19,7 @@ from stratos.errors import ConfigError
 from stratos.estimate import card_of_student
 from stratos.plan import solve
 from stratos.plan.candidates import build_problem
+from stratos.students import is_here
 
 sys.path.insert(0, str(Path(__file__).parent / "plan"))
 from world import BLIND, LARGE, World, teacher
@@ -62,7 +64,7 @@ def test_the_strategy_follows():
         "high": "injection",
     }
     assert any("complexity=low is declared" in reason for reason in plans["low"].reasons)
-    assert plans["high"].left_out["alignment"] == "complexity=high leaves injection"
+    assert plans["high"].left_out["alignment"] == "complexity=high leaves injection, supervised"
 
 
 def test_samples_and_length_of_the_path_change_strategy_and_plan():
@@ -85,7 +87,7 @@ def test_samples_and_length_of_the_path_change_strategy_and_plan():
 @pytest.mark.parametrize(
     ("level", "n_samples", "max_tokens", "smallest"),
     [
-        ("measured", 1, 256, "stratos_300k"),
+        ("measured", 1, None, "stratos_300k"),
         ("low", 1, 64, "stratos_300k"),
         ("medium", 4, 256, "stratos_1m"),
         ("high", 8, 768, "stratos_1m"),
@@ -99,9 +101,8 @@ def test_each_level(level, n_samples, max_tokens, smallest):
     assert injection.max_tokens == max_tokens and not hasattr(injection, "n_samples")
     names = ["stratos_300k", "stratos_1m"]
     too_small = names[: names.index(smallest)]
-    assert {c.student for c in found.candidates} == {s.name for s in config.students} - set(
-        too_small
-    )
+    here = {s.name for s in config.students if not s.only_if_here or is_here(s)}
+    assert {c.student for c in found.candidates} == here - set(too_small)
     for name in too_small:
         assert f"(complexity={level})" in found.left_out[name]
 
@@ -131,8 +132,8 @@ def test_what_contradicts_it():
     with pytest.raises(ConfigError) as caught:
         composed("strategy=injection", "complexity=low")
     assert str(caught.value) == (
-        "complexity=low leaves alignment, but this run has injection. Type strategy=auto, "
-        "complexity=measured, or complexity.strategies=[injection]."
+        "complexity=low leaves alignment, supervised, but this run has injection. Type "
+        "strategy=auto, complexity=measured, or complexity.strategies=[injection]."
     )
     composed("strategy=injection", "complexity=low", "complexity.strategies=[injection]")
     with pytest.raises(ConfigError, match=r"complexity\.n_samples"):
@@ -142,7 +143,7 @@ def test_what_contradicts_it():
 def test_a_task_without_a_way_back():
     config = composed("complexity=high")
     essay = SimpleNamespace(
-        task=SimpleNamespace(name="essay", can_reverse=False),
+        task=StubTask("essay"),
         strategies=config.strategies,
         complexity=config.complexity,
     )
@@ -160,6 +161,8 @@ def test_all_four_with_the_thresholds_of_the_shipped_files():
         "alignment_logits": [0.5, 0.7],
         "alignment_on_policy": [0.5, 0.7],
         "injection": [None, None],
+        "supervised": [None, None],
+        "pseudo_labels": [None, None],
     }
     found, _ = problem("strategy=auto_white_box")
     assert {c.strategy for c in found.candidates} == {"alignment", "injection"}

@@ -9,11 +9,17 @@ import pytest
 from hydra.types import RunMode
 
 from stratos.composing import hydra_for
-from stratos.config import StudentConfig, TrainerConfig
+from stratos.config import CloudConfig, ObjectiveConfig, StudentConfig, TrainerConfig
 from stratos.elsewhere import NAMES, hint, our_name
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 
-CLASSES = {"trainer": TrainerConfig, "strategy": AlignmentOnPolicy, "student": StudentConfig}
+CLASSES = {
+    "trainer": TrainerConfig,
+    "strategy": AlignmentOnPolicy,
+    "student": StudentConfig,
+    "objective": ObjectiveConfig,
+    "cloud": CloudConfig,
+}
 TABLE = [(group, *entry) for group, names in NAMES.items() for entry in names.items()]
 
 
@@ -50,6 +56,6 @@ def test_every_key_that_a_sentence_names_is_there() -> None:
 
 def test_a_name_that_no_tool_has_is_no_hint() -> None:
     assert hint("trainer", "lr_moun", "1", ["lr_muon"]) == ""
-    assert hint("cloud", "lr", "1", ["clouds"]) == ""
+    assert hint("cloud", "lr", "1", ["providers"]) == ""
     assert hint("strategy", "lambda", "1", ["candidates"]) == ""
     assert our_name("cloud", "lr") == "lr"

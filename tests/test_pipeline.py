@@ -30,7 +30,7 @@ SMALL = (
 WHOLE = (
     *(word for word in SMALL if not word.startswith("stages=")), "probe.n_items=4",
     "probe.n_trial_items=2", "probe.max_tokens=8", "evaluate.n_items=8",
-    "evaluate.n_teacher_items=4", "deploy.n_requests=2",
+    "evaluate.n_teacher_items=4", "deploy.n_requests=2", "deploy.load_seconds=0",
 )  # fmt: skip
 """Every stage, each as short as it goes: the student has learnt nothing, and says so everywhere."""
 
@@ -125,3 +125,18 @@ def test_killed_in_every_stage_the_main_command_ends_as_if_it_never_was(tmp_path
     served = record(run, "deploy")
     assert served["n_equal"] == served["n_requests"] == 2
     assert (run / "report.html").stat().st_size > 10_000
+
+    # Elsewhere, from the records of that run: the card lacks nothing.
+    other = tmp_path / "other" / "run"
+    other.parent.mkdir()
+    finish(other, "stages=[deploy]", f"paths.records_from={run}", small=WHOLE)
+    assert record(other, "deploy")["n_equal"] == 2
+    assert not (other / "evaluate").exists()
+    bundles = [folder / "bundle" / "README.md" for folder in (run, other)]
+    was, found = (
+        [line.split(" in ")[0] for line in path.read_text().splitlines()] for path in bundles
+    )
+    assert [line for line in found if line.startswith(("- Data", "| probe", "| evaluate"))] == [
+        line for line in was if line.startswith(("- Data", "| probe", "| evaluate"))
+    ]
+    assert any(line.startswith("| probe") for line in found)

@@ -79,7 +79,7 @@ BUCKET = "{prompt_tokens: 64, answer_tokens: 128, share: 1}"
         (
             "+cloud.quotas.aws=0",
             "cloud.quotas.aws=0: a quota is at least 1. What may not be used is left out with "
-            "cloud.clouds=[…] or cloud.regions=[…].",
+            "cloud.providers=[…] or cloud.regions=[…].",
         ),
         (
             "+cloud.quotas.aws=-2",
@@ -124,12 +124,12 @@ BUCKET = "{prompt_tokens: 64, answer_tokens: 128, share: 1}"
         ),
         # weights and the solver
         (
-            "objective.weight_cost=-0.2",
-            "objective.weight_cost=-0.2: expected a number of at least 0.",
+            "objective.usd_per_100ms=-0.2",
+            "objective.usd_per_100ms=-0.2: expected a number of at least 0 or null.",
         ),
         (
             "plan.solver=HiGHs",
-            "plan.solver=HiGHs: there is no such solver. Did you mean HiGHS or HiGHS_CMD? Known: "
+            "plan.solver=HiGHs: there is no such solver. Did you mean HiGHS? Known: "
             "HiGHS, PULP_CBC_CMD, COIN_CMD, HiGHS_CMD.",
         ),
         ("plan.time_limit_s=0", "plan.time_limit_s=0: expected a number above 0."),
@@ -158,12 +158,31 @@ def test_a_limit_that_is_none_is_told(argv: str, message: str) -> None:
         ),
         (
             ["teacher=openai", "teacher.usd_per_million_input_tokens=nan"],
-            "teacher.usd_per_million_input_tokens=nan: expected a number, and a finite one.",
+            "teacher.usd_per_million_input_tokens=nan: expected a number or null, and a finite "
+            "one.",
         ),
         (
-            ["objective.weight_accuracy=0", "objective.weight_latency=0", "objective.weight_time=0",
-             "objective.weight_cost=0"],
-            "objective=balanced: at least one of the four weights must be above 0.",
+            ["teacher=llama3_3_70b"],
+            "teacher llama3_3_70b: llama-3.3-70b-versatile was retired on 2026-08-16 "
+            "(https://console.groq.com/docs/deprecations). The nearest teacher that lives is "
+            "gpt_oss_120b: type teacher=gpt_oss_120b",
+        ),
+        (
+            ["teacher=endpoint", "teacher.base_url=https://llm.example.com/v1", "teacher.model=x"],
+            "teacher endpoint: the price of x at https://llm.example.com/v1 is not known, and "
+            "nothing is asked at an unknown price. Type "
+            "teacher.usd_per_million_input_tokens=<dollars> "
+            "teacher.usd_per_million_output_tokens=<dollars>, for a million tokens; 0 for what "
+            "costs nothing.",
+        ),
+        (
+            ["teacher=gpt_4o", "teacher.retires=soon"],
+            "teacher: retires=soon is no date of the form YYYY-MM-DD.",
+        ),
+        (
+            ["cloud.residency=europe"],
+            "cloud: residency=europe: give eu, eea, any, or a country's code of two letters, such "
+            "as de or us.",
         ),
     ],
 )  # fmt: skip

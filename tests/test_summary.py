@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from stratos.config import LimitsConfig
+from stratos.console import PlainConsole
 from stratos.intervals import wilson
-from stratos.summary import _missed
+from stratos.summary import _doubts, _missed
 
 
 def records(right: int) -> dict[str, Any]:
@@ -27,3 +28,10 @@ def test_an_accuracy_that_is_missed_is_said(
     if is_missed:
         assert told.startswith("limits.accuracy=0.9 is missed: the student has 89.0% of the test")
     assert _missed(config, {}) == ""
+
+
+def test_answers_that_were_cut_are_said_as_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    (told,) = _doubts(["teacher (a[/INST]b)"])
+    PlainConsole(width=300).print(told)
+    assert capsys.readouterr().out.startswith("More than 1 in 20 answers of teacher (a[/INST]b) ")
+    assert _doubts([]) == []

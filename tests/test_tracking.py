@@ -144,6 +144,25 @@ def test_a_run_is_kept_offline_with_all_that_was_logged(
     assert not list((tmp_path / "home").rglob("artifacts"))
 
 
+def test_no_key_is_in_a_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVIDER_API_KEY", "a-key-of-no-known-shape")
+    said = {
+        "teacher": "https://me:hunter22@host/v1",
+        "note": "asked with sk-abcdefghijklmnopqrstuv",
+        "path": "/models/a-key-of-no-known-shape",
+        "endpoint": {"api_key": "anything", "model": "small"},
+        "accuracy": 0.98,
+    }
+    with tracked(make_config(tmp_path), pytest.fail) as tracker:
+        tracker.summary(said)
+    assert records_of(tmp_path), "it is written to the end"
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    data = path.read_bytes()
+    assert b"accuracy" in data and b"small" in data
+    for secret in (b"hunter22", b"sk-abcdef", b"a-key-of-no-known-shape", b"anything"):
+        assert secret not in data
+
+
 @pytest.mark.parametrize(
     ("end", "code"),
     [(ValueError("no"), 1), (KeyboardInterrupt(), 130), (SystemExit(3), 3), (SystemExit(), 0)],
@@ -265,3 +284,28 @@ def test_wandb_is_not_imported_with_the_module() -> None:
     code = "import sys, stratos.tracking; print('wandb' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n"
+
+
+def test_a_run_that_is_gone_on_with_is_one_run_of_wandb(tmp_path: Path) -> None:
+    ids = []
+    for folder in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
+        with tracked(make_config(folder, mode="offline"), lambda text: None) as tracker:
+            assert tracker.run is not None
+            ids.append(tracker.run.id)
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_an_interrupted_run_does_not_wait_for_uploads(tmp_path: Path) -> None:
+    waits: list[float] = []
+
+    class Slow:
+        def finish(self, exit_code: int) -> None:
+            waits.append(exit_code)
+            time.sleep(30)
+
+    from stratos.tracking import Tracker
+
+    began = time.monotonic()
+    Tracker(Slow(), lambda text: None).finish(130)
+    assert time.monotonic() - began < 3
+    assert waits == [130]

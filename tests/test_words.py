@@ -25,3 +25,13 @@ from stratos.words import counted
 )
 def test_a_count_and_its_noun_agree(n: float, words: tuple[str, ...], spec: str, said: str) -> None:
     assert counted(n, *words, spec=spec) == said
+
+
+def test_what_has_one_reason_is_one_line_with_a_count() -> None:
+    from stratos.words import by_reason
+
+    left_out = {f"s{i}": "needs 30 GiB" for i in range(20)} | {"t": "has no key", "u": "has no key"}
+    assert by_reason(left_out) == [
+        ("s0, s1, s2, s3 and 16 more (20 in all)", "needs 30 GiB"),
+        ("t and u", "has no key"),
+    ]

@@ -15,6 +15,7 @@ from stratos.catalog.listings import COLUMNS, NUMBERS, REQUIRED, TEXTS, Listings
 from stratos.catalog.source import File
 from stratos.catalog.words import Words
 from stratos.errors import CatalogError, did_you_mean
+from stratos.foreign import cause
 from stratos.words import counted
 
 ABSENT = frozenset({"", "nan", "none", "null", "na", "n/a"})
@@ -35,7 +36,7 @@ def read_csv(file: File) -> Listings:
     try:
         text = file.data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CatalogError(f"The catalog {file.name} is no text: {error}.") from error
+        raise CatalogError(f"The catalog {file.name} cannot be read: {cause(error)}.") from error
     reader = csv.reader(io.StringIO(text, newline=""))
     lines: list[int] = []
     rows: list[list[str]] = []

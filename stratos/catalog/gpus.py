@@ -10,6 +10,9 @@ from functools import cache
 from pathlib import Path
 
 from stratos.errors import CatalogError
+from stratos.foreign import cause, open_regular
+from stratos.names import why_no_name
+from stratos.printable import shown
 
 GPUS_CSV = Path(__file__).with_name("gpus.csv")
 
@@ -108,9 +111,10 @@ def _key(name: str) -> str:
 
 def _read_own(path: str) -> dict[str, Gpu]:
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        with open_regular(Path(path).expanduser()) as file:
+            text = file.read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise CatalogError(f"cloud.gpu_file={path} cannot be read: {error}.") from error
+        raise CatalogError(f"cloud.gpu_file={path} cannot be read: {cause(error)}.") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = reader.fieldnames or []
     lacking = [column for column in COLUMNS if column not in columns]
@@ -146,6 +150,9 @@ def _gpu(row: dict[str, str]) -> Gpu:
     name = (row["Name"] or "").strip()
     if not name:
         raise ValueError("a card needs a Name")
+    for text in (name, *(row["Aliases"] or "").split("|")):
+        if text and (reason := why_no_name(text)):
+            raise ValueError(f"'{shown(text, 60)}': {reason}")
 
     def number(column: str, needed: bool = False) -> float | None:
         text = (row[column] or "").strip()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -16,17 +15,15 @@ from stratos.catalog.gpus import COLUMNS, use_gpu_file
 from stratos.catalog.listings import Listings
 from stratos.catalog.local import local_offer
 from stratos.catalog.parse import parse
+from stratos.catalog.residency import left_out
 from stratos.catalog.select import select
-from stratos.catalog.source import File, cloud_of, read_files
+from stratos.catalog.source import File, cloud_of, read_files, state_of
 from stratos.catalog.table import LOCAL, Offers, Table
 from stratos.errors import CatalogError
 from stratos.records import Offer
 
 if TYPE_CHECKING:
     from stratos.config import CloudConfig
-
-STALE_DAYS = 30
-"""Prices older than this are warned about."""
 
 MAX_SHOWN_ERRORS = 8
 """Malformed values that one message lists."""
@@ -43,6 +40,8 @@ class Catalog:
     dropped: dict[str, int]
     """Reason to the number of rows that were left out."""
     warnings: tuple[str, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Cloud to the reason why none of its offers is among them."""
 
     @cached_property
     def offers(self) -> Sequence[Offer]:
@@ -60,28 +59,47 @@ class Catalog:
         return (dates[0], dates[-1]) if dates else ("", "")
 
 
+_held: dict[tuple[object, ...], Catalog] = {}
+
+
 def load_catalog(
     cloud: CloudConfig,
-    today: datetime.date | None = None,
     cache_dir: Path | None = None,
+    hold: bool = False,
 ) -> Catalog:
     """Return the offers that `cloud` allows.
 
     Args:
         cloud: which catalogs to read, and which clouds, regions and prices are allowed.
-        today: date that the age of prices is measured from.
         cache_dir: the cache that runs share; catalogs other than our own are kept there cleaned,
             by content. None reads and cleans anew.
+        hold: keep it in memory for the next call with the same arguments: the check of a command
+            reads it for the plan.
 
     Raises:
         CatalogError: a catalog is missing, empty or malformed, nothing is left of it, or a cloud,
             a region or a quota is not in it.
     """
     use_gpu_file(cloud.gpu_file)
+    gpus = state_of([cloud.gpu_file] if cloud.gpu_file else [])
+    key = (repr(cloud), cache_dir, state_of(cloud.catalog), gpus)
+    found = _held.pop(key, None) or _load(cloud, cache_dir)
+    if hold:
+        _held.clear()  # one at a time: they are large
+        _held[key] = found
+    return found
+
+
+def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
     warnings: list[str] = []
     tables: list[Table] = []
     cleaned = Cleaned.empty()
-    if cloud.clouds != (LOCAL,):
+    if cloud.providers != (LOCAL,):
+        if not all(cloud.catalog) or not cloud.catalog:
+            raise CatalogError(
+                f"cloud.catalog={list(cloud.catalog)}: name a catalog, or take our own with "
+                "cloud.catalog=[builtin]."
+            )
         files = [(file, _cloud_name(file.name, cloud)) for file in read_files(cloud.catalog)]
         if cache_dir is None or all(file.name == "builtin" for file, _ in files):
             cleaned = clean(_listings(files))
@@ -89,7 +107,7 @@ def load_catalog(
             folder = cache_dir / CACHE_FOLDER
             cleaned = cached(folder, files, lambda: clean(_listings(files)), warnings.append)
         tables.append(cleaned.table)
-    if LOCAL in cloud.clouds:
+    if LOCAL in cloud.providers:
         tables.append(Table.of([local_offer()]))
     table = tables[0] if len(tables) == 1 else Table.concat(tables)
     if not len(table):
@@ -97,11 +115,11 @@ def load_catalog(
             f"Nothing is left of the catalog {', '.join(cloud.catalog)}: "
             f"{_counts(cleaned.dropped)}. Take our own with cloud.catalog=[builtin]."
         )
+    everything = table
     table, said = select(table, cloud)
     warnings += _left_out(cleaned)
     warnings += said
-    warnings += _stale(table, today or datetime.date.today())
-    return Catalog(table, cleaned.dropped, tuple(warnings))
+    return Catalog(table, cleaned.dropped, tuple(warnings), left_out(everything, table, cloud))
 
 
 def _listings(files: list[tuple[File, str]]) -> Listings:
@@ -119,7 +137,7 @@ def _listings(files: list[tuple[File, str]]) -> Listings:
             raise CatalogError(
                 f"The catalog {file.name} does not say whose offers it lists: put it into a "
                 "folder with the cloud's name (aws/vms.csv), name one cloud with "
-                "cloud.clouds=[aws], or add a column Cloud."
+                "cloud.providers=[aws], or add a column Cloud."
             )
         parts.append(part)
     if wrong:
@@ -137,7 +155,7 @@ def _cloud_name(file: str, cloud: CloudConfig) -> str:
     folder = cloud_of(file)
     if PurePosixPath(file).stem == "vms" and folder:
         return folder
-    return cloud.clouds[0] if len(cloud.clouds) == 1 else folder
+    return cloud.providers[0] if len(cloud.providers) == 1 else folder
 
 
 def _left_out(cleaned: Cleaned) -> Iterator[str]:
@@ -153,24 +171,3 @@ def _left_out(cleaned: Cleaned) -> Iterator[str]:
 
 def _counts(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{n} × {reason}" for reason, n in sorted(dropped.items())) or "no rows"
-
-
-def _stale(table: Table, today: datetime.date) -> Iterator[str]:
-    limit = (today - datetime.timedelta(days=STALE_DAYS)).isoformat()
-    stale: list[str] = []
-    undated: list[str] = []
-    for cloud in table.cloud.used():
-        rows = table.cloud.where(cloud.__eq__)
-        dates = table.price_date.take(rows).used()
-        if "" in dates:
-            undated.append(cloud)
-        oldest = next(filter(None, dates), limit)
-        if oldest < limit:
-            stale.append(f"{cloud} {oldest}")
-    if stale:
-        yield (
-            f"Prices older than {STALE_DAYS} days: {', '.join(stale)}. "
-            "Name a fresher catalog with cloud.catalog=[…]."
-        )
-    if undated:
-        yield f"Prices without a date: {', '.join(undated)}."

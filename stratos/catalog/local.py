@@ -8,6 +8,9 @@ import platform
 
 from stratos.records import Offer
 
+CLOUD = "local"
+"""Cloud of the offers that are this machine."""
+
 
 def local_offer() -> Offer:
     """Describe this machine: the CPUs that this process may use, its memory, at $0 an hour."""
@@ -15,7 +18,7 @@ def local_offer() -> Offer:
     n_cpus = len(usable(0)) if usable else os.cpu_count() or 1
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Offer(
-        cloud="local",
+        cloud=CLOUD,
         region="here",
         instance_type=platform.machine() or "cpu",
         accelerator=None,

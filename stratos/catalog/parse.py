@@ -11,9 +11,11 @@ from __future__ import annotations
 from dataclasses import fields
 
 from stratos.catalog.exact import read_csv
-from stratos.catalog.listings import Listings
+from stratos.catalog.listings import TEXTS, Listings
 from stratos.catalog.source import File
 from stratos.errors import CatalogError
+from stratos.names import why_no_name
+from stratos.printable import shown
 
 SMALL_BYTES = 2**18
 """CSV files up to this size are read by Python: pyarrow takes longer to import."""
@@ -50,4 +52,13 @@ def parse(file: File, cloud: str) -> Listings:
     # Vast writes ", US, NA" where it does not know the town.
     columns["region"] = listings.region.map(lambda name: name.lstrip(", "))
     columns["source"] = listings.source.map(lambda name: name or file.name)
+    for field, column in TEXTS.items():
+        if field == "gpu_info":  # is read, and never written
+            continue
+        for name in columns[field].used():
+            if name and (reason := why_no_name(name)):
+                raise CatalogError(
+                    f"The catalog {file.name} has '{shown(name, 60)}' in its column {column}: "
+                    f"{reason}. Mend the rows or remove them."
+                )
     return Listings(**columns)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stratos.catalog.quotas import rows_of, suggestion
-from stratos.catalog.table import Table
+from stratos.catalog.residency import MARKETPLACES, allowed_places
+from stratos.catalog.table import LOCAL, Table
 from stratos.catalog.words import Bools, Floats
 from stratos.errors import CatalogError, did_you_mean
 
@@ -20,46 +22,68 @@ MAX_NAMES = 20
 
 
 def select(table: Table, cloud: CloudConfig) -> tuple[Table, list[str]]:
-    """Return the offers that clouds, regions and price cap allow, and warnings.
+    """Return the offers that clouds, regions, residency and price cap allow, and warnings.
 
     Raises:
-        CatalogError: a cloud, a region or a quota names what no offer has, or no server is cheap
-            enough.
+        CatalogError: a cloud, a region or a quota names what no offer has, nothing is left without
+            marketplaces or within the residency, or no server is cheap enough.
     """
     allowed = np.ones(len(table), bool)
-    if cloud.clouds:
-        allowed &= table.cloud.where(lambda name: name in cloud.clouds)
+    if cloud.providers:
+        allowed &= table.cloud.where(lambda name: name in cloud.providers)
+    elif not cloud.marketplaces:
+        allowed &= _no_marketplaces(table)
     problems = [*_unknown_clouds(table, cloud), *_unknown_quotas(table, cloud.quotas)]
     if cloud.regions and allowed.any():
         problems += _unknown_regions(table.region.take(allowed).used(), cloud)
-        allowed &= table.region.where(lambda name: name in cloud.regions)
+        allowed &= table.region.where(lambda name: _is_of(name, cloud.regions))
     if problems:
         raise CatalogError("\n".join(problems))
+    allowed, warnings = allowed_places(table, cloud, allowed)
     idle = [key for key in cloud.quotas if not rows_of(table, key)[allowed].any()]
+    if cloud.spot:
+        warnings += _without_spot(table, allowed)
     if cloud.max_usd_per_hour is not None:
         allowed &= _cheap_enough(table, allowed, cloud.max_usd_per_hour, cloud.spot)
-    warnings = [f"cloud.quotas: no allowed offer is of {', '.join(idle)}."] if idle else []
+    if idle:
+        warnings.append(f"cloud.quotas: no allowed offer is of {', '.join(idle)}.")
     return table if allowed.all() else table.take(allowed), warnings
+
+
+def _no_marketplaces(table: Table) -> Bools:
+    own = ~table.cloud.where(MARKETPLACES.__contains__)
+    if not own.any():
+        raise CatalogError(
+            "All offers of the catalog are of a marketplace "
+            f"({_listed(table.cloud.used())}), whose hosts nobody vouches for. "
+            "Type cloud.marketplaces=true to rent from them all the same."
+        )
+    return own
 
 
 def _unknown_clouds(table: Table, cloud: CloudConfig) -> Iterator[str]:
     known = table.cloud.used()
-    for name in cloud.clouds:
+    for name in cloud.providers:
         if name not in known:
             yield (
-                f"cloud.clouds has {name!r}, and the catalog has no offer of it."
+                f"cloud.providers has {name!r}, and the catalog has no offer of it."
                 f"{did_you_mean(name, known)} It has: {_listed(known)}."
             )
 
 
 def _unknown_regions(known: list[str], cloud: CloudConfig) -> Iterator[str]:
-    wrong = [region for region in cloud.regions if region not in known]
+    wrong = [one for one in cloud.regions if not any(_is_of(name, [one]) for name in known)]
     if wrong:
         hints = " ".join(f"{name!r}:{did_you_mean(name, known)}" for name in wrong)
         yield (
             f"cloud.regions names what no offer of {cloud.name} has. {hints} "
             f"Known are: {_listed(known)}."
         )
+
+
+def _is_of(region: str, patterns: Iterable[str]) -> bool:
+    """Return whether a region is one of several, in which * and ? stand for any letters."""
+    return any(fnmatchcase(region, one) for one in patterns)
 
 
 def _unknown_quotas(table: Table, keys: Iterable[str]) -> Iterator[str]:
@@ -69,6 +93,20 @@ def _unknown_quotas(table: Table, keys: Iterable[str]) -> Iterator[str]:
         yield (
             f"cloud.quotas has keys that no offer matches. {hints} A key is cloud, cloud/region or "
             "cloud/region/instance_type, and * stands for any."
+        )
+
+
+def _without_spot(table: Table, allowed: Bools) -> Iterator[str]:
+    """Say of which clouds no allowed offer has a spot price, though spot was asked for."""
+    priced = allowed & ~np.isnan(table.usd_per_hour_spot)
+    others = sorted(
+        set(table.cloud.take(allowed).used()) - set(table.cloud.take(priced).used()) - {LOCAL}
+    )
+    if others:
+        yield (
+            f"cloud.spot=true: no offer of {', '.join(others)} has a spot price, so that "
+            f"{'its' if len(others) == 1 else 'their'} servers are planned on demand. Name a "
+            "catalog with spot prices: cloud.catalog=[…]."
         )
 
 

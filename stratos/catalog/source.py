@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
 from pathlib import Path, PurePosixPath
 
+from stratos.digest import identity
 from stratos.errors import CatalogError
+from stratos.foreign import cause, open_regular
 from stratos.redact import redact_text
+from stratos.remote import file_system, local_path
 
 BUILTIN = Path(__file__).with_name("offers.csv")
 """Our own curated table, which `cloud.catalog=[builtin]` names."""
@@ -17,8 +22,8 @@ BUILTIN = Path(__file__).with_name("offers.csv")
 FOLDER_PATTERNS = ("vms.csv", "vms.parquet", "*/vms.csv", "*/vms.parquet")
 """What is read of a folder: SkyPilot's layout, of one cloud or of many side by side."""
 
-_EXTRAS = {"s3": "aws", "gs": "gcp", "gcs": "gcp", "abfs": "azure", "az": "azure"}
-"""Protocol to the extra of this package that brings what it needs."""
+_REMOTE_S = 600
+"""Seconds for which a catalog that was read from elsewhere is not read again in one process."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,9 @@ def _files(url: str, seen: set[str]) -> Iterator[File]:
             seen.add(url)
             yield File("builtin", BUILTIN.read_bytes())
         return
+    path = local_path(url)
     try:
-        for name, read in _remote(url) if "://" in url else _local(url):
+        for name, read in _remote(url) if "://" in path else _local(path):
             if name not in seen:
                 seen.add(name)
                 yield File(redact_text(name), read())  # it is written into every offer's source
@@ -65,19 +71,11 @@ def _files(url: str, seen: set[str]) -> Iterator[File]:
             f"The catalog {url} does not exist. Name a CSV or Parquet file or URL in the "
             "SkyPilot schema with cloud.catalog=[…], or take our own: cloud.catalog=[builtin]."
         ) from error
-    except ImportError as error:
-        protocol = url.split("://")[0]
-        hint = (
-            f"pip install 'stratos-llm[{_EXTRAS[protocol]}]'" if protocol in _EXTRAS else str(error)
-        )
-        raise CatalogError(
-            f"The catalog {url} needs a package that is not there: {hint}"
-        ) from error
     except CatalogError:
         raise
     except Exception as error:  # what a remote file system raises is its own affair
         raise CatalogError(
-            f"The catalog {url} cannot be read: {error or type(error).__name__}. "
+            f"The catalog {url} cannot be read: {cause(error)}. "
             "Check the path or URL in cloud.catalog."
         ) from error
 
@@ -87,23 +85,43 @@ def _local(url: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     path = Path(url).expanduser()
     if _is_glob(url):
         found = glob(str(path), recursive=True)
-    elif path.is_dir():
+    elif os.path.isdir(path):
         found = [name for pattern in FOLDER_PATTERNS for name in glob(str(path / pattern))]
         _check_folder(url, found)
     else:
-        yield url, path.read_bytes
+        yield url, partial(_read, path)
         return
     if not found:
         raise FileNotFoundError(url)
     for name in sorted(found):
-        yield name, Path(name).read_bytes
+        yield name, partial(_read, Path(name))
+
+
+def _read(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
+
+
+def state_of(urls: Sequence[str]) -> tuple[object, ...]:
+    """Return what changes when a catalog of this machine does; of others, it does now and then."""
+    found: list[object] = []
+    for url in urls:
+        path = local_path(url)
+        if url == "builtin":
+            continue
+        if "://" in path:
+            found.append(int(time.monotonic() // _REMOTE_S))
+            continue
+        try:
+            found += [(name, identity(os.stat(name))) for name, _ in _local(path)]
+        except (OSError, CatalogError, ValueError):
+            found.append(None)
+    return tuple(found)
 
 
 def _remote(url: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Yield name and reader of each file that a URL names."""
-    import fsspec
-
-    system, path = fsspec.url_to_fs(url)
+    system, path = file_system(url)
     folder = path.rstrip("/")
     if _is_glob(url):
         found = system.glob(path)

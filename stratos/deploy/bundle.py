@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stratos.errors import StratosError
+from stratos.pretrained import load_tokenizer
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZER = (
@@ -74,14 +75,14 @@ def _check_complete(student: Path) -> None:
 
 def _write_generation_config(staged: Path, student: Path, max_new_tokens: int) -> None:
     """Write greedy decoding that ends where the answers of the evaluation ended."""
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
     try:
         own = GenerationConfig.from_pretrained(student, local_files_only=True)
     except OSError:
-        config = AutoConfig.from_pretrained(student, local_files_only=True)
+        config = AutoConfig.from_pretrained(student, local_files_only=True, trust_remote_code=False)
         own = GenerationConfig.from_model_config(config)
-    tokenizer = AutoTokenizer.from_pretrained(student, local_files_only=True)
+    tokenizer = load_tokenizer(student)
     GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,

@@ -7,16 +7,20 @@ import shlex
 from typing import Any
 
 from stratos.config import Config
-from stratos.deploy.server import serve_command
+from stratos.deploy.commands import serve_command
 from stratos.evaluate.files import KeptAnswer
-from stratos.records import Corpus, Interval, ModelScore, Plan, Scorecard, Student
-from stratos.words import counted
+from stratos.evaluate.reads import reads_of_run, said
+from stratos.evaluate.verdict import verdict
+from stratos.records import Corpus, Interval, ModelScore, Pilot, Plan, Probe, Scorecard, Student
+from stratos.words import counted, cut_short
 
 _ROLES = {
     "student": "this model",
     "teacher": "teacher",
     "untouched": "this model before training",
+    "majority": "most frequent answer",
     "lookup": "answer of the nearest training item",
+    "linear": "TF-IDF with logistic regression",
     "chance": "random guess",
 }
 
@@ -28,6 +32,8 @@ def model_card(
     student: Student,
     corpus: Corpus | None,
     example: KeptAnswer,
+    probe: Probe | None = None,
+    pilot: Pilot | None = None,
 ) -> str:
     """Return the text of the card, with its YAML front matter.
 
@@ -38,6 +44,8 @@ def model_card(
         student: what was trained.
         corpus: what it was trained on, if its record is at hand.
         example: a test item with the student's answer, for the commands.
+        probe: what was read before the plan, if its record is at hand.
+        pilot: short trainings before the plan, if there were any.
     """
     name = card_name(config, student)
     return "\n".join(
@@ -49,8 +57,9 @@ def model_card(
             "distilled by Stratos.",
             "",
             _measured(scorecard),
+            _what_was_read(scorecard, student, probe, pilot),
             _how_made(config, plan, student, corpus),
-            _how_to_run(config, example),
+            _how_to_run(config, plan, example),
             _limits(scorecard),
         ]
     )
@@ -102,7 +111,7 @@ def _measured(scorecard: Scorecard) -> str:
     lines = [
         "## Measured",
         "",
-        f"`{scorecard.metric}` on items of the test split, which nothing before the evaluation has "
+        f"`{scorecard.metric}` on items of the test split, which no earlier stage of this run has "
         "read; in brackets the 95% interval (Wilson).",
         "",
         "| | slice | items | right | F1 |",
@@ -114,6 +123,8 @@ def _measured(scorecard: Scorecard) -> str:
             f"| {row.f1:.3f} |"
             for row in score.slices
         ]
+    if told := _cut_short(scorecard):
+        lines += ["", told]
     comparison = scorecard.comparison
     if comparison is not None:
         about = "" if comparison.ratio is None else f"about {comparison.ratio:.2f} times, and "
@@ -121,15 +132,58 @@ def _measured(scorecard: Scorecard) -> str:
             "",
             f"On the {counted(comparison.n_items, 'item', spec=',')} that both answered, this "
             f"model's accuracy is {about}at least {comparison.ratio_at_least:.2f} times that of "
-            "the teacher (lower end of its interval over upper end of the teacher's). McNemar's "
-            f"exact test: p = {comparison.p_value:.2g}.",
+            "the teacher (lower end of its interval over upper end of the teacher's; so many items "
+            f"can show {comparison.ratio_bound:.2f} at most). McNemar's exact test: "
+            f"p = {comparison.p_value:.2g}.",
         ]
+    found = verdict(scorecard)
+    if found is not None:
+        lines += ["", found.text]
     return "\n".join([*lines, ""])
+
+
+def _what_was_read(
+    scorecard: Scorecard,
+    student: Student,
+    probe: Probe | None,
+    pilot: Pilot | None,
+) -> str:
+    """Say which held-out items each stage read, and how often the test items were read before."""
+    lines = [
+        "## What was read when",
+        "",
+        "Held-out items, none of which was trained on; validation items are those of every run.",
+        "",
+        "| stage | split | items | seed | for |",
+        "|---|---|---|---:|---|",
+    ]
+    for row in reads_of_run(probe, pilot, student, scorecard):
+        lines.append(f"| {row.stage} | {row.split} | {row.items} | {row.seed} | {row.purpose} |")
+    if scorecard.earlier_reads is not None:
+        told = said(scorecard.earlier_reads)
+        lines += ["", f"{told[:1].upper()}{told[1:]}."]
+    return "\n".join([*lines, ""])
+
+
+def _cut_short(scorecard: Scorecard) -> str:
+    """Say whose answers were cut at the longest length, and whether that leaves a doubt."""
+    cut = [score for score in scorecard.scores if score.n_truncated]
+    if not cut:
+        return ""
+    told = ", ".join(
+        f"{_who(score)} {cut_short(score.n_truncated, score.slice().n_items)}" for score in cut
+    )
+    doubt = any(score.is_cut_short for score in cut)
+    more = " Where more than 1 in 20 are, the accuracy may be higher than is measured."
+    return f"Answers that ended at the longest length: {told}.{more if doubt else ''}"
 
 
 def _who(score: ModelScore) -> str:
     role = _ROLES.get(score.role, score.role)
-    return f"{role}, {score.name}" if score.role == "teacher" else role
+    if score.role != "teacher":
+        return role
+    size = f" ({score.n_params:,} parameters)" if score.n_params else ""
+    return f"{role}, {score.name}{size}"
 
 
 def _share(exact: Interval) -> str:
@@ -150,9 +204,11 @@ def _how_made(config: Config, plan: Plan, student: Student, corpus: Corpus | Non
     ]
     if corpus is not None:
         slices = ", ".join(f"{n:,} {name}" for name, n in corpus.n_by_slice.items())
+        sources = ", ".join(f"{n:,} {source}" for source, n in corpus.n_by_source.items())
         refused = ", ".join(f"{n:,} {reason}" for reason, n in corpus.refused.items() if n)
         lines += [
-            f"- Data: {counted(corpus.n_items, 'verified item', spec=',')} ({slices})"
+            f"- Data: {counted(corpus.n_items, 'item' if sources else 'verified item', spec=',')} "
+            f"({sources or slices})"
             + (f"; refused: {refused}" if refused else "")
             + f". Tokens of the teacher in them: {corpus.teacher_tokens:,}. "
             f"SHA-256 of the file: `{corpus.sha256}`.",
@@ -165,13 +221,26 @@ def _how_made(config: Config, plan: Plan, student: Student, corpus: Corpus | Non
     return "\n".join([*lines, ""])
 
 
-def _how_to_run(config: Config, example: KeptAnswer) -> str:
-    max_tokens = config.evaluate.max_new_tokens
+def _instruction(config: Config, plan: Plan) -> str:
+    """Say where the instruction of a student that starts from a model is; "" for another."""
+    told = config.task.system_prompt
+    start = next(one for one in config.students if one.name == plan.student).path
+    if not told or start is None:
+        return ""
+    return (
+        f"The chat template puts the task's instruction before every question:\n\n"
+        f"{_fenced(told, 'text')}\nSend the bare question. A system message of yours takes the "
+        "instruction's place, and this model was not trained with it.\n\n"
+    )
+
+
+def _how_to_run(config: Config, plan: Plan, example: KeptAnswer) -> str:
+    told, max_tokens = _instruction(config, plan), config.evaluate.max_new_tokens
     body = json.dumps({"model": ".", "messages": example.messages, "max_tokens": max_tokens})
     return f"""\
 ## How to run
 
-In this folder, with `pip install "transformers[serving]>=5.0"`, the question
+{told}In this folder, with `pip install "transformers[serving]>=5.0"`, the question
 
 {_fenced(example.messages[-1]["content"], "text")}
 is asked with

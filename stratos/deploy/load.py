@@ -1,11 +1,21 @@
-"""Ask a served model questions over HTTP, as its users will, and take the time."""
+"""Ask a served model questions over HTTP, as its users will, and take the time.
+
+Closed loop: so many requests are in flight, and the next goes when one has ended; with one in
+flight, each answer's time is that of an answer alone. Open loop: requests come at random moments
+(Poisson) whether the server keeps up or not, which is what users do; a request's time counts from
+the moment that it was due, so that a slow server cannot thin out its own load.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean, pstdev
+from typing import Any
 
 from stratos.deploy.server import ServeError, Server
 from stratos.evaluate.metrics import percentile
@@ -21,7 +31,14 @@ class Served:
     text: str
     output_tokens: int
     seconds: float
-    """From request to the end of the answer."""
+    """From request to the end of the answer; in an open loop from the moment that it was due."""
+    due: float = 0.0
+    """In an open loop: seconds from its begin."""
+    late: float = 0.0
+    """By how many seconds the generator sent it too late."""
+    first_token: float | None = None
+    """Seconds to the first token, where the answer was streamed."""
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,9 +53,61 @@ class LoadTest:
         """Return output tokens per second of all requests together."""
         return sum(answer.output_tokens for answer in self.answers) / self.seconds
 
+    @property
+    def requests_per_s(self) -> float:
+        """Return the rate at which answers were given."""
+        return len(self.answers) / self.seconds
+
     def latency_ms(self, share: float) -> float:
         """Return the milliseconds that a `share` of all answers took at most."""
         return percentile((answer.seconds * 1000 for answer in self.answers), share)
+
+    @property
+    def mean_seconds(self) -> float:
+        """Return the mean seconds of an answer."""
+        return fmean(answer.seconds for answer in self.answers)
+
+    @property
+    def variation(self) -> float:
+        """Return the standard deviation of an answer's seconds over their mean."""
+        return pstdev(answer.seconds for answer in self.answers) / self.mean_seconds
+
+
+@dataclass(frozen=True)
+class OpenLoop(LoadTest):
+    """The same, for requests that came at random moments."""
+
+    asked_per_s: float = 0.0
+    """Rate that the moments were drawn for."""
+    due_seconds: float = 0.0
+    """Seconds in which the requests were due."""
+
+    @property
+    def gap_variation(self) -> float:
+        """Return the standard deviation over the mean of the gaps between requests as sent.
+
+        It is near 1 for requests at random moments; 0 would be a metronome.
+        """
+        sent = sorted(one.due + one.late for one in self.answers)
+        gaps = [b - a for a, b in pairwise(sent)]
+        return pstdev(gaps) / fmean(gaps)
+
+    @property
+    def kept_up(self) -> bool:
+        """Return whether the server kept up: as few requests at the end as a stable queue has.
+
+        A server that is short of capacity by a tenth is behind by a tenth of all requests.
+        """
+        behind = sum(one.due + one.seconds > self.due_seconds for one in self.answers)
+        return behind <= max(3.0, 0.1 * len(self.answers))
+
+    @property
+    def latest_ms(self) -> float:
+        """Return by how many milliseconds the generator was late at most."""
+        return 1000 * max(answer.late for answer in self.answers)
+
+
+Tick = Callable[[int, int], None]
 
 
 def load_test(
@@ -47,9 +116,10 @@ def load_test(
     *,
     max_tokens: int,
     concurrency: int,
-    tick: Callable[[int, int], None],
+    tick: Tick,
+    stream: bool = False,
 ) -> LoadTest:
-    """Ask every chat greedily with `concurrency` requests in flight.
+    """Ask every chat greedily with `concurrency` requests in flight: a closed loop.
 
     One request goes ahead uncounted: the first one pays for what is made when it is first needed.
 
@@ -59,47 +129,169 @@ def load_test(
         max_tokens: longest answer; the server would otherwise take a limit of its own.
         concurrency: requests in flight at once.
         tick: called with (done, total).
+        stream: take the time to the first token too.
 
     Raises:
         ServeError: a request failed; with the end of the server's log.
     """
+
+    async def run(ask: _Ask) -> LoadTest:
+        await ask(chats[0])
+        started = time.perf_counter()
+        answers: list[Served | None] = [None] * len(chats)
+        waiting = iter(range(len(chats)))
+        n_done = 0
+
+        async def worker() -> None:
+            nonlocal n_done
+            for i in waiting:
+                answers[i] = await ask(chats[i])
+                n_done += 1
+                tick(n_done, len(chats))
+
+        await _all([worker() for _ in range(min(concurrency, len(chats)))])
+        done = tuple(answer for answer in answers if answer is not None)
+        return LoadTest(done, time.perf_counter() - started)
+
+    return _with_client(server, max_tokens, stream, run)
+
+
+def open_loop(
+    server: Server,
+    chats: Sequence[list[Message]],
+    *,
+    requests_per_s: float,
+    n_requests: int,
+    max_tokens: int,
+    seed: int,
+    tick: Tick,
+    stream: bool = False,
+) -> OpenLoop:
+    """Ask chats at random moments, at a mean rate, and wait for all answers.
+
+    Args:
+        server: OpenAI-compatible, with one model, which has answered before.
+        chats: the questions, from the first on again where there are more requests.
+        requests_per_s: mean rate of a Poisson process.
+        n_requests: how many.
+        max_tokens: longest answer.
+        seed: of the moments.
+        tick: called with (done, total).
+        stream: take the time to the first token too.
+
+    Raises:
+        ServeError: a request failed; with the end of the server's log.
+    """
+    rng = random.Random(seed)
+    due_seconds = n_requests / requests_per_s
+    # A Poisson process of which one knows how many came: each at a moment of its own. The rate is
+    # then the one that was asked for, however few they are.
+    due = sorted(rng.uniform(0, due_seconds) for _ in range(n_requests))
+
+    async def run(ask: _Ask) -> OpenLoop:
+        started = time.perf_counter()
+        n_done = 0
+
+        async def one(i: int) -> Served:
+            nonlocal n_done
+            await asyncio.sleep(max(0.0, due[i] - (time.perf_counter() - started)))
+            late = time.perf_counter() - started - due[i]
+            served = await ask(chats[i % len(chats)])
+            n_done += 1
+            tick(n_done, n_requests)
+            first = None if served.first_token is None else served.first_token + late
+            return Served(
+                served.text, served.output_tokens, served.seconds + late, due[i], late, first,
+                served.prompt_tokens,
+            )  # fmt: skip
+
+        answers = await _all([one(i) for i in range(n_requests)])
+        seconds = time.perf_counter() - started
+        return OpenLoop(tuple(answers), seconds, requests_per_s, due_seconds)
+
+    return _with_client(server, max_tokens, stream, run)
+
+
+_Ask = Callable[[list[Message]], Awaitable[Served]]
+
+
+async def _all(works: Sequence[Awaitable[Any]]) -> list[Any]:
+    """Await all; where one fails the others are cancelled."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _with_client(
+    server: Server, max_tokens: int, stream: bool, run: Callable[[_Ask], Awaitable[Any]]
+) -> Any:
+    """Run a loop with a client of the server, and say what went wrong in one error."""
     import openai
 
-    client = openai.OpenAI(
-        base_url=f"{server.url}/v1",
-        api_key="none",  # the server asks for no key, the client insists on one
-        max_retries=0,
-        timeout=_REQUEST_SECONDS,
-        http_client=openai.DefaultHttpxClient(trust_env=False),  # no proxy to the own machine
-    )
+    async def main() -> Any:
+        async with openai.AsyncOpenAI(
+            base_url=f"{server.url}/v1",
+            api_key="none",  # the server asks for no key, the client insists on one
+            max_retries=0,
+            timeout=_REQUEST_SECONDS,
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False),  # no proxy to this machine
+        ) as client:
+            model = (await client.models.list()).data[0].id
 
-    def ask(chat: list[Message]) -> Served:
-        started = time.perf_counter()
-        response = client.chat.completions.create(
-            model=model,
-            messages=chat,  # type: ignore[arg-type]
-            max_tokens=max_tokens,
-            temperature=0,
-        )
-        seconds = time.perf_counter() - started
-        n_tokens = response.usage.completion_tokens if response.usage is not None else 0
-        return Served(response.choices[0].message.content or "", n_tokens, seconds)
+            async def ask(chat: list[Message]) -> Served:
+                asked: dict[str, Any] = {
+                    "model": model, "messages": chat, "max_tokens": max_tokens, "temperature": 0,
+                }  # fmt: skip
+                started = time.perf_counter()
+                if stream:
+                    return await _streamed(client, asked, started)
+                response = await client.chat.completions.create(**asked)
+                seconds = time.perf_counter() - started
+                usage = response.usage
+                return Served(
+                    response.choices[0].message.content or "",
+                    usage.completion_tokens if usage is not None else 0,
+                    seconds,
+                    prompt_tokens=usage.prompt_tokens if usage is not None else 0,
+                )
+
+            return await run(ask)
 
     try:
-        with client, ThreadPoolExecutor(concurrency) as pool:
-            model = client.models.list().data[0].id
-            ask(chats[0])
-            started = time.perf_counter()
-            answers = []
-            try:
-                for answer in pool.map(ask, chats):
-                    answers.append(answer)
-                    tick(len(answers), len(chats))
-            finally:
-                pool.shutdown(cancel_futures=True)
-            return LoadTest(tuple(answers), time.perf_counter() - started)
+        return asyncio.run(main())
     except openai.OpenAIError as error:
-        raise ServeError(
-            f"The server failed to answer ({error}). The end of {server.log_path}:\n"
-            f"{server.last_lines()}"
-        ) from error
+        raise ServeError(_failed(server, str(error))) from error
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        # A page of a proxy, with status 200: the client hands on whatever came.
+        said = "something else than a chat completion listens there"
+        raise ServeError(_failed(server, said)) from error
+
+
+def _failed(server: Server, reason: str) -> str:
+    return (
+        f"The server failed to answer ({reason}). The end of {server.log_path}:\n"
+        f"{server.last_lines()}"
+    )
+
+
+async def _streamed(client: Any, asked: dict[str, Any], started: float) -> Served:
+    """Return an answer that came token by token."""
+    parts: list[str] = []
+    first, usage = None, None
+    async for chunk in await client.chat.completions.create(**asked, stream=True):
+        text = chunk.choices[0].delta.content if chunk.choices else None
+        if text and first is None:
+            first = time.perf_counter() - started
+        parts.append(text or "")
+        usage = chunk.usage or usage
+    seconds = time.perf_counter() - started
+    return Served(
+        "".join(parts),
+        usage.completion_tokens if usage is not None else len(parts),
+        seconds,
+        first_token=first,
+        prompt_tokens=usage.prompt_tokens if usage is not None else 0,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -45,16 +44,6 @@ class Server:
         text = self.log_path.read_text(errors="replace")
         lines = [line for line in text.splitlines() if line.strip()][-_LOG_LINES:]
         return "\n".join(f"  {line}" for line in lines) or "  (nothing)"
-
-
-def serve_arguments(model: str, host: str, port: int) -> list[str]:
-    """Return the arguments of `transformers` that serve one model."""
-    return ["serve", model, "--host", host, "--port", str(port)]
-
-
-def serve_command(model: str, host: str = HOST, port: int = 8000) -> str:
-    """Return the command line that serves one model, as a user types it."""
-    return shlex.join(["transformers", *serve_arguments(model, host, port)])
 
 
 @contextmanager

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
-from stratos.deploy.server import serve_command
+import yaml
+
+from stratos.deploy.commands import context_of, launch_of, serve_command
+from stratos.printable import visible
 from stratos.records import Offer, RoleChoice
 
 _SKY_CLOUDS = frozenset(("aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod", "vast"))
 """Clouds that SkyPilot knows by the same name; any other server is given a launch script."""
 
+_FROM_ENVIRONMENT = '--host "${HOST:-127.0.0.1}" --port "${PORT:-8000}"'
+
 
 def service_file(choice: RoleChoice, name: str, bundle: Path) -> tuple[str, str]:
     """Return name and text of the service file for the server of a role.
 
-    A SkyPilot task where SkyPilot knows the cloud, else a launch script for the server itself.
+    A SkyPilot task where SkyPilot knows the cloud, else a launch script for the server itself. It
+    starts the engine that the plan counted on, at its setting.
 
     Args:
         choice: of the role "serve".
@@ -24,8 +31,8 @@ def service_file(choice: RoleChoice, name: str, bundle: Path) -> tuple[str, str]
         bundle: folder of the bundle; the script looks for it beside its own folder.
     """
     if choice.offer is not None and choice.offer.cloud in _SKY_CLOUDS:
-        return "serve.sky.yaml", _sky_yaml(choice.offer, choice.spot, _service_name(name), bundle)
-    return "serve.sh", _script(choice.offer, name, bundle)
+        return "serve.sky.yaml", _sky_yaml(choice, choice.offer, _service_name(name), bundle)
+    return "serve.sh", _script(choice, name, bundle)
 
 
 def _service_name(name: str) -> str:
@@ -34,17 +41,20 @@ def _service_name(name: str) -> str:
     return plain if plain[:1].isalpha() else f"student-{plain}".rstrip("-")
 
 
-def _sky_yaml(offer: Offer, spot: bool, name: str, bundle: Path) -> str:
+def _sky_yaml(choice: RoleChoice, offer: Offer, name: str, bundle: Path) -> str:
     price = offer.usd_per_hour
-    if spot and offer.usd_per_hour_spot is not None:
+    if choice.spot and offer.usd_per_hour_spot is not None:
         price = offer.usd_per_hour_spot
     dated = f", price of {offer.price_date}" if offer.price_date else ""
     accelerators = ""
     if offer.accelerator is not None:
-        accelerators = f"  accelerators: {offer.accelerator}:{offer.accelerator_count}\n"
-    command = serve_command(".", host="127.0.0.1", port=8000)
+        card = f"{offer.accelerator}:{offer.accelerator_count}"
+        accelerators = f"  accelerators: {_scalar(card)}\n"
+    launch = launch_of(choice.run)
+    command = _command(choice, bundle, host="127.0.0.1", port=8000)
     return f"""\
-# Serves the student on {offer.name} at ${price:g} an hour{dated}.
+# {_comment(f"Serves the student on {offer.name} at ${price:g} an hour{dated}.")}
+# {launch.note}
 #
 #   sky launch -c {name} serve.sky.yaml       start the server
 #   ssh -L 8000:localhost:8000 {name}         reach it at http://localhost:8000/v1
@@ -52,36 +62,57 @@ def _sky_yaml(offer: Offer, spot: bool, name: str, bundle: Path) -> str:
 #
 # The server knows no keys, so it listens on its own machine alone. To open it to others, put a
 # proxy that does know keys before it.
-name: {name}
+name: {_scalar(name)}
 resources:
-  infra: {offer.cloud}/{offer.region}
-  instance_type: {offer.instance_type}
-{accelerators}  use_spot: {str(spot).lower()}
+  infra: {_scalar(f"{offer.cloud}/{offer.region}")}
+  instance_type: {_scalar(offer.instance_type)}
+{accelerators}  use_spot: {str(choice.spot).lower()}
 file_mounts:
-  ~/bundle: {json.dumps(str(bundle))}
+  ~/bundle: {_scalar(str(bundle))}
 setup: |
-  pip install "transformers[serving]>=5.0"
+  pip install "{launch.requirement}"
 run: |
   cd ~/bundle
-  HF_HUB_OFFLINE=1 {command}
+  export HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE
+  {command}
 """
 
 
-def _script(offer: Offer | None, name: str, bundle: Path) -> str:
-    where = offer.name if offer is not None else "any machine"
-    command = serve_command(".", host="HOST", port=8000)
-    command = command.replace("HOST", '"${HOST:-127.0.0.1}"').replace("8000", '"${PORT:-8000}"')
+def _scalar(text: str) -> str:
+    """Return a text as YAML writes it, on one line whatever is in it."""
+    written: str = yaml.safe_dump(text, default_style=None, width=float("inf"), allow_unicode=False)
+    line = written.removesuffix("...\n").strip()
+    return line if "\n" not in line else json.dumps(text)
+
+
+def _comment(text: str) -> str:
+    """Return a text that ends no comment: one line, without characters that nobody can see."""
+    return " ".join(visible(text).split())
+
+
+def _command(choice: RoleChoice, bundle: Path, host: str, port: int) -> str:
+    """Return the command that serves the bundle from within its folder."""
+    n_devices = choice.offer.accelerator_count if choice.offer is not None else 0
+    return serve_command(".", host, port, choice.run, max(1, n_devices), context_of(bundle))
+
+
+def _script(choice: RoleChoice, name: str, bundle: Path) -> str:
+    where = choice.offer.name if choice.offer is not None else "any machine"
+    launch = launch_of(choice.run)
+    command = _command(choice, bundle, host="HOST", port=8000)
+    command = command.replace("--host HOST --port 8000", _FROM_ENVIRONMENT)
     return f"""\
 #!/bin/sh
-# Serves {name} on {where}.
+# {_comment(f"Serves {name} on {where}.")}
+# {launch.note}
 #
-#   pip install "transformers[serving]>=5.0"
+#   pip install "{launch.requirement}"
 #   sh serve.sh                            at http://127.0.0.1:8000/v1
 #   HOST=127.0.0.1 PORT=9000 sh serve.sh   elsewhere
 #
 # The server knows no keys: do not let it listen on a network without a proxy that does.
 set -eu
-cd "$(dirname "$0")/../{bundle.name}"
-export HF_HUB_OFFLINE=1
+cd "$(dirname "$0")"/../{shlex.quote(bundle.name)}
+export HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE
 exec {command}
 """

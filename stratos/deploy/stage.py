@@ -3,27 +3,58 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
-from stratos import records
 from stratos.config import Config
 from stratos.context import Context
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.card import card_name, model_card
-from stratos.deploy.load import load_test
-from stratos.deploy.server import HOST, free_port, serve_arguments, serve_command, serving
+from stratos.deploy.commands import context_of, launch_of, serve_arguments, serve_command
+from stratos.deploy.server import HOST, free_port, serving
 from stratos.deploy.service import service_file
+from stratos.deploy.speed import with_speed
+from stratos.deploy.trial import Plans, planned_per_s, setting_here, try_server
+from stratos.estimate import card_of_student
 from stratos.evaluate.files import read_answers
-from stratos.records import Corpus, Deployment, Plan, Scorecard, Student, write_atomically
+from stratos.plan.traffic import rates_of
+from stratos.records import (
+    Corpus,
+    Deployment,
+    LoadResult,
+    Pilot,
+    Plan,
+    Probe,
+    Scorecard,
+    Student,
+    write_atomically,
+)
+from stratos.synthesize.strategy import kind_of
 from stratos.words import counted
 
 
 def deploy(
-    config: Config, plan: Plan, scorecard: Scorecard, student: Student, context: Context
+    config: Config,
+    plan: Plan,
+    scorecard: Scorecard,
+    student: Student,
+    context: Context,
+    *,
+    probe: Probe | None = None,
+    pilot: Pilot | None = None,
+    corpus: Corpus | None = None,
 ) -> Deployment | None:
     """Make the bundle, load-test it on a server here, and write the planned server's service file.
+
+    Args:
+        config: of the run.
+        plan: names teacher, student, strategy and the servers.
+        scorecard: the measurements, with the answers that the server's are compared with.
+        student: what was trained.
+        context: folder and ledger of the run.
+        probe: what was read before the plan, for the card.
+        pilot: short trainings before the plan, for the card.
+        corpus: what the student was trained on, for the card.
 
     Returns:
         What the server showed; None for `deploy=none`.
@@ -35,12 +66,21 @@ def deploy(
         return None
     started = time.perf_counter()
     bundle = context.run_dir / "bundle"
-    kept = read_answers(context.run_dir)
+    kept = read_answers(context.run_dir, scorecard)
     asked = kept[: config.deploy.n_requests]
 
     context.tick(0, len(asked), "bundle")
-    card = model_card(config, plan, scorecard, student, _corpus(context.run_dir), asked[0])
-    n_bytes = make_bundle(
+    card = model_card(
+        config,
+        plan,
+        scorecard,
+        student,
+        corpus,
+        asked[0],
+        probe,
+        pilot,
+    )
+    make_bundle(
         Path(student.path), bundle, card=card, max_new_tokens=config.evaluate.max_new_tokens
     )
     file_name, text = service_file(
@@ -51,23 +91,39 @@ def deploy(
 
     context.tick(0, len(asked), "server starts")
     port = config.deploy.port or free_port()
+    run, window = setting_here(plan), context_of(bundle)
+    chosen = next(one for one in config.students if one.name == plan.student)
+    rate, shares = config.traffic.requests_per_s, plan.role("serve").traffic
+    plans = Plans(
+        card=card_of_student(chosen, config.task),
+        task=config.task.name,
+        strategy=kind_of(config.strategies, plan.strategy),
+        run=run,
+        planned_per_s=planned_per_s(plan, rates_of(config, len(shares)) if rate else None),
+        cache_dir=context.cache_dir,
+    )
     with serving(
-        serve_arguments(str(bundle.absolute()), HOST, port),
+        serve_arguments(str(bundle.absolute()), HOST, port, run, context=window),
         port=port,
         log_path=context.run_dir / "deploy" / "server.log",
+        module=launch_of(run).module,
     ) as server:
-        test = load_test(
+        trial = try_server(
             server,
             [answer.messages for answer in asked],
+            plans,
             max_tokens=config.evaluate.max_new_tokens,
             concurrency=config.deploy.concurrency,
-            tick=lambda done, total: context.tick(done, total, "requests"),
+            load_seconds=config.deploy.load_seconds,
+            seed=config.seed,
+            tick=context.tick,
         )
 
+    test = trial.closed
     p95_ms, limit_ms = test.latency_ms(0.95), config.limits.latency_ms
     deployment = Deployment(
         bundle_path=str(bundle),
-        server=serve_command(str(bundle)),
+        server=serve_command(str(bundle), run=run, context=window),
         n_requests=len(asked),
         n_equal=sum(
             served.text == answer.text for served, answer in zip(test.answers, asked, strict=True)
@@ -76,9 +132,21 @@ def deploy(
         latency_p95_ms=p95_ms,
         tokens_per_s=test.tokens_per_s,
         service_path=str(service),
-        bundle_bytes=n_bytes,
-        seconds=time.perf_counter() - started,
+        bundle_bytes=0,
+        seconds=0.0,
         meets_latency_limit=None if limit_ms is None else p95_ms <= limit_ms,
+        run=run,
+        answer_ms=trial.answer_ms,
+        load=trial.load,
+        load_note=trial.load_note,
+        others_cores=trial.others_cores,
+        was_busy=trial.was_busy,
+    )
+    write_atomically(bundle / "README.md", with_speed(card, deployment).encode())
+    deployment = replace(
+        deployment,
+        bundle_bytes=sum(file.stat().st_size for file in bundle.iterdir()),
+        seconds=time.perf_counter() - started,
     )
     _warn(deployment, limit_ms, context)
     context.log(
@@ -87,17 +155,20 @@ def deploy(
             "deploy/latency_p95_ms": p95_ms,
             "deploy/tokens_per_s": deployment.tokens_per_s,
             "deploy/equal": deployment.n_equal / deployment.n_requests,
+            **_logged(trial.load),
         }
     )
     return deployment
 
 
-def _corpus(run_dir: Path) -> Corpus | None:
-    """Return the record of the training data, for the card; None where it is not at hand."""
-    try:
-        return records.load(run_dir / "synthesize.json", None, Corpus)
-    except (OSError, msgspec.DecodeError):
-        return None
+def _logged(load: LoadResult | None) -> dict[str, float]:
+    if load is None:
+        return {}
+    return {
+        "deploy/load_requests_per_s": load.requests_per_s,
+        "deploy/load_p95_ms": load.latency_p95_ms,
+        "deploy/capacity_per_s": load.capacity_per_s,
+    }
 
 
 def _warn(deployment: Deployment, limit_ms: float | None, context: Context) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import TrainerConfig
@@ -56,9 +57,19 @@ def restore_4_bits(model: Any) -> None:
     It lays them out for fast inference, through which no gradient flows; its `state_dict` undoes
     that in place.
     """
+    for module in _in_4_bits(model):
+        module.state_dict()
+
+
+def has_4_bits(model: Any) -> bool:
+    """Return whether weights are in 4 bits."""
+    return any(True for _ in _in_4_bits(model))
+
+
+def _in_4_bits(model: Any) -> Iterator[Any]:
     for module in model.modules():
         if hasattr(getattr(module, "weight", None), "quant_state"):
-            module.state_dict()
+            yield module
 
 
 def merged_weights(model: Any) -> dict[str, Tensor]:

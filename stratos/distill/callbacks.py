@@ -1,58 +1,29 @@
-"""What watches a training: its curve, its best weights, its random states."""
+"""What watches a training: its curve, its best weights, its checkpoints, its end."""
 
 from __future__ import annotations
 
 import contextlib
-import random
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import astuple, dataclass
+from enum import Enum, auto
 from typing import Any
 
 import lightning as L
-import numpy as np
-import torch
 
 from stratos.context import Context
 from stratos.distill.average import Average
-from stratos.distill.together import gathered, rank, summed
+from stratos.distill.best import Best, measured_of, plain
+from stratos.distill.checkpoints import Checkpoints
+from stratos.distill.interrupts import Interrupts
+from stratos.distill.measuring import Measured
+from stratos.distill.together import rank, summed
 from stratos.distill.weights import best_weights, whole_model
 from stratos.records import CurvePoint
+from stratos.words import counted
 
 LOG_EVERY = 10
 """Steps whose mean loss is one point of the curve."""
-
-TERMINATED = 128 + signal.SIGTERM
-"""Exit code of a process that was asked to end."""
-
-
-class RandomStates(L.Callback):
-    """Keeps the random states in every checkpoint, so that a resumed run draws the same numbers."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the states of Python, NumPy and torch, of every process."""
-        kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
-        own = {
-            "python": list(random.getstate()[1]),
-            "numpy": [kind, np.asarray(keys).tolist(), place, has_gauss, gauss],
-            "torch": torch.get_rng_state(),
-        }
-        if torch.cuda.is_available():
-            own["cuda"] = torch.cuda.get_rng_state()
-        return {"by_rank": gathered(own)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Set them back."""
-        own = state_dict["by_rank"][rank()]
-        random.setstate((3, tuple(own["python"]), None))
-        kind, keys, place, has_gauss, gauss = own["numpy"]
-        np.random.set_state((kind, np.array(keys, np.uint32), place, has_gauss, gauss))
-        torch.set_rng_state(own["torch"])
-        if "cuda" in own and torch.cuda.is_available():
-            torch.cuda.set_rng_state(own["cuda"])
 
 
 @dataclass(frozen=True)
@@ -63,61 +34,82 @@ class Watching:
     validate_every_steps: int
     """0 measures at the end only."""
     stop_at_exact: float | None
+    patience: int | None
+    """Measurements in a row that find nothing better before the training ends."""
     max_seconds: float | None = None
     usd_per_hour: float = 0.0
     """Price of the server that the plan trains on."""
 
 
+class _End(Enum):
+    """Why a training ends before its last step."""
+
+    TIME = auto()
+    EXACT = auto()
+    PATIENCE = auto()
+
+
+class _Interrupted(Exception):
+    """A signal came while the student was measured."""
+
+
 class Watch(L.Callback):
     """Follows a training: progress, loss curve, validation, best weights, time, and its end.
 
-    Its state lies in every checkpoint, so that curve, best weights and time go on with a resume.
-    On SIGTERM, which a spot server gets before it is taken away, it writes a checkpoint and exits.
+    Its state lies in every checkpoint, so that curve, best weights and time go on with a resume. A
+    signal that ends the training has it write a checkpoint first; a measurement that it cuts short
+    is made by the training that goes on from there.
     """
 
     def __init__(
         self,
         context: Context,
         watching: Watching,
-        validate: Callable[[Any], float],
-        best_path: Path,
+        validate: Callable[[Any, Callable[[], None]], Measured],
+        checkpoints: Checkpoints,
+        interrupts: Interrupts,
         average: Average | None = None,
     ) -> None:
-        """`validate` takes the model and returns exact match on validation items."""
-        self._context, self._watching, self._best_path = context, watching, best_path
+        """`validate` takes the model, and what it is to call often."""
+        self._context, self._watching = context, watching
         self._validate, self._average = validate, average
+        self._checkpoints, self._interrupts = checkpoints, interrupts
         self._losses: list[float] = []
-        self._exact: float | None = None
+        self._measured: Measured | None = None
         self._wall, self._cpu = time.monotonic(), time.process_time()
         self._step, self._new_loss, self._new_tokens = 0, 0.0, 0
-        self._terminated = False
+        self._step_at, self._validation_seconds = self._wall, 0.0
+        self._is_due = False
         self.curve: list[CurvePoint] = []
         self.tokens, self.seconds, self.cpu_seconds, self.n_resumed = 0, 0.0, 0.0, 0
-        self.best_step, self.best_exact = 0, -1.0
+        self.best = Best()
+        self._pace = _Pace()
 
     def state_dict(self) -> dict[str, Any]:
         """Return curve, best, and what was spent so far."""
         self._clock()
         return {
-            "curve": [[p.step, p.tokens, p.loss, p.exact] for p in self.curve],
+            "curve": [list(astuple(point)) for point in self.curve],
             "losses": list(self._losses),
-            "exact": self._exact,
+            "measured": plain(self._measured),
             "tokens": self.tokens,
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
             "n_resumed": self.n_resumed,
-            "best": [self.best_step, self.best_exact],
+            "best": self.best.state_dict(),
+            "is_due": self._is_due,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.curve = [CurvePoint(*row) for row in state_dict["curve"]]
         self._losses = state_dict["losses"]
-        self._exact = state_dict["exact"]
+        self._measured = measured_of(state_dict["measured"])
         self.tokens = state_dict["tokens"]
         self.seconds, self.cpu_seconds = state_dict["seconds"], state_dict["cpu_seconds"]
         self.n_resumed = state_dict["n_resumed"] + 1
-        self.best_step, self.best_exact = state_dict["best"]
+        self.best.load_state_dict(state_dict["best"], with_weights=rank() == 0)
+        self._is_due = state_dict["is_due"]
 
     def _clock(self) -> None:
         wall, cpu = time.monotonic(), time.process_time()
@@ -126,19 +118,31 @@ class Watch(L.Callback):
         self._wall, self._cpu = wall, cpu
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock behind the loading of a checkpoint, and listen for SIGTERM."""
+        """Start the clock behind the loading of a checkpoint, and listen for signals."""
         self._wall, self._cpu = time.monotonic(), time.process_time()
         self._step = trainer.global_step
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._terminate)  # Lightning sets its own back
+        self._interrupts.listen()
+        self._checkpoints.start()
+        self.catch_up(trainer, pl_module)
+        self._step_at = time.monotonic()
 
-    def _terminate(self, *_: Any) -> None:
-        self._terminated = True
+    def catch_up(self, trainer: L.Trainer, module: Any) -> None:
+        """Make the measurement that a signal cut short before this training went on.
+
+        Lightning does not begin a training again that has made its last step: then this is called
+        when it has ended.
+        """
+        if not self._is_due:
+            return
+        self._step = trainer.global_step
+        self._end_step(trainer, module, self._is_over())
+        if self._is_due:
+            self._interrupts.leave()
 
     def on_train_batch_end(
         self,
         trainer: L.Trainer,
-        module: L.LightningModule,
+        module: Any,
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -150,57 +154,124 @@ class Watch(L.Callback):
             return
         self._step = step = trainer.global_step
         self._clock()
-        limit = self._watching.max_seconds
-        over = limit is not None and self.seconds >= limit
-        loss, tokens, n_over, n_terminated = summed(
-            self._new_loss, self._new_tokens, over, self._terminated
+        every = self._watching.validate_every_steps
+        last = step >= self._watching.n_steps
+        self._is_due = last or bool(every and step % every == 0)
+        took = time.monotonic() - self._step_at
+        self._interrupts.expect(took)
+        ahead = self._validation_seconds if self._is_due else took
+        loss, tokens, n_over, n_received, n_unsaved = summed(
+            self._new_loss,
+            self._new_tokens,
+            self._is_over(),
+            self._interrupts.received is not None,
+            self._checkpoints.is_due(step, ahead),
         )
-        over, terminated = n_over > 0, n_terminated > 0
+        over = n_over > 0
+        self._is_due = self._is_due or over
         self._new_loss, self._new_tokens = 0.0, 0
         self._losses.append(loss / trainer.world_size)
         self.tokens += int(tokens)
-        last = step >= self._watching.n_steps or over
-        every = self._watching.validate_every_steps
-        measured = last or bool(every and step % every == 0)
-        shown = self._losses[-1]
-        if measured:
+        self._pace.step(
+            tokens,
+            took,
+            trainer.optimizers[0].param_groups[0]["lr"],
+            module.grad_norm,
+        )
+        if n_received:
+            self._save_and_leave(trainer)
+        if n_unsaved:
+            self._checkpoints.save(trainer, step)
+        self._end_step(trainer, module, over)
+        if self._is_due or ((last or over) and summed(self._interrupts.received is not None)[0]):
+            self._save_and_leave(trainer)
+        self._step_at = time.monotonic()
+
+    def _save_and_leave(self, trainer: L.Trainer) -> None:
+        self._interrupts.wait_for_end()
+        self._checkpoints.save(trainer, self._step)
+        self._interrupts.leave()
+
+    def _is_over(self) -> bool:
+        limit = self._watching.max_seconds
+        return limit is not None and self.seconds >= limit
+
+    def _end_step(self, trainer: L.Trainer, module: Any, over: bool) -> None:
+        """Measure if that is due, log, and see whether the training ends."""
+        step, shown = self._step, self._losses[-1]
+        is_measured = self._is_due
+        if self._is_due:
             line = f"{self._line(step, shown)} · validating"
             self._context.tick(step, self._watching.n_steps, line)
-            self._measure(trainer, module, step)
-            stop_at = self._watching.stop_at_exact
-            if over or (stop_at is not None and (self._exact or 0.0) >= stop_at):
+            if not self._measure(trainer, module, step):
+                return
+            self._is_due = False
+            if end := self._end(over):
                 trainer.should_stop = True
-                self._tell_of_end(step, over)
-        if step % LOG_EVERY == 0 or measured:
-            self._log(step, measured)
+                self._tell_of_end(step, end)
+        if step % LOG_EVERY == 0 or is_measured:
+            self._log(step, is_measured)
         self._clock()
         self._context.tick(step, self._watching.n_steps, self._line(step, shown))
-        if terminated and not last:
-            trainer.save_checkpoint(self._best_path.parent / "checkpoints" / f"step-{step}.ckpt")
-            raise SystemExit(TERMINATED)
+
+    def _end(self, over: bool) -> _End | None:
+        """Return why the training ends behind a measurement, or None."""
+        watching, measured = self._watching, self._measured
+        assert measured is not None
+        if over:
+            return _End.TIME
+        if watching.stop_at_exact is not None and measured.exact >= watching.stop_at_exact:
+            return _End.EXACT
+        if watching.patience is not None and self.best.n_no_better >= watching.patience:
+            return _End.PATIENCE
+        return None
 
     def _log(self, step: int, measured: bool) -> None:
         mean = sum(self._losses) / len(self._losses)
         self._losses.clear()
-        exact = self._exact if measured else None
-        self.curve.append(CurvePoint(step, self.tokens, round(mean, 6), exact))
+        found = self._measured if measured else None
+        exact, loss = (None, None) if found is None else (found.exact, found.loss)
+        pace = self._pace
+        point = CurvePoint(
+            step,
+            self.tokens,
+            round(mean, 6),
+            exact,
+            loss,
+            pace.learning_rate,
+            pace.grad_norm,
+            pace.tokens_per_s,
+        )
+        self.curve.append(point)
         metrics = {"loss": mean, "tokens": float(self.tokens), "usd": self._usd()}
+        for name in ("learning_rate", "grad_norm", "tokens_per_s"):
+            if (value := getattr(point, name)) is not None:
+                metrics[name] = value
+        self._pace = _Pace()
         if exact is not None:
             metrics["validation_exact"] = exact
+        if loss is not None:
+            metrics["validation_loss"] = loss
         self._context.log({f"distill/{k}": v for k, v in metrics.items()}, step=step)
 
-    def _tell_of_end(self, step: int, over: bool) -> None:
+    def _tell_of_end(self, step: int, end: _End) -> None:
         """Say why a training ends before its last step."""
-        n_steps = self._watching.n_steps
-        if step >= n_steps:
+        n_steps, measured = self._watching.n_steps, self._measured
+        if step >= n_steps or measured is None:
             return
         ended = f"The training ended at step {step} of {n_steps}"
-        if over:
+        if end is _End.TIME:
             self._context.warn(f"{ended}: its time was over (trainer.max_time).")
-        else:
+        elif end is _End.EXACT:
             self._context.note(
-                f"{ended}: {self._exact:.1%} of the validation items are right "
+                f"{ended}: {measured.exact:.1%} of the validation items are right "
                 "(callbacks.stop_at_exact)."
+            )
+        else:
+            times = counted(self.best.n_no_better, "measurement")
+            self._context.note(
+                f"{ended}: {times} in a row found nothing better (callbacks.patience). The weights "
+                f"of step {self.best.step} are kept."
             )
 
     def _usd(self) -> float:
@@ -212,8 +283,8 @@ class Watch(L.Callback):
         Nothing is paid here: a server rented at the plan's price would have cost so much.
         """
         parts = [f"loss {loss:.4f}"]
-        if self._exact is not None:
-            parts.append(f"exact {self._exact:.3f}")
+        if self._measured is not None:
+            parts.append(f"exact {self._measured.exact:.3f}")
         parts.append(f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s")
         if self._watching.usd_per_hour:
             parts.append(f"${self._usd():.2f} at the plan's price")
@@ -223,25 +294,33 @@ class Watch(L.Callback):
         parts.append(f"{_duration(left)} left")
         return " · ".join(parts)
 
-    def _measure(self, trainer: L.Trainer, module: Any, step: int) -> None:
-        """Measure exact match and keep the weights if they are the best so far."""
-        from safetensors.torch import save_file
+    def _measure(self, trainer: L.Trainer, module: Any, step: int) -> bool:
+        """Measure the student and keep its weights if they are the best so far.
 
+        Returns:
+            False where a signal came in the midst of it.
+        """
+        started = time.monotonic()
         with self._measured_weights(module):
             whole = whole_model(module.model)
-            exact = 0.0
+            measured: Measured | None = None
             if trainer.is_global_zero:
-                with module.learner.unpacked():
-                    exact = self._validate(whole)
-            self._exact = trainer.strategy.broadcast(exact)
-            if self._exact < self.best_exact:
-                return
-            self.best_step, self.best_exact = step, self._exact
-            weights = best_weights(module.model)
-            if trainer.is_global_zero:
-                temporary = self._best_path.with_suffix(".tmp")
-                save_file(weights, temporary)
-                temporary.replace(self._best_path)
+                with module.learner.unpacked(), contextlib.suppress(_Interrupted):
+                    measured = self._validate(whole, self._poll)
+            measured = trainer.strategy.broadcast(measured)
+            if measured is None:
+                return False
+            self._measured = measured
+            if self.best.is_next(step, measured):
+                weights = best_weights(module.model)
+                if trainer.is_global_zero:
+                    self.best.keep(weights)
+        self._validation_seconds = time.monotonic() - started
+        return True
+
+    def _poll(self) -> None:
+        if self._interrupts.received is not None:
+            raise _Interrupted
 
     @contextlib.contextmanager
     def _measured_weights(self, module: Any) -> Iterator[None]:
@@ -250,6 +329,29 @@ class Watch(L.Callback):
         else:
             with self._average.in_place(module):
                 yield
+
+
+@dataclass
+class _Pace:
+    """Speed, learning rate and gradient since the last point of the curve."""
+
+    tokens: float = 0.0
+    seconds: float = 0.0
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+
+    def step(
+        self, tokens: float, seconds: float, learning_rate: float, grad_norm: float | None
+    ) -> None:
+        """Take a step in."""
+        self.tokens += tokens
+        self.seconds += seconds
+        self.learning_rate, self.grad_norm = float(learning_rate), grad_norm
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens a second of the steps; None without any."""
+        return self.tokens / self.seconds if self.seconds > 0 else None
 
 
 def _duration(seconds: float) -> str:

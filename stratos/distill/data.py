@@ -50,9 +50,7 @@ class Batch:
             positions_1N=self.positions_1N.to(device),
             rows_M=self.rows_M.to(device),
             targets_M=self.targets_M.to(device),
-            documents=Documents(
-                self.documents.gather_BT.to(device), self.documents.scatter_N.to(device)
-            ),
+            documents=self.documents.to(device),
         )
 
 
@@ -235,6 +233,17 @@ class PackedLoader:
             return pack([data.prompt(documents[0])], data.prompt_lengths[documents[:1]], mine, 1)
         learned = int((data.lengths - data.prompt_lengths)[documents].sum())
         return self.batch(mine, learned / (self._accumulate * self._n_ranks))
+
+    def corpus_row(self, index: int) -> Batch:
+        """Return a row of the corpus, whatever stands in its place."""
+        return PackedLoader.row(self, index)
+
+    def part_of_row(self, index: int, n_tokens: int) -> Batch:
+        """Return the first documents of a row of the corpus, of so many tokens or one of them."""
+        documents = self.documents(index)
+        ends = np.cumsum(self._data.lengths[documents])
+        n = max(1, int(np.searchsorted(ends, n_tokens, side="right")))
+        return self.batch(documents[:n]) if len(documents) else self.corpus_row(index)
 
     def documents(self, index: int) -> np.ndarray:
         """Return the documents of one row: its part of its step's, of about as many tokens."""

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 from stratos import records
 from stratos.config import Config
 from stratos.context import Context
+from stratos.distill.interrupts import SIGNALS
 from stratos.errors import StratosError
 from stratos.records import Corpus, Plan, Student
 from stratos.words import counted
@@ -69,7 +71,9 @@ def train_together(config: Config, plan: Plan, corpus: Corpus, context: Context)
             f"server> bash {script} (under Slurm: srun --ntasks-per-node=1 bash {script}). Then "
             "give the same command again."
         )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    # Where this process is killed, the training processes end with it.
+    guard = Path(__file__).parents[1] / "deploy" / "guard.py"
+    command = [sys.executable, "-P", str(guard), "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={trainer.devices}", "-m", "stratos.distill.worker", str(folder)]
     _listen(command, folder / LOG, context)
     done = records.load(result, context.fingerprint, Student)
@@ -110,7 +114,12 @@ def _listen(command: list[str], log: Path, context: Context) -> None:
     said = ""
     with log.open("w") as file:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            start_new_session=True,
         )
         with _ended_with_us(process):
             assert process.stdout is not None
@@ -131,18 +140,20 @@ def _listen(command: list[str], log: Path, context: Context) -> None:
 
 @contextmanager
 def _ended_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Hand SIGTERM on, so that a checkpoint is written, and leave no process behind."""
+    """Have a checkpoint written when this process is to end, and leave no process behind."""
 
-    def hand_on(*_: Any) -> None:
+    def hand_on(number: int, _: Any) -> None:
         process.send_signal(signal.SIGTERM)
         process.wait()
-        raise SystemExit(128 + signal.SIGTERM)
+        raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, hand_on)
+    # Ctrl-C raises here, for it does not reach processes of another session.
+    before = {number: signal.signal(number, hand_on) for number in SIGNALS if number != SIGINT}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait()

@@ -14,9 +14,10 @@ from stratos.config import Config, StudentConfig
 from stratos.context import Context
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import TextModule
-from stratos.distill.wanted import Wanted
+from stratos.distill.recipe import Length, Rates
 from stratos.errors import TeacherError
 from stratos.records import Plan
+from stratos.synthesize.strategy import named
 from stratos.tasks.base import Item
 from stratos.teachers.expert import chat, manner
 from stratos.teachers.huggingface import HuggingFaceTeacher
@@ -38,7 +39,8 @@ def open_lesson(
     tokenizer: Any,
     data: Encoded,
     questions: list[str],
-    max_tokens: int,
+    length: Length,
+    rates: Rates,
     context: Context,
     rank: int = 0,
     n_ranks: int = 1,
@@ -52,56 +54,58 @@ def open_lesson(
         tokenizer: of the student.
         data: the corpus in the student's tokens.
         questions: of the corpus, by item.
-        max_tokens: tokens to train on.
+        length: how long to train.
+        rates: learning rates.
         context: of the stage.
         rank: of this process.
         n_ranks: processes that train together.
     """
     trainer = config.trainer
-    shared: tuple[Any, ...] = (data, trainer.batch_tokens, max_tokens, config.seed)
+    shared: tuple[Any, ...] = (data, length.batch_tokens, length.tokens, config.seed)
     parts: dict[str, Any] = {"accumulate": trainer.accumulate, "rank": rank, "n_ranks": n_ranks}
     loader = PackedLoader(*shared, **parts)
-    strategy = next((s for s in config.strategies if s.name == plan.strategy), None)
-    if getattr(strategy, "needs", "text") != "logits":
-        yield Lesson(TextModule(model, trainer, loader.n_steps), loader)
+    strategy = named(config.strategies, plan.strategy)
+    signal = None if strategy is None else strategy.signal
+    if strategy is None or signal is None:
+        yield Lesson(TextModule(model, trainer, loader.n_steps, rates), loader)
         return
     from stratos.distill.logit_module import LogitModule
     from stratos.distill.on_policy import OnPolicyLoader, writer
     from stratos.distill.signal import open_source
 
-    assert strategy is not None
     teacher = next((t for t in config.teachers if t.name == plan.teacher), None)
     if teacher is None:
         raise TeacherError(f"The plan's teacher {plan.teacher} is not configured.")
     prompts = _teacher_prompts(config, plan, teacher, data, questions)
     # Processes that train together would each decide for themselves, by what the others have spent.
     is_forced = len(config.strategies) == 1 or n_ranks > 1
-    source = open_source(teacher, strategy, tokenizer, data, context, prompts, is_forced)
+    source = open_source(teacher, signal, tokenizer, data, context, prompts, is_forced)
     try:
         if source.kind == "text":
-            yield Lesson(TextModule(model, trainer, loader.n_steps), loader)
+            yield Lesson(TextModule(model, trainer, loader.n_steps, rates), loader)
             return
         module = LogitModule(
             model,
             trainer,
             loader.n_steps,
             source,
-            strategy.to_minimize(),
-            strategy.hidden_match,
+            signal.to_minimize(),
+            signal.hidden_match,
+            rates,
         )
-        if hasattr(strategy, "lmbda"):
+        if (on_policy := strategy.on_policy) is not None:
             loader = OnPolicyLoader(
                 *shared,
                 **parts,
                 write=writer(
                     module.learner,
                     tokenizer,
-                    strategy.max_new_tokens or int((data.lengths - data.prompt_lengths).max()),
-                    strategy.sampling_temperature,
+                    on_policy.max_new_tokens or int((data.lengths - data.prompt_lengths).max()),
+                    on_policy.temperature,
                     config.evaluate.batch_size,
                 ),
-                lmbda=strategy.lmbda,
-                buffer_steps=strategy.buffer_steps,
+                lmbda=on_policy.share,
+                buffer_steps=on_policy.buffer_steps,
             )
         yield Lesson(module, loader)
     finally:
@@ -127,10 +131,9 @@ def shared_tokens(config: Config, plan: Plan, student: StudentConfig) -> Tokens 
         plan: names the strategy and the teacher.
         student: the planned one.
     """
-    strategy = next((s for s in config.strategies if s.name == plan.strategy), None)
-    if getattr(strategy, "needs", "text") != "logits":
-        return None
-    if Wanted.of(strategy).reads_any_tokens:
+    strategy = named(config.strategies, plan.strategy)
+    signal = None if strategy is None else strategy.signal
+    if signal is None or signal.reads_any_tokens:
         return None
     if student.path is not None or config.task.vocabulary() is not None:
         return None

@@ -11,7 +11,9 @@ from stratos.config import TrainerConfig
 from stratos.distill.data import Batch
 from stratos.distill.module import TextModule
 from stratos.distill.objectives import Objective
+from stratos.distill.recipe import Rates
 from stratos.distill.signal import SignalSource
+from stratos.distill.signal.served import ServedSource
 
 
 class LogitModule(TextModule):
@@ -28,9 +30,10 @@ class LogitModule(TextModule):
         source: SignalSource,
         objective: Objective,
         hidden_match: float = 0.0,
+        rates: Rates | None = None,
     ) -> None:
         """Take the teacher's signal from `source`, and match its layers with this weight."""
-        super().__init__(model, trainer_config, n_steps)
+        super().__init__(model, trainer_config, n_steps, rates)
         if hidden_match and source.layers is not None:
             self.learner.match_layers(*source.layers, hidden_match)
         self._source, self._objective = source, objective
@@ -43,6 +46,12 @@ class LogitModule(TextModule):
         if self.learner.match is not None:
             others.extend(self.learner.match.parameters())
         return matrices, others
+
+    def trial_loss(self, batch: Batch) -> Tensor:
+        """Return a loss that takes as long as `loss`; a server is not asked, and paid, for it."""
+        if isinstance(self._source, ServedSource):
+            return super().loss(batch)
+        return self.loss(batch)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one packed row.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stratos.distill.disk import replacing, room_for
 from stratos.distill.tokenizer import symbol_tokenizer, trained_tokenizer
-from stratos.errors import StratosError
+from stratos.errors import ForeignFileError, StratosError
 from stratos.hub import location
+from stratos.pretrained import load_model, load_tokenizer
+from stratos.tasks.chat import instruct
 
 if TYPE_CHECKING:
     from stratos.config import StudentConfig
@@ -21,6 +25,7 @@ def make_student(
     seed: int,
     in_4_bits: bool = False,
     tokenizer: Any | None = None,
+    instruction: str = "",
 ) -> tuple[Any, Any]:
     """Return model and tokenizer of a student.
 
@@ -31,32 +36,30 @@ def make_student(
         seed: seed of the random weights.
         in_4_bits: load existing weights in 4 bits, to train adapters beside them.
         tokenizer: what random weights read in, in place of symbols and of one that is trained.
+        instruction: what existing weights are told before every question, by the chat template.
 
     Raises:
         StratosError: the weights at `path` cannot be loaded.
     """
     import torch
     from transformers import (
-        AutoModelForCausalLM,
-        AutoTokenizer,
         GenerationConfig,
         LlamaConfig,
         LlamaForCausalLM,
     )
 
     if student.path is not None:
-        where, _ = location(student.path)
+        where, is_folder = location(student.path)
         four_bits = {"quantization_config": _four_bits()} if in_4_bits else {}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(where)
-            model = AutoModelForCausalLM.from_pretrained(
-                where, dtype=torch.float32, use_safetensors=True, **four_bits
-            )
-        except (OSError, ValueError) as error:
+            tokenizer = load_tokenizer(where, is_folder=is_folder)
+            model = load_model(where, dtype=torch.float32, is_folder=is_folder, **four_bits)
+        except ForeignFileError as error:
             raise StratosError(
-                f"The student {student.name} cannot be loaded from {student.path}: {error}\n"
+                f"The student {student.name} cannot be loaded. {error}\n"
                 "Give a Hugging Face folder with safetensors: student=local student.path=<folder>"
             ) from error
+        instruct(tokenizer, instruction)
         return model, tokenizer
     if tokenizer is None and symbols is not None:
         tokenizer = symbol_tokenizer(symbols)
@@ -100,10 +103,17 @@ def _four_bits() -> Any:
     )
 
 
-def save_student(model: Any, tokenizer: Any, folder: Any) -> None:
-    """Write model and tokenizer as an ordinary Hugging Face folder, safetensors only."""
+def save_student(model: Any, tokenizer: Any, folder: str | Path) -> None:
+    """Write model and tokenizer as an ordinary Hugging Face folder, safetensors only, whole.
+
+    Raises:
+        DiskFull: there is no room for it.
+    """
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a model of this size is written before a bar is drawn
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder = Path(folder)
+    n_bytes = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    with replacing(folder) as new, room_for(n_bytes, new, f"the {folder.name} model"):
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)

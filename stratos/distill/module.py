@@ -14,6 +14,7 @@ from stratos.config import TrainerConfig
 from stratos.distill.data import Batch
 from stratos.distill.learner import TEXT, Learner
 from stratos.distill.optim import MuonAdamW, split_parameters
+from stratos.distill.recipe import Rates, learning_rates, warmup_steps
 from stratos.distill.together import gathered
 from stratos.distill.weights import blocks, whole
 from stratos.errors import StratosError
@@ -39,12 +40,27 @@ class NotFinite(StratosError):
 class TextModule(L.LightningModule):
     """A causal language model that learns to write completions, from packed rows."""
 
-    def __init__(self, model: Any, trainer_config: TrainerConfig, n_steps: int) -> None:
-        """Wrap a Hugging Face model; `n_steps` is where the cosine ends."""
+    def __init__(
+        self,
+        model: Any,
+        trainer_config: TrainerConfig,
+        n_steps: int,
+        rates: Rates | None = None,
+    ) -> None:
+        """Wrap a Hugging Face model.
+
+        Args:
+            model: the model.
+            trainer_config: how it is trained.
+            n_steps: where the cosine ends.
+            rates: learning rates; None takes those of random weights.
+        """
         super().__init__()
         self.learner = Learner(model, trainer_config.compile)
         self._config, self._n_steps = trainer_config, n_steps
+        self._rates = rates or learning_rates(trainer_config, True, model.config.hidden_size)
         self._rows: list[tuple[Tensor, np.ndarray]] = []
+        self.grad_norm: float | None = None
         self._frozen = any(not weight.requires_grad for weight in self.parameters())
         self.strict_loading = not self._frozen
 
@@ -85,6 +101,10 @@ class TextModule(L.LightningModule):
         loss: Tensor = self.learner(batch, None, TEXT).total
         return loss
 
+    def trial_loss(self, batch: Batch) -> Tensor:
+        """Return a loss that takes as long as `loss`, for steps that are made to be timed."""
+        return self.loss(batch)
+
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the loss that Lightning steps on, and how many tokens it is of."""
         loss = self.loss(batch)
@@ -106,6 +126,7 @@ class TextModule(L.LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf)
         norm = whole(norm)
         rows, self._rows = self._rows, []
+        self.grad_norm = float(norm)
         if not math.isfinite(norm):
             mine = [(float(loss), documents) for loss, documents in rows]
             every = [row for rows in gathered(mine) for row in rows]
@@ -122,15 +143,23 @@ class TextModule(L.LightningModule):
         """Return what Muon trains, and what AdamW does."""
         return split_parameters(self.model)
 
+    def optimizer(self, scale: float) -> MuonAdamW:
+        """Return the optimizer, its peak learning rates times `scale`."""
+        rates = self._rates
+        return MuonAdamW(
+            *self.split_parameters(),
+            scale * rates.lr_muon,
+            scale * rates.lr_adamw,
+            self._config.weight_decay,
+            rates.optimizer == "muon",
+        )
+
     def configure_optimizers(self) -> Any:
         """Return the optimizer and a schedule by steps."""
-        config = self._config
-        optimizer = MuonAdamW(
-            *self.split_parameters(), config.lr_muon, config.lr_adamw, config.weight_decay
-        )
+        optimizer = self.optimizer(scale=1.0)
+        n_warmup = warmup_steps(self._config, self._n_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: learning_rate_factor(step, self._n_steps, config.warmup_steps),
+            optimizer, lambda step: learning_rate_factor(step, self._n_steps, n_warmup)
         )
         return {
             "optimizer": optimizer,

@@ -51,11 +51,6 @@ class OnPolicyLoader(PackedLoader):
         self._own = coins < lmbda
         self._texts: dict[int, tuple[list[list[int]], float]] = {}
 
-    @property
-    def n_own_steps(self) -> int:
-        """Return the number of steps on the student's own texts."""
-        return int(self._own.sum())
-
     def state_dict(self) -> dict[str, Any]:
         """Return how many rows were yielded, and the texts that wait, of every process."""
         return {**super().state_dict(), "texts_by_rank": gathered(dict(self._texts))}
@@ -115,7 +110,7 @@ def writer(
     """Return the student as a writer: it samples at its present weights."""
     from stratos.evaluate.generate import write
 
-    def sample(logits_BV: Tensor) -> Tensor:
+    def sample(logits_BV: Tensor, prompts: Sequence[int]) -> Tensor:
         return torch.multinomial((logits_BV.float() / temperature).softmax(-1), 1)
 
     def written(prompts: Sequence[np.ndarray]) -> list[list[int]]:
@@ -128,6 +123,7 @@ def writer(
                 max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
                 pick=sample,
+                choose_threads=False,
             )
 
     return written

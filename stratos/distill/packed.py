@@ -1,13 +1,15 @@
 """Packed sequences: many documents in one row, none of which sees another.
 
 All that works token by token (embeddings, projections, MLP, norms) runs on the bare row without
-padding. Attention alone needs the documents apart: queries, keys and values are gathered into a
-padded batch, attend causally there, and are scattered back. Rotary positions restart with every
-document. The loss equals that of the same documents in a padded batch (tests/distill).
+padding. Attention alone needs the documents apart: queries, keys and values of documents of like
+length are gathered into padded batches, attend causally there, and are scattered back. Rotary
+positions restart with every document. The loss equals that of the same documents in a padded batch
+(tests/distill).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,30 +20,72 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 NAME = "stratos_packed"
+_LIKE = 1.25
+"""How many times as long as its shortest document the longest of a padded batch may be."""
+_MOST_BATCHES = 4
+"""Padded batches of a row: each costs calls, and a graph of its own where the body is compiled."""
+_CALL_TOKENS = 256
+"""What a place of a padded batch costs beside attention, in places that it attends to."""
 
 
 @dataclass(frozen=True)
 class Documents:
     """Where the documents of a packed row lie.
 
-    gather_BT: index into the row of each place of the padded batch (0 at padding).
-    scatter_N: index into the flattened padded batch of each token of the row.
+    gathers_BT: for each padded batch an index into the row of each of its places (0 at padding).
+    scatter_N: index into the places of all batches, one behind the other, of each token of the row.
     """
 
-    gather_BT: Tensor
+    gathers_BT: tuple[Tensor, ...]
     scatter_N: Tensor
 
     @staticmethod
-    def of(lengths: list[int], device: torch.device | str = "cpu") -> Documents:
-        """Lay documents of these lengths out, one behind the other."""
-        n, longest = len(lengths), max(lengths)
-        places = torch.arange(longest, device=device)
-        lengths_B = torch.tensor(lengths, device=device)
+    def of(lengths: Sequence[int]) -> Documents:
+        """Lay documents of these lengths out, one behind the other, in batches of like length."""
+        lengths_B = torch.tensor(lengths)
         starts_B = torch.cumsum(lengths_B, 0) - lengths_B
-        inside_BT = places[None, :] < lengths_B[:, None]
-        gather_BT = torch.where(inside_BT, starts_B[:, None] + places[None, :], 0)
-        flat_BT = torch.arange(n * longest, device=device).view(n, longest)
-        return Documents(gather_BT, flat_BT[inside_BT])
+        scatter_N = torch.empty(int(lengths_B.sum()), dtype=torch.long)
+        gathers, n_places = [], 0
+        for group in _groups(lengths):
+            places = torch.arange(max(lengths[document] for document in group))
+            of_group = torch.tensor(group)
+            inside_BT = places[None, :] < lengths_B[of_group, None]
+            rows_BT = starts_B[of_group, None] + places[None, :]
+            gathers.append(torch.where(inside_BT, rows_BT, 0))
+            flat_BT = n_places + torch.arange(inside_BT.numel()).view(inside_BT.shape)
+            scatter_N[rows_BT[inside_BT]] = flat_BT[inside_BT]
+            n_places += inside_BT.numel()
+        return Documents(tuple(gathers), scatter_N)
+
+    def to(self, device: torch.device | str) -> Documents:
+        """Move every tensor."""
+        gathers = tuple(gather_BT.to(device) for gather_BT in self.gathers_BT)
+        return Documents(gathers, self.scatter_N.to(device))
+
+
+def _groups(lengths: Sequence[int]) -> list[list[int]]:
+    """Return the documents of each padded batch: from the longest on, those of like length."""
+    order = sorted(range(len(lengths)), key=lambda document: -lengths[document])
+    groups: list[list[int]] = []
+    for document in order:
+        if groups and lengths[groups[-1][0]] <= _LIKE * lengths[document]:
+            groups[-1].append(document)
+        else:
+            groups.append([document])
+
+    def cost(longest: int, n: int) -> int:
+        return n * longest * (longest + _CALL_TOKENS)
+
+    def added(place: int) -> int:
+        """Return what it costs to pad a group to the length of the one before it."""
+        longer, shorter = (lengths[groups[place + i][0]] for i in (0, 1))
+        n = len(groups[place + 1])
+        return cost(longer, n) - cost(shorter, n)
+
+    while len(groups) > _MOST_BATCHES:
+        place = min(range(len(groups) - 1), key=added)
+        groups[place] += groups.pop(place + 1)
+    return [sorted(group) for group in groups]
 
 
 def packed_attention(
@@ -61,16 +105,19 @@ def packed_attention(
     """
     assert documents is not None, "packed attention needs documents="
     heads = query.shape[1]
+    outs = []
+    for gather_BT in documents.gathers_BT:
 
-    def apart(states: Tensor) -> Tensor:
-        states_NHD = states[0].transpose(0, 1)
-        batch = states_NHD[documents.gather_BT].transpose(1, 2)  # B, H, T, D
-        return batch.repeat_interleave(heads // batch.shape[1], 1)
+        def apart(states: Tensor, gather_BT: Tensor = gather_BT) -> Tensor:
+            states_NHD = states[0].transpose(0, 1)
+            batch = states_NHD[gather_BT].transpose(1, 2)  # B, H, T, D
+            return batch.repeat_interleave(heads // batch.shape[1], 1)
 
-    out_BHTD = F.scaled_dot_product_attention(
-        apart(query), apart(key), apart(value), is_causal=True, scale=scaling, dropout_p=dropout
-    )
-    out = out_BHTD.transpose(1, 2).reshape(-1, heads, query.shape[-1])
+        out_BHTD = F.scaled_dot_product_attention(
+            apart(query), apart(key), apart(value), is_causal=True, scale=scaling, dropout_p=dropout
+        )
+        outs.append(out_BHTD.transpose(1, 2).reshape(-1, heads, query.shape[-1]))
+    out = torch.cat(outs) if len(outs) > 1 else outs[0]
     return out[documents.scatter_N][None], None
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig
 from stratos.context import Context
+from stratos.digest import content_of
+from stratos.distill.validation import validate_kept
 from stratos.errors import StratosError
-from stratos.records import Corpus, Plan, Student
+from stratos.records import Corpus, Plan, Student, write_atomically
 from stratos.words import counted
+
+if TYPE_CHECKING:
+    from stratos.distill.prepare import Ready
+    from stratos.distill.recipe import Length, Rates
 
 _CUT = "cut_at_usd.txt"
 """Beside checkpoints of a training whose signal there was no money for: at which cap that was."""
@@ -51,34 +55,49 @@ def train(
     """Train in this process, which is one of `n_ranks`; the first returns the student."""
     import lightning as L
     import torch
-    from lightning.pytorch.callbacks import ModelCheckpoint
 
     from stratos.distill.adapter import checkpoint_blocks
     from stratos.distill.average import Average
-    from stratos.distill.callbacks import RandomStates, Watch, Watching
+    from stratos.distill.callbacks import Watch, Watching
+    from stratos.distill.checkpoints import Checkpoints, newest
+    from stratos.distill.interrupts import Interrupts
     from stratos.distill.lesson import open_lesson
+    from stratos.distill.measuring import Measuring
     from stratos.distill.module import NotFinite
+    from stratos.distill.outlook import Outlook
+    from stratos.distill.pacer import Pacer
+    from stratos.distill.prepare import prepare
+    from stratos.distill.random_states import RandomStates
+    from stratos.distill.recipe import learning_rates, training_length
+    from stratos.distill.saved import save
     from stratos.distill.trainer import (
         interruptible,
         make_trainer,
         quiet_lightning,
         seconds_of,
+        threads_kept,
     )
 
     settings, folder = config.trainer, context.run_dir / "distill"
     if settings.n_threads:
         torch.set_num_threads(settings.n_threads)
     L.seed_everything(config.seed, verbose=False)
-    checkpoint = _checkpoint(folder, context.fingerprint)
-    ready = _prepare(config, plan, corpus, context, untouched=rank == 0 and checkpoint is None)
+    checkpoint = newest(folder / "checkpoints", context.warn)
+    ready = prepare(config, plan, corpus, context, untouched=rank == 0 and checkpoint is None)
+    data, chosen = ready.data, ready.chosen
+    length = training_length(settings, chosen, len(data), float(data.lengths.mean()))
+    rates = learning_rates(settings, chosen.path is None, ready.model.config.hidden_size)
+    if rank == 0:
+        context.note(_told(chosen.name, length, rates))
     opened = open_lesson(
         config,
         plan,
         ready.model,
         ready.tokenizer,
-        ready.data,
+        data,
         ready.questions,
-        settings.max_tokens or ready.chosen.train_tokens,
+        length,
+        rates,
         context,
         rank,
         n_ranks,
@@ -87,176 +106,127 @@ def train(
         if rank == 0:
             _note_cut(folder, context.ledger.cut_at_usd)
         average = None if settings.ema is None else Average(settings.ema)
+        interrupts = Interrupts()
+        measuring = Measuring(config, ready.tokenizer, chosen.context_length, data)
+        n_steps = lesson.loader.n_steps
+        every = length.validate_every_steps(config.callbacks, n_steps)
+        max_seconds = None if settings.max_time is None else seconds_of(settings.max_time)
+        pacer = Pacer(
+            context,
+            Outlook(
+                chosen.name,
+                n_steps,
+                length.tokens / n_steps,
+                1 + (n_steps // every if every else 0),
+                length.epochs,
+                config.limits.train_hours,
+                config.limits.deadline_hours,
+                max_seconds,
+                _smaller(config, ready.model.num_parameters()),
+            ),
+            lesson.loader,
+            measuring.foretell_seconds,
+            folder / "pace.json",
+            settings.n_threads,
+        )
         watch = Watch(
             context,
             Watching(
-                lesson.loader.n_steps,
-                config.callbacks.validate_every_steps,
+                n_steps,
+                every,
                 config.callbacks.stop_at_exact,
-                None if settings.max_time is None else seconds_of(settings.max_time),
+                config.callbacks.patience,
+                max_seconds,
                 _usd_per_hour(plan),
             ),
-            _validator(config, ready.tokenizer),
-            folder / "best.safetensors",
+            measuring,
+            Checkpoints(
+                folder / "checkpoints",
+                config.callbacks.checkpoint_every_steps,
+                60 * config.callbacks.checkpoint_every_minutes,
+            ),
+            interrupts,
             average,
         )
-        keep = ModelCheckpoint(
-            dirpath=folder / "checkpoints",
-            filename="step-{step}",
-            auto_insert_metric_name=False,
-            every_n_train_steps=config.callbacks.checkpoint_every_steps,
-            save_top_k=1,
-            monitor=None,
-            enable_version_counter=False,
-        )
         averages = [] if average is None else [average]
-        callbacks = [*averages, watch, RandomStates(), keep]
+        callbacks = [*averages, pacer, watch, RandomStates()]
         with quiet_lightning():
-            trainer = make_trainer(settings, lesson.loader.n_steps, callbacks, folder)
+            trainer = make_trainer(settings, n_steps, callbacks, folder)
             try:
-                with interruptible():
+                with interruptible(), contextlib.closing(interrupts), threads_kept():
                     trainer.fit(
-                        lesson.module, lesson.loader, ckpt_path=checkpoint, weights_only=False
+                        lesson.module, lesson.loader, ckpt_path=checkpoint, weights_only=True
                     )
+                    watch.catch_up(trainer, lesson.module)
+                    lesson.module.on_fit_end()  # a measurement leaves it as a training wants it
             except NotFinite as error:
                 raise StratosError(_not_finite(error, ready, folder, config)) from error
     if rank:
         return None
     if settings.checkpointing:
         checkpoint_blocks(ready.model, False)
-    path, n_params, digest = _save(ready, folder)
+    best = watch.best.measured
+    assert best is not None
+    model, n_params, digest = save(ready, watch.best.weights, folder)
+    validated = validate_kept(
+        config,
+        model,
+        ready.tokenizer,
+        watch.seconds,
+        lambda done, total: context.tick(done, total, "validating the kept weights"),
+    )
     return Student(
         name=ready.chosen.name,
-        path=str(path),
+        path=str(folder / "student"),
         untouched_path=str(folder / "untouched"),
         n_params=n_params,
         steps=trainer.global_step,
         train_tokens=watch.tokens,
-        best_step=watch.best_step,
-        validation_exact=watch.best_exact,
+        best_step=watch.best.step,
+        best_exact=best.exact,
+        validation_loss=best.loss,
+        validation_exact=validated.exact,
+        n_validation_items=validated.n_items,
+        n_validation_reused=validated.n_reused,
+        n_choosing_items=validated.n_choosing,
+        threads=pacer.threads,
+        expected_seconds=pacer.expected_seconds,
+        epochs=watch.tokens / max(1, int(data.lengths.sum())),
         curve=tuple(watch.curve),
         weights_sha256=digest,
         seconds=watch.seconds,
         cpu_seconds=watch.cpu_seconds,
         n_resumed=watch.n_resumed,
         cut_at_usd=context.ledger.cut_at_usd,
+        content=content_of(config, ready.chosen),
     )
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """The student before its training, and its corpus in tokens."""
-
-    chosen: StudentConfig
-    model: Any
-    tokenizer: Any
-    data: Any
-    questions: list[str]
+def _smaller(config: Config, n_params: int) -> tuple[tuple[str, float], ...]:
+    """Return the smaller students of a run, and the part of the time that each would take."""
+    sizes = {student.name: _about_params(student) for student in config.students}
+    found = [(name, n / n_params) for name, n in sizes.items() if 0 < n < n_params]
+    return tuple(sorted(found, key=lambda one: -one[1]))
 
 
-def _prepare(
-    config: Config, plan: Plan, corpus: Corpus, context: Context, untouched: bool
-) -> _Ready:
-    """Make the student and tokenize the corpus; write its untouched twin if wanted."""
-    import pyarrow.parquet as pq
+def _about_params(student: StudentConfig) -> int:
+    """Return about how many parameters a student has; 0 where nobody knows."""
+    if student.path is not None:
+        return student.facts.get("n_params", 0)
+    width = student.hidden_size
+    block = 4 * width**2 + 3 * width * student.intermediate_size
+    return student.n_layers * block + student.vocab_size * width
 
-    from stratos.distill.adapter import add_adapters, checkpoint_blocks
-    from stratos.distill.data import encode
-    from stratos.distill.lesson import shared_tokens
-    from stratos.distill.model import make_student, save_student
-    from stratos.distill.trainer import check_adapter
 
-    settings = config.trainer
-    chosen = next(student for student in config.students if student.name == plan.student)
-    check_adapter(settings, [chosen])
-    rows = pq.read_table(corpus.path, columns=["question", "completion"]).to_pydict()
-    questions, completions = rows["question"], rows["completion"]
-    context.tick(0, 1, "tokenizing")
-    taken = shared_tokens(config, plan, chosen)
-    model, tokenizer = make_student(
-        chosen,
-        config.task.vocabulary(),
-        completions,
-        config.seed,
-        in_4_bits=settings.adapter == "qlora",
-        tokenizer=None if taken is None else taken.tokenizer,
+def _told(student: str, length: Length, rates: Rates) -> str:
+    """Say how long and how fast a student learns, and why."""
+    how = f"AdamW {rates.lr_adamw:.2g}"
+    if rates.optimizer == "muon":
+        how = f"Muon {rates.lr_muon:.2g} and {how}"
+    return (
+        f"{student} learns from {length.tokens:,} tokens, {length.epochs:.3g} times each row: "
+        f"{length.reason}. Steps of {length.batch_tokens:,} tokens, peak learning rate {how}."
     )
-    if taken is not None:
-        # The teacher may end its answers with another token than its texts.
-        model.generation_config.eos_token_id = list(taken.end_ids)
-    if taken is not None and len(tokenizer) > chosen.vocab_size:
-        n_embedded = len(tokenizer) * chosen.hidden_size
-        context.warn(
-            f"Student {chosen.name} reads in the {len(tokenizer):,} tokens of its teacher, and was "
-            f"planned with {chosen.vocab_size:,} (student.vocab_size), as a smaller model: "
-            f"{n_embedded:,} of its {model.num_parameters():,} parameters are embeddings."
-        )
-    data, n_too_long = encode(
-        tokenizer,
-        [_student_chat(config, question) for question in questions],
-        completions,
-        chosen.context_length,
-    )
-    if n_too_long:
-        context.warn(
-            f"{counted(n_too_long, 'training item is', 'training items are')} longer than the "
-            "student's context: left out"
-        )
-    if untouched:
-        whole = model, tokenizer
-        if settings.adapter == "qlora":
-            whole = make_student(chosen, None, [], config.seed)
-        save_student(*whole, context.run_dir / "distill" / "untouched")
-    model = add_adapters(model, settings, config.seed)
-    if settings.checkpointing:
-        checkpoint_blocks(model, True)
-    return _Ready(chosen, model, tokenizer, data, questions)
-
-
-def _save(ready: _Ready, folder: Path) -> tuple[Path, int, str]:
-    """Write the student with its best weights; return its folder, size, and digest of weights."""
-    from safetensors.torch import load_file
-    from transformers import AutoModelForCausalLM
-
-    from stratos.distill.adapter import merged_weights
-    from stratos.distill.model import save_student
-
-    model, weights = ready.model, load_file(folder / "best.safetensors")
-    adapted = hasattr(model, "peft_config")
-    if adapted:
-        model.load_state_dict(weights, strict=False)
-        weights = merged_weights(model)
-    if adapted or any(hasattr(weight, "full_tensor") for weight in model.parameters()):
-        model = AutoModelForCausalLM.from_pretrained(folder / "untouched", dtype="float32")
-    model.load_state_dict(weights, strict=False)
-    save_student(model.float().eval(), ready.tokenizer, folder / "student")
-    n_params = sum(parameter.numel() for parameter in model.parameters())
-    return folder / "student", n_params, _digest(folder / "student")
-
-
-def _digest(folder: Path) -> str:
-    """Return the digest of the weights in a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            while block := file.read(2**24):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _student_chat(config: Config, question: str) -> list[dict[str, str]]:
-    from stratos.tasks.base import Item
-
-    return config.task.student_messages(Item("", "", question, ""))
-
-
-def _checkpoint(folder: Path, fingerprint: str) -> Path | None:
-    """Return the checkpoint to go on from, which was made from the same inputs."""
-    inputs, checkpoints = folder / "inputs.txt", folder / "checkpoints"
-    if not inputs.exists() or inputs.read_text() != fingerprint:
-        return None
-    found = sorted(checkpoints.glob("step-*.ckpt"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else None
 
 
 def _make_way(folder: Path, context: Context) -> None:
@@ -277,8 +247,7 @@ def _make_way(folder: Path, context: Context) -> None:
             "training starts anew"
         )
     shutil.rmtree(checkpoints, ignore_errors=True)
-    (folder / "best.safetensors").unlink(missing_ok=True)
-    inputs.write_text(context.fingerprint)
+    write_atomically(inputs, context.fingerprint.encode())
 
 
 def _note_cut(folder: Path, cut_at_usd: float | None) -> None:
@@ -301,13 +270,15 @@ def _usd_per_hour(plan: Plan) -> float:
     return sum((role.usd / role.hours if role.hours else 0.0) for role in plan.roles_of("train"))
 
 
-def _not_finite(error: Any, ready: _Ready, folder: Path, config: Config) -> str:
+def _not_finite(error: Any, ready: Ready, folder: Path, config: Config) -> str:
     """Name the batch and say what to do."""
+    from stratos.distill.checkpoints import found
+
     items = ready.data.items[error.documents].tolist()
     shown = ", ".join(map(str, items[:8])) + (", …" if len(items) > 8 else "")
-    kept = sorted((folder / "checkpoints").glob("step-*.ckpt"))
+    kept = found(folder / "checkpoints")
     if kept:
-        good = f"The last good checkpoint is kept: {kept[-1]}."
+        good = f"The last good checkpoint is kept: {kept[0]}."
     else:
         every = counted(config.callbacks.checkpoint_every_steps, "step")
         good = (
@@ -319,26 +290,3 @@ def _not_finite(error: Any, ready: _Ready, folder: Path, config: Config) -> str:
         "Lower trainer.lr_muon and trainer.lr_adamw, or raise trainer.warmup_steps, and give the "
         "command again: with other settings the training starts anew."
     )
-
-
-def _validator(config: Config, tokenizer: Any) -> Callable[[Any], float]:
-    """Return a function that measures exact match of a model on validation items."""
-    from stratos.evaluate.generate import complete
-
-    items = config.task.items("validation", config.callbacks.n_validation_items)
-
-    def validate(model: Any) -> float:
-        completions = complete(
-            model,
-            tokenizer,
-            [config.task.student_messages(item) for item in items],
-            max_new_tokens=config.evaluate.max_new_tokens,
-            batch_size=config.evaluate.batch_size,
-        )
-        scores = [
-            config.task.score(completion.text, item).exact
-            for completion, item in zip(completions, items, strict=True)
-        ]
-        return sum(scores) / len(scores)
-
-    return validate

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 from stratos.tasks.base import Symbols
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 PAD, UNKNOWN, USER, ASSISTANT, END = "<pad>", "<unk>", "<user>", "<assistant>", "<end>"
 SPECIAL = (PAD, UNKNOWN, USER, ASSISTANT, END)
 
+# A student of random weights knows questions alone: a system message, which many clients send, is
+# left out.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{%- if message['role'] == 'assistant' -%}"
     "<assistant>{% generation %}{{ message['content'] }}<end>{% endgeneration %}"
-    "{%- else -%}<user>{{ message['content'] }}{%- endif -%}"
+    "{%- elif message['role'] == 'user' -%}<user>{{ message['content'] }}{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}<assistant>{%- endif -%}"
 )
@@ -25,6 +28,16 @@ CHAT_TEMPLATE = (
 
 def symbol_tokenizer(symbols: Symbols) -> PreTrainedTokenizerFast:
     """Return a tokenizer that looks a task's own symbols up."""
+    return _wrap(symbol_words(symbols))
+
+
+def trained_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer trained on `texts`."""
+    return _wrap(byte_pairs(texts, vocab_size))
+
+
+def symbol_words(symbols: Symbols) -> Tokenizer:
+    """Return what cuts a text into a task's own symbols."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     vocabulary = {word: place for place, word in enumerate((*SPECIAL, *symbols.vocabulary))}
@@ -34,11 +47,11 @@ def symbol_tokenizer(symbols: Symbols) -> PreTrainedTokenizerFast:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(symbols.pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    return _wrap(tokenizer)
+    return tokenizer
 
 
-def trained_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer trained on `texts`."""
+def byte_pairs(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Return what cuts a text into the byte pairs that are frequent in `texts`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -51,10 +64,10 @@ def trained_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokeni
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return _wrap(tokenizer)
+    return tokenizer
 
 
-def _wrap(tokenizer: object) -> PreTrainedTokenizerFast:
+def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.config import StudentConfig, TrainerConfig
 from stratos.errors import ConfigError
+from stratos.targets import untrusted_class
 
 if TYPE_CHECKING:
     import lightning as L
 
 STRATEGIES = ("auto", "ddp", "fsdp", "deepspeed")
-_TARGETS = ("lightning.pytorch.strategies.",)
 
 
 def make_trainer(
@@ -27,17 +27,24 @@ def make_trainer(
     """Return the trainer of one process; the other processes are there already, if any."""
     import lightning as L
 
+    from stratos.distill.checkpoints import CheckpointFiles
+
+    strategy = make_strategy(config)
+    # The other strategies write a folder of their own.
+    is_one_file = strategy not in ("fsdp", "deepspeed")
     return L.Trainer(
         max_steps=n_steps,
         max_epochs=-1,
         accelerator=config.accelerator,
         devices=config.devices,
         num_nodes=config.num_nodes,
-        strategy=make_strategy(config),
+        strategy=strategy,
+        plugins=[CheckpointFiles()] if is_one_file else None,
         precision=precision(config.precision, config.accelerator),
         gradient_clip_val=config.clip_norm or None,
         accumulate_grad_batches=config.accumulate,
         callbacks=callbacks,
+        enable_checkpointing=False,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -62,6 +69,9 @@ def make_strategy(config: TrainerConfig) -> Any:
         return strategy
     from hydra.utils import instantiate
 
+    reason = untrusted_class(strategy)
+    if reason is not None:
+        raise ConfigError(f"trainer.strategy.{reason}")
     try:
         return instantiate(strategy)
     except Exception as error:  # whatever a class of Lightning's makes of its arguments
@@ -79,8 +89,11 @@ def unusable(config: TrainerConfig) -> list[str]:
                 f"trainer.strategy={strategy}: pick one of {', '.join(STRATEGIES)}, or "
                 "trainer=fsdp2, which names a class."
             )
-    elif not name.startswith(_TARGETS):
-        problems.append(f"trainer.strategy._target_={name}: must begin with {_TARGETS[0]}")
+    elif not name:
+        problems.append(
+            f"trainer.strategy is a mapping without _target_: pick one of {', '.join(STRATEGIES)}, "
+            "or trainer=fsdp2."
+        )
     if config.max_time is not None:
         try:
             seconds_of(config.max_time)
@@ -182,6 +195,18 @@ def interruptible() -> Iterator[None]:
             raise
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from None
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Give torch its threads back: a training may choose fewer."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 @contextmanager

@@ -20,10 +20,12 @@ from stratos.distill.launch import JOB, STUDENT, Job
 from stratos.distill.stage import train
 from stratos.errors import StratosError
 from stratos.ledger import Ledger
+from stratos.signals import end_with_parent
 
 
 def main() -> None:
     """Train with the others."""
+    end_with_parent(at_once=True)
     folder = Path(sys.argv[1])
     rank, n_ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     job: Job = pickle.loads((folder / JOB).read_bytes())

@@ -1,30 +1,34 @@
 """How long a model takes for an answer on a server: the pace of a work, with its range.
 
     answer       = first token + answer tokens · output token
-    first token  = prefill + half a step, the one that runs when the request comes (batch > 1)
+    first token  = request + prefill + half a step, the one that runs when it comes (batch > 1)
     output token = step + (b - 1) · prefill / answer tokens
-    step         = max( decode(b, prompt + answer/2), floor · L )
+    step         = max( decode(b, prompt + answer/2), host(b) )       their sum on a CPU
 
 A server in steady state at batch b admits a prompt whenever an answer ends, so that every answer
 waits for the prefills of b - 1 others during its life. A batch job fills and empties its batch at
-once: b prefills, then the steps.
+once: b prefills, then the steps. `engines` says what the host takes for a step.
 
-Where the floor of launches decides (`transformers` issues kernels from Python) the range is that of
-hosts, else that of the roofline's fit. On a CPU server the latency that a card's runs measured at
-batch 1 replaces the arithmetic, and scales it at larger batches: the machine's own floor is in it.
+Where the host decides (`transformers` issues kernels from Python) the range is that of hosts, else
+that of the roofline's fit. On a CPU server the latency that a card's runs measured at batch 1
+scales the arithmetic: by what it is over that of the same answer on the machine that measured it.
+So longer answers and slower servers take longer. A load test on this very machine speaks before
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratos.estimate import constants as k
-from stratos.estimate.device import Device
+from stratos.estimate.device import Device, recorded_machine
+from stratos.estimate.engines import TRANSFORMERS, ServingEngine
 from stratos.estimate.fitted import fitted
 from stratos.estimate.fleet import Bools, Fleet, Ints, Ranges, ranged, source_of
 from stratos.estimate.jobs import Workload
@@ -47,7 +51,9 @@ class AnswerTime:
     first_token: Number
     output_token: Number
     launches: Any
-    """Whether the floor of launches decides."""
+    """Whether the host decides, which issues a step, and not what it computes."""
+    hidden: Number
+    """Seconds of the host in an output token that are hidden behind the device."""
 
     def seconds(self, answer_tokens: float) -> Number:
         """Return the seconds of a whole answer."""
@@ -55,15 +61,12 @@ class AnswerTime:
 
     def take(self, index: Ints | Bools) -> AnswerTime:
         """Return the answers of some servers."""
-        return AnswerTime(self.first_token[index], self.output_token[index], self.launches[index])
+        return AnswerTime(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def where(self, chosen: Bools, other: AnswerTime) -> AnswerTime:
         """Return these answers where `chosen`, those of `other` elsewhere."""
-        return AnswerTime(
-            np.where(chosen, self.first_token, other.first_token),
-            np.where(chosen, self.output_token, other.output_token),
-            np.where(chosen, self.launches, other.launches),
-        )
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return AnswerTime(*(np.where(chosen, one, two) for one, two in pairs))
 
 
 def tensor_degrees(card: ModelCard, device: Device) -> tuple[int, ...]:
@@ -90,6 +93,15 @@ def all_degrees(card: ModelCard, fleet: Fleet) -> Iterator[int]:
         g *= 2
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A step of a batch: its seconds, whether the host decides, and what of the host is hidden."""
+
+    seconds: Number
+    launches: Any
+    hidden: Number
+
+
 @dataclass(frozen=True)
 class Pace:
     """A work on a group of devices, at any batch."""
@@ -97,78 +109,118 @@ class Pace:
     work: Workload
     prefill: Number
     decode: DecodeLine
-    floor: Number
-    """Least seconds of a step, by the launching of its kernels."""
+    engine: ServingEngine
+    n_layers: int
+    request_s: float
+    """Seconds of a request beside the model."""
+    block_s: Number
+    """Seconds that the host takes for a block."""
+    is_gpu: Any
     scale: Number = 1.0
     """Recorded over predicted seconds of an answer alone, on a CPU."""
 
     def steady(self, batch: int) -> AnswerTime:
         """Return what one answer takes on a server in steady state."""
-        step, launches = self._step(batch)
-        first = self.prefill + (step / 2 if batch > 1 else 0.0)
-        output = step + (batch - 1) * self.prefill / max(1.0, self.work.answer_tokens)
-        return self._scaled(first, output, launches)
+        step = self.step(batch)
+        first = self.prefill + (step.seconds / 2 if batch > 1 else 0.0)
+        output = step.seconds + (batch - 1) * self.prefill / max(1.0, self.work.answer_tokens)
+        return self._scaled(first, output, step)
 
     def together(self, batch: Number) -> AnswerTime:
         """Return what a batch takes whose prompts come and whose answers end together."""
-        step, launches = self._step(batch)
-        return self._scaled(batch * self.prefill, step, launches)
+        step = self.step(batch)
+        return self._scaled(batch * self.prefill, step.seconds, step)
 
-    def _step(self, batch: Number) -> tuple[Number, Any]:
+    def step(self, batch: Number) -> Step:
+        """Return what a step of so many sequences takes."""
         step = self.decode.seconds(batch)
-        return np.maximum(step, self.floor), self.floor >= step
+        host = self.block_s * self.engine.host_blocks(self.n_layers, batch)
+        # A CPU computes a block while it is issued: one after the other, without a GPU's floors.
+        computed = step - self.decode.floor
+        return Step(
+            seconds=np.where(self.is_gpu, np.maximum(step, host), host + computed),
+            launches=host >= computed,
+            hidden=np.where(self.is_gpu, np.minimum(step, host), 0.0),
+        )
 
-    def _scaled(self, first: Number, output: Number, launches: Any) -> AnswerTime:
-        first = np.maximum(k.PREFILL_S, first)
-        return AnswerTime(self.scale * first, self.scale * output, launches)
+    def _scaled(self, first: Number, output: Number, step: Step) -> AnswerTime:
+        first = self.request_s + first
+        return AnswerTime(self.scale * first, self.scale * output, step.launches, step.hidden)
 
 
-def pace(card: ModelCard, device: Device | Fleet, work: Workload, tensor_parallel: int) -> Pace:
+def pace(
+    card: ModelCard,
+    device: Device | Fleet,
+    work: Workload,
+    tensor_parallel: int,
+    engine: ServingEngine,
+) -> Pace:
     """Return the pace of a work on `tensor_parallel` of the server's devices."""
     fit, setup = fitted().inference, ServeSetup(tensor_parallel)
     found = Pace(
         work=work,
         prefill=prefill_seconds(card, device, setup, work.prompt_tokens, fit),
         decode=decode_line(card, device, setup, work.prompt_tokens + work.answer_tokens / 2, fit),
-        floor=device.decode_floor_s * card.n_layers,
+        engine=engine,
+        n_layers=card.n_layers,
+        request_s=fit.first_token_s if engine.request_s is None else engine.request_s,
+        block_s=device.decode_floor_s,
+        is_gpu=device.is_gpu,
     )
-    recorded = recorded_seconds(card, work)
+    recorded = recorded_over_computed(card, work)
     if not recorded:
         return found
-    measured = median(recorded) / found.steady(1).seconds(work.answer_tokens)
-    return replace(found, scale=np.where(device.is_gpu, 1.0, measured))
+    own = device.is_gpu | device.load_tested
+    return replace(found, scale=np.where(own, 1.0, median(recorded)))
 
 
-def recorded_seconds(card: ModelCard, work: Workload) -> tuple[float, ...]:
-    """Return the latencies that the card's runs measured at this work, on a CPU."""
-    return tuple(
-        run.ms_per_answer / 1000
-        for run in card.runs
-        if run.ms_per_answer > 0 and run.task == work.task and run.strategy == work.strategy
-    )
+def recorded_over_computed(card: ModelCard, work: Workload) -> tuple[float, ...]:
+    """Return what the latency of each of the card's runs is over the arithmetic's, on a CPU.
+
+    The arithmetic is that of the run's own answer, alone, on the machine that runs are recorded on.
+    """
+    machine = recorded_machine()
+    found = []
+    for run in card.runs:
+        if run.ms_per_answer <= 0 or (run.task, run.strategy) != (work.task, work.strategy):
+            continue
+        answer = Workload(k.STUDENT_PROMPT_TOKENS, max(1.0, run.tokens_per_answer))
+        one = pace(card, machine, answer, 1, TRANSFORMERS)
+        alone = replace(one, request_s=k.REQUEST_S).steady(1)
+        found.append(run.ms_per_answer / 1000 / float(alone.seconds(answer.answer_tokens)))
+    return tuple(found)
 
 
 def answer_ranges(
-    card: ModelCard, fleet: Fleet, work: Workload, time: AnswerTime, factor: Number
+    card: ModelCard,
+    fleet: Fleet,
+    work: Workload,
+    time: AnswerTime,
+    factor: Number,
+    engine: str | NDArray[np.str_],
 ) -> Ranges:
     """Return an answer's seconds times a factor, with their range."""
-    first = ranged(fleet, "first_token", factor * time.first_token, time.launches)
-    output = factor * time.output_token * work.answer_tokens
-    both = first + ranged(fleet, "output_token", output, time.launches)
+    first = ranged(fleet, "first_token", factor * time.first_token, time.launches, engine)
+    tokens = factor * work.answer_tokens
+    output, hidden = tokens * time.output_token, tokens * time.hidden
+    both = first + ranged(fleet, "output_token", output, time.launches, engine, hidden)
     seconds = factor * time.seconds(work.answer_tokens)
     found = replace(both, mean=seconds)
-    recorded = recorded_seconds(card, work)
+    recorded = recorded_over_computed(card, work)
     if not recorded:
         return found
     spread, middle = k.CPU_RECORDED_ERROR, median(recorded)
     low = seconds * min(min(recorded) / middle, 1 / spread)
     high = seconds * max(max(recorded) / middle, spread)
-    return found.where(fleet.is_gpu, Ranges(seconds, low, high))
+    return found.where(fleet.is_gpu | fleet.load_tested, Ranges(seconds, low, high))
 
 
-def answer_source(card: ModelCard, device: Device, work: Workload, launches: bool) -> str:
+def answer_source(
+    card: ModelCard, device: Device, work: Workload, launches: bool, engine: str
+) -> str:
     """Return the sentence that says where the range of `answer_ranges` is from."""
-    recorded = () if device.is_gpu else recorded_seconds(card, work)
+    own = device.is_gpu or device.load_tested
+    recorded = () if own else recorded_over_computed(card, work)
     if recorded:
         return f"latency of {counted(len(recorded), 'recorded run')}"
-    return source_of(device, "output_token", launches)
+    return source_of(device, "output_token", launches, engine)

@@ -13,6 +13,9 @@ costs in small operations is `DECODE_OPERATIONS_PER_LAYER`.
 Times are CPU seconds of this process, the best of several: other work on the machine shows in
 neither. Rates are those of one core. The result is kept in the cache folder, and measured again
 where the machine's processor or its number of cores is another.
+
+A load test of `deploy` adds what a server took for a request and a token here (`ServedHere`). From
+then on that is the floor of a step on this machine, in place of small operations.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import msgspec
 
@@ -32,8 +36,28 @@ GEMM_SIZE = 1024
 ROWS = 8192
 SMALL = 128
 N_SMALL = 1000
+FILE = "calibration.json"
+MOST_SERVED = 9
+"""Load tests that are kept: the newest."""
 SECONDS_EACH = 0.4
 """CPU seconds that each of the measurements may take."""
+
+
+@dataclass(frozen=True)
+class ServedHere:
+    """What a server of this machine took for answers that it gave one at a time."""
+
+    engine: str
+    model: str
+    n_params: int
+    block_s: float
+    """Seconds that the host took for a block: what brings the estimate to the seconds measured."""
+    answer_s: float
+    """Mean seconds of an answer alone."""
+    answer_tokens: float
+    """Mean tokens of it."""
+    n_requests: int
+    date: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +73,13 @@ class Calibration:
     operation_s: float
     """Seconds of one small operation."""
     date: str
+    served: tuple[ServedHere, ...] = ()
+    """What load tests of servers showed here, the newest last."""
+
+    @property
+    def block_s(self) -> float | None:
+        """Seconds that the host takes for a block, by the load tests; None where none was made."""
+        return median(one.block_s for one in self.served) if self.served else None
 
 
 def machine_name() -> str:
@@ -97,7 +128,7 @@ def measure() -> Calibration:
 
 def calibration(cache_dir: Path) -> Calibration:
     """Return this machine's calibration: that of the cache, else a new measurement."""
-    file = cache_dir / "calibration.json"
+    file = cache_dir / FILE
     try:
         kept = from_json(file.read_bytes(), Calibration)
         if kept.machine == machine_name():
@@ -107,6 +138,14 @@ def calibration(cache_dir: Path) -> Calibration:
     measured = measure()
     write_atomically(file, to_json(measured))
     return measured
+
+
+def remember(cache_dir: Path, served: ServedHere) -> Calibration:
+    """Add what a server showed on this machine, and return the calibration with it."""
+    known = calibration(cache_dir)
+    kept = replace(known, served=(*known.served, served)[-MOST_SERVED:])
+    write_atomically(cache_dir / FILE, to_json(kept))
+    return kept
 
 
 def _best(work: Callable[[], object]) -> float:

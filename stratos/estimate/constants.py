@@ -89,16 +89,13 @@ NODE_GB_PER_S_ETHERNET = 1.25
 # --- floors: what a kernel launch and a line of Python cost ---------------------------------------
 
 DECODE_S_PER_LAYER = 0.0007
-"""Least seconds of one decoding step per transformer block on a GPU, whatever the batch:
-`generate` of transformers 5 issues each kernel from Python. Measured on Llamas of 3 and 4 blocks on
-one EPYC core, 0.69 to 0.88 ms; assumed for a GPU's host."""
+"""Seconds that the host of a GPU takes to issue one transformer block from Python, whatever the
+batch: the unit of `engines`. Measured on Llamas of 3 and 4 blocks on one EPYC core, 0.69 to
+0.88 ms; assumed for a GPU's host."""
 
-CPU_DECODE_S_PER_LAYER = 0.00033
-"""The same on a CPU: 0.27 to 0.37 ms in the recorded latencies of the embedded students (4 blocks,
-one answer at a time, EPYC)."""
-
-PREFILL_S = 0.010
-"""Least seconds until the first token: HTTP, tokenizer, template, one forward pass."""
+CPU_DECODE_S_PER_LAYER = 0.00028
+"""The same on a CPU, where the block is computed too: with one more for the step itself, 1.4 ms a
+token of the embedded students of 4 blocks; their recorded latencies have 1.1 to 1.9 ms."""
 
 TRAIN_STEP_S_PER_LAYER = 0.0012
 """Least seconds of one training step per block on an accelerator: about 75 kernels of forward and
@@ -128,6 +125,9 @@ CPU_TRAIN_OVER_GEMM = 0.85
 CPU_INFER_OVER_GEMM = 0.94
 """The same of prefill: 50 to 53."""
 
+CPU_RECORDED_VCPUS = 2.0
+"""Cores of the machine that the runs on students' cards were measured on."""
+
 CPU_RECORDED_ERROR = 1.35
 """Factor that hours from recorded runs may be off by: the same training took 1,179 and 1,362
 seconds of CPU in two runs on one machine, and another machine's core differs by more."""
@@ -139,8 +139,8 @@ CPU_CALIBRATED_ERROR = 1.5
 CPU_ERROR = 2.5
 """The same of an assumed CPU: generations of cores differ by as much."""
 
-DECODE_OPERATIONS_PER_LAYER = 275
-"""The floor of a block on a CPU over one small numpy operation: 0.33 ms to 1.2 microseconds on one
+DECODE_OPERATIONS_PER_LAYER = 235
+"""The floor of a block on a CPU over one small numpy operation: 0.28 ms to 1.2 microseconds on one
 EPYC core."""
 
 EAGER_ERROR = 1.5
@@ -200,6 +200,11 @@ STARTUP_HOURS = 10 / 60
 STARTUP_HOURS_LOW, STARTUP_HOURS_HIGH = 5 / 60, 15 / 60
 """The range of that."""
 
+TRAIN_FIXED_S, TRAIN_FIXED_S_LOW, TRAIN_FIXED_S_HIGH = 10.0, 1.0, 60.0
+"""Seconds of a training on a machine that is here already beside its tokens: tokenizing, measuring
+the pace, validations, writing. In 7 runs of 6,000 to 400,000 tokens of the 0.3M student on 2 shared
+cores these took 1 to 20 seconds of CPU, and the shortest runs 3 to 46 seconds on the clock."""
+
 DOWNLOAD_BYTES_PER_S = 125e6
 """Weights over 1 Gbit/s."""
 
@@ -214,6 +219,15 @@ TEACHER_BATCH = 32
 P95_OVER_MEAN = 1.5
 """95th percentile of an answer's latency over its mean at one request at a time: answers differ in
 length. Assumption; the load test of `deploy` measures it."""
+
+UTILISATION = 0.7
+"""Share of a server's capacity that is planned with where a queue of requests is served. The wait
+before a server that is busy to the share ρ grows like ρ / (1 - ρ): it doubles from 0.7 to 0.82 and
+has no end at 1. `queueing` says what it comes to, by the number of answers at once."""
+
+REQUEST_S = 0.010
+"""Seconds of a request to `transformers serve` beside the model: HTTP, chat template, tokenizer. 6
+to 17 ms of CPU time on one core (benchmarks/serving/cpu.py)."""
 
 STUDENT_PROMPT_TOKENS = 64
 """Tokens of a question to the student: it is asked without examples."""

@@ -39,9 +39,11 @@ class Device:
     vcpus: float
     """Of a CPU server; 0 on GPUs, whose work does not depend on them."""
     decode_floor_s: float
-    """Least seconds of one block in a decoding step of an engine that runs from Python."""
+    """Seconds that the host takes for one block in a decoding step that is issued from Python."""
     calibrated: bool
     """Whether a measurement of this very machine speaks."""
+    load_tested: bool
+    """Whether a load test of a server on this very machine does."""
 
 
 @lru_cache(maxsize=100_000)
@@ -82,18 +84,27 @@ def device_of(offer: Offer, calibration: Calibration | None = None) -> Device:
         vcpus=0.0,
         decode_floor_s=k.DECODE_S_PER_LAYER,
         calibrated=False,
+        load_tested=False,
     )
+
+
+@lru_cache(maxsize=1)
+def recorded_machine() -> Device:
+    """Return the CPU server that the latencies of students' cards are measured on."""
+    offer = Offer("recorded", "", "", None, 0, k.CPU_RECORDED_VCPUS, 8.0, 0.0, 0.0)
+    return _cpu(offer, None, 0.0)
 
 
 def _cpu(offer: Offer, calibration: Calibration | None, startup: float) -> Device:
     parallel = max(1.0, offer.vcpus) ** k.CPU_SCALING
     train, infer = k.CPU_TRAIN_GFLOPS_PER_VCPU * 1e9, k.CPU_INFER_GFLOPS_PER_VCPU * 1e9
     bandwidth, floor = k.CPU_GB_PER_S_PER_VCPU * 1e9, k.CPU_DECODE_S_PER_LAYER
+    served = None if calibration is None else calibration.block_s
     if calibration is not None:
         train = calibration.gemm_flops * k.CPU_TRAIN_OVER_GEMM
         infer = calibration.gemm_flops * k.CPU_INFER_OVER_GEMM
         bandwidth = calibration.bytes_per_s
-        floor = calibration.operation_s * k.DECODE_OPERATIONS_PER_LAYER
+        floor = served or calibration.operation_s * k.DECODE_OPERATIONS_PER_LAYER
     train, infer = train * parallel, infer * parallel
     bandwidth = min(k.CPU_GB_PER_S_MAX * 1e9, bandwidth * parallel)
     return Device(
@@ -112,6 +123,7 @@ def _cpu(offer: Offer, calibration: Calibration | None, startup: float) -> Devic
         vcpus=offer.vcpus,
         decode_floor_s=floor,
         calibrated=calibration is not None,
+        load_tested=served is not None,
     )
 
 

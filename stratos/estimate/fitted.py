@@ -11,8 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stratos.estimate import constants as k
-from stratos.records import Interval
+from stratos.estimate.errors import Errors, Factor, Known, Setting, Unseen
 
 FITTED_TOML = Path(__file__).with_name("fitted.toml")
 
@@ -78,25 +77,21 @@ class Fitted:
     to: the first requests of a run find an empty server."""
     training: TrainingFit
     inference: InferenceFit
-    errors: dict[str, dict[str, tuple[float, float, float]]]
-    """Quantity to GPU ("other" for one that was never measured) to: 2.5% and 97.5% quantile of
-    measured over predicted seconds, and mean absolute percentage error, all held out."""
-
-    def interval(self, quantity: str, gpu: str, mean: float) -> Interval:
-        """Return predicted seconds with the range that held-out measurements lay in."""
-        known = self.errors[quantity]
-        low, high, mape = known.get(gpu, known["other"])
-        source = f"roofline, {gpu}: error {mape:.0%} on models it was not fitted to"
-        if gpu not in known:
-            source = f"roofline, {gpu} not measured: error {mape:.0%} on GPUs it was not fitted to"
-            if gpu not in k.LINK_GB_PER_S or gpu.startswith("MI"):
-                low, high = min(low, k.UNLIKE_ERROR[0]), max(high, k.UNLIKE_ERROR[1])
-                source = f"roofline, {gpu} not measured, and unlike those that were"
-        return Interval(mean, mean * low, mean * high, source)
+    errors: dict[str, Errors]
+    """By quantity: training, first_token, output_token."""
 
 
 def _section(table: dict[str, Any], section: type[T]) -> T:
     return section(**{field.name: float(table[field.name]) for field in fields(section)})  # type: ignore[arg-type]
+
+
+def _errors(table: dict[str, Any]) -> Errors:
+    known = [
+        Known(Setting(row["engine"], row["gpu"], row["bits"]), row["low"], row["high"], row["mape"])
+        for row in table["known"]
+    ]
+    unseen = {Factor(name): Unseen(*numbers) for name, numbers in table["unseen"].items()}
+    return Errors(tuple(known), unseen, float(table["within"]))
 
 
 def read_fitted(text: str) -> Fitted:
@@ -107,10 +102,7 @@ def read_fitted(text: str) -> Fitted:
         campaign_fewer=float(table["campaign_fewer"]),
         training=_section(table["training"], TrainingFit),
         inference=_section(table["inference"], InferenceFit),
-        errors={
-            quantity: {gpu: (float(e[0]), float(e[1]), float(e[2])) for gpu, e in by_gpu.items()}
-            for quantity, by_gpu in table["errors"].items()
-        },
+        errors={quantity: _errors(found) for quantity, found in table["errors"].items()},
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stratos.estimate import constants as k
 from stratos.estimate.device import Device
+from stratos.estimate.errors import Setting
 from stratos.estimate.fitted import fitted
 from stratos.records import Interval
 
@@ -41,6 +42,7 @@ class Fleet:
     vcpus: Floats
     decode_floor_s: Floats
     calibrated: Bools
+    load_tested: Bools
 
     @classmethod
     def of(cls, devices: Sequence[Device]) -> Fleet:
@@ -88,7 +90,14 @@ def within(mean: Floats, factor: float | Floats) -> Ranges:
     return Ranges(mean, mean / factor, mean * factor)
 
 
-def ranged(fleet: Fleet, quantity: str, mean: Floats, launches: Bools) -> Ranges:
+def ranged(
+    fleet: Fleet,
+    quantity: str,
+    mean: Floats,
+    launches: Bools,
+    engine: str | NDArray[np.str_],
+    hidden: float | Floats = 0.0,
+) -> Ranges:
     """Return times with what their source leaves: held-out errors on GPUs, else a factor.
 
     Args:
@@ -96,27 +105,34 @@ def ranged(fleet: Fleet, quantity: str, mean: Floats, launches: Bools) -> Ranges
         quantity: whose error of the fit it is.
         mean: the times.
         launches: where the floor of launches decides.
+        engine: what runs on them; see `errors`.
+        hidden: seconds of the host that are counted as hidden behind the device.
     """
-    names, kind = np.unique(fleet.name, return_inverse=True)
-    errors = np.ones((len(names), 2))
+    engines = np.broadcast_to(np.asarray(engine), fleet.name.shape)
+    names, of_name = np.unique(fleet.name, return_inverse=True)
+    kinds, of_engine = np.unique(engines, return_inverse=True)
+    errors = np.ones((len(names), len(kinds), 2))
     for i, name in enumerate(names.tolist()):
-        if name != "CPU":
-            one = fitted().interval(quantity, name, 1.0)
-            errors[i] = one.low, one.high
-    low, high = errors[kind].T
-    error = np.where(
-        fleet.is_gpu,
-        k.EAGER_ERROR,
-        np.where(fleet.calibrated, k.CPU_CALIBRATED_ERROR, k.CPU_ERROR),
-    )
+        for j, kind in enumerate(kinds.tolist()):
+            if name != "CPU":
+                one = fitted().errors[quantity].interval(Setting(kind, name), 1.0)
+                errors[i, j] = one.low, one.high
+    low, high = errors[of_name, of_engine].T
+    own = k.CPU_CALIBRATED_ERROR if quantity == "training" else k.CPU_RECORDED_ERROR
+    cpu_error = np.where(fleet.calibrated, k.CPU_CALIBRATED_ERROR, k.CPU_ERROR)
+    cpu_error = np.where(fleet.load_tested, own, cpu_error)
+    error = np.where(fleet.is_gpu, k.EAGER_ERROR, cpu_error)
     by_factor = within(mean, error)
-    return by_factor.where(launches | ~fleet.is_gpu, Ranges(mean, mean * low, mean * high))
+    most = np.maximum(mean * high, mean + hidden)
+    return by_factor.where(launches | ~fleet.is_gpu, Ranges(mean, mean * low, most))
 
 
-def source_of(device: Device, quantity: str, launches: bool) -> str:
+def source_of(device: Device, quantity: str, launches: bool, engine: str) -> str:
     """Return the sentence that says where the times of `ranged` are from."""
     if not device.is_gpu:
+        if device.load_tested and quantity != "training":
+            return "load tests of servers on this machine"
         return f"roofline of {'this machine, measured' if device.calibrated else 'an assumed CPU'}"
     if launches:
         return "floor of kernel launches, within a factor of 1.5"
-    return fitted().interval(quantity, device.name, 1.0).source
+    return fitted().errors[quantity].interval(Setting(engine, device.name), 1.0).source

@@ -15,6 +15,7 @@ from stratos.estimate.answering import (
 )
 from stratos.estimate.calibrate import Calibration
 from stratos.estimate.device import device_of
+from stratos.estimate.engines import GENERATE
 from stratos.estimate.fleet import Bools, Fleet, Ints, Ranges
 from stratos.estimate.jobs import Workload
 from stratos.estimate.startup import startup_hours
@@ -42,10 +43,10 @@ def generate_all(
 def _generate_all(
     card: ModelCard, fleet: Fleet, work: Workload, n_answers: int, n_nodes: Ints
 ) -> tuple[Ranges, Bools]:
-    """Return the hours, and where the floor of launches decides."""
+    """Return the hours, and where the host's launches decide."""
     n = len(fleet)
     best, rounds = np.full(n, np.inf), np.full(n, np.nan)
-    time = AnswerTime(np.zeros(n), np.zeros(n), np.zeros(n, bool))
+    time = AnswerTime(np.zeros(n), np.zeros(n), np.zeros(n, bool), np.zeros(n))
     for g in all_degrees(card, fleet):
         batch = np.full(n, max(1, min(k.TEACHER_BATCH, n_answers)))
         while True:
@@ -53,7 +54,7 @@ def _generate_all(
             if (held | (batch == 1)).all():
                 break
             batch = np.where(held, batch, np.maximum(1, batch // 2))
-        one = pace(card, fleet, work, g).together(batch)
+        one = pace(card, fleet, work, g, GENERATE).together(batch)
         replicas = np.maximum(1, fleet.count // g) * n_nodes
         turns = np.ceil(np.ceil(n_answers / batch) / replicas)
         seconds = turns * one.seconds(work.answer_tokens)
@@ -61,7 +62,8 @@ def _generate_all(
         best, rounds = np.where(better, seconds, best), np.where(better, turns, rounds)
         time = one.where(better, time)
     start = startup_hours(fleet, k.BYTES_PER_PARAM_INFER * float(card.n_params))
-    return start + answer_ranges(card, fleet, work, time, rounds / 3600), time.launches
+    hours = answer_ranges(card, fleet, work, time, rounds / 3600, GENERATE.name)
+    return start + hours, time.launches
 
 
 def generate(
@@ -87,4 +89,4 @@ def generate(
     hours, launches = _generate_all(card, fleet, work, n_answers, np.array([n_nodes]))
     if np.isnan(hours.mean[0]):
         return None
-    return hours.interval(0, answer_source(card, device, work, bool(launches[0])))
+    return hours.interval(0, answer_source(card, device, work, bool(launches[0]), GENERATE.name))

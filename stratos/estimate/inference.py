@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+from stratos.estimate.answering import pace
+from stratos.estimate.device import device_of
+from stratos.estimate.engines import ENGINES
 from stratos.estimate.generation import generate
 from stratos.estimate.jobs import Workload
 from stratos.estimate.memory import serving_bytes
-from stratos.records import ModelCard, Offer
+from stratos.records import ModelCard, Offer, ServingSetting
 
 
 def inference_bytes(card: ModelCard, context: float, batch: int = 1) -> float:
@@ -22,3 +25,15 @@ def batch_hours(card: ModelCard, offer: Offer, work: Workload, n_answers: int) -
     """
     found = generate(card, offer, work, n_answers)
     return math.inf if found is None else found.mean
+
+
+def answers_per_s(card: ModelCard, offer: Offer, work: Workload, run: ServingSetting) -> float:
+    """Return what one server answers a second as it is run, at the utilisation it is planned at.
+
+    At all of its capacity where requests come one at a time.
+    """
+    device, engine = device_of(offer), ENGINES[run.engine]
+    answer = pace(card, device, work, run.tensor_parallel, engine).steady(run.slots)
+    replicas = max(1, device.count // run.tensor_parallel) if engine.all_devices else 1
+    busy = run.utilisation or 1.0
+    return busy * replicas * run.slots / float(answer.seconds(work.answer_tokens))

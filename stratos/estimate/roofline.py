@@ -184,15 +184,3 @@ def decode_line(
         floor=layer * card.n_layers + latency,
         sequence=cache + fit.sequence_floor_s + reduce,
     )
-
-
-def decode_seconds(
-    card: ModelCard,
-    device: Device | Fleet,
-    setup: ServeSetup,
-    batch: Number,
-    context: float,
-    fit: InferenceFit,
-) -> Number:
-    """Return the seconds of one decoding step of `batch` sequences of `context` tokens."""
-    return decode_line(card, device, setup, context, fit).seconds(batch)

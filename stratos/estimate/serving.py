@@ -1,51 +1,33 @@
 """Latency and throughput of a server that answers: its operating points.
 
-A server holds count / g replicas of a model that is cut over g devices; each gives b answers per
-answer time (`answering`). More at once are more a second and wait longer for each other: what is a
-point is what no other batch and degree of the same server beats in both.
+A server runs an engine (`engines`), which holds one replica of a model or count / g that are each
+cut over g devices. A replica gives b answers at once; requests queue where all b are busy
+(`queueing`). More at once, or busier, are more a second and wait longer: what is a point is what no
+other setting of the same server beats in both.
+
+    answer = wait + time of an answer at b (`answering`)
+    rate   = ρ · replicas · b / time of an answer at b
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from stratos.estimate import constants as k
-from stratos.estimate.answering import (
-    AnswerTime,
-    all_degrees,
-    answer_ranges,
-    answer_source,
-    fits,
-    pace,
-)
-from stratos.estimate.calibrate import Calibration
-from stratos.estimate.device import device_of
-from stratos.estimate.fleet import Bools, Fleet, Floats, Ints, ranged, source_of
+from stratos.estimate.answering import AnswerTime, all_degrees, fits, pace
+from stratos.estimate.engines import ServingEngine, engines_on
+from stratos.estimate.fleet import Bools, Fleet, Floats, Ints
 from stratos.estimate.jobs import Workload
-from stratos.records import Interval, ModelCard, Offer
-
-BATCHES = (1, 4, 16, 64, 256)
-"""Batches that a server is considered at."""
-
-
-@dataclass(frozen=True)
-class ServingPoint:
-    """One way to run a server: no other one of it is faster for an answer and gives more."""
-
-    batch: int
-    tensor_parallel: int
-    ttft_ms: Interval
-    """Time to first token, mean over the works."""
-    tpot_ms: Interval
-    """Time per output token, mean over the works."""
-    latency_ms: tuple[Interval, ...]
-    """95th percentile of one answer, of each work."""
-    requests_per_s: tuple[float, ...]
-    """What one server gives of each work alone."""
+from stratos.estimate.queueing import (
+    busy_probability,
+    p95_over_service,
+    variation_squared,
+    wait_of_waiting,
+)
+from stratos.records import ModelCard
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +36,17 @@ class ServingTable:
 
     server: Ints
     """Its server: a number of the fleet."""
+    engine: Any
+    """Name of the engine."""
     batch: Ints
+    utilisation: Floats
     tensor_parallel: Ints
     latency_ms: Floats
-    """95th percentile of one answer, by work."""
+    """95th percentile of one answer with the wait before it, by work."""
     requests_per_s: Floats
-    """What one server gives of each work alone."""
+    """What one server gives of each work alone, at its utilisation."""
     times: tuple[AnswerTime, ...]
-    """By work: what an answer takes at all points."""
+    """By work: what an answer takes at all points, without the wait."""
 
     def __len__(self) -> int:
         """Return the number of points."""
@@ -69,18 +54,16 @@ class ServingTable:
 
     def take(self, index: Ints | Bools) -> ServingTable:
         """Return some of the points."""
-        return ServingTable(
-            self.server[index],
-            self.batch[index],
-            self.tensor_parallel[index],
-            self.latency_ms[index],
-            self.requests_per_s[index],
-            tuple(time.take(index) for time in self.times),
-        )
+        columns = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "times"}
+        return ServingTable(**columns, times=tuple(time.take(index) for time in self.times))
 
 
 def serving_all(
-    card: ModelCard, fleet: Fleet, works: Sequence[Workload], fastest: bool = False
+    card: ModelCard,
+    fleet: Fleet,
+    works: Sequence[Workload],
+    shares: Sequence[float] | None = None,
+    fastest: bool = False,
 ) -> ServingTable:
     """Return the operating points of each server that no other of it dominates.
 
@@ -88,43 +71,98 @@ def serving_all(
         card: the student.
         fleet: the servers; one that does not hold the model has no point.
         works: sizes of the requests that they answer.
-        fastest: return the point of each server with the fastest answer to the slowest work alone.
+        shares: weight of each of them in the traffic, which the wait depends on; None for equal
+            ones.
+        fastest: requests come one at a time: return the point of each server with the fastest
+            answer to the slowest work alone.
     """
-    batches = BATCHES[:1] if fastest else BATCHES  # An answer takes the longer, the more there are.
+    weights = np.ones(len(works)) if shares is None else np.array(shares, dtype=np.float64)
+    parts: list[ServingTable] = []
+    for engine, runs in engines_on(card, fleet):
+        rows = np.flatnonzero(runs)
+        if len(rows) and not (fastest and engine.slots[0] > 1):
+            parts += _points(card, fleet, rows, works, weights / weights.sum(), engine, fastest)
+    return _fastest(parts) if fastest else _undominated(parts, len(fleet))
+
+
+def _points(
+    card: ModelCard,
+    fleet: Fleet,
+    on: Ints,
+    works: Sequence[Workload],
+    weights: Floats,
+    engine: ServingEngine,
+    fastest: bool,
+) -> list[ServingTable]:
+    """Return the points of an engine on some servers of a fleet, those that fit."""
+    # An answer takes the longer, the more there are.
+    slots = engine.slots[:1] if fastest else engine.slots
+    utilisations = (0.0,) if fastest else engine.utilisations
     context = max(work.context for work in works)
     parts: list[ServingTable] = []
-    on = np.arange(len(fleet))
     before = np.full((len(fleet), len(works)), np.inf)
     every = np.zeros(len(fleet), bool)
     """Whether every batch fitted on fewer devices."""
-    for g in all_degrees(card, fleet):
+    for g in all_degrees(card, fleet) if engine.all_devices else (1,):
         on = on[fleet.count[on] >= g]
         some = fleet.take(on)
-        paces = [pace(card, some, work, g) for work in works]
+        paces = [pace(card, some, work, g, engine) for work in works]
         alone = np.column_stack([p.steady(1).seconds(p.work.answer_tokens) for p in paces])
         go_on = ~(every[on] & (alone >= before[on]).all(axis=1))  # else more do not shorten it
         rows = np.flatnonzero(go_on)
         on, some, alone = on[rows], some.take(rows), alone[rows]
         before[on] = alone
-        every[on] = fits(card, some, context, BATCHES[-1], g)
-        for batch in batches:
+        every[on] = fits(card, some, context, engine.slots[-1], g)
+        for batch in slots:
             held = fits(card, some, context, batch, g)
             times = tuple(p.steady(batch).take(rows[held]) for p in paces)
             server = on[held]
             seconds = np.column_stack(
                 [t.seconds(work.answer_tokens) for t, work in zip(times, works, strict=True)]
             )
-            parts.append(
-                ServingTable(
-                    server,
-                    np.full(len(server), batch),
-                    np.full(len(server), g),
-                    1000 * k.P95_OVER_MEAN * seconds,
-                    (fleet.count[server] // g * batch)[:, None] / seconds,
-                    times,
+            replicas = fleet.count[server] // g if engine.all_devices else np.ones_like(server)
+            for utilisation in utilisations:
+                share = utilisation or 1.0
+                parts.append(
+                    ServingTable(
+                        server,
+                        np.full(len(server), engine.name),
+                        np.full(len(server), batch),
+                        np.full(len(server), utilisation),
+                        np.full(len(server), g),
+                        1000 * p95_seconds(seconds, weights, batch, utilisation),
+                        share * (replicas * batch)[:, None] / seconds,
+                        times,
+                    )
                 )
-            )
-    return _fastest(parts) if fastest else _undominated(parts, len(fleet))
+    return parts
+
+
+def p95_seconds(seconds: Floats, weights: Floats, batch: int, utilisation: float) -> Floats:
+    """Return the 95th percentile of wait and answer together, by (server, work).
+
+    Args:
+        seconds: mean of an answer, by (server, work).
+        weights: share of each work in the requests.
+        batch: answers at once.
+        utilisation: share of the time that a slot is busy.
+    """
+    mean, square = _mixture(seconds, weights)
+    wait = wait_of_waiting(batch, utilisation, mean, square)[:, None]
+    return seconds * p95_over_service(batch, utilisation, wait / seconds)
+
+
+def mean_wait(seconds: Floats, weights: Floats, batch: int, utilisation: float) -> Floats:
+    """Return the mean seconds before an answer begins, by server; see `p95_seconds`."""
+    mean, square = _mixture(seconds, weights)
+    wait = wait_of_waiting(batch, utilisation, mean, square)
+    found: Floats = busy_probability(batch, utilisation) * wait
+    return found
+
+
+def _mixture(seconds: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Return mean and mean square of the answers of all works together, by server."""
+    return seconds @ weights, (seconds**2 @ weights) * (1.0 + variation_squared())
 
 
 def _joined(parts: Sequence[ServingTable]) -> ServingTable:
@@ -133,15 +171,12 @@ def _joined(parts: Sequence[ServingTable]) -> ServingTable:
     def of(tables: Sequence[Any], column: str) -> Any:
         return np.concatenate([getattr(table, column) for table in tables])
 
-    columns = ("first_token", "output_token", "launches")
     by_work = zip(*(part.times for part in parts), strict=True)
     return ServingTable(
-        server=of(parts, "server"),
-        batch=of(parts, "batch"),
-        tensor_parallel=of(parts, "tensor_parallel"),
-        latency_ms=of(parts, "latency_ms"),
-        requests_per_s=of(parts, "requests_per_s"),
-        times=tuple(AnswerTime(*(of(times, c) for c in columns)) for times in by_work),
+        **{f.name: of(parts, f.name) for f in fields(ServingTable) if f.name != "times"},
+        times=tuple(
+            AnswerTime(*(of(times, f.name) for f in fields(AnswerTime))) for times in by_work
+        ),
     )
 
 
@@ -166,54 +201,3 @@ def _undominated(parts: Sequence[ServingTable], n_servers: int) -> ServingTable:
         left.append(part.take(~no_worse.any(axis=0)[part.server]))
     points = _joined(left)
     return points.take(np.argsort(points.server, kind="stable"))
-
-
-def serving(
-    card: ModelCard,
-    offer: Offer,
-    works: Sequence[Workload],
-    calibration: Calibration | None = None,
-) -> tuple[ServingPoint, ...]:
-    """Return the operating points of one server that no other dominates; none if nothing fits.
-
-    Args:
-        card: the student.
-        offer: the server.
-        works: sizes of the requests that it answers; latency and rate are given for each.
-        calibration: the measurement of this machine, for local offers.
-    """
-    device = device_of(offer, calibration)
-    points = serving_all(card, Fleet.of([device]), works)
-    if not len(points):
-        return ()
-    fleet = Fleet.of([device] * len(points))
-    launches = np.any([time.launches for time in points.times], axis=0)
-
-    def mean(quantity: str, seconds: Sequence[Floats]) -> list[Interval]:
-        total = np.sum(seconds, axis=0)
-        milliseconds = ranged(fleet, quantity, 1000 * total / len(seconds), launches)
-        return [
-            milliseconds.interval(i, source_of(device, quantity, bool(launches[i])))
-            for i in range(len(points))
-        ]
-
-    first = mean("first_token", [time.first_token for time in points.times])
-    output = mean("output_token", [time.output_token for time in points.times])
-    latency = [
-        answer_ranges(card, fleet, work, time, 1000 * k.P95_OVER_MEAN)
-        for work, time in zip(works, points.times, strict=True)
-    ]
-    return tuple(
-        ServingPoint(
-            batch=int(points.batch[i]),
-            tensor_parallel=int(points.tensor_parallel[i]),
-            ttft_ms=first[i],
-            tpot_ms=output[i],
-            latency_ms=tuple(
-                ranges.interval(i, answer_source(card, device, work, bool(time.launches[i])))
-                for ranges, work, time in zip(latency, works, points.times, strict=True)
-            ),
-            requests_per_s=tuple(points.requests_per_s[i].tolist()),
-        )
-        for i in range(len(points))
-    )

@@ -19,12 +19,13 @@ from stratos.estimate import constants as k
 from stratos.estimate.calibrate import Calibration
 from stratos.estimate.cards import forward_flops_per_token
 from stratos.estimate.device import device_of
+from stratos.estimate.errors import TRAINER
 from stratos.estimate.fitted import fitted
 from stratos.estimate.fleet import Bools, Fleet, Ints, Ranges, ranged, source_of, within
 from stratos.estimate.jobs import TrainingJob
 from stratos.estimate.memory import training_memory
 from stratos.estimate.roofline import TrainSetup, train_step_seconds
-from stratos.estimate.startup import startup_hours
+from stratos.estimate.startup import fixed_training_hours, startup_hours
 from stratos.records import Interval, ModelCard, Offer
 from stratos.words import counted
 
@@ -114,10 +115,10 @@ def _train_all(
     launches = fleet.is_gpu & (floor > step)
     hours = steps * np.maximum(step, floor) * _method_factor(job) / 3600
     hours = np.where(fits, hours, np.nan)
-    work = ranged(fleet, "training", hours, launches)
+    work = ranged(fleet, "training", hours, launches, TRAINER)
     if not fleet.is_gpu.all():
         work = work.where(fleet.is_gpu, _cpu_hours(card, fleet, job, setup, fits))
-    return startup_hours(fleet, 0.0) + work, launches
+    return startup_hours(fleet, 0.0) + fixed_training_hours(fleet) + work, launches
 
 
 def train(
@@ -144,7 +145,7 @@ def train(
     if measured is not None:
         source = f"seconds per token of {counted(len(measured), 'recorded run')}"
     else:
-        source = source_of(device, "training", bool(launches[0]))
+        source = source_of(device, "training", bool(launches[0]), TRAINER)
     return hours.interval(0, source)
 
 
@@ -169,7 +170,8 @@ def _cpu_hours(
         return Ranges(mid, np.minimum(low, spread.low), np.maximum(high, spread.high))
     flops = 3.0 * forward_flops_per_token(card, setup.context / 2) * job.tokens
     hours = flops * _method_factor(job) / fleet.train_flops / nodes / 3600
-    return ranged(fleet, "training", np.where(fits, hours, np.nan), np.zeros(len(fleet), bool))
+    hours = np.where(fits, hours, np.nan)
+    return ranged(fleet, "training", hours, np.zeros(len(fleet), bool), TRAINER)
 
 
 def cpu_seconds_per_token(card: ModelCard) -> tuple[float, ...] | None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Any
 
 from stratos.context import Context
 from stratos.evaluate.generate import complete
+from stratos.pretrained import load_model, load_tokenizer
 from stratos.tasks.base import Item, Score, Task
-from stratos.teachers.asking import cached_ask, unread
-from stratos.teachers.base import TOO_LONG, Question, Teacher
-from stratos.teachers.expect import expect
+from stratos.teachers.answer_limit import AnswerLimit, ask_whole, n_truncated
+from stratos.teachers.asking import ask_questions, unread
+from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
+from stratos.teachers.evaluation import parts_in_time
+from stratos.teachers.expect import expect, expect_again, expect_longer
 from stratos.teachers.expert import chat
+from stratos.words import counted
 
 Tick = Callable[[int, int], None]
 
@@ -31,6 +35,14 @@ class Answers:
     input_tokens: int
     seconds: float
     cpu_seconds: float
+    max_tokens: int = 0
+    """Longest answer, as it was asked for last."""
+    n_truncated: int = 0
+    """Answers that were cut there."""
+    wall_seconds: float | None = None
+    """From the first question to the last answer, where that may be less than `seconds`."""
+    n_cached: int = 0
+    """Answers that were kept from before, and took none of the `wall_seconds`."""
 
 
 def ask_folder(
@@ -49,20 +61,14 @@ def ask_folder(
     that a folder brings is run. A name of the hub is fetched only with `from_hub`.
 
     Raises:
-        OSError: there is no such model.
-        ValueError: it is no causal language model, or has no chat template.
+        ForeignFileError: there is no such model, or it is no causal language model.
+        ValueError: it has no chat template.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # the stage has its own
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=not from_hub)
+    tokenizer = load_tokenizer(path, is_folder=not from_hub)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        path, dtype="auto", use_safetensors=True, local_files_only=not from_hub
-    )
-    model.to(device)
+    model = load_model(path, dtype="auto", is_folder=not from_hub).to(device)
     started, cpu_started = time.perf_counter(), time.process_time()
     completions = complete(
         model,
@@ -82,6 +88,8 @@ def ask_folder(
         input_tokens=sum(completion.input_tokens for completion in completions),
         seconds=seconds,
         cpu_seconds=cpu_seconds,
+        max_tokens=max_new_tokens,
+        n_truncated=sum(completion.is_truncated for completion in completions),
     )
 
 
@@ -91,24 +99,68 @@ def ask_teacher(
     prompt: str,
     items: Sequence[Item],
     *,
-    max_tokens: int,
+    limit: AnswerLimit,
     context: Context,
+    minutes: float = inf,
+    pace: float = 0.0,
     tick: Tick | None = None,
 ) -> Answers:
     """Ask a teacher with one of the task's prompts; answers that are in the cache cost nothing.
 
-    Items that are longer than its context are left out, with a warning. Where the money ends, the
-    answers up to there are returned, with a warning: the student is trained and paid for, and its
-    scores are worth keeping. The seconds are those that the answers took when they were made,
-    cached or not.
+    Where too many answers are cut, they are asked for again with more room, as in the probe. Items
+    that are longer than its context are left out, with a warning. Where the money or the time ends,
+    the answers up to there are returned, with a warning or a note: the student is trained and paid
+    for, and its scores are worth keeping. The seconds are those that the answers took when they
+    were made, cached or not.
+
+    Args:
+        task: whose prompt it is.
+        teacher: who is asked.
+        prompt: name of the prompt.
+        items: in the order in which they are asked.
+        limit: longest answer.
+        context: of the stage.
+        minutes: longest time for all of them.
+        pace: seconds that one answer is expected to take; 0 where that is not known.
+        tick: called with (done, total).
     """
-    cpu_started = time.process_time()
+    started, cpu_started = time.perf_counter(), time.process_time()
     chats = [chat(task, item, prompt) for item in items]
-    questions = [Question(asked, max_tokens) for asked in chats]
+    questions = [Question(asked, limit.tokens) for asked in chats]
     expect(teacher, questions, context)
-    answers = cached_ask(teacher, chats, max_tokens, context, tick=tick, cut=True)
-    if told := unread(teacher, questions, answers):
-        context.warn(told)
+    answers: list[Answer] = []
+
+    def tell(done: int, total: int) -> None:
+        if tick is not None:
+            tick(min(len(chats), len(answers) + done), len(chats))
+
+    def ask(questions: Sequence[Question]) -> list[Answer]:
+        return ask_questions(teacher, questions, context, tick=tell, cut=True)
+
+    for part in parts_in_time(chats, minutes, pace):
+        [found] = ask_whole(
+            teacher,
+            [(part, limit)],
+            ask,
+            foretell=lambda more: expect_again(teacher, more, context),
+        )
+        answers += found.answers
+        before, limit = limit, found.limit.measured_by(found.answers)
+        if limit.is_raised and limit.tokens > before.tokens:
+            left = chats[len(answers) :]
+            expect_longer(teacher, [Question(one, limit.tokens) for one in left], context)
+        if len(found.answers) < len(part):
+            break  # the money has ended, and was warned of
+    else:
+        if len(answers) < len(chats):
+            context.note(
+                f"Teacher {teacher.name} answered {len(answers):,} of "
+                f"{counted(len(chats), 'test item', spec=',')} in its time "
+                f"(evaluate.teacher_minutes={minutes:g})."
+            )
+    for told in (unread(teacher, questions, answers), limit.complaint(teacher.name, answers)):
+        if told:
+            context.warn(told)
     read = [place for place, answer in enumerate(answers) if answer.finish != TOO_LONG]
     answers = [answers[place] for place in read]
     asked = tuple(items[place] for place in read)
@@ -121,6 +173,10 @@ def ask_teacher(
         input_tokens=sum(answer.input_tokens for answer in answers),
         seconds=sum(answer.seconds for answer in answers),
         cpu_seconds=time.process_time() - cpu_started,
+        max_tokens=limit.tokens,
+        n_truncated=n_truncated(answers),
+        wall_seconds=time.perf_counter() - started,
+        n_cached=sum(answer.cached for answer in answers),
     )
 
 

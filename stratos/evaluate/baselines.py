@@ -1,26 +1,168 @@
-"""What an accuracy has to be read against: a random guess, and memory without understanding."""
+"""What an accuracy has to be read against: a guess, the most frequent answer, look-up, classifier.
+
+None of these needs a language model, and none costs anything. They learn from the labelled rows of
+the task's file and from the corpus, that is, from all that the student could learn from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from stratos.evaluate.fields import field_shares, objects_of
+from stratos.evaluate.labels import confusion
+from stratos.evaluate.linear import classify, is_short
 from stratos.evaluate.metrics import mean
 from stratos.evaluate.scores import by_slice
 from stratos.records import Interval, ModelScore, SliceScore
 from stratos.tasks.base import Item, Score, Task
+from stratos.tasks.objects import Path as FieldPath
+from stratos.tasks.objects import as_key, fields_of, nested, written
+
+FITTING = "fitting the free baselines"
+"""What a stage says while it does that."""
+MOST_ROWS = 20_000
+"""Items that a classifier learns from, and rows of a file that any baseline does."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One baseline on some items."""
+
+    score: ModelScore
+    scores: tuple[Score, ...]
+    """In the order of the items."""
+
+
+def free_baselines(
+    task: Task,
+    train: Sequence[Item],
+    items: Sequence[Item],
+    tick: Callable[[], None] = lambda: None,
+) -> list[Baseline]:
+    """Score what needs no model: the most frequent answer, the nearest row, a classifier.
+
+    Where all answers are JSON objects, the most frequent value and the classifier are taken of each
+    field by itself; a field with too many values for the classifier takes the nearest row's.
+
+    Args:
+        task: reads and compares the answers.
+        train: labelled items to learn from.
+        items: to answer.
+        tick: called before each step that takes a while.
+    """
+    if not train or not items:
+        return []
+    answers = _one_spelling([item.answer for item in train], task.normal)
+    tick()
+    nearest = task.lookup(train, items)
+    found = [
+        ("majority", "the most frequent answer", _each_field(answers, len(items), _most_frequent)),
+        ("lookup", "the nearest training item", nearest),
+    ]
+    linear = _linear(train, answers, items, nearest, tick)
+    if linear is not None:
+        found.append(("linear", "TF-IDF with logistic regression", linear))
+    return [_baseline(role, name, task, items, texts) for role, name, texts in found]
+
+
+def _linear(
+    train: Sequence[Item],
+    answers: Sequence[str],
+    items: Sequence[Item],
+    nearest: list[str],
+    tick: Callable[[], None],
+) -> list[str] | None:
+    """Return the classifier's answers; None where there is nothing that it could learn."""
+    learnt = 0
+    near = objects_of(nearest)
+
+    def answer(path: FieldPath, values: Sequence[str], n: int) -> list[str]:
+        nonlocal learnt
+        if is_short(values):
+            learnt += 1
+            texts = [item.question for item in train[:MOST_ROWS]]
+            return classify(texts, values[:MOST_ROWS], [item.question for item in items], tick)
+        if near is None:
+            return nearest
+        return [_spelled(fields_of(one).get(path)) for one in near]
+
+    made = _each_field(answers, len(items), answer)
+    return made if learnt else None
+
+
+def _most_frequent(path: FieldPath, values: Sequence[str], n: int) -> list[str]:
+    [(value, _)] = Counter(values).most_common(1)
+    return [value] * n
+
+
+def _each_field(
+    answers: Sequence[str], n: int, answer: Callable[[FieldPath, Sequence[str], int], list[str]]
+) -> list[str]:
+    """Return `n` answers, made field by field where the training answers are JSON objects.
+
+    Args:
+        answers: of the training items.
+        n: how many are wanted.
+        answer: takes a field (none where answers are no objects), its value in each training item,
+            and `n`.
+    """
+    objects = objects_of(answers)
+    if objects is None:
+        return answer((), answers, n)
+    rows = [fields_of(one) for one in objects]
+    # The fields of the most frequent form: every answer gets all of them.
+    [(paths, _)] = Counter(tuple(row) for row in rows).most_common(1)
+    made: list[dict[FieldPath, Any]] = [{} for _ in range(n)]
+    for path in paths:
+        values = _one_spelling([_spelled(row.get(path)) for row in rows], _form_of_field)
+        for one, value in zip(made, answer(path, values, n), strict=True):
+            one[path] = json.loads(value)
+    return [written(nested(one)) for one in made]
+
+
+def _one_spelling(answers: Sequence[str], normal: Callable[[str], str]) -> list[str]:
+    """Return answers, those that count as equal in the spelling that most of them have."""
+    forms = {answer: normal(answer) for answer in set(answers)}
+    most: dict[str, str] = {}
+    for answer, _ in Counter(answers).most_common():
+        most.setdefault(forms[answer], answer)
+    return [most[forms[answer]] for answer in answers]
+
+
+def _form_of_field(value: str) -> str:
+    return as_key(json.loads(value))
+
+
+def _spelled(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _baseline(
+    role: str, name: str, task: Task, items: Sequence[Item], texts: Sequence[str]
+) -> Baseline:
+    scores = tuple(task.score(text, item) for text, item in zip(texts, items, strict=True))
+    score = ModelScore(
+        role,
+        name,
+        by_slice(items, scores),
+        fields=field_shares(items, texts),
+        labels=confusion(items, texts),
+    )
+    return Baseline(score, scores)
 
 
 def chance(task: Task, items: Sequence[Item]) -> ModelScore:
     """Return what a random guess is expected to score.
 
-    A task may say with a method `chance(item)` how often a guess at that item is right; without
-    one, a free answer is taken to be hit never. Among the item's choices, each is as likely. An
-    expectation has no sampling error, so its interval is a point.
+    The task says how often a guess at an item is right (`Task.chance`). Among the item's choices,
+    each is as likely. An expectation has no sampling error, so its interval is a point.
     """
-    hit = getattr(task, "chance", None)
-    expected = [float(hit(item)) if hit is not None else 0.0 for item in items]
+    expected = [float(task.chance(item)) for item in items]
     rows = by_slice(items, [Score(exact=share, f1=share, parsed=True) for share in expected])
     return ModelScore(
         role="chance",
@@ -29,11 +171,33 @@ def chance(task: Task, items: Sequence[Item]) -> ModelScore:
     )
 
 
-def lookup(task: Task, corpus_path: Path, items: Sequence[Item]) -> ModelScore:
-    """Score the answer of the nearest training item: how far memory alone gets."""
-    answers = task.lookup(training_items(corpus_path), items)
-    scores = [task.score(answer, item) for answer, item in zip(answers, items, strict=True)]
-    return ModelScore(role="lookup", name="nearest training item", slices=by_slice(items, scores))
+def labelled_items(task: Task, corpus_path: Path) -> list[Item]:
+    """Return all that can be learnt from: the task's own training rows, and the corpus.
+
+    Of a file with more than `MOST_ROWS`, a random part is taken.
+    """
+    if not task.has_rows:
+        return training_items(corpus_path)
+    rows = labelled_rows(task)
+    seen = {item.id for item in rows}
+    others = [item for item in training_items(corpus_path) if item.id not in seen]
+    return [*rows, *others][:MOST_ROWS]
+
+
+def labelled_rows(task: Task) -> list[Item]:
+    """Return training rows of the task's own file, at most `MOST_ROWS`; none where it has none.
+
+    Of a task that can list what it holds out, a row that repeats some of it is left out, as it is
+    for the student.
+    """
+    from stratos.synthesize.leaks import listed_by  # which asks teachers as the evaluation does
+
+    if not task.has_rows:
+        return []
+    rows, held = task.items("train", MOST_ROWS), listed_by(task)
+    if held is None:
+        return rows
+    return [item for item in rows if held.leak(item, task.completion(item)) is None]
 
 
 def training_items(corpus_path: Path) -> list[Item]:

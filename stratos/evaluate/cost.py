@@ -1,6 +1,7 @@
 """What 1,000 answers cost on the planned servers, or from whoever hosts the model.
 
-On a server:  $/hour of one server x hours that it takes for 1,000 answers in batches. Tokens
+On a server:  $/hour of one server x hours that it takes for 1,000 answers: in batches, or as the
+              server of a student is run, by its engine at its planned utilisation. Tokens
               are those measured on the test items, hours are estimated for the planned server
               (`stratos.estimate`), since the run's own machine is a different one. Waiting for the
               server to start is not counted: this is the price of the next thousand.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stratos.estimate import Workload, batch_hours
+from stratos.estimate import Workload, answers_per_s, batch_hours
 from stratos.records import ModelCard, RoleChoice
 
 
@@ -54,10 +55,18 @@ def usd_per_1000(
         usd_per_hour = choice.offer.usd_per_hour
         if choice.spot and choice.offer.usd_per_hour_spot is not None:
             usd_per_hour = choice.offer.usd_per_hour_spot
-        # The second thousand: the first one waits for the server.
-        first, both = (batch_hours(card, choice.offer, work, n) for n in (1000, 2000))
-        usd += weight / sum(weights) * usd_per_hour * (both - first)
+        usd += weight / sum(weights) * usd_per_hour * _hours_per_1000(card, choice, work)
     return usd
+
+
+def _hours_per_1000(card: ModelCard, choice: RoleChoice, work: Workload) -> float:
+    """Return the hours of one server of a choice for 1,000 answers."""
+    assert choice.offer is not None
+    if choice.run is not None:
+        return 1000 / answers_per_s(card, choice.offer, work, choice.run) / 3600
+    # The second thousand: the first one waits for the server.
+    first, both = (batch_hours(card, choice.offer, work, n) for n in (1000, 2000))
+    return both - first
 
 
 def _weight(choice: RoleChoice, bucket_shares: Sequence[float]) -> float:

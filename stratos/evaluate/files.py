@@ -11,7 +11,7 @@ import msgspec
 
 from stratos.errors import StratosError
 from stratos.evaluate.answers import Answers
-from stratos.records import write_atomically
+from stratos.records import Scorecard, write_atomically
 from stratos.tasks.base import Item, Message, Score, Task
 
 
@@ -54,20 +54,27 @@ def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
     _write_lines(answers_path(run_dir), kept)
 
 
-def read_answers(run_dir: Path) -> list[KeptAnswer]:
+def read_answers(run_dir: Path, scorecard: Scorecard | None = None) -> list[KeptAnswer]:
     """Read the student's answers back.
+
+    Args:
+        run_dir: folder of the run.
+        scorecard: says where they lie if the run folder has none: it was made in another one.
 
     Raises:
         StratosError: the file is missing or corrupt.
     """
     path = answers_path(run_dir)
+    if scorecard is not None and scorecard.answers_path and not path.exists():
+        path = Path(scorecard.answers_path)
     try:
         lines = path.read_bytes().splitlines()
         return [msgspec.json.decode(line, type=KeptAnswer) for line in lines]
     except (OSError, msgspec.DecodeError) as error:
         raise StratosError(
             f"The student's answers cannot be read from {path} ({error}). Delete "
-            f"{run_dir / 'evaluate.json'} and give the command again: they are made anew."
+            f"{path.parent.parent / 'evaluate.json'} and give the command again: they are made "
+            "anew."
         ) from error
 
 

@@ -7,7 +7,7 @@ from math import isinf
 
 from stratos.evaluate.metrics import mcnemar_exact, mean, ratio_interval
 from stratos.intervals import wilson
-from stratos.records import Comparison, SliceScore
+from stratos.records import Comparison, ModelScore, SliceScore, Versus
 from stratos.tasks.base import Item, Score
 
 ALL = "all"
@@ -47,6 +47,27 @@ def compare(student: Sequence[Score], teacher: Sequence[Score]) -> Comparison:
         p_value=mcnemar_exact(only_student, only_teacher),
         ratio_low=low,
         ratio_high=None if isinf(high) else high,
+    )
+
+
+def against(score: ModelScore, student: Sequence[Score], other: Sequence[Score]) -> Versus:
+    """Compare the student with a baseline on the same items, given in the same order.
+
+    Args:
+        score: the baseline's.
+        student: the student's scores of the items.
+        other: the baseline's.
+    """
+    compared = compare(student, other)
+    return Versus(
+        role=score.role,
+        name=score.name,
+        n_items=compared.n_items,
+        student_exact=compared.student_exact,
+        other_exact=compared.teacher_exact,
+        only_student=compared.only_student,
+        only_other=compared.only_teacher,
+        p_value=compared.p_value,
     )
 
 

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from stratos.config import Config, StudentConfig
@@ -14,10 +15,13 @@ from stratos.context import Context
 from stratos.errors import StratosError
 from stratos.estimate import card_of_student
 from stratos.evaluate.answers import Answers, ask_folder, ask_teacher
-from stratos.evaluate.baselines import chance, lookup
+from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled_items
 from stratos.evaluate.cost import usd_per_1000
-from stratos.evaluate.files import write_answers, write_examples
-from stratos.evaluate.scores import by_slice, compare
+from stratos.evaluate.fields import field_shares
+from stratos.evaluate.files import answers_path, write_answers, write_examples
+from stratos.evaluate.labels import confusion
+from stratos.evaluate.read_log import note_reads
+from stratos.evaluate.scores import against, by_slice, compare
 from stratos.records import (
     Corpus,
     ModelCard,
@@ -28,8 +32,12 @@ from stratos.records import (
     Scorecard,
     Student,
     TeacherProbe,
+    Versus,
 )
-from stratos.tasks.base import Item
+from stratos.students import starts_from_model
+from stratos.tasks.base import Item, Score, Task
+from stratos.teachers.answer_limit import AnswerLimit
+from stratos.teachers.evaluation import n_allowed, pace_of
 from stratos.teachers.expert import manner
 from stratos.words import counted
 
@@ -49,23 +57,26 @@ def evaluate(
     """Score student, untouched student, teacher and baselines on the test split.
 
     The student answers `evaluate.n_items` items; teacher and untouched student a random part of
-    them (the smaller part within the larger), so that they can be compared item by item. All of the
-    student's answers lie in `evaluate/answers.jsonl` of the run folder, what more than one answered
-    in `evaluate/examples.jsonl`.
+    them (the smaller part within the larger), so that they can be compared item by item; the
+    teacher as many as money and time allow. All of the student's answers lie in
+    `evaluate/answers.jsonl` of the run folder, those of all models side by side in
+    `evaluate/examples.jsonl`.
 
     Raises:
         StratosError: the task has no test items.
     """
     started = time.perf_counter()
     task, options = config.task, config.evaluate
-    items = task.items("test", options.n_items)
+    items = task.items("test", options.n_items, config.seed)
     if not items:
         raise StratosError(
             f"Task {task.name} has no test items, so nothing can be measured: give it some, or "
             "leave the stage out with stages=[probe,plan,synthesize,distill]."
         )
-    shared = _subset(items, max(options.n_teacher_items, options.n_untouched_items), config.seed)
-    teacher_items = shared[: options.n_teacher_items]
+    reads = note_reads(context.cache_dir, context.run_dir, student.weights_sha256, items)
+    n_teacher = n_allowed(config, _probed(probe, plan))
+    shared = _subset(items, max(n_teacher, options.n_untouched_items), config.seed)
+    teacher_items = shared[:n_teacher]
     untouched_items = shared[: options.n_untouched_items]
     ticks = _Ticks(context, len(items) + len(untouched_items) + len(teacher_items))
 
@@ -90,22 +101,33 @@ def evaluate(
         config, probe, plan, teacher_items, context, ticks.part("teacher", len(teacher_items))
     )
 
+    of_student = dict(zip((item.id for item in items), by_student.scores, strict=True))
+
+    def versus(score: ModelScore, asked: Sequence[Item], scored: Sequence[Score]) -> Versus:
+        return against(score, [of_student[item.id] for item in asked], scored)
+
     scores = [
         _student_score(config, plan, student, by_student),
-        _model_score("untouched", f"{student.name}, untouched", by_untouched),
+        _model_score(task, "untouched", f"{student.name}, untouched", by_untouched),
     ]
+    fitting = partial(context.tick, ticks.total, ticks.total, FITTING)
+    fitting()
+    free = free_baselines(task, labelled_items(task, Path(corpus.path)), items, fitting)
+    compared = [versus(one.score, items, one.scores) for one in free]
+    compared.append(versus(scores[1], by_untouched.items, by_untouched.scores))
     comparison = None
     if by_teacher.items:
         scores.append(_teacher_score(config, probe, plan, by_teacher))
-        of_student = dict(zip((item.id for item in items), by_student.scores, strict=True))
+        compared.append(versus(scores[2], by_teacher.items, by_teacher.scores))
         comparison = compare([of_student[item.id] for item in by_teacher.items], by_teacher.scores)
-    scores.append(lookup(task, Path(corpus.path), items))
-    scores.append(chance(task, items))
+    scores += [*(one.score for one in free), chance(task, items)]
     if not any(score.exact for score in by_student.scores):
         context.warn(_nothing_learnt(config, corpus, student, by_student))
+    # Those that others answered, too, come first.
+    asked = {item.id for item in shared}
     examples = write_examples(
         context.run_dir,
-        shared,
+        [*shared, *(item for item in items if item.id not in asked)],
         {"student": by_student, "teacher": by_teacher, "untouched": by_untouched},
     )
     for score in scores:
@@ -117,7 +139,11 @@ def evaluate(
         scores=tuple(scores),
         comparison=comparison,
         examples_path=str(examples),
+        answers_path=str(answers_path(context.run_dir)),
         seconds=time.perf_counter() - started,
+        against=tuple(compared),
+        seed=config.seed,
+        earlier_reads=reads,
     )
 
 
@@ -128,6 +154,8 @@ def _nothing_learnt(config: Config, corpus: Corpus, student: Student, answers: A
         f"{counted(corpus.n_items, 'training item', spec=',')} (more rows, or strategy.n_items)",
         f"{counted(student.train_tokens, 'token', spec=',')} of training (trainer.max_tokens)",
     ]
+    if any(one.name == student.name and one.path is None for one in config.students):
+        causes.append(f"its random weights ({starts_from_model(config)})")
     if n_cut:
         cut = counted(n_cut, "answer", spec=",")
         causes.append(f"{cut} as long as allowed (evaluate.max_new_tokens)")
@@ -161,14 +189,21 @@ def _ask_planned_teacher(
     tick: Callable[[int, int], None],
 ) -> Answers:
     teacher = next(teacher for teacher in config.teachers if teacher.name == plan.teacher)
+    probed = _probed(probe, plan)
+    prompt = probed.prompt
+    limit = manner(teacher, config.task).limit(prompt, config.probe.max_tokens)
+    if not limit.is_fixed and probed.max_tokens:
+        limit = AnswerLimit(probed.max_tokens, "as in the probe", is_fixed=probed.is_cut_short)
     try:
         return ask_teacher(
             config.task,
             teacher,
-            _probed(probe, plan).prompt,
+            prompt,
             items,
-            max_tokens=manner(teacher, config.task).longest(config.probe.max_tokens),
+            limit=limit,
             context=context,
+            minutes=config.evaluate.teacher_minutes,
+            pace=pace_of(probed),
             tick=tick,
         )
     finally:
@@ -179,7 +214,8 @@ def _probed(probe: Probe, plan: Plan) -> TeacherProbe:
     return next(probed for probed in probe.teachers if probed.teacher == plan.teacher)
 
 
-def _model_score(role: str, name: str, answers: Answers) -> ModelScore:
+def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelScore:
+    read = [task.parse(text) for text in answers.texts]
     return ModelScore(
         role=role,
         name=name,
@@ -188,6 +224,12 @@ def _model_score(role: str, name: str, answers: Answers) -> ModelScore:
         output_tokens=sum(answers.tokens),
         seconds=answers.seconds,
         cpu_seconds=answers.cpu_seconds,
+        max_tokens=answers.max_tokens,
+        n_truncated=answers.n_truncated,
+        wall_seconds=answers.wall_seconds,
+        n_cached=answers.n_cached,
+        fields=field_shares(answers.items, read),
+        labels=confusion(answers.items, read),
     )
 
 
@@ -197,9 +239,9 @@ def _student_score(config: Config, plan: Plan, student: Student, answers: Answer
         facts = json.loads((Path(student.path) / "config.json").read_text(encoding="utf-8"))
         chosen = replace(chosen, vocab_size=facts["vocab_size"])
     card = card_of_student(chosen, config.task)
-    score = _model_score("student", student.name, answers)
+    score = _model_score(config.task, "student", student.name, answers)
     usd = _usd_per_1000(config, card, plan.roles_of("serve"), answers)
-    return replace(score, usd_per_1000=usd)
+    return replace(score, usd_per_1000=usd, n_params=student.n_params)
 
 
 def _teacher_score(config: Config, probe: Probe, plan: Plan, answers: Answers) -> ModelScore:
@@ -213,13 +255,14 @@ def _teacher_score(config: Config, probe: Probe, plan: Plan, answers: Answers) -
     # A plan that asks the teacher nothing rents it no server: then it is priced where the student
     # would be served.
     role = "teacher" if plan.role("teacher").offer is not None else "serve"
-    score = _model_score("teacher", plan.teacher, answers)
+    score = _model_score(config.task, "teacher", plan.teacher, answers)
     choice = probed.choice.mean if probed.choice.is_share_known else None
     *slices, overall = score.slices
     return replace(
         score,
         slices=(*slices, replace(overall, choice=choice)),
         usd_per_1000=_usd_per_1000(config, probed.card, plan.roles_of(role), answers),
+        n_params=probed.card.n_params,
     )
 
 
@@ -240,7 +283,7 @@ class _Ticks:
     """Progress of several parts as one."""
 
     def __init__(self, context: Context, total: int) -> None:
-        self._context, self._total, self._before = context, total, 0
+        self._context, self.total, self._before = context, total, 0
 
     def part(self, name: str, n: int) -> Callable[[int, int], None]:
         """Return the progress of the next part, which has `n` items."""
@@ -248,6 +291,6 @@ class _Ticks:
         self._before += n
 
         def tick(done: int, total: int) -> None:
-            self._context.tick(before + done, self._total, name)
+            self._context.tick(before + done, self.total, name)
 
         return tick

@@ -6,11 +6,13 @@ import math
 from dataclasses import replace
 
 from stratos.config import Config
+from stratos.plan.length import n_labelled
 from stratos.plan.problem import Candidate
+from stratos.synthesize.strategy import named
 
 PARTS = (0.25, 0.5, 1.0)
 """Lengths of the trainings of a pair, as parts of `plan.pilot_tokens`."""
-_LEAST_ITEMS = 64
+LEAST_ITEMS = 64
 """Items that a corpus has at least: fewer hardly fill a step."""
 _WARMUP_PART = 0.05
 """Largest part of the steps that may be warm-up."""
@@ -18,16 +20,12 @@ _N_CHECKPOINTS = 4
 """Checkpoints of each training, so that a killed one loses little."""
 
 
-def lengths(config: Config, candidate: Candidate) -> tuple[int, ...]:
+def lengths(
+    config: Config, candidate: Candidate, parts: tuple[float, ...] = PARTS
+) -> tuple[int, ...]:
     """Return how many tokens each training of a pair sees, never more than planned."""
-    longest = min(config.plan.pilot_tokens, planned_tokens(config, candidate.student))
-    return tuple(sorted({max(1, round(part * longest)) for part in PARTS}))
-
-
-def planned_tokens(config: Config, student: str) -> int:
-    """Return how many tokens the student is to be trained on."""
-    chosen = next(one for one in config.students if one.name == student)
-    return config.trainer.max_tokens or chosen.train_tokens
+    longest = min(config.plan.pilot_tokens, candidate.train_tokens)
+    return tuple(sorted({max(1, round(part * longest)) for part in parts}))
 
 
 def scaled(config: Config, candidate: Candidate, tokens: int) -> Config:
@@ -37,10 +35,12 @@ def scaled(config: Config, candidate: Candidate, tokens: int) -> Config:
     learning rate falls to zero at the end, as it will. A checkpoint on the way of a longer training
     would be another thing: its learning rate is still high.
     """
-    part = tokens / planned_tokens(config, candidate.student)
+    part = tokens / candidate.train_tokens
     n_steps = max(1, tokens // config.trainer.batch_tokens)
-    strategy = next(one for one in config.strategies if one.name == candidate.strategy)
-    n_items = max(_LEAST_ITEMS, math.ceil(strategy.n_items * part))
+    strategy = named(config.strategies, candidate.strategy)
+    assert strategy is not None, "a candidate is of a configured strategy"
+    n_rows = min(strategy.n_items, n_labelled(config) or strategy.n_items)
+    n_items = max(LEAST_ITEMS, math.ceil(n_rows * part))
     return replace(
         config,
         students=tuple(one for one in config.students if one.name == candidate.student),
@@ -57,5 +57,7 @@ def scaled(config: Config, candidate: Candidate, tokens: int) -> Config:
             ),
             validate_every_steps=0,
             stop_at_exact=None,
+            # Measured once, at its end, so that nothing is chosen and nothing need be held back.
+            n_final_validation_items=config.callbacks.n_validation_items,
         ),
     )

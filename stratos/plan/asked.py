@@ -18,19 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stratos.config import Config
-from stratos.distill.wanted import Wanted
+from stratos.distill.recipe import training_length
 from stratos.estimate import Workload
-from stratos.records import TeacherProbe
+from stratos.plan.assumptions import reasoning_tokens, refused_share
+from stratos.plan.egress import BYTES_PER_TOKEN
+from stratos.records import Assumption, TeacherProbe
+from stratos.teachers.evaluation import n_expected
+from stratos.teachers.usage import MESSAGE_TOKENS
 from stratos.words import counted
 
 if TYPE_CHECKING:
-    from stratos.synthesize.strategy import Writing
+    from stratos.synthesize.strategy import Strategy, Writing
 
-BYTES_PER_TOKEN = 4.0
-"""Bytes of text that a token stands for: what a data set weighs on its way."""
 _SHARE_OF_LIMIT = 0.5
 """How much of the longest answer a reasoning takes, where nothing tells."""
 
@@ -73,9 +75,12 @@ class Asked:
     """Tokens of the longest kind, prompt and answer together: what memory has to hold."""
     dataset_gb: float
     """What the training reads of it."""
+    most_tokens: Workload
+    """Most that one call may take: the ceiling that is set aside for it."""
+    assumptions: tuple[Assumption, ...] = ()
 
 
-def asked_of(config: Config, teacher: TeacherProbe, strategy: Any, n_kept: int = 0) -> Asked:
+def asked_of(config: Config, teacher: TeacherProbe, strategy: Strategy, n_kept: int = 0) -> Asked:
     """Return what a teacher is asked under a strategy, evaluation included.
 
     Args:
@@ -84,10 +89,8 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any, n_kept: int =
         strategy: the configured one.
         n_kept: answers it would ask for that are there already.
     """
-    n_evaluated, n_taught = config.evaluate.n_teacher_items, _n_questions(config, strategy)
-    n_most = int(getattr(strategy, "n_samples", 1))
-    fewest = getattr(strategy, "fewest_samples", None)  # a strategy of the user's own may not say
-    n_least = fewest() if n_taught and fewest is not None else n_most
+    n_evaluated, n_taught = n_expected(config, teacher), strategy.n_questions(config.task)
+    n_least, n_most = strategy.fewest_samples(), strategy.most_samples()
     covered = teacher.exact.mean
     n_samples = covered * n_least + (1 - covered) * n_most
     declared = config.complexity.path_tokens
@@ -101,21 +104,24 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any, n_kept: int =
     why = ""
     if n_least < n_most and n_taught:
         why = (
-            f"a question takes {n_least} to {n_most} answers (strategy.n_samples), {n_samples:.1f} "
+            f"a question takes {n_least} to {n_most} answers "
+            f"(strategy.{strategy.samples_key}), {n_samples:.1f} "
             f"where {covered:.0%} of questions are known to it"
         )
     scored, why_scored = _scored(config, teacher, strategy, n_taught * covered, answer)
     why = "; ".join(filter(None, (why, why_scored)))
     n_read_by_training = n_taught * answer.context
-    writing = getattr(strategy, "writing", None)
-    sizes = None
-    if writing is not None and config.task.can_reverse:
-        sizes = writing(config.task)
+    assumed = []
+    sizes = strategy.writing(config.task) if config.task.can_reverse else None
     if sizes is not None:
         per_byte = _tokens_per_byte(config, teacher)
         written = declared or _SHARE_OF_LIMIT * sizes.max_tokens
         if not declared and sizes.path_bytes:
             written = min(sizes.max_tokens, per_byte * sizes.path_bytes)
+        elif not declared:
+            assumed.append(reasoning_tokens(written))
+        if sizes.n_retries:
+            assumed.append(refused_share(sizes.refused_share))
         share = sizes.refused_share
         for parts, n_items, refused in (
             (expected, sizes.n_expected, share),
@@ -136,11 +142,21 @@ def asked_of(config: Config, teacher: TeacherProbe, strategy: Any, n_kept: int =
         scored,
         max((work.context for n, work in most if n), default=0.0),
         n_read_by_training * BYTES_PER_TOKEN / 1e9,
+        Workload(
+            BYTES_PER_TOKEN * max((work.prompt_tokens for n, work in most if n), default=0.0)
+            + 2 * MESSAGE_TOKENS,
+            max(
+                *teacher.max_tokens_by_prompt.values(),
+                strategy.longest_answer_tokens or 0,
+                0 if sizes is None else sizes.max_tokens,
+            ),
+        ),
+        tuple(assumed),
     )
 
 
 def _scored(
-    config: Config, teacher: TeacherProbe, strategy: Any, n_texts: float, answer: Workload
+    config: Config, teacher: TeacherProbe, strategy: Strategy, n_texts: float, answer: Workload
 ) -> tuple[Load, str]:
     """Return the texts that a priced teacher scores for a training, and why they are a range.
 
@@ -152,18 +168,19 @@ def _scored(
         answer: prompt and answer of one, as the teacher was asked for it.
     """
     nothing = Load.of([])
-    if getattr(strategy, "needs", "text") != "logits" or n_texts < 1:
+    signal = strategy.signal
+    if signal is None or n_texts < 1:
         return nothing, ""
-    wanted = Wanted.of(strategy)
     is_paid = bool(teacher.card.usd_per_million_input_tokens)
-    if not is_paid or wanted.cache_path is not None or wanted.beyond_servers() is not None:
+    if not is_paid or signal.cache_path is not None or signal.beyond_servers() is not None:
         return nothing, ""
     n_tokens = max(1.0, _student_tokens(config, teacher) + answer.answer_tokens)
-    n_trained = config.trainer.max_tokens or max(
-        (student.train_tokens for student in config.students), default=0
-    )
-    is_cached = wanted.cache != "none"
-    n_times = 1.0 if is_cached else max(1.0, n_trained / (n_texts * n_tokens))
+    epochs = [
+        training_length(config.trainer, student, n_texts, n_tokens).epochs
+        for student in config.students
+    ]
+    is_cached = signal.cache != "none"
+    n_times = 1.0 if is_cached else max([1.0, *epochs])
     how_often = (
         "once (strategy.cache)"
         if is_cached
@@ -221,20 +238,6 @@ def _why(sizes: Writing) -> str:
             f"(strategy.refused_share) and written again, {times} at most"
         )
     return "; ".join(reasons)
-
-
-def _n_questions(config: Config, strategy: Any) -> int:
-    """Return the questions that an alignment asks the teacher; other strategies ask none."""
-    if not strategy.name.startswith("alignment"):
-        return 0
-    n_items, n_labelled = int(getattr(strategy, "n_items", 0)), _n_labelled(config)
-    return min(n_items, n_labelled or n_items)
-
-
-def _n_labelled(config: Config) -> int | None:
-    """Return how many training items the task has; None where it makes as many as are asked."""
-    n: int | None = getattr(config.task, "n_train", None)
-    return n
 
 
 def _of_probe(teacher: TeacherProbe) -> Workload:

@@ -2,48 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from stratos.catalog import Catalog
-from stratos.choice import Pupil, pick
-from stratos.config import Config
+from stratos.catalog.local import local_offer
+from stratos.catalog.residency import areas
+from stratos.choice import Pupil, Reason, pick
+from stratos.config import Config, LimitsConfig
 from stratos.errors import ConfigError
-from stratos.estimate import (
-    Calibration,
-    Fleet,
-    Ranges,
-    TrainingJob,
-    Workload,
-    card_of_student,
-    device_of,
-    generate_all,
-    serving_all,
-    train_all,
-)
-from stratos.estimate.fleet import Ints
-from stratos.estimate.inference import inference_bytes
-from stratos.estimate.training import training_bytes
+from stratos.estimate import Calibration, TrainingJob, calibration, card_of_student, train
 from stratos.plan.accuracy import predict
-from stratos.plan.asked import Load, asked_of
+from stratos.plan.asked import asked_of
 from stratos.plan.egress import Egress, list_prices
-from stratos.plan.hosted import hosted_options, is_hosted
+from stratos.plan.hardly_learnt import without_hopeless
 from stratos.plan.kept import Kept
-from stratos.plan.market import Market, open_market
-from stratos.plan.pareto import Slack
-from stratos.plan.problem import Candidate, Option, Problem
-from stratos.plan.shelves import Shelves
-from stratos.plan.traffic import rates_of, workloads
-from stratos.plan.works import Job, Service, job_options, service_options
+from stratos.plan.left_out import Exclusions
+from stratos.plan.length import Lengths
+from stratos.plan.more_rows import more_rows
+from stratos.plan.pricing import Pricing
+from stratos.plan.problem import Candidate, Problem
+from stratos.plan.repeating import not_asked
+from stratos.plan.traffic import workloads
+from stratos.plan.without_model import without_model
 from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
+from stratos.students import is_here, why_not
+from stratos.synthesize.strategy import Strategy, named
 from stratos.words import counted
 
-BYTES_PER_PARAM = 2.0
-"""Bytes of a weight in the bundle: bf16."""
+K = TypeVar("K")
+V = TypeVar("V")
+
+_PLANNED = ("plan",)
+"""A plan is the same whatever stages follow: a student of known facts is planned unseen."""
 
 MIX_GAP = 0.01
 """`Problem.mix_gap` of a run: what egress may still change of a mix, where there are hundreds of
@@ -58,8 +54,13 @@ def build_problem(
     pilot: Pilot | None = None,
     calibration: Calibration | None = None,
     kept: Kept | None = None,
+    *,
+    with_hopeless: bool = False,
 ) -> Problem:
     """Return the problem that the plan is the solution of.
+
+    Where data may not cross borders, a pair is a candidate of each area (`catalog.residency`), with
+    works of its own: all servers of a plan stand in one.
 
     Args:
         config: the run.
@@ -67,126 +68,157 @@ def build_problem(
         catalog: the offers that `config.cloud` allows.
         history: past runs that speak for a student's accuracy.
         pilot: short trainings that do.
-        calibration: the measurement of this machine, for local offers.
+        calibration: of `this_machine`; without it, local offers are estimated as any other, and no
+            student is too slow for this machine.
         kept: what paid teachers answered before; None where that is not looked at.
+        with_hopeless: keep students that learn next to nothing beside better ones.
     """
-    heaviest = max(
-        (
-            asked_of(config, teacher, strategy).dataset_gb
-            for teacher in probe.teachers
-            for strategy in config.strategies
-        ),
-        default=0.0,
-    )
-    builder = _Builder(config, catalog, calibration, heaviest, kept)
-    builder.left_out.update(probe.unreachable)
-    students = list(_students(builder))
+    pairs = _Pairs(config)
+    for name, why in probe.unreachable.items():
+        pairs.left_out.add(name, Reason.UNREACHABLE, why, teacher=name)
+    pairs.evidence += without_model(probe)
+    lengths = Lengths(config)
+    students = list(_students(config, probe.teachers, lengths, calibration, pairs.left_out))
+    taken = [
+        (strategy, teacher, pupils)
+        for strategy in config.strategies
+        for teacher in probe.teachers
+        if (pupils := pairs.pupils(teacher, strategy, students))
+    ]
+    asked = {}
+    for strategy, teacher, _ in taken:
+        n_kept = kept.n_answers(teacher, strategy) if kept is not None else 0
+        asked[teacher.teacher, strategy.name] = asked_of(config, teacher, strategy, n_kept)
+        if n_kept:
+            pairs.evidence.append(
+                f"{counted(n_kept, 'answer', spec=',')} of {teacher.teacher} that "
+                f"{strategy.name} asks for, kept from before: not paid again."
+            )
+    trained = {
+        (teacher.teacher, card.name, strategy.name): lengths.of_card(teacher, strategy, card)
+        for strategy, teacher, pupils in taken
+        for card in pupils
+    }
+    accuracies = {
+        (teacher.teacher, card.name, strategy.name): predict(
+            card,
+            config.task.name,
+            strategy,
+            teacher,
+            task_version=config.task.version,
+            history=history,
+            pilot=pilot,
+            tokens=trained[teacher.teacher, card.name, strategy.name].tokens,
+        )
+        for strategy, teacher, pupils in taken
+        for card in pupils
+    }
+    egress = _egress(catalog)
+    heaviest = max((one.dataset_gb for one in asked.values()), default=0.0)
+    found = areas(catalog.table, config.cloud)
+    priced: list[Pricing] = []
     candidates: list[Candidate] = []
-    for strategy in config.strategies:
-        for teacher in probe.teachers:
-            pupils = builder.pupils(teacher, strategy, students)
-            if not pupils:
-                continue
-            teacher_key = f"teacher {teacher.teacher} {strategy.name}"
-            if not builder.teacher_work(teacher_key, teacher, strategy):
+    for area, rows in found.items():
+        part = catalog if len(found) == 1 else replace(catalog, table=catalog.table.take(rows))
+        suffix = f" in {area or 'places of no known country'}" if len(found) > 1 else ""
+        pricing = Pricing(config, part, calibration, egress, heaviest, suffix)
+        priced.append(pricing)
+        for strategy, teacher, pupils in taken:
+            load = asked[teacher.teacher, strategy.name]
+            teacher_key = pricing.teacher(teacher, strategy.name, load)
+            if teacher_key is None:
                 continue
             for card in pupils:
-                works = workloads(config, card, students, strategy.name)
-                train_key = f"train {card.name}"
-                serve_key = f"serve {card.name} {strategy.name}"
-                if builder.train_work(train_key, card) and builder.serve_work(
-                    serve_key, card, works
-                ):
-                    accuracy = predict(
-                        card,
-                        config.task.name,
-                        strategy.name,
-                        teacher,
-                        history=history,
-                        pilot=pilot,
-                        tokens=_train_tokens(config, card),
+                pair = (teacher.teacher, card.name, strategy.name)
+                if (train_key := pricing.training(card, trained[pair])) is None:
+                    continue
+                kind = strategy.kind if strategy.teaches_as_recorded else ""
+                works = workloads(config, card, students, kind)
+                serve_key = pricing.serving(card, strategy.kind, works, students)
+                if serve_key is None:
+                    continue
+                candidates.append(
+                    Candidate(
+                        teacher=teacher.teacher,
+                        student=card.name,
+                        strategy=strategy.name,
+                        accuracy=accuracies[pair],
+                        work=(teacher_key, train_key, serve_key),
+                        prompt=teacher.prompt,
+                        confidence=_counted(config.limits),
+                        train_tokens=trained[pair].tokens,
                     )
-                    candidates.append(
-                        Candidate(
-                            teacher=teacher.teacher,
-                            student=card.name,
-                            strategy=strategy.name,
-                            accuracy=accuracy,
-                            work=(teacher_key, train_key, serve_key),
-                            prompt=teacher.prompt,
-                        )
-                    )
+                )
+    if not any(candidate.is_known for candidate in candidates):
+        candidates = [_with_stand_in(candidate, config, probe) for candidate in candidates]
+    if not with_hopeless:
+        candidates = list(without_hopeless(config, candidates, pairs.left_out))
+    held = {name for one in candidates for name in (one.teacher, one.student)}
+    for pricing in priced:
+        for who, (verb, n_bytes) in pricing.too_big.items():
+            if who not in held:
+                pairs.left_out.add(who, Reason.NO_SERVER, _too_big(verb, n_bytes, catalog))
     return Problem(
         candidates=tuple(candidates),
-        options=builder.options,
+        options=_joined(pricing.options for pricing in priced),
         limits=config.limits,
         objective=config.objective,
-        left_out=builder.left_out,
-        evidence=tuple(dict.fromkeys(builder.evidence)),
+        strategies={strategy.name: strategy for strategy in config.strategies},
+        exclusions=tuple(pairs.left_out.values()),
+        not_rented=catalog.left_out,
+        evidence=tuple(dict.fromkeys(pairs.evidence)),
         warnings=catalog.warnings,
         n_offers=len(catalog.offers),
-        price_dates=catalog.price_dates,
-        rates=builder.rates,
-        gb=builder.gb,
-        egress=builder.egress,
-        caps=builder.market.caps,
-        ranges=builder.ranges,
+        max_tokens={one.teacher: one.max_tokens_by_prompt for one in probe.teachers},
+        teachers={teacher.teacher: teacher.card for teacher in probe.teachers},
+        assumed=_joined(pricing.assumed for pricing in priced),
+        rates=_joined(pricing.rates for pricing in priced),
+        gb=_joined(pricing.gb for pricing in priced),
+        egress=egress,
+        caps=replace(priced[0].market.caps, stock=_joined(one.market.caps.stock for one in priced)),
+        ranges=_joined(pricing.ranges for pricing in priced),
         mix_gap=MIX_GAP,
         settings=config.plan,
     )
 
 
+def this_machine(config: Config, cache_dir: Path) -> Calibration | None:
+    """Return the measurement of this machine, if it may be planned or a student depends on it."""
+    depends = any(student.only_if_here and is_here(student) for student in config.students)
+    return calibration(cache_dir) if depends or "local" in config.cloud.providers else None
+
+
+def _joined(parts: Iterable[Mapping[K, V]]) -> dict[K, V]:
+    """Return what several areas have, whose keys differ."""
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def _egress(catalog: Catalog) -> Egress:
+    """Return the prices of the clouds that a server may be rented in."""
+    prices = list_prices()
+    clouds = {cloud for cloud, _ in catalog.table.places}
+    return Egress(
+        {cloud: prices.of(cloud) for cloud in clouds},
+        {cloud: prices.provenance_of(cloud) for cloud in clouds},
+        frozenset(clouds - set(prices.usd_per_gb)),
+    )
+
+
 @dataclass
-class _Builder:
-    """Collects options and reasons while the candidates are gone through."""
+class _Pairs:
+    """Says which students may learn from which teacher by which strategy, and why others not."""
 
     config: Config
-    catalog: Catalog
-    calibration: Calibration | None
-    dataset_gb: float
-    """The most GB that any teacher's answers weigh."""
-    kept: Kept | None = None
-    options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
-    rates: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    gb: dict[str, float] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
+    left_out: Exclusions = field(default_factory=Exclusions)
     evidence: list[str] = field(default_factory=list)
-    ranges: dict[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def market(self) -> Market:
-        """The servers that the config allows."""
-        return open_market(self.catalog, self.config.cloud, self.config.cloud.spot)
-
-    @cached_property
-    def shelves(self) -> Shelves:
-        """The same, sorted, with their hardware."""
-        fleet = Fleet.of([device_of(kind, self.calibration) for kind in self.market.kinds])
-        return Shelves.of(self.market, fleet)
-
-    @cached_property
-    def egress(self) -> Egress:
-        """Prices of the clouds that a server may be rented in."""
-        prices = list_prices()
-        clouds = {cloud for cloud, _ in self.catalog.table.places}
-        return Egress({cloud: prices.of(cloud) for cloud in clouds})
-
-    @cached_property
-    def slack(self) -> Slack:
-        """What a place can be the dearer by, of a work that moves nothing."""
-        return Slack.of(self.catalog.table.places, self.egress)
-
-    def _kept(self, key: str, what: str, too_big: tuple[str, float]) -> bool:
-        """Return whether a work has options; say why if not."""
-        if not self.options[key]:
-            self.left_out[what] = _too_big(*too_big, self.catalog)
-        return bool(self.options[key])
 
     def pupils(
-        self, teacher: TeacherProbe, strategy: Any, students: Sequence[ModelCard]
+        self, teacher: TeacherProbe, strategy: Strategy, students: Sequence[ModelCard]
     ) -> list[ModelCard]:
         """Return the students that a strategy may be taken for; say why the others are not."""
         config, name = self.config, strategy.name
+        if strategy.learns_rows and not strategy.writes_rows:
+            self.evidence += more_rows(config, teacher)
         pretrained = {one.name for one in config.students if one.path is not None}
         has_symbols = config.task.vocabulary() is not None
         taken = []
@@ -204,128 +236,103 @@ class _Builder:
                 config.complexity,
                 task=config.task.name,
                 can_reverse=config.task.can_reverse,
+                n_rows=config.task.n_train if config.task.has_rows else None,
+                n_unlabelled=config.task.n_unlabelled,
             )[name]
             if verdict.evidence:
                 self.evidence.append(verdict.evidence)
             if verdict.is_taken:
                 taken.append(card)
+                if strategy.adds_rows:
+                    covered = teacher.exact.mean
+                    self.evidence.append(strategy.added(config.task, teacher.teacher, covered))
                 continue
+            if verdict.why_not is Reason.REPEATS and verdict.concerns == "teacher":
+                self.evidence.append(not_asked(config, teacher, strategy))
             key = {
                 "strategy": name,
                 "teacher": f"{name} from {teacher.teacher}",
                 "pair": f"{name} from {teacher.teacher} to {card.name}",
             }[verdict.concerns]
-            self.left_out[key] = verdict.reason
+            assert verdict.why_not is not None, "only what is taken has no reason"
+            of = "" if verdict.concerns == "strategy" else teacher.teacher
+            self.left_out.add(key, verdict.why_not, verdict.reason, strategy=name, teacher=of)
         return taken
 
-    def teacher_work(self, key: str, teacher: TeacherProbe, strategy: Any) -> bool:
-        """Add the teacher's answers: those of the evaluation, and those it is to teach with."""
-        n_kept = self.kept.n_answers(teacher, strategy) if self.kept is not None else 0
-        asked = asked_of(self.config, teacher, strategy, n_kept)
-        load, card = Load(asked.n_answers, asked.work), teacher.card
-        ends = (asked.least, asked.most) if asked.why else None
-        if key not in self.options:
-            self.gb[key] = asked.dataset_gb
-            if asked.why:
-                self.ranges[key] = asked.why
-            if n_kept:
-                self.evidence.append(
-                    f"{counted(n_kept, 'answer', spec=',')} of {teacher.teacher} that "
-                    f"{strategy.name} asks for, kept from before: not paid again."
-                )
-            if is_hosted(card):
-                self.options[key] = hosted_options(
-                    teacher, load, ends, evaluated=asked.evaluated, scored=asked.scored
-                )
-            else:
-                job = Job(
-                    lambda fleet, n: _generate(card, fleet, n, load, ends),
-                    self.slack.moving(gb_out=self.gb[key]),
-                    counted(load.n_answers, "answer"),
-                )
-                self.options[key] = job_options(self.shelves, job)
-        if is_hosted(card):  # its size, which nobody may know, is its host's care
-            return True
-        return self._kept(key, teacher.teacher, ("answer", inference_bytes(card, asked.longest)))
 
-    def train_work(self, key: str, card: ModelCard) -> bool:
-        """Add the training of a student."""
-        config = self.config
-        batch_tokens = config.trainer.batch_tokens
-        if key not in self.options:
-            tokens = _train_tokens(config, card)
-            student = next(s for s in config.students if s.name == card.name)
-            training = TrainingJob(tokens, batch_tokens, student.context_length)
-            n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
-            job = Job(
-                lambda fleet, n: train_all(card, fleet, training, n),
-                self.slack.moving(self.dataset_gb, n_servers * _bundle_gb(card)),
-                f"{tokens:,} tokens",
-            )
-            self.options[key] = job_options(self.shelves, job)
-        return self._kept(key, card.name, ("train", training_bytes(card, batch_tokens)))
-
-    def serve_work(self, key: str, card: ModelCard, works: Sequence[Workload]) -> bool:
-        """Add the serving of a student that was trained by one strategy."""
-        if key not in self.options:
-            hours = self.config.limits.serve_hours
-            rates = rates_of(self.config, len(works))
-            self.gb[key] = _bundle_gb(card)
-            service = Service(
-                lambda fleet: serving_all(card, fleet, works, fastest=rates is None),
-                hours,
-                self.slack.moving(gb_in=self.gb[key]),
-                f"{hours:g} h of serving",
-                rates,
-            )
-            self.options[key] = service_options(self.shelves, service)
-            if rates is not None:
-                self.rates[key] = rates
-        context = max(work.context for work in works)
-        return self._kept(key, card.name, ("serve", inference_bytes(card, context)))
-
-
-def _generate(
-    card: ModelCard, fleet: Fleet, n_nodes: Ints, load: Load, ends: tuple[Load, Load] | None
-) -> Ranges:
-    """Return the hours of a local teacher's answers; their number, too, may be a range."""
-
-    def taking(one: Load) -> Ranges:
-        return generate_all(card, fleet, one.work, one.n_answers, n_nodes)
-
-    hours = taking(load)
-    if ends is None:
-        return hours
-    # Where the longest chats do not fit, the end is that of the expected ones.
-    low, high = np.fmin(hours.low, taking(ends[0]).low), np.fmax(hours.high, taking(ends[1]).high)
-    held = ~np.isnan(hours.mean)
-    return Ranges(hours.mean, np.where(held, low, np.nan), np.where(held, high, np.nan))
-
-
-def _students(builder: _Builder) -> Iterable[ModelCard]:
-    complexity = builder.config.complexity
-    for student in builder.config.students:
+def _students(
+    config: Config,
+    teachers: Sequence[TeacherProbe],
+    lengths: Lengths,
+    measured: Calibration | None,
+    left_out: Exclusions,
+) -> Iterator[ModelCard]:
+    """Yield the students that may be trained; say why the others are not."""
+    complexity = config.complexity
+    for student in config.students:
+        reason = why_not(student, _PLANNED)
+        if reason is not None:
+            left_out.add(student.name, Reason.STUDENT, reason)
+            continue
         try:
-            card = card_of_student(student, builder.config.task)
+            card = card_of_student(student, config.task)
         except ConfigError as error:
-            builder.left_out[student.name] = str(error)
+            left_out.add(student.name, Reason.STUDENT, str(error))
             continue
         if card.n_params < complexity.min_student_params:
-            builder.left_out[student.name] = (
+            left_out.add(
+                student.name,
+                Reason.DECLARED,
                 f"its {card.n_params:,} parameters are below complexity.min_student_params="
-                f"{complexity.min_student_params} (complexity={complexity.level})"
+                f"{complexity.min_student_params} (complexity={complexity.level})",
             )
+        elif (
+            student.only_if_here
+            and measured is not None
+            and (why := _too_slow(config, card, lengths, teachers, measured))
+        ):
+            left_out.add(student.name, Reason.TOO_SLOW, why)
         else:
             yield card
 
 
-def _train_tokens(config: Config, card: ModelCard) -> int:
-    student = next(s for s in config.students if s.name == card.name)
-    return config.trainer.max_tokens or student.train_tokens
+def _with_stand_in(candidate: Candidate, config: Config, probe: Probe) -> Candidate:
+    """Return a pair of which nothing is known, to be ordered by what its teacher knows."""
+    strategy = named(config.strategies, candidate.strategy)
+    teacher = next(one for one in probe.teachers if one.teacher == candidate.teacher)
+    bound = None if strategy is None else strategy.accuracy_before_training(teacher)
+    return candidate if bound is None else replace(candidate, stand_in=bound.mean)
 
 
-def _bundle_gb(card: ModelCard) -> float:
-    return BYTES_PER_PARAM * card.n_params / 1e9
+def _counted(limits: LimitsConfig) -> Literal["low", "mean"]:
+    """Return what of an interval counts under the limits: without one of accuracy, the mean alone.
+
+    Then plans differ in nothing else, and the frontier keeps no plan for its low end.
+    """
+    return limits.confidence if limits.accuracy is not None else "mean"
+
+
+def _too_slow(
+    config: Config,
+    card: ModelCard,
+    lengths: Lengths,
+    teachers: Sequence[TeacherProbe],
+    measured: Calibration,
+) -> str:
+    """Say that a training on this machine takes too long; "" if it does not."""
+    length = lengths.longest(teachers, card)
+    tokens = length.tokens
+    job = TrainingJob(tokens, length.batch_tokens, lengths.student(card).context_length)
+    hours = train(card, local_offer(), job, calibration=measured)
+    limits = [config.limits.train_hours, config.limits.deadline_hours]
+    most = min((hours for hours in limits if hours is not None), default=math.inf)
+    if hours is not None and hours.mean <= most:
+        return ""
+    takes = "needs more memory" if hours is None else f"takes about {hours.mean:.3g} h"
+    return (
+        f"training it for {tokens:,} tokens {takes} on this machine, and "
+        f"{most:g} h are allowed: limits.train_hours=… allows more, trainer.max_tokens=… asks less"
+    )
 
 
 def _too_big(verb: str, n_bytes: float, catalog: Catalog) -> str:

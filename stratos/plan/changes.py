@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stratos.config import LimitsConfig
+from stratos.plan.frontier import within
 from stratos.plan.limits import LIMITS, Limit, with_limit
 from stratos.plan.model import Model
 from stratos.plan.objective import SINGLE, Linear
@@ -68,10 +69,20 @@ def alone(
         order: what the plan under the changed limit is chosen by.
     """
     wanted = [Linear(SINGLE[limit.objective]), Linear(SINGLE["cheapest"])]
-    nearest = model.solve(with_limit(limits, limit, None), wanted)
+    free = with_limit(limits, limit, None)
+    if limit.is_floor:
+        free = with_limit(limits, limit, _best_floor(model, free, limit))
+    nearest = model.solve(free, wanted)
     if nearest is None:
         return None
     return _verified(model, limits, [limit], nearest, order)
+
+
+def _best_floor(model: Model, limits: LimitsConfig, limit: Limit) -> float | None:
+    """Return the highest value that a floor may have under the other limits; None if none."""
+    plans = within(model.problem.reduced.plans, limits, model.spent_usd)
+    known = [limit.value(choice) for choice in plans if choice.candidate.is_known]
+    return max(known, default=None)
 
 
 def together(
@@ -133,6 +144,15 @@ def needed(limit: Limit, choice: Choice, spent_usd: float) -> float:
     return limit.value(choice) + (spent_usd if limit.key == "budget_usd" else 0.0)
 
 
+def proposed(limit: Limit, choice: Choice, spent_usd: float) -> float:
+    """Return the value that a user is told to type for a plan.
+
+    Of a budget that is more than the plan needs: what is set aside for a teacher's last call, too.
+    """
+    more = choice.options[0].last_call_usd if limit.key == "budget_usd" else 0.0
+    return needed(limit, choice, spent_usd) + more
+
+
 def _verified(
     model: Model,
     limits: LimitsConfig,
@@ -146,7 +166,7 @@ def _verified(
         share = _share(limit, limits, choice, model.spent_usd)
         typed, value = "null", None
         if not limit.is_floor or choice.candidate.is_known:
-            typed = limit.typed(needed(limit, choice, model.spent_usd), limit.of(limits))
+            typed = limit.typed(proposed(limit, choice, model.spent_usd), limit.of(limits))
             value = float(typed)
         limits_now = getattr(limits, limit.key)
         assert limits_now is not None, "a limit that is not set is not broken"

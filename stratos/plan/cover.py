@@ -31,7 +31,7 @@ Bools = NDArray[np.bool_]
 TOLERANCE = 1e-9
 """Relative difference below which dollars and loads are equal."""
 
-MAX_STATES = 20_000
+MAX_STATES = 2_000
 """Counts that are tried at once before the search gives up."""
 
 N_PRICES = 24
@@ -54,18 +54,22 @@ class Room:
     price: Floats
     """Dollars an hour of a server."""
     max_usd_per_hour: float = np.inf
+    max_kinds: float = np.inf
+    """Kinds of servers that a mix may have."""
 
     def holds(self, counts: Floats) -> Bools:
         """Return which rows of counts are allowed."""
         allowed = counts.sum(axis=1) <= self.n_servers
         allowed &= (counts @ self.member <= self.limits).all(axis=1)
+        if np.isfinite(self.max_kinds):
+            allowed &= (counts > 0).sum(axis=1) <= self.max_kinds
         return allowed & (counts @ self.price <= self.max_usd_per_hour * (1 + TOLERANCE))
 
     def of(self, servers: Ints) -> Room:
         """Return the same for some of the servers."""
         return Room(
             self.n_servers, self.member[servers], self.limits, self.price[servers],
-            self.max_usd_per_hour,
+            self.max_usd_per_hour, self.max_kinds,
         )  # fmt: skip
 
 

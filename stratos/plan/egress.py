@@ -18,6 +18,11 @@ from stratos.records import Offer
 
 EGRESS_CSV = Path(__file__).with_name("egress.csv")
 
+BYTES_PER_TOKEN = 4.0
+"""Bytes of text that a token stands for: what a data set weighs on its way."""
+BYTES_PER_PARAM = 2.0
+"""Bytes of a weight in the bundle: bf16."""
+
 OTHER = "*"
 """The row of clouds that have none of their own."""
 
@@ -30,6 +35,10 @@ class Egress:
     """Dollars per GB by cloud: between its regions, and to the internet."""
 
     usd_per_gb: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    provenance: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Cloud to the day of its prices, and their source."""
+    assumed: frozenset[str] = frozenset()
+    """Clouds whose prices are those of another one."""
 
     def price(self, source: Place | None, target: Place | None) -> float:
         """Return dollars per GB from one place to another; None is a hosted teacher, and free."""
@@ -42,6 +51,10 @@ class Egress:
         """Return the two prices of a cloud."""
         return self.usd_per_gb.get(cloud, self.usd_per_gb.get(OTHER, (0.0, 0.0)))
 
+    def provenance_of(self, cloud: str) -> tuple[str, str]:
+        """Return the day of a cloud's prices, and their source."""
+        return self.provenance.get(cloud, self.provenance.get(OTHER, ("", "")))
+
     @property
     def most(self) -> float:
         """The highest price of all: no move of one GB costs more."""
@@ -52,12 +65,14 @@ class Egress:
 def list_prices() -> Egress:
     """Return the table of `egress.csv`."""
     with EGRESS_CSV.open(newline="", encoding="utf-8") as file:
-        return Egress(
-            {
-                row["Cloud"]: (float(row["SameCloudUsdPerGb"]), float(row["InternetUsdPerGb"]))
-                for row in csv.DictReader(file)
-            }
-        )
+        rows = list(csv.DictReader(file))
+    return Egress(
+        {
+            row["Cloud"]: (float(row["SameCloudUsdPerGb"]), float(row["InternetUsdPerGb"]))
+            for row in rows
+        },
+        {row["Cloud"]: (row["PriceDate"], row["Source"]) for row in rows},
+    )
 
 
 def place_of(offer: Offer | None) -> Place | None:

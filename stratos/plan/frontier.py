@@ -35,10 +35,11 @@ def frontier(problem: Problem) -> list[Choice]:
 
 def merged(reduced: Reduced) -> list[Choice]:
     """Merge the roles of a reduced problem."""
-    groups: dict[tuple[float, str, str], list[Candidate]] = defaultdict(list)
+    groups: dict[tuple[float, float, str, str], list[Candidate]] = defaultdict(list)
     for candidate in reduced.problem.candidates:
         _, train, serve = candidate.work
-        groups[candidate.counted_accuracy, train, serve].append(candidate)
+        accuracies = candidate.counted_accuracy, candidate.limit_accuracy
+        groups[*accuracies, train, serve].append(candidate)
     return _non_dominated(
         [choice for candidates in groups.values() for choice in _of_group(reduced, candidates)]
     )
@@ -61,7 +62,7 @@ def meets(
         at_most(choice.usd + spent_usd, limits.budget_usd)
         and at_most(choice.hours, limits.deadline_hours)
         and at_most(choice.latency_ms, limits.latency_ms)
-        and (limits.accuracy is None or choice.accuracy >= limits.accuracy - slack)
+        and (limits.accuracy is None or choice.limit_accuracy >= limits.accuracy - slack)
     )
 
 
@@ -116,22 +117,25 @@ def _ranks(names: Collection[Any]) -> dict[Any, int]:
 
 
 def _non_dominated(choices: list[Choice]) -> list[Choice]:
-    """Filter four costs: sorted by the first two, a staircase over the last two.
+    """Filter five values: sorted by the first three, a staircase over the last two.
 
-    After sorting by (accuracy downwards, dollars), whatever could dominate a plan in the first
-    cost is already seen; of those, the ones that are no dearer must be asked about hours and
-    latency. A staircase per level of accuracy answers that in logarithmic time, since within a
+    Accuracy counts twice, in the objective and under an accuracy limit, which may count the low end
+    of an interval: a plan dominates another only if it is as good in both. After sorting by
+    (accuracies downwards, dollars), whatever could dominate a plan in accuracy is already seen; of
+    those, the ones that are no less accurate under a limit and no dearer must be asked about hours
+    and latency. A staircase per level of accuracy answers that in logarithmic time, since within a
     level dollars only grow; levels are as many as there are distinct accuracies.
     """
-    levels: dict[float, list[Choice]] = {}
+    levels: dict[tuple[float, float], list[Choice]] = {}
     for choice in choices:
-        levels.setdefault(choice.accuracy, []).append(choice)
+        levels.setdefault((choice.accuracy, choice.limit_accuracy), []).append(choice)
     found: list[Choice] = []
-    for accuracy in sorted(levels, reverse=True):
+    for level in sorted(levels, reverse=True):
         # Better levels come first; their kept plans are merged into this level's sweep by dollars.
         sweep: list[tuple[float, float, float, int, tuple[str, ...], Choice]]
-        sweep = [(c.usd, c.hours, c.latency_ms, 0, (), c) for c in found]
-        sweep += [(c.usd, c.hours, c.latency_ms, 1, c.sort_name, c) for c in levels[accuracy]]
+        better = (c for c in found if c.limit_accuracy >= level[1])
+        sweep = [(c.usd, c.hours, c.latency_ms, 0, (), c) for c in better]
+        sweep += [(c.usd, c.hours, c.latency_ms, 1, c.sort_name, c) for c in levels[level]]
         stairs = Staircase()
         for _, hours, latency, own, _, choice in sorted(sweep, key=lambda row: row[:5]):
             if stairs.add(hours, latency) and own:

@@ -1,18 +1,20 @@
 """Past runs of this machine: what came of the same training when it was really done.
 
 A run folder speaks for a pair if its scorecard is newer than the records that it rests on, and if
-the run had the same task, student, strategy and optimizer settings as the one that is planned; its
-training tokens and its seed may differ. Accuracies are those of past test splits: facts about
-finished runs. Nothing of the planned run's own test split is read.
+the run had the same task, student, strategy and optimizer settings as the one that is planned, and
+the same rows in the task's files; its training tokens and its seed may differ. What it speaks with
+is the validation accuracy of its kept weights: a plan that rested on test scores would choose by
+the items that it is then measured on.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +24,10 @@ import msgspec
 import yaml
 
 from stratos import records
-from stratos.config import Config, StudentConfig
+from stratos.config import Config, StudentConfig, TrainerConfig
 from stratos.declared import with_declared
+from stratos.digest import content_of
+from stratos.distill.recipe import learning_rates
 from stratos.records import CardRun, Interval, Plan
 
 FOLDERS = (Path("outputs"), Path("sweeps"))
@@ -32,7 +36,9 @@ MAX_RUNS = 50
 """Newest runs that are kept of each student and strategy."""
 _DEEPEST = 6
 """Levels below a folder at which a run may lie."""
-_LEARNING = ("batch_tokens", "lr_muon", "lr_adamw", "weight_decay", "clip_norm")
+_LEARNING = (
+    "batch_tokens", "optimizer", "lr_muon", "lr_adamw", "weight_decay", "clip_norm", "adapter",
+)  # fmt: skip
 """Keys of `trainer` that shape what is learnt from the same tokens."""
 _BLOCK = re.compile(
     r"^(?:task|complexity|student|strategy|trainer|seed):.*\n(?:[ -].*\n)*", re.MULTILINE
@@ -44,7 +50,8 @@ def history_for(config: Config, run_dir: Path) -> tuple[CardRun, ...]:
     """Return the past runs that a plan rests on.
 
     A plan that is made again in its folder sees the runs that its record names, so that what was
-    finished in between does not change it.
+    finished in between does not change it; unless it is for another task, student, strategy or
+    training now, or for other rows.
     """
     if not config.plan.history:
         return ()
@@ -52,9 +59,15 @@ def history_for(config: Config, run_dir: Path) -> tuple[CardRun, ...]:
         before = records.load(run_dir / "plan.json", None, Plan)
     except (msgspec.DecodeError, UnicodeDecodeError):
         before = None
-    if before is not None and before.history:
+    if before is not None and before.history and before.history_recipe == recipe_of(config):
         return before.history
     return read_history(FOLDERS, config, run_dir)
+
+
+def recipe_of(config: Config) -> str:
+    """Return a digest of what a past run must share with this config to speak for it."""
+    wanted = [_wanted(config, student) for student in config.students]
+    return hashlib.sha256(repr([asdict(one) for one in wanted]).encode()).hexdigest()
 
 
 def read_history(
@@ -72,19 +85,17 @@ def read_history(
     found: dict[tuple[str, str], list[tuple[str, str, CardRun]]] = defaultdict(list)
     for folder in (path for root in folders for path in _run_folders(root)):
         try:
-            run = _read(folder)
+            run, content = _read(folder)
             if run.task != config.task.name or run.student not in wanted:
                 continue
-            past, seed = _recipe(folder, run.student)
+            past, seed = _recipe(folder, run.student, content)
         except (OSError, UnicodeDecodeError, msgspec.MsgspecError, yaml.YAMLError, ValueError):
             continue
-        same = past.same_but_strategy(wanted[run.student]) and (
-            past.strategies.get(run.strategy) == wanted[run.student].strategies.get(run.strategy)
-        )
-        if same and folder.resolve() != itself:
-            found[run.student, run.strategy].append(
-                (run.date, str(folder), replace(run, seed=seed))
-            )
+        if folder.resolve() == itself or not past.same_but_strategy(wanted[run.student]):
+            continue
+        for label in past.labels_of(run.strategy, wanted[run.student]):
+            made = replace(run, strategy=label, seed=seed, task_version=config.task.version)
+            found[run.student, label].append((run.date, str(folder), made))
     return tuple(run for pair in sorted(found) for *_, run in sorted(found[pair])[-MAX_RUNS:])
 
 
@@ -118,6 +129,9 @@ class _Student:
     name: str
     train_tokens: int
     cpu_seconds: float
+    validation_exact: float
+    n_validation_items: int = 0
+    content: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,8 +160,8 @@ class _Deployment:
     latency_p50_ms: float
 
 
-def _read(folder: Path) -> CardRun:
-    """Return what a run came to.
+def _read(folder: Path) -> tuple[CardRun, dict[str, str]]:
+    """Return what a run came to, and the digests of what its student was trained with.
 
     Raises:
         OSError, UnicodeDecodeError, msgspec.MsgspecError, ValueError: the folder holds no whole
@@ -164,13 +178,15 @@ def _read(folder: Path) -> CardRun:
     whole = next((one for one in score.slices if one.slice == "all"), None) if score else None
     if score is None or whole is None or not plan.student == student.name == score.name:
         raise ValueError("the records are not of one student")
-    if not (0 <= whole.exact.mean <= 1 and whole.n_items > 0 and student.train_tokens > 0):
+    shares = (whole.exact.mean, student.validation_exact)
+    counts = (whole.n_items, student.n_validation_items, student.train_tokens)
+    if not (all(0 <= share <= 1 for share in shares) and min(counts) > 0):
         raise ValueError("the numbers cannot be those of a run")
     try:
         latency = _load(folder / "deploy.json", _Deployment).latency_p50_ms
     except (OSError, msgspec.MsgspecError):
         latency = 0.0
-    return CardRun(
+    run = CardRun(
         task=scorecard.task,
         strategy=plan.strategy,
         accuracy=whole.exact.mean,
@@ -184,12 +200,15 @@ def _read(folder: Path) -> CardRun:
         machine="this machine",
         accuracy_by_slice={one.slice: one.exact.mean for one in score.slices if one.slice != "all"},
         student=student.name,
+        validation_accuracy=student.validation_exact,
+        n_validation_items=student.n_validation_items,
     )
+    return run, student.content
 
 
 def _load(path: Path, kind: type[Any]) -> Any:
     """Read the record in an envelope; fields that `kind` does not name are passed over."""
-    envelope = msgspec.json.decode(path.read_bytes(), type=records.Envelope)
+    envelope = records.opened(path.read_bytes())
     return msgspec.json.decode(envelope.record, type=kind)
 
 
@@ -203,15 +222,19 @@ class _Recipe:
     task: Any
     student: StudentConfig
     strategies: dict[str, Any]
+    """Label to the settings of a strategy, its label left out: that changes nothing."""
     learning: dict[str, Any]
+    content: dict[str, str]
+    """Digests of what the names in the config stand for."""
 
     def same_but_strategy(self, other: _Recipe) -> bool:
         """Return whether all is equal but the strategies, of which a plan takes one."""
-        return (self.task, self.student, self.learning) == (
-            other.task,
-            other.student,
-            other.learning,
-        )
+        return replace(self, strategies={}) == replace(other, strategies={})
+
+    def labels_of(self, label: str, other: _Recipe) -> list[str]:
+        """Return what another recipe calls a strategy of this one; it may have several labels."""
+        settings = self.strategies.get(label)
+        return [name for name, one in other.strategies.items() if one == settings]
 
 
 def _wanted(config: Config, student: StudentConfig) -> _Recipe:
@@ -219,13 +242,19 @@ def _wanted(config: Config, student: StudentConfig) -> _Recipe:
     return _Recipe(
         task=plain.get("task"),
         student=_shape(student),
-        strategies=_by_name(plain.get("strategy")),
-        learning={key: getattr(config.trainer, key) for key in _LEARNING},
+        strategies=_without_labels(plain.get("strategy")),
+        learning=_learning(config.trainer, student),
+        content=content_of(config, student),
     )
 
 
-def _recipe(folder: Path, student: str) -> tuple[_Recipe, int]:
+def _recipe(folder: Path, student: str, content: dict[str, str]) -> tuple[_Recipe, int]:
     """Return how a run was trained, and its seed, from the config that Hydra kept.
+
+    Args:
+        folder: of the run.
+        student: its name.
+        content: digests of what the student was trained with, by its record.
 
     Raises:
         OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.MsgspecError, ValueError: there is
@@ -240,13 +269,22 @@ def _recipe(folder: Path, student: str) -> tuple[_Recipe, int]:
     if student not in nodes or not isinstance(blocks.get("seed"), int):
         raise ValueError("no such student, or no seed")
     trainer = blocks.get("trainer") or {}
+    known = {key: trainer[key] for key in _LEARNING if key in trainer}
+    own = msgspec.convert(nodes[student], StudentConfig)
     recipe = _Recipe(
         task=blocks.get("task"),
-        student=_shape(msgspec.convert(nodes[student], StudentConfig)),
-        strategies=_by_name(blocks.get("strategy")),
-        learning={key: trainer.get(key) for key in _LEARNING},
+        student=_shape(own),
+        strategies=_without_labels(blocks.get("strategy")),
+        learning=_learning(msgspec.convert(known, TrainerConfig), own),
+        content=content,
     )
     return recipe, blocks["seed"]
+
+
+def _learning(trainer: TrainerConfig, student: StudentConfig) -> dict[str, Any]:
+    """Return what shapes what is learnt from the same tokens, the rule's numbers for open ones."""
+    rates = learning_rates(trainer, student.path is None, student.hidden_size)
+    return {**{key: getattr(trainer, key) for key in _LEARNING}, **asdict(rates)}
 
 
 @lru_cache(maxsize=1024)
@@ -266,6 +304,14 @@ def _by_name(node: Any) -> dict[str, Any]:
     several = node.get("candidates")
     choices = list(several.values()) if isinstance(several, dict) else [node]
     return {str(one.get("name")): one for one in choices if isinstance(one, dict)}
+
+
+def _without_labels(node: Any) -> dict[str, Any]:
+    """Return the strategies by their labels, each without its own."""
+    return {
+        label: {key: value for key, value in one.items() if key != "name"}
+        for label, one in _by_name(node).items()
+    }
 
 
 def _shape(student: StudentConfig) -> StudentConfig:

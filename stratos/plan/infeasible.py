@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from stratos.choice import NONE_RIGHT, injects
+from stratos.choice import Reason, injects
 from stratos.config import LimitsConfig
 from stratos.errors import InfeasibleError
-from stratos.plan.changes import WayOut, alone, needed, together
+from stratos.intervals import predicted
+from stratos.plan.changes import WayOut, alone, proposed, together
 from stratos.plan.frontier import frontier
 from stratos.plan.limits import LIMITS, Limit
 from stratos.plan.model import Model
-from stratos.plan.objective import SINGLE, Linear, levels, score_loss
+from stratos.plan.objective import SINGLE, Linear, levels, net_cost
 from stratos.plan.problem import Choice, Problem
 from stratos.plan.relax import Relaxed, nearest_student, relaxations
 from stratos.plan.variants import Variants
-from stratos.plan.words import describe, listed, servers
+from stratos.plan.words import describe, servers
+from stratos.words import by_reason, listed
 
 
 def no_candidates(problem: Problem, variants: Variants | None = None) -> InfeasibleError:
@@ -26,22 +28,27 @@ def no_candidates(problem: Problem, variants: Variants | None = None) -> Infeasi
         variants: how to ask again with other clouds or students; None leaves that out.
     """
     lines = ["No teacher, student and strategy can be taken together:"]
-    lines += [f"  {who}: {why}" for who, why in sorted(problem.left_out.items())]
+    left_out = dict(sorted(problem.left_out.items()))
+    lines += [f"  {who}: {why}" for who, why in by_reason(left_out)]
     lines += [f"  {sentence}" for sentence in problem.evidence]
     if variants is not None:
         lines += _relaxed(relaxations(variants))
         lines += nearest_student(variants)
-    covers_less = [who for who, why in sorted(problem.left_out.items()) if "min_coverage " in why]
+    covers_less = [one for one in problem.exclusions if one.reason is Reason.COVERAGE]
     if covers_less:
-        name = covers_less[0].partition(" from ")[0]
-        lines.append(
-            f"Type strategy={name} strategy.min_coverage=0 to learn from a teacher that covers so "
-            "little: only its right answers are kept, and they are few."
+        first = min(covers_less, key=lambda one: one.subject)
+        strategy = problem.strategies[first.strategy]
+        told = (
+            f"Type strategy={strategy.kind} strategy.min_coverage=0 to learn from a teacher that "
+            "covers so little: only its right answers are kept, and they are few."
         )
+        if strategy.learns_rows:
+            told = "Type strategy=supervised to learn the labelled rows alone."
+        lines.append(told)
     else:
         lines += _without_answers(problem, variants)
     more = "Type strategy=auto, teacher=auto and student=auto to consider more of them"
-    if any("server" in why for why in problem.left_out.values()):
+    if any(one.reason is Reason.NO_SERVER for one in problem.exclusions):
         more += (
             ", or allow larger servers (cloud=multi, without cloud.max_usd_per_hour and "
             "cloud.regions)"
@@ -52,11 +59,7 @@ def no_candidates(problem: Problem, variants: Variants | None = None) -> Infeasi
 
 def _without_answers(problem: Problem, variants: Variants | None) -> list[str]:
     """Say what to type where teachers had no right answer at all, which no threshold mends."""
-    blind = {
-        who.partition(" from ")[2]
-        for who, why in problem.left_out.items()
-        if why.startswith(NONE_RIGHT)
-    }
+    blind = {one.teacher for one in problem.exclusions if one.reason is Reason.NONE_RIGHT}
     config = None if variants is None else variants.config
     if not blind or (config is not None and injects(config.strategies, config.complexity)):
         return []
@@ -85,7 +88,7 @@ def explain(
     """
     limits = problem.limits
     everything = frontier(problem) if everything is None else everything
-    order = levels(problem.objective.name, score_loss(problem.objective, everything))
+    order = levels(problem.objective.name, net_cost(problem.objective, limits, everything))
     given = [limit for limit in LIMITS if limit.of(limits) is not None]
     singles = {limit: way for limit in given if (way := alone(model, limits, limit, order))}
     relaxed = relaxations(variants) if variants is not None else []
@@ -97,7 +100,10 @@ def explain(
             lines += _way(way, limits)
         lines += _entries(relaxed)
         least = min(singles.values(), key=lambda way: way.share, default=None)
-        first = relaxed[0].override if least is None else _overrides(least)
+        # A student whose accuracy is known is worth more than a limit that is given up.
+        is_given_up = least is not None and _drops_accuracy(least)
+        first = relaxed[0].override if relaxed and (least is None or is_given_up) else None
+        first = first or (_overrides(least) if least is not None else None)
     stuck = [limit.label for limit in given if limit not in singles]
     if stuck and len(given) > 1:
         lines.append(f"No amount of {listed(stuck, 'or')} alone is enough.")
@@ -113,7 +119,14 @@ def explain(
         lines.append(f"The fewest changes that are enough are {len(most.changes)}:")
         lines += _way(most, limits)
         first = _overrides(most)
-    lines.append(f"Type: {first}")
+    is_pilot_open = problem.settings.pilot is not True and not relaxed
+    if is_pilot_open and _drops_accuracy(*singles.values(), pair):
+        lines.append("Type: plan.pilot=true")
+        lines.append(
+            f"It measures the accuracy that is unknown. To plan without knowing it: {first}"
+        )
+    else:
+        lines.append(f"Type: {first}")
     lines += _notes(problem)
     return InfeasibleError("\n".join(lines))
 
@@ -136,10 +149,21 @@ def _fewest(
 def _reach(model: Model, everything: Sequence[Choice], limit: Limit) -> str:
     """Say what the best value is that any plan has when no limit is set."""
     best = min(everything, key=Linear(SINGLE[limit.objective]))
+    if limit.is_floor:
+        best = max(everything, key=limit.value)
     if limit.is_floor and not best.candidate.is_known:
         return f"  the best {limit.label} of any plan is unknown"
-    typed = limit.typed(needed(limit, best, model.spent_usd))
+    typed = limit.typed(proposed(limit, best, model.spent_usd))
     return f"  the best {limit.label} of any plan is {limit.said(typed)}"
+
+
+def _drops_accuracy(*ways: WayOut | None) -> bool:
+    """Return whether each way out gives up the accuracy, since nobody knows it."""
+    found = [way for way in ways if way is not None]
+    return bool(found) and all(
+        any(change.limit.is_floor and change.value is None for change in way.changes)
+        for way in found
+    )
 
 
 def _overrides(way: WayOut) -> str:
@@ -173,8 +197,29 @@ def _notes(problem: Problem) -> list[str]:
     lines = []
     if problem.spent_usd and problem.limits.budget_usd is not None:
         lines.append(f"Of the budget ${problem.spent_usd:.2f} is spent already.")
+    least = problem.limits.accuracy
     unknown = sorted({c.student for c in problem.candidates if not c.is_known})
-    if problem.limits.accuracy is not None and unknown:
-        lines.append(f"An accuracy that is unknown meets no accuracy limit: {', '.join(unknown)}.")
-    lines += [f"Left out: {who}: {why}." for who, why in sorted(problem.left_out.items())]
+    if least is not None and unknown:
+        pilot = "Short trainings measure it: plan.pilot=true."
+        if problem.settings.pilot is True:
+            pilot = (
+                "The pilot did not settle it: longer trainings may, with "
+                f"plan.pilot_tokens={2 * problem.settings.pilot_tokens}."
+            )
+        lines.append(
+            f"An accuracy that is unknown meets no accuracy limit: {', '.join(unknown)}. {pilot}"
+        )
+    unsure = {
+        c.student: c.accuracy
+        for c in problem.candidates
+        if least is not None and c.is_known and c.limit_accuracy < least <= c.accuracy.mean
+    }
+    if unsure:
+        said = listed(f"{name} {predicted(unsure[name])}" for name in sorted(unsure))
+        lines.append(
+            f"The low end of the predicted interval counts: {said}. With limits.confidence=mean "
+            "its mean would."
+        )
+    left_out = dict(sorted(problem.left_out.items()))
+    lines += [f"Left out: {who}: {why}." for who, why in by_reason(left_out)]
     return lines

@@ -72,6 +72,16 @@ def add_caps(program: Any, servers: Sequence[tuple[Option, Any]], caps: Caps) ->
         program += price <= caps.max_usd_per_hour, "usd_per_hour"
 
 
+def add_max_kinds(program: Any, n: dict[int, Any], caps: Caps, max_kinds: int) -> None:
+    """Add the constraints `used` and `kinds`: servers of at most so many kinds."""
+    import pulp
+
+    z = {i: program.add_variable(f"z_{i}", cat=pulp.LpBinary) for i in n}
+    for i, var in n.items():
+        program += var <= caps.max_nodes * z[i], f"used_{i}"
+    program += pulp.lpSum(z.values()) <= max_kinds, "kinds"
+
+
 def read_mix(
     n: dict[int, Any], f: dict[tuple[int, int], Any], n_buckets: int
 ) -> tuple[dict[int, int], dict[int, tuple[float, ...]]]:

@@ -11,7 +11,7 @@ Sets
     P             places: regions of clouds
     Q             quotas
 Parameters
-    acc_c         predicted accuracy of c, 0 if it is unknown
+    acc_c, low_c  predicted accuracy of c, and what of its interval a limit counts; 0 if unknown
     usd_o, h_o    dollars and hours of option o; of a single server, dollars for the horizon
     ms_o, ms_ob   p95 latency of serving option o, of bucket b on server o
     λ_b, μ_ob     requests per second of bucket b; what server o answers of it, at safe utilisation
@@ -63,13 +63,13 @@ Constraints
     budget                 usd ≤ B                                over all roles, serving included
     deadline               hours ≤ D                              they follow one another
     latency                latency ≤ L
-    accuracy               Σ acc_c y_c ≥ A
+    accuracy               Σ low_c y_c ≥ A
 
 With pruning, the mixes of a work in M that some plan of the frontier uses (`stairs` has found them
 by the constraints one_latency to usd_per_hour, work by work) are its options: it is no longer in M,
-and one x_wo chooses the mix. Limits and objectives are monotone in the four costs, so that an
-optimum is on the frontier; C and O_w hold what its `N_NEAR` best plans by limits and objective use.
-Without pruning the program is as written, and has the same optimum.
+and one x_wo chooses the mix. Limits and objectives are monotone in the values that the frontier
+compares, so that an optimum is on it; C and O_w hold what its `N_NEAR` best plans by limits and
+objective use. Without pruning the program is as written, and has the same optimum.
 
 Quotas, nodes and dollars an hour of a role without mix bind its count, so they are in O_w. Where
 nothing that moves has a price, g and v are left out. Memory is in O_w too: what does not hold the
@@ -296,7 +296,8 @@ class Model:
         if limits.latency_ms is not None:
             lp += latency <= limits.latency_ms, "latency"
         if limits.accuracy is not None:
-            lp += accuracy >= limits.accuracy, "accuracy"
+            sure = pulp.lpSum(c.limit_accuracy * y[i] for i, c in candidates.items())
+            lp += sure >= limits.accuracy, "accuracy"
         for i, (function, value) in enumerate(held):
             slack = TIE * max(1.0, abs(value))
             lp += linear(function) <= value - function.constant + slack, f"level_{i}"

@@ -1,24 +1,25 @@
 """What a plan is the best of, as one linear function of its four values.
 
-The deployment score of a plan is
+The balanced plan has the lowest *net cost*, in dollars:
 
-    Σ w_k · (worst_k - value_k) / (worst_k - best_k)  /  Σ w_k
+    dollars + hours · usd_per_hour_of_waiting + p95 / 100 ms · usd_per_100ms
+            - points of accuracy · usd_per_accuracy_point
 
-over k = accuracy, latency, time, cost, so that 1 is the best and 0 the worst in everything. `best`
-and `worst` are taken over a fixed reference set: the efficient plans that are feasible before the
-user's limits, so that neither a tighter limit nor one more absurd offer in the catalog changes a
-plan's score. A value that is the same for all of them drops out, and the weights of the others are
-scaled up to 1.
+The three exchange rates are the user's (`objective`). One that is not given follows from how much
+money is at stake: the budget, where there is one, else the cheapest plan before the limits, and
+`LEAST_STAKE_USD` at least. A point of accuracy is worth 5% of that, an hour 10%, 100 ms 2%; where
+there is a deadline or a latency limit, using up the whole of it costs a quarter of the stake. So no
+offer that is absurdly dear, and no limit on another quantity, changes what an hour is worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from stratos.config import ObjectiveConfig
+from stratos.config import LimitsConfig, ObjectiveConfig
 from stratos.plan.problem import Choice
 
 COSTS = ("accuracy", "cost", "time", "latency")
@@ -40,6 +41,11 @@ ALTERNATIVES = {
 }
 """Name of the alternative to the objective that it would be chosen by."""
 
+LEAST_STAKE_USD = 10.0
+"""Dollars that are taken to be at stake where plans cost less, or nothing at all."""
+SHARE_OF_LIMIT = 0.25
+"""Part of the stake that using up a whole deadline or latency limit costs."""
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -54,49 +60,114 @@ class Linear:
         return self.constant + sum(w * v for w, v in zip(self.weights, costs, strict=True))
 
 
-def score_loss(config: ObjectiveConfig, reference: Sequence[Choice]) -> Linear:
-    """Return 1 minus the deployment score as a linear function."""
-    wanted = (
-        config.weight_accuracy,
-        config.weight_cost,
-        config.weight_time,
-        config.weight_latency,
-    )
-    costs = np.array([choice.costs for choice in reference])
-    lows, highs = costs.min(axis=0).tolist(), costs.max(axis=0).tolist()
-    varies = [
-        high - low > 1e-12 * max(1.0, abs(high)) for low, high in zip(lows, highs, strict=True)
-    ]
-    total = sum(weight for weight, active in zip(wanted, varies, strict=True) if active)
-    if not total:
-        return Linear((0.0, 0.0, 0.0, 0.0))
-    weights = [
-        weight / total / (high - low) if active else 0.0
-        for weight, low, high, active in zip(wanted, lows, highs, varies, strict=True)
-    ]
-    constant = -sum(weight * low for weight, low in zip(weights, lows, strict=True))
-    return Linear((weights[0], weights[1], weights[2], weights[3]), constant)
+@dataclass(frozen=True)
+class Rate:
+    """One of the exchange rates."""
+
+    key: str
+    """Key of `objective`."""
+    said: str
+    share: float
+    """Of the stake, where no limit says more."""
+    limit: str = ""
+    """Key of the limit that it is scaled to."""
+    per: float = 1.0
+    """Units of the limit that it is for: 100 of a latency limit's milliseconds."""
 
 
-def levels(name: str, loss: Linear) -> list[Linear]:
-    """Return what is minimised, one after the other: the objective, dollars, the score's loss.
+RATES = (
+    Rate("usd_per_accuracy_point", "worth of one percentage point of accuracy", 0.05),
+    Rate(
+        "usd_per_hour_of_waiting",
+        "worth of one hour until the student serves",
+        0.10,
+        limit="deadline_hours",
+    ),
+    Rate("usd_per_100ms", "worth of 100 ms of p95 latency", 0.02, limit="latency_ms", per=100.0),
+)
 
-    Ties of the objective go to the cheaper plan, ties of both to the better score. Where the score
-    leaves a value out (its weight is 0, or all efficient plans agree in it) a last level counts
-    all four, so that no plan is chosen that another one dominates.
+
+@dataclass(frozen=True)
+class Rates:
+    """What points, hours and milliseconds count in dollars, and where each number is from."""
+
+    usd: Mapping[str, float]
+    why: Mapping[str, str | None]
+    """Key to where a default is from; None where the user gave it."""
+
+    @property
+    def net_cost(self) -> Linear:
+        """The net cost of a plan in dollars."""
+        point, hour, tenth = (self.usd[rate.key] for rate in RATES)
+        return Linear((100.0 * point, 1.0, hour, tenth / 100.0))
+
+
+def exchange_rates(
+    config: ObjectiveConfig, limits: LimitsConfig, reference: Sequence[Choice]
+) -> Rates:
+    """Return the exchange rates of a run.
+
+    Args:
+        config: those that the user gave.
+        limits: of the run.
+        reference: the frontier before the limits.
     """
-    first = loss if name == "balanced" else Linear(SINGLE[name])
-    wanted = [first, Linear(SINGLE["cheapest"]), loss]
-    if 0.0 in loss.weights:
+    cheapest = min((choice.usd for choice in reference), default=0.0)
+    stake, of_what = cheapest, f"the ${cheapest:,.2f} of the cheapest plan"
+    if limits.budget_usd is not None:
+        stake, of_what = limits.budget_usd, f"the budget of ${limits.budget_usd:,.2f}"
+    if stake < LEAST_STAKE_USD:
+        stake, of_what = LEAST_STAKE_USD, f"${LEAST_STAKE_USD:g}, where less is at stake"
+    usd: dict[str, float] = {}
+    why: dict[str, str | None] = {}
+    given: dict[str, float | None] = {
+        "usd_per_accuracy_point": config.usd_per_accuracy_point,
+        "usd_per_hour_of_waiting": config.usd_per_hour_of_waiting,
+        "usd_per_100ms": config.usd_per_100ms,
+    }
+    scales: dict[str, float | None] = {
+        "deadline_hours": limits.deadline_hours,
+        "latency_ms": limits.latency_ms,
+    }
+    for rate in RATES:
+        own, scale = given[rate.key], scales.get(rate.limit)
+        if own is not None:
+            usd[rate.key], why[rate.key] = own, None
+        elif scale:
+            usd[rate.key] = SHARE_OF_LIMIT * stake * rate.per / scale
+            why[rate.key] = (
+                f"the whole of limits.{rate.limit}={scale:g} counts as {SHARE_OF_LIMIT:.0%} of "
+                f"{of_what}"
+            )
+        else:
+            usd[rate.key] = rate.share * stake
+            why[rate.key] = f"{rate.share:.0%} of {of_what}"
+    return Rates(usd, why)
+
+
+def net_cost(config: ObjectiveConfig, limits: LimitsConfig, reference: Sequence[Choice]) -> Linear:
+    """Return the net cost of a plan in dollars, as a linear function; see `exchange_rates`."""
+    return exchange_rates(config, limits, reference).net_cost
+
+
+def levels(name: str, net: Linear) -> list[Linear]:
+    """Return what is minimised, one after the other: the objective, dollars, the net cost.
+
+    Ties of the objective go to the cheaper plan, ties of both to the lower net cost. Where a rate
+    is 0, a last level counts all four values, so that no plan is chosen that another dominates.
+    """
+    first = net if name == "balanced" else Linear(SINGLE[name])
+    wanted = [first, Linear(SINGLE["cheapest"]), net]
+    if 0.0 in net.weights:
         wanted.append(Linear((1.0, 1.0, 1.0, 0.001)))  # seconds, so that all are of one size
     return [level for i, level in enumerate(wanted) if level not in wanted[:i]]
 
 
-def best(choices: Sequence[Choice], name: str, loss: Linear) -> Choice:
+def best(choices: Sequence[Choice], name: str, net: Linear) -> Choice:
     """Return the best of plans by enumeration, ties as in the solver's model."""
     costs = np.array([choice.costs for choice in choices])
     left = np.arange(len(choices))
-    for level in levels(name, loss):
+    for level in levels(name, net):
         values = np.round(costs[left] @ np.array(level.weights) + level.constant, 9)
         left = left[values == values.min()]
     return min((choices[i] for i in left.tolist()), key=lambda choice: choice.sort_name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from stratos.plan.egress import Place, place_of
-from stratos.records import Offer, RoleChoice
+from stratos.records import Offer, RoleChoice, ServingSetting
 
 Range = tuple[float, float]
 
@@ -29,11 +29,13 @@ class Option:
     latencies_ms: tuple[float, ...] = ()
     """Predicted p95 by bucket of requests, where a rate of requests has to be served."""
     requests_per_s: tuple[float, ...] = ()
-    """What one server answers of each bucket alone, at a utilisation that is safe."""
-    setting: str = ""
-    """How the server is run, where an offer can be run in several ways: its batch."""
+    """What one server answers of each bucket alone, at its utilisation."""
+    run: ServingSetting | None = None
+    """How a server that serves is run, where an offer can be run in several ways."""
     as_batch: bool = False
     """Whether a hosted teacher is asked through its provider's batch API."""
+    last_call_usd: float = 0.0
+    """How much more than a call of a hosted teacher costs is set aside for it."""
 
     @cached_property
     def name(self) -> str:
@@ -46,7 +48,7 @@ class Option:
     @cached_property
     def sort_name(self) -> str:
         """The name, told apart from other settings of the same servers."""
-        return f"{self.name} {self.setting}"
+        return f"{self.name} {self.run.name if self.run else ''}"
 
     @property
     def place(self) -> Place | None:
@@ -81,6 +83,8 @@ class Option:
                 hours_range=self.hours_range,
                 usd_range=self.usd_range,
                 as_batch=self.as_batch,
+                last_call_usd=self.last_call_usd,
+                run=self.run,
             ),
         )
 

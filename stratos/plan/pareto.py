@@ -99,33 +99,6 @@ def kept(
     return found
 
 
-def unbeaten(bounds: Floats, exist: Floats, slack: float) -> list[int]:
-    """Return the lower bounds that no point that exists dominates.
-
-    Args:
-        bounds: rows of (usd, x, y, place).
-        exist: rows of the same.
-        slack: by how much a point in another place must be cheaper.
-    """
-    rows = [(*row, 0, i) for i, row in enumerate(exist.tolist())]
-    rows += [(*row, 1, i) for i, row in enumerate(bounds.tolist())]
-    rows.sort(key=lambda row: (row[0], row[4]))
-    near: dict[float, Staircase] = defaultdict(Staircase)
-    far = Staircase()
-    behind = 0
-    found = []
-    for at, (usd, x, y, place, is_bound, i) in enumerate(rows):
-        while behind < at and rows[behind][0] + slack <= usd:
-            if not rows[behind][4]:
-                far.add(rows[behind][1], rows[behind][2])
-            behind += 1
-        if not is_bound:
-            near[place].add(x, y)
-        elif not (near[place].covers(x, y) or far.covers(x, y)):
-            found.append(i)
-    return found
-
-
 def prune(options: Iterable[Option], slack: float = 0.0) -> tuple[Option, ...]:
     """Drop every option that another of the same work dominates, by the rule of this module."""
     ordered = sorted(options, key=lambda o: (o.usd, o.hours, o.latency_ms, o.sort_name))

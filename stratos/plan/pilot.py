@@ -39,11 +39,7 @@ def survivors(problem: Problem) -> Survivors:
             found[pair].append(candidate)
             prices.append(min(plan.usd for plan in feasible))
     return Survivors(
-        candidates=tuple(
-            min(found[pair], key=lambda c: (-c.counted_accuracy, c.teacher))
-            for pair in pairs
-            if pair in found
-        ),
+        candidates=tuple(min(found[pair], key=_promise) for pair in pairs if pair in found),
         left_out={
             name: "no plan with it meets the limits on money, time and latency"
             for pair, name in pairs.items()
@@ -51,3 +47,8 @@ def survivors(problem: Problem) -> Survivors:
         },
         least_usd=min(prices, default=0.0),
     )
+
+
+def _promise(candidate: Candidate) -> tuple[float, float, str]:
+    """Return what is small for the teacher of a pair that promises most."""
+    return -candidate.counted_accuracy, -candidate.accuracy.high, candidate.teacher

@@ -8,22 +8,25 @@ from stratos.plan.words import by_role
 from stratos.records import PlanPoint
 
 
-def as_point(choice: Choice, loss: Linear) -> PlanPoint:
+def as_point(choice: Choice, net: Linear) -> PlanPoint:
     """Return a plan as a row.
 
     Args:
         choice: the plan.
-        loss: 1 minus the deployment score.
+        net: what its net cost is.
     """
+    predicted = choice.candidate.accuracy
     return PlanPoint(
         teacher=choice.candidate.teacher,
         student=choice.candidate.student,
         strategy=choice.candidate.strategy,
-        accuracy=choice.accuracy,
+        accuracy=predicted.mean if predicted.is_known else 0.0,
         usd=choice.usd,
         hours=choice.hours,
         latency_ms=choice.latency_ms,
-        score=1.0 - loss(choice),
         servers={role: " + ".join(names) for role, names in by_role(choice).items()},
-        accuracy_known=choice.candidate.is_known,
+        accuracy_known=predicted.is_known,
+        accuracy_low=predicted.low,
+        accuracy_high=predicted.high,
+        net_usd=net(choice),
     )

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from stratos.config import LimitsConfig, ObjectiveConfig, PlanConfig
 from stratos.plan.egress import Egress, Place
+from stratos.plan.left_out import LeftOut
 from stratos.plan.option import Mix, Option, Served
 from stratos.plan.quotas import Caps
-from stratos.records import Interval, RoleChoice
+from stratos.records import Assumption, Interval, ModelCard, RoleChoice
 
 if TYPE_CHECKING:
     from stratos.plan.reduced import Reduced
+    from stratos.synthesize.strategy import Strategy
 
 ROLES = ("teacher", "train", "serve")
 """Roles in the order of their work; the first two are done one after the other."""
 
-UNKNOWN = "unknown"
-"""How the source of an accuracy begins that nothing was measured for."""
-
-__all__ = ["ROLES", "UNKNOWN", "Candidate", "Choice", "Mix", "Option", "Problem", "Served"]
+__all__ = ["ROLES", "Candidate", "Choice", "Mix", "Option", "Problem", "Served"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,19 @@ class Candidate:
     teacher: str
     student: str
     strategy: str
+    """Its label: `Problem.strategies` has the strategy itself."""
     accuracy: Interval
     work: tuple[str, str, str]
     """Keys of `Problem.options`, one per role."""
     prompt: str = ""
     """The task's prompt that the teacher did best with."""
+    confidence: Literal["low", "mean"] = "mean"
+    """What of the predicted interval an accuracy limit counts."""
+    stand_in: float = 0.0
+    """What is counted in place of an unknown accuracy: 0, unless nothing is known of any candidate.
+    Then it is what the teacher knows of what is learnt from it."""
+    train_tokens: int = 0
+    """Tokens of its training."""
 
     @property
     def name(self) -> str:
@@ -46,16 +53,23 @@ class Candidate:
     @property
     def is_known(self) -> bool:
         """False if the accuracy rests on nothing that was measured."""
-        return not self.accuracy.source.startswith(UNKNOWN)
+        return self.accuracy.is_known
 
     @property
     def counted_accuracy(self) -> float:
-        """Accuracy that limits and objectives count: the mean, and 0 for an unknown one.
+        """Accuracy that objectives count: the mean, and 0 for an unknown one.
 
-        An unknown accuracy meets no limit and wins no comparison, so that what was measured is
-        preferred to what might be.
+        An unknown accuracy wins no comparison, so that what was measured is preferred to what
+        might be; where nothing was, pairs are ordered by what they learn from.
         """
-        return self.accuracy.mean if self.is_known else 0.0
+        return self.accuracy.mean if self.is_known else self.stand_in
+
+    @property
+    def limit_accuracy(self) -> float:
+        """Accuracy that an accuracy limit counts; an unknown one meets none."""
+        if not self.is_known:
+            return 0.0
+        return self.accuracy.low if self.confidence == "low" else self.accuracy.mean
 
 
 @dataclass(frozen=True)
@@ -67,16 +81,26 @@ class Problem:
     """Options of each work. Where a rate has to be served these are single servers, to be mixed."""
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    strategies: Mapping[str, Strategy] = field(default_factory=dict)
+    """Label to strategy."""
     spent_usd: float = 0.0
     """Dollars that are gone already; they count in the budget."""
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    exclusions: tuple[LeftOut, ...] = ()
+    """What may not be chosen, with the reason."""
+    not_rented: Mapping[str, str] = field(default_factory=dict)
+    """Servers that are not considered unless the run asks for them, with the reason."""
     evidence: tuple[str, ...] = ()
     """Sentences with the numbers that candidates were kept or left out by."""
     ranges: Mapping[str, str] = field(default_factory=dict)
     """Work of a teacher to what makes the number of its answers a range."""
     warnings: tuple[str, ...] = ()
     n_offers: int = 0
-    price_dates: tuple[str, str] = ("", "")
+    max_tokens: Mapping[str, dict[str, int]] = field(default_factory=dict)
+    """Of each teacher: the longest answer under each prompt that the probe tried."""
+    teachers: Mapping[str, ModelCard] = field(default_factory=dict)
+    """Teacher to its card: prices, their source, and when it ends."""
+    assumed: Mapping[str, tuple[Assumption, ...]] = field(default_factory=dict)
+    """Work to the numbers that its hours, dollars or latency rest on and nobody measured."""
     rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Requests per second by bucket, of each serving work that has to keep up with a rate."""
     gb: Mapping[str, float] = field(default_factory=dict)
@@ -96,6 +120,11 @@ class Problem:
         from stratos.plan.reduced import Reduced
 
         return Reduced(self)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """What may not be chosen, to the reason in words."""
+        return {one.subject: one.text for one in self.exclusions}
 
     def dataset_usd(self, work: str, source: Place | None, target: Place | None) -> float:
         """Return the dollars that move a teacher's answers to the training."""
@@ -124,8 +153,13 @@ class Choice:
 
     @property
     def accuracy(self) -> float:
-        """Predicted accuracy as it counts."""
+        """Predicted accuracy as objectives count it."""
         return self.candidate.counted_accuracy
+
+    @property
+    def limit_accuracy(self) -> float:
+        """Predicted accuracy as an accuracy limit counts it."""
+        return self.candidate.limit_accuracy
 
     @cached_property
     def usd(self) -> float:

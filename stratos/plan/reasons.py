@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from stratos.intervals import predicted
 from stratos.plan.frontier import within
 from stratos.plan.limits import LIMITS, with_limit
 from stratos.plan.model import TIE
-from stratos.plan.objective import COSTS, SINGLE, Linear, best, levels
+from stratos.plan.objective import ALTERNATIVES, SINGLE, Linear, Rates, best, levels
 from stratos.plan.problem import Choice, Problem
-from stratos.plan.words import GAINS, describe, difference, is_same, listed
+from stratos.plan.words import GAINS, describe, difference, in_dollars, is_same, money
+from stratos.words import listed
 
 GOAL = {
-    "balanced": "the best deployment score",
+    "balanced": "the lowest net cost",
     "cheapest": "the lowest cost",
     "fastest": "the shortest time until it serves",
     "most_accurate": "the highest predicted accuracy",
     "lowest_latency": "the lowest latency",
 }
 
-LEAST_POINTS = 5e-4
-"""Difference in the deployment score below which a term is not worth a word."""
-
 
 def reasons(
-    problem: Problem, chosen: Choice, everything: Sequence[Choice], loss: Linear
+    problem: Problem, chosen: Choice, everything: Sequence[Choice], rates: Rates
 ) -> tuple[str, ...]:
     """Return the sentences, in the order that a reader asks for them.
 
@@ -32,8 +31,9 @@ def reasons(
         problem: what was chosen from.
         chosen: the plan.
         everything: the frontier before the limits.
-        loss: 1 minus the deployment score.
+        rates: what points, hours and milliseconds count in dollars.
     """
+    net = rates.net_cost
     feasible = within(everything, problem.limits, problem.spent_usd)
     return (
         *problem.evidence,
@@ -41,9 +41,10 @@ def reasons(
         _strategy(problem, chosen),
         _accuracy(chosen),
         *_asked(problem, chosen),
-        _goal(problem, chosen, loss),
-        *_binding(problem, chosen, everything, loss),
-        *_runner_up(problem, chosen, feasible, loss),
+        _goal(problem, chosen),
+        *_beside(problem, chosen, feasible, rates),
+        *_binding(problem, chosen, everything, net),
+        *_runner_up(problem, chosen, feasible, net),
     )
 
 
@@ -60,22 +61,20 @@ def _strategy(problem: Problem, chosen: Choice) -> str:
     others = sorted({c.strategy for c in problem.candidates} - {strategy})
     if others:
         return f"{strategy} was chosen over {', '.join(others)}, which could be taken too."
-    if strategy.startswith("injection"):
-        return (
-            f"{strategy} is the strategy that is left: the task makes its own verified questions "
-            "and reasoning paths, so the teacher need not know the answers."
-        )
-    return f"{strategy} is the only strategy that could be taken."
+    return problem.strategies[strategy].why_alone()
 
 
 def _accuracy(chosen: Choice) -> str:
-    accuracy = chosen.candidate.accuracy
-    if not chosen.candidate.is_known:
-        return f"The accuracy of {chosen.candidate.student} is {accuracy.source}."
-    return (
-        f"{chosen.candidate.student} is predicted to reach {accuracy.mean:.3f} "
-        f"({accuracy.low:.3f} to {accuracy.high:.3f}): {accuracy.source}."
+    candidate, accuracy = chosen.candidate, chosen.candidate.accuracy
+    if candidate.is_known:
+        reaches = predicted(accuracy)
+        return f"{candidate.student} is predicted to reach {reaches}: {accuracy.source}."
+    ordered = (
+        " Nothing is known of any other pair either: they are ordered by what their teachers know."
+        if candidate.stand_in
+        else ""
     )
+    return f"The accuracy of {candidate.student} is {accuracy.source}.{ordered}"
 
 
 def _asked(problem: Problem, chosen: Choice) -> list[str]:
@@ -89,16 +88,41 @@ def _asked(problem: Problem, chosen: Choice) -> list[str]:
     return [f"{candidate.teacher} is to take ${role.usd:.2f} (${low:.2f} to ${high:.2f}): {why}."]
 
 
-def _goal(problem: Problem, chosen: Choice, loss: Linear) -> str:
+def _goal(problem: Problem, chosen: Choice) -> str:
     name = problem.objective.name
     return (
-        f"Among the plans within the limits it has {GOAL[name]}: score {1 - loss(chosen):.3f}, "
-        f"${chosen.usd:.2f}, {chosen.hours:.2f} h until it serves, {chosen.latency_ms:.0f} ms."
+        f"Among the plans within the limits it has {GOAL[name]}: {money(chosen.usd)}, "
+        f"{chosen.hours:.3g} h until it serves, {chosen.latency_ms:,.0f} ms."
     )
 
 
+def _beside(
+    problem: Problem, chosen: Choice, feasible: Sequence[Choice], rates: Rates
+) -> Iterator[str]:
+    """Say what the balanced plan gains on the plans of other objectives, in dollars."""
+    if problem.objective.name != "balanced":
+        return
+    point, hour, tenth = rates.usd.values()
+    yield (
+        f"A point of accuracy counts {money(point)}, an hour of waiting {money(hour)}, 100 ms of "
+        f"p95 latency {money(tenth)} (objective.{', '.join(rates.usd)})."
+    )
+    net = rates.net_cost
+    for name, objective in list(ALTERNATIVES.items())[:2]:
+        other = best(feasible, objective, net)
+        said = name.replace("_", "-")
+        if is_same(other, chosen):
+            yield f"The {said} plan is the same."
+            continue
+        more = net(other) - net(chosen)
+        yield (
+            f"The {said} plan ({other.candidate.student}) has a net cost {money(more)} higher: "
+            f"{in_dollars(chosen, other, net)}."
+        )
+
+
 def _binding(
-    problem: Problem, chosen: Choice, everything: Sequence[Choice], loss: Linear
+    problem: Problem, chosen: Choice, everything: Sequence[Choice], net: Linear
 ) -> list[str]:
     """Say which limits bind: without one of those another plan would be chosen."""
     binding: list[str] = []
@@ -107,7 +131,7 @@ def _binding(
         if limit.of(problem.limits) is None:
             continue
         looser = within(everything, with_limit(problem.limits, limit, None), problem.spent_usd)
-        other = best(looser, problem.objective.name, loss)
+        other = best(looser, problem.objective.name, net)
         (loose if is_same(other, chosen) else binding).append(limit.now(problem.limits))
     if binding:
         verb = "binds" if len(binding) == 1 else "bind"
@@ -119,7 +143,7 @@ def _binding(
 
 
 def _runner_up(
-    problem: Problem, chosen: Choice, feasible: Sequence[Choice], loss: Linear
+    problem: Problem, chosen: Choice, feasible: Sequence[Choice], net: Linear
 ) -> list[str]:
     """Name the best plan of another pair or strategy, else the best with other servers, and why.
 
@@ -132,33 +156,21 @@ def _runner_up(
         what = "Runner-up, with other servers"
     if not others:
         return []
-    second = best(others, problem.objective.name, loss)
-    return [f"{what}: {describe(second)}. {_why(problem.objective.name, chosen, second, loss)}"]
+    second = best(others, problem.objective.name, net)
+    return [f"{what}: {describe(second)}. {_why(problem.objective.name, chosen, second, net)}"]
 
 
-def _why(objective: str, chosen: Choice, second: Choice, loss: Linear) -> str:
+def _why(objective: str, chosen: Choice, second: Choice, net: Linear) -> str:
     """Say what a plan lost on against the chosen one."""
-    first, *ties = levels(objective, loss)
+    first, *ties = levels(objective, net)
     behind = first(second) - first(chosen)
     if behind <= TIE * max(1.0, abs(first(chosen))):
         for level in ties:
             if level(second) - level(chosen) > TIE * max(1.0, abs(level(chosen))):
-                on = "dollars" if level == Linear(SINGLE["cheapest"]) else "the deployment score"
+                on = "dollars" if level == Linear(SINGLE["cheapest"]) else "the net cost"
                 return f"It ties on {GOAL[objective]} and lost on {on}."
         return f"It ties on {GOAL[objective]} and comes later by name."
     if objective != "balanced":
-        gains = difference(chosen, second, loss, objective)
+        gains = difference(chosen, second, net, objective)
         return f"It lost on {GAINS[objective][0]}: {gains}."
-    lost: list[str] = []
-    won: list[str] = []
-    for name, weight, ours, theirs in zip(
-        COSTS, loss.weights, chosen.costs, second.costs, strict=True
-    ):
-        points = weight * (theirs - ours)
-        if abs(points) >= LEAST_POINTS:
-            (lost if points > 0 else won).append(f"{abs(points):.3f} on {name}")
-    back = f" and won {listed(won)}" if won else ""
-    return (
-        f"Its score is {1 - loss(second):.3f}, {behind:.3f} below: "
-        f"it lost {listed(lost) if lost else 'a little on each'}{back}."
-    )
+    return f"Its net cost is {money(behind)} higher: {in_dollars(chosen, second, net)}."

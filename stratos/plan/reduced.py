@@ -133,8 +133,9 @@ class Reduced:
             stairs = [single_steps(options, row) for row in usd]
         else:
             stairs = staircases(
-                options, usd, rates, self.problem.caps, self.solver, self.problem.mix_gap
-            )
+                options, usd, rates, self.problem.caps, self.solver, self.problem.mix_gap,
+                self.problem.settings.max_kinds,
+            )  # fmt: skip
         self._steps.update(zip(new, stairs, strict=True))
         return {source: self._steps[key] for source, key in keys.items()}
 

@@ -15,7 +15,7 @@ from typing import Any
 from stratos.config import CloudConfig, Config, StudentConfig
 from stratos.plan.frontier import frontier
 from stratos.plan.model import Model
-from stratos.plan.objective import SINGLE, Linear, levels, score_loss
+from stratos.plan.objective import SINGLE, Linear, levels, net_cost
 from stratos.plan.problem import Choice
 from stratos.plan.variants import Variants
 from stratos.plan.words import describe
@@ -57,8 +57,9 @@ def again(
     model = Model(problem)
     if order is None:
         if model.solve(problem.limits, CHEAPEST) is None:
-            return None  # perhaps nothing is left to score by
-        order = levels(problem.objective.name, score_loss(problem.objective, frontier(problem)))
+            return None
+        net = net_cost(problem.objective, problem.limits, frontier(problem))
+        order = levels(problem.objective.name, net)
     return model.solve(problem.limits, order)
 
 
@@ -76,6 +77,8 @@ class _Search:
             yield from self._cap(cloud.max_usd_per_hour)
         yield from self._quotas(cloud)
         yield from self._places(cloud)
+        if cloud.residency != ("any",) and (choice := self.plan(self._cloud(residency=("any",)))):
+            yield Relaxed("data may not cross borders → may", "cloud.residency=any", choice)
         if not cloud.spot and (choice := self.plan(self._cloud(spot=True))):
             yield Relaxed("spot servers not allowed → allowed", "cloud.spot=true", choice)
         if limits.budget_usd is not None and limits.serve_hours > 0:
@@ -144,13 +147,16 @@ class _Search:
 
     def _places(self, cloud: CloudConfig) -> Iterator[Relaxed]:
         """Add as few regions, then clouds, as the cheapest plan without that limit is in."""
-        for key, label in (("regions", "regions"), ("clouds", "clouds")):
+        for key, label, of_offer in (
+            ("regions", "regions", "region"),
+            ("providers", "clouds", "cloud"),
+        ):
             allowed: tuple[str, ...] = getattr(cloud, key)
             free = self.cheapest(self._cloud(**{key: ()})) if allowed else None
             if free is None:
                 continue
             places = [role.offer for role in free.roles() if role.offer is not None]
-            wanted = sorted({getattr(offer, key[:-1]) for offer in places} - {*allowed, "local"})
+            wanted = sorted({getattr(offer, of_offer) for offer in places} - {*allowed, "local"})
             more = (new for n in range(1, len(wanted) + 1) for new in combinations(wanted, n))
             for new in more:
                 choice = self.plan(self._cloud(**{key: (*allowed, *new)}))

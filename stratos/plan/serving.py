@@ -4,11 +4,11 @@ Without a rate, requests come one at a time and one server answers them all. Wit
 several offers may be mixed, and each bucket of requests (those of one size) is split among them:
 
 Sets
-    J        servers: an offer at a setting (its batch); B buckets
+    J        servers: an offer at a setting (engine, answers at once, utilisation); B buckets
 Parameters
     λ_b      requests per second of bucket b
-    μ_jb     what one server j answers of bucket b alone, at a utilisation that is safe
-    ms_jb    p95 latency of bucket b on server j
+    μ_jb     what one server j answers of bucket b alone, at its utilisation
+    ms_jb    p95 latency of bucket b on server j at that utilisation, the wait for others included
     usd_j    dollars of one server for the horizon, with its egress from the place of the training
     L        latency that the mix has to keep
 Variables
@@ -45,12 +45,6 @@ from stratos.plan.quotas import Caps
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-UTILISATION = 0.7
-"""Share of a server's capacity that is planned with. A queue in front of a server that is busy to
-the share ρ grows like ρ / (1 - ρ) (Pollaczek and Khinchine): it doubles from 0.7 to 0.82 and has
-no end at 1. At 0.7 the wait is of the order of two answers for a server that takes them one by one
-and a small part of an answer for one that batches, whose slots are many."""
 
 EPSILON = 1e-9
 """Relative difference below which costs and loads are equal."""

@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stratos.records import Plan, PlanPoint
+from stratos.printable import visible
+from stratos.records import Assumption, Plan, PlanPoint, Price
+from stratos.words import by_reason
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 
 ROWS = 12
 """Rows that a terminal is asked to show; the record and the report have more."""
+
+SMALLEST_USD = 0.005
+"""Dollars that are written as cents at least."""
 
 MARK = "➤"
 """Stands before the plan that was chosen."""
@@ -40,7 +45,6 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
     and strategy have a column only where the rows differ in them.
     """
     from rich.table import Table
-    from rich.text import Text
 
     points = _thin(plan, rows)
     differs = [
@@ -56,7 +60,7 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
     table.add_column("", no_wrap=True)
     for title in ("student", *differs):
         table.add_column(title, overflow="fold", min_width=12)
-    for title in ("accuracy", "cost", "hours", "p95 ms", "score"):
+    for title in ("accuracy", "cost", "hours", "p95 ms", "net cost"):
         table.add_column(title, justify="right", no_wrap=True)
     # Names of instance types are as long as their owners like: they give way first.
     for title in ("train on", "serve on"):
@@ -66,15 +70,15 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
         chosen = _is(point, plan)
         table.add_row(
             MARK if chosen else "",
-            Text(point.student),
-            *(Text(getattr(point, name)) for name in differs),
-            f"{point.accuracy:.3f}" if point.accuracy_known else "unknown",
+            point.student,
+            *(getattr(point, name) for name in differs),
+            _accuracy(point),
             f"${point.usd:,.2f}",
             f"{point.hours:.3f}",
             f"{point.latency_ms:,.0f}",
-            f"{point.score:.3f}",
-            Text(_short(point.servers["train"])),
-            Text(_short(point.servers["serve"])),
+            net_text(point, plan),
+            _short(point.servers["train"]),
+            _short(point.servers["serve"]),
             ", ".join(_names(point, plan)),
             style="bold" if chosen else None,
         )
@@ -84,10 +88,9 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
 def alternatives_table(plan: Plan) -> Table:
     """Return what each other objective would have chosen, in percent of the chosen plan.
 
-    The last column is the gain that the chosen plan has on it in deployment score.
+    The last column is its net cost beyond that of the chosen plan, in dollars.
     """
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(
         title=f"{plan.objective} beside other objectives (percentages: against the chosen plan)",
@@ -96,64 +99,89 @@ def alternatives_table(plan: Plan) -> Table:
     )
     table.add_column("objective", no_wrap=True)
     table.add_column("student", overflow="fold")
-    for title in ("accuracy", "cost", "hours", "p95 ms", "score", "chosen gains"):
+    for title in ("accuracy", "cost", "hours", "p95 ms", "net cost"):
         table.add_column(title, justify="right", no_wrap=True)
-    known = not plan.accuracy.source.startswith("unknown")
+    if plan.exchange:
+        worth = plan.exchange["usd_per_accuracy_point"]
+        hour, tenth = plan.exchange["usd_per_hour_of_waiting"], plan.exchange["usd_per_100ms"]
+        table.caption = (
+            f"net cost: dollars, less ${worth:,.2f} a point of accuracy, with ${hour:,.2f} an hour "
+            f"and ${tenth:,.2f} for 100 ms of p95"
+        )
+        table.caption_justify = "left"
+    accuracy = plan.accuracy
     table.add_row(
         f"{plan.objective} {MARK}",
-        Text(plan.student),
-        f"{plan.accuracy.mean:.3f}" if known else "unknown",
+        plan.student,
+        _shown(accuracy.mean, accuracy.low, accuracy.high, accuracy.is_known),
         f"${plan.usd:,.2f}",
         f"{plan.hours:.3f}",
         f"{plan.latency_ms:,.0f}",
-        f"{plan.score:.3f}",
         "",
         style="bold",
     )
     for name, point in plan.alternatives.items():
         table.add_row(
             name.replace("_", "-", 1) if name.endswith("_first") else name.replace("_", " "),
-            Text(point.student),
-            f"{point.accuracy:.3f}{_percent(point.accuracy, plan.accuracy.mean if known else 0.0)}"
-            if point.accuracy_known
-            else "unknown",
+            point.student,
+            _accuracy(point),
             f"${point.usd:,.2f}{_percent(point.usd, plan.usd)}",
             f"{point.hours:.3f}{_percent(point.hours, plan.hours)}",
             f"{point.latency_ms:,.0f}{_percent(point.latency_ms, plan.latency_ms)}",
-            f"{point.score:.3f}",
-            "same plan" if _is(point, plan) else gain_text(plan.score, point.score),
+            "same plan" if _is(point, plan) else net_text(point, plan),
         )
     return table
 
 
-def gain(score: float, other: float) -> float | None:
-    """Return by what share a deployment score is above another; None above one of 0."""
-    return score / other - 1 if other > 1e-9 else None
-
-
-def gain_text(score: float, other: float) -> str:
-    """Write the gain of a deployment score on another."""
-    share = gain(score, other)
-    return "its score is 0" if share is None else f"{share:+.1%}"
+def net_text(point: PlanPoint, plan: Plan) -> str:
+    """Write a plan's net cost beyond that of the chosen one; "–" in records without it."""
+    if point.net_usd is None or plan.net_usd is None:
+        return "–"
+    more = point.net_usd - plan.net_usd
+    return f"{'−' if more < -SMALLEST_USD else '+'}${abs(more):,.2f}"
 
 
 def explanation(plan: Plan) -> Text:
-    """Return why the plan is as it is, what each limit is worth, and what was left out."""
+    """Return why the plan is as it is, what each limit is worth, and what it rests on."""
     from rich.text import Text
 
     text = Text()
     sections = (
         ("Why this plan", plan.reasons),
         ("What if", [one.text for one in plan.what_if] or ["No limit was given."]),
-        ("Left out", [f"{who}: {why}" for who, why in plan.left_out.items()]),
+        ("Prices", [price_text(price) for price in plan.prices]),
+        ("Assumptions", [assumption_text(one) for one in plan.assumptions]),
+        ("Left out", [f"{who}: {why}" for who, why in by_reason(plan.left_out)]),
     )
     for title, sentences in sections:
         if sentences:
             text.append(f"{title}\n", style="bold")
             for sentence in sentences:
-                text.append(f"  • {sentence}\n")
+                text.append(f"  • {visible(sentence)}\n")
     text.rstrip()
     return text
+
+
+def price_text(price: Price) -> str:
+    """Write a price with its day and source."""
+    origin = ", ".join(filter(None, (price.date or "without a date", price.source)))
+    return f"{price.what}: ${price.usd:,.6g} {price.unit} ({origin})"
+
+
+def assumption_text(one: Assumption) -> str:
+    """Write an assumption: what it is, why, and what would take its place."""
+    return f"{one.name}: {one.value:,.4g} {one.unit} ({one.why}). In its place: {one.replaced_by}."
+
+
+def _accuracy(point: PlanPoint) -> str:
+    return _shown(point.accuracy, point.accuracy_low, point.accuracy_high, point.accuracy_known)
+
+
+def _shown(mean: float, low: float, high: float, known: bool) -> str:
+    """Write a predicted accuracy with its interval; of an unknown one the most it may be."""
+    if known:
+        return f"{mean:.3f} ({low:.2f}–{high:.2f})"
+    return "unknown" if high >= 1 else f"≤ {high:.2f}, not measured"
 
 
 def _percent(value: float, base: float) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from stratos.choice import Reason
+from stratos.plan.assumed import assumptions_of
 from stratos.plan.frontier import frontier, within
 from stratos.plan.infeasible import explain, no_candidates
+from stratos.plan.left_out import LeftOut
 from stratos.plan.model import Model
-from stratos.plan.objective import ALTERNATIVES, best, levels, score_loss
+from stratos.plan.objective import ALTERNATIVES, best, exchange_rates, levels
+from stratos.plan.option import Range
 from stratos.plan.point import as_point
+from stratos.plan.prices import prices_of, stale
 from stratos.plan.problem import Choice, Problem
 from stratos.plan.reasons import reasons
+from stratos.plan.retirement import end_of, ending
 from stratos.plan.variants import Variants
 from stratos.plan.whatif import whatif
 from stratos.records import Plan, RoleChoice
@@ -22,7 +29,12 @@ MAX_FRONTIER = 200
 """Points of the frontier that the record keeps; `n_frontier` counts all."""
 
 
-def solve(problem: Problem, solver: str | None = None, variants: Variants | None = None) -> Plan:
+def solve(
+    problem: Problem,
+    solver: str | None = None,
+    variants: Variants | None = None,
+    today: datetime.date | None = None,
+) -> Plan:
     """Choose teacher, student, strategy and the servers of every role together.
 
     Args:
@@ -30,6 +42,8 @@ def solve(problem: Problem, solver: str | None = None, variants: Variants | None
         solver: PuLP's name of the solver to use; None takes that of the problem's settings.
         variants: how to ask again with other clouds, hours or traffic; None leaves those out of
             what is explained.
+        today: what the age of prices and the end of teachers are measured from; None takes the
+            date of this machine.
 
     Raises:
         InfeasibleError: no plan meets the limits; the message says what to change.
@@ -43,17 +57,23 @@ def solve(problem: Problem, solver: str | None = None, variants: Variants | None
     everything = frontier(problem)
     if not everything:
         raise no_candidates(_without_servers(problem), variants)
-    loss = score_loss(problem.objective, everything)
+    rates = exchange_rates(problem.objective, problem.limits, everything)
+    net = rates.net_cost
     model = Model(problem)
-    chosen = model.solve(problem.limits, levels(problem.objective.name, loss))
+    chosen = model.solve(problem.limits, levels(problem.objective.name, net))
     if chosen is None:
         raise explain(problem, model, everything, variants)
     feasible = within(everything, problem.limits, problem.spent_usd)
     alternatives = {
-        name: best(feasible, objective, loss) for name, objective in ALTERNATIVES.items()
+        name: best(feasible, objective, net) for name, objective in ALTERNATIVES.items()
     }
     shown = _shown(feasible, [chosen, *alternatives.values()])
     roles = chosen.roles()
+    prices = prices_of(problem, chosen)
+    dates = sorted({price.date for price in prices if price.date}) or [""]
+    ends = end_of(problem, chosen)
+    said = [*problem.warnings, *model.warnings, *stale(prices, today)]
+    said += ending(problem, chosen, today)
     return Plan(
         status=model.status,
         solver=model.solver_name,
@@ -65,46 +85,65 @@ def solve(problem: Problem, solver: str | None = None, variants: Variants | None
         usd=chosen.usd,
         hours=chosen.hours,
         latency_ms=chosen.latency_ms,
-        score=1.0 - loss(chosen),
         objective=problem.objective.name,
-        frontier=tuple(as_point(choice, loss) for choice in shown),
+        frontier=tuple(as_point(choice, net) for choice in shown),
         n_frontier=len(feasible),
-        alternatives={name: as_point(choice, loss) for name, choice in alternatives.items()},
-        reasons=reasons(problem, chosen, everything, loss),
-        left_out=dict(problem.left_out),
-        warnings=tuple(dict.fromkeys((*problem.warnings, *model.warnings))),
+        alternatives={name: as_point(choice, net) for name, choice in alternatives.items()},
+        reasons=reasons(problem, chosen, everything, rates),
+        left_out={**problem.left_out, **problem.not_rented},
+        warnings=tuple(dict.fromkeys(said)),
         n_offers=problem.n_offers,
-        price_dates=problem.price_dates,
+        price_dates=(dates[0], dates[-1]),
         what_if=whatif(
             problem,
             model,
             chosen,
             everything,
-            loss,
+            net,
             variants if problem.settings.explain else None,  # each is a problem of its own
         ),
         seconds=time.perf_counter() - start,
         prompt=chosen.candidate.prompt,
+        train_tokens=chosen.candidate.train_tokens,
+        max_tokens=problem.max_tokens.get(chosen.candidate.teacher, {}),
         usd_range=_usd_range(roles, chosen.egress_usd),
         hours_range=_hours_range(roles),
         egress_usd=chosen.egress_usd,
         spent_usd=problem.spent_usd,
+        prices=prices,
+        assumptions=assumptions_of(problem, chosen, prices, rates),
+        net_usd=net(chosen),
+        exchange=dict(rates.usd),
+        teacher_retires=ends,
     )
 
 
-def _usd_range(roles: Sequence[RoleChoice], egress_usd: float) -> tuple[float, float]:
-    """Add the ends of the roles' ranges; a role without one costs what it costs."""
-    ranges = [role.usd_range or (role.usd, role.usd) for role in roles]
-    low, high = (sum(ends) + egress_usd for ends in zip(*ranges, strict=True))
-    return low, high
+def _usd_range(roles: Sequence[RoleChoice], egress_usd: float) -> Range | None:
+    """Add the ends of the roles' ranges; None where one is not known.
+
+    Servers that are rented for a time that is given cost what they cost.
+    """
+    ranges = [_known(role.usd_range, role.usd, role) for role in roles]
+    return _sum(ranges, egress_usd)
 
 
-def _hours_range(roles: Sequence[RoleChoice]) -> tuple[float, float]:
+def _hours_range(roles: Sequence[RoleChoice]) -> Range | None:
     """The same for the hours until the student serves."""
     waited = [role for role in roles if role.role != "serve"]
-    ranges = [role.hours_range or (role.hours, role.hours) for role in waited]
-    low, high = (sum(ends) for ends in zip(*ranges, strict=True))
-    return low, high
+    return _sum([_known(role.hours_range, role.hours, role) for role in waited])
+
+
+def _known(between: Range | None, value: float, role: RoleChoice) -> Range | None:
+    if between is None and (role.offer is not None or not value):
+        return value, value
+    return between
+
+
+def _sum(ranges: Sequence[Range | None], more: float = 0.0) -> Range | None:
+    known = [between for between in ranges if between is not None]
+    if len(known) < len(ranges):
+        return None
+    return sum(low for low, _ in known) + more, sum(high for _, high in known) + more
 
 
 def _without_servers(problem: Problem) -> Problem:
@@ -123,7 +162,9 @@ def _without_servers(problem: Problem) -> Problem:
         for c in problem.candidates
         if c.work[2] in problem.rates
     }
-    return replace(problem, left_out={**problem.left_out, **why})
+    more = [LeftOut(student, Reason.NO_SERVER, text) for student, text in why.items()]
+    others = [one for one in problem.exclusions if one.subject not in why]
+    return replace(problem, exclusions=(*others, *more))
 
 
 def _shown(feasible: Sequence[Choice], always: Sequence[Choice]) -> list[Choice]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stratos.catalog import Catalog, load_catalog
-from stratos.estimate import calibration
-from stratos.plan.candidates import build_problem
-from stratos.plan.history import history_for
+from stratos.errors import InfeasibleError
+from stratos.plan.candidates import build_problem, this_machine
+from stratos.plan.hardly_learnt import hardly_learnt
+from stratos.plan.history import history_for, recipe_of
 from stratos.plan.kept import Kept
 from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
 from stratos.plan.variants import Variants
+from stratos.plan.without_model import needs_no_model
 from stratos.records import Pilot, Plan, Probe
 from stratos.words import counted
 
@@ -42,26 +46,45 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     for warning in catalog.warnings:
         context.warn(warning)
     context.tick(1, 3, counted(len(catalog.offers), "offer"))
+    if told := needs_no_model(probe):
+        context.warn(told)
     history = history_for(config, context.run_dir)
-    machine = calibration(context.cache_dir) if "local" in config.cloud.clouds else None
-    kept = Kept(config, context.cache_dir)
+    machine = this_machine(config, context.cache_dir)
+    kept = Kept(config, context.cache_dir, context.ledger)
 
-    def build(config: Config, catalog: Catalog) -> Problem:
-        problem = build_problem(config, probe, catalog, history, pilot, machine, kept)
-        return replace(problem, spent_usd=context.ledger.spent_usd)
+    def build(config: Config, catalog: Catalog, with_hopeless: bool = False) -> Problem:
+        problem = build_problem(
+            config, probe, catalog, history, pilot, machine, kept, with_hopeless=with_hopeless
+        )
+        return replace(problem, spent_usd=context.ledger.committed_usd)
+
+    def chosen_from(build: Callable[[Config, Catalog], Problem], problem: Problem) -> Plan:
+        context.tick(2, 3, counted(len(problem.candidates), "pair"))
+        return solve(problem, variants=Variants(config, catalog, build, context.cache_dir))
 
     problem = build(config, catalog)
-    context.tick(2, 3, counted(len(problem.candidates), "pair"))
-    chosen = solve(problem, variants=Variants(config, catalog, build, context.cache_dir))
+    try:
+        chosen = chosen_from(build, problem)
+    except InfeasibleError:
+        with_all = partial(build, with_hopeless=True)
+        every = with_all(config, catalog)
+        if len(every.candidates) == len(problem.candidates):
+            raise
+        chosen = chosen_from(with_all, every)
     context.tick(3, 3, "planned")
+    for warning in chosen.warnings:
+        if warning not in catalog.warnings:
+            context.warn(warning)
+    if told := hardly_learnt(config, chosen):
+        context.warn(told)
     context.log(
         {
             "plan/usd": chosen.usd,
             "plan/hours": chosen.hours,
             "plan/latency_ms": chosen.latency_ms,
-            "plan/score": chosen.score,
+            "plan/net_usd": chosen.net_usd or 0.0,
             "plan/accuracy": chosen.accuracy.mean,
             "plan/n_frontier": chosen.n_frontier,
         }
     )
-    return replace(chosen, history=history)
+    return replace(chosen, history=history, history_recipe=recipe_of(config))

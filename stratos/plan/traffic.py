@@ -8,7 +8,36 @@ from statistics import mean
 from stratos.config import Config
 from stratos.estimate import Workload
 from stratos.estimate import constants as k
-from stratos.records import ModelCard
+from stratos.plan.assumptions import P95, PROMPT_TOKENS, answer_tokens
+from stratos.records import Assumption, ModelCard
+
+
+def assumed(config: Config, works: Sequence[Workload], is_recorded: bool) -> tuple[Assumption, ...]:
+    """Return the numbers that the serving of some requests rests on and nobody measured.
+
+    Args:
+        config: the run.
+        works: sizes of requests, as `workloads` has them.
+        is_recorded: whether a run has shown how long answers are.
+    """
+    found = [P95]
+    if not config.traffic.buckets:
+        found.append(PROMPT_TOKENS)
+        if not is_recorded:
+            why = "no recorded run of the task says how long its answers are"
+            if config.complexity.path_tokens is not None:
+                why = "complexity.path_tokens"
+            found.append(answer_tokens(works[0].answer_tokens, why))
+    return tuple(found)
+
+
+def is_recorded(config: Config, cards: Sequence[ModelCard], strategy: str) -> bool:
+    """Return whether some run of any student has shown how long the task's answers are."""
+    return any(
+        run.task == config.task.name and run.strategy == strategy
+        for card in cards
+        for run in card.runs
+    )
 
 
 def workloads(
@@ -20,7 +49,7 @@ def workloads(
         config: the run.
         card: the student.
         cards: all students, whose runs speak where this one has none.
-        strategy: how it is trained.
+        strategy: how it is trained, as cards call it; "" where no run of theirs was taught alike.
     """
     task = config.task.name
     if config.traffic.buckets:

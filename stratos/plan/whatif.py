@@ -26,7 +26,7 @@ def whatif(
     model: Model,
     chosen: Choice,
     everything: Sequence[Choice],
-    loss: Linear,
+    net: Linear,
     variants: Variants | None = None,
 ) -> tuple[WhatIf, ...]:
     """Return, limit by limit, whether it binds and what more of it would buy.
@@ -40,11 +40,11 @@ def whatif(
         model: the same, as it is solved.
         chosen: the plan.
         everything: the frontier before the limits.
-        loss: 1 minus the deployment score.
+        net: the net cost.
         variants: how to ask again with other clouds; with it the caps, quotas and regions of
             `cloud` are looked at too.
     """
-    told = _Told(problem, model, chosen, everything, loss)
+    told = _Told(problem, model, chosen, everything, net)
     found = [one for limit in LIMITS for one in told.of(limit)]
     if variants is not None:
         found += told.of_cloud(variants)
@@ -60,15 +60,15 @@ class _Told:
         model: Model,
         chosen: Choice,
         everything: Sequence[Choice],
-        loss: Linear,
+        net: Linear,
     ) -> None:
         self.limits = problem.limits
         self.model = model
         self.chosen = chosen
         self.everything = everything
-        self.loss = loss
+        self.net = net
         self.objective = problem.objective.name
-        self.order = levels(self.objective, loss)
+        self.order = levels(self.objective, net)
 
     def of(self, limit: Limit) -> Iterator[WhatIf]:
         """Yield what moving one limit does; nothing if it is not set."""
@@ -144,18 +144,18 @@ class _Told:
 
     def _bought(self, other: Choice) -> str:
         """Say what another plan gains, and by whom if the pair is another one."""
-        gains = difference(self.chosen, other, self.loss, self.objective)
+        gains = difference(self.chosen, other, self.net, self.objective)
         name = other.candidate.name
         return gains if name == self.chosen.candidate.name else f"{gains}, by {name}"
 
     def _instead(self, other: Choice) -> str:
-        gains = difference(self.chosen, other, self.loss, self.objective)
+        gains = difference(self.chosen, other, self.net, self.objective)
         return f"{describe(other)} ({gains})"
 
     def _told(
         self, limit: Limit, value: float | None, choice: Choice, text: str, binds: bool = True
     ) -> WhatIf:
-        now, point = limit.of(self.limits), as_point(choice, self.loss)
+        now, point = limit.of(self.limits), as_point(choice, self.net)
         return WhatIf(f"limits.{limit.key}", now, value, point, _sentence(text), binds)
 
     def of_cloud(self, variants: Variants) -> Iterator[WhatIf]:
@@ -171,7 +171,7 @@ class _Told:
                 if binds
                 else f"{label} does not bind: without it the plan would be the same."
             )
-            point = as_point(other, self.loss)
+            point = as_point(other, self.net)
             yield WhatIf(f"cloud.{key}", value, None, point, _sentence(text), binds)
 
 
@@ -190,6 +190,9 @@ def _lifted(cloud: CloudConfig) -> Iterator[tuple[str, str, float | None, CloudC
         yield "regions", label, None, replace(cloud, regions=())
     if not cloud.spot:
         yield "spot", "the choice of on-demand servers alone", None, replace(cloud, spot=True)
+    if "any" not in cloud.residency:
+        free = replace(cloud, residency=("any",))
+        yield "residency", "the rule that data cross no border", None, free
 
 
 def _sentence(text: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from stratos.intervals import predicted
 from stratos.plan.objective import Linear
 from stratos.plan.problem import Choice
+
+LEAST_USD = 0.005
+"""Dollars below which a difference is not worth a word."""
 
 SAME = 1e-6
 """Relative difference below which two values are the same."""
@@ -26,10 +30,9 @@ def money(usd: float) -> str:
 
 def describe(choice: Choice) -> str:
     """Return a plan in one line: who, and its four values."""
-    accuracy = f"{choice.accuracy:.3f}" if choice.candidate.is_known else "unknown"
     return (
         f"{choice.candidate.name}: {money(choice.usd)}, {choice.hours:.3g} h, "
-        f"{choice.latency_ms:,.0f} ms, accuracy {accuracy}"
+        f"{choice.latency_ms:,.0f} ms, accuracy {predicted(choice.candidate.accuracy)}"
     )
 
 
@@ -56,27 +59,24 @@ def is_same(one: Choice, other: Choice) -> bool:
     )
 
 
-def difference(before: Choice, after: Choice, loss: Linear, objective: str) -> str:
-    """Say what one plan gains and loses on another: "score +0.021, cost +$1.20".
+def difference(before: Choice, after: Choice, net: Linear, objective: str) -> str:
+    """Say what one plan gains and loses on another: "net cost −$0.21, cost +$1.20".
 
     Args:
         before: the plan that is compared with.
         after: the other plan.
-        loss: 1 minus the deployment score.
+        net: the net cost.
         objective: what the plans are chosen by; it is said first.
     """
-    parts = {"balanced": _signed("score", loss(before) - loss(after), _score)}
+    parts = {"balanced": _signed("net cost", net(after) - net(before), money)}
     for name, (label, value, write) in GAINS.items():
         parts[name] = _signed(label, value(after) - value(before), write)
     if before.candidate.is_known != after.candidate.is_known:
         parts["most_accurate"] = f"accuracy {'known' if after.candidate.is_known else 'unknown'}"
+    elif not before.candidate.is_known:
+        parts["most_accurate"] = ""
     ordered = [parts.pop(objective), *parts.values()]
     return ", ".join(filter(None, ordered)) or "less than what would show"
-
-
-def _score(value: float) -> str:
-    """Write a difference of deployment scores; a small one may be all that decided."""
-    return f"{value:.3f}" if value >= 5e-4 else f"{value:.1g}"
 
 
 def _signed(label: str, change: float, write: Callable[[float], str]) -> str:
@@ -88,7 +88,33 @@ def _signed(label: str, change: float, write: Callable[[float], str]) -> str:
     return f"{label} {sign}{written}" if any(d in written for d in "123456789") else ""
 
 
-def listed(words: Iterable[str], last: str = "and") -> str:
-    """Join words as a sentence does."""
-    *head, tail = words
-    return f"{', '.join(head)} {last} {tail}" if head else tail
+def in_dollars(chosen: Choice, other: Choice, net: Linear) -> str:
+    """Say what another plan's net cost is beyond the chosen one's, value by value.
+
+    Each value that is not dollars is said with what it counts: "+0.22 h for +$0.22".
+    """
+    point, _, hour, millisecond = net.weights
+    parts = []
+    usd = other.usd - chosen.usd
+    if abs(usd) >= LEAST_USD:
+        parts.append(f"{_plus(usd)} to pay")
+    for written, counts in (
+        (_points(chosen, other), -point * (other.accuracy - chosen.accuracy)),
+        (f"{other.hours - chosen.hours:+.3g} h", hour * (other.hours - chosen.hours)),
+        (f"{other.latency_ms - chosen.latency_ms:+,.0f} ms",
+         millisecond * (other.latency_ms - chosen.latency_ms)),
+    ):  # fmt: skip
+        if abs(counts) >= LEAST_USD:
+            parts.append(f"{written} for {_plus(counts)}")
+    return ", ".join(parts).replace("-", "−") or "a tie in dollars"
+
+
+def _points(chosen: Choice, other: Choice) -> str:
+    if chosen.candidate.is_known != other.candidate.is_known:
+        return f"an accuracy that is {'known' if other.candidate.is_known else 'unknown'}"
+    points = f"{100 * (other.accuracy - chosen.accuracy):+.1f} points"
+    return points if chosen.candidate.is_known else f"{points} of what the teacher knows"
+
+
+def _plus(usd: float) -> str:
+    return f"{'-' if usd < 0 else '+'}{money(abs(usd))}"

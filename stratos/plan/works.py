@@ -16,8 +16,9 @@ from stratos.estimate import Fleet, Ranges, ServingTable
 from stratos.estimate.fleet import Floats, Ints
 from stratos.plan.option import Option
 from stratos.plan.pareto import Slack, kept, lowest_as_fast, undominated
-from stratos.plan.serving import UTILISATION, useful
+from stratos.plan.serving import useful
 from stratos.plan.shelves import Shelves
+from stratos.records import ServingSetting
 
 ROUNDING = 1 + 1e-9
 """What a bound on prices is raised by, so that no product that was divided again falls short."""
@@ -141,8 +142,14 @@ def service_options(shelves: Shelves, service: Service) -> tuple[Option, ...]:
             latencies_ms=() if service.rates is None else tuple(points.latency_ms[p].tolist()),
             requests_per_s=()
             if service.rates is None
-            else tuple((UTILISATION * points.requests_per_s[p]).tolist()),
-            setting=_setting(int(points.batch[p]), int(points.tensor_parallel[p])),
+            else tuple(points.requests_per_s[p].tolist()),
+            run=ServingSetting(
+                engine=str(points.engine[p]),
+                slots=int(points.batch[p]),
+                tensor_parallel=int(points.tensor_parallel[p]),
+                utilisation=float(points.utilisation[p]),
+                requests_per_s=tuple(points.requests_per_s[p].tolist()),
+            ),
         )
         for p, i in zip(point.tolist(), server.tolist(), strict=True)
     )
@@ -174,7 +181,7 @@ def _mixed(shelves: Shelves, points: ServingTable, service: Service) -> tuple[In
     """Return the points and servers that may be part of a mix that keeps up with the rates."""
     market, slack = shelves.market, service.slack.most
     shelf, point = _on_demand(shelves, points)
-    work = np.array(service.rates) / (UTILISATION * points.requests_per_s)
+    work = np.array(service.rates) / points.requests_per_s
     bound = _as_good(
         service.hours * shelves.usd_per_hour[shelf],
         np.hstack([points.latency_ms, work])[point],
@@ -216,8 +223,3 @@ def _as_good(usd: Floats, figures: Floats, group: Ints) -> Floats:
             beaten = beaten[(figures[i] <= figures[beaten]).all(axis=1)]
             lowest[beaten] = usd[i]
     return lowest
-
-
-def _setting(batch: int, tensor_parallel: int) -> str:
-    cut = f", {tensor_parallel} GPUs a replica" if tensor_parallel > 1 else ""
-    return f"batch {batch}{cut}"

@@ -19,7 +19,7 @@ from statistics import fmean, median
 from stratos.config import ComplexityConfig
 from stratos.records import Complexity, Interval, Measure, StudentProbe, TeacherProbe
 from stratos.tasks.base import Item, Task
-from stratos.words import counted
+from stratos.words import counted, cut_short
 
 LEVELS = ("low", "medium", "high")
 
@@ -50,9 +50,10 @@ def judge(
     answers = sorted(len(item.answer) for item in items)
     by_coverage = coverage_level(best.exact.low, best.exact.high, declared)
     by_length = length_level(length, declared)
+    cut = f", {cut_short(best.n_truncated, best.n_items)}" if best.is_cut_short else ""
     evidence = (
         f"best coverage {best.exact.mean:.1%} (95% interval {best.exact.low:.1%} to "
-        f"{best.exact.high:.1%}, {best.teacher}): {by_coverage}",
+        f"{best.exact.high:.1%}, {best.teacher}{cut}): {by_coverage}",
         f"median answer with its reasoning path {counted(length, 'character')}: {by_length}",
         f"answers alone have {answers[0]} to {answers[-1]} characters, median "
         f"{int(median(answers))}",
@@ -111,7 +112,8 @@ def _entropy_bits(given: Sequence[str | None]) -> float:
 def _of_teacher(teacher: TeacherProbe, thresholds: ComplexityConfig) -> list[Measure]:
     name, exact = teacher.teacher, teacher.exact
     level = coverage_level(exact.low, exact.high, thresholds)
-    measures = [Measure("coverage", exact, "share", name, level)]
+    cut = cut_short(teacher.n_truncated, teacher.n_items) if teacher.is_cut_short else ""
+    measures = [Measure("coverage", exact, "share", name, level, cut)]
     if teacher.agreement is not None:
         measures.append(_plain("agreement between prompts", teacher.agreement, "share", name))
     if teacher.entropy_bits is not None:

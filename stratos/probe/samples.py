@@ -23,6 +23,10 @@ TEMPERATURE = 1.0
 """The teacher's own distribution; some providers take no other."""
 
 
+NOT_LEARNT_FROM = "the teacher covers too little for a strategy of this run to learn from it"
+"""Why no samples are drawn of most blind teachers: nothing hinges on them."""
+
+
 @dataclass(frozen=True)
 class Drawn:
     """The answers that were drawn, and how far they agree."""
@@ -72,9 +76,9 @@ def draw(
     """
     n_samples = len(questions) // max(1, len(items))
     if n_samples < 2:
-        return Drawn(_none("probe.n_samples=0 or probe.n_sample_items=0 asks for none"))
+        return Drawn(none_drawn("probe.n_samples=0 or probe.n_sample_items=0 asks for none"))
     if not isinstance(teacher, Streaming | Sampling):
-        return Drawn(_none("the teacher gives one answer to a question"))
+        return Drawn(none_drawn("the teacher gives one answer to a question"))
     answers: list[Answer] = []
     reason = "not one item could be paid for"
     try:
@@ -95,7 +99,7 @@ def draw(
     read = [_read(task, item, answer) for item, _, answer in asked]
     found = concord([read[i * n_samples : (i + 1) * n_samples] for i in range(n_items)])
     if found is None:
-        return Drawn(_none(reason), asked)
+        return Drawn(none_drawn(reason), asked)
     return Drawn(SampledAnswers(n_items, n_samples, TEMPERATURE, *found), asked)
 
 
@@ -103,5 +107,6 @@ def _read(task: Task, item: Item, answer: Answer) -> str | None:
     return task.parse(answer.text) if task.score(answer.text, item).parsed else None
 
 
-def _none(reason: str) -> SampledAnswers:
+def none_drawn(reason: str) -> SampledAnswers:
+    """Return the record of samples that were not drawn, with the reason."""
     return SampledAnswers(0, 0, TEMPERATURE, reason=reason)

@@ -16,12 +16,31 @@ ERROR = 0.05
 """Share of tests that may end on the wrong side of a threshold."""
 
 
-def looks(n_first: int, n_most: int) -> list[int]:
-    """Return after how many items the coverage is looked at: doubled each time, up to the most."""
-    sizes = [n_first]
+def looks(n_first: int, n_items: int, n_most: int) -> list[int]:
+    """Return after how many items the coverage is looked at.
+
+    Args:
+        n_first: items of the first look.
+        n_items: of the second; their number is then doubled each time.
+        n_most: of the last.
+    """
+    sizes = [n_first, *([n_items] if n_items > n_first else [])]
     while sizes[-1] < n_most:
         sizes.append(min(2 * sizes[-1], n_most))
     return sizes
+
+
+def surely_below(k: int, n: int, thresholds: Iterable[float], n_looks: int = 1) -> bool:
+    """Return whether `k` right answers of `n` are surely too few for every threshold.
+
+    Args:
+        k: right answers.
+        n: answers.
+        thresholds: shares; where there are none, nothing is too few.
+        n_looks: how often it is looked at most.
+    """
+    least = min(thresholds, default=0.0)
+    return wilson(k, n, 1 - ERROR / n_looks).high < least
 
 
 def undecided(k: int, n: int, thresholds: Iterable[float], n_looks: int = 1) -> list[float]:

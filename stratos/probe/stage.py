@@ -7,16 +7,18 @@ import time
 from functools import partial
 from typing import Any
 
-from stratos.choice import injects, least_coverage
+from stratos.choice import injects, least_coverage, supervises
 from stratos.config import Config
 from stratos.context import Context
 from stratos.errors import BudgetError, ConfigError, TeacherError
+from stratos.evaluate.baselines import FITTING, free_baselines, labelled_rows
 from stratos.intervals import wilson
 from stratos.probe.complexity import judge
 from stratos.probe.interview import Interview
 from stratos.probe.sequential import ERROR, listed, looks, undecided
 from stratos.probe.students import probe_students
 from stratos.records import Probe, TeacherProbe, write_atomically
+from stratos.tasks.base import Task
 from stratos.words import counted
 
 KEEP_LOADED_PARAMS = 500_000_000
@@ -38,7 +40,7 @@ def probe(config: Config, context: Context) -> Probe:
     n_most = max(config.probe.n_items, config.probe.max_items)
     everything = config.task.items("validation", n_most)
     items, reserve = everything[: config.probe.n_items], everything[config.probe.n_items :]
-    thresholds, n_looks = _thresholds(config), len(looks(len(items), len(everything)))
+    thresholds, n_looks = _thresholds(config), _n_looks(config, len(items), len(everything))
     if not items:
         raise ConfigError(
             f"The task {config.task.name} has no validation items, so no teacher can be probed. "
@@ -69,6 +71,11 @@ def probe(config: Config, context: Context) -> Probe:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in unreachable.items())
         raise TeacherError(f"No teacher can be asked:\n{reasons}")
     students = probe_students(config, items, context)
+    n = len(config.teachers)
+    tick = partial(context.tick, n, n, FITTING)
+    tick()  # picking the rows that may be learnt takes a while, too
+    train = labelled_rows(config.task)
+    baselines = [one.score for one in free_baselines(config.task, train, everything, tick)]
     return Probe(
         task=config.task.name,
         teachers=tuple(found),
@@ -78,23 +85,32 @@ def probe(config: Config, context: Context) -> Probe:
         seconds=time.perf_counter() - started,
         students=students,
         cut_at_usd=context.ledger.cut_at_usd,
+        baselines=tuple(baselines),
     )
 
 
-def _larger_share(task: Any) -> str:
+def _n_looks(config: Config, n_items: int, n_most: int) -> int:
+    return len(looks(min(config.probe.n_trial_items, n_items), n_items, n_most))
+
+
+def _larger_share(task: Task) -> str:
     """Name the key of the share of the rows that are validation items, where the task has one."""
-    share = getattr(task, "validation_share", None)
-    if share is None:
+    if task.validation_share is None:
         return ""
-    return f", or a larger share of them: task.validation_share=… (it is {share:g})"
+    return f", or a larger share of them: task.validation_share=… (it is {task.validation_share:g})"
 
 
 def _thresholds(config: Config) -> list[float]:
     """Return the coverages at which the choice of a strategy turns; none where it is declared."""
     if config.complexity.strategies:
         return []
-    can_inject = config.task.can_reverse and injects(config.strategies, config.complexity)
-    least = {least_coverage(strategy, can_inject) for strategy in config.strategies}
+    has_rows = config.task.has_rows and supervises(config.strategies, config.complexity)
+    can_inject = has_rows or (
+        config.task.can_reverse and injects(config.strategies, config.complexity)
+    )
+    # The answers of a file are not asked for again, so that nothing turns on that.
+    open_ones = [one for one in config.strategies if not has_rows or one.needs_logits]
+    least = {least_coverage(strategy, can_inject) for strategy in open_ones}
     return sorted(threshold for threshold in least if threshold is not None)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from stratos.config import Config, StudentConfig
 from stratos.context import Context
+from stratos.errors import ForeignFileError, StratosError
+from stratos.foreign import cause
 from stratos.intervals import wilson
 from stratos.records import StudentProbe
 from stratos.synthesize.admission import PretrainedStudent
@@ -33,7 +35,8 @@ def probe_students(
     return tuple(
         _probe(student, Path(student.path).expanduser(), config, asked, context)
         for student in config.students
-        if student.path is not None
+        # Nobody named those: asking each of them takes longer than what it would tell is worth.
+        if student.path is not None and not student.only_if_here
     )
 
 
@@ -44,14 +47,16 @@ def _probe(
         return StudentProbe(student.name, reason="its weights are in no folder of this machine")
     started = time.perf_counter()
     try:
-        right = PretrainedStudent(str(folder)).right_within(
+        right = PretrainedStudent(str(folder), config.task.system_prompt).right_within(
             items,
             config,
             config.probe.student_seconds,
             lambda done: context.tick(1, 1, f"{student.name} before training: {done}"),
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # whatever a foreign model, or its template, makes a library raise
+        if isinstance(error, StratosError) and not isinstance(error, ForeignFileError):
+            raise
+        reason = cause(error.__cause__ or error)
         return StudentProbe(student.name, reason=f"it cannot be asked ({reason})")
     seconds = time.perf_counter() - started
     if not right:

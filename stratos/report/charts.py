@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from stratos.printable import visible
 from stratos.report import text
 
 _MARGIN = 0.05
@@ -54,10 +55,18 @@ USD = Quantity("usd", "cost in dollars, log scale", _money, log=True, bounds=(0.
 HOURS = Quantity("hours", "hours until served, log scale", _span, log=True)
 RUN_HOURS = Quantity("here", "hours this run took, log scale", _span, log=True)
 LATENCY = Quantity("latency_ms", "p95 latency, log scale", _latency, log=True)
-SCORE = Quantity("score", "deployment score", lambda v: f"{v:.2f}", bounds=(0.0, 1.0))
+NET = Quantity("net_usd", "net cost beyond the chosen plan", text.usd)
 TOKENS = Quantity("tokens", "training tokens", text.magnitude, bounds=(0.0, math.inf))
 STEPS = Quantity("step", "gradient steps", text.magnitude, bounds=(0.0, math.inf))
 LOSS = Quantity("loss", "loss, log scale", lambda v: f"{v:.3g}", log=True)
+VALIDATION_LOSS = Quantity(
+    "validation_loss", "nats a token, log scale", lambda v: f"{v:.3g}", log=True
+)
+LEARNING_RATE = Quantity(
+    "learning_rate", "learning rate", lambda v: f"{v:.2g}", bounds=(0.0, math.inf)
+)
+GRAD_NORM = Quantity("grad_norm", "norm, log scale", lambda v: f"{v:.3g}", log=True)
+SPEED = Quantity("speed", "tokens a second", text.magnitude, bounds=(0.0, math.inf))
 EXACT = Quantity("exact", "validation exact match", _share, bounds=(0.0, 1.0))
 
 
@@ -102,6 +111,8 @@ class Plot:
     ys: tuple[str, ...]
     marks: tuple[dict[str, object], ...]
     lines: tuple[dict[str, object], ...] = field(default=())
+    legend: tuple[tuple[str, str], ...] = ()
+    """CSS class and meaning of each kind of line or mark."""
 
 
 def plot(
@@ -110,6 +121,7 @@ def plot(
     ys: Sequence[Quantity],
     marks: Sequence[Mark],
     lines: Sequence[Line] = (),
+    legend: tuple[tuple[str, str], ...] = (),
 ) -> Plot:
     """Lay out marks and lines on every quantity of `xs` and `ys`; the first of each is shown."""
     quantities = {quantity.key: quantity for quantity in (*xs, *ys)}
@@ -134,8 +146,8 @@ def plot(
         marks=tuple(
             {
                 "kind": mark.kind,
-                "label": text.visible(mark.label),
-                "rows": [[text.visible(part) for part in row] for row in mark.rows],
+                "label": visible(mark.label),
+                "rows": [[visible(part) for part in row] for row in mark.rows],
                 "href": mark.href,
                 "at": place(mark.values),
             }
@@ -144,6 +156,7 @@ def plot(
         lines=tuple(
             {"kind": line.kind, "at": [place(point) for point in line.points]} for line in lines
         ),
+        legend=tuple((kind, visible(meaning)) for kind, meaning in legend),
     )
 
 

@@ -6,13 +6,16 @@ that were measured here with the planned server's price and is labelled as just 
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from stratos.ledger.lines import BadLine, Line, Settled, Stated, read, role_of
+from stratos.ledger.totals import Reserve, Totals
 from stratos.records import Plan, RoleChoice
 
 ROLES = ("teacher", "train", "serve")
@@ -32,6 +35,8 @@ class CostRow:
     """Measured hours at the planned price; None where nothing is rented or was measured."""
     stages: tuple[str, ...] = ()
     """The stages of this run whose time is counted here."""
+    reserve: Reserve | None = None
+    """What the plan holds for the role; None where it holds nothing."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,15 @@ class Spend:
 
     what: str
     usd: float
+    role: str = ""
+    """Whose money it was; "" where the line does not tell."""
 
 
 def cost_rows(
-    plan: Plan | None, records: Mapping[str, Any], spends: tuple[Spend, ...] = ()
+    plan: Plan | None,
+    records: Mapping[str, Any],
+    spends: tuple[Spend, ...] = (),
+    reserves: Mapping[str, Reserve] = MappingProxyType({}),
 ) -> tuple[CostRow, ...]:
     """Return a row for each role, for egress, for spend that belongs to none, and the total.
 
@@ -51,12 +61,14 @@ def cost_rows(
         plan: what was planned; None leaves the planned columns empty.
         records: stage name to its record, as far as the stages have run.
         spends: the ledger's lines; one that begins with a role's name belongs to that role.
+        reserves: what the plan holds, by role.
     """
     seconds, stages = _measured(records)
     spent: dict[str, float] = defaultdict(float)
     for spend in spends:
         first = spend.what.split(maxsplit=1)[0] if spend.what.strip() else ""
-        spent[first if first in ROLES else "other"] += spend.usd
+        role = spend.role or first
+        spent[role if role in (*ROLES, "egress") else "other"] += spend.usd
     rows = []
     for role in ROLES:
         choices = plan.roles_of(role) if plan else ()
@@ -74,11 +86,22 @@ def cost_rows(
                 if price is not None and measured_hours
                 else None,
                 stages=tuple(stages[role]),
+                reserve=reserves.get(role),
             )
         )
-    if plan is not None and plan.egress_usd:
-        between = "data between regions and clouds"
-        rows.append(CostRow("egress", between, plan.egress_usd, None, 0.0, 0.0, None))
+    if spent["egress"] or (plan is not None and plan.egress_usd):
+        rows.append(
+            CostRow(
+                "egress",
+                "data between regions and clouds",
+                plan.egress_usd if plan is not None else None,
+                None,
+                spent["egress"],
+                0.0,
+                None,
+                reserve=reserves.get("egress"),
+            )
+        )
     if spent["other"]:
         rows.append(CostRow("other", "", None, None, spent["other"], 0.0, None))
     rows.append(
@@ -90,22 +113,47 @@ def cost_rows(
             spent_usd=sum(row.spent_usd for row in rows),
             measured_hours=sum(row.measured_hours for row in rows),
             measured_usd=sum(row.measured_usd or 0.0 for row in rows) if plan else None,
+            reserve=_total(reserves.values()) if reserves else None,
         )
     )
     return tuple(rows)
 
 
+def _total(reserves: Iterable[Reserve]) -> Reserve:
+    whole = Reserve(0.0)
+    for one in reserves:
+        whole.usd += one.usd
+        whole.spent_usd += one.spent_usd
+        if one.released_usd is not None:
+            whole.released_usd = (whole.released_usd or 0.0) + one.released_usd
+    return whole
+
+
 def read_ledger(path: Path) -> tuple[Spend, ...]:
-    """Read the ledger's lines; one that was cut short is skipped, as the ledger itself does."""
+    """Read what was paid; a line that was cut short is skipped, as the ledger itself does."""
     spends = []
-    if path.exists():
-        for line in path.read_text(errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-                spends.append(Spend(str(entry["what"]), float(entry["usd"])))
-            except (ValueError, KeyError, TypeError):
-                continue
+    for line in _lines(path):
+        if isinstance(line, Settled):
+            spends.append(Spend(line.what, line.usd, role_of(line)))
+        elif isinstance(line, Stated):
+            spends.append(Spend(line.what, line.usd, "other"))
     return tuple(spends)
+
+
+def read_reserves(path: Path) -> Mapping[str, Reserve]:
+    """Read what the plan holds, by role."""
+    totals = Totals()
+    for line in _lines(path):
+        with suppress(BadLine):
+            totals.add(line)
+    return totals.reserves
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    if path.exists():
+        for text in path.read_bytes().splitlines():
+            with suppress(BadLine):
+                yield read(text)
 
 
 def stage_seconds(records: Mapping[str, Any]) -> dict[str, float]:

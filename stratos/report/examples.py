@@ -1,9 +1,9 @@
-"""Answers of student and teacher side by side, picked from the scorecard's JSON lines."""
+"""All answers of student and teacher side by side, from the scorecard's JSON lines."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,14 @@ from stratos.report.text import is_number
 
 MODELS = ("student", "teacher", "untouched")
 _ORDER = ("lost", "neither", "wrong", "won", "both", "right", "unscored")
-_PER_KIND = 3
-"""Examples of each slice and outcome."""
-_MOST = 24
+_MOST = 20_000
+"""Answers of a page; of more, the last are left out."""
 _LONGEST = 6000
 """Characters of one answer that a page shows."""
+_MOST_TEXT = 4_000_000
+"""Characters of all that models wrote beside their answers; what passes that stays in the file."""
+_MOST_LABELS = 60
+"""Different right answers that can be filtered by."""
 
 
 @dataclass(frozen=True)
@@ -56,26 +59,38 @@ class Examples:
     n_read: int
     n_unreadable: int
 
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Outcome to how many there are."""
+        return dict(Counter(example.kind for example in self.shown))
+
+    @property
+    def slices(self) -> list[str]:
+        """Return the slices to filter by; none where there is one."""
+        found = sorted({example.slice for example in self.shown})
+        return found if len(found) > 1 else []
+
+    @property
+    def labels(self) -> list[str]:
+        """Return the right answers to filter by; none where they hardly repeat."""
+        found = sorted({example.gold for example in self.shown})
+        return found if 1 < len(found) <= min(_MOST_LABELS, len(self.shown) // 2) else []
+
 
 def read_examples(path: Path) -> Examples:
-    """Pick examples of every slice and outcome: first where the student fails, then the rest."""
-    kinds: dict[tuple[str, str], list[Example]] = defaultdict(list)
-    n_read = n_unreadable = 0
+    """Read every answer, in the order of outcomes: first where the student fails, then the rest."""
+    found: list[Example] = []
+    n_read = n_unreadable = n_text = 0
     for row in _rows(path):
         if row is None:
             n_unreadable += 1
             continue
         n_read += 1
-        example = _example(row)
-        shelf = kinds[(example.kind, example.slice)]
-        if len(shelf) < _PER_KIND:
-            shelf.append(example)
-    picked = [
-        example
-        for _, shelf in sorted(kinds.items(), key=lambda kv: (_ORDER.index(kv[0][0]), kv[0][1]))
-        for example in shelf
-    ]
-    return Examples(tuple(picked[:_MOST]), n_read, n_unreadable)
+        if len(found) < _MOST:
+            found.append(_example(row, n_text < _MOST_TEXT))
+            n_text += sum(len(reply.text) for reply in found[-1].replies)
+    found.sort(key=lambda one: (_ORDER.index(one.kind), one.slice))
+    return Examples(tuple(found), n_read, n_unreadable)
 
 
 def _rows(path: Path) -> Iterable[Mapping[str, Any] | None]:
@@ -94,11 +109,11 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any] | None]:
             yield row if isinstance(row, dict) else None
 
 
-def _example(row: Mapping[str, Any]) -> Example:
+def _example(row: Mapping[str, Any], with_text: bool) -> Example:
     scores = row.get("scores")
     scores = scores if isinstance(scores, Mapping) else {}
     replies = tuple(
-        _reply(model, row[model], scores.get(model))
+        _reply(model, row[model], scores.get(model), with_text)
         for model in MODELS
         if row.get(model) is not None
     )
@@ -123,15 +138,16 @@ def _kind(student: bool | None, teacher: bool | None) -> str:
     return "lost" if teacher else "neither"
 
 
-def _reply(model: str, text: Any, score: Any) -> Reply:
+def _reply(model: str, text: Any, score: Any, with_text: bool) -> Reply:
     text = text if isinstance(text, str) else json.dumps(text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     answer = lines[-1] if lines else ""
     exact = score.get("exact") if isinstance(score, Mapping) else score
+    longest = _LONGEST if with_text else 0
     return Reply(
         model=model,
         answer=answer if len(answer) <= 160 else f"{answer[:159]}…",
-        text=text[:_LONGEST] if len(lines) > 1 or len(answer) > 160 else "",
-        n_cut=max(0, len(text) - _LONGEST),
+        text=text[:longest] if len(lines) > 1 or len(answer) > 160 else "",
+        n_cut=max(0, len(text) - longest),
         right=exact >= 1 if is_number(exact) else None,
     )

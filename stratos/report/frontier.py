@@ -16,19 +16,22 @@ def chosen_point(plan: Plan) -> PlanPoint:
         usd=plan.usd,
         hours=plan.hours,
         latency_ms=plan.latency_ms,
-        score=plan.score,
         servers={
             role: " + ".join(one.offer.name for one in plan.roles_of(role) if one.offer is not None)
             for role in dict.fromkeys(one.role for one in plan.roles if one.offer is not None)
         },
         accuracy_known=is_known(plan.accuracy),
+        accuracy_low=plan.accuracy.low,
+        accuracy_high=plan.accuracy.high,
+        net_usd=plan.net_usd,
     )
     return next((known for known in plan.frontier if is_same(known, point)), point)
 
 
 def is_known(accuracy: Interval) -> bool:
     """Tell whether a predicted accuracy rests on anything."""
-    return not accuracy.source.startswith("unknown")
+    # Records of earlier versions have an unknown one between 0 and 1.
+    return accuracy.is_known and accuracy.is_share_known
 
 
 def frontier_plot(plan: Plan) -> charts.Plot:
@@ -45,11 +48,14 @@ def frontier_plot(plan: Plan) -> charts.Plot:
         if not is_same(point, chosen)
     ]
     marks.append(_mark(chosen, "chosen", "chosen", chosen))
-    quantities = (charts.USD, charts.HOURS, charts.LATENCY, charts.ACCURACY, charts.SCORE)
-    known = any(point.accuracy_known for point in (*plan.frontier, chosen))
-    vertical = charts.ACCURACY if known else charts.SCORE
+    quantities = [charts.USD, charts.HOURS, charts.LATENCY, charts.ACCURACY]
+    if plan.net_usd is not None:
+        quantities.append(charts.NET)
+    # What is counted is drawn: a plan of unknown accuracy has no place on an axis of accuracies.
+    known = all(point.accuracy_known for point in (*plan.frontier, chosen))
+    vertical = charts.ACCURACY if known else charts.HOURS
     rest = tuple(quantity for quantity in quantities if quantity is not vertical)
-    title = f"{text.sentence(vertical.label)} against cost in dollars"
+    title = f"{text.sentence(vertical.label.partition(',')[0])} against cost in dollars"
     return charts.plot(title, quantities, (vertical, *rest), marks)
 
 
@@ -71,7 +77,7 @@ def _mark(point: PlanPoint, kind: str, what: str, chosen: PlanPoint) -> charts.M
             "usd": point.usd,
             "hours": point.hours,
             "latency_ms": point.latency_ms,
-            "score": point.score,
+            "net_usd": _beyond(point, chosen),
         },
         kind=kind,
         rows=plan_rows(point, what, chosen),
@@ -92,7 +98,7 @@ def plan_rows(
         ("strategy", point.strategy, ""),
         (
             "accuracy",
-            text.percent(point.accuracy) if point.accuracy_known else "unknown",
+            text.accuracy(point),
             f"{points:+.1f} points" if both_known and abs(points) >= 0.05 else "",
         ),
         ("cost", text.usd(point.usd), _against(point.usd, base.usd)),
@@ -102,9 +108,23 @@ def plan_rows(
             text.milliseconds(point.latency_ms),
             _against(point.latency_ms, base.latency_ms),
         ),
-        ("score", f"{point.score:.3f}", _against(point.score, base.score)),
+        ("net cost", *_net(point, base)),
         *((role, server, "") for role, server in point.servers.items()),
     )
+
+
+def _beyond(point: PlanPoint, base: PlanPoint) -> float | None:
+    """Return a plan's net cost beyond another's; None in records without it."""
+    if point.net_usd is None or base.net_usd is None:
+        return None
+    return point.net_usd - base.net_usd
+
+
+def _net(point: PlanPoint, base: PlanPoint) -> tuple[str, str]:
+    more = _beyond(point, base)
+    if more is None:
+        return "unknown", ""
+    return "", f"{'−' if more < 0 else '+'}{text.usd(abs(more))}" if abs(more) >= 0.005 else ""
 
 
 def _against(value: float, base: float) -> str:

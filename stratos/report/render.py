@@ -1,8 +1,8 @@
 """Turn a template into one page that asks nothing of the network and runs no script but ours.
 
-Every expression of a template is escaped and made visible (`text.visible`), and the page carries a
-content security policy that allows exactly one script, by its hash: even text that slipped through
-as markup could load and run nothing.
+Every expression of a template is escaped and made visible (`printable.visible`), and the page
+carries a content security policy that allows exactly one script, by its hash: even text that
+slipped through as markup could load and run nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from stratos.printable import visible
 from stratos.records import to_plain
 from stratos.report import text
 
@@ -55,4 +56,4 @@ def _environment() -> jinja2.Environment:
 def _finalize(value: Any) -> Any:
     if isinstance(value, Markup):
         return value
-    return text.visible(value) if isinstance(value, str) else value
+    return visible(value) if isinstance(value, str) else value

@@ -12,10 +12,12 @@ import msgspec
 
 from stratos.config import STAGES, Config
 from stratos.context import Context
-from stratos.plan.show import gain_text
+from stratos.deploy.speed import sentences
+from stratos.evaluate.reads import reads_of_run, said
+from stratos.evaluate.verdict import verdict
+from stratos.plan.show import net_text
 from stratos.records import (
     Corpus,
-    CurvePoint,
     ModelScore,
     Plan,
     Report,
@@ -23,19 +25,23 @@ from stratos.records import (
     write_atomically,
 )
 from stratos.redact import redact
-from stratos.report import charts, costs, provenance, text
+from stratos.report import costs, provenance
 from stratos.report.complexity import complexity_rows
+from stratos.report.curves import curve_plots
 from stratos.report.examples import read_examples
 from stratos.report.frontier import chosen_point, frontier_plot, is_same, plan_rows
+from stratos.report.labels import LabelTable, label_table
+from stratos.report.planned import planned_rows
 from stratos.report.render import render
+from stratos.words import by_reason
 
-_N_CURVE = 500
-"""Points that a training curve is thinned to."""
 ROLE_NAMES = {
     "student": "Student",
     "teacher": "Teacher",
     "untouched": "Untouched student",
+    "linear": "TF-IDF with logistic regression",
     "lookup": "Nearest training item",
+    "majority": "Most frequent answer",
     "chance": "Chance",
 }
 
@@ -78,11 +84,21 @@ def write_run_page(
         answer_sizes=_answer_sizes,
         student=student,
         scorecard=scorecard,
+        verdict=verdict(scorecard) if scorecard else None,
+        fields=_fields(scorecard),
+        labels=_labels(scorecard),
         deployment=named.get("deploy"),
+        speed=sentences(named["deploy"]) if "deploy" in named else [],
         slices=_slices(scorecard),
         scores=_scores(scorecard),
         role_names=ROLE_NAMES,
-        costs=costs.cost_rows(plan, named, spends),
+        costs=costs.cost_rows(plan, named, spends, costs.read_reserves(context.ledger.path)),
+        budget_usd=config.limits.budget_usd,
+        earlier_reads=said(scorecard.earlier_reads)
+        if scorecard and scorecard.earlier_reads
+        else "",
+        reads=reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
+        planned=planned_rows(plan, named, spends),
         spends=spends,
         spent_usd=context.ledger.spent_usd,
         stage_seconds=costs.stage_seconds(named),
@@ -92,7 +108,8 @@ def write_run_page(
         frontier=frontier_plot(plan) if plan else None,
         chosen=chosen_point(plan) if plan else None,
         chosen_rows=plan_rows(chosen_point(plan), "chosen") if plan else (),
-        gain=gain_text,
+        net=net_text,
+        left_out=by_reason(plan.left_out) if plan else (),
         curves=curve_plots(student.curve) if student else (),
         examples=read_examples(_path(config, scorecard.examples_path)) if scorecard else None,
         warnings=_unique([*warnings, *(plan.warnings if plan else ())]),
@@ -109,60 +126,6 @@ def write_run_page(
     return Report(path=str(path), n_bytes=len(page), seconds=time.perf_counter() - started)
 
 
-def curve_plots(curve: Sequence[CurvePoint]) -> tuple[charts.Plot, ...]:
-    """Lay out the loss (raw and smoothed), and exact match where it was measured."""
-    points = [point for point in curve if text.is_number(point.loss)]
-    xs = (charts.TOKENS, charts.STEPS)
-    plots = []
-    if len(points) > 1:
-        smoothed = charts.smooth([point.loss for point in points])
-        kept = range(0, len(points), max(1, len(points) // _N_CURVE))
-        kept_indices = sorted({*kept, len(points) - 1})
-
-        def row(index: int, loss: float) -> dict[str, float | None]:
-            return {"tokens": points[index].tokens, "step": points[index].step, "loss": loss}
-
-        lines = [
-            charts.Line([row(i, points[i].loss) for i in kept_indices], "raw"),
-            charts.Line([row(i, smoothed[i]) for i in kept_indices], "smooth"),
-        ]
-        marks = [
-            charts.Mark(
-                label=f"loss {smoothed[i]:.4g}",
-                values=row(i, smoothed[i]),
-                kind="hidden",
-                rows=(
-                    ("step", text.count(points[i].step)),
-                    ("tokens", text.count(points[i].tokens)),
-                ),
-            )
-            for i in kept_indices[:: max(1, len(kept_indices) // 120)]
-        ]
-        plots.append(charts.plot("Training loss", xs, (charts.LOSS,), marks, lines))
-    measured = [point for point in curve if text.is_number(point.exact)]
-    if measured:
-        values = [{"tokens": p.tokens, "step": p.step, "exact": p.exact} for p in measured]
-        marks = [
-            charts.Mark(
-                label=f"exact match {text.percent(point.exact)}",
-                values=at,
-                kind="dot",
-                rows=(("step", text.count(point.step)), ("tokens", text.count(point.tokens))),
-            )
-            for point, at in zip(measured, values, strict=True)
-        ]
-        plots.append(
-            charts.plot(
-                "Exact match on validation items",
-                xs,
-                (charts.EXACT,),
-                marks,
-                [charts.Line(values, "smooth")],
-            )
-        )
-    return tuple(plots)
-
-
 def _by_stage(records: Any) -> dict[str, Any]:
     """Return the records that are there, in the order of the stages."""
     found = {
@@ -176,6 +139,16 @@ def _slices(scorecard: Scorecard | None) -> list[str]:
     """Return every slice that was scored, "all" first."""
     names = {s.slice for score in scorecard.scores for s in score.slices} if scorecard else set()
     return sorted(names, key=lambda name: (name != "all", name))
+
+
+def _fields(scorecard: Scorecard | None) -> list[str]:
+    """Return the fields of answers that are JSON objects, in their order."""
+    return list(dict.fromkeys(f for s in scorecard.scores for f in s.fields)) if scorecard else []
+
+
+def _labels(scorecard: Scorecard | None) -> LabelTable | None:
+    student = scorecard.score("student") if scorecard else None
+    return label_table(student) if student else None
 
 
 def _scores(scorecard: Scorecard | None) -> list[ModelScore]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stratos.errors import StratosError
-from stratos.records import Interval, Plan, Scorecard, write_atomically
+from stratos.intervals import wilson
+from stratos.records import CurvePoint, Interval, Plan, Scorecard, Student, write_atomically
 from stratos.report import charts, costs, text
+from stratos.report.curves import N_COLOURS, overlaid
 from stratos.report.frontier import is_known
 from stratos.report.jobs import Job, is_run, read_jobs
 from stratos.report.render import render
@@ -31,6 +33,8 @@ class Row:
     """Its own page, relative to the sweep's; empty if there is none."""
     varied: tuple[str, ...]
     """The overrides in which the jobs differ."""
+    validation: Interval | None
+    """Exact match of the kept weights on validation items: what the best job is chosen by."""
     accuracy: Interval | None
     predicted: bool
     """True if `accuracy` is the plan's, because nothing was measured."""
@@ -72,6 +76,9 @@ def write_sweep_page(sweep_dir: Path) -> Path:
         statuses=Counter(job.status for job in jobs),
         best=_best(rows),
         plot=_plot(rows),
+        curves=overlaid(_curves(rows)),
+        n_curves=len(_curves(rows)),
+        n_drawn=N_COLOURS,
     )
     path = sweep_dir / "index.html"
     write_atomically(path, page)
@@ -92,6 +99,7 @@ def _row(sweep_dir: Path, job: Job, common: set[str]) -> Row:
         job=job,
         href=_href(sweep_dir, job),
         varied=tuple(line for line in job.overrides if line not in common),
+        validation=_validation(job.records.get("distill")),
         accuracy=accuracy or (plan.accuracy if plan and is_known(plan.accuracy) else None),
         predicted=accuracy is None,
         ratio_at_least=comparison.ratio_at_least if comparison else None,
@@ -110,16 +118,35 @@ def _href(sweep_dir: Path, job: Job) -> str:
 
 
 def _best(rows: Sequence[Row]) -> Row | None:
-    """Return the finished job with the highest measured accuracy; of equals, the cheapest."""
-    measured = [
-        row for row in rows
-        if row.accuracy and not row.predicted and row.job.status == "finished"
-    ]  # fmt: skip
+    """Return the finished job that is best on validation items; of equals, the cheapest.
+
+    Test items choose nothing: the best of several test scores is too high on average.
+    """
+    measured = [row for row in rows if row.validation and row.job.status == "finished"]
     if not measured:
         return None
     return max(
-        measured, key=lambda row: (row.accuracy.mean if row.accuracy else 0, -(row.usd or 0))
+        measured, key=lambda row: (row.validation.mean if row.validation else 0, -(row.usd or 0))
     )
+
+
+def _validation(student: Student | None) -> Interval | None:
+    if student is None:
+        return None
+    n, share = student.n_validation_items, student.validation_exact
+    if not n:  # of an earlier version, which did not count the items
+        return Interval(share, share, share)
+    return wilson(share * n, n)
+
+
+def _curves(rows: Sequence[Row]) -> dict[str, tuple[CurvePoint, ...]]:
+    """Return the curve of each job that trained, the best on validation items first."""
+    trained = [(row, row.job.records.get("distill")) for row in rows]
+    ranked = sorted(
+        ((row, student) for row, student in trained if student is not None and student.curve),
+        key=lambda pair: -pair[1].validation_exact,
+    )
+    return {row.job.name: student.curve for row, student in ranked}
 
 
 def _plot(rows: Sequence[Row]) -> charts.Plot | None:

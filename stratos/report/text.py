@@ -1,45 +1,15 @@
-"""How numbers and model output are written on a page.
-
-Model output is data: `visible` turns every character that a terminal, a browser or a reader could
-be deceived by into a visible sign. It is applied to all that a page shows.
-"""
+"""How numbers are written on a page."""
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import Any, TypeGuard
 
-from stratos.records import Interval
+from stratos.records import Comparison, Interval, PlanPoint
 from stratos.words import counted
 
 NOTHING = "–"
 """Stands where there is no number."""
-
-
-def visible(text: str) -> str:
-    """Return `text` with control characters, bidi overrides and lone surrogates made visible.
-
-    Tabs and line ends stay. C0 controls become their Unicode picture (ESC is ␛), all others that
-    have no glyph of their own are written as <U+XXXX>.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_visible_character, text))
-
-
-def _visible_character(character: str) -> str:
-    code = ord(character)
-    if character in "\n\t":
-        return character
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
-    # Cc and Cs: C1 controls and surrogates; Cf: bidi overrides, zero-width characters; Co: private.
-    if unicodedata.category(character) in ("Cc", "Cs", "Cf", "Co", "Zl", "Zp"):
-        return f"<U+{code:04X}>"
-    return character
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -62,6 +32,18 @@ def percent_range(low: float, high: float) -> str:
 def interval(quantity: Interval) -> str:
     """Write the ends of a record's interval."""
     return percent_range(quantity.low, quantity.high)
+
+
+def accuracy(point: PlanPoint) -> str:
+    """Write a plan's predicted accuracy with its interval; of an unknown one the most it may be."""
+    if point.accuracy_known:
+        if (point.accuracy_low, point.accuracy_high) == (0.0, 1.0):
+            return percent(point.accuracy)  # records of earlier versions have no interval here
+        ends = percent_range(point.accuracy_low, point.accuracy_high)
+        return f"{percent(point.accuracy)} ({ends})"
+    if point.accuracy_high < 1:
+        return f"≤ {percent(point.accuracy_high, 0)}, not measured"
+    return "unknown"
 
 
 def usd(value: float | None) -> str:
@@ -149,6 +131,20 @@ def times(value: float | None) -> str:
     return f"{value:,.0f}×" if value >= 10 else f"{value:.2g}×"
 
 
+def size(n_params: int) -> str:
+    """Write how large a model is: "135M parameters"; "" where nobody tells."""
+    return f"{magnitude(n_params)} parameters" if n_params else ""
+
+
+def at_least(comparison: Comparison) -> str:
+    """Write the lower bound of student over teacher with the highest that its items could show."""
+    items = counted(comparison.n_items, "item", spec=",")
+    return (
+        f"at least {comparison.ratio_at_least:.1f}× the teacher (the {items} that both answered "
+        f"can show {comparison.ratio_bound:.1f}× at most)"
+    )
+
+
 def words(name: str) -> str:
     """Write an identifier as words: "full_flush" is "full flush"."""
     return name.replace("_", " ")
@@ -185,8 +181,8 @@ def p_value(value: float | None) -> str:
 FILTERS = {
     function.__name__: function
     for function in (
-        percent, interval, usd, duration, hours, milliseconds, count, magnitude, n_bytes,
-        times, decimal, p_value, words, sentence, measured, counted,
+        accuracy, percent, interval, usd, duration, hours, milliseconds, count, magnitude, n_bytes,
+        times, decimal, size, p_value, words, sentence, measured, counted,
     )
 }  # fmt: skip
 """What templates may write numbers with."""

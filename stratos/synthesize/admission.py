@@ -6,14 +6,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config
 from stratos.context import Context
-from stratos.errors import StratosError
+from stratos.errors import ForeignFileError, StratosError
+from stratos.foreign import cause
 from stratos.hub import location
+from stratos.pretrained import load_model, load_tokenizer
 from stratos.records import Plan
+from stratos.students import ready
 from stratos.tasks.base import Item, Message
+from stratos.tasks.chat import instruct
 
 if TYPE_CHECKING:
     import torch
@@ -31,11 +36,13 @@ class PretrainedStudent:
 
     Args:
         path: its Hugging Face folder, or its name on the hub, from which it is fetched once.
+        instruction: what it is told before every question, as it will be when it is trained.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, instruction: str = "") -> None:
         """Load nothing yet."""
         self.path, self._is_folder = location(path)
+        self._instruction = instruction
 
     def knows(self, items: Sequence[Item], config: Config, context: Context) -> list[bool]:
         """Return which training questions the student answers exactly right already.
@@ -43,19 +50,20 @@ class PretrainedStudent:
         Raises:
             StratosError: it cannot be loaded, or not be asked.
         """
-        from stratos.evaluate.answers import ask_folder
+        from stratos.evaluate.generate import complete
 
         with self._explained():
-            answers = ask_folder(
-                config.task,
-                self.path,
-                items,
+            tokenizer, model = self._loaded
+            completions = complete(
+                model,
+                tokenizer,
+                [config.task.student_messages(item) for item in items],
                 max_new_tokens=config.evaluate.max_new_tokens,
                 batch_size=config.evaluate.batch_size,
                 tick=lambda done, total: context.tick(done, total, "asking the student first"),
-                from_hub=not self._is_folder,
             )
-        return [score.exact == 1 for score in answers.scores]
+        pairs = zip(completions, items, strict=True)
+        return [config.task.score(found.text, item).exact == 1 for found, item in pairs]
 
     def right_within(
         self,
@@ -81,7 +89,7 @@ class PretrainedStudent:
         tokenizer, model = self._loaded
         end = time.monotonic() + seconds
 
-        def pick(logits_BV: torch.Tensor) -> torch.Tensor:
+        def pick(logits_BV: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
             if time.monotonic() > end:
                 raise _TimeIsUpError
             return likeliest(logits_BV)
@@ -145,27 +153,28 @@ class PretrainedStudent:
         """Turn what loaders and templates raise into one message."""
         try:
             yield
-        except (OSError, ValueError) as error:
+        except (ForeignFileError, OSError, ValueError) as error:
             raise StratosError(
                 f"The student cannot be asked from {self.path} what it knows before its training: "
-                f"{error}\nGive a Hugging Face folder with safetensors: student=local "
-                "student.path=<folder>, or let this machine reach the hub once (without "
-                "HF_HUB_OFFLINE)."
+                f"{cause(error.__cause__ or error)}\nGive a Hugging Face folder with safetensors: "
+                "student=local student.path=<folder>, or let this machine reach the hub once "
+                "(without HF_HUB_OFFLINE)."
             ) from error
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=self._is_folder)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            self.path, dtype="auto", use_safetensors=True, local_files_only=self._is_folder
-        )
+        tokenizer = load_tokenizer(self.path, is_folder=self._is_folder)
+        instruct(tokenizer, self._instruction)
+        model = load_model(self.path, dtype="auto", is_folder=self._is_folder)
         return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def pretrained(config: Config, plan: Plan) -> PretrainedStudent | None:
+def pretrained(config: Config, plan: Plan, cache_dir: Path) -> PretrainedStudent | None:
     """Return the planned student if it starts from a model, None if from random weights."""
     chosen = next((one for one in config.students if one.name == plan.student), None)
-    return PretrainedStudent(chosen.path) if chosen is not None and chosen.path else None
+    if chosen is None or chosen.path is None:
+        return None
+    path = str(ready(chosen, cache_dir).path)
+    return PretrainedStudent(path, config.task.system_prompt)

@@ -7,23 +7,28 @@ often, one that the student can answer already is not bought.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Literal
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from stratos.config import Config
 from stratos.context import Context
 from stratos.errors import BudgetError
 from stratos.records import Plan
 from stratos.synthesize.admission import PretrainedStudent, pretrained
+from stratos.synthesize.first_look import none_right, size_of_first_look
 from stratos.synthesize.leaks import without_leaks
+from stratos.synthesize.planned_teacher import planned_teacher
 from stratos.synthesize.samples import Attempt, Rule, choose, fewest, settled
-from stratos.synthesize.strategy import Tally, planned_teacher
+from stratos.synthesize.strategy import MIN_COVERAGE, Family, Strategy, Tally, Threshold
 from stratos.tasks.base import Item, Task
+from stratos.tasks.rows import shown
+from stratos.teachers.answer_limit import AnswerLimit, ask_whole, is_truncated
 from stratos.teachers.asking import cost_usd, going_down, stream_down
 from stratos.teachers.base import TOO_LONG, Answer, Question, Sampling, Streaming, Teacher
-from stratos.teachers.expect import expect
+from stratos.teachers.expect import expect, expect_again
 from stratos.teachers.expert import chat, manner
 from stratos.teachers.purse import price
 from stratos.words import counted
@@ -34,12 +39,14 @@ _BARE_ANSWER = 12
 
 
 @dataclass(frozen=True)
-class Alignment:
+class Alignment(Strategy):
     """Items whose completion a teacher wrote and the task verified."""
+
+    family: ClassVar[Family] = Family.ALIGNMENT
 
     name: str = "alignment"
     """Name shown in the plan."""
-    min_coverage: float = 0.3
+    min_coverage: float = MIN_COVERAGE
     """Least share of validation items that a teacher must answer exactly to be learnt from."""
     min_coverage_beside_injection: float = 0.7
     """The same where an injection may be taken, too, of the low end of the share's interval: what
@@ -58,12 +65,13 @@ class Alignment:
     skip_known: Literal["auto", "always", "never"] = "auto"
     """Leave out what the student already answers rightly: auto does where the teacher costs money
     and the student starts from a model."""
-    max_tokens: int = 256
-    """Longest answer of the teacher, in tokens."""
+    max_tokens: int | None = None
+    """Longest answer of the teacher, in tokens; None takes that of the probe."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if min(self.n_items, self.n_samples, self.max_tokens) < 1:
+        longest = 1 if self.max_tokens is None else self.max_tokens
+        if min(self.n_items, self.n_samples, longest) < 1:
             raise ValueError("n_items, n_samples and max_tokens must be at least 1.")
         for name in ("min_coverage", "min_coverage_beside_injection"):
             if not 0 <= getattr(self, name) <= 1:
@@ -71,21 +79,45 @@ class Alignment:
         if self.temperature < 0:
             raise ValueError("temperature cannot be below 0.")
 
+    def coverage(self, beside_right: bool) -> Threshold:
+        """Return what a teacher must know of the task: more beside items that are all right."""
+        beside = self.min_coverage_beside_injection
+        if beside_right and beside > self.min_coverage:
+            return Threshold(beside, "min_coverage_beside_injection", "low")
+        return Threshold(self.min_coverage)
+
+    @property
+    def longest_answer_tokens(self) -> int | None:
+        """Longest answer of the teacher, in tokens."""
+        return self.max_tokens
+
+    def most_samples(self) -> int:
+        """Return how many answers a question takes at most."""
+        return self.n_samples
+
     def fewest_samples(self) -> int:
         """Return how many answers a question takes whose answers are all right."""
         return fewest(self.best, self.n_samples)
 
-    def asks(self, config: Config, teacher: Teacher, prompt: str) -> Iterator[Question]:
+    def asks(
+        self,
+        config: Config,
+        teacher: Teacher,
+        prompt: str,
+        max_tokens: Mapping[str, int] = MappingProxyType({}),
+    ) -> Iterator[Question]:
         """Yield the most that a teacher will be asked, in order.
 
         Args:
             config: the run.
             teacher: a configured one.
             prompt: the task's prompt that is tried first.
+            max_tokens: longest answer under each prompt that the probe tried.
         """
         items = config.task.items("train", self.n_items, config.seed)
         for way in self._ways(config.task, prompt, teacher):
-            yield from self._questions(config.task, teacher, items, way)
+            limit = self._limit(config.task, teacher, way.prompt, max_tokens)
+            yield from _questions(config.task, items, way, limit)
 
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally
@@ -96,10 +128,11 @@ class Alignment:
         ends, it was spent on as many questions as it could be.
 
         Raises:
-            TeacherError: the planned teacher is not among the configured ones, or fails.
+            TeacherError: the planned teacher is not among the configured ones, fails, or is right
+                on none of the first questions.
         """
         teacher = planned_teacher(config, plan, context)
-        student = pretrained(config, plan)
+        student = pretrained(config, plan, context.cache_dir)
         if self.best == "likeliest" and student is None:
             context.warn("best=likeliest needs a student that starts from a model: took first.")
         items = self._admitted(config, context, teacher, student, tally)
@@ -111,9 +144,13 @@ class Alignment:
             )
         tries: list[list[Attempt]] = [[] for _ in items]
         pending = list(range(len(items)))
-        self._foretell(teacher, items, ways[0], config, context)
+        limits = {
+            way: self._limit(config.task, teacher, way.prompt, plan.max_tokens) for way in ways
+        }
+        self._foretell(teacher, items, ways[0], limits[ways[0]], config, context)
         for number, way in enumerate(ways):
-            asked = self._ask(teacher, [items[i] for i in pending], way, config, context, tally)
+            some = [items[i] for i in pending]
+            asked = self._ask(teacher, some, way, limits[way], config, context, tally)
             for index, attempt in zip(pending, asked, strict=False):
                 tries[index].append(attempt)
             has_money = len(asked) == len(pending)
@@ -162,20 +199,20 @@ class Alignment:
         # Samples of one prompt are numbered from 1: 0 is the answer that was asked for above.
         return ways + [_Way(prompts[0], 1 + k, self.temperature) for k in range(n_drawn)]
 
-    def _questions(
-        self, task: Task, teacher: Teacher, items: Sequence[Item], way: _Way
-    ) -> list[Question]:
-        longest = manner(teacher, task).longest(self.max_tokens)
-        return [
-            Question(chat(task, item, way.prompt), longest, way.sample, way.temperature)
-            for item in items
-        ]
+    def _limit(
+        self, task: Task, teacher: Teacher, prompt: str, probed: Mapping[str, int]
+    ) -> AnswerLimit:
+        """Return the longest answer to a prompt: the strategy's own, the probe's, or the data's."""
+        if self.max_tokens is None and prompt in probed:
+            return AnswerLimit(probed[prompt], "as in the probe")
+        return manner(teacher, task).limit(prompt, self.max_tokens, "strategy.max_tokens")
 
     def _foretell(
         self,
         teacher: Teacher,
         items: Sequence[Item],
         way: _Way,
+        limit: AnswerLimit,
         config: Config,
         context: Context,
     ) -> None:
@@ -187,10 +224,10 @@ class Alignment:
             return
         task = config.task
         probed = [
-            Question(chat(task, item, way.prompt), config.probe.max_tokens)
+            Question(chat(task, item, way.prompt), limit.tokens)
             for item in task.items("validation", config.probe.n_items)
         ]
-        told = expect(teacher, self._questions(task, teacher, items, way), context, like=probed)
+        told = expect(teacher, _questions(task, items, way, limit), context, like=probed)
         if len(_in_turn(teacher, config)) == 1:
             told.check(f"lower strategy.n_items from {self.n_items}")
 
@@ -199,30 +236,94 @@ class Alignment:
         teacher: Teacher,
         items: Sequence[Item],
         way: _Way,
+        limit: AnswerLimit,
         config: Config,
         context: Context,
         tally: Tally,
     ) -> list[Attempt]:
         """Return an attempt at each item, or at as many as the money suffices for."""
         task = config.task
-        attempts: list[Attempt] = []
-        asking = stream_down(
+
+        def ask(questions: Sequence[Question]) -> list[Answer]:
+            answers: list[Answer] = []
+            # Those that are asked again for want of room were looked at before.
+            n_first = (
+                0 if self._has_looked(way, items, questions) else size_of_first_look(len(items))
+            )
+            try:
+                for part in (questions[:n_first], questions[n_first:]):
+                    with closing(self._stream(teacher, part, way, config, context)) as asking:
+                        for who, answer in asking:
+                            tally.teacher_tokens += answer.input_tokens + answer.output_tokens
+                            tally.usd += cost_usd(who.card(), [answer])
+                            answers.append(answer)
+                    if n_first and len(answers) == n_first:
+                        self._check_first(task, teacher, items, answers, tally.usd)
+            except BudgetError as error:
+                n_left = counted(len(questions) - len(answers), "question")
+                context.ledger.cut()
+                context.warn(f"Teacher {teacher.name} was asked {n_left} less: {error}")
+            return answers
+
+        chats = [chat(task, item, way.prompt) for item in items]
+        [asked] = ask_whole(
+            teacher,
+            [(chats, limit)],
+            ask,
+            foretell=lambda more: expect_again(teacher, more, context),
+        )
+        tally.n_answers += len(asked.answers)
+        tally.n_truncated += len(asked.truncated)
+        if told := asked.limit.complaint(teacher.name, asked.answers):
+            context.warn(told)
+        return [_attempt(task, *pair) for pair in zip(items, asked.answers, strict=False)]
+
+    def _stream(
+        self,
+        teacher: Teacher,
+        questions: Sequence[Question],
+        way: _Way,
+        config: Config,
+        context: Context,
+    ) -> Generator[tuple[Teacher, Answer], None, None]:
+        """Yield (who answered, answer) to questions, asked in one way."""
+        return stream_down(
             _in_turn(teacher, config),
-            self._questions(task, teacher, items, way),
+            [replace(q, sample=way.sample, temperature=way.temperature) for q in questions],
             context,
             tick=lambda done, total: context.tick(done, total, f"asking {teacher.name}"),
         )
-        try:
-            with closing(asking):
-                for asked, answer in asking:
-                    tally.teacher_tokens += answer.input_tokens + answer.output_tokens
-                    tally.usd += cost_usd(asked.card(), [answer])
-                    attempts.append(_attempt(task, items[len(attempts)], answer))
-        except BudgetError as error:
-            n_left = counted(len(items) - len(attempts), "question")
-            context.ledger.cut()
-            context.warn(f"Teacher {teacher.name} was asked {n_left} less: {error}")
-        return attempts
+
+    def _has_looked(self, way: _Way, items: Sequence[Item], questions: Sequence[Question]) -> bool:
+        """Return whether these are not the first that the teacher is asked."""
+        return way.sample > 0 or len(questions) != len(items)
+
+    def _check_first(
+        self,
+        task: Task,
+        teacher: Teacher,
+        items: Sequence[Item],
+        answers: Sequence[Answer],
+        paid_usd: float,
+    ) -> None:
+        """Go on only if a teacher is right now and then; what was cut may be right when whole.
+
+        Raises:
+            TeacherError: all its first answers are wrong.
+        """
+        attempts = [_attempt(task, *pair) for pair in zip(items, answers, strict=False)]
+        if any(one.is_right or one.is_cut for one in attempts):
+            return
+        first = items[0]
+        said = (
+            f"Teacher {teacher.name} answered none of the first {len(answers)} of "
+            f"{len(items):,} training questions rightly. To "
+            f'"{shown(first.question)}", where "{shown(first.answer)}" is right, it wrote '
+            f'"{shown(answers[0].text)}".'
+        )
+        injects = "strategy=injection, " if task.can_reverse else ""
+        instead = f"{injects}teacher=<name> for another one, or task.metric=… if that is right"
+        raise none_right(said, len(answers), len(items), paid_usd, instead)
 
     def _chosen(
         self,
@@ -249,6 +350,13 @@ class _Way:
     temperature: float | None
 
 
+def _questions(task: Task, items: Sequence[Item], way: _Way, limit: AnswerLimit) -> list[Question]:
+    return [
+        Question(chat(task, item, way.prompt), limit.tokens, way.sample, way.temperature)
+        for item in items
+    ]
+
+
 def _in_turn(teacher: Teacher, config: Config) -> list[Teacher]:
     """Return the planned teacher, and those that go on where its money ends."""
     if config.limits.on_exhausted == "next":
@@ -262,7 +370,7 @@ def _attempt(task: Task, item: Item, answer: Answer) -> Attempt:
         text=answer.text,
         answer=task.parse(answer.text) if score.parsed else None,
         is_right=score.exact == 1,
-        is_cut=answer.finish == "length",
+        is_cut=is_truncated(answer),
         is_unread=answer.finish == TOO_LONG,
     )
 

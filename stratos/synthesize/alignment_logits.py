@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stratos.config import Amount, Count
+from stratos.distill.signal_config import SignalConfig
 from stratos.synthesize.white_box import WhiteBox
 
 
@@ -27,3 +28,16 @@ class AlignmentLogits(WhiteBox):
     """Folder or URL of a cache that was made elsewhere; no teacher is asked then."""
     cache_url: str | None = None
     """Folder or URL where caches are made; None takes the cache folder that runs share."""
+
+    @property
+    def signal(self) -> SignalConfig:
+        """What it wants of the teacher's distribution, and how that is kept."""
+        return replace(
+            super().signal,
+            cache=self.cache,
+            top_k=self.top_k,
+            cache_gib=self.cache_gib,
+            cache_dtype=self.cache_dtype,
+            cache_path=self.cache_path,
+            cache_url=self.cache_url,
+        )

@@ -7,12 +7,13 @@ own mistakes in them. Generalized knowledge distillation: arXiv 2306.13649.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from msgspec import Meta
 
 from stratos.config import Count, Share
-from stratos.synthesize.white_box import Divergence, WhiteBox
+from stratos.distill.signal_config import OnPolicyConfig
+from stratos.synthesize.white_box import DivergenceName, WhiteBox
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,7 @@ class AlignmentOnPolicy(WhiteBox):
 
     name: str = "alignment_on_policy"
     """Name shown in the plan."""
-    cache: ClassVar[str] = "none"
-    """A text that is written anew has no cached signal."""
-
-    objective: Divergence = "reverse_kl"
+    objective: DivergenceName = "reverse_kl"
     """As of alignment_logits; reverse KL keeps a small student on what it can do."""
     lmbda: Share = 0.5
     """Share of the steps on the student's own texts: 0 is fixed data, 1 is fully on-policy."""
@@ -35,3 +33,10 @@ class AlignmentOnPolicy(WhiteBox):
     max_new_tokens: Count | None = None
     """Longest text that the student writes, in tokens; None takes that of the longest training
     item."""
+
+    @property
+    def on_policy(self) -> OnPolicyConfig:
+        """How the student learns from texts of its own: none of them has a cached signal."""
+        return OnPolicyConfig(
+            self.lmbda, self.buffer_steps, self.sampling_temperature, self.max_new_tokens
+        )

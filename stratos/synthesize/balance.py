@@ -25,9 +25,8 @@ def _itself(item: Any) -> Item:
 class Balance:
     """Admits items until their difficulty has its share.
 
-    A task says how hard an item is with a method `difficulty(item)`, a number; without one, the
-    length of its reasoning path or, where it has none, of its question tells. Levels are quarters
-    of the first thousand items.
+    The task says how hard an item is (`Task.difficulty`). Levels are quarters of the first thousand
+    items.
 
     Args:
         strength: 0 leaves the shares as they are drawn, 1 makes them equal.
@@ -40,7 +39,7 @@ class Balance:
         """Remember what is wanted."""
         self._strength = strength
         self._n_items = n_items
-        self._difficulty = getattr(task, "difficulty", _length)
+        self._difficulty = task.difficulty
         self._tally = tally
 
     def admitted(self, drawn: Iterator[T], item_of: Callable[[T], Item] = _itself) -> Iterator[T]:
@@ -74,7 +73,3 @@ class Balance:
 
 def _level(value: float, edges: list[float]) -> int:
     return sum(value > edge for edge in edges)
-
-
-def _length(item: Item) -> float:
-    return float(len(item.rationale or item.question))

@@ -7,19 +7,24 @@ answer is the engine's, or the teacher's, checked without that answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Literal
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from stratos.config import Config
 from stratos.context import Context
 from stratos.records import Plan
 from stratos.synthesize.balance import Balance
+from stratos.synthesize.first_look import LEAST, none_right, size_of_first_look
 from stratos.synthesize.making import make
-from stratos.synthesize.rationale import Writer, reason_of, request, sizes_of
-from stratos.synthesize.strategy import Tally, Writing, planned_teacher
+from stratos.synthesize.planned_teacher import planned_teacher
+from stratos.synthesize.rationale import NO_MONEY, Writer, reason_of, request, sizes_of
+from stratos.synthesize.samples import UNREAD
+from stratos.synthesize.strategy import Family, Strategy, Tally, Writing
 from stratos.tasks.base import Item, Task
+from stratos.teachers.answer_limit import AnswerLimit, limit_of
 from stratos.teachers.base import Question, Teacher
 
 _DRAWS_PER_ITEM = 4
@@ -30,8 +35,11 @@ _N_FOR_SIZES = 32
 
 
 @dataclass(frozen=True)
-class Injection:
+class Injection(Strategy):
     """Items made answer first by the task's reverse generator."""
+
+    family: ClassVar[Family] = Family.INJECTION
+    taught_by: ClassVar[tuple[str, ...]] = ("rationale",)
 
     name: str = "injection"
     """Name shown in the plan."""
@@ -47,8 +55,9 @@ class Injection:
     assumption, which prices what is written again and changes nothing else."""
     n_trial_items: int = 32
     """For auto: items on which the two are compared."""
-    max_tokens: int = 256
-    """Longest reasoning of the teacher, in tokens."""
+    max_tokens: int | None = None
+    """Longest reasoning of the teacher, in tokens; None takes it from the reasoning in the data,
+    else from the first that are written."""
     near_duplicates: float = 0.8
     """Share of word triples in common from which a question is a near duplicate; 0 keeps them."""
     balance: float = 0.0
@@ -56,12 +65,29 @@ class Injection:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if min(self.n_items, self.n_trial_items, self.max_tokens) < 1 or self.n_retries < 0:
+        longest = 1 if self.max_tokens is None else self.max_tokens
+        n_least = min(self.n_items, self.n_trial_items, longest)
+        if n_least < 1 or self.n_retries < 0:
             raise ValueError(
                 "n_items, n_trial_items and max_tokens must be at least 1, n_retries at least 0."
             )
         if not all(0 <= x <= 1 for x in (self.near_duplicates, self.balance, self.refused_share)):
             raise ValueError("near_duplicates, balance and refused_share must lie between 0 and 1.")
+
+    @property
+    def near_duplicate_share(self) -> float:
+        """Share of word triples in common from which a question is left out."""
+        return self.near_duplicates
+
+    @property
+    def longest_answer_tokens(self) -> int | None:
+        """Longest reasoning of the teacher, in tokens."""
+        return self.max_tokens
+
+    @property
+    def writes_reasoning(self) -> bool:
+        """Whether a teacher writes the reasoning."""
+        return self.rationale in ("teacher", "auto")
 
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally
@@ -77,47 +103,64 @@ class Injection:
             drawn = Balance(self.balance, self.n_items, task, tally).admitted(
                 drawn, lambda made: made.item
             )
-        if self.rationale in ("teacher", "auto"):
+        if self.writes_reasoning:
             teacher = planned_teacher(config, plan, context)
-            writer = Writer(task, teacher, context, tally, self.max_tokens, self.n_retries)
+            limit = self._limit(task)
+            writer = Writer(task, teacher, context, tally, limit, self.n_retries)
             items = (made.item for made in drawn)
             yield from self._written(items, writer, config.seed, tally)
             return
         for made in drawn:
             item = made.item
-            has_path = bool(item.rationale) or _has_paths(task)
-            if has_path and not _holds(item, made.wrong(task), tally):
+            has_path = bool(item.rationale) or task.has_paths
+            if has_path and not holds(item, made.wrong(task), tally):
                 continue
             is_bare = self.rationale == "none" or not has_path
             yield item, item.answer if is_bare else task.completion(item)
 
     def writing(self, task: Task) -> Writing | None:
         """Return what the teacher will be asked to write; None where it is not asked."""
-        if self.rationale not in ("teacher", "auto"):
+        if not self.writes_reasoning:
             return None
-        n_items = min(self.n_items, getattr(task, "n_train", self.n_items))
+        n_items = min(self.n_items, task.n_train) if task.has_rows else self.n_items
         seen = list(task.reverse(min(n_items, _N_FOR_SIZES)))
         return sizes_of(
             task,
             seen,
             n_items,
-            self.max_tokens,
+            self._limit(task).tokens,
             n_retries=self.n_retries,
             refused_share=self.refused_share,
             n_trial=self.n_trial_items if self.rationale == "auto" else None,
         )
 
-    def asks(self, config: Config, teacher: Teacher, prompt: str) -> Iterator[Question]:
+    def asks(
+        self,
+        config: Config,
+        teacher: Teacher,
+        prompt: str,
+        max_tokens: Mapping[str, int] = MappingProxyType({}),
+    ) -> Iterator[Question]:
         """Yield the first request for the reasoning of each item, in order; none if not asked.
 
         Args:
             config: the run.
             teacher: a configured one; any is asked the same.
             prompt: of the task; the requests have their own.
+            max_tokens: of the task's prompts.
         """
-        if self.rationale in ("teacher", "auto"):
+        if self.writes_reasoning:
+            limit = self._limit(config.task)
             for item in islice(self._same(config.task, config.seed), self.n_items):
-                yield Question(request(item), self.max_tokens)
+                yield Question(request(item), limit.tokens)
+
+    def _limit(self, task: Task) -> AnswerLimit:
+        """Return the longest reasoning that the teacher may write, before any was seen."""
+        if self.max_tokens is not None:
+            source = f"strategy.max_tokens={self.max_tokens}"
+            return AnswerLimit(self.max_tokens, source, is_fixed=True)
+        seen = task.reverse(_N_FOR_SIZES)
+        return limit_of([task.completion(item) for item in seen if item.rationale])
 
     def _same(self, task: Task, seed: int) -> Iterator[Item]:
         """Yield the items that will be drawn: the generator gives the same ones again."""
@@ -138,7 +181,7 @@ class Injection:
             by_teacher = n_teacher > n_engine
             is_bare = not n_teacher and not any(item.rationale for item in trial)
             # A set of rows that can be counted is the user's; others are made as they are drawn.
-            engine = "file" if hasattr(task, "n_train") else "engine"
+            engine = "file" if task.has_rows else "engine"
             context.warn(
                 f"rationale=auto: of {len(trial)} items, the teacher's reasoning holds for "
                 f"{n_teacher}, the {engine}'s for {n_engine}: "
@@ -155,10 +198,34 @@ class Injection:
             yield from self._settled(trial, found if by_teacher else trial, task, tally)
         if by_teacher and writer.is_paid:
             writer.foretell(*_spaced(islice(self._same(task, seed), self.n_items)))
-        while batch := list(islice(items, _ITEMS_PER_ROUND)):
-            yield from self._settled(
-                batch, writer.write(batch) if by_teacher else batch, task, tally
+        n_first = size_of_first_look(self.n_items) if self.rationale == "teacher" else 0
+        while batch := list(islice(items, n_first or _ITEMS_PER_ROUND)):
+            written = writer.write(batch) if by_teacher else batch
+            if n_first and _all_wrong(written):
+                by_teacher = False
+                self._stop(batch[0], written[0], len(batch), writer)
+            n_first = 0
+            yield from self._settled(batch, written, task, tally)
+
+    def _stop(self, item: Item, problem: Item | str, n: int, writer: Writer) -> None:
+        """Have a teacher write no more of whose reasoning nothing held: items fall to their own.
+
+        Raises:
+            TeacherError: they bring no reasoning of their own.
+        """
+        if item.rationale:
+            writer.context.warn(
+                f"Teacher {writer.teacher.name}: none of its first {n} reasonings held (the first: "
+                f"{problem}), so it writes no more. The paths that the items bring are learnt, as "
+                "with strategy.rationale=engine."
             )
+            return
+        said = (
+            f"None of the first {n} reasonings of teacher {writer.teacher.name} held. The first: "
+            f"{problem}."
+        )
+        instead = "strategy.rationale=none for the bare answers, or teacher=<name> for another one"
+        raise none_right(said, n, self.n_items, writer.tally.usd, instead)
 
     def _settled(
         self, items: list[Item], written: list[Item | str] | list[Item], task: Task, tally: Tally
@@ -167,13 +234,19 @@ class Injection:
             if isinstance(found, Item) and found is not item:
                 yield found, task.completion(found)
             elif item.rationale:
-                if _holds(item, task.verify(item), tally):
+                if holds(item, task.verify(item), tally):
                     yield item, task.completion(item)
             else:
                 tally.refused[reason_of(found) if isinstance(found, str) else "no path"] += 1
 
 
-def _holds(item: Item, problem: str | None, tally: Tally) -> bool:
+def _all_wrong(written: Sequence[Item | str]) -> bool:
+    """Return whether no reasoning holds, of those that were asked for and could be read."""
+    asked = [one for one in written if one not in (NO_MONEY, UNREAD)]
+    return len(asked) >= LEAST and not any(isinstance(one, Item) for one in asked)
+
+
+def holds(item: Item, problem: str | None, tally: Tally) -> bool:
     """Return whether nothing is wrong with an item; count it if something is."""
     if problem is None:
         return True
@@ -192,8 +265,3 @@ def _spaced(items: Iterator[Item]) -> tuple[list[Item], int]:
         if len(kept) == 2 * _ITEMS_PER_ROUND:
             kept, step = kept[::2], 2 * step
     return kept, n
-
-
-def _has_paths(task: Task) -> bool:
-    """Return whether a task's items bring a reasoning path, as they do unless it says otherwise."""
-    return bool(getattr(task, "has_paths", True))

@@ -79,13 +79,20 @@ class HeldOut:
 def held_out(config: Config) -> HeldOut:
     """Return what this run may not train on: every validation and test item, or all that it reads.
 
-    A task that can list all of them says so with a method `held_out`; one that draws without end
+    A task that can list all of them does so with its method `held_out`; one that draws without end
     has its splits by hash, and those that are read are compared once more.
     """
-    task = config.task
-    listed = getattr(task, "held_out", None)
-    items = listed() if listed is not None else _read_by(config)
-    return HeldOut(items, _others(task, items))
+    listed = listed_by(config.task)
+    if listed is not None:
+        return listed
+    items = _read_by(config)
+    return HeldOut(items, _others(config.task, items))
+
+
+def listed_by(task: Task) -> HeldOut | None:
+    """Return every validation and test item of a task; None where it cannot list them."""
+    items = task.held_out()
+    return None if items is None else HeldOut(items, _others(task, items))
 
 
 def without_leaks(config: Config, items: Iterable[Item], refused: Counter[str]) -> list[Item]:
@@ -112,9 +119,9 @@ def family_of(item: Item) -> str:
 
 def _read_by(config: Config) -> list[Item]:
     probe = config.probe
-    n_validation = max(probe.n_items, probe.max_items, config.callbacks.n_validation_items)
+    n_validation = max(probe.n_items, probe.max_items, config.callbacks.n_validation_read)
     items = config.task.items("validation", n_validation)
-    return items + config.task.items("test", config.evaluate.n_items)
+    return items + config.task.items("test", config.evaluate.n_items, config.seed)
 
 
 def _others(task: Task, items: Sequence[Item]) -> list[Item]:

@@ -1,8 +1,8 @@
 """Training items made answer first, in the order of their drafts: here, or all over a cluster.
 
-What costs time, writing the path and verifying it, is the same wherever it is done. A task says so
-with `drafts(n, seed)`, which takes all the chances, and `made_of(draft)`, which takes none; of
-another task the items are drawn here and verified there.
+What costs time, writing the path and verifying it, is the same wherever it is done. A task
+that writes `drafts(n, seed)`, which takes all the chances, and `made_of(draft)`, which takes none,
+has its items made there; of another task they are drawn here and verified there.
 """
 
 from __future__ import annotations
@@ -44,21 +44,12 @@ def make(task: Task, n: int, seed: int, engine: Engine) -> Iterator[Made]:
     """
     if isinstance(engine, Here):
         return map(Made, task.reverse(n, seed))
-    makes = _takes_no_chances(task)
-    drawing: Any = task
-    drafts: Iterator[Any] = drawing.drafts(n, seed) if makes else task.reverse(n, seed)
+    makes = task.has_drafts
+    drafts: Iterator[Any] = task.drafts(n, seed) if makes else task.reverse(n, seed)
     chunks = engine.map(partial(_make, task, makes), in_chunks(drafts, _CHUNK))
     return (made for chunk in chunks for made in chunk)
 
 
-def _make(task: Any, makes: bool, drafts: list[Any]) -> list[Made]:
+def _make(task: Task, makes: bool, drafts: list[Any]) -> list[Made]:
     items = [task.made_of(draft) for draft in drafts] if makes else drafts
     return [Made(i, True, task.verify(i)) if i.rationale else Made(i) for i in items]
-
-
-def _takes_no_chances(task: Any) -> bool:
-    """Return whether a task's own `reverse` is what its `drafts` and `made_of` give."""
-    for cls in type(task).__mro__:
-        if "reverse" in vars(cls):
-            return "drafts" in vars(cls) and "made_of" in vars(cls)
-    return False

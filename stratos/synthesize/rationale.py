@@ -22,9 +22,10 @@ from stratos.tasks.answers import states_answer
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.chat import MARK
 from stratos.tasks.rows import shown
+from stratos.teachers.answer_limit import AnswerLimit, ask_whole
 from stratos.teachers.asking import cost_usd, stream_ask
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
-from stratos.teachers.expect import expect
+from stratos.teachers.expect import expect, expect_again
 from stratos.teachers.purse import n_bytes, price
 
 NO_MONEY = "no reasoning written, for want of money"
@@ -41,7 +42,7 @@ _FEWEST_WORDS = 5
 """Words without which a text is no reasoning."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Writer:
     """Lets a teacher write the reasoning of labelled items, and checks it."""
 
@@ -49,7 +50,8 @@ class Writer:
     teacher: Teacher
     context: Context
     tally: Tally
-    max_tokens: int
+    limit: AnswerLimit
+    """Of a reasoning; raised where too many are cut."""
     n_retries: int
 
     @property
@@ -69,7 +71,7 @@ class Writer:
         Raises:
             BudgetError: the money does not suffice.
         """
-        questions = [Question(request(item), self.max_tokens) for item in items]
+        questions = [Question(request(item), self.limit.tokens) for item in items]
         told = expect(self.teacher, questions, self.context, n_questions=n_items)
         told.check("lower strategy.n_items, take strategy.rationale=engine")
 
@@ -110,7 +112,7 @@ class Writer:
         for item, text, body in zip(items, texts, bodies, strict=True):
             written = replace(item, rationale=body)
             problem = self._at_once(written, text)
-            if problem is None and not _checks_steps(self.task, written):
+            if problem is None and not self.task.checks_steps(written):
                 unread.append(len(problems))
             problems.append(problem)
         readings = self._ask([reading(items[i], bodies[i]) for i in unread])
@@ -137,8 +139,19 @@ class Writer:
 
     def _ask(self, chats: Sequence[list[Message]]) -> list[str]:
         """Return the answers, fewer where the money ends."""
+        [asked] = ask_whole(
+            self.teacher,
+            [(chats, self.limit)],
+            self._answers,
+            foretell=lambda more: expect_again(self.teacher, more, self.context),
+        )
+        self.limit = asked.limit.measured_by(asked.answers)
+        self.tally.n_answers += len(asked.answers)
+        self.tally.n_truncated += len(asked.truncated)
+        return [UNREAD if one.finish == TOO_LONG else one.text.strip() for one in asked.answers]
+
+    def _answers(self, questions: Sequence[Question]) -> list[Answer]:
         answers: list[Answer] = []
-        questions = [Question(chat, self.max_tokens) for chat in chats]
         try:
             with closing(stream_ask(self.teacher, questions, self.context)) as asking:
                 answers.extend(asking)
@@ -147,7 +160,7 @@ class Writer:
             self.context.warn(f"Teacher {self.teacher.name} wrote no more reasoning: {error}")
         self.tally.teacher_tokens += sum(a.input_tokens + a.output_tokens for a in answers)
         self.tally.usd += cost_usd(self.teacher.card(), answers)
-        return [UNREAD if one.finish == TOO_LONG else one.text.strip() for one in answers]
+        return answers
 
 
 def reason_of(problem: str) -> str:
@@ -210,7 +223,7 @@ def sizes_of(
         n_least=n_tried,
         request_bytes=fmean(n_bytes(request(item)) for item in items),
         reading_bytes=fmean(n_bytes(reading(item, "")) for item in items),
-        read_share=fmean(not _checks_steps(task, item) for item in items),
+        read_share=fmean(not task.checks_steps(item) for item in items),
         conclusion_bytes=conclusion,
         path_bytes=fmean(paths) + conclusion if paths else None,
         max_tokens=max_tokens,
@@ -235,12 +248,3 @@ def _without_conclusion(text: str) -> str:
             lines.append(" ".join(kept))
             break
     return "\n".join(lines).rstrip()
-
-
-def _checks_steps(task: Task, item: Item) -> bool:
-    """Return whether the task's verifier looks at the steps of this reasoning.
-
-    A task says so with a method `checks_steps`; without one, its verifier is taken to.
-    """
-    checks = getattr(task, "checks_steps", None)
-    return checks is None or bool(checks(item))

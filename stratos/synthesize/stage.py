@@ -12,11 +12,12 @@ from stratos.records import Corpus, Plan
 from stratos.synthesize.corpus import CorpusFile
 from stratos.synthesize.leaks import held_out
 from stratos.synthesize.near import NearDuplicates
-from stratos.synthesize.strategy import Strategy, Tally
-from stratos.tasks.base import Item
+from stratos.synthesize.strategy import Strategy, Tally, named
 from stratos.tasks.rows import shown
 from stratos.words import counted
 
+FROM_FILE = "of the file"
+"""Source of a row that no teacher made or labelled."""
 _ITEMS_PER_TICK = 512
 _N_FOR_PHRASES = 200
 """Training questions from which the phrases of the task are told."""
@@ -34,21 +35,22 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
     tally = Tally()
     context.ledger.cut_at_usd = None
     path = context.run_dir / "corpus" / "train.parquet"
-    size_of = getattr(config.task, "answer_size", _n_characters)
     near = _near_duplicates(config, strategy)
-    with CorpusFile(path, held_out(config), size_of, near) as corpus:
+    sources: Counter[str] = Counter()
+    with CorpusFile(path, held_out(config), config.task.answer_size, near) as corpus:
         for n_drawn, (item, completion) in enumerate(
             strategy.draw(config, plan, context, tally), start=1
         ):
-            corpus.add(item, completion)
+            if corpus.add(item, completion):
+                sources[tally.sources.get(item.id, FROM_FILE)] += 1
             if n_drawn % _ITEMS_PER_TICK == 0:
                 context.tick(len(corpus), strategy.n_items, counted(len(corpus), "item", spec=","))
             if len(corpus) == strategy.n_items:
                 break
-        left_out = Counter(getattr(config.task, "left_out", {}))
+        left_out = Counter(config.task.left_out)
         refused = dict(sorted((tally.refused + corpus.refused + left_out).items()))
         if len(corpus) == 0:
-            raise ConfigError(_nothing(config, plan, refused, tally))
+            raise ConfigError(_nothing(config, strategy, refused, tally))
     context.tick(strategy.n_items, strategy.n_items, counted(len(corpus), "item", spec=","))
     if tally.first_problem:
         n = refused["unverified"]
@@ -75,22 +77,25 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         cpu_seconds=cpu_seconds,
         teacher_tokens=tally.teacher_tokens,
         usd=tally.usd,
+        n_answers=tally.n_answers,
+        n_truncated=tally.n_truncated,
         cut_at_usd=context.ledger.cut_at_usd,
+        n_by_source=dict(sources) if strategy.adds_rows else {},
+        rows_to_label=tally.rows_to_label,
+        n_rows_to_label=tally.n_rows_to_label,
     )
 
 
 def _near_duplicates(config: Config, strategy: Strategy) -> NearDuplicates | None:
-    threshold = getattr(strategy, "near_duplicates", 0.0)
+    threshold = strategy.near_duplicate_share
     if not threshold:
         return None
     return NearDuplicates(threshold, config.task.items("train", _N_FOR_PHRASES, config.seed))
 
 
 def _planned_strategy(config: Config, plan: Plan) -> Strategy:
-    for strategy in config.strategies:
-        if strategy.name == plan.strategy:
-            found: Strategy = strategy
-            return found
+    if (found := named(config.strategies, plan.strategy)) is not None:
+        return found
     known = ", ".join(strategy.name for strategy in config.strategies)
     raise ConfigError(
         f"The plan's strategy {plan.strategy} is not configured (there are: {known}). "
@@ -98,7 +103,7 @@ def _planned_strategy(config: Config, plan: Plan) -> Strategy:
     )
 
 
-def _nothing(config: Config, plan: Plan, refused: dict[str, int], tally: Tally) -> str:
+def _nothing(config: Config, strategy: Strategy, refused: dict[str, int], tally: Tally) -> str:
     """Say why a corpus is empty and what to type."""
     counts = ", ".join(f"{n:,} {reason}" for reason, n in refused.items()) or "nothing was drawn"
     first = (
@@ -107,12 +112,8 @@ def _nothing(config: Config, plan: Plan, refused: dict[str, int], tally: Tally) 
         else ""
     )
     other = "strategy=injection" if config.task.can_reverse else "another teacher=…"
-    advice = other if plan.strategy.startswith("alignment") else "strategy=alignment"
+    advice = other if strategy.learns_teacher else "strategy=alignment"
     return (
-        f"{plan.strategy} made not one training item for {config.task.name} ({counts}).{first} "
+        f"{strategy.name} made not one training item for {config.task.name} ({counts}).{first} "
         f"Try {advice}."
     )
-
-
-def _n_characters(item: Item) -> int:
-    return len(item.answer)

@@ -1,20 +1,55 @@
-"""What a strategy is: a way to draw verified training items."""
+"""What a strategy is: one class and one YAML that say how training items come to be.
+
+A strategy of your own is a frozen dataclass below `Strategy` whose fields are its YAML. It writes
+`draw`; all else has a default that is documented here and may be overridden. The class says what a
+strategy is. Its `name` is a label for tables and files: another one changes nothing.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stratos.config import Config
-from stratos.context import Context
-from stratos.errors import TeacherError
-from stratos.records import Plan
-from stratos.tasks.base import Item
-from stratos.teachers.base import Batching, Teacher
-from stratos.teachers.spread import spread
-from stratos.words import counted
+from stratos.tasks.base import Item, Task
+
+if TYPE_CHECKING:
+    from stratos.config import Config
+    from stratos.context import Context
+    from stratos.distill.signal_config import OnPolicyConfig, SignalConfig
+    from stratos.records import Interval, Plan, TeacherProbe
+    from stratos.teachers.base import Question, Teacher
+
+MIN_COVERAGE = 0.3
+"""Least accuracy of a teacher whose answers are learnt, where the strategy does not say."""
+
+
+class Family(Enum):
+    """What the training items of a strategy are."""
+
+    ALIGNMENT = "alignment"
+    """Answers of a teacher, verified by the task."""
+    INJECTION = "injection"
+    """Questions that the task builds from known answers."""
+    ROWS = "rows"
+    """The labelled rows of a file, alone or with rows that a teacher adds."""
+    OWN = "own"
+    """None of these: it may be taken from any teacher for any student."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The least share of validation items that a teacher must answer exactly."""
+
+    share: float
+    key: str = "min_coverage"
+    """The setting that it comes from."""
+    of_interval: Literal["mean", "low"] = "mean"
+    """What must reach it: the measured share, or the low end of its interval."""
 
 
 @dataclass
@@ -26,6 +61,15 @@ class Tally:
     """What was wrong with the first item that did not verify."""
     teacher_tokens: int = 0
     usd: float = 0.0
+    n_answers: int = 0
+    """Answers of the teacher."""
+    n_truncated: int = 0
+    """Those of them that were cut at the longest length."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Id of an item that a teacher added to the rows of a file, to how."""
+    rows_to_label: str | None = None
+    """File that lists rows worth labelling by hand; None where there are none."""
+    n_rows_to_label: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,56 +102,221 @@ class Writing:
     """Of the message that sends a reasoning back."""
 
 
-@runtime_checkable
-class Strategy(Protocol):
-    """The contract that every strategy class keeps; its fields are its YAML.
-
-    For the plan, one that asks its teacher for more than answers says so with `writing(task)`, and
-    one that knows beforehand what it will ask yields that from `asks(config, teacher, prompt)`, in
-    order: answers that are kept from before are not paid again.
-    """
+@dataclass(frozen=True)
+class Strategy(ABC):
+    """A way to draw verified training items, and what a plan and a training must know of it."""
 
     name: str
+    """Label in tables, records and files; unique in a run, and without any other meaning."""
     n_items: int
     """Items after which the corpus is full."""
 
+    family: ClassVar[Family] = Family.OWN
+    """What its items are. The rules of a family apply to all its strategies."""
+    kind: ClassVar[str] = ""
+    """What the class is called in the cards of students and in `complexity.strategies`: the default
+    of its `name`, or the class itself where that has none."""
+    labels_rows: ClassVar[bool] = False
+    """Whether a teacher labels the rows of the file that have no answer."""
+    writes_rows: ClassVar[bool] = False
+    """Whether a teacher writes rows beside those of the file."""
+    samples_key: ClassVar[str] = "n_samples"
+    """The setting that says how many answers a question takes at most."""
+
+    taught_by: ClassVar[tuple[str, ...]] = ()
+    """Settings that decide what the student is taught, beside the class. The runs on the cards of
+    students were made with their defaults, and speak for no other value."""
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Give the class its `kind`, unless it states one itself."""
+        super().__init_subclass__(**given)
+        if "kind" not in vars(cls):
+            label = vars(cls).get("name")
+            cls.kind = label if isinstance(label, str) else f"{cls.__module__}.{cls.__qualname__}"
+
+    @abstractmethod
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally
     ) -> Iterator[tuple[Item, str]]:
         """Yield verified items with the text that the student is to learn."""
-        ...
 
+    # --- what its items are -----------------------------------------------------------------------
 
-def planned_teacher(config: Config, plan: Plan, context: Context) -> Teacher:
-    """Return the teacher that the plan chose, to be asked in the way that it chose.
+    @property
+    def learns_teacher(self) -> bool:
+        """Whether the student learns what a teacher answers, so that a better one teaches more."""
+        return self.family is Family.ALIGNMENT
 
-    Raises:
-        TeacherError: it is not among the configured ones, or has no key.
-    """
-    for teacher in config.teachers:
-        if teacher.name == plan.teacher:
-            return spread(_in_its_way(teacher, plan, context), context.engine)
-    known = ", ".join(teacher.name for teacher in config.teachers)
-    raise TeacherError(
-        f"The plan's teacher {plan.teacher} is not configured (there are: {known}). "
-        "Give the command that made the plan, or plan again with stages=[probe,plan,synthesize]."
-    )
+    @property
+    def makes_questions(self) -> bool:
+        """Whether the task builds the questions from their answers, which are all right."""
+        return self.family is Family.INJECTION
 
+    @property
+    def learns_rows(self) -> bool:
+        """Whether the labelled rows of a file are learnt as they are."""
+        return self.family is Family.ROWS
 
-def _in_its_way(teacher: Teacher, plan: Plan, context: Context) -> Teacher:
-    """Return a teacher that hands questions in as batches, where the plan counts with that."""
-    hours = [role.hours for role in plan.roles_of("teacher") if role.as_batch]
-    if not hours or getattr(teacher, "batch", False):
-        return teacher
-    if not isinstance(teacher, Batching):
-        context.warn(
-            f"The plan buys the answers of {teacher.name} as a batch, which its class does not "
-            "offer: it is asked one by one, at the full price."
+    @property
+    def adds_rows(self) -> bool:
+        """Whether a teacher adds rows to the labelled ones of a file."""
+        return self.labels_rows or self.writes_rows
+
+    @property
+    def writes_reasoning(self) -> bool:
+        """Whether a teacher writes the reasoning that leads to a known answer."""
+        return False
+
+    @property
+    def near_duplicate_share(self) -> float:
+        """Share of word triples in common from which a question is left out; 0 keeps all."""
+        return 0.0
+
+    @property
+    def teaches_as_recorded(self) -> bool:
+        """Whether its student is taught what the runs on the cards were taught."""
+        return all(
+            getattr(self, one.name) == one.default
+            for one in fields(self)
+            if one.name in self.taught_by
         )
-        return teacher
-    context.note(
-        f"Teacher {teacher.name} is asked through its provider's batch API, as planned: answers "
-        f"come within {counted(hours[0], 'hour', spec='g')}. To have them sooner, plan "
-        "with limits.deadline_hours=…"
-    )
-    return teacher.as_batch()
+
+    # --- whether it may be taken ------------------------------------------------------------------
+
+    def coverage(self, beside_right: bool) -> Threshold | None:
+        """Return what a teacher must know of the task; None where that does not matter.
+
+        Args:
+            beside_right: another strategy may be taken whose items are all right.
+        """
+        return Threshold(MIN_COVERAGE) if self.learns_teacher else None
+
+    @property
+    def least_entropy_nats(self) -> float:
+        """Least entropy of the teacher's next token, below which its text says as much."""
+        return 0.0
+
+    def why_alone(self) -> str:
+        """Say why a plan takes it where no other strategy could be taken."""
+        if self.makes_questions:
+            return (
+                f"{self.name} is the strategy that is left: the task makes its own verified "
+                "questions and reasoning paths, so the teacher need not know the answers."
+            )
+        return f"{self.name} is the only strategy that could be taken."
+
+    def accuracy_before_training(self, teacher: TeacherProbe) -> Interval | None:
+        """Return the accuracy that bounds the student's before any was trained; None if none does.
+
+        Its high end is the most that is expected. Where nothing is known of any pair, its mean
+        says which is tried first.
+        """
+        return teacher.exact if self.learns_teacher else None
+
+    # --- what it asks of a teacher ----------------------------------------------------------------
+
+    def n_questions(self, task: Task) -> int:
+        """Return how many questions a teacher is asked for the corpus."""
+        if not self.learns_teacher:
+            return 0
+        return min(self.n_items, task.n_train or self.n_items)
+
+    def most_samples(self) -> int:
+        """Return how many answers a question takes at most."""
+        return 1
+
+    def fewest_samples(self) -> int:
+        """Return how many answers a question takes whose answers are all right."""
+        return self.most_samples()
+
+    @property
+    def longest_answer_tokens(self) -> int | None:
+        """Longest answer of a teacher that the strategy sets; None takes that of the probe."""
+        return None
+
+    def asks(
+        self,
+        config: Config,
+        teacher: Teacher,
+        prompt: str,
+        max_tokens: Mapping[str, int] = MappingProxyType({}),
+    ) -> Iterator[Question] | None:
+        """Return the most that a teacher will be asked, in order; None if nobody can foretell it.
+
+        Answers to these that are kept from before are not paid again.
+
+        Args:
+            config: the run.
+            teacher: a configured one.
+            prompt: the task's prompt that is tried first.
+            max_tokens: longest answer under each prompt that the probe tried.
+        """
+        return None
+
+    def writing(self, task: Task) -> Writing | None:
+        """Return the reasoning that a teacher is to write; None where it writes none."""
+        return None
+
+    # --- rows that a teacher adds to those of a file ----------------------------------------------
+
+    def n_added(self, task: Task, covered: float) -> float:
+        """Return how many rows are expected to be added.
+
+        Args:
+            task: of a file.
+            covered: share of validation items that the teacher answers exactly.
+        """
+        return 0.0
+
+    def added(self, task: Task, teacher: str, covered: float) -> str:
+        """Say what is added to the labelled rows, as sentences for the plan; "" for nothing."""
+        return ""
+
+    # --- how the student is trained ---------------------------------------------------------------
+
+    @property
+    def signal(self) -> SignalConfig | None:
+        """What it wants of a teacher's distribution; None where it learns from text alone."""
+        return None
+
+    @property
+    def on_policy(self) -> OnPolicyConfig | None:
+        """How the student learns from texts of its own; None where it writes none."""
+        return None
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether the student learns from a teacher's distribution, and not its text alone."""
+        return self.signal is not None
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether the student learns from texts that it writes itself."""
+        return self.on_policy is not None
+
+
+def why_no_strategy(cls: type) -> str | None:
+    """Return why a class is no strategy that a run can take; None if it is one."""
+    if not issubclass(cls, Strategy):
+        return (
+            "is no Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and write "
+            "draw."
+        )
+    return "is no Strategy, it lacks draw." if cls.__abstractmethods__ else None
+
+
+def named(strategies: Sequence[Strategy], label: str) -> Strategy | None:
+    """Return the strategy that has a label; None if the run has none."""
+    return next((one for one in strategies if one.name == label), None)
+
+
+def kind_of(strategies: Sequence[Strategy], label: str) -> str:
+    """Return the kind of the strategy that a record names by its label.
+
+    Args:
+        strategies: the configured ones.
+        label: as a plan or a run has it. One that is not configured is taken for a kind: records
+            of other runs are by strategies that kept their first name.
+    """
+    found = named(strategies, label)
+    return label if found is None else found.kind

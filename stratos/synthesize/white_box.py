@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
 from stratos.config import Amount, Share
+from stratos.distill.divergences import DIVERGENCES, wrong_parameters
+from stratos.distill.signal_config import SignalConfig
 from stratos.synthesize.alignment import Alignment
+from stratos.typed import OneOf
 
-if TYPE_CHECKING:
-    from stratos.distill.objectives import Objective
-
-Divergence = Literal[
-    "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "universal_logit"
-]
+DivergenceName = Annotated[str, OneOf(DIVERGENCES)]
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,7 @@ class WhiteBox(Alignment):
     The corpus is that of `alignment`: answers of the teacher that the task verified.
     """
 
-    needs: ClassVar[str] = "logits"
-    """What the teacher has to give beside text."""
+    taught_by: ClassVar[tuple[str, ...]] = ("objective", "temperature", "cross_entropy")
 
     min_coverage: float = 0.5
     """As of alignment; higher, for what the teacher finds likely beside its answer is learnt
@@ -34,13 +31,14 @@ class WhiteBox(Alignment):
     min_entropy_nats: Amount = 0.05
     """Least entropy of the teacher's next token, in nats, over its own answers. A teacher that is
     more certain has little to show beyond its text, which `auto_white_box` then learns from."""
-    objective: Divergence = "forward_kl"
-    """How far the student is from the teacher: forward_kl, reverse_kl, jsd, skew_kl,
-    skew_reverse_kl, or universal_logit for vocabularies that have nothing in common."""
+    objective: DivergenceName = "forward_kl"
+    """How far the student is from the teacher: a divergence of docs/distillation.md."""
     beta: Share = 0.5
     """Of jsd: the teacher's share of the mixture; 0 is forward KL, 1 is reverse KL."""
     alpha: Share = 0.1
     """Of the skew divergences: how much of the first distribution is mixed into the second."""
+    parameters: dict[str, float] = field(default_factory=dict)
+    """Of a divergence with other parameters than beta and alpha: name to value."""
     temperature: Annotated[float, Meta(gt=0)] = 1.0
     """Both sides' logits are divided by it."""
     cross_entropy: Share | None = None
@@ -52,11 +50,27 @@ class WhiteBox(Alignment):
     only_shared: bool = False
     """Compare a teacher that has another tokenizer by the tokens of both vocabularies."""
 
-    def to_minimize(self) -> Objective:
-        """Return what the training minimizes."""
-        from stratos.distill.objectives import Objective
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        super().__post_init__()
+        if reason := wrong_parameters(self.objective, self.parameters):
+            raise ValueError(reason)
 
-        share = self.cross_entropy
-        if share is None:
-            share = 0.5 if self.objective == "universal_logit" else 0.0
-        return Objective(self.objective, self.beta, self.alpha, self.temperature, share)
+    @property
+    def least_entropy_nats(self) -> float:
+        """Least entropy of the teacher's next token."""
+        return self.min_entropy_nats
+
+    @property
+    def signal(self) -> SignalConfig:
+        """What it wants of the teacher's distribution."""
+        return SignalConfig(
+            objective=self.objective,
+            beta=self.beta,
+            alpha=self.alpha,
+            parameters=self.parameters,
+            temperature=self.temperature,
+            cross_entropy=self.cross_entropy,
+            only_shared=self.only_shared,
+            hidden_match=self.hidden_match,
+        )

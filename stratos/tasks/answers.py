@@ -17,10 +17,15 @@ _MARKER = re.compile(
 )
 """What a text announces its answer with; the last one counts."""
 
+LETTER = re.compile(r"(?<![A-Za-z'])\(?([A-Z])\)?(?![A-Za-z'])")
+"""A letter that stands alone: the choice of an option."""
 _LONGEST_BOX = 2000
 """Characters after which a box that was never closed ends."""
 _MOST_MARKERS = 100
 """Markers that are looked behind, from the end of a text."""
+
+_ASKED_AT_ONCE = 64
+"""Texts whose nearest ones are found in one product."""
 
 _QUOTES = " \t\r\n,;:!*_`'\"$"
 
@@ -53,6 +58,12 @@ def find_number(text: str) -> Fraction | None:
 def states_answer(text: str) -> bool:
     """Return whether a text ends with an answer: its last line announces one with a marker."""
     return _MARKER.search(text.rstrip().rpartition("\n")[2]) is not None
+
+
+def behind_marker(text: str) -> str:
+    """Return all that stands behind the last marker of an answer; "" where there is none."""
+    markers = list(_MARKER.finditer(text))
+    return text[markers[-1].end() :] if markers else ""
 
 
 def _announced(text: str) -> Iterator[str]:
@@ -90,22 +101,29 @@ def word_f1(answer: str, gold: str) -> float:
 def nearest_by_words(known: Sequence[str], asked: Sequence[str]) -> list[int]:
     """Return for each text the index of the known one that shares most words with it.
 
-    Words count by their rarity (inverse document frequency), lengths by their square root.
+    Words count by their rarity (inverse document frequency), lengths by their square root. Of
+    equals, and where no word is shared, the first is taken.
     """
-    places: dict[str, list[int]] = {}
-    sizes = []
-    for index, text in enumerate(known):
-        words = set(_words(text))
-        sizes.append(max(1, len(words)) ** 0.5)
-        for word in words:
-            places.setdefault(word, []).append(index)
-    found = []
-    for text in asked:
-        scores: Counter[int] = Counter()
-        for word in set(_words(text)):
-            for index in places.get(word, ()):
-                scores[index] += 1 / len(places[word]) / sizes[index]
-        found.append(max(scores, key=lambda index: (scores[index], -index), default=0))
+    import numpy as np
+    from scipy.sparse import csr_matrix
+
+    columns: dict[str, int] = {}
+    of_known = [[columns.setdefault(w, len(columns)) for w in _words(text)] for text in known]
+    of_asked = [[columns[w] for w in _words(text) if w in columns] for text in asked]
+
+    def matrix(rows: list[list[int]]) -> csr_matrix:
+        ends = np.cumsum([0, *map(len, rows)])
+        places = np.array([place for row in rows for place in row], dtype=np.int64)
+        return csr_matrix((np.ones(len(places)), places, ends), shape=(len(rows), len(columns)))
+
+    has = matrix(of_known)
+    rarity = 1 / np.maximum(np.asarray(has.sum(axis=0)).ravel(), 1)
+    sizes = np.sqrt([max(1, len(row)) for row in of_known])
+    weighed = has.multiply(rarity[None, :]).multiply(1 / sizes[:, None]).T.tocsr()
+    found: list[int] = []
+    for start in range(0, len(asked), _ASKED_AT_ONCE):
+        scores = matrix(of_asked[start : start + _ASKED_AT_ONCE]) @ weighed
+        found += scores.toarray().argmax(axis=1).tolist()
     return found
 
 

@@ -1,14 +1,18 @@
 """What a task is: questions with checkable answers, in three splits fixed beforehand.
 
-A task class is a dataclass whose fields are its YAML (`_target_` names the class). It imports no
-torch and no teacher.
+A task class is a dataclass that inherits from `Task` and whose fields are its YAML (`_target_`
+names the class). It writes a name and four methods; all else has a default. It imports no torch and
+no teacher.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from stratos.tasks.answers import LETTER, nearest_by_words
 
 Split = Literal["train", "validation", "test"]
 Message = dict[str, str]
@@ -56,70 +60,270 @@ class Symbols:
     """Regular expression to replacement text, applied in order before splitting."""
 
 
-@runtime_checkable
-class Task(Protocol):
-    """The contract that every task class keeps."""
+class Task(ABC):
+    """What every task class inherits from.
 
-    name: str
-    version: int
-    metric: str
-    slices: tuple[str, ...]
-    prompts: tuple[str, ...]
-    """Names of the prompts a teacher is tried with."""
-    can_reverse: bool
-    """True if the task can build a question and a reasoning path from an answer."""
+    `name`, `items`, `messages`, `parse` and `score` have to be written. Each other attribute and
+    method says what its default is, and is written where the task knows better. Attributes may be
+    fields of the dataclass, which the YAML then sets.
+    """
 
+    name: str = ""
+    """Name shown in tables and written into records."""
+    version: int = 1
+    """Raised when questions, splits or the score change: results of another are not compared."""
+    metric: str = "exact"
+    """What accuracy means here."""
+    slices: tuple[str, ...] = ("main",)
+    """Slices that are reported apart and together: `Item.slice` is one of them."""
+    prompts: tuple[str, ...] = ("default",)
+    """Names of the prompts that a teacher is tried with."""
+
+    # --- what has to be written ------------------------------------------------------------------
+
+    @abstractmethod
     def items(self, split: Split, n: int, seed: int = 0, slice: str | None = None) -> list[Item]:
         """Return `n` items of one split (fewer if it has no more): the same for the same seed.
 
-        A smaller `n` is a prefix of a larger one. Slices alternate unless one is named.
+        A smaller `n` is a prefix of a larger one. Slices alternate unless one is named. Test items
+        are asked for with the run's seed: a task that can make new ones draws others for another
+        seed, one with a fixed split orders it.
         """
-        ...
 
+    @abstractmethod
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
         """Return the chat that asks a teacher for the answer, few-shot examples included."""
-        ...
 
-    def choice_messages(self, item: Item) -> list[Message]:
-        """Return the chat that asks for one letter of A, B, C, D; few-shot too."""
-        ...
-
-    def student_messages(self, item: Item) -> list[Message]:
-        """Return the chat that the student is trained on and asked with: no examples."""
-        ...
-
-    def completion(self, item: Item) -> str:
-        """Return the text that the student learns to write: the reasoning path, then the answer."""
-        ...
-
+    @abstractmethod
     def parse(self, text: str) -> str | None:
         """Read the answer out of a model's text, in canonical spelling; None if there is none."""
-        ...
 
-    def parse_choice(self, text: str) -> int | None:
-        """Read the chosen letter as an index; None if there is none."""
-        ...
-
+    @abstractmethod
     def score(self, text: str, item: Item) -> Score:
         """Score a model's text against the gold answer."""
-        ...
+
+    # --- what a model is asked -------------------------------------------------------------------
+
+    @property
+    def system_prompt(self) -> str:
+        """What a model is told before a question; by default nothing.
+
+        It is the system message of a student that starts from a model.
+        """
+        return ""
+
+    def student_messages(self, item: Item) -> list[Message]:
+        """Return the chat that the student is trained on and asked with: the bare question.
+
+        `system_prompt` is not in it: the chat template of a student that starts from a model adds
+        that (`stratos.tasks.chat.instruct`).
+        """
+        return [{"role": "user", "content": item.question}]
+
+    def completion(self, item: Item) -> str:
+        """Return the text that the student learns to write, out of which `parse` reads the answer.
+
+        By default the reasoning, where the item has one, and the answer on a line of its own.
+        """
+        return f"{item.rationale}\n{item.answer}" if item.rationale else item.answer
+
+    def choice_messages(self, item: Item) -> list[Message]:
+        """Return the chat that asks for one letter of A, B, C, D; only items with choices are."""
+        lines = [f"{a}) {choice}" for a, choice in zip("ABCD", item.choices, strict=True)]
+        system = f"{self.system_prompt} Answer with one letter.".lstrip()
+        return [
+            {"role": "system", "content": system},
+            {"role": "user", "content": "\n".join([item.question, *lines])},
+        ]
+
+    def parse_choice(self, text: str) -> int | None:
+        """Read the first letter A to D that stands alone, as an index; None if there is none."""
+        found = next((m[1] for m in LETTER.finditer(text) if m[1] in "ABCD"), None)
+        return "ABCD".index(found) if found else None
 
     def example_answers(self, prompt: str) -> frozenset[str]:
         """Return the answers of the prompt's own examples, to tell an echo from an answer."""
-        ...
+        return frozenset()
 
-    def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
-        """Yield up to `n` verified training items made answer first, with their reasoning path."""
-        ...
+    def answer_texts(self, prompt: str) -> Sequence[str]:
+        """Return texts as long as good answers to a prompt, of no test item; they bound answers.
 
-    def verify(self, item: Item) -> str | None:
-        """Check answer and reasoning path of an item; return what is wrong, or None."""
-        ...
-
-    def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
-        """Answer each item with that of the nearest training item: the baseline of memory."""
-        ...
+        By default none: the data do not tell how long good answers are.
+        """
+        return ()
 
     def vocabulary(self) -> Symbols | None:
         """Return the symbols of the task's own small tokenizer; None for byte-level BPE."""
-        ...
+        return None
+
+    # --- training items made answer first --------------------------------------------------------
+
+    can_reverse: bool = False
+    """True if the task can build a question and a reasoning path from an answer: `reverse`."""
+
+    def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
+        """Yield up to `n` verified training items made answer first, with their reasoning path.
+
+        Write this, or `drafts` and `made_of`: then items are made and verified on a whole cluster.
+        """
+        return map(self.made_of, self.drafts(n, seed))
+
+    def drafts(self, n: int, seed: int = 0) -> Iterator[Any]:
+        """Yield what the items of `reverse` are made of, in their order: it takes all chances."""
+        return iter(())
+
+    def made_of(self, draft: Any) -> Item:
+        """Make the item of a draft: the same wherever that is done."""
+        item: Item = draft
+        return item
+
+    @property
+    def has_drafts(self) -> bool:
+        """Whether `reverse` gives what `made_of` makes of `drafts`.
+
+        The class that writes `reverse` has to write them, too: a `reverse` that is written anew in
+        a child may give other items than the drafts of its parent.
+        """
+        owner = vars(next(cls for cls in type(self).__mro__ if "reverse" in vars(cls)))
+        return "drafts" in owner and "made_of" in owner
+
+    @property
+    def has_paths(self) -> bool:
+        """Whether items of `reverse` bring the reasoning that leads to their answers."""
+        return True
+
+    def verify(self, item: Item) -> str | None:
+        """Check answer and reasoning path of an item; return what is wrong, or None.
+
+        By default: whether the right answer is read back from the completion.
+        """
+        if self.score(self.completion(item), item).exact < 1:
+            return f"the answer {item.answer} cannot be read back from its text"
+        return None
+
+    def checks_steps(self, item: Item) -> bool:
+        """Return whether `verify` looks at the steps of this reasoning, not only at its end.
+
+        By default True for a task with a `verify` of its own.
+        """
+        return type(self).verify is not Task.verify
+
+    def difficulty(self, item: Item) -> float:
+        """Return how hard an item is, for `strategy.balance`: by default the length of its path.
+
+        Of an item without a path, the length of its question.
+        """
+        return float(len(item.rationale or item.question))
+
+    # --- what results are compared with ----------------------------------------------------------
+
+    def chance(self, item: Item) -> float:
+        """Return how often a random guess at an item is right: by default never."""
+        return 0.0
+
+    def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
+        """Answer each item with that of the nearest training item: the baseline of memory.
+
+        By default the nearest is the one whose question shares most words, rare ones counting more.
+        """
+        if not train:
+            return ["" for _ in items]
+        places = nearest_by_words([i.question for i in train], [i.question for i in items])
+        return [train[place].answer for place in places]
+
+    def normal(self, answer: str) -> str:
+        """Return a gold answer in a form that all of its spellings share that score alike."""
+        return answer
+
+    def answer_size(self, item: Item) -> int:
+        """Return the size of an answer, as the corpus record counts them: by default characters."""
+        return len(item.answer)
+
+    def held_out(self) -> list[Item] | None:
+        """Return every validation and test item, none of which is trained on.
+
+        None, the default, for a task that cannot list them: then those that the run reads are.
+        """
+        return None
+
+    # --- items that come from files --------------------------------------------------------------
+
+    has_rows: bool = False
+    """True if the training items are the rows of a file: then `n_train` and `n_test` are written,
+    and `items("train", n_train)` are all of them."""
+    validation_share: float | None = None
+    """Share of the rows that are validation items, where a key of the task sets it."""
+
+    @property
+    def n_train(self) -> int:
+        """How many training rows there are; 0 without a file."""
+        return 0
+
+    @property
+    def n_test(self) -> int:
+        """How many test rows there are; 0 without a file."""
+        return 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all files are on this machine, so that the check may read them: by default so."""
+        return True
+
+    @property
+    def content_sha256(self) -> str | None:
+        """Digest of all rows, wherever they lie: another one for other rows.
+
+        None, the default: every file that the task's YAML names is hashed.
+        """
+        return None
+
+    def refusals(self) -> list[str]:
+        """Return why nothing can be learnt or measured from the rows; nothing where it can."""
+        return []
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """What is doubtful about the rows, one warning each; said before anything is asked."""
+        return ()
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many lines of the files are not used, by reason."""
+        return {}
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """Objects of the user's own that the task is made of: their code counts like the task's."""
+        return ()
+
+    # --- rows without an answer, which a teacher labels ------------------------------------------
+
+    @property
+    def n_unlabelled(self) -> int:
+        """How many rows without an answer there are: by default none."""
+        return 0
+
+    def unlabelled(self, n: int, seed: int = 0) -> list[Item]:
+        """Return up to `n` of them, the same for the same seed; their answer is ""."""
+        return []
+
+    def labelled(self, item: Item, text: str) -> Item | None:
+        """Return an item with the answer that a model's text gives it; None where it gives none."""
+        answer = self.parse(text)
+        return None if answer is None else replace(item, answer=answer, rationale="", choices=())
+
+    def as_row(self, item: Item, answer: str) -> dict[str, str]:
+        """Return an item as a line of the task's file, with another answer."""
+        return {"question": item.question, "answer": answer}
+
+
+def why_no_task(cls: type) -> str | None:
+    """Return why a class is no task that a run can work on; None if it is one."""
+    needed = [name for name in vars(Task) if name in Task.__abstractmethods__]
+    if not issubclass(cls, Task):
+        return (
+            "is no Task. Let it inherit from stratos.tasks.base.Task, and write name, "
+            f"{', '.join(needed[:-1])} and {needed[-1]}."
+        )
+    lacking = [name for name in needed if name in cls.__abstractmethods__]
+    return f"is no Task, it lacks {', '.join(lacking)}." if lacking else None

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
-from stratos.errors import ConfigError
+from stratos.errors import ConfigError, did_you_mean
+from stratos.names import why_no_name
+from stratos.tasks import doubts
 from stratos.tasks.base import Item
-from stratos.tasks.files import read_records
-from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.jsonl import Content, JsonlTask
 from stratos.tasks.metrics import Label, Metric, MetricName
-from stratos.tasks.rows import find_field, text_of
+from stratos.tasks.rows import shown
 from stratos.tasks.split import normalised
 
 _MOST_LABELS = 200
 """Different answers of a file that are taken for labels without being named."""
+_MOST_COUNTED = 10_000
+"""Different answers after which nobody counts on."""
 
 
 @dataclass(frozen=True)
@@ -60,47 +63,140 @@ class ClassifyTask(JsonlTask):
         return 1 / len(self._labels)
 
     @property
-    def _told(self) -> str:
+    def system_prompt(self) -> str:
+        """What a model is told before a text: the instruction, and the labels."""
         return f"{self.instruction} The labels are: {', '.join(self._labels)}."
 
     @cached_property
     def _metric(self) -> Metric:
         return Label(labels=self._labels)
 
-    @cached_property
+    @property
     def _labels(self) -> tuple[str, ...]:
-        return self.labels or _labels_of(self.path, self.answer)
+        return self.labels or self._content.labels
+
+    @cached_property
+    def _seen(self) -> Labels:
+        return Labels(self.path, self.answer)
+
+    def _read_files(self) -> Content:
+        content = super()._read_files()
+        if self.labels:
+            return content
+        own, *tested = content.files
+        if respelled := self._seen.respelled():
+            own = replace(own, rows=own.rows.respelled(respelled))
+        return replace(
+            content,
+            files=(own, *tested),
+            labels=self._seen.all(),
+            spellings=self._seen.spellings(),
+        )
+
+    def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
+        if self.labels:
+            return super()._canonical(key, answer, options)
+        if key == "task.path":
+            return self._seen.spelled(answer)
+        known = self._seen.all()
+        if normalised(answer) in map(normalised, known):
+            return Label(known).canonical(answer, options)
+        raise ValueError(
+            f"the label {shown(answer)} is in no row of {self.path}, so that no student can learn "
+            f"it.{did_you_mean(answer, known)}".rstrip(".")
+        )
+
+    def refusals(self) -> list[str]:
+        """Return why nothing can be learnt or measured from the rows; nothing where it can."""
+        found = doubts.too_few_for_labels(self.path, self._by_split, self._labels)
+        return found or super().refusals()
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Return what is wrong with lines that are left out, and doubtful about the labels."""
+        return (
+            *super().complaints,
+            *doubts.of_labels(self._by_split, self._labels),
+            *doubts.of_spellings(self.path, self._content.spellings),
+        )
 
     @cached_property
     def _shown(self) -> list[Item]:
-        queues: dict[str, list[Item]] = {label: [] for label in self._labels}
-        for item in self.items("train", len(self._by_split["train"]), seed=1):
-            queues[item.answer].append(item)
-        turns = [item for row in zip_longest(*queues.values()) for item in row if item is not None]
-        return turns[: self.n_examples]
+        import numpy as np
 
-    def _choices(self, item: Item, answers: Sequence[str]) -> tuple[str, ...]:
-        return super()._choices(item, self._labels)
+        rows = self._by_split["train"]
+        # The first ones of each label are enough: there are no more than `n_examples` of any.
+        order = [place for name in self.slices for place in self._order("train", 1, name).tolist()]
+        shuffled = rows.take(np.array(order, np.int64))
+        queues = [
+            shuffled.take(np.flatnonzero(shuffled.of_answer(label))[: self.n_examples])
+            for label in self._labels
+        ]
+        turns = [row for turn in zip_longest(*queues) for row in turn if row is not None]
+        return [self._item(row) for row in turns[: self.n_examples]]
+
+    @cached_property
+    def _answers(self) -> list[str]:
+        return list(self._labels)
 
 
-def _labels_of(path: str, field_names: str) -> tuple[str, ...]:
-    """Return the different answers of a file in their first spelling, the most frequent first."""
-    counts: Counter[str] = Counter()
-    spelling: dict[str, str] = {}
-    try:
-        for _, row in read_records(path):
-            name = find_field(row, field_names) if isinstance(row, dict) else None
-            text = text_of(row, name) if isinstance(row, dict) else ""
-            if text:
-                counts[normalised(text)] += 1
-                spelling.setdefault(normalised(text), text)
-    except OSError as error:
-        raise ConfigError(f"task.path={path} cannot be read: {error}") from error
-    if len(counts) > _MOST_LABELS:
-        raise ConfigError(
-            f"{path} has {len(counts):,} different answers in its field {field_names}: are they "
-            "labels? Name them with task.labels=[…], or type +task=jsonl."
+class Labels:
+    """The labels of a file that names none: its different answers."""
+
+    def __init__(self, path: str, fields: str) -> None:
+        """Start to count those of a file."""
+        self._path = path
+        self._fields = fields
+        self._spellings: dict[str, Counter[str]] = {}
+        self._counts: Counter[str] = Counter()
+
+    def spelled(self, answer: str) -> str:
+        """Count an answer; return it as the file spelled it first, until all are counted.
+
+        Raises:
+            ConfigError: there are so many that they are no labels.
+        """
+        if reason := why_no_name(answer):
+            raise ValueError(f"the label '{shown(answer)}': {reason}")
+        key = normalised(answer)
+        self._counts[key] += 1
+        if len(self._counts) > _MOST_COUNTED:
+            raise ConfigError(self._too_many(f"more than {_MOST_COUNTED:,}"))
+        spellings = self._spellings.setdefault(key, Counter())
+        spellings[answer] += 1
+        return next(iter(spellings))
+
+    def all(self) -> tuple[str, ...]:
+        """Return the labels in the spelling that most rows have, the most frequent first.
+
+        Raises:
+            ConfigError: there are too many, or there is one only.
+        """
+        n = len(self._counts)
+        if n > _MOST_LABELS:
+            raise ConfigError(self._too_many(f"{n:,}"))
+        if n == 1:
+            raise ConfigError(
+                f"{self._path} has one label only, which leaves nothing to tell apart."
+            )
+        return tuple(_commonest(self._spellings[key]) for key, _ in self._counts.most_common())
+
+    def respelled(self) -> dict[str, str]:
+        """Return the first spelling of a label to that of most rows, where they differ."""
+        found = {next(iter(one)): _commonest(one) for one in self._spellings.values()}
+        return {first: kept for first, kept in found.items() if first != kept}
+
+    def spellings(self) -> dict[str, dict[str, int]]:
+        """Return each label's spellings, with how many rows have them, the commonest first."""
+        return {_commonest(one): dict(one.most_common()) for one in self._spellings.values()}
+
+    def _too_many(self, n: str) -> str:
+        return (
+            f"{self._path} has {n} different answers in its field {self._fields}: are they labels? "
+            "Name them with task.labels=[…], or type +task=jsonl."
         )
-    if len(counts) == 1:
-        raise ConfigError(f"{path} has one label only, which leaves nothing to tell apart.")
-    return tuple(spelling[key] for key, _ in counts.most_common())
+
+
+def _commonest(spellings: Counter[str]) -> str:
+    """Return the spelling that most rows have; of equals, the one seen first."""
+    return max(spellings, key=lambda one: spellings[one])

@@ -9,18 +9,33 @@ from __future__ import annotations
 
 import codecs
 import csv
+import hashlib
 import io
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
+
+from stratos.digest import identity, remember
+from stratos.foreign import cause, open_regular
+from stratos.remote import file_system, local_path
 from stratos.words import counted
 
 _HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(~parquet|refs/\w+/\w+|[^/]+))?/(.+)")
 _REVISIONS = {"~parquet": "refs/convert/parquet"}
 _NO_HUB_FILE = "hf:// names a file of a data set: hf://datasets/OWNER/NAME[@REVISION]/FILE"
+_CHUNK = 2**20
+"""Bytes that are read at a time."""
+LONGEST_LINE = 16 * 2**20
+"""Bytes of a line of JSON; no model reads a question that long."""
+_PARQUET_ROWS = 4096
+"""Rows that are made into objects at a time."""
+_FAST = msgspec.json.Decoder()
 
 
 def read_records(path: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
@@ -41,17 +56,20 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
 
 def is_local(path: str) -> bool:
     """Return whether a path names a file of this machine."""
-    return "://" not in path
+    return "://" not in local_path(path)
 
 
 def _open(path: str) -> IO[bytes]:
     if path.startswith("hf://"):
         return open(_fetched(path), "rb")
-    if is_local(path):
-        return open(Path(path).expanduser(), "rb")
-    import fsspec
-
-    opened: IO[bytes] = fsspec.open(path, "rb").open()
+    here = local_path(path)
+    if is_local(here):
+        return open_regular(Path(here).expanduser())
+    try:
+        system, place = file_system(path)
+        opened: IO[bytes] = system.open(place, "rb")
+    except Exception as error:  # what a remote file system raises is its own affair
+        raise OSError(cause(error)) from error
     return opened
 
 
@@ -89,20 +107,69 @@ def _fetched(path: str) -> str:
 
 def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | str]]:
     is_first = True
-    for number, data in enumerate(file, start=1):
-        data = data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data
-        if number == 1 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise OSError(
-                "it is UTF-16, not UTF-8. Type: iconv -f UTF-16 -t UTF-8 <it> > <new file>"
-            )
-        if data.strip():
-            if is_first and _begins_array(data.strip()):
+    for number, data in enumerate(_lines(file), start=1):
+        if isinstance(data, int):
+            is_first = False
+            longest = LONGEST_LINE // 2**20
+            yield f"line {number}", f"{data / 2**20:,.0f} MiB long; a line may have {longest} MiB"
+            continue
+        if is_first:
+            data = data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data
+            encoding = _other_encoding(data) if number == 1 else None
+            if encoding is not None:
+                raise OSError(
+                    f"it is {encoding}, not UTF-8. Type: iconv -f {encoding} -t UTF-8 <it> > "
+                    "<new file>"
+                )
+            if data.strip() and _begins_array(data.strip()):
                 raise OSError(
                     "it is one JSON array, where one object a line is read. "
                     "Type: jq -c '.[]' <it> > <new file>"
                 )
+        if data.strip():
             is_first = False
             yield f"line {number}", _json_line(data)
+
+
+def _other_encoding(data: bytes) -> str | None:
+    # The mark of UTF-32 begins with that of UTF-16.
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"
+    return "UTF-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes | int]:
+    """Yield each line without its end; of one that is too long its number of bytes.
+
+    No more than a chunk and a line is held at a time. A file of this machine that is read to its
+    end is hashed on the way, so that nobody has to read it again to tell whether it has changed.
+    """
+    digest, before = hashlib.sha256(), _status(file)
+    head: list[bytes] = []  # of a line that goes on in the next chunk
+    n_bytes = 0
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+        first, *others = chunk.split(b"\n")
+        n_bytes += len(first)
+        if n_bytes <= LONGEST_LINE:
+            head.append(first)
+        if not others:
+            continue
+        yield n_bytes if n_bytes > LONGEST_LINE else b"".join(head)
+        yield from others[:-1]
+        head, n_bytes = [others[-1]], len(others[-1])
+    if n_bytes:
+        yield n_bytes if n_bytes > LONGEST_LINE else b"".join(head)
+    after = _status(file)
+    if before is not None and after is not None:
+        remember(identity(before), after, digest.hexdigest())
+
+
+def _status(file: IO[bytes]) -> os.stat_result | None:
+    try:
+        return os.fstat(file.fileno())
+    except (OSError, AttributeError):  # of another file system
+        return None
 
 
 def _begins_array(line: bytes) -> bool:
@@ -112,19 +179,29 @@ def _begins_array(line: bytes) -> bool:
 
 def _json_line(data: bytes) -> dict[str, Any] | str:
     try:
+        row = _FAST.decode(data)
+        if isinstance(row, dict):
+            return row
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        pass  # the slower reader takes what is beside the standard, or says why
+    try:
         row = json.loads(data.rstrip().decode("utf-8"))
     except UnicodeDecodeError as error:
         return f"not UTF-8 (byte {error.start + 1})"
     except json.JSONDecodeError as error:
         return f"not JSON ({error.msg}, column {error.colno})"
     except (RecursionError, ValueError) as error:  # nested too deep, a number of too many digits
-        return f"not JSON that can be read ({str(error).partition(':')[0]})"
+        return f"not JSON that can be read ({cause(error).partition(':')[0]})"
     return row if isinstance(row, dict) else f"expected an object, found {json.dumps(row)[:60]}"
 
 
 def _csv(file: IO[bytes], separator: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
     text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
-    reader = csv.DictReader(text, delimiter=separator)
+    # Strict: a quote that is never closed would swallow the lines behind it.
+    reader = csv.DictReader(text, delimiter=separator, strict=True)
+    twice = [name for name, n in Counter(_header(reader)).items() if n > 1]
+    if twice:
+        raise OSError(f"its header has {', '.join(twice)} more than once")
     while True:
         try:
             row = next(reader, None)
@@ -142,15 +219,21 @@ def _csv(file: IO[bytes], separator: str) -> Iterator[tuple[str, dict[str, Any] 
             yield where, dict(row)
 
 
+def _header(reader: csv.DictReader[str]) -> Sequence[str]:
+    try:
+        return reader.fieldnames or ()
+    except csv.Error as error:
+        raise OSError(f"its header is not CSV ({error})") from error
+
+
 def _parquet(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | str]]:
-    import pyarrow
     import pyarrow.parquet
 
     number = 0
     try:
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches():
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(_PARQUET_ROWS):
             for row in batch.to_pylist():
                 number += 1
                 yield f"row {number}", row
-    except pyarrow.ArrowInvalid as error:
-        raise OSError(f"no Parquet file ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # pyarrow raises its own, OSError and UnicodeDecodeError
+        raise OSError(f"no Parquet file ({cause(error)})") from error

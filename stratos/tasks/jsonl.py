@@ -1,38 +1,79 @@
 """The user's own file as a task: one JSON object per line, with a question and its answer.
 
-Splits are by a hash of the question, so they are fixed before anything is asked or generated, stay
-the same when rows are added, and are disjoint up to case, punctuation and spacing. Where there is a
-file of test questions, all of it and nothing else is the test split.
+Splits are by a hash of the question: they are fixed before anything is asked or generated, hardly
+change when rows are added, and are disjoint up to case, punctuation and spacing. Each label and
+slice has its share of each (`stratos.tasks.strata`). Where there is a file of test questions, all
+of it and nothing else is the test split.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from stratos.errors import ConfigError, StratosError
-from stratos.tasks import chat
-from stratos.tasks.answers import nearest_by_words, states_answer, word_f1
-from stratos.tasks.base import Item, Message, Score, Split, Symbols
+from stratos.foreign import why_unreadable
+from stratos.remote import local_path
+from stratos.tasks import chat, doubts
+from stratos.tasks.answers import states_answer, word_f1
+from stratos.tasks.base import Item, Message, Score, Split, Task
 from stratos.tasks.files import is_local
-from stratos.tasks.metrics import LETTER, LETTERS, Metric, MetricName, metric_of
-from stratos.tasks.rows import Fields, Row, Rows, read_rows, shown
-from stratos.tasks.split import content_id, family_id, order_key, split_of
+from stratos.tasks.metrics import LETTERS, Metric, MetricName, Own, metric_of
+from stratos.tasks.rows import Fields, FileRows, Takes, identity_of, likely_fields, read_rows, shown
+from stratos.tasks.split import content_id, family_id, id_of, order_key
+from stratos.tasks.table import Row, Rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LONGEST_ANSWER = 20_000
+"""Characters of an answer above which it is none that a student could write."""
+_OPTION = re.compile(r"^([A-Z])\) ", re.MULTILINE)
+"""An option in a question, as `_check` writes it."""
+_MOST_SPELLINGS = 10_000
+"""Different answers from which on they are no labels, whatever their spelling."""
+_MEND = "Mend them, or leave them out with task.on_error=skip."
+_ANSWER = "Answer them, or leave them out with task.on_error=skip"
+_MOST_CHOICES = 10_000
+"""Different answers that wrong choices are drawn from."""
+_MOST_CONTENTS = 4
+"""Tasks of one process whose files are read once, whoever makes them anew."""
+_contents: dict[tuple[Any, ...], Content] = {}
 
 
 @dataclass(frozen=True)
-class JsonlTask:
+class Content:
+    """What was read of a task's files."""
+
+    files: tuple[FileRows, ...]
+    unlabelled: FileRows | None = None
+    """Rows without answers."""
+    labels: tuple[str, ...] = ()
+    """The labels of a classification that names none."""
+    spellings: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Of these labels their spellings in the file, with how many rows have them."""
+
+
+@dataclass(frozen=True)
+class JsonlTask(Task):
     """Questions and answers from a file of JSON lines, CSV or Parquet."""
 
     path: str
-    """The file: a path, any fsspec URL (s3://…, https://…), or hf://datasets/OWNER/NAME/FILE."""
+    """The file of JSON lines, CSV or Parquet: a path, any fsspec URL (s3://…, https://…), or
+    hf://datasets/OWNER/NAME/FILE."""
     test_path: str | None = None
-    """A file of test questions, all of which and nothing else are tested; null: a part of `path`
-    is."""
+    """A file of test questions, each of which is tested once, and nothing else; null: a part of
+    `path` is."""
+    unlabelled_path: str | None = None
+    """A file of questions without answers, which a teacher labels; `path` itself means its rows
+    whose answer is empty."""
     name: str = "jsonl"
     """Name shown in tables and written into records."""
     version: int = 1
@@ -75,6 +116,8 @@ class JsonlTask:
 
     can_reverse = True
     """The labelled rows are answers first; their reasoning is in the file, or is written."""
+    has_rows = True
+    """The training items are rows of the file."""
 
     def __post_init__(self) -> None:
         """Check the settings, and every line of a file on this machine.
@@ -82,8 +125,8 @@ class JsonlTask:
         Raises:
             ValueError: something is wrong; the message lists all lines that are broken.
         """
-        if unknown := [prompt for prompt in self.prompts if prompt not in chat.HOW]:
-            raise ValueError(f"prompts={unknown}: known are {', '.join(chat.HOW)}.")
+        if unknown := [prompt for prompt in self.prompts if prompt not in chat.FORMS]:
+            raise ValueError(f"prompts={unknown}: known are {', '.join(chat.FORMS)}.")
         shares = (self.validation_share, self.test_share)
         if min(shares) <= 0 or sum(shares) >= 1:
             raise ValueError(
@@ -91,18 +134,29 @@ class JsonlTask:
             )
         if not self.slices or not self.prompts or self.n_examples < 0:
             raise ValueError("slices and prompts cannot be empty, nor n_examples below 0.")
+        if len(set(self.slices)) < len(self.slices):
+            raise ValueError("slices: each must be there once.")
+        names = (*self.question.split("|"), *self.answer.split("|"))
+        if not all(name.strip() for name in names):
+            raise ValueError("question and answer name the fields of the file: neither is empty.")
         if not 0 < self.min_f1 <= 1:
             raise ValueError("min_f1 must be above 0 and at most 1.")
         if self.verifier is not None:
             _ = self._metric
-        paths = self._paths.values()
-        if folders := [
-            path for path in paths if is_local(path) and Path(path).expanduser().is_dir()
-        ]:
-            raise ValueError(f"{folders[0]} is a folder: name a file in it.")
-        if all(is_local(path) and Path(path).expanduser().is_file() for path in paths):
+        if self.unlabelled_path and self.metric == "regex":
+            raise ValueError(
+                "unlabelled_path: with metric=regex the answer of a row is a pattern, which no "
+                "teacher can write. Leave unlabelled_path out, or take another metric."
+            )
+        here = [path for path in self._all_paths.values() if is_local(path)]
+        reasons = {path: why_unreadable(os.path.expanduser(local_path(path))) for path in here}
+        for path, reason in reasons.items():
+            # Whether it is there at all is looked at with all other files of the config.
+            if reason is not None and os.path.lexists(os.path.expanduser(local_path(path))):
+                raise ValueError(f"{path}: {reason}.")
+        if len(here) == len(self._all_paths) and not any(reasons.values()):
             try:
-                _ = self._by_split
+                _ = self._by_split, self._unlabelled
             except ConfigError as error:
                 raise ValueError(str(error)) from error
 
@@ -110,23 +164,120 @@ class JsonlTask:
 
     def items(self, split: Split, n: int, seed: int = 0, slice: str | None = None) -> list[Item]:
         """Return `n` items of a split in an order fixed by the seed; the slices alternate."""
-        found = self._by_split[split]
+        rows = self._by_split[split]
         queues = [
-            sorted((i for i in found if i.slice == name), key=lambda i: order_key(i.id, seed))
+            self._order(split, seed, name)
             for name in ([slice] if slice is not None else self.slices)
         ]
         longest = max(map(len, queues), default=0)
         turns = (queue[k] for k in range(longest) for queue in queues if k < len(queue))
-        return [item for item, _ in zip(turns, range(n), strict=False)]
+        return [self._item(rows[int(place)]) for place, _ in zip(turns, range(n), strict=False)]
+
+    def _order(self, split: Split, seed: int, slice: str) -> NDArray[np.int64]:
+        """Return the places of a slice's rows within their split, shuffled by the seed."""
+        import numpy as np
+
+        if (split, seed, slice) not in self._orders:
+            rows = self._by_split[split]
+            places = np.flatnonzero(rows.of_slice(slice))
+            ids = rows.column("ids")[places].tolist()
+            keys = np.fromiter((int(order_key(id_of(one), seed), 16) for one in ids), np.uint64)
+            self._orders[split, seed, slice] = places[np.argsort(keys, kind="stable")]
+        return self._orders[split, seed, slice]
+
+    @cached_property
+    def _orders(self) -> dict[tuple[Split, int, str], NDArray[np.int64]]:
+        return {}
+
+    @property
+    def is_here(self) -> bool:
+        """Return whether all of its files are of this machine."""
+        return all(map(is_local, self._paths.values()))
 
     @property
     def n_train(self) -> int:
         """How many training items there are."""
         return len(self._by_split["train"])
 
+    @property
+    def n_test(self) -> int:
+        """How many test items there are."""
+        return len(self._by_split["test"])
+
+    @cached_property
+    def content_sha256(self) -> str:
+        """Return the digest of what was read of all of its files."""
+        unlabelled = self._content.unlabelled
+        files = (*self._files, *(() if unlabelled is None else (unlabelled,)))
+        return hashlib.sha256("".join(f.rows.sha256() for f in files).encode()).hexdigest()
+
+    # --- rows without answers ---------------------------------------------------------------------
+
+    @property
+    def n_unlabelled(self) -> int:
+        """How many rows without an answer there are, none of which is a labelled one's question."""
+        return len(self._unlabelled)
+
+    def unlabelled(self, n: int, seed: int = 0) -> list[Item]:
+        """Return `n` rows without an answer (it is ""), in an order fixed by the seed."""
+        items = [self._item(row) for row in self._unlabelled]
+        return sorted(items, key=lambda item: order_key(item.id, seed))[:n]
+
+    def labelled(self, item: Item, text: str) -> Item | None:
+        """Return an item with the answer that a text gives it; None where it gives none."""
+        answer = self.parse(text)
+        if answer is None:
+            return None
+        try:
+            canonical = self._metric.canonical(answer, self._options_of(item))
+        except ValueError:
+            return None
+        return replace(item, answer=canonical, rationale="", choices=())
+
+    def as_row(self, item: Item, answer: str) -> dict[str, str]:
+        """Return an item as a line of the task's file."""
+        return {self.question.split("|")[0]: item.question, self.answer.split("|")[0]: answer}
+
+    def _options_of(self, item: Item) -> tuple[str, ...]:
+        """Return the letters of the options that a question lists; none where it lists none."""
+        if not self._is_choice:
+            return ()
+        letters = _OPTION.findall(item.question)
+        # The last list that begins with A: the question itself may have one, too.
+        start = len(letters) - letters[::-1].index("A") - 1 if "A" in letters else len(letters)
+        n = 0
+        for letter in letters[start:]:
+            n += letter == LETTERS[n]
+        return tuple(LETTERS[:n])
+
+    def chance(self, item: Item) -> float:
+        """Return how often a random option is right; 0 for a free answer."""
+        n = len(self._options_of(item))
+        return 1 / n if n else 0.0
+
+    def normal(self, answer: str) -> str:
+        """Return an answer in a form that all spellings share that the metric takes for equal."""
+        return self._metric.normal(answer)
+
+    @cached_property
+    def _unlabelled(self) -> Rows:
+        import numpy as np
+
+        found = self._content.unlabelled
+        if found is None:
+            return Rows.concat([])
+        own, tested = self._divided()
+        families = found.rows.column("families")
+        known = np.concatenate([own.column("families"), tested.column("families")])
+        _, first = np.unique(families, return_index=True)
+        is_first = np.zeros(len(families), bool)
+        is_first[first] = True
+        return found.rows.take(is_first & ~np.isin(families, known))
+
     def held_out(self) -> list[Item]:
         """Return every validation and test item."""
-        return [*self._by_split["validation"], *self._by_split["test"]]
+        parts = (self._by_split["validation"], self._by_split["test"])
+        return [self._item(row) for rows in parts for row in rows]
 
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
         """Yield up to `n` labelled training items; those that bring a reasoning path bring it."""
@@ -146,7 +297,7 @@ class JsonlTask:
     @cached_property
     def has_paths(self) -> bool:
         """True if training rows bring the reasoning that leads to their answers."""
-        return any(item.rationale for item in self._by_split["train"])
+        return bool(self._by_split["train"].column("has_path").any())
 
     def checks_steps(self, item: Item) -> bool:
         """Return False: `verify` looks at where a path ends, not at its steps."""
@@ -157,26 +308,36 @@ class JsonlTask:
         """Return how many lines of the files are not used, by reason."""
         files = self._files
         counts = {
-            "broken line": sum(len(rows.problems) for rows in files),
-            "training question of the test file": self._split[1],
+            "broken line": sum(rows.broken.n_lines for rows in files),
+            "row without an answer": sum(rows.unanswered.n_lines for rows in files),
+            **self._split[1],
         }
         return {reason: n for reason, n in counts.items() if n}
 
     @property
     def complaints(self) -> tuple[str, ...]:
-        """Return what is wrong with lines that `on_error=skip` left out, and with the verifier."""
-        if self.on_error == "stop" and self.verifier is None:
-            return ()
+        """Return what is wrong with lines that are left out, and doubtful about the others."""
         told = (
-            (rows.complaint() if rows.problems else "", self._doubts(rows)) for rows in self._files
+            (rows.complaint() if rows.n_problems else "", self._doubts(rows))
+            for rows in self._files
         )
-        return tuple(complaint for of_file in told for complaint in of_file if complaint)
+        unlabelled = self._content.unlabelled
+        return (
+            *(() if unlabelled is None else doubts.of_unlabelled(unlabelled, self.path)),
+            *(complaint for of_file in told for complaint in of_file if complaint),
+            *doubts.of_copies(self.path, self._split[1][doubts.COPY]),
+            *doubts.of_sizes(self._by_split),
+            *doubts.of_languages(self.path, self._by_split["train"]),
+        )
+
+    def refusals(self) -> list[str]:
+        """Return why nothing can be learnt or measured from the rows; nothing where it can."""
+        return doubts.too_few(self.path, self._by_split)
 
     @property
     def parts(self) -> tuple[Any, ...]:
         """Return the user's own objects, whose code counts like the task's."""
-        verifier = getattr(self._metric, "verifier", None)
-        return () if verifier is None else (verifier,)
+        return (self._metric.verifier,) if isinstance(self._metric, Own) else ()
 
     @cached_property
     def _metric(self) -> Metric:
@@ -186,6 +347,11 @@ class JsonlTask:
     def _fields(self) -> Fields:
         options = self.options if self._is_choice else None
         return Fields(self.question, self.answer, self.rationale, self.slice, options)
+
+    def _fields_of(self, path: str) -> Fields:
+        """Return the fields of a labelled file; of one that has rows without answers, too."""
+        is_shared = path == self.unlabelled_path
+        return replace(self._fields, takes=Takes.LABELLED) if is_shared else self._fields
 
     @property
     def _is_choice(self) -> bool:
@@ -197,27 +363,78 @@ class JsonlTask:
         paths = {"task.path": self.path, "task.test_path": self.test_path}
         return {key: path for key, path in paths.items() if path}
 
-    @cached_property
-    def _files(self) -> tuple[Rows, ...]:
-        return tuple(self._read(key, path) for key, path in self._paths.items())
+    @property
+    def _all_paths(self) -> dict[str, str]:
+        """Return the same with the file of rows without answers."""
+        more = {"task.unlabelled_path": self.unlabelled_path}
+        return {**self._paths, **{key: path for key, path in more.items() if path}}
 
-    def _read(self, key: str, path: str) -> Rows:
+    @property
+    def _files(self) -> tuple[FileRows, ...]:
+        return self._content.files
+
+    @cached_property
+    def _content(self) -> Content:
+        """Return what is in the files; what is on this machine is read once in a process.
+
+        Check, run and every job of a sweep make a task of their own of the same settings.
+        """
         try:
-            found = read_rows(path, self._fields, self._check)
+            files = tuple(map(identity_of, self._all_paths.values()))
+        except OSError:
+            files = (None,)
+        key = (type(self), repr(self), files)
+        if None in files:
+            return self._read_files()
+        if key not in _contents:
+            content = self._read_files()
+            while len(_contents) >= _MOST_CONTENTS:
+                del _contents[next(iter(_contents))]
+            _contents[key] = content
+        return _contents[key]
+
+    def _read_files(self) -> Content:
+        files = tuple(self._read(key, path) for key, path in self._paths.items())
+        return Content(files, self._read_unlabelled())
+
+    def _read_unlabelled(self) -> FileRows | None:
+        """Read the rows without answers; None where no file of them is named."""
+        path, key = self.unlabelled_path, "task.unlabelled_path"
+        if path is None:
+            return None
+        found = self._rows_of(key, path, replace(self._fields, takes=Takes.UNLABELLED))
+        if found.n_problems and self.on_error == "stop":
+            raise ConfigError(found.complaint(_MEND))
+        if not found.rows:
+            raise ConfigError(
+                f"{key}={path}: no line of it lacks an answer. Leave {key} out, or name a file "
+                "with questions that nobody has answered."
+            )
+        return found
+
+    def _rows_of(self, key: str, path: str, fields: Fields) -> FileRows:
+        try:
+            return read_rows(path, fields, partial(self._check, key))
         except OSError as error:
-            raise ConfigError(f"{key}={path} cannot be read: {error}{self._or_here()}") from error
+            reason = error.strerror or str(error)
+            raise ConfigError(f"{key}={path} cannot be read: {reason}{self._or_here()}") from error
+
+    def _read(self, key: str, path: str) -> FileRows:
+        found = self._rows_of(key, path, self._fields_of(path))
         if found.same_everywhere and not found.rows:
+            question, answer = likely_fields(path) or ("…", "…")
             raise ConfigError(
                 f"{path}: every line {found.same_everywhere}. Name the fields it has with "
-                "task.question=… and task.answer=…"
+                f"task.question={question} and task.answer={answer}"
             )
-        if found.problems and self.on_error == "stop":
-            raise ConfigError(
-                f"{found.complaint()}\n    Mend them, or leave them out with task.on_error=skip."
-            )
+        if found.n_problems and self.on_error == "stop":
+            offer = "."
+            if found.rows and key == "task.path" and self.metric != "regex":
+                offer = f", or let a teacher answer them: task.unlabelled_path={path}"
+            raise ConfigError(found.complaint(_MEND, f"{_ANSWER}{offer}"))
         if not found.rows:
             raise ConfigError(f"{path} has no {'good lines' if found.n_lines else 'lines'}.")
-        if self.rationale and key == "task.path" and not any(row.rationale for row in found.rows):
+        if self.rationale and key == "task.path" and not found.rows.column("has_path").any():
             raise ConfigError(
                 f"task.rationale={self.rationale}: no line of {path} has anything there. Name the "
                 "field with the reasoning, or leave it out."
@@ -225,7 +442,7 @@ class JsonlTask:
         _ = self._doubts(found)
         return found
 
-    def _doubts(self, rows: Rows) -> str:
+    def _doubts(self, rows: FileRows) -> str:
         """Try the user's verifier on a gold answer; say if that is not right by it, else "".
 
         Raises:
@@ -250,62 +467,116 @@ class JsonlTask:
 
     def _or_here(self) -> str:
         """Say how to name files of this machine, where the task's are elsewhere."""
-        away = [f"{key}=<file>" for key, path in self._paths.items() if not is_local(path)]
+        away = [f"{key}=<file>" for key, path in self._all_paths.items() if not is_local(path)]
         if not away:
             return ""
         return f". Or name files of this machine (JSON lines, CSV, Parquet): {' '.join(away)}"
 
     @property
-    def _by_split(self) -> Mapping[str, list[Item]]:
+    def _by_split(self) -> Mapping[Split, Rows]:
         return self._split[0]
 
     @cached_property
-    def _split(self) -> tuple[dict[str, list[Item]], int]:
-        """Return the items of each split, and how many rows for training were tested, too."""
-        rows, tested = self._divided()
-        found: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
-        answers = sorted({row.answer for row in (*rows, *tested)})
-        found["test"] = [self._item(row, answers) for row in tested]
-        forbidden = {item.family for item in found["test"]}
-        test_share = 0.0 if tested else self.test_share
-        n_forbidden = 0
-        for row in rows:
-            item = self._item(row, answers)
-            if item.family in forbidden:
-                n_forbidden += 1
-            else:
-                found[split_of(item.family, self.validation_share, test_share)].append(item)
-        return found, n_forbidden
+    def _split(self) -> tuple[dict[Split, Rows], dict[str, int]]:
+        """Return the rows of each split, and how many are in none, by reason.
 
-    def _divided(self) -> tuple[Sequence[Row], Sequence[Row]]:
+        Of rows that differ in case, punctuation or spacing alone and have one answer, one is
+        measured: copies of a question are no further evidence.
+        """
+        import numpy as np
+
+        from stratos.tasks.strata import TEST, TRAIN, VALIDATION, stratified
+
+        rows, tested = self._divided()
+        families = rows.column("families")
+        is_known = np.isin(families, tested.column("families"))
+        free = np.flatnonzero(~is_known)
+        split = stratified(
+            families[free],
+            self._forms(rows)[free],
+            rows.column("slices")[free],
+            self.validation_share,
+            0.0 if len(tested) else self.test_share,
+        )
+        held: dict[Split, Rows] = {
+            "validation": rows.take(free[split == VALIDATION]),
+            "test": tested if len(tested) else rows.take(free[split == TEST]),
+        }
+        once: dict[Split, Rows] = {name: self._once(some) for name, some in held.items()}
+        n_copies = sum(len(held[name]) - len(once[name]) for name in held)
+        left = {"training question of the test file": int(is_known.sum()), doubts.COPY: n_copies}
+        return {"train": rows.take(free[split == TRAIN]), **once}, left
+
+    def _forms(self, rows: Rows) -> NDArray[np.uint64]:
+        """Return a hash of each answer: the same for spellings that the metric takes for equal."""
+        import numpy as np
+
+        answers: NDArray[np.uint64] = rows.column("answers")
+        found, first, inverse = np.unique(answers, return_index=True, return_inverse=True)
+        if len(found) > _MOST_SPELLINGS:
+            return answers
+        by_form: dict[str, np.uint64] = {}
+        forms = [
+            by_form.setdefault(self.normal(rows[int(place)].answer), answer)
+            for place, answer in zip(first, found, strict=True)
+        ]
+        return np.array(forms, np.uint64)[inverse]
+
+    def _once(self, rows: Rows) -> Rows:
+        """Return one row of each family and answer, whatever their order in the file."""
+        import numpy as np
+
+        families, forms = rows.column("families"), self._forms(rows)
+        order = np.lexsort((rows.column("ids"), forms, families))
+        is_copy = (np.diff(families[order]) == 0) & (np.diff(forms[order]) == 0)
+        taken = np.ones(len(rows), bool)
+        taken[order[1:][is_copy]] = False
+        return rows.take(taken)
+
+    def _divided(self) -> tuple[Rows, Rows]:
         """Return the rows that are split by hash, and those that are tested whatever it is."""
         own, *tested = self._files
-        return own.rows, [row for rows in tested for row in rows.rows]
+        return own.rows, Rows.concat([file.rows for file in tested])
 
-    def _check(self, row: Row) -> Row | str:
-        """Return a row with its answer in canonical spelling, or what is wrong with it."""
+    def _check(self, key: str, row: Row) -> Row | str:
+        """Return a row with its answer in canonical spelling, or what is wrong with it.
+
+        Args:
+            key: of the file in the config.
+            row: as it was read.
+        """
         answer, rationale = row.answer, row.rationale
         if self.split_answer and self.split_answer in answer:
             before, _, answer = answer.rpartition(self.split_answer)
             rationale, answer = rationale or before.strip(), answer.strip()
-        row = self._with_slice(row)
-        if row.slice not in self.slices:
+        if len(answer) > _LONGEST_ANSWER:
+            return (
+                f"its answer has {len(answer):,} characters, and no student writes more than "
+                f"{_LONGEST_ANSWER:,}"
+            )
+        slice = self._slice_of(key, row)
+        if slice not in self.slices:
             known = ", ".join(self.slices)
-            return f"its slice is {shown(row.slice) or 'empty'}, not one of {known}"
+            return f"its slice is {shown(slice) or 'empty'}, not one of {known}"
         try:
-            answer = self._metric.canonical(answer, row.options)
+            # A row without an answer is told from a broken one before it is checked.
+            answer = self._canonical(key, answer, row.options) if answer else ""
         except ValueError as error:
             return str(error)
         question = row.question
         if self._is_choice:
             lines = [f"{a}) {text}" for a, text in zip(LETTERS, row.options, strict=False)]
             question = "\n".join([question, *lines])
-        return replace(row, question=question, answer=answer, rationale=rationale)
+        return Row(row.line, question, answer, rationale, slice, row.options)
 
-    def _with_slice(self, row: Row) -> Row:
-        return row if self.slice is not None else replace(row, slice=self.slices[0])
+    def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
+        """Return a gold answer of the file of a key in canonical spelling."""
+        return self._metric.canonical(answer, options)
 
-    def _item(self, row: Row, answers: Sequence[str]) -> Item:
+    def _slice_of(self, key: str, row: Row) -> str:
+        return row.slice if self.slice is not None else self.slices[0]
+
+    def _item(self, row: Row) -> Item:
         item = Item(
             id=content_id(row.question),
             slice=row.slice,
@@ -314,15 +585,23 @@ class JsonlTask:
             rationale=row.rationale,
             family=family_id(row.question),
         )
-        return replace(item, choices=self._choices(item, answers))
+        return replace(item, choices=self._choices(item))
 
-    def _choices(self, item: Item, answers: Sequence[str]) -> tuple[str, ...]:
+    @cached_property
+    def _answers(self) -> list[str]:
+        """Return the answers that wrong choices are drawn from, in their order."""
+        return Rows.concat(self._divided()).answers(_MOST_CHOICES)
+
+    def _choices(self, item: Item) -> tuple[str, ...]:
         """Return four answers, three of them of other rows; none where there are too few."""
         if self._is_choice:
-            return tuple("ABCD") if item.question.count("\n") >= 4 and item.answer in "ABCD" else ()
+            return (
+                tuple("ABCD") if len(self._options_of(item)) >= 4 and item.answer in "ABCD" else ()
+            )
         if self.metric == "regex":
             return ()
         rng = random.Random(item.id)
+        answers = self._answers
         others = rng.sample(answers, min(len(answers), 4))
         wrong = [answer for answer in others if answer != item.answer][:3]
         if len(wrong) < 3:
@@ -335,17 +614,18 @@ class JsonlTask:
 
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
         """Return the chat that asks a teacher; an item is never its own example."""
-        return chat.ask(self._told, prompt, self._examples(prompt), item)
+        return chat.ask(self.system_prompt, prompt, self._examples(prompt), item)
 
     @property
-    def _told(self) -> str:
+    def system_prompt(self) -> str:
+        """What a model is told before a question."""
         return self.instruction
 
     def choice_messages(self, item: Item) -> list[Message]:
         """Return the chat that asks for one letter of four."""
         examples = [e for e in self._examples("default") if e.choices and e.id != item.id]
         turns = [(self._offer(e), "ABCD"[e.choices.index(e.answer)]) for e in examples]
-        system = f"{self._told} Answer with one letter."
+        system = f"{self.system_prompt} Answer with one letter."
         return chat.turn_by_turn(system, turns, self._offer(item))
 
     def _offer(self, item: Item) -> str:
@@ -355,7 +635,7 @@ class JsonlTask:
         return "\n".join([item.question, *lines])
 
     def _examples(self, prompt: str) -> list[Item]:
-        return self._shown if chat.has_examples(prompt) else []
+        return self._shown if chat.FORMS[prompt].has_examples else []
 
     @cached_property
     def _shown(self) -> list[Item]:
@@ -365,9 +645,14 @@ class JsonlTask:
         """Return the answers of the prompt's own examples."""
         return frozenset(example.answer for example in self._examples(prompt))
 
-    def student_messages(self, item: Item) -> list[Message]:
-        """Return what the student is asked: the bare question."""
-        return [{"role": "user", "content": item.question}]
+    def answer_texts(self, prompt: str) -> list[str]:
+        """Return the answers to training and validation rows in the form that a prompt asks for.
+
+        A pattern is no answer: with the metric regex there are none.
+        """
+        if self.metric == "regex" and self.verifier is None:
+            return []
+        return chat.answer_texts(prompt, [*self._by_split["train"], *self._by_split["validation"]])
 
     def completion(self, item: Item) -> str:
         """Return the reasoning path, where there is one, and the answer."""
@@ -375,20 +660,11 @@ class JsonlTask:
             return item.answer
         return f"{item.rationale}\n{chat.MARK} {item.answer}"
 
-    def vocabulary(self) -> Symbols | None:
-        """Return None: a tokenizer is trained on the corpus."""
-        return None
-
     # --- reading and scoring ---------------------------------------------------------------------
 
     def parse(self, text: str) -> str | None:
         """Read the answer: behind `Answer:`, `####` or in a box, else in the last line."""
         return self._metric.read(text)
-
-    def parse_choice(self, text: str) -> int | None:
-        """Read the first letter A to D that stands alone."""
-        found = next((m[1] for m in LETTER.finditer(text) if m[1] in "ABCD"), None)
-        return "ABCD".index(found) if found else None
 
     def score(self, text: str, item: Item) -> Score:
         """Compare with the gold answer by the task's metric; F1 is over words."""
@@ -397,10 +673,3 @@ class JsonlTask:
             return Score(0.0, 0.0, False)
         right = self._metric.compare(answer, item.answer) >= 1
         return Score(float(right), 1.0 if right else word_f1(answer, item.answer), True)
-
-    def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
-        """Answer with the training question that shares most words."""
-        if not train:
-            return ["" for _ in items]
-        places = nearest_by_words([i.question for i in train], [i.question for i in items])
-        return [train[place].answer for place in places]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
+
+import msgspec
 
 from stratos.errors import ConfigError
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import MetricName
 from stratos.tasks.numbers import numbers_in, stated_number
-from stratos.tasks.rows import Row, Rows
 from stratos.tasks.steps import n_steps, without_marks, wrong_step
+from stratos.tasks.table import Row, Rows
 
 PROBLEMS_A_YEAR = 30
 """Problems of AIME in one year: two papers of fifteen."""
@@ -54,11 +55,11 @@ class MathTask(JsonlTask):
         """Return whether the solution has sums that `verify` can check."""
         return n_steps(item.rationale) > 0
 
-    def _check(self, row: Row) -> Row | str:
-        checked = super()._check(row)
+    def _check(self, key: str, row: Row) -> Row | str:
+        checked = super()._check(key, row)
         if isinstance(checked, str):
             return checked
-        return replace(checked, rationale=without_marks(checked.rationale))
+        return msgspec.structs.replace(checked, rationale=without_marks(checked.rationale))
 
 
 def _reaches(path: str, answer: Fraction | None) -> bool:
@@ -103,28 +104,23 @@ class AimeTask(MathTask):
         tests = {f"task.test_paths.{year}": path for year, path in self.test_paths.items()}
         return {"task.path": self.path, **tests}
 
-    def _read(self, key: str, path: str) -> Rows:
-        found = super()._read(key, path)
-        if key == "task.path":
-            return found
-        year = key.rpartition(".")[2]
-        return replace(found, rows=tuple(replace(row, slice=year) for row in found.rows))
-
-    def _with_slice(self, row: Row) -> Row:
+    def _slice_of(self, key: str, row: Row) -> str:
+        if key != "task.path":
+            return key.rpartition(".")[2]
         found = _YEAR.search(row.slice)
-        return replace(row, slice=found[0] if found and found[0] in self.slices else _EARLIER)
+        return found[0] if found and found[0] in self.slices else _EARLIER
 
-    def _divided(self) -> tuple[Sequence[Row], Sequence[Row]]:
+    def _divided(self) -> tuple[Rows, Rows]:
         own, *others = self._files
         of_file = dict(zip(self.test_paths, others, strict=True))
-        tested: list[Row] = []
+        tested: list[Rows] = []
         for year in map(str, self.years):
-            rows = [row for row in of_file.get(year, own).rows if row.slice == year]
+            file = of_file.get(year, own)
+            rows = file.rows.take(file.rows.of_slice(year))
             if len(rows) != PROBLEMS_A_YEAR:
-                path = of_file.get(year, own).path
                 raise ConfigError(
-                    f"AIME {year} has {PROBLEMS_A_YEAR} problems, {path} has {len(rows)} of them. "
-                    f"Give a file with all of them: 'task.test_paths={{\"{year}\": …}}'."
+                    f"AIME {year} has {PROBLEMS_A_YEAR} problems, {file.path} has {len(rows)} of "
+                    f"them. Give a file with all of them: 'task.test_paths={{\"{year}\": …}}'."
                 )
-            tested += rows
-        return [row for row in own.rows if row.slice == _EARLIER], tested
+            tested.append(rows)
+        return own.rows.take(own.rows.of_slice(_EARLIER)), Rows.concat(tested)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from stratos.errors import StratosError, did_you_mean
 from stratos.targets import find_class
-from stratos.tasks.answers import find_answer, find_number, word_f1
+from stratos.tasks.answers import LETTER, behind_marker, find_answer, find_number, word_f1
 from stratos.tasks.numbers import stated_number, write_number
+from stratos.tasks.objects import as_key, object_at_start, object_of, same, written
 from stratos.tasks.rows import shown
 from stratos.tasks.split import normalised
 from stratos.typed import read_dataclass
@@ -18,7 +20,8 @@ from stratos.typed import read_dataclass
 MetricName = Literal["exact", "numeric", "multiple_choice", "regex", "f1"]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-LETTER = re.compile(r"(?<![A-Za-z'])\(?([A-Z])\)?(?![A-Za-z'])")
+_PLAIN = re.compile(r"-?[1-9][0-9]{0,17}|0")
+"""A whole number that is spelled as it should be already."""
 _LONGEST_MATCHED = 2000
 """Characters of an answer that a user's pattern is matched against."""
 
@@ -51,22 +54,35 @@ class Metric(Protocol):
         """Return how right an answer is: 1 is right."""
         ...
 
+    def normal(self, answer: str) -> str:
+        """Return a gold answer in a form that all of its spellings share that count as equal."""
+        ...
+
 
 @dataclass(frozen=True)
 class Exact:
-    """Equal but for case and spacing."""
+    """Equal but for case and spacing; JSON objects are equal whatever the order of their keys."""
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
         """Return it as it is."""
         return answer
 
     def read(self, text: str) -> str | None:
-        """Return what the text announces, else its last line."""
-        return find_answer(text)
+        """Return the JSON object that the text ends with, what it announces, or its last line."""
+        found = object_of(text) or object_at_start(behind_marker(text))
+        return find_answer(text) if found is None else written(found)
 
     def compare(self, answer: str, gold: str) -> float:
-        """Compare what is left when case and spacing are made one."""
+        """Compare what is left when case and spacing are made one; objects field by field."""
+        one, other = object_of(answer), object_of(gold)
+        if one is not None and other is not None:
+            return float(same(one, other))
         return float(normalised(answer) == normalised(gold))
+
+    def normal(self, answer: str) -> str:
+        """Return it without case and spacing; of an object, the same of each field."""
+        found = object_of(answer)
+        return normalised(answer) if found is None else as_key(found)
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,8 @@ class Numeric:
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
         """Return the number in canonical spelling."""
+        if _PLAIN.fullmatch(answer):
+            return answer
         number = stated_number(answer)
         if number is None:
             raise ValueError(f"the answer {shown(answer)} is no number")
@@ -99,6 +117,10 @@ class Numeric:
     def compare(self, answer: str, gold: str) -> float:
         """Compare canonical spellings."""
         return float(answer == gold)
+
+    def normal(self, answer: str) -> str:
+        """Return it as it is: it is in canonical spelling."""
+        return answer
 
 
 @dataclass(frozen=True)
@@ -115,9 +137,17 @@ class Regex(Exact):
             ) from error
         return answer
 
+    def read(self, text: str) -> str | None:
+        """Return what the text announces, else its last line."""
+        return find_answer(text)
+
     def compare(self, answer: str, gold: str) -> float:
         """Match the whole answer."""
         return float(re.fullmatch(gold, answer[:_LONGEST_MATCHED]) is not None)
+
+    def normal(self, answer: str) -> str:
+        """Return it as it is: in a pattern, case and spacing tell something."""
+        return answer
 
 
 @dataclass(frozen=True)
@@ -146,11 +176,15 @@ class Label(Exact):
 
     labels: tuple[str, ...] = ()
 
+    @cached_property
+    def _by_spelling(self) -> dict[str, str]:
+        return {normalised(label): label for label in self.labels}
+
     def canonical(self, answer: str, options: Sequence[str]) -> str:
         """Return the label as the set spells it."""
-        for label in self.labels:
-            if normalised(label) == normalised(answer):
-                return label
+        label = self._by_spelling.get(normalised(answer))
+        if label is not None:
+            return label
         raise ValueError(
             f"the label {shown(answer)} is not one of {', '.join(map(shown, self.labels))}."
             f"{did_you_mean(answer, self.labels)}".rstrip(".")
@@ -161,7 +195,7 @@ class Label(Exact):
         answer = find_answer(text)
         if answer is None:
             return None
-        by_spelling = {normalised(label): label for label in self.labels}
+        by_spelling = self._by_spelling
         if normalised(answer) in by_spelling:
             return by_spelling[normalised(answer)]
         longest_first = sorted(by_spelling, key=len, reverse=True)
@@ -190,6 +224,10 @@ class Own(Exact):
         if not isinstance(found, bool | int | float):
             raise StratosError(f"{self._name}.compare gave {found!r}: expected a number.")
         return float(found)
+
+    def normal(self, answer: str) -> str:
+        """Return it as it is: what the verifier takes for equal is not known."""
+        return answer
 
     @property
     def _name(self) -> str:

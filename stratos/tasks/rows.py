@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Callable, Sequence
+import os
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
-from stratos.tasks.files import read_records
-from stratos.tasks.split import content_id
-from stratos.words import counted
+from stratos.digest import identity
+from stratos.remote import local_path
+from stratos.tasks.files import is_local, read_records
+from stratos.tasks.table import Row, Rows, Table
+from stratos.words import counted, listed
 
 _SHOWN = 20
-"""Problems that a message lists before it only counts."""
+"""Causes that a message lists before it only counts."""
+_LINES_OF_CAUSE = 5
+"""Lines that are named of one cause before they are only counted."""
+_ANSWERS_SHOWN = 3
+"""Answers that are shown of a question that has several."""
 _LONGEST_SHOWN = 60
 _LACKS = "has no field"
+_ROWS_TO_GUESS_BY = 1000
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the file."""
+class Takes(Enum):
+    """Which rows of a file are read; the others are passed over and counted."""
 
-    line: str
-    """Where it stands: "line 3"."""
-    question: str
-    answer: str
-    rationale: str
-    slice: str
-    options: tuple[str, ...]
+    ALL = "all"
+    """All; those without an answer are no good rows, and are named apart from broken lines."""
+    LABELLED = "labelled"
+    """Those that have an answer."""
+    UNLABELLED = "unlabelled"
+    """Those that have none."""
 
 
 @dataclass(frozen=True)
@@ -42,39 +53,173 @@ class Fields:
     rationale: str | None = None
     slice: str | None = None
     options: str | None = None
+    takes: Takes = Takes.ALL
+
+    @cached_property
+    def _names(self) -> dict[tuple[str, ...], dict[str, str | None]]:
+        return {}
+
+    def of(self, row: dict[str, Any]) -> dict[str, str | None]:
+        """Return the name that each field has in a row; lines of one shape are looked up once."""
+        keys = tuple(row)
+        found = self._names.get(keys)
+        if found is None:
+            wanted = (self.question, self.answer, self.rationale, self.slice)
+            found = {names: find_field(row, names) for names in wanted if names}
+            if len(self._names) < _SHAPES:
+                self._names[keys] = found
+        return found
+
+
+_Cause = tuple[str, int]
+"""What is wrong with lines, and the group that they are of."""
+_SHAPES = 1000
+"""Sets of fields of one file that are remembered."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class FileRows:
     """The good rows of a file, and what was wrong with the others."""
 
     path: str
-    rows: tuple[Row, ...]
-    problems: tuple[str, ...]
+    rows: Rows
+    broken: Listing
+    """Lines that cannot be read as a question and its answer."""
+    unanswered: Listing
+    """Lines with a question and no answer, where those are not passed over."""
     n_lines: int
+    same_everywhere: str | None
+    """The field that every single line lacks, in words; None where some line has it."""
+    n_passed: int = 0
+    """Good lines of the kind that was not asked for: with an answer, or without one."""
 
     @property
-    def same_everywhere(self) -> str | None:
-        """The field that every single line lacks, in words; None where some line has it."""
-        found = {problem.partition(": ")[2] for problem in self.problems}
-        if len(found) != 1 or len(self.problems) < max(2, self.n_lines):
+    def n_problems(self) -> int:
+        """How many lines are no good rows."""
+        return self.broken.n_lines + self.unanswered.n_lines
+
+    def complaint(self, of_broken: str = "", of_unanswered: str = "") -> str:
+        """Return all problems as one message, long lists cut short.
+
+        Args:
+            of_broken: what the list of broken lines ends with.
+            of_unanswered: what the list of rows without an answer ends with.
+        """
+        n = self.unanswered.n_lines
+        told = [
+            (self.broken, counted(self.broken.n_lines, "broken line"), of_broken),
+            (self.unanswered, counted(n, "row without an answer", "rows without an answer"),
+             of_unanswered),
+        ]  # fmt: skip
+        return "\n".join(
+            "\n    ".join([f"{self.path} has {what}:", *listing.lines(), *([end] if end else [])])
+            for listing, what, end in told
+            if listing.n_lines
+        )
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Lines of a file with what is wrong with them, long lists cut short."""
+
+    causes: tuple[str, ...]
+    """The first of them, in the order of the lines; lines with one cause stand together."""
+    n_listed: int
+    """Lines that these are about."""
+    n_lines: int
+
+    def lines(self) -> Iterator[str]:
+        """Yield what a message says of them, one line each."""
+        yield from self.causes
+        if more := self.n_lines - self.n_listed:
+            yield f"… and {more:,} more"
+
+
+class Problems:
+    """What is wrong with lines: all are counted, the first ones are kept."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.n = 0
+        self._first: list[tuple[int, _Cause]] = []  # a heap of causes, the last line on top
+        self._lines: dict[_Cause, list[str]] = {}  # of each cause, its first lines
+        self._counts: dict[_Cause, int] = {}
+        self._told: set[str] = set()
+
+    def add(self, number: int, line: str, problem: str, group: int = 0) -> None:
+        """Take in what is wrong with the line of a number.
+
+        Args:
+            number: of the line.
+            line: where it stands, in words.
+            problem: what is wrong with it.
+            group: lines of different groups do not stand together, though one thing is wrong.
+        """
+        self.n += 1
+        if len(self._told) < 2:
+            self._told.add(problem)
+        cause = problem, group
+        if cause in self._counts:
+            self._counts[cause] += 1
+            if len(self._lines[cause]) < _LINES_OF_CAUSE:
+                self._lines[cause].append(line)
+            return
+        if len(self._first) < _SHOWN:
+            heapq.heappush(self._first, (-number, cause))
+        elif -number > self._first[0][0]:
+            _, last = heapq.heapreplace(self._first, (-number, cause))
+            del self._counts[last], self._lines[last]
+        else:
+            return
+        self._counts[cause], self._lines[cause] = 1, [line]
+
+    def listing(self) -> Listing:
+        """Return the first causes, each with its lines, in the order of the first of them."""
+        first = sorted(self._first, reverse=True)
+        causes = tuple(f"{self._where(cause)}: {cause[0]}" for _, cause in first)
+        return Listing(causes, sum(self._counts.values()), self.n)
+
+    def _where(self, cause: _Cause) -> str:
+        lines, n = self._lines[cause], self._counts[cause]
+        if n == 1:
+            return lines[0]
+        named = lines if n > len(lines) else lines[:-1]
+        last = f"{n - len(lines):,} more" if n > len(lines) else lines[-1]
+        return f"{', '.join(named)} and {last}"
+
+    def same_everywhere(self, n_lines: int) -> str | None:
+        """Return the one problem of all lines, if it is a field that they lack."""
+        if len(self._told) != 1 or self.n < max(2, n_lines):
             return None
-        [problem] = found
+        [problem] = self._told
         return problem if problem.startswith(_LACKS) else None
 
-    def complaint(self) -> str:
-        """Return all problems as one message, long lists cut short."""
-        more = len(self.problems) - _SHOWN
-        listed = [*self.problems[:_SHOWN], *([f"… and {more} more"] if more > 0 else [])]
-        head = f"{self.path} has {counted(len(self.problems), 'broken line')}:"
-        return "\n    ".join([head, *listed])
+
+def identity_of(path: str) -> tuple[int, ...] | None:
+    """Return what changes when a file of this machine does; None for a file elsewhere."""
+    return identity(os.stat(os.path.expanduser(local_path(path)))) if is_local(path) else None
 
 
-def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> Rows:
-    """Read every line of a file, local, behind any fsspec URL, or on the hub.
+def likely_fields(path: str) -> tuple[str, str] | None:
+    """Return which of two fields is the question and which the answer; None if there are more.
 
-    Where one question has two answers, nobody can tell which is right: none of its rows is good:
-    each is a problem of its own.
+    The answer is the one with fewer different texts, or the second where both have as many.
+    """
+    texts: dict[str, set[str]] = {}
+    for _, data in islice(read_records(path), _ROWS_TO_GUESS_BY):
+        if isinstance(data, dict):
+            for name, value in data.items():
+                texts.setdefault(name, set()).add(str(value))
+    if len(texts) != 2 or any(len(shown(name)) != len(name) or " " in name for name in texts):
+        return None
+    first, second = texts
+    return (first, second) if len(texts[second]) <= len(texts[first]) else (second, first)
+
+
+def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> FileRows:
+    """Read every line of a file, local, behind any fsspec URL, or on the hub; once, in a stream.
+
+    Where one question has two answers, nobody can tell which is right: none of its rows is good.
 
     Args:
         path: of the file.
@@ -84,48 +229,76 @@ def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> R
     Raises:
         OSError: the file cannot be read.
     """
-    problems: list[tuple[int, str]] = []
-    firsts: dict[str, tuple[int, Row]] = {}
-    repeats: dict[str, list[tuple[int, Row]]] = {}
-    n_lines = 0
+    import numpy as np
+
+    problems, unanswered = Problems(), Problems()
+    table = Table()
+    n_lines = n_passed = 0
+    numbers = array("Q")  # of each row its line
     for line, data in read_records(path):
         n_lines += 1
+        if isinstance(data, dict) and _is_passed(data, fields):
+            n_passed += 1
+            continue
         made = data if isinstance(data, str) else _row(line, data, fields)
+        if isinstance(made, _Unanswered):
+            unanswered.add(n_lines, line, made.why)
+            continue
         made = check(made) if isinstance(made, Row) else made
         if isinstance(made, str):
-            problems.append((n_lines, f"{line}: {made}"))
-            continue
-        key = content_id(made.question)
-        if key in firsts:
-            repeats.setdefault(key, []).append((n_lines, made))
+            problems.add(n_lines, line, made)
         else:
-            firsts[key] = n_lines, made
-    for key, others in repeats.items():
-        if found := _contradictions([firsts[key], *others]):
-            problems += found
-            del firsts[key]
-    good = tuple(row for _, row in firsts.values())
-    return Rows(path, good, tuple(problem for _, problem in sorted(problems)), n_lines)
+            table.append(made)
+            numbers.append(n_lines)
+    same = problems.same_everywhere(n_lines) or unanswered.same_everywhere(n_lines)
+    taken = np.ones(len(table), bool)
+    for group in _repeats(table):
+        taken[group[1:]] = False
+        if _contradict(table, group, numbers, problems):
+            taken[group[0]] = False
+    return FileRows(
+        path,
+        Rows.of(table, taken),
+        problems.listing(),
+        unanswered.listing(),
+        n_lines,
+        same,
+        n_passed,
+    )
 
 
-def _contradictions(rows: Sequence[tuple[int, Row]]) -> list[tuple[int, str]]:
-    """Return what is wrong with each row of one question; nothing where their answers are one."""
-    first = rows[0]
-    second = next((one for one in rows if one[1].answer != first[1].answer), None)
-    if second is None:
-        return []
-    found = []
-    for n, row in rows:
-        k, other = second if row.answer == first[1].answer else first
-        told = (
-            f"the question of {other.line} again, but with the answer {_quoted(row.answer)} "
-            f"where that has {_quoted(other.answer)}"
-            if k < n
-            else f"its question is again in {other.line}, with the answer "
-            f"{_quoted(other.answer)} where this has {_quoted(row.answer)}"
-        )
-        found.append((n, f"{row.line}: {told}"))
-    return found
+def _is_passed(data: dict[str, Any], fields: Fields) -> bool:
+    """Return whether a row is not of the kind that is read."""
+    if fields.takes is Takes.ALL:
+        return False
+    return bool(text_of(data, fields.answer)) == (fields.takes is Takes.UNLABELLED)
+
+
+def _repeats(table: Table) -> Iterator[list[int]]:
+    """Yield the rows of each question that is there more than once, in the order of the file."""
+    import numpy as np
+
+    ids = table.column("ids")
+    order = np.argsort(ids, kind="stable")
+    ends = np.flatnonzero(np.diff(ids[order]) != 0) + 1
+    starts = np.concatenate([[0], ends])
+    stops = np.concatenate([ends, [len(ids)]])
+    for k in np.flatnonzero(stops - starts > 1):
+        yield order[starts[k] : stops[k]].tolist()
+
+
+def _contradict(table: Table, group: list[int], numbers: Sequence[int], problems: Problems) -> bool:
+    """Say once what is wrong with the rows of one question, unless their answers are one."""
+    answers = dict.fromkeys(table.row(k).answer for k in group)
+    if len(answers) < 2:
+        return False
+    quoted = [_quoted(answer) for answer in islice(answers, _ANSWERS_SHOWN)]
+    more = len(answers) - len(quoted)
+    told = listed([*quoted, *([f"{more:,} more"] if more else [])])
+    problem = f"one question with {len(answers):,} different answers, {told}"
+    for k in group:
+        problems.add(numbers[k], table.row(k).line, problem, group=numbers[group[0]])
+    return True
 
 
 def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:
@@ -145,41 +318,68 @@ def find_field(row: dict[str, Any], names: str) -> str | None:
     return None
 
 
-def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | str:
-    found = {}
+@dataclass(frozen=True)
+class _Unanswered:
+    """A row with a question, whose answer nobody has written."""
+
+    why: str
+
+
+def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | str | _Unanswered:
+    of = fields.of(data)
+    found = []
     for names in (fields.question, fields.answer):
-        name = find_field(data, names)
+        if names is fields.answer and fields.takes is Takes.UNLABELLED:
+            found.append("")
+            continue
+        name = of[names]
         if name is None:
             known = ", ".join(shown(str(key)) for key in data) or "none"
-            return f"{_LACKS} {names.replace('|', ' or ')}; it has {known}"
-        found[names] = text_of(data, name)
-        if not found[names]:
+            lacks = f"{_LACKS} {names.replace('|', ' or ')}; it has {known}"
+            # Any other field may be an answer whose name is misspelled.
+            is_bare = names is fields.answer and set(data) <= {*of.values(), fields.options}
+            return _Unanswered(lacks) if is_bare else lacks
+        text = _text(data[name])
+        if not text and (isinstance(data[name], str) or data[name] is None):
+            empty = f"has no {shown(name)}"
+            return _Unanswered(empty) if names is fields.answer else empty
+        if not text:
             return f"{name} is {_quoted(data[name])}, not a text"
+        found.append(text)
     options = data.get(fields.options, ()) if fields.options else ()
     if not isinstance(options, list | tuple) or not all(isinstance(o, str | int) for o in options):
         return f"{fields.options} is {_quoted(options)}, not a list of texts"
+    question, answer = found
     return Row(
-        line=line,
-        question=found[fields.question],
-        answer=found[fields.answer],
-        rationale=text_of(data, fields.rationale),
-        slice=text_of(data, fields.slice),
-        options=tuple(_clean(str(option)) for option in options),
+        line,
+        question,
+        answer,
+        _text_at(data, of, fields.rationale),
+        _text_at(data, of, fields.slice),
+        tuple(_clean(str(option)) for option in options),
     )
 
 
+def _text_at(row: dict[str, Any], of: dict[str, str | None], names: str | None) -> str:
+    name = of[names] if names else None
+    return "" if name is None else _text(row[name])
+
+
 def text_of(row: dict[str, Any], names: str | None) -> str:
-    """Return a field as clean text, "" where it is none."""
+    """Return a field as clean text, "" where it is none; an object or a list is its JSON."""
     name = find_field(row, names) if names else None
-    value = row[name] if name is not None else None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return ""
-    return _clean(str(value))
+    return "" if name is None else _text(row[name])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool | dict | list) and value not in ({}, []):
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return _clean(str(value)) if isinstance(value, str | int | float) else ""
 
 
 def _clean(text: str) -> str:
     # Lone surrogates can stand in JSON and in no file.
-    return text.encode("utf-8", "replace").decode().strip()
+    return (text if text.isascii() else text.encode("utf-8", "replace").decode()).strip()
 
 
 def _quoted(value: Any) -> str:

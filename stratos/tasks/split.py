@@ -1,41 +1,39 @@
-"""Splits by content: which of three a question belongs to is a hash of what it says."""
+"""What a question says as a number: what splits, orders and ids are made from.
+
+A hash is a number of 64 bits, written as 16 hexadecimal digits where it is an id.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
 
-from stratos.tasks.base import Split
+_ID_DIGITS = 16
+_ASCII_DROPPED = bytes(c for c in range(128) if unicodedata.category(chr(c))[0] in "PZC")
+"""What a family does not tell apart, of ASCII: punctuation, spaces, control characters."""
+
+
+class _Letters(dict[int, int | None]):
+    """For `str.translate`: drops what a family does not tell apart, learnt as it occurs."""
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = None if unicodedata.category(chr(code))[0] in "PZC" else code
+        return self[code]
+
+
+_LETTERS = _Letters()
 
 
 def normalised(text: str) -> str:
     """Return a text as it is compared: compatible characters, case and spacing made one."""
+    if text.isascii():  # has one form only
+        return " ".join(text.lower().split())
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def content_id(text: str) -> str:
     """Return the hash of a text that spelling, case and spacing leave alone."""
-    data = normalised(text).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
-def split_of(item_id: str, validation_share: float, test_share: float) -> Split:
-    """Return the split of an item: the same in every run, whatever else the file holds.
-
-    Args:
-        item_id: from `content_id`.
-        validation_share: share of all items that go to validation.
-        test_share: share of all items that go to test.
-    """
-    place = int(item_id, 16) / 2 ** (4 * len(item_id))
-    if place < test_share:
-        return "test"
-    return "validation" if place < test_share + validation_share else "train"
-
-
-def order_key(item_id: str, seed: int) -> str:
-    """Return what items are sorted by to be shuffled: another order for another seed."""
-    return hashlib.blake2b(f"{seed} {item_id}".encode(), digest_size=8).hexdigest()
+    return id_of(content_hash(normalised(text)))
 
 
 def family_id(text: str) -> str:
@@ -43,6 +41,31 @@ def family_id(text: str) -> str:
 
     Questions that differ in nothing else are of one family, and so always of one split.
     """
-    kept = "".join(c for c in normalised(text) if unicodedata.category(c)[0] not in "PZC")
-    data = (kept or normalised(text)).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
+    return id_of(family_hash(normalised(text)))
+
+
+def content_hash(normal: str) -> int:
+    """Return the hash of a text that is normalised."""
+    return _hash(normal.encode("utf-8", "surrogatepass"))
+
+
+def family_hash(normal: str) -> int:
+    """Return the hash of a normalised text without punctuation and spaces."""
+    if normal.isascii():
+        data = normal.encode()
+        return _hash(data.translate(None, _ASCII_DROPPED) or data)
+    return content_hash(normal.translate(_LETTERS) or normal)
+
+
+def id_of(number: int) -> str:
+    """Return a hash as it is written."""
+    return f"{number:0{_ID_DIGITS}x}"
+
+
+def order_key(item_id: str, seed: int) -> str:
+    """Return what items are sorted by to be shuffled: another order for another seed."""
+    return hashlib.blake2b(f"{seed} {item_id}".encode(), digest_size=8).hexdigest()
+
+
+def _hash(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime
+import ipaddress
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from stratos.errors import EndpointError, TeacherError, did_you_mean
 from stratos.teachers.base import Question
-from stratos.teachers.endpoint import Endpoint
+from stratos.teachers.connection import Connection, RedirectError
+from stratos.teachers.endpoint import Endpoint, models
 from stratos.teachers.lanes import Outcome
 from stratos.teachers.purse import n_bytes
 from stratos.words import counted
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    from openai import AsyncOpenAI
 
     from stratos.teachers.openai import OpenAITeacher
 
+T = TypeVar("T")
+
 _REACH_SECONDS = 10.0
+_OWN_SUFFIXES = (".local", ".internal", ".lan", ".localhost")
+"""Ends of host names that private networks give."""
+
+
+def is_own(url: str) -> bool:
+    """Tell a server on this machine or in a private network from one on the internet."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith(_OWN_SUFFIXES)
 
 
 class Address:
@@ -33,6 +50,9 @@ class Address:
     def __init__(self, teacher: OpenAITeacher, url: str) -> None:
         """Remember the place."""
         self.teacher, self.url = teacher, url
+        self.shutdown_date: str | None = None
+        """Day from which the model ends, as the list of models has it: "" for none that is
+        announced, None where the list does not say."""
 
     def send(self, question: Question, done: Callable[[Outcome], None]) -> Callable[[], None]:
         """Start one try; `done` is called from the endpoint's thread. Return what cancels it."""
@@ -53,7 +73,9 @@ class Address:
         import openai
 
         kind: type[TeacherError] = EndpointError
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+        if isinstance(error, RedirectError):
+            text = self._elsewhere(error)
+        elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             text = self._wrong_key()
         elif isinstance(error, openai.NotFoundError) or self._is_unknown_model(error):
             text = self._no_model()
@@ -86,43 +108,60 @@ class Address:
         """Return why it cannot be asked and what to type, or None. Asks it once, for its models."""
         import openai
 
-        quick = self.client.with_options(timeout=_REACH_SECONDS)
         try:
-            quick.models.list()
+            self._read_shutdown_date(self.call(models, _REACH_SECONDS))
         except (openai.AuthenticationError, openai.PermissionDeniedError):
             return self._wrong_key()
+        except RedirectError as error:
+            return self._elsewhere(error)
+        except TimeoutError:
+            return f"{self.url} did not list its models within {_REACH_SECONDS:g} s."
         except openai.APIConnectionError:
             return f"{self.url} cannot be reached. Check the network, or teacher.base_url."
-        except openai.OpenAIError:
-            pass  # an endpoint need not list its models
+        except (openai.OpenAIError, ValueError, TypeError, KeyError):
+            return self._without_version()  # an endpoint need not list its models
         return None
+
+    def _without_version(self) -> str | None:
+        """Say that the API lies under /v1, where the address has no path and there it answers."""
+        if urlsplit(self.url).path.strip("/"):
+            return None
+        below = Address(self.teacher, f"{self.url.rstrip('/')}/v1")
+        try:
+            if not below._models():
+                return None
+        finally:
+            below.close()
+        return f"{self.url} is not the address of its API. Type teacher.base_url={below.url}"
+
+    def call(self, make: Callable[[AsyncOpenAI], Awaitable[T]], seconds: float) -> T:
+        """Make a call and wait for it; see `Connection.call`."""
+        return self._connection.call(make, seconds)
+
+    def _read_shutdown_date(self, listed: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep what the list says of the model's end; an endpoint may say anything, or nothing."""
+        said = listed.get(self.teacher.model, {})
+        if "shutdown_date" not in said:
+            return
+        found = str(said["shutdown_date"] or "")
+        with suppress(ValueError):  # a date in another form is none
+            if found:
+                datetime.date.fromisoformat(found)
+            self.shutdown_date = found
 
     def close(self) -> None:
         """Close the connections."""
-        for name in ("client", "_endpoint"):
-            if name in self.__dict__:
-                self.__dict__.pop(name).close()
+        self.__dict__.pop("_endpoint", None)
+        if (connection := self.__dict__.pop("_connection", None)) is not None:
+            connection.close()
 
     @cached_property
-    def client(self) -> OpenAI:
-        """The client for what is asked one by one: models, files, batches."""
-        from openai import OpenAI
-
-        teacher = self.teacher
-        return OpenAI(
-            api_key=teacher.key(), base_url=self.url, timeout=teacher.timeout_s, max_retries=1
-        )
+    def _connection(self) -> Connection:
+        return Connection(self.teacher.key(), self.url, self.teacher.timeout_s)
 
     @cached_property
     def _endpoint(self) -> Endpoint:
-        from openai import AsyncOpenAI
-
-        key, timeout_s = self.teacher.key(), self.teacher.timeout_s
-        # Retries are ours: each is paid for on its own.
-        return Endpoint(
-            lambda: AsyncOpenAI(api_key=key, base_url=self.url, timeout=timeout_s, max_retries=0),
-            timeout_s,
-        )
+        return Endpoint(self._connection, self.teacher.timeout_s)
 
     def _is_unknown_model(self, error: Exception) -> bool:
         """Tell whether a request was refused for its model, by endpoints that say 400 then."""
@@ -144,6 +183,8 @@ class Address:
 
     def _no_model(self) -> str:
         known = self._models()
+        if not known and (told := self._without_version()):
+            return told
         if self.teacher.model in known:
             return (
                 f"{self.url} has the model {self.teacher.model}, and answers 404 to the request. "
@@ -160,9 +201,17 @@ class Address:
     def _models(self) -> list[str]:
         import openai
 
-        with suppress(openai.OpenAIError):  # then there is nothing to suggest
-            return [model.id for model in self.client.models.list()]
+        # Where there is no list, there is nothing to suggest.
+        with suppress(openai.OpenAIError, TimeoutError, ValueError, TypeError, KeyError):
+            return sorted(self.call(models, _REACH_SECONDS))
         return []
+
+    def _elsewhere(self, error: RedirectError) -> str:
+        return (
+            f"{self.url} redirects to {error.target}, which is another host: nothing is sent "
+            f"there. If the model is served there, type teacher.base_url={error.target}/v1 (or "
+            "what its address is)."
+        )
 
 
 def _say(error: Exception) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 
 from stratos.context import Context
-from stratos.errors import BudgetError
+from stratos.errors import BudgetError, OverspentError
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import (
@@ -59,6 +59,32 @@ def cached_ask(
         TeacherError: the teacher failed.
     """
     questions = [Question(chat, max_tokens) for chat in chats]
+    return ask_questions(teacher, questions, context, tick=tick, limit_usd=limit_usd, cut=cut)
+
+
+def ask_questions(
+    teacher: Teacher,
+    questions: Sequence[Question],
+    context: Context,
+    *,
+    tick: Tick | None = None,
+    limit_usd: float | None = None,
+    cut: bool = False,
+) -> list[Answer]:
+    """Answer questions in the order given, as `cached_ask` does, each up to its own length.
+
+    Args:
+        teacher: who is asked.
+        questions: equal ones are asked once.
+        context: as of `cached_ask`.
+        tick: as of `cached_ask`.
+        limit_usd: as of `cached_ask`.
+        cut: as of `cached_ask`.
+
+    Raises:
+        BudgetError: as of `cached_ask`.
+        TeacherError: the teacher failed.
+    """
     if not cut:
         expect(teacher, questions, context, limit_usd).check()
     answers: list[Answer] = []
@@ -69,7 +95,7 @@ def cached_ask(
     except BudgetError as error:
         if not cut:
             raise
-        n_left = len(chats) - len(answers)
+        n_left = len(questions) - len(answers)
         context.ledger.cut(limit_usd)
         context.warn(
             f"Teacher {teacher.name} was asked {counted(n_left, 'question')} less: {error}"
@@ -100,6 +126,7 @@ def stream_ask(
 
     Raises:
         BudgetError: the money ends; all answers before the first that is missing were yielded.
+        OverspentError: answers took more than was set aside for them, and the budget is passed.
         TeacherError: the teacher failed.
     """
     total = len(questions) if isinstance(questions, Sequence) else 0
@@ -227,15 +254,33 @@ def _events(
         for event in teacher.stream(window.questions(), purse):
             if event is not None:
                 put(*event)
-            _tell(teacher, context)
+                if purse is not None and event[1].is_estimated:
+                    context.warn(_without_usage(teacher))
+            _tell(teacher, purse, context)
             yield
+    except OverspentError as error:
+        if purse is not None:
+            purse.close()  # what was under way is settled by now, and may have cost less
+        context.ledger.check_passed(error.why, limit_usd)
+        raise BudgetError(f"{error.why} No money is left for more.") from error
     finally:
-        _tell(teacher, context)
+        _tell(teacher, purse, context)
         if purse is not None:
             purse.close()
 
 
-def _tell(teacher: Teacher, context: Context) -> None:
+def _without_usage(teacher: Teacher) -> str:
+    return (
+        f"Teacher {teacher.name}: its endpoint does not tell how many tokens an answer took, or "
+        "tells 0. They are counted from the bytes, which are more: a text of 4 bytes a token "
+        "counts four times. Reasoning that it does not show cannot be counted: if the model "
+        "reasons, what is billed may be more, up to the longest answer each time."
+    )
+
+
+def _tell(teacher: Teacher, purse: Purse | None, context: Context) -> None:
     """Hand on what a teacher has to say of itself, such as an endpoint that is left out."""
     for complaint in getattr(teacher, "complaints", list)():
         context.warn(complaint)
+    while purse is not None and purse.complaints:
+        context.warn(purse.complaints.pop(0))

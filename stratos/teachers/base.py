@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from stratos.records import ModelCard
@@ -55,6 +56,12 @@ class Question:
 
 TOO_LONG = "context"
 """`Answer.finish` of a question that passes the teacher's context: it has no text, and was free."""
+STOP = "stop"
+"""`Answer.finish` of an answer that ended by itself."""
+LENGTH = "length"
+"""`Answer.finish` of an answer that was cut at the longest length."""
+REPETITION = "repetition"
+"""`Answer.finish` of an answer that was stopped because it only repeated itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,18 @@ class Answer:
     """Why it ended, such as stop or length; "" where the teacher does not tell."""
     logprobs: tuple[tuple[tuple[str, float], ...], ...] = ()
     """At each place the likeliest (token, natural log-probability), where they were asked for."""
+    is_estimated: bool = False
+    """True if tokens were counted from bytes, because the endpoint did not tell them."""
+
+
+class Billed(Enum):
+    """What the provider may charge for a try that brought no answer."""
+
+    NOTHING = "nothing"
+    USUAL = "usual"
+    """What answers usually cost: one was made perhaps, and got lost on its way."""
+    MOST = "most"
+    """Its ceiling: it may have been written to the end and beyond."""
 
 
 class Meter(Protocol):
@@ -84,11 +103,43 @@ class Meter(Protocol):
         """
         ...
 
-    def pay(self, receipt: int, answer: Answer | None, *, billed: bool) -> None:
-        """Settle a try: at the price of its answer, or at its ceiling or nothing.
+    def pay(self, receipt: int, answer: Answer | None, billed: Billed = Billed.NOTHING) -> None:
+        """Settle a try: at the price of its answer, or as `billed` says where it brought none.
 
         One that is given up under way is never settled here; whoever made the meter counts it.
+
+        Raises:
+            OverspentError: the answer took more than was set aside for it, and so the budget is
+                passed. The try is settled; what is under way is to be given up.
         """
+        ...
+
+
+class BatchMeter(Meter, Protocol):
+    """Money for batches, which outlive the process that hands them in."""
+
+    def hand_in(self, batch: str) -> None:
+        """Note that all that was drawn since the last time pays for a batch."""
+        ...
+
+    def batches(self) -> list[str]:
+        """Return the batches that earlier processes handed in and nobody settled."""
+        ...
+
+    def adopt(self, batch: str, questions: Iterable[Question]) -> list[int | None]:
+        """Take over the money of such a batch.
+
+        Args:
+            batch: as it was handed in.
+            questions: all that it asks, in order.
+
+        Returns:
+            The receipt of each; None for one that is settled already.
+        """
+        ...
+
+    def lose(self, batch: str) -> None:
+        """Settle such a batch in full: its provider does not know it."""
         ...
 
 
@@ -97,12 +148,21 @@ class Streaming(Protocol):
     """What a teacher offers beside the contract that answers questions as they come."""
 
     def stream(
-        self, questions: Iterator[Question | None], meter: Meter | None
+        self, questions: Iterator[Question | None], meter: BatchMeter | None
     ) -> Generator[tuple[int, Answer] | None, None, None]:
         """Yield (number of the question, answer) in any order, and None now and then.
 
         A None among the questions means that there is none just now.
         """
+        ...
+
+
+@runtime_checkable
+class Concurrent(Protocol):
+    """What a teacher offers beside the contract that gives several answers at once."""
+
+    def most_at_once(self) -> int:
+        """Return how many answers are under way at most."""
         ...
 
 
@@ -119,11 +179,20 @@ class Bounded(Protocol):
 
 
 @runtime_checkable
+class Paced(Protocol):
+    """What a teacher offers beside the contract whose long answers take this machine's time."""
+
+    def most_tokens(self) -> int:
+        """Return the longest answer that is worth waiting for, unless the user asks for more."""
+        ...
+
+
+@runtime_checkable
 class Sampling(Protocol):
     """What a teacher offers beside the contract that draws answers, many of them at once."""
 
     def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
-        """Answer questions whose longest answer is the same, in the order given.
+        """Answer questions, each with its own longest answer, in the order given.
 
         One with a temperature is drawn: the same question and sample number give the same answer,
         another number another one. `keep` is called as by `ask`.
@@ -134,6 +203,9 @@ class Sampling(Protocol):
 @runtime_checkable
 class Batching(Protocol):
     """What a teacher offers beside the contract whose provider takes questions in batches."""
+
+    batch: bool
+    """Whether it is asked so."""
 
     def as_batch(self) -> Teacher:
         """Return the same teacher, asked through the batch API: cheaper, and later."""

@@ -2,7 +2,7 @@
 
 Every request of a batch bears the address of its answer as its id, and every batch the address of
 its teacher. So whoever asks next finds what is under way, although the process that handed it in
-was killed, and waits for it instead of paying again.
+was killed, waits for it instead of paying again, and settles it at its price.
 
 Questions are written to the batch's file as they come, and answers are read from the file that they
 came in, one by one: of a question itself only its place is held.
@@ -10,35 +10,35 @@ came in, one by one: of a question itself only its place is held.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from stratos.errors import BudgetError, TeacherError
-from stratos.teachers.base import TOO_LONG, Answer, Meter, Question
+from stratos.errors import BudgetError, OverspentError, TeacherError
+from stratos.teachers.base import TOO_LONG, Answer, BatchMeter, Billed, Question
+from stratos.teachers.batch_api import NONCE, BatchApi
 from stratos.teachers.cache import question_key
-from stratos.teachers.endpoint import Garbled, says_too_long, to_answer
-from stratos.teachers.spool import Batch, Call, fetched, lines
+from stratos.teachers.connection import RedirectError
+from stratos.teachers.endpoint import Garbled, says_too_long, sort, to_answer
+from stratos.teachers.spool import Batch, Call, lines
+from stratos.teachers.usage import ImplausibleUsage
 from stratos.words import counted
 
 if TYPE_CHECKING:
-    from openai import OpenAI
-
+    from stratos.teachers.address import Address
     from stratos.teachers.openai import OpenAITeacher
 
 WINDOW = 50_000
 """Requests that one batch may have."""
 _MOST_BYTES = 90_000_000
 """Of one batch's file."""
-_KEPT_SECONDS = 29 * 86_400.0
-"""How long providers keep the answers of a batch."""
 _LONGEST_POLL_S = 60.0
 _LOOK_S = 0.5
-_TAG = "stratos_teacher"
 _ENDED = ("completed", "expired", "cancelled")
 _PASSING = (408, 409, 425, 429)
 
@@ -48,17 +48,28 @@ class Batches:
     """One stream of questions to one endpoint's batch API."""
 
     teacher: OpenAITeacher
-    client: OpenAI
-    meter: Meter | None
+    address: Address
+    meter: BatchMeter | None
+    warn: Callable[[str], None] = lambda text: None
+    """Told of what fails in passing."""
     _waiting: Batch = field(default_factory=Batch)
     """Those that the next batch will ask."""
+    _again: Batch = field(default_factory=Batch)
+    """Those that have to be asked again, or that there was no money for."""
     _open: list[Batch] = field(default_factory=list)
     _earlier: dict[str, str] = field(default_factory=dict)
     """Batch of an earlier run that asks a question, by the question's address."""
+    _adopted: dict[str, tuple[Batch, Call]] = field(default_factory=dict)
+    """The same of a batch that this run folder paid for."""
     _n_taken: int = 0
-    _held: tuple[Question, Call, bytes] | None = None
-    """What there was no money for; what batches leave of theirs may pay for it."""
     _broke: BudgetError | None = None
+    _over: OverspentError | None = None
+    _failed: TeacherError | None = None
+    """Of a question; the rest of its batch is settled first."""
+
+    def __post_init__(self) -> None:
+        """Take the provider's side."""
+        self._api = BatchApi(self.teacher, self.address, self.warn)
 
     def run(
         self, questions: Iterator[Question | None]
@@ -68,33 +79,43 @@ class Batches:
         Raises:
             TeacherError: a batch was refused, or a question in it is.
             BudgetError: the money ends; all that was handed in has been yielded.
+            OverspentError: answers took more than was set aside for them.
         """
-        self._find_earlier()
         ended = False
         try:
+            self._find_earlier()
             while True:
-                if not ended:
-                    ended = self._take(questions)
+                if not ended or self._again.calls:
+                    ended = self._take(questions) or ended
                 if self._waiting.calls:
                     self._hand_in()
-                if not self._open:
+                if not any(batch.is_wanted for batch in self._open):
                     if self._broke is not None:
                         raise self._broke
-                    if ended:
+                    if ended and not self._again.calls:
                         return
                 for batch in [one for one in self._open if one.next_poll <= time.monotonic()]:
                     yield from self._look(batch)
+                    if self._over is not None:
+                        self._cancel_all()
+                        raise self._over
+                    if self._failed is not None:
+                        raise self._failed
                 time.sleep(_LOOK_S if self._open else 0.02)
                 yield None
         finally:
-            for batch in (self._waiting, *self._open):
+            for batch in (self._waiting, self._again, *self._open):
                 batch.file.close()
 
     def _take(self, questions: Iterator[Question | None]) -> bool:
         """Take questions as long as there are any just now; return whether there are no more."""
         waiting, identity = self._waiting, self.teacher.identity()
-        if self._held is not None and not self._pay_for(*self._held):
-            return False
+        while self._again.calls:
+            call = self._again.calls[0]
+            if not self._draw(call, self._again.question(call)):
+                return False
+            self._waiting.add(call, self._again.line(call))
+            self._again.calls.popleft()
         while len(waiting.calls) < WINDOW and waiting.n_bytes < _MOST_BYTES:
             question = next(questions, _END)
             if question is None:
@@ -104,6 +125,11 @@ class Batches:
             key = question_key(identity, question)
             call = Call(self._n_taken, key, question.max_tokens)
             self._n_taken += 1
+            if key in self._adopted:
+                batch, earlier = self._adopted[key]
+                earlier.number = call.number
+                batch.n_wanted += 1
+                continue
             line = {
                 "custom_id": key,
                 "method": "POST",
@@ -113,22 +139,28 @@ class Batches:
             data = json.dumps(line).encode() + b"\n"
             if key in self._earlier:
                 self._earlier_batch(key).add(call, data)
-                continue
-            if not self._pay_for(question, call, data):
+            elif self._draw(call, question):
+                waiting.add(call, data)
+            else:
+                self._again.add(call, data)
                 return False
         return False
 
-    def _pay_for(self, question: Question, call: Call, data: bytes) -> bool:
-        """Add a question to the next batch if there is money for it; else hold it."""
+    def _draw(self, call: Call, question: Question) -> bool:
+        """Set the money of a question aside; return whether there is enough."""
         try:
             if self.meter is not None:
                 call.receipt = self.meter.draw(question)
         except BudgetError as error:
-            self._held, self._broke = (question, call, data), error
+            self._broke = error
             return False
-        self._held = self._broke = None
-        self._waiting.add(call, data)
+        self._broke = None
         return True
+
+    def _cancel_all(self) -> None:
+        for batch in self._open:
+            with suppress(Exception):  # the money is passed already, and that is said
+                self._api.cancel(batch.id)
 
     def _earlier_batch(self, key: str) -> Batch:
         """Return the batch of an earlier run, which set the money aside, that asks a question."""
@@ -141,25 +173,27 @@ class Batches:
 
     def _hand_in(self) -> None:
         batch, self._waiting = self._waiting, Batch()
-        self._open.append(batch)  # if what follows is cut off, it counts as billed
-        batch.file.seek(0)
+        batch.nonce = uuid4().hex
+        with self._explained(batch), self._unbilled(batch, always=True):
+            file_id = self._api.upload(batch.file)
+        self._open.append(batch)
+        if self.meter is not None:  # if what follows is cut off, the batch is there perhaps
+            self.meter.hand_in(batch.nonce)
         with self._explained(batch), self._unbilled(batch):
-            upload = ("questions.jsonl", batch.file)
-            file = self.client.files.create(file=upload, purpose="batch")
-            batch.id = self.client.batches.create(
-                input_file_id=file.id,
-                endpoint="/v1/chat/completions",
-                completion_window="24h",
-                metadata={_TAG: _address(self.teacher)},
-            ).id
+            batch.id = self._api.create(file_id, batch.nonce)
 
     def _look(self, batch: Batch) -> Generator[tuple[int, Answer], None, None]:
         """Ask how a batch does; yield its answers if it has ended."""
+        batch.is_new = False
+        batch.poll_s = min(_LONGEST_POLL_S, batch.poll_s * 1.5)
+        batch.next_poll = time.monotonic() + batch.poll_s
         with self._explained(batch):
-            told = self.client.batches.retrieve(batch.id)
+            told = self._api.look(batch.id, time.monotonic() - batch.since)
+        if told is None:
+            return
         if told.status == "failed":
             for call in batch.calls:
-                self._pay(call, None, billed=False)
+                self._pay(call, None)
             reasons = [one.message or "" for one in (told.errors and told.errors.data) or []]
             raise TeacherError(
                 f"Teacher {self.teacher.name}: {self.teacher.base_urls[0]} refused a batch of "
@@ -168,13 +202,15 @@ class Batches:
                 "Ask one by one with teacher.batch=false, or mend what it says."
             )
         if told.status not in _ENDED:
-            batch.poll_s = min(_LONGEST_POLL_S, batch.poll_s * 1.5)
-            batch.next_poll = time.monotonic() + batch.poll_s
             return
         ended = told.completed_at or told.expired_at or told.cancelled_at or told.created_at
-        seconds = max(0.0, float(ended - told.created_at)) / len(batch.calls)
+        seconds = max(0.0, float(ended - told.created_at)) / max(1, len(batch.calls))
         with self._explained(batch):
-            replies = fetched(self.client, told.output_file_id, told.error_file_id)
+            replies = self._api.answers(told)
+        if replies is None:
+            return
+        # Whoever takes the answers stops at the last that it wants.
+        batch.calls = deque(sorted(batch.calls, key=lambda call: call.number is not None))
         with replies:
             places = dict(lines(replies))
             while batch.calls:  # in order, so that what waits for its turn need not be held
@@ -185,8 +221,11 @@ class Batches:
                     reply = json.loads(replies.readline())
                 answer = self._settle(batch, call, reply, seconds)
                 batch.calls.popleft()
-                if answer is not None:
-                    yield call.number, answer
+                self._adopted.pop(call.key, None)
+                if call.number is not None:
+                    batch.n_wanted -= 1
+                    if answer is not None:
+                        yield call.number, answer
         self._open.remove(batch)
         batch.file.close()
 
@@ -195,72 +234,110 @@ class Batches:
         told = reply.get("response") if isinstance(reply, dict) else None
         response: dict[str, Any] = told if isinstance(told, dict) else {}
         status = response.get("status_code")
-        question = batch.question(call)
         call.n_tries += 1
         problem = "it was not reached before the batch ended"
         if status == 200:
             try:
-                answer = to_answer(response.get("body"), question, seconds)
-            except (AttributeError, ValueError, TypeError, KeyError, Garbled):
+                answer = to_answer(response.get("body"), batch.question(call), seconds)
+            except (AttributeError, ValueError, TypeError, KeyError, Garbled) as error:
                 problem = "the reply is no chat completion"
-                self._pay(call, None, billed=True)
+                if isinstance(error, ImplausibleUsage):
+                    problem = str(error)
+                self._pay(call, None, sort(error).billed)
             else:
-                self._pay(call, answer, billed=True)
+                self._pay(call, answer)
                 return answer
         else:
             if status is not None:
                 problem = f"HTTP {status}"
-            self._pay(call, None, billed=False)
+            self._pay(call, None)
             if status is not None and says_too_long(status, json.dumps(response.get("body"))):
                 return Answer("", 0, 0, 0.0, finish=TOO_LONG)
+        if call.number is None:  # nobody asks for it any more
+            return None
         passing = status in (None, 200, *_PASSING) or int(status) >= 500
         if not passing or call.n_tries > self.teacher.max_retries:
-            raise TeacherError(
+            self._failed = TeacherError(
                 f"Teacher {self.teacher.name}: {self.teacher.base_urls[0]} did not answer a "
                 f"question of a batch after {counted(call.n_tries, 'try', 'tries')} ({problem}). "
                 "What was answered is kept: give the same command again, or ask one by one with "
                 "teacher.batch=false."
             )
+            return None
         self._earlier.pop(call.key, None)
-        if self.meter is not None:
-            call.receipt = self.meter.draw(question)
-        self._waiting.add(call, batch.line(call))
+        self._again.add(
+            Call(call.number, call.key, call.max_tokens, n_tries=call.n_tries), batch.line(call)
+        )
         return None
 
     @contextmanager
-    def _unbilled(self, batch: Batch) -> Iterator[None]:
+    def _unbilled(self, batch: Batch, always: bool = False) -> Iterator[None]:
         """Give back the money of a batch that the provider does not take."""
         import openai
 
         try:
             yield
-        except openai.APIStatusError as error:
-            if error.status_code < 500:
+        except Exception as error:
+            refused = isinstance(error, openai.APIStatusError) and error.status_code < 500
+            if always or refused or isinstance(error, RedirectError):
                 for call in batch.calls:
-                    self._pay(call, None, billed=False)
+                    self._pay(call, None)
             raise
 
-    def _pay(self, call: Call, answer: Answer | None, *, billed: bool) -> None:
+    def _pay(self, call: Call, answer: Answer | None, billed: Billed = Billed.NOTHING) -> None:
         if self.meter is not None and call.receipt is not None:
-            self.meter.pay(call.receipt, answer, billed=billed)
+            try:
+                self.meter.pay(call.receipt, answer, billed)
+            except OverspentError as error:  # what came with it is paid, too, and is kept
+                self._over = error
             call.receipt = None
 
     def _find_earlier(self) -> None:
         """Find what earlier runs handed in and nobody fetched: the newest batches first."""
         import openai
 
-        oldest = time.time() - _KEPT_SECONDS
-        with suppress(openai.APIError):  # a provider need not list its batches
-            for told in self.client.batches.list(limit=100):
-                if not isinstance(told.created_at, int) or told.created_at < oldest:
-                    break  # the end of what is kept, or no list of batches
-                mine = (told.metadata or {}).get(_TAG) == _address(self.teacher)
-                if mine and told.status not in ("failed", "cancelled", "cancelling", "expired"):
-                    with fetched(self.client, told.input_file_id) as asked:
-                        for key, _ in lines(asked):
-                            self._earlier.setdefault(key, told.id)
+        mine = set(self.meter.batches()) if self.meter is not None else set()
+        with self._explained():
+            found = self._api.earlier()
+        for told in found:
+            nonce = (told.metadata or {}).get(NONCE, "")
+            if told.status in ("failed", "cancelling") and nonce not in mine:
+                continue
+            try:
+                with self._explained():
+                    asked = self._api.lines(told.input_file_id)
+            except TeacherError as error:
+                if isinstance(error.__cause__, openai.NotFoundError):  # the file is gone by now
+                    continue
+                raise
+            if nonce in mine:
+                mine.remove(nonce)
+                self._adopt(told.id, nonce, asked)
+                continue
+            with asked:
+                for key, _ in lines(asked):
+                    self._earlier.setdefault(key, told.id)
+        for nonce in mine:
+            assert self.meter is not None
+            self.meter.lose(nonce)
 
-    def _explained(self, batch: Batch) -> _Explained:
+    def _adopt(self, id_: str, nonce: str, asked: Any) -> None:
+        """Take over a batch that this run folder paid for: all of it is settled when it ends."""
+        assert self.meter is not None
+        batch = Batch(id_, file=asked, nonce=nonce)
+        field_name = self.teacher.token_limit_field
+        for key, place in lines(asked):
+            asked.seek(place)
+            limit = json.loads(asked.readline())["body"].get(field_name, 0)
+            call = Call(None, key, int(limit), place=place)
+            batch.calls.append(call)
+            self._adopted[key] = batch, call
+        receipts = self.meter.adopt(nonce, (batch.question(call) for call in batch.calls))
+        for call, receipt in zip(batch.calls, receipts, strict=False):
+            call.receipt = receipt
+        self._open.append(batch)
+
+    def _explained(self, batch: Batch | None = None) -> _Explained:
         return _Explained(self.teacher, batch)
 
 
@@ -269,7 +346,7 @@ class _Explained:
     """Turns what the client raises into an error in the user's words."""
 
     teacher: OpenAITeacher
-    batch: Batch
+    batch: Batch | None
     """Of its questions the first stands for all."""
 
     def __enter__(self) -> None:
@@ -278,14 +355,12 @@ class _Explained:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         import openai
 
-        if isinstance(error, openai.OpenAIError):
+        if isinstance(error, openai.OpenAIError | TimeoutError | RedirectError):
             tries = self.teacher.max_retries + 1
-            question = self.batch.question(self.batch.calls[0])
+            question = Question([{"role": "user", "content": ""}], 0)
+            if self.batch is not None and self.batch.calls:
+                question = self.batch.question(self.batch.calls[0])
             raise self.teacher.explain(error, question, tries) from error
-
-
-def _address(teacher: OpenAITeacher) -> str:
-    return hashlib.sha256(teacher.identity().encode()).hexdigest()[:32]
 
 
 _END = object()

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import random
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +22,7 @@ from uuid import uuid4
 
 import msgspec
 
-from stratos.tasks.base import Message
+from stratos.ledger.process import Process
 from stratos.teachers.base import Answer, CacheMode, Question
 from stratos.words import counted
 
@@ -31,6 +30,8 @@ FILE_NAME = "teacher_answers.sqlite"
 
 CLAIM_SECONDS = 900.0
 """How long a claim holds whose process lives but does not answer."""
+_OWNER_SECONDS = 30 * 86_400.0
+"""How long it is known which process an owner of claims was."""
 
 _PROCESS = uuid4().hex[:16]
 _BUSY_SECONDS = 60.0
@@ -44,6 +45,11 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE TABLE IF NOT EXISTS claims (
     key TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, owner TEXT NOT NULL,
     until REAL NOT NULL
+) WITHOUT ROWID
+""",
+    """
+CREATE TABLE IF NOT EXISTS owners (
+    owner TEXT PRIMARY KEY, boot TEXT NOT NULL, started TEXT NOT NULL, at REAL NOT NULL
 ) WITHOUT ROWID
 """,
     """
@@ -61,20 +67,14 @@ ON CONFLICT (key) DO UPDATE SET host = ?2, pid = ?3, owner = ?4, until = ?5
 WHERE owner = ?4 OR until < ?6 OR (owner = ?7 AND ?7 <> '')
 RETURNING 1
 """
+_RIVAL = """
+SELECT host, pid, owner, coalesce(boot, ''), coalesce(started, '')
+FROM claims LEFT JOIN owners USING (owner) WHERE key = ?
+"""
+_FORGET = "DELETE FROM owners WHERE at < ? AND owner NOT IN (SELECT owner FROM claims)"
 _SAME = """
 INSERT INTO same VALUES (?1, ?2) ON CONFLICT (identity) DO UPDATE SET teacher = ?2
 """
-
-
-def answer_key(identity: str, chat: Sequence[Message], max_tokens: int) -> str:
-    """Return the address of a first answer under the teacher's own settings.
-
-    Args:
-        identity: of the teacher; see `Teacher.identity`.
-        chat: the messages.
-        max_tokens: longest answer.
-    """
-    return question_key(identity, Question(list(chat), max_tokens))
 
 
 def question_key(identity: str, question: Question) -> str:
@@ -162,15 +162,23 @@ class AnswerCache:
         """
         if self._mode != "write":
             return True
+        me = Process.this()
+        if not self._n_claims:
+            row = (self._owner, me.boot, me.started, time.time())
+            self._use("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?)", row)
+            self._use(_FORGET, (time.time() - _OWNER_SECONDS,))
         self._n_claims += 1
         now = time.time()
-        mine = (key, socket.gethostname(), os.getpid(), self._owner, now + CLAIM_SECONDS, now)
+        mine = (key, me.host, me.pid, self._owner, now + CLAIM_SECONDS, now)
         if self._use(_CLAIM, (*mine, "")) is not None:
             return True
-        rival = self._use("SELECT host, pid, owner FROM claims WHERE key = ?", (key,))
-        if rival is None or not _is_dead(rival[0], rival[1]):
-            return rival is None
-        return self._use(_CLAIM, (*mine, rival[2])) is not None
+        rival = self._use(_RIVAL, (key,))
+        if rival is None:
+            return True
+        host, pid, owner, boot, started = rival
+        if not Process(host, pid, boot, started).is_dead():
+            return False
+        return self._use(_CLAIM, (*mine, owner)) is not None
 
     def renew(self) -> None:
         """Hold this process's claims for longer; may be called often, and acts now and then."""
@@ -267,19 +275,6 @@ def _write_ahead(db: sqlite3.Connection) -> None:
             if not is_busy or time.monotonic() > last_try:
                 raise
         time.sleep(random.uniform(0.001, 0.02))
-
-
-def _is_dead(host: str, pid: int) -> bool:
-    """Tell whether the process of a claim is gone; one on another machine counts as living."""
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _digest(key: str, text: str) -> str:

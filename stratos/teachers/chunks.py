@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 
+import msgspec
+
 from stratos.errors import BudgetError, StratosError, TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers.base import Answer, Keep, Question, Sampling, Teacher
-from stratos.teachers.purse import most_usd, price
+from stratos.teachers.purse import most_usd, overrun_of, price
+from stratos.words import counted
 
 _CHUNK = 1024
 """Chats handed over at once: enough to sort them into even batches."""
@@ -38,6 +41,7 @@ def ask_in_chunks(
 
     Raises:
         BudgetError: the money does not suffice for one more chat.
+        OverspentError: answers took more than was set aside for them, and the budget is passed.
         TeacherError: the teacher failed, or cannot draw samples.
     """
     is_paid = price(teacher.card(), 1, 1) > 0
@@ -61,7 +65,7 @@ def ask_in_chunks(
             time.sleep(_WAIT_SECONDS)
             yield
             continue
-        chunk = _alike(waiting, size)
+        chunk = waiting[:size] if isinstance(teacher, Sampling) else _alike(waiting, size)
         try:
             _ask(teacher, chunk, put, ledger if is_paid else None, what, limit_usd)
         except BudgetError:
@@ -77,7 +81,7 @@ _END = object()
 
 
 def _alike(waiting: list[tuple[int, Question]], size: int) -> list[tuple[int, Question]]:
-    """Return the first questions that one call can ask."""
+    """Return the first questions that one call can ask: `Teacher.ask` takes one longest answer."""
     longest = waiting[0][1].max_tokens
     n = next((i for i, (_, one) in enumerate(waiting) if one.max_tokens != longest), len(waiting))
     return waiting[: min(n, size)]
@@ -103,25 +107,28 @@ def _ask(
             f"Teacher {teacher.name} gives {lacks}, or serve the model and name the endpoint: "
             "teacher=openai teacher.base_url=…"
         )
-    max_tokens = questions[0].max_tokens
+    longest = {one.max_tokens for one in questions}
     card = teacher.card()
     usd = 0.0
 
     def take(index: int, answer: Answer) -> None:
         nonlocal usd
         usd += price(card, answer.input_tokens, answer.output_tokens)
+        if ledger is not None:
+            ledger.learn(what, overrun_of(questions[index], answer))
         put(chunk[index][0], answer)
 
     def ask(keep: Keep) -> None:
-        if is_drawn and isinstance(teacher, Sampling):
+        if isinstance(teacher, Sampling) and (is_drawn or len(longest) > 1):
             teacher.sample(questions, keep)
         else:
-            teacher.ask([question.chat for question in questions], max_tokens, keep=keep)
+            teacher.ask([question.chat for question in questions], max(longest), keep=keep)
 
     if ledger is None:
         ask(take)
         return
-    most = sum(most_usd(card, question.chat, max_tokens) for question in questions)
+    over = ledger.overrun(what)
+    most = sum(most_usd(card, one.chat, one.max_tokens, over) for one in questions)
     with ledger.reserve(what, most, limit_usd) as reservation:
 
         def show(index: int, answer: Answer) -> None:
@@ -135,4 +142,10 @@ def _ask(
             # still be under way, and the whole reservation counts as spent.
             reservation.settle(usd)
             raise
-        reservation.settle(usd)
+        reservation.settle(usd, **msgspec.structs.asdict(ledger.overrun(what)))
+    if usd > most:
+        ledger.check_passed(
+            f"{what[:1].upper()}{what[1:]} took ${usd:.4f} for {counted(len(chunk), 'question')}, "
+            f"and ${most:.4f} was the most.",
+            limit_usd,
+        )

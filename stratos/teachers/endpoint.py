@@ -7,15 +7,16 @@ import email.utils
 import json
 import math
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from stratos.teachers.base import TOO_LONG, Answer, Question
+from stratos.teachers.base import LENGTH, TOO_LONG, Answer, Billed, Question
+from stratos.teachers.connection import Connection, DeadlineError, redirect_in
 from stratos.teachers.lanes import Outcome
 from stratos.teachers.pump import LONGEST_RETRY_AFTER_S
+from stratos.teachers.usage import ImplausibleUsage, Usage, read_usage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -33,6 +34,17 @@ _OF_LENGTH = re.compile(
 """How providers and servers say that a prompt passes the context; each has its own words."""
 _MAYBE_BILLED = frozenset((408, 502, 504, 524))
 """A gateway gave up; the model behind it may have answered."""
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Where servers put what a model wrote before its answer."""
+_UNREADABLE_REASONING = ("reasoning_details", "thinking_blocks", "encrypted_content")
+"""Where they say that there was some, which is encrypted or only summed up."""
+_CUT = frozenset(
+    (
+        *("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length"),
+        *("model_length", "token_limit", "length_limit", "model_context_window_exceeded"),
+    )
+)
+"""How providers say, each in its own words, that an answer ended at the longest length."""
 
 
 class Garbled(Exception):
@@ -40,26 +52,22 @@ class Garbled(Exception):
 
 
 class Endpoint:
-    """An event loop in a daemon thread with one HTTP client; made at the first question."""
+    """Chat completions over one connection.
 
-    def __init__(self, client: Callable[[], AsyncOpenAI], timeout_s: float) -> None:
-        """Start the thread.
+    Args:
+        connection: to where they are.
+        timeout_s: longest wait for one whole answer.
+    """
 
-        Args:
-            client: makes the client, within the loop that it belongs to.
-            timeout_s: longest wait for one whole answer.
-        """
-        self._timeout_s = timeout_s
-        self._loop = asyncio.new_event_loop()
-        self._client = client()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+    def __init__(self, connection: Connection, timeout_s: float) -> None:
+        """Remember both."""
+        self._connection, self._timeout_s = connection, timeout_s
 
     def send(
         self, options: Mapping[str, Any], question: Question, done: Callable[[Outcome], None]
     ) -> Callable[[], None]:
         """Start one try; `done` is called in the loop's thread. Return what cancels it."""
-        future = asyncio.run_coroutine_threadsafe(self._try(options, question, done), self._loop)
+        future = self._connection.start(self._try(options, question, done))
 
         def cancel() -> None:
             future.cancel()
@@ -76,59 +84,52 @@ class Endpoint:
         async def look() -> None:
             import openai
 
-            nobody = {"Authorization": openai.Omit()}
+            client, nobody = self._connection.client, {"Authorization": openai.Omit()}
             with suppress(openai.OpenAIError, TimeoutError, ValueError, TypeError, KeyError):
                 async with asyncio.timeout(_LOOK_SECONDS):
-                    if model not in await self._models({}):
+                    if model not in await models(client):
                         return
                     try:
                         if keyed:
-                            await self._models(nobody)
+                            await models(client, nobody)
                             return
                     except (openai.AuthenticationError, openai.PermissionDeniedError):
                         pass
                 found()
 
-        asyncio.run_coroutine_threadsafe(look(), self._loop)
-
-    async def _models(self, headers: Mapping[str, Any]) -> set[str]:
-        options: Any = {"headers": headers}
-        reply = await self._client.get("/models", cast_to=bytes, options=options)
-        return {model["id"] for model in json.loads(reply)["data"]}
-
-    def close(self) -> None:
-        """Cancel what is under way and close the connections."""
-
-        async def shut() -> None:
-            me = asyncio.current_task()
-            tasks = [task for task in asyncio.all_tasks() if task is not me]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._client.close()
-
-        with suppress(Exception):  # connections that cannot be closed are gone already
-            asyncio.run_coroutine_threadsafe(shut(), self._loop).result(timeout=5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-        if not self._thread.is_alive():
-            self._loop.close()
+        self._connection.start(look())
 
     async def _try(
         self, options: Mapping[str, Any], question: Question, done: Callable[[Outcome], None]
     ) -> None:
         began = time.perf_counter()
+        client = self._connection.client
         try:
-            # The client's own limit is for each read: a body that trickles would never end.
             async with asyncio.timeout(self._timeout_s):
                 # The body is ours, and the answer is read below: to hold both against the types of
                 # the client takes as long as all the rest of a request.
-                reply = await self._client.post("/chat/completions", body=options, cast_to=bytes)
+                reply = await client.post("/chat/completions", body=options, cast_to=bytes)
             seconds = time.perf_counter() - began
             outcome = Outcome(answer=to_answer(json.loads(reply), question, seconds))
+        except TimeoutError:
+            outcome = sort(DeadlineError(f"no whole answer within {self._timeout_s:g} s"))
         except Exception as error:
             outcome = sort(error)
         done(outcome)
+
+
+async def models(
+    client: AsyncOpenAI, headers: Mapping[str, Any] | None = None
+) -> dict[str, Mapping[str, Any]]:
+    """Return the models that an endpoint lists, each with all that it says of it.
+
+    Raises:
+        openai.OpenAIError: it gives no list.
+        ValueError, TypeError, KeyError: it gives something else.
+    """
+    options: Any = {"headers": headers or {}}
+    reply = await client.get("/models", cast_to=bytes, options=options)
+    return {str(model["id"]): model for model in json.loads(reply)["data"]}
 
 
 def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
@@ -136,6 +137,7 @@ def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
 
     Raises:
         Garbled: it is none.
+        ImplausibleUsage: it cannot have taken what it says.
     """
     choices = _part(reply, "choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
@@ -143,22 +145,57 @@ def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
     if not isinstance(choice, dict) or not isinstance(content, str | None):
         raise Garbled("the reply is no chat completion")
     text = writable(content or "")
-    # Without a count of its own an answer is billed at the most that it can be: its bytes.
-    n_input = sum(len(writable(message["content"]).encode()) for message in question.chat)
-    usage = _part(reply, "usage")
-    n_input = _count(_part(usage, "prompt_tokens"), n_input)
-    n_output = _count(_part(usage, "completion_tokens"), len(text.encode()))
     finish = _part(choice, "finish_reason")
     finish = finish if isinstance(finish, str) else ""
-    return Answer(text, n_input, n_output, seconds, False, finish, _logprobs(choice))
+    finish = LENGTH if finish.lower() in _CUT else finish
+    message = _part(choice, "message")
+    thought = (_part(message, name) for name in _REASONING)
+    usage = read_usage(
+        _part(reply, "usage"),
+        question,
+        text,
+        reasoning=next((one for one in thought if isinstance(one, str)), ""),
+        is_cut=finish == LENGTH,
+        hides_reasoning=any(_part(message, name) for name in _UNREADABLE_REASONING),
+    )
+    if _ended_at_limit(finish, usage, question.max_tokens):
+        finish = LENGTH
+    return Answer(
+        text,
+        usage.input_tokens,
+        usage.output_tokens,
+        seconds,
+        finish=finish,
+        logprobs=_logprobs(choice),
+        is_estimated=usage.is_estimated,
+    )
+
+
+def _ended_at_limit(finish: str, usage: Usage, max_tokens: int) -> bool:
+    """Return whether the tokens show that an answer was cut, whatever its endpoint says.
+
+    Some endpoints give no reason, or "stop" for every answer. An answer that ends by itself at
+    exactly the longest length is taken for a cut one; that is rare, and costs one more question.
+    An endpoint that says "stop" beyond the length keeps no limit, so that nothing was cut. Some
+    count the token that ends the answer, hence one more.
+    """
+    if usage.is_estimated:
+        return False
+    return usage.output_tokens >= max_tokens and (
+        not finish or usage.output_tokens <= max_tokens + 1
+    )
 
 
 def sort(error: Exception) -> Outcome:
-    """Return what an error means: whether another try may help, and whether this one is billed."""
+    """Return what an error means: whether another try may help, and what this one is billed."""
     import openai
 
+    if redirect := redirect_in(error):
+        return Outcome(error=redirect)
+    lost = Billed.NOTHING if _never_connected(error) else Billed.USUAL
     if isinstance(error, TimeoutError | openai.APITimeoutError):
-        return Outcome(error=error, passing=True, billed=not _never_connected(error))
+        late = Billed.NOTHING if _never_connected(error) else Billed.MOST
+        return Outcome(error=error, passing=True, billed=late)
     if isinstance(error, openai.APIStatusError):
         status = error.status_code
         wait = retry_after_s(error.response.headers)
@@ -169,12 +206,16 @@ def sort(error: Exception) -> Outcome:
             return Outcome(Answer("", 0, 0, 0.0, finish=TOO_LONG), error)
         if wait is not None and wait > LONGEST_RETRY_AFTER_S:
             passing = False
-        return Outcome(None, error, passing, status in _MAYBE_BILLED, wait)
+        billed = Billed.USUAL if status in _MAYBE_BILLED else Billed.NOTHING
+        return Outcome(None, error, passing, billed, wait)
     if isinstance(error, openai.APIConnectionError):
-        return Outcome(error=error, passing=True, billed=not _never_connected(error))
+        return Outcome(error=error, passing=True, billed=lost)
+    if isinstance(error, ImplausibleUsage):
+        return Outcome(error=error, passing=True, billed=Billed.MOST)
     if isinstance(error, openai.APIResponseValidationError | Garbled | ValueError | TypeError):
-        return Outcome(error=error, passing=True, billed=True)
-    return Outcome(error=error, passing=not isinstance(error, openai.OpenAIError), billed=True)
+        return Outcome(error=error, passing=True, billed=Billed.USUAL)
+    passing = not isinstance(error, openai.OpenAIError)
+    return Outcome(error=error, passing=passing, billed=Billed.MOST)
 
 
 def says_too_long(status: int, text: str) -> bool:
@@ -208,10 +249,6 @@ def _never_connected(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
-
-
-def _count(value: Any, otherwise: int) -> int:
-    return value if isinstance(value, int) and value >= 0 else otherwise
 
 
 def _part(whole: Any, name: str) -> Any:

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from stratos.context import Context
 from stratos.errors import BudgetError
 from stratos.records import Interval
-from stratos.teachers.base import Answer, Bounded, Question, Teacher
+from stratos.teachers.base import Answer, Batching, Bounded, Question, Teacher
 from stratos.teachers.kept import look_up
 from stratos.teachers.purse import most_usd, n_bytes, price
 
@@ -39,8 +39,10 @@ class Expectation:
     """True if no kept answer tells how long one is."""
     noun: str = "questions"
     """What is paid for, in the plural."""
+    last_call_usd: float = 0.0
+    """How much more than a call costs is set aside for it: the last one needs it."""
     vain_usd: float = 0.0
-    """Part of the dollars that goes to tries which are billed and bring no answer."""
+    """Part of the dollars that goes to tries which may be billed and bring no answer."""
 
     @property
     def n_fitting(self) -> int:
@@ -51,8 +53,12 @@ class Expectation:
 
     @property
     def passes_limit(self) -> bool:
-        """Whether more is expected than is left; of a guess, whether its low end is more."""
-        surely = self.usd.low if self.is_guess else self.usd.mean
+        """Whether the answers alone are expected to cost more than is left.
+
+        Tries in vain are left out: perhaps the endpoint is better by now, and where it is not, the
+        asking ends where the money does. Of a guess the low end counts.
+        """
+        surely = self.usd.low if self.is_guess else self.usd.mean - self.vain_usd
         return self.left_usd is not None and surely > self.left_usd
 
     def text(self) -> str:
@@ -91,7 +97,8 @@ class Expectation:
         raise BudgetError(
             f"{self.text()}, and ${self.left_usd:.4f} is left. That suffices for about "
             f"{self.n_fitting:,} of them. Give limits.budget_usd (for a probe limits.probe_usd) "
-            f"${self.usd.high - self.left_usd:.4f} more, {less}, or choose a cheaper teacher."
+            f"${self.usd.high + self.last_call_usd - self.left_usd:.4f} more, {less}, or choose a "
+            "cheaper teacher."
         )
 
 
@@ -103,14 +110,15 @@ def expect(
     *,
     like: Sequence[Question] = (),
     n_questions: int | None = None,
+    noun: str = "questions",
 ) -> Expectation:
     """Foretell what questions will cost; it is shown, and kept by a line in the ledger.
 
     What this teacher has answered before sets tokens per byte and length of an answer; without
-    that, wide ranges of common tokenizers and of the longest answer do. Tries that are billed and
-    bring no answer are expected as often as the run's ledger has them of this teacher, at their
-    ceiling, which is what they are counted at; where it has none, none are expected. Where nothing
-    costs anything, nothing is said.
+    that, wide ranges of common tokenizers and of the longest answer do. Tries that may be billed
+    and bring no answer are expected as often as the run's ledger has them of this teacher, at what
+    an answer is expected to cost; where it has none, none are expected. Where nothing costs
+    anything, nothing is said.
 
     Args:
         teacher: who is to be asked.
@@ -119,6 +127,7 @@ def expect(
         limit_usd: a tighter cap than the budget.
         like: questions that are answered alike; of those, kept answers are looked at too.
         n_questions: how many there will be, where `questions` are a sample of them.
+        noun: what they are called, in the plural.
     """
     n_questions = n_questions or len(questions)
     card = teacher.card()
@@ -134,17 +143,25 @@ def expect(
         known += look_up(teacher, like[:_LOOKED_UP], context.cache_dir)[0]
     if isinstance(teacher, Bounded):
         unknown = [one for one in unknown if teacher.too_long(one) is None]
+    what = f"teacher {teacher.name}"
     scale = n_questions / len(seen)
+    if isinstance(teacher, Batching) and teacher.batch and unknown:
+        # What an earlier run handed in is paid from what it set aside.
+        scale *= max(0.0, 1 - context.ledger.batches.n_under_way(what) / (len(unknown) * scale))
     n_input = _times(_per_byte(known), sum(n_bytes(one.chat) for one in unknown) * scale)
     n_output = _answer_tokens(known, unknown, scale)
-    most = sum(most_usd(card, one.chat, one.max_tokens) for one in unknown) * scale
-    what = f"teacher {teacher.name}"
-    vain = _times(_in_vain(*context.ledger.tries(what)), most)
-    usd = Interval(
-        min(most, price(card, n_input.mean, n_output.mean)) + vain.mean,
-        min(most, price(card, n_input.low, n_output.low)) + vain.low,
-        min(most, price(card, n_input.high, n_output.high)) + vain.high,
+    over = context.ledger.overrun(what)
+    ceilings = [most_usd(card, one.chat, one.max_tokens, over) for one in unknown]
+    most = sum(ceilings) * scale
+    answers = Interval(
+        min(most, price(card, n_input.mean, n_output.mean)),
+        min(most, price(card, n_input.low, n_output.low)),
+        min(most, price(card, n_input.high, n_output.high)),
         n_output.source,
+    )
+    vain = _times(_in_vain(*context.ledger.tries(what)), answers.mean)
+    usd = Interval(
+        answers.mean + vain.mean, answers.low + vain.low, answers.high + vain.high, answers.source
     )
     n_asked = round(len(unknown) * scale)
     told = Expectation(
@@ -156,11 +173,49 @@ def expect(
         usd=usd,
         left_usd=left,
         is_guess=len(known) < _ENOUGH,
+        noun=noun,
         vain_usd=vain.mean,
+        last_call_usd=max(0.0, max(ceilings, default=0.0) - answers.mean / max(1, n_asked)),
     )
     if n_asked:
         told.show(context)
     return told
+
+
+def expect_again(
+    teacher: Teacher,
+    questions: Sequence[Question],
+    context: Context,
+    limit_usd: float | None = None,
+) -> Expectation:
+    """Foretell what it will cost to ask again, with more tokens, what was cut short.
+
+    What was foretold before the first answer holds none of it.
+
+    Args:
+        teacher: who is to be asked.
+        questions: those whose answers were cut, with their new longest answer.
+        context: as of `expect`.
+        limit_usd: as of `expect`.
+    """
+    return expect(teacher, questions, context, limit_usd, noun="cut answers to ask again")
+
+
+def expect_longer(
+    teacher: Teacher,
+    questions: Sequence[Question],
+    context: Context,
+    limit_usd: float | None = None,
+) -> Expectation:
+    """Foretell anew what questions will cost whose longest answer was raised after the first ones.
+
+    Args:
+        teacher: who is to be asked.
+        questions: those that are left, with their new longest answer.
+        context: as of `expect`.
+        limit_usd: as of `expect`.
+    """
+    return expect(teacher, questions, context, limit_usd, noun="questions with longer answers")
 
 
 def _per_byte(known: Sequence[tuple[Question, Answer]]) -> Interval:

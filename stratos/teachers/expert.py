@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from stratos.tasks.base import Item, Message, Task
+from stratos.teachers.answer_limit import AnswerLimit, data_limit, limit_of
 from stratos.teachers.base import HasWeights
 
+_N_TEXTS = 64
+"""Completions from which the length of an expert's answers is told."""
 STUDENT = "student"
 """Name of the prompt that a student is trained on and asked with."""
 
@@ -33,9 +36,26 @@ class Manner:
         """Return whether the teacher was made for this very task."""
         return self.prompts == (STUDENT,)
 
-    def longest(self, max_tokens: int) -> int:
-        """Return the longest answer in tokens, where `max_tokens` are asked of others."""
-        return max_tokens if self.max_tokens is None else self.max_tokens
+    def limit(
+        self, prompt: str, max_tokens: int | None = None, key: str = "probe.max_tokens"
+    ) -> AnswerLimit:
+        """Return the longest answer to a prompt, before any was seen.
+
+        Args:
+            prompt: of the task, or the student's.
+            max_tokens: what the user names; None leaves it to the teacher and the data.
+            key: of the config, where it is named.
+        """
+        if max_tokens is not None:
+            return AnswerLimit(max_tokens, f"{key}={max_tokens}", is_fixed=True)
+        if self.max_tokens is not None:
+            return AnswerLimit(
+                self.max_tokens, "max_new_tokens of its generation config", is_fixed=True
+            )
+        if prompt == STUDENT:
+            items = self.task.items("validation", _N_TEXTS)
+            return limit_of([self.task.completion(item) for item in items])
+        return data_limit(self.task, prompt)
 
     def example_answers(self, prompt: str) -> frozenset[str]:
         """Return the answers of the prompt's own examples."""

@@ -1,9 +1,8 @@
-"""Answers of a local model in batches, with the prompts' common beginning computed once.
+"""Answers of a local model in batches, with what prompts begin with alike computed once.
 
 The chats of one task begin alike: system message and few-shot examples. Keys and values of that
-prefix are computed for one row and repeated for the batch, which on a CPU saves most of the work.
-Where there is no such prefix, as with an expert that is asked the bare question, rows leave the
-batch as they end (`stratos.evaluate.generate`).
+prefix are computed for one row and copied to the others, and rows leave the batch as they end
+(`stratos.evaluate.generate`).
 
 An answer is the likeliest one or drawn. What is drawn depends on the prompt, the temperature and
 the number of the sample, not on the batch that it happens to be in: every row has a generator of
@@ -12,16 +11,15 @@ its own.
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import inspect
 import time
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from stratos.tasks.base import Message
-from stratos.teachers.base import Answer, Keep, Question
+from stratos.teachers.base import LENGTH, REPETITION, STOP, Answer, Keep, Question
+from stratos.teachers.repetition import repeats
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +44,6 @@ _OF_NO_CONSEQUENCE = {
     "_from_model_config",
 }
 """Settings of a generation config that change no token of a greedy answer of given length."""
-
-_SHORTEST_PREFIX = 16
-"""Tokens below which a common beginning is not worth a pass of its own."""
 
 
 def prompt_tokens(tokenizer: Any, chats: Sequence[list[Message]]) -> list[list[int]]:
@@ -78,41 +73,51 @@ def answer(
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer.
         prompts: token ids of each question's chat.
-        questions: whose longest answer (the end token included) is the same; those with a
-            temperature are drawn.
+        questions: each with its longest answer (the end token included); those with a temperature
+            are drawn.
         batch_size: prompts answered at once.
         keep: takes (index, answer) after each batch.
         progress: told how many answers came with each batch.
     """
-    import torch
-
     from stratos.evaluate.generate import end_tokens, write
 
     if not prompts:
         return
-    max_tokens = questions[0].max_tokens
     ends = end_tokens(model, tokenizer)
-    pad = next(id for id in (tokenizer.pad_token_id, *sorted(ends), 0) if id is not None)
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    with torch.inference_mode():
-        prefix = _Prefix.of(model, prompts)
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            began = time.perf_counter()
-            asked = [prompts[index] for index in batch]
-            draws = [_Draw.of(questions[index], prompts[index]) for index in batch]
-            if prefix.tokens or any(draws) or not _is_plain(model.generation_config):
-                rows = _generate(model, asked, draws, prefix, max_tokens, pad)
-            else:
-                rows = write(
-                    model, tokenizer, asked, max_new_tokens=max_tokens, batch_size=batch_size
-                )
-            seconds = (time.perf_counter() - began) / len(batch)
-            for index, row in zip(batch, rows, strict=True):
-                n_tokens = next((n for n, id in enumerate(row, 1) if id in ends), len(row))
-                text = tokenizer.decode(row[:n_tokens], skip_special_tokens=True)
-                keep(index, Answer(text, len(prompts[index]), n_tokens, seconds))
-            progress(len(batch))
+    draws = [_Draw.of(*asked) for asked in zip(questions, prompts, strict=True)]
+    began = time.perf_counter()
+
+    def take(batch: Sequence[int], rows: Sequence[list[int]]) -> None:
+        nonlocal began
+        now = time.perf_counter()
+        seconds, began = (now - began) / len(batch), now
+        for index, row in zip(batch, rows, strict=True):
+            text = tokenizer.decode(row, skip_special_tokens=True)
+            kept = Answer(text, len(prompts[index]), len(row), seconds, finish=_finish(row, ends))
+            keep(index, kept)
+        progress(len(batch))
+
+    if not _is_plain(model.generation_config):
+        _generate(model, prompts, questions, draws, ends, tokenizer.pad_token_id, batch_size, take)
+        return
+    write(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=[question.max_tokens for question in questions],
+        batch_size=batch_size,
+        pick=_Picker(draws),
+        take=take,
+        share_prefixes=True,
+        stop_loops=True,
+    )
+
+
+def _finish(row: Sequence[int], ends: frozenset[int]) -> str:
+    """Return why an answer ended, in the words of OpenAI's API where it has one."""
+    if row and row[-1] in ends:
+        return STOP
+    return REPETITION if repeats(row) else LENGTH
 
 
 class _Draw:
@@ -131,120 +136,89 @@ class _Draw:
         return cls(question.temperature, hashlib.sha256(drawn.encode()).hexdigest())
 
 
-class _Drawn:
-    """Leaves to each row that is drawn one token, picked with the probability that it has.
+class _Picker:
+    """Takes the likeliest token of a row, or draws one with the probability that it has.
 
     One number a row and step is compared with the summed probabilities.
     """
 
     def __init__(self, draws: Sequence[_Draw | None]) -> None:
-        self._rows = [row for row, draw in enumerate(draws) if draw is not None]
-        self._draws = [draw for draw in draws if draw is not None]
+        self._draws = draws
 
-    def __call__(self, ids_BT: torch.Tensor, logits_BV: torch.Tensor) -> torch.Tensor:
+    def __call__(self, logits_BV: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
         import torch
 
-        warmth = [[draw.temperature] for draw in self._draws]
-        number = [[draw.random.random()] for draw in self._draws]
-        logits_DV = logits_BV[self._rows].double()
+        picked_B1 = logits_BV.argmax(-1, keepdim=True)
+        drawn = [(row, draw) for row, one in enumerate(prompts) if (draw := self._draws[one])]
+        if not drawn:
+            return picked_B1
+        rows = [row for row, _ in drawn]
+        warmth = [[draw.temperature] for _, draw in drawn]
+        number = [[draw.random.random()] for _, draw in drawn]
+        logits_DV = logits_BV[rows].double()
         sums_DV = (logits_DV / logits_DV.new_tensor(warmth)).softmax(-1).cumsum(-1)
         numbers_D1 = sums_DV.new_tensor(number) * sums_DV[:, -1:]
         picked_D1 = torch.searchsorted(sums_DV, numbers_D1, right=True)
-        picked_D1 = picked_D1.clamp(max=logits_BV.shape[-1] - 1)
-        left_BV = logits_BV.clone()
-        left_BV[self._rows] = torch.full_like(logits_BV[self._rows], -torch.inf).scatter(
-            -1, picked_D1, 0.0
-        )
-        return left_BV
-
-
-class _Prefix:
-    """The tokens that all prompts begin with, and their keys and values."""
-
-    def __init__(self, tokens: list[int], cache: Any, argument: str) -> None:
-        self.tokens = tokens
-        self.argument = argument
-        self._cache = cache
-
-    @classmethod
-    def of(cls, model: Any, prompts: Sequence[list[int]]) -> _Prefix:
-        """Compute the common beginning of the prompts (empty where it is short or unsafe)."""
-        import torch
-        from transformers import DynamicCache
-        from transformers.cache_utils import DynamicLayer
-
-        argument = _cache_argument(model)
-        tokens = _common_beginning(prompts)
-        cache = DynamicCache(config=model.config)
-        # Sliding windows and recurrent states cannot be continued behind padding.
-        plain = all(type(layer) is DynamicLayer for layer in cache.layers)
-        if len(prompts) < 2 or len(tokens) < _SHORTEST_PREFIX or not plain:
-            return cls([], None, argument)
-        ids = torch.tensor([tokens], device=model.device)
-        model(input_ids=ids, use_cache=True, logits_to_keep=1, **{argument: cache})
-        return cls(tokens, cache, argument)
-
-    def arguments(self, n_rows: int) -> dict[str, Any]:
-        """Return the arguments that start a batch of `n_rows` behind the prefix."""
-        if self._cache is None:
-            return {}
-        cache = copy.deepcopy(self._cache)
-        cache.batch_repeat_interleave(n_rows)
-        return {self.argument: cache}
+        picked_B1[rows] = picked_D1.clamp(max=logits_BV.shape[-1] - 1)
+        return picked_B1
 
 
 def _generate(
     model: Any,
     prompts: Sequence[list[int]],
+    questions: Sequence[Question],
     draws: Sequence[_Draw | None],
-    prefix: _Prefix,
-    max_tokens: int,
-    pad: int,
-) -> list[list[int]]:
-    """Return the new tokens of each row; padding lies between the prefix and what follows it."""
+    ends: frozenset[int],
+    pad: int | None,
+    batch_size: int,
+    take: Callable[[Sequence[int], Sequence[list[int]]], None],
+) -> None:
+    """Answer by `model.generate`, which knows what a generation config of its own asks for."""
+    import torch
     from transformers import LogitsProcessorList
 
-    n_prefix = len(prefix.tokens)
-    width = max(map(len, prompts))
-    ids, mask = [], []
-    for prompt in prompts:
-        gap = width - len(prompt)
-        ids.append([*prefix.tokens, *[pad] * gap, *prompt[n_prefix:]])
-        mask.append([*[1] * n_prefix, *[0] * gap, *[1] * (len(prompt) - n_prefix)])
-    out = model.generate(
-        input_ids=_tensor(ids, model),
-        attention_mask=_tensor(mask, model),
-        max_new_tokens=max_tokens,
-        do_sample=False,  # of a row that is drawn, one token is left to be the likeliest
-        logits_processor=LogitsProcessorList([_Drawn(draws)] if any(draws) else []),
-        pad_token_id=pad,
-        **prefix.arguments(len(prompts)),
-    )
-    rows: list[list[int]] = out[:, width:].tolist()
-    return rows
+    pad = next(id for id in (pad, *sorted(ends), 0) if id is not None)
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        width = max(len(prompts[index]) for index in batch)
+        gaps = [width - len(prompts[index]) for index in batch]
+        asked = [[pad] * gap + prompts[i] for gap, i in zip(gaps, batch, strict=True)]
+        mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
+        processors = [_Drawn(_Picker(draws), batch)] if any(draws[index] for index in batch) else []
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=torch.tensor(asked, device=model.device),
+                attention_mask=torch.tensor(mask, device=model.device),
+                max_new_tokens=max(questions[index].max_tokens for index in batch),
+                do_sample=False,  # of a row that is drawn, one token is left to be the likeliest
+                logits_processor=LogitsProcessorList(processors),
+                pad_token_id=pad,
+            )
+        limits = {index: questions[index].max_tokens for index in batch}
+        written = zip(batch, out[:, width:].tolist(), strict=True)
+        take(batch, [_to_end(row[: limits[index]], ends) for index, row in written])
 
 
-def _tensor(rows: list[list[int]], model: Any) -> torch.Tensor:
-    import torch
+class _Drawn:
+    """Leaves to each row that is drawn one token."""
 
-    return torch.tensor(rows, device=model.device)
+    def __init__(self, picker: _Picker, batch: Sequence[int]) -> None:
+        self._picker, self._batch = picker, batch
+
+    def __call__(self, ids_BT: torch.Tensor, logits_BV: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        left_BV = torch.full_like(logits_BV, -torch.inf)
+        return left_BV.scatter(-1, self._picker(logits_BV, self._batch), 0.0)
 
 
-def _common_beginning(prompts: Sequence[list[int]]) -> list[int]:
-    """Return the tokens that all prompts begin with, at least one left over in each."""
-    if not prompts:
-        return []
-    first, last = min(prompts), max(prompts)
-    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    return first[: min(n, min(map(len, prompts)) - 1)]
+def _to_end(row: list[int], ends: frozenset[int]) -> list[int]:
+    """Return the tokens of a row up to its end; what follows is padding."""
+    return row[: next((n for n, id in enumerate(row, 1) if id in ends), len(row))]
 
 
 def _is_plain(generation_config: Any) -> bool:
     """Return whether greedy decoding takes the likeliest token and nothing else decides."""
     decided = set(generation_config.to_diff_dict())
     return decided <= _OF_NO_CONSEQUENCE
-
-
-def _cache_argument(model: Any) -> str:
-    """Return what the model calls its cache: the name changed within transformers 5."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from stratos.errors import TeacherError
+from stratos.foreign import cause
+from stratos.pretrained import load_model, load_tokenizer
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
+from stratos.teachers.answer_limit import MOST_TOKENS
 from stratos.teachers.base import Answer, CacheMode, Keep, Question, Tick
 from stratos.teachers.facts import FACTS, check_facts
+from stratos.teachers.gguf import parsed_once
 from stratos.teachers.purse import n_bytes
 from stratos.teachers.weights import Weights, find_weights, read_facts
 
+_MOST_TOKENS_ON_CPU = 1024
+"""More takes a minute even of a small model."""
 _TEMPLATE_TOKENS = 4096
 """More than a chat template adds to the messages of a prompt, with a system prompt of its own."""
 
@@ -50,8 +55,10 @@ class HuggingFaceTeacher:
     """Facts of the model card that are known beforehand; the others are read from its files."""
 
     def __post_init__(self) -> None:
-        """Check the facts."""
+        """Check the facts and the numbers."""
         check_facts(self.facts)
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} must be at least 1.")
 
     def unreachable(self) -> str | None:
         """Return why the weights cannot be loaded here and what to type, or None."""
@@ -86,7 +93,7 @@ class HuggingFaceTeacher:
         return self._answer([Question(chat, max_tokens) for chat in chats], tick, keep)
 
     def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
-        """Answer questions of one longest answer, in the order given; see `Sampling`.
+        """Answer questions in the order given, each up to its own length; see `Sampling`.
 
         Raises:
             TeacherError: as of `ask`.
@@ -151,6 +158,10 @@ class HuggingFaceTeacher:
             return None
         return self._beyond(len(prompt), question)
 
+    def most_tokens(self) -> int:
+        """Return the longest answer that is worth waiting for; see `Paced`."""
+        return _MOST_TOKENS_ON_CPU if self._device() == "cpu" else MOST_TOKENS
+
     def load(self) -> tuple[Any, Any]:
         """Return model and tokenizer, loaded once until `close`.
 
@@ -208,10 +219,12 @@ class HuggingFaceTeacher:
         if missing := [name for name in FACTS if name not in facts]:
             try:
                 read = read_facts(self._found(), self.revision)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except TeacherError:
+                raise
+            except Exception as error:  # whatever the files make a library raise
                 raise TeacherError(
-                    f"Teacher {self.name}: its model card cannot be read "
-                    f"({_first_line(error)}). Give teacher.facts with {', '.join(missing)}."
+                    f"Teacher {self.name}: its model card cannot be read ({cause(error)}). "
+                    f"Give teacher.facts with {', '.join(missing)}."
                 ) from error
             facts = {**read, **facts}
         license_name = self.license
@@ -221,26 +234,23 @@ class HuggingFaceTeacher:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
         with self._loading() as (weights, where):
-            return AutoTokenizer.from_pretrained(weights.location, **where)
+            return load_tokenizer(weights.location, is_folder=weights.is_folder, **where)
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         import transformers
-        from transformers import AutoModelForCausalLM
 
-        tokenizer = self._tokenizer
         unpacked: dict[str, Any] = {}
-        with self._loading() as (weights, where):
+        with parsed_once(), self._loading() as (weights, where):
+            tokenizer = self._tokenizer
             # Versions without this setting unpack the weights of every GGUF file.
             if weights.gguf and hasattr(transformers, "GgufConfig"):
                 unpacked["quantization_config"] = transformers.GgufConfig(dequantize=True)
-            model: Any = AutoModelForCausalLM.from_pretrained(
+            model = load_model(
                 weights.location,
                 dtype=self._torch_dtype(),
-                use_safetensors=True,
+                is_folder=weights.is_folder,
                 **where,
                 **unpacked,
             )
@@ -254,13 +264,12 @@ class HuggingFaceTeacher:
         if not weights.is_folder:
             where["revision"] = self.revision
         try:
-            with _quiet():
-                yield weights, where
+            yield weights, where
         except Exception as error:  # loaders raise whatever the file at hand makes them
             raise TeacherError(
                 f"Teacher {self.name} cannot be loaded from {weights.location}: "
-                f"{_first_line(error)}. Check that the download is complete, or give another "
-                f"folder with teacher={self.name} teacher.path=<folder or .gguf file>."
+                f"{cause(error.__cause__ or error)}. Check that the download is complete, or give "
+                f"another folder with teacher={self.name} teacher.path=<folder or .gguf file>."
             ) from error
 
     def _device(self) -> str:
@@ -295,20 +304,3 @@ class HuggingFaceTeacher:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the progress bars of transformers: the stage has one of its own."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.get_verbosity()  # sets up the log handler, which has to keep the real stderr
-    logging.disable_progress_bar()
-    try:
-        # The GGUF loader draws its bar whatever it was told.
-        with redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

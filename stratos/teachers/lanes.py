@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from stratos.errors import TeacherError
-from stratos.teachers.base import Answer, Question
+from stratos.teachers.base import Answer, Billed, Question
 
 _MOST_FAILURES = 5
 """Tries in a row after whose failure an endpoint is set aside, where there is another."""
@@ -30,8 +30,8 @@ class Outcome:
     """Of a try without an answer, or of one that says that the question is too long."""
     passing: bool = False
     """True if another try may succeed."""
-    billed: bool = False
-    """True if the provider may bill a try that brought no answer."""
+    billed: Billed = Billed.NOTHING
+    """What the provider may charge for a try that brought no answer."""
     retry_after_s: float | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -11,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from stratos.errors import TeacherError
 from stratos.records import ModelCard
+from stratos.redact import redact_text
 from stratos.tasks.base import Message
-from stratos.teachers.address import Address
-from stratos.teachers.base import Answer, CacheMode, Keep, Meter, Question, Tick
+from stratos.teachers.address import Address, is_own
+from stratos.teachers.base import Answer, BatchMeter, CacheMode, Keep, Question, Tick
 from stratos.teachers.batch import WINDOW as BATCH_WINDOW
 from stratos.teachers.batch import Batches
 from stratos.teachers.endpoint import writable
@@ -26,12 +29,56 @@ from stratos.teachers.pump import Pump
 from stratos.teachers.purse import n_bytes
 from stratos.teachers.window import WINDOW
 
-_URL = re.compile(r"https?://[^/]", re.IGNORECASE)
+_HOST = re.compile(r"(?=.{1,253}$)[^\s./?#@:]{1,63}(\.[^\s./?#@:]{1,63})*\.?|[0-9a-fA-F:.%]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEY = re.compile(r"[!-~]+")
 """What a header carries: printable ASCII without spaces."""
+_FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_TAKEN = ("model", "messages", "n", "best_of", "stream", "stream_options")
+"""Fields of a request that are set elsewhere, or would change what comes back and is paid."""
 _MOST_BYTES_A_TOKEN = 8
 """Of ordinary text under common tokenizers; a prompt that is counted so is surely longer."""
+
+
+def check_date(key: str, date: str) -> None:
+    """Check that a date is written as YYYY-MM-DD, or left empty.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        if date:
+            datetime.date.fromisoformat(date)
+    except ValueError:
+        raise ValueError(f"{key}={date} is no date of the form YYYY-MM-DD.") from None
+
+
+def no_price(teacher: OpenAITeacher) -> str | None:
+    """Return that a teacher's price is not known and what to type, or None."""
+    keys = [f"teacher.{key}=<dollars>" for key in teacher.unknown_prices]
+    if not keys:
+        return None
+    return (
+        f"the price of {teacher.model} at {teacher.base_urls[0]} is not known, and nothing is "
+        f"asked at an unknown price. Type {' '.join(keys)}, for a million tokens; 0 for what costs "
+        "nothing."
+    )
+
+
+def _is_address(url: str) -> bool:
+    """Tell an address that can be connected to from one that no client takes."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # a port that is none, a bracket that is not closed
+        return False
+    return (
+        parts.scheme.lower() in ("http", "https")
+        and _HOST.fullmatch(parts.hostname or "") is not None
+        and port != 0
+        and not re.search(r"\s", url)
+    )
 
 
 @dataclass(frozen=True)
@@ -47,10 +94,11 @@ class OpenAITeacher:
     model, which share the questions."""
     api_key_env: str | None = "OPENAI_API_KEY"
     """Environment variable with the key; null for an endpoint that wants none."""
-    usd_per_million_input_tokens: float = 0.0
-    """Price of a million tokens asked."""
-    usd_per_million_output_tokens: float = 0.0
-    """Price of a million tokens answered."""
+    usd_per_million_input_tokens: float | None = None
+    """Price of a million tokens asked; null where it is not known, which a server of your own
+    (on this machine or in a private network) answers with 0."""
+    usd_per_million_output_tokens: float | None = None
+    """Price of a million tokens answered; null likewise."""
     usd_per_million_batch_input_tokens: float | None = None
     """Price of a million tokens asked through the batch API; null for an endpoint without."""
     usd_per_million_batch_output_tokens: float | None = None
@@ -61,6 +109,11 @@ class OpenAITeacher:
     """When the prices were read."""
     price_source: str = ""
     """Where they were read."""
+    retires: str = ""
+    """Day from which the provider answers no more, as YYYY-MM-DD; "" where none is announced. What
+    the endpoint itself says (`shutdown_date` in its list of models) goes before it."""
+    retires_source: str = ""
+    """Where that was read, and when."""
     outputs_may_train: bool | None = None
     """Whether the terms allow training other models on the answers; null for unknown."""
     accept_terms: bool = False
@@ -96,6 +149,8 @@ class OpenAITeacher:
             raise ValueError("concurrency and timeout_s must be above 0, max_retries at least 0.")
         if min(price or 0.0 for price in (*self._prices, *self._batch_prices)) < 0:
             raise ValueError("a price per million tokens cannot be negative.")
+        for key in ("price_date", "retires"):
+            check_date(key, str(getattr(self, key)))
         if self.temperature is not None and self.temperature < 0:
             raise ValueError("temperature must be at least 0, or null.")
         if self.max_requests_per_minute is not None and self.max_requests_per_minute <= 0:
@@ -103,9 +158,23 @@ class OpenAITeacher:
         n_urls = len(self.base_urls)
         if not n_urls or len({url.rstrip("/") for url in self.base_urls}) < n_urls:
             raise ValueError("base_url wants one URL, or a list of several that differ.")
-        if wrong := [url for url in self.base_urls if not _URL.match(url)]:
+        if wrong := [url for url in self.base_urls if not _is_address(url)]:
             raise ValueError(
-                f"base_url={wrong[0]} is no address of the form http://<host>/v1 or https://…"
+                f"base_url={redact_text(wrong[0])} is no address of the form http://<host>/v1 or "
+                "https://…"
+            )
+        taken = (*_TAKEN, "temperature", "seed")
+        if not _FIELD.fullmatch(self.token_limit_field) or self.token_limit_field in taken:
+            raise ValueError(
+                f"token_limit_field={self.token_limit_field!r} is no field that limits an answer: "
+                "without a limit no cost can be held. It is max_tokens, or max_completion_tokens "
+                "for OpenAI's reasoning models."
+            )
+        if wrong := sorted({*_TAKEN, *_LIMITS, self.token_limit_field} & set(self.extra_body)):
+            raise ValueError(
+                f"extra_body may not set {', '.join(wrong)}: what an answer may cost depends "
+                "on it, and it is set for each question. The longest answer has keys of its own, "
+                "such as probe.max_tokens and strategy.max_tokens."
             )
         if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
             # Perhaps it is the key: it is not repeated.
@@ -128,6 +197,27 @@ class OpenAITeacher:
         """Where the endpoints lie, one or several."""
         return (self.base_url,) if isinstance(self.base_url, str) else tuple(self.base_url)
 
+    @property
+    def unknown_prices(self) -> tuple[str, ...]:
+        """The keys of prices that nobody gave, of a server that is not one of the user's own."""
+        if all(is_own(url) for url in self.base_urls):
+            return ()
+        keys = ("usd_per_million_input_tokens", "usd_per_million_output_tokens")
+        return tuple(key for key, price in zip(keys, self._prices, strict=True) if price is None)
+
+    @property
+    def ends(self) -> str:
+        """The day from which it answers no more, "" for none that is known.
+
+        The endpoint's own word counts, once it was asked (`unreachable`); before, the card's.
+        """
+        said = [
+            address.shutdown_date
+            for address in self.__dict__.get("_addresses", ())
+            if address.shutdown_date is not None
+        ]
+        return min((date for date in said if date), default="") if said else self.retires
+
     def unreachable(self) -> str | None:
         """Return why no endpoint can be asked and what to type, or None. Asks each once."""
         return self._unreachable
@@ -136,6 +226,8 @@ class OpenAITeacher:
         """Return price, limits and the known facts of the model."""
         facts: dict[str, Any] = {**dict.fromkeys(FACTS, 0), **self.facts}
         asked, answered = self._batch_prices if self.batch else self._prices
+        if not self.unknown_prices:
+            asked, answered = asked or 0.0, answered or 0.0
         batch_asked, batch_answered = self._batch_prices
         rate = self.max_requests_per_minute
         return ModelCard(
@@ -147,6 +239,10 @@ class OpenAITeacher:
             usd_per_million_batch_input_tokens=batch_asked,
             usd_per_million_batch_output_tokens=batch_answered,
             max_requests_per_minute=rate * len(self.base_urls) if rate else None,
+            price_date=self.price_date,
+            price_source=self.price_source,
+            retires=self.ends,
+            retires_source=self.retires_source,
         )
 
     def identity(self) -> str:
@@ -194,7 +290,7 @@ class OpenAITeacher:
         return [answers[index] for index in range(len(chats))]
 
     def stream(
-        self, questions: Iterator[Question | None], meter: Meter | None
+        self, questions: Iterator[Question | None], meter: BatchMeter | None
     ) -> Generator[tuple[int, Answer] | None, None, None]:
         """Yield (number of the question, answer) in any order, `concurrency` in flight.
 
@@ -207,7 +303,8 @@ class OpenAITeacher:
             BudgetError: the meter has no more; what was under way has been yielded.
         """
         if self.batch:
-            yield from Batches(self, self._addresses[0].client, meter).run(self._fitting(questions))
+            batches = Batches(self, self._addresses[0], meter, self._complaints.append)
+            yield from batches.run(self._fitting(questions))
             return
         rate = self.max_requests_per_minute
         pump = Pump(
@@ -267,13 +364,17 @@ class OpenAITeacher:
         for address in self.__dict__.get("_addresses", ()):
             address.close()
 
+    def most_at_once(self) -> int:
+        """Return how many answers are under way at most, at all endpoints together."""
+        return self.concurrency * len(self.base_urls)
+
     @property
     def window(self) -> int:
         """Questions that are worth holding at once."""
         return BATCH_WINDOW if self.batch else WINDOW
 
     @property
-    def _prices(self) -> tuple[float, float]:
+    def _prices(self) -> tuple[float | None, float | None]:
         return self.usd_per_million_input_tokens, self.usd_per_million_output_tokens
 
     @property
@@ -346,7 +447,9 @@ class OpenAITeacher:
 
     @cached_property
     def _unreachable(self) -> str | None:
-        if reason := self._no_key():
+        from stratos.teachers.lifetime import retired
+
+        if reason := self._no_key() or no_price(self):
             return reason
         with ThreadPoolExecutor(len(self._addresses)) as pool:
             reasons = list(pool.map(Address.unreachable, self._addresses))
@@ -356,6 +459,8 @@ class OpenAITeacher:
             if reason:
                 lane.set_aside(time.monotonic())
                 self._complaints.extend(lane.tell(f"Teacher {self.name}: {reason}"))
+        if reason := retired(self):
+            return reason
         if self.outputs_may_train is False and not self.accept_terms:
             return (
                 f"its terms ({self.license}) do not allow to train other models on its answers. "

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
 
-from stratos.errors import BudgetError, EndpointError, TeacherError
+from stratos.errors import BudgetError, EndpointError, OverspentError, TeacherError
 from stratos.teachers.base import Answer, Meter, Question
 from stratos.teachers.lanes import Lane, Lanes, Outcome
 
@@ -79,6 +79,8 @@ class Pump:
     _held: _Call | None = None
     """A call for which there is no room or no money yet."""
     _stop: Exception | None = None
+    _is_over: bool = False
+    """True if the budget is passed: what is under way is given up."""
     _ended: bool = False
     _told_of_length: bool = False
     _numbers: Iterator[int] = field(default_factory=count)
@@ -99,10 +101,13 @@ class Pump:
         Raises:
             TeacherError: a question could not be answered.
             BudgetError: the money ends; all that was under way has been yielded.
+            OverspentError: answers took more than was set aside; what was under way is given up.
         """
         try:
             while True:
                 idle = self._fill(questions)
+                if self._is_over and self._results.empty():
+                    self._give_up()
                 if not self._flying:
                     if self._stop is not None:
                         raise self._stop
@@ -215,7 +220,10 @@ class Pump:
         call, lane, receipt, _ = self._flying.pop(token)
         self._lanes.landed(lane)
         if self.meter is not None:
-            self.meter.pay(receipt, outcome.answer, billed=outcome.billed)
+            try:
+                self.meter.pay(receipt, outcome.answer, outcome.billed)
+            except OverspentError as passed:
+                self._stop, self._is_over = passed, True
         if outcome.answer is not None:
             lane.worked()
             if outcome.error is not None and self._has_more_room(call, lane, outcome.error):

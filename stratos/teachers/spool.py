@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from stratos.teachers.base import Question
-
-if TYPE_CHECKING:
-    from openai import OpenAI
 
 SHORTEST_POLL_S = 1.0
 """Between two looks at a batch that was handed in just now."""
@@ -23,7 +21,8 @@ SHORTEST_POLL_S = 1.0
 class Call:
     """One question of a batch; what it asks lies on disk."""
 
-    number: int
+    number: int | None
+    """Of the question; None for one of an earlier run that nobody asks now."""
     key: str
     max_tokens: int
     receipt: int | None = None
@@ -46,8 +45,20 @@ class Batch:
     calls: deque[Call] = field(default_factory=deque)
     file: BinaryIO = field(default_factory=spool)
     n_bytes: int = 0
+    nonce: str = ""
+    """By which the ledger knows it."""
+    since: float = field(default_factory=time.monotonic)
+    n_wanted: int = 0
+    """Calls whose answer is waited for."""
+    is_new: bool = True
+    """True if nobody has looked at it yet."""
     poll_s: float = SHORTEST_POLL_S
     next_poll: float = 0.0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is a reason to wait for it."""
+        return self.is_new or self.n_wanted > 0
 
     def add(self, call: Call, line: bytes) -> None:
         """Write a call's line behind those that are there."""
@@ -56,6 +67,7 @@ class Batch:
         self.file.write(line)
         self.n_bytes += len(line)
         self.calls.append(call)
+        self.n_wanted += 1
 
     def line(self, call: Call) -> bytes:
         """Return a call's line."""
@@ -65,18 +77,6 @@ class Batch:
     def question(self, call: Call) -> Question:
         """Return what a call asks, as far as its price and its answer depend on it."""
         return Question(json.loads(self.line(call))["body"]["messages"], call.max_tokens)
-
-
-def fetched(client: OpenAI, *file_ids: str | None) -> BinaryIO:
-    """Return the lines of some of a batch's files in one file here."""
-    file = spool()
-    for id_ in file_ids:
-        if id_ is not None:
-            with client.files.with_streaming_response.content(id_) as reply:
-                for part in reply.iter_bytes():
-                    file.write(part)
-            file.write(b"\n")
-    return file
 
 
 def lines(file: BinaryIO) -> Iterator[tuple[str, int]]:

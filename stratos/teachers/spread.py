@@ -126,7 +126,7 @@ class SpreadSampler(SpreadTeacher):
     """One that draws answers too."""
 
     def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
-        """Answer questions whose longest answer is the same, in the order given."""
+        """Answer questions in the order given, each up to its own length."""
         return self._spread(partial(_sample, self._fresh), questions, keep)
 
 

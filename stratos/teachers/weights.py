@@ -9,14 +9,16 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import struct
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stratos.foreign import cause
 from stratos.hub import is_hub_name, missing_on_hub
+from stratos.pretrained import check_gguf, read_config, read_tensors, why_not_readable
 
 _WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".json", ".jinja", ".model")
 """Files of a folder that decide what its model answers."""
@@ -78,10 +80,11 @@ def find_weights(
     tried = []
     if path is not None:
         place = Path(path).expanduser()
-        if place.suffix == ".gguf" and place.is_file():
-            return _folder(place.parent, place.name)
-        if place.is_dir():
+        # Those of pathlib raise where a name is too long.
+        if os.path.isdir(place):
             return _in_folder(place, gguf, f"the folder {path}")
+        if place.suffix == ".gguf" and os.path.exists(place):
+            return _folder(place.parent, place.name)
     if package is not None:
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -99,9 +102,9 @@ def find_weights(
 
 
 def _in_folder(folder: Path, gguf: str | None, said: str) -> Weights | str:
-    if gguf is not None and (folder / gguf).is_file():
+    if gguf is not None and os.path.lexists(folder / gguf):
         return _folder(folder, gguf)
-    if (folder / "config.json").is_file():
+    if os.path.lexists(folder / "config.json"):
         return _folder(folder, None)
     found = sorted(file.name for file in folder.glob("*.gguf"))
     if gguf is None and len(found) == 1:
@@ -123,10 +126,21 @@ def _in_package(package: str, folder: Path, gguf: str | None) -> Weights | str:
     return Weights(found.location, found.gguf, True, f"{package}=={version}/{gguf}:{size}")
 
 
-def _folder(folder: Path, gguf: str | None) -> Weights:
+def _folder(folder: Path, gguf: str | None) -> Weights | str:
+    reason = _wrong_gguf(folder / gguf) if gguf else why_not_readable(folder, is_whole=False)
+    if reason is not None:
+        return f"its weights cannot be read from {folder}: {reason}"
     files = [folder / gguf] if gguf else sorted(folder.iterdir())
     deciding = tuple(file for file in files if file.suffix in _WEIGHT_SUFFIXES)
     return Weights(str(folder), gguf, True, files=deciding)
+
+
+def _wrong_gguf(path: Path) -> str | None:
+    try:
+        check_gguf(path)
+    except (OSError, ValueError) as error:
+        return f"{path.name}: {cause(error)}"
+    return None
 
 
 def _content(path: Path) -> str:
@@ -153,9 +167,13 @@ def read_facts(weights: Weights, revision: str | None = None) -> dict[str, Any]:
         config = Path(
             huggingface_hub.hf_hub_download(weights.location, "config.json", revision=revision)
         )
-    facts = config_facts(json.loads(config.read_text(encoding="utf-8")))
+    facts = config_facts(read_config(config))
     if weights.is_folder:
-        n_params = sum(_n_elements(file) for file in config.parent.glob("*.safetensors"))
+        n_params = sum(
+            tensor.n_elements
+            for file in config.parent.glob("*.safetensors")
+            for tensor in read_tensors(file)
+        )
         facts["n_params"] = n_params or facts["n_params"]
     return facts
 
@@ -178,21 +196,6 @@ def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     embeddings = facts["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
     facts["n_params"] = facts["n_layers"] * block + embeddings + hidden
     return facts
-
-
-def _n_elements(path: Path) -> int:
-    """Count the weights of a safetensors file from its header."""
-    with path.open("rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(size))
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            count = 1
-            for length in tensor["shape"]:
-                count *= length
-            total += count
-    return total
 
 
 def _gguf_facts(path: Path) -> dict[str, Any]:

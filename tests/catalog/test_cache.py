@@ -147,7 +147,7 @@ def test_entries_are_of_the_usual_rights(file, tmp_path):
 
 def test_a_cached_catalog_and_this_machine_are_one_table(file, tmp_path):
     for _ in range(2):
-        table = load(file, tmp_path, clouds=("aws", "local")).table
+        table = load(file, tmp_path, providers=("aws", "local")).table
         assert table.cloud.spelled() == ["aws", "aws", "local"]
 
 

@@ -9,12 +9,13 @@ from stratos.catalog.gpus import GPUS_CSV, gpu_table
 from stratos.catalog.source import BUILTIN
 from stratos.config import CloudConfig
 
-CLOUDS = ("aws", "azure", "gcp", "lambda", "runpod", "vast")
+CLOUDS = ("aws", "azure", "gcp", "lambda", "vast")
+EVERYTHING = CloudConfig(marketplaces=True, residency=("any",))
 
 
 @pytest.fixture(scope="module")
 def offers():
-    return load_catalog(CloudConfig()).offers
+    return load_catalog(EVERYTHING).offers
 
 
 def test_there_are_enough_offers_of_every_cloud(offers):
@@ -28,7 +29,7 @@ def test_there_are_enough_offers_of_every_cloud(offers):
 
 
 def test_no_row_of_the_table_is_dropped(offers):
-    catalog = load_catalog(CloudConfig())
+    catalog = load_catalog(EVERYTHING)
     with BUILTIN.open(newline="") as file:
         n_rows = sum(1 for _ in csv.DictReader(file))
     assert catalog.dropped == {}
@@ -46,6 +47,25 @@ def test_every_offer_is_dated_sourced_and_plausible(offers):
         if offer.accelerator:
             gpu = find_gpu(offer.accelerator)
             assert gpu is not None and offer.vram_gib == gpu.memory_gib, offer
+
+
+def test_marketplaces_are_rented_from_only_where_they_are_asked_for():
+    catalog = load_catalog(CloudConfig())
+    assert {offer.cloud for offer in catalog.offers} == {"aws", "azure", "gcp", "lambda"}
+    assert catalog.left_out["vast"] == (
+        "a marketplace, whose hosts nobody vouches for; cloud.marketplaces=true takes it"
+    )
+    by_name = load_catalog(CloudConfig(providers=("vast",), residency=("any",)))
+    assert {offer.cloud for offer in by_name.offers} == {"vast"} and not by_name.left_out
+
+
+def test_aws_has_its_common_regions(offers):
+    regions = {offer.region for offer in offers if offer.cloud == "aws"}
+    assert regions >= {
+        "us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "sa-east-1",
+        "eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-north-1", "eu-south-1",
+        "ap-south-1", "ap-southeast-1", "ap-southeast-2", "ap-northeast-1", "ap-northeast-2",
+    }  # fmt: skip
 
 
 def test_known_prices(offers):

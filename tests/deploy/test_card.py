@@ -1,16 +1,28 @@
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from tiny_run import tiny_probe
 
 from stratos.deploy.card import model_card
 from stratos.evaluate.files import KeptAnswer
 from stratos.evaluate.scores import compare
 from stratos.intervals import wilson
-from stratos.records import ModelScore, Scorecard, SliceScore
+from stratos.records import (
+    CurvePoint,
+    EarlierReads,
+    ModelScore,
+    Pilot,
+    PilotPoint,
+    PilotRun,
+    Scorecard,
+    SliceScore,
+)
 from stratos.tasks.base import Score
+from stratos.tasks.classify import ClassifyTask
 
 GOLDEN = Path(__file__).parent / "golden" / "README.md"
 EXAMPLE = KeptAnswer(
@@ -31,16 +43,38 @@ def scorecard() -> Scorecard:
     right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
     scores = (
         ModelScore("student", "tiny", (SliceScore("all", 60, wilson(59, 60), 0.983),)),
-        ModelScore("teacher", "second", (SliceScore("all", 40, wilson(20, 40), 0.5),)),
+        ModelScore(
+            "teacher", "second", (SliceScore("all", 40, wilson(20, 40), 0.5),), n_params=100_000
+        ),
         ModelScore("chance", "random guess", (SliceScore("all", 60, wilson(0, 60), 0.0),)),
     )
     comparison = compare([right] * 39 + [wrong], [right] * 20 + [wrong] * 20)
-    return Scorecard("larger", "exact", scores, comparison, "", 1.0)
+    return Scorecard(
+        "larger",
+        "exact",
+        scores,
+        comparison,
+        "",
+        1.0,
+        seed=7,
+        earlier_reads=EarlierReads(7, 60, 60),
+    )
 
 
 @pytest.fixture
 def card(run, scorecard) -> str:
-    return model_card(run.config, run.plan, scorecard, run.student, run.corpus, EXAMPLE)
+    probe = tiny_probe(run.config.task, run.config.teachers[0])
+    points = tuple(PilotPoint(n, 0.5, 12, 30, 1.0, 1.0) for n in (1000, 2000))
+    short = PilotRun("tiny", "injection", "second", points, "pilot")
+    pilot = Pilot("larger", (short,), {}, 2.0, 2.0, 0.0)
+    student = replace(
+        run.student,
+        curve=(CurvePoint(75, 75_000, 0.5, 0.8), CurvePoint(150, 150_000, 0.1, 0.95)),
+        n_validation_items=20,
+        n_validation_reused=4,
+        n_choosing_items=4,
+    )
+    return model_card(run.config, run.plan, scorecard, student, run.corpus, EXAMPLE, probe, pilot)
 
 
 def test_the_card_is_as_agreed(card):
@@ -71,3 +105,18 @@ def test_a_teacher_without_a_right_answer_has_no_ratio_in_the_card(run, scorecar
     text = model_card(run.config, run.plan, none_right, run.student, None, EXAMPLE)
     assert "this model's accuracy is at least 10.41 times that of the teacher" in text
     assert "Data:" not in text
+
+
+def test_the_card_of_a_pretrained_student_says_where_the_instruction_is(run, scorecard, tmp_path):
+    rows = [{"text": f"ticket {i}", "label": "ab"[i % 2]} for i in range(40)]
+    path = tmp_path / "tickets.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    task = ClassifyTask(str(path), instruction="Sort it.")
+    start = replace(run.config.students[0], path="org/model")
+    config = replace(run.config, task=task, students=(start,))
+    text = model_card(config, run.plan, scorecard, run.student, None, EXAMPLE)
+    assert "```text\nSort it. The labels are: a, b.\n```\n" in text
+    assert "Send the bare question. A system message of yours takes the instruction's place" in text
+    of_random_weights = replace(config, students=run.config.students)
+    text = model_card(of_random_weights, run.plan, scorecard, run.student, None, EXAMPLE)
+    assert "Sort it." not in text

@@ -63,9 +63,11 @@ def test_its_card_names_the_task(bundle, tmp_path):
 def test_it_is_an_expert_of_that_task_alone(expert, run):
     task = Asked()
     found = manner(expert, task)
-    assert (found.prompts, found.is_expert, found.longest(5)) == ((STUDENT,), True, LONGEST)
+    limit = found.limit(STUDENT)
+    assert (found.prompts, found.is_expert, limit.tokens) == ((STUDENT,), True, LONGEST)
+    assert found.limit(STUDENT, 5).tokens == 5, "what the user names rules"
     other = manner(expert, Asked(name="smaller"))
-    assert (other.prompts, other.is_expert, other.longest(5)) == (task.prompts, False, 5)
+    assert (other.prompts, other.is_expert, other.max_tokens) == (task.prompts, False, None)
     hub = replace(expert, path="some/name")
     assert not manner(hub, task).is_expert
     item = task.items("test", 1)[0]
@@ -79,12 +81,12 @@ def test_the_probe_asks_the_bare_question_and_no_choices(expert, run, tmp_path):
         task=Asked(),
         teachers=(expert,),
         strategies=(Alignment(),),
-        probe=c.ProbeConfig(n_items=40, max_items=40, max_tokens=2),
+        probe=c.ProbeConfig(n_items=40, max_items=40),
     )
     record = probe(config, tiny_context(tmp_path))
     (found,) = record.teachers
     assert (found.prompt, found.trials, found.n_items) == (STUDENT, (), 40)
-    assert found.exact.mean > 0.9  # two tokens would not even hold the path
+    assert found.exact.mean > 0.9
     assert not found.choice.is_share_known
     assert found.entropy_nats is not None
     assert 0 <= found.entropy_nats < 0.5
@@ -100,7 +102,7 @@ def test_alignment_learns_from_what_it_writes(expert, run, tmp_path):
     config = replace(run.config, task=task, teachers=(expert,))
     plan = replace(run.plan, teacher="expert", prompt=STUDENT, strategy="alignment")
     tally = Tally()
-    strategy = Alignment(n_items=12, max_tokens=2)
+    strategy = Alignment(n_items=12)
     made = list(strategy.draw(config, plan, tiny_context(tmp_path), tally))
     assert len(made) + sum(tally.refused.values()) == 12
     assert len(made) > 9

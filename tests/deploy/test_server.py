@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stratos.deploy.server import ServeError, free_port, serve_command, serving
+from stratos.deploy.server import ServeError, free_port, serving
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -140,9 +140,3 @@ def test_a_proxy_in_the_environment_is_not_asked(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with web_server(tmp_path) as server:
         assert server.process.poll() is None
-
-
-def test_a_path_with_spaces_is_quoted_in_the_command():
-    assert serve_command("/my runs/bundle", port=1) == (
-        "transformers serve '/my runs/bundle' --host 127.0.0.1 --port 1"
-    )

@@ -7,7 +7,7 @@ import yaml
 from tiny_run import SERVER
 
 from stratos.deploy.service import service_file
-from stratos.records import RoleChoice
+from stratos.records import RoleChoice, ServingSetting
 
 GOLDEN = Path(__file__).parent / "golden"
 BUNDLE = Path("/runs/one of many/bundle")
@@ -23,15 +23,19 @@ GPU = replace(
 )
 
 
-def role(offer, spot: bool = False) -> RoleChoice:
-    return RoleChoice("serve", offer, 1, spot, 24.0, 1.0)
+VLLM = ServingSetting("vllm", slots=16, tensor_parallel=2, utilisation=0.7)
+BATCHING = ServingSetting("transformers-batching", slots=4, utilisation=0.7)
+
+
+def role(offer, spot: bool = False, run: ServingSetting | None = None) -> RoleChoice:
+    return RoleChoice("serve", offer, 1, spot, 24.0, 1.0, run=run)
 
 
 @pytest.mark.parametrize(
     ("choice", "golden"),
     [
-        (role(SERVER), "cpu.sky.yaml"),
-        (role(GPU, spot=True), "gpu.sky.yaml"),
+        (role(SERVER, run=BATCHING), "cpu.sky.yaml"),
+        (role(replace(GPU, accelerator_count=8), spot=True, run=VLLM), "gpu.sky.yaml"),
         (role(replace(SERVER, cloud="local", region="here")), "local.sh"),
     ],
 )
@@ -64,3 +68,31 @@ def test_a_name_that_no_letter_begins_is_given_one():
 def test_the_script_is_a_script():
     _, text = service_file(role(None), "x", BUNDLE)
     assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+HOSTILE = "x\nsetup: touch made\n# $(touch made) `touch made` \x1b[31m\u202e"
+
+
+def test_no_name_leaves_its_place_in_the_yaml():
+    offer = replace(GPU, region=HOSTILE, instance_type=HOSTILE, price_date=HOSTILE)
+    _, text = service_file(role(offer), HOSTILE, Path(f"/runs/{HOSTILE}/bundle"))
+    task = yaml.safe_load(text)
+    assert set(task) == {"name", "resources", "file_mounts", "setup", "run"}
+    assert task["resources"]["infra"] == f"gcp/{HOSTILE}"
+    assert task["resources"]["instance_type"] == HOSTILE
+    assert task["file_mounts"] == {"~/bundle": f"/runs/{HOSTILE}/bundle"}
+    assert "touch" not in task["setup"] + task["run"]
+    assert "\x1b" not in text and "\u202e" not in text
+
+
+def test_no_name_is_a_command_of_the_script(tmp_path: Path):
+    offer = replace(SERVER, cloud="elsewhere", region=HOSTILE, instance_type=HOSTILE)
+    bundle = tmp_path / f"{HOSTILE.replace('/', '')}"
+    bundle.mkdir()
+    name, text = service_file(role(offer), HOSTILE, bundle)
+    (tmp_path / "deploy").mkdir()
+    script = tmp_path / "deploy" / name
+    script.write_text(text.replace("exec transformers", "exec echo"))
+    done = subprocess.run(["sh", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[:1]) == (0, ["serve"]), done.stderr
+    assert not list(tmp_path.rglob("made"))

@@ -1,8 +1,10 @@
 """The whole stage once, with the real server, and then what it left behind."""
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,10 +14,16 @@ import pytest
 from tiny_run import tiny_context
 
 from stratos import config as c
-from stratos.deploy import deploy
-from stratos.deploy.server import ServeError
-from stratos.evaluate.files import read_answers
-from stratos.records import Deployment, from_json, to_json
+from stratos.catalog.local import local_offer
+from stratos.deploy import deploy, stage
+from stratos.deploy.commands import serve_arguments
+from stratos.deploy.load import load_test
+from stratos.deploy.server import HOST, ServeError, free_port, serving
+from stratos.deploy.speed import sentences
+from stratos.deploy.trial import Trial, try_server
+from stratos.estimate import Workload, calibration, card_of_student, foresee
+from stratos.evaluate.files import answers_path, read_answers
+from stratos.records import Deployment, ServingSetting, from_json, to_json
 
 
 class Deployed:
@@ -34,10 +42,20 @@ class Deployed:
         )
         # A limit that no server meets, so that the warning is seen.
         config = replace(run.config, limits=c.LimitsConfig(latency_ms=0.001))
-        result = deploy(config, run.plan, run.scorecard, run.student, context)
+        self.context = context
+        self.student_card = card_of_student(config.students[0], config.task)
+        self.trials: list[Trial] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stage, "try_server", self._try_server)
+            result = deploy(config, run.plan, run.scorecard, run.student, context)
         assert result is not None
         self.record: Deployment = result
         self.bundle = Path(result.bundle_path)
+
+    def _try_server(self, *args, **options) -> Trial:
+        """Try the real server, and remember what it showed."""
+        self.trials.append(try_server(*args, **options))
+        return self.trials[-1]
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +70,34 @@ def test_every_served_answer_is_that_of_the_evaluation(deployed):
     assert len(lengths) > 3
 
 
+def test_an_answer_that_is_not_that_of_the_evaluation_is_counted(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    path = answers_path(folder)
+    lines = path.read_bytes().splitlines()
+    for place in (0, 5, 11, 12):  # the last of them is not asked
+        kept = json.loads(lines[place])
+        lines[place] = json.dumps({**kept, "text": f"{kept['text']}1"}).encode()
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    warnings, metrics = [], {}
+    context = tiny_context(
+        folder, warn=warnings.append, log=lambda found, step=None: metrics.update(found)
+    )
+    record = deploy(run.config, run.plan, run.scorecard, run.student, context)
+    assert (record.n_requests, record.n_equal) == (12, 9)
+    assert metrics["deploy/equal"] == 0.75
+    assert warnings[0].startswith("3 of 12 answers of the server differ from those of the eval")
+
+
 def test_latency_and_throughput_are_measured(deployed):
     record = deployed.record
     assert 0 < record.latency_p50_ms <= record.latency_p95_ms < 60_000
+    [trial] = deployed.trials
+    seconds = sorted(answer.seconds for answer in trial.closed.answers)
+    assert record.latency_p50_ms == pytest.approx(1000 * (seconds[5] + seconds[6]) / 2, rel=0.2)
+    assert 1000 * seconds[-2] <= record.latency_p95_ms <= 1000 * seconds[-1]
+    assert record.latency_p50_ms < record.latency_p95_ms
+    assert deployed.metrics["deploy/latency_p95_ms"] == record.latency_p95_ms
     n_tokens = sum(answer.output_tokens for answer in read_answers(deployed.run.folder)[:12])
     # One request at a time: the tokens of all divided by the time of all.
     assert record.tokens_per_s <= n_tokens / (12 * 0.4 * record.latency_p50_ms / 1000)
@@ -75,7 +118,49 @@ def test_a_latency_limit_that_is_missed_is_said(deployed):
 def test_progress_is_told(deployed):
     assert deployed.ticks[0] == (0, 12, "bundle")
     assert deployed.ticks[1] == (0, 12, "server starts")
-    assert deployed.ticks[-1] == (12, 12, "requests")
+    assert (12, 12, "requests") in deployed.ticks
+    done, total, what = deployed.ticks[-1]
+    assert done == total and what == "requests at random moments"
+
+
+def test_the_server_is_tested_at_the_highest_rate_that_it_keeps_up_with(deployed):
+    record = deployed.record
+    assert record.run == ServingSetting("transformers")
+    load = record.load
+    assert load is not None and load.planned_per_s is None
+    assert load.n_requests == round(load.requests_per_s * 3.0)
+    # One at a time: the capacity is one over the mean seconds of an answer, or nearly.
+    mean_ms = record.answer_ms.measured
+    assert load.capacity_per_s == pytest.approx(1000 / mean_ms, rel=0.1)
+    assert load.requests_per_s <= 0.86 * load.capacity_per_s
+    assert load.latency_p95_ms >= load.latency_p50_ms > 0
+    assert deployed.metrics["deploy/load_p95_ms"] == load.latency_p95_ms
+
+
+def test_the_estimate_of_this_machine_stands_beside_the_measurement(deployed):
+    record = deployed.record
+    for prediction in (record.answer_ms, record.load.capacity):
+        assert 0 < prediction.predicted.low < prediction.predicted.mean < prediction.predicted.high
+        assert prediction.predicted.source == "roofline of this machine, measured"
+    card = (deployed.bundle / "README.md").read_text()
+    for sentence in sentences(record):
+        assert f"- {sentence}\n" in card
+    assert card.index("## Speed") < card.index("## Limits")
+
+
+def test_a_measurement_joins_the_estimate_of_this_machine_if_it_is_quiet(deployed):
+    known = calibration(deployed.context.cache_dir)
+    if deployed.record.was_busy:
+        assert known.served == ()
+        return
+    (served,) = known.served
+    assert served.engine == "transformers"
+    mean_s = deployed.record.answer_ms.measured / 1000
+    assert served.answer_s == pytest.approx(mean_s)
+    work = Workload(10.0, served.answer_tokens)
+    run = deployed.record.run
+    now = foresee(deployed.student_card, local_offer(), work, run, known)
+    assert now.answer_ms.mean / 1000 == pytest.approx(mean_s, rel=0.05)
 
 
 def test_the_server_is_gone_and_its_log_is_kept(deployed):
@@ -183,3 +268,24 @@ def test_weights_that_do_not_load_end_in_one_clear_error(run, deployed, tmp_path
     assert message.startswith("The server ended with code 1 before it answered. The end of ")
     assert "safetensors" in message.lower()
     assert message.endswith("Leave it out with deploy=none; every other result is kept.")
+
+
+def test_batches_are_answered_as_one_after_another(deployed, tmp_path):
+    """`transformers serve --continuous-batching`, which is planned where a rate has to be kept."""
+    run = ServingSetting("transformers-batching", slots=4)
+    port = free_port()
+    kept = read_answers(deployed.run.folder)[:12]
+    with serving(
+        serve_arguments(str(deployed.bundle), HOST, port, run, context=128),
+        port=port,
+        log_path=tmp_path / "server.log",
+    ) as server:
+        test = load_test(
+            server,
+            [answer.messages for answer in kept],
+            max_tokens=40,
+            concurrency=6,
+            tick=lambda done, total: None,
+        )
+    assert [one.text for one in test.answers] == [answer.text for answer in kept]
+    assert "CB: True" in (tmp_path / "server.log").read_text()

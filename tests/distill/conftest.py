@@ -57,7 +57,6 @@ def a_plan(strategy: str = "injection", teacher: str = "") -> Plan:
         usd=3.0,
         hours=2.0,
         latency_ms=1.0,
-        score=0.0,
         objective="balanced",
         frontier=(),
         n_frontier=0,
@@ -79,6 +78,7 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
         folder: Path,
         fingerprint: str = "f",
         warnings: list[str] | None = None,
+        notes: list[str] | None = None,
         ticks: list[tuple[Any, ...]] | None = None,
         student: StudentConfig = TINY,
         strategies: tuple[Any, ...] = (Injection(),),
@@ -93,6 +93,7 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
 
         settings = {"max_tokens": 30_000, "batch_tokens": 2000, "warmup_steps": 3, **trainer}
         config = SimpleNamespace(
+            plain={},
             students=(replace(student, name="tiny"),),
             strategies=strategies,
             teachers=teachers,
@@ -116,6 +117,7 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
             Ledger(folder / "ledger.jsonl", budget_usd),
             tick=lambda *tick: None if ticks is None else ticks.append(tick),
             warn=(warnings if warnings is not None else []).append,
+            note=(notes if notes is not None else []).append,
             fingerprint=fingerprint,
         )
         made = SimpleNamespace(path=str(corpus))

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stratos.distill.objectives import DIVERGENCES, Objective
+from stratos.distill.divergences import DIVERGENCES
+from stratos.distill.objectives import Objective
 
 KL = [name for name in DIVERGENCES if name != "universal_logit"]
 

@@ -17,7 +17,7 @@ import conftest, pathlib, time
 def slowly(folder, **settings):
     class Ticks(list):
         def append(self, tick):
-            print(tick[0], flush=True)
+            print(tick[0], *tick[2].split()[-1:], flush=True)
             time.sleep(0.2 if tick[0] >= {step} else 0)
     run = conftest.run_distill
     run = getattr(run, "__wrapped__", None) or run._get_wrapped_function()
@@ -26,8 +26,25 @@ slowly({folder!r}, **{settings!r})
 """
 
 
-def stop_at(step: int, how: signal.Signals, corpus: Path, folder: Path, **settings: Any) -> int:
-    """Run until a step is done, send a signal, and return the code that the process ends with."""
+def stop_at(
+    step: int,
+    how: signal.Signals,
+    corpus: Path,
+    folder: Path,
+    doing: str = "left",
+    **settings: Any,
+) -> int:
+    """Run until a step is done, send a signal, and return the code that the process ends with.
+
+    Args:
+        step: the step.
+        how: the signal.
+        corpus: what is trained on.
+        folder: of the run.
+        doing: last word of the progress when the signal is sent: "left" (what comes behind the
+            step), or "validating".
+        settings: of the training.
+    """
     script = _SCRIPT.format(
         paths=[str(Path(__file__).parent), *sys.path],
         step=step,
@@ -38,7 +55,7 @@ def stop_at(step: int, how: signal.Signals, corpus: Path, folder: Path, **settin
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
-        if line.strip() == str(step):
+        if line.split() == [str(step), doing]:
             os.kill(process.pid, how)
             break
     process.stdout.read()

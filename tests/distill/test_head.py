@@ -6,14 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from objectives_functional import logits_loss
 from objectives_textbook import compare, plain
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stratos.distill import head as module
+from stratos.distill.divergences import DIVERGENCES
 from stratos.distill.head import chunk_rows, head_loss
 from stratos.distill.objectives import (
-    DIVERGENCES,
     Dense,
     Hidden,
     LMHead,
@@ -21,7 +22,6 @@ from stratos.distill.objectives import (
     Sampled,
     Shared,
     TopK,
-    logits_loss,
 )
 
 
@@ -32,7 +32,7 @@ def logits_of(hidden: Tensor, head: LMHead) -> Tensor:
 
 
 @given(
-    st.sampled_from(DIVERGENCES),
+    st.sampled_from(tuple(DIVERGENCES)),
     st.sampled_from([0.0, 0.4, 1.0]),
     st.sampled_from([1.0, 2.0]),
     st.sampled_from([0.0, 0.5, 1.0]),

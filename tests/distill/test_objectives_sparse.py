@@ -1,5 +1,6 @@
 """Sparse signals: top-k with a tail bucket, sampled tokens, shared tokens of two vocabularies."""
 
+import objectives_functional as objectives
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,8 +8,7 @@ from hypothesis import strategies as st
 from objectives_textbook import KL, compare, reference
 from torch import Tensor
 
-from stratos.distill import objectives
-from stratos.distill.objectives import Dense, Objective, Sampled, Shared, TopK, logits_loss
+from stratos.distill.objectives import Dense, Objective, Sampled, Shared, TopK
 
 
 def buckets(logprobs: Tensor, ids: list[int]) -> Tensor:
@@ -36,7 +36,7 @@ def test_top_k_equals_buckets_in_plain_autograd(
     teacher, targets = 2 * torch.randn(5, 20), torch.randint(20, (5,))
     signal = TopK.of(teacher, k, targets if forced else None, hot)
     mask = torch.rand(5) < 0.7
-    ours = logits_loss(student, signal, objective, 3, mask, block=block)
+    ours = objectives.logits_loss(student, signal, objective, 3, mask, block=block)
     total = torch.zeros(())
     for row in range(5):
         ids = [id_ for id_ in signal.ids_MK[row].tolist() if id_ >= 0]
@@ -58,7 +58,7 @@ def test_top_k_of_all_tokens_is_the_dense_divergence(name: str) -> None:
     teacher, objective = torch.randn(6, 14), Objective(name)
     compare(
         objectives.top_k(student, TopK.of(teacher, 14), objective=objective),
-        logits_loss(student, Dense(teacher), objective),
+        objectives.logits_loss(student, Dense(teacher), objective),
         student,
     )
 
@@ -134,4 +134,4 @@ def test_shared_tokens_equal_buckets_in_plain_autograd(name: str) -> None:
         log_q = buckets((student[row] / 1.5).log_softmax(0), ours_K.tolist())
         log_p = buckets((teacher[row] / 1.5).log_softmax(0), theirs_K.tolist())
         total = total + reference(Objective(name), log_q[None], log_p[None])[0] * 1.5**2 / 5
-    compare(logits_loss(student, signal, objective), total, student)
+    compare(objectives.logits_loss(student, signal, objective), total, student)

@@ -8,6 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from stratos.config import TrainerConfig
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import TextModule, learning_rate_factor
+from stratos.distill.packed import Documents
 
 
 def make_model(n_kv_heads: int) -> LlamaForCausalLM:
@@ -37,10 +38,19 @@ def make_data(lengths: list[int], prompts: list[int]) -> Encoded:
 
 
 @pytest.mark.parametrize("n_kv_heads", [4, 2])
-def test_packed_loss_and_gradients_equal_those_of_single_documents(n_kv_heads: int) -> None:
+@pytest.mark.parametrize(
+    ("lengths", "prompts"),
+    [
+        ([7, 12, 5, 9], [3, 4, 2, 8]),
+        ([8, 8, 9, 8], [3, 4, 2, 8]),  # one padded batch
+        ([3, 90, 4, 31, 30, 3, 10, 11], [1, 30, 2, 3, 3, 2, 4, 5]),  # a heavy tail
+    ],
+)
+def test_packed_loss_and_gradients_equal_those_of_single_documents(
+    n_kv_heads: int, lengths: list[int], prompts: list[int]
+) -> None:
     import numpy as np
 
-    lengths, prompts = [7, 12, 5, 9], [3, 4, 2, 8]
     data = make_data(lengths, prompts)
     model = make_model(n_kv_heads)
     total, count = torch.tensor(0.0), 0
@@ -57,13 +67,28 @@ def test_packed_loss_and_gradients_equal_those_of_single_documents(n_kv_heads: i
     model.zero_grad()
     module = TextModule(model, TrainerConfig(), 1)
     module.learner.pack(True)
-    batch = PackedLoader(data, 1000, 1, 0).batch(np.arange(4))
+    batch = PackedLoader(data, 1000, 1, 0).batch(np.arange(len(lengths)))
     loss = module.loss(batch)
     loss.backward()
 
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-5, rtol=1e-4)
+
+
+def test_documents_of_like_length_share_a_padded_batch() -> None:
+    def places(lengths: list[int]) -> list[tuple[int, ...]]:
+        documents = Documents.of(lengths)
+        n = sum(gather_BT.numel() for gather_BT in documents.gathers_BT)
+        assert documents.scatter_N.sort().values.unique().numel() == sum(lengths) <= n
+        return [tuple(gather_BT.shape) for gather_BT in documents.gathers_BT]
+
+    assert places([20] * 154 + [1000]) == [(1, 1000), (154, 20)], "not 155,000 places"
+    assert places([100, 90, 88, 110]) == [(4, 110)]
+    geometric = [2**n for n in range(1, 11)]
+    assert len(places(geometric)) == 4, "each batch costs calls"
+    assert sum(b * t for b, t in places(geometric)) < 2 * sum(geometric)
+    assert places([5]) == [(1, 5)]
 
 
 def test_a_document_does_not_see_its_neighbours() -> None:

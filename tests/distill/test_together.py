@@ -22,6 +22,7 @@ FSDP2 = {
     "tensor_parallel_size": 1,
     "process_group_backend": "gloo",
 }
+ONE_FILE = {**FSDP2, "save_distributed_checkpoint": False}
 SHORT = {"max_tokens": 16_000, "precision": "fp32", "accelerator": "cpu", "n_threads": 1}
 
 
@@ -46,10 +47,13 @@ def test_two_processes_learn_what_one_does(
     settings = {"accumulate": 2, "ema": 0.5, "devices": 2, "strategy": strategy}
     together = run_distill(tmp_path, ticks=ticks, **settings, **SHORT)
     same(together, alone)
-    assert ticks[-1][0] == alone.steps, "the first process says where it is"
+    steps = [tick[0] for tick in ticks if tick[2] != "validating the kept weights"]
+    assert steps[-1] == alone.steps, "the first process says where it is"
 
 
-@pytest.mark.parametrize("strategy", ["ddp", FSDP2], ids=["ddp", "fsdp2"])
+@pytest.mark.parametrize(
+    "strategy", ["ddp", FSDP2, ONE_FILE], ids=["ddp", "fsdp2", "fsdp2-one-file"]
+)
 def test_both_go_on_from_a_checkpoint(
     run_distill: Callable[..., Any],
     corpus_path: Path,

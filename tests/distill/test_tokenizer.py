@@ -61,3 +61,17 @@ def test_documents_over_the_context_are_counted_and_left_out() -> None:
     assert max(data.lengths) <= limit
     with pytest.raises(StratosError, match="context"):
         encode(tokenizer, chats, completions, 3)
+
+
+def test_a_pretrained_student_has_the_instruction_in_its_own_chat_template(tmp_path):
+    from stratos.config import StudentConfig
+    from stratos.distill.model import make_student, save_student
+
+    made = make_student(StudentConfig("tiny", vocab_size=300), None, ["a lamp"], 0)
+    save_student(*made, tmp_path / "start")
+    start = StudentConfig("tiny", path=str(tmp_path / "start"))
+    save_student(*make_student(start, None, [], 0, instruction="Sort it."), tmp_path / "told")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "told")
+    chat = [{"role": "user", "content": "a lamp"}]
+    asked = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert asked == "<user>Sort it.\n\na lamp<assistant>"

@@ -1,5 +1,6 @@
 """Lightning's trainer from the config, and what cannot run said before anything is loaded."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from stratos.config import TrainerConfig
 from stratos.distill import trainer as made
+from stratos.distill.trainer import make_strategy
 from stratos.errors import ConfigError
 
 FSDP2 = {
@@ -25,8 +27,9 @@ FSDP2 = {
             "which names a class.",
         ),
         (
-            {"strategy": {"_target_": "os.system"}},
-            "trainer.strategy._target_=os.system: must begin with lightning.pytorch.strategies.",
+            {"strategy": {"process_group_backend": "gloo"}},
+            "trainer.strategy is a mapping without _target_: pick one of auto, ddp, fsdp, "
+            "deepspeed, or trainer=fsdp2.",
         ),
         (
             {"max_time": "90m"},
@@ -83,3 +86,38 @@ def test_precision_is_the_machines_where_none_is_named() -> None:
     assert made.precision("bf16", "cpu") == "bf16-mixed"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     assert made.precision("auto", "cpu") == ("bf16-mixed" if fast else "32-true")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "told"),
+    [
+        (
+            {"_target_": "os.system", "command": "touch made"},
+            "trainer.strategy._target_=os.system: only classes under lightning.pytorch.strategies. "
+            "may be made",
+        ),
+        (
+            {"_target_": "lightning.pytorch.strategies.ddp.os.system", "command": "touch made"},
+            "cannot be imported",
+        ),
+        (
+            {**FSDP2, "x": [{"_target_": "torch.load", "f": "made"}]},
+            "trainer.strategy._target_=torch.load: only classes under",
+        ),
+        (
+            {
+                "_target_": "lightning.pytorch.strategies.DDPStrategy",
+                "x": {"_target_": "os.system"},
+            },
+            "trainer.strategy._target_=os.system: only classes under",
+        ),
+    ],
+)
+def test_no_class_but_lightnings_is_made_at_any_depth(
+    strategy: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        make_strategy(TrainerConfig(strategy=strategy))
+    assert told in str(caught.value)
+    assert not (tmp_path / "made").exists()

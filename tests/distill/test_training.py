@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from process import interrupted, stop_at
-from safetensors.torch import load_file
+from process import interrupted
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratos.config import StudentConfig
@@ -19,7 +17,7 @@ from stratos.distill.average import Average
 from stratos.errors import StratosError
 
 Run = Callable[..., Any]
-SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu"}
+SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_threads": 1}
 
 
 @pytest.fixture(scope="session")
@@ -45,20 +43,28 @@ def test_adapters_end_in_an_ordinary_student(
 ) -> None:
     if kind == "qlora":
         pytest.importorskip("bitsandbytes")
-    settings = {**SHORT, "student": grown, "adapter": kind, "lora_rank": 8, "lr_adamw": 0.02}
+    # Until step ten the loss of so small a student hardly moves.
+    settings = {
+        **SHORT,
+        "max_tokens": 2 * SHORT["max_tokens"],
+        "student": grown,
+        "adapter": kind,
+        "lora_rank": 8,
+        "lr_adamw": 0.02,
+    }
     seen: list[torch.Tensor] = []
     ids = torch.arange(20)[None]
-    from stratos.distill import stage
+    from stratos.distill import saved
 
-    merge = stage._save
+    merge = saved.save
 
-    def note(ready: Any, folder: Path) -> Any:
-        ready.model.load_state_dict(load_file(folder / "best.safetensors"), strict=False)
+    def note(ready: Any, weights: dict[str, torch.Tensor], folder: Path) -> Any:
+        ready.model.load_state_dict(weights, strict=False)
         with torch.no_grad():
             seen.append(ready.model.eval()(ids).logits.float())
-        return merge(ready, folder)
+        return merge(ready, weights, folder)
 
-    monkeypatch.setattr(stage, "_save", note)
+    monkeypatch.setattr(saved, "save", note)
     student = run_distill(tmp_path / "whole", **settings)
     assert student.curve[-1].loss < student.curve[0].loss - 0.05
 
@@ -148,11 +154,17 @@ def test_ends_at_its_accuracy(run_distill: Run, tmp_path: Path) -> None:
     assert student.steps == student.best_step == 3
 
 
+def of_steps(ticks: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Leave out what is said when the kept weights are measured."""
+    return [tick for tick in ticks if tick[2] != "validating the kept weights"]
+
+
 def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
     ticks: list[tuple[Any, ...]] = []
     settings = {**SHORT, "max_tokens": 100_000_000, "max_time": "00:00:00:02"}
     warnings: list[str] = []
     student = run_distill(tmp_path, ticks=ticks, warnings=warnings, **settings)
+    ticks = of_steps(ticks)
     assert 0 < student.steps < ticks[-1][1] / 10
     (told,) = warnings
     assert told.endswith(f" of {ticks[-1][1]}: its time was over (trainer.max_time).")
@@ -164,6 +176,7 @@ def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
 def test_progress_says_what_a_user_wants_to_know(run_distill: Run, tmp_path: Path) -> None:
     ticks: list[tuple[Any, ...]] = []
     run_distill(tmp_path, ticks=ticks, callbacks={"validate_every_steps": 2}, **SHORT)
+    ticks = of_steps(ticks)
     line = ticks[-1][2]
     said = (
         r"loss \d\.\d{4} · exact 0\.000 · [\d,]+ tokens/s · \$\d\.\d\d at the plan's price"
@@ -198,15 +211,3 @@ def test_measured_in_training_is_what_the_evaluation_measures(
         batch_size=2,
     )
     assert [answer.text for answer in answers] == [answer.text for answer in seen[-1]]
-
-
-def test_a_server_that_is_taken_away_leaves_a_checkpoint(
-    run_distill: Run, corpus_path: Path, tmp_path: Path
-) -> None:
-    whole = run_distill(tmp_path / "whole", **SHORT)
-    code = stop_at(6, signal.SIGTERM, corpus_path, tmp_path / "taken", **SHORT)
-    assert code == 128 + signal.SIGTERM
-    kept = {path.name for path in (tmp_path / "taken" / "distill" / "checkpoints").iterdir()}
-    assert kept & {"step-7.ckpt", "step-6.ckpt"}, "later than the periodic one"
-    student = run_distill(tmp_path / "taken", **SHORT)
-    assert student.weights_sha256 == whole.weights_sha256

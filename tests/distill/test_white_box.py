@@ -186,10 +186,10 @@ def test_layers_are_matched_by_projections_that_are_trained(
         model.gradient_checkpointing_enable({"use_reentrant": False})
     data, strategy = make_data(), AlignmentLogits(hidden_match=0.7)
     where = Context(tmp_path, tmp_path, Ledger(tmp_path / "ledger"))
-    source = open_source(expert, strategy, tokenizer, data, where)
+    source = open_source(expert, strategy.signal, tokenizer, data, where)
     torch.manual_seed(0)
-    module = LogitModule(model, TrainerConfig(), 10, source, strategy.to_minimize(), 0.7)
-    plain = LogitModule(model, TrainerConfig(), 10, source, strategy.to_minimize())
+    module = LogitModule(model, TrainerConfig(), 10, source, strategy.signal.to_minimize(), 0.7)
+    plain = LogitModule(model, TrainerConfig(), 10, source, strategy.signal.to_minimize())
     batch = next(iter(PackedLoader(data, 40, 600, 5)))
     losses = []
     for one in (module, plain):

@@ -1,7 +1,9 @@
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
+from stub_task import StubTask
 
 from stratos.config import StudentConfig
 from stratos.errors import ConfigError
@@ -16,9 +18,9 @@ from stratos.estimate.cards import (
 from stratos.records import ModelCard
 
 
-class Task:
-    def __init__(self, symbols=None):
-        self.symbols = symbols
+@dataclass(frozen=True)
+class Task(StubTask):
+    symbols: Any = None
 
     def vocabulary(self):
         return self.symbols
@@ -44,7 +46,7 @@ def test_parameter_counts_of_published_models(published, shape, tied):
 
 def test_the_vocabulary_is_the_tasks_own_or_the_students():
     student = StudentConfig(name="s", hidden_size=128, vocab_size=1000)
-    own = card_of_student(student, Task(Symbols()))
+    own = card_of_student(student, Task(symbols=Symbols()))
     other = card_of_student(student, Task())
     assert own.vocab_size == 3 + N_SPECIAL_TOKENS
     assert other.vocab_size == 1000

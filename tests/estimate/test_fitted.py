@@ -1,10 +1,12 @@
 """The constants that ship: what the tables give, and within the errors that the docs state."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stratos.estimate.errors import TRAINER, Factor, Setting
 from stratos.estimate.fitted import FITTED_TOML, fitted
 
 PERF = Path(__file__).parents[2].parent / "shared" / "perf"
@@ -52,7 +54,8 @@ def test_tokens_per_s_of_sizes_and_gpus_never_seen(training):
 
 
 def test_latencies_of_models_and_gpus_never_seen(inference):
-    from heldout import inference_splits, spearman
+    from heldout import inference_splits
+    from scoring import spearman
 
     for quantity, most, least_rank in (("first_token", 0.35, 0.0), ("output_token", 0.11, 0.96)):
         for split, by_gpu in inference_splits(inference)[quantity].items():
@@ -82,11 +85,75 @@ def test_twice_the_micro_batch_is_judged_not_to_fit_where_it_filled_the_gpu(trai
         assert training_bytes_of(row, 2.0) > row.device.memory_bytes
 
 
+def within(quantity, *setting, hidden=0.0):
+    found = fitted().errors[quantity].interval(Setting(*setting), 1.0, hidden)
+    return found.high / found.low, found
+
+
 def test_another_gpu_is_named_and_has_a_wider_range():
-    known, other, unlike = (
-        fitted().interval("training", gpu, 1.0) for gpu in ("H100", "H200", "L4")
-    )
-    assert unlike.high - unlike.low > other.high - other.low
-    assert known.source == "roofline, H100: error 2% on models it was not fitted to"
-    assert "H200 not measured" in other.source
-    assert "unlike" in unlike.source
+    known, other, unlike = (within("training", TRAINER, gpu) for gpu in ("H100", "H200", "L4"))
+    assert known[0] < other[0] < unlike[0]
+    assert known[1].source == "roofline, H100 in bf16: error 2% on models it was not fitted to"
+    assert "H200 not measured: error 3% on GPUs it was not fitted to" in other[1].source
+    assert "L4 is unlike those that were" in unlike[1].source
+
+
+@pytest.mark.parametrize("quantity", ["first_token", "output_token"])
+def test_what_was_not_measured_has_a_wider_range_by_what_it_lacks(quantity):
+    known, widest_known = within(quantity, "vllm", "H100", 8), 0.0
+    for one in fitted().errors[quantity].known:
+        widest_known = max(widest_known, one.high / one.low)
+    combination = within(quantity, "vllm", "H100", 16)
+    engine = within(quantity, "sglang", "H100", 8)
+    gpu = within(quantity, "vllm", "H200", 8)
+    both = within(quantity, "sglang", "H200", 8)
+    assert known[0] < combination[0] < gpu[0] < engine[0] < both[0]
+    assert widest_known < engine[0]
+    assert "vllm on H100 in bf16 not measured" in combination[1].source
+    assert "sglang not measured" in engine[1].source and "H200" not in engine[1].source
+    assert "sglang not measured" in both[1].source and "H200 not measured" in both[1].source
+    # Two engines say less of a third one than six settings say of a seventh.
+    errors = fitted().errors[quantity].unseen
+    assert errors[Factor.ENGINE].between > 1.5 * errors[Factor.COMBINATION].between
+
+
+def test_a_precision_that_was_not_measured_has_a_wider_range():
+    errors = fitted().errors["output_token"]
+    fewer = replace(errors, known=tuple(one for one in errors.known if one.setting.bits != 8))
+    setting = Setting("vllm", "B200", 8)
+    known, unseen = (one.interval(setting, 1.0) for one in (errors, fewer))
+    assert unseen.low < known.low and known.high < unseen.high
+    assert "8 bits not measured" in unseen.source
+
+
+def test_what_is_hidden_may_come_on_top():
+    assert within("output_token", "vllm", "H100", 16, hidden=2.0)[1].high == 3.0
+    assert within("output_token", "vllm", "H100", 16, hidden=0.1)[1].high < 1.5
+
+
+def test_intervals_hold_for_a_held_out_engine_as_for_a_held_out_gpu(inference):
+    """And where requests queue: 90% of what was measured is inside, by load."""
+    from coverage import scored
+    from unseen import fit_of
+
+    for what, level in (("engine", lambda r: r.backend), ("GPU", lambda r: r.device.name)):
+        for value in sorted({level(row) for row in inference}):
+            rest = tuple(row for row in inference if level(row) != value)
+            out = [row for row in inference if level(row) == value]
+            for line in scored(what, value, out, fit_of(rest), None, rest):
+                assert line["coverage"] >= 0.9, line
+                if line["load"] == "below":
+                    assert line["high"] / line["low"] < 7, line  # an interval that says something
+
+
+def test_a_saturated_queue_has_a_wider_range(inference):
+    from campaign import is_saturated
+    from unseen import fit_of, intervals
+
+    fit = fit_of(tuple(inference))
+    row = next(row for row in inference if row.lab and row.batch == 32)
+    full = replace(row, batch=128)
+    assert is_saturated(full) and not is_saturated(row)
+    calm, saturated = (intervals(one, fit, fitted().errors, inference)[0] for one in (row, full))
+    assert saturated.high / saturated.low > 3 * calm.high / calm.low
+    assert "saturated" in saturated.source

@@ -8,13 +8,11 @@ from hypothesis import strategies as st
 from stratos.estimate import (
     TrainingJob,
     Workload,
-    bytes_to_serve,
-    bytes_to_train,
     serving,
     train,
-    why_not_serve,
-    why_not_train,
 )
+from stratos.estimate.answering import tensor_degrees
+from stratos.estimate.device import device_of
 from stratos.estimate.memory import activation_bytes, adapter_params, serving_bytes, training_memory
 
 GIB = 2**30
@@ -91,19 +89,18 @@ def test_a_server_without_room_for_the_runtime_holds_no_model():
     assert serving(TINY, cpu(2, memory=4), [Workload(64, 128)])
 
 
-def test_why_not_says_what_is_needed_and_what_is_there():
-    job = TrainingJob(10**7, 8192, 512)
-    assert why_not_train(SEVEN, gpu("H100", 2), job) is None
-    assert why_not_train(SEVEN, gpu("H100"), job) == (
-        "training 7b needs 100.7 GiB on one device, and H100 has 71.1 GiB for it"
+def bytes_to_train(card, job, n_devices=1):
+    """Return the least bytes on each device: one row at once, activations recomputed or not."""
+    row = min(job.context, job.batch_tokens)
+    return min(
+        training_memory(card, row, n_devices, method=job.method, checkpointing=again).total
+        for again in (False, True)
     )
-    assert why_not_train(SEVENTY, gpu("H100", 8), job) == (
-        "training 70b needs 136.0 GiB on each of 8 devices, and H100 has 71.1 GiB for it"
-    )
-    assert why_not_serve(SEVENTY, gpu("A10G", 4), Workload(64, 128)) == (
-        "serving 70b needs 32.9 GiB on each of 4 devices, and A10G has 20.7 GiB for it"
-    )
-    assert why_not_serve(SEVENTY, gpu("H100", 4), Workload(64, 128)) is None
+
+
+def bytes_to_serve(card, work, tensor_parallel=1):
+    """Return the bytes on each device of a group that answers one request at a time."""
+    return serving_bytes(card, work.context, 1, tensor_parallel)
 
 
 @given(
@@ -114,16 +111,18 @@ def test_why_not_says_what_is_needed_and_what_is_there():
     context=st.sampled_from([128, 1024, 8192]),
     n_nodes=st.sampled_from([1, 2, 4]),
 )
-def test_a_reason_is_given_exactly_where_nothing_fits(card, name, count, method, context, n_nodes):
+def test_a_job_fits_exactly_where_its_least_bytes_do(card, name, count, method, context, n_nodes):
     offer, job = gpu(name, count), TrainingJob(10**7, 32768, context, method)
-    reason = why_not_train(card, offer, job, n_nodes)
-    assert (reason is None) == (train(card, offer, job, n_nodes) is not None)
-    work = Workload(context, 128)
-    assert (why_not_serve(card, offer, work) is None) == bool(serving(card, offer, [work]))
+    device = device_of(offer)
+    fits = bytes_to_train(card, job, device.count * n_nodes) <= device.memory_bytes
+    assert fits == (train(card, offer, job, n_nodes) is not None)
+    work, degree = Workload(context, 128), tensor_degrees(card, device)[-1]
+    fits = bytes_to_serve(card, work, degree) <= device.memory_bytes
+    assert fits == bool(serving(card, offer, [work]))
 
 
 def test_bytes_are_least_on_one_device_with_one_row():
-    assert bytes_to_train(TINY, TrainingJob(10**6, 8192, 512)) < (training_memory(TINY, 8192).total)
+    assert bytes_to_train(TINY, TrainingJob(10**6, 8192, 512)) < training_memory(TINY, 8192).total
     assert bytes_to_serve(TINY, Workload(64, 128)) == pytest.approx(
         2 * TINY.n_params + 192 * 2 * 4 * 128 * 2 + 4 * 128
     )

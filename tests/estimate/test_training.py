@@ -95,8 +95,9 @@ def test_a_tiny_model_is_not_infinitely_fast_on_a_large_gpu():
 def test_a_recorded_run_replaces_the_arithmetic_on_cpus_only():
     measured = replace(TINY, runs=(RUN, replace(RUN, train_cpu_seconds=700.0)))
     found = hours(measured, cpu(1, cloud="local"))
-    assert found.mean == pytest.approx(1200 / 3600)
-    assert found.low == pytest.approx(1200 / k.CPU_RECORDED_ERROR / 3600)
+    assert found.mean == pytest.approx((1200 + k.TRAIN_FIXED_S) / 3600)
+    low = 1200 / k.CPU_RECORDED_ERROR + k.TRAIN_FIXED_S_LOW
+    assert found.low == pytest.approx(low / 3600)
     assert found.source == "seconds per token of 2 recorded runs"
     assert hours(measured, gpu("T4")) == hours(TINY, gpu("T4"))
 
@@ -104,8 +105,9 @@ def test_a_recorded_run_replaces_the_arithmetic_on_cpus_only():
 def test_a_calibration_speaks_for_this_machine_only():
     here, there = cpu(4, cloud="local"), cpu(4)
     fast = replace(CALIBRATION, gemm_flops=100e9)
-    assert train(TINY, here, JOB, 1, fast).mean == pytest.approx(
-        train(TINY, here, JOB, 1, CALIBRATION).mean / 2
+    fixed = k.TRAIN_FIXED_S / 3600
+    assert train(TINY, here, JOB, 1, fast).mean - fixed == pytest.approx(
+        (train(TINY, here, JOB, 1, CALIBRATION).mean - fixed) / 2
     )
     assert train(TINY, there, JOB, 1, CALIBRATION) == train(TINY, there, JOB)
     assert "this machine" in train(TINY, here, JOB, 1, CALIBRATION).source
@@ -113,9 +115,16 @@ def test_a_calibration_speaks_for_this_machine_only():
 
 def test_start_up_is_of_rented_servers_and_in_the_range():
     rented, here = hours(LLAMA_8B, gpu("H100", 8)), hours(LLAMA_8B, gpu("H100", 8, "local"))
-    assert rented.mean - here.mean == pytest.approx(10 / 60)
-    assert rented.low - here.low == pytest.approx(5 / 60)
-    assert rented.high - here.high == pytest.approx(15 / 60)
+    assert rented.mean - here.mean == pytest.approx(10 / 60 - k.TRAIN_FIXED_S / 3600)
+    assert rented.low - here.low == pytest.approx(5 / 60 - k.TRAIN_FIXED_S_LOW / 3600)
+    assert rented.high - here.high == pytest.approx(15 / 60 - k.TRAIN_FIXED_S_HIGH / 3600)
+
+
+def test_a_short_training_here_takes_more_than_its_tokens():
+    found = hours(replace(TINY, runs=(RUN,)), cpu(2, cloud="local"), TrainingJob(6147, 512, 512))
+    # Runs of so few tokens took 3 to 46 seconds, of which the tokens had less than one.
+    assert found.low < 3 / 3600 and found.high > 46 / 3600
+    assert found.low < found.mean < found.high
 
 
 def test_more_vcpus_help_but_not_in_proportion():

@@ -1,5 +1,31 @@
-from stratos.evaluate.baselines import chance
-from stratos.tasks.base import Item
+"""What needs no model: a guess, the most frequent answer, the nearest row, a classifier."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from threadpoolctl import threadpool_info
+
+from stratos.evaluate import linear
+from stratos.evaluate.baselines import chance, free_baselines, labelled_rows
+from stratos.evaluate.fields import field_shares
+from stratos.evaluate.scores import against
+from stratos.evaluate.verdict import verdict
+from stratos.intervals import wilson
+from stratos.records import ModelScore, Scorecard, SliceScore
+from stratos.synthesize.leaks import OVERLAP, without_leaks
+from stratos.tasks.base import Item, Score
+from stratos.tasks.classify import ClassifyTask
+from stratos.tasks.jsonl import JsonlTask
 
 
 class Guessable:
@@ -27,3 +53,327 @@ def test_a_task_may_say_how_often_a_guess_is_right():
         "long": None,
         "all": 0.5,
     }
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+def labelled(n: int) -> list[dict]:
+    """Texts whose label is told by one of two words, beside words that tell nothing."""
+    rng = random.Random(0)
+    fill = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota"]
+    rows = []
+    for i in range(n):
+        label = ("cat", "dog", "cat")[i % 3]
+        words = [*rng.sample(fill, 5), {"cat": "meow", "dog": "bark"}[label], str(i)]
+        rng.shuffle(words)
+        rows.append({"text": " ".join(words), "label": label})
+    return rows
+
+
+def scores_of(task, train, items) -> dict[str, float]:
+    found = free_baselines(task, train, items)
+    return {one.score.role: one.score.slice().exact.mean for one in found}
+
+
+def test_labels_have_three_baselines(tmp_path):
+    task = ClassifyTask(write(tmp_path / "a.jsonl", labelled(300)))
+    items, train = task.items("test", 1000), labelled_rows(task)
+    assert len(train) == task.n_train
+    found = scores_of(task, train, items)
+    share = sum(item.answer == "cat" for item in items) / len(items)
+    assert found["majority"] == pytest.approx(share)
+    assert found["linear"] == 1.0
+    near = task.lookup(train, items)
+    assert found["lookup"] == pytest.approx(
+        sum(a == i.answer for a, i in zip(near, items, strict=True)) / len(items)
+    )
+    assert found["lookup"] < 1
+
+
+def test_the_classifier_fits_on_one_thread_and_says_that_it_fits(monkeypatch):
+    rows = labelled(250)
+    steps: list[list[int]] = []
+    model = linear._model
+
+    def watched(strength: float):
+        steps.append([pool["num_threads"] for pool in threadpool_info()])
+        return model(strength)
+
+    monkeypatch.setattr(linear, "_model", watched)
+    told: list[None] = []
+    before = [pool["num_threads"] for pool in threadpool_info()]
+    texts, answers = [row["text"] for row in rows], [row["label"] for row in rows]
+    started = time.process_time()
+    answered = linear.classify(texts, answers, texts[:9], lambda: told.append(None))
+    assert time.process_time() - started < 10, "a few of them where nobody else wants the cores"
+    assert answered == answers[:9]
+    assert {n for step in steps for n in step} == {1}
+    assert len(told) == len(steps), "each fit is said"
+    assert [pool["num_threads"] for pool in threadpool_info()][: len(before)] == before
+
+
+def test_a_rare_answer_does_not_stop_the_choice_of_a_strength():
+    rows = [*labelled(60), {"text": "a word", "label": "bird"}]
+    told: list[None] = []
+    linear.classify(
+        [row["text"] for row in rows],
+        [row["label"] for row in rows],
+        ["meow"],
+        lambda: told.append(None),
+    )
+    assert len(told) > 1
+
+
+def test_answers_that_are_all_different_have_no_classifier(tmp_path):
+    rows = [{"question": f"{i} in words", "answer": f"word {i}"} for i in range(100)]
+    task = JsonlTask(write(tmp_path / "a.jsonl", rows))
+    found = scores_of(task, labelled_rows(task), task.items("test", 99))
+    assert found == {"majority": 0.0, "lookup": 0.0}
+    assert free_baselines(task, [], task.items("test", 99)) == []
+
+
+def test_objects_are_answered_field_by_field(tmp_path):
+    rows = []
+    for i, row in enumerate(labelled(300)):
+        who = {"kind": row["label"], "legs": 4}
+        rows.append({"question": row["text"], "answer": {"id": i, "animal": who}})
+    task = JsonlTask(write(tmp_path / "a.jsonl", rows))
+    items = task.items("test", 1000)
+    found = {one.score.role: one.score for one in free_baselines(task, labelled_rows(task), items)}
+    assert all(score.slice().exact.mean == 0 for score in found.values()), "no id can be known"
+    fields = found["linear"].fields
+    assert list(fields) == ["id", "animal.kind", "animal.legs"]
+    assert (fields["id"].mean, fields["animal.kind"].mean) == (0.0, 1.0)
+    assert fields["animal.kind"] == wilson(len(items), len(items))
+    assert found["majority"].fields["animal.legs"].mean == 1.0
+
+
+def test_a_field_is_right_by_its_value_alone():
+    golds = [Item("1", "main", "q", '{"a": "New York", "b": {"c": 1}}')]
+    shares = {
+        text: {name: one.mean for name, one in field_shares(golds, [text]).items()}
+        for text in ('{"b": {"c": 1.0}, "a": "new  york"}', '{"a": 1}', '{"b": {"c": true}}', None)
+    }
+    assert [list(one.values()) for one in shares.values()] == [[1, 1], [0, 0], [0, 0], [0, 0]]
+    assert field_shares([*golds, Item("2", "main", "q", "none")], ["", ""]) == {}
+
+
+@pytest.mark.parametrize(
+    ("role", "right", "of_student", "outcome", "said"),
+    [
+        ("lookup", 94, 70, "worse", "You need no model for this: it is free and answers at once."),
+        ("linear", 91, 92, "open", "You need no model for this: it is free and answers at once. "),
+        ("linear", 60, 90, "better", "The student is better than the best baseline."),
+        ("majority", 5, 6, "open", "The student is not shown to be better than no model: it needs"),
+        ("teacher", 95, 70, "worse", "The teacher is better; what the student saves is the cost"),
+        ("teacher", 90, 91, "open", "They are not told apart; what the student saves is the cost"),
+        ("untouched", 95, 70, "worse", "Training made it worse: more rows, or another training,"),
+    ],
+)
+def test_the_verdict_compares_with_the_best_baseline(role, right, of_student, outcome, said):
+    card = scorecard({role: right, "chance": 2}, of_student)
+    found = verdict(card)
+    assert found is not None
+    assert found.outcome == outcome
+    assert f"answers {right:.1f}% of 100 test items, the student {of_student:.1f}%" in found.text
+    assert said in found.text
+
+
+def test_of_equal_baselines_the_simplest_is_the_best():
+    card = scorecard({"majority": 40, "lookup": 70, "linear": 70, "teacher": 70}, 90)
+    assert card.best_baseline.role == "lookup"
+    assert verdict(replace(card, against=())) is None
+
+
+def scorecard(rights: dict[str, int], of_student: int) -> Scorecard:
+    """Everyone on 100 items; who has more right has those of the others, too."""
+
+    def scored(right: int) -> list[Score]:
+        return [Score(float(i < right), float(i < right), True) for i in range(100)]
+
+    def made(role: str, right: int) -> ModelScore:
+        names = {"lookup": "the nearest training item", "linear": "TF-IDF with logistic regression"}
+        rows = (SliceScore("all", 100, wilson(right, 100), right / 100),)
+        return ModelScore(role, names.get(role, role), rows)
+
+    scores = [made(role, right) for role, right in rights.items()]
+    compared = [
+        against(score, scored(of_student), scored(rights[score.role]))
+        for score in scores
+        if score.role != "chance"
+    ]
+    student = made("student", of_student)
+    return Scorecard("t", "exact", (student, *scores), None, "", 1.0, tuple(compared))
+
+
+def test_import_loads_no_library_of_learning():
+    script = "import sys, stratos.evaluate, stratos.probe; sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+# --- spellings, options and rows ------------------------------------------------------------------
+
+
+def cased(n: int) -> list[dict]:
+    """Yes or no, the yes in three spellings, told by a word of the question."""
+    rng = random.Random(3)
+    fill = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota"]
+    rows = []
+    for i in range(n):
+        is_yes = rng.random() < 0.6
+        words = [*rng.sample(fill, 4), "sun" if is_yes else "rain", str(i)]
+        rng.shuffle(words)
+        answer = rng.choice(["Yes", "yes", "YES"]) if is_yes else "no"
+        rows.append({"question": " ".join(words), "answer": answer})
+    return rows
+
+
+def lowered(rows: list[dict]) -> list[dict]:
+    return [{**row, "answer": row["answer"].lower()} for row in rows]
+
+
+def as_objects(rows: list[dict]) -> list[dict]:
+    return [{**row, "answer": {"it": {"is": row["answer"]}}} for row in rows]
+
+
+@pytest.mark.parametrize("shape", [list, as_objects], ids=["texts", "objects"])
+def test_baselines_count_spellings_of_one_answer_as_one(tmp_path, shape):
+    found, splits = [], []
+    for name, rows in (("many", cased(300)), ("one", lowered(cased(300)))):
+        task = JsonlTask(write(tmp_path / f"{name}.jsonl", shape(rows)))
+        found.append(scores_of(task, labelled_rows(task), task.items("test", 1000)))
+        splits.append({item.id for item in task.items("test", 1000)})
+    assert found[0] == found[1]
+    assert found[0]["majority"] > 0.5 and found[0]["linear"] > 0.95
+    assert splits[0] == splits[1]
+
+
+def test_splits_go_by_answers_as_the_metric_compares_them(tmp_path):
+    """Each of 40 spellings of one label is rare; as labels of their own they would move rows."""
+    rng = random.Random(1)
+    spelled = lambda: "".join(rng.choice([c, c.upper()]) for c in "yes indeed")  # noqa: E731
+    rows = [{"question": f"row {i}", "answer": spelled() if i % 4 else "no"} for i in range(120)]
+    parts = []
+    for name, some in (("many", rows), ("one", lowered(rows))):
+        task = JsonlTask(write(tmp_path / f"{name}.jsonl", some))
+        parts.append([{i.id for i in task.items(s, 999)} for s in ("train", "validation", "test")])
+    assert parts[0] == parts[1]
+
+
+def choosing(path: Path, options: tuple[int, ...], question: str = "which is {}?") -> JsonlTask:
+    rows = [
+        {
+            "question": question.format(i),
+            "options": [f"thing {i} {k}" for k in range(options[i % len(options)])],
+            "answer": "AB"[i % 2],
+        }
+        for i in range(60)
+    ]
+    return JsonlTask(write(path, rows), metric="multiple_choice")
+
+
+@pytest.mark.parametrize("question", ["which is {}?", "of\nthese,\nA) or B) {}:\nA) x\nwhich?"])
+def test_a_guess_among_options_is_right_as_often_as_there_are_few(tmp_path, question):
+    task = choosing(tmp_path / "a.jsonl", (4,), question)
+    items = task.items("test", 99)
+    assert chance(task, items).slice().exact.mean == 0.25
+    assert all(item.choices == tuple("ABCD") for item in items)
+    mixed = choosing(tmp_path / "b.jsonl", (2, 5), question)
+    items = mixed.items("test", 99)
+    assert {len(mixed._options_of(item)) for item in items} == {2, 5}
+    assert {mixed.chance(item) for item in items} == {1 / 2, 1 / 5}
+    free = JsonlTask(write(tmp_path / "c.jsonl", cased(60)))
+    assert chance(free, free.items("test", 9)).slice().exact.mean == 0.0
+
+
+def test_baselines_do_not_learn_what_the_student_is_refused(tmp_path):
+    """Rows of the training file that hold a test question in another frame are leaks."""
+    told = "the quick brown fox number {} jumps over the lazy dog and runs away at once"
+    rows = [{"question": f"something else about {i}", "answer": f"old {i}"} for i in range(40)]
+    rows += [{"question": f"say: {told.format(i)} ok", "answer": f"fox {i}"} for i in range(9)]
+    tests = [{"question": told.format(i), "answer": f"fox {i}"} for i in range(9)]
+    task = JsonlTask(
+        write(tmp_path / "a.jsonl", rows), test_path=write(tmp_path / "t.jsonl", tests)
+    )
+    refused: Counter[str] = Counter()
+    all_rows = task.items("train", 999)
+    allowed = without_leaks(SimpleNamespace(task=task), all_rows, refused)
+    assert refused[OVERLAP] > 0
+    learnt = labelled_rows(task)
+    assert [item.id for item in learnt] == [item.id for item in allowed]
+    assert scores_of(task, learnt, task.items("test", 9))["lookup"] == 0.0
+    assert scores_of(task, all_rows, task.items("test", 9))["lookup"] > 0.5
+
+
+@pytest.mark.parametrize("strengths", [(1e-6, 10.0), (10.0, 1e-6)])
+def test_the_strength_of_regularisation_is_the_best_of_those_tried(monkeypatch, strengths):
+    """With the strong one every answer is the most frequent label."""
+    monkeypatch.setattr(linear, "_STRENGTHS", strengths)
+    rows = labelled(150)
+    known, asked = rows[:120], rows[120:]
+    texts, answers = [row["text"] for row in known], [row["label"] for row in known]
+    found = linear.classify(texts, answers, [row["text"] for row in asked])
+    assert found == [row["label"] for row in asked]
+
+
+# --- the verdict where baselines answer different items -------------------------------------------
+
+
+def scores(right: set[int], n: int) -> list[Score]:
+    return [Score(float(i in right), float(i in right), True) for i in range(n)]
+
+
+def compared(student: list[Score], others: dict[str, list[Score]]) -> Scorecard:
+    """Each baseline on as many of the first items as it has scores."""
+    versus = tuple(
+        against(ModelScore(role, role, ()), student[: len(one)], one)
+        for role, one in others.items()
+    )
+    return Scorecard("t", "exact", (ModelScore("student", "s", ()),), None, "", 1.0, versus)
+
+
+def test_a_teacher_on_few_items_does_not_hide_that_no_model_is_needed():
+    student = scores({i for i in range(1000) if i % 10 < 8}, 1000)
+    classifier = scores({i for i in range(1000) if i % 100 < 97}, 1000)
+    card = compared(student, {"linear": classifier, "teacher": scores(set(range(32)), 32)})
+    assert card.best_baseline is not None and card.best_baseline.role == "teacher"
+    assert card.best_free is not None and card.best_free.role == "linear"
+    found = verdict(card)
+    assert found is not None and found.outcome == "worse"
+    assert "The prompted teacher teacher answers 100.0% of 32 test items" in found.text
+    assert "Linear answers 97.0% of 1,000 test items, the student 80.0% of the same" in found.text
+    assert found.text.endswith("You need no model for this: it is free and answers at once.")
+
+
+def test_a_student_that_beats_its_teacher_but_no_classifier_is_not_called_the_best():
+    student = scores(set(range(90)), 100)
+    card = compared(student, {"linear": scores(set(range(91)), 100), "teacher": scores({0, 1}, 40)})
+    found = verdict(card)
+    assert found is not None and found.outcome == "open"
+    assert "You need no model for this" in found.text and "best baseline" not in found.text
+
+
+def test_what_needs_no_model_is_not_spoken_of_where_the_student_is_surely_better():
+    student = scores(set(range(90)), 100)
+    others = {"linear": scores(set(range(40)), 100), "teacher": scores(set(range(30)), 30)}
+    found = verdict(compared(student, others))
+    assert found is not None and "no model" not in found.text and found.outcome == "open"
+
+
+def test_an_easy_part_of_the_items_makes_no_baseline_the_best():
+    """The untouched student has 60% of 20 easy items, all of which the trained one has right."""
+    student = scores(set(range(50)), 100)
+    others = {"lookup": scores(set(range(45)), 100), "untouched": scores(set(range(12)), 20)}
+    card = compared(student, others)
+    assert card.best_baseline is not None and card.best_baseline.role == "lookup"
+
+
+def test_a_difference_counts_from_p_below_five_percent_on():
+    """Of 5 items that one alone has right, p is 0.0625; of 6 it is 0.03125."""
+    for n, outcome in ((5, "open"), (6, "better")):
+        student = scores(set(range(50 + n)), 100)
+        found = verdict(compared(student, {"lookup": scores(set(range(50)), 100)}))
+        assert found is not None and found.outcome == outcome

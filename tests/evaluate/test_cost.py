@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from tiny_run import CARD, SERVER
 
-from stratos.estimate import Workload, batch_hours
+from stratos.estimate import Workload, batch_hours, serving
 from stratos.evaluate.cost import usd_per_1000
-from stratos.records import RoleChoice
+from stratos.records import RoleChoice, ServingSetting
 
 TOKENS = {"input_tokens": 500, "output_tokens": 4000, "n_answers": 10}
 
@@ -53,3 +53,15 @@ def test_a_mix_costs_what_each_of_its_offers_answers():
     expected = usd * (3.25 + 10 * 0.75) / 4
     assert usd_per_1000(CARD, mix, **TOKENS, bucket_shares=(3.0, 1.0)) == pytest.approx(expected)
     assert usd_per_1000(CARD, [*mix, *role(None)], **TOKENS, bucket_shares=(3, 1)) is None
+
+
+def test_a_server_that_answers_one_at_a_time_is_paid_for_every_answer():
+    """What was wrong: 1,000 answers in batches of 32 by a server that takes one after another."""
+    alone = [replace(role(SERVER)[0], run=ServingSetting("transformers"))]
+    usd = usd_per_1000(CARD, alone, **TOKENS)
+    work = Workload(50, 400)
+    (point,) = serving(CARD, SERVER, (work,), fastest=True)
+    assert usd == pytest.approx(0.09 * 1000 / point.requests_per_s[0] / 3600)
+    assert usd > 5 * usd_per_1000(CARD, role(SERVER), **TOKENS)
+    busy = [replace(alone[0], run=replace(alone[0].run, utilisation=0.5))]
+    assert usd_per_1000(CARD, busy, **TOKENS) == pytest.approx(2 * usd)

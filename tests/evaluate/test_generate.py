@@ -63,6 +63,19 @@ def test_answers_are_those_of_generate_in_any_batch(tokenizer, chats, expected, 
     assert [(c.text, c.output_tokens) for c in completions] == expected
 
 
+def test_answers_are_those_of_generate_on_chosen_threads(tokenizer, chats, expected):
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        completions = complete(
+            wild_model(), tokenizer, chats, max_new_tokens=LONGEST, batch_size=16
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(n_threads)
+    assert [(c.text, c.output_tokens) for c in completions] == expected
+
+
 def test_answers_are_those_of_generate_for_prompts_of_one_length(tokenizer, chats):
     model = wild_model(num_key_value_heads=2)
     same = [[{"role": "user", "content": chat[0]["content"].split()[0]}] for chat in chats]

@@ -1,8 +1,9 @@
 import pytest
 
 from stratos.evaluate.metrics import mcnemar_exact
-from stratos.evaluate.scores import by_slice, compare
+from stratos.evaluate.scores import against, by_slice, compare
 from stratos.intervals import wilson
+from stratos.records import ModelScore
 from stratos.tasks.base import Item, Score
 
 RIGHT, WRONG = Score(1.0, 1.0, True), Score(0.0, 0.5, True)
@@ -42,3 +43,14 @@ def test_two_models_without_a_right_answer_are_not_told_apart():
     assert comparison.ratio is None
     assert comparison.ratio_at_least == 0.0
     assert comparison.p_value == 1.0
+
+
+def test_a_baseline_is_compared_pair_by_pair():
+    student = [RIGHT] * 7 + [WRONG] * 3
+    other = [WRONG] * 6 + [RIGHT] * 2 + [WRONG] * 2
+    versus = against(ModelScore("lookup", "the nearest row", ()), student, other)
+    assert (versus.role, versus.name, versus.n_items) == ("lookup", "the nearest row", 10)
+    assert (versus.only_student, versus.only_other) == (6, 1)
+    assert (versus.student_exact.mean, versus.other_exact.mean) == (0.7, 0.2)
+    assert versus.p_value == mcnemar_exact(6, 1)
+    assert versus.ahead == pytest.approx(-0.5)

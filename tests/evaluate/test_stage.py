@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +57,9 @@ def test_everyone_is_scored_on_every_slice(scorecard):
         "student",
         "untouched",
         "teacher",
+        "majority",
         "lookup",
+        "linear",
         "chance",
     ]
     for score in scorecard.scores:
@@ -64,7 +67,7 @@ def test_everyone_is_scored_on_every_slice(scorecard):
         *slices, overall = score.slices
         assert overall.slice == "all"
         assert sum(row.n_items for row in slices) == overall.n_items
-    assert [score.slice().n_items for score in scorecard.scores] == [60, 60, 40, 60, 60]
+    assert [score.slice().n_items for score in scorecard.scores] == [60, 60, 40, 60, 60, 60, 60]
 
 
 def test_the_student_knows_what_it_learnt_and_the_untouched_one_does_not(scorecard):
@@ -114,6 +117,60 @@ def test_the_asked_part_is_random_and_seeded(scorecard, folder, students, tmp_pa
     assert others[0] != [item.id for item in Larger().items("test", 60)]
 
 
+def test_the_test_items_are_those_of_the_run_s_seed(students, tmp_path):
+    class Fresh(Larger):
+        def items(self, split, n, seed=0, slice=None):
+            found = super().items(split, 100, 0, slice)
+            return found[10 * seed :][:n] if split == "test" else found[:n]
+
+    options = EvaluateConfig(n_items=10, n_teacher_items=4, batch_size=16, max_new_tokens=2)
+    asked = []
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        config = tiny_config(folder, evaluate=options, seed=seed, task=Fresh())
+        run(folder, students, config=config)
+        asked.append({answer.id for answer in read_answers(folder)})
+    assert len(asked[0]) == len(asked[1]) == 10
+    assert not asked[0] & asked[1]
+
+
+class Slow(SecondNumber):
+    """Takes so long that its time is over behind the first few."""
+
+    def ask(self, chats, max_tokens, tick=None, keep=None):
+        time.sleep(0.02 * len(chats))
+        return super().ask(chats, max_tokens, tick, keep)
+
+
+def test_the_teacher_is_asked_as_many_as_its_time_allows(students, tmp_path):
+    said = []
+    options = EvaluateConfig(
+        n_items=60, n_teacher_items=60, teacher_minutes=0.002, batch_size=16, max_new_tokens=2
+    )
+    config = tiny_config(tmp_path, evaluate=options, teachers=(Slow(),))
+    scorecard = run(
+        tmp_path, students, config=config, context=tiny_context(tmp_path, note=said.append)
+    )
+    assert scorecard.score("teacher").slice().n_items == scorecard.comparison.n_items == 32
+    assert said == [
+        "Teacher second answered 32 of 60 test items in its time (evaluate.teacher_minutes=0.002)."
+    ]
+    again = run(tmp_path, students, config=config)
+    assert again.comparison.n_items >= 32, "what is kept takes no time"
+
+
+def test_a_run_says_who_has_read_its_test_items_before(students, tmp_path):
+    for n_before in range(3):
+        folder = tmp_path / str(n_before)
+        folder.mkdir()
+        context = tiny_context(folder, cache_dir=tmp_path / "cache")
+        config = tiny_config(folder)
+        reads = run(folder, students, config=config, context=context).earlier_reads
+        assert (reads.n_runs, reads.n_items) == (n_before, 60)
+        assert run(folder, students, config=config, context=context).earlier_reads == reads
+
+
 def test_the_untouched_student_is_asked_as_many_as_are_wanted(students, tmp_path):
     options = EvaluateConfig(
         n_items=20, n_teacher_items=8, n_untouched_items=3, batch_size=16, max_new_tokens=2
@@ -122,7 +179,8 @@ def test_the_untouched_student_is_asked_as_many_as_are_wanted(students, tmp_path
     assert scorecard.score("untouched").slice().n_items == 3
     rows = map(json.loads, Path(scorecard.examples_path).read_text().splitlines())
     roles = [set(row["scores"]) for row in rows]
-    assert roles == [{"student", "teacher", "untouched"}] * 3 + [{"student", "teacher"}] * 5
+    both = [{"student", "teacher"}] * 5
+    assert roles == [{"student", "teacher", "untouched"}] * 3 + both + [{"student"}] * 12
 
 
 def test_baselines_are_memory_and_a_random_guess(scorecard):
@@ -170,8 +228,9 @@ def test_progress_rises_to_the_total(students, tmp_path):
     run(tmp_path, students, context=context)
     done = [now for now, _, _ in seen]
     assert done == sorted(done)
-    assert seen[-1] == (160, 160, "teacher")
-    assert {text for _, _, text in seen} == {"student", "untouched student", "teacher"}
+    assert (160, 160, "teacher") in seen and seen[-1][:2] == (160, 160)
+    said = {"student", "untouched student", "teacher", "fitting the free baselines"}
+    assert {text for _, _, text in seen} == said
 
 
 def test_the_teacher_is_asked_once_and_its_weights_are_freed(students, tmp_path):
@@ -219,6 +278,7 @@ def test_a_student_that_learnt_nothing_is_said_with_likely_causes(students, tmp_
     (said,) = [text for text in warnings if "answered none of 60 test items right" in text]
     assert "training items (more rows, or strategy.n_items)" in said
     assert "tokens of training (trainer.max_tokens)" in said
+    assert "its random weights (a student that starts from a model: student=" in said
     assert "answers as long as allowed (evaluate.max_new_tokens)" in said
     warnings.clear()
     run(tmp_path, students, context=context)

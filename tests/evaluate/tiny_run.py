@@ -96,7 +96,7 @@ def tiny_config(folder: Path, **changes) -> c.Config:
         "trainer": c.TrainerConfig(),
         "callbacks": c.CallbacksConfig(),
         "logger": c.LoggerConfig(name="none"),
-        "deploy": c.DeployConfig(n_requests=12),
+        "deploy": c.DeployConfig(n_requests=12, load_seconds=3.0),
         "paths": c.PathsConfig(run_dir=str(folder), cache_dir=str(folder / "cache")),
         "probe": c.ProbeConfig(),
         "evaluate": c.EvaluateConfig(
@@ -168,7 +168,6 @@ def tiny_plan(server: r.Offer | None = SERVER, **changes) -> r.Plan:
         "usd": 2.16,
         "hours": 0.1,
         "latency_ms": 20.0,
-        "score": 0.8,
         "objective": "balanced",
         "frontier": (),
         "n_frontier": 0,

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
-from stratos.tasks.base import Item, Message, Score
+from stratos.tasks.base import Item, Message, Score, Task
 
 WORDS = ("<pad>", "<end>", "<user>", "<assistant>", ";", *map(str, range(10)))
 TEMPLATE = (
@@ -24,7 +24,7 @@ TEMPLATE = (
 
 
 @dataclass
-class Larger:
+class Larger(Task):
     """The larger of two digits; "far" pairs differ by three or more."""
 
     name: str = "larger"

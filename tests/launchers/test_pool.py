@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 APP = """
-import os, signal, time
+import os, signal, subprocess, sys, time
 from pathlib import Path
 
 import hydra
@@ -18,7 +20,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 
 ConfigStore.instance().store(
-    name="app", node={"x": 1, "kill": -1, "once": False, "fail": -1, "results": "results"}
+    name="app",
+    node={
+        "x": 1, "kill": -1, "once": False, "fail": -1, "results": "results",
+        "hang": -1, "eat": -1, "deaf": False,
+    },
 )
 
 
@@ -33,6 +39,19 @@ def main(cfg):
         os.kill(os.getpid(), signal.SIGKILL)
     if cfg.x == cfg.fail:
         raise LookupError("no such thing")
+    if cfg.deaf:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if cfg.x == cfg.eat:
+        held = [b"x" * 2**20 for _ in range(700)]
+    if cfg.x in (cfg.hang, cfg.eat) or cfg.hang == 0:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+        (folder / "pids").write_text(f"{os.getpid()} {child.pid}")
+        try:
+            time.sleep(300)
+        except BaseException as error:
+            print("ended by", type(error).__name__, flush=True)
+            child.kill()
+            raise
     time.sleep(0.2 * (3 - cfg.x))  # the first job ends last
     return 10.0 * cfg.x
 
@@ -131,3 +150,94 @@ def test_a_job_that_raises_is_not_started_again(app: Path) -> None:
     ]
     assert (app / "out/0/starts").read_text() == "x"
     assert "LookupError: no such thing" in (app / "out/0/console.log").read_text()
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def pids(app: Path, n: int, timeout_s: float = 60) -> list[int]:
+    """Wait until jobs have said their process and their child, and return all."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = [path.read_text().split() for path in app.glob("out/*/pids")]
+        if len(found) == n and all(len(one) == 2 for one in found):
+            return [int(pid) for one in found for pid in one]
+        time.sleep(0.05)
+    raise AssertionError("the jobs did not start")
+
+
+def gone(one: list[int], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if not any(map(alive, one)):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def start(app: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "app.py", "-m", "x=1,2", "hydra/launcher=pool", "hang=0"]
+    return subprocess.Popen(
+        [*command, "hydra.sweep.dir=out", *overrides], cwd=app, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_jobs_end_with_their_sweep_however_it_ends(app: Path, how: signal.Signals) -> None:
+    if how == signal.SIGHUP and signal.getsignal(how) == signal.SIG_IGN:
+        signal.signal(how, signal.SIG_DFL)  # below nohup, sweeps would go on, as they should
+    sweep = start(app)
+    ours = pids(app, 2)
+    sweep.send_signal(how)
+    assert gone(ours, 8)
+    sweep.wait(20)
+    told = [path.read_text() for path in app.glob("out/*/console.log")]
+    assert all("ended by Terminated" in one for one in told), "what was under way is settled"
+
+
+def test_a_job_that_hears_nothing_ends_with_its_sweep_too(app: Path) -> None:
+    sweep = start(app, "deaf=true")
+    ours = pids(app, 2)
+    sweep.kill()
+    sweep.wait()
+    assert gone(ours, 20)
+
+
+def test_a_job_without_end_does_not_hold_the_sweep(app: Path) -> None:
+    done, returned = sweep(
+        app, "hang=2", "hydra.launcher.timeout_minutes=0.15", "hydra.launcher.n_jobs=1"
+    )
+    assert done.returncode == 1
+    assert returned == [
+        "x=1 COMPLETED 10.0",
+        "x=2 FAILED Job 1 passed hydra.launcher.timeout_minutes=0.15 and was ended; see "
+        "out/1/console.log.",
+        "x=3 COMPLETED 30.0",
+    ]
+    assert gone(pids(app, 1), 1)
+    assert "ended by Terminated" in (app / "out/1/console.log").read_text()
+    assert (app / "out/1/starts").read_text() == "x", "it is not started again"
+
+
+def test_a_job_that_takes_too_much_memory_is_ended(app: Path) -> None:
+    done, returned = sweep(app, "eat=2", "hydra.launcher.memory_gib=0.5")
+    assert done.returncode == 1
+    assert returned == [
+        "x=1 COMPLETED 10.0",
+        "x=2 FAILED Job 1 passed hydra.launcher.memory_gib=0.5 and was ended; see "
+        "out/1/console.log.",
+        "x=3 COMPLETED 30.0",
+    ]
+
+
+@pytest.mark.parametrize("limit", ["timeout_minutes=0", "memory_gib=-1"])
+def test_a_limit_of_nothing_is_refused(app: Path, limit: str) -> None:
+    done, _ = sweep(app, f"hydra.launcher.{limit}")
+    assert done.returncode == 1
+    assert "must be above 0, or null for no limit" in done.stderr

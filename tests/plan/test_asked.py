@@ -8,7 +8,7 @@ import pytest
 from world import LARGE, STUDENTS, World, teacher
 
 from stratos.catalog import load_catalog
-from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig
+from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig, ObjectiveConfig
 from stratos.errors import InfeasibleError
 from stratos.intervals import wilson
 from stratos.plan import solve
@@ -20,7 +20,7 @@ from stratos.synthesize.rationale import reading, request
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.math import MathTask
 
-AWS = CloudConfig(name="aws", clouds=("aws",))
+AWS = CloudConfig(name="aws", providers=("aws",))
 IN, OUT = 2_000.0, 10_000.0
 """Dollars for a million tokens: dear enough to be seen beside the servers."""
 
@@ -58,7 +58,7 @@ def strategy_of(how, **changes):
     return Injection(rationale=how, max_tokens=300, **changes)
 
 
-def plan_of(task, strategy, *teachers, limits=None):
+def plan_of(task, strategy, *teachers, limits=None, objective="balanced"):
     world = World(
         cloud=AWS,
         task=task,
@@ -66,6 +66,7 @@ def plan_of(task, strategy, *teachers, limits=None):
         teachers=teachers,
         students=(replace(STUDENTS[0], runs=()),),
         limits=limits or LimitsConfig(),
+        objective=ObjectiveConfig(name=objective),
     )
     return solve(build_problem(world.config(), world.probe(), load_catalog(world.cloud)))
 
@@ -85,8 +86,8 @@ def test_writing_and_reading_are_in_the_plan(tmp_path):
     n_input += size(reading(item, "") for item in items) + n_output
     expected = (n_input * IN + (n_output + n_concluded) * OUT) / 1e6
     assert written.usd - engine.usd == pytest.approx(expected)
-    assert engine.note == "hosted, 128 answers by the token"
-    assert written.note == f"hosted, {128 + 2 * n} answers by the token"
+    assert engine.note == f"hosted, {task.n_test} answers by the token"
+    assert written.note == f"hosted, {task.n_test + 2 * n} answers by the token"
     assert written.hours > engine.hours
     assert written.usd_range is None, "nothing is written again"
 
@@ -106,8 +107,9 @@ def test_what_is_written_again_is_expected_and_a_range(tmp_path):
     assert role.usd == pytest.approx(once.usd + 0.25 * second + 0.0625 * third)
     assert role.usd_range == pytest.approx((once.usd, once.usd + second + third))
     n = 2 * len(items)
-    expected = round(128 + n * (1 + 0.25 + 0.0625))
-    assert role.note == f"hosted, {expected} answers ({128 + n} to {128 + 3 * n}) by the token"
+    expected = round(task.n_test + n * (1 + 0.25 + 0.0625))
+    ends = f"{task.n_test + n} to {task.n_test + 3 * n}"
+    assert role.note == f"hosted, {expected} answers ({ends}) by the token"
     assert role.hours_range[0] == once.hours < role.hours < role.hours_range[1]
     assert plan.usd_range[1] - plan.usd == pytest.approx(role.usd_range[1] - role.usd, rel=0.1)
     (told,) = [one for one in plan.reasons if "refused" in one]
@@ -149,14 +151,14 @@ def test_a_task_that_checks_steps_needs_no_reading_and_paths_tell_the_length(tmp
         task.messages(item, "reasoning") for item in task.items("validation", 100)
     ))  # fmt: skip
     asked = asked_of(config, one, strategy)
-    assert asked.n_answers == 128 + 10
+    assert asked.n_answers == task.n_test + 10
     items = list(task.reverse(10))
     n_written = sum(len(f"{path}Answer: {item.answer}") for item in items)
-    probed = 128 * one.output_tokens / one.n_items
+    probed = task.n_test * one.output_tokens / one.n_items
     assert asked.work.answer_tokens * asked.n_answers == pytest.approx(probed + n_written)
     declared = replace(config, complexity=replace(config.complexity, path_tokens=40))
     answer = asked_of(declared, one, strategy).work.answer_tokens
-    assert answer * 138 == pytest.approx(probed + 10 * 40)
+    assert answer * asked.n_answers == pytest.approx(probed + 10 * 40)
 
 
 def test_a_budget_that_cannot_pay_the_writing_is_refused_or_avoided(tmp_path):
@@ -175,7 +177,7 @@ def test_a_local_teacher_takes_the_hours_of_writing(tmp_path):
     task = task_of(tmp_path)
     local = asked_one_token_a_byte(task)
     hours = [
-        plan_of(task, Injection(rationale=how), local).role("teacher").hours
+        plan_of(task, Injection(rationale=how), local, objective="fastest").role("teacher").hours
         for how in ("none", "teacher")
     ]
     assert hours[1] > hours[0]

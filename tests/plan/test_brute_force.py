@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import pulp
 import pytest
-from twin import OBJECTIVES, everything, instance, meets, non_dominated, offer
+from twin import OBJECTIVES, everything, instance, meets, mixes, non_dominated, offer
+from world import STRATEGIES
 
 from stratos.config import LimitsConfig, ObjectiveConfig
 from stratos.errors import InfeasibleError
 from stratos.plan.frontier import frontier
 from stratos.plan.model import Model
-from stratos.plan.objective import SINGLE, Linear, levels, score_loss
+from stratos.plan.objective import SINGLE, Linear, levels, net_cost
 from stratos.plan.problem import Candidate, Option, Problem
 from stratos.plan.solution import solve
+from stratos.plan.stairs import FEWER_KINDS
 from stratos.records import Interval
 
 KINDS = {
@@ -46,7 +48,8 @@ def test_the_solver_finds_the_optimum_of_the_enumeration(kind, pruned):
         if not points:
             assert not plans, seed
             continue
-        order = levels(problem.objective.name, score_loss(problem.objective, points))
+        net = net_cost(problem.objective, problem.limits, points)
+        order = levels(problem.objective.name, net)
         feasible = [costs for costs in plans if meets(costs, problem.limits)]
         found = Model(problem, pruned=pruned).solve(problem.limits, order)
         if found is None:
@@ -61,6 +64,78 @@ def test_the_solver_finds_the_optimum_of_the_enumeration(kind, pruned):
     assert n_feasible > N_OPTIMA[kind] / 4
 
 
+@pytest.mark.parametrize("kind", ["with_egress", "mixed"])
+def test_a_limit_on_the_low_end_of_accuracy_loses_no_plan(kind):
+    """Of two plans the better one on average may be the worse one at least."""
+    n_feasible = n_other = 0
+    for seed in range(120 if kind == "with_egress" else 30):
+        problem = instance(seed, **KINDS[kind], confidence="low")
+        points = frontier(problem)
+        if not points:
+            continue
+        order = levels(problem.objective.name, net_cost(problem.objective, problem.limits, points))
+        model, free = Model(problem), replace(problem.limits, accuracy=None)
+        for least in (0.25, 0.5, 1.0):
+            sure = tuple(c for c in problem.candidates if c.is_known and c.accuracy.low >= least)
+            plans = everything(replace(problem, candidates=sure)) if sure else ()
+            feasible = [costs for costs in plans if meets(costs, free)]
+            limits = replace(problem.limits, accuracy=least)
+            found = model.solve(limits, order)
+            assert (found is None) == (not feasible), seed
+            if found is None:
+                continue
+            n_feasible += 1
+            n_other += found.accuracy > found.limit_accuracy
+            expected = min(
+                tuple(round(value(level, costs), 9) for level in order) for costs in feasible
+            )
+            assert tuple(level(found) for level in order) == pytest.approx(expected, abs=1e-5)
+    assert n_feasible > 15 and n_other > 3
+
+
+def of_few_kinds(problem, max_kinds, slack):
+    """The four costs of every plan whose mix has few kinds, or saves enough by having more.
+
+    A mix of many kinds is left only if the best one of few kinds that is as fast, from the same
+    place of training, costs more than `slack` more.
+    """
+    found = set()
+    for candidate in problem.candidates:
+        teacher, train, serve = candidate.work
+        for one, two in itertools.product(problem.options[teacher], problem.options[train]):
+            moved = problem.gb.get(teacher, 0.0) * problem.egress.price(one.place, two.place)
+
+            def dollars(counted, two=two, serve=serve):
+                gb = problem.gb.get(serve, 0.0)
+                return sum(
+                    n * (o.usd + gb * problem.egress.price(two.place, o.place)) for o, n in counted
+                )
+
+            priced = [(dollars(counted), ms, len(counted)) for counted, ms in mixes(problem, serve)]
+            for usd, ms, n_kinds in priced:
+                few = [u for u, m, n in priced if n <= max_kinds and m <= ms]
+                if n_kinds > max_kinds and few and min(few) <= (1 + slack) * usd:
+                    continue
+                hours = one.hours + two.hours
+                total = one.usd + two.usd + moved + usd
+                found.add((-candidate.counted_accuracy, total, hours, ms))
+    return found
+
+
+@pytest.mark.parametrize(("max_kinds", "slack", "least"), [(1, 0.05, 0), (1, 0.5, 2), (2, 0.5, 0)])
+def test_fleets_are_of_few_kinds_unless_that_costs_too_much(max_kinds, slack, least, monkeypatch):
+    assert FEWER_KINDS == 0.05
+    monkeypatch.setattr("stratos.plan.stairs.FEWER_KINDS", slack)
+    n_changed = 0
+    for seed in range(100):
+        problem = instance(seed, mixed=True)
+        few = replace(problem, settings=replace(problem.settings, max_kinds=max_kinds))
+        expected = non_dominated(of_few_kinds(problem, max_kinds, slack))
+        assert {choice.costs for choice in frontier(few)} == expected, seed
+        n_changed += expected != non_dominated(everything(problem))
+    assert n_changed >= least
+
+
 def value(level, costs):
     return level.constant + sum(w * v for w, v in zip(level.weights, costs, strict=True))
 
@@ -73,7 +148,7 @@ def test_the_frontier_is_that_of_the_epsilon_constraint_method():
         model = Model(problem, pruned=False) if plans else None
         found = set()
         for accuracy, hours, ms in {(c[0], c[2], c[3]) for c in plans}:
-            limits = LimitsConfig(None, hours, ms, -accuracy)
+            limits = LimitsConfig(deadline_hours=hours, latency_ms=ms, accuracy=-accuracy)
             choice = model.solve(limits, [Linear(SINGLE["cheapest"])])
             found.add((accuracy, round(choice.usd, 6), hours, ms))
         exact = {(a, round(usd, 6), h, ms) for a, usd, h, ms in non_dominated(plans)}
@@ -118,7 +193,7 @@ def test_highs_and_cbc_give_the_same_optimum():
         n_plans += 1
         assert (first.solver, second.solver) == ("HiGHS", "PULP_CBC_CMD")
         assert (first.teacher, first.student) == (second.teacher, second.student)
-        for name in ("usd", "hours", "latency_ms", "score", "n_frontier"):
+        for name in ("usd", "hours", "latency_ms", "net_usd", "n_frontier"):
             assert getattr(first, name) == pytest.approx(getattr(second, name), abs=1e-6)
         if not problem.rates:
             assert [r.offer for r in first.roles] == [r.offer for r in second.roles]
@@ -138,7 +213,7 @@ def test_the_last_tie_is_broken_by_name():
         candidates = tuple(
             Candidate("t", name, "injection", known, ("teach", "train", "serve")) for name in order
         )
-        plan = solve(Problem(candidates, works))
+        plan = solve(Problem(candidates, works, strategies=STRATEGIES))
         assert plan.student == "k"
         assert [role.offer.instance_type for role in plan.roles] == ["a", "y", "d"]
 
@@ -153,5 +228,7 @@ def test_pruning_changes_no_optimum_when_ties_are_split_by_name():
     candidate = Candidate(
         "t", "s", "injection", Interval(1, 1, 1, "m"), ("teach", "train", "serve")
     )
-    plan = solve(Problem((candidate,), works, objective=ObjectiveConfig("cheapest")))
+    plan = solve(
+        Problem((candidate,), works, objective=ObjectiveConfig("cheapest"), strategies=STRATEGIES)
+    )
     assert (plan.usd, plan.hours) == (2.0, 4.0)

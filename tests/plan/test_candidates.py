@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from steps import mix_steps
 from test_market import rented
 from world import INJECTION, LARGE, STUDENTS, Tiles, World, replace
 
@@ -31,12 +32,11 @@ from stratos.plan.market import open_market
 from stratos.plan.option import Option
 from stratos.plan.pareto import Slack, lowest_as_fast, undominated
 from stratos.plan.quotas import counts
-from stratos.plan.serving import UTILISATION
 from stratos.plan.shelves import Shelves
 from stratos.plan.solver import Solver
 from stratos.plan.spot import spot_factor
-from stratos.plan.stairs import mix_steps
 from stratos.plan.works import Job, Service, job_options, service_options
+from stratos.records import ServingSetting
 
 PLACES = (("a", "r1"), ("a", "r2"), ("b", "r1"), ("c", "r1"))
 PRICES = {"a": (0.25, 0.5), "b": (1.0, 0.75), "c": (0.0, 0.0)}  # b asks more within than without
@@ -185,7 +185,7 @@ def test_options_of_a_service_beat_every_server(seed):
         )
         options = service_options(shelves_of(found, cloud), service)
         for offer, spot, price, _ in unpruned(found, cloud):
-            points = () if spot else serving(CARD, offer, works)
+            points = () if spot else serving(CARD, offer, works, fastest=True)
             if points:
                 ms = min(max(i.mean for i in point.latency_ms) for point in points)
                 place = (offer.cloud, offer.region)
@@ -210,8 +210,10 @@ def test_mixes_of_what_is_left_are_as_cheap_and_fast_as_those_of_all(seed):
         Option(
             offer, False, 24.0, 24 * price, max(i.mean for i in point.latency_ms),
             latencies_ms=tuple(i.mean for i in point.latency_ms),
-            requests_per_s=tuple(UTILISATION * rate for rate in point.requests_per_s),
-            setting=f"batch {point.batch} on {point.tensor_parallel}",
+            requests_per_s=point.requests_per_s,
+            run=ServingSetting(
+                point.engine, point.batch, point.tensor_parallel, point.utilisation
+            ),
         )
         for offer, spot, price, _ in unpruned(found, cloud)
         if not spot
@@ -253,7 +255,7 @@ def test_a_rate_is_planned_with_the_few_servers_that_there_are():
     found = Catalog(replace(table, max_count=np.array([2, 3])), {}, ())
     point = max(serving(CARD, found.offers[0], (Workload(64, 150),)),
                 key=lambda p: p.requests_per_s)  # fmt: skip
-    rate = 0.7 * point.requests_per_s[0] * 4.5  # of five servers
+    rate = point.requests_per_s[0] * 4.5  # of five servers
     world = World(
         cloud=CloudConfig(name="a"),
         students=(replace(STUDENTS[2], runs=()),),

@@ -7,11 +7,12 @@ from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, STUDENTS, World, replace
 
 from stratos.catalog import Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
+from stratos.errors import InfeasibleError
 from stratos.plan import solve
 from stratos.plan.candidates import build_problem
 from stratos.records import ModelCard
 
-AWS = CloudConfig(name="aws", clouds=("aws",))
+AWS = CloudConfig(name="aws", providers=("aws",))
 UNTRIED = tuple(replace(student, runs=()) for student in STUDENTS)
 
 
@@ -62,7 +63,7 @@ def test_a_latency_limit_changes_the_student_and_with_accuracy_the_server():
     quick = plan(LimitsConfig(latency_ms=500))
     assert quick.student == "stratos_300k"
     assert quick.latency_ms == pytest.approx(450)
-    accurate = LimitsConfig(accuracy=0.98)
+    accurate = LimitsConfig(accuracy=0.97)
     assert plan(accurate).role("serve").offer.accelerator is None
     both = plan(replace(accurate, latency_ms=1000))
     assert both.student == "stratos_3m"
@@ -73,6 +74,21 @@ def test_an_accuracy_limit_changes_the_student():
     strict = plan(LimitsConfig(accuracy=0.97))
     assert strict.student == "stratos_3m"
     assert strict.accuracy.mean == pytest.approx(0.985)
+
+
+def test_an_accuracy_limit_is_met_by_the_low_end_or_by_the_mean():
+    sure = plan(LimitsConfig(accuracy=0.94))
+    assert sure.student == "stratos_3m" and sure.accuracy.low >= 0.94
+    likely = plan(LimitsConfig(accuracy=0.94, confidence="mean"))
+    assert likely.student == "stratos_1m"
+    assert likely.accuracy.low < 0.94 < likely.accuracy.mean
+    with pytest.raises(InfeasibleError) as caught:
+        plan(LimitsConfig(accuracy=0.98))
+    told = re.search(
+        r"counts: stratos_3m 0\.985 \((0\.97\d) to .*limits\.confidence=mean", str(caught.value)
+    )
+    assert f"(limits.accuracy={told[1]})" in str(caught.value)
+    assert plan(LimitsConfig(accuracy=0.98, confidence="mean")).student == "stratos_3m"
 
 
 def test_a_better_teacher_changes_teacher_and_strategy():
@@ -110,7 +126,7 @@ def test_each_objective_is_the_alternative_of_its_name(objective, alternative, v
     assert value(single) == pytest.approx(value(balanced.alternatives[alternative]))
     assert value(single) < value(balanced)
     assert min(value(point) for point in balanced.frontier) == pytest.approx(value(single))
-    assert balanced.score > single.score
+    assert balanced.net_usd < single.net_usd
     assert single.objective == objective
 
 
@@ -120,25 +136,22 @@ def test_most_accurate():
     assert accurate.usd == pytest.approx(plan().alternatives["accuracy_first"].usd)
 
 
-def test_weights_move_the_balanced_plan():
-    mild = plan(objective=ObjectiveConfig(weight_accuracy=0.97, weight_latency=0.01,
-                                          weight_time=0.01, weight_cost=0.01))  # fmt: skip
-    hasty = plan(objective=ObjectiveConfig(weight_accuracy=0.01, weight_latency=0.97,
-                                           weight_time=0.01, weight_cost=0.01))  # fmt: skip
-    assert (mild.student, hasty.student) == ("stratos_3m", "stratos_300k")
+def test_exchange_rates_move_the_balanced_plan():
+    exact = plan(objective=ObjectiveConfig(usd_per_accuracy_point=20))
+    hasty = plan(objective=ObjectiveConfig(usd_per_100ms=50))
+    assert (exact.student, hasty.student) == ("stratos_3m", "stratos_300k")
 
 
-def test_the_chosen_plan_is_on_the_frontier_and_its_score_is_best():
+def test_the_chosen_plan_is_on_the_frontier_and_its_net_cost_is_lowest():
     chosen = plan(teachers=(BLIND, SIGHTED))
-    assert chosen.n_frontier == len(chosen.frontier) <= 200
-    top = max(chosen.frontier, key=lambda point: point.score)
+    assert len(chosen.frontier) <= chosen.n_frontier <= 250
+    top = min(chosen.frontier, key=lambda point: point.net_usd)
     assert (top.usd, top.student) == (pytest.approx(chosen.usd), chosen.student)
-    assert top.score == pytest.approx(chosen.score)
-    assert all(-1e-9 <= point.score <= 1 + 1e-9 for point in chosen.frontier)
+    assert top.net_usd == pytest.approx(chosen.net_usd)
 
 
 def test_spot_is_taken_for_work_and_never_for_serving():
-    gcp = CloudConfig(name="gcp", clouds=("gcp",), spot=True)
+    gcp = CloudConfig(name="gcp", providers=("gcp",), spot=True)
     cheap = plan(cloud=gcp, objective=ObjectiveConfig("cheapest"))
     dear = plan(cloud=replace(gcp, spot=False), objective=ObjectiveConfig("cheapest"))
     assert cheap.role("train").spot and cheap.role("teacher").spot
@@ -150,7 +163,7 @@ def test_spot_is_taken_for_work_and_never_for_serving():
 def test_a_cap_on_the_price_holds_for_every_role():
     capped = plan(cloud=replace(AWS, max_usd_per_hour=0.2), objective=ObjectiveConfig("fastest"))
     assert max(role.offer.usd_per_hour for role in capped.roles) <= 0.2
-    on_spot = CloudConfig(name="gcp", clouds=("gcp",), spot=True, max_usd_per_hour=0.4)
+    on_spot = CloudConfig(name="gcp", providers=("gcp",), spot=True, max_usd_per_hour=0.4)
     capped = plan(cloud=on_spot, objective=ObjectiveConfig("fastest"))
     for role in capped.roles:
         price = role.offer.usd_per_hour_spot if role.spot else role.offer.usd_per_hour
@@ -158,7 +171,7 @@ def test_a_cap_on_the_price_holds_for_every_role():
 
 
 def test_local_is_free_and_starts_at_once():
-    here = plan(cloud=CloudConfig(name="local", clouds=("local",)))
+    here = plan(cloud=CloudConfig(name="local", providers=("local",)))
     assert here.usd == 0.0
     assert {role.offer.cloud for role in here.roles} == {"local"}
     assert here.student == "stratos_1m"
@@ -190,17 +203,17 @@ def test_a_hosted_teacher_costs_by_the_token_and_needs_no_server():
     hosted = replace(SIGHTED, teacher="api", card=card)
     chosen = plan(students=UNTRIED, teachers=(hosted,), strategies=(ALIGNMENT,))
     role = chosen.role("teacher")
-    n_answers = 128 + 20_000
+    n_answers = 1000 + 20_000
     assert role.offer is None
     assert role.usd == pytest.approx(n_answers * (400 * 2 + 12 * 8) / 1e6)
     assert role.hours == pytest.approx(n_answers / 60 / 60)
     only_asked = plan(teachers=(hosted,), strategies=(INJECTION,)).role("teacher")
-    assert only_asked.usd == pytest.approx(128 * (400 * 2 + 12 * 8) / 1e6)
+    assert only_asked.usd == pytest.approx(1000 * (400 * 2 + 12 * 8) / 1e6)
 
 
 def test_max_tokens_of_the_trainer_decide_the_training():
     world = World(cloud=AWS)
-    config = world.config()
+    config = replace(world.config(), objective=ObjectiveConfig("fastest"))
     few = replace(config, trainer=replace(config.trainer, max_tokens=1_000_000))
     hours = []
     for one in (config, few):
@@ -221,7 +234,8 @@ def test_reasons_say_the_numbers():
     ) in said
     assert "injection is the strategy that is left" in said
     assert re.search(
-        r"0\.985 \(0\.9\d\d to 0\.9\d\d\): 3 recorded runs of 2026-11-20, 3000 test items\.", said
+        r"0\.985 \(0\.9\d\d to 0\.9\d\d\): 3 recorded runs of 2026-11-20, 500 validation items",
+        said,
     )
     assert "Of the limits, accuracy 0.97 binds." in said
     assert "Runner-up, with other servers: smollm2_135m → stratos_3m by injection" in said
@@ -236,17 +250,18 @@ def test_prices_and_candidates_left_out_are_recorded():
     world = World(cloud=AWS)
     probe = world.probe({"gpt-x": "no key in OPENAI_API_KEY"})
     chosen = solve(build_problem(world.config(), probe, load_catalog(AWS)))
+    catalog = load_catalog(AWS)
     assert chosen.left_out == {
         "gpt-x": "no key in OPENAI_API_KEY",
         "alignment from smollm2_135m": "coverage 0.016 is below min_coverage 0.3",
+        **catalog.left_out,
     }
-    assert chosen.n_offers == len(load_catalog(AWS).offers)
-    assert chosen.price_dates[0] < chosen.price_dates[1]
+    assert chosen.n_offers == len(catalog.offers)
     assert chosen.status == "optimal"
 
 
 def test_a_dearer_region_changes_nothing():
-    world = World(cloud=CloudConfig(name="mine", clouds=("aws",)))
+    world = World(cloud=CloudConfig(name="mine", providers=("aws",)))
     catalog = load_catalog(world.cloud)
     dear = replace(catalog.offers[0], region="far", usd_per_hour=900.0)
     wide = replace(catalog, table=Table.of([*catalog.offers, dear]))

@@ -16,8 +16,11 @@ from world import BLIND, World, context, replace
 
 from stratos import records
 from stratos.config import CloudConfig, PlanConfig
+from stratos.digest import content_of
 from stratos.plan import history, plan
 from stratos.plan.history import MAX_RUNS, history_for, read_history
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.mahjong import MahjongTask
 
 STUDENT = World().students[1]
 TASK_NODE = {"_target_": "stratos.tasks.mahjong.MahjongTask", "name": "mahjong", "version": 1}
@@ -35,6 +38,7 @@ PLAIN = {"stages": ["plan"], "seed": 3, "cloud": {"name": "aws"}, "task": TASK_N
 
 def config(**changes: Any) -> Any:
     made = World(students=(replace(STUDENT, runs=()),)).config()
+    changes = {"task": MahjongTask(version=1), **changes}
     return replace(made, plain={**PLAIN, **changes.pop("plain", {})}, **changes)
 
 
@@ -45,10 +49,11 @@ def write(
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump({**PLAIN, **(composed or {})},
                                                                   sort_keys=False))  # fmt: skip
-    whole = {"slice": "all", "n_items": 500, "exact": {"mean": accuracy, "low": 0, "high": 1}}
+    whole = {"slice": "all", "n_items": 500, "exact": {"mean": 0.7, "low": 0, "high": 1}}
     made = {
         "plan": {"student": STUDENT.name, "strategy": "injection", "teacher": "smollm2"},
-        "distill": {"name": STUDENT.name, "train_tokens": tokens, "cpu_seconds": 100.0},
+        "distill": {"name": STUDENT.name, "train_tokens": tokens, "cpu_seconds": 100.0,
+                    "validation_exact": accuracy, "n_validation_items": 400},
         "evaluate": {
             "task": "mahjong",
             "scores": [
@@ -68,9 +73,11 @@ def test_a_run_is_read_from_its_records(tmp_path: Path) -> None:
     records.save(folder / "deploy.json", "deploy", "mark", {"latency_p50_ms": 230.0})
     (run,) = read_history([tmp_path / "outputs", tmp_path / "sweeps"], config())
     assert (run.student, run.strategy, run.task) == (STUDENT.name, "injection", "mahjong")
-    assert (run.accuracy, run.n_items, run.train_tokens) == (0.9, 500, 13_000_000)
+    assert (run.validation_accuracy, run.n_validation_items) == (0.9, 400)
+    assert (run.accuracy, run.n_items, run.train_tokens) == (0.7, 500, 13_000_000)
     assert (run.seed, run.tokens_per_answer, run.ms_per_answer) == (3, 160.0, 230.0)
-    assert run.accuracy_by_slice == {"general": 0.9}
+    assert run.accuracy_by_slice == {"general": 0.7}
+    assert run.task_version == TASK_NODE["version"]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +160,7 @@ def test_a_broken_record_is_skipped(tmp_path: Path, name: str, damage: bytes | N
         path.write_bytes(damage)
         os.utime(path, ns=(1, 1))
     (run,) = read_history([tmp_path], config())
-    assert run.accuracy == 0.5 and whole.is_dir()
+    assert run.validation_accuracy == 0.5 and whole.is_dir()
 
 
 def test_a_scorecard_that_is_older_than_its_student_is_skipped(tmp_path: Path) -> None:
@@ -195,11 +202,11 @@ def test_a_plan_copies_its_history_and_sees_the_same_when_it_is_made_again(
     monkeypatch.chdir(tmp_path)
     write(Path("outputs/2026-11-20/10-00-00"), accuracy=0.8, tokens=20_000_000)
     run_dir = tmp_path / "outputs" / "2026-11-21" / "10-00-00"
-    aws = CloudConfig(name="aws", clouds=("aws",))
+    aws = CloudConfig(name="aws", providers=("aws",))
     now = replace(config(), cloud=aws, plan=PlanConfig(history=True))
     probe = World(teachers=(BLIND,)).probe()
     first = plan(now, probe, context(run_dir))
-    assert [run.accuracy for run in first.history] == [0.8]
+    assert [run.validation_accuracy for run in first.history] == [0.8]
     assert first.accuracy.mean == 0.8
     assert first.accuracy.source.startswith("1 past run of this machine, ")
     records.save(run_dir / "plan.json", "plan", "mark", first)
@@ -210,6 +217,97 @@ def test_a_plan_copies_its_history_and_sees_the_same_when_it_is_made_again(
     again = plan(now, probe, context(run_dir))
     assert (again.history, again.accuracy) == (first.history, first.accuracy)
     off = replace(now, plan=PlanConfig(history=False))
-    assert plan(off, probe, context(run_dir)).accuracy.source.startswith("unknown")
+    assert not plan(off, probe, context(run_dir)).accuracy.is_known
     (run_dir / "plan.json").write_text("{")
     assert len(history_for(now, run_dir)) == 2
+
+
+# --- the content of files -------------------------------------------------------------------------
+
+
+def own_rows(path: Path, n: int = 60, answer: str = "yes") -> Path:
+    rows = ({"question": f"is number {k} good", "answer": f"{answer} {k % 3}"} for k in range(n))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def own_config(path: Path, **node: Any) -> Any:
+    task = JsonlTask(path=str(path), name="mahjong", **node)
+    composed = {"_target_": "stratos.tasks.jsonl.JsonlTask", "path": str(path), **node}
+    return config(task=task, plain={"task": composed})
+
+
+def trained(folder: Path, run: Any) -> Path:
+    """Write a finished run as `write` does, with the digests that a training records."""
+    write(folder, composed={"task": run.plain["task"]})
+    envelope = json.loads((folder / "distill.json").read_text())
+    made = {**envelope["record"], "content": content_of(run, run.students[0])}
+    records.save(folder / "distill.json", "distill", "mark", made)
+    os.utime(folder / "distill.json", ns=(1, 1))
+    return folder
+
+
+def test_a_run_on_other_rows_of_the_same_path_says_nothing(tmp_path: Path) -> None:
+    path = own_rows(tmp_path / "mine.jsonl")
+    trained(tmp_path / "runs" / "old", own_config(path))
+    (run,) = read_history([tmp_path / "runs"], own_config(path))
+    assert run.validation_accuracy == 0.9
+    own_rows(path, answer="no")
+    assert read_history([tmp_path / "runs"], own_config(path)) == ()
+    own_rows(path)
+    assert len(read_history([tmp_path / "runs"], own_config(path))) == 1
+
+
+@pytest.mark.parametrize("key", ["test_path", "unlabelled_path"])
+def test_every_file_of_a_task_counts(tmp_path: Path, key: str) -> None:
+    path, other = own_rows(tmp_path / "mine.jsonl"), tmp_path / "other.jsonl"
+    answer = {} if key == "unlabelled_path" else {"answer": "yes 1"}
+    rows = [{"question": f"what of {k}", **answer} for k in range(9)]
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trained(tmp_path / "runs" / "old", own_config(path, **{key: str(other)}))
+    assert len(read_history([tmp_path / "runs"], own_config(path, **{key: str(other)}))) == 1
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
+    assert read_history([tmp_path / "runs"], own_config(path, **{key: str(other)})) == ()
+
+
+def test_a_run_on_a_file_without_digests_says_nothing(tmp_path: Path) -> None:
+    path = own_rows(tmp_path / "mine.jsonl")
+    write(tmp_path / "runs" / "old", composed={"task": own_config(path).plain["task"]})
+    assert read_history([tmp_path / "runs"], own_config(path)) == ()
+
+
+def test_weights_that_a_student_starts_from_count(tmp_path: Path) -> None:
+    weights = tmp_path / "student"
+    weights.mkdir()
+    (weights / "model.safetensors").write_bytes(b"1234")
+    student = replace(STUDENT, runs=(), path=str(weights))
+    run = replace(config(), students=(student,))
+    before = content_of(run, student)
+    (weights / "model.safetensors").write_bytes(b"1235")
+    assert list(before) == ["weights of the student"] and content_of(run, student) != before
+
+
+def test_a_task_without_files_has_no_content() -> None:
+    assert content_of(config(task=MahjongTask()), STUDENT) == {}
+
+
+@pytest.mark.parametrize("change", ["rows", "strategy", "none"])
+def test_a_plan_that_is_made_again_for_something_else_looks_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = own_rows(tmp_path / "mine.jsonl")
+    now = replace(own_config(path), plan=PlanConfig(history=True))
+    trained(Path("outputs/old"), now)
+    probe = World(teachers=(BLIND,)).probe()
+    run_dir = tmp_path / "outputs" / "new"
+    first = plan(now, probe, context(run_dir))
+    assert len(first.history) == 1
+    records.save(run_dir / "plan.json", "plan", "mark", first)
+    if change == "rows":
+        own_rows(path, n=90)
+        now = replace(own_config(path), plan=now.plan)
+    if change == "strategy":
+        other = {**now.plain, "strategy": {**INJECTION_NODE, "rationale": "none"}}
+        now = replace(now, plain=other)
+    assert history_for(now, run_dir) == (first.history if change == "none" else ())

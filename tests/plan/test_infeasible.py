@@ -4,23 +4,42 @@ import re
 
 import pytest
 from twin import everything, instance, offer
-from world import BLIND, LARGE, SIGHTED, STUDENTS, Strategy, Tiles, World, replace, teacher
+from world import (
+    ALIGNMENT,
+    BLIND,
+    INJECTION,
+    LARGE,
+    SIGHTED,
+    STRATEGIES,
+    STUDENTS,
+    Tiles,
+    World,
+    replace,
+    teacher,
+)
 
 from stratos.catalog import load_catalog
-from stratos.config import CloudConfig, ComplexityConfig, LimitsConfig, TrafficConfig
+from stratos.config import (
+    CloudConfig,
+    ComplexityConfig,
+    LimitsConfig,
+    PlanConfig,
+    TrafficConfig,
+)
 from stratos.errors import InfeasibleError
+from stratos.ledger.reserves import planned_usd
 from stratos.plan import solve
 from stratos.plan.candidates import build_problem
 from stratos.plan.changes import alone, together
 from stratos.plan.frontier import frontier
 from stratos.plan.limits import LIMITS, with_limit
 from stratos.plan.model import Model
-from stratos.plan.objective import levels, score_loss
+from stratos.plan.objective import levels, net_cost
 from stratos.plan.problem import Candidate, Option, Problem
 from stratos.plan.variants import Variants
 from stratos.records import Interval
 
-AWS = CloudConfig(name="aws", clouds=("aws",))
+AWS = CloudConfig(name="aws", providers=("aws",))
 UNTRIED = tuple(replace(student, runs=()) for student in STUDENTS)
 
 
@@ -48,7 +67,7 @@ def tiny(limits, **changes):
                   ("ask", f"train {name}", f"serve {name}"))
         for name, mean in (("big", 0.95), ("small", 0.8))
     )  # fmt: skip
-    return Problem(candidates, OPTIONS, limits, **changes)
+    return Problem(candidates, OPTIONS, limits, strategies=STRATEGIES, **changes)
 
 
 def told(problem, variants=None):
@@ -57,12 +76,24 @@ def told(problem, variants=None):
     return str(caught.value)
 
 
+def test_a_proposed_budget_has_room_for_the_last_call_of_a_teacher():
+    """A call sets aside more than it spends, the last one, too."""
+    asked = Option(None, spot=False, hours=1.0, usd=2.0, last_call_usd=0.75)
+    problem = replace(tiny(LimitsConfig(budget_usd=5)), options={**OPTIONS, "ask": (asked,)})
+    proposed = re.search(r"limits\.budget_usd=([\d.]+)", told(problem))
+    assert proposed is not None and float(proposed[1]) == 2.0 + 2.0 + 6.0 + 0.75
+    limits = LimitsConfig(budget_usd=float(proposed[1]))
+    chosen = solve(replace(problem, limits=limits))
+    assert chosen.usd == 10.0
+    assert planned_usd(chosen, limits.budget_usd) == {"teacher": 2.75, "train": 2.0, "serve": 6.0}
+
+
 def test_golden_one_limit():
     assert told(tiny(LimitsConfig(budget_usd=4))) == (
         "No plan meets budget $4.\n"
         "One change is enough, with all else kept:\n"
         "  budget $4 → $10.00   (limits.budget_usd=10.00)\n"
-        "      t → small by injection: $10.00, 2 h, 400 ms, accuracy 0.800\n"
+        "      t → small by injection: $10.00, 2 h, 400 ms, accuracy 0.800 (0.800 to 0.800)\n"
         "      teacher c/r cpu; train c/r cpu; serve c/r cpu\n"
         "Type: limits.budget_usd=10.00"
     )
@@ -74,18 +105,18 @@ def test_golden_one_change_or_a_pair_of_smaller_ones():
         "No plan meets budget $20, deadline 1.9 h and accuracy 0.9.\n"
         "One change is enough, with all else kept:\n"
         "  budget $20 → $34.00   (limits.budget_usd=34.00)\n"
-        "      t → big by injection: $34.00, 1.5 h, 900 ms, accuracy 0.950\n"
+        "      t → big by injection: $34.00, 1.5 h, 900 ms, accuracy 0.950 (0.950 to 0.950)\n"
         "      teacher c/r cpu; train c/r gpu; serve c/r cpu\n"
         "  deadline 1.9 h → 4 h   (limits.deadline_hours=4)\n"
-        "      t → big by injection: $20.00, 4 h, 900 ms, accuracy 0.950\n"
+        "      t → big by injection: $20.00, 4 h, 900 ms, accuracy 0.950 (0.950 to 0.950)\n"
         "      teacher c/r cpu; train c/r cpu; serve c/r cpu\n"
         "  accuracy 0.9 → 0.8   (limits.accuracy=0.8)\n"
-        "      t → small by injection: $16.00, 1.25 h, 400 ms, accuracy 0.800\n"
+        "      t → small by injection: $16.00, 1.25 h, 400 ms, accuracy 0.800 (0.800 to 0.800)\n"
         "      teacher c/r gpu; train c/r cpu; serve c/r cpu\n"
         "The cheapest pair of changes (each counted as a share of its limit):\n"
         "  budget $20 → $26.00 and deadline 1.9 h → 3.25 h   "
         "(limits.budget_usd=26.00 limits.deadline_hours=3.25)\n"
-        "      t → big by injection: $26.00, 3.25 h, 900 ms, accuracy 0.950\n"
+        "      t → big by injection: $26.00, 3.25 h, 900 ms, accuracy 0.950 (0.950 to 0.950)\n"
         "      teacher c/r gpu; train c/r cpu; serve c/r cpu\n"
         "Type: limits.accuracy=0.8"
     )
@@ -99,14 +130,15 @@ def test_golden_only_a_pair():
         "The cheapest pair of changes (each counted as a share of its limit):\n"
         "  budget $9 → $24.00 and deadline 0.4 h → 0.5 h   "
         "(limits.budget_usd=24.00 limits.deadline_hours=0.5)\n"
-        "      t → small by injection: $24.00, 0.5 h, 400 ms, accuracy 0.800\n"
+        "      t → small by injection: $24.00, 0.5 h, 400 ms, accuracy 0.800 (0.800 to 0.800)\n"
         "      teacher c/r gpu; train c/r gpu; serve c/r cpu\n"
         "Type: limits.budget_usd=24.00 limits.deadline_hours=0.5"
     )
 
 
 def test_golden_three_changes():
-    assert told(tiny(LimitsConfig(1, 0.2, 50, 0.99))).splitlines()[1:7] == [
+    limits = LimitsConfig(budget_usd=1, deadline_hours=0.2, latency_ms=50, accuracy=0.99)
+    assert told(tiny(limits)).splitlines()[1:7] == [
         "No amount of budget, deadline, p95 or accuracy alone is enough.",
         "Two changes are not enough either. Without the others:",
         "  the best budget of any plan is $10.00",
@@ -155,7 +187,8 @@ def test_every_change_is_the_least_and_enough(mixed, n_seeds, least):
     for problem, plans in infeasible(range(n_seeds), mixed):
         n_seen += 1
         limits, model, everyone = problem.limits, Model(problem), frontier(problem)
-        order = levels(problem.objective.name, score_loss(problem.objective, everyone))
+        net = net_cost(problem.objective, problem.limits, everyone)
+        order = levels(problem.objective.name, net)
         known = [c for c in plans if c[0] < 0]
         broken = [(violations(costs, limits), costs) for costs in plans]
         singles = {}
@@ -198,7 +231,10 @@ def test_every_change_is_the_least_and_enough(mixed, n_seeds, least):
 def test_the_line_to_type_works_whatever_is_asked():
     n_typed = 0
     for problem, _ in infeasible(range(50), mixed=False):
-        typed = re.search(r"^Type: (.*)$", told(problem), re.M).group(1)
+        text = told(problem)
+        typed = re.search(r"^Type: (.*)$", text, re.M).group(1)
+        if typed == "plan.pilot=true":
+            typed = re.search(r"To plan without knowing it: (.*)$", text, re.M).group(1)
         changes = dict(part.removeprefix("limits.").split("=") for part in typed.split())
         values = {k: None if v == "null" else float(v) for k, v in changes.items()}
         solve(replace(problem, limits=replace(problem.limits, **values)))
@@ -242,26 +278,38 @@ def offered(text, key):
 def test_an_unknown_accuracy_meets_no_limit_and_it_is_said():
     text = refusal(LimitsConfig(accuracy=0.5), students=UNTRIED)
     assert "  accuracy 0.5 → none   (limits.accuracy=null)\n" in text
-    assert "accuracy unknown\n" in text and "\nType: limits.accuracy=null\n" in text
+    assert "accuracy unknown\n" in text
+    assert (
+        "\nType: plan.pilot=true\nIt measures the accuracy that is unknown. To plan without "
+        "knowing it: limits.accuracy=null\n"
+    ) in text
     assert (
         "An accuracy that is unknown meets no accuracy limit: "
-        "stratos_1m, stratos_300k, stratos_3m." in text
-    )
+        "stratos_1m, stratos_300k, stratos_3m. Short trainings measure it: plan.pilot=true."
+    ) in text
+
+
+def test_behind_a_pilot_that_settled_nothing_a_longer_one_is_offered():
+    plan = PlanConfig(history=False, pilot=True, pilot_tokens=1_000_000)
+    text = refusal(LimitsConfig(accuracy=0.5), students=UNTRIED, plan=plan)
+    assert "\nType: limits.accuracy=null\n" in text
+    assert "plan.pilot=true" not in text
+    assert "longer trainings may, with plan.pilot_tokens=2000000." in text
 
 
 def test_no_strategy_can_be_used():
-    blind_only = refusal(strategies=(Strategy("alignment"),))
+    blind_only = refusal(strategies=(ALIGNMENT,))
     assert blind_only.startswith("No teacher, student and strategy can be taken together:\n")
     assert "alignment from smollm2_135m: coverage 0.016 is below min_coverage 0.3" in blind_only
     assert "Type strategy=alignment strategy.min_coverage=0 to learn from a teacher" in blind_only
     assert "Type strategy=auto" in blind_only
-    forward_only = refusal(strategies=(Strategy("injection"),), task=Tiles(can_reverse=False))
+    forward_only = refusal(strategies=(INJECTION,), task=Tiles(can_reverse=False))
     assert "injection: the task mahjong cannot build a question from an answer" in forward_only
     assert "min_coverage" not in forward_only
 
 
 def test_a_teacher_without_a_right_answer():
-    mute = {"strategies": (Strategy("alignment"),), "teachers": (teacher(LARGE, right=0),)}
+    mute = {"strategies": (ALIGNMENT,), "teachers": (teacher(LARGE, right=0),)}
     said = "qwen2.5_7b gave no right answer, and there is nothing else to learn from: "
     more = "Type strategy=auto, teacher=auto and student=auto to consider more of them."
     assert refusal(**mute).splitlines()[1:] == [
@@ -275,7 +323,7 @@ def test_a_teacher_without_a_right_answer():
     assert forward.splitlines()[-2:] == [f"{said}type teacher=<name> for another teacher.", more]
     beside = refusal(**{**mute, "teachers": (*mute["teachers"], BLIND)})
     assert "Type strategy=alignment strategy.min_coverage=0 to learn from a teacher" in beside
-    both = Strategy("alignment"), Strategy("injection")
+    both = ALIGNMENT, INJECTION
     wide = replace(STUDENTS[0], name="wide", hidden_size=65536, n_layers=100, n_heads=64)
     too_wide = refusal(**{**mute, "strategies": both}, students=(wide,))
     assert "nothing else to learn from" not in too_wide, "injection is considered already"
@@ -283,9 +331,9 @@ def test_a_teacher_without_a_right_answer():
 
 
 def test_a_strategy_may_ask_for_less_coverage():
-    lenient = Strategy("alignment", min_coverage=0.01)
+    lenient = replace(ALIGNMENT, min_coverage=0.01)
     assert solve(asked(strategies=(lenient,))[0]).strategy == "alignment"
-    strict = Strategy("alignment", min_coverage=0.8)
+    strict = replace(ALIGNMENT, min_coverage=0.8)
     assert "coverage 0.750 is below min_coverage 0.8" in refusal(
         strategies=(strict,), teachers=(SIGHTED,)
     )
@@ -319,12 +367,12 @@ def test_a_student_below_the_declared_size_is_offered_the_next_larger_one():
 
 def test_zero_is_a_limit():
     assert "budget $0 → $2." in refusal(LimitsConfig(budget_usd=0))
-    local = CloudConfig(name="local", clouds=("local",))
+    local = CloudConfig(name="local", providers=("local",))
     assert solve(asked(LimitsConfig(budget_usd=0), cloud=local)[0]).usd == 0.0
 
 
 def test_a_cap_that_is_too_low_is_raised_as_little_as_is_enough():
-    limits = LimitsConfig(latency_ms=1200, accuracy=0.98)
+    limits = LimitsConfig(latency_ms=1200, accuracy=0.97)
     cloud = replace(AWS, max_usd_per_hour=0.2)
     cap = float(offered(refusal(limits, cloud=cloud), "cloud.max_usd_per_hour"))
     assert 0.2 < cap < 1.0
@@ -333,7 +381,7 @@ def test_a_cap_that_is_too_low_is_raised_as_little_as_is_enough():
 
 
 def test_a_quota_that_is_too_low_is_raised_as_little_as_is_enough():
-    one = {"traffic": TrafficConfig(requests_per_s=1000.0), "students": STUDENTS[:1]}
+    one = {"traffic": TrafficConfig(requests_per_s=40.0), "students": STUDENTS[:1]}
     cloud = replace(AWS, quotas={"aws": 1, "gcp": 1}, max_usd_per_hour=3.0)
     typed = offered(refusal(cloud=cloud, **one), "cloud.quotas")
     n = int(re.fullmatch(r"\{aws: (\d+)\}", typed).group(1))

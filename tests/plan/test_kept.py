@@ -101,7 +101,7 @@ def test_alignment_asks_what_it_says_it_asks(tmp_path: Path, best: Any) -> None:
     assert len(said) == 5 * task.n_train
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
     plan: Any = SimpleNamespace(
-        teacher=teacher.name, prompt="zero_shot", student="", roles_of=lambda _: ()
+        teacher=teacher.name, prompt="zero_shot", max_tokens={}, student="", roles_of=lambda _: ()
     )
     config = World(task=task, strategies=(strategy,)).config(tmp_path)
     list(strategy.draw(replace(config, teachers=(teacher,)), plan, context, Tally()))
@@ -120,7 +120,7 @@ def test_kept_answers_are_not_priced_again(tmp_path: Path, folder: Path) -> None
     assert not folder.exists(), "looking makes no file"
     keep(folder, questions[:20])
     after = planned(task, strategy, teacher, folder)
-    n = 128 + task.n_train
+    n = task.n_test + task.n_train
     assert before.role("teacher").note == f"hosted, {n} answers by the token"
     assert after.role("teacher").note == f"hosted, {n - 20} answers by the token"
     assert after.role("teacher").usd == pytest.approx(before.role("teacher").usd * (n - 20) / n)
@@ -138,8 +138,10 @@ def test_kept_reasonings_are_not_priced_again(tmp_path: Path, folder: Path) -> N
     keep(folder, list(strategy.asks(config_of(task, teacher), teacher, "default"))[:10])
     after = planned(task, strategy, teacher, folder)
     n = len(list(task.reverse(1000)))
-    assert before.role("teacher").note == f"hosted, {128 + 2 * n} answers by the token"
-    assert after.role("teacher").note == f"hosted, {128 + 2 * (n - 10)} answers by the token"
+    assert before.role("teacher").note == f"hosted, {task.n_test + 2 * n} answers by the token"
+    assert (
+        after.role("teacher").note == f"hosted, {task.n_test + 2 * (n - 10)} answers by the token"
+    )
 
 
 def test_all_that_is_kept_leaves_the_evaluation(tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_all_that_is_kept_leaves_the_evaluation(tmp_path: Path) -> None:
     config = World(task=task).config()
     for strategy in (Alignment(n_samples=3), strategy_of("teacher")):
         asked = asked_of(config, hosted(task), strategy, n_kept=10_000)
-        assert (asked.n_answers, asked.least.n_answers, asked.most.n_answers) == (128, 128, 128)
+        assert (asked.n_answers, asked.least.n_answers, asked.most.n_answers) == (task.n_test,) * 3
 
 
 @pytest.mark.parametrize(("cache", "n_times"), [("topk", 1), ("none", 3)])
@@ -197,7 +199,20 @@ def test_a_batch_prices_the_evaluation_at_once(tmp_path: Path) -> None:
     at_once, batch = hosted_options(probe, load, evaluated=asked.evaluated)
     one = at_once.usd / load.n_answers
     n_later = asked.evaluated.n_answers
-    assert n_later == 128
+    assert n_later == task.n_test
     assert batch.usd == pytest.approx(one * (n_later + (load.n_answers - n_later) / 2))
     assert batch.hours > probe.card.batch_hours
     assert len(hosted_options(probe, asked.evaluated, evaluated=asked.evaluated)) == 1
+
+
+def test_a_call_sets_aside_more_than_it_spends(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+    probe = replace(hosted(task), max_tokens=400)
+    asked = asked_of(World(task=task).config(), probe, Alignment())
+    assert asked.most_tokens.answer_tokens == 400
+    load = Load(asked.n_answers, asked.work)
+    (option,) = hosted_options(probe, load, most_tokens=asked.most_tokens)
+    one = option.usd / load.n_answers
+    assert option.last_call_usd > (400 - asked.work.answer_tokens) * OUT / 1e6 > one
+    fixed = asked_of(World(task=task).config(), probe, Alignment(max_tokens=900))
+    assert fixed.most_tokens.answer_tokens == 900

@@ -24,7 +24,7 @@ from stratos.plan.spot import (
 )
 from stratos.records import Offer
 
-AWS = CloudConfig(name="aws", clouds=("aws",))
+AWS = CloudConfig(name="aws", providers=("aws",))
 
 
 def rented(cloud, region, name, usd, **changes):
@@ -167,7 +167,7 @@ def test_spot_overhead_is_what_a_simulation_gives():
 
 
 def test_serving_is_never_on_spot():
-    gcp = CloudConfig(name="gcp", clouds=("gcp",), spot=True)
+    gcp = CloudConfig(name="gcp", providers=("gcp",), spot=True)
     chosen = plan(cloud=gcp, objective=ObjectiveConfig("cheapest"))
     role = chosen.role("train")
     assert role.spot and not chosen.role("serve").spot
@@ -175,7 +175,7 @@ def test_serving_is_never_on_spot():
 
 
 def test_a_cap_of_a_dollar_never_returns_a_dearer_machine():
-    shared = CloudConfig(name="gcp", clouds=("gcp",), max_usd_per_hour=1.0, spot=True)
+    shared = CloudConfig(name="gcp", providers=("gcp",), max_usd_per_hour=1.0, spot=True)
     for objective in ("fastest", "cheapest", "lowest_latency", "balanced"):
         chosen = plan(cloud=shared, objective=ObjectiveConfig(objective))
         for role in chosen.roles:
@@ -220,11 +220,12 @@ def test_a_hosted_teacher_asked_in_a_batch_is_cheaper_and_later():
     ask = {"students": UNTRIED, "teachers": (hosted,), "strategies": (ALIGNMENT,)}
     cheap = plan(objective=ObjectiveConfig("cheapest"), **ask).role("teacher")
     quick = plan(objective=ObjectiveConfig("fastest"), **ask).role("teacher")
-    n_answers = 128 + 20_000
+    n_evaluated = 1000
+    n_answers = n_evaluated + 20_000
     # What evaluates is asked behind the training, and at once.
-    assert quick.usd / cheap.usd == pytest.approx(n_answers / (128 + 10_000))
+    assert quick.usd / cheap.usd == pytest.approx(n_answers / (n_evaluated + 10_000))
     assert quick.hours == pytest.approx(n_answers * 412 / 100_000 / 60)
-    assert cheap.hours == pytest.approx(24.0 + 128 * 412 / 100_000 / 60)
+    assert cheap.hours == pytest.approx(24.0 + n_evaluated * 412 / 100_000 / 60)
     assert cheap.note.endswith("as a batch")
     assert (cheap.as_batch, quick.as_batch) == (True, False)
 

@@ -4,6 +4,7 @@ import re
 
 import pulp
 import pytest
+from world import STRATEGIES
 
 from stratos.config import LimitsConfig
 from stratos.errors import StratosError
@@ -55,6 +56,7 @@ def problem():
     """Two students that share a teacher and a training server and are served apart."""
     known = [Interval(mean, mean - 0.1, mean + 0.1, "measured") for mean in (0.7, 0.9)]
     return Problem(
+        strategies=STRATEGIES,
         candidates=tuple(
             Candidate("t", f"s{i}", "injection", known[i], ("teach", "train", f"serve{i}"))
             for i in (0, 1)
@@ -146,6 +148,7 @@ def mixed_problem():
     two = {"requests_per_s": (4.0, 2.0), "hours": 1.0}
     known = Interval(0.7, 0.6, 0.8, "measured")
     return Problem(
+        strategies=STRATEGIES,
         candidates=(Candidate("t", "s", "alignment", known, ("teach", "train", "serve")),),
         options={
             "teach": (placed("t", here, 0.5, 1.0), placed("t", there, 0.25, 1.0)),

@@ -10,7 +10,7 @@ from stratos.plan.candidates import build_problem
 from stratos.plan.pilot import survivors
 from stratos.records import Pilot, PilotPoint, PilotRun
 
-AWS = CloudConfig(name="aws", clouds=("aws",))
+AWS = CloudConfig(name="aws", providers=("aws",))
 
 
 def left(world, **changes):

@@ -1,30 +1,31 @@
 """Mixes of servers for a rate of requests: published and own examples, caps, and pruning."""
 
+import itertools
 import random
 from dataclasses import replace
 from math import inf
 
 import numpy as np
 import pytest
+from steps import mix_steps
 from twin import instance
 
 from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
-from stratos.plan import cover, stairs
+from stratos.plan import cover, fewest, stairs
 from stratos.plan.frontier import frontier
 from stratos.plan.model import Model
 from stratos.plan.option import Mix, Option
 from stratos.plan.quotas import Caps
-from stratos.plan.serving import UTILISATION
 from stratos.plan.solver import Solver
-from stratos.plan.stairs import mix_steps, staircases
-from stratos.records import Offer
+from stratos.plan.stairs import staircases
+from stratos.records import Offer, ServingSetting
 
 
 def server(name, usd_per_hour, capacity, ms=None, place=("c", "r")):
     offer = Offer(*place, name, None, 0, 2, 8, 0, usd_per_hour)
     ms = ms or (100.0,) * len(capacity)
     return Option(offer, False, 1.0, usd_per_hour, max(ms), latencies_ms=ms,
-                  requests_per_s=capacity, setting=name)  # fmt: skip
+                  requests_per_s=capacity, run=ServingSetting(name))  # fmt: skip
 
 
 def cheapest(servers, rates, caps=None):
@@ -130,7 +131,7 @@ def test_traffic_of_a_run_reaches_its_plan():
     from test_choices import plan
 
     buckets = (BucketConfig(64, 100, 3.0), BucketConfig(512, 200, 1.0))
-    aws = CloudConfig(name="aws", clouds=("aws",))
+    aws = CloudConfig(name="aws", providers=("aws",))
     quiet = plan(cloud=aws, traffic=TrafficConfig(None, buckets))
     busy = plan(cloud=aws, traffic=TrafficConfig(200.0, buckets))
     assert len(quiet.roles_of("serve")) == 1 and quiet.role("serve").traffic == ()
@@ -140,9 +141,9 @@ def test_traffic_of_a_run_reaches_its_plan():
         pytest.approx([1.0, 1.0])
     )
     assert sum(role.count for role in served) <= 8
-    capped = plan(LimitsConfig(latency_ms=busy.latency_ms * 0.6), cloud=aws,
+    capped = plan(LimitsConfig(latency_ms=busy.latency_ms * 0.85), cloud=aws,
                   traffic=TrafficConfig(200.0, buckets))  # fmt: skip
-    assert capped.latency_ms <= busy.latency_ms * 0.6
+    assert capped.latency_ms <= busy.latency_ms * 0.85
 
 
 def test_a_rate_that_no_servers_keep_up_with_is_an_answer():
@@ -151,11 +152,7 @@ def test_a_rate_that_no_servers_keep_up_with_is_an_answer():
     from stratos.errors import InfeasibleError
 
     with pytest.raises(InfeasibleError, match=r"1e\+09 requests a second are more than its serv"):
-        plan(cloud=CloudConfig(name="aws", clouds=("aws",)), traffic=TrafficConfig(1e9))
-
-
-def test_the_utilisation_is_safe():
-    assert 0.5 <= UTILISATION <= 0.8
+        plan(cloud=CloudConfig(name="aws", providers=("aws",)), traffic=TrafficConfig(1e9))
 
 
 def places_and_servers(seed):
@@ -206,6 +203,109 @@ def test_a_search_that_has_too_many_counts_leaves_them_to_the_solver(monkeypatch
             fewer = staircases(servers, np.array(egress), rates, caps, Solver())
         for a, b in zip(counted, fewer, strict=True):
             assert [s.usd for s in a] == pytest.approx([s.usd for s in b], rel=1e-6), seed
+
+
+def drawn(seed, n_servers=12, n_places=5):
+    """Servers of three buckets, and what they cost from several places."""
+    rng = np.random.default_rng(seed)
+    servers = [
+        server(f"s{i:02}", float(usd), tuple(float(rate) for rate in rng.uniform(1, 6, 3)),
+               tuple(float(ms) for ms in rng.integers(1, 6, 3) * 100))
+        for i, usd in enumerate(rng.uniform(1, 5, n_servers))
+    ]  # fmt: skip
+    return servers, rng.uniform(0, 0.4, (n_places, n_servers))
+
+
+def dollars(found):
+    return [[(pytest.approx(step.usd), step.latency_ms) for step in steps] for steps in found]
+
+
+@pytest.mark.parametrize("n_servers", [8, 64])
+def test_pairs_priced_at_once_are_those_found_by_their_bounds(n_servers, monkeypatch):
+    rates, caps = (7.0, 5.0, 3.0), Caps(max_nodes=n_servers)
+    for seed in range(6):
+        servers, egress = drawn(seed)
+        monkeypatch.setattr(fewest, "MAX_LISTED", 10**6)
+        listed = staircases(servers, egress, rates, caps, Solver(), max_kinds=2)
+        monkeypatch.setattr(fewest, "MAX_LISTED", 0)
+        assert dollars(staircases(servers, egress, rates, caps, Solver(), max_kinds=2)) == dollars(
+            listed
+        )
+
+
+def keeps_up(counts, work):
+    """Whether so many servers of each kind answer all of every bucket: a linear program."""
+    from scipy.optimize import linprog
+
+    n_kinds, n_buckets = work.shape
+    busy = np.where(np.isinf(work), 0.0, work)
+    loads = np.zeros((n_kinds, n_kinds * n_buckets))
+    whole = np.zeros((n_buckets, n_kinds * n_buckets))
+    for kind in range(n_kinds):
+        for bucket in range(n_buckets):
+            loads[kind, kind * n_buckets + bucket] = busy[kind, bucket]
+            whole[bucket, kind * n_buckets + bucket] = 1.0
+    bounds = [(0, 0 if np.isinf(share) else 1) for share in work.ravel()]
+    found = linprog(
+        np.zeros(work.size), loads, np.array(counts) + 1e-9, whole, np.ones(n_buckets), bounds
+    )
+    return found.status == 0
+
+
+@pytest.mark.parametrize("listed", [0, 10**6])
+def test_the_cheapest_mix_of_two_kinds_is_that_of_all_counts_there_are(listed, monkeypatch):
+    """Quotas and dollars an hour bind, and some kinds may not take every bucket."""
+    monkeypatch.setattr(fewest, "MAX_LISTED", listed)
+    n_bound = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        work = rng.uniform(0.2, 2.5, (3, 2))
+        work[rng.integers(3), rng.integers(2)] = np.inf
+        usd = rng.uniform(1, 4, (2, 3))
+        member, limits = np.array([[1.0, 0], [1, 1], [0, 1]]), np.array([3.0, 2])
+        room = cover.Room(5, member, limits, usd[0], float(rng.choice([np.inf, 9.0])))
+        counts = [c for c in itertools.product(range(6), repeat=3) if sum(n > 0 for n in c) <= 2]
+        able = [c for c in counts if keeps_up(c, work)]
+        possible = np.array(
+            [c for c, held in zip(able, room.holds(np.array(able)), strict=True) if held]
+        )
+        n_bound += len(possible) < len(able)
+        for row, found in zip(usd, fewest.Pairs(work, room).best(usd), strict=True):
+            if not len(possible):
+                assert found is None
+                continue
+            assert found is not None and room.holds(found[None]).all() and keeps_up(found, work)
+            assert found @ row == pytest.approx((possible @ row).min())
+    assert n_bound > 4
+
+
+def test_mixes_of_more_kinds_are_sought_only_where_they_can_save_enough(monkeypatch):
+    """Where nothing that they save is enough, neither search nor solver is needed."""
+    monkeypatch.setattr(stairs, "FEWER_KINDS", 1e9)
+    solver = Solver()
+    servers, egress = drawn(0)
+    searches = []
+    search = stairs.search
+    monkeypatch.setattr(stairs, "search", lambda *args: searches.append(1) or search(*args))
+    for max_nodes in (16, 400):
+        rates = tuple(0.3 * max_nodes for _ in range(3))
+        found = staircases(servers, egress, rates, Caps(max_nodes=max_nodes), solver, max_kinds=2)
+        assert all(found)
+    assert not searches and not solver.n_runs
+
+
+def test_places_that_see_about_the_same_dollars_share_what_the_solver_proves(monkeypatch):
+    """One program for all, and more only for places that it leaves open."""
+    monkeypatch.setattr(cover, "MAX_STATES", 0)
+    monkeypatch.setattr(stairs, "MAX_COUNTED", 0.0)
+    servers, egress = drawn(1, n_places=8)
+    rates, caps = (7.0, 5.0, 3.0), Caps(max_nodes=16)
+    apart, together = Solver(), Solver()
+    exact = staircases(servers, egress / 100, rates, caps, apart)
+    near = staircases(servers, egress / 100, rates, caps, together, gap=0.01)
+    assert 2 * together.n_runs < apart.n_runs
+    for ours, theirs in zip(near, exact, strict=True):
+        assert ours[0].usd <= theirs[0].usd * 1.01
 
 
 def test_shares_or_a_price_that_shows_why_not():

@@ -1,11 +1,12 @@
 import io
 
 from rich.console import Console
-from world import BLIND, SIGHTED, STUDENTS, World, replace
+from world import ALIGNMENT, BLIND, SIGHTED, STUDENTS, World, replace
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
 from stratos.console import Console as RunConsole
+from stratos.outcome import outcome
 from stratos.plan import frontier_table, solve
 from stratos.plan.candidates import build_problem
 from stratos.plan.show import MARK, _short, alternatives_table
@@ -27,12 +28,14 @@ def test_the_chosen_row_is_marked_and_the_count_is_honest():
     plan = planned()
     text = printed(plan)
     (row,) = [line for line in text.splitlines() if MARK in line and "│" in line]
-    for cell in (plan.student, f"${plan.usd:.2f}", f"{plan.latency_ms:.0f}", f"{plan.score:.3f}"):
+    for cell in (plan.student, f"${plan.usd:.2f}", f"{plan.latency_ms:.0f}"):
         assert cell in row
-    assert f"12 shown of {plan.n_frontier}" in text
+    assert f"12 shown of {plan.n_frontier}" in " ".join(text.split())
     assert plan.n_frontier > 12
     everything = printed(plan, rows=1000)
-    assert f"{plan.n_frontier} shown of {plan.n_frontier}" in everything
+    n_rows = everything.count("stratos_")
+    assert 12 < n_rows <= plan.n_frontier, "rows that look alike are one"
+    assert f"{n_rows} shown of {plan.n_frontier}" in " ".join(everything.split())
     assert text.count("stratos_") == 12
 
 
@@ -50,6 +53,27 @@ def test_columns_appear_where_rows_differ():
     assert "unknown" in mixed
 
 
+def test_a_prediction_is_shown_with_its_interval_and_a_bound_as_a_bound():
+    plan = planned()
+    ends = f"({plan.accuracy.low:.2f}–{plan.accuracy.high:.2f})"
+    shown = f"{plan.accuracy.mean:.3f} {ends}"
+    assert shown in printed(plan) and shown in drawn(alternatives_table(plan))
+    said = outcome(plan)
+    assert f"accuracy {plan.accuracy.mean:.3f} ({plan.accuracy.low:.3f} to " in said
+    untried = tuple(replace(student, runs=()) for student in STUDENTS)
+    bounded = planned(students=untried, teachers=(SIGHTED,), strategies=(ALIGNMENT,))
+    assert not bounded.accuracy.is_known and bounded.accuracy.high < 0.9
+    for text in (printed(bounded), drawn(alternatives_table(bounded))):
+        assert "≤ 0.84, not measured" in text
+        assert "0.750" not in text, "what the teacher has is no prediction of the student"
+    assert "accuracy at most 0.84, not measured" in outcome(bounded)
+    assert all(point.accuracy == 0.0 and not point.accuracy_known for point in bounded.frontier)
+    (reason,) = [text for text in bounded.reasons if "The accuracy of" in text]
+    assert reason.endswith(
+        "Nothing is known of any other pair either: they are ordered by what their teachers know."
+    )
+
+
 def drawn(renderable, width=160):
     console = Console(file=io.StringIO(), width=width)
     console.print(renderable)
@@ -65,14 +89,14 @@ def test_other_objectives_stand_beside_the_chosen_plan_with_percentages():
     for text in (
         f"${first.usd:,.2f} ({first.usd / plan.usd - 1:+.0%})",
         f"{first.latency_ms:,.0f} ({first.latency_ms / plan.latency_ms - 1:+.0%})",
-        f"{plan.score / first.score - 1:+.1%}",
+        f"+${first.net_usd - plan.net_usd:,.2f}",
     ):
         assert text in row["accuracy-first"]
     assert {"cost-first", "fastest", "lowest latency"} <= set(row)
     same = replace(plan, alternatives={"cost_first": chosen_as_point(plan)})
     assert "same plan" in drawn(alternatives_table(same))
-    nothing = replace(plan, alternatives={"cost_first": replace(first, score=0.0)})
-    assert "its score is 0" in drawn(alternatives_table(nothing))
+    of_before = replace(plan, net_usd=None, exchange={})
+    assert "–" in drawn(alternatives_table(of_before))
 
 
 def chosen_as_point(plan):
@@ -102,7 +126,7 @@ def test_mixed_servers_are_named_one_by_one():
 
 
 def test_a_server_is_named_by_cloud_and_gpu():
-    text = printed(planned(cloud=CloudConfig(name="aws", clouds=("aws",))))
+    text = printed(planned(cloud=CloudConfig(name="aws", providers=("aws",))))
     assert "aws 1xT4" in text and "aws c7i.large" in text
 
 

@@ -15,7 +15,7 @@ from stratos.plan import plan, solve
 from stratos.plan.candidates import build_problem
 from stratos.records import Plan, from_json, to_json
 
-AWS = CloudConfig(name="aws", clouds=("aws",))
+AWS = CloudConfig(name="aws", providers=("aws",))
 
 
 def test_the_record_survives_a_round_trip(tmp_path):
@@ -29,7 +29,7 @@ def test_the_record_survives_a_round_trip(tmp_path):
     )
     record = plan(world.config(tmp_path), world.probe(), run)
     assert from_json(to_json(record), Plan) == record
-    assert any(text.startswith("Prices older than 30 days: aws") for text in said)
+    assert any(text.startswith("The plan rests on prices older than 30 days: aws") for text in said)
     assert ticks[-1][:2] == (3, 3)
     assert logged["plan/usd"] == record.usd
     assert list(tmp_path.iterdir()) == []
@@ -48,7 +48,7 @@ def test_money_spent_already_is_taken_off_the_budget(tmp_path):
     world = World(cloud=AWS, limits=LimitsConfig(budget_usd=3))
     run = context(tmp_path)
     before = plan(world.config(), world.probe(), run)
-    assert before.usd > 2.3
+    assert before.usd > 2.25
     with run.ledger.reserve("teacher x", 0.78) as call:
         call.settle(0.78)
     after = plan(world.config(), world.probe(), run)
@@ -65,7 +65,7 @@ def test_money_spent_already_is_taken_off_the_budget(tmp_path):
 def test_no_torch_is_imported(tmp_path):
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 from pathlib import Path
 from world import World, context
 from stratos.plan import frontier_table, plan
@@ -89,4 +89,5 @@ def test_the_whole_table_is_planned_in_a_moment():
     problem = build_problem(world.config(), world.probe(), catalog)
     record = solve(problem)
     assert time.process_time() - start < 1.5
-    assert len(problem.candidates) == 9 and record.n_offers > 170
+    assert len(problem.candidates) == 2 * 9  # in the US and in the EU
+    assert record.n_offers > 170

@@ -6,11 +6,13 @@ import itertools
 import random
 from math import inf
 
-from stratos.config import LimitsConfig, ObjectiveConfig
+from world import STRATEGIES
+
+from stratos.config import LimitsConfig, ObjectiveConfig, PlanConfig
 from stratos.plan.egress import Egress
 from stratos.plan.problem import Candidate, Option, Problem
 from stratos.plan.quotas import Caps
-from stratos.records import Interval, Offer
+from stratos.records import Interval, Offer, ServingSetting
 
 OBJECTIVES = ("balanced", "cheapest", "fastest", "most_accurate", "lowest_latency")
 PLACES = (("a", "r1"), ("a", "r2"), ("b", "r1"))
@@ -23,7 +25,7 @@ def offer(name, place=("c", "r"), usd_per_hour=1.0):
     return Offer(*place, name, None, 0, 2, 8, 0, usd_per_hour)
 
 
-def instance(seed, mixed=False, moved=True):
+def instance(seed, mixed=False, moved=True, confidence="mean"):
     """A small problem on a grid of binary fractions, so that ties are frequent and exact."""
     rng = random.Random(seed)
     n_buckets = rng.randint(1, 2)
@@ -50,7 +52,7 @@ def instance(seed, mixed=False, moved=True):
             latency_ms=max(ms),
             latencies_ms=ms if mixed else (),
             requests_per_s=tuple(rng.choice((1.0, 2.0, 4.0, 8.0)) for _ in ms) if mixed else (),
-            setting=f"{i}",
+            run=ServingSetting(f"{i}"),
         )
 
     def options(role):
@@ -63,20 +65,21 @@ def instance(seed, mixed=False, moved=True):
     candidates = []
     for i in range(rng.randint(1, 4)):
         mean = rng.randint(0, 4) / 4
-        source = "unknown: nothing" if rng.random() < 0.2 else "measured"
+        low = mean * random.Random(f"{seed} {i}").randint(0, 2) / 2
+        is_known = rng.random() >= 0.2
         work = tuple(f"{role}-{rng.randrange(n_works)}" for role in roles)
-        accuracy = Interval(mean, 0.0, 1.0, source)
-        candidates.append(Candidate(f"t{i % 2}", f"s{i}", "injection", accuracy, work))
+        accuracy = Interval(mean, low, 1.0, is_known=is_known)
+        pair = Candidate(f"t{i % 2}", f"s{i}", "injection", accuracy, work, confidence=confidence)
+        candidates.append(pair)
 
     def limit(low, high, step):
         return rng.randint(low, high) * step if rng.random() < 0.4 else None
 
-    weights = [rng.choice((0.0, 0.1, 0.3, 0.6)) for _ in range(4)]
-    if not any(weights):
-        weights[rng.randrange(4)] = 1.0
+    rates = [rng.choice((None, 0.0, 0.125, 1.0)) for _ in range(3)]
     patterns = [p for p in ("a", "a/r1", "*/*/s0", "b/r1/s1") if rng.random() < 0.3]
     keys = [key for key in works if not key.startswith("train")]
     return Problem(
+        strategies=STRATEGIES,
         candidates=tuple(candidates),
         options=works,
         limits=LimitsConfig(
@@ -85,7 +88,7 @@ def instance(seed, mixed=False, moved=True):
             latency_ms=limit(1, 5, 50.0),
             accuracy=limit(0, 4, 0.25),
         ),
-        objective=ObjectiveConfig(rng.choice(OBJECTIVES), *weights),
+        objective=ObjectiveConfig(rng.choice(OBJECTIVES), *rates),
         rates={
             key: tuple(rng.choice((1.0, 3.0, 5.0)) for _ in range(n_buckets))
             for key in works
@@ -93,6 +96,7 @@ def instance(seed, mixed=False, moved=True):
         },
         gb={key: float(rng.choice((0, 1, 2))) for key in keys} if moved else {},
         egress=Egress({"a": (0.25, 0.5), "b": (0.25, 1.0)}) if moved else Egress(),
+        settings=PlanConfig(max_kinds=None),
         caps=Caps.of(
             {pattern: rng.randint(0, 2) for pattern in patterns},
             max_nodes=rng.randint(1, 3),

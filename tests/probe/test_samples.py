@@ -28,6 +28,10 @@ class Wavering(Pupil):
     def sample(self, questions: Any, keep: Any = None) -> list[Answer]:
         answers = []
         for index, question in enumerate(questions):
+            if not question.temperature:
+                answers += self.ask([question.chat], question.max_tokens)
+                keep(index, answers[-1])
+                continue
             self.drawn.append(question)
             number = int(question.chat[-1]["content"].split()[2])
             is_right = number % 2 == 0 or question.sample < 3
@@ -75,16 +79,18 @@ def test_agreement_of_samples(world: World) -> None:
 
 
 def test_samples_count_in_the_money_of_the_probe_and_are_cut_with_it(world: World) -> None:
-    few = ProbeConfig(n_items=10, max_items=10, n_trial_items=2, n_samples=3, n_sample_items=5)
+    few = ProbeConfig(
+        n_items=10, max_items=10, n_trial_items=2, n_samples=3, n_sample_items=5, max_tokens=32
+    )
     free = Wavering(usd_per_million=1000.0)  # $0.012 an answer
     (found,) = world.probe(free, probe=few).teachers
-    items, n_others = world.task.items("validation", 10), 3 * 2 + 8 + 10
+    items, n_others = world.task.items("validation", 10), 3 * 2 + 8
     assert found.usd == pytest.approx(0.012 * (n_others + 15))
     assert found.samples is not None and found.samples.n_items == 5
     # What an answer may cost at most is set aside before; the rest suffices for some.
     cut = Wavering("cut", usd_per_million=1000.0)
     chats = [world.task.messages(item, name) for item in items for name in world.task.prompts]
-    ceiling = max(most_usd(cut.card(), chat, few.max_tokens) for chat in chats)
+    ceiling = max(most_usd(cut.card(), chat, 32) for chat in chats)
     limits = LimitsConfig(probe_usd=0.012 * (n_others + 7) + ceiling)
     (less,) = world.probe(cut, probe=few, limits=limits, run="cut").teachers
     assert less.n_items == 10
@@ -114,7 +120,9 @@ def test_why_nothing_was_drawn(world: World) -> None:
 def test_a_teacher_that_fails_to_draw_is_still_a_teacher(world: World) -> None:
     class Refusing(Wavering):
         def sample(self, questions: Any, keep: Any = None) -> list[Answer]:
-            raise TeacherError("no temperature here")
+            if any(question.temperature for question in questions):
+                raise TeacherError("no temperature here")
+            return super().sample(questions, keep)
 
     record = probe(world.config(Refusing()), world.context())
     assert record.teachers[0].exact.mean == 1.0

@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 from math import log2
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pupil import Pupil, World
@@ -16,8 +17,10 @@ from stratos.config import ComplexityConfig, LimitsConfig, ProbeConfig
 from stratos.errors import ConfigError, TeacherError
 from stratos.intervals import wilson
 from stratos.probe.complexity import concord, coverage_level, length_level
-from stratos.probe.sequential import looks, undecided
+from stratos.probe.sequential import looks, surely_below, undecided
 from stratos.records import Probe, from_json, to_json
+from stratos.tasks.base import Item
+from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.base import Question
 
 
@@ -36,12 +39,13 @@ def test_measures_with_the_best_prompt(world: World) -> None:
         ("zero_shot", 0.0, 0.0, 8),
         ("reasoning", 1.0, 1.0, 8),
     ]
-    assert (found.exact, found.choice) == (wilson(40, 40), wilson(40, 40))
+    assert (found.exact, found.choice) == (wilson(40, 40), wilson(0, 0))
     assert found.exact_by_slice == {"even": wilson(20, 20), "odd": wilson(20, 20)}
     assert (found.parsable, found.echoes, found.n_items, found.n_cached) == (1.0, 0.0, 40, 0)
     assert (found.input_tokens, found.output_tokens, found.seconds) == (400, 80, 20.0)
-    # 8 items under three prompts, the other 32 under the best one, and 40 choices: nothing twice.
-    assert len(teacher.chats_seen) == 3 * 8 + 32 + 40
+    # 8 items under three prompts, the other 32 under the best one: nothing twice, and no multiple
+    # choice of one that is right without it.
+    assert len(teacher.chats_seen) == 3 * 8 + 32
     assert record.complexity.level == "low"
     assert from_json(to_json(record), Probe) == record
     assert world.said == []
@@ -67,7 +71,7 @@ def test_tells_echoes_from_answers(world: World) -> None:
 def test_every_prompt_and_raw_answer_is_kept(world: World) -> None:
     record = world.probe(Pupil(knows=200))
     rows = [json.loads(line) for line in Path(record.answers_path).read_text().splitlines()]
-    assert [row["kind"] for row in rows] == ["answer"] * 56 + ["choice"] * 40
+    assert [row["kind"] for row in rows] == ["answer"] * (3 * 8 + 32)
     taken = [row for row in rows if row["kind"] == "answer" and row["prompt"] == "default"]
     assert len(taken) == 40
     assert sum(row["exact"] for row in taken) / 40 == record.teachers[0].exact.mean
@@ -185,7 +189,7 @@ def test_a_coverage_near_a_threshold_asks_more_and_says_what_stays_open(world: W
     [told] = world.said
     assert "not settled: it answered 30.0% of 20 items exactly" in told
     assert "lies on both sides of 30%. A larger probe.max_items asks more; " in told
-    assert "exactly, and the interval (" in told
+    assert "exactly, and the interval after 2 looks (" in told
     world.ticks.clear()
     more = replace(few, max_items=60)
     (found,) = world.probe(middle, run="more", probe=more).teachers
@@ -242,9 +246,24 @@ def test_what_asks_more_is_what_would(world: World) -> None:
 
 
 def test_looks() -> None:
-    assert looks(64, 256) == [64, 128, 256]
-    assert looks(64, 200) == [64, 128, 200]
-    assert looks(64, 64) == looks(64, 10) == [64]
+    assert looks(16, 64, 256) == [16, 64, 128, 256]
+    assert looks(16, 64, 200) == [16, 64, 128, 200]
+    assert looks(64, 64, 64) == looks(64, 64, 10) == [64]
+
+
+def test_a_hopeless_teacher_is_left_alone(world: World) -> None:
+    config = ProbeConfig(n_items=40, max_items=40, n_trial_items=16)
+    blind = Pupil(knows=0)
+    (found,) = world.probe(blind, probe=config).teachers
+    assert surely_below(0, 16, [0.3, 0.7], 2) and not surely_below(0, 8, [0.3, 0.7], 2)
+    assert not surely_below(0, 16, [], 2) and not surely_below(3, 16, [0.3], 2)
+    assert (found.n_items, found.choice.source) == (16, "32 items, Wilson")
+    # All prompts have 8 items, on which no answer was right; one goes on to the first look.
+    assert {trial.n_items for trial in found.trials} == {8}
+    assert len(blind.chats_seen) == 3 * 8 + 8 + 32
+    # Where no strategy has a threshold, nothing is known to be hopeless.
+    (free,) = world.probe(Pupil(knows=0), probe=config, strategies=(), run="b").teachers
+    assert free.n_items == 40
 
 
 def test_a_look_is_the_stricter_the_more_there_are() -> None:
@@ -255,15 +274,22 @@ def test_a_look_is_the_stricter_the_more_there_are() -> None:
 
 def test_the_sequential_test_errs_as_seldom_as_it_says() -> None:
     rng = random.Random(0)
-    sizes, wrong, n_tests = looks(64, 512), 0, 2000
+    sizes, wrong, n_tests = looks(16, 64, 512), 0, 2000
     for _ in range(n_tests):
         answers = [rng.random() < 0.3 for _ in range(sizes[-1])]  # just at the threshold
         wrong += any(not undecided(sum(answers[:n]), n, [0.3], len(sizes)) for n in sizes)
     assert wrong / n_tests < 0.05
 
 
+class Without(JsonlTask):
+    """A file of which no row happens to be a validation item."""
+
+    def items(self, split: Any, *args: Any, **kwargs: Any) -> list[Item]:
+        return [] if split == "validation" else super().items(split, *args, **kwargs)
+
+
 def test_no_validation_items(world: World) -> None:
-    world.task = replace(world.task, validation_share=1e-9)
+    world.task = Without(world.task.path, metric="numeric", validation_share=1e-9)
     with pytest.raises(ConfigError) as caught:
         world.probe(Pupil())
     assert str(caught.value) == (
@@ -282,12 +308,12 @@ def test_a_small_real_teacher_is_blind_on_mahjong(world: World) -> None:
     (found,) = record.teachers
     assert found.exact.mean <= 0.25
     assert found.n_items == 8
-    assert len(found.trials) == 4
+    assert [trial.prompt for trial in found.trials] == list(world.task.prompts)
     assert 0 < found.output_tokens <= 8 * 12
     assert found.card.n_params == 134_515_008
     assert record.complexity.level in ("medium", "high")
     rows = [json.loads(line) for line in Path(record.answers_path).read_text().splitlines()]
-    assert sum(row["kind"] == "choice" for row in rows) == 8
+    assert sum(row["kind"] == "choice" for row in rows) in (0, 8)
     again = world.probe(smollm2(), probe=few, run="again").teachers[0]
     assert again.n_cached == 8
     assert again.exact == found.exact

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import shutil
@@ -10,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from required import lacking
 
 _spec = importlib.util.spec_from_file_location(
     "report_factory", Path(__file__).with_name("factory.py")
@@ -29,11 +31,13 @@ def factory() -> ModuleType:
 @pytest.fixture(scope="session")
 def chrome() -> Iterator[Any]:
     """A real headless Chromium that keeps its console and network logs."""
-    webdriver = pytest.importorskip("selenium.webdriver")
     binary = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
+    if importlib.util.find_spec("selenium") is None:
+        lacking("browser", "needs the package selenium")
     if binary is None or driver is None:
-        pytest.skip("needs Chromium and its driver")
+        lacking("browser", "needs Chromium and its driver")
+    webdriver = importlib.import_module("selenium.webdriver")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for argument in (

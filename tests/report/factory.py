@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stub_task import StubTask
+
 from stratos import config as schema
 from stratos.context import Context
 from stratos.intervals import wilson
 from stratos.ledger import Ledger
 from stratos.records import (
+    Assumption,
     Comparison,
     Complexity,
     Corpus,
@@ -26,6 +29,7 @@ from stratos.records import (
     Offer,
     Plan,
     PlanPoint,
+    Price,
     Probe,
     PromptTrial,
     RoleChoice,
@@ -44,11 +48,10 @@ HOSTILE = (
 
 
 @dataclass(frozen=True)
-class NamedTask:
+class NamedTask(StubTask):
     """As much of a task as a page shows."""
 
     name: str = "mahjong"
-    version: int = 1
     metric: str = "exact match of the set of tiles"
 
 
@@ -62,7 +65,7 @@ def make_config(run_dir: Path, **groups: Any) -> schema.Config:
         "teachers": (),
         "students": (schema.StudentConfig(name="llama-1m"),),
         "strategies": (),
-        "cloud": schema.CloudConfig(name="aws", clouds=("aws",)),
+        "cloud": schema.CloudConfig(name="aws", providers=("aws",)),
         "complexity": schema.ComplexityConfig(),
         "limits": schema.LimitsConfig(budget_usd=25.0, latency_ms=800.0),
         "objective": schema.ObjectiveConfig(),
@@ -157,12 +160,12 @@ def make_plan() -> Plan:
                 usd=usd,
                 hours=0.9 * math.exp(-index * 0.11) + 0.03,
                 latency_ms=140 + 60 * (index % 3) + 300 * math.exp(-index / 8),
-                score=0.55 + 0.3 * generator.random(),
                 servers={"train": C7.name if index < 9 else G5.name, "serve": C7.name},
+                net_usd=usd - 46 + 3 * generator.random(),
             )
         )
-    chosen = PlanPoint(TEACHER, "llama-1m", "injection", 0.981, 2.552, 0.141, 212.0, 0.871,
-                       {"train": G5.name, "serve": C7.name})  # fmt: skip
+    chosen = PlanPoint(TEACHER, "llama-1m", "injection", 0.981, 2.552, 0.141, 212.0,
+                       {"train": G5.name, "serve": C7.name}, net_usd=-45.93)  # fmt: skip
     return Plan(
         status="optimal",
         solver="HiGHS",
@@ -178,7 +181,6 @@ def make_plan() -> Plan:
         usd=2.552,
         hours=0.141,
         latency_ms=212.0,
-        score=0.871,
         objective="balanced",
         frontier=(*frontier, chosen),
         n_frontier=41,
@@ -202,6 +204,26 @@ def make_plan() -> Plan:
         n_offers=409,
         price_dates=("2025-11-02", "2026-05-20"),
         seconds=0.84,
+        net_usd=-45.93,
+        exchange={
+            "usd_per_accuracy_point": 0.5,
+            "usd_per_hour_of_waiting": 1.0,
+            "usd_per_100ms": 0.2,
+        },
+        teacher_retires="2027-01-14",
+        prices=(
+            Price("server", C7.name, 0.0893, "an hour", "2025-11-02", "a list of <prices>"),
+            Price("egress", "egress of aws", 0.09, "a GB to the internet", "2025-01-01", "aws"),
+        ),
+        assumptions=(
+            Assumption(
+                "p95 latency over the mean",
+                1.5,
+                "times",
+                "answers differ in length",
+                "the load test of deploy",
+            ),
+        ),
         usd_range=(2.31, 2.98),
         hours_range=(0.11, 0.2),
         what_if=(
@@ -284,6 +306,7 @@ def make_student(n_points: int = 1400) -> Student:
         seconds=512.0,
         cpu_seconds=1_003.0,
         n_resumed=1,
+        n_validation_items=500,
     )
 
 

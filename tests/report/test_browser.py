@@ -10,8 +10,8 @@ import pytest
 from stratos.records import save
 from stratos.report import report, sweep_report
 
-SECTIONS = ["result", "costs", "scorecard", "plan", "frontier", "training", "examples", "evidence",
-            "repeat"]  # fmt: skip
+SECTIONS = ["result", "planned", "costs", "scorecard", "plan", "frontier", "training", "examples",
+            "evidence", "repeat"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -219,12 +219,46 @@ def test_answers_can_be_filtered(page: Any, run_page: Path) -> None:
     assert {article.get_attribute("data-outcome") for article in shown} == {"wrong"}
 
 
+def test_all_answers_can_be_browsed_and_searched(page: Any, run_page: Path) -> None:
+    from selenium.webdriver.support.select import Select
+
+    page.open(run_page)
+
+    def shown() -> list[Any]:
+        return [a for a in page.all("article") if a.is_displayed()]
+
+    assert len(page.all("article")) == 41
+    assert len(shown()) == 24
+    assert page.one("#examples [data-count]").text == "24 shown of 41 that match"
+    page.js("document.querySelector('#examples [data-more]').click()")
+    assert len(shown()) == 41 and not page.one("#examples [data-more]").is_displayed()
+    Select(page.one("#examples select[data-by=slice]")).select_by_value("full_flush")
+    assert {a.get_attribute("data-slice") for a in shown()} == {"full_flush"}
+    Select(page.one("#examples select[data-by=gold]")).select_by_value("1m")
+    assert shown() == []
+    page.js("document.querySelectorAll('#examples select').forEach((s) => { s.value = ''; })")
+    page.one("#examples [data-search]").send_keys("2P 5P")
+    assert {a.get_attribute("data-gold") for a in shown()} == {"2p 5p"}
+
+
 @pytest.mark.parametrize("width", [400, 768, 1200])
 def test_nothing_is_wider_than_the_window(
     page: Any, run_page: Path, sweep_page: Path, width: int
 ) -> None:
     assert page.open(run_page, width).overflow() <= 0
     assert page.open(sweep_page, width).overflow() <= 0
+
+
+@pytest.mark.parametrize("width", [500, 1280])
+def test_the_jobs_of_a_sweep_fit_the_window(page: Any, sweep_page: Path, width: int) -> None:
+    page.open(sweep_page, width)
+    table = "document.querySelector('#jobs .scroll')"
+    assert page.js(f"return {table}.scrollWidth - {table}.clientWidth") <= 0
+    assert len(page.all("#curves figure")) == 2
+    lines = page.all("#curves figure:first-child polyline")
+    assert len(lines) == 8, "the best on validation items, each in a colour of its own"
+    colours = {line.value_of_css_property("stroke") for line in lines}
+    assert len(colours) == 8
 
 
 def test_the_sweep_page_opens_sorts_and_leads_to_its_runs(page: Any, sweep_page: Path) -> None:

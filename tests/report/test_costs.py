@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 
+from stratos.ledger.totals import Reserve
 from stratos.report.costs import Spend, cost_rows, read_ledger
 
 
@@ -50,4 +51,20 @@ def test_a_ledger_line_that_was_cut_short_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     assert read_ledger(path) == ()
     path.write_text('{"what": "teacher a", "usd": 1.5}\nnull\n{"usd": 2}\n{"what": "teach')
-    assert read_ledger(path) == (Spend("teacher a", 1.5),)
+    assert read_ledger(path) == (Spend("teacher a", 1.5, "teacher"),)
+
+
+def test_reserves_stand_beside_what_was_spent(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path)
+    plan = replace(records["plan"], egress_usd=0.25)
+    held = {
+        "teacher": Reserve(1.5, 0.5, released_usd=1.0),
+        "serve": Reserve(2.0),
+        "egress": Reserve(0.25),
+    }
+    spends = (Spend("teacher gpt-x", 0.75), Spend("serve a server", 0.5, "serve"))
+    rows = {row.role: row for row in cost_rows(plan, records, spends, held)}
+    assert rows["teacher"].reserve == held["teacher"] and rows["egress"].reserve == held["egress"]
+    assert rows["train"].reserve is None
+    assert (rows["teacher"].spent_usd, rows["serve"].spent_usd) == (0.75, 0.5)
+    assert rows["total"].reserve == Reserve(3.75, 0.5, released_usd=1.0)

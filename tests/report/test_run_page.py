@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from stratos.ledger import Ledger, reserves
 from stratos.records import Interval, Report, SliceScore
 from stratos.report import report
 
@@ -72,6 +73,9 @@ def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path) -> No
     factory.write_hydra(tmp_path, ["+task=mahjong", "cloud=aws", "limits.budget_usd=25"])
     (tmp_path / "ledger.jsonl").write_text('{"what": "teacher gpt", "usd": 0.25}\n{"what": "te')
     records = factory.make_records(tmp_path)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    reserves.allot(ledger, "a plan", {"teacher": 1.0, "serve": 2.5})
+    reserves.release(ledger, "teacher")
     made = report(
         factory.make_config(tmp_path), records, factory.make_context(tmp_path), ["Mind the gap."]
     )
@@ -86,7 +90,8 @@ def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path) -> No
     assert "3 of 412 offers had a price of zero and were dropped." in headline
     money = page.section("costs")
     assert "g5.xlarge (1xA10G), spot $0.059 8 min 28 s" in money
-    assert "Teacher injection asks no teacher $0 – $0.25" in money
+    assert "Teacher injection asks no teacher $0 – $1.00 $0 spent, $1.00 released $0.25" in money
+    assert "$2.50 $0 spent $0" in money
     assert "teacher gpt $0.25" in money
     scorecard = page.section("scorecard")
     assert "Full flush Student 99.4% 98.3–99.8% · n 500" in scorecard
@@ -101,7 +106,7 @@ def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path) -> No
     assert "OPENAI_API_KEY is not set" in page.section("plan")
     assert "27 of 41 shown" in page.section("frontier")
     assert "862,208 parameters" in page.section("training")
-    assert "12 of 40 held-out questions" in page.section("examples")
+    assert "All 40 held-out questions" in page.section("examples")
     evidence = page.section("evidence")
     for words in ("34%", "91%", "worked_example", "held out 3,377", "p95 742 ms", "32 of 32"):
         assert words in evidence
@@ -124,8 +129,11 @@ def test_what_limits_are_worth_and_what_the_choice_gains(
     assert "Planned cost $2.55 ($2.31 to $2.98)" in plan
     assert "Until served 8 min 28 s (6 min 36 s to 12 min 00 s)" in plan
     records = factory.make_plan()
-    gained = records.score / records.alternatives["cheapest"].score - 1
-    assert f"{gained:+.1%}" in page.section("frontier")
+    more = records.alternatives["cheapest"].net_usd - records.net_usd
+    assert f"{'+' if more > 0 else '−'}${abs(more):,.2f}" in page.section("frontier")
+    assert "Teacher answers until 2027-01-14" in plan
+    assert "a list of <prices>" in plan  # escaped, or it would be a tag
+    assert "p95 latency over the mean 1.5 times answers differ in length" in plan
 
 
 def test_mixed_servers_and_egress_are_counted(factory: ModuleType, tmp_path: Path) -> None:
@@ -224,7 +232,7 @@ def test_an_unknown_accuracy_is_called_so(factory: ModuleType, tmp_path: Path) -
     assert "50.0%" not in page.section("result")
     assert "Predicted accuracy unknown" in page.section("plan")
     assert page.section("frontier").count("unknown") >= len(points)
-    assert "Deployment score against cost in dollars" in page.section("frontier")
+    assert "Hours until served against cost in dollars" in page.section("frontier")
 
 
 def test_odd_numbers_do_not_break_the_page(factory: ModuleType, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
 
+from stratos.intervals import wilson
 from stratos.records import save
 from stratos.report import report, sweep_report
 from stratos.report.jobs import read_jobs
@@ -67,13 +69,32 @@ def test_the_page_compares_them(sweep: Path) -> None:
     assert page == sweep / "index.html"
     text = page.read_text()
     assert "6 jobs" in text
-    assert '<em class="student">97.9%</em> in job 0' in text
+    assert '<em class="student">98.4%</em> on validation items in job 0' in text
+    assert "on test items, which chose nothing, it has 97.9% (96.8–98.6%)" in text
     assert 'href="0/report.html"' in text
     assert 'href="1/report.html"' not in text
     assert "All jobs: <code>+task=mahjong cloud=aws</code>" in text
     assert "<code>student=b</code>" in text
     assert ", predicted" in text
     assert "No space left &lt;b&gt;here&lt;/b&gt;." in text
+
+
+def test_the_best_job_is_so_on_validation_items(factory: ModuleType, tmp_path: Path) -> None:
+    """Of two jobs the one that the test items would prefer is worse on validation items."""
+    for name, right in (("0", 0.9), ("1", 0.95)):
+        add_job(factory, tmp_path / name, [f"student={name}"])
+        student = replace(factory.make_student(20), validation_exact=right)
+        save(tmp_path / name / "distill.json", "distill", "f", student)
+    scorecard = factory.make_scorecard(tmp_path / "1")
+    student, *others = scorecard.scores
+    worse = replace(student, slices=tuple(
+        replace(row, exact=wilson(0.5 * row.n_items, row.n_items)) for row in student.slices
+    ))  # fmt: skip
+    worse_on_test = replace(scorecard, scores=(worse, *others))
+    save(tmp_path / "1" / "evaluate.json", "evaluate", "f", worse_on_test)
+    text = sweep_report(tmp_path).read_text()
+    assert '<em class="student">95.0%</em> on validation items in job 1' in text
+    assert "it has 50.0%" in text
 
 
 def test_a_job_at_work_is_called_running(sweep: Path) -> None:

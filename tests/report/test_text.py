@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import stratos.report
+from stratos.printable import visible
+from stratos.records import PlanPoint
 from stratos.report import text
 
 
@@ -59,7 +62,7 @@ def test_numbers_are_written_as_people_write_them(written: str, wanted: str) -> 
 
 @given(st.text(st.characters(codec=None)))
 def test_nothing_invisible_or_unencodable_is_left(given_text: str) -> None:
-    shown = text.visible(given_text)
+    shown = visible(given_text)
     shown.encode()
     assert all(
         character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs", "Cf", "Co")
@@ -69,8 +72,8 @@ def test_nothing_invisible_or_unencodable_is_left(given_text: str) -> None:
 
 def test_ordinary_text_stays_as_it_is() -> None:
     words = "123m456p – größer, 七対子 ✓\n\tnext"
-    assert text.visible(words) == words
-    assert text.visible("\x1b[31m\x07\x7f\u202e\x9b\ud800") == "␛[31m␇␡<U+202E><U+009B><U+D800>"
+    assert visible(words) == words
+    assert visible("\x1b[31m\x07\x7f\u202e\x9b\ud800") == "␛[31m␇␡<U+202E><U+009B><U+D800>"
 
 
 def luminance(colour: str) -> float:
@@ -89,3 +92,13 @@ def test_text_stands_out_in_both_themes(theme: int) -> None:
         for paper in ("page", "surface"):
             light, dark = sorted((luminance(colours[ink]), luminance(colours[paper])), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{ink} on {paper}"
+
+
+def test_a_predicted_accuracy_has_its_interval_and_an_unknown_one_its_bound() -> None:
+    point = PlanPoint("t", "s", "injection", 0.977, 1.0, 1.0, 1.0, {})
+    known = replace(point, accuracy_low=0.961, accuracy_high=0.987)
+    assert text.accuracy(known) == "97.7% (96.1–98.7%)"
+    assert text.accuracy(point) == "97.7%", "a record of an earlier version"
+    unknown = replace(point, accuracy=0.0, accuracy_known=False)
+    assert text.accuracy(unknown) == "unknown"
+    assert text.accuracy(replace(unknown, accuracy_high=0.861)) == "≤ 86%, not measured"

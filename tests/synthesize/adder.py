@@ -89,6 +89,7 @@ def run(
             "strategy": planned or strategy.name,
             "student": "small",
             "prompt": "",
+            "max_tokens": {},
             "roles_of": lambda role: (),
             **plan,
         }

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from adder import Adder, run, sums
+from adder import Adder, rows_of, run, sums
 from echo_teacher import EchoTeacher
 from hub_server import NAME, HubServer
 from tiny_student import Larger, make_students
@@ -27,6 +27,7 @@ from stratos.config import (
     StudentConfig,
 )
 from stratos.context import Context
+from stratos.errors import ConfigError, TeacherError
 from stratos.ledger import Ledger
 from stratos.synthesize import synthesize
 from stratos.synthesize.admission import PretrainedStudent
@@ -76,7 +77,7 @@ class Sampler(Adder):
             receipt = meter.draw(question) if meter is not None else 0
             answer = Answer(text, 10, 5, 0.0)
             if meter is not None:
-                meter.pay(receipt, answer, billed=True)
+                meter.pay(receipt, answer)
             yield index, answer
 
 
@@ -126,6 +127,31 @@ def test_a_teacher_that_cannot_draw_is_asked_with_each_prompt(tmp_path: Path) ->
     ]
 
 
+def test_a_teacher_that_is_always_wrong_is_found_out_early(tmp_path: Path) -> None:
+    task, teacher = replace(sums(tmp_path), prompts=("default",)), Adder(knows=0)
+    with pytest.raises(TeacherError) as caught:
+        run(tmp_path, task, Alignment(n_items=400, n_samples=4), (teacher,))
+    told = str(caught.value)
+    n_items = task.n_train
+    assert told.startswith(
+        f"Teacher adder answered none of the first 64 of {n_items} training questions rightly. To "
+        '"What is '
+    )
+    assert '" is right, it wrote "Twice ' in told
+    assert f"At most 4.7% of all {n_items} can be expected to be right (95%): no more are" in told
+    assert "Type strategy=injection, teacher=<name> for another one, or task.metric=…" in told
+    assert len(teacher.seen) == 64
+    # One right answer among them is enough to go on; so is a set that is no larger than a look.
+    few = Adder(knows=20)
+    corpus, _ = run(tmp_path, task, Alignment(n_items=400), (few,))
+    assert (
+        corpus.n_items == sum(int(row["question"].split()[2]) < 20 for row in rows_of(corpus)) > 0
+    )
+    assert len(few.seen) == n_items
+    with pytest.raises(ConfigError, match="made not one training item"):
+        run(tmp_path, task, Alignment(n_items=60), (Adder(knows=0, bare=True),))
+
+
 def test_a_text_begins_as_the_teacher_began_it(tmp_path: Path) -> None:
     task = sums(tmp_path)
     item = task.items("train", 1)[0]
@@ -168,7 +194,12 @@ def config_of(task: Any, teacher: Any, strategy: Any, student: Path) -> Any:
 
 def plan_of(teacher: str) -> Any:
     return SimpleNamespace(
-        teacher=teacher, strategy="alignment", student="tiny", prompt="", roles_of=lambda role: ()
+        teacher=teacher,
+        strategy="alignment",
+        student="tiny",
+        prompt="",
+        max_tokens={},
+        roles_of=lambda role: (),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from adder import Adder, rows_of, run, sums
 
+from stratos.errors import TeacherError
 from stratos.synthesize.balance import SURPLUS, Balance
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.rationale import reading, request
@@ -151,6 +152,31 @@ def test_what_the_teacher_cannot_explain_falls_to_the_file(tmp_path: Path) -> No
 
 def _kind(row: dict[str, str]) -> int:
     return int(row["question"].split()[2]) % 5
+
+
+@dataclass
+class Babbler(Explainer):
+    """Never writes a reasoning."""
+
+    def _write(self, chat: Any) -> str:
+        self.requests.append(chat)
+        return "No."
+
+
+def test_a_teacher_whose_reasoning_never_holds_writes_no_more(tmp_path: Path) -> None:
+    strategy = Injection(n_items=200, rationale="teacher", n_retries=0, balance=0.0)
+    teacher = Babbler()
+    corpus, said = run(tmp_path, sums(tmp_path), strategy, (teacher,))
+    assert corpus.n_items == 200  # the file's own paths
+    assert len(teacher.requests) == 64
+    assert any(
+        one.startswith("Teacher adder: none of its first 64 reasonings held") for one in said
+    )
+    bare = replace(sums(tmp_path), rationale=None)
+    with pytest.raises(
+        TeacherError, match=r"None of the first 64 reasonings of teacher adder held"
+    ):
+        run(tmp_path, bare, strategy, (Babbler(),))
 
 
 def test_auto_takes_whoever_is_right_more_often(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from chat_server import KEY, ChatServer
 
 from stratos import config as schema
 from stratos import resume
-from stratos.pipeline import PLAN, PROBE, STAGES, SYNTHESIZE
-from stratos.records import Corpus, Interval, Plan, Probe
+from stratos.ledger import LedgerError, reserves
+from stratos.records import Corpus, Interval, Plan, Probe, RoleChoice
 from stratos.runner import opened
+from stratos.stages import EVALUATE, PLAN, PROBE, STAGES, SYNTHESIZE
 from stratos.synthesize.alignment import Alignment
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.openai import OpenAITeacher
@@ -111,11 +112,12 @@ def world(tmp_path: Path, server: ChatServer) -> World:
     return World(tmp_path, server)
 
 
-def planned() -> Plan:
+def planned(serve_usd: float = 0.0) -> Plan:
     unknown = Interval(0.0, 0.0, 1.0, "unknown")
     return Plan(
         status="optimal", solver="none", teacher="parrot", student="s", strategy="alignment",
-        roles=(), accuracy=unknown, usd=0.0, hours=0.0, latency_ms=0.0, score=0.0,
+        roles=(RoleChoice("serve", None, 1, False, 24.0, serve_usd),) if serve_usd else (),
+        accuracy=unknown, usd=0.0, hours=0.0, latency_ms=0.0,
         objective="balanced", frontier=(), n_frontier=0, alternatives={}, reasons=(), left_out={},
         warnings=(), n_offers=0, price_dates=("", ""), seconds=0.0, prompt="zero_shot",
     )  # fmt: skip
@@ -154,13 +156,49 @@ def test_a_corpus_goes_on_when_the_budget_rises(
     assert world.n_asked == N
 
 
+def test_what_the_planned_servers_need_is_not_spent_on_answers(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.run_dir.mkdir()
+    resume.keep(PLAN, world.run_dir, "mark", planned(serve_usd=8.0))
+    budget = 12 * USD + MOST + 8.0  # as much as for all 40, if nothing were held
+    first = world.synthesize(budget)
+    assert 12 <= first.n_items < 16
+    assert first.cut_at_usd == pytest.approx(budget - 8.0)
+    assert world.spent_usd <= budget - 8.0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(of limits.budget_usd=10.9 the plan holds $8.00 for serve)" in said
+    # The same budget asks for nothing more; without the servers there is enough for all.
+    n_asked = world.n_asked
+    assert world.synthesize(budget) == first and world.n_asked == n_asked
+    resume.keep(PLAN, world.run_dir, "another mark", planned(serve_usd=0.0))
+    assert world.synthesize(budget).n_items == N
+    with opened(world.config("evaluate", budget), STAGES) as run:
+        reserves.allot(run.ledger, "a third", {"teacher": 1.0, "serve": 2.0})
+        run._hold_money(EVALUATE, None)
+        assert run.ledger.totals.reserves["teacher"].released_usd == 1.0
+        assert run.ledger.totals.reserves["serve"].released_usd is None
+
+
+def test_a_lost_ledger_is_no_fresh_budget(world: World) -> None:
+    world.run_dir.mkdir()
+    resume.keep(PLAN, world.run_dir, "mark", planned())
+    world.synthesize(12 * USD + MOST)
+    (world.run_dir / "ledger.jsonl").unlink()
+    (world.run_dir / ".ledger.json").unlink()
+    n_asked = world.n_asked
+    with pytest.raises(LedgerError, match=r"is not there, and the records .* say that"):
+        world.synthesize(20 * USD + MOST)
+    assert world.n_asked == n_asked
+
+
 def test_a_probe_goes_on_when_the_budget_rises(world: World) -> None:
     budget = 12 * USD + MOST
     first = world.probe(budget)
     assert first.cut_at_usd == budget
     assert 12 <= first.teachers[0].n_items == world.n_asked < N
     second = world.probe(None)
-    n_all = N + N + 2 * 8  # answers, choices and samples
+    n_all = N + 2 * 8  # answers and samples
     assert (second.teachers[0].n_items, second.cut_at_usd) == (N, None)
     assert world.n_asked == n_all
     assert world.spent_usd == pytest.approx(n_all * USD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -13,7 +14,6 @@ from typing import Any
 import pytest
 from adder import Adder, rows_of, run, sums
 
-from stratos.config import ProbeConfig
 from stratos.context import Context
 from stratos.errors import BudgetError, ConfigError, TeacherError
 from stratos.ledger import Ledger
@@ -23,8 +23,10 @@ from stratos.synthesize.corpus import COLUMNS, CorpusFile
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.leaks import HeldOut
 from stratos.synthesize.strategy import Strategy
+from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
+from stratos.teachers.answer_limit import data_limit
 from stratos.teachers.asking import cached_ask
 
 
@@ -47,6 +49,30 @@ def test_injection_writes_verified_training_items(tmp_path: Path) -> None:
     assert from_json(to_json(corpus), Corpus) == corpus
 
 
+def test_the_rows_of_a_file_are_learnt_as_they_are(tmp_path: Path) -> None:
+    task = sums(tmp_path)
+    corpus, said = run(tmp_path, task, Supervised())
+    rows = rows_of(corpus)
+    train = {item.id: item for item in task.items("train", 10_000)}
+    assert {row["id"] for row in rows} == set(train)
+    assert all(row["completion"] == task.completion(train[row["id"]]) for row in rows)
+    assert all(row["rationale"] for row in rows), "the file's own reasoning is learnt, too"
+    assert (corpus.strategy, corpus.refused, corpus.usd, said) == ("supervised", {}, 0.0, [])
+    bare, _ = run(tmp_path / "bare", task, Supervised(n_items=50, reasoning=False))
+    assert bare.n_items == 50
+    assert all(row["completion"] == row["answer"] for row in rows_of(bare))
+    wrong = [{"question": f"What is {i}?", "answer": i, "why": f"It is {i}."} for i in range(90)]
+    for row in wrong[::3]:
+        row["why"] = "So the answer is 1000."
+    path = tmp_path / "wrong.jsonl"
+    path.write_text("\n".join(map(json.dumps, wrong)))
+    halved = JsonlTask(str(path), metric="numeric", rationale="why")
+    corpus, said = run(tmp_path / "wrong", halved, Supervised())
+    n_wrong = sum(row.rationale.endswith("1000.") for row in halved.items("train", 99))
+    assert corpus.refused == {"unverified": n_wrong}
+    assert corpus.n_items + n_wrong == halved.n_train
+
+
 def test_the_same_seed_makes_the_same_corpus(tmp_path: Path) -> None:
     from stratos.tasks.mahjong import MahjongTask
 
@@ -67,26 +93,23 @@ def test_the_same_seed_makes_the_same_corpus(tmp_path: Path) -> None:
     assert out.stdout.strip() == made[0][0]
 
 
-@dataclass
-class Hostile:
+@dataclass(frozen=True)
+class Hostile(JsonlTask):
     """A task whose generator repeats itself, leaks held-out items and makes mistakes."""
 
-    task: JsonlTask
-    name: str = "hostile"
-    can_reverse: bool = True
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.task, name)
-
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
-        good = list(self.task.reverse(5, seed))
-        leaked = self.task.items("test", 2) + self.task.items("validation", 1)
+        good = list(super().reverse(5, seed))
+        leaked = self.items("test", 2) + self.items("validation", 1)
         mirrored = replace(good[0], id="new", family=leaked[0].family)
         yield from [*good, *good[:2], *leaked, mirrored, replace(good[1], id="x", rationale="")]
 
 
 def test_what_is_refused_is_counted_by_reason(tmp_path: Path) -> None:
-    corpus, said = run(tmp_path, Hostile(sums(tmp_path)), Injection(n_items=100))
+    corpus, said = run(
+        tmp_path,
+        Hostile(sums(tmp_path).path, metric="numeric", rationale="why"),
+        Injection(n_items=100),
+    )
     assert corpus.n_items == 5
     assert corpus.refused == {
         "duplicate": 2,
@@ -113,10 +136,11 @@ def test_broken_lines_that_were_skipped_are_counted(tmp_path: Path) -> None:
 def test_hostile_text_is_escaped_where_it_is_shown(tmp_path: Path) -> None:
     class Escaping(Hostile):
         def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
-            yield from self.task.reverse(3, seed)
-            yield replace(self.task.items("train", 1)[0], question="\x1b[2J\u202e", rationale="")
+            yield from JsonlTask.reverse(self, 3, seed)
+            yield replace(self.items("train", 1)[0], question="\x1b[2J\u202e", rationale="")
 
-    _, said = run(tmp_path, Escaping(sums(tmp_path)), Injection(n_items=100))
+    task = Escaping(sums(tmp_path).path, metric="numeric", rationale="why")
+    _, said = run(tmp_path, task, Injection(n_items=100))
     assert len(said) == 1
     assert said[0].isprintable()
     assert "\\u001b[2J\\u202e: it has no reasoning path" in said[0]
@@ -178,15 +202,15 @@ def test_alignment_stops_where_the_money_ends(tmp_path: Path) -> None:
     # Nothing tells how long answers are: it is not refused beforehand.
     task, notes = sums(tmp_path), []
     strategy = Alignment(n_items=300)
-    corpus, said = run(tmp_path, task, strategy, (Dear(),), budget_usd=1.6, notes=notes)
+    corpus, said = run(tmp_path, task, strategy, (Dear(),), budget_usd=1.2, notes=notes)
     n_asked = corpus.n_items + corpus.refused["wrong"]
     ledger = Ledger(tmp_path / "ledger")
     assert ledger.spent_usd == pytest.approx(corpus.usd) == pytest.approx(0.005 * n_asked)
-    assert ledger.spent_usd <= 1.6
+    assert ledger.spent_usd <= 1.2
     assert corpus.refused["not asked, for want of money"] == 300 - n_asked
     assert len(said) == len(notes) == 1
     assert notes[0].startswith("Teacher adder: 300 questions are expected to take ")
-    assert "; $1.6000 is left, for about " in notes[0]
+    assert "; $1.2000 is left, for about " in notes[0]
 
 
 def test_alignment_that_the_probe_shows_to_cost_too_much_is_refused(tmp_path: Path) -> None:
@@ -194,7 +218,7 @@ def test_alignment_that_the_probe_shows_to_cost_too_much_is_refused(tmp_path: Pa
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
     probed = task.items("validation", 40)
     chats = [task.messages(item, task.prompts[0]) for item in probed]
-    cached_ask(Dear(), chats, ProbeConfig().max_tokens, context)
+    cached_ask(Dear(), chats, data_limit(task, task.prompts[0]).tokens, context)
     spent = context.ledger.spent_usd
     assert spent == pytest.approx(0.005 * len(probed))
     teacher = Dear()
@@ -203,7 +227,7 @@ def test_alignment_that_the_probe_shows_to_cost_too_much_is_refused(tmp_path: Pa
     assert str(caught.value) == (
         "Teacher adder: 300 questions are expected to take 3,000 tokens in and 1,500 out, $1.5000 "
         "($1.5000 to $1.5000), and $1.0000 is left. That suffices for about 200 of them. Give "
-        "limits.budget_usd (for a probe limits.probe_usd) $0.5000 more, lower strategy.n_items "
+        "limits.budget_usd (for a probe limits.probe_usd) $0.5550 more, lower strategy.n_items "
         "from 300, or choose a cheaper teacher."
     )
     assert (teacher.seen, Ledger(tmp_path / "ledger").spent_usd) == ([], pytest.approx(spent))
@@ -225,6 +249,8 @@ def test_a_teachers_reasoning_that_costs_too_much_is_refused(tmp_path: Path) -> 
 def test_a_plan_that_buys_a_batch_is_carried_out_as_one(tmp_path: Path) -> None:
     @dataclass
     class Batched(Dear):
+        batch: bool = False
+
         def as_batch(self) -> Any:
             return cheap
 

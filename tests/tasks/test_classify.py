@@ -58,12 +58,15 @@ def test_labels_outside_the_set_are_named_by_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         ClassifyTask(path, labels=LABELS)
     assert str(caught.value).splitlines() == [
-        f"{path} has 3 broken lines:",
+        f"{path} has 2 broken lines:",
         "    line 2: the label bugs is not one of bug, question, feature request. Did you mean "
         "bug?",
         "    line 3: the label \\u001b[2J<b> is not one of bug, question, feature request",
-        '    line 4: label is "", not a text',
         "    Mend them, or leave them out with task.on_error=skip.",
+        f"{path} has 1 row without an answer:",
+        "    line 4: has no label",
+        "    Answer them, or leave them out with task.on_error=skip, or let a teacher answer them: "
+        f"task.unlabelled_path={path}",
     ]
     for labels in (("a",), ("a", "A"), ("a", "")):
         with pytest.raises(ValueError, match="labels"):

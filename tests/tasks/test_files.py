@@ -16,7 +16,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from stratos.errors import ConfigError
 from stratos.tasks.files import read_records
 from stratos.tasks.jsonl import JsonlTask
 
@@ -58,8 +57,8 @@ def test_broken_files_of_each_kind(tmp_path: Path) -> None:
         ("line 5", {"question": "c", "answer": "2"}),
     ]
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
-    with pytest.raises(ConfigError, match=r"task.path=.*a.parquet cannot be read: no Parquet file"):
-        JsonlTask(f"file://{tmp_path}/a.parquet").items("train", 1)
+    with pytest.raises(ValueError, match=r"task.path=.*a.parquet cannot be read: no Parquet file"):
+        JsonlTask(f"file://{tmp_path}/a.parquet")
     deep = '{"question": ' + "[" * 100_000
     (tmp_path / "a.jsonl").write_text(deep)
     assert "not JSON" in str(next(iter(read_records(str(tmp_path / "a.jsonl"))))[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +55,48 @@ def test_splits_are_disjoint_and_complete(task: JsonlTask) -> None:
     assert 0.18 < len(splits["test"]) / 400 < 0.32
 
 
+def copied(rows: list[dict[str, Any]], ends: str = "!;:") -> list[dict[str, Any]]:
+    copies = [{**row, "question": f"{row['question']}{end}"} for row in rows for end in ends]
+    return [*rows, *copies]
+
+
+@pytest.mark.parametrize("has_test_file", [False, True])
+def test_copies_of_a_question_are_measured_once(tmp_path: Path, has_test_file: bool) -> None:
+    """An interval counts its items as independent; copies of one question are one."""
+    rows = sums(80)
+    tests = sums(20, start=900)
+    once = JsonlTask(
+        write(tmp_path / "a.jsonl", rows),
+        test_path=write(tmp_path / "at.jsonl", tests) if has_test_file else None,
+    )
+    more = JsonlTask(
+        write(tmp_path / "b.jsonl", copied(rows)),
+        test_path=write(tmp_path / "bt.jsonl", copied(tests)) if has_test_file else None,
+    )
+    for split in ("validation", "test"):
+        families = [item.family for item in more.items(split, 999)]
+        assert len(families) == len(set(families))
+        assert set(families) == {item.family for item in once.items(split, 999)}
+    assert more.n_train == 4 * once.n_train, "what is trained on keeps them"
+    n_copies = 3 * sum(len(once.items(split, 999)) for split in ("validation", "test"))
+    assert more.left_out == {"copy of a held-out question": n_copies}
+    assert more.complaints[0].startswith(
+        f"{more.path}: {n_copies} validation or test questions are"
+    )
+    assert once.left_out == {} and "cop" not in " ".join(once.complaints)
+    other = JsonlTask(write(tmp_path / "c.jsonl", copied(rows)[::-1]), test_path=more.test_path)
+    assert {i.id for i in other.items("test", 999)} == {i.id for i in more.items("test", 999)}
+
+
+def test_questions_that_differ_in_punctuation_and_answer_are_no_copies(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"{i}{sign}3", "answer": f"{sign} {i}"} for i in range(60) for sign in "-*/"
+    ]
+    task = JsonlTask(write(tmp_path / "a.jsonl", rows))
+    n = sum(len(task.items(split, 999)) for split in ("train", "validation", "test"))
+    assert n == 180 and task.left_out == {}
+
+
 def test_splits_stay_when_rows_are_added_moved_or_respelled(
     task: JsonlTask, tmp_path: Path
 ) -> None:
@@ -78,7 +121,7 @@ def test_slices_alternate(tmp_path: Path) -> None:
     task = JsonlTask(path, slice="kind", slices=("easy", "hard"))
     assert [item.slice for item in task.items("test", 4)] == ["easy", "hard", "easy", "hard"]
     assert {item.slice for item in task.items("test", 9, slice="hard")} == {"hard"}
-    with pytest.raises(ValueError, match="line 1: its slice is hard, not one of easy"):
+    with pytest.raises(ValueError, match=r"line 1, line 5, .* and 95 more: its slice is hard, not"):
         JsonlTask(path, slice="kind", slices=("easy",))
 
 
@@ -216,11 +259,11 @@ def test_a_verifier_is_tried_on_a_gold_answer_when_the_file_is_read(
         f"answer boom of line 1 of {path}."
     )
     path = write(tmp_path / "good.jsonl", good)
-    assert JsonlTask(path, verifier=verifier).complaints == ()
-    assert JsonlTask(path, verifier={"_target_": f"{__name__}.HalfRight"}).complaints == (
+    assert not any("verifier" in one for one in JsonlTask(path, verifier=verifier).complaints)
+    assert JsonlTask(path, verifier={"_target_": f"{__name__}.HalfRight"}).complaints[0] == (
         f"task.verifier HalfRight gives 0.5 to the gold answer a, b of line 1 of {path}, compared "
         "with itself, where 1 is right. Unless gold answers are no answers themselves (a pattern, "
-        "a test), no answer will count as right: mend its compare(answer, gold).",
+        "a test), no answer will count as right: mend its compare(answer, gold)."
     )
 
 
@@ -272,18 +315,30 @@ def test_every_broken_line_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         JsonlTask(str(path), metric="numeric")
     assert str(caught.value).splitlines() == [
-        f"{path} has 10 broken lines:",
-        '    line 1: its question is again in line 10, with the answer "2" where this has "1"',
+        f"{path} has 8 broken lines:",
+        '    line 1, line 9 and line 10: one question with 2 different answers, "1" and "2"',
         "    line 2: not JSON (Expecting property name enclosed in double quotes, column 2)",
         "    line 3: expected an object, found [1]",
-        "    line 5: has no field answer; it has question",
-        '    line 6: question is " ", not a text',
-        "    line 7: answer is null, not a text",
+        "    line 6: has no question",
         "    line 8: not UTF-8 (byte 15)",
-        '    line 9: its question is again in line 10, with the answer "2" where this has "1"',
-        '    line 10: the question of line 1 again, but with the answer "2" where that has "1"',
         "    line 11: the answer many is no number",
         "    Mend them, or leave them out with task.on_error=skip.",
+        f"{path} has 2 rows without an answer:",
+        "    line 5: has no field answer; it has question",
+        "    line 7: has no answer",
+        "    Answer them, or leave them out with task.on_error=skip.",
+    ]
+
+
+def test_lines_with_one_cause_are_one_line(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i}", "answer": "many" if i % 3 == 0 else "1"} for i in range(90)]
+    rows += [{"question": "x", "anwser": "1"}, {"question": "y", "answer": "few"}]
+    with pytest.raises(ValueError) as caught:
+        JsonlTask(write(tmp_path / "bad.jsonl", rows), metric="numeric")
+    assert str(caught.value).splitlines()[1:4] == [
+        "    line 1, line 4, line 7, line 10, line 13 and 25 more: the answer many is no number",
+        "    line 91: has no field answer; it has question, anwser",
+        "    line 92: the answer few is no number",
     ]
 
 
@@ -296,16 +351,29 @@ def test_broken_lines_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     assert not any(item.question == "What is 1 + 1?" for item in items)
     assert task.left_out == {"broken line": 4}
     assert len(items) + 4 == len(rows)
-    assert task.complaints == (
+    broken, few = task.complaints
+    assert few.startswith("There is little to measure on: ")
+    assert broken == (
         f"{task.path} has 4 broken lines:\n"
-        '    line 2: its question is again in line 102, with the answer "3" where this has "2"\n'
+        '    line 2 and line 102: one question with 2 different answers, "2" and "3"\n'
         "    line 101: not JSON (Expecting property name enclosed in double quotes, column 2)\n"
-        '    line 102: the question of line 2 again, but with the answer "3" where that has '
-        '"2"\n'
-        "    line 104: the answer \\u001b[m is no number",
+        "    line 104: the answer \\u001b[m is no number"
     )
     with pytest.raises(ValueError, match="has no good lines"):
         JsonlTask(write(tmp_path / "b.jsonl", ["{"]), on_error="skip")
+
+
+def test_each_question_with_two_answers_is_said_once(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i % 3}", "answer": f"{i // 3}"} for i in range(6)]
+    rows += [{"question": "q2", "answer": str(n)} for n in range(2, 9)]
+    with pytest.raises(ValueError) as caught:
+        JsonlTask(write(tmp_path / "two.jsonl", rows))
+    assert str(caught.value).splitlines()[1:-1] == [
+        '    line 1 and line 4: one question with 2 different answers, "0" and "1"',
+        '    line 2 and line 5: one question with 2 different answers, "0" and "1"',
+        "    line 3, line 6, line 7, line 8, line 9 and 4 more: one question with 9 different "
+        'answers, "0", "1", "2" and 6 more',
+    ]
 
 
 def test_a_test_file_is_tested_whole_and_never_trained_on(tmp_path: Path) -> None:
@@ -326,9 +394,25 @@ def test_a_field_that_no_line_has_is_said_once(tmp_path: Path) -> None:
             JsonlTask(path, on_error=on_error)
         assert str(caught.value) == (
             f"{path}: every line has no field question; it has prompt, answer. Name the fields it "
-            "has with task.question=… and task.answer=…"
+            "has with task.question=prompt and task.answer=answer"
         )
     assert JsonlTask(path, question="prompt").n_train
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ([{"area": "db", "summary": f"{n}"} for n in range(9)], "summary and task.answer=area"),
+        ([{"a": f"{n}", "b": f"{n}"} for n in range(9)], "a and task.answer=b"),
+        ([{"a": f"{n}", "b": "x", "c": "x"} for n in range(9)], "… and task.answer=…"),
+        ([{"a b": f"{n}", "c": "x"} for n in range(9)], "… and task.answer=…"),
+    ],
+)
+def test_of_two_fields_the_one_with_fewer_texts_is_offered_as_the_answer(
+    tmp_path: Path, rows: list[dict[str, str]], named: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"task.question={named}")):
+        JsonlTask(write(tmp_path / "q.jsonl", rows))
 
 
 @pytest.mark.parametrize(
@@ -353,11 +437,11 @@ def test_another_format_is_said_with_the_command_that_mends_it(
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         JsonlTask(str(tmp_path))
-    assert str(caught.value) == f"{tmp_path} is a folder: name a file in it."
+    assert str(caught.value) == f"{tmp_path}: it is a folder. Name a file in it."
 
 
 def test_a_long_list_is_cut_and_counted(tmp_path: Path) -> None:
-    path = write(tmp_path / "bad.jsonl", ["{"] * 50)
+    path = write(tmp_path / "bad.jsonl", [json.dumps(i) for i in range(50)])
     with pytest.raises(ValueError) as caught:
         JsonlTask(path)
     lines = str(caught.value).splitlines()

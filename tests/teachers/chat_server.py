@@ -34,6 +34,8 @@ class ChatServer:
         self.delay_s = 0.0
         self.gate: Callable[[int], None] = lambda number: None
         self.says = ""
+        self.listed: dict[str, dict[str, Any]] = {}
+        """Model to what the list of models says of it besides."""
         self.most_in_flight = 0
         self._in_flight = 0
         self._lock = threading.Lock()
@@ -49,7 +51,9 @@ class ChatServer:
                 if not self._allowed():
                     return
                 models = [
-                    {"id": m, "object": "model", "created": 0, "owned_by": "x"} for m in MODELS
+                    {"id": m, "object": "model", "created": 0, "owned_by": "x"}
+                    | outer.listed.get(m, {})
+                    for m in MODELS
                 ]
                 self._send(200, {"object": "list", "data": models})
 

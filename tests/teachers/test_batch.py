@@ -19,6 +19,7 @@ from stratos.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers.asking import cached_ask, cost_usd, stream_ask
 from stratos.teachers.base import TOO_LONG, Batching, Question
+from stratos.teachers.expect import expect
 from stratos.teachers.openai import OpenAITeacher
 
 
@@ -158,14 +159,17 @@ def test_a_batch_of_a_killed_run_is_waited_for_not_paid_again(tmp_path: Path) ->
         server.seconds = 0.5
         ledger = Ledger(tmp_path / "ledger.jsonl")
         context = Context(tmp_path, tmp_path, ledger)
-        spent = ledger.spent_usd
+        # It goes on without the process: what was set aside for it stays so until it is fetched.
+        assert ledger.spent_usd == 0 and ledger.reserved_usd > 20 * 40 / 1e6
+        assert ledger.batches.n_under_way("teacher batcher") == 20
+        told = expect(teacher_of(server), [Question(c, 8) for c in chats(22)], context)
+        assert told.n_asked == 2
         answers = cached_ask(teacher_of(server), chats(22), 8, context)
         assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(22)]
         assert set(server.asked.values()) == {1}
         assert len(server.batches) == 2
-        # The killed run's share counts at its ceiling, once.
-        assert spent > 20 * 40 / 1e6
-        assert ledger.spent_usd == pytest.approx(spent + 2 * 40 / 1e6)
+        assert ledger.spent_usd == pytest.approx(22 * 40 / 1e6)
+        assert (ledger.reserved_usd, ledger.batches.n_under_way("teacher batcher")) == (0, 0)
 
 
 STREAMER = """

@@ -16,10 +16,15 @@ from echo_teacher import EchoTeacher, chats
 from stratos.context import Context
 from stratos.errors import TeacherError
 from stratos.ledger import Ledger
+from stratos.tasks.base import Message
 from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Answer, Question
-from stratos.teachers.cache import FILE_NAME, AnswerCache, answer_key
+from stratos.teachers.cache import FILE_NAME, AnswerCache, question_key
 from stratos.teachers.kept import n_kept
+
+
+def answer_key(identity: str, chat: list[Message], max_tokens: int) -> str:
+    return question_key(identity, Question(chat, max_tokens))
 
 
 def test_the_second_time_nothing_is_asked(context: Context, said: list[str]) -> None:

@@ -55,8 +55,8 @@ def test_the_range_holds_the_price_and_narrows_with_what_is_known(
     assert after.usd.high - after.usd.low < before.usd.high - before.usd.low
     assert expect(teacher, questions(50), context).usd.high == 0
     lines = [json.loads(line) for line in context.ledger.path.read_text().splitlines()]
-    foretold = [line for line in lines if "expected_usd" in line]
-    assert foretold[0]["questions"] == 100
+    foretold = [line for line in lines if line["kind"] == "expected"]
+    assert foretold[0]["n"] == {"questions": 100}
     assert foretold[0]["range_usd"][0] < foretold[0]["expected_usd"] < foretold[0]["range_usd"][1]
     assert Ledger(context.ledger.path).spent_usd == pytest.approx(spent)
 
@@ -184,22 +184,26 @@ def test_odd_prompts_and_answers_are_stored_as_data(
     assert first[0].text == again[0].text == (text or " ").replace("\ud800", "?")
 
 
-def test_tries_in_vain_are_expected_as_often_as_the_ledger_has_them(
+def test_tries_in_vain_are_expected_as_often_as_the_ledger_has_them_at_their_usual_cost(
     server: ChatServer, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pump, "_SHORTEST_WAIT_S", 0.01)
-    teacher = parrot(server)
-    server.faults.extend([None, "garbage", None, 500] * 10)  # a 500 is not billed
+    teacher = parrot(server, concurrency=1, max_retries=50)
+    server.faults.extend([None] * 20 + [None, "garbage", None, 500] * 10)  # a 500 is not billed
     cached_ask(teacher, chats(40), 20, context)
+    one = (100 * 10 + 10 * 100) / 1e6  # its answers cost the same each, and so do its tries in vain
     assert context.ledger.tries("teacher parrot") == (40, 10)
     spent = context.ledger.spent_usd
+    assert spent == pytest.approx(50 * one)
     told = expect(teacher, questions(40, 100), context, like=questions(40))
     assert told.usd.mean == pytest.approx(spent)  # like the first 40, faults and all
-    assert told.vain_usd == pytest.approx(10 * (25 * 10 + 20 * 100) / 1e6)
+    assert told.vain_usd == pytest.approx(10 * one)
     assert told.usd.low < spent - told.vain_usd / 2 and told.usd.high > spent + told.vain_usd / 2
     assert told.text().endswith(f", ${told.vain_usd:.4f} of it for tries in vain")
-    again = Ledger(context.ledger.path, 2 * spent - told.vain_usd / 2)
-    poor = replace(context, ledger=again)  # enough for the answers, not for the faults
+    # Enough for the answers, not for the faults: perhaps there are fewer of them by now.
+    fits = replace(context, ledger=Ledger(context.ledger.path, spent + 41 * one))
+    expect(teacher, questions(40, 100), fits, like=questions(40)).check()
+    poor = replace(context, ledger=Ledger(context.ledger.path, spent + 39 * one))
     with pytest.raises(BudgetError, match="40 questions are expected to take"):
         expect(teacher, questions(40, 100), poor, like=questions(40)).check()
 

@@ -178,18 +178,18 @@ def test_money_is_reserved_before_and_settled_after(server: ChatServer, context,
     teacher = parrot(
         server, usd_per_million_input_tokens=1000.0, usd_per_million_output_tokens=10_000.0
     )
-    # 100 tokens in and 10 out: $0.20 an answer; set aside for it before: 6 bytes of "word 0", 16
-    # of the template, 5 tokens out.
-    answers = cached_ask(teacher, chats(3), 5, context)
+    # 100 tokens in and 10 out: $0.20 an answer. Set aside for the first: 6 bytes of "word 0", 16 of
+    # the template, 10 tokens out; for the next as many tokens in as the first took.
+    answers = cached_ask(teacher, chats(3), 10, context)
     assert context.ledger.spent_usd == pytest.approx(0.6)
     assert not any(answer.cached for answer in answers)
     with pytest.raises(BudgetError):
-        cached_ask(teacher, chats(4), 5, context, limit_usd=0.6)
-    again = cached_ask(teacher, chats(5), 5, context, limit_usd=0.7, cut=True)
+        cached_ask(teacher, chats(4), 10, context, limit_usd=0.6)
+    again = cached_ask(teacher, chats(5), 10, context, limit_usd=0.9, cut=True)
     assert len(again) == 4
     assert said == [
-        "Teacher parrot was asked 1 question less: teacher parrot may cost $0.0720, and $0.8000 "
-        "of $0.70 is spent: raise limits.budget_usd or limits.probe_usd, or choose a cheaper "
+        "Teacher parrot was asked 1 question less: teacher parrot may cost $0.2000, and $0.8000 "
+        "of $0.90 is spent: raise limits.budget_usd or limits.probe_usd, or choose a cheaper "
         "teacher."
     ]
     assert len(server.requests) == 4
@@ -207,4 +207,4 @@ def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="cannot be negative"):
         OpenAITeacher("x", "m", usd_per_million_input_tokens=-1)
     card = OpenAITeacher("x", "m", facts={"context_length": 128}, license="terms").card()
-    assert (card.context_length, card.n_params, card.usd_per_million_input_tokens) == (128, 0, 0.0)
+    assert (card.context_length, card.n_params, card.usd_per_million_input_tokens) == (128, 0, None)

@@ -90,3 +90,24 @@ def test_samples_are_kept_and_log_probabilities_refused(
         "Teacher tiny gives no log-probabilities. Ask for none, or serve the model and name the "
         "endpoint: teacher=openai teacher.base_url=…"
     )
+
+
+def test_questions_of_several_lengths_are_asked_together_and_tell_how_they_ended(
+    teacher: HuggingFaceTeacher, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    sample = HuggingFaceTeacher.sample
+    monkeypatch.setattr(
+        HuggingFaceTeacher,
+        "sample",
+        lambda self, asked, keep=None: (batches.append(len(asked)), sample(self, asked, keep))[1],
+    )
+    questions = [Question(chat(f"{n % 10} 3"), n) for n in (1, 100, 2)]
+    answers = list(stream_ask(teacher, questions, context))
+    assert batches == [3]
+    assert [(answer.output_tokens, answer.finish) for answer in (answers[0], answers[2])] == [
+        (1, "length"),
+        (2, "length"),
+    ]
+    # The one that has room ends by itself, or repeats itself, which is no matter of room.
+    assert answers[1].finish in ("stop", "repetition") and answers[1].output_tokens > 2

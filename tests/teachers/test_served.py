@@ -10,7 +10,8 @@ from fault_server import EVERY_FAULT, Fault, FaultServer
 from real_teacher import needs_smollm2, smollm2
 
 from stratos.context import Context
-from stratos.deploy.server import HOST, free_port, serve_arguments, serving
+from stratos.deploy.commands import serve_arguments
+from stratos.deploy.server import HOST, free_port, serving
 from stratos.errors import TeacherError
 from stratos.teachers import pump
 from stratos.teachers.asking import cached_ask

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import multiprocessing
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -31,6 +33,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from stratos.signals import GRACE_S, Terminated, end_as_by_ctrl_c, end_group, end_with_parent
 from stratos.words import counted
 
 if TYPE_CHECKING:
@@ -39,8 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_GRACE_S = 10.0
-"""How long a job may take to end when the sweep is interrupted."""
+_LOOK_S = 1.0
+"""Between two looks at what jobs take, where there is a limit."""
 
 
 class JobFailedError(CompactHydraException):
@@ -59,6 +62,11 @@ class _Job:
     process: SpawnProcess | None = None
     receiver: Connection | None = None
     outcome: JobReturn = field(default_factory=JobReturn)
+    started_at: float = 0.0
+    passed: str = ""
+    """Which limit it passed, and was ended for."""
+    kill_at: float = math.inf
+    """When it is ended for good, if it has not ended by then."""
 
 
 def launch(
@@ -85,7 +93,9 @@ def launch(
                 job = waiting.pop(0)
                 _start(job, launcher, n_threads)
                 running.append(job)
-            for job in _ended(running):
+            for job in running:
+                _check_limits(job, launcher)
+            for job in _ended(running, None if _has_no_limits(launcher) else _LOOK_S):
                 running.remove(job)
                 if not _collect(job) and job.n_starts <= launcher.retries:
                     log.warning(f"\t{job.outcome._return_value} It starts again.")
@@ -126,15 +136,53 @@ def _start(job: _Job, launcher: PoolLauncher, n_threads: int) -> None:
     job.log_path.parent.mkdir(parents=True, exist_ok=True)
     job.n_starts += 1
     log.info(f"\t#{job.index} : {' '.join(filter_overrides(job.overrides))}  → {job.log_path}")
+    job.started_at = time.monotonic()
     with _threads(n_threads):
         job.process.start()
     sender.close()  # so that the pipe ends when the process does
 
 
-def _ended(running: list[_Job]) -> list[_Job]:
+def _ended(running: list[_Job], timeout_s: float | None) -> list[_Job]:
     """Wait until a job ends or says its outcome, and return those that did."""
     by_receiver = {job.receiver: job for job in running if job.receiver is not None}
-    return [by_receiver[receiver] for receiver in wait(list(by_receiver))]  # type: ignore[index]
+    ended = wait(list(by_receiver), timeout_s)
+    return [by_receiver[receiver] for receiver in ended]  # type: ignore[index]
+
+
+def _has_no_limits(launcher: PoolLauncher) -> bool:
+    return launcher.timeout_minutes is None and launcher.memory_gib is None
+
+
+def _check_limits(job: _Job, launcher: PoolLauncher) -> None:
+    """Tell a job to end that passes a limit, and end it where it does not."""
+    if job.passed:
+        if time.monotonic() > job.kill_at and job.process is not None:
+            end_group(job.process.pid or 0, job.process.kill)
+        return
+    minutes = (time.monotonic() - job.started_at) / 60
+    if launcher.timeout_minutes is not None and minutes > launcher.timeout_minutes:
+        job.passed = f"hydra.launcher.timeout_minutes={launcher.timeout_minutes:g}"
+    elif launcher.memory_gib is not None and _memory_gib(job) > launcher.memory_gib:
+        job.passed = f"hydra.launcher.memory_gib={launcher.memory_gib:g}"
+    else:
+        return
+    if job.process is not None:
+        log.warning(f"\t#{job.index} : passed {job.passed} and is ended")
+        job.process.terminate()
+        job.kill_at = time.monotonic() + GRACE_S
+
+
+def _memory_gib(job: _Job) -> float:
+    """Return the resident memory of a job with all processes that it started."""
+    import psutil
+
+    n_bytes = 0
+    with suppress(psutil.Error):
+        process = psutil.Process(job.process.pid if job.process is not None else None)
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):  # ended by now
+                n_bytes += one.memory_info().rss
+    return n_bytes / 2**30
 
 
 def _collect(job: _Job) -> bool:
@@ -147,6 +195,12 @@ def _collect(job: _Job) -> bool:
         died = True
     job.receiver.close()
     job.process.join()
+    if died and job.passed:
+        job.outcome = JobReturn(overrides=job.overrides, status=JobStatus.FAILED)
+        job.outcome.return_value = JobFailedError(
+            f"Job {job.index} passed {job.passed} and was ended; see {job.log_path}."
+        )
+        return True
     if died:
         code = job.process.exitcode or 0
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -170,11 +224,12 @@ def _stop(running: list[_Job]) -> None:
     for job in running:
         if job.process is not None and job.process.is_alive():
             job.process.terminate()
+    last = time.monotonic() + GRACE_S
     for job in running:
         if job.process is not None:
-            job.process.join(_GRACE_S)
+            job.process.join(max(0.0, last - time.monotonic()))
             if job.process.is_alive():
-                job.process.kill()
+                end_group(job.process.pid or 0, job.process.kill)
 
 
 def _work(
@@ -187,18 +242,25 @@ def _work(
     job_name: str,
 ) -> None:
     """Run one job; this is the whole life of its process."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # so that it can be ended with all that it starts
+    end_as_by_ctrl_c()
+    end_with_parent()
     _redirect(log_path)
     # Hydra's state of this process; its singletons as a whole hold resolvers, which do not pickle.
     version.setbase(version_base)
     JobRuntime.instance().set("name", job_name)
     setup_globals()
-    outcome = run_job(
-        hydra_context=hydra_context,
-        task_function=_task_named(*task),
-        config=config,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-    )
+    try:
+        outcome = run_job(
+            hydra_context=hydra_context,
+            task_function=_task_named(*task),
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+    except Terminated as told:  # what was under way is settled
+        sys.exit(told.exit_code)
     if outcome.status == JobStatus.FAILED:
         error = outcome._return_value
         said = str(error)

@@ -26,6 +26,10 @@ class PoolConfig:
     """CPU threads of each job; None divides this machine's cores among `n_jobs`."""
     retries: int = 1
     """How often a job is started again that was killed from outside (out of memory, kill -9)."""
+    timeout_minutes: float | None = None
+    """How long a job may run; it is ended then, and the others go on. None for no limit."""
+    memory_gib: float | None = None
+    """How much memory a job may hold with all its processes; the same. None for no limit."""
 
 
 ConfigStore.instance().store(
@@ -36,13 +40,27 @@ ConfigStore.instance().store(
 class PoolLauncher(Launcher):
     """Runs each job in a process of its own: one that is killed takes no other with it."""
 
-    def __init__(self, n_jobs: int, threads_per_job: int | None, retries: int) -> None:
+    def __init__(
+        self,
+        n_jobs: int,
+        threads_per_job: int | None,
+        retries: int,
+        timeout_minutes: float | None = None,
+        memory_gib: float | None = None,
+    ) -> None:
         """Take the settings; see `PoolConfig`."""
         if n_jobs < 1:
             raise ValueError(f"hydra.launcher.n_jobs={n_jobs}: at least one job must run.")
+        for name, limit in (("timeout_minutes", timeout_minutes), ("memory_gib", memory_gib)):
+            if limit is not None and not limit > 0:
+                raise ValueError(
+                    f"hydra.launcher.{name}={limit:g} must be above 0, or null for no limit."
+                )
         self.n_jobs = n_jobs
         self.threads_per_job = threads_per_job
         self.retries = retries
+        self.timeout_minutes = timeout_minutes
+        self.memory_gib = memory_gib
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
         self.task_function: TaskFunction | None = None

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 import torch
 from torch import Tensor
 
+from stratos.distill.divergences import Divergence, divergence, wrong_parameters
 from stratos.distill.objectives import kernels, sparse
 from stratos.distill.objectives.kernels import FLOOR, Scratch
 from stratos.distill.objectives.signals import Dense, Hidden, Sampled, Shared, Signal, TopK
 from stratos.distill.objectives.sparse import Kernel
-from stratos.errors import ConfigError, did_you_mean
-
-DIVERGENCES = (
-    "forward_kl",
-    "reverse_kl",
-    "jsd",
-    "skew_kl",
-    "skew_reverse_kl",
-    "universal_logit",
-)
+from stratos.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class Objective:
     """
 
     divergence: str = "forward_kl"
-    """One of forward_kl, reverse_kl, jsd, skew_kl, skew_reverse_kl, universal_logit."""
+    """The name of one of `stratos.distill.divergences`."""
     beta: float = 0.5
     """Of jsd: the teacher's share of the mixture; 0 is forward KL, 1 is reverse KL, as in GKD."""
     alpha: float = 0.1
@@ -44,6 +37,8 @@ class Objective:
     """Both sides' logits are divided by it; sparse signals were made at it."""
     cross_entropy: float = 0.0
     """Share of the cross-entropy on the text; 1 needs no teacher."""
+    parameters: tuple[tuple[str, float], ...] = ()
+    """Of a divergence with other parameters than beta and alpha: names and values."""
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -51,36 +46,32 @@ class Objective:
         Raises:
             ConfigError: a value is out of its range.
         """
-        if self.divergence not in DIVERGENCES:
-            hint = did_you_mean(self.divergence, DIVERGENCES)
-            raise ConfigError(
-                f"Unknown divergence: {self.divergence}.{hint}\n"
-                f"Pick one of {', '.join(DIVERGENCES)}."
-            )
-        for name in ("beta", "alpha", "cross_entropy"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)} is not between 0 and 1.")
+        if reason := wrong_parameters(self.divergence, dict(self.parameters)):
+            raise ConfigError(reason)
+        shares = {"beta": self.beta, "alpha": self.alpha, "cross_entropy": self.cross_entropy}
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name}={value} is not between 0 and 1.")
         if not self.temperature > 0:
             raise ConfigError(f"temperature={self.temperature} is not above 0.")
 
     @property
+    def _values(self) -> dict[str, float]:
+        """Return all parameters that there are."""
+        return {"beta": self.beta, "alpha": self.alpha, **dict(self.parameters)}
+
+    @property
+    def _is(self) -> Divergence:
+        """Return what it computes: a limit of a mixture is its limit, not a division by 0."""
+        named = divergence(self.divergence)
+        return named.at(named.values(self._values))
+
+    @property
     def kernel(self) -> Kernel:
-        """Return the in-place kernel; a limit of a mixture is its limit, not a division by 0."""
-        kernel_of: dict[str, Kernel] = {
-            "forward_kl": kernels.forward_kl_,
-            "reverse_kl": kernels.reverse_kl_,
-            "jsd": partial(kernels.jsd_, beta=self.beta),
-            "skew_kl": partial(kernels.skew_kl_, alpha=self.alpha),
-            "skew_reverse_kl": partial(kernels.skew_reverse_kl_, alpha=self.alpha),
-            "universal_logit": kernels.universal_logit_,
-        }
-        limits = {
-            ("jsd", self.beta == 0): "forward_kl",
-            ("jsd", self.beta == 1): "reverse_kl",
-            ("skew_kl", self.alpha == 0): "forward_kl",
-            ("skew_reverse_kl", self.alpha == 0): "reverse_kl",
-        }
-        return kernel_of[limits.get((self.divergence, True), self.divergence)]
+        """Return the in-place kernel."""
+        found = self._is
+        values = found.values(self._values)
+        return partial(found.kernel(), **values) if values else found.kernel()
 
     def check_signal(self, signal: Signal | None) -> None:
         """Refuse a signal that this objective cannot use.
@@ -93,14 +84,14 @@ class Objective:
                 f"The objective {self.divergence} needs a teacher's signal. "
                 "Without one: cross_entropy=1"
             )
-        if isinstance(signal, Sampled) and self.kernel is not kernels.forward_kl_:
+        if isinstance(signal, Sampled) and not self._is.reads_drawn_tokens:
             raise ConfigError(
                 f"Sampled tokens estimate the forward KL, not {self.divergence}: "
                 "divergence=forward_kl, or a dense or top-k signal."
             )
-        if self.divergence == "universal_logit" and isinstance(signal, TopK | Sampled | Shared):
+        if self._is.reads_any_vocabulary and isinstance(signal, TopK | Sampled | Shared):
             raise ConfigError(
-                "universal_logit compares whole distributions: give dense logits or hidden "
+                f"{self.divergence} compares whole distributions: give dense logits or hidden "
                 "states, or take another divergence."
             )
 
@@ -113,7 +104,7 @@ class Objective:
         """
         if isinstance(signal, TopK | Sampled) and signal.n_ids is not None:
             return min(student, signal.n_ids), teacher
-        alike = isinstance(signal, Hidden | Dense) and self.divergence != "universal_logit"
+        alike = isinstance(signal, Hidden | Dense) and not self._is.reads_any_vocabulary
         return (min(student, teacher),) * 2 if alike else (student, teacher)
 
     def weigh(self, divergence: Tensor, entropy: Tensor) -> Tensor:
@@ -170,7 +161,7 @@ class Objective:
         else:
             assert teacher_RU is not None
             divergence_R = self.kernel(student_RV, teacher_RU, scratch)
-        power = hot if self.divergence == "universal_logit" else hot * hot
+        power = prod([hot] * self._is.temperature_power)
         if (factor := (1 - share) * power / hot) != 1:
             student_RV.mul_(factor)
         if share:

@@ -2,14 +2,14 @@
 
 from stratos.distill.signal.fingerprint import Fingerprint, TokenizerMismatch, fingerprint
 from stratos.distill.signal.source import SignalSource, TextSource, open_source
-from stratos.distill.wanted import Wanted
+from stratos.distill.signal_config import SignalConfig
 
 __all__ = [
     "Fingerprint",
+    "SignalConfig",
     "SignalSource",
     "TextSource",
     "TokenizerMismatch",
-    "Wanted",
     "fingerprint",
     "open_source",
 ]

@@ -94,9 +94,7 @@ class Reader:
             layers = self._states(
                 input_ids=tokens_N[None].to(device),
                 position_ids=row.positions_N[None].to(device),
-                documents=packed.Documents(
-                    documents.gather_BT.to(device), documents.scatter_N.to(device)
-                ),
+                documents=documents.to(device),
             )
             return tuple(layer[0] for layer in layers)
         finally:

@@ -6,11 +6,12 @@ the setting without a word. One request at construction tells what this one give
 
 from __future__ import annotations
 
-import os
+import random
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -25,9 +26,16 @@ from stratos.distill.signal.rows import split
 from stratos.errors import TeacherError
 from stratos.ledger import Ledger
 from stratos.records import Interval
+from stratos.teachers.address import Address
+from stratos.teachers.base import Billed
+from stratos.teachers.endpoint import sort
 from stratos.teachers.expect import Expectation
 from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.pump import wait_s
 from stratos.words import counted
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 DEFAULT_LIMIT = 20
 """Log-probabilities a token that vLLM gives where its --max-logprobs is not set."""
@@ -73,8 +81,8 @@ def expect_usd(
 
 
 def _usd(teacher: OpenAITeacher, n_tokens: int, n_requests: int) -> float:
-    usd_per_million = teacher.usd_per_million_input_tokens
-    output_usd_per_million = teacher.usd_per_million_output_tokens
+    usd_per_million = teacher.usd_per_million_input_tokens or 0.0
+    output_usd_per_million = teacher.usd_per_million_output_tokens or 0.0
     return (n_tokens * usd_per_million + n_requests * output_usd_per_million) / 1e6
 
 
@@ -106,20 +114,11 @@ class ServedSource:
             TokenizerMismatch: its ids mean something else.
             TeacherError: it cannot be reached.
         """
-        from openai import OpenAI
-
         self.why = ""
         self._teacher, self._ledger, self._prompts = teacher, ledger, prompts
         self._n_ids = fingerprint(tokenizer).n_ids
-        key = os.environ.get(teacher.api_key_env, "") if teacher.api_key_env else "none"
-        if not key:
-            raise TeacherError(f"Teacher {teacher.name}: {teacher.unreachable()}")
-        self._client = OpenAI(
-            api_key=key,
-            base_url=teacher.base_urls[0],
-            timeout=teacher.timeout_s,
-            max_retries=teacher.max_retries,
-        )
+        teacher.key()  # there is one
+        self._address = Address(teacher, teacher.base_urls[0])
         self._pool = ThreadPoolExecutor(teacher.concurrency)
         try:
             self.k = self._probe(tokenizer, k)
@@ -161,7 +160,7 @@ class ServedSource:
     def close(self) -> None:
         """Close the connections."""
         self._pool.shutdown(cancel_futures=True)
-        self._client.close()
+        self._address.close()
 
     def _probe(self, tokenizer: Any, k: int) -> int:
         """Return how many log-probabilities a token the endpoint gives; compare what ids mean."""
@@ -210,28 +209,7 @@ class ServedSource:
 
     def _score(self, ids: list[int], k: int) -> list[Any]:
         """Return what the endpoint says of each token of a text: {id: {"logprob": …}}, or None."""
-        import openai
-
-        try:
-            reply = self._client.completions.create(
-                model=self._teacher.model,
-                prompt=ids,
-                max_tokens=1,
-                temperature=0,
-                extra_body={"prompt_logprobs": k},
-            )
-        except (
-            openai.BadRequestError,
-            openai.NotFoundError,
-            openai.UnprocessableEntityError,
-        ) as error:
-            raise _Refused(f"HTTP {error.status_code}") from error
-        except openai.APIStatusError as error:
-            if error.status_code in (405, 501):
-                raise _Refused(f"HTTP {error.status_code}") from error
-            raise self._failed(error) from error
-        except (openai.OpenAIError, ValueError) as error:
-            raise self._failed(error) from error
+        reply = self._answered(ids, k)
         choices = getattr(reply, "choices", None) or [None]
         places = getattr(choices[0], "prompt_logprobs", None)
         if not places:
@@ -247,9 +225,44 @@ class ServedSource:
         scored: list[Any] = places
         return scored
 
+    def _answered(self, ids: list[int], k: int) -> Any:
+        """Ask until there is a reply; a try that may be billed and brought none is paid for."""
+        import openai
+
+        async def make(client: AsyncOpenAI) -> Any:
+            return await client.completions.create(
+                model=self._teacher.model,
+                prompt=ids,
+                max_tokens=1,
+                temperature=0,
+                extra_body={"prompt_logprobs": k},
+            )
+
+        n_tries = 0
+        while True:
+            n_tries += 1
+            try:
+                return self._address.call(make, self._teacher.timeout_s)
+            except (
+                openai.BadRequestError,
+                openai.NotFoundError,
+                openai.UnprocessableEntityError,
+            ) as error:
+                raise _Refused(f"HTTP {error.status_code}") from error
+            except Exception as error:
+                if getattr(error, "status_code", None) in (405, 501):
+                    raise _Refused(f"HTTP {getattr(error, 'status_code', '')}") from error
+                outcome = sort(error)
+                if not outcome.passing or n_tries > self._teacher.max_retries:
+                    raise self._failed(error) from error
+                if outcome.billed is not Billed.NOTHING:
+                    with self._paid([ids]):
+                        pass
+            time.sleep(wait_s(n_tries, outcome.retry_after_s, random.random))
+
     def _failed(self, error: Exception) -> TeacherError:
         status = getattr(error, "status_code", None)
-        told = f"HTTP {status}" if status else type(error).__name__
+        told = f"HTTP {status}" if status else str(error)[:200] or type(error).__name__
         return TeacherError(
             f"Teacher {self._teacher.name}: {self._teacher.base_urls[0]} gave no score after "
             f"{counted(self._teacher.max_retries + 1, 'try', 'tries')} ({told}). Check "

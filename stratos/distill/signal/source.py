@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stratos.context import Context
 from stratos.distill.data import Batch, Encoded
+from stratos.distill.divergences import DIVERGENCES
 from stratos.distill.objectives import Signal
 from stratos.distill.signal.across import AcrossSource
 from stratos.distill.signal.cache import (
@@ -30,7 +31,7 @@ from stratos.distill.signal.fingerprint import (
 from stratos.distill.signal.local import LocalSource, Reader
 from stratos.distill.signal.served import NoLogprobs, ServedSource, expect_usd
 from stratos.distill.signal.store import Store
-from stratos.distill.wanted import Wanted
+from stratos.distill.signal_config import SignalConfig
 from stratos.errors import ConfigError, StratosError, TeacherError
 from stratos.teachers.expect import Expectation
 from stratos.teachers.huggingface import HuggingFaceTeacher
@@ -98,7 +99,7 @@ class TextSource:
 
 def open_source(
     teacher: Any,
-    strategy: Any,
+    wanted: SignalConfig,
     tokenizer: Any,
     data: Encoded,
     context: Context,
@@ -109,7 +110,7 @@ def open_source(
 
     Args:
         teacher: a configured teacher; not asked where a cache has all.
-        strategy: has fields of the names of `Wanted`, as far as it says anything.
+        wanted: what the strategy wants of it.
         tokenizer: the student's.
         data: documents in the student's tokens.
         context: cache folder, ledger, progress, warnings.
@@ -124,7 +125,7 @@ def open_source(
         ConfigError: choices that exclude each other, or a cache that would grow too large.
         TeacherError: the teacher cannot be loaded or reached.
     """
-    wanted = Wanted.of(strategy)
+    wanted.check()
     fetched = context.cache_dir / FOLDER
     if wanted.cache_path is not None:
         digest = data_digest(data, prompts)
@@ -189,7 +190,7 @@ def _said(source: SignalSource, teacher: Any, context: Context) -> SignalSource:
 
 def _live(
     teacher: Any,
-    wanted: Wanted,
+    wanted: SignalConfig,
     tokenizer: Any,
     data: Encoded,
     context: Context,
@@ -237,14 +238,15 @@ def _too_dear(told: Expectation) -> str:
 
 def _local(
     teacher: HuggingFaceTeacher,
-    wanted: Wanted,
+    wanted: SignalConfig,
     tokenizer: Any,
     data: Encoded,
     prompts: Prompts | None,
 ) -> SignalSource:
     theirs = teacher.tokenizer()
     across = wanted.only_shared or (
-        wanted.objective == "universal_logit" and difference(tokenizer, theirs) is not None
+        DIVERGENCES[wanted.objective].reads_any_vocabulary
+        and difference(tokenizer, theirs) is not None
     )
     longest = int(data.lengths.max())
     if prompts is not None:
@@ -289,14 +291,14 @@ def _check_ids(teacher: HuggingFaceTeacher, tokenizer: Any, highest: int) -> Non
         )
 
 
-def _check_temperature(cache: SignalCache, wanted: Wanted) -> None:
+def _check_temperature(cache: SignalCache, wanted: SignalConfig) -> None:
     about = cache.about
     if about.temperature != wanted.temperature:
         raise ConfigError(
             f"The signal cache {cache.store.url} was made at temperature {about.temperature:g}: "
             f"strategy.temperature={about.temperature:g}, or strategy.cache_path=null"
         )
-    if about.kind == "sampled" and wanted.objective != "forward_kl":
+    if about.kind == "sampled" and not DIVERGENCES[wanted.objective].reads_drawn_tokens:
         raise ConfigError(
             f"The signal cache {cache.store.url} holds drawn tokens, which estimate the forward "
             f"KL, not {wanted.objective}: strategy.objective=forward_kl"

@@ -195,18 +195,59 @@ function setUpSorting(header) {
   });
 }
 
-function setUpFilter(button) {
-  button.addEventListener("click", () => {
-    for (const other of button.parentElement.children) other.setAttribute("aria-pressed", other === button);
-    for (const article of document.querySelectorAll("[data-outcome]")) {
-      article.hidden = button.dataset.filter !== "" && article.dataset.outcome !== button.dataset.filter;
-    }
+// All answers are in the page; those that pass the filters are shown, some at a time.
+function setUpAnswers(section) {
+  const atOnce = 24;
+  const articles = [...section.querySelectorAll("article[data-outcome]")];
+  const buttons = [...section.querySelectorAll("[data-filter]")];
+  const selects = [...section.querySelectorAll("select[data-by]")];
+  const search = section.querySelector("[data-search]");
+  const more = section.querySelector("[data-more]");
+  const count = section.querySelector("[data-count]");
+  if (!articles.length || !more) return;
+  let outcome = "";
+  let shown = atOnce;
+
+  function passes(article) {
+    const { dataset } = article;
+    if (outcome && dataset.outcome !== outcome && dataset.kind !== outcome) return false;
+    if (selects.some((select) => select.value && dataset[select.dataset.by] !== select.value)) return false;
+    const wanted = search.value.trim().toLowerCase();
+    return !wanted || article.textContent.toLowerCase().includes(wanted);
+  }
+
+  function apply() {
+    const passing = articles.filter(passes);
+    const visible = new Set(passing.slice(0, shown));
+    for (const article of articles) article.hidden = !visible.has(article);
+    count.textContent = `${visible.size.toLocaleString("en")} shown of ${passing.length.toLocaleString("en")} that match`;
+    more.hidden = visible.size === passing.length;
+  }
+
+  function again() {
+    shown = atOnce;
+    apply();
+  }
+
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      for (const other of buttons) other.setAttribute("aria-pressed", other === button);
+      outcome = button.dataset.filter;
+      again();
+    });
+  }
+  for (const select of selects) select.addEventListener("change", again);
+  search.addEventListener("input", again);
+  more.addEventListener("click", () => {
+    shown += atOnce;
+    apply();
   });
+  apply();
 }
 
 document.querySelectorAll("figure[data-plot]").forEach(setUpPlot);
 document.querySelectorAll("th[data-sort]").forEach(setUpSorting);
-document.querySelectorAll("[data-filter]").forEach(setUpFilter);
+document.querySelectorAll("#examples").forEach(setUpAnswers);
 window.addEventListener("beforeprint", () => {
   document.querySelectorAll("details").forEach((details) => { details.open = true; });
 });

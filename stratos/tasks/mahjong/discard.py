@@ -43,6 +43,21 @@ _PROMPTS: dict[str, Prompt] = {
         f"{_TASK} {NOTATION} {RULES} Answer with the tiles only.", "Hand: {question}", 3
     ),
     "bare": Prompt("", "{question}", 4),
+    "worked": Prompt(
+        f"{_TASK} {NOTATION} {RULES} For each discard write the tiles that then complete the hand, "
+        "how many of each are left and their sum, such as '-3m 5m:4 8m:2 =6'; then the best "
+        "discards behind '=>'.",
+        "Hand: {question}",
+        2,
+        "{worked}",
+        wants_reasoning=True,
+    ),
+    "reasoning": Prompt(
+        f"{_TASK} {NOTATION} {RULES} Think step by step, then end with a line '=> ' and the tiles.",
+        "Hand: {question}",
+        0,
+        wants_reasoning=True,
+    ),
 }
 _CHOICE = f"{_TASK} {NOTATION} Answer with one letter."
 _STEP = re.compile(r" -(\d)([mpsz])((?: \d[mpsz]:\d)*)(?: =(\d+))?")
@@ -100,7 +115,7 @@ class DiscardTask(MahjongTask):
     # --- items -----------------------------------------------------------------------------------
 
     def _slice_items(self, split: Split, name: str, seed: int) -> Iterator[Item]:
-        rng = random.Random(f"discard {name} {split} {seed}")
+        rng = self._rng(f"discard {name}", split, seed)
         seen: set[str] = set()
         while True:
             hand = self._draw(rng, name)
@@ -165,17 +180,16 @@ class DiscardTask(MahjongTask):
 
     # --- what a teacher and a student are asked --------------------------------------------------
 
-    def messages(self, item: Item, prompt: str = "default") -> list[Message]:
-        """Return the few-shot chat that asks a teacher for the discard."""
-        return prompts.chat(_PROMPTS[prompt], self._examples, item)
+    @property
+    def _forms(self) -> dict[str, Prompt]:
+        return _PROMPTS
+
+    def _worked(self, item: Item) -> str:
+        return self.completion(item).lstrip()
 
     def choice_messages(self, item: Item) -> list[Message]:
         """Return the few-shot chat that asks for one letter."""
         return prompts.choice_chat(self._examples, item, _CHOICE)
-
-    def example_answers(self, prompt: str) -> frozenset[str]:
-        """Return the answers of the prompt's own examples."""
-        return frozenset(e.answer for e in self._examples[: _PROMPTS[prompt].n_examples])
 
     def completion(self, item: Item) -> str:
         """Return the path through every discard, and the answer."""

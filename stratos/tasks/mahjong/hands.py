@@ -7,12 +7,13 @@ hands that a symmetry maps onto each other always fall into the same one.
 from __future__ import annotations
 
 import hashlib
+import operator
 import random
-from collections.abc import Iterator
 from functools import cache
+from itertools import combinations
 
 from stratos.tasks.base import Split
-from stratos.tasks.mahjong.engine import ORPHANS, all_tiles, waits
+from stratos.tasks.mahjong.engine import ORPHANS, all_tiles
 from stratos.tasks.mahjong.tiles import EMPTY, Counts, Hand, Tile, add, canonical
 
 SHARES: dict[Split, float] = {"train": 0.48, "validation": 0.12, "test": 0.40}
@@ -37,24 +38,36 @@ def split_of(item_id: str) -> Split:
     return "validation" if place < SHARES["train"] + SHARES["validation"] else "test"
 
 
-def _compositions(n_tiles: int, n_ranks: int) -> Iterator[Counts]:
-    if n_ranks == 0:
-        if n_tiles == 0:
-            yield ()
-        return
-    for n in range(min(4, n_tiles) + 1):
-        for rest in _compositions(n_tiles - n, n_ranks - 1):
-            yield (n, *rest)
-
-
 @cache
 def flush_classes() -> tuple[Counts, ...]:
-    """Return every ready 13-tile hand of one suit, one of each mirror pair: 20,128 of them."""
-    return tuple(
-        counts
-        for counts in _compositions(13, 9)
-        if counts <= counts[::-1] and waits((counts, *EMPTY[1:]))
-    )
+    """Return every ready 13-tile hand of one suit, one of each mirror pair: 20,128 of them.
+
+    They are the complete hands of the suit, each without one of its tiles.
+    """
+    triplets = [_counts(rank, rank, rank) for rank in range(9)]
+    runs = [_counts(rank, rank + 1, rank + 2) for rank in range(7)]
+    complete: set[Counts] = {_counts()}
+    for parts in (*[triplets + runs] * 4, [_counts(rank, rank) for rank in range(9)]):
+        complete = {
+            both
+            for counts in complete
+            for part in parts
+            if max(both := tuple(map(operator.add, counts, part))) <= 4
+        }
+    for absent in combinations(range(9), 2):
+        complete.add(tuple(0 if rank in absent else 2 for rank in range(9)))
+    ready = {
+        (*counts[:rank], n - 1, *counts[rank + 1 :])
+        for counts in complete
+        for rank, n in enumerate(counts)
+        if n
+    }
+    return tuple(sorted(counts for counts in ready if counts <= counts[::-1]))
+
+
+def _counts(*ranks: int) -> Counts:
+    """Return how many tiles of one suit there are of each rank, from 0 on."""
+    return tuple(map(ranks.count, range(9)))
 
 
 @cache

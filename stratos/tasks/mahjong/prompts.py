@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stratos.tasks.base import Item, Message
@@ -30,6 +30,8 @@ class Prompt:
     question: str
     n_examples: int
     answer: str = "{answer}"
+    """How an example is answered: with {answer}, and {worked} for the reasoning before it."""
+    wants_reasoning: bool = False
 
 
 PROMPTS: dict[str, Prompt] = {
@@ -41,19 +43,56 @@ PROMPTS: dict[str, Prompt] = {
     "question": Prompt(
         _TASK, "Which tiles complete the hand {question}?", 3, "The hand waits for {answer}."
     ),
+    "worked": Prompt(
+        f"{_TASK} {NOTATION} {RULES} For each such tile write how it completes the hand, then the "
+        "tiles behind '=>'.",
+        "Hand: {question}",
+        3,
+        "{worked}",
+        wants_reasoning=True,
+    ),
+    "reasoning": Prompt(
+        f"{_TASK} {NOTATION} {RULES} Think step by step, then end with a line '=> ' and the tiles.",
+        "Hand: {question}",
+        0,
+        wants_reasoning=True,
+    ),
 }
 
 
 CHOICE = f"{_TASK} {NOTATION} Answer with one letter."
 
 
-def chat(how: Prompt, examples: Sequence[Item], item: Item) -> list[Message]:
-    """Return a few-shot chat that asks about one hand."""
+def chat(
+    how: Prompt, examples: Sequence[Item], item: Item, worked: Callable[[Item], str]
+) -> list[Message]:
+    """Return a few-shot chat that asks about one hand.
+
+    Args:
+        how: the prompt.
+        examples: shown as far as the prompt wants them.
+        item: the hand.
+        worked: writes the reasoning of an example, its answer at the end.
+    """
     turns = [
-        (how.question.format(question=e.question), how.answer.format(answer=e.answer))
+        (how.question.format(question=e.question), answered(how, e, worked))
         for e in examples[: how.n_examples]
     ]
     return _turns(how.system, turns, how.question.format(question=item.question))
+
+
+def answered(how: Prompt, item: Item, worked: Callable[[Item], str]) -> str:
+    """Return the answer to an item in the form that a prompt's examples have."""
+    if "{worked}" in how.answer:
+        return how.answer.format(worked=worked(item))
+    return how.answer.format(answer=item.answer)
+
+
+def answer_texts(how: Prompt, items: Sequence[Item], worked: Callable[[Item], str]) -> list[str]:
+    """Return texts as good answers to a prompt are; none of reasoning that no example shows."""
+    if how.wants_reasoning and not how.n_examples:
+        return []
+    return [answered(how, item, worked) for item in items]
 
 
 def choice_chat(examples: Sequence[Item], item: Item, system: str = CHOICE) -> list[Message]:

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Serves larger-tiny on local/here c7i.large.
+# It answers one request after another: a second one waits.
 #
 #   pip install "transformers[serving]>=5.0"
 #   sh serve.sh                            at http://127.0.0.1:8000/v1
@@ -7,6 +8,6 @@
 #
 # The server knows no keys: do not let it listen on a network without a proxy that does.
 set -eu
-cd "$(dirname "$0")/../bundle"
-export HF_HUB_OFFLINE=1
+cd "$(dirname "$0")"/../bundle
+export HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE
 exec transformers serve . --host "${HOST:-127.0.0.1}" --port "${PORT:-8000}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import random
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from transformers import (
 
 from stratos.context import Context
 from stratos.distill.data import Batch, Encoded, encode, pack
+from stratos.distill.signal_config import SignalConfig
 from stratos.distill.tokenizer import trained_tokenizer
 from stratos.ledger import Ledger
 from stratos.teachers.huggingface import HuggingFaceTeacher
@@ -83,9 +83,9 @@ def context(folder: Path, warnings: list[str] | None = None, ticks: Any = None) 
     return Context(folder, folder / "cache", Ledger(folder / "ledger"), warn=told.append, **more)
 
 
-def strategy(**said: Any) -> SimpleNamespace:
-    """Return what a strategy says."""
-    return SimpleNamespace(**said)
+def strategy(**said: Any) -> SignalConfig:
+    """Return what a strategy wants of a signal."""
+    return SignalConfig(**said)
 
 
 def batch_of(data: Encoded, ids: list[int]) -> Batch:

@@ -11,11 +11,13 @@ import torch
 from completion_server import MODEL, CompletionServer
 from signal_tools import alone, batch_of, context, documents, model, strategy, teacher, tokenizer
 
-from stratos.deploy.server import free_port, serve_arguments, serving
+from stratos.deploy.commands import serve_arguments
+from stratos.deploy.server import free_port, serving
 from stratos.distill.objectives import TopK
 from stratos.distill.signal import TextSource, TokenizerMismatch, open_source
 from stratos.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
+from stratos.teachers import pump
 from stratos.teachers.openai import OpenAITeacher
 
 IDS = [5, 0, 17]
@@ -228,5 +230,25 @@ def test_what_a_cache_will_cost_is_said_and_held_against_the_budget(
     assert len(server.requests) == 1 + 24, "each document is paid for once"
     assert enough.ledger.spent_usd == pytest.approx(usd)
     (line,) = [t for t in enough.ledger.path.read_text().splitlines() if "expected_usd" in t]
-    assert json.loads(line)["documents"] == 24
+    assert json.loads(line)["n"] == {"documents": 24}
     open_source(paid, said, words, data, where(0.0001)).close()  # the cache has all
+
+
+def test_a_try_that_may_be_billed_and_brings_no_score_is_paid_for(
+    server: CompletionServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump, "_SHORTEST_WAIT_S", 0.01)
+    data, words = documents(4), tokenizer()
+    paid = asked(server, usd_per_million_input_tokens=10.0, max_retries=3)
+    where = context(tmp_path)
+    source = open_source(paid, strategy(top_k=6), words, data, where)
+    spent = where.ledger.spent_usd
+    source.signal(batch_of(data, [0]))
+    one = where.ledger.spent_usd - spent
+    server.faults = [502, 503, 504]  # a gateway gave up twice; 503 did not take the request
+    source.signal(batch_of(data, [0]))
+    assert where.ledger.spent_usd == pytest.approx(spent + one + 3 * one)
+    server.faults = [502] * 4
+    with pytest.raises(TeacherError, match=r"gave no score after 4 tries \(HTTP 502\)"):
+        source.signal(batch_of(data, [0]))
+    source.close()

@@ -64,3 +64,12 @@ def test_full_flush_has_20128_ready_classes() -> None:
     classes = hands.flush_classes()
     assert len(classes) == 20_128
     assert sum(2 if counts != counts[::-1] else 1 for counts in classes) == 40_196
+    assert all(engine.waits((counts, *EMPTY[1:])) for counts in classes)
+
+
+def test_ready_classes_come_without_asking_the_engine_of_every_hand(monkeypatch) -> None:
+    """A plan counts a few hands of this task: it has no time for all hands of 13 tiles."""
+    monkeypatch.setattr(hands, "waits", lambda _: pytest.fail("asked"), raising=False)
+    monkeypatch.setattr(engine, "waits", lambda _: pytest.fail("asked"))
+    found = hands.flush_classes.__wrapped__()
+    assert list(found) == sorted(found) and found == hands.flush_classes()

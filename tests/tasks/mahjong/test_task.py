@@ -7,8 +7,17 @@ from itertools import permutations, product
 import pytest
 
 from stratos.tasks.base import Item, Task
-from stratos.tasks.mahjong import MahjongTask, hands
-from stratos.tasks.mahjong.tiles import Hand, canonical
+from stratos.tasks.mahjong import DiscardTask, MahjongTask, hands
+from stratos.tasks.mahjong.engine import waits
+from stratos.tasks.mahjong.tiles import (
+    SUITS,
+    Hand,
+    add,
+    canonical,
+    text_to_hand,
+    tiles_to_text,
+)
+from stratos.tasks.mahjong.worked import worked
 
 TASK = MahjongTask()
 
@@ -43,6 +52,24 @@ def test_splits_are_disjoint_up_to_symmetry() -> None:
     for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
         assert not families[one] & families[other]
     assert len(families["test"]) == 1200, "no two test items are mirrors of each other"
+
+
+@pytest.mark.parametrize("task", [TASK, DiscardTask()], ids=lambda task: task.name)
+def test_two_seeds_share_no_more_test_items_than_chance(task: MahjongTask) -> None:
+    n = 200 if task is TASK else 50
+    by_seed = [
+        {name: {i.family for i in task.items("test", n, seed, name)} for name in task.slices}
+        for seed in (0, 1)
+    ]
+    # Of the 8,032 classes of full flush, n are drawn for each seed. The rare shapes of the other
+    # slice (thirteen orphans) have few families.
+    by_chance = n * n / len(hands.flush_split("test"))
+    both = {name: len(by_seed[0][name] & by_seed[1][name]) for name in task.slices}
+    assert both["full_flush"] <= by_chance + 4 * by_chance**0.5
+    assert both["general"] <= 0.1 * n
+    trained = {item.family for item in task.reverse(2000 if task is TASK else 200)}
+    for found in by_seed:
+        assert not trained & set.union(*found.values())
 
 
 def test_less_than_half_of_full_flush_is_trained_on() -> None:
@@ -130,6 +157,9 @@ def test_few_shot_examples_are_training_items() -> None:
     for prompt in TASK.prompts:
         chat = TASK.messages(TASK.items("validation", 1)[0], prompt)
         examples = [m["content"] for m in chat[:-1] if m["role"] == "user"]
+        if prompt == "reasoning":  # it shows none
+            assert not examples and not TASK.example_answers(prompt)
+            continue
         assert examples
         assert not any(question in text for question in held_out for text in examples)
         assert len(TASK.example_answers(prompt)) >= 2
@@ -143,3 +173,60 @@ def test_lookup_finds_a_mirror_image() -> None:
     train[0] = Item("a", "general", "4445m111999s111z", "356m")
     asked = Item("q", "general", "5666p111999s111z", "457p")
     assert TASK.lookup(train, [asked]) == ["457p"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3m: 123m 456p 789s 11z 333m\n=> 3m", "3m"),
+        ("3m: 123m 456p 789s 11z 333m", None),
+        ("3m: 123m\n3m: 123m\n", None),
+        (" 1m:2 /12ax 2m:0", None),
+        ("3: 3m: 33m 33m", None),
+        ("=> 10p6p", None),
+        ("It is 3m.", "3m"),
+        ("3m, 4p", "3m4p"),
+        ("3m: so it waits for\n4p", "4p"),
+    ],
+)
+def test_a_step_of_some_reasoning_is_no_answer(text: str, expected: str | None) -> None:
+    assert TASK.parse(text) == expected
+
+
+def test_worked_answers_are_complete_hands() -> None:
+    task = MahjongTask()
+    shapes = ["19m19p19s1234567z", "1122334455667z", "1112345678999m"]
+    hands = [text_to_hand(text) for text in shapes]
+    hands += [text_to_hand(item.question) for item in task.items("train", 200, seed=3)]
+    for hand in hands:
+        *lines, last = worked(hand).splitlines()
+        found = waits(hand)
+        assert last == f"=> {tiles_to_text(found)}"
+        assert [line.partition(":")[0] for line in lines] == [
+            f"{rank}{SUITS[suit]}" for suit, rank in sorted(found)
+        ]
+        for line, tile in zip(lines, sorted(found), strict=True):
+            groups = line.partition(": ")[2].split()
+            rows = [text_to_hand(group) for group in groups]
+            total = tuple(
+                tuple(map(sum, zip(*(row[suit] for row in rows), strict=True))) for suit in range(4)
+            )
+            assert total == add(hand, tile)
+            sizes = sorted(len(group) - 1 for group in groups)
+            orphans = not any(any(counts[1:8]) for counts in hand[:3])
+            assert orphans or sizes in ([2, 3, 3, 3, 3], [2] * 7)
+
+
+def test_prompts_that_ask_for_reasoning_are_read_and_tell_their_length() -> None:
+    task = MahjongTask()
+    item = task.items("train", 1, seed=9)[0]
+    examples = task.messages(item, "worked")[1:-1]
+    assert len(examples) == 6 and "=> " in examples[1]["content"]
+    assert task.parse(examples[1]["content"]) == task._examples[0].answer
+    assert not [one for one in task.messages(item, "reasoning") if one["role"] == "assistant"]
+    longest = {
+        prompt: max(map(len, task.answer_texts(prompt)), default=0) for prompt in task.prompts
+    }
+    assert longest["reasoning"] == 0  # nothing shows how long a teacher reasons
+    assert longest["default"] < 40 < longest["worked"] < 600
+    assert len(set(task.answer_texts("question"))) > 100

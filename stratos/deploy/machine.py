@@ -1,0 +1,81 @@
+"""How busy the machine of a measurement is with other work."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+
+IDLE, OTHERS = 0.1, 0.1
+"""Shares of all cores: with less than the first idle and more than the second taken by others, a
+measurement is of a busy machine."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU seconds up to a moment, and the moment."""
+
+    at: float
+    idle_s: float
+    busy_s: float
+    """Of the cores that this process may use, all processes together."""
+    own_s: float
+    """Of this process and of those that are measured."""
+
+
+def usage(group: int) -> Usage | None:
+    """Return CPU seconds so far; None where the system does not tell.
+
+    Args:
+        group: process group that is measured, beside this process.
+    """
+    try:
+        cores = {f"cpu{i}" for i in os.sched_getaffinity(0)}
+        lines = (PROC / "stat").read_text().splitlines()
+    except (AttributeError, OSError):
+        return None
+    tick = os.sysconf("SC_CLK_TCK")
+    idle = busy = 0
+    for line in lines:
+        name, *numbers = line.split()
+        if name in cores:
+            # user, nice, system, idle, waiting for disks, interrupts, taken by other guests
+            spent = [int(number) for number in numbers[:8]]
+            idle += sum(spent[3:5])
+            busy += sum(spent[:3]) + sum(spent[5:])
+    return Usage(
+        time.perf_counter(), idle / tick, busy / tick, time.process_time() + group_seconds(group)
+    )
+
+
+def group_seconds(group: int) -> float:
+    """Return the CPU seconds so far of all processes of a group."""
+    ticks = 0
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(fields[2]) == group:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def others_between(before: Usage | None, after: Usage | None) -> tuple[float | None, bool]:
+    """Return the cores that other work took between two moments, and whether that was too many.
+
+    It was where next to no core was idle: then those that are measured had to share.
+    """
+    if before is None or after is None or after.at <= before.at:
+        return None, False
+    wall = after.at - before.at
+    idle = (after.idle_s - before.idle_s) / wall
+    busy = (after.busy_s - before.busy_s) / wall
+    others = max(0.0, busy - (after.own_s - before.own_s) / wall)
+    cores = idle + busy
+    return others, idle < IDLE * cores and others > OTHERS * cores

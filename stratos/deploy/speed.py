@@ -1,0 +1,83 @@
+"""What the server of a bundle showed on this machine, in sentences for report and card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stratos.records import Deployment, LoadResult, Prediction
+
+HEADING = "## Speed"
+
+
+def sentences(deployment: Deployment) -> list[str]:
+    """Return what was measured beside what was predicted; nothing for records without it."""
+    found, busy = [], deployment.was_busy
+    answer = deployment.answer_ms
+    if answer is not None:
+        found.append(
+            f"One request at a time: {_ms(answer.measured)} an answer (mean of "
+            f"{deployment.n_requests:,}); {_predicted(answer, _ms, busy)}."
+        )
+    if busy and deployment.others_cores is not None:
+        found.append(
+            f"Other work took {deployment.others_cores:.1f} cores of this machine meanwhile and "
+            "left none idle: on a quiet one the server is faster, and nothing is judged."
+        )
+    if deployment.load is not None:
+        found += _under_load(deployment.load, busy)
+    elif deployment.load_note:
+        found.append(f"No requests at random moments: {deployment.load_note}")
+    return found
+
+
+def _under_load(load: LoadResult, busy: bool) -> list[str]:
+    queue = "" if load.queue_p95_ms is None else (
+        f" From the answers measured the queue model has {_ms(load.queue_p95_ms)}."
+    )  # fmt: skip
+    predicted = "the estimate has no end of the queue at this rate"
+    if load.p95_ms is not None:
+        predicted = _predicted(load.p95_ms, _ms, busy)
+    lines = [
+        f"Requests at random moments, {load.requests_per_s:.3g} a second ({load.n_requests:,} in "
+        f"{load.seconds:.0f} s): p95 {_ms(load.latency_p95_ms)} with the wait; {predicted}.{queue}"
+    ]
+    most = f"With all slots busy it gives {load.capacity_per_s:.3g} requests a second"
+    if load.capacity is not None:
+        most += f"; {_predicted(load.capacity, _rate, busy)}"
+    lines.append(f"{most}.")
+    if not load.kept_up:
+        lines.append("It did not keep up with that rate: the queue grew until the end.")
+    if load.planned_per_s is not None:
+        kept = load.kept_up and load.requests_per_s >= load.planned_per_s * 0.999
+        lines.append(
+            f"The plan has {load.planned_per_s:.3g} requests a second for one server; this machine "
+            + ("keeps up with that." if kept else "is tested at the highest rate it keeps up with.")
+        )
+    return lines
+
+
+def with_speed(card: str, deployment: Deployment) -> str:
+    """Return the model card with what the server showed, before its limits."""
+    said = sentences(deployment)
+    if not said:
+        return card
+    section = "\n".join(
+        [HEADING, "", "Served on the machine of the run, which is no promise for another.", "",
+         *(f"- {one}" for one in said), "", ""]
+    )  # fmt: skip
+    before, limits, after = card.partition("## Limits")
+    return f"{before}{section}{limits}{after}"
+
+
+def _predicted(one: Prediction, written: Callable[[float], str], busy: bool) -> str:
+    low, high = written(one.predicted.low), written(one.predicted.high)
+    verdict = "as predicted" if one.is_inside else "NOT as predicted"
+    return f"{'predicted' if busy else verdict}: {low} to {high} ({one.predicted.source})"
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds / 1000:.3g} s" if milliseconds >= 1000 else f"{milliseconds:.0f} ms"
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.3g}"

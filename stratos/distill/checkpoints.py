@@ -1,0 +1,149 @@
+"""Checkpoints that outlive a crash: written whole, two of them kept, loaded without running code.
+
+A checkpoint is a zip archive with a checksum for each record. Torch does not compare them when it
+loads one; `newest` does, so that a torn or damaged checkpoint is told before it is loaded.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from torch import Tensor
+
+from stratos.distill.disk import DiskFull, remove, replacing, room_for, staged
+
+KEPT = 2
+"""Checkpoints on the disk: the latest, and one to go back to."""
+_MOST_OVERHEAD = 0.05
+"""Part of the time that writing may take: a checkpoint of many GB is written less often."""
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes a checkpoint where it is told to, without a copy in memory or in TMPDIR."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            DiskFull: there is no room for it.
+        """
+        what = f"the checkpoint of step {checkpoint['global_step']}"
+        with room_for(n_bytes(checkpoint), Path(path), what), Path(path).open("wb") as file:
+            torch.save(checkpoint, file)
+
+
+class Checkpoints:
+    """The checkpoints of one training: when the next one is due, and how it is written."""
+
+    def __init__(self, folder: Path, every_steps: int, every_seconds: float) -> None:
+        """One is due after so many steps or seconds, whichever comes first."""
+        self.folder = folder
+        self._every_steps, self._every_seconds = every_steps, every_seconds
+        self._saved_at, self._took = time.monotonic(), 0.0
+
+    def start(self) -> None:
+        """Count the seconds to the next one from now."""
+        self._saved_at = time.monotonic()
+
+    def is_due(self, step: int, seconds_ahead: float) -> bool:
+        """Return whether to save now, because of the steps or because the time would be passed.
+
+        Args:
+            step: steps that were made.
+            seconds_ahead: what is done next takes so long.
+        """
+        every = max(self._every_seconds, self._took / _MOST_OVERHEAD)
+        passed = time.monotonic() - self._saved_at + seconds_ahead
+        return step % self._every_steps == 0 or passed >= every
+
+    def save(self, trainer: L.Trainer, step: int) -> None:
+        """Write the checkpoint of a step; every process has to ask.
+
+        Raises:
+            DiskFull: there is no room for it, even without the older of those that are kept.
+        """
+        path, started = self.folder / f"step-{step}.ckpt", time.monotonic()
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(staged(path))
+        else:
+            try:
+                self._write(trainer, path)
+            except DiskFull:
+                older = found(self.folder)[1:]
+                if not older or trainer.world_size > 1:  # others do not write a second time
+                    raise
+                for one in older:
+                    remove(one)
+                self._write(trainer, path)
+            for one in found(self.folder)[KEPT:]:
+                remove(one)
+        trainer.strategy.barrier("checkpoint")
+        self._saved_at = time.monotonic()
+        self._took = self._saved_at - started
+
+    def _write(self, trainer: L.Trainer, path: Path) -> None:
+        with replacing(path) as new:
+            trainer.save_checkpoint(new)
+
+
+def found(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, latest first."""
+    numbered = [
+        (int(path.stem.removeprefix("step-")), path)
+        for path in folder.glob("step-*.ckpt")
+        if path.stem.removeprefix("step-").isdecimal()
+    ]
+    return [path for _, path in sorted(numbered, reverse=True)]
+
+
+def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
+    """Return the latest checkpoint that can be loaded, None if there is none.
+
+    Args:
+        folder: of the checkpoints.
+        warn: is told of those that cannot be.
+    """
+    for path in found(folder):
+        trouble = unreadable(path)
+        if trouble is None:
+            return path
+        warn(
+            f"The checkpoint {path} cannot be read ({trouble}): the training goes on from the one "
+            "before it, or begins anew if there is none."
+        )
+    return None
+
+
+def unreadable(path: Path) -> str | None:
+    """Return why a checkpoint cannot be loaded, or None; no code in it is run."""
+    if path.is_dir():  # parts that a strategy of Lightning's writes and checks itself
+        return None if any(path.iterdir()) else "it is empty"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            return f"{damaged} in it does not have the checksum that it was written with"
+        torch.load(path, map_location="meta", mmap=True, weights_only=True)
+    except Exception as error:  # whatever zipfile, pickle and torch make of a damaged file
+        return (str(error) or type(error).__name__).splitlines()[0]
+    return None
+
+
+def n_bytes(value: Any) -> int:
+    """Return the bytes of all tensors in nested dicts and lists."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Mapping):
+        return sum(map(n_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(n_bytes, value))
+    return 0

@@ -1,0 +1,125 @@
+"""How many tokens a text takes in a student's tokenizer, counted before the student is there.
+
+The tokenizer of a student that starts from a model is read, that of random weights is made of a
+sample of the texts, as the training will make it of all. Torch and transformers are not loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stratos.config import StudentConfig
+from stratos.distill.tokenizer import byte_pairs, symbol_words
+from stratos.students import folder_of
+from stratos.tasks.base import Message, Symbols
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_BYTES_PER_TOKEN = 4.0
+"""Of a tokenizer that is not at hand."""
+_TEMPLATE_TOKENS, _OWN_TEMPLATE_TOKENS = 20, 2
+"""What a chat template puts around a question, where it cannot be rendered; and around that of a
+student with a tokenizer of its own."""
+
+Count = Callable[[Sequence[Message], str], float]
+"""Takes a chat and the answer to it, and returns the tokens of both, end included."""
+
+
+def counter(
+    student: StudentConfig,
+    symbols: Symbols | None,
+    rows: Sequence[tuple[Sequence[Message], str]],
+    cache_dir: Path,
+) -> Count:
+    """Return what counts a student's tokens.
+
+    Args:
+        student: the student.
+        symbols: of the task, if it has its own.
+        rows: chats and answers as they will be trained on, or a sample of them.
+        cache_dir: where what comes in packages is unpacked.
+    """
+    if student.path is not None:
+        folder = folder_of(student, cache_dir)
+        return _of_folder(folder / "tokenizer.json") if folder is not None else _by_bytes
+    if symbols is not None:
+        words = symbol_words(symbols)
+    else:
+        words = byte_pairs((text for row in rows for text in _texts(*row)), student.vocab_size)
+
+    def count(chat: Sequence[Message], answer: str) -> float:
+        return sum(map(_n_tokens(words), _texts(chat, answer))) + _OWN_TEMPLATE_TOKENS + 1
+
+    return count
+
+
+def _texts(chat: Sequence[Message], answer: str) -> list[str]:
+    return [*(message["content"] for message in chat), answer]
+
+
+def _n_tokens(tokenizer: Tokenizer) -> Callable[[str], int]:
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _by_bytes(chat: Sequence[Message], answer: str) -> float:
+    n_bytes = sum(len(text.encode()) for text in _texts(chat, answer))
+    return n_bytes / _BYTES_PER_TOKEN + _TEMPLATE_TOKENS + 1
+
+
+def _of_folder(file: Path) -> Count:
+    """Return what counts with the tokenizer and the chat template of a model's folder."""
+    from tokenizers import Tokenizer
+
+    try:
+        length = _n_tokens(Tokenizer.from_file(str(file)))
+    except Exception:  # the library has one class for all that may be wrong with a file
+        return _by_bytes
+    render = _template(file.parent)
+
+    def count(chat: Sequence[Message], answer: str) -> float:
+        prompt = render(chat)
+        if prompt is None:
+            return sum(map(length, _texts(chat, answer))) + _TEMPLATE_TOKENS + 1
+        return length(prompt) + length(answer) + 1
+
+    return count
+
+
+def _template(folder: Path) -> Callable[[Sequence[Message]], str | None]:
+    """Return what writes a chat as a prompt; it returns None where the template cannot be used."""
+    from jinja2.exceptions import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    try:
+        own = folder / "chat_template.jinja"
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        source = own.read_text(encoding="utf-8") if own.is_file() else config["chat_template"]
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        # A mark of transformers' own, which writes nothing.
+        source = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", source)
+        template = environment.from_string(source)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, TemplateError):
+        return lambda _: None
+
+    def render(chat: Sequence[Message]) -> str | None:
+        try:
+            return template.render(
+                messages=list(chat), add_generation_prompt=True, **_special(config)
+            )
+        except (TemplateError, TypeError, ValueError):
+            return None
+
+    return render
+
+
+def _special(config: dict[str, object]) -> dict[str, object]:
+    """Return the special tokens that templates name."""
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    return {name: config[name] for name in names if isinstance(config.get(name), str)}

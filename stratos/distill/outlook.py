@@ -1,0 +1,93 @@
+"""How long a training takes on this machine: as a sentence, or as a refusal with what to type."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from stratos.report.text import duration
+from stratos.words import counted
+
+_USED = 0.9
+"""Part of the time that may be taken which an advice counts with."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a training consists of, and how long it may take."""
+
+    student: str
+    n_steps: int
+    tokens_per_step: float
+    n_validations: int
+    epochs: float
+    max_hours: float | None
+    """`limits.train_hours`."""
+    deadline_hours: float | None
+    """`limits.deadline_hours`."""
+    max_seconds: float | None
+    """`trainer.max_time`, at which a training ends by itself."""
+    smaller: tuple[tuple[str, float], ...] = ()
+    """Smaller students of the run, largest first, and the part of the time that each would take."""
+
+    def seconds(self, per_step: float, per_validation: float) -> float:
+        """Return the seconds of the whole training."""
+        whole = self.n_steps * per_step + self.n_validations * per_validation
+        return whole if self.max_seconds is None else min(whole, self.max_seconds)
+
+    def told(self, seconds: float, per_step: float, n_threads: int) -> str:
+        """Say how long it takes."""
+        return (
+            f"{self.student}: {counted(self.n_steps, 'step', spec=',')} of "
+            f"{self.tokens_per_step:,.0f} tokens, {duration(per_step)} each on "
+            f"{counted(n_threads, 'CPU thread')}: about {_about(seconds)} here, "
+            f"{counted(self.n_validations, 'validation')} included."
+        )
+
+    def trouble(self, seconds: float, per_step: float) -> str:
+        """Return why the training is not begun and what to type, "" where it may be."""
+        limits = [
+            (hours, key)
+            for hours, key in (
+                (self.max_hours, "limits.train_hours"),
+                (self.deadline_hours, "limits.deadline_hours"),
+            )
+            if hours is not None
+        ]
+        passed = [(hours, key) for hours, key in limits if seconds > 3600 * hours]
+        if not passed:
+            return ""
+        most = 3600 * min(hours for hours, _ in passed)
+        part = _USED * most / seconds
+        enough = math.ceil(seconds / 3600 / _USED)
+        said = " and ".join(f"{key}={hours:g}" for hours, key in passed)
+        ways = [f"trainer.max_tokens={_rounded(part * self.n_steps * self.tokens_per_step)}"]
+        if part * self.epochs >= 1:
+            ways.append(f"trainer.max_epochs={math.floor(part * self.epochs)}")
+        fitting = [name for name, share in self.smaller if share < part]
+        ways += [f"student={name}" for name in fitting[:1]]
+        ways.append(" ".join(f"{key}={enough}" for _, key in passed))
+        *others, last = ways
+        return (
+            f"The training of {self.student} would take about {_about(seconds)} on this machine "
+            f"({counted(self.n_steps, 'step', spec=',')} of {self.tokens_per_step:,.0f} tokens, "
+            f"measured at {duration(per_step)} each), more than {said} allows. Nothing was "
+            f"trained. Type {', '.join(others)} to stay below, or {last} to wait for it; the same "
+            "command goes on from here."
+        )
+
+
+def _about(seconds: float) -> str:
+    """Write a time with one unit: "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 10 else f"{hours:,.0f} h"
+
+
+def _rounded(tokens: float) -> int:
+    """Return tokens with two digits, rounded down."""
+    unit = 10 ** max(0, math.floor(math.log10(max(1.0, tokens))) - 1)
+    return max(1, int(tokens // unit * unit))

@@ -1,0 +1,157 @@
+"""How fast a student trains on this machine, measured before it does, and on how many CPU threads.
+
+A few steps are made that change nothing, for their learning rate is 0. They say how long the
+training will take, and on how many threads it is fastest: where other processes want the cores,
+threads wait for those that are not running, and fewer of them get further.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+
+from stratos.distill.data import Batch, PackedLoader
+from stratos.distill.module import TextModule
+from stratos.evaluate.threads import fastest
+
+_SHORT_SECONDS, _REPEATS = 1.0, 3
+"""Trials of up to so many seconds are made so often, where there is something to choose."""
+_PART_TOKENS = 512
+"""Tokens of the first trial: a large model is measured on them alone."""
+_LONG_SECONDS = 1.0
+"""What they take where the model is a large one."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a gradient step takes on so many CPU threads."""
+
+    n_threads: int
+    seconds_per_token: float
+    """Forward and backward pass."""
+    seconds_per_update: float
+    """Of the optimizer."""
+
+    def seconds_per_step(self, tokens: float) -> float:
+        """Return the seconds of a step of so many tokens."""
+        return tokens * self.seconds_per_token + self.seconds_per_update
+
+
+def measure(
+    trainer: L.Trainer, module: TextModule, loader: PackedLoader, counts: Sequence[int]
+) -> list[Pace]:
+    """Return what a step takes on each number of threads; weights and random states stay.
+
+    Args:
+        trainer: in the midst of `fit`.
+        module: what is trained.
+        loader: its rows, of which none is used up.
+        counts: numbers of threads; the last one is set afterwards.
+    """
+    optimizer = module.optimizer(scale=0.0)
+    before = [weight.grad for weight in module.parameters()]
+    with torch.random.fork_rng(devices=_cuda(module)):
+        try:
+            rows, repeats = _rows(trainer, module, loader, optimizer, len(counts) > 1)
+            sums = {n: [0.0, 0.0, 0.0] for n in counts}
+            for _ in range(repeats):
+                for n in counts:  # in turn, so that what else the machine does meets all alike
+                    torch.set_num_threads(n)
+                    for row in rows:
+                        passed = _trial(trainer, module, row, optimizer)
+                        for place, value in enumerate((row.tokens_1N.numel(), *passed)):
+                            sums[n][place] += value
+        finally:
+            for weight, grad in zip(module.parameters(), before, strict=True):
+                weight.grad = grad
+    n_trials = repeats * len(rows)
+    return [
+        Pace(n, passes / tokens, updates / n_trials)
+        for n, (tokens, passes, updates) in sums.items()
+    ]
+
+
+def _rows(
+    trainer: L.Trainer,
+    module: TextModule,
+    loader: PackedLoader,
+    optimizer: torch.optim.Optimizer,
+    is_choice: bool,
+) -> tuple[list[Batch], int]:
+    """Return the rows that are tried, and how often, after a first trial that warms up."""
+    whole = loader.corpus_row(0)
+    if trainer.world_size > 1:  # all processes make the same trials
+        _trial(trainer, module, whole, optimizer)
+        return [whole], 1
+    part = loader.part_of_row(0, _PART_TOKENS)
+    _trial(trainer, module, part, optimizer)
+    seconds = sum(_trial(trainer, module, part, optimizer))
+    if seconds > _LONG_SECONDS:
+        return [part], 1
+    seconds *= whole.tokens_1N.numel() / part.tokens_1N.numel()
+    return [whole], _REPEATS if is_choice and seconds <= _SHORT_SECONDS else 1
+
+
+def _trial(
+    trainer: L.Trainer, module: TextModule, row: Batch, optimizer: torch.optim.Optimizer
+) -> tuple[float, float]:
+    """Make a step that changes nothing; return the seconds of its passes, and of its update."""
+    row = row.to(module.device)
+    started = _now(module)
+    with trainer.precision_plugin.forward_context():
+        loss = module.trial_loss(row)
+    loss.backward()
+    passed = _now(module)
+    if math.isfinite(float(loss.detach())):  # 0 times what is not would be no number
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return passed - started, _now(module) - passed
+
+
+def _now(module: Any) -> float:
+    if module.device.type == "cuda":
+        torch.cuda.synchronize(module.device)
+    return time.perf_counter()
+
+
+def _cuda(module: Any) -> list[torch.device]:
+    return [module.device] if module.device.type == "cuda" else []
+
+
+def fastest_of(paces: Sequence[Pace], tokens: float) -> Pace:
+    """Return the pace to train at: more threads only where they are clearly faster."""
+    n_threads = fastest({pace.n_threads: pace.seconds_per_step(tokens) for pace in paces})
+    return next(pace for pace in paces if pace.n_threads == n_threads)
+
+
+class Drift:
+    """Tells when a training has become twice as slow or as fast as it was."""
+
+    FACTOR, N_STEPS, LEAST_SECONDS = 2.0, 20, 60.0
+    """How much, over so many steps, and how long after the last time at least."""
+
+    def __init__(self, seconds_per_token: float | None = None) -> None:
+        """Compare with a known speed, or else with that of the first steps."""
+        self.seconds_per_token = seconds_per_token
+        self._steps: deque[tuple[int, float]] = deque(maxlen=self.N_STEPS)
+        self._seconds = 0.0
+
+    def note(self, tokens: int, seconds: float) -> bool:
+        """Take note of a step; return whether the speed has changed."""
+        self._steps.append((tokens, seconds))
+        self._seconds += seconds
+        if len(self._steps) < self.N_STEPS:
+            return False
+        now = sum(s for _, s in self._steps) / sum(n for n, _ in self._steps)
+        if self.seconds_per_token is None:
+            self.seconds_per_token = now
+        factor = now / self.seconds_per_token
+        is_changed = not 1 / self.FACTOR < factor < self.FACTOR
+        return is_changed and self._seconds >= self.LEAST_SECONDS

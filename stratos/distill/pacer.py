@@ -1,0 +1,200 @@
+"""Measures a training before it begins, says how long it takes here, and refuses what is too long.
+
+The number of CPU threads decides in which order sums are rounded. So the choices lie in a file
+beside the checkpoints, step by step, and a training that goes on takes the same numbers at the same
+steps: its weights are those of one that was never stopped. A number that the config names
+(`trainer.n_threads`) gives the same weights in every run on this kind of processor.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import msgspec
+import torch
+
+from stratos.context import Context
+from stratos.distill.adapter import has_4_bits
+from stratos.distill.data import PackedLoader
+from stratos.distill.outlook import Outlook
+from stratos.distill.pace import Drift, Pace, fastest_of, measure
+from stratos.distill.together import summed
+from stratos.distill.weights import whole_model
+from stratos.errors import StratosError
+from stratos.evaluate.threads import thread_counts
+from stratos.records import from_json, to_json, write_atomically
+from stratos.words import counted
+
+
+@dataclass(frozen=True)
+class Paces:
+    """What was measured and chosen, as it lies beside the checkpoints."""
+
+    fingerprint: str
+    """Of the training."""
+    machine: str
+    seconds_per_token: float
+    """Of a step, its update included."""
+    expected_seconds: float
+    """Of the whole training, when it began."""
+    threads: tuple[tuple[int, int], ...]
+    """From which step on how many threads."""
+
+    def at(self, step: int) -> int:
+        """Return the threads of the step behind `step`."""
+        return next(n for start, n in reversed(self.threads) if start <= step)
+
+
+class Pacer(L.Callback):
+    """Says how long a training takes, or refuses it, and has it run on the fastest threads."""
+
+    def __init__(
+        self,
+        context: Context,
+        outlook: Outlook,
+        loader: PackedLoader,
+        seconds_per_validation: Callable[[Any], float],
+        path: Path,
+        n_threads: int | None,
+    ) -> None:
+        """Take what is to be measured.
+
+        Args:
+            context: fingerprint of the training, and where things are said.
+            outlook: the training, and how long it may take.
+            loader: its rows.
+            seconds_per_validation: takes the model; measures what a validation takes.
+            path: where choices are kept.
+            n_threads: the config's own choice.
+        """
+        self._context, self._outlook, self._loader = context, outlook, loader
+        self._seconds_per_validation, self._path = seconds_per_validation, path
+        most = torch.get_num_threads()
+        self._counts = thread_counts(most) if n_threads is None else (n_threads,)
+        self._drift = Drift()
+        self._started, self._new_seconds, self._new_tokens, self._step = 0.0, 0.0, 0, 0
+        self.paces: Paces | None = _read(path, context.fingerprint)
+
+    @property
+    def threads(self) -> tuple[tuple[int, int], ...]:
+        """From which step on how many threads it trained on."""
+        return self.paces.threads if self.paces is not None else ()
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """What the training was expected to take."""
+        return self.paces.expected_seconds if self.paces is not None else None
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Measure, unless this training goes on.
+
+        Raises:
+            StratosError: the training would take longer than it may.
+        """
+        step = self._step = trainer.global_step
+        if trainer.world_size > 1:  # each process has its share of the cores already
+            self._counts = (torch.get_num_threads(),)
+        kept = self.paces
+        if kept is None or step == 0:  # what else the machine does may have changed since
+            self._begin(trainer, module)
+        elif has_4_bits(module.model):
+            # Laying them out for evaluation rounds their scales, once: as it did at the beginning.
+            self._validation_seconds(trainer, module)
+        if (
+            kept is not None and step and kept.machine != _machine()
+        ):  # another machine, and the same weights
+            self.paces = replace(kept, machine=_machine(), seconds_per_token=0.0)
+        assert self.paces is not None
+        self._drift = Drift(self.paces.seconds_per_token or None)
+        torch.set_num_threads(self.paces.at(step))
+
+    def _begin(self, trainer: L.Trainer, module: Any) -> None:
+        outlook = self._outlook
+        self._context.tick(0, outlook.n_steps, "measuring how long it takes here")
+        pace = self._measured(trainer, module)
+        torch.set_num_threads(pace.n_threads)
+        validation = self._validation_seconds(trainer, module)
+        step_seconds = pace.seconds_per_step(outlook.tokens_per_step)
+        (total,) = summed(outlook.seconds(step_seconds, validation))
+        seconds = total / trainer.world_size
+        self._keep(
+            Paces(
+                self._context.fingerprint,
+                _machine(),
+                step_seconds / outlook.tokens_per_step,
+                seconds,
+                ((0, pace.n_threads),),
+            ),
+            trainer,
+        )
+        if trouble := outlook.trouble(seconds, step_seconds):
+            raise StratosError(trouble)
+        self._context.note(outlook.told(seconds, step_seconds, pace.n_threads))
+
+    def _validation_seconds(self, trainer: L.Trainer, module: Any) -> float:
+        """Return what a validation takes, measured by the first process on the whole weights."""
+        whole = whole_model(module.model)
+        seconds = 0.0
+        if trainer.is_global_zero:
+            with module.learner.unpacked():
+                seconds = self._seconds_per_validation(whole)
+        seconds = trainer.strategy.broadcast(seconds)
+        return seconds
+
+    def _measured(self, trainer: L.Trainer, module: Any) -> Pace:
+        paces = measure(trainer, module, self._loader, self._counts)
+        return fastest_of(paces, self._outlook.tokens_per_step)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Start the clock of a row, on as many threads as were chosen for its step."""
+        assert self.paces is not None
+        n = self.paces.at(self._step)
+        if torch.get_num_threads() != n:
+            torch.set_num_threads(n)
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, *_: Any) -> None:
+        """Choose the threads again where the training has become twice as slow, or as fast."""
+        self._new_seconds += time.perf_counter() - self._started
+        self._new_tokens += outputs["tokens"]
+        if trainer.global_step == self._step:
+            return
+        self._step = step = trainer.global_step
+        is_changed = self._drift.note(self._new_tokens, self._new_seconds)
+        self._new_seconds, self._new_tokens = 0.0, 0
+        assert self.paces is not None
+        is_known = self.paces.threads[-1][0] > step  # what an earlier process of this run chose
+        if not is_changed or is_known or len(self._counts) < 2 or step >= self._outlook.n_steps:
+            return
+        pace = self._measured(trainer, module)
+        self._drift = Drift()
+        if pace.n_threads != self.paces.at(step):
+            threads = (*self.paces.threads, (step, pace.n_threads))
+            self._keep(replace(self.paces, threads=threads), trainer)
+            self._context.note(
+                f"From step {step:,} on it trains on {counted(pace.n_threads, 'CPU thread')}: the "
+                "machine has more or less other work than before."
+            )
+
+    def _keep(self, paces: Paces, trainer: L.Trainer) -> None:
+        self.paces = paces
+        if trainer.is_global_zero:
+            write_atomically(self._path, to_json(paces))
+
+
+def _read(path: Path, fingerprint: str) -> Paces | None:
+    try:
+        paces = from_json(path.read_bytes(), Paces)
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return paces if paces.fingerprint == fingerprint else None
+
+
+def _machine() -> str:
+    return f"{platform.node()} {platform.machine()}"

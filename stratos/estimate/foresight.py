@@ -1,0 +1,98 @@
+"""What one server is expected to show in a load test: an answer alone, its capacity, its queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stratos.estimate.answering import answer_ranges, answer_source, pace
+from stratos.estimate.calibrate import Calibration
+from stratos.estimate.device import device_of
+from stratos.estimate.engines import ENGINES
+from stratos.estimate.fleet import Fleet
+from stratos.estimate.jobs import Workload
+from stratos.estimate.points import p95_at_ends
+from stratos.records import Interval, ModelCard, Offer, ServingSetting
+
+LEAST_HOST_SHARE = 0.1
+"""Least share of an answer that is the host's, where arithmetic would leave it none."""
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """A server before its load test."""
+
+    answer_ms: Interval
+    """Mean of an answer alone."""
+    requests_per_s: Interval
+    """What it answers at most."""
+    busy_ms: Interval
+    """Mean of an answer with all slots busy, without the wait before it."""
+    slots: int
+
+    def p95_ms(self, requests_per_s: float) -> Interval | None:
+        """Return the 95th percentile of an answer under a rate; None where it is overrun by it."""
+        utilisation = requests_per_s / self.requests_per_s.mean
+        if utilisation >= 1.0:
+            return None
+        one = self.busy_ms
+        ends = np.array([[one.mean], [one.low], [one.high]])
+        mean, low, high = p95_at_ends(ends, np.ones(1), self.slots, utilisation)[:, 0].tolist()
+        return Interval(mean, low, high, one.source)
+
+
+def foresee(
+    card: ModelCard,
+    offer: Offer,
+    work: Workload,
+    run: ServingSetting,
+    calibration: Calibration | None = None,
+) -> Foresight:
+    """Return what a server is expected to show.
+
+    Args:
+        card: the student.
+        offer: the server.
+        work: size of the requests.
+        run: engine, and answers at once.
+        calibration: the measurement of this machine, for local offers.
+    """
+    device = device_of(offer, calibration)
+    fleet = Fleet.of([device])
+    found = pace(card, fleet, work, run.tensor_parallel, ENGINES[run.engine])
+
+    def answer(batch: int) -> Interval:
+        time = found.steady(batch)
+        source = answer_source(card, device, work, bool(time.launches[0]), run.engine)
+        return answer_ranges(card, fleet, work, time, 1000.0, run.engine).interval(0, source)
+
+    busy = answer(run.slots)
+    mean, low, high = (1000 * run.slots / ms for ms in (busy.mean, busy.high, busy.low))
+    most = Interval(mean, low, high, busy.source)
+    return Foresight(answer(1), most, busy, run.slots)
+
+
+def block_seconds(
+    card: ModelCard,
+    offer: Offer,
+    work: Workload,
+    run: ServingSetting,
+    answer_s: float,
+    calibration: Calibration | None = None,
+) -> float:
+    """Return the seconds of a block that bring the estimate to an answer as it was measured.
+
+    Args:
+        card: the student.
+        offer: the server, without a GPU.
+        work: mean size of the requests.
+        run: engine; the answers came one at a time.
+        answer_s: mean seconds of an answer.
+        calibration: the measurement of this machine.
+    """
+    device = replace(device_of(offer, calibration), decode_floor_s=0.0, load_tested=True)
+    engine = ENGINES[run.engine]
+    computed = pace(card, device, work, 1, engine).steady(1).seconds(work.answer_tokens)
+    host = max(answer_s - float(computed), LEAST_HOST_SHARE * answer_s)
+    return host / (work.answer_tokens * engine.host_blocks(card.n_layers, 1))

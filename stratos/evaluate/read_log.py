@@ -1,0 +1,87 @@
+"""How often test items were read before: a log that all runs of this machine share.
+
+A test split that is read again and again is chosen by in the end: whoever keeps the better of two
+students by it has used it up a little. So every evaluation is noted in a log that all runs of the
+machine share, and a scorecard says how many earlier runs have read its items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import BinaryIO
+
+from stratos.records import EarlierReads
+from stratos.tasks.base import Item
+
+LOG = "test_reads.jsonl"
+"""In the folder of the caches: one line for each student that was measured on test items."""
+_DIGITS = 8
+"""Hexadecimal digits that an item is noted with."""
+
+
+def note_reads(
+    cache_dir: Path, run_dir: Path, student_sha256: str, items: Sequence[Item]
+) -> EarlierReads:
+    """Note that a student of this run is measured on test items; return who has read them before.
+
+    The same student of the same run counts once, however often it is evaluated.
+
+    Args:
+        cache_dir: the folder of the caches, in which the log lies.
+        run_dir: folder of this run.
+        student_sha256: digest of the student's weights.
+        items: that are about to be asked.
+    """
+    marks = [_mark(item) for item in items]
+    own = {"run": str(run_dir.resolve()), "student": student_sha256[:16], "ids": "".join(marks)}
+    wanted, seen, runs, is_noted = set(marks), set(), set(), False
+    with _exclusive(cache_dir / LOG) as file:
+        for line in _lines(file):
+            if (line["run"], line["student"]) == (own["run"], own["student"]):
+                is_noted = is_noted or line["ids"] == own["ids"]
+                continue
+            ids = line["ids"]
+            both = wanted & {ids[at : at + _DIGITS] for at in range(0, len(ids), _DIGITS)}
+            if both:
+                seen |= both
+                runs.add((line["run"], line["student"]))
+        if not is_noted:
+            entry = {"date": date.today().isoformat(), **own}
+            file.write(json.dumps(entry).encode() + b"\n")
+    return EarlierReads(len(runs), len(seen), len(wanted))
+
+
+def _mark(item: Item) -> str:
+    return hashlib.blake2b(item.id.encode(), digest_size=_DIGITS // 2).hexdigest()
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[BinaryIO]:
+    """Open the log for this process alone, to be read and appended to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        if sys.platform != "win32":  # no flock there
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _lines(file: BinaryIO) -> Iterator[dict[str, str]]:
+    """Yield the log's lines; one that cannot be read is passed over, and ended if it was cut."""
+    file.seek(0)
+    data = file.read()
+    if data and not data.endswith(b"\n"):
+        file.write(b"\n")
+    for text in data.splitlines():
+        try:
+            line = json.loads(text)
+            yield {name: str(line[name]) for name in ("run", "student", "ids")}
+        except (ValueError, KeyError, TypeError):
+            continue

@@ -1,0 +1,85 @@
+"""What the comparison with the best baselines comes to, in sentences that say what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stratos.records import FREE_ROLES, Scorecard, Versus
+from stratos.words import counted
+
+SURE = 0.05
+"""p-value below which a difference counts."""
+USABLE = 0.5
+"""Share of right answers from which a baseline may stand in for a model."""
+
+
+Outcome = Literal["better", "open", "worse"]
+_ORDER: tuple[Outcome, ...] = ("better", "open", "worse")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the student stands beside the best baseline."""
+
+    text: str
+    outcome: Outcome
+    """Of the student: surely better, not told apart, or surely worse; the worst of these where
+    several baselines are spoken of."""
+
+
+def verdict(scorecard: Scorecard) -> Verdict | None:
+    """Return the verdict of a scorecard; None where it has no student or no baseline.
+
+    What needs no model is spoken of wherever the student is not surely better than it, whichever
+    baseline is the best.
+    """
+    best, student = scorecard.best_baseline, scorecard.score("student")
+    if best is None or student is None:
+        return None
+    spoken, free = [best], scorecard.best_free
+    if free is not None and free is not best and _outcome(free) != "better":
+        spoken.append(free)
+    text = " ".join(f"{_measured(one)} {_advice(one, len(spoken) > 1)}" for one in spoken)
+    return Verdict(text, max(map(_outcome, spoken), key=_ORDER.index))
+
+
+def _outcome(versus: Versus) -> Outcome:
+    if versus.p_value >= SURE or not versus.ahead:
+        return "open"
+    return "worse" if versus.ahead > 0 else "better"
+
+
+def _measured(best: Versus) -> str:
+    p = "p < 0.0001" if best.p_value < 1e-4 else f"p = {best.p_value:.2g}"
+    return (
+        f"{_who(best)} answers {best.other_exact.mean:.1%} of "
+        f"{counted(best.n_items, 'test item', spec=',')}, the student "
+        f"{best.student_exact.mean:.1%} of the same (McNemar's exact test: {p})."
+    )
+
+
+def _who(best: Versus) -> str:
+    if best.role == "teacher":
+        return f"The prompted teacher {best.name}"
+    if best.role == "untouched":
+        return "The untouched student"
+    return f"{best.name[:1].upper()}{best.name[1:]}"
+
+
+def _advice(best: Versus, is_one_of_two: bool) -> str:
+    outcome = _outcome(best)
+    if outcome == "better":
+        return f"The student is better than {'it' if is_one_of_two else 'the best baseline'}."
+    is_free = best.role in FREE_ROLES
+    if is_free and best.other_exact.mean >= USABLE:
+        return "You need no model for this: it is free and answers at once." + (
+            "" if outcome == "worse" else " More rows may tell the two apart."
+        )
+    if is_free:
+        return "The student is not shown to be better than no model: it needs more rows, or more."
+    if best.role == "teacher":
+        told = {"worse": "The teacher is better", "open": "They are not told apart"}[outcome]
+        return f"{told}; what the student saves is the cost and the time of an answer."
+    told = {"worse": "Training made it worse", "open": "Training is not shown to help"}[outcome]
+    return f"{told}: more rows, or another training, may."

@@ -1,0 +1,273 @@
+"""The lines of a ledger: what each kind says, and how it is read and refused.
+
+One JSON object a line. A line that older versions wrote has no kind and no running total.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from stratos.ledger.process import Process
+
+ROLES = ("teacher", "train", "serve", "egress")
+"""What money is planned for."""
+
+
+class BadLine(Exception):
+    """A line that no ledger writes; the message says why."""
+
+
+class Overrun(msgspec.Struct, frozen=True):
+    """By how much answers passed the ceiling that was set aside for them."""
+
+    extra_input_tokens: int = 0
+    """Most tokens that a prompt took beyond its ceiling."""
+    output_factor: float = 1.0
+    """Most that an answer was longer than its limit."""
+
+    def __or__(self, other: Overrun) -> Overrun:
+        """Return the larger of both."""
+        return Overrun(
+            max(self.extra_input_tokens, other.extra_input_tokens),
+            max(self.output_factor, other.output_factor),
+        )
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """Shares of their ceilings that answers took, as sums."""
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def __add__(self, other: Shares) -> Shares:
+        """Return the sums over both."""
+        return Shares(self.n + other.n, self.total + other.total, self.squares + other.squares)
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
+    at: float = 0.0
+    """Seconds since the epoch."""
+
+
+class Reserved(_Line, frozen=True, kw_only=True, tag="reserved"):
+    """Money that is set aside for a call, before it is made."""
+
+    id: str
+    what: str
+    reserved_usd: float
+    stage: str = ""
+    role: str = ""
+    host: str = ""
+    pid: int = 0
+    boot: str = ""
+    started: str = ""
+
+    @property
+    def process(self) -> Process:
+        """Return the process that makes the call."""
+        return Process(self.host, self.pid, self.boot, self.started)
+
+
+class Settled(_Line, frozen=True, kw_only=True, tag="settled"):
+    """What a reservation really took."""
+
+    what: str
+    usd: float
+    id: str = ""
+    stage: str = ""
+    role: str = ""
+    planned_usd: float = 0.0
+    total_usd: float | None = None
+    """Dollars settled in the whole file, up to and with this line."""
+    calls: int = 0
+    answers: int = 0
+    unanswered: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    """Of servers: from launch to release."""
+    extra_input_tokens: int = 0
+    output_factor: float = 1.0
+    share_sum: float = 0.0
+    share_squares: float = 0.0
+    note: str = ""
+
+    @property
+    def overrun(self) -> Overrun:
+        """Return by how much its answers passed their ceilings."""
+        return Overrun(self.extra_input_tokens, self.output_factor)
+
+    @property
+    def shares(self) -> Shares:
+        """Return which shares of their ceilings its answers took."""
+        return Shares(self.answers if self.share_sum else 0, self.share_sum, self.share_squares)
+
+
+class Expected(_Line, frozen=True, kw_only=True, tag="expected"):
+    """What something is expected to cost; no money is set aside by it."""
+
+    what: str
+    expected_usd: float
+    range_usd: tuple[float, float] = (0.0, 0.0)
+    n: dict[str, int] = {}
+    """What is paid for, and how many."""
+
+
+class HandedIn(_Line, frozen=True, kw_only=True, tag="handed_in"):
+    """Reservations that pay for a batch, which goes on where its process dies."""
+
+    what: str
+    batch: str
+    ids: tuple[str, ...]
+    """Of the reservations."""
+    counts: tuple[int, ...]
+    """How many questions of the batch each of them pays for, in their order."""
+
+
+class Allotted(_Line, frozen=True, kw_only=True, tag="allotted"):
+    """What a plan holds for each role; it takes the place of what an earlier plan held."""
+
+    plan: str
+    """Fingerprint of the plan; "" where there is none any more."""
+    usd: dict[str, float]
+    """Dollars by role."""
+    budget_usd: float | None = None
+    """Budget that they were held of."""
+
+
+class Released(_Line, frozen=True, kw_only=True, tag="released"):
+    """A role is done: what is left of its reserve is free."""
+
+    role: str
+    usd: float
+    """How much that is."""
+
+
+class Rented(_Line, frozen=True, kw_only=True, tag="rented"):
+    """Money that is set aside for servers, before they are launched."""
+
+    id: str
+    what: str
+    role: str
+    reserved_usd: float
+    usd_per_hour: float
+    """Of all of them together."""
+    min_seconds: float = 0.0
+    """Billed at least."""
+    stage: str = ""
+    host: str = ""
+    pid: int = 0
+    boot: str = ""
+    started: str = ""
+
+    @property
+    def process(self) -> Process:
+        """Return the process that rents them."""
+        return Process(self.host, self.pid, self.boot, self.started)
+
+    def usd(self, seconds: float) -> float:
+        """Return what they cost for so long."""
+        return max(seconds, self.min_seconds) / 3600 * self.usd_per_hour
+
+
+class Launched(_Line, frozen=True, kw_only=True, tag="launched"):
+    """From now on servers cost money, also where the process that rented them dies."""
+
+    id: str
+
+
+class Metered(_Line, frozen=True, kw_only=True, tag="metered"):
+    """How long servers have run so far."""
+
+    id: str
+    seconds: float
+    usd: float
+
+
+class Extended(_Line, frozen=True, kw_only=True, tag="extended"):
+    """More money that is set aside for servers that run longer than planned."""
+
+    id: str
+    reserved_usd: float
+
+
+class Stated(_Line, frozen=True, kw_only=True, tag="stated"):
+    """What a user says was spent, where the ledger before this one could not tell."""
+
+    usd: float
+    total_usd: float
+    what: str = "stated by the user"
+
+
+Line = (
+    Reserved
+    | Settled
+    | Expected
+    | HandedIn
+    | Allotted
+    | Released
+    | Rented
+    | Launched
+    | Metered
+    | Extended
+    | Stated
+)
+
+_DECODER = msgspec.json.Decoder(Line)
+_OLD = (("usd", "settled"), ("reserved_usd", "reserved"), ("expected_usd", "expected"))
+"""Fields by which a line is known that has no kind."""
+_MOST_USD = 1e12
+_AMOUNTS = ("usd", "reserved_usd", "planned_usd", "total_usd", "expected_usd")
+
+
+def role_of(line: Reserved | Settled | Rented) -> str:
+    """Return whose money a line is about; older lines tell by how they name what is paid for."""
+    first = line.what.partition(" ")[0]
+    return line.role or (first if first in ROLES else "other")
+
+
+def written(line: Line) -> bytes:
+    """Return a line as it stands in the file."""
+    return msgspec.json.encode(line) + b"\n"
+
+
+def read(text: bytes) -> Line:
+    """Return the line that a text holds.
+
+    Raises:
+        BadLine: it holds none.
+    """
+    try:
+        raw = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadLine("it is no JSON") from error
+    if not isinstance(raw, dict):
+        raise BadLine("it is no JSON object")
+    for name in _AMOUNTS:
+        amount = raw.get(name, 0.0)
+        if isinstance(amount, int | float) and not 0 <= amount < _MOST_USD:
+            raise BadLine(f"{name}={str(amount)[:20]} is no amount of dollars")
+    try:
+        return _DECODER.decode(text) if "kind" in raw else _old(raw)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise BadLine(f"it is no line of a ledger ({error})") from error
+
+
+def is_readable(text: bytes) -> bool:
+    """Return whether a text is a whole line."""
+    try:
+        read(text)
+    except BadLine:
+        return False
+    return True
+
+
+def _old(raw: dict[str, Any]) -> Line:
+    for name, kind in _OLD:
+        if name in raw:
+            line: Line = msgspec.convert({**raw, "kind": kind}, Line, strict=False)
+            return line
+    raise BadLine("it is no line of a ledger")

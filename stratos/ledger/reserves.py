@@ -1,0 +1,88 @@
+"""What a plan holds for each role: a stage spends from its own role's reserve, and what is free.
+
+The high end of what is planned for a role is held for it from when the plan is made. A role may
+spend what is held for it, and beyond that what is held for nobody; never what is held for another.
+What is left of a reserve is free as soon as the role is done, or another plan is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from stratos.ledger.file import now
+from stratos.ledger.lines import ROLES, Allotted, Released
+from stratos.records import Plan
+
+if TYPE_CHECKING:
+    from stratos.ledger.book import Ledger
+
+
+def planned_usd(plan: Plan, left_usd: float | None = None) -> dict[str, float]:
+    """Return what to hold for each role: the high end of its dollars.
+
+    For a hosted teacher that is as much more as its last call wants set aside.
+
+    Args:
+        plan: what was planned.
+        left_usd: what there is for all of them; None without a budget. Where the high ends are
+            more, each role is held its expected dollars and the same share of the way to its high
+            end; where even the expected dollars are more, the same share of them.
+    """
+    mean, high = dict.fromkeys(ROLES, 0.0), dict.fromkeys(ROLES, 0.0)
+    for choice in plan.roles:
+        mean[choice.role] += choice.usd + choice.last_call_usd
+        high[choice.role] += max(choice.usd, *(choice.usd_range or (0.0,))) + choice.last_call_usd
+    mean["egress"] = high["egress"] = plan.egress_usd
+    share, scale = 1.0, 1.0
+    if left_usd is not None and sum(high.values()) > left_usd:
+        room, span = left_usd - sum(mean.values()), sum(high.values()) - sum(mean.values())
+        share = max(0.0, room) / span if span > 0 else 0.0
+        scale = min(1.0, left_usd / sum(mean.values())) if sum(mean.values()) else 1.0
+    held = {role: scale * (mean[role] + share * (high[role] - mean[role])) for role in ROLES}
+    return {role: usd for role, usd in held.items() if usd > 0}
+
+
+def allot(ledger: Ledger, plan: str, usd: Mapping[str, float]) -> None:
+    """Hold for each role what a plan counts with; what an earlier plan held is free.
+
+    Nothing is written where the same plan holds money of the same budget already.
+
+    Args:
+        ledger: of the run.
+        plan: its fingerprint; "" for none.
+        usd: dollars by role.
+    """
+    before = ledger.totals.plan
+    if before is None and not usd:
+        return
+    if before is not None and (before.plan, before.budget_usd) == (plan, ledger.budget_usd):
+        return
+    with ledger.exclusive() as append:
+        append(Allotted(plan=plan, usd=dict(usd), budget_usd=ledger.budget_usd, at=now()))
+
+
+def release(ledger: Ledger, role: str) -> None:
+    """Free what is left of a role's reserve: the role is done.
+
+    Args:
+        ledger: of the run.
+        role: which.
+    """
+    one = ledger.totals.reserves.get(role)
+    if one is None or one.released_usd is not None:
+        return
+    with ledger.exclusive() as append:
+        append(Released(role=role, usd=max(0.0, one.usd - one.spent_usd), at=now()))
+
+
+def said(ledger: Ledger) -> str:
+    """Return what is held, as a sentence without a full stop; "" where nothing is."""
+    held = {role: one.usd for role, one in ledger.totals.reserves.items() if one.usd >= 0.005}
+    if not held:
+        return ""
+    parts = ", ".join(f"${usd:.2f} for {role}" for role, usd in held.items())
+    if ledger.budget_usd is None:
+        return f"reserved: {parts}; limits.budget_usd is not set, so nothing is held to it"
+    free = max(0.0, ledger.budget_usd - ledger.committed_usd - sum(held.values()))
+    return f"reserved of limits.budget_usd={ledger.budget_usd:g}: {parts}; ${free:.2f} are free"

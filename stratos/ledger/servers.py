@@ -1,0 +1,161 @@
+"""Rented servers: dollars by the second, from launch to release.
+
+A server costs money for as long as it runs, whoever watches it. So the money that is set aside for
+it stays so where the process dies that rented it, and grows with the clock, until somebody says
+when it was released.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from stratos.ledger.file import now
+from stratos.ledger.lines import Extended, Launched, Metered, Rented
+from stratos.ledger.process import Process
+from stratos.ledger.totals import Totals
+
+if TYPE_CHECKING:
+    from stratos.ledger.book import Ledger
+
+AHEAD_S = 60.0
+"""Seconds for which the money must suffice beyond a look at the clock: a release takes time."""
+
+
+def owed_usd(totals: Totals, line: Rented, at: float) -> float:
+    """Return by how much servers have cost more by now than is set aside for them.
+
+    Args:
+        totals: of the ledger.
+        line: the servers.
+        at: seconds since the epoch.
+    """
+    launched = totals.launched.get(line.id)
+    if launched is None:
+        return 0.0
+    return max(0.0, line.usd(at - launched) - totals.set_aside(line))
+
+
+def rent(
+    ledger: Ledger,
+    role: str,
+    what: str,
+    usd_per_hour: float,
+    hours: float,
+    min_seconds: float = 0.0,
+) -> Lease:
+    """Set aside what servers will cost at most, before they are launched.
+
+    Args:
+        ledger: of the run.
+        role: whose servers they are.
+        what: named in the ledger's lines, such as "train 2 × aws/us-east-1 g5.xlarge".
+        usd_per_hour: of all of them together.
+        hours: that they will run at most, the high end of what is planned.
+        min_seconds: that are billed at least.
+
+    Raises:
+        BudgetError: so much is neither held for the role nor free.
+    """
+    me = Process.this()
+    line = Rented(
+        id=uuid4().hex[:16],
+        what=what,
+        role=role,
+        usd_per_hour=usd_per_hour,
+        reserved_usd=usd_per_hour * hours,
+        min_seconds=min_seconds,
+        stage=ledger.stage,
+        host=me.host,
+        pid=me.pid,
+        boot=me.boot,
+        started=me.started,
+        at=now(),
+    )
+    with ledger.exclusive() as append:
+        ledger.check(what, line.reserved_usd, role=role)
+        append(line)
+    return Lease(ledger, line)
+
+
+def leases(ledger: Ledger) -> list[Lease]:
+    """Return the servers that are rented and not released, whoever rented them."""
+    lines = list(ledger.totals.open.values())
+    return [Lease(ledger, line) for line in lines if isinstance(line, Rented)]
+
+
+@dataclass
+class Lease:
+    """Servers of one role that are rented together."""
+
+    ledger: Ledger
+    line: Rented
+
+    @property
+    def launched_at(self) -> float | None:
+        """When they were launched, in seconds since the epoch; None while they are not."""
+        return self.ledger.totals.launched.get(self.line.id)
+
+    @property
+    def set_aside_usd(self) -> float:
+        """What is set aside for them by now."""
+        return self.ledger.totals.set_aside(self.line)
+
+    def launch(self, at: float | None = None) -> None:
+        """Say that they cost money from now on; before the call that launches them.
+
+        Args:
+            at: seconds since the epoch; None for now.
+        """
+        with self.ledger.exclusive() as append:
+            append(Launched(id=self.line.id, at=now() if at is None else at))
+
+    def usd(self, at: float | None = None) -> float:
+        """Return what they have cost so far."""
+        launched = self.launched_at
+        if launched is None:
+            return 0.0
+        return self.line.usd(max(0.0, (time.time() if at is None else at) - launched))
+
+    def meter(self, at: float | None = None, ahead_s: float = AHEAD_S) -> float:
+        """Record what they have cost so far, and set more aside where that runs out.
+
+        Args:
+            at: seconds since the epoch; None for now.
+            ahead_s: seconds for which there must be money from then on.
+
+        Returns:
+            Dollars so far.
+
+        Raises:
+            BudgetError: no more is held for the role, or free. They have to be released.
+        """
+        at = time.time() if at is None else at
+        usd, launched = self.usd(at), self.launched_at
+        if launched is None:
+            return 0.0
+        with self.ledger.exclusive() as append:
+            append(Metered(id=self.line.id, seconds=at - launched, usd=usd, at=now()))
+            short = self.usd(at + ahead_s) - self.set_aside_usd
+            if short > 0:
+                self.ledger.check(self.line.what, short, role=self.line.role)
+                append(Extended(id=self.line.id, reserved_usd=short, at=now()))
+        return usd
+
+    def release(self, at: float | None = None) -> float:
+        """Settle what they cost from launch to release; nothing if they were never launched.
+
+        Args:
+            at: when they were released, in seconds since the epoch; None for now.
+
+        Returns:
+            The dollars.
+        """
+        at = time.time() if at is None else at
+        launched = self.launched_at
+        seconds = 0.0 if launched is None else max(0.0, at - launched)
+        usd = self.usd(at)
+        self.ledger.settle(self.line, usd, seconds=seconds)
+        return usd

@@ -1,0 +1,173 @@
+"""The sums over a ledger's lines."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from stratos.ledger.lines import (
+    Allotted,
+    BadLine,
+    Expected,
+    Extended,
+    HandedIn,
+    Launched,
+    Line,
+    Metered,
+    Overrun,
+    Released,
+    Rented,
+    Reserved,
+    Settled,
+    Shares,
+    Stated,
+    role_of,
+)
+
+_ROUNDING = 1e-6
+"""Share by which a running total may be off."""
+
+
+@dataclass
+class Reserve:
+    """What a plan holds for one role."""
+
+    usd: float
+    spent_usd: float = 0.0
+    """Since the plan was made."""
+    released_usd: float | None = None
+    """What was left when the role was done; None while it is not."""
+
+
+@dataclass
+class Totals:
+    """What all lines so far add up to."""
+
+    spent_usd: float = 0.0
+    reserved_usd: float = 0.0
+    n_lines: int = 0
+    spent_in: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Dollars settled by stage."""
+    spent_by: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Dollars settled by role."""
+    open: dict[str, Reserved | Rented] = field(default_factory=dict)
+    """Reservations that are not settled, whoever made them."""
+    extended: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """What was set aside for them later."""
+    launched: dict[str, float] = field(default_factory=dict)
+    """When the servers of a reservation were launched, in seconds since the epoch."""
+    plan: Allotted | None = None
+    reserves: dict[str, Reserve] = field(default_factory=dict)
+    """What the plan holds, by role."""
+    tries: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Answers, and tries that may be billed and brought none, by what was paid for."""
+    overruns: dict[str, Overrun] = field(default_factory=dict)
+    """By what was paid for."""
+    shares: dict[str, Shares] = field(default_factory=dict)
+    """By what was paid for."""
+    batches: dict[str, HandedIn] = field(default_factory=dict)
+    """Those that were handed in."""
+    is_stated: bool = False
+    """Whether a user said what was spent before."""
+
+    def add(self, line: Line) -> None:
+        """Count one line.
+
+        Raises:
+            BadLine: its running total does not fit.
+        """
+        match line:
+            case Reserved() | Rented():
+                self._open(line)
+            case Settled():
+                self._settle(line)
+            case Stated():
+                self.is_stated = True
+                self._spend(line.usd, "", "other", line.total_usd)
+            case HandedIn():
+                self.batches[line.batch] = line
+            case Allotted():
+                self._allot(line)
+            case Released() if line.role in self.reserves:
+                self.reserves[line.role].released_usd = line.usd
+            case Launched():
+                self.launched.setdefault(line.id, line.at)
+            case Extended() if line.id in self.open:
+                self.extended[line.id] += line.reserved_usd
+                self.reserved_usd += line.reserved_usd
+            case Expected() | Metered() | Released() | Extended():
+                pass
+        self.n_lines += 1
+
+    def of_batches(self) -> dict[str, HandedIn]:
+        """Return which batch each open reservation pays for that pays for one."""
+        return {
+            id_: batch for batch in self.batches.values() for id_ in batch.ids if id_ in self.open
+        }
+
+    def set_aside(self, line: Reserved | Rented) -> float:
+        """Return what is set aside for a reservation by now."""
+        return line.reserved_usd + self.extended.get(line.id, 0.0)
+
+    def set_aside_by_others(self, role: str) -> float:
+        """Return what is set aside for what roles other than one have under way."""
+        lines = list(self.open.values())
+        return sum(self.set_aside(line) for line in lines if role_of(line) != role)
+
+    def held_usd(self, role: str) -> dict[str, float]:
+        """Return what is held for each of the other roles, and neither spent nor set aside yet.
+
+        Args:
+            role: whose money it is not.
+        """
+        held = {
+            name: one.usd - one.spent_usd
+            for name, one in self.reserves.items()
+            if name != role and one.released_usd is None
+        }
+        for line in list(self.open.values()) if held else ():
+            if (name := role_of(line)) in held:
+                held[name] -= self.set_aside(line)
+        return {name: usd for name, usd in held.items() if usd > 0}
+
+    def _allot(self, line: Allotted) -> None:
+        """Take the reserves of a plan; what was spent of them under the same plan stays spent."""
+        same = self.plan is not None and self.plan.plan == line.plan
+        before = self.reserves if same else {}
+        self.plan = line
+        self.reserves = {
+            role: Reserve(usd, before[role].spent_usd if role in before else 0.0)
+            for role, usd in line.usd.items()
+        }
+
+    def _open(self, line: Reserved | Rented) -> None:
+        if line.id not in self.open:
+            self.reserved_usd += line.reserved_usd
+            self.open[line.id] = line
+
+    def _settle(self, line: Settled) -> None:
+        role = role_of(line)
+        self._spend(line.usd, line.stage, role, line.total_usd)
+        if role in self.reserves:
+            self.reserves[role].spent_usd += line.usd
+        if (opened := self.open.get(line.id)) is not None:
+            self.reserved_usd -= self.set_aside(opened)
+            for known in (self.open, self.extended, self.launched):
+                known.pop(line.id, None)
+        if not self.open:
+            self.reserved_usd = 0.0  # no rounding is left behind
+        n_answers, n_unanswered = self.tries.get(line.what, (0, 0))
+        self.tries[line.what] = n_answers + line.answers, n_unanswered + line.unanswered
+        self.overruns[line.what] = self.overruns.get(line.what, Overrun()) | line.overrun
+        self.shares[line.what] = self.shares.get(line.what, Shares()) + line.shares
+
+    def _spend(self, usd: float, stage: str, role: str, total_usd: float | None) -> None:
+        after = self.spent_usd + usd
+        if total_usd is not None and abs(after - total_usd) > _ROUNDING * max(1.0, total_usd):
+            raise BadLine(
+                f"its running total is ${total_usd:.4f}, and the lines before it add up to "
+                f"${after:.4f}"
+            )
+        self.spent_usd = after
+        self.spent_in[stage] += usd
+        self.spent_by[role] += usd

@@ -1,0 +1,279 @@
+"""Whether a pilot is worth its time without being asked for: where an unknown accuracy decides.
+
+It decides where a limit on accuracy is set that nothing known is sure to meet, or where the
+objective counts accuracy and nothing is known of any of several pairs. Then short trainings are
+made that together take little: a stated part of the limits on dollars and hours, and a few minutes
+of this machine. The most expensive ones are shortened first, and a pair whose shortest useful
+training does not fit is left out: what fits is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import ceil
+
+from stratos.catalog.local import local_offer
+from stratos.config import Config, ObjectiveConfig
+from stratos.errors import ConfigError
+from stratos.estimate import TrainingJob, card_of_student, train
+from stratos.estimate.calibrate import Calibration
+from stratos.pilot.scaled import LEAST_ITEMS, lengths
+from stratos.plan.accuracy import predict
+from stratos.plan.history import history_for
+from stratos.plan.hosted import is_hosted
+from stratos.plan.length import n_labelled
+from stratos.plan.pilot import Survivors
+from stratos.plan.problem import Candidate, Problem
+from stratos.records import Probe
+from stratos.synthesize.strategy import named
+from stratos.teachers.evaluation import pace_of
+from stratos.words import counted
+
+PARTS = (0.5, 1.0)
+"""Lengths of the trainings of a pair, as parts of the longest."""
+LEAST_PART = 1 / 16
+"""Shortest longest training, as a part of the planned one: beyond that little can be foretold."""
+_COST_OF_MODEL = 0.5
+_ASKED = "plan.pilot=true makes it"
+_CHARACTERS_A_TOKEN = 3.0
+_BABBLE = 2.0
+"""How much longer the answers of a student are that was trained shortly."""
+
+
+@dataclass(frozen=True)
+class Frugal:
+    """A pilot that is made by itself: what for, how long, and what it may take."""
+
+    question: str
+    parts: Mapping[str, float]
+    """Name of a pair to its longest training, as a part of the planned one or of
+    `plan.pilot_tokens`."""
+    seconds: float
+    """What it is expected to take on this machine."""
+    usd: float
+    """The most that its teachers are expected to be paid."""
+    limit_seconds: float
+    """What it may take."""
+    n_trainings: int
+    estimate: Callable[[Candidate, int], float]
+    """Seconds of a pair's training of so many tokens on this machine."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Pair to why it is not trained: its shortest training takes more than there is."""
+
+    @property
+    def said(self) -> str:
+        """Announce it."""
+        paid = f" and up to ${self.usd:.2f} for teachers" if self.usd else ""
+        without = f" Without {', '.join(self.left_out)}: too long." if self.left_out else ""
+        return (
+            f"pilot: {self.question}. {counted(self.n_trainings, 'short training')} will measure "
+            f"it, in about {_minutes(self.seconds)}{paid}; plan.pilot=false leaves them out."
+            f"{without}"
+        )
+
+
+def wants_pilot(config: Config, probe: Probe) -> bool:
+    """Return whether the plan may need a pilot, before any offer is read."""
+    if config.plan.pilot != "auto":
+        return bool(config.plan.pilot)
+    history = history_for(config, config.run_dir)
+    known = []
+    for student in config.students:
+        try:
+            card = card_of_student(student, config.task)
+        except ConfigError:
+            continue
+        for strategy in config.strategies:
+            known += [
+                predict(
+                    card,
+                    config.task.name,
+                    strategy,
+                    teacher,
+                    task_version=config.task.version,
+                    history=history,
+                ).is_known
+                for teacher in probe.teachers
+            ]
+    if all(known):
+        return False
+    return config.limits.accuracy is not None or (not any(known) and _counts(config.objective))
+
+
+def open_question(problem: Problem, left: Survivors) -> str:
+    """Return what an unknown accuracy leaves open, as the start of a sentence; "" for nothing."""
+    known = [one for one in problem.candidates if one.is_known]
+    unknown = [one for one in left.candidates if not one.is_known]
+    if not unknown:
+        return ""
+    names = ", ".join(dict.fromkeys(one.student for one in unknown))
+    least = problem.limits.accuracy
+    if least is not None:
+        if any(one.limit_accuracy >= least for one in known):
+            return ""
+        return f"limits.accuracy={least:g} is set, and the accuracy of {names} is not known"
+    if known or len(left.candidates) < 2 or not _counts(problem.objective):
+        return ""
+    pairs = counted(len(left.candidates), "pair")
+    return f"which of {pairs} of student and strategy is the most accurate is not known ({names})"
+
+
+def afforded(
+    config: Config,
+    probe: Probe,
+    problem: Problem,
+    pairs: Sequence[Candidate],
+    question: str,
+    machine: Calibration,
+) -> tuple[Frugal | None, str]:
+    """Return the longest pilot that takes little, or None and why there is none.
+
+    While it takes too much, the most expensive pair's trainings are halved, where what starts from
+    a model counts for half: it reaches most on few rows. A pair that would be left with less than
+    `LEAST_PART` of its training is left out.
+
+    Args:
+        config: the run.
+        probe: what the teachers showed.
+        problem: what the plan will choose from.
+        pairs: those to be trained.
+        question: what is open.
+        machine: the measurement of this machine.
+    """
+    minutes, usd = _allowed(config, problem)
+    estimate = partial(_seconds, config, probe, machine)
+    parts = {pair.name: 1.0 for pair in pairs if _is_long_enough(config, pair, 1.0)}
+    if not parts:
+        return None, f"pilot: {question}. plan.pilot_tokens is too few to tell; {_ASKED}."
+    left_out: dict[str, str] = {}
+    while True:
+        taken = [pair for pair in pairs if pair.name in parts]
+        seconds = {
+            pair.name: sum(estimate(pair, n) for n in lengths_of(config, pair, parts[pair.name]))
+            for pair in taken
+        }
+        paid = {pair.name: _usd(config, problem, pair, parts[pair.name]) for pair in taken}
+        total, dollars = sum(seconds.values()), sum(paid.values())
+        is_slow, is_dear = total > 60 * minutes, dollars > usd
+        if not is_slow and not is_dear:
+            n_trainings = sum(len(lengths_of(config, pair, parts[pair.name])) for pair in taken)
+            found = Frugal(
+                question, parts, total, dollars, 60 * minutes, n_trainings, estimate, left_out
+            )
+            return found, ""
+        costs = seconds if is_slow else paid
+        most = max(taken, key=lambda pair: costs[pair.name] * _haste(config, pair))
+        parts[most.name] /= 2
+        if _is_long_enough(config, most, parts[most.name]):
+            continue
+        if len(parts) == 1:
+            break
+        del parts[most.name]
+        left_out[f"{most.student} by {most.strategy}"] = (
+            f"its shortest pilot takes about {_minutes(seconds[most.name])}; {_ASKED}"
+        )
+    for_teachers = f" and up to ${dollars:.2f} for teachers" if dollars else ""
+    return None, (
+        f"pilot: {question}. The shortest one would take about {_minutes(total)}{for_teachers}, "
+        f"more than it may take by itself ({minutes:g} min and ${usd:.2f}: plan.pilot_minutes, "
+        f"plan.pilot_share); {_ASKED}."
+    )
+
+
+def lengths_of(config: Config, pair: Candidate, part: float) -> tuple[int, ...]:
+    """Return the tokens of a pair's trainings: one or two.
+
+    One where it is the planned training itself, and where a file has so few rows that the shorter
+    one would be no smaller copy of the planned training.
+
+    Args:
+        config: the run.
+        pair: the pair.
+        part: its longest training, as a part of the planned one or of `plan.pilot_tokens`.
+    """
+    if part >= 1 and config.plan.pilot_tokens >= pair.train_tokens:
+        return lengths(config, pair, (1.0,))
+    several = lengths(config, pair, tuple(part * one for one in PARTS))
+    least = LEAST_PART * pair.train_tokens
+    if (n_rows := n_labelled(config)) is not None:
+        least = max(least, LEAST_ITEMS / n_rows * pair.train_tokens)
+    return tuple(n for n in several if n >= least) or several[-1:]
+
+
+def in_order(
+    config: Config, pairs: Sequence[Candidate], estimate: Callable[[Candidate, int], float]
+) -> tuple[Candidate, ...]:
+    """Return pairs in the order in which they are trained while the time lasts.
+
+    The cheapest first, which is what a plan takes that knows no more; then what starts from a
+    model, which reaches most on few rows; then the rest, the cheapest of each first.
+    """
+    first, *others = sorted(pairs, key=lambda pair: estimate(pair, pair.train_tokens))
+    return (first, *sorted(others, key=lambda pair: not _is_of_model(config, pair)))
+
+
+def _is_of_model(config: Config, pair: Candidate) -> bool:
+    return any(one.name == pair.student and one.path is not None for one in config.students)
+
+
+def _haste(config: Config, pair: Candidate) -> float:
+    """Return what the cost of a pair counts for, where one has to be shortened."""
+    return _COST_OF_MODEL if _is_of_model(config, pair) else 1.0
+
+
+def _is_long_enough(config: Config, pair: Candidate, part: float) -> bool:
+    return lengths(config, pair, (part,))[0] >= int(LEAST_PART * pair.train_tokens)
+
+
+def _counts(objective: ObjectiveConfig) -> bool:
+    """Return whether an objective counts accuracy at all."""
+    if objective.name == "balanced":
+        return objective.usd_per_accuracy_point != 0
+    return objective.name == "most_accurate"
+
+
+def _allowed(config: Config, problem: Problem) -> tuple[float, float]:
+    """Return the minutes and dollars that a pilot may take by itself."""
+    limits, share = config.limits, config.plan.pilot_share
+    minutes = config.plan.pilot_minutes
+    if limits.deadline_hours is not None:
+        minutes = min(minutes, 60 * share * limits.deadline_hours)
+    money = limits.probe_usd if limits.budget_usd is None else limits.budget_usd
+    spent = 0.0 if limits.budget_usd is None else problem.spent_usd
+    return minutes, share * max(0.0, money - spent)
+
+
+def _seconds(
+    config: Config, probe: Probe, machine: Calibration, pair: Candidate, tokens: int
+) -> float:
+    """Return what one short training takes here: its tokens, its answers, the teacher's."""
+    student = next(one for one in config.students if one.name == pair.student)
+    card = card_of_student(student, config.task)
+    items = config.task.items("validation", config.callbacks.n_validation_items)
+    characters = sum(len(config.task.completion(item)) for item in items)
+    longest = len(items) * config.evaluate.max_new_tokens
+    # Twice: at the end of the training, and of the weights that are kept.
+    written = 2 * min(longest, _BABBLE * characters / _CHARACTERS_A_TOKEN)
+    job = TrainingJob(int(tokens + written), config.trainer.batch_tokens, student.context_length)
+    hours = train(card, local_offer(), job, calibration=machine)
+    seconds = 3600 * hours.mean if hours is not None else float("inf")
+    strategy = named(config.strategies, pair.strategy)
+    if strategy is not None and strategy.learns_teacher:
+        teacher = next(one for one in probe.teachers if one.teacher == pair.teacher)
+        if not is_hosted(teacher.card):
+            part = tokens / pair.train_tokens
+            seconds += pace_of(teacher) * ceil(strategy.n_items * part)
+    return seconds
+
+
+def _usd(config: Config, problem: Problem, pair: Candidate, part: float) -> float:
+    """Return the dollars of a paid teacher for a pair's longest training; shorter ones share it."""
+    hosted = [option.usd for option in problem.options[pair.work[0]] if option.offer is None]
+    longest = lengths(config, pair, (part,))[0]
+    return longest / pair.train_tokens * min(hosted, default=0.0)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{ceil(seconds)} s"

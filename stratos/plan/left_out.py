@@ -1,0 +1,32 @@
+"""What a plan does not choose from, and why: the reason as a value, and as words for a reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stratos.choice import Reason
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A teacher, a student, a strategy or a pair of them that no plan may take."""
+
+    subject: str
+    """What it is, as tables name it."""
+    reason: Reason
+    text: str
+    """Why, in words."""
+    strategy: str = ""
+    """Label of the strategy that it is about, "" for none."""
+    teacher: str = ""
+    """The teacher that it is about, "" for none."""
+
+
+class Exclusions(dict[str, LeftOut]):
+    """What is left out so far, by its subject; a later reason takes the place of an earlier one."""
+
+    def add(
+        self, subject: str, reason: Reason, text: str, *, strategy: str = "", teacher: str = ""
+    ) -> None:
+        """Leave something out."""
+        self[subject] = LeftOut(subject, reason, text, strategy, teacher)

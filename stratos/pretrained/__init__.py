@@ -1,0 +1,21 @@
+"""Folders of models as Hugging Face and llama.cpp write them: whether one can be loaded.
+
+Headers are read, never a tensor: what is wrong is said before anything is asked or paid.
+"""
+
+from stratos.pretrained.config import read_config
+from stratos.pretrained.folder import why_not_loadable, why_not_readable
+from stratos.pretrained.gguf import check_gguf
+from stratos.pretrained.load import load_model, load_tokenizer
+from stratos.pretrained.tensors import Tensor, read_tensors
+
+__all__ = [
+    "Tensor",
+    "check_gguf",
+    "load_model",
+    "load_tokenizer",
+    "read_config",
+    "read_tensors",
+    "why_not_loadable",
+    "why_not_readable",
+]

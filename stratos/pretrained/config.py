@@ -1,0 +1,111 @@
+"""The `config.json` of a model: an object whose sizes are sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stratos.foreign import open_regular
+
+_LONGEST = 16 * 2**20
+"""Bytes of a JSON file of a model, the tokenizer's apart."""
+
+_SIZES: dict[str, tuple[tuple[str, ...], int]] = {
+    "layers": (("num_hidden_layers", "n_layer", "num_layers"), 10_000),
+    "width": (("hidden_size", "n_embd", "d_model"), 10_000_000),
+    "attention heads": (("num_attention_heads", "n_head"), 100_000),
+    "vocabulary": (("vocab_size",), 100_000_000),
+}
+"""What every causal model has: its names in a config, and more than any model has of it."""
+_OPTIONAL = {
+    "num_key_value_heads": 100_000,
+    "head_dim": 1_000_000,
+    "intermediate_size": 100_000_000,
+    "n_inner": 100_000_000,
+    "ffn_dim": 100_000_000,
+    "max_position_embeddings": 1_000_000_000,
+    "n_positions": 1_000_000_000,
+    "n_ctx": 1_000_000_000,
+}
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of a model holds.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+        ValueError: it is no JSON, or too large for what it is.
+    """
+    with open_regular(path) as file:
+        data = file.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise ValueError(f"it is larger than {_LONGEST // 2**20} MiB")
+    try:
+        return json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError("it is no text in UTF-8") from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON ({error.msg}, line {error.lineno})") from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a model's config.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+        ValueError: it is no JSON object.
+    """
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise ValueError("it is no JSON object")
+    return config
+
+
+def wrong_size(config: Mapping[str, Any]) -> str | None:
+    """Return the first size of a config that no causal model can have, in words; None if none."""
+    config = _of_text(config)
+    for what, (names, most) in _SIZES.items():
+        name = next((name for name in names if config.get(name) is not None), None)
+        if name is None:
+            return f"it says nothing of its {what} ({names[0]})"
+        if problem := _wrong(name, config[name], most):
+            return problem
+    for name, most in _OPTIONAL.items():
+        if config.get(name) is not None and (problem := _wrong(name, config[name], most)):
+            return problem
+    return _wrong_heads(config)
+
+
+def vocabulary_of(config: Mapping[str, Any]) -> int:
+    """Return the tokens that a model knows, by a config whose sizes are right."""
+    return int(_of_text(config)["vocab_size"])
+
+
+def _of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the sizes of a model's part for text: one that reads images too has them apart."""
+    text = config.get("text_config")
+    return {**config, **text} if isinstance(text, Mapping) else config
+
+
+def _wrong(name: str, value: Any, most: int) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return f"its {name} is {json.dumps(value)[:40]}, not a whole number"
+    if not 1 <= value <= most:
+        return f"its {name} is {value}, not between 1 and {most:,}"
+    return None
+
+
+def _wrong_heads(config: Mapping[str, Any]) -> str | None:
+    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    if width and heads and not config.get("head_dim") and width % heads:
+        return f"its hidden_size {width} is no multiple of its num_attention_heads {heads}"
+    kv_heads = config.get("num_key_value_heads")
+    if heads and kv_heads and heads % kv_heads:
+        return (
+            f"its num_attention_heads {heads} is no multiple of its num_key_value_heads {kv_heads}"
+        )
+    return None

@@ -1,0 +1,214 @@
+"""Planned against measured: what a run predicted of itself, and what came.
+
+A prediction is missed where the measured value lies outside its interval, a bound where it lies
+above it. A value that was
+measured elsewhere than where it was planned (hours and latencies of this machine, where servers
+were planned) is shown beside the plan and judged by nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from stratos.catalog.local import CLOUD
+from stratos.intervals import on_items
+from stratos.records import (
+    Corpus,
+    Deployment,
+    Interval,
+    Plan,
+    RoleChoice,
+    Scorecard,
+    SliceScore,
+    Student,
+)
+from stratos.report.costs import Spend
+from stratos.report.text import hours, milliseconds, percent, percent_range, usd
+from stratos.words import counted
+
+Outcome = Literal["inside", "outside", "open"]
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One quantity, as planned and as measured."""
+
+    quantity: str
+    planned: str
+    interval: str
+    """Of the plan; "" where it has none."""
+    measured: str
+    outcome: Outcome
+    """open: it cannot be compared, for the reason in `note`."""
+    note: str = ""
+
+
+def planned_rows(
+    plan: Plan | None, records: Mapping[str, Any], spends: Sequence[Spend] = ()
+) -> tuple[PlannedRow, ...]:
+    """Return a row for each quantity that was planned and measured; none without a plan.
+
+    Args:
+        plan: what was planned.
+        records: stage name to its record, as far as the stages have run.
+        spends: the ledger's lines.
+    """
+    if plan is None:
+        return ()
+    rows = (
+        _accuracy(plan, records.get("evaluate")),
+        _hours(plan, records),
+        _dollars(plan, records, spends),
+        _latency(plan, records.get("deploy")),
+    )
+    return tuple(row for row in rows if row is not None)
+
+
+def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
+    score = scorecard.score("student") if scorecard is not None else None
+    if score is None:
+        return None
+    whole: SliceScore = score.slice()
+    if not whole.n_items:
+        return None
+    measured = f"{percent(whole.exact.mean)} ({_ends(whole.exact)})"
+    predicted, n = plan.accuracy, whole.n_items
+    if not (predicted.is_known and predicted.is_share_known):
+        if predicted.high >= 1:
+            return PlannedRow("accuracy", "unknown", "", measured, "open", "nothing was predicted")
+        most = on_items(Interval(predicted.high, predicted.high, predicted.high), n).high
+        return PlannedRow(
+            "accuracy",
+            f"≤ {percent(predicted.high, 0)}, not measured",
+            _ends(predicted),
+            measured,
+            "inside" if whole.exact.mean <= most else "outside",
+            f"≤ {percent(most)} as {counted(n, 'test item', spec=',')} may show it",
+        )
+    # What is planned is the accuracy itself; so many test items show it with an error of their own.
+    shown = on_items(predicted, n)
+    is_inside = shown.low <= whole.exact.mean <= shown.high
+    return PlannedRow(
+        "accuracy",
+        percent(predicted.mean),
+        _ends(predicted),
+        measured,
+        "inside" if is_inside else "outside",
+        f"{_ends(shown)} as {counted(n, 'test item', spec=',')} may show it",
+    )
+
+
+def _hours(plan: Plan, records: Mapping[str, Any]) -> PlannedRow | None:
+    corpus: Corpus | None = records.get("synthesize")
+    student: Student | None = records.get("distill")
+    if corpus is None or student is None:
+        return None
+    scorecard: Scorecard | None = records.get("evaluate")
+    teacher = scorecard.score("teacher") if scorecard is not None else None
+    seconds = corpus.seconds + student.seconds
+    elsewhere = _elsewhere([role for role in plan.roles if role.role != "serve"])
+    if teacher is not None and not _hosted(plan):
+        seconds += teacher.seconds
+    elif teacher is not None:
+        # Its answers come many at once: each one's own seconds say nothing of the wait for all.
+        seconds += teacher.wall_seconds or 0.0
+        if teacher.wall_seconds is None:
+            elsewhere = elsewhere or "the wait for the hosted teacher's answers was not recorded"
+        elif teacher.n_cached:
+            kept = counted(teacher.n_cached, "test answer", spec=",")
+            elsewhere = elsewhere or f"{kept} of the hosted teacher were kept from before"
+    return PlannedRow(
+        "time until served",
+        hours(plan.hours),
+        _between(plan.hours_range, hours),
+        hours(seconds / 3600),
+        _outcome(seconds / 3600, plan.hours_range, elsewhere),
+        elsewhere or _without(plan.hours_range),
+    )
+
+
+def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> PlannedRow | None:
+    if records.get("evaluate") is None:
+        return None
+    # What probe and pilot were paid was gone before the plan was made.
+    paid = max(0.0, sum(spend.usd for spend in spends) - plan.spent_usd)
+    elsewhere = _elsewhere(plan.roles)
+    if not elsewhere:
+        return PlannedRow(
+            "dollars",
+            usd(plan.usd),
+            _between(plan.usd_range, usd),
+            usd(paid),
+            _outcome(paid, plan.usd_range, ""),
+            _without(plan.usd_range),
+        )
+    hosted = _hosted(plan)
+    if not hosted:
+        note = "no server was rented"
+        return PlannedRow("dollars", usd(plan.usd), "", usd(paid), "open", note)
+    planned = sum(role.usd for role in hosted)
+    ranges = [role.usd_range for role in hosted if role.usd_range is not None]
+    between = None
+    if len(ranges) == len(hosted):
+        between = sum(low for low, _ in ranges), sum(high for _, high in ranges)
+    return PlannedRow(
+        "dollars of the teacher",
+        usd(planned),
+        _between(between, usd),
+        usd(paid),
+        _outcome(paid, between, ""),
+        _without(between) or "no server was rented",
+    )
+
+
+def _latency(plan: Plan, deployment: Deployment | None) -> PlannedRow | None:
+    if deployment is None:
+        return None
+    elsewhere = _elsewhere(plan.roles_of("serve"))
+    load = deployment.load
+    # A plan for a rate of requests counts their wait; one for requests one at a time has none.
+    waited = load is not None and load.planned_per_s is not None
+    measured = load.latency_p95_ms if load and waited else deployment.latency_p95_ms
+    return PlannedRow(
+        "latency, p95",
+        milliseconds(plan.latency_ms),
+        "",
+        milliseconds(measured),
+        "open",
+        elsewhere or _without(None),
+    )
+
+
+def _hosted(plan: Plan) -> list[RoleChoice]:
+    """Return the teachers that are paid by the token, and have no server."""
+    return [role for role in plan.roles_of("teacher") if role.offer is None and role.usd]
+
+
+def _without(between: tuple[float, float] | None) -> str:
+    return "the plan has no interval for it" if between is None else ""
+
+
+def _elsewhere(roles: Sequence[RoleChoice]) -> str:
+    """Say for which servers roles were planned that are not this machine; "" if for none."""
+    names = dict.fromkeys(
+        role.offer.name for role in roles if role.offer is not None and role.offer.cloud != CLOUD
+    )
+    return f"planned for {', '.join(names)}, measured on this machine" if names else ""
+
+
+def _outcome(value: float, between: tuple[float, float] | None, elsewhere: str) -> Outcome:
+    if elsewhere or between is None:
+        return "open"
+    low, high = between
+    slack = 1e-9 + 1e-6 * high
+    return "inside" if low - slack <= value <= high + slack else "outside"
+
+
+def _ends(interval: Interval) -> str:
+    return percent_range(interval.low, interval.high)
+
+
+def _between(between: tuple[float, float] | None, write: Any) -> str:
+    return f"{write(between[0])} to {write(between[1])}" if between is not None else ""

@@ -1,0 +1,82 @@
+"""How a process ends that is told to, or whose parent is gone: it settles what it pays for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+_LOOK_S = 0.5
+GRACE_S = 10.0
+"""How long a process may take to end that is told to."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A server that is taken away, a container that is stopped, a terminal that is closed.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        """Remember the signal."""
+        super().__init__()
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """Return what a shell expects of a process that such a signal ended."""
+        return 128 + self.number
+
+
+def end_as_by_ctrl_c() -> None:
+    """Let SIGTERM and SIGHUP end the main thread as Ctrl-C does: what is finished is kept.
+
+    Under `nohup`, where SIGHUP is ignored, it stays ignored.
+    """
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    for number in (getattr(signal, name) for name in names):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
+
+
+def end_with_parent(*, at_once: bool = False) -> None:
+    """End this process when the one that started it is gone, even where that one was killed.
+
+    It is told by SIGTERM, and ended with its process group if it does not end within `GRACE_S`.
+
+    Args:
+        at_once: leave the process without being told.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        if not at_once:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(GRACE_S)
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_group(pid: int, kill: Callable[[], None]) -> None:
+    """End a process and its process group for good.
+
+    Args:
+        pid: of the process, the leader of the group if it has one of its own.
+        kill: ends the process alone.
+    """
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (AttributeError, ProcessLookupError, PermissionError):
+        kill()
+
+
+def _terminate(number: int, _: object) -> None:
+    raise Terminated(number)

@@ -1,0 +1,249 @@
+"""Pseudo-labels: the labelled rows of a file, and its other rows as a teacher labels them.
+
+Nobody can tell whether such a label is right. So each row is asked several times, and learnt only
+where the answers agree (self-consistency, Wang et al., arXiv 2203.11171). Where they do not, the
+row is the more informative the less they do (query by committee, Seung et al. 1992): it is asked
+again first, as long as there is money, and if that settles nothing it goes to `rows_to_label.jsonl`
+in the run folder, for a person to label.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+from stratos.config import Config
+from stratos.context import Context
+from stratos.records import Plan
+from stratos.synthesize.leaks import without_leaks
+from stratos.synthesize.planned_teacher import ask_and_count, planned_teacher
+from stratos.synthesize.strategy import Family, Strategy, Tally, Threshold
+from stratos.synthesize.supervised import Supervised
+from stratos.synthesize.votes import Votes
+from stratos.tasks.base import Item, Task
+from stratos.teachers.base import Question, Sampling, Streaming, Teacher
+from stratos.teachers.expect import expect
+from stratos.teachers.expert import chat, manner
+from stratos.words import counted
+
+ROWS_TO_LABEL = "rows_to_label.jsonl"
+"""Name of the list in the run folder."""
+NO_MONEY, DISAGREE = "not asked, for want of money", "the teacher's answers disagree"
+_AT_FIRST = 2
+"""Answers to each row before those that disagree are asked again."""
+_MOST_LISTED = 500
+"""Rows that the list for a person has at most."""
+
+
+@dataclass(frozen=True)
+class PseudoLabels(Strategy):
+    """The labelled rows of a file, and the rows without answers that a teacher agrees on."""
+
+    family: ClassVar[Family] = Family.ROWS
+    labels_rows: ClassVar[bool] = True
+    samples_key: ClassVar[str] = "max_answers"
+
+    name: str = "pseudo_labels"
+    """Name shown in the plan."""
+    min_coverage: float = 0.7
+    """Share of validation items that a teacher must surely answer exactly (the low end of the
+    interval) before its labels are learnt."""
+    n_items: int = 100_000
+    """Most rows that are learnt."""
+    n_unlabelled: int = 4096
+    """Most rows without an answer that the teacher is asked about."""
+    max_answers: int = 5
+    """Most answers to a row; where the first two agree, there are no more."""
+    min_agreement: float = 0.75
+    """Least share of its answers that have to agree on the label that is learnt."""
+    temperature: float = 0.7
+    """Of the answers behind the first one to each row."""
+    reasoning: bool = True
+    """Learn the reasoning of labelled rows that have one, too."""
+    max_tokens: int | None = None
+    """Longest answer of the teacher, in tokens; None takes that of the probe."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if min(self.n_items, self.n_unlabelled, self.max_tokens or 1) < 1:
+            raise ValueError("n_items, n_unlabelled and max_tokens must be at least 1.")
+        if self.max_answers < _AT_FIRST:
+            raise ValueError("max_answers must be at least 2: one answer agrees with itself.")
+        if not (0 <= self.min_coverage <= 1 and 0.5 < self.min_agreement <= 1):
+            raise ValueError("min_coverage must lie between 0 and 1, min_agreement above 0.5.")
+        if self.temperature <= 0:
+            raise ValueError("temperature must be above 0: equal answers tell nothing.")
+
+    def coverage(self, beside_right: bool) -> Threshold:
+        """Return what a teacher must know of the task for its labels to be learnt unverified."""
+        return Threshold(self.min_coverage, of_interval="low")
+
+    @property
+    def longest_answer_tokens(self) -> int | None:
+        """Longest answer of the teacher, in tokens."""
+        return self.max_tokens
+
+    def n_questions(self, task: Task) -> int:
+        """Return how many rows a teacher is asked about."""
+        return min(self.n_unlabelled, task.n_unlabelled)
+
+    def n_added(self, task: Task, covered: float) -> float:
+        """Return how many rows are expected to be labelled: those that the teacher covers."""
+        return covered * self.n_questions(task)
+
+    def fewest_samples(self) -> int:
+        """Return how many answers a row takes whose answers agree."""
+        return _AT_FIRST
+
+    def most_samples(self) -> int:
+        """Return how many answers a row takes at most."""
+        return self.max_answers
+
+    def added(self, task: Task, teacher: str, covered: float) -> str:
+        """Say what this strategy adds to the labelled rows."""
+        n = self.n_questions(task)
+        return (
+            f"{counted(n, 'row', spec=',')} without an answer: {teacher} answers each {_AT_FIRST} "
+            f"to {self.max_answers} times, those it disagrees with itself on first, and about "
+            f"{self.n_added(task, covered):,.0f} are expected to be learnt beside the "
+            f"{counted(task.n_train, 'labelled row', spec=',')}. {ROWS_TO_LABEL} "
+            "will list those worth labelling by hand."
+        )
+
+    def asks(
+        self,
+        config: Config,
+        teacher: Teacher,
+        prompt: str,
+        max_tokens: Mapping[str, int] = MappingProxyType({}),
+    ) -> Iterator[Question]:
+        """Yield what a teacher is asked first, in order.
+
+        Args:
+            config: the run.
+            teacher: a configured one.
+            prompt: the task's prompt that is asked with.
+            max_tokens: longest answer under each prompt that the probe tried.
+        """
+        task = config.task
+        ways = self._ways(task, prompt, teacher)[:_AT_FIRST]
+        limits = {way: self._limit(task, teacher, way.prompt, max_tokens) for way in ways}
+        for item in task.unlabelled(self.n_unlabelled, config.seed):
+            for way in ways:
+                yield way.question(task, item, limits[way])
+
+    def draw(
+        self, config: Config, plan: Plan, context: Context, tally: Tally
+    ) -> Iterator[tuple[Item, str]]:
+        """Yield the labelled rows, then those that the teacher labels, with their answers.
+
+        Raises:
+            TeacherError: the planned teacher is not among the configured ones, or fails.
+        """
+        yield from Supervised(n_items=self.n_items, reasoning=self.reasoning).draw(
+            config, plan, context, tally
+        )
+        task = config.task
+        # What may not be learnt need not be paid.
+        items = task.unlabelled(self.n_unlabelled, config.seed)
+        rows = [Votes(item) for item in without_leaks(config, items, tally.refused)]
+        teacher = planned_teacher(config, plan, context)
+        least = min(_AT_FIRST, len(self._ways(task, plan.prompt, teacher)))
+        self._ask(rows, task, teacher, plan, context, tally)
+        for row in rows:
+            if row.n < least:
+                tally.refused[NO_MONEY] += 1
+            elif row.best is None or not self._agrees(row):
+                tally.refused[DISAGREE] += 1
+            else:
+                tally.sources[row.item.id] = f"labelled by {plan.teacher}"
+                yield row.best, row.best.answer
+        self._list(rows, task, context, tally)
+
+    def _agrees(self, row: Votes) -> bool:
+        return row.agreement >= self.min_agreement
+
+    def _ask(
+        self,
+        rows: Sequence[Votes],
+        task: Task,
+        teacher: Teacher,
+        plan: Plan,
+        context: Context,
+        tally: Tally,
+    ) -> None:
+        """Ask each row twice, then again and again those whose answers agree least."""
+        ways = self._ways(task, plan.prompt, teacher)
+        limits = {way: self._limit(task, teacher, way.prompt, plan.max_tokens) for way in ways}
+        # Both answers to a row come together: where the money ends, rows are settled or untouched.
+        rounds = [ways[:_AT_FIRST], *([way] for way in ways[_AT_FIRST:])]
+        for number, asked in enumerate(rounds):
+            pending = [row for row in rows if number == 0 or row.disagreement > 0]
+            pending.sort(key=lambda row: -row.disagreement)
+            turns = [(row, way) for row in pending for way in asked]
+            questions = [way.question(task, row.item, limits[way]) for row, way in turns]
+            if number == 0:
+                expect(teacher, questions, context).show(context)
+            answers = ask_and_count(teacher, questions, "asking", context, tally)
+            for (row, _), answer in zip(turns, answers, strict=False):
+                row.add(task.labelled(row.item, answer.text))
+            if len(answers) < len(questions):
+                return
+
+    def _ways(self, task: Task, prompt: str, teacher: Teacher) -> list[_Way]:
+        """Return how a row is asked the first, the second … time.
+
+        A teacher that draws no answers is asked with the other prompts of the task.
+        """
+        if isinstance(teacher, Streaming | Sampling):
+            drawn = [_Way(prompt, k, self.temperature) for k in range(1, self.max_answers)]
+            return [_Way(prompt, 0, None), *drawn]
+        prompts = sorted(manner(teacher, task).prompts, key=lambda one: one != prompt)
+        return [_Way(one, 0, None) for one in prompts[: self.max_answers]]
+
+    def _limit(self, task: Task, teacher: Teacher, prompt: str, probed: Mapping[str, int]) -> int:
+        """Return the longest answer to a prompt: the strategy's own, the probe's, or the data's."""
+        if self.max_tokens is None and prompt in probed:
+            return probed[prompt]
+        return manner(teacher, task).limit(prompt, self.max_tokens, "strategy.max_tokens").tokens
+
+    def _list(self, rows: Sequence[Votes], task: Task, context: Context, tally: Tally) -> None:
+        """Write the rows that the teacher disagrees with itself on, the most informative first."""
+        path = Path(context.run_dir) / ROWS_TO_LABEL
+        found = sorted((row for row in rows if row.disagreement > 0), key=lambda r: -r.disagreement)
+        if not found:
+            path.unlink(missing_ok=True)
+            return
+        lines = [
+            {
+                **task.as_row(row.item, ""),
+                "teacher_answers": row.counts,
+                "disagreement_bits": round(row.disagreement, 3),
+                "is_learnt": self._agrees(row),
+            }
+            for row in found[:_MOST_LISTED]
+        ]
+        path.write_text(
+            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8"
+        )
+        tally.rows_to_label, tally.n_rows_to_label = str(path), len(lines)
+        context.warn(
+            f"{counted(len(lines), 'row is', 'rows are', spec=',')} worth labelling by hand, the "
+            f"most informative first: {path}. Fill in their answers and add them to your file."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way of asking about a row."""
+
+    prompt: str
+    sample: int
+    temperature: float | None
+
+    def question(self, task: Task, item: Item, max_tokens: int) -> Question:
+        return Question(chat(task, item, self.prompt), max_tokens, self.sample, self.temperature)

@@ -1,0 +1,62 @@
+"""Supervised fine-tuning on the rows of a file: their own answers are learnt, no teacher is asked.
+
+A teacher's answer to a row that has one could only repeat it, so the labels of a file are taken
+from the file, for nothing. Where rows bring the reasoning that leads to their answers, it is learnt
+with them, if it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from stratos.config import Config
+from stratos.context import Context
+from stratos.records import Plan
+from stratos.synthesize.injection import holds
+from stratos.synthesize.strategy import Family, Strategy, Tally
+from stratos.tasks.base import Item
+
+
+@dataclass(frozen=True)
+class Supervised(Strategy):
+    """The labelled rows of the task's file."""
+
+    family: ClassVar[Family] = Family.ROWS
+
+    name: str = "supervised"
+    """Name shown in the plan."""
+    n_items: int = 100_000
+    """Most rows that are learnt."""
+    reasoning: bool = True
+    """Learn the reasoning of rows that have one, too; False learns the bare answers."""
+    near_duplicates: float = 0.0
+    """Share of word triples in common from which a question is a near duplicate; 0 keeps them."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.n_items < 1:
+            raise ValueError("n_items must be at least 1.")
+        if not 0 <= self.near_duplicates <= 1:
+            raise ValueError("near_duplicates must lie between 0 and 1.")
+
+    @property
+    def near_duplicate_share(self) -> float:
+        """Share of word triples in common from which a question is left out."""
+        return self.near_duplicates
+
+    def why_alone(self) -> str:
+        """Say why a plan takes it where no other strategy could be taken."""
+        return f"{self.name} learns the answers that the file has: no teacher is asked for them."
+
+    def draw(
+        self, config: Config, plan: Plan, context: Context, tally: Tally
+    ) -> Iterator[tuple[Item, str]]:
+        """Yield the rows with what is learnt of each; a reasoning that does not hold is none."""
+        task = config.task
+        for item in task.reverse(self.n_items, config.seed):
+            if not (self.reasoning and item.rationale):
+                yield item, item.answer
+            elif holds(item, task.verify(item), tally):
+                yield item, task.completion(item)

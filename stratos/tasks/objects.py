@@ -1,0 +1,104 @@
+"""Answers that are JSON objects: found in a text, compared field by field.
+
+Two objects are equal whatever the order of their keys and the spacing between them. Inside a list
+the order counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from stratos.tasks.split import normalised
+
+_FENCE = "```"
+_DECODER = json.JSONDecoder()
+
+Path = tuple[str, ...]
+
+
+def object_of(text: str) -> dict[str, Any] | None:
+    """Return the JSON object that a text is, apart from a code fence around it; None if it is none.
+
+    What stands before the object does not count, what stands behind it does.
+    """
+    text = text.rstrip().removesuffix(_FENCE).rstrip()
+    start = text.find("{")
+    if start < 0 or not text.endswith("}"):
+        return None
+    found, end = _decoded(text, start)
+    return found if end == len(text) else None
+
+
+def object_at_start(text: str) -> dict[str, Any] | None:
+    """Return the JSON object that a text begins with, apart from a code fence; None if it does not.
+
+    What stands behind the object does not count.
+    """
+    text = text.lstrip(" \t\r\n*`").removeprefix("json").lstrip()
+    return _decoded(text, 0)[0] if text.startswith("{") else None
+
+
+def written(value: Mapping[str, Any]) -> str:
+    """Return an object as the text that a student learns to write."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def fields_of(value: Mapping[str, Any], outer: Path = ()) -> dict[Path, Any]:
+    """Return path to value of every field: the names of the objects that it is in, then its own."""
+    found: dict[Path, Any] = {}
+    for name, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            found |= fields_of(inner, (*outer, name))
+        else:
+            found[*outer, name] = inner
+    return found
+
+
+def nested(fields: Mapping[Path, Any]) -> dict[str, Any]:
+    """Return the object whose `fields_of` are given."""
+    made: dict[str, Any] = {}
+    for (*outer, last), value in fields.items():
+        place = made
+        for name in outer:
+            place = place.setdefault(name, {})
+        place[last] = value
+    return made
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two JSON values are equal; in texts, case and spacing do not count."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, str) and isinstance(other, str):
+        return normalised(one) == normalised(other)
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return bool(one == other)
+
+
+def form_of(value: Any) -> Any:
+    """Return what two JSON values have in common exactly where they are the `same`."""
+    if isinstance(value, Mapping):
+        return {key: form_of(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [form_of(inner) for inner in value]
+    if isinstance(value, str):
+        return normalised(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def as_key(value: Any) -> str:
+    """Return a JSON value as a text that differs where values are not the `same`."""
+    return json.dumps(form_of(value), sort_keys=True)
+
+
+def _decoded(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
+    try:
+        found, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None, start
+    return (found, end) if isinstance(found, dict) else (None, end)

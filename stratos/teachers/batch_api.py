@@ -1,0 +1,216 @@
+"""A provider's batch API, asked with patience: what fails in passing is asked again, but for one.
+
+A batch is created once. Where the answer to that is lost, the batch is looked for by its metadata
+and its file before another is created: a second one would be paid a second time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from stratos.teachers.endpoint import sort
+from stratos.teachers.pump import wait_s
+from stratos.teachers.spool import spool
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+    from stratos.teachers.address import Address
+    from stratos.teachers.openai import OpenAITeacher
+
+T = TypeVar("T")
+
+TEACHER, NONCE = "stratos_teacher", "stratos_batch"
+"""Metadata of a batch: whose it is, and which."""
+_TRANSFER_S = 1800.0
+"""Longest time for a file of a batch, up or down."""
+_KEPT_SECONDS = 29 * 86_400.0
+"""How long providers keep the answers of a batch."""
+_WINDOW_S = 25 * 3600.0
+"""How long a batch is looked at: the window in which it is answered, and an hour."""
+_PATIENCE_S = 180.0
+"""How long anything else is tried that fails in passing."""
+_APPEARS_S = 60.0
+"""How long a new batch may be unknown to its provider."""
+_LOOKS_S = (0.0, 1.0, 3.0)
+"""Pauses before each look for a batch whose creation was cut."""
+_NO_LIST = frozenset((400, 404, 405, 501))
+
+
+class BatchApi:
+    """The batches of one teacher at one endpoint.
+
+    Args:
+        teacher: whose batches they are.
+        address: where they are.
+        warn: told of what fails in passing and goes on.
+    """
+
+    def __init__(
+        self, teacher: OpenAITeacher, address: Address, warn: Callable[[str], None]
+    ) -> None:
+        """Remember them."""
+        self._teacher, self._address, self._warn = teacher, address, warn
+        self._tag = hashlib.sha256(teacher.identity().encode()).hexdigest()[:32]
+        self._is_told = False
+
+    def upload(self, lines: BinaryIO) -> str:
+        """Hand the lines of a batch over; return the name of their file."""
+
+        async def make(client: AsyncOpenAI) -> str:
+            lines.seek(0)
+            told = await client.files.create(file=("questions.jsonl", lines), purpose="batch")
+            return told.id
+
+        return self._patiently(make, _TRANSFER_S)
+
+    def create(self, file_id: str, nonce: str) -> str:
+        """Create a batch of a file, once; return its id."""
+
+        async def make(client: AsyncOpenAI) -> str:
+            told = await client.batches.create(
+                input_file_id=file_id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                metadata={TEACHER: self._tag, NONCE: nonce},
+            )
+            return told.id
+
+        n_tries = 0
+        while True:
+            n_tries += 1
+            try:
+                return self._address.call(make, self._teacher.timeout_s)
+            except Exception as error:
+                outcome = sort(error)
+                if not outcome.passing:
+                    raise
+                if (found := self._created(file_id, nonce)) is not None:
+                    return found
+                if n_tries > self._teacher.max_retries:
+                    raise
+                time.sleep(wait_s(n_tries, outcome.retry_after_s, random.random))
+
+    def look(self, id_: str, seconds: float) -> Any | None:
+        """Return what the provider says of a batch; None if it could not be asked just now.
+
+        Args:
+            id_: of the batch.
+            seconds: how long it has been there.
+        """
+
+        async def make(client: AsyncOpenAI) -> Any:
+            return await client.batches.retrieve(id_)
+
+        try:
+            return self._address.call(make, self._teacher.timeout_s)
+        except Exception as error:
+            is_new = getattr(error, "status_code", None) == 404 and seconds < _APPEARS_S
+            if not (sort(error).passing or is_new) or seconds > _WINDOW_S:
+                raise
+            self._say(error)
+            return None
+
+    def answers(self, told: Any) -> BinaryIO | None:
+        """Return the answers of a batch that ended; None if they could not be fetched just now."""
+        try:
+            return self.lines(told.output_file_id, told.error_file_id, patience_s=0.0)
+        except Exception as error:
+            if not sort(error).passing:
+                raise
+            self._say(error)
+            return None
+
+    def lines(self, *file_ids: str | None, patience_s: float = _PATIENCE_S) -> BinaryIO:
+        """Return the lines of some of a batch's files in one file here."""
+        file = spool()
+        for id_ in file_ids:
+            if id_ is None:
+                continue
+            start = file.tell()
+
+            async def make(client: AsyncOpenAI, id_: str = id_, start: int = start) -> None:
+                file.seek(start)
+                file.truncate()
+                async with client.files.with_streaming_response.content(id_) as reply:
+                    async for part in reply.iter_bytes():
+                        file.write(part)
+                file.write(b"\n")
+
+            self._patiently(make, _TRANSFER_S, patience_s)
+        return file
+
+    def earlier(self) -> list[Any]:
+        """Return the batches that earlier runs created, the newest first; none without a list."""
+        import openai
+
+        oldest = time.time() - _KEPT_SECONDS
+
+        async def make(client: AsyncOpenAI) -> list[Any]:
+            found = []
+            async for told in client.batches.list(limit=100):
+                if not isinstance(told.created_at, int) or told.created_at < oldest:
+                    break  # the end of what is kept, or no list of batches
+                if (told.metadata or {}).get(TEACHER) == self._tag:
+                    found.append(told)
+            return found
+
+        try:
+            return self._patiently(make, _PATIENCE_S)
+        except openai.APIStatusError as error:
+            if error.status_code in _NO_LIST:
+                return []
+            raise
+        except openai.APIResponseValidationError:
+            return []
+
+    def cancel(self, id_: str) -> None:
+        """Take a batch back: what is answered of it by now is billed."""
+
+        async def make(client: AsyncOpenAI) -> None:
+            await client.batches.cancel(id_)
+
+        self._address.call(make, self._teacher.timeout_s)
+
+    def _created(self, file_id: str, nonce: str) -> str | None:
+        """Return the id of a batch whose creation was cut, None where there is none."""
+        for pause in _LOOKS_S:
+            time.sleep(pause)
+            for told in self.earlier():
+                is_it = (told.metadata or {}).get(NONCE) == nonce
+                if is_it and told.input_file_id == file_id:
+                    return str(told.id)
+        return None
+
+    def _patiently(
+        self,
+        make: Callable[[AsyncOpenAI], Awaitable[T]],
+        seconds: float,
+        patience_s: float = _PATIENCE_S,
+    ) -> T:
+        """Make a call that may be made twice, until it succeeds or patience ends."""
+        last_try, n_tries = time.monotonic() + patience_s, 0
+        while True:
+            n_tries += 1
+            try:
+                return self._address.call(make, seconds)
+            except Exception as error:
+                outcome = sort(error)
+                pause = wait_s(n_tries, outcome.retry_after_s, random.random)
+                if not outcome.passing or time.monotonic() + pause > last_try:
+                    raise
+            time.sleep(pause)
+
+    def _say(self, error: Exception) -> None:
+        if not self._is_told:
+            self._is_told = True
+            status = getattr(error, "status_code", None)
+            told = f"HTTP {status}" if status else str(error) or type(error).__name__
+            self._warn(
+                f"Teacher {self._teacher.name}: {self._address.url} did not tell of a batch "
+                f"({told.splitlines()[0][:200]}). It is asked again until the batch's day is over."
+            )

@@ -1,0 +1,71 @@
+"""When a hosted teacher ends, and which one may take its place."""
+
+from __future__ import annotations
+
+import datetime
+from math import log
+
+from stratos.teachers.openai import OpenAITeacher
+
+
+def retired(teacher: OpenAITeacher, today: datetime.date | None = None) -> str | None:
+    """Return why a teacher can be asked no more and what to type, or None.
+
+    Args:
+        teacher: by its card, and by what its endpoint said of it, if that was asked.
+        today: None takes the date of this machine.
+    """
+    now = today or datetime.date.today()
+    if not teacher.ends or datetime.date.fromisoformat(teacher.ends) > now:
+        return None
+    source = f" ({teacher.retires_source})" if teacher.retires_source else ""
+    text = f"{teacher.model} was retired on {teacher.ends}{source}."
+    other = nearest_living(teacher, now)
+    if other is not None:
+        text += f" The nearest teacher that lives is {other.name}: type teacher={other.name}"
+    return text
+
+
+def nearest_living(teacher: OpenAITeacher, today: datetime.date) -> OpenAITeacher | None:
+    """Return the shipped teacher that a user of this one would take next, None if none lives.
+
+    That is one behind the same key, else any; of these the one whose price is most alike.
+    """
+    living = [
+        one
+        for one in shipped_teachers()
+        if one.model != teacher.model
+        and not (one.retires and datetime.date.fromisoformat(one.retires) <= today)
+    ]
+
+    def distance(one: OpenAITeacher) -> tuple[bool, float, str]:
+        ours, theirs = _price(teacher), _price(one)
+        apart = abs(log(theirs / ours)) if ours and theirs else 0.0
+        return one.api_key_env != teacher.api_key_env, apart, one.name
+
+    return min(living, key=distance, default=None)
+
+
+def shipped_teachers() -> list[OpenAITeacher]:
+    """Return the hosted teachers of `conf/teacher` that are complete as they are."""
+    import yaml
+
+    from stratos.composing import conf_dir
+    from stratos.typed import read_dataclass
+
+    target = f"{OpenAITeacher.__module__}.{OpenAITeacher.__qualname__}"
+    found = []
+    for path in sorted((conf_dir() / "teacher").glob("*.yaml")):
+        node = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if node.pop("_target_", None) != target or "???" in node.values():
+            continue
+        teacher = read_dataclass(node, OpenAITeacher, path.stem, [])
+        if teacher is not None:
+            found.append(teacher)
+    return found
+
+
+def _price(teacher: OpenAITeacher) -> float:
+    """Return dollars of a million tokens in and a million out."""
+    asked, answered = teacher.usd_per_million_input_tokens, teacher.usd_per_million_output_tokens
+    return (asked or 0.0) + (answered or 0.0)

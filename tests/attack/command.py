@@ -1,0 +1,140 @@
+"""The command in this process: what it says, how it ends, and that it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from server import Provider
+
+LIMIT_S = 60
+"""Seconds after which a command is said to hang, on a machine that is busy with other things."""
+BASE = (
+    "+task=mahjong cloud=aws student=stratos_300k teacher=endpoint teacher.model=parrot "
+    "teacher.base_url={teacher} stages=[probe,plan] logger=none plan.history=false "
+    "probe.n_items=8 probe.n_trial_items=4 probe.max_items=8 hydra.run.dir=run "
+    "paths.cache_dir=cache"
+)
+"""What is typed where a row says nothing else: a whole request to pay a teacher."""
+
+
+RAISES, HANGS = -1, -2
+"""Codes of what no process ends with: an exception that nobody caught, and no end at all."""
+
+
+class Hang(BaseException):
+    """The command took longer than `LIMIT_S`."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a command ended."""
+
+    code: int
+    text: str
+    """What it wrote to standard error, without what comes before its own message."""
+    out: str
+    n_paid: int
+    """Questions that the teacher was asked."""
+
+
+def typed(text: str, teacher: str) -> list[str]:
+    """Return the command line of a row: `BASE`, but for what the row says itself."""
+    own = shlex.split(text)
+    keys = {_key(word) for word in own}
+    base = [word for word in BASE.format(teacher=teacher).split() if _key(word) not in keys]
+    if any(key.startswith("experiment") for key in keys):
+        base = [word for word in base if not word.startswith("+task")]
+    if "teacher" in keys:
+        base = [word for word in base if not word.startswith("teacher")]
+    return [*(word.replace("{teacher}", teacher) for word in own), *base]
+
+
+def run(text: str, teacher: Provider, folder: Path, env: Mapping[str, str] | None = None) -> Told:
+    """Run a row's command in `folder`."""
+    before = sum(teacher.tries.values())
+    argv = typed(text, teacher.base_url)
+    with _as_a_process(argv, folder, env or {}) as (out, error):
+        try:
+            with _limited():
+                code = _main()
+        except Hang:
+            code = HANGS
+        except Exception:
+            error.write(traceback.format_exc())
+            code = RAISES
+    told = error.getvalue().replace(str(folder), "{here}").replace(teacher.base_url, "{teacher}")
+    files = next((one.resolve().parent for one in folder.iterdir() if one.is_symlink()), folder)
+    told = told.replace(str(files), "{files}")
+    return Told(code, told.strip(), out.getvalue(), sum(teacher.tries.values()) - before)
+
+
+def _main() -> int:
+    from stratos.__main__ import main
+
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+@contextlib.contextmanager
+def _as_a_process(
+    argv: list[str], folder: Path, env: Mapping[str, str]
+) -> Iterator[tuple[io.StringIO, io.StringIO]]:
+    """Set what a process has of its own, and put everything back."""
+    import logging
+
+    out, error = io.StringIO(), io.StringIO()
+    where, environ, arguments = os.getcwd(), dict(os.environ), sys.argv
+    handlers, level = logging.root.handlers[:], logging.root.level
+    caught = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGHUP)}
+    os.chdir(folder)
+    os.environ.update(env)
+    sys.argv = ["stratos", *argv]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+            yield out, error
+    finally:
+        sys.argv = arguments
+        os.chdir(where)
+        os.environ.clear()
+        os.environ.update(environ)
+        logging.root.handlers[:], logging.root.level = handlers, level
+        for name, handler in caught.items():
+            signal.signal(name, handler)
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    def ring(*_: object) -> None:
+        raise Hang
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(LIMIT_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
+
+
+def place(root: Path, folder: Path) -> Path:
+    """Make a folder in which every bad file below `root` can be named; return it."""
+    folder.mkdir()
+    for one in root.iterdir():
+        (folder / one.name).symlink_to(one)
+    return folder

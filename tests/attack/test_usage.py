@@ -1,0 +1,136 @@
+"""Whatever an endpoint says of the tokens of an answer, the budget is not switched off by it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from server import Bill, Deed, Provider
+
+from stratos.errors import TeacherError
+from stratos.teachers.asking import cached_ask
+from stratos.teachers.base import Question
+from stratos.teachers.usage import ImplausibleUsage, read_usage
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+PRICES = (1_000.0, 10_000.0)
+
+
+def chats(n: int, size: int = 40) -> list[list[dict[str, str]]]:
+    return [[{"role": "user", "content": f"question {i} " + "word " * size}] for i in range(n)]
+
+
+MISSING = [
+    None,
+    {},
+    "many",
+    {"prompt_tokens": 0, "completion_tokens": 0},
+    {"prompt_tokens": 0, "completion_tokens": 7},
+    {"prompt_tokens": 1, "completion_tokens": 1},
+    {"prompt_tokens": None, "completion_tokens": True},
+    {"prompt_tokens": "12", "completion_tokens": [3]},
+]
+IMPLAUSIBLE = [
+    {"prompt_tokens": 10**9, "completion_tokens": 1},
+    {"prompt_tokens": 30, "completion_tokens": 10**9},
+    {"prompt_tokens": 10**400, "completion_tokens": 1},
+    {"prompt_tokens": -5, "completion_tokens": 10},
+    {"prompt_tokens": 30, "completion_tokens": -1},
+    {"prompt_tokens": float("nan"), "completion_tokens": 1},
+    {"prompt_tokens": 30, "completion_tokens": float("inf")},
+]
+
+
+@pytest.mark.parametrize("usage", MISSING, ids=str)
+def test_a_missing_count_is_counted_from_the_bytes(run, teacher, said, usage) -> None:
+    with Provider(lambda text, n: Deed(usage=usage), bill=Bill(*PRICES)) as provider:
+        context = run(budget_usd=100.0)
+        answers = cached_ask(teacher(provider), chats(10), 60, context)
+        assert len(answers) == 10
+        assert provider.bill.usd - 1e-9 <= context.ledger.spent_usd <= 12 * provider.bill.usd
+    (warning,) = set(said)
+    assert "does not tell how many tokens an answer took" in warning
+
+
+@pytest.mark.parametrize("usage", IMPLAUSIBLE, ids=lambda one: str(one)[:40])
+def test_a_count_that_cannot_be_is_no_answer_and_the_folder_goes_on(run, teacher, usage) -> None:
+    """The first try of each question lies; the second tells the truth."""
+
+    def rule(text: str, n_tries: int) -> Deed:
+        return Deed(usage=usage) if n_tries == 1 else Deed()
+
+    with Provider(rule, bill=Bill(*PRICES)) as provider:
+        context = run(budget_usd=100.0)
+        answers = cached_ask(teacher(provider), chats(10), 60, context)
+        assert len(answers) == 10
+        assert set(provider.tries.values()) == {2}
+        assert provider.bill.usd - 1e-9 <= context.ledger.spent_usd <= 100.0
+        again = run(budget_usd=100.0)
+        assert len(cached_ask(teacher(provider), chats(12), 60, again)) == 12
+
+
+def test_an_endpoint_that_always_lies_is_named(run, teacher) -> None:
+    lie = Deed(usage={"prompt_tokens": 10**9, "completion_tokens": 1})
+    with Provider(lambda text, n: lie, bill=Bill(*PRICES), models=()) as provider:
+        context = run(budget_usd=100.0)
+        with pytest.raises(TeacherError, match=r"it says that 1,000,000,000 tokens were read for"):
+            cached_ask(teacher(provider, max_retries=2), chats(10), 60, context)
+        assert provider.bill.usd - 1e-9 <= context.ledger.spent_usd < 3 * 1.0
+
+
+def ask_of(text: str, **more) -> Question:
+    return Question([{"role": "user", "content": text}], more.pop("max_tokens", 100))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("An ordinary answer of some words, as they come.", (20, 11)),
+        (" " * 4000, (20, 50)),  # one token may be 80 spaces
+        ("=" * 500 + "\n" * 300, (20, 12)),
+        ("你好，世界。" * 20, (20, 60)),
+        ("x", (300, 1)),  # the endpoint's own prompt comes before
+        ("short", (20, 4000)),  # reasoning that is not shown
+        ("", (20, 0)),
+    ],
+)
+def test_a_count_that_may_be_right_is_believed(text: str, told: tuple[int, int]) -> None:
+    usage = {"prompt_tokens": told[0], "completion_tokens": told[1]}
+    found = read_usage(usage, ask_of("What is it, and why?"), text)
+    assert (found.input_tokens, found.output_tokens, found.is_estimated) == (*told, False)
+
+
+def test_reasoning_is_believed_where_it_is_told_apart() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 100_000}
+    with pytest.raises(ImplausibleUsage):
+        read_usage(usage, ask_of("Why?"), "Because.")
+    usage["completion_tokens_details"] = {"reasoning_tokens": 99_990}
+    assert read_usage(usage, ask_of("Why?"), "Because.").output_tokens == 100_000
+    thought = "so I think " * 9_500
+    usage.pop("completion_tokens_details")
+    found = read_usage(usage, ask_of("Why?"), "Because.", reasoning=thought)
+    assert found.output_tokens == 100_000
+
+
+def test_an_answer_without_a_count_is_no_longer_than_a_limit_that_is_kept() -> None:
+    text = "a word " * 30
+    found = read_usage({}, ask_of("Why?", max_tokens=100), text)
+    assert (found.input_tokens, found.output_tokens) == (4 + 16, 100)
+    found = read_usage({}, ask_of("Why?", max_tokens=10), text)  # it surely was not kept
+    assert found.output_tokens == len(text)
+    assert read_usage({}, ask_of("Why?"), "", is_cut=True).output_tokens == 100
+
+
+def test_nothing_in_the_ledger_is_of_no_amount(run, teacher, tmp_path: Path) -> None:
+    usages = [*MISSING, *IMPLAUSIBLE]
+
+    def rule(text: str, n_tries: int) -> Deed:
+        return Deed(usage=usages[int(text.split()[1])]) if n_tries == 1 else Deed()
+
+    with Provider(rule, bill=Bill(*PRICES)) as provider:
+        cached_ask(teacher(provider), chats(len(usages)), 60, run())
+    lines = (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()
+    for line in map(json.loads, lines):
+        assert 0 <= line.get("usd", 0) < 50 and 0 <= line.get("reserved_usd", 0) < 50

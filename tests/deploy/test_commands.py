@@ -1,0 +1,44 @@
+"""The command that serves a bundle is that of the engine that the plan counted on."""
+
+import json
+import shlex
+
+from stratos.deploy.commands import LAUNCHES, context_of, serve_arguments, serve_command
+from stratos.estimate.engines import ENGINES
+from stratos.records import ServingSetting
+
+
+def test_a_path_with_spaces_is_quoted_in_the_command():
+    assert serve_command("/my runs/bundle", port=1) == (
+        "transformers serve '/my runs/bundle' --host 127.0.0.1 --port 1"
+    )
+
+
+def test_every_engine_that_is_planned_can_be_started():
+    assert set(LAUNCHES) == set(ENGINES)
+
+
+def test_batches_of_transformers_have_a_cache_for_all_slots():
+    run = ServingSetting("transformers-batching", slots=16)
+    words = serve_arguments("b", "h", 1, run, context=1000)
+    assert words[6:] == ["--continuous-batching", "--cb-num-blocks", "80"]  # (4 pages + 1) each
+
+
+def test_vllm_fills_all_gpus_and_is_greedy():
+    run = ServingSetting("vllm", slots=64, tensor_parallel=2)
+    words = shlex.split(serve_command(".", run=run, n_devices=8, context=1024))
+    assert words[:3] == ["vllm", "serve", "."]
+    assert words[words.index("--max-num-seqs") + 1] == "64"
+    assert words[words.index("--tensor-parallel-size") + 1] == "2"
+    assert words[words.index("--data-parallel-size") + 1] == "4"
+    assert json.loads(words[-1]) == {"temperature": 0}
+    alone = shlex.split(serve_command(".", run=ServingSetting("vllm"), n_devices=1))
+    assert not {"--tensor-parallel-size", "--data-parallel-size"} & set(alone)
+
+
+def test_the_context_is_that_of_the_bundle(tmp_path):
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 512}')
+    assert context_of(tmp_path) == 512
+    assert context_of(tmp_path / "nowhere") == 8192
+    long = serve_arguments("b", "h", 1, ServingSetting("vllm"), context=131072)
+    assert long[long.index("--max-model-len") + 1] == "8192"

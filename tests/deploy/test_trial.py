@@ -1,0 +1,162 @@
+"""The load test beside the plan and the estimate, with a server whose answers take a known time."""
+
+from dataclasses import replace
+
+import pytest
+from slow_server import CHATS, one_at_a_time
+from tiny_run import tiny_plan
+
+from stratos.deploy import machine, trial
+from stratos.deploy.machine import Usage, others_between, usage
+from stratos.deploy.speed import sentences, with_speed
+from stratos.deploy.trial import Plans, planned_per_s, setting_here, try_server
+from stratos.estimate import calibration
+from stratos.records import (
+    Deployment,
+    Interval,
+    LoadResult,
+    ModelCard,
+    Prediction,
+    ServingSetting,
+)
+
+CARD = ModelCard("tiny", 10_000, 2, 32, 4, 4, 64, 100, 128)
+ALONE = ServingSetting("transformers")
+
+
+def tried(server, cache_dir, *, planned=None, load_seconds=1.0, run=ALONE, concurrency=1):
+    server.process = type("Process", (), {"pid": 1})
+    plans = Plans(CARD, "t", "s", run, planned, cache_dir)
+    return try_server(
+        server, CHATS, plans, max_tokens=4, concurrency=concurrency, load_seconds=load_seconds,
+        seed=0, tick=lambda done, total, what: None,
+    )  # fmt: skip
+
+
+def test_it_runs_at_the_planned_rate_if_this_machine_keeps_up(tmp_path):
+    with one_at_a_time(0.01) as server:
+        found = tried(server, tmp_path, planned=6.0)
+    load = found.load
+    assert load.requests_per_s == 6.0 == load.planned_per_s
+    assert load.n_requests == 6 and load.kept_up
+
+
+def test_it_runs_at_the_highest_rate_where_the_plan_has_more(tmp_path):
+    """What was planned: 25 requests a second on a server that gives four."""
+    with one_at_a_time(0.05) as server:
+        found = tried(server, tmp_path, planned=100.0)
+    load = found.load
+    assert load.planned_per_s == 100.0
+    assert load.capacity_per_s < 20
+    assert load.requests_per_s <= 0.86 * load.capacity_per_s
+    # The queue model, from the answers measured, is of the order of what came.
+    assert load.queue_p95_ms > load.latency_p50_ms
+
+
+def test_an_answer_that_takes_too_long_for_an_open_loop_is_said(tmp_path):
+    with one_at_a_time(0.05) as server:
+        found = tried(server, tmp_path, load_seconds=0.1)
+        none = tried(server, tmp_path, load_seconds=0.0)
+    assert found.load is None
+    assert found.load_note == (
+        "0.1 seconds hold fewer than 5 requests at a rate that this machine keeps up with: raise "
+        "deploy.load_seconds."
+    )
+    assert none.load is None and none.load_note == ""
+
+
+def test_a_busy_machine_is_no_calibration(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "others_between", lambda before, after: (1.8, True))
+    with one_at_a_time(0.01) as server:
+        found = tried(server, tmp_path, load_seconds=0.0)
+    assert found.was_busy and found.others_cores == 1.8
+    assert calibration(tmp_path).served == ()
+    monkeypatch.setattr(trial, "others_between", lambda before, after: (0.1, False))
+    with one_at_a_time(0.01) as server:
+        tried(server, tmp_path, load_seconds=0.0)
+    (served,) = calibration(tmp_path).served
+    assert served.answer_tokens == 3
+    assert 0.01 < served.answer_s < 1
+
+
+def test_others_are_what_is_busy_and_not_measured():
+    before = Usage(at=0.0, idle_s=0.0, busy_s=0.0, own_s=0.0)
+    quiet = Usage(at=10.0, idle_s=9.5, busy_s=10.5, own_s=10.0)
+    assert others_between(before, quiet) == (pytest.approx(0.05), False)
+    full = Usage(at=10.0, idle_s=0.5, busy_s=19.5, own_s=5.0)
+    assert others_between(before, full) == (pytest.approx(1.45), True)
+    one_core = Usage(at=10.0, idle_s=0.2, busy_s=9.8, own_s=9.7)
+    assert others_between(before, one_core) == (pytest.approx(0.01), False)
+    assert others_between(None, quiet) == (None, False)
+
+
+def test_usage_is_read_where_the_system_tells(tmp_path, monkeypatch):
+    found = usage(1)
+    assert found is not None and found.busy_s > 0 and found.idle_s > 0 and found.own_s > 0
+    monkeypatch.setattr(machine, "PROC", tmp_path)
+    assert usage(1) is None
+
+
+def test_the_engine_of_the_plan_is_served_here_if_it_runs_here():
+    plan = tiny_plan()
+    assert setting_here(plan) == ALONE
+
+    def of(run):
+        return replace(plan, roles=tuple(
+            replace(role, run=run) if role.role == "serve" else role for role in plan.roles
+        ))  # fmt: skip
+
+    batching = ServingSetting("transformers-batching", 16)
+    assert setting_here(of(batching)) == batching
+    assert setting_here(of(ServingSetting("vllm", 64))) == ALONE
+
+
+def test_the_planned_rate_is_that_of_one_server():
+    plan = tiny_plan()
+    roles = [
+        replace(role, count=4, traffic=(1.0, 0.5)) if role.role == "serve" else role
+        for role in plan.roles
+    ]
+    mixed = replace(plan, roles=tuple(roles))
+    assert planned_per_s(mixed, (10.0, 4.0)) == 3.0
+    assert planned_per_s(mixed, None) is None
+    assert planned_per_s(plan, (10.0,)) is None
+
+
+def shown(**changes):
+    load = LoadResult(
+        requests_per_s=3.0, n_requests=45, seconds=16.2, kept_up=True, gap_variation=1.0,
+        latest_ms=2.0, latency_p50_ms=280.0, latency_p95_ms=900.0, capacity_per_s=3.5,
+        queue_p95_ms=840.0, p95_ms=Prediction(Interval(1000.0, 500.0, 2000.0, "a test"), 900.0),
+        capacity=Prediction(Interval(8.0, 5.0, 9.0, "a test"), 3.5), planned_per_s=25.0,
+    )  # fmt: skip
+    answer = Prediction(Interval(300.0, 250.0, 400.0, "a test"), 281.0)
+    made = Deployment("", "", 32, 32, 280.0, 320.0, 500.0, "", 0, 1.0)
+    return replace(made, **{"run": ALONE, "load": load, "answer_ms": answer, **changes})
+
+
+def test_what_was_measured_is_said_beside_what_was_predicted():
+    assert sentences(shown()) == [
+        "One request at a time: 281 ms an answer (mean of 32); as predicted: 250 ms to 400 ms "
+        "(a test).",
+        "Requests at random moments, 3 a second (45 in 16 s): p95 900 ms with the wait; as "
+        "predicted: 500 ms to 2 s (a test). From the answers measured the queue model has 840 ms.",
+        "With all slots busy it gives 3.5 requests a second; NOT as predicted: 5 to 9 (a test).",
+        "The plan has 25 requests a second for one server; this machine is tested at the highest "
+        "rate it keeps up with.",
+    ]
+
+
+def test_on_a_busy_machine_nothing_is_judged():
+    said = sentences(shown(was_busy=True, others_cores=1.7))
+    assert not any("as predicted" in one for one in said)
+    assert said[1] == (
+        "Other work took 1.7 cores of this machine meanwhile and left none idle: on a quiet one "
+        "the server is faster, and nothing is judged."
+    )
+
+
+def test_a_record_of_an_earlier_version_says_nothing_and_the_card_stays():
+    old = shown(load=None, answer_ms=None)
+    assert sentences(old) == []
+    assert with_speed("# x\n\n## Limits\n", old) == "# x\n\n## Limits\n"

@@ -1,0 +1,222 @@
+"""How long a training takes here is said before it begins; its threads are chosen, and again."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from process import interrupted
+
+from stratos.config import LimitsConfig, StudentConfig
+from stratos.distill import pacer
+from stratos.distill.outlook import Outlook
+from stratos.distill.pace import Drift, Pace, fastest_of
+from stratos.errors import StratosError
+from stratos.evaluate.threads import thread_counts
+
+Run = Callable[..., Any]
+SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu"}
+HOURS_353 = Outlook(
+    student="smollm2_135m",
+    n_steps=31_000,
+    tokens_per_step=387.0,
+    n_validations=13,
+    epochs=700.0,
+    max_hours=1.0,
+    deadline_hours=None,
+    max_seconds=None,
+    smaller=(("stratos_3m", 0.02), ("stratos_1m", 0.0007)),
+)
+
+
+# --- how long -------------------------------------------------------------------------------------
+
+
+def test_a_training_of_353_hours_is_not_begun() -> None:
+    said = HOURS_353.trouble(353 * 3600, 41.0)
+    assert said == (
+        "The training of smollm2_135m would take about 353 h on this machine (31,000 steps of 387 "
+        "tokens, measured at 41.0 s each), more than limits.train_hours=1 allows. Nothing was "
+        "trained. Type trainer.max_tokens=30000, trainer.max_epochs=1, student=stratos_1m to stay "
+        "below, or limits.train_hours=393 to wait for it; the same command goes on from here."
+    )
+    assert HOURS_353.trouble(3500, 0.1) == ""
+    assert replace(HOURS_353, max_hours=None).trouble(353 * 3600, 41.0) == ""
+
+
+def test_a_deadline_counts_too() -> None:
+    outlook = replace(HOURS_353, max_hours=24.0, deadline_hours=2.0, smaller=())
+    said = outlook.trouble(3 * 3600, 0.35)
+    assert "about 3.0 h" in said and "more than limits.deadline_hours=2 allows" in said
+    assert said.endswith(
+        "Type trainer.max_tokens=7100000, trainer.max_epochs=420 to stay below, or "
+        "limits.deadline_hours=4 to wait for it; the same command goes on from here."
+    )
+
+
+def test_what_ends_by_itself_takes_no_longer() -> None:
+    assert replace(HOURS_353, max_seconds=1800.0).seconds(41.0, 60.0) == 1800
+    assert HOURS_353.seconds(0.1, 10.0) == pytest.approx(3230)
+
+
+def test_the_time_is_said_and_kept(run_distill: Run, tmp_path: Path) -> None:
+    notes: list[str] = []
+    student = run_distill(tmp_path, notes=notes, **SHORT)
+    (told,) = [note for note in notes if " here, " in note]
+    assert told.startswith(f"tiny: {student.steps} steps of 1,818 tokens, ")
+    assert told.endswith(" here, 1 validation included.")
+    assert student.threads == ((0, torch.get_num_threads()),)
+    # What others do at the same time may change in between, but not by so much.
+    assert student.seconds / 10 < student.expected_seconds < 10 * student.seconds
+
+
+@pytest.fixture(scope="session")
+def big(tmp_path_factory: pytest.TempPathFactory, corpus_path: Path) -> StudentConfig:
+    """A model of random weights that stands in for a pretrained one of 135M parameters."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from stratos.distill.model import make_student, save_student
+
+    folder = tmp_path_factory.mktemp("big") / "m"
+    _, tokenizer = make_student(StudentConfig("t"), None, ["1m 2m 3m 4p 5p 6p 7s 8s 9s"] * 9, 0)
+    shape = LlamaConfig(
+        vocab_size=49_152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+        num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    save_student(LlamaForCausalLM(shape).bfloat16(), tokenizer, folder)
+    return StudentConfig("smollm2_135m", path=str(folder), train_tokens=12_000_000)
+
+
+def test_a_model_of_135_million_parameters_is_refused_in_good_time(
+    run_distill: Run, big: StudentConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(StratosError, match=r"would take about [\d,.]+ h on this machine") as caught:
+        run_distill(tmp_path, student=big, max_tokens=12_000_000, batch_tokens=4096)
+    said = str(caught.value)
+    assert "more than limits.train_hours=1 allows. Nothing was trained." in said
+    with pytest.raises(StratosError, match=r"limits\.train_hours=1 allows"):
+        run_distill(tmp_path, student=big, max_tokens=12_000_000, batch_tokens=4096)
+    assert not list((tmp_path / "distill").glob("checkpoints/step-*"))
+
+
+def test_a_training_that_goes_on_is_not_measured_again(
+    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(run_distill, tmp_path, monkeypatch, **SHORT)
+    with monkeypatch.context() as patch:
+        patch.setattr(pacer, "measure", None)
+        student = run_distill(tmp_path, **SHORT)
+    assert student.n_resumed == 1
+    assert student.expected_seconds is not None
+
+
+# --- on how many threads --------------------------------------------------------------------------
+
+
+def test_all_powers_of_two_and_all_cores_are_tried() -> None:
+    assert thread_counts(1) == (1,)
+    assert thread_counts(2) == (1, 2)
+    assert thread_counts(6) == (1, 2, 4, 6)
+    assert thread_counts(8) == (1, 2, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({1: 1.0, 2: 0.55, 4: 0.3}, 4),  # quiet
+        ({1: 1.0, 2: 0.95, 4: 1.4}, 1),  # busy: two threads are hardly faster than one
+        ({1: 1.0, 2: 0.6, 4: 0.58}, 2),
+    ],
+)
+def test_more_threads_are_taken_where_they_are_clearly_faster(
+    seconds: dict[int, float], chosen: int
+) -> None:
+    paces = [Pace(n, s / 1000, 0.01) for n, s in seconds.items()]
+    assert fastest_of(paces, 1000).n_threads == chosen
+
+
+def test_a_speed_that_halves_or_doubles_is_noticed_and_noise_is_not() -> None:
+    for factor, noticed in ((1.0, False), (1.8, False), (2.2, True), (0.6, False), (0.4, True)):
+        drift = Drift()
+        assert not any(drift.note(4096, 4.0) for _ in range(40))
+        assert any(drift.note(4096, 4.0 * factor) for _ in range(40)) == noticed
+    quick = Drift(1e-6)
+    assert not any(quick.note(4096, 0.1) for _ in range(40)), "not within a minute"
+
+
+def test_measuring_changes_no_bit(
+    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = run_distill(tmp_path / "measured", **SHORT)
+    n = torch.get_num_threads()
+    monkeypatch.setattr(pacer, "measure", lambda *_: [Pace(n, 1e-6, 1e-6)])
+    plain = run_distill(tmp_path / "plain", **SHORT)
+    assert measured.weights_sha256 == plain.weights_sha256
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = {paths!r}
+import conftest, json, pathlib, torch
+from stratos.distill import pacer
+from stratos.distill.callbacks import Watch
+from stratos.distill.pace import Drift, Pace
+# The machine gets busy behind step 5: 2 threads before, 1 after.
+found = iter([[Pace(1, 2e-4, 0), Pace(2, 1e-4, 0)], [Pace(1, 1e-4, 0), Pace(2, 2e-4, 0)]])
+pacer.measure = lambda *_: next(found)
+steps = iter(range(1, 1000))
+Drift.note = lambda *_: next(steps) == 5
+after = Watch.on_train_batch_end
+def stop(self, trainer, *args):
+    after(self, trainer, *args)
+    if trainer.global_step == {stop}:
+        raise KeyboardInterrupt
+run = conftest.run_distill
+run = (getattr(run, "__wrapped__", None) or run._get_wrapped_function())(pathlib.Path({corpus!r}))
+torch.set_num_threads(2)
+folder, settings = pathlib.Path({folder!r}), {settings!r}
+try:
+    with_stop, Watch.on_train_batch_end = after, stop if {stop} else after
+    student = run(folder, **settings)
+except KeyboardInterrupt:
+    Watch.on_train_batch_end = with_stop
+    pacer.measure = Drift.note = lambda *_: False  # what was chosen is known
+    student = run(folder, **settings)
+n_threads = torch.get_num_threads()
+print(json.dumps([student.weights_sha256, student.threads, student.n_resumed, n_threads]))
+"""
+
+
+@pytest.mark.parametrize("callbacks", [{}, {"checkpoint_every_steps": 3}])
+def test_a_training_that_goes_on_takes_the_same_threads_at_the_same_steps(
+    corpus_path: Path, tmp_path: Path, callbacks: dict[str, int]
+) -> None:
+    """Stopped before and behind the step from which on another number was chosen."""
+    ends = {}
+    for stop in (0, 7):
+        script = SCRIPT.format(
+            paths=[str(Path(__file__).parent), *sys.path],
+            corpus=str(corpus_path),
+            folder=str(tmp_path / str(stop)),
+            settings={**SHORT, "callbacks": callbacks},
+            stop=stop,
+        )
+        (tmp_path / str(stop)).mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        )
+        ends[stop] = json.loads(done.stdout.splitlines()[-1])
+    assert ends[0][1] == ends[7][1] == [[0, 2], [5, 1]]
+    assert (ends[0][2], ends[7][2]) == (0, 1)
+    assert ends[0][0] == ends[7][0], "the same threads at the same steps give the same bits"
+    assert ends[0][3] == 2, "torch has its threads back"
+
+
+def test_limits_have_an_hour_of_training() -> None:
+    assert LimitsConfig().train_hours == 1.0

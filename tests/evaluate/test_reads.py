@@ -1,0 +1,89 @@
+"""Who has read the test items before, and what each stage of a run read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stratos.config import CallbacksConfig
+from stratos.evaluate.read_log import LOG, note_reads
+from stratos.evaluate.reads import said
+from stratos.records import EarlierReads
+from stratos.tasks.base import Item
+
+
+def items(*numbers: int) -> list[Item]:
+    return [Item(f"id {number}", "all", str(number), "") for number in numbers]
+
+
+def note(cache: Path, run: str, *numbers: int, student: str = "a") -> EarlierReads:
+    return note_reads(cache, Path("/runs") / run, student, items(*numbers))
+
+
+def test_each_run_says_how_many_have_read_its_items_before(tmp_path: Path) -> None:
+    assert note(tmp_path, "1", *range(10)) == EarlierReads(0, 0, 10)
+    assert note(tmp_path, "2", *range(10)) == EarlierReads(1, 10, 10)
+    assert note(tmp_path, "3", *range(5, 15)) == EarlierReads(2, 5, 10)
+    assert note(tmp_path, "4", *range(100, 110)) == EarlierReads(0, 0, 10)
+    assert note(tmp_path, "5", *range(20)) == EarlierReads(3, 15, 20)
+
+
+def test_the_same_student_of_the_same_run_counts_once(tmp_path: Path) -> None:
+    for _ in range(3):
+        assert note(tmp_path, "1", *range(10)).n_runs == 0
+    assert len((tmp_path / LOG).read_text().splitlines()) == 1
+    assert note(tmp_path, "1", *range(20)).n_runs == 0, "with more items it is still the same"
+    assert note(tmp_path, "1", *range(20), student="b") == EarlierReads(1, 20, 20), (
+        "another student of the run has been looked at before"
+    )
+    assert note(tmp_path, "2", *range(20)).n_runs == 2
+
+
+def test_a_log_that_was_damaged_is_gone_on_with(tmp_path: Path) -> None:
+    note(tmp_path, "1", *range(10))
+    with (tmp_path / LOG).open("ab") as file:
+        file.write(b'\xff\xfe\nnull\n[]\n{"run": 1}\n{"run": "cut sho')
+    assert note(tmp_path, "2", *range(10)) == EarlierReads(1, 10, 10)
+    assert note(tmp_path, "3", *range(10)) == EarlierReads(2, 10, 10)
+
+
+def test_runs_at_once_lose_no_line(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from stratos.evaluate.read_log import note_reads; "
+        "from stratos.tasks.base import Item; "
+        "items = [Item(str(i), 'a', str(i), '') for i in range(200)]; "
+        "[note_reads(Path(sys.argv[1]), Path(sys.argv[2]) / str(i), 's', items) for i in range(5)]"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), f"/runs/{i}"])
+        for i in range(4)
+    ]
+    assert [one.wait() for one in started] == [0] * 4
+    lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert len(lines) == 20 and len({line["run"] for line in lines}) == 20
+
+
+@pytest.mark.parametrize(
+    ("reads", "told"),
+    [
+        (EarlierReads(0, 0, 10), "no test item was read by an earlier run of this machine"),
+        (EarlierReads(1, 10, 10), "test split read by 1 earlier run of this machine"),
+        (EarlierReads(7, 72, 72), "test split read by 7 earlier runs of this machine"),
+        (
+            EarlierReads(5, 31, 1000),
+            "31 of 1,000 test items read by 5 earlier runs of this machine",
+        ),
+    ],
+)
+def test_it_is_said_in_words(reads: EarlierReads, told: str) -> None:
+    assert said(reads) == told
+
+
+def test_a_training_reads_so_many_validation_items() -> None:
+    assert CallbacksConfig().n_final == 512
+    assert CallbacksConfig(n_validation_items=8).n_validation_read == 40
+    assert CallbacksConfig(n_final_validation_items=100).n_validation_read == 228

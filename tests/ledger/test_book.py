@@ -1,0 +1,266 @@
+"""The budget is hard: for threads, tasks and processes, and through kills and torn lines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stratos.config import LimitsConfig
+from stratos.console import Console
+from stratos.errors import BudgetError
+from stratos.ledger import Ledger
+from stratos.records import ModelCard
+from stratos.report.costs import read_ledger
+from stratos.runner import Runner
+from stratos.stages import PROBE, STAGES, SYNTHESIZE
+from stratos.teachers.base import Answer, Question
+from stratos.teachers.purse import Purse
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_tighter_cap_holds_for_what_its_stage_spends(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path, 20.0, stage="synthesize")
+    with ledger.reserve("a", 7.0) as call:
+        call.settle(7.0)
+    ledger.stage = "probe"
+    with ledger.reserve("a", 2.0, limit_usd=3.0) as call:
+        call.settle(2.0)
+    for read in (ledger, Ledger(path, 20.0, stage="probe")):
+        assert (read.spent_usd, read.spent_here_usd) == (9.0, 2.0)
+        assert (read.left_usd(3.0), read.left_usd(5.0), read.left_usd(50.0)) == (1.0, 3.0, 11.0)
+        with pytest.raises(BudgetError, match=r"\$2\.0000 of \$3\.00 is spent"):
+            read.take("a", 1.5, limit_usd=3.0)
+    with pytest.raises(BudgetError, match=r"\$9\.0000 of \$20\.00 is spent"):
+        ledger.take("a", 11.5, limit_usd=50.0)
+
+
+def test_a_call_is_two_lines(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "a" / "ledger.jsonl", budget_usd=1.0)
+    with ledger.reserve("teacher x", 0.5) as reservation:
+        assert (ledger.spent_usd, ledger.reserved_usd, ledger.left_usd()) == (0, 0.5, 0.5)
+        assert ledger.left_usd(0.6) == pytest.approx(0.1)
+        reservation.settle(0.2, input_tokens=7)
+    assert (ledger.spent_usd, ledger.reserved_usd) == (0.2, 0.0)
+    first, second = lines(ledger.path)
+    assert (first["what"], first["reserved_usd"], first["pid"]) == ("teacher x", 0.5, os.getpid())
+    assert second["id"] == first["id"]
+    assert (second["usd"], second["planned_usd"], second["input_tokens"]) == (0.2, 0.5, 7)
+    assert [(spend.what, spend.usd) for spend in read_ledger(ledger.path)] == [("teacher x", 0.2)]
+
+
+def test_what_costs_nothing_leaves_no_line(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", budget_usd=0.0)
+    with ledger.reserve("teacher x", 0.0):
+        pass
+    assert not ledger.path.exists()
+    assert Ledger(tmp_path / "none.jsonl").left_usd() is None
+
+
+def test_an_error_before_settling_costs_the_reservation(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    with pytest.raises(RuntimeError), ledger.reserve("x", 0.25):
+        raise RuntimeError
+    assert ledger.spent_usd == 0.25
+
+
+def test_the_refusal_says_what_was_asked_and_what_is_left(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", budget_usd=1.0)
+    with ledger.reserve("a", 0.75):
+        pass
+    with pytest.raises(BudgetError) as caught, ledger.reserve("b", 0.5):
+        pass
+    assert str(caught.value) == (
+        "b may cost $0.5000, and $0.7500 of $1.00 is spent: raise limits.budget_usd or "
+        "limits.probe_usd, or choose a cheaper teacher."
+    )
+    with ledger.reserve("c", 0.25):
+        pass  # exactly what is left
+    with pytest.raises(BudgetError), ledger.reserve("d", 0.0, limit_usd=0.5):
+        pass
+
+
+class Provider:
+    """Bills calls, and keeps the largest total that was ever billed or set aside."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.billed, self.refused, self.most = ledger, 0.0, 0, 0.0
+        self._lock = threading.Lock()
+
+    def call(self, seed: int) -> float:
+        """Bill something below the ceiling and return it; or fail, billed or not."""
+        draw = random.Random(seed)
+        cost = draw.uniform(0, 0.01)
+        fault = draw.choice(["none", "none", "refused", "cut", "crash"])
+        if fault == "refused":
+            return 0.0
+        with self._lock:
+            self.billed += cost
+            self.most = max(self.most, self.ledger.spent_usd + self.ledger.reserved_usd)
+        if fault == "cut":
+            raise ConnectionError
+        if fault == "crash":
+            raise ValueError
+        return cost
+
+    def check(self, budget: float) -> None:
+        assert self.billed <= self.ledger.spent_usd + 1e-9 <= budget + 2e-9
+        assert self.most <= budget + 1e-9
+        assert self.ledger.reserved_usd == 0
+        again = Ledger(self.ledger.path, budget)
+        assert again.spent_usd == pytest.approx(self.ledger.spent_usd)
+
+
+@pytest.mark.parametrize("budget", [0.5, 3.0, 100.0])
+def test_a_thousand_calls_at_once_in_threads(tmp_path: Path, budget: float) -> None:
+    provider = Provider(Ledger(tmp_path / "ledger.jsonl", budget))
+
+    def one(seed: int) -> None:
+        try:
+            with provider.ledger.reserve("call", 0.01) as reservation:
+                time.sleep(0.002)
+                reservation.settle(provider.call(seed))
+        except BudgetError:
+            provider.refused += 1
+        except (ConnectionError, ValueError):
+            pass  # billed or not: the whole reservation counts
+
+    with ThreadPoolExecutor(200) as pool:
+        list(pool.map(one, range(1000)))
+    provider.check(budget)
+    assert (provider.refused > 0) == (budget < 100)
+
+
+@pytest.mark.parametrize("budget", [0.5, 100.0])
+def test_a_thousand_calls_at_once_in_tasks(tmp_path: Path, budget: float) -> None:
+    provider = Provider(Ledger(tmp_path / "ledger.jsonl", budget))
+
+    async def one(seed: int) -> None:
+        try:
+            with provider.ledger.reserve("call", 0.01) as reservation:
+                await asyncio.sleep(0.01)
+                if seed % 50 == 0:
+                    raise asyncio.CancelledError
+                reservation.settle(provider.call(seed))
+        except BudgetError:
+            provider.refused += 1
+        except (ConnectionError, ValueError, asyncio.CancelledError):
+            pass
+
+    async def everyone() -> None:
+        await asyncio.gather(*map(one, range(1000)))
+
+    asyncio.run(everyone())
+    provider.check(budget)
+    # All are in flight at once, so no more are let through than could cost their ceiling.
+    assert provider.refused == (950 if budget == 0.5 else 0)
+
+
+SPENDER = """
+import sys, time
+from pathlib import Path
+from stratos.errors import BudgetError
+from stratos.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]), float(sys.argv[2]))
+n = 0
+while True:
+    try:
+        with ledger.reserve("call", 0.01) as reservation:
+            print(n, flush=True)
+            time.sleep(float(sys.argv[3]))
+            reservation.settle(0.009)
+    except BudgetError:
+        break
+    n += 1
+"""
+
+
+def spender(path: Path, budget: float, pause_s: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SPENDER, str(path), str(budget), str(pause_s)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_share_one_budget(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    spenders = [spender(path, 1.0, 0.001) for _ in range(3)]
+    for one in spenders:
+        one.communicate(timeout=60)
+    spent = [line["usd"] for line in lines(path) if "usd" in line]
+    assert 0.95 < sum(spent) <= 1.0
+    assert Ledger(path, 1.0).spent_usd == pytest.approx(sum(spent))
+
+
+def test_a_killed_process_leaves_its_open_call_counted_in_full(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    one = spender(path, 100.0, 0.01)
+    assert one.stdout is not None
+    for line in one.stdout:
+        if line.strip() == "5":
+            break
+    while Ledger(path).reserved_usd == 0:  # between two calls
+        time.sleep(0.001)
+    alive = Ledger(path)
+    assert alive.reserved_usd == 0.01  # a living process may still settle it
+    os.kill(one.pid, signal.SIGSTOP)
+    open_before = Ledger(path)
+    os.kill(one.pid, signal.SIGKILL)
+    one.wait()
+    after = Ledger(path)
+    assert after.reserved_usd == 0
+    assert after.spent_usd == pytest.approx(open_before.spent_usd + open_before.reserved_usd)
+    assert Ledger(path).spent_usd == after.spent_usd  # settled once
+    if open_before.reserved_usd:
+        assert lines(path)[-1]["note"] == "not settled"
+
+
+def test_a_stage_that_pays_shows_what_the_run_has_spent(tmp_path: Path) -> None:
+    config: Any = SimpleNamespace(
+        stages=(),
+        plan=SimpleNamespace(pilot=False),
+        run_dir=tmp_path,
+        limits=LimitsConfig(budget_usd=20.0, probe_usd=2.0),
+    )
+    unused: Any = None
+    runner = Runner(config, Console(), unused, unused, STAGES)
+    with runner.ledger.reserve("earlier", 1.0):
+        pass
+    seen: list[Any] = []
+    probe = runner._with_money(lambda *told: seen.append(told), PROBE)
+    synthesize = runner._with_money(lambda *told: seen.append(told), SYNTHESIZE)
+    probe(0, 9, "asking")
+    card = ModelCard("m", 0, 0, 0, 0, 0, 0, 0, 0, "x", usd_per_million_output_tokens=1e6)
+    purse = Purse(runner.ledger, "teacher m", card)
+    question = Question([{"role": "user", "content": "?"}], 1)
+    receipts = [purse.draw(question) for _ in range(3)]
+    probe(0, 9)
+    assert runner.ledger.usd_so_far == 1.0
+    purse.pay(receipts[0], Answer("!", 1, 1, 0.0))
+    probe(1, 9, "asking")
+    synthesize(1, 9, "")
+    purse.pay(receipts[1], None)
+    purse.close()
+    synthesize(2, 9, "asking")
+    assert runner.ledger.usd_so_far == runner.ledger.spent_usd == 3.0
+    assert seen == [
+        (0, 9, "asking"),
+        (0, 9, ""),
+        (1, 9, "asking · $2.00 spent of $2.00"),
+        (1, 9, "$2.00 spent of $20.00"),
+        (2, 9, "asking · $3.00 spent of $20.00"),
+    ]

@@ -1,0 +1,158 @@
+"""One hard budget for every role: what the planned servers need cannot be spent on answers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stratos.errors import BudgetError
+from stratos.ledger import Ledger, reserves
+from stratos.records import Interval, Plan, RoleChoice
+from stratos.report.costs import read_reserves
+
+HELD = {"teacher": 3.0, "train": 1.0, "serve": 2.0}
+
+
+def plan(**usd: tuple[float, float]) -> Plan:
+    """Return a plan of roles that cost so much, up to so much."""
+    unknown = Interval(0.0, 0.0, 1.0, "unknown")
+    roles = tuple(
+        RoleChoice(role, None, 1, False, 1.0, mean, usd_range=(mean / 2, high))
+        for role, (mean, high) in usd.items()
+    )
+    return Plan(
+        status="optimal", solver="none", teacher="t", student="s", strategy="alignment",
+        roles=roles, accuracy=unknown, usd=0.0, hours=0.0, latency_ms=0.0,
+        objective="balanced", frontier=(), n_frontier=0, alternatives={}, reasons=(), left_out={},
+        warnings=(), n_offers=0, price_dates=("", ""), seconds=0.0, egress_usd=0.5,
+    )  # fmt: skip
+
+
+def test_the_high_end_of_each_role_is_held() -> None:
+    one = plan(teacher=(2.0, 3.0), train=(0.5, 1.0), serve=(2.0, 2.0))
+    whole = {"teacher": 3.0, "train": 1.0, "serve": 2.0, "egress": 0.5}
+    assert reserves.planned_usd(one) == reserves.planned_usd(one, 6.5) == whole
+    # Serving may mix servers; what costs nothing is not held.
+    mixed = replace(one, roles=(*one.roles[1:], one.roles[2]), egress_usd=0.0)
+    assert reserves.planned_usd(mixed) == {"train": 1.0, "serve": 4.0}
+
+
+def test_where_the_high_ends_pass_the_budget_all_give_way_alike() -> None:
+    one = plan(teacher=(2.0, 3.0), train=(0.5, 1.0), serve=(2.0, 2.0))  # 5.0 to 6.5
+    held = reserves.planned_usd(one, 5.75)
+    assert held == {"teacher": 2.5, "train": 0.75, "serve": 2.0, "egress": 0.5}
+    assert sum(reserves.planned_usd(one, 5.0).values()) == pytest.approx(5.0)
+    assert reserves.planned_usd(one, 2.5) == pytest.approx(
+        {"teacher": 1.0, "train": 0.25, "serve": 1.0, "egress": 0.25}
+    )
+
+
+def test_a_role_spends_its_own_reserve_and_what_is_free(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", 10.0, stage="synthesize")
+    reserves.allot(ledger, "a plan", HELD)
+    assert ledger.left_usd() == 10.0 - 3.0
+    assert ledger.left_usd(role="train") == 10.0 - 5.0
+    assert reserves.said(ledger) == (
+        "reserved of limits.budget_usd=10: $3.00 for teacher, $1.00 for train, $2.00 for serve; "
+        "$4.00 are free"
+    )
+    with ledger.reserve("teacher x", 6.9) as call:
+        call.settle(6.9)
+    with pytest.raises(BudgetError) as caught:
+        ledger.take("teacher x", 0.2)
+    assert str(caught.value) == (
+        "teacher x may cost $0.2000, and $6.9000 of $7.00 is spent (of limits.budget_usd=10 the "
+        "plan holds $1.00 for train, $2.00 for serve): raise limits.budget_usd or "
+        "limits.probe_usd, or choose a cheaper teacher."
+    )
+    assert ledger.cap_usd() == 7.0
+    # Another process, and a later one, knows it from the file.
+    assert Ledger(ledger.path, 10.0).left_usd() == pytest.approx(0.1)
+
+
+def test_without_a_budget_reserves_are_shown_and_hold_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    reserves.allot(ledger, "a plan", HELD)
+    assert ledger.left_usd() is None
+    assert "so nothing is held to it" in reserves.said(ledger)
+    ledger.take("teacher x", 99.0)
+
+
+def test_what_is_left_of_a_role_that_is_done_is_free(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", 6.0)
+    reserves.allot(ledger, "a plan", HELD)
+    with ledger.reserve("teacher x", 1.0) as call:
+        call.settle(1.0)
+    assert ledger.left_usd(role="train") == pytest.approx(6.0 - 1.0 - 2.0 - 2.0)
+    reserves.release(ledger, "teacher")
+    reserves.release(ledger, "teacher")
+    assert ledger.left_usd(role="train") == pytest.approx(6.0 - 1.0 - 2.0)
+    assert ledger.totals.reserves["teacher"].released_usd == 2.0
+    shown = read_reserves(ledger.path)
+    assert (shown["teacher"].usd, shown["teacher"].spent_usd) == (3.0, 1.0)
+    assert (shown["teacher"].released_usd, shown["serve"].released_usd) == (2.0, None)
+
+
+def test_another_plan_takes_the_place_of_the_reserves(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path, 10.0)
+    reserves.allot(ledger, "one", HELD)
+    with ledger.reserve("teacher x", 2.0) as call:
+        call.settle(2.0)
+    n_lines = len(path.read_text().splitlines())
+    reserves.allot(ledger, "one", HELD)  # the same command again
+    assert len(path.read_text().splitlines()) == n_lines
+    # The same plan under another budget: what was spent of it stays spent.
+    richer = Ledger(path, 20.0)
+    reserves.allot(richer, "one", HELD)
+    assert richer.totals.reserves["teacher"].spent_usd == 2.0
+    assert richer.left_usd() == 20.0 - 2.0 - 3.0
+    # Planned anew: only what is still to be done is held.
+    reserves.allot(richer, "two", {"teacher": 1.5, "serve": 4.0})
+    assert richer.totals.reserves["teacher"].spent_usd == 0.0
+    assert richer.left_usd() == 20.0 - 2.0 - 4.0
+    assert richer.left_usd(role="serve") == 20.0 - 2.0 - 1.5
+    reserves.allot(richer, "", {})  # it is being planned
+    assert richer.left_usd() == 18.0
+
+
+def test_the_cap_of_a_role_does_not_move_with_what_others_spend_of_theirs(tmp_path: Path) -> None:
+    """Else a stage that the money cut short would go on, and pay for nothing."""
+    from stratos.ledger.servers import rent
+
+    ledger = Ledger(tmp_path / "ledger.jsonl", 10.0)
+    reserves.allot(ledger, "a plan", HELD)
+    before = ledger.cap_usd()
+    lease = rent(ledger, "train", "train a server", usd_per_hour=3600.0, hours=0.5 / 3600)
+    assert ledger.cap_usd() == before
+    lease.launch(at=1000.0)
+    lease.release(at=1000.5)
+    assert ledger.spent_by("train") == 0.5
+    assert ledger.cap_usd() == before
+
+
+def test_reserves_are_shown_by_the_command(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", 10.0, stage="synthesize")
+    reserves.allot(ledger, "a plan", HELD)
+    with ledger.reserve("teacher x", 2.0) as call:
+        call.settle(2.0)
+    reserves.release(ledger, "teacher")
+    done = subprocess.run(
+        [sys.executable, "-m", "stratos.ledger", str(tmp_path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        f"{ledger.path}: $2.0000 spent",
+        "  synthesize: $2.0000",
+        "  held for teacher: $3.0000, $2.0000 of it spent, $1.0000 released",
+        "  held for train: $1.0000, $0.0000 of it spent",
+        "  held for serve: $2.0000, $0.0000 of it spent",
+    ]
+    assert [json.loads(line)["kind"] for line in ledger.path.read_text().splitlines()] == [
+        "allotted", "reserved", "settled", "released"
+    ]  # fmt: skip

@@ -1,0 +1,24 @@
+"""The staircase of one place, as the tests compare it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stratos.plan.option import Option
+from stratos.plan.quotas import Caps
+from stratos.plan.serving import Step
+from stratos.plan.solver import Solver
+from stratos.plan.stairs import staircases
+
+
+def mix_steps(
+    options: Sequence[Option],
+    egress_usd: Sequence[float],
+    rates: Sequence[float],
+    caps: Caps,
+    solver: Solver,
+) -> list[Step]:
+    """Return the staircase of a place to which each server's egress is the one given."""
+    return staircases(options, np.array([egress_usd], dtype=float), rates, caps, solver)[0]

@@ -1,0 +1,87 @@
+"""Students that nobody named join the choice where they can be trained on this machine in time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from world import STUDENTS, World
+
+from stratos.catalog import load_catalog
+from stratos.config import CloudConfig, LimitsConfig, StudentConfig
+from stratos.estimate.calibrate import Calibration
+from stratos.plan.candidates import build_problem, this_machine
+
+FACTS = {
+    "n_params": 134_515_008, "n_layers": 30, "hidden_size": 576, "n_heads": 9, "n_kv_heads": 3,
+    "intermediate_size": 1536, "vocab_size": 49152, "context_length": 8192,
+}  # fmt: skip
+LAPTOP = Calibration("a laptop", 50e9, 10e9, 1e-6, "2026-11-26")
+
+
+def unnamed(path: Path | str, train_tokens: int) -> StudentConfig:
+    return StudentConfig(
+        "pretrained", path=str(path), facts=FACTS, train_tokens=train_tokens, only_if_here=True
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shape = {
+        "vocab_size": 49152, "hidden_size": 576, "num_hidden_layers": 30,
+        "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536,
+        "tie_word_embeddings": True,
+    }  # fmt: skip
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(shape))
+    return tmp_path / "model"
+
+
+def problem(student: StudentConfig, machine: Calibration | None = LAPTOP, **changes):
+    world = World(
+        cloud=CloudConfig(providers=("aws",)), students=(*STUDENTS[:1], student), **changes
+    )
+    config = world.config()
+    catalog = load_catalog(config.cloud, cache_dir=None)
+    return build_problem(config, world.probe(), catalog, calibration=machine)
+
+
+def names(found) -> set[str]:
+    return {candidate.student for candidate in found.candidates}
+
+
+def test_one_without_weights_is_left_out_with_what_brings_it_in() -> None:
+    found = problem(unnamed("org/none", 20_000))
+    assert names(found) == {"stratos_300k"}
+    assert found.left_out["pretrained"] == (
+        "its weights are not on this machine. Type: hf download org/none"
+    )
+    named = replace(unnamed("org/none", 20_000), only_if_here=False)
+    assert names(problem(named)) == {"stratos_300k", "pretrained"}, "its facts suffice to plan"
+
+
+def test_one_that_trains_in_time_joins_and_one_that_does_not_is_left_out(folder: Path) -> None:
+    assert names(problem(unnamed(folder, 20_000))) == {"stratos_300k", "pretrained"}
+    slow = problem(unnamed(folder, 12_000_000))
+    assert names(slow) == {"stratos_300k"}
+    told = slow.left_out["pretrained"]
+    assert told.startswith("training it for 12,000,000 tokens takes about ")
+    assert told.endswith(
+        " h on this machine, and 1 h are allowed: limits.train_hours=… allows more, "
+        "trainer.max_tokens=… asks less"
+    )
+    patient = problem(unnamed(folder, 12_000_000), limits=LimitsConfig(train_hours=1000))
+    assert "pretrained" not in patient.left_out
+    assert "pretrained" not in problem(unnamed(folder, 12_000_000), None).left_out
+
+
+def test_this_machine_is_measured_only_where_the_plan_depends_on_it(folder: Path) -> None:
+    here = World(students=(unnamed(folder, 1),), cloud=CloudConfig(providers=("aws",))).config()
+    missing = World(
+        students=(unnamed("org/none", 1),), cloud=CloudConfig(providers=("aws",))
+    ).config()
+    cache = folder.parent / "cache"
+    assert this_machine(missing, cache) is None
+    assert isinstance(this_machine(here, cache), Calibration)

@@ -1,0 +1,128 @@
+"""Rows without answers: labelled where the teacher agrees with itself, listed where it does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from adder import rows_of, run
+from echo_teacher import EchoTeacher
+
+from stratos.records import ModelCard
+from stratos.synthesize.pseudo_labels import DISAGREE, NO_MONEY, ROWS_TO_LABEL, PseudoLabels
+from stratos.synthesize.votes import Votes
+from stratos.tasks.base import Item
+from stratos.tasks.classify import ClassifyTask
+from stratos.teachers.base import Answer, Question
+
+LABELS = ("bug", "praise", "question")
+
+
+def task_of(folder: Path, n: int = 60) -> ClassifyTask:
+    rows = [{"text": f"ticket number {i}", "label": LABELS[i % 3]} for i in range(120)]
+    more = [{"text": f"open case {i}"} for i in range(n)]
+    for name, some in (("tickets", rows), ("more", more)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    return ClassifyTask(str(folder / "tickets.jsonl"), unlabelled_path=str(folder / "more.jsonl"))
+
+
+@dataclass
+class Committee(EchoTeacher):
+    """Is sure of even cases; of those that end in 5 it never says the same twice in a row."""
+
+    name: str = "adder"
+    usd: float = 0.0
+    asked: list[tuple[int, int]] = field(default_factory=list)
+
+    def card(self) -> ModelCard:
+        return replace(
+            super().card(),
+            usd_per_million_input_tokens=self.usd,
+            usd_per_million_output_tokens=self.usd,
+        )
+
+    def stream(
+        self, questions: Iterator[Question | None], meter: Any
+    ) -> Iterator[tuple[int, Answer] | None]:
+        for index, question in enumerate(questions):
+            assert question is not None
+            number, sample = int(question.chat[-1]["content"].split()[-1]), question.sample
+            self.asked.append((number, sample))
+            label = LABELS[number % 3]
+            if number % 10 == 5:
+                label = LABELS[(number + sample) % 3]
+            elif number % 2 and sample == 1:
+                label = LABELS[(number + 1) % 3]  # one slip among five answers
+            receipt = meter.draw(question) if meter is not None else 0
+            answer = Answer(label, 10, 5, 0.0, finish="stop")
+            if meter is not None:
+                meter.pay(receipt, answer)
+            yield index, answer
+
+
+def test_rows_are_labelled_where_the_answers_agree(tmp_path: Path) -> None:
+    task, teacher = task_of(tmp_path), Committee()
+    corpus, said = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
+    learnt = {row["question"]: row["answer"] for row in rows_of(corpus)}
+    labelled = {q: a for q, a in learnt.items() if q.startswith("open")}
+    assert len(learnt) - len(labelled) == task.n_train
+    assert {int(q.split()[-1]) % 10 for q in labelled} == {0, 1, 2, 3, 4, 6, 7, 8, 9}
+    assert all(a == LABELS[int(q.split()[-1]) % 3] for q, a in labelled.items())
+    assert corpus.n_by_source == {"of the file": task.n_train, "labelled by adder": 54}
+    assert corpus.refused[DISAGREE] == 6
+    # Where two answers agree, there is no third.
+    times = {number: sum(one == number for one, _ in teacher.asked) for number in range(60)}
+    assert {times[number] for number in range(0, 60, 2)} == {2}
+    assert {times[number] for number in range(1, 60, 2)} == {5}
+
+    path = tmp_path / "run" / ROWS_TO_LABEL
+    assert corpus.rows_to_label == str(path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert corpus.n_rows_to_label == len(rows) == 30
+    assert all(row["text"].endswith("5") for row in rows[:6]), "the most informative first"
+    assert [row["is_learnt"] for row in rows] == [False] * 6 + [True] * 24
+    assert rows[0]["label"] == "" and sum(rows[0]["teacher_answers"].values()) == 5
+    assert any("30 rows are worth labelling by hand" in one for one in said)
+
+
+def test_the_list_filled_in_is_a_file_of_rows(tmp_path: Path) -> None:
+    run(tmp_path / "run", task_of(tmp_path), PseudoLabels(), (Committee(),), prompt="default")
+    rows = [json.loads(line) for line in (tmp_path / "run" / ROWS_TO_LABEL).open()]
+    with (tmp_path / "tickets.jsonl").open("a") as file:
+        for row in rows:
+            file.write(json.dumps({**row, "label": "bug"}) + "\n")
+    assert ClassifyTask(str(tmp_path / "tickets.jsonl")).n_train > 72
+
+
+def test_the_money_ends_between_rows_and_not_within_one(tmp_path: Path) -> None:
+    task, teacher = task_of(tmp_path), Committee(usd=1000.0)
+    # A row costs two answers of 15 tokens at $1000 a million: $0.03; what one may cost is more.
+    corpus, said = run(
+        tmp_path / "run",
+        task,
+        PseudoLabels(max_tokens=5),
+        (teacher,),
+        prompt="default",
+        budget_usd=1.0,
+    )
+    n = corpus.n_by_source.get("labelled by adder", 0)
+    assert 0 < n < 54
+    assert corpus.refused[NO_MONEY] > 0
+    assert corpus.usd <= 1.0
+    assert any("less" in one for one in said)
+
+
+def test_votes() -> None:
+    item = Item("1", "main", "?", "")
+    votes = Votes(item)
+    assert (votes.agreement, votes.disagreement, votes.best) == (0.0, 0.0, None)
+    for answer in ("Bug", "bug", "praise"):
+        votes.add(replace(item, answer=answer))
+    votes.add(None)
+    assert votes.best is not None and votes.best.answer == "Bug"
+    assert votes.agreement == 0.5
+    assert votes.disagreement == 1.5
+    assert votes.counts == {"Bug": 2, "praise": 1}

@@ -1,0 +1,173 @@
+"""Rows that are good each by itself, and of which too little can be learnt together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stratos.tasks.classify import ClassifyTask
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.languages import language_of
+
+ENGLISH = "Please tell me where the parcel is that you sent, number {i}."
+GERMAN = "Bitte sagen Sie mir, wo das Paket ist, das Sie mit der Nummer {i} geschickt haben."
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    return str(path)
+
+
+def tickets(n: int, labels: list[str], text: str = ENGLISH) -> list[dict[str, Any]]:
+    return [{"text": text.format(i=i), "label": labels[i % len(labels)]} for i in range(n)]
+
+
+def test_enough_rows_of_one_kind_raise_no_doubt(tmp_path: Path) -> None:
+    task = ClassifyTask(write(tmp_path / "t.jsonl", tickets(400, ["a", "b"])))
+    assert task.refusals() == []
+    assert task.complaints == ()
+
+
+def test_six_rows_for_eight_labels_are_refused_with_counts(tmp_path: Path) -> None:
+    labels = tuple("abcdefgh")
+    path = write(tmp_path / "t.jsonl", tickets(6, list("abcdef")))
+    assert ClassifyTask(path, labels=labels).refusals() == [
+        f"{path} has 6 rows for 8 labels, 4 of them to train on: not every label can be learnt. At "
+        "least 4 training rows of each label are needed, which is about 64 rows in all. Add rows, "
+        "or name fewer labels: task.labels=[…]."
+    ]
+
+
+def test_one_validation_row_is_refused(tmp_path: Path) -> None:
+    rows = [{"question": f"What is {i}?", "answer": f"It is {i}"} for i in range(7)]
+    path = write(tmp_path / "q.jsonl", rows)
+    [refusal] = JsonlTask(path).refusals()
+    assert refusal.startswith(f"{path} has too few rows: 4 rows to train on, 1 to steer the run, 2")
+    assert refusal.endswith("Add rows, or give the test questions in a file of their own: "
+                            "task.test_path=<file>.")  # fmt: skip
+
+
+def test_few_rows_are_said_with_what_they_can_tell(tmp_path: Path) -> None:
+    task = ClassifyTask(write(tmp_path / "t.jsonl", tickets(80, ["a", "b"])))
+    [told] = task.complaints
+    n = {split: len(task.items(split, 99)) for split in ("validation", "test")}
+    assert told.startswith(f"There is little to measure on: {n['validation']} validation rows (an ")
+    assert f"{n['test']} test rows (an accuracy is known to ±" in told
+
+
+def test_labels_that_differ_in_case_and_spacing_are_one_and_said(tmp_path: Path) -> None:
+    rows = tickets(400, ["Late  parcel", "refund"])
+    for place in (0, 4, 6):
+        rows[place]["label"] = "late parcel"
+    path = write(tmp_path / "t.jsonl", rows)
+    task = ClassifyTask(path)
+    assert {item.answer for item in task.items("train", 999)} == {"Late  parcel", "refund"}
+    assert task.complaints == (
+        f"{path} spells 1 label in more than one way. They are read as one, spelled as most of "
+        "its rows spell it: Late  parcel (Late  parcel: 197, late parcel: 3). Where they are meant "
+        "to differ, give them other names.",
+    )
+
+
+def test_a_label_that_looks_like_another_is_said(tmp_path: Path) -> None:
+    rows = tickets(400, ["billing", "refund"])
+    for place in range(0, 12, 2):
+        rows[place]["label"] = "biling"
+    told = ClassifyTask(write(tmp_path / "t.jsonl", rows)).complaints
+    assert any(
+        one.startswith("Labels that may be slips: biling (6 rows) for billing (194).")
+        for one in told
+    )
+
+
+@pytest.mark.parametrize(
+    ("rare", "common", "is_said"),
+    [
+        ("refnud", "refund", True),
+        ("refun", "refund", True),
+        ("refundd", "refund", True),
+        ("repund", "refund", True),
+        ("not urgent", "urgent", False),
+        ("level 12", "level 13", False),
+        ("cat", "car", False),
+    ],
+)
+def test_a_slip_of_one_key_is_said(tmp_path: Path, rare: str, common: str, is_said: bool) -> None:
+    rows = [*tickets(63, [common, "delivery", "login"]), {"text": "once more", "label": rare}]
+    told = ClassifyTask(write(tmp_path / "t.jsonl", rows)).complaints
+    said = f"Labels that may be slips: {rare} (1 row) for {common} (21)."
+    assert any(one.startswith(said) for one in told) == is_said
+
+
+def test_labels_without_rows_are_said(tmp_path: Path) -> None:
+    rows = [*tickets(400, ["a", "b"]), {"text": "once", "label": "c"}]
+    task = ClassifyTask(write(tmp_path / "t.jsonl", rows), labels=("a", "b", "c", "d"))
+    assert task.complaints == (
+        "No row has the label d, which task.labels names.",
+        "Few training rows: c (1). At least 4 of each label are a beginning.",
+    )
+
+
+def test_a_label_of_the_test_file_alone_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", tickets(200, ["a", "b"]))
+    tests = [
+        {"text": f"Test of the row {i} that is here", "label": "abc"[i % 3]} for i in range(60)
+    ]
+    test_path = write(tmp_path / "test.jsonl", tests)
+    with pytest.raises(
+        ValueError, match=r"line 3, line 6, .*: the label c is in no row of .*t\.jsonl, so that"
+    ):
+        ClassifyTask(path, test_path=test_path)
+    task = ClassifyTask(path, test_path=test_path, labels=("a", "b", "c"))
+    assert (
+        "No training row shows what is asked later: c (20 held-out rows). No student can learn it: "
+        "add training rows of it, or take it out." in task.complaints
+    )
+
+
+def test_an_enormous_answer_is_a_broken_line(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"What is {i}?", "answer": "x" * (1 + 30_000 * (i == 2))} for i in range(9)
+    ]
+    path = write(tmp_path / "q.jsonl", rows)
+    with pytest.raises(
+        ValueError, match="line 3: its answer has 30,001 characters, and no student"
+    ):
+        JsonlTask(path)
+    skipped = JsonlTask(path, on_error="skip")
+    assert skipped.left_out == {"broken line": 1}
+
+
+def test_two_languages_are_said_with_counts(tmp_path: Path) -> None:
+    rows = [*tickets(300, ["a", "b"]), *tickets(100, ["a", "b"], GERMAN)]
+    path = write(tmp_path / "t.jsonl", rows)
+    task = ClassifyTask(path)
+    texts = [item.question for item in task.items("train", 999)]
+    n_german = sum(text.startswith("Bitte") for text in texts)
+    assert task.complaints == (
+        f"{path} seems to have rows in 2 languages (English {len(texts) - n_german}, German "
+        f"{n_german} of {len(texts)} training rows, by their commonest words and letters). Each is "
+        "learnt from its own rows. To see how well, name a field with the language: "
+        "task.slice=<field> 'task.slices=[…]'.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        (ENGLISH, "English"),
+        (GERMAN, "German"),
+        ("Je ne sais pas où est le colis que vous avez envoyé", "French"),
+        ("No sé dónde está el paquete que me enviaron por favor", "Spanish"),
+        ("Где моя посылка?", "Cyrillic"),
+        ("私の荷物はどこですか", "Hiragana"),
+        ("SELECT name FROM employees WHERE city = 'Lyon'", None),
+        ("12 Baker Street", None),
+        ("", None),
+    ],
+)
+def test_languages(text: str, language: str | None) -> None:
+    assert language_of(text) == language
