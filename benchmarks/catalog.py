@@ -22,6 +22,9 @@ import sys
 import tempfile
 from glob import glob
 from pathlib import Path
+from typing import Any
+
+from record import keep
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,8 +96,8 @@ def measure(code: str, *arguments: str) -> tuple[float, float, int]:
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, int(output)
 
 
-def compare(title: str, files: list[str], runs: int, folder: Path) -> None:
-    """Print what reading these files takes, theirs and ours."""
+def compare(title: str, files: list[str], runs: int, folder: Path) -> dict[str, Any]:
+    """Print what reading these files takes, theirs and ours; return it."""
     rows = measure(THEIRS, *files)[2]
     megabytes = sum(Path(file).stat().st_size for file in files) / 1e6
     print(f"{title}: {rows:,} rows in {len(files)} files, {megabytes:.1f} MB")
@@ -111,14 +114,17 @@ def compare(title: str, files: list[str], runs: int, folder: Path) -> None:
         ):
             measured.setdefault(name, []).append(measure(code, *arguments))
     theirs = [cpu for cpu, _, _ in measured["pandas.read_csv"]]
+    found: dict[str, Any] = {"rows": rows, "megabytes": megabytes, "runs": measured}
     for name, samples in measured.items():
         cpu = statistics.median(cpu for cpu, _, _ in samples)
         ratio = statistics.median(s[0] / t for s, t in zip(samples, theirs, strict=True))
         peak = max(peak for _, peak, _ in samples)
+        found[name] = {"cpu_s": cpu, "ratio": ratio, "peak_mib": peak}
         print(
             f"  {name:20} {cpu:6.2f} CPU s   {ratio:5.2f} x   peak {peak:5.0f} MiB   "
             f"{samples[0][2]:,} {'rows' if name.startswith('pandas') else 'offers'}"
         )
+    return found
 
 
 def main() -> None:
@@ -127,17 +133,21 @@ def main() -> None:
     parser.add_argument("--catalog", default="../shared/catalog/*/vms.csv")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     arguments = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     real = sorted(glob(str(ROOT / arguments.catalog)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        found = {}
         if real:
-            compare("real", real, arguments.runs, folder / "cache")
+            found["real"] = compare("real", real, arguments.runs, folder / "cache")
         else:
             print(f"real: there is nothing at {arguments.catalog}")
         files = synthetic(folder / "synthetic", arguments.rows)
-        compare("synthetic", files, arguments.runs, folder / "cache")
+        found["synthetic"] = compare("synthetic", files, arguments.runs, folder / "cache")
+    if arguments.keep:
+        keep("catalog", found, seed=0)
 
 
 if __name__ == "__main__":

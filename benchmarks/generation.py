@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--max-new-tokens", type=int, default=600)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     options = parser.parse_args()
 
     import torch
@@ -111,6 +112,18 @@ def main() -> None:
     for name, seconds in (("complete", ours_seconds), ("model.generate", theirs_seconds)):
         print(f"{name:15} {seconds:8.1f} CPU s {n_tokens / seconds:10,.0f} tokens/CPU s")
     print(f"ratio {theirs_seconds / ours_seconds:.2f}, same answers {same:.1%}")
+    if options.keep:
+        from record import keep
+
+        found = {
+            "settings": vars(options),
+            "parameters": model.num_parameters(),
+            "tokens": n_tokens,
+            "cpu_s": {"stratos": ours_seconds, "model.generate": theirs_seconds},
+            "ratio": theirs_seconds / ours_seconds,
+            "same": same,
+        }
+        keep("generation", found, seed=0)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 
 from mahjong.agari import Agari
+from record import keep
 
 from stratos.tasks.mahjong import MahjongTask, engine, hands
 from stratos.tasks.mahjong.tiles import Hand, add, hand_to_text
@@ -34,7 +35,9 @@ def main() -> None:
     """Compare, then time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hands", type=int, default=20_000)
-    n = parser.parse_args().hands
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
+    options = parser.parse_args()
+    n = options.hands
     rng = random.Random(0)
     classes = hands.flush_classes()
     compared: list[Hand] = [
@@ -53,19 +56,28 @@ def main() -> None:
     print(f"CPU seconds: ours {middle - start:.2f}, package {end - middle:.2f}")
     for hand in wrong[:5]:
         print("differs:", hand_to_text(hand))
+    found: dict[str, object] = {
+        "hands": n,
+        "agree": n - len(wrong),
+        "cpu_s": {"ours": middle - start, "package": end - middle},
+    }
     for name in ("full flush", "general"):
         sizes = Counter(
             len(waits)
             for hand, waits in zip(compared, ours, strict=True)
             if (name == "full flush") == (sum(any(c) for c in hand) == 1 and not any(hand[3]))
         )
-        print(f"waits a hand, {name}:", dict(sorted(sizes.items())))
+        found[name] = dict(sorted(sizes.items()))
+        print(f"waits a hand, {name}:", found[name])
 
     task = MahjongTask()
     start = time.process_time()
     refused = sum(task.verify(item) is not None for item in task.reverse(n, seed=1))
     seconds = time.process_time() - start
     print(f"reverse generation: {n / seconds:,.0f} verified items/s a core, {refused} refused")
+    found |= {"items_per_s_a_core": n / seconds, "refused": refused}
+    if options.keep:
+        keep("mahjong_engine", found, seed=0)
     raise SystemExit(bool(wrong or refused))
 
 

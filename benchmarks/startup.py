@@ -18,6 +18,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from record import keep
 
 ROOT = Path(__file__).parents[1]
 BARE = """
@@ -46,7 +49,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=Path, help="run folder with a probe.json")
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     arguments = parser.parse_args()
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copytree(ROOT / "conf", folder / "conf")
@@ -64,13 +69,17 @@ def main() -> None:
             rows = rows[1:]  # the first warms the disk
             ratio = statistics.median(b / a for a, b in rows)
             a, b = (statistics.median(column) for column in zip(*rows, strict=True))
+            found[what] = {"bare_cpu_s": a, "cpu_s": b, "ratio": ratio, "pairs": rows}
             print(f"{what}: bare Hydra {a:.2f} CPU s, stratos {b:.2f} CPU s, ratio {ratio:.2f}")
         if arguments.records:
             plan = [*ours, task, "cloud=aws", "stages=[plan]", "logger=none"]
             plan += [f"paths.records_from={arguments.records.resolve()}"]
             rows = [measure(plan, folder) for _ in range(arguments.runs + 1)][1:]
             cpu, wall = (statistics.median(column) for column in zip(*rows, strict=True))
+            found["plan"] = {"cpu_s": cpu, "wall_s": wall, "runs": rows}
             print(f"stages=[plan] from a cached probe: {cpu:.2f} CPU s, {wall:.2f} s")
+    if arguments.keep:
+        keep("startup", found)
 
 
 if __name__ == "__main__":

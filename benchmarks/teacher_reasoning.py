@@ -4,15 +4,26 @@
 
 Two ways of asking on the same validation items of Mahjong: step by step in its own words, with the
 rules at hand; and with two worked examples whose steps are the reasoning path that students learn.
-Both must end with `Answer: <tiles>`. A run of the probe asks for the bare tiles in 32 tokens; its
-numbers stand beside them in docs/mahjong.md.
+Both must end with `Answer: <tiles>`. The second is the strongest way of asking that is known here:
+what the student learnt stands in the teacher's prompt. With `--test-seed 0` the test items are
+asked that the run with `seed=0` measures its student on, so that the two can be compared item by
+item.
+
+The raw result is kept in `benchmarks/results/teacher_reasoning.json`; docs/mahjong.md has the
+numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import record
 
 from stratos.intervals import wilson
 from stratos.tasks.base import Item, Message
@@ -53,12 +64,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=64)
     parser.add_argument("--max-tokens", type=int, default=384)
+    parser.add_argument("--test-seed", type=int, help="ask test items, drawn with this seed")
     arguments = parser.parse_args()
     task = MahjongTask(name="mahjong")
     teacher = HuggingFaceTeacher(
         name="smollm2", path=None, package=PACKAGE, gguf=GGUF, batch_size=32
     )
-    items = task.items("validation", arguments.n)
+    seed = arguments.test_seed
+    items = task.items("test" if seed is not None else "validation", arguments.n, seed or 0)
+    kept = {}
     print("| prompt | exact | 95% interval | names an answer | tokens an answer | CPU s |")
     print("|---|---|---|---|---|---|")
     ways: tuple[Callable[[MahjongTask, Item], list[Message]], ...] = (own_words, worked)
@@ -76,6 +90,20 @@ def main() -> None:
             f"| {parsable:.2f} | {tokens:.0f} | {spent:.0f} |",
             flush=True,
         )
+        kept[way.__name__] = {
+            "exact": right / len(items),
+            "low": interval.low,
+            "high": interval.high,
+            "n_items": len(items),
+            "names_an_answer": parsable,
+            "tokens_an_answer": tokens,
+            "n_cut": sum(a.output_tokens >= arguments.max_tokens for a in answers),
+            "cpu_seconds": spent,
+            "right": [item.id for item, score in zip(items, scores, strict=True) if score.exact],
+        }
+    split = "validation" if seed is None else "test"
+    facts = {"split": split, "max_tokens": arguments.max_tokens, "teacher": GGUF}
+    record.keep("teacher_reasoning", {**facts, "ways": kept}, seed=seed or 0)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runs import Result, run_all, spread
+from runs import AS_BEFORE, Result, keep_all, run_all, spread
 
 STRATEGIES = ("auto", "alignment", "injection")
 
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--test-items", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("sweeps/choice"))
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     parser.add_argument("--tables", action="store_true", help="run nothing")
     options, extra = parser.parse_known_args()
 
@@ -46,6 +47,7 @@ def main() -> None:
         "student=local",
         f"student.path={options.student.resolve()}",
         f"trainer.max_tokens={options.tokens}",
+        *AS_BEFORE,
         "callbacks.validate_every_steps=0",
         f"evaluate.n_items={options.test_items}",
         *extra,
@@ -71,6 +73,8 @@ def main() -> None:
     if not options.tables:
         run_all(cases, options.jobs)
     _print(teachers, first, options)
+    if options.keep:
+        keep_all("alignment/choice", {folder.name: folder for folder in cases}, options.seeds)
 
 
 def _folder(out: Path, teacher: str, strategy: str, seed: int) -> Path:

@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 from statistics import fmean
 
-from runs import Result, run_all, spread
+from runs import AS_BEFORE, Result, keep_all, run_all, spread
 
 ARMS = {
     "text": ["strategy=alignment"],
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--test-items", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("sweeps/compress"))
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     parser.add_argument("--tables", action="store_true", help="run nothing")
     options, extra = parser.parse_known_args()
 
@@ -75,6 +76,7 @@ def main() -> None:
                         *ARMS[arm],
                         f"strategy.n_items={size}",
                         f"trainer.max_tokens={options.tokens}",
+                        *AS_BEFORE,
                         f"callbacks.validate_every_steps={options.measure_every}",
                         f"evaluate.n_items={options.test_items}",
                         f"seed={seed}",
@@ -85,6 +87,12 @@ def main() -> None:
     results = {folder.name: one for folder in cases if (one := Result.read(folder)) is not None}
     _print_sizes(results, options)
     _print_curves(results, options)
+    if options.keep:
+        keep_all(
+            f"alignment/compress_{options.task}",
+            {folder.name: folder for folder in cases},
+            options.seeds,
+        )
 
 
 def _folder(out: Path, arm: str, size: int, seed: int) -> Path:

@@ -11,10 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from stratos import records
 
 STAGES = "stages=[probe,plan,synthesize,distill,evaluate]"
+AS_BEFORE = (
+    "trainer.optimizer=muon", "trainer.lr_muon=0.01", "trainer.lr_adamw=0.003",
+    "callbacks.patience=null",
+)  # fmt: skip
+"""The students are of the embedded kind and have only begun: they go on as they began."""
 ALONE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
 
 
@@ -29,6 +35,22 @@ class Result:
     exact: records.Interval
     """On test items, all slices together."""
     untouched: records.Interval
+
+    def plain(self) -> dict[str, Any]:
+        """Return the figures that tables are made of."""
+        return {
+            "teacher": self.probe.teacher,
+            "coverage": self.probe.exact.mean,
+            "n_coverage": self.probe.n_items,
+            "entropy_nats": self.probe.entropy_nats,
+            "strategy": self.plan.strategy,
+            "n_items": self.corpus.n_items,
+            "train_tokens": self.student.train_tokens,
+            "cpu_seconds": self.student.cpu_seconds,
+            "validation": [[one.step, one.exact] for one in self.student.curve if one.exact],
+            "exact": [self.exact.mean, self.exact.low, self.exact.high],
+            "untouched": self.untouched.mean,
+        }
 
     @classmethod
     def read(cls, folder: Path) -> Result | None:
@@ -51,6 +73,22 @@ class Result:
             of_student.slice().exact,
             untouched.slice().exact,
         )
+
+
+def keep_all(name: str, folders: Mapping[str, Path], seeds: Sequence[int]) -> None:
+    """Write what every complete run measured into `benchmarks/results`.
+
+    Args:
+        name: of the file.
+        folders: name to run folder.
+        seeds: that the runs had.
+    """
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from record import keep
+
+    found = {key: Result.read(folder) for key, folder in folders.items()}
+    plain = {key: one.plain() for key, one in found.items() if one is not None}
+    keep(name, plain, more={"seeds": list(seeds)})
 
 
 def run_all(cases: Mapping[Path, Sequence[str]], jobs: int) -> None:

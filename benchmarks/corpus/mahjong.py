@@ -14,6 +14,7 @@ import argparse
 import os
 import platform
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -33,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--full-flush-share", type=float, default=0.0)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     args = parser.parse_args()
     config: Any = SimpleNamespace(
         task=MahjongTask(full_flush_share=args.full_flush_share),
@@ -58,6 +60,19 @@ def main() -> None:
     print(f"{seconds:.1f} s wall clock, {cpu:.1f} s CPU, {corpus.n_items / seconds:,.0f} items/s")
     print(f"peak {usage.ru_maxrss / 2**20:.2f} GiB; {os.cpu_count()} cores, {platform.machine()}")
     print(f"content {corpus.sha256[:16]}; load of the machine {os.getloadavg()[0]:.1f}")
+    if args.keep:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        from record import keep
+
+        found = {
+            "items": corpus.n_items,
+            "refused": corpus.refused,
+            "wall_s": seconds,
+            "cpu_s": cpu,
+            "peak_gib": usage.ru_maxrss / 2**20,
+            "sha256": corpus.sha256,
+        }
+        keep("corpus/mahjong", found, seed=0)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=64)
     parser.add_argument("--rows", type=int, default=8, help="documents of a step")
     parser.add_argument("--top-k", type=int, default=64)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     parser.add_argument("--cache", default="topk", choices=["topk", "sampled"])
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -215,6 +217,19 @@ def main() -> None:
             f"{used['online'] / used['cache']:.2f}x of asking the teacher again; "
             f"reading is {reading / used['cache']:.1%} of its steps"
         )
+        if arguments.keep:
+            sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+            from record import keep
+
+            found = {
+                "settings": {**vars(arguments)},
+                "bytes_per_token": on_disk / cache.n_places,
+                "tokens_per_cpu_s": {way: n_tokens / seconds for way, seconds in used.items()},
+                "later_epoch_over_first": first / cached,
+                "cache_over_online": used["online"] / used["cache"],
+                "reading_share": reading / used["cache"],
+            }
+            keep(f"distillation/cache_{arguments.cache}", found, seed=0)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import argparse
 import ctypes
 import importlib
 import importlib.metadata
-import json
 import multiprocessing
 import os
 import platform
@@ -134,8 +133,8 @@ def import_all() -> dict[str, str]:
     return broken
 
 
-def compare(settings: dict[str, Any], names: list[str], runs: int) -> None:
-    """Print a table of one setting."""
+def compare(settings: dict[str, Any], names: list[str], runs: int) -> dict[str, Any]:
+    """Print a table of one setting; return it."""
     title = "{vocab} x {tokens} tokens, {masked}% masked, {dtype}, width {width}, {objective}"
     print(f"\n{title.format(**settings)}", flush=True)
     results: dict[str, list[dict[str, float]]] = {}
@@ -168,7 +167,7 @@ def compare(settings: dict[str, Any], names: list[str], runs: int) -> None:
             f"seconds, {gkd['mib'] / top['mib']:.1f}x less memory",
             flush=True,
         )
-    print(json.dumps({**settings, "best": best}), file=sys.stderr)
+    return {**settings, "best": best, "runs": results}
 
 
 def growth(width: int) -> None:
@@ -205,6 +204,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--case", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "stratos-peers")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -217,13 +217,20 @@ def main() -> None:
     if arguments.growth:
         growth(arguments.width)
         return
+    found = []
     for dtype in arguments.dtype:
         for vocab in arguments.vocab:
             for masked in arguments.masked:
                 for objective in arguments.objective:
                     settings = {"vocab": vocab, "masked": masked, "dtype": dtype}
                     settings |= {"tokens": arguments.tokens, "width": arguments.width}
-                    compare({**settings, "objective": objective}, arguments.case, arguments.runs)
+                    settings["objective"] = objective
+                    found.append(compare(settings, arguments.case, arguments.runs))
+    if arguments.keep:
+        sys.path.insert(0, str(ROOT / "benchmarks"))
+        from record import keep
+
+        keep("distillation/head", found, seed=0, more={"peers": versions})
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def prepare(settings: Any) -> None:
     remember(settings.folder, teacher, language_texts.documents(teacher.tokenizer(), kept))
     data = language_texts.documents(teacher.tokenizer(), learned)
     strategy = make_strategy("same/forward_kl")
-    open_source(teacher, strategy, teacher.tokenizer(), data, make_context(settings)).close()
+    open_source(teacher, strategy.signal, teacher.tokenizer(), data, make_context(settings)).close()
 
 
 def one(case: str, seed: int, settings: Any) -> dict[str, float]:
@@ -150,7 +150,7 @@ def one(case: str, seed: int, settings: Any) -> dict[str, float]:
     learned, held_out = language_texts.read_notes(settings.notes, settings.texts)
     model, tokenizer = make_student(pair, learned, teacher, seed, settings)
     data = language_texts.documents(tokenizer, learned)
-    strategy, read = make_strategy(case), Remembered(settings.folder)
+    signal, read = make_strategy(case).signal, Remembered(settings.folder)
 
     def across(notes: Any, only_shared: bool) -> Any:
         theirs = language_texts.documents(teacher.tokenizer(), notes)
@@ -167,10 +167,10 @@ def one(case: str, seed: int, settings: Any) -> dict[str, float]:
         module = TextModule(model, settings_of, loader.n_steps)
     else:
         if pair == "other":
-            source = across(learned, strategy.only_shared)
+            source = across(learned, signal.only_shared)
         else:
-            source = open_source(teacher, strategy, tokenizer, data, make_context(settings))
-        module = LogitModule(model, settings_of, loader.n_steps, source, strategy.to_minimize())
+            source = open_source(teacher, signal, tokenizer, data, make_context(settings))
+        module = LogitModule(model, settings_of, loader.n_steps, source, signal.to_minimize())
     began, result = time.process_time(), {}
     if method != "untrained":
         with quiet_lightning():
@@ -279,6 +279,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "language")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     settings = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     settings.notes = settings.folder / f"notes-{settings.length}-{settings.temperature:g}.jsonl"
@@ -299,6 +300,11 @@ def main() -> None:
                 path.write_text(json.dumps(results, indent=1))
                 print(name, json.dumps(results[name]), flush=True)
     show(results)
+    if settings.keep:
+        sys.path.insert(0, str(ROOT / "benchmarks"))
+        from record import keep
+
+        keep("distillation/language", {"settings": told, "runs": results}, seed=0)
 
 
 def child(command: list[str]) -> Any:

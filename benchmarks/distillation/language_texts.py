@@ -81,7 +81,7 @@ def write_notes(
 
     model, tokenizer = teacher.load()
 
-    def sample(logits_BV: torch.Tensor) -> torch.Tensor:
+    def sample(logits_BV: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         return torch.multinomial((logits_BV.float() / temperature).softmax(-1), 1)
 
     asked = prompts(n_batches * BATCH)

@@ -1,12 +1,15 @@
-r"""Plain fine-tuning beside TRL's SFTTrainer with packing: tokens per CPU second.
+r"""Plain fine-tuning beside TRL's SFTTrainer and a plain loop: tokens per CPU second.
 
     python benchmarks/distillation/sft.py
     python benchmarks/distillation/sft.py --student stratos_300k --dtype bfloat16
 
 The same student, the same Mahjong items (prompt and completion, loss on the completion), AdamW at a
-constant rate, one thread; about 4,096 tokens a step on both sides. TRL packs with `bfd`, which
-keeps documents whole. Each case is a process of its own. The last lines hold the speed against the
-floor: the multiplications of a step, at the rate at which this machine multiplies large matrices.
+constant rate, one thread; about 4,096 tokens a step on all sides. TRL runs in two ways: packed with
+`bfd`, which keeps documents whole but attends without a fast kernel on a CPU, and without packing,
+documents of one length together, its best setting here. The plain loop pads batches of one length
+and takes transformers' own loss. Each case is a process of its own; ratios are medians over pairs
+of runs that follow each other. The last line holds the speed against the floor: the multiplications
+of a step, at the rate at which this machine multiplies large matrices.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import platform
+import statistics
 import sys
 import tempfile
 import time
@@ -23,10 +26,20 @@ from typing import Any
 
 import step
 from head_peers import enter_peers
-from step import RATE, WARM_UP, Marks, cpu_seconds, reset_peak
+from step import RATE, Marks, cpu_seconds, reset_peak
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH_TOKENS, LENGTH = 4096, 1024
+BODIES: dict[str, dict[str, Any]] = {
+    "body_10m": {
+        "name": "body_10m",
+        "hidden_size": 256,
+        "n_layers": 12,
+        "n_heads": 4,
+        "intermediate_size": 768,
+    },
+}
+"""Larger bodies than those of conf/student, to see where the ratio goes."""
 
 
 def make_student(settings: argparse.Namespace) -> tuple[Any, Any]:
@@ -37,9 +50,14 @@ def make_student(settings: argparse.Namespace) -> tuple[Any, Any]:
     from stratos.distill.model import make_student as make
     from stratos.tasks.mahjong import MahjongTask
 
-    plain = yaml.safe_load((ROOT / "conf" / "student" / f"{settings.student}.yaml").read_text())
-    plain.pop("runs")
-    return make(StudentConfig(**plain), MahjongTask().vocabulary(), [], 0)
+    if settings.student in BODIES:
+        student = BODIES[settings.student]
+    else:
+        path = ROOT / "conf" / "student" / f"{settings.student}.yaml"
+        plain = yaml.safe_load(path.read_text())
+        plain.pop("runs", None)
+        student = plain
+    return make(StudentConfig(**student), MahjongTask().vocabulary(), [], 0)
 
 
 def make_texts(settings: argparse.Namespace) -> tuple[list[Any], list[str]]:
@@ -93,7 +111,32 @@ def stratos(settings: argparse.Namespace, compiled: bool = False) -> dict[str, A
     return marks.result(sizes, before)
 
 
-def trl(settings: argparse.Namespace) -> dict[str, Any]:
+def trl_packed(settings: argparse.Namespace) -> dict[str, Any]:
+    """Train with TRL's packing, which keeps documents whole (`bfd`)."""
+    return trl(settings, packing=True, packing_strategy="bfd", per_device_train_batch_size=4)
+
+
+def trl_sorted(settings: argparse.Namespace) -> dict[str, Any]:
+    """Train with TRL without packing, documents of one length together: little padding."""
+    n = documents_per_step(settings)
+    return trl(
+        settings,
+        packing=False,
+        train_sampling_strategy="group_by_length",
+        per_device_train_batch_size=n,
+    )
+
+
+def documents_per_step(settings: argparse.Namespace) -> int:
+    """Return how many documents have about the tokens of a step."""
+    from stratos.distill.data import encode
+
+    _, tokenizer = make_student(settings)
+    data, _ = encode(tokenizer, *make_texts(settings), LENGTH)
+    return max(1, round(BATCH_TOKENS / float(data.lengths.mean())))
+
+
+def trl(settings: argparse.Namespace, **options: Any) -> dict[str, Any]:
     """Train with TRL's SFTTrainer."""
     from datasets import Dataset
     from transformers import TrainerCallback
@@ -121,10 +164,7 @@ def trl(settings: argparse.Namespace) -> dict[str, Any]:
 
     config = SFTConfig(
         output_dir=str(Path(settings.folder) / "trl"),
-        per_device_train_batch_size=BATCH_TOKENS // LENGTH,
         max_length=LENGTH,
-        packing=True,
-        packing_strategy="bfd",
         max_steps=settings.steps,
         learning_rate=RATE,
         lr_scheduler_type="constant",
@@ -139,6 +179,7 @@ def trl(settings: argparse.Namespace) -> dict[str, Any]:
         bf16=settings.dtype == "bfloat16",
         gradient_checkpointing=False,
         disable_tqdm=True,
+        **options,
     )
     before = reset_peak()
     trainer = Counted(
@@ -150,6 +191,48 @@ def trl(settings: argparse.Namespace) -> dict[str, Any]:
     )
     trainer.train()
     marks.losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return marks.result(sizes, before)
+
+
+def plain_loop(settings: argparse.Namespace) -> dict[str, Any]:
+    """Train in a plain loop: batches of one length, padded, transformers' own loss."""
+    import contextlib
+
+    import torch
+
+    from stratos.distill.data import encode
+
+    model, tokenizer = make_student(settings)
+    data, _ = encode(tokenizer, *make_texts(settings), LENGTH)
+    marks, sizes = Marks(), []
+    n = documents_per_step(settings)
+    by_length = torch.tensor(data.lengths).argsort()
+    chunks = list(by_length.split(n))
+    order = torch.randperm(len(chunks), generator=torch.Generator().manual_seed(0)).tolist()
+    if settings.dtype == "bfloat16":
+        precision: Any = torch.autocast("cpu", torch.bfloat16)
+    else:
+        precision = contextlib.nullcontext()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+    before = reset_peak()
+    for turn in range(settings.steps):
+        documents = chunks[order[turn % len(order)]].tolist()
+        texts = [torch.as_tensor(data.text(i).astype("int64")) for i in documents]
+        ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+        places = torch.arange(ids.shape[1])
+        lengths = torch.tensor([len(text) for text in texts])
+        mask = places < lengths[:, None]
+        prompts = torch.tensor([int(data.prompt_lengths[i]) for i in documents])
+        labels = ids.masked_fill(~mask | (places < prompts[:, None]), -100)
+        with precision:
+            loss = model(input_ids=ids, attention_mask=mask.long(), labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        marks.losses.append(loss.item())
+        sizes.append(int(lengths.sum()))
+        marks.times.append(cpu_seconds())
     return marks.result(sizes, before)
 
 
@@ -173,56 +256,80 @@ def floor(settings: argparse.Namespace) -> tuple[float, float]:
     return 6.0 * (inside + head + attention), rate
 
 
+CASES = {
+    "stratos": stratos,
+    "compiled": compiled,
+    "trl packed": trl_packed,
+    "trl sorted": trl_sorted,
+    "plain loop": plain_loop,
+}
+
+
+def compare(settings: argparse.Namespace) -> dict[str, Any]:
+    """Run all cases of one student in turn; return what they showed."""
+    results: dict[str, list[Any]] = {case: [] for case in CASES}
+    with tempfile.TemporaryDirectory() as folder:
+        settings.folder = folder
+        for _ in range(settings.runs):
+            for case, train in CASES.items():
+                results[case].append(step.forked(train, settings))
+    flops, rate = floor(settings)
+    speed = {
+        case: statistics.median(run["tokens_per_s"] for run in runs)
+        for case, runs in results.items()
+    }
+    return {
+        "runs": results,
+        "flops_per_token": flops,
+        "flops_per_s": rate,
+        "share_of_floor": {case: one * flops / rate for case, one in speed.items()},
+    } | step.ratios(results)
+
+
 def main() -> None:
-    """Measure both and print them."""
+    """Measure the students and print them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--student", default="stratos_1m")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--compile", action="store_true", help="and with trainer.compile=true")
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--runs", type=int, default=2)
+    students = ["stratos_300k", "stratos_1m", "stratos_3m", *BODIES]
+    parser.add_argument("--student", nargs="+", default=students)
+    parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "stratos-peers")
-    settings = parser.parse_args()
+    options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    enter_peers(settings.peers.resolve())
+    enter_peers(options.peers.resolve())
     import torch
-    import trl as peer
+    from record import keep
     from trl import SFTTrainer  # noqa: F401
 
     sys.path.insert(0, str(ROOT))
     importlib.import_module("stratos.distill.module")
-
     torch.set_num_threads(1)
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; torch "
-        f"{torch.__version__}, trl {peer.__version__}; {settings.student}, {settings.dtype}, "
-        f"steps {WARM_UP + 1} to {settings.steps} of about {BATCH_TOKENS} tokens"
-    )
-    cases = {"stratos": stratos, "trl SFT": trl}
-    if settings.compile:
-        cases["compiled"] = compiled
-    results: dict[str, list[Any]] = {case: [] for case in cases}
-    with tempfile.TemporaryDirectory() as folder:
-        settings.folder = folder
-        for _ in range(settings.runs):
-            for case, train in cases.items():
-                results[case].append(step.forked(train, settings))
-    flops, rate = floor(settings)
-    theirs = max(run["tokens_per_s"] for run in results["trl SFT"])
-    print("case      tokens/CPU s   ratio    MiB   first loss   last loss   of the floor")
-    for case, runs in results.items():
-        best = max(runs, key=lambda run: run["tokens_per_s"])
-        speed = best["tokens_per_s"]
+    found = {}
+    for student in options.student:
+        for dtype in options.dtype:
+            name = f"{student}, {dtype}"
+            given = {"student": student, "dtype": dtype}
+            found[name] = compare(argparse.Namespace(**{**vars(options), **given}))
+            show(name, found[name])
+    if options.keep:
+        keep("distillation/sft", found, seed=0)
+
+
+def show(name: str, found: dict[str, Any]) -> None:
+    """Print one student."""
+    print(f"{name}: {found['flops_per_token'] / 1e6:.1f} MFLOP a token")
+    print("case         tokens/CPU s    MiB   ours is   of the floor   last loss")
+    for case, one in found["median"].items():
         print(
-            f"{case:9} {speed:12,.0f} {speed / theirs:6.2f}x {best['mib']:6.0f} "
-            f"{best['losses'][0]:12.4f} {best['losses'][-1]:11.4f} {speed * flops / rate:13.0%}"
+            f"{case:11} {one['tokens_per_s']:13,.0f} {one['mib']:6.0f} "
+            f"{found['stratos_times_as_fast_as'][case]:8.2f}x "
+            f"{found['share_of_floor'][case]:13.0%} {found['runs'][case][0]['losses'][-1]:11.4f}",
+            flush=True,
         )
-    print(
-        f"The floor: {flops / 1e6:.1f} MFLOP a token at {rate / 1e9:.0f} GFLOP/s (a product of two "
-        f"2048 x 2048 matrices) is {rate / flops:,.0f} tokens a CPU second."
-    )
 
 
 if __name__ == "__main__":

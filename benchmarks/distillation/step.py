@@ -1,14 +1,25 @@
-r"""Whole training steps beside TRL's GKDTrainer: tokens per CPU second, peak memory, loss curve.
+r"""Whole training steps beside TRL's GKDTrainer and plain loops, over several shapes of models.
 
-    python benchmarks/distillation/step.py
-    python benchmarks/distillation/step.py --vocab 152000 --steps 8
+    python benchmarks/distillation/step.py                    all shapes
+    python benchmarks/distillation/step.py --shape large_vocabulary --keep
 
-The same pair of tiny Qwen2 models, the same documents in the same batches, the same optimizer
-(AdamW, constant rate, clipped), forward KL on the completions, float32, one thread. Each case is a
-process of its own, forked from one that has imported everything. CPU seconds are of the steps
-behind the first two; memory is the rise of the peak from when models and data are there. `cached`
-is an epoch behind the first: the teacher's 64 likeliest tokens come from the disk (its loss is
-lower, because the tail of this random teacher is one bucket).
+The same pair of Qwen2 models of random weights, the same documents in the same batches, the same
+optimizer (AdamW, constant rate, clipped), forward KL on the completions, float32, one thread. Each
+case is a process of its own, forked from one that has imported everything. CPU seconds are of the
+steps behind the first two; memory is the rise of the peak from when models and data are there.
+Ratios are medians over pairs of runs that follow each other.
+
+What is compared:
+- `stratos`: our module and trainer; `cached`: an epoch behind the first, the teacher's 64 likeliest
+  tokens come from the disk (its loss is lower: the tail of this random teacher is one bucket).
+- `trl GKD`: TRL's GKDTrainer on fixed data (lmbda=0).
+- `plain loop`: padded batches through both models, the loss on all logits of the completions.
+- `plain loop, TRL's chunked loss`: the same with the loss of TRL's DistillationTrainer (it trains
+  on the student's own texts), on hidden states of the completions: the best public loss.
+
+The shapes span what a step spends in the head and in the body: a tiny body beside a large
+vocabulary, and bodies of 9M and 28M parameters beside a vocabulary of 15,000. A second set of
+documents has unequal lengths, which padding pays for.
 
 A first run makes a virtual environment for TRL (`--peers`), over the packages of this Python.
 """
@@ -20,20 +31,47 @@ import ctypes
 import importlib
 import multiprocessing
 import os
-import platform
 import resource
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from head_peers import enter_peers
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
 RATE = 1e-3
 WARM_UP = 2
 """Steps that are not counted: allocators and thread pools are set up."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Models and documents of one comparison."""
+
+    vocab: int
+    width: int
+    layers: int
+    teacher_width: int
+    teacher_layers: int
+    unequal: bool = False
+    """Documents of a quarter to twice the length, in place of about the same."""
+    steps: int = 10
+    batch: int = 8
+    length: int = 160
+
+
+SHAPES = {
+    "medium_vocabulary": Shape(50_000, 128, 2, 256, 4),
+    "large_vocabulary": Shape(152_000, 128, 2, 256, 4, steps=8),
+    "body": Shape(15_000, 256, 12, 384, 16),
+    "body_unequal": Shape(15_000, 256, 12, 384, 16, unequal=True),
+    "deep_body": Shape(15_000, 384, 16, 512, 20, steps=7),
+}
 
 
 def cpu_seconds() -> float:
@@ -99,8 +137,11 @@ def make_documents(settings: argparse.Namespace) -> Any:
 
     rng = np.random.default_rng(0)
     n = settings.steps * settings.batch
-    prompts = rng.integers(settings.length // 4, settings.length // 2, n)
-    lengths = prompts + rng.integers(settings.length // 4, settings.length // 2, n)
+    longest = np.full(n, settings.length)
+    if settings.unequal:
+        longest = (settings.length * rng.choice([0.25, 0.5, 1.0, 2.0], n)).astype(int)
+    prompts = rng.integers(longest // 4, longest // 2)
+    lengths = prompts + rng.integers(longest // 4, longest // 2)
     tokens = rng.zipf(1.3, lengths.sum()) % (settings.vocab - 2) + 2
     starts = np.concatenate([[0], np.cumsum(lengths)])
     return Encoded(tokens.astype(np.int32), starts, prompts, np.arange(n))
@@ -165,7 +206,7 @@ def stratos(
     teacher = HuggingFaceTeacher("teacher", path=str(folder / "teacher"), dtype="float32")
     strategy = AlignmentLogits(cache=cache)
     context = Context(folder, folder, Ledger(folder / "ledger.jsonl"))
-    source = open_source(teacher, strategy, teacher.tokenizer(), data, context)
+    source = open_source(teacher, strategy.signal, teacher.tokenizer(), data, context)
 
     class Module(LogitModule):
         def configure_optimizers(self) -> Any:
@@ -192,6 +233,90 @@ def stratos(
     return marks.result(sizes(data, settings), before)
 
 
+def as_rows(data: Any) -> dict[str, list[Any]]:
+    """Return documents as columns."""
+    return {
+        "ids": [data.text(i).tolist() for i in range(len(data))],
+        "prompt": data.prompt_lengths.tolist(),
+    }
+
+
+def padded(examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a batch padded on the left, with labels on the completions."""
+    import torch
+
+    width = max(len(example["ids"]) for example in examples)
+    ids = torch.ones(len(examples), width, dtype=torch.long)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for place, example in enumerate(examples):
+        start = width - len(example["ids"])
+        ids[place, start:] = torch.tensor(example["ids"])
+        mask[place, start:] = 1
+        labels[place, start + example["prompt"] :] = ids[place, start + example["prompt"] :]
+    # TRL's own collator hands the prompts on, too; with lmbda=0 nothing reads them.
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels, "prompts": ids[:, :1]}
+
+
+def plain_loop(settings: argparse.Namespace) -> dict[str, Any]:
+    """Train in twenty lines of PyTorch: the loss on all logits of the completions."""
+    return loop(settings, of_logits)
+
+
+def chunked_loop(settings: argparse.Namespace) -> dict[str, Any]:
+    """Train likewise, with the loss of TRL's DistillationTrainer."""
+    return loop(settings, of_states)
+
+
+def of_logits(student: Any, teacher: Any, batch: dict[str, Any]) -> Any:
+    """Return the forward KL on the logits of all learned places."""
+    import torch
+
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    learned = batch["labels"][:, 1:] != -100
+    with torch.no_grad():
+        target = teacher(**inputs).logits[:, :-1][learned].log_softmax(-1)
+    ours = student(**inputs).logits[:, :-1][learned].log_softmax(-1)
+    return torch.nn.functional.kl_div(ours, target, log_target=True, reduction="batchmean")
+
+
+def of_states(student: Any, teacher: Any, batch: dict[str, Any]) -> Any:
+    """Return TRL's chunked forward KL on the states before the head."""
+    import torch
+    from trl.trainer.distillation_trainer import _chunked_divergence_loss
+
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        target = teacher.model(**inputs).last_hidden_state[:, :-1]
+    ours = student.model(**inputs).last_hidden_state[:, :-1]
+    mask = batch["labels"][:, 1:] != -100
+    heads = (student.lm_head.weight, teacher.lm_head.weight)
+    return _chunked_divergence_loss(ours, target, *heads, mask, 0.0)[0]
+
+
+def loop(settings: argparse.Namespace, loss_of: Callable[[Any, Any, Any], Any]) -> dict[str, Any]:
+    """Train in a plain loop over padded batches."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    data, marks = make_documents(settings), Marks()
+    student = make_model(1, settings.vocab, settings.width, settings.layers)
+    folder = Path(settings.folder)
+    teacher = AutoModelForCausalLM.from_pretrained(folder / "teacher", dtype=torch.float32)
+    rows = as_rows(data)
+    before = reset_peak()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0)
+    for documents in batches(data, settings):
+        batch = padded([{name: column[i] for name, column in rows.items()} for i in documents])
+        loss = loss_of(student, teacher, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        marks.losses.append(loss.item())
+        marks.times.append(cpu_seconds())
+    return marks.result(sizes(data, settings), before)
+
+
 def trl(settings: argparse.Namespace) -> dict[str, Any]:
     """Train with TRL's GKDTrainer on fixed data (lmbda=0)."""
     import torch
@@ -203,22 +328,7 @@ def trl(settings: argparse.Namespace) -> dict[str, Any]:
     student = make_model(1, settings.vocab, settings.width, settings.layers)
     folder = Path(settings.folder)
     teacher = AutoModelForCausalLM.from_pretrained(folder / "teacher", dtype=torch.float32)
-    rows = {"ids": [data.text(i).tolist() for i in range(len(data))]}
-    rows["prompt"] = data.prompt_lengths.tolist()
-
-    def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
-        width = max(len(example["ids"]) for example in examples)
-        ids = torch.ones(len(examples), width, dtype=torch.long)
-        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-        for place, example in enumerate(examples):
-            n = len(example["ids"])
-            ids[place, width - n :] = torch.tensor(example["ids"])
-            mask[place, width - n :] = 1
-            labels[place, width - n + example["prompt"] :] = ids[
-                place, width - n + example["prompt"] :
-            ]
-        # TRL's own collator hands the prompts on, too; with lmbda=0 nothing reads them.
-        return {"input_ids": ids, "attention_mask": mask, "labels": labels, "prompts": ids[:, :1]}
+    rows = as_rows(data)
 
     class Mark(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -254,7 +364,7 @@ def trl(settings: argparse.Namespace) -> dict[str, Any]:
         model=student,
         teacher_model=teacher,
         args=config,
-        data_collator=collate,
+        data_collator=padded,
         train_dataset=Dataset.from_dict(rows),
         processing_class=make_tokenizer(settings.vocab),
         callbacks=[Mark()],
@@ -284,72 +394,91 @@ def forked(train: Callable[[Any], dict[str, Any]], settings: argparse.Namespace)
     return result
 
 
+CASES = {
+    "stratos": stratos,
+    "cached": cached,
+    "trl GKD": trl,
+    "plain loop": plain_loop,
+    "plain loop, TRL's chunked loss": chunked_loop,
+}
+
+
+def compare(shape: Shape, runs: int) -> dict[str, Any]:
+    """Run all cases of one shape in turn; return what they showed."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = argparse.Namespace(**asdict(shape), folder=folder)
+        teacher = make_model(2, shape.vocab, shape.teacher_width, shape.teacher_layers)
+        teacher.save_pretrained(Path(folder) / "teacher")
+        make_tokenizer(shape.vocab).save_pretrained(Path(folder) / "teacher")
+        student = make_model(1, shape.vocab, shape.width, shape.layers)
+        bodies = {
+            name: sum(p.numel() for p in model.model.layers.parameters())
+            for name, model in (("student", student), ("teacher", teacher))
+        }
+        forked(cached, settings)  # fills the cache
+        results: dict[str, list[Any]] = {case: [] for case in CASES}
+        for _ in range(runs):
+            for case, train in CASES.items():
+                results[case].append(forked(train, settings))
+    return {"shape": asdict(shape), "body_params": bodies, "runs": results} | ratios(results)
+
+
+def ratios(results: dict[str, list[Any]]) -> dict[str, Any]:
+    """Return medians of speed and memory, and of our ratio to each peer, run by run."""
+    medians = {
+        case: {
+            name: statistics.median(run[name] for run in runs) for name in ("tokens_per_s", "mib")
+        }
+        for case, runs in results.items()
+    }
+    ours = results["stratos"]
+    speed, memory = {}, {}
+    for case, runs in results.items():
+        pairs = list(zip(ours, runs, strict=True))
+        speed[case] = statistics.median(a["tokens_per_s"] / b["tokens_per_s"] for a, b in pairs)
+        memory[case] = statistics.median(a["mib"] / b["mib"] for a, b in pairs)
+    return {"median": medians, "stratos_times_as_fast_as": speed, "stratos_memory_over": memory}
+
+
 def main() -> None:
-    """Measure all cases and print them."""
+    """Measure the shapes and print them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--vocab", type=int, default=50_000)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--teacher-width", type=int, default=256)
-    parser.add_argument("--teacher-layers", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--length", type=int, default=160)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--shape", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "stratos-peers")
-    settings = parser.parse_args()
+    options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    enter_peers(settings.peers.resolve())
+    enter_peers(options.peers.resolve())
     import torch
-    import trl as peer
+    from record import keep
 
     sys.path.insert(0, str(ROOT))
     importlib.import_module("trl.experimental.gkd")
     importlib.import_module("stratos.distill.logit_module")
-
     torch.set_num_threads(1)
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; torch "
-        f"{torch.__version__}, trl {peer.__version__}; vocabulary {settings.vocab}, student "
-        f"{settings.layers} x {settings.width}, teacher {settings.teacher_layers} x "
-        f"{settings.teacher_width}, {settings.batch} documents of up to {settings.length} tokens"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        settings.folder = folder
-        teacher = make_model(2, settings.vocab, settings.teacher_width, settings.teacher_layers)
-        teacher.save_pretrained(Path(folder) / "teacher")
-        make_tokenizer(settings.vocab).save_pretrained(Path(folder) / "teacher")
-        cases = {"stratos": stratos, "cached": cached, "trl GKD": trl}
-        forked(cached, settings)  # fills the cache
-        results: dict[str, list[Any]] = {case: [] for case in cases}
-        for _ in range(settings.runs):
-            for case, train in cases.items():
-                results[case].append(forked(train, settings))
-    show(results)
+    found = {}
+    for name in options.shape:
+        found[name] = compare(SHAPES[name], options.runs)
+        show(name, found[name])
+    if options.keep:
+        keep("distillation/step", found, seed=0)
 
 
-def show(results: dict[str, list[Any]]) -> None:
-    """Print the best of each case, and ratios."""
-    best = {
-        case: {
-            "tokens_per_s": max(run["tokens_per_s"] for run in runs),
-            "mib": min(run["mib"] for run in runs),
-            "losses": runs[0]["losses"],
-        }
-        for case, runs in results.items()
-    }
-    peer = best["trl GKD"]
-    print("case       tokens/CPU s   ratio    MiB   share of TRL's   largest gap of the losses")
-    for case, one in best.items():
-        gap = max(abs(a - b) for a, b in zip(one["losses"], peer["losses"], strict=True))
+def show(name: str, found: dict[str, Any]) -> None:
+    """Print one shape."""
+    print(f"{name}: {found['shape']}, bodies {found['body_params']}")
+    print("case                             tokens/CPU s   MiB   ours is   our memory   last loss")
+    for case, one in found["median"].items():
         print(
-            f"{case:10} {one['tokens_per_s']:12,.0f} "
-            f"{one['tokens_per_s'] / peer['tokens_per_s']:6.2f}x {one['mib']:6.0f} "
-            f"{one['mib'] / peer['mib']:14.2f} {gap:22.5f}"
+            f"{case:31} {one['tokens_per_s']:13,.0f} {one['mib']:5.0f} "
+            f"{found['stratos_times_as_fast_as'][case]:8.2f}x "
+            f"{found['stratos_memory_over'][case]:11.2f}x "
+            f"{found['runs'][case][0]['losses'][-1]:11.4f}",
+            flush=True,
         )
-    print("losses", [round(loss, 4) for loss in best["stratos"]["losses"]])
 
 
 if __name__ == "__main__":

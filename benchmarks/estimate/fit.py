@@ -9,21 +9,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fitting import fit_inference, fit_training
-from heldout import inference_splits, training_splits
-from rows import ServeRow, inference_rows, training_rows
+from rows import inference_rows, training_rows
+from unseen import serving_errors, training_errors
 
+from stratos.estimate.errors import Errors
 from stratos.estimate.fitted import FITTED_TOML, read_fitted
-
-Array = NDArray[np.float64]
 
 HEADER = """\
 # Constants of the estimate, fitted by benchmarks/estimate/fit.py; docs/estimate.md says what each
@@ -36,27 +31,30 @@ campaign_fewer = {fewer:.3g}
 """
 
 ERRORS = """
-# Where measured seconds that a fit had not seen lay, over its predictions: 2.5% quantile, 97.5%
-# quantile, mean absolute percentage error. By GPU: models or sizes that the fit had not seen.
-# `other`: GPUs that it had not seen.
+# Errors of predictions whose rows no fit had seen; stratos/estimate/errors.py says what each means.
+# `known`: quantiles of measured over predicted seconds, models held out. `unseen`: half width of
+# the interval as a logarithm, and mean absolute percentage error, by what was held out. The time to
+# first token is that of a server that is not saturated.
 """
 
 
-def queues(row: ServeRow) -> bool:
-    """Return whether the row's time to first token is that of a queue at the load generator."""
-    return row.lab and row.batch >= 64
-
-
-def figures(ratios: Array) -> str:
-    """Return the errors of predicted over measured as a TOML array."""
-    low, high = np.quantile(1 / ratios, [0.025, 0.975])
-    return f"[{low:.3f}, {high:.3f}, {np.abs(ratios - 1).mean():.3f}]"
-
-
-def error_section(name: str, known: Mapping[str, Array], unseen: Array) -> str:
-    """Return one table of errors."""
-    lines = [f"{gpu} = {figures(ratios)}" for gpu, ratios in sorted(known.items())]
-    return "\n".join([f"[errors.{name}]", *lines, f"other = {figures(unseen)}", ""])
+def error_section(name: str, errors: Errors) -> str:
+    """Return the tables of one quantity's errors."""
+    lines = [f"[errors.{name}]", f"within = {errors.within:.3f}", "", f"[errors.{name}.unseen]"]
+    lines += [f"{f} = [{one.between:.3f}, {one.mape:.3f}]" for f, one in errors.unseen.items()]
+    for one in errors.known:
+        of = one.setting
+        lines += [
+            "",
+            f"[[errors.{name}.known]]",
+            f'engine = "{of.engine}"',
+            f'gpu = "{of.gpu}"',
+            f"bits = {of.bits}",
+            f"low = {one.low:.3f}",
+            f"high = {one.high:.3f}",
+            f"mape = {one.mape:.3f}",
+        ]
+    return "\n".join([*lines, ""])
 
 
 def fitted_toml(date: str) -> str:
@@ -73,24 +71,8 @@ def fitted_toml(date: str) -> str:
         text += f"\n[{name}]\n"
         text += "".join(f"{key} = {value:.3g}\n" for key, value in vars(section).items())
     text += ERRORS
-    splits = training_splits(training)
-    text += error_section(
-        "training",
-        {gpu: 1 / pair[0] for gpu, pair in splits["bf16, size never seen"].items()},
-        np.concatenate([1 / pair[0] for pair in splits["bf16, GPU never seen"].values()]),
-    )
-    calm = [row for row in inference if not queues(row)]
-    for quantity, rows in (("first_token", calm), ("output_token", inference)):
-        by_model: dict[str, list[Array]] = {}
-        by_gpu: list[Array] = []
-        for split, found in inference_splits(rows)[quantity].items():
-            for gpu, (ratios, _) in found.items():
-                if split.startswith("model"):
-                    by_model.setdefault(gpu, []).append(ratios)
-                else:
-                    by_gpu.append(ratios)
-        known = {gpu: np.concatenate(parts) for gpu, parts in by_model.items()}
-        text += "\n" + error_section(quantity, known, np.concatenate(by_gpu))
+    errors = {"training": training_errors(training), **serving_errors(inference)}
+    text += "\n".join(error_section(name, of) for name, of in errors.items())
     return text
 
 

@@ -71,6 +71,11 @@ def tokens_per_s(row: TrainRow, fit: TrainingFit) -> float:
     return row.tokens_per_step / train_step_seconds(row.card, row.device, row.setup, fit)
 
 
+def training_ratios(rows: Sequence[TrainRow], fit: TrainingFit) -> Array:
+    """Return predicted over measured tokens per second."""
+    return np.array([tokens_per_s(row, fit) / row.tokens_per_s for row in rows])
+
+
 def fit_training(rows: Sequence[TrainRow]) -> TrainingFit:
     """Fit the training's constants: bf16 first, then the one of fp8 beside them."""
     bf16 = [row for row in rows if not row.setup.fp8]
@@ -137,5 +142,6 @@ def fit_inference(rows: Sequence[ServeRow], strength: float = 1.0) -> ServeFit:
 
 def serving_ratios(rows: Sequence[ServeRow], fit: ServeFit) -> Array:
     """Return predicted over measured: time to first token, time per output token."""
-    predicted = np.array([predict(row, fit.inference, fit.campaign) for row in rows])
+    found = [predict(row, fit.inference, fit.campaign) for row in rows]
+    predicted = np.array([(one.first, one.output) for one in found])
     return predicted / np.array([(row.ttft_ms, row.tpot_ms) for row in rows])

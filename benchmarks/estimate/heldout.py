@@ -4,7 +4,7 @@
     python benchmarks/estimate/heldout.py --training MORE.csv --inference MORE.csv
 
 Without options: every split of the two tables, each with its own fit. With them: rows of the same
-columns that no fit saw, scored by the constants that ship with the package.
+columns that no fit saw, scored by the constants and intervals that ship with the package.
 """
 
 from __future__ import annotations
@@ -20,20 +20,18 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from campaign import CampaignFit
-from fitting import ServeFit, fit_inference, fit_training, serving_ratios, tokens_per_s
-from rows import ServeRow, TrainRow, inference_rows, training_rows
+from campaign import CampaignFit, is_saturated
+from fitting import ServeFit, fit_inference, fit_training, serving_ratios, training_ratios
+from rows import PERF, ServeRow, TrainRow, inference_rows, training_rows
+from scoring import covered, spearman
+from unseen import intervals, setting_of
 
-from stratos.estimate.fitted import TrainingFit, fitted
+from stratos.estimate.errors import TRAINER, Setting
+from stratos.estimate.fitted import fitted
+from stratos.records import Interval
 
 Array = NDArray[np.float64]
 Row = TypeVar("Row")
-
-
-def spearman(a: Array, b: Array) -> float:
-    """Return the rank correlation."""
-    ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def held_out(
@@ -57,11 +55,6 @@ def line(name: str, ratios: Array, measured: Array) -> str:
         f"Spearman {rank:6.3f}  median {np.median(ratios) - 1:+6.1%}  "
         f"measured {low:.2f} to {high:.2f} of predicted"
     )
-
-
-def training_ratios(rows: Sequence[TrainRow], fit: TrainingFit) -> Array:
-    """Return predicted over measured tokens per second."""
-    return np.array([tokens_per_s(row, fit) / row.tokens_per_s for row in rows])
 
 
 def training_splits(rows: Sequence[TrainRow]) -> dict[str, dict[str, tuple[Array, Array]]]:
@@ -159,7 +152,7 @@ def print_all() -> None:
 
 
 def score_training(path: Path) -> None:
-    """Print the error of the shipped constants on other rows of the training table."""
+    """Print error and coverage of what ships on other rows of the training table."""
     rows = training_rows(path)
     print(f"{path}: tokens/s by the shipped constants")
     for gpu in sorted({_gpu(row) for row in rows}):
@@ -169,22 +162,46 @@ def score_training(path: Path) -> None:
                 measured = np.array([row.tokens_per_s for row in chosen])
                 ratios = training_ratios(chosen, fitted().training)
                 print(line(f"{gpu}, {'fp8' if fp8 else 'bf16'}", ratios, measured))
+                one = (
+                    fitted()
+                    .errors["training"]
+                    .interval(Setting(TRAINER, gpu, 8 if fp8 else 16), 1.0)
+                )
+                print(_coverage([one] * len(chosen), ratios))
 
 
 def score_inference(path: Path) -> None:
-    """Print the error of the shipped constants on other rows of the inference table."""
+    """Print error and coverage of what ships on other rows of the inference table.
+
+    By model, engine, GPU and precision, and by whether the queue is saturated.
+    """
     rows = inference_rows(path)
-    ratios = serving_ratios(
-        rows, ServeFit(fitted().inference, CampaignFit(fitted().campaign_fewer))
-    )
-    keys = [f"{_model(row).rpartition('/')[2]}, {_gpu(row)}" for row in rows]
+    fit = ServeFit(fitted().inference, CampaignFit(fitted().campaign_fewer))
+    ratios = serving_ratios(rows, fit)
+    known = inference_rows() if PERF.exists() else []
+    found = [intervals(row, fit, fitted().errors, known) for row in rows]
+    keys = [
+        f"{_model(row).rpartition('/')[2]}, {setting_of(row)}"
+        f"{', saturated' if is_saturated(row) else ''}"
+        for row in rows
+    ]
     for i, title in enumerate(("time to first token", "time per output token")):
         print(f"{path}: {title} by the shipped constants")
         measured = np.array([(row.ttft_ms, row.tpot_ms)[i] for row in rows])
-        for key in sorted(set(keys)):
-            chosen = np.array([other == key for other in keys])
+        for key in [*sorted(set(keys)), "all"]:
+            chosen = np.array([key in (other, "all") for other in keys])
             print(line(key, ratios[chosen, i], measured[chosen]))
-        print(line("all", ratios[:, i], measured))
+            inside = [pair[i] for pair, one in zip(found, chosen, strict=True) if one]
+            print(_coverage(inside, measured[chosen]))
+
+
+def _coverage(predicted: Sequence[Interval], measured: Array) -> str:
+    one, sources = covered(predicted, measured), {interval.source for interval in predicted}
+    source = f" ({sources.pop()})" if len(sources) == 1 else ""
+    return (
+        f"    {one['coverage']:.1%} within the interval, {one['low']:.2f} to {one['high']:.2f}"
+        f"{source}"
+    )
 
 
 def main() -> None:

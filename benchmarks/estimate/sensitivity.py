@@ -1,20 +1,23 @@
 """What the errors rest on: each constant moved, each prior's strength, each setting held out.
 
-python benchmarks/estimate/sensitivity.py
+python benchmarks/estimate/sensitivity.py --keep
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fitting import ServeFit, fit_inference, fit_training, serving_ratios
-from heldout import held_out, line, training_ratios
+from fitting import ServeFit, fit_inference, fit_training, serving_ratios, training_ratios
+from heldout import held_out, line
+from record import keep
 from rows import inference_rows, training_rows
 
 from stratos.estimate.fitted import InferenceFit, TrainingFit
@@ -22,6 +25,11 @@ from stratos.estimate.fitted import InferenceFit, TrainingFit
 
 def main() -> None:
     """Print the three tables."""
+    parser = argparse.ArgumentParser(description="What the errors rest on.")
+    parser.add_argument("--keep", action="store_true", help="keep the errors of what is held out")
+    asked = parser.parse_args()
+    priors: list[dict[str, float | str]] = []
+    settings: dict[str, float] = {}
     training, inference = training_rows(), inference_rows()
     tokens = np.array([row.tokens_per_s for row in training])
     measured = np.array([(row.ttft_ms, row.tpot_ms) for row in inference])
@@ -57,6 +65,9 @@ def main() -> None:
             ):
                 ratios = serving_ratios(rows_out, fit_inference(rows_in, strength))
                 errors = np.abs(ratios - 1).mean(axis=0)
+                priors.append(
+                    {"strength": strength, "held_out": split, "output_token": round(errors[1], 4)}
+                )
                 print(
                     f"  strength {strength:g}, {split} {value}: first token {errors[0]:.1%}, "
                     f"output token {errors[1]:.1%}"
@@ -73,6 +84,7 @@ def main() -> None:
                 )
             ]
         )
+        settings[f"training {name}"] = round(float(np.abs(ratios - 1).mean()), 4)
         print(f"  {name:<16} MAPE {np.abs(ratios - 1).mean():.1%} of {len(tokens)} rows")
     for name in ("prompt", "answer", "batch", "tensor_parallel", "weight_bits", "backend"):
         found = [
@@ -86,7 +98,10 @@ def main() -> None:
         ]
         ratios = np.concatenate([pair[0] for pair in found])
         order = np.concatenate([pair[1] for pair in found])
+        settings[f"output token {name}"] = round(float(np.abs(ratios[:, 1] - 1).mean()), 4)
         print(line(name, ratios[:, 1], measured[order, 1]))
+    if asked.keep:
+        keep("estimate/sensitivity", {"priors": priors, "settings": settings})
 
 
 if __name__ == "__main__":

@@ -83,7 +83,11 @@ def command(name: str, folder: Path, student: Path, args: argparse.Namespace) ->
         "task.prompts=[zero_shot_reasoning]",
         *("student=local", f"student.path={student}", f"teacher={args.teacher}"),
         *("trainer=lora", f"trainer.max_tokens={args.tokens}", "trainer.batch_tokens=1024"),
-        *("trainer.warmup_steps=3", "callbacks.checkpoint_every_steps=5"),
+        *(
+            "trainer.lr_adamw=0.0005",
+            "trainer.warmup_steps=3",
+            "callbacks.checkpoint_every_steps=5",
+        ),
         *("callbacks.validate_every_steps=0", f"callbacks.n_validation_items={args.n_validation}"),
         *(f"probe.n_items={args.n_validation}", f"probe.max_items={args.n_validation}"),
         *(f"probe.n_trial_items={args.n_validation}", f"probe.max_tokens={args.max_new_tokens}"),

@@ -1,7 +1,9 @@
 r"""How often the interval of a predicted accuracy holds what really comes out.
 
     python benchmarks/planner/calibration.py --seeds 200
-    python benchmarks/planner/calibration.py --runs sweeps/students   # what real runs came to
+    python benchmarks/planner/calibration.py --recorded   # recorded runs of the shipped students
+
+The raw result is kept in `benchmarks/results/planner/accuracy.json`.
 
 Simulated: learning curves drawn from a wide family (a power law of the hazard with a floor, whose
 exponent changes at a quarter of the planned length, seeds that move it, items of unequal
@@ -10,7 +12,12 @@ Trained: small learners that are really trained, in NumPy, on tasks drawn anew f
 power law is put into them, and some of them have none. Their sizes are those of toys; what they
 share with a student is that accuracy grows with data and has to be guessed from less of it.
 Each is predicted from a pilot (three trainings, the longest 1/4 or 1/16 of the planned one, on 128
-validation items each), from finished runs of the same length, and from one of another length.
+validation items each), from finished runs of the same length, and from one of another length; runs
+are measured on 512 validation items, the same for all. The interval is checked against the accuracy
+itself and, widened by what so few show (`on_items`), against what 1,000 and 60 test items measure.
+
+Recorded: each run of a shipped student is left out in turn and predicted from its others, by what
+the plan itself predicts with; what its test items showed is compared with the widened interval.
 """
 
 from __future__ import annotations
@@ -18,16 +25,39 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from stratos.plan.learning_curve import Measured, extrapolate, on_same_items
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-N_VALIDATION, N_TEST = 128, 1000
+import record
+
+from stratos.estimate import card_of_student
+from stratos.intervals import on_items, wilson
+from stratos.plan.accuracy import predict
+from stratos.plan.learning_curve import Measured, extrapolate, on_same_items
+from stratos.plan.relax import shipped_students
+from stratos.records import CardRun, Interval, ModelCard, TeacherProbe
+from stratos.synthesize.alignment import Alignment
+from stratos.synthesize.injection import Injection
+from stratos.synthesize.supervised import Supervised
+from stratos.tasks.mahjong import DiscardTask, MahjongTask
+
+TASKS = {"mahjong": MahjongTask, "mahjong_discard": DiscardTask}
+STRATEGIES = {one.kind: one() for one in (Alignment, Injection, Supervised)}
+BLIND = TeacherProbe(
+    teacher="blind", card=ModelCard("blind", 1, 1, 64, 1, 1, 64, 64, 128), prompt="", n_items=64,
+    exact=wilson(0, 64), choice=wilson(0, 0), exact_by_slice={}, parsable=0.0, echoes=0.0,
+    input_tokens=0, output_tokens=0, seconds=0.0, cpu_seconds=0.0, usd=0.0, n_cached=0,
+)  # fmt: skip
+"""A teacher that no prediction rests on."""
+
+N_PILOT, N_VALIDATION, N_TEST, N_FEW = 128, 512, 1000, 60
 PILOT_PARTS = (0.25, 0.5, 1.0)
 Trained = Callable[[int, int, np.ndarray], np.ndarray]
 """(examples, seed, items) -> which items are right, of one training."""
@@ -173,75 +203,143 @@ def evidence(learner: Learner, seed: int) -> dict[str, tuple[Measured, ...]]:
     """Return what a prediction of the planned training might rest on."""
     rng = np.random.default_rng([seed, 1])
     validation = learner.items(rng, N_VALIDATION)
-    test = learner.items(rng, N_TEST)
 
-    def seen(part: float, items: np.ndarray, training_seed: int) -> Measured:
+    def seen(part: float, n_items: int, training_seed: int) -> Measured:
         examples = max(1, round(part * learner.planned))
-        right = learner.right(examples, training_seed, items)
-        return Measured(examples, float(right.sum()), len(items))
+        right = learner.right(examples, training_seed, validation[:n_items])
+        return Measured(examples, float(right.sum()), n_items)
+
+    def runs(n: int, part: float = 1.0) -> tuple[Measured, ...]:
+        return on_same_items([seen(part, N_VALIDATION, seed + 2 + i) for i in range(n)])
 
     return {
-        "pilot, 4x": on_same_items([seen(p / 4, validation, seed + 1) for p in PILOT_PARTS]),
-        "pilot, 16x": on_same_items([seen(p / 16, validation, seed + 1) for p in PILOT_PARTS]),
-        "1 run": (seen(1.0, test, seed + 2),),
-        "3 runs": tuple(seen(1.0, test, seed + 2 + i) for i in range(3)),
-        "run of 2x": (seen(2.0, test, seed + 2),),
-        "run of 1/4": (seen(0.25, test, seed + 2),),
+        "pilot, to 4 times its length": on_same_items(
+            [seen(p / 4, N_PILOT, seed + 1) for p in PILOT_PARTS]
+        ),
+        "pilot, to 16 times": on_same_items([seen(p / 16, N_PILOT, seed + 1) for p in PILOT_PARTS]),
+        "1 run of the same length": runs(1),
+        "3 runs of the same length": runs(3),
+        "run of twice the length": runs(1, 2.0),
+        "run of a quarter": runs(1, 0.25),
     }
 
 
-def coverage(make: Callable[[np.random.Generator], Learner], seeds: Sequence[int]) -> None:
-    """Print how often the intervals hold the accuracy of the planned training."""
-    rows: dict[str, list[tuple[bool, bool, float, float]]] = {}
+def coverage(
+    make: Callable[[np.random.Generator], Learner], seeds: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """Print how often the intervals hold the accuracy of the planned training, and return it."""
+    rows: dict[str, list[tuple[bool, bool, float, float, bool, bool]]] = {}
     for seed in seeds:
         rng = np.random.default_rng([seed, 0])
         learner = make(rng)
         many = learner.items(np.random.default_rng([seed, 2]), 5 * N_TEST)
-        truth = float(learner.right(learner.planned, seed + 1000, many).mean())
+        right = learner.right(learner.planned, seed + 1000, many)
+        truth = float(right.mean())
         for name, trainings in evidence(learner, seed).items():
             wide, narrow = (extrapolate(trainings, learner.planned, c) for c in (0.95, 0.8))
+            said = Interval(wide.mean, wide.low, wide.high)
+            held = []
+            for n_items in (N_TEST, N_FEW):
+                shown = on_items(said, n_items)
+                held.append(shown.low <= float(right[:n_items].mean()) <= shown.high)
             rows.setdefault(name, []).append(
                 (
                     wide.low <= truth <= wide.high,
                     narrow.low <= truth <= narrow.high,
                     wide.high - wide.low,
                     wide.mean - truth,
+                    held[0],
+                    held[1],
                 )
             )
+    result = {}
     for name, found in rows.items():
-        in95, in80, width, error = (np.array(column, float) for column in zip(*found, strict=True))
+        in95, in80, width, error, many_items, few_items = (
+            np.array(column, float) for column in zip(*found, strict=True)
+        )
+        result[name] = {
+            "in_95": float(in95.mean()),
+            "in_80": float(in80.mean()),
+            "width_95": float(width.mean()),
+            "mean_error": float(error.mean()),
+            "mean_absolute_error": float(np.abs(error).mean()),
+            "in_95_of_1000_items": float(many_items.mean()),
+            "in_95_of_60_items": float(few_items.mean()),
+        }
         print(
-            f"  {name:<11} 95%: {in95.mean():6.1%}   80%: {in80.mean():6.1%}   "
-            f"width of 95%: {width.mean():.3f}   mean error {error.mean():+.3f}, "
+            f"  {name:<29} 95%: {in95.mean():6.1%}   80%: {in80.mean():6.1%}   "
+            f"width of 95%: {width.mean():.3f}   on {N_TEST:,} items {many_items.mean():6.1%}, "
+            f"on {N_FEW} {few_items.mean():6.1%}   error {error.mean():+.3f}, "
             f"absolute {np.abs(error).mean():.3f}"
         )
+    return result
 
 
-def real_runs(folder: Path) -> None:
-    """Print what the runs in a folder came to, and what the others would have predicted."""
-    from stratos import records
+@dataclass(frozen=True)
+class LeftOut:
+    """A recorded run, and what the student's others predict of it."""
 
-    runs: dict[str, list[tuple[Path, Measured]]] = {}
-    for path in sorted(folder.glob("*/evaluate.json")):
-        student = records.load(path.parent / "distill.json", None, records.Student)
-        scores = records.load(path, None, records.Scorecard)
-        score = scores.score("student") if scores else None
-        if student is not None and score is not None:
-            whole = score.slice()
-            one = Measured(student.train_tokens, whole.exact.mean * whole.n_items, whole.n_items)
-            runs.setdefault(student.name, []).append((path.parent, one))
-    for name, found in runs.items():
-        for path, one in found:
-            others = tuple(other for where, other in found if where != path)
-            came = one.right / one.n_items
-            if others:
-                said = extrapolate(others, one.tokens)
-                held = "holds" if said.low <= came <= said.high else "MISSES"
-                print(
-                    f"  {path.name} ({name}, {one.tokens:,.0f} tokens): {came:.3f}; predicted from "
-                    f"{len(others)} other: {said.mean:.3f} ({said.low:.3f} to {said.high:.3f}) "
-                    f"{held}"
-                )
+    student: str
+    run: CardRun
+    n_others: int
+    predicted: Interval
+    shown: Interval
+    """The same as its test items may show it."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether what came lies in the interval."""
+        return self.shown.low <= self.run.accuracy <= self.shown.high
+
+
+def left_out() -> list[LeftOut]:
+    """Predict every recorded run of a shipped student from its others."""
+    found = []
+    for student in shipped_students():
+        if not student.runs:
+            continue
+        task = TASKS[student.runs[0].task]()
+        card = card_of_student(student, task)
+        for run in student.runs:
+            others = tuple(one for one in student.runs if one is not run)
+            said = predict(
+                replace(card, runs=others),
+                run.task,
+                STRATEGIES[run.strategy],
+                BLIND,
+                task_version=task.version,
+                tokens=run.train_tokens,
+            )
+            if said.is_known:
+                shown = on_items(said, run.n_items)
+                found.append(LeftOut(student.name, run, len(others), said, shown))
+    return found
+
+
+def recorded() -> list[dict[str, object]]:
+    """Print what recorded runs came to, and what the others would have predicted."""
+    result = []
+    for one in left_out():
+        held = "holds" if one.is_held else "MISSES"
+        print(
+            f"  {one.student}, seed {one.run.seed}, {one.run.train_tokens:,} tokens: "
+            f"{one.run.accuracy:.3f} of {one.run.n_items:,} test items; {one.n_others} other(s) "
+            f"predict {one.predicted.mean:.3f} ({one.predicted.low:.3f} to "
+            f"{one.predicted.high:.3f}), shown {one.shown.low:.3f} to {one.shown.high:.3f}: {held}"
+        )
+        result.append(
+            {
+                "student": one.student,
+                "seed": one.run.seed,
+                "measured": one.run.accuracy,
+                "n_items": one.run.n_items,
+                "n_others": one.n_others,
+                "predicted": [one.predicted.mean, one.predicted.low, one.predicted.high],
+                "shown": [one.shown.low, one.shown.high],
+                "is_held": one.is_held,
+            }
+        )
+    return result
 
 
 def main() -> None:
@@ -249,20 +347,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--runs", type=Path)
+    parser.add_argument("--recorded", action="store_true")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    if arguments.runs is not None:
-        real_runs(arguments.runs)
+    found: dict[str, object] = {"recorded": recorded()}
+    if arguments.recorded:
         return
+    started = time.process_time()
     for make in (simulated, softmax_regression, many_steps, network, memory):
         if arguments.only and make.__name__ not in arguments.only:
             continue
         start = time.process_time()
         kind = "simulated" if make is simulated else "trained"
         print(f"{make.__name__} ({kind}), {arguments.seeds} seeds")
-        coverage(make, range(arguments.seeds))
+        found[make.__name__] = coverage(make, range(arguments.seeds))
         print(f"  {time.process_time() - start:.0f} CPU seconds", flush=True)
+    if not arguments.only:
+        seconds = time.process_time() - started
+        result = {"n_seeds": arguments.seeds, "cpu_seconds": round(seconds), **found}
+        record.keep("planner/accuracy", result, seed=0)
 
 
 if __name__ == "__main__":

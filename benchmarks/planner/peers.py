@@ -139,7 +139,9 @@ def main() -> None:
     parser.add_argument("--offers", type=int, nargs="+", default=[10, 46, 97, 230])
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for each of theirs")
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     arguments = parser.parse_args()
+    rows = []
     python = arguments.venv / "bin" / "python"
     if arguments.install:
         venv.create(arguments.venv, with_pip=True)
@@ -151,11 +153,20 @@ def main() -> None:
             case = instance(shape, n_offers, seed=n_offers)
             usd, seconds = ours(case)
             other, took = theirs(python, case, arguments.timeout)
+            rows.append(
+                {"shape": shape, "offers": n_offers, "ours_s": seconds, "theirs_s": took}
+                | {"ours_usd": usd, "theirs_usd": other}
+            )
             said = "no end" if other is None else f"{other:.4f}"
             print(f"{shape:12} {n_offers:6} {said:>11} {took:8.2f} {usd:9.4f} {seconds:8.3f}",
                   flush=True)  # fmt: skip
             if other is not None and abs(other - usd) > 1e-4:
                 sys.exit("The optima differ.")
+    if arguments.keep:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        from record import keep
+
+        keep("planner/peers", rows)
 
 
 if __name__ == "__main__":

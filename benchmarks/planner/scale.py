@@ -57,6 +57,7 @@ from stratos.plan.solution import solve
 from stratos.records import CardRun, Complexity, ModelCard, Probe, TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
+from stratos.tasks.base import Item, Message, Score, Split, Task
 
 SEED = 0
 TARGETS = {
@@ -106,14 +107,28 @@ PRIVATE_STUDENTS = ("135m", "1b", "8b")
 """Of the 12, those of the private cloud, each at 2,000 requests a second."""
 
 
-class Task:
-    """As much of a task as planning reads."""
+class BenchTask(Task):
+    """As much of a task as planning reads: without items, a usual length is assumed."""
 
     name = "bench"
     can_reverse = True
 
-    def vocabulary(self) -> None:
-        """Return that students bring their own tokenizer."""
+    def items(self, split: Split, n: int, seed: int = 0, slice: str | None = None) -> list[Item]:
+        """Return none."""
+        return []
+
+    def messages(self, item: Item, prompt: str = "default") -> list[Message]:
+        """Return the bare question."""
+        return self.student_messages(item)
+
+    def parse(self, text: str) -> str | None:
+        """Return the text."""
+        return text
+
+    def score(self, text: str, item: Item) -> Score:
+        """Return whether the text is the answer."""
+        right = float(text == item.answer)
+        return Score(right, right, True)
 
 
 def students() -> tuple[StudentConfig, ...]:
@@ -124,6 +139,7 @@ def students() -> tuple[StudentConfig, ...]:
             task="bench", strategy=strategy, accuracy=accuracy, n_items=1000,
             train_tokens=20_000_000, tokens_per_answer=150.0, ms_per_answer=0.0,
             train_cpu_seconds=0.0, seed=0, date="2026-11-20", machine="",
+            validation_accuracy=accuracy, n_validation_items=1000,
         )  # fmt: skip
 
     return tuple(
@@ -155,9 +171,9 @@ def probe() -> Probe:
 def config(cloud: CloudConfig, traffic: TrafficConfig, cache: str) -> Config:
     """Return the run that is planned."""
     return Config(
-        task=Task(), teachers=(), students=students(), strategies=(Injection(), Alignment()),
+        task=BenchTask(), teachers=(), students=students(), strategies=(Injection(), Alignment()),
         cloud=cloud, complexity=ComplexityConfig(), limits=LimitsConfig(),
-        objective=ObjectiveConfig(), trainer=TrainerConfig(batch_tokens=65536),
+        objective=ObjectiveConfig(), trainer=TrainerConfig(batch_tokens=65536, max_epochs=-1),
         callbacks=CallbacksConfig(), logger=LoggerConfig(), deploy=DeployConfig(),
         synthesize=SynthesizeConfig(),
         paths=PathsConfig(run_dir=cache, cache_dir=cache), probe=ProbeConfig(),
@@ -246,7 +262,8 @@ def run(case: str, catalog_dir: Path, cache: str) -> dict[str, Any]:
     started = time.perf_counter()
     rate = {"real-rate": 20.0, "private": 2000.0}.get(case)
     traffic = TrafficConfig(rate, BUCKETS) if rate else TrafficConfig()
-    cloud = CloudConfig(spot=True, max_nodes=3_700 if case == "private" else 8)
+    everywhere = {"marketplaces": True, "residency": ("any",)}
+    cloud = CloudConfig(spot=True, max_nodes=3_700 if case == "private" else 8, **everywhere)
     with timed(found, "imports of the solver"):
         import pulp  # noqa: F401
 
@@ -257,7 +274,7 @@ def run(case: str, catalog_dir: Path, cache: str) -> dict[str, Any]:
             catalog = private()
         else:
             files = tuple(str(path) for path in sorted(catalog_dir.glob("*/vms.csv")))
-            cloud = CloudConfig(spot=True, catalog=files)
+            cloud = replace(cloud, catalog=files)
             catalog = load_catalog(cloud, cache_dir=Path(cache))
     run_config = config(cloud, traffic, cache)
     if case == "private":
@@ -293,6 +310,7 @@ def main() -> None:
     parser.add_argument("--case", choices=tuple(TARGETS), help="one case, in this process")
     parser.add_argument("--cache", help="cache folder of --case; a new one by default")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds by the clock a case")
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     parser.add_argument("--profile", action="store_true", help="print where --case spends its time")
     arguments = parser.parse_args()
     if arguments.case:
@@ -309,6 +327,7 @@ def main() -> None:
                 found = run(arguments.case, arguments.catalog, cache)
             print(json.dumps(found, ensure_ascii=False))
         return
+    results = {}
     with tempfile.TemporaryDirectory() as cache:
         for case in TARGETS:
             command = [sys.executable, __file__, "--case", case, "--cache", cache]
@@ -323,8 +342,13 @@ def main() -> None:
             if done.returncode:
                 print(f"{case}: {done.stderr}")
                 continue
-            found = json.loads(done.stdout.splitlines()[-1])
+            found = results[case] = json.loads(done.stdout.splitlines()[-1])
             print(*(f"{name}: {value}" for name, value in found.items()), sep="\n  ")
+    if arguments.keep:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        from record import keep
+
+        keep("planner/scale", results, seed=SEED)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Instant:
         text = question.chat[0]["content"]
         if text.endswith("7.") and text not in self._failed:
             self._failed.add(text)
-            done(Outcome(error=ConnectionError(), passing=True, billed=False))
+            done(Outcome(error=ConnectionError(), passing=True))
         else:
             self._failed.discard(text)
             done(Outcome(answer=Answer("42 " * 20, 120, 60, 0.001)))

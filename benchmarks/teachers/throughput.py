@@ -127,13 +127,14 @@ def run(
     raise SystemExit(log.read_text()[-2000:])
 
 
-def compare(name: str, python: str, code: str, n: int, concurrency: int) -> None:
-    """Print throughput, the same with faults, and what is asked after a kill."""
+def compare(name: str, python: str, code: str, n: int, concurrency: int) -> dict[str, Any]:
+    """Print throughput, the same with faults, and what is asked after a kill; return it."""
     ideal = math.ceil(n / concurrency) * DELAY_S
     with server() as url, tempfile.TemporaryDirectory() as folder:
         result = run(python, code, url, folder, n, concurrency)
         assert result is not None
         took, cpu, _ = result
+        found: dict[str, Any] = {"wall_s": took, "ideal_s": ideal, "cpu_s": cpu}
         print(f"{name} {n} requests, {concurrency} at once: {took:.2f} s, ideal {ideal:.2f} s, "
               f"{ideal / took:.1%} of ideal, {cpu:.1f} s CPU, load {os.getloadavg()[0]:.1f}",
               flush=True)  # fmt: skip
@@ -146,6 +147,8 @@ def compare(name: str, python: str, code: str, n: int, concurrency: int) -> None
         print(f"{name} with 10% faults: {took:.2f} s, {sum(seen['tries'].values())} tries, "
               f"{n - len(answered)} lost, {sum(answered) - n} answered twice, "
               f"${usd:.5f} settled for ${n * 25e-6:.5f} of whole answers", flush=True)  # fmt: skip
+        found["faults"] = {"wall_s": took, "tries": sum(seen["tries"].values()), "usd": usd}
+        found["faults"] |= {"lost": n - len(answered), "answered_twice": sum(answered) - n}
     with server() as url, tempfile.TemporaryDirectory() as folder:
         run(python, code, url, folder, n, concurrency, kill_at=n // 2)
         before = told(url)
@@ -155,6 +158,8 @@ def compare(name: str, python: str, code: str, n: int, concurrency: int) -> None
         print(f"{name} killed after {sum(before['answered'].values())} answers ({n_before} asked): "
               f"asked for {n_after - n_before} more; {n_after - n} questions twice",
               flush=True)  # fmt: skip
+        found["killed"] = {"asked_before": n_before, "asked_twice": n_after - n}
+    return found
 
 
 def share(n: int, concurrency: int, n_endpoints: int) -> None:
@@ -186,16 +191,27 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, nargs="*", default=[16])
     parser.add_argument("--curator", help="Python of an environment with bespokelabs-curator")
     parser.add_argument("--endpoints", type=int, help="compare so many with one")
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     asked = parser.parse_args()
     if asked.endpoints:
         share(asked.n, asked.concurrency[0], asked.endpoints)
         return
+    found: dict[str, Any] = {"n": asked.n, "delay_s": DELAY_S}
     for concurrency in asked.concurrency:
-        compare("stratos", sys.executable, OURS, asked.n, concurrency)
+        found[f"stratos, {concurrency}"] = compare(
+            "stratos", sys.executable, OURS, asked.n, concurrency
+        )
         if asked.curator:
-            compare("curator", asked.curator, CURATOR, asked.n, concurrency)
+            found[f"curator, {concurrency}"] = compare(
+                "curator", asked.curator, CURATOR, asked.n, concurrency
+            )
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"{usage.ru_maxrss / 1024:.0f} MiB at most in one process")
+    if asked.keep:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        from record import keep
+
+        keep("teachers/throughput", found)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,119 @@
+"""Attack the product with everything there is, and keep how much of it was survived.
+
+    python benchmarks/attack.py                  about an hour on 2 cores; or: make attack
+    python benchmarks/attack.py --keep           writes results/attack/whole.json
+    python benchmarks/attack.py --files 10       damages 10 files of a run, not all of them
+    python benchmarks/attack.py --reports *.xml  sums up what pytest wrote (--junitxml)
+
+The cases are the tests in `tests/attack`: bad inputs by table, damaged files of a finished run,
+kills, disks, streams, secrets, and an endpoint that fails and lies while it keeps the true bill.
+What is drawn (files, moments of kills) comes from the seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from record import keep
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Run the attack; exit as pytest does."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--keep", action="store_true", help="write the result")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    parser.add_argument("--files", type=int, help="files of a run that are damaged; all")
+    parser.add_argument("--kills", type=int, help="times that a run is killed; 25")
+    parser.add_argument("--workers", type=int, default=2, help="processes; 2")
+    parser.add_argument("--reports", nargs="*", type=Path, help="JUnit reports to sum up")
+    args = parser.parse_args()
+    if args.reports:
+        show(summed(args.reports), args.keep, args.seed)
+        return
+    env = {**os.environ, "STRATOS_ATTACK": "whole", "STRATOS_ATTACK_SEED": str(args.seed)}
+    for name, value in (("FILES", args.files), ("KILLS", args.kills)):
+        if value is not None:
+            env[f"STRATOS_ATTACK_{name}"] = str(value)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "attack.xml"
+        started = time.monotonic()
+        code = subprocess.run(
+            [
+                sys.executable, "-m", "pytest", "tests/attack", f"--junitxml={report}",
+                "--numprocesses", str(args.workers), "--dist", "worksteal", "--durations=0", "-q",
+            ],
+            cwd=ROOT, env=env, check=False,
+        ).returncode  # fmt: skip
+        result = summed([report])
+    result["seconds"] = round(time.monotonic() - started)
+    show(result, args.keep, args.seed)
+    sys.exit(code)
+
+
+def show(result: dict[str, Any], is_kept: bool, seed: int) -> None:
+    """Print what was tried and survived; keep it if it is to be."""
+    for name, found in result["cases"].items():
+        print(f"{name}: {found['tried']} tried, {found['survived']} survived")
+    for name in result["failed"]:
+        print(f"FAILED {name}")
+    if is_kept:
+        keep("attack/whole", result, seed=seed)
+
+
+def summed(reports: Sequence[Path]) -> dict[str, Any]:
+    """Return how many cases of each kind were tried and survived, and which tests failed.
+
+    A test that stands in several reports counts once, as it ended in the last of them.
+    """
+    last = {
+        (case.get("classname"), case.get("name")): case
+        for case in chain.from_iterable(
+            ElementTree.parse(report).getroot().iter("testcase") for report in reports
+        )
+    }
+    cases: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    failed: list[str] = []
+    n_skipped = 0
+    for case in last.values():
+        if case.find("skipped") is not None:
+            n_skipped += 1
+            continue
+        is_good = case.find("failure") is None and case.find("error") is None
+        told = {one.get("name"): int(one.get("value", "0")) for one in case.iter("property")}
+        name = _kind(case)
+        cases[name]["tried"] += told.get("tried", 1)
+        cases[name]["survived"] += told.get("survived", int(is_good))
+        if not is_good:
+            failed.append(f"{case.get('classname')}.{case.get('name')}")
+    by_name = {name: dict(found) for name, found in sorted(cases.items())}
+    return {"cases": by_name, "failed": failed, "n_skipped": n_skipped}
+
+
+def _kind(case: ElementTree.Element) -> str:
+    """Return what a test tries: its module, and the table or the damage where it names one."""
+    module = case.get("classname", "").rpartition("test_")[2]
+    test, _, parameter = case.get("name", "").removesuffix("]").partition("[")
+    if test == "test_a_bad_input_is_refused":
+        return f"{module}: {parameter.rpartition('-')[0]}"
+    if test == "test_a_damaged_file_is_mended_or_named":
+        return f"{module}: {parameter}"
+    return module
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""How often intervals hold on what neither the constants nor the intervals were fitted to.
+
+    python benchmarks/estimate/coverage.py --keep
+
+Each engine, GPU, precision, model and setting is held out in turn. From the rows that are left come
+the constants and the errors, by further hold-outs among them, and from these the intervals of the
+rows held out (`nested`): nothing of a row that is counted is in its interval. One engine alone says
+little of another, so that those intervals are wider than the ones that ship, which rest on two.
+`coverage` is that of the same predictions in intervals as wide as those that ship.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from campaign import is_saturated
+from fitting import ServeFit, fit_training, serving_ratios, training_ratios
+from heldout import training_splits
+from record import keep
+from rows import ServeRow, TrainRow, inference_rows, training_rows
+from scoring import covered, figures
+from unseen import (
+    QUANTITIES,
+    fit_of,
+    intervals,
+    serving_errors,
+    setting_of,
+    training_errors,
+)
+
+from stratos.estimate.errors import TRAINER, Errors, Setting
+from stratos.estimate.fitted import fitted
+
+LEVELS = {
+    "engine": lambda row: row.backend,
+    "GPU": lambda row: row.device.name,
+    "precision": lambda row: {16: "bf16", 8: "fp8", 4: "fp4"}[row.weight_bits],
+    "model": lambda row: row.card.name.rpartition("/")[2],
+    "setting": lambda row: str(setting_of(row)),
+}
+
+
+def serving_coverage(rows: Sequence[ServeRow]) -> list[dict[str, Any]]:
+    """Return a line for each level held out, quantity and load."""
+    lines = []
+    for what, level in LEVELS.items():
+        for value in sorted({level(row) for row in rows}):
+            rest = tuple(row for row in rows if level(row) != value)
+            out = [row for row in rows if level(row) == value]
+            nested = serving_errors(rest) if len({setting_of(row) for row in rest}) > 1 else None
+            lines += scored(what, value, out, fit_of(rest), nested, rest)
+    return lines
+
+
+def without(errors: Errors, level: str, value: str) -> Errors:
+    """Return errors that ship less the settings of a level: as wide, and that one unseen."""
+    known = tuple(one for one in errors.known if _level_of(level, one.setting) != value)
+    return Errors(known, errors.unseen, errors.within)
+
+
+def _level_of(level: str, setting: Setting) -> str:
+    of = {
+        "engine": setting.engine,
+        "GPU": setting.gpu,
+        "precision": {16: "bf16", 8: "fp8", 4: "fp4"}[setting.bits],
+        "setting": str(setting),
+    }
+    return of.get(level, "")
+
+
+def scored(
+    what: str,
+    value: str,
+    rows: Sequence[ServeRow],
+    fit: ServeFit,
+    nested: dict[str, Errors] | None,
+    rest: Sequence[ServeRow],
+) -> list[dict[str, Any]]:
+    """Return a line for each quantity and load; one setting alone has no errors of its own."""
+    shipped = {name: without(fitted().errors[name], what, value) for name in QUANTITIES}
+    found = []
+    for saturated in (False, True):
+        chosen = [row for row in rows if is_saturated(row) == saturated]
+        if not chosen:
+            continue
+        of_shipped = [intervals(row, fit, shipped, rest) for row in chosen]
+        of_nested = [intervals(row, fit, nested, rest) for row in chosen] if nested else []
+        for i, quantity in enumerate(QUANTITIES):
+            measured = np.array([(row.ttft_ms, row.tpot_ms)[i] for row in chosen])
+            predicted = [pair[i] for pair in of_shipped]
+            found.append(
+                {
+                    "held_out": what,
+                    "level": value,
+                    "quantity": quantity,
+                    "load": "saturated" if saturated else "below",
+                    **figures(np.array([one.mean for one in predicted]), measured),
+                    **covered(predicted, measured),
+                    "nested": covered([pair[i] for pair in of_nested], measured)
+                    if nested
+                    else None,
+                }
+            )
+    return found
+
+
+def training_coverage(rows: Sequence[TrainRow]) -> list[dict[str, Any]]:
+    """Return a line for each GPU and size held out in bf16, and for the sizes in fp8 together."""
+    bf16 = [row for row in rows if not row.setup.fp8]
+    keys = {"GPU": lambda row: row.device.name, "size": lambda row: row.size}
+    lines = []
+    for what, key in keys.items():
+        for value in sorted({key(row) for row in bf16}):
+            rest = [row for row in bf16 if key(row) != value]
+            out = [row for row in bf16 if key(row) == value]
+            # Predicted over measured tokens a second are measured over predicted seconds.
+            measured = training_ratios(out, fit_training(rest))
+            nested, shipped = (
+                training_errors(rest),
+                without(fitted().errors["training"], what, value),
+            )
+            predicted, of_nested = (
+                [errors.interval(Setting(TRAINER, row.device.name), 1.0) for row in out]
+                for errors in (shipped, nested)
+            )
+            tokens = np.array([row.tokens_per_s for row in out])
+            lines.append(
+                {
+                    "held_out": what,
+                    "level": value,
+                    "precision": "bf16",
+                    **figures(tokens * measured, tokens),
+                    **covered(predicted, measured),
+                    "nested": covered(of_nested, measured),
+                }
+            )
+    for ratios, tokens in training_splits(rows)["fp8, size never seen"].values():
+        line = figures(tokens * ratios, tokens)
+        lines.append({"held_out": "size", "level": "each", "precision": "fp8", **line})
+    return lines
+
+
+def in_sample(training: Sequence[TrainRow], inference: Sequence[ServeRow]) -> dict[str, float]:
+    """Return the errors on the rows that the constants were fitted to."""
+    bf16 = [row for row in training if not row.setup.fp8]
+    tokens = training_ratios(bf16, fit_training(training))
+    found = serving_ratios(inference, fit_of(tuple(inference)))
+    first, output = np.abs(found - 1).mean(axis=0).tolist()
+    return {
+        "training": round(float(np.abs(tokens - 1).mean()), 4),
+        "first_token": round(first, 4),
+        "output_token": round(output, 4),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Coverage of the estimate's intervals.")
+    parser.add_argument("--keep", action="store_true", help="keep the raw result")
+    asked = parser.parse_args()
+    training, inference = training_rows(), inference_rows()
+    result = {
+        "serving": serving_coverage(inference),
+        "training": training_coverage(training),
+        "in_sample": in_sample(training, inference),
+    }
+    for line in [*result["serving"], *result["training"], result["in_sample"]]:
+        print(line)
+    if asked.keep:
+        keep("estimate/coverage", result)
+
+
+if __name__ == "__main__":
+    main()

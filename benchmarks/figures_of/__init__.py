@@ -1,0 +1,33 @@
+"""What each block of figures says, from the raw results: see `figures.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from figures_of import (
+    accuracy,
+    attack,
+    demo,
+    distillation,
+    divergences,
+    estimate,
+    own_data,
+    planning,
+    running,
+    students,
+    summary,
+)
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    **accuracy.BLOCKS,
+    **attack.BLOCKS,
+    **demo.BLOCKS,
+    **distillation.BLOCKS,
+    **divergences.BLOCKS,
+    **estimate.BLOCKS,
+    **own_data.BLOCKS,
+    **planning.BLOCKS,
+    **running.BLOCKS,
+    **students.BLOCKS,
+    **summary.BLOCKS,
+}

@@ -1,0 +1,59 @@
+"""Figures of docs/accuracy.md: predicted accuracies and their intervals."""
+
+from __future__ import annotations
+
+import record
+
+
+def accuracy_coverage() -> str:
+    """How often intervals of predicted accuracies hold: `planner/calibration.py`."""
+    kept = record.load("planner/accuracy")
+    learners = {
+        "simulated": "simulated",
+        "softmax_regression": "softmax (10 clouds)",
+        "many_steps": "many steps",
+        "network": "network",
+        "memory": "nearest neighbour",
+    }
+    found = {name: kept["result"][name] for name in learners}
+    lines = [
+        f"| prediction from | {' | '.join(learners.values())} |",
+        f"|---|{'---|' * len(learners)}",
+    ]
+    for row in found["simulated"]:
+        cells = [
+            f"{of[row]['in_95']:.1%} · {of[row]['in_80']:.1%} · {of[row]['width_95']:.2f} · "
+            f"{of[row]['in_95_of_60_items']:.1%}"
+            for of in found.values()
+        ]
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    seconds = kept["result"]["cpu_seconds"]
+    n_seeds = kept["result"]["n_seeds"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{n_seeds} tasks each; {kept['machine']}, {kept['date']}, {seconds} CPU seconds.",
+        ]
+    )
+
+
+def accuracy_recorded() -> str:
+    """Recorded runs of shipped students, each predicted from the others."""
+    rows = record.load("planner/accuracy")["result"]["recorded"]
+    lines = [
+        "| run left out | the others predict | as its test items may show it | they showed |",
+        "|---|---|---|---|",
+    ]
+    for one in rows:
+        mean, low, high = one["predicted"]
+        held = "" if one["is_held"] else ", missed"
+        lines.append(
+            f"| {one['student']}, seed {one['seed']} | {mean:.3f} ({low:.3f} to {high:.3f}), from "
+            f"{one['n_others']} | {one['shown'][0]:.3f} to {one['shown'][1]:.3f} | "
+            f"{one['measured']:.3f} of {one['n_items']:,}{held} |"
+        )
+    return "\n".join(lines)
+
+
+BLOCKS = {"accuracy_coverage": accuracy_coverage, "accuracy_recorded": accuracy_recorded}

@@ -1,0 +1,25 @@
+"""The demo of README: what the recorded run of the 1M student printed, without its plan tables."""
+
+from __future__ import annotations
+
+import record
+
+from figures_of.common import source
+
+RUN = "students/stratos_1m-0"
+_STAGES = ("probe ", "plan ", "synthesize ", "distill ", "evaluate ", "deploy ", "report ")
+
+
+def demo() -> str:
+    """Return the lines of the stages, the table of accuracies, and what they come to."""
+    lines = (record.RESULTS / "demo.txt").read_text().splitlines()
+    stages = [line for line in lines if line.startswith(_STAGES)]
+    start = next(i for i, line in enumerate(lines) if line.startswith("Exact match on test items"))
+    end = next(i for i, line in enumerate(lines) if line.startswith("Records "))
+    kept = record.load(RUN)
+    threads = next((o for o in kept["extra"] if o.startswith("trainer.n_threads=")), "")
+    told = f"{source(RUN)}, beside other work ({threads}): a quiet machine is faster."
+    return "\n".join(["```text", *stages, *lines[start : end + 1], "```", "", told])
+
+
+BLOCKS = {"demo": demo}

@@ -1,0 +1,154 @@
+"""Figures of docs/distillation.md: steps, fine-tuning, heads, and the cache of signals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import record
+
+from figures_of.common import source, span, table
+
+SHAPES = {
+    "medium_vocabulary": "tiny body, vocabulary 50,000",
+    "large_vocabulary": "tiny body, vocabulary 152,000",
+    "body": "12 layers of 256, vocabulary 15,000",
+    "body_unequal": "the same, documents of unequal length",
+    "deep_body": "16 layers of 384, vocabulary 15,000",
+}
+
+
+def _results(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = record.load(name)["result"]
+    return found
+
+
+def step() -> str:
+    """Whole distillation steps: `distillation/step.py`."""
+    found = _results("distillation/step")
+    cases = ("cached", "trl GKD", "plain loop", "plain loop, TRL's chunked loss")
+    head = ("shape", "Stratos, tokens per CPU s", *cases)
+    rows = []
+    for name, one in found.items():
+        speed, memory = one["stratos_times_as_fast_as"], one["stratos_memory_over"]
+        ours = one["median"]["stratos"]
+        rows.append(
+            [
+                SHAPES[name],
+                f"{ours['tokens_per_s']:,.0f} · {ours['mib']:,.0f} MiB",
+                *(f"{speed[case]:.2f}× · {memory[case]:.2f}×" for case in cases),
+            ]
+        )
+    return (
+        table(head, rows)
+        + "\n\nEach cell: how many times as many tokens per CPU second Stratos has · its rise of "
+        + "peak memory over that of the column.\n"
+        + f"{source('distillation/step')}."
+    )
+
+
+def sft() -> str:
+    """Fine-tuning on text: `distillation/sft.py`."""
+    found = _results("distillation/sft")
+    cases = ("compiled", "trl packed", "trl sorted", "plain loop")
+    head = ("student, precision", "Stratos, tokens per CPU s", "of the floor", *cases)
+    rows = []
+    for name, one in found.items():
+        speed, memory = one["stratos_times_as_fast_as"], one["stratos_memory_over"]
+        rows.append(
+            [
+                name,
+                f"{one['median']['stratos']['tokens_per_s']:,.0f}",
+                f"{one['share_of_floor']['stratos']:.0%}",
+                *(f"{speed[case]:.2f}× · {memory[case]:.2f}×" for case in cases),
+            ]
+        )
+    return table(head, rows) + f"\n\n{source('distillation/sft')}."
+
+
+def head() -> str:
+    """Head and loss: `distillation/head.py`."""
+    blocks = []
+    for one in _results("distillation/head"):
+        ours = one["best"]["stratos"]
+        rows = [
+            [
+                name,
+                f"{best['cpu_s']:.2f}",
+                f"{best['cpu_s'] / ours['cpu_s']:.1f}×",
+                f"{best['mib']:,.0f}",
+                f"{best['mib'] / ours['mib']:.1f}×",
+            ]
+            for name, best in one["best"].items()
+        ]
+        title = (
+            f"Vocabulary {one['vocab']:,}, {one['tokens']:,} tokens, {one['masked']}% masked, "
+            f"{one['dtype']}, {one['objective']}:"
+        )
+        blocks.append(f"{title}\n\n{table(('', 'CPU s', '', 'MiB', ''), rows)}")
+    return "\n\n".join([*blocks, f"{source('distillation/head')}."])
+
+
+def cache() -> str:
+    """The cache of signals: `distillation/cache.py`."""
+    rows = []
+    for name in ("topk", "sampled"):
+        one = _results(f"distillation/cache_{name}")
+        speed = one["tokens_per_cpu_s"]
+        rows.append(
+            [
+                name,
+                f"{one['bytes_per_token']:.0f}",
+                f"{speed['online']:,.0f}",
+                f"{speed['cache']:,.0f}",
+                f"{one['later_epoch_over_first']:.1f}×",
+                f"{one['cache_over_online']:.1f}×",
+                f"{one['reading_share']:.1%}",
+            ]
+        )
+    head = (
+        "cache",
+        "bytes a token",
+        "tokens per CPU s, teacher asked",
+        "later epoch",
+        "over the first",
+        "over asking again",
+        "reading",
+    )
+    names = [f"distillation/cache_{name}" for name in ("topk", "sampled")]
+    return table(head, rows) + f"\n\n{source(*names)}."
+
+
+def busy() -> str:
+    """Training and answering beside other work: `busy.py`."""
+    from statistics import median
+
+    rows: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for one in record.load("distillation/busy")["result"]:
+        rows.setdefault((one["busy"], one["arm"]), []).append(one)
+    cells = [
+        [
+            str(n_busy),
+            arm,
+            f"{median(one['seconds_per_step'] for one in of):.2f}",
+            f"{median(one['cpu_seconds_per_step'] for one in of):.2f}",
+            f"{median(one['answer_tokens_per_s'] for one in of):,.0f}",
+        ]
+        for (n_busy, arm), of in rows.items()
+    ]
+    head = ("busy processes", "threads", "s a step", "CPU s a step", "tokens of answers a second")
+    return table(head, cells) + f"\n\n{source('distillation/busy')}."
+
+
+def speeds(name: str, case: str) -> str:
+    """Return the range over shapes of how many times as fast as `case` Stratos is."""
+    found = _results(name)
+    return span((one["stratos_times_as_fast_as"][case] for one in found.values()), ".1f")
+
+
+def memories(name: str, case: str) -> str:
+    """Return the range over shapes of the memory of Stratos over that of `case`."""
+    found = _results(name)
+    return span((one["stratos_memory_over"][case] for one in found.values()), ".2f")
+
+
+BLOCKS = {"step": step, "sft": sft, "head": head, "cache": cache, "busy": busy}

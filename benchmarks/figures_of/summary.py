@@ -1,0 +1,195 @@
+"""The table of README: each row from a kept result, as a range over what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import record
+
+from figures_of.common import source, span, table
+from figures_of.distillation import memories, speeds
+
+
+def _scale(scale: Any) -> list[list[str]]:
+    return [
+        [
+            "plan 90,000 real rows × 12 students × 8 teachers, catalog cold, warm "
+            "(`benchmarks/planner/scale.py`)",
+            f"{scale['real-cold']['total']:.1f}, {scale['real-warm']['total']:.1f} CPU s; "
+            f"{scale['real-warm']['peak MiB']} MiB",
+            "10, 2 s",
+        ],
+        [
+            "1,000,000 synthetic offers; 3,700 private nodes at 2,000 requests/s; the real rows at "
+            "20 requests/s in 3 sizes",
+            "; ".join(f"{scale[n]['total']:.1f}" for n in ("million", "private", "real-rate"))
+            + " CPU s",
+            "15; 5; 2 s",
+        ],
+    ]
+
+
+def _optima(optima: Any) -> list[list[str]]:
+    done = [one for one in optima if one["theirs_usd"] is not None]
+    return [
+        [
+            f"SkyPilot's optimizer on {len(done)} chains and diamonds of tasks (`peers.py`)",
+            f"same optima; ours in {span((one['ours_s'] for one in optima), '.2f')} s, "
+            f"theirs in {span((one['theirs_s'] for one in done), '.2f')} s"
+            + ("" if len(done) == len(optima) else f", {len(optima) - len(done)} did not end"),
+            "same",
+        ]
+    ]
+
+
+def _step(found: Any) -> list[list[str]]:
+    step = "distillation/step"
+    return [
+        [
+            f"whole distillation step, tokens per CPU s, {len(found)} shapes (`step.py`), "
+            "beside TRL's GKDTrainer; a plain loop; a plain loop with TRL's chunked loss",
+            f"{speeds(step, 'trl GKD')}×; {speeds(step, 'plain loop')}×; "
+            f"""{speeds(step, "plain loop, TRL's chunked loss")}×""",
+            "2×",
+        ],
+        [
+            "peak memory of the step over that of TRL's GKDTrainer",
+            f"{memories(step, 'trl GKD')}×",
+            "0.33×",
+        ],
+    ]
+
+
+def _sft(found: Any) -> list[list[str]]:
+    sft = "distillation/sft"
+    return [
+        [
+            f"fine-tuning, {len(found)} students (`sft.py`), beside TRL's SFTTrainer packed (no "
+            "fast attention on a CPU); sorted by length; a plain loop",
+            f"{speeds(sft, 'trl packed')}×; {speeds(sft, 'trl sorted')}×; "
+            f"{speeds(sft, 'plain loop')}×",
+            "1.3×",
+        ]
+    ]
+
+
+def _head(found: Any) -> list[list[str]]:
+    heads: dict[str, list[dict[str, Any]]] = {}
+    for one in found:
+        heads.setdefault(one["objective"], []).append(one["best"])
+
+    def over(objective: str, key: str) -> str:
+        return span(b["trl GKD"][key] / b["stratos"][key] for b in heads[objective])
+
+    return [
+        [
+            "head and loss beside TRL's GKD (`head.py`): CPU seconds, memory of forward KL; of JSD",
+            "; ".join(f"{over(o, 'cpu_s')}×, {over(o, 'mib')}×" for o in heads),
+            "2.4×, 5×; 4×, 8×",
+        ]
+    ]
+
+
+def _cache(found: Any) -> list[list[str]]:
+    return [
+        [
+            "an epoch from the signal cache over the first; over asking again (`cache.py`)",
+            f"{found['later_epoch_over_first']:.1f}×; {found['cache_over_online']:.1f}×",
+            "3×",
+        ]
+    ]
+
+
+def _throughput(asked: Any) -> list[list[str]]:
+    ways = {name: one for name, one in asked.items() if isinstance(one, dict)}
+    return [
+        [
+            f"{asked['n']:,} requests of {1000 * asked['delay_s']:.0f} ms "
+            "(`benchmarks/teachers/throughput.py`), share of the ideal throughput",
+            "; ".join(f"{n}: {one['ideal_s'] / one['wall_s']:.1%}" for n, one in ways.items()),
+            "95%",
+        ],
+        [
+            "the same with every tenth try failing",
+            "; ".join(f"{n}: {one['faults']['wall_s']:.1f} s" for n, one in ways.items()),
+            "–",
+        ],
+    ]
+
+
+def _generation(found: Any) -> list[list[str]]:
+    return [
+        [
+            "batched greedy answers beside `model.generate`, tokens per CPU s (`generation.py`)",
+            f"{found['ratio']:.1f}×, {found['same']:.0%} equal",
+            "–",
+        ]
+    ]
+
+
+def _startup(start: Any) -> list[list[str]]:
+    return [
+        [
+            "`--help`, `--cfg job` beside a bare Hydra app (`startup.py`)",
+            ", ".join(f"{start[name]['ratio']:.2f}×" for name in ("--help", "--cfg job")),
+            "1.5×",
+        ],
+        [
+            "`stages=[plan]` from a cached probe, whole process",
+            f"{start['plan']['cpu_s']:.1f} CPU s, {start['plan']['wall_s']:.1f} s",
+            "3 s",
+        ],
+    ]
+
+
+def _corpus(corpus: Any) -> list[list[str]]:
+    return [
+        [
+            f"corpus of {corpus['items']:,} verified, deduplicated Mahjong items "
+            "(`benchmarks/corpus/mahjong.py`)",
+            f"{corpus['wall_s']:.0f} s, {corpus['cpu_s']:.0f} CPU s",
+            "60 s",
+        ]
+    ]
+
+
+def _engine(engine: Any) -> list[list[str]]:
+    return [
+        [
+            "reverse generation, every step verified (`benchmarks/mahjong_engine.py`)",
+            f"{engine['items_per_s_a_core']:,.0f} items/s a core",
+            "2,000",
+        ],
+        [
+            "Mahjong engine beside the package `mahjong` (same script)",
+            f"agrees on {engine['agree']:,} of {engine['hands']:,} hands",
+            "all",
+        ],
+    ]
+
+
+ROOMS: dict[str, Callable[[Any], list[list[str]]]] = {
+    "planner/scale": _scale,
+    "planner/peers": _optima,
+    "distillation/step": _step,
+    "distillation/sft": _sft,
+    "distillation/head": _head,
+    "distillation/cache_topk": _cache,
+    "teachers/throughput": _throughput,
+    "generation": _generation,
+    "startup": _startup,
+    "corpus/mahjong": _corpus,
+    "mahjong_engine": _engine,
+}
+"""Rows by kept result: what was not measured has none."""
+
+
+def peers() -> str:
+    """What README says beside public peers, and of our own speed."""
+    kept = [name for name in ROOMS if (record.RESULTS / f"{name}.json").exists()]
+    rows = [row for name in kept for row in ROOMS[name](record.load(name)["result"])]
+    return table(("what", "measured", "target"), rows) + f"\n\n{source(*kept)}."
+
+
+BLOCKS = {"peers": peers}
