@@ -80,6 +80,24 @@ LAUNCHES = {
 }  # fmt: skip
 
 
+ONE_THREAD_BYTES = 300_000_000
+"""Weights up to which one CPU thread serves: two were never faster, from 0.9M parameters (23% slower)
+to 123M (1%), and no larger model was tried (`benchmarks/serving/threads.py`). Threads wait for each
+other at each of some hundred operations a token."""
+
+
+def environment_of(bundle: Path) -> dict[str, str]:
+    """Return what a bundle's server finds in its environment, on a GPU and on a CPU alike.
+
+    The model is a folder there, so that a look at the hub could only fail, or leak its name.
+    """
+    found = {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    n_bytes = sum(file.stat().st_size for file in bundle.glob("*.safetensors"))
+    if 0 < n_bytes <= ONE_THREAD_BYTES:
+        found["OMP_NUM_THREADS"] = "1"
+    return found
+
+
 def launch_of(run: ServingSetting | None) -> Launch:
     """Return how the engine of a setting is started; None is that of earlier plans."""
     return LAUNCHES[(run or ALONE).engine]

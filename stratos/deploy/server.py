@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,7 @@ def serving(
     module: str = "transformers.cli.transformers",
     health: str = "/health",
     start_seconds: float = 180.0,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Run a server until the block is left, however that comes about.
 
@@ -68,6 +69,7 @@ def serving(
         module: the program, as for `python -m`.
         health: path that answers 200 when it is ready.
         start_seconds: longest wait for that.
+        environment: variables that it finds where the user has not set them.
 
     Raises:
         ServeError: the port is taken, or the server ended or was silent; with the end of its log.
@@ -82,7 +84,7 @@ def serving(
             stdout=log,
             stderr=subprocess.STDOUT,
             # The model is a folder here; a look at the hub could only fail, or leak its name.
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            env={**(environment or {}), **os.environ, "HF_HUB_OFFLINE": "1"},
             start_new_session=True,
         )
     try:

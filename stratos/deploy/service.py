@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from stratos.deploy.commands import context_of, launch_of, serve_command
+from stratos.deploy.commands import context_of, environment_of, launch_of, serve_command
 from stratos.printable import visible
 from stratos.records import Offer, RoleChoice
 
@@ -73,7 +73,7 @@ setup: |
   pip install "{launch.requirement}"
 run: |
   cd ~/bundle
-  export HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE
+  export {_exported(bundle)}
   {command}
 """
 
@@ -96,6 +96,10 @@ def _command(choice: RoleChoice, bundle: Path, host: str, port: int) -> str:
     return serve_command(".", host, port, choice.run, max(1, n_devices), context_of(bundle))
 
 
+def _exported(bundle: Path) -> str:
+    return " ".join(f"{name}={value}" for name, value in environment_of(bundle).items())
+
+
 def _script(choice: RoleChoice, name: str, bundle: Path) -> str:
     where = choice.offer.name if choice.offer is not None else "any machine"
     launch = launch_of(choice.run)
@@ -113,6 +117,6 @@ def _script(choice: RoleChoice, name: str, bundle: Path) -> str:
 # The server knows no keys: do not let it listen on a network without a proxy that does.
 set -eu
 cd "$(dirname "$0")"/../{shlex.quote(bundle.name)}
-export HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE
+export {_exported(bundle)}
 exec {command}
 """

@@ -10,7 +10,13 @@ from stratos.config import Config
 from stratos.context import Context
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.card import card_name, model_card
-from stratos.deploy.commands import context_of, launch_of, serve_arguments, serve_command
+from stratos.deploy.commands import (
+    context_of,
+    environment_of,
+    launch_of,
+    serve_arguments,
+    serve_command,
+)
 from stratos.deploy.server import HOST, free_port, serving
 from stratos.deploy.service import service_file
 from stratos.deploy.speed import with_speed
@@ -107,6 +113,7 @@ def deploy(
         port=port,
         log_path=context.run_dir / "deploy" / "server.log",
         module=launch_of(run).module,
+        environment=environment_of(bundle),
     ) as server:
         trial = try_server(
             server,

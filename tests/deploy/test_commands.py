@@ -3,7 +3,14 @@
 import json
 import shlex
 
-from stratos.deploy.commands import LAUNCHES, context_of, serve_arguments, serve_command
+from stratos.deploy.commands import (
+    LAUNCHES,
+    ONE_THREAD_BYTES,
+    context_of,
+    environment_of,
+    serve_arguments,
+    serve_command,
+)
 from stratos.estimate.engines import ENGINES
 from stratos.records import ServingSetting
 
@@ -42,3 +49,13 @@ def test_the_context_is_that_of_the_bundle(tmp_path):
     assert context_of(tmp_path / "nowhere") == 8192
     long = serve_arguments("b", "h", 1, ServingSetting("vllm"), context=131072)
     assert long[long.index("--max-model-len") + 1] == "8192"
+
+
+def test_a_small_model_is_served_by_one_thread_and_a_large_one_by_all(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    for n_bytes, threads in ((ONE_THREAD_BYTES, "1"), (ONE_THREAD_BYTES + 1, None)):
+        with weights.open("wb") as file:
+            file.truncate(n_bytes)
+        found = environment_of(tmp_path)
+        assert found.pop("OMP_NUM_THREADS", None) == threads
+        assert found == {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}

@@ -140,3 +140,24 @@ def test_a_proxy_in_the_environment_is_not_asked(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with web_server(tmp_path) as server:
         assert server.process.poll() is None
+
+
+def test_a_server_finds_its_environment_and_what_the_user_has_set_wins(tmp_path, monkeypatch):
+    told = tmp_path / "told"
+    (tmp_path / "telling.py").write_text(
+        "import http.server, os, pathlib, sys\n"
+        f"pathlib.Path({str(told)!r}).write_text(os.environ['A_SET'] + os.environ['B_SET'])\n"
+        "http.server.test(http.server.SimpleHTTPRequestHandler, port=int(sys.argv[1]))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("B_SET", "user")
+    port = free_port()
+    with serving(
+        [str(port)],
+        port=port,
+        log_path=tmp_path / "log",
+        module="telling",
+        health="/",
+        environment={"A_SET": "ours ", "B_SET": "ours"},
+    ):
+        assert told.read_text() == "ours user"
