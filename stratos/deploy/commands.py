@@ -81,9 +81,9 @@ LAUNCHES = {
 
 
 ONE_THREAD_BYTES = 300_000_000
-"""Weights up to which one CPU thread serves: two were never faster, from 0.9M parameters (23% slower)
-to 123M (1%), and no larger model was tried (`benchmarks/serving/threads.py`). Threads wait for each
-other at each of some hundred operations a token."""
+"""Weights up to which one CPU thread serves: two were 1% slower at 123M parameters and 23% at 0.9M
+(`benchmarks/serving/threads.py`), and no larger model was tried. Threads wait for each other at
+each of some hundred operations a token."""
 
 
 def environment_of(bundle: Path) -> dict[str, str]:
