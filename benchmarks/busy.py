@@ -109,9 +109,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from stratos import config as c
-    from stratos.context import Context
+    from stratos.core.context import Context
+    from stratos.decode.batched import complete
     from stratos.distill import distill
-    from stratos.evaluate.generate import complete
     from stratos.ledger import Ledger
     from stratos.synthesize.injection import Injection
     from stratos.tasks.mahjong import MahjongTask

@@ -1,4 +1,4 @@
-"""Measure `stratos.evaluate.generate.complete` against `model.generate` on a CPU.
+"""Measure `stratos.decode.batched.complete` against `model.generate` on a CPU.
 
     python benchmarks/generation.py                  # 1M parameters, 256 answers, one thread
     python benchmarks/generation.py --threads 2 --answers 1000
@@ -34,7 +34,7 @@ def main() -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from stratos.evaluate.generate import complete
+    from stratos.decode.batched import complete
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
     torch.set_num_threads(options.threads)

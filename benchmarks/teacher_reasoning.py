@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import record
 
-from stratos.intervals import wilson
+from stratos.core.intervals import wilson
 from stratos.tasks.base import Item, Message
 from stratos.tasks.mahjong.task import MahjongTask
 from stratos.teachers.huggingface import HuggingFaceTeacher

@@ -18,14 +18,14 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from stratos.composing import CONFIG_NAME, VERSION_BASE, conf_dir
-from stratos.disk import disk_errors
-from stratos.errors import BusyError, ConfigError, StratosError
-from stratos.printable import visible
-from stratos.redact import redact_text
-from stratos.signals import Terminated, end_as_by_ctrl_c
-from stratos.streams import Guarded, guard_files, guard_logs, guarded
-from stratos.yamls import check_places
+from stratos.cli.compose import CONFIG_NAME, VERSION_BASE, conf_dir
+from stratos.core.disk_errors import disk_errors
+from stratos.core.errors import BusyError, ConfigError, StratosError
+from stratos.core.printable import visible
+from stratos.core.redact import redact_text
+from stratos.core.signals import Terminated, end_as_by_ctrl_c
+from stratos.core.streams import Guarded, guard_files, guard_logs, guarded
+from stratos.core.yamls import check_places
 
 DISTRIBUTION = "stratos-llm"
 """Name of the package that pip installs."""
@@ -97,11 +97,11 @@ def _obey(args: argparse.Namespace) -> None:
         raise ConfigError("--resolve and --package are parts of --cfg. Type: --cfg job --resolve")
     if args.help:
         if args.overrides:
-            from stratos.help.keys import group_page
+            from stratos.cli.help.keys import group_page
 
             print(group_page(args.overrides, args.config_dir))
             return
-        from stratos.help.page import page
+        from stratos.cli.help.page import page
 
         print(page(args.config_dir))
         _end_if_unwritten()
@@ -111,13 +111,13 @@ def _obey(args: argparse.Namespace) -> None:
         run()
         _end_if_unwritten()
         return
-    from stratos.check import check
+    from stratos.cli.check import check
 
     check(args)
     try:
         run()
     finally:
-        from stratos.sweep import write_page
+        from stratos.run.sweep import write_page
 
         write_page()
 
@@ -132,7 +132,7 @@ def _end_if_unwritten() -> None:
 @hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=CONFIG_NAME)
 def run(composed: DictConfig) -> float | None:
     """Run the stages of one job; return the number that a sweep compares jobs by."""
-    from stratos.build import build
+    from stratos.cli.build import build
     from stratos.pipeline import run_pipeline
 
     settings = HydraConfig.get()

@@ -2,8 +2,8 @@
 
 Groups whose choices differ in code (`task`, `teacher`, `strategy`) name their class with
 `_target_`; that class is a dataclass too and lives beside the code it configures. All others have
-their schema here. `stratos.check` compares a composed config with these schemas, `build` turns it
-into a `Config`; past that point there is no DictConfig.
+their schema here. `stratos.cli.check` compares a composed config with these schemas, `build` turns
+it into a `Config`; past that point there is no DictConfig.
 """
 
 from __future__ import annotations

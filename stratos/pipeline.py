@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stratos.cli.preflight import check_rows
 from stratos.config import Config
-from stratos.contents import check_rows
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.records import Probe
-from stratos.runner import opened
-from stratos.stages import (
+from stratos.run.runner import opened
+from stratos.run.stages import (
     DEPLOY,
     DISTILL,
     EVALUATE,

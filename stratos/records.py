@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from stratos.redact import redact_text
+from stratos.core.redact import redact_text
 
 T = TypeVar("T")
 
@@ -663,7 +663,7 @@ class Student:
     """What the training was expected to take, measured before it began."""
     content: dict[str, str] = field(default_factory=dict)
     """Digests of what it was trained and validated with, and of what it started from, where the
-    config names files (`stratos.digest.content_of`); none in records of earlier versions."""
+    config names files (`stratos.core.digest.content_of`); none in records of earlier versions."""
 
 
 # --- evaluate ------------------------------------------------------------------------------------

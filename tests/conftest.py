@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from stratos import resume
 from stratos.records import Complexity, Interval, ModelCard, Probe, TeacherProbe
-from stratos.stages import PROBE
+from stratos.run import resume
+from stratos.run.stages import PROBE
 
 # The same examples on every machine, and none of them too slow for a busy one.
 settings.register_profile(

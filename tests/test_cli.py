@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from chat_server import KEY, ChatServer
 
-from stratos import resume
-from stratos.composing import conf_dir
+from stratos.cli.compose import conf_dir
+from stratos.run import resume
 
 HEAVY = ("torch", "transformers", "lightning", "wandb", "pulp", "pandas", "plotly")
 FAST = ("logger=none", "+task=mahjong", "cloud=aws")
@@ -77,8 +77,8 @@ def test_the_commands_on_the_help_page_pass_the_check(tmp_path: Path) -> None:
 
     from hydra._internal.utils import get_args_parser
 
-    from stratos.check import check
-    from stratos.help.page import EXAMPLES, OVERRIDES
+    from stratos.cli.check import check
+    from stratos.cli.help.page import EXAMPLES, OVERRIDES
 
     mine = tmp_path / "mine" / "task"
     mine.mkdir(parents=True)

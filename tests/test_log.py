@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 from rich.console import Console as RichConsole
 
-from stratos.composing import conf_dir
-from stratos.console import Console
-from stratos.errors import TeacherError
+from stratos.cli.compose import conf_dir
+from stratos.core.errors import TeacherError
+from stratos.run.console import Console
 
 
 def test_the_log_has_stages_decisions_and_warnings_and_no_requests(tmp_path: Path, capsys) -> None:

@@ -11,27 +11,27 @@ from typing import Any
 import pytest
 from hydra.types import RunMode
 
-from stratos.build import build
 from stratos.catalog import load_catalog
-from stratos.choice import Pupil, pick
-from stratos.composing import hydra_for
+from stratos.cli.build import build
+from stratos.cli.compose import hydra_for
 from stratos.config import ComplexityConfig, Config
-from stratos.errors import ConfigError
+from stratos.convert.targets import ALLOW_TARGETS
+from stratos.core.errors import ConfigError
 from stratos.plan import solve
-from stratos.plan.asked import asked_of
-from stratos.plan.candidates import build_problem
-from stratos.plan.length import expected_rows
+from stratos.plan.options.candidates import build_problem
+from stratos.plan.options.teacher_load import teacher_load_of
+from stratos.plan.options.training_length import expected_rows
 from stratos.plan.problem import Problem
 from stratos.records import TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 from stratos.synthesize.augmentation import Augmentation
+from stratos.synthesize.choice import Pupil, pick
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.synthesize.strategy import Family, Strategy, kind_of
 from stratos.synthesize.supervised import Supervised
-from stratos.targets import ALLOW_TARGETS
 
 sys.path.insert(0, str(Path(__file__).parent / "plan"))
 sys.path.insert(0, str(Path(__file__).parent / "synthesize"))
@@ -102,7 +102,7 @@ def test_another_name_changes_no_verdict_price_or_accuracy(strategy: str, right:
     second, renamed = problem(strategy, "mine", one)
     assert seen(second, "mine") == seen(first, strategy)
     loads = [
-        (asked_of(now, one, now.strategies[0]), expected_rows(now, one, now.strategies[0]))
+        (teacher_load_of(now, one, now.strategies[0]), expected_rows(now, one, now.strategies[0]))
         for now in (config, renamed)
     ]
     assert loads[0] == loads[1]
@@ -217,7 +217,7 @@ def test_a_strategy_of_a_user_s_own_is_planned_drawn_and_trained(own: Path, tmp_
     refused = build_problem(config, World(teachers=(blind,)).probe(), load_catalog(config.cloud))
     assert not refused.candidates
     assert refused.left_out["first_right from adder"] == "coverage 0.100 is below min_coverage 0.3"
-    load = asked_of(config, knows, config.strategies[0])
+    load = teacher_load_of(config, knows, config.strategies[0])
     assert load.n_answers - load.evaluated.n_answers == 100, "its questions are planned"
 
     found = build_problem(config, World(teachers=(knows,)).probe(), load_catalog(config.cloud))

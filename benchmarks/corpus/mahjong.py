@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.synthesize import synthesize
 from stratos.synthesize.injection import Injection

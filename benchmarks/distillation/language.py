@@ -105,7 +105,7 @@ def make_student(pair: str, notes: Any, teacher: Any, seed: int, settings: Any) 
 
 def make_context(settings: Any) -> Any:
     """Return what a stage is handed."""
-    from stratos.context import Context
+    from stratos.core.context import Context
     from stratos.ledger import Ledger
 
     folder = settings.folder
@@ -142,7 +142,7 @@ def one(case: str, seed: int, settings: Any) -> dict[str, float]:
     from stratos.distill.logit_module import LogitModule
     from stratos.distill.module import TextModule
     from stratos.distill.signal import open_source
-    from stratos.distill.signal.across import AcrossSource
+    from stratos.distill.signal.cross_tokenizer import CrossTokenizerSource
     from stratos.distill.signal.local import LocalSource
     from stratos.distill.trainer import make_trainer, quiet_lightning
 
@@ -155,7 +155,7 @@ def one(case: str, seed: int, settings: Any) -> dict[str, float]:
     def across(notes: Any, only_shared: bool) -> Any:
         theirs = language_texts.documents(teacher.tokenizer(), notes)
         prompts = [theirs.prompt(document) for document in range(len(theirs))]
-        return AcrossSource(read, teacher.tokenizer(), tokenizer, prompts, only_shared)
+        return CrossTokenizerSource(read, teacher.tokenizer(), tokenizer, prompts, only_shared)
 
     settings_of = TrainerConfig(
         batch_tokens=settings.batch_tokens, warmup_steps=20, precision="fp32"
@@ -198,7 +198,7 @@ def measured(model: Any, tokenizers: list[Any], notes: Any, source: Any) -> dict
     from language_states import STEP, logits
 
     from stratos.distill.data import pack
-    from stratos.distill.signal.across import AcrossSource, shared_with_end
+    from stratos.distill.signal.cross_tokenizer import CrossTokenizerSource, shared_with_end
     from stratos.distill.signal.local import Reader
     from stratos.distill.signal.rows import TeacherRow, split
 
@@ -206,7 +206,7 @@ def measured(model: Any, tokenizers: list[Any], notes: Any, source: Any) -> dict
     data = language_texts.documents(ours, notes)
     reader = Reader(model, model.config.vocab_size, int(data.lengths.max()))
     texts = metrics.numbered_texts(tokenizers)
-    shared = shared_with_end(ours, theirs) if isinstance(source, AcrossSource) else None
+    shared = shared_with_end(ours, theirs) if isinstance(source, CrossTokenizerSource) else None
     names = ("agreed", "kl", "entropy", "surprise", "teacher_surprise", "apart", "padding")
     sums = dict.fromkeys((*names, "places", "compared"), 0.0)
 

@@ -77,7 +77,7 @@ def write_notes(
         return
     import torch
 
-    from stratos.evaluate.generate import write
+    from stratos.decode.batched import write
 
     model, tokenizer = teacher.load()
 

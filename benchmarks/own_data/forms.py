@@ -15,7 +15,7 @@ KINDS = {
     "Street": ("St", "St.", "street", "Str."),
     "Road": ("Rd", "Rd.", "road"),
     "Avenue": ("Ave", "Ave.", "avenue", "Av."),
-    "Lane": ("Ln", "Ln.", "lane"),
+    "Backend": ("Ln", "Ln.", "lane"),
     "Square": ("Sq", "Sq.", "square"),
 }
 CITIES = ("Leeds", "Bristol", "Dover", "York", "Cardiff", "Oxford", "Exeter", "Derby", "Luton")

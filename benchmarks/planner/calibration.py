@@ -37,11 +37,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import record
 
+from stratos.core.intervals import on_items, wilson
 from stratos.estimate import card_of_student
-from stratos.intervals import on_items, wilson
-from stratos.plan.accuracy import predict
-from stratos.plan.learning_curve import Measured, extrapolate, on_same_items
-from stratos.plan.relax import shipped_students
+from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
+from stratos.plan.accuracy.predict import predict
+from stratos.plan.explain.relaxations import shipped_students
 from stratos.records import CardRun, Interval, ModelCard, TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection

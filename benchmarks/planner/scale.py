@@ -30,7 +30,7 @@ import numpy as np
 
 from stratos.catalog import Catalog, load_catalog
 from stratos.catalog.table import UNLIMITED, Table
-from stratos.catalog.words import Words
+from stratos.catalog.text_column import Words
 from stratos.config import (
     BucketConfig,
     CallbacksConfig,
@@ -50,10 +50,10 @@ from stratos.config import (
     TrafficConfig,
     TrainerConfig,
 )
-from stratos.intervals import wilson
-from stratos.plan.candidates import build_problem
-from stratos.plan.frontier import frontier
+from stratos.core.intervals import wilson
+from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
+from stratos.plan.solve.frontier import frontier
 from stratos.records import CardRun, Complexity, ModelCard, Probe, TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection

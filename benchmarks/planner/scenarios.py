@@ -48,12 +48,12 @@ from scale import BenchTask
 
 from stratos import config as schema
 from stratos.catalog import load_catalog
-from stratos.errors import StratosError
-from stratos.intervals import wilson
-from stratos.plan.candidates import build_problem
-from stratos.plan.frontier import frontier, within
+from stratos.core.errors import StratosError
+from stratos.core.intervals import wilson
+from stratos.plan.explain.relaxations import shipped_students
 from stratos.plan.objective import ALTERNATIVES, Linear, best, exchange_rates
-from stratos.plan.relax import shipped_students
+from stratos.plan.options.candidates import build_problem
+from stratos.plan.solve.frontier import frontier, within
 from stratos.records import CardRun, Complexity, ModelCard, Probe, TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection

@@ -30,7 +30,7 @@ from cpu import QUESTION, make
 from record import keep
 
 from stratos.deploy.commands import serve_arguments
-from stratos.deploy.load import LoadTest, OpenLoop, load_test, open_loop
+from stratos.deploy.load_test import LoadTest, OpenLoop, load_test, open_loop
 from stratos.deploy.server import HOST, Server, free_port, serving
 from stratos.estimate.engines import TRANSFORMERS, TRANSFORMERS_BATCHING
 from stratos.estimate.queueing import busy_probability, wait_of_waiting

@@ -24,7 +24,7 @@ from cpu import QUESTION, make
 from record import keep
 
 from stratos.deploy.commands import serve_arguments
-from stratos.deploy.load import load_test
+from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, free_port, serving
 
 SHAPES = ((4, 128, 4), (12, 256, 8), (24, 384, 6), (16, 768, 12))

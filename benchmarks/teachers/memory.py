@@ -14,15 +14,15 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
-from stratos.context import Context
-from stratos.errors import TeacherError
+from stratos.core.context import Context
+from stratos.core.errors import TeacherError
 from stratos.ledger import Ledger
 from stratos.records import ModelCard
-from stratos.teachers import pump
+from stratos.teachers import scheduler
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Answer, Meter, Question
-from stratos.teachers.lanes import Lane, Outcome
-from stratos.teachers.pump import Pump
+from stratos.teachers.load_balancer import Backend, Outcome
+from stratos.teachers.scheduler import Scheduler
 
 
 class Instant:
@@ -61,7 +61,7 @@ class Instant:
         self, questions: Iterator[Question | None], meter: Meter | None
     ) -> Generator[tuple[int, Answer] | None, None, None]:
         """Answer as hosted teachers do."""
-        yield from Pump([Lane(self, proved=True)], 64, 8, meter).run(questions)
+        yield from Scheduler([Backend(self, proved=True)], 64, 8, meter).run(questions)
 
     def send(self, question: Question, done: Callable[[Outcome], None]) -> Callable[[], None]:
         """Answer, or fail in passing."""
@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--n", type=int, default=1_000_000)
     n = parser.parse_args().n
-    pump._SHORTEST_WAIT_S = 0.001  # the pauses of retries are not what is measured
+    scheduler._SHORTEST_WAIT_S = 0.001  # the pauses of retries are not what is measured
     questions = (
         Question([{"role": "user", "content": f"{'What is the sum? ' * 20}{i}."}], 64)
         for i in range(n)

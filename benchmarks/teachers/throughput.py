@@ -31,7 +31,7 @@ DELAY_S = 0.2
 OURS = """
 import sys, time
 from pathlib import Path
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Question

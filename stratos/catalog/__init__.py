@@ -4,7 +4,7 @@ from stratos.catalog.gpus import Gpu, find_gpu, use_gpu_file
 from stratos.catalog.load import Catalog, load_catalog
 from stratos.catalog.quotas import rows_of
 from stratos.catalog.table import UNLIMITED, Offers, Table
-from stratos.catalog.words import Words
+from stratos.catalog.text_column import Words
 
 __all__ = [
     "UNLIMITED",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stratos.catalog.words import Codes, Floats, Ints, Words
+from stratos.catalog.text_column import Codes, Floats, Ints, Words
 
 if TYPE_CHECKING:
     import pyarrow

@@ -21,7 +21,7 @@ from stratos.catalog.clean import Cleaned
 from stratos.catalog.gpus import own_gpus
 from stratos.catalog.source import File
 from stratos.catalog.table import Table
-from stratos.catalog.words import Words
+from stratos.catalog.text_column import Words
 
 _META = b"stratos"
 

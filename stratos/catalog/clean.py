@@ -33,7 +33,7 @@ from stratos.catalog.gpus import Gpu, find_gpu
 from stratos.catalog.listings import Listings
 from stratos.catalog.memory import fit
 from stratos.catalog.table import UNLIMITED, Table, hardware_kinds
-from stratos.catalog.words import Bools, Floats, Ints, Words, combine
+from stratos.catalog.text_column import Bools, Floats, Ints, Words, combine
 
 MAX_GPUS = 1024
 """More accelerators than this in one server are a slip of the pen."""
@@ -232,9 +232,9 @@ def _collapse(
 
 def _purses(rows: Listings, spot: Floats) -> Ints:
     """Return what tells counted rows of the same hardware apart: their prices; 0 for others."""
-    purse = np.zeros(len(rows), np.int64)
+    call_budget = np.zeros(len(rows), np.int64)
     counted = ~np.isnan(rows.max_count)
     if counted.any():
         prices = np.stack([rows.usd_per_hour[counted], spot[counted]], axis=1)
-        purse[counted] = 1 + np.unique(prices, axis=0, return_inverse=True)[1].reshape(-1)
-    return purse
+        call_budget[counted] = 1 + np.unique(prices, axis=0, return_inverse=True)[1].reshape(-1)
+    return call_budget

@@ -13,10 +13,10 @@ import numpy as np
 
 from stratos.catalog.listings import COLUMNS, NUMBERS, REQUIRED, TEXTS, Listings
 from stratos.catalog.source import File
-from stratos.catalog.words import Words
-from stratos.errors import CatalogError, did_you_mean
-from stratos.foreign import cause
-from stratos.words import counted
+from stratos.catalog.text_column import Words
+from stratos.core.counted import counted
+from stratos.core.errors import CatalogError, did_you_mean
+from stratos.core.foreign import cause
 
 ABSENT = frozenset({"", "nan", "none", "null", "na", "n/a"})
 """Spellings of "no value" that catalogs use, in any case."""

@@ -12,8 +12,8 @@ from stratos.catalog import arrow
 from stratos.catalog.exact import ABSENT, check_date, check_header, text_of, to_listings
 from stratos.catalog.listings import COLUMNS, NUMBERS, TEXTS, Listings
 from stratos.catalog.source import File
-from stratos.catalog.words import Words
-from stratos.errors import CatalogError
+from stratos.catalog.text_column import Words
+from stratos.core.errors import CatalogError
 
 if TYPE_CHECKING:
     import pyarrow

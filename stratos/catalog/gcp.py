@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from stratos.catalog.listings import Listings
-from stratos.catalog.words import Bools, Floats, Words, combine
+from stratos.catalog.text_column import Bools, Floats, Words, combine
 
 FAMILIES = re.compile(r"(a2|a3|a4|a4x|g2|g4)-")
 """Machine types that exist only with GPUs."""

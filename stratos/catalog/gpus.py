@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from stratos.errors import CatalogError
-from stratos.foreign import cause, open_regular
-from stratos.names import why_no_name
-from stratos.printable import shown
+from stratos.core.errors import CatalogError
+from stratos.core.foreign import cause, open_regular
+from stratos.core.names import why_no_name
+from stratos.core.printable import shown
 
 GPUS_CSV = Path(__file__).with_name("gpus.csv")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stratos.catalog.words import Bools, Floats, Ints, Words
+from stratos.catalog.text_column import Bools, Floats, Ints, Words
 
 REQUIRED = (
     "InstanceType",

@@ -19,7 +19,7 @@ from stratos.catalog.residency import left_out
 from stratos.catalog.select import select
 from stratos.catalog.source import File, cloud_of, read_files, state_of
 from stratos.catalog.table import LOCAL, Offers, Table
-from stratos.errors import CatalogError
+from stratos.core.errors import CatalogError
 from stratos.records import Offer
 
 if TYPE_CHECKING:

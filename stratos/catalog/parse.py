@@ -13,9 +13,9 @@ from dataclasses import fields
 from stratos.catalog.exact import read_csv
 from stratos.catalog.listings import TEXTS, Listings
 from stratos.catalog.source import File
-from stratos.errors import CatalogError
-from stratos.names import why_no_name
-from stratos.printable import shown
+from stratos.core.errors import CatalogError
+from stratos.core.names import why_no_name
+from stratos.core.printable import shown
 
 SMALL_BYTES = 2**18
 """CSV files up to this size are read by Python: pyarrow takes longer to import."""

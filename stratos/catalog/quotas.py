@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from stratos.catalog.table import Table
-from stratos.catalog.words import Bools
-from stratos.errors import nearest
+from stratos.catalog.text_column import Bools
+from stratos.core.errors import nearest
 
 
 def rows_of(table: Table, key: str) -> Bools:

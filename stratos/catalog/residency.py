@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratos.catalog.table import LOCAL, Table
-from stratos.catalog.words import Bools, Ints, combine
-from stratos.errors import CatalogError
+from stratos.catalog.text_column import Bools, Ints, combine
+from stratos.core.errors import CatalogError
 
 if TYPE_CHECKING:
     from stratos.config import CloudConfig

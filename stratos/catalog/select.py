@@ -11,8 +11,8 @@ import numpy as np
 from stratos.catalog.quotas import rows_of, suggestion
 from stratos.catalog.residency import MARKETPLACES, allowed_places
 from stratos.catalog.table import LOCAL, Table
-from stratos.catalog.words import Bools, Floats
-from stratos.errors import CatalogError, did_you_mean
+from stratos.catalog.text_column import Bools, Floats
+from stratos.core.errors import CatalogError, did_you_mean
 
 if TYPE_CHECKING:
     from stratos.config import CloudConfig

@@ -10,11 +10,11 @@ from functools import partial
 from glob import glob
 from pathlib import Path, PurePosixPath
 
-from stratos.digest import identity
-from stratos.errors import CatalogError
-from stratos.foreign import cause, open_regular
-from stratos.redact import redact_text
-from stratos.remote import file_system, local_path
+from stratos.core.digest import identity
+from stratos.core.errors import CatalogError
+from stratos.core.foreign import cause, open_regular
+from stratos.core.redact import redact_text
+from stratos.core.remote import file_system, local_path
 
 BUILTIN = Path(__file__).with_name("offers.csv")
 """Our own curated table, which `cloud.catalog=[builtin]` names."""

@@ -20,7 +20,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from stratos.catalog.words import Bools, Floats, Ints, Words, combine
+from stratos.catalog.text_column import Bools, Floats, Ints, Words, combine
 from stratos.records import Offer
 
 LOCAL = "local"

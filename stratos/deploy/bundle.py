@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stratos.errors import StratosError
+from stratos.core.errors import StratosError
 from stratos.pretrained import load_tokenizer
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")

@@ -7,12 +7,12 @@ import shlex
 from typing import Any
 
 from stratos.config import Config
+from stratos.core.counted import counted, cut_short
 from stratos.deploy.commands import serve_command
 from stratos.evaluate.files import KeptAnswer
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import verdict
 from stratos.records import Corpus, Interval, ModelScore, Pilot, Plan, Probe, Scorecard, Student
-from stratos.words import counted, cut_short
 
 _ROLES = {
     "student": "this model",

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratos.errors import StratosError
+from stratos.core.errors import StratosError
 
 HOST = "127.0.0.1"
 _POLL_SECONDS = 0.1

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from stratos.core.printable import visible
 from stratos.deploy.commands import context_of, environment_of, launch_of, serve_command
-from stratos.printable import visible
 from stratos.records import Offer, RoleChoice
 
 _SKY_CLOUDS = frozenset(("aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod", "vast"))

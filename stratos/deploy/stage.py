@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.config import Config
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.counted import counted
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.card import card_name, model_card
 from stratos.deploy.commands import (
@@ -36,7 +37,6 @@ from stratos.records import (
     write_atomically,
 )
 from stratos.synthesize.strategy import kind_of
-from stratos.words import counted
 
 
 def deploy(

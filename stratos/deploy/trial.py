@@ -10,7 +10,7 @@ from statistics import fmean
 
 from stratos.catalog.local import local_offer
 from stratos.deploy.commands import ALONE
-from stratos.deploy.load import LoadTest, OpenLoop, load_test, open_loop
+from stratos.deploy.load_test import LoadTest, OpenLoop, load_test, open_loop
 from stratos.deploy.machine import others_between, usage
 from stratos.deploy.server import Server
 from stratos.estimate import (

@@ -11,16 +11,16 @@ from typing import Any
 
 import lightning as L
 
-from stratos.context import Context
-from stratos.distill.average import Average
+from stratos.core.context import Context
+from stratos.core.counted import counted
 from stratos.distill.best import Best, measured_of, plain
 from stratos.distill.checkpoints import Checkpoints
+from stratos.distill.collectives import rank, summed
+from stratos.distill.ema import Average
 from stratos.distill.interrupts import Interrupts
 from stratos.distill.measuring import Measured
-from stratos.distill.together import rank, summed
 from stratos.distill.weights import best_weights, whole_model
 from stratos.records import CurvePoint
-from stratos.words import counted
 
 LOG_EVERY = 10
 """Steps whose mean loss is one point of the curve."""
@@ -53,7 +53,7 @@ class _Interrupted(Exception):
     """A signal came while the student was measured."""
 
 
-class Watch(L.Callback):
+class TrainingMonitor(L.Callback):
     """Follows a training: progress, loss curve, validation, best weights, time, and its end.
 
     Its state lies in every checkpoint, so that curve, best weights and time go on with a resume. A

@@ -17,7 +17,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
-from stratos.distill.disk import DiskFull, remove, replacing, room_for, staged
+from stratos.core.atomic_files import DiskFull, remove, replacing, room_for, staged
 
 KEPT = 2
 """Checkpoints on the disk: the latest, and one to go back to."""

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stratos.core.errors import StratosError
 from stratos.distill.packed import Documents
-from stratos.errors import StratosError
 from stratos.tasks.base import Message
 
 POOL = 4096

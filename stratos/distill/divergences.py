@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stratos.errors import ConfigError, did_you_mean
+from stratos.core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,11 +17,11 @@ from typing import Any
 
 from stratos import records
 from stratos.config import Config
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
 from stratos.distill.interrupts import SIGNALS
-from stratos.errors import StratosError
 from stratos.records import Corpus, Plan, Student
-from stratos.words import counted
 
 JOB, STUDENT, LOG, SCRIPT = "job.pickle", "student.json", "processes.log", "launch.sh"
 _PORT = 29500

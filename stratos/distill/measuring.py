@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from stratos.config import Config
+from stratos.core.errors import StratosError
 from stratos.distill.data import Batch, Encoded, encode, pack
 from stratos.distill.learner import TEXT, Learner
 from stratos.distill.validation import right_of
-from stratos.errors import StratosError
 from stratos.tasks.base import Item
 
 _ROW_TOKENS = 4096

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratos.distill.disk import replacing, room_for
+from stratos.core.atomic_files import replacing, room_for
+from stratos.core.errors import ForeignFileError, StratosError
+from stratos.core.hub import location
 from stratos.distill.tokenizer import symbol_tokenizer, trained_tokenizer
-from stratos.errors import ForeignFileError, StratosError
-from stratos.hub import location
 from stratos.pretrained import load_model, load_tokenizer
 from stratos.tasks.chat import instruct
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from stratos.config import TrainerConfig
+from stratos.core.errors import StratosError
+from stratos.distill.collectives import gathered
 from stratos.distill.data import Batch
 from stratos.distill.learner import TEXT, Learner
 from stratos.distill.optim import MuonAdamW, split_parameters
 from stratos.distill.recipe import Rates, learning_rates, warmup_steps
-from stratos.distill.together import gathered
 from stratos.distill.weights import blocks, whole
-from stratos.errors import StratosError
 
 
 def learning_rate_factor(step: int, n_steps: int, warmup_steps: int) -> float:

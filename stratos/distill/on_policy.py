@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stratos.distill.collectives import gathered, summed
 from stratos.distill.data import Batch, PackedLoader, pack
-from stratos.distill.together import gathered, summed
 from stratos.distill.weights import whole_model
 
 Writer = Callable[[Sequence[np.ndarray]], list[list[int]]]
@@ -108,7 +108,7 @@ def writer(
     batch_size: int,
 ) -> Writer:
     """Return the student as a writer: it samples at its present weights."""
-    from stratos.evaluate.generate import write
+    from stratos.decode.batched import write
 
     def sample(logits_BV: Tensor, prompts: Sequence[int]) -> Tensor:
         return torch.multinomial((logits_BV.float() / temperature).softmax(-1), 1)

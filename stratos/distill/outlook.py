@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from stratos.report.text import duration
-from stratos.words import counted
+from stratos.core.counted import counted
+from stratos.core.formats import duration
 
 _USED = 0.9
 """Part of the time that may be taken which an advice counts with."""

@@ -17,9 +17,9 @@ from typing import Any
 import lightning as L
 import torch
 
+from stratos.decode.threads import fastest
 from stratos.distill.data import Batch, PackedLoader
 from stratos.distill.module import TextModule
-from stratos.evaluate.threads import fastest
 
 _SHORT_SECONDS, _REPEATS = 1.0, 3
 """Trials of up to so many seconds are made so often, where there is something to choose."""

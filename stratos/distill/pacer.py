@@ -19,17 +19,17 @@ import lightning as L
 import msgspec
 import torch
 
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
+from stratos.decode.threads import thread_counts
 from stratos.distill.adapter import has_4_bits
+from stratos.distill.collectives import summed
 from stratos.distill.data import PackedLoader
 from stratos.distill.outlook import Outlook
 from stratos.distill.pace import Drift, Pace, fastest_of, measure
-from stratos.distill.together import summed
 from stratos.distill.weights import whole_model
-from stratos.errors import StratosError
-from stratos.evaluate.threads import thread_counts
 from stratos.records import from_json, to_json, write_atomically
-from stratos.words import counted
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from itertools import chain
 from typing import Any
 
 from stratos.config import Config, StudentConfig
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.counted import counted
 from stratos.records import Corpus, Plan
 from stratos.students import ready
-from stratos.words import counted
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
 
     from stratos.distill.adapter import add_adapters, checkpoint_blocks
     from stratos.distill.data import encode
-    from stratos.distill.lesson import shared_tokens
     from stratos.distill.model import make_student, save_student
     from stratos.distill.trainer import check_adapter
+    from stratos.distill.training_setup import shared_tokens
 
     settings = config.trainer
     chosen = next(student for student in config.students if student.name == plan.student)

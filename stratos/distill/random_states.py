@@ -9,7 +9,7 @@ import lightning as L
 import numpy as np
 import torch
 
-from stratos.distill.together import gathered, rank
+from stratos.distill.collectives import gathered, rank
 
 
 class RandomStates(L.Callback):

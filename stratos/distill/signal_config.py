@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from stratos.core.errors import ConfigError
 from stratos.distill.divergences import DIVERGENCES
-from stratos.errors import ConfigError
 
 if TYPE_CHECKING:
     from stratos.distill.objectives import Objective

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig
-from stratos.context import Context
-from stratos.digest import content_of
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.digest import content_of
+from stratos.core.errors import StratosError
 from stratos.distill.validation import validate_kept
-from stratos.errors import StratosError
 from stratos.records import Corpus, Plan, Student, write_atomically
-from stratos.words import counted
 
 if TYPE_CHECKING:
     from stratos.distill.prepare import Ready
@@ -57,11 +57,10 @@ def train(
     import torch
 
     from stratos.distill.adapter import checkpoint_blocks
-    from stratos.distill.average import Average
-    from stratos.distill.callbacks import Watch, Watching
+    from stratos.distill.callbacks import TrainingMonitor, Watching
     from stratos.distill.checkpoints import Checkpoints, newest
+    from stratos.distill.ema import Average
     from stratos.distill.interrupts import Interrupts
-    from stratos.distill.lesson import open_lesson
     from stratos.distill.measuring import Measuring
     from stratos.distill.module import NotFinite
     from stratos.distill.outlook import Outlook
@@ -77,6 +76,7 @@ def train(
         seconds_of,
         threads_kept,
     )
+    from stratos.distill.training_setup import open_lesson
 
     settings, folder = config.trainer, context.run_dir / "distill"
     if settings.n_threads:
@@ -102,13 +102,13 @@ def train(
         rank,
         n_ranks,
     )
-    with opened as lesson:
+    with opened as training_setup:
         if rank == 0:
             _note_cut(folder, context.ledger.cut_at_usd)
         average = None if settings.ema is None else Average(settings.ema)
         interrupts = Interrupts()
         measuring = Measuring(config, ready.tokenizer, chosen.context_length, data)
-        n_steps = lesson.loader.n_steps
+        n_steps = training_setup.loader.n_steps
         every = length.validate_every_steps(config.callbacks, n_steps)
         max_seconds = None if settings.max_time is None else seconds_of(settings.max_time)
         pacer = Pacer(
@@ -124,12 +124,12 @@ def train(
                 max_seconds,
                 _smaller(config, ready.model.num_parameters()),
             ),
-            lesson.loader,
+            training_setup.loader,
             measuring.foretell_seconds,
             folder / "pace.json",
             settings.n_threads,
         )
-        watch = Watch(
+        watch = TrainingMonitor(
             context,
             Watching(
                 n_steps,
@@ -155,10 +155,14 @@ def train(
             try:
                 with interruptible(), contextlib.closing(interrupts), threads_kept():
                     trainer.fit(
-                        lesson.module, lesson.loader, ckpt_path=checkpoint, weights_only=True
+                        training_setup.module,
+                        training_setup.loader,
+                        ckpt_path=checkpoint,
+                        weights_only=True,
                     )
-                    watch.catch_up(trainer, lesson.module)
-                    lesson.module.on_fit_end()  # a measurement leaves it as a training wants it
+                    watch.catch_up(trainer, training_setup.module)
+                    # A measurement leaves it as a training wants it.
+                    training_setup.module.on_fit_end()
             except NotFinite as error:
                 raise StratosError(_not_finite(error, ready, folder, config)) from error
     if rank:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import StudentConfig, TrainerConfig
-from stratos.errors import ConfigError
-from stratos.targets import untrusted_class
+from stratos.convert.targets import untrusted_class
+from stratos.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import lightning as L

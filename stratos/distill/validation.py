@@ -96,7 +96,7 @@ def right_of(
     choose_threads: bool = True,
 ) -> list[float]:
     """Return 1 or 0 for each item; answers are as long as in the evaluation, or as told."""
-    from stratos.evaluate.generate import complete
+    from stratos.decode.batched import complete
 
     completions = complete(
         model,

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from stratos import records
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.errors import StratosError
+from stratos.core.signals import end_with_parent
 from stratos.distill.launch import JOB, STUDENT, Job
 from stratos.distill.stage import train
-from stratos.errors import StratosError
 from stratos.ledger import Ledger
-from stratos.signals import end_with_parent
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stratos.core.counted import counted
 from stratos.estimate import constants as k
 from stratos.estimate.device import Device, recorded_machine
 from stratos.estimate.engines import TRANSFORMERS, ServingEngine
@@ -41,7 +42,6 @@ from stratos.estimate.roofline import (
     prefill_seconds,
 )
 from stratos.records import ModelCard
-from stratos.words import counted
 
 
 @dataclass(frozen=True, eq=False)

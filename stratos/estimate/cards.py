@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratos.errors import ConfigError
+from stratos.core.errors import ConfigError
+from stratos.core.hub import config_file
 from stratos.estimate import constants as k
-from stratos.hub import config_file
 from stratos.records import ModelCard
 
 if TYPE_CHECKING:

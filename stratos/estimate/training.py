@@ -15,6 +15,7 @@ from statistics import median
 
 import numpy as np
 
+from stratos.core.counted import counted
 from stratos.estimate import constants as k
 from stratos.estimate.calibrate import Calibration
 from stratos.estimate.cards import forward_flops_per_token
@@ -27,7 +28,6 @@ from stratos.estimate.memory import training_memory
 from stratos.estimate.roofline import TrainSetup, train_step_seconds
 from stratos.estimate.startup import fixed_training_hours, startup_hours
 from stratos.records import Interval, ModelCard, Offer
-from stratos.words import counted
 
 
 def train_setup(

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from stratos.context import Context
-from stratos.evaluate.generate import complete
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.decode.batched import complete
 from stratos.pretrained import load_model, load_tokenizer
 from stratos.tasks.base import Item, Score, Task
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole, n_truncated
 from stratos.teachers.asking import ask_questions, unread
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
-from stratos.teachers.evaluation import parts_in_time
-from stratos.teachers.expect import expect, expect_again, expect_longer
-from stratos.teachers.expert import chat
-from stratos.words import counted
+from stratos.teachers.cost_estimate import expect, expect_again, expect_longer
+from stratos.teachers.prompting import chat
+from stratos.teachers.test_items import parts_in_time
 
 Tick = Callable[[int, int], None]
 

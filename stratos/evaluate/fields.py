@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from stratos.intervals import wilson
+from stratos.core.intervals import wilson
 from stratos.records import Interval
 from stratos.tasks.base import Item
 from stratos.tasks.objects import Path, fields_of, object_of, same

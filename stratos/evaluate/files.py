@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from stratos.errors import StratosError
+from stratos.core.errors import StratosError
 from stratos.evaluate.answers import Answers
 from stratos.records import Scorecard, write_atomically
 from stratos.tasks.base import Item, Message, Score, Task

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stratos.core.counted import counted
 from stratos.records import EarlierReads, Pilot, Probe, Scorecard, Student
-from stratos.words import counted
 
 
 def said(reads: EarlierReads) -> str:

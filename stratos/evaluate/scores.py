@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isinf
 
+from stratos.core.intervals import wilson
 from stratos.evaluate.metrics import mcnemar_exact, mean, ratio_interval
-from stratos.intervals import wilson
 from stratos.records import Comparison, ModelScore, SliceScore, Versus
 from stratos.tasks.base import Item, Score
 

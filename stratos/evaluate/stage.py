@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from stratos.config import Config, StudentConfig
-from stratos.context import Context
-from stratos.errors import StratosError
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
 from stratos.estimate import card_of_student
 from stratos.evaluate.answers import Answers, ask_folder, ask_teacher
 from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled_items
@@ -37,9 +38,8 @@ from stratos.records import (
 from stratos.students import starts_from_model
 from stratos.tasks.base import Item, Score, Task
 from stratos.teachers.answer_limit import AnswerLimit
-from stratos.teachers.evaluation import n_allowed, pace_of
-from stratos.teachers.expert import manner
-from stratos.words import counted
+from stratos.teachers.prompting import prompting
+from stratos.teachers.test_items import n_allowed, pace_of
 
 _NOISE_TOKENS = 64
 """Longest answer of an untouched student of random weights. It writes noise until it is stopped,
@@ -191,7 +191,7 @@ def _ask_planned_teacher(
     teacher = next(teacher for teacher in config.teachers if teacher.name == plan.teacher)
     probed = _probed(probe, plan)
     prompt = probed.prompt
-    limit = manner(teacher, config.task).limit(prompt, config.probe.max_tokens)
+    limit = prompting(teacher, config.task).limit(prompt, config.probe.max_tokens)
     if not limit.is_fixed and probed.max_tokens:
         limit = AnswerLimit(probed.max_tokens, "as in the probe", is_fixed=probed.is_cut_short)
     try:

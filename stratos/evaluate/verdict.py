@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from stratos.core.counted import counted
 from stratos.records import FREE_ROLES, Scorecard, Versus
-from stratos.words import counted
 
 SURE = 0.05
 """p-value below which a difference counts."""

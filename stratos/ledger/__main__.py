@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from stratos.errors import StratosError
+from stratos.core.errors import StratosError
 from stratos.ledger.book import Ledger
 from stratos.ledger.damage import set_aside
 from stratos.ledger.lines import Stated, written
 from stratos.ledger.servers import leases
-from stratos.resume import locked
+from stratos.run.resume import locked
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stratos.errors import BudgetError, OverspentError
+from stratos.core.errors import BudgetError, OverspentError
 from stratos.ledger.batches import BatchMoney
 from stratos.ledger.file import LedgerFile, now
 from stratos.ledger.lines import (

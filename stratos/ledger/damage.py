@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from stratos.errors import StratosError
+from stratos.core.errors import StratosError
 from stratos.ledger.lines import BadLine, Reserved, Settled, Stated, read
 
 _PAYING = ("probe", "pilot", "synthesize")

@@ -16,20 +16,20 @@ from math import ceil
 
 from stratos.catalog.local import local_offer
 from stratos.config import Config, ObjectiveConfig
-from stratos.errors import ConfigError
+from stratos.core.counted import counted
+from stratos.core.errors import ConfigError
 from stratos.estimate import TrainingJob, card_of_student, train
 from stratos.estimate.calibrate import Calibration
 from stratos.pilot.scaled import LEAST_ITEMS, lengths
-from stratos.plan.accuracy import predict
-from stratos.plan.history import history_for
-from stratos.plan.hosted import is_hosted
-from stratos.plan.length import n_labelled
-from stratos.plan.pilot import Survivors
+from stratos.plan.accuracy.history import history_for
+from stratos.plan.accuracy.predict import predict
+from stratos.plan.options.hosted import is_hosted
+from stratos.plan.options.training_length import n_labelled
 from stratos.plan.problem import Candidate, Problem
+from stratos.plan.worth_a_pilot import Survivors
 from stratos.records import Probe
 from stratos.synthesize.strategy import named
-from stratos.teachers.evaluation import pace_of
-from stratos.words import counted
+from stratos.teachers.test_items import pace_of
 
 PARTS = (0.5, 1.0)
 """Lengths of the trainings of a pair, as parts of the longest."""

@@ -7,21 +7,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from stratos import resume
 from stratos.config import LimitsConfig
-from stratos.errors import OverspentError, StratosError
+from stratos.core.errors import OverspentError, StratosError
 from stratos.pilot.decision import LEAST_PART, lengths_of
 from stratos.pilot.pace import Pace
 from stratos.pilot.scaled import PARTS, lengths, scaled
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.solution import solve
 from stratos.records import Corpus, PilotPoint, PilotRun, Plan, Student
-from stratos.resume import Stage
-from stratos.stages import DISTILL, PILOT_TRAINING, SYNTHESIZE
+from stratos.run import resume
+from stratos.run.resume import Stage
+from stratos.run.stages import DISTILL, PILOT_TRAINING, SYNTHESIZE
 
 if TYPE_CHECKING:
     from stratos.config import Config
-    from stratos.context import Context
+    from stratos.core.context import Context
     from stratos.ledger import Ledger
 
 T = TypeVar("T")

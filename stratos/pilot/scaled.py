@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from stratos.config import Config
-from stratos.plan.length import n_labelled
+from stratos.plan.options.training_length import n_labelled
 from stratos.plan.problem import Candidate
 from stratos.synthesize.strategy import named
 

@@ -13,15 +13,15 @@ from stratos.estimate import calibration
 from stratos.pilot.decision import afforded, in_order, open_question
 from stratos.pilot.ladder import Ladder
 from stratos.pilot.pace import Pace
-from stratos.plan.candidates import build_problem, this_machine
-from stratos.plan.history import history_for
-from stratos.plan.kept import Kept
-from stratos.plan.pilot import survivors
+from stratos.plan.accuracy.history import history_for
+from stratos.plan.options.answered_before import Kept
+from stratos.plan.options.candidates import build_problem, this_machine
+from stratos.plan.worth_a_pilot import survivors
 from stratos.records import Pilot, Probe
 
 if TYPE_CHECKING:
     from stratos.config import Config
-    from stratos.context import Context
+    from stratos.core.context import Context
     from stratos.ledger import Ledger
 
 

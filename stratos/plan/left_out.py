@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stratos.choice import Reason
+from stratos.synthesize.choice import Reason
 
 
 @dataclass(frozen=True)

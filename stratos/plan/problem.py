@@ -15,7 +15,7 @@ from stratos.plan.quotas import Caps
 from stratos.records import Assumption, Interval, ModelCard, RoleChoice
 
 if TYPE_CHECKING:
-    from stratos.plan.reduced import Reduced
+    from stratos.plan.solve.reduced import Reduced
     from stratos.synthesize.strategy import Strategy
 
 ROLES = ("teacher", "train", "serve")
@@ -117,7 +117,7 @@ class Problem:
     @cached_property
     def reduced(self) -> Reduced:
         """The problem without what can be no part of a best plan; made once."""
-        from stratos.plan.reduced import Reduced
+        from stratos.plan.solve.reduced import Reduced
 
         return Reduced(self)
 

@@ -7,23 +7,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stratos.choice import Reason
-from stratos.plan.assumed import assumptions_of
-from stratos.plan.frontier import frontier, within
-from stratos.plan.infeasible import explain, no_candidates
+from stratos.core.counted import counted
+from stratos.plan.explain.assumed import assumptions_of
+from stratos.plan.explain.infeasible import explain, no_candidates
+from stratos.plan.explain.point import as_point
+from stratos.plan.explain.prices import prices_of, stale
+from stratos.plan.explain.reasons import reasons
+from stratos.plan.explain.retirement import end_of, ending
+from stratos.plan.explain.variants import Variants
+from stratos.plan.explain.whatif import whatif
 from stratos.plan.left_out import LeftOut
-from stratos.plan.model import Model
 from stratos.plan.objective import ALTERNATIVES, best, exchange_rates, levels
 from stratos.plan.option import Range
-from stratos.plan.point import as_point
-from stratos.plan.prices import prices_of, stale
 from stratos.plan.problem import Choice, Problem
-from stratos.plan.reasons import reasons
-from stratos.plan.retirement import end_of, ending
-from stratos.plan.variants import Variants
-from stratos.plan.whatif import whatif
+from stratos.plan.solve.frontier import frontier, within
+from stratos.plan.solve.model import Model
 from stratos.records import Plan, RoleChoice
-from stratos.words import counted
+from stratos.synthesize.choice import Reason
 
 MAX_FRONTIER = 200
 """Points of the frontier that the record keeps; `n_frontier` counts all."""

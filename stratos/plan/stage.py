@@ -8,21 +8,21 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stratos.catalog import Catalog, load_catalog
-from stratos.errors import InfeasibleError
-from stratos.plan.candidates import build_problem, this_machine
-from stratos.plan.hardly_learnt import hardly_learnt
-from stratos.plan.history import history_for, recipe_of
-from stratos.plan.kept import Kept
+from stratos.core.counted import counted
+from stratos.core.errors import InfeasibleError
+from stratos.plan.accuracy.hardly_learnt import hardly_learnt
+from stratos.plan.accuracy.history import history_for, recipe_of
+from stratos.plan.accuracy.without_model import needs_no_model
+from stratos.plan.explain.variants import Variants
+from stratos.plan.options.answered_before import Kept
+from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
-from stratos.plan.variants import Variants
-from stratos.plan.without_model import needs_no_model
 from stratos.records import Pilot, Plan, Probe
-from stratos.words import counted
 
 if TYPE_CHECKING:
     from stratos.config import Config
-    from stratos.context import Context
+    from stratos.core.context import Context
 
 
 def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = None) -> Plan:

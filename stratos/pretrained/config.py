@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stratos.foreign import open_regular
+from stratos.core.foreign import open_regular
 
 _LONGEST = 16 * 2**20
 """Bytes of a JSON file of a model, the tokenizer's apart."""

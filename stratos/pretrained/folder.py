@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stratos.foreign import cause, why_unreadable
+from stratos.core.foreign import cause, why_unreadable
 from stratos.pretrained.config import read_config, read_json, vocabulary_of, wrong_size
 from stratos.pretrained.quiet import quiet_loading
 from stratos.pretrained.tensors import read_tensors, weight_files

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stratos.errors import ForeignFileError
-from stratos.foreign import reading
+from stratos.core.errors import ForeignFileError
+from stratos.core.foreign import reading
 from stratos.pretrained.quiet import quiet_loading
 
 _MOST_NAMED = 3

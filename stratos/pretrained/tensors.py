@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from stratos.foreign import cause, why_unreadable
+from stratos.core.foreign import cause, why_unreadable
 from stratos.pretrained.config import read_json
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -17,9 +17,9 @@ from math import log2
 from statistics import fmean, median
 
 from stratos.config import ComplexityConfig
+from stratos.core.counted import counted, cut_short
 from stratos.records import Complexity, Interval, Measure, StudentProbe, TeacherProbe
 from stratos.tasks.base import Item, Task
-from stratos.words import counted, cut_short
 
 LEVELS = ("low", "medium", "high")
 
@@ -83,7 +83,7 @@ def length_level(n_characters: int, thresholds: ComplexityConfig) -> str:
     return "high" if n_characters >= thresholds.completion_high else "medium"
 
 
-def concord(answers: Sequence[Sequence[str | None]]) -> tuple[float, float] | None:
+def agreement_and_entropy(answers: Sequence[Sequence[str | None]]) -> tuple[float, float] | None:
     """Return how far answers to the same question agree: share of equal pairs, entropy in bits.
 
     Both are means over the questions. An answer that could not be read is like no other.

@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import Any
 
 from stratos.config import Config
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.probe.race import Answered, can_win
 from stratos.tasks.base import Item, Message
 from stratos.teachers.answer_limit import AnswerLimit, Asked, ask_whole
 from stratos.teachers.asking import ask_questions, cost_usd
 from stratos.teachers.base import Answer, Concurrent, Question, Teacher
-from stratos.teachers.expect import expect_again, expect_longer
-from stratos.teachers.expert import Manner, chat, manner
+from stratos.teachers.cost_estimate import expect_again, expect_longer
+from stratos.teachers.prompting import Prompting, chat, prompting
 
 
 @dataclass
@@ -40,13 +40,13 @@ class Questioning:
     _share: float = 0.0
 
     @cached_property
-    def manner(self) -> Manner:
+    def prompting(self) -> Prompting:
         """How the teacher is asked about the task."""
-        return manner(self.teacher, self.config.task)
+        return prompting(self.teacher, self.config.task)
 
     def first_limit(self, prompt: str) -> AnswerLimit:
         """Return the longest answer to a prompt, before any was seen."""
-        return self.manner.limit(prompt, self.config.probe.max_tokens)
+        return self.prompting.limit(prompt, self.config.probe.max_tokens)
 
     def ask(
         self, asked: Mapping[str, Sequence[Item]], tried: Mapping[str, Answered]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from stratos.intervals import wilson
+from stratos.core.intervals import wilson
 from stratos.tasks.base import Item, Score
 from stratos.teachers.answer_limit import AnswerLimit, is_truncated, n_truncated
 from stratos.teachers.base import Answer

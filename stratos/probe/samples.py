@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from stratos.context import Context
-from stratos.errors import BudgetError, TeacherError
-from stratos.probe.complexity import concord
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import BudgetError, TeacherError
+from stratos.probe.complexity import agreement_and_entropy
 from stratos.records import SampledAnswers
 from stratos.tasks.base import Item, Task
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Answer, Question, Sampling, Streaming, Teacher
-from stratos.teachers.expert import chat
-from stratos.words import counted
+from stratos.teachers.prompting import chat
 
 TEMPERATURE = 1.0
 """The teacher's own distribution; some providers take no other."""
@@ -97,7 +97,9 @@ def draw(
     )
     n_items = len(answers) // n_samples
     read = [_read(task, item, answer) for item, _, answer in asked]
-    found = concord([read[i * n_samples : (i + 1) * n_samples] for i in range(n_items)])
+    found = agreement_and_entropy(
+        [read[i * n_samples : (i + 1) * n_samples] for i in range(n_items)]
+    )
     if found is None:
         return Drawn(none_drawn(reason), asked)
     return Drawn(SampledAnswers(n_items, n_samples, TEMPERATURE, *found), asked)

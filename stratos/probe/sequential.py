@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from stratos.choice import straddles
-from stratos.intervals import wilson
+from stratos.core.intervals import wilson
+from stratos.synthesize.choice import straddles
 
 ERROR = 0.05
 """Share of tests that may end on the wrong side of a threshold."""

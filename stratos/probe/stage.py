@@ -7,19 +7,19 @@ import time
 from functools import partial
 from typing import Any
 
-from stratos.choice import injects, least_coverage, supervises
 from stratos.config import Config
-from stratos.context import Context
-from stratos.errors import BudgetError, ConfigError, TeacherError
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import BudgetError, ConfigError, TeacherError
+from stratos.core.intervals import wilson
 from stratos.evaluate.baselines import FITTING, free_baselines, labelled_rows
-from stratos.intervals import wilson
 from stratos.probe.complexity import judge
-from stratos.probe.interview import Interview
 from stratos.probe.sequential import ERROR, listed, looks, undecided
 from stratos.probe.students import probe_students
+from stratos.probe.teacher_evaluation import TeacherEvaluation
 from stratos.records import Probe, TeacherProbe, write_atomically
+from stratos.synthesize.choice import injects, least_coverage, supervises
 from stratos.tasks.base import Task
-from stratos.words import counted
 
 KEEP_LOADED_PARAMS = 500_000_000
 """A teacher up to this size stays in memory: `evaluate` asks it again, and loading takes longer."""
@@ -51,7 +51,7 @@ def probe(config: Config, context: Context) -> Probe:
     rows: list[dict[str, Any]] = []
     for index, teacher in enumerate(config.teachers):
         tell = partial(_tell, context, teacher.name, index, len(config.teachers))
-        interview = Interview(teacher, items, config, context, tell, reserve, thresholds)
+        interview = TeacherEvaluation(teacher, items, config, context, tell, reserve, thresholds)
         try:
             if reason := teacher.unreachable():
                 raise TeacherError(reason)

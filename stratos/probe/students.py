@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stratos.config import Config, StudentConfig
-from stratos.context import Context
-from stratos.errors import ForeignFileError, StratosError
-from stratos.foreign import cause
-from stratos.intervals import wilson
+from stratos.core.context import Context
+from stratos.core.errors import ForeignFileError, StratosError
+from stratos.core.foreign import cause
+from stratos.core.intervals import wilson
 from stratos.records import StudentProbe
 from stratos.synthesize.admission import PretrainedStudent
 from stratos.tasks.base import Item

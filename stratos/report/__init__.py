@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stratos.config import Config
-    from stratos.context import Context
+    from stratos.core.context import Context
     from stratos.records import Report
 
 

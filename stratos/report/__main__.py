@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from stratos.errors import StratosError
+from stratos.core.errors import StratosError
 from stratos.report import sweep_report
 
 

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stratos.printable import visible
-from stratos.report import text
+from stratos.core import formats
+from stratos.core.printable import visible
 
 _MARGIN = 0.05
 """Free share of an axis on either side of the data."""
@@ -31,7 +31,7 @@ class Quantity:
 
 def _share(value: float) -> str:
     """Write a share with a decimal only where it has one."""
-    return text.percent(value, 0 if abs(value * 100 - round(value * 100)) < 1e-6 else 1)
+    return formats.percent(value, 0 if abs(value * 100 - round(value * 100)) < 1e-6 else 1)
 
 
 def _money(value: float) -> str:
@@ -55,9 +55,9 @@ USD = Quantity("usd", "cost in dollars, log scale", _money, log=True, bounds=(0.
 HOURS = Quantity("hours", "hours until served, log scale", _span, log=True)
 RUN_HOURS = Quantity("here", "hours this run took, log scale", _span, log=True)
 LATENCY = Quantity("latency_ms", "p95 latency, log scale", _latency, log=True)
-NET = Quantity("net_usd", "net cost beyond the chosen plan", text.usd)
-TOKENS = Quantity("tokens", "training tokens", text.magnitude, bounds=(0.0, math.inf))
-STEPS = Quantity("step", "gradient steps", text.magnitude, bounds=(0.0, math.inf))
+NET = Quantity("net_usd", "net cost beyond the chosen plan", formats.usd)
+TOKENS = Quantity("tokens", "training tokens", formats.magnitude, bounds=(0.0, math.inf))
+STEPS = Quantity("step", "gradient steps", formats.magnitude, bounds=(0.0, math.inf))
 LOSS = Quantity("loss", "loss, log scale", lambda v: f"{v:.3g}", log=True)
 VALIDATION_LOSS = Quantity(
     "validation_loss", "nats a token, log scale", lambda v: f"{v:.3g}", log=True
@@ -66,7 +66,7 @@ LEARNING_RATE = Quantity(
     "learning_rate", "learning rate", lambda v: f"{v:.2g}", bounds=(0.0, math.inf)
 )
 GRAD_NORM = Quantity("grad_norm", "norm, log scale", lambda v: f"{v:.3g}", log=True)
-SPEED = Quantity("speed", "tokens a second", text.magnitude, bounds=(0.0, math.inf))
+SPEED = Quantity("speed", "tokens a second", formats.magnitude, bounds=(0.0, math.inf))
 EXACT = Quantity("exact", "validation exact match", _share, bounds=(0.0, 1.0))
 
 
@@ -127,7 +127,7 @@ def plot(
     quantities = {quantity.key: quantity for quantity in (*xs, *ys)}
     rows = [mark.values for mark in marks] + [point for line in lines for point in line.points]
     scales = {
-        key: Scale(quantity, [v for row in rows if text.is_number(v := row.get(key))])
+        key: Scale(quantity, [v for row in rows if formats.is_number(v := row.get(key))])
         for key, quantity in quantities.items()
     }
 
@@ -135,7 +135,7 @@ def plot(
         return {
             key: round(scale.fraction(value), 4)
             for key, scale in scales.items()
-            if text.is_number(value := values.get(key))
+            if formats.is_number(value := values.get(key))
         }
 
     return Plot(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stratos.intervals import wilson
+from stratos.core.counted import counted
+from stratos.core.formats import magnitude
+from stratos.core.intervals import wilson
 from stratos.records import Measure, Pilot, Probe
-from stratos.report.text import magnitude
-from stratos.words import counted
 
 NO_PILOT = "plan.pilot=true trains each student shortly"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from stratos.core import formats
 from stratos.records import CurvePoint
-from stratos.report import charts, text
+from stratos.report import charts
 
 _N_CURVE = 500
 """Points that a curve is thinned to."""
@@ -22,7 +23,11 @@ def curve_plots(curve: Sequence[CurvePoint]) -> tuple[charts.Plot, ...]:
     plots = (
         _loss(curve),
         _measured(
-            curve, "Exact match on validation items", charts.EXACT, lambda p: p.exact, text.percent
+            curve,
+            "Exact match on validation items",
+            charts.EXACT,
+            lambda p: p.exact,
+            formats.percent,
         ),
         _measured(
             curve,
@@ -53,7 +58,7 @@ def overlaid(
             "Exact match on validation items",
             charts.EXACT,
             lambda points: [p.exact for p in points],
-            text.percent,
+            formats.percent,
         ),
         _over(
             drawn,
@@ -67,7 +72,7 @@ def overlaid(
 
 
 def _loss(curve: Sequence[CurvePoint]) -> charts.Plot | None:
-    points = [point for point in curve if text.is_number(point.loss)]
+    points = [point for point in curve if formats.is_number(point.loss)]
     if len(points) < 2:
         return None
     smoothed = charts.smooth([point.loss for point in points])
@@ -97,7 +102,7 @@ def _measured(
     write: Callable[[float], str],
 ) -> charts.Plot | None:
     """Lay out what was measured now and then: a line with a dot for each measurement."""
-    found = [(point, one) for point in curve if text.is_number(one := value(point))]
+    found = [(point, one) for point in curve if formats.is_number(one := value(point))]
     if not found:
         return None
     at = [_at(point, quantity.key, one) for point, one in found]
@@ -115,7 +120,7 @@ def _line(
     value: Callable[[CurvePoint], float | None],
 ) -> charts.Plot | None:
     """Lay out what every point has; None where records of an earlier version lack it."""
-    found = [(point, one) for point in curve if text.is_number(one := value(point))]
+    found = [(point, one) for point in curve if formats.is_number(one := value(point))]
     if len(found) < 2:
         return None
     kept = [found[i] for i in _thinned(len(found), _N_CURVE)]
@@ -136,9 +141,9 @@ def _over(
 ) -> charts.Plot | None:
     lines, marks, legend = [], [], []
     for number, (name, curve) in enumerate(curves.items()):
-        points = [point for point in curve if text.is_number(point.loss)]
+        points = [point for point in curve if formats.is_number(point.loss)]
         pairs = zip(points, values(points), strict=True)
-        found = [(point, one) for point, one in pairs if text.is_number(one)]
+        found = [(point, one) for point, one in pairs if formats.is_number(one)]
         if not found:
             continue
         kept = [found[i] for i in _thinned(len(found), _N_CURVE)]
@@ -165,7 +170,7 @@ def _at(point: CurvePoint, key: str, value: float) -> dict[str, float | None]:
 
 
 def _where(point: CurvePoint) -> tuple[tuple[str, str], ...]:
-    return (("step", text.count(point.step)), ("tokens", text.count(point.tokens)))
+    return (("step", formats.count(point.step)), ("tokens", formats.count(point.tokens)))
 
 
 def _thinned(n: int, most: int) -> list[int]:

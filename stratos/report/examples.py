@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stratos.report.text import is_number
+from stratos.core.formats import is_number
 
 MODELS = ("student", "teacher", "untouched")
 _ORDER = ("lost", "neither", "wrong", "won", "both", "right", "unscored")

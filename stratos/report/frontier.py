@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from stratos.core import formats
 from stratos.records import Interval, Plan, PlanPoint
-from stratos.report import charts, text
+from stratos.report import charts
 
 
 def chosen_point(plan: Plan) -> PlanPoint:
@@ -55,7 +56,7 @@ def frontier_plot(plan: Plan) -> charts.Plot:
     known = all(point.accuracy_known for point in (*plan.frontier, chosen))
     vertical = charts.ACCURACY if known else charts.HOURS
     rest = tuple(quantity for quantity in quantities if quantity is not vertical)
-    title = f"{text.sentence(vertical.label.partition(',')[0])} against cost in dollars"
+    title = f"{formats.sentence(vertical.label.partition(',')[0])} against cost in dollars"
     return charts.plot(title, quantities, (vertical, *rest), marks)
 
 
@@ -98,14 +99,14 @@ def plan_rows(
         ("strategy", point.strategy, ""),
         (
             "accuracy",
-            text.accuracy(point),
+            formats.accuracy(point),
             f"{points:+.1f} points" if both_known and abs(points) >= 0.05 else "",
         ),
-        ("cost", text.usd(point.usd), _against(point.usd, base.usd)),
-        ("until served", text.hours(point.hours), _against(point.hours, base.hours)),
+        ("cost", formats.usd(point.usd), _against(point.usd, base.usd)),
+        ("until served", formats.hours(point.hours), _against(point.hours, base.hours)),
         (
             "p95 latency",
-            text.milliseconds(point.latency_ms),
+            formats.milliseconds(point.latency_ms),
             _against(point.latency_ms, base.latency_ms),
         ),
         ("net cost", *_net(point, base)),
@@ -124,7 +125,7 @@ def _net(point: PlanPoint, base: PlanPoint) -> tuple[str, str]:
     more = _beyond(point, base)
     if more is None:
         return "unknown", ""
-    return "", f"{'−' if more < 0 else '+'}{text.usd(abs(more))}" if abs(more) >= 0.005 else ""
+    return "", f"{'−' if more < 0 else '+'}{formats.usd(abs(more))}" if abs(more) >= 0.005 else ""
 
 
 def _against(value: float, base: float) -> str:

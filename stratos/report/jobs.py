@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from stratos.config import STAGES
+from stratos.core.redact import redact_override
 from stratos.records import (
     Corpus,
     Deployment,
@@ -27,7 +28,6 @@ from stratos.records import (
     Student,
     load,
 )
-from stratos.redact import redact_override
 from stratos.report import provenance
 
 RECORDS: dict[str, type] = {

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stratos.catalog.local import CLOUD
-from stratos.intervals import on_items
+from stratos.core.counted import counted
+from stratos.core.formats import hours, milliseconds, percent, percent_range, usd
+from stratos.core.intervals import on_items
 from stratos.records import (
     Corpus,
     Deployment,
@@ -25,8 +27,6 @@ from stratos.records import (
     Student,
 )
 from stratos.report.costs import Spend
-from stratos.report.text import hours, milliseconds, percent, percent_range, usd
-from stratos.words import counted
 
 Outcome = Literal["inside", "outside", "open"]
 

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from stratos.redact import redact_override
+from stratos.core.redact import redact_override
 
 _PACKAGES = (
     "stratos-llm", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "pulp",

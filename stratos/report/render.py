@@ -16,9 +16,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from stratos.printable import visible
+from stratos.core import formats
+from stratos.core.printable import visible
 from stratos.records import to_plain
-from stratos.report import text
 
 _FOLDER = Path(__file__).parent / "templates"
 
@@ -49,7 +49,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    environment.filters.update(text.FILTERS, plain=to_plain)
+    environment.filters.update(formats.FILTERS, plain=to_plain)
     return environment
 
 

@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 
 from stratos.config import STAGES, Config
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.counted import by_reason
+from stratos.core.redact import redact
 from stratos.deploy.speed import sentences
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import verdict
-from stratos.plan.show import net_text
+from stratos.plan.explain.show import net_text
 from stratos.records import (
     Corpus,
     ModelScore,
@@ -24,7 +26,6 @@ from stratos.records import (
     Scorecard,
     write_atomically,
 )
-from stratos.redact import redact
 from stratos.report import costs, provenance
 from stratos.report.complexity import complexity_rows
 from stratos.report.curves import curve_plots
@@ -33,7 +34,6 @@ from stratos.report.frontier import chosen_point, frontier_plot, is_same, plan_r
 from stratos.report.labels import LabelTable, label_table
 from stratos.report.planned import planned_rows
 from stratos.report.render import render
-from stratos.words import by_reason
 
 ROLE_NAMES = {
     "student": "Student",

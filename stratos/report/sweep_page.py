@@ -10,10 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from stratos.errors import StratosError
-from stratos.intervals import wilson
+from stratos.core import formats
+from stratos.core.errors import StratosError
+from stratos.core.intervals import wilson
 from stratos.records import CurvePoint, Interval, Plan, Scorecard, Student, write_atomically
-from stratos.report import charts, costs, text
+from stratos.report import charts, costs
 from stratos.report.curves import N_COLOURS, overlaid
 from stratos.report.frontier import is_known
 from stratos.report.jobs import Job, is_run, read_jobs
@@ -164,10 +165,13 @@ def _plot(rows: Sequence[Row]) -> charts.Plot | None:
             rows=(
                 *((line.split("=", 1)[0], line.partition("=")[2]) for line in row.varied),
                 *((("student", row.plan.student),) if row.plan else ()),
-                ("accuracy", f"{text.percent(row.accuracy.mean)} ({text.interval(row.accuracy)})"),
-                ("planned", f"{text.usd(row.usd)}, {text.hours(row.hours)}"),
-                ("this run", text.hours(row.here_hours)),
-                ("p95", text.milliseconds(row.latency_ms)),
+                (
+                    "accuracy",
+                    f"{formats.percent(row.accuracy.mean)} ({formats.interval(row.accuracy)})",
+                ),
+                ("planned", f"{formats.usd(row.usd)}, {formats.hours(row.hours)}"),
+                ("this run", formats.hours(row.here_hours)),
+                ("p95", formats.milliseconds(row.latency_ms)),
                 ("status", row.job.status),
             ),
             href=row.href,

@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from stratos.config import MIN_CONTEXT, Config, StudentConfig
-from stratos.errors import ConfigError
-from stratos.hub import config_file, location
+from stratos.core.errors import ConfigError
+from stratos.core.hub import config_file, location
 from stratos.pretrained import read_config, why_not_loadable, why_not_readable
 from stratos.students.weights import is_here, not_here
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.config import StudentConfig
-from stratos.hub import cached_folder, cached_weights, location
+from stratos.core.hub import cached_folder, cached_weights, location
 from stratos.teachers.weights import Weights, find_weights
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config
-from stratos.context import Context
-from stratos.errors import ForeignFileError, StratosError
-from stratos.foreign import cause
-from stratos.hub import location
+from stratos.core.context import Context
+from stratos.core.errors import ForeignFileError, StratosError
+from stratos.core.foreign import cause
+from stratos.core.hub import location
 from stratos.pretrained import load_model, load_tokenizer
 from stratos.records import Plan
 from stratos.students import ready
@@ -50,7 +50,7 @@ class PretrainedStudent:
         Raises:
             StratosError: it cannot be loaded, or not be asked.
         """
-        from stratos.evaluate.generate import complete
+        from stratos.decode.batched import complete
 
         with self._explained():
             tokenizer, model = self._loaded
@@ -84,7 +84,7 @@ class PretrainedStudent:
             OSError: the weights cannot be loaded.
             ValueError: the folder is no causal language model, or has no chat template.
         """
-        from stratos.evaluate.generate import likeliest, write
+        from stratos.decode.batched import likeliest, write
 
         tokenizer, model = self._loaded
         end = time.monotonic() + seconds

@@ -14,8 +14,9 @@ from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from stratos.config import Config
-from stratos.context import Context
-from stratos.errors import BudgetError
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import BudgetError
 from stratos.records import Plan
 from stratos.synthesize.admission import PretrainedStudent, pretrained
 from stratos.synthesize.first_look import none_right, size_of_first_look
@@ -28,10 +29,9 @@ from stratos.tasks.rows import shown
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole, is_truncated
 from stratos.teachers.asking import cost_usd, going_down, stream_down
 from stratos.teachers.base import TOO_LONG, Answer, Question, Sampling, Streaming, Teacher
-from stratos.teachers.expect import expect, expect_again
-from stratos.teachers.expert import chat, manner
-from stratos.teachers.purse import price
-from stratos.words import counted
+from stratos.teachers.call_budget import price
+from stratos.teachers.cost_estimate import expect, expect_again
+from stratos.teachers.prompting import chat, prompting
 
 KNOWN = "known to the student"
 _BARE_ANSWER = 12
@@ -191,7 +191,7 @@ class Alignment(Strategy):
 
     def _ways(self, task: Task, prompt: str, teacher: Teacher) -> list[_Way]:
         """Return how a question is asked the first, the second … time; first with `prompt`."""
-        prompts = sorted(manner(teacher, task).prompts, key=lambda one: one != prompt)
+        prompts = sorted(prompting(teacher, task).prompts, key=lambda one: one != prompt)
         ways = [_Way(prompt, 0, None) for prompt in prompts[: self.n_samples]]
         n_drawn = self.n_samples - len(ways)
         if not isinstance(teacher, Streaming | Sampling):
@@ -205,7 +205,7 @@ class Alignment(Strategy):
         """Return the longest answer to a prompt: the strategy's own, the probe's, or the data's."""
         if self.max_tokens is None and prompt in probed:
             return AnswerLimit(probed[prompt], "as in the probe")
-        return manner(teacher, task).limit(prompt, self.max_tokens, "strategy.max_tokens")
+        return prompting(teacher, task).limit(prompt, self.max_tokens, "strategy.max_tokens")
 
     def _foretell(
         self,

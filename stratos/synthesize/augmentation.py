@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from stratos.config import Config
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.counted import counted
 from stratos.records import Plan
 from stratos.synthesize.leaks import held_out
 from stratos.synthesize.planned_teacher import ask_and_count, planned_teacher
@@ -24,9 +25,8 @@ from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.split import content_id, family_id
 from stratos.teachers.answer_limit import is_truncated, limit_of
 from stratos.teachers.base import Answer, Question, Sampling, Streaming, Teacher
-from stratos.teachers.expect import expect
-from stratos.teachers.expert import chat, manner
-from stratos.words import counted
+from stratos.teachers.cost_estimate import expect
+from stratos.teachers.prompting import chat, prompting
 
 Kind = Literal["paraphrase", "new"]
 
@@ -106,7 +106,9 @@ class Augmentation(Strategy):
         task, teacher = config.task, planned_teacher(config, plan, context)
         rows = task.items("train", self.n_items, config.seed)
         drafts = self._written(rows, teacher, config, context, tally)
-        limit = plan.max_tokens.get(plan.prompt) or manner(teacher, task).limit(plan.prompt).tokens
+        limit = (
+            plan.max_tokens.get(plan.prompt) or prompting(teacher, task).limit(plan.prompt).tokens
+        )
         checks = [Question(chat(task, item, plan.prompt), limit) for item in drafts]
         answers = ask_and_count(teacher, checks, "checking", context, tally)
         tally.refused["not checked, for want of money"] += len(drafts) - len(answers)

@@ -5,7 +5,7 @@ Of n wrong answers and no right one, at most 3/n of all are right (95%, the rule
 
 from __future__ import annotations
 
-from stratos.errors import TeacherError
+from stratos.core.errors import TeacherError
 
 LEAST, _MOST, _SHARE = 64, 512, 1 / 16
 """Items of the first look: a share of all of them, between two bounds."""

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from stratos.config import Config
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.records import Plan
 from stratos.synthesize.balance import Balance
 from stratos.synthesize.first_look import LEAST, none_right, size_of_first_look

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from stratos.engines import Engine, Here, in_chunks
+from stratos.core.chunk_engine import Engine, Here, in_chunks
 from stratos.tasks.base import Item, Task
 
 _CHUNK = 256

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stratos.config import Config
-from stratos.context import Context
-from stratos.errors import TeacherError
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import TeacherError
 from stratos.records import Plan
 from stratos.synthesize.strategy import Tally
 from stratos.teachers.answer_limit import is_truncated
 from stratos.teachers.asking import ask_questions, cost_usd
 from stratos.teachers.base import Answer, Batching, Question, Teacher
-from stratos.teachers.spread import spread
-from stratos.words import counted
+from stratos.teachers.ray_teacher import spread
 
 
 def ask_and_count(

@@ -17,7 +17,8 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from stratos.config import Config
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.counted import counted
 from stratos.records import Plan
 from stratos.synthesize.leaks import without_leaks
 from stratos.synthesize.planned_teacher import ask_and_count, planned_teacher
@@ -26,9 +27,8 @@ from stratos.synthesize.supervised import Supervised
 from stratos.synthesize.votes import Votes
 from stratos.tasks.base import Item, Task
 from stratos.teachers.base import Question, Sampling, Streaming, Teacher
-from stratos.teachers.expect import expect
-from stratos.teachers.expert import chat, manner
-from stratos.words import counted
+from stratos.teachers.cost_estimate import expect
+from stratos.teachers.prompting import chat, prompting
 
 ROWS_TO_LABEL = "rows_to_label.jsonl"
 """Name of the list in the run folder."""
@@ -202,14 +202,14 @@ class PseudoLabels(Strategy):
         if isinstance(teacher, Streaming | Sampling):
             drawn = [_Way(prompt, k, self.temperature) for k in range(1, self.max_answers)]
             return [_Way(prompt, 0, None), *drawn]
-        prompts = sorted(manner(teacher, task).prompts, key=lambda one: one != prompt)
+        prompts = sorted(prompting(teacher, task).prompts, key=lambda one: one != prompt)
         return [_Way(one, 0, None) for one in prompts[: self.max_answers]]
 
     def _limit(self, task: Task, teacher: Teacher, prompt: str, probed: Mapping[str, int]) -> int:
         """Return the longest answer to a prompt: the strategy's own, the probe's, or the data's."""
         if self.max_tokens is None and prompt in probed:
             return probed[prompt]
-        return manner(teacher, task).limit(prompt, self.max_tokens, "strategy.max_tokens").tokens
+        return prompting(teacher, task).limit(prompt, self.max_tokens, "strategy.max_tokens").tokens
 
     def _list(self, rows: Sequence[Votes], task: Task, context: Context, tally: Tally) -> None:
         """Write the rows that the teacher disagrees with itself on, the most informative first."""

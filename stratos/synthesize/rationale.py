@@ -14,8 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from stratos.context import Context
-from stratos.errors import BudgetError
+from stratos.core.context import Context
+from stratos.core.errors import BudgetError
 from stratos.synthesize.samples import UNREAD
 from stratos.synthesize.strategy import Tally, Writing
 from stratos.tasks.answers import states_answer
@@ -25,8 +25,8 @@ from stratos.tasks.rows import shown
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole
 from stratos.teachers.asking import cost_usd, stream_ask
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
-from stratos.teachers.expect import expect, expect_again
-from stratos.teachers.purse import n_bytes, price
+from stratos.teachers.call_budget import n_bytes, price
+from stratos.teachers.cost_estimate import expect, expect_again
 
 NO_MONEY = "no reasoning written, for want of money"
 _HOW = "You write worked solutions. Reason step by step, from the question alone."

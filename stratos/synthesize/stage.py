@@ -6,15 +6,15 @@ import time
 from collections import Counter
 
 from stratos.config import Config
-from stratos.context import Context
-from stratos.errors import ConfigError
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import ConfigError
 from stratos.records import Corpus, Plan
 from stratos.synthesize.corpus import CorpusFile
 from stratos.synthesize.leaks import held_out
 from stratos.synthesize.near import NearDuplicates
 from stratos.synthesize.strategy import Strategy, Tally, named
 from stratos.tasks.rows import shown
-from stratos.words import counted
 
 FROM_FILE = "of the file"
 """Source of a row that no teacher made or labelled."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from stratos.config import Config
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.records import Plan
 from stratos.synthesize.injection import holds
 from stratos.synthesize.strategy import Family, Strategy, Tally

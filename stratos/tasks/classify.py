@@ -9,8 +9,8 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
-from stratos.errors import ConfigError, did_you_mean
-from stratos.names import why_no_name
+from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.names import why_no_name
 from stratos.tasks import doubts
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import Content, JsonlTask

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import islice, takewhile
 
-from stratos.intervals import wilson
+from stratos.core.counted import counted
+from stratos.core.intervals import wilson
 from stratos.tasks.base import Split
 from stratos.tasks.languages import languages
 from stratos.tasks.rows import FileRows, shown
 from stratos.tasks.split import normalised
 from stratos.tasks.table import Rows
-from stratos.words import counted
 
 _FEWEST = 2
 """Rows that each split has to have."""

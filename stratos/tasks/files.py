@@ -21,10 +21,10 @@ from typing import IO, Any
 
 import msgspec
 
-from stratos.digest import identity, remember
-from stratos.foreign import cause, open_regular
-from stratos.remote import file_system, local_path
-from stratos.words import counted
+from stratos.core.counted import counted
+from stratos.core.digest import identity, remember
+from stratos.core.foreign import cause, open_regular
+from stratos.core.remote import file_system, local_path
 
 _HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(~parquet|refs/\w+/\w+|[^/]+))?/(.+)")
 _REVISIONS = {"~parquet": "refs/convert/parquet"}

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from stratos.errors import ConfigError, StratosError
-from stratos.foreign import why_unreadable
-from stratos.remote import local_path
+from stratos.core.errors import ConfigError, StratosError
+from stratos.core.foreign import why_unreadable
+from stratos.core.remote import local_path
 from stratos.tasks import chat, doubts
 from stratos.tasks.answers import states_answer, word_f1
 from stratos.tasks.base import Item, Message, Score, Split, Task

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import msgspec
 
-from stratos.errors import ConfigError
+from stratos.core.errors import ConfigError
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import MetricName

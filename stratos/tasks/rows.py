@@ -13,11 +13,11 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from stratos.digest import identity
-from stratos.remote import local_path
+from stratos.core.counted import counted, listed
+from stratos.core.digest import identity
+from stratos.core.remote import local_path
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.table import Row, Rows, Table
-from stratos.words import counted, listed
 
 _SHOWN = 20
 """Causes that a message lists before it only counts."""

@@ -10,13 +10,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from stratos.errors import EndpointError, TeacherError, did_you_mean
+from stratos.core.counted import counted
+from stratos.core.errors import EndpointError, TeacherError, did_you_mean
 from stratos.teachers.base import Question
+from stratos.teachers.call_budget import n_bytes
 from stratos.teachers.connection import Connection, RedirectError
 from stratos.teachers.endpoint import Endpoint, models
-from stratos.teachers.lanes import Outcome
-from stratos.teachers.purse import n_bytes
-from stratos.words import counted
+from stratos.teachers.load_balancer import Outcome
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from stratos.errors import TeacherError
+from stratos.core.counted import counted
+from stratos.core.errors import TeacherError
+from stratos.decode.repetition import repeats
 from stratos.records import is_cut_short
 from stratos.tasks.base import Message, Task
 from stratos.teachers.base import (
@@ -29,8 +31,6 @@ from stratos.teachers.base import (
     Question,
     Teacher,
 )
-from stratos.teachers.repetition import repeats
-from stratos.words import counted
 
 MEASURED_TOKENS = 256
 """Longest answer of the first few, where nothing tells how long one is."""

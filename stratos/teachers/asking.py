@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 
-from stratos.context import Context
-from stratos.errors import BudgetError, OverspentError
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import BudgetError, OverspentError
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import (
@@ -21,11 +22,10 @@ from stratos.teachers.base import (
     identities,
 )
 from stratos.teachers.cache import AnswerCache
+from stratos.teachers.call_budget import CallBudget, price
 from stratos.teachers.chunks import ask_in_chunks
-from stratos.teachers.expect import expect
-from stratos.teachers.purse import Purse, price
-from stratos.teachers.window import WINDOW, Window
-from stratos.words import counted
+from stratos.teachers.cost_estimate import expect
+from stratos.teachers.reorder_buffer import WINDOW, ReorderBuffer
 
 
 def cached_ask(
@@ -131,7 +131,7 @@ def stream_ask(
     """
     total = len(questions) if isinstance(questions, Sequence) else 0
     cache = AnswerCache(context.cache_dir, context.warn, cache_mode(teacher))
-    window = Window(
+    window = ReorderBuffer(
         questions,
         identities(teacher),
         cache,
@@ -236,7 +236,7 @@ def cost_usd(card: ModelCard, answers: Sequence[Answer]) -> float:
 
 def _events(
     teacher: Teacher,
-    window: Window,
+    window: ReorderBuffer,
     put: Callable[[int, Answer], None],
     context: Context,
     limit_usd: float | None,
@@ -249,24 +249,24 @@ def _events(
             teacher, window.questions(), put, ledger=context.ledger, what=what, limit_usd=limit_usd
         )
         return
-    purse = Purse(context.ledger, what, card, limit_usd) if price(card, 1, 1) else None
+    call_budget = CallBudget(context.ledger, what, card, limit_usd) if price(card, 1, 1) else None
     try:
-        for event in teacher.stream(window.questions(), purse):
+        for event in teacher.stream(window.questions(), call_budget):
             if event is not None:
                 put(*event)
-                if purse is not None and event[1].is_estimated:
+                if call_budget is not None and event[1].is_estimated:
                     context.warn(_without_usage(teacher))
-            _tell(teacher, purse, context)
+            _tell(teacher, call_budget, context)
             yield
     except OverspentError as error:
-        if purse is not None:
-            purse.close()  # what was under way is settled by now, and may have cost less
+        if call_budget is not None:
+            call_budget.close()  # what was under way is settled by now, and may have cost less
         context.ledger.check_passed(error.why, limit_usd)
         raise BudgetError(f"{error.why} No money is left for more.") from error
     finally:
-        _tell(teacher, purse, context)
-        if purse is not None:
-            purse.close()
+        _tell(teacher, call_budget, context)
+        if call_budget is not None:
+            call_budget.close()
 
 
 def _without_usage(teacher: Teacher) -> str:
@@ -278,9 +278,9 @@ def _without_usage(teacher: Teacher) -> str:
     )
 
 
-def _tell(teacher: Teacher, purse: Purse | None, context: Context) -> None:
+def _tell(teacher: Teacher, call_budget: CallBudget | None, context: Context) -> None:
     """Hand on what a teacher has to say of itself, such as an endpoint that is left out."""
     for complaint in getattr(teacher, "complaints", list)():
         context.warn(complaint)
-    while purse is not None and purse.complaints:
-        context.warn(purse.complaints.pop(0))
+    while call_budget is not None and call_budget.complaints:
+        context.warn(call_budget.complaints.pop(0))

@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from stratos.errors import BudgetError, OverspentError, TeacherError
+from stratos.core.counted import counted
+from stratos.core.errors import BudgetError, OverspentError, TeacherError
 from stratos.teachers.base import TOO_LONG, Answer, BatchMeter, Billed, Question
 from stratos.teachers.batch_api import NONCE, BatchApi
+from stratos.teachers.batch_files import Batch, Call, lines
 from stratos.teachers.cache import question_key
 from stratos.teachers.connection import RedirectError
 from stratos.teachers.endpoint import Garbled, says_too_long, sort, to_answer
-from stratos.teachers.spool import Batch, Call, lines
 from stratos.teachers.usage import ImplausibleUsage
-from stratos.words import counted
 
 if TYPE_CHECKING:
     from stratos.teachers.address import Address

@@ -12,9 +12,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from stratos.teachers.batch_files import spool
 from stratos.teachers.endpoint import sort
-from stratos.teachers.pump import wait_s
-from stratos.teachers.spool import spool
+from stratos.teachers.scheduler import wait_s
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -22,9 +22,9 @@ from uuid import uuid4
 
 import msgspec
 
+from stratos.core.counted import counted
 from stratos.ledger.process import Process
 from stratos.teachers.base import Answer, CacheMode, Question
-from stratos.words import counted
 
 FILE_NAME = "teacher_answers.sqlite"
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Generator, Iterator
 
 import msgspec
 
-from stratos.errors import BudgetError, StratosError, TeacherError
+from stratos.core.counted import counted
+from stratos.core.errors import BudgetError, StratosError, TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers.base import Answer, Keep, Question, Sampling, Teacher
-from stratos.teachers.purse import most_usd, overrun_of, price
-from stratos.words import counted
+from stratos.teachers.call_budget import most_usd, overrun_of, price
 
 _CHUNK = 1024
 """Chats handed over at once: enough to sort them into even batches."""

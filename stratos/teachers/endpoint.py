@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.teachers.base import LENGTH, TOO_LONG, Answer, Billed, Question
 from stratos.teachers.connection import Connection, DeadlineError, redirect_in
-from stratos.teachers.lanes import Outcome
-from stratos.teachers.pump import LONGEST_RETRY_AFTER_S
+from stratos.teachers.load_balancer import Outcome
+from stratos.teachers.scheduler import LONGEST_RETRY_AFTER_S
 from stratos.teachers.usage import ImplausibleUsage, Usage, read_usage
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from stratos.errors import did_you_mean
+from stratos.core.errors import did_you_mean
 from stratos.records import ModelCard
 
 FACTS = tuple(field.name for field in dataclasses.fields(ModelCard) if field.type == "int")

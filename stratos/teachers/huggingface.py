@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from stratos.errors import TeacherError
-from stratos.foreign import cause
+from stratos.core.errors import TeacherError
+from stratos.core.foreign import cause
 from stratos.pretrained import load_model, load_tokenizer
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.answer_limit import MOST_TOKENS
 from stratos.teachers.base import Answer, CacheMode, Keep, Question, Tick
+from stratos.teachers.call_budget import n_bytes
 from stratos.teachers.facts import FACTS, check_facts
 from stratos.teachers.gguf import parsed_once
-from stratos.teachers.purse import n_bytes
 from stratos.teachers.weights import Weights, find_weights, read_facts
 
 _MOST_TOKENS_ON_CPU = 1024

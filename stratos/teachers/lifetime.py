@@ -50,8 +50,8 @@ def shipped_teachers() -> list[OpenAITeacher]:
     """Return the hosted teachers of `conf/teacher` that are complete as they are."""
     import yaml
 
-    from stratos.composing import conf_dir
-    from stratos.typed import read_dataclass
+    from stratos.cli.compose import conf_dir
+    from stratos.convert.typed import read_dataclass
 
     target = f"{OpenAITeacher.__module__}.{OpenAITeacher.__qualname__}"
     found = []

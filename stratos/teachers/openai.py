@@ -14,20 +14,20 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from stratos.errors import TeacherError
+from stratos.core.errors import TeacherError
+from stratos.core.redact import redact_text
 from stratos.records import ModelCard
-from stratos.redact import redact_text
 from stratos.tasks.base import Message
 from stratos.teachers.address import Address, is_own
 from stratos.teachers.base import Answer, BatchMeter, CacheMode, Keep, Question, Tick
 from stratos.teachers.batch import WINDOW as BATCH_WINDOW
 from stratos.teachers.batch import Batches
+from stratos.teachers.call_budget import n_bytes
 from stratos.teachers.endpoint import writable
 from stratos.teachers.facts import FACTS, check_facts
-from stratos.teachers.lanes import Lane
-from stratos.teachers.pump import Pump
-from stratos.teachers.purse import n_bytes
-from stratos.teachers.window import WINDOW
+from stratos.teachers.load_balancer import Backend
+from stratos.teachers.reorder_buffer import WINDOW
+from stratos.teachers.scheduler import Scheduler
 
 _HOST = re.compile(r"(?=.{1,253}$)[^\s./?#@:]{1,63}(\.[^\s./?#@:]{1,63})*\.?|[0-9a-fA-F:.%]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -307,8 +307,8 @@ class OpenAITeacher:
             yield from batches.run(self._fitting(questions))
             return
         rate = self.max_requests_per_minute
-        pump = Pump(
-            self._lanes,
+        pump = Scheduler(
+            self._balancer,
             concurrency=self.concurrency,
             max_retries=self.max_retries,
             meter=meter,
@@ -435,9 +435,9 @@ class OpenAITeacher:
         return tuple(Address(self, url) for url in self.base_urls)
 
     @cached_property
-    def _lanes(self) -> tuple[Lane, ...]:
+    def _balancer(self) -> tuple[Backend, ...]:
         return tuple(
-            Lane(address, f"Teacher {self.name}: {address.url}", look=address.look)
+            Backend(address, f"Teacher {self.name}: {address.url}", look=address.look)
             for address in self._addresses
         )
 
@@ -455,10 +455,10 @@ class OpenAITeacher:
             reasons = list(pool.map(Address.unreachable, self._addresses))
         if all(reasons):
             return reasons[0]
-        for lane, reason in zip(self._lanes, reasons, strict=True):
+        for backend, reason in zip(self._balancer, reasons, strict=True):
             if reason:
-                lane.set_aside(time.monotonic())
-                self._complaints.extend(lane.tell(f"Teacher {self.name}: {reason}"))
+                backend.set_aside(time.monotonic())
+                self._complaints.extend(backend.tell(f"Teacher {self.name}: {reason}"))
         if reason := retired(self):
             return reason
         if self.outputs_may_train is False and not self.accept_terms:

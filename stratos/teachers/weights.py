@@ -16,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stratos.foreign import cause
-from stratos.hub import is_hub_name, missing_on_hub
+from stratos.core.foreign import cause
+from stratos.core.hub import is_hub_name, missing_on_hub
 from stratos.pretrained import check_gguf, read_config, read_tensors, why_not_readable
 
 _WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".json", ".jinja", ".model")

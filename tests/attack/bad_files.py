@@ -206,7 +206,7 @@ MINE: dict[str, bytes | str] = {
     "task/evil.yaml": "_target_: os.system\ncommand: id\n",
     "task/no_target.yaml": "name: x\n",
     "task/no_such_class.yaml": "_target_: stratos.tasks.mahjong.Nothing\n",
-    "task/function.yaml": "_target_: stratos.build.read\n",
+    "task/function.yaml": "_target_: stratos.cli.build.read\n",
     "task/wrong_kind.yaml": "_target_: stratos.config.ComplexityConfig\n",
     "task/number_target.yaml": "_target_: 5\n",
     "task/list_target.yaml": "_target_: [a]\n",

@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import pytest
 from server import Provider
 
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
-from stratos.teachers import pump
+from stratos.teachers import scheduler
 from stratos.teachers.openai import OpenAITeacher
 
 
@@ -65,4 +65,4 @@ def teacher() -> Iterator[Callable[..., OpenAITeacher]]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses of retries."""
-    monkeypatch.setattr(pump, "_SHORTEST_WAIT_S", 0.01)
+    monkeypatch.setattr(scheduler, "_SHORTEST_WAIT_S", 0.01)

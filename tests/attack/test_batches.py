@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from server import Bill, Deed, Provider
 
-from stratos.errors import BudgetError, OverspentError, TeacherError
+from stratos.core.errors import BudgetError, OverspentError, TeacherError
 from stratos.teachers import batch_api
 from stratos.teachers.asking import cached_ask, stream_ask
 from stratos.teachers.base import Question
@@ -162,7 +162,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from test_batches import chats
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.teachers.asking import cached_ask
 from stratos.teachers.openai import OpenAITeacher

@@ -8,10 +8,10 @@ import re
 import pytest
 from server import Bill, Provider, flaky
 
-from stratos.errors import BudgetError
+from stratos.core.errors import BudgetError
 from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Question
-from stratos.teachers.expect import expect
+from stratos.teachers.cost_estimate import expect
 
 pytestmark = pytest.mark.usefixtures("quick")
 

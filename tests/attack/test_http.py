@@ -7,7 +7,7 @@ import time
 import pytest
 from server import Deed, Provider
 
-from stratos.errors import TeacherError
+from stratos.core.errors import TeacherError
 from stratos.teachers.asking import cached_ask
 
 pytestmark = pytest.mark.usefixtures("quick")

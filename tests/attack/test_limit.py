@@ -10,7 +10,7 @@ import pytest
 from commands import command
 from server import Bill, Deed, Provider
 
-from stratos.errors import BudgetError, OverspentError
+from stratos.core.errors import BudgetError, OverspentError
 from stratos.ledger import reserves
 from stratos.teachers.asking import cached_ask, stream_ask
 from stratos.teachers.base import Question

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from server import Bill, Deed, Provider
 
-from stratos.errors import TeacherError
+from stratos.core.errors import TeacherError
 from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Question
 from stratos.teachers.usage import ImplausibleUsage, read_usage

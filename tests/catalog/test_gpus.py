@@ -5,7 +5,7 @@ import pytest
 from stratos.catalog import find_gpu, load_catalog, use_gpu_file
 from stratos.catalog.gpus import COLUMNS
 from stratos.config import CloudConfig
-from stratos.errors import CatalogError
+from stratos.core.errors import CatalogError
 
 HEADER = ",".join(COLUMNS)
 GAUDI = "Gaudi9,HL-999|gaudi_9,128,3700,1678,,105,3356,vendor's datasheet"

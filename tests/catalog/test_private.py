@@ -4,7 +4,7 @@ import pytest
 
 from stratos.catalog import UNLIMITED, load_catalog
 from stratos.config import CloudConfig
-from stratos.errors import CatalogError
+from stratos.core.errors import CatalogError
 
 HEADER = (
     "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,Region,Count,SpotPrice"

@@ -17,7 +17,7 @@ from stratos.catalog.fast import Unclear, read_csv_fast, read_parquet
 from stratos.catalog.listings import COLUMNS, TEXTS, Listings
 from stratos.catalog.parse import SMALL_BYTES, parse
 from stratos.catalog.source import File
-from stratos.errors import CatalogError
+from stratos.core.errors import CatalogError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "catalog"
 

@@ -14,7 +14,7 @@ from stratos.catalog.residency import (
     is_within,
 )
 from stratos.config import CloudConfig
-from stratos.errors import CatalogError
+from stratos.core.errors import CatalogError
 
 HEADER = (
     "Cloud,InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,Region,SpotPrice"

@@ -5,7 +5,7 @@ import pytest
 
 from stratos.catalog import load_catalog, rows_of
 from stratos.config import CloudConfig
-from stratos.errors import CatalogError
+from stratos.core.errors import CatalogError
 
 HEADER = (
     "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,Region,GpuInfo,SpotPrice"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tiny_student import tiny_model, tiny_tokenizer
 
+from stratos.core.errors import StratosError
 from stratos.deploy.bundle import make_bundle
-from stratos.errors import StratosError
 
 
 @pytest.fixture(scope="module")

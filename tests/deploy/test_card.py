@@ -7,10 +7,10 @@ import pytest
 import yaml
 from tiny_run import tiny_probe
 
+from stratos.core.intervals import wilson
 from stratos.deploy.card import model_card
 from stratos.evaluate.files import KeptAnswer
 from stratos.evaluate.scores import compare
-from stratos.intervals import wilson
 from stratos.records import (
     CurvePoint,
     EarlierReads,

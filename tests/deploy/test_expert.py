@@ -15,8 +15,8 @@ from stratos.evaluate.files import read_answers
 from stratos.probe import probe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.strategy import Tally
-from stratos.teachers.expert import STUDENT, chat, made_for, manner
 from stratos.teachers.huggingface import HuggingFaceTeacher
+from stratos.teachers.prompting import STUDENT, chat, made_for, prompting
 
 LONGEST = 29
 
@@ -62,14 +62,14 @@ def test_its_card_names_the_task(bundle, tmp_path):
 
 def test_it_is_an_expert_of_that_task_alone(expert, run):
     task = Asked()
-    found = manner(expert, task)
+    found = prompting(expert, task)
     limit = found.limit(STUDENT)
     assert (found.prompts, found.is_expert, limit.tokens) == ((STUDENT,), True, LONGEST)
     assert found.limit(STUDENT, 5).tokens == 5, "what the user names rules"
-    other = manner(expert, Asked(name="smaller"))
+    other = prompting(expert, Asked(name="smaller"))
     assert (other.prompts, other.is_expert, other.max_tokens) == (task.prompts, False, None)
     hub = replace(expert, path="some/name")
-    assert not manner(hub, task).is_expert
+    assert not prompting(hub, task).is_expert
     item = task.items("test", 1)[0]
     assert chat(task, item, STUDENT) == task.student_messages(item)
     assert chat(task, item, "default") == task.messages(item)

@@ -17,7 +17,7 @@ from stratos import config as c
 from stratos.catalog.local import local_offer
 from stratos.deploy import deploy, stage
 from stratos.deploy.commands import serve_arguments
-from stratos.deploy.load import load_test
+from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, ServeError, free_port, serving
 from stratos.deploy.speed import sentences
 from stratos.deploy.trial import Trial, try_server

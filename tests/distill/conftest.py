@@ -18,7 +18,7 @@ from stratos.config import (
     StudentConfig,
     TrainerConfig,
 )
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.records import Interval, Plan, RoleChoice
 from stratos.synthesize.injection import Injection

@@ -66,16 +66,16 @@ def interrupted(
     run: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
 ) -> None:
     """Stop with Ctrl-C behind step 6; the last checkpoint is of step 4."""
-    from stratos.distill.callbacks import Watch
+    from stratos.distill.callbacks import TrainingMonitor
 
-    after = Watch.on_train_batch_end
+    after = TrainingMonitor.on_train_batch_end
 
-    def stop(self: Watch, trainer: Any, *args: Any) -> None:
+    def stop(self: TrainingMonitor, trainer: Any, *args: Any) -> None:
         after(self, trainer, *args)
         if trainer.global_step == 6:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "on_train_batch_end", stop)
+        patch.setattr(TrainingMonitor, "on_train_batch_end", stop)
         with pytest.raises(KeyboardInterrupt):
             run(folder, **settings)

@@ -15,8 +15,8 @@ import pytest
 import torch
 from process import interrupted, stop_at
 
+from stratos.core.atomic_files import DiskFull, mount_of, replacing, room_for
 from stratos.distill.checkpoints import Checkpoints, found, unreadable
-from stratos.distill.disk import DiskFull, mount_of, replacing, room_for
 
 Run = Callable[..., Any]
 SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_threads": 1}

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from stratos.config import StudentConfig
+from stratos.convert.typed import read_dataclass
+from stratos.core.errors import ConfigError
 from stratos.distill import divergences
 from stratos.distill.divergences import DIVERGENCES, Divergence, Parameter
 from stratos.distill.head import head_loss
 from stratos.distill.objectives import Dense, LMHead, Objective, Sampled
 from stratos.distill.objectives.kernels import Scratch, softmax_
-from stratos.errors import ConfigError
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 from stratos.teachers.huggingface import HuggingFaceTeacher
-from stratos.typed import read_dataclass
 
 PARTS = {"beta": 0.5, "alpha": 0.1}
 

@@ -244,7 +244,7 @@ def test_memory_is_that_of_a_chunk() -> None:
 
     largest = 0
 
-    class Watch(TorchDispatchMode):
+    class TrainingMonitor(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):  # type: ignore[no-untyped-def]
             nonlocal largest
             out = func(*args, **(kwargs or {}))
@@ -255,7 +255,7 @@ def test_memory_is_that_of_a_chunk() -> None:
     hidden = torch.randn(600, 4, requires_grad=True)
     weight = torch.randn(500, 4, requires_grad=True)
     signal = Hidden(torch.randn(600, 4), LMHead(torch.randn(500, 4)))
-    with Watch():
+    with TrainingMonitor():
         head_loss(hidden, LMHead(weight), signal, Objective("jsd"), 600, chunk=20).total.backward()
     assert largest <= 20 * 500
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from objectives_textbook import KL, compare, plain, reference
 from torch.nn import functional as F
 
+from stratos.core.errors import ConfigError
 from stratos.distill.divergences import DIVERGENCES
 from stratos.distill.objectives import Dense, Objective, Sampled, TopK
-from stratos.errors import ConfigError
 
 
 @given(

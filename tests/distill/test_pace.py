@@ -13,11 +13,11 @@ import torch
 from process import interrupted
 
 from stratos.config import LimitsConfig, StudentConfig
+from stratos.core.errors import StratosError
+from stratos.decode.threads import thread_counts
 from stratos.distill import pacer
 from stratos.distill.outlook import Outlook
 from stratos.distill.pace import Drift, Pace, fastest_of
-from stratos.errors import StratosError
-from stratos.evaluate.threads import thread_counts
 
 Run = Callable[..., Any]
 SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu"}

@@ -14,9 +14,9 @@ import torch
 from process import interrupted, stop_at
 from transformers import AutoModelForCausalLM
 
+from stratos.core.errors import StratosError
 from stratos.distill.data import PackedLoader
 from stratos.distill.optim import MuonAdamW
-from stratos.errors import StratosError
 
 
 def test_makes_a_student_and_its_untouched_twin(

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from stratos.core.errors import StratosError
 from stratos.distill.data import encode
 from stratos.distill.tokenizer import symbol_tokenizer, trained_tokenizer
-from stratos.errors import StratosError
 from stratos.tasks.mahjong import MahjongTask
 
 TASK = MahjongTask()

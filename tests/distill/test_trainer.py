@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from stratos.config import TrainerConfig
+from stratos.core.errors import ConfigError
 from stratos.distill import trainer as made
 from stratos.distill.trainer import make_strategy
-from stratos.errors import ConfigError
 
 FSDP2 = {
     "_target_": "lightning.pytorch.strategies.ModelParallelStrategy",

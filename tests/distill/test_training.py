@@ -13,8 +13,8 @@ from process import interrupted
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratos.config import StudentConfig
-from stratos.distill.average import Average
-from stratos.errors import StratosError
+from stratos.core.errors import StratosError
+from stratos.distill.ema import Average
 
 Run = Callable[..., Any]
 SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_threads": 1}
@@ -190,16 +190,16 @@ def test_progress_says_what_a_user_wants_to_know(run_distill: Run, tmp_path: Pat
 def test_measured_in_training_is_what_the_evaluation_measures(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stratos.evaluate import generate
+    from stratos.decode import batched
     from stratos.tasks.mahjong import MahjongTask
 
-    complete, seen = generate.complete, []
+    complete, seen = batched.complete, []
 
     def note(*args: Any, **named: Any) -> Any:
         seen.append(complete(*args, **named))
         return seen[-1]
 
-    monkeypatch.setattr(generate, "complete", note)
+    monkeypatch.setattr(batched, "complete", note)
     student = run_distill(tmp_path, ema=0.9, **{**SHORT, "precision": "auto"})
     task = MahjongTask()
     chats = [task.student_messages(item) for item in task.items("validation", 2)]

@@ -11,9 +11,9 @@ from completion_server import MODEL, CompletionServer
 from process import interrupted
 
 from stratos.config import StudentConfig
+from stratos.core.errors import BudgetError
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.on_policy import OnPolicyLoader
-from stratos.errors import BudgetError
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 from stratos.synthesize.injection import Injection
@@ -173,7 +173,7 @@ def test_layers_are_matched_by_projections_that_are_trained(
 ) -> None:
     """The loss is the divergence and the plain mean over layers; both sides get gradients."""
     from stratos.config import TrainerConfig
-    from stratos.context import Context
+    from stratos.core.context import Context
     from stratos.distill.logit_module import LogitModule
     from stratos.distill.model import make_student
     from stratos.distill.signal import open_source

@@ -6,7 +6,7 @@ import pytest
 from stub_task import StubTask
 
 from stratos.config import StudentConfig
-from stratos.errors import ConfigError
+from stratos.core.errors import ConfigError
 from stratos.estimate import card_of_student
 from stratos.estimate.cards import (
     N_SPECIAL_TOKENS,

@@ -15,12 +15,12 @@ from types import SimpleNamespace
 import pytest
 from threadpoolctl import threadpool_info
 
+from stratos.core.intervals import wilson
 from stratos.evaluate import linear
 from stratos.evaluate.baselines import chance, free_baselines, labelled_rows
 from stratos.evaluate.fields import field_shares
 from stratos.evaluate.scores import against
 from stratos.evaluate.verdict import verdict
-from stratos.intervals import wilson
 from stratos.records import ModelScore, Scorecard, SliceScore
 from stratos.synthesize.leaks import OVERLAP, without_leaks
 from stratos.tasks.base import Item, Score

@@ -1,8 +1,8 @@
 import pytest
 
+from stratos.core.intervals import wilson
 from stratos.evaluate.metrics import mcnemar_exact
 from stratos.evaluate.scores import against, by_slice, compare
-from stratos.intervals import wilson
 from stratos.records import ModelScore
 from stratos.tasks.base import Item, Score
 

@@ -20,10 +20,10 @@ from tiny_run import (
 from tiny_student import Larger
 
 from stratos.config import EvaluateConfig, StudentConfig
-from stratos.errors import StratosError
+from stratos.core.errors import StratosError
+from stratos.core.intervals import wilson
 from stratos.evaluate import evaluate
 from stratos.evaluate.files import read_answers
-from stratos.intervals import wilson
 from stratos.ledger import Ledger
 from stratos.records import Scorecard, from_json, to_json
 from stratos.teachers.base import Question

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "teachers"))
 from chat_server import KEY
 from perfect_server import GSM8K, PerfectServer, gsm8k_solutions
 
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.evaluate.answers import ask_teacher
 from stratos.ledger import Ledger
 from stratos.tasks.math import MathTask

@@ -10,7 +10,7 @@ from tiny_student import Larger
 
 from stratos import config as c
 from stratos import records as r
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.tasks.base import Message
 from stratos.teachers.base import Answer, Keep, Tick

@@ -19,15 +19,15 @@ from typing import Any
 import pytest
 
 from stratos.config import LimitsConfig
-from stratos.console import Console
-from stratos.errors import BudgetError
+from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger
 from stratos.records import ModelCard
 from stratos.report.costs import read_ledger
-from stratos.runner import Runner
-from stratos.stages import PROBE, STAGES, SYNTHESIZE
+from stratos.run.console import Console
+from stratos.run.runner import Runner
+from stratos.run.stages import PROBE, STAGES, SYNTHESIZE
 from stratos.teachers.base import Answer, Question
-from stratos.teachers.purse import Purse
+from stratos.teachers.call_budget import CallBudget
 
 
 def lines(path: Path) -> list[dict]:
@@ -175,7 +175,7 @@ def test_a_thousand_calls_at_once_in_tasks(tmp_path: Path, budget: float) -> Non
 SPENDER = """
 import sys, time
 from pathlib import Path
-from stratos.errors import BudgetError
+from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]), float(sys.argv[2]))
 n = 0
@@ -245,16 +245,16 @@ def test_a_stage_that_pays_shows_what_the_run_has_spent(tmp_path: Path) -> None:
     synthesize = runner._with_money(lambda *told: seen.append(told), SYNTHESIZE)
     probe(0, 9, "asking")
     card = ModelCard("m", 0, 0, 0, 0, 0, 0, 0, 0, "x", usd_per_million_output_tokens=1e6)
-    purse = Purse(runner.ledger, "teacher m", card)
+    call_budget = CallBudget(runner.ledger, "teacher m", card)
     question = Question([{"role": "user", "content": "?"}], 1)
-    receipts = [purse.draw(question) for _ in range(3)]
+    receipts = [call_budget.draw(question) for _ in range(3)]
     probe(0, 9)
     assert runner.ledger.usd_so_far == 1.0
-    purse.pay(receipts[0], Answer("!", 1, 1, 0.0))
+    call_budget.pay(receipts[0], Answer("!", 1, 1, 0.0))
     probe(1, 9, "asking")
     synthesize(1, 9, "")
-    purse.pay(receipts[1], None)
-    purse.close()
+    call_budget.pay(receipts[1], None)
+    call_budget.close()
     synthesize(2, 9, "asking")
     assert runner.ledger.usd_so_far == runner.ledger.spent_usd == 3.0
     assert seen == [

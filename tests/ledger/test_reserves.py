@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stratos.errors import BudgetError
+from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, reserves
 from stratos.records import Interval, Plan, RoleChoice
 from stratos.report.costs import read_reserves

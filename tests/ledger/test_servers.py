@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stratos.errors import BudgetError
+from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, reserves
 from stratos.ledger.servers import leases, rent
 
@@ -64,7 +64,7 @@ def test_servers_that_run_longer_take_more_as_long_as_there_is_money(tmp_path: P
 RENTER = """
 import sys, time
 from pathlib import Path
-from stratos.errors import BudgetError
+from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger
 from stratos.ledger.servers import rent
 path, role, budget = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
@@ -87,7 +87,7 @@ while True:
 ASKER = """
 import sys, time
 from pathlib import Path
-from stratos.errors import BudgetError
+from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]), float(sys.argv[3]))
 while True:

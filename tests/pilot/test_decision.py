@@ -11,9 +11,9 @@ import pytest
 
 from stratos import records
 from stratos.catalog import load_catalog
-from stratos.composing import conf_dir
+from stratos.cli.compose import conf_dir
 from stratos.config import StudentConfig
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.estimate.calibrate import Calibration
 from stratos.ledger import Ledger
 from stratos.pilot import decision, pace
@@ -21,8 +21,8 @@ from stratos.pilot.decision import LEAST_PART, afforded, in_order, lengths_of, o
 from stratos.pilot.ladder import TIME_OVER
 from stratos.pilot.pace import Pace
 from stratos.pipeline import _wants_pilot
-from stratos.plan.candidates import build_problem
-from stratos.plan.pilot import survivors
+from stratos.plan.options.candidates import build_problem
+from stratos.plan.worth_a_pilot import survivors
 from stratos.records import Probe
 
 HERE = Calibration("here, 2 cores", 4e10, 1e10, 5e-6, "2026-11-26")
@@ -34,7 +34,7 @@ SHORT = ("trainer.max_tokens=40000",)
 def config(run: Path, *argv: str) -> Any:
     from hydra import compose, initialize_config_dir
 
-    from stratos.build import build
+    from stratos.cli.build import build
 
     fixed = ("+task=mahjong", "cloud=aws", "logger=none", f"paths.run_dir={run}",
              f"paths.cache_dir={run / 'cache'}")  # fmt: skip

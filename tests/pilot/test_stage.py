@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from stratos import records
-from stratos.composing import conf_dir
-from stratos.errors import BudgetError, TeacherError
+from stratos.cli.compose import conf_dir
+from stratos.core.errors import BudgetError, TeacherError
 from stratos.pilot.scaled import lengths, scaled
 from stratos.plan.problem import Candidate
 from stratos.records import Interval, Pilot, Plan
@@ -37,7 +37,7 @@ PAIR = "tiny-injection"
 def config(run: Path, *argv: str) -> Any:
     from hydra import compose, initialize_config_dir
 
-    from stratos.build import build
+    from stratos.cli.build import build
 
     paths = (f"paths.run_dir={run}", f"paths.cache_dir={run / 'cache'}")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -91,7 +91,7 @@ def test_a_pilot_is_never_longer_than_the_training(tmp_path: Path) -> None:
 def test_only_validation_items_are_asked_and_what_is_finished_is_not_made_again(
     probed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stratos.context import Context
+    from stratos.core.context import Context
     from stratos.ledger import Ledger
     from stratos.pilot import pilot
     from stratos.synthesize import synthesize
@@ -163,7 +163,7 @@ class Deaf(Injection):
 
 
 def test_a_pair_that_cannot_be_trained_is_left_out_and_the_others_go_on(probed: Path) -> None:
-    from stratos.context import Context
+    from stratos.core.context import Context
     from stratos.ledger import Ledger
     from stratos.pilot import pilot
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from stratos.plan.option import Option
+from stratos.plan.options.serving_mix import Step
 from stratos.plan.quotas import Caps
-from stratos.plan.serving import Step
-from stratos.plan.solver import Solver
-from stratos.plan.stairs import staircases
+from stratos.plan.solve.mix_frontier import staircases
+from stratos.plan.solve.solver import Solver
 
 
 def mix_steps(

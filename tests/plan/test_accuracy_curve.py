@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from stratos.plan.learning_curve import Measured, extrapolate, on_same_items
+from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
 
 
 def measured(*rows):

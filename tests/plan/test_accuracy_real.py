@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stratos.plan.learning_curve import Measured, extrapolate, on_same_items
+from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
 
 PILOT = (
     Measured(253_838, 1, 128),

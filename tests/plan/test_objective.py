@@ -7,11 +7,11 @@ from twin import everything, instance, meets
 from world import STRATEGIES, replace
 
 from stratos.config import LimitsConfig, ObjectiveConfig
-from stratos.errors import InfeasibleError
+from stratos.core.errors import InfeasibleError
 from stratos.plan import solve
-from stratos.plan.frontier import frontier
 from stratos.plan.objective import exchange_rates
 from stratos.plan.problem import Candidate, Option, Problem
+from stratos.plan.solve.frontier import frontier
 from stratos.records import Interval, Offer
 
 RATES = ObjectiveConfig("balanced", 0.5, 2.0, 0.25)

@@ -10,9 +10,9 @@ from world import BLIND, SIGHTED, World, context, replace
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig
-from stratos.errors import InfeasibleError
+from stratos.core.errors import InfeasibleError
 from stratos.plan import plan, solve
-from stratos.plan.candidates import build_problem
+from stratos.plan.options.candidates import build_problem
 from stratos.records import Plan, from_json, to_json
 
 AWS = CloudConfig(name="aws", providers=("aws",))

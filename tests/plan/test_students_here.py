@@ -12,7 +12,7 @@ from world import STUDENTS, World
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, StudentConfig
 from stratos.estimate.calibrate import Calibration
-from stratos.plan.candidates import build_problem, this_machine
+from stratos.plan.options.candidates import build_problem, this_machine
 
 FACTS = {
     "n_params": 134_515_008, "n_layers": 30, "hidden_size": 576, "n_heads": 9, "n_kv_heads": 3,

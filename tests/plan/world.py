@@ -26,8 +26,8 @@ from stratos.config import (
     TrafficConfig,
     TrainerConfig,
 )
-from stratos.context import Context
-from stratos.intervals import wilson
+from stratos.core.context import Context
+from stratos.core.intervals import wilson
 from stratos.ledger import Ledger
 from stratos.records import CardRun, Complexity, ModelCard, Probe, TeacherProbe
 from stratos.synthesize.alignment import Alignment

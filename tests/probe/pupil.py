@@ -11,7 +11,7 @@ from typing import Any
 from echo_teacher import EchoTeacher
 
 from stratos.config import ComplexityConfig, EvaluateConfig, LimitsConfig, ProbeConfig
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.probe import probe
 from stratos.records import ModelCard, Probe

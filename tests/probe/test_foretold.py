@@ -14,9 +14,9 @@ from chat_server import KEY, ChatServer
 from echo_teacher import EchoTeacher
 
 from stratos.config import ComplexityConfig, LimitsConfig, ProbeConfig
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
-from stratos.probe.interview import CHOICE_TOKENS, Interview
+from stratos.probe.teacher_evaluation import CHOICE_TOKENS, TeacherEvaluation
 from stratos.records import ModelCard
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.base import LENGTH, STOP, Answer
@@ -65,7 +65,7 @@ class Chatty(Dear):
 
 def sums(
     tmp_path: Path, teacher: Any, probe_usd: float, said: list[str]
-) -> tuple[Interview, list[str], Ledger]:
+) -> tuple[TeacherEvaluation, list[str], Ledger]:
     path = tmp_path / "sums.jsonl"
     rows = [{"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(400)]
     path.write_text("\n".join(map(json.dumps, rows)))
@@ -80,7 +80,7 @@ def sums(
         complexity=ComplexityConfig(),
     )
     items = task.items("validation", 30)
-    interview = Interview(teacher, items, config, context, lambda share: None)
+    interview = TeacherEvaluation(teacher, items, config, context, lambda share: None)
     return interview, warnings, ledger
 
 

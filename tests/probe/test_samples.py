@@ -11,12 +11,12 @@ import pytest
 from pupil import Pupil, World
 
 from stratos.config import ComplexityConfig, LimitsConfig, ProbeConfig
-from stratos.errors import TeacherError
+from stratos.core.errors import TeacherError
 from stratos.probe import probe
 from stratos.probe.samples import TEMPERATURE
 from stratos.records import Probe, SampledAnswers, from_json, to_json
 from stratos.teachers.base import Answer, Question
-from stratos.teachers.purse import most_usd
+from stratos.teachers.call_budget import most_usd
 
 
 @dataclass

@@ -14,9 +14,9 @@ from pupil import Pupil, World
 from real_teacher import needs_smollm2, smollm2
 
 from stratos.config import ComplexityConfig, LimitsConfig, ProbeConfig
-from stratos.errors import ConfigError, TeacherError
-from stratos.intervals import wilson
-from stratos.probe.complexity import concord, coverage_level, length_level
+from stratos.core.errors import ConfigError, TeacherError
+from stratos.core.intervals import wilson
+from stratos.probe.complexity import agreement_and_entropy, coverage_level, length_level
 from stratos.probe.sequential import looks, surely_below, undecided
 from stratos.records import Probe, from_json, to_json
 from stratos.tasks.base import Item
@@ -174,10 +174,10 @@ def test_complexity_is_told_in_numbers(world: World) -> None:
 
 
 def test_agreement_and_entropy() -> None:
-    assert concord([["a", "a"], ["a", "b"]]) == (0.5, 0.5)
-    assert concord([[None, None]]) == (0.0, 1.0)
-    assert concord([["a"] * 4]) == (1.0, 0.0)
-    assert concord([["a"], []]) is None
+    assert agreement_and_entropy([["a", "a"], ["a", "b"]]) == (0.5, 0.5)
+    assert agreement_and_entropy([[None, None]]) == (0.0, 1.0)
+    assert agreement_and_entropy([["a"] * 4]) == (1.0, 0.0)
+    assert agreement_and_entropy([["a"], []]) is None
 
 
 def test_a_coverage_near_a_threshold_asks_more_and_says_what_stays_open(world: World) -> None:

@@ -11,8 +11,8 @@ import pytest
 from tiny_student import Larger, make_students
 
 from stratos.config import ComplexityConfig, EvaluateConfig, ProbeConfig, StudentConfig
-from stratos.context import Context
-from stratos.intervals import wilson
+from stratos.core.context import Context
+from stratos.core.intervals import wilson
 from stratos.ledger import Ledger
 from stratos.probe.complexity import judge
 from stratos.probe.students import probe_students

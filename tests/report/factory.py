@@ -12,8 +12,8 @@ from typing import Any
 from stub_task import StubTask
 
 from stratos import config as schema
-from stratos.context import Context
-from stratos.intervals import wilson
+from stratos.core.context import Context
+from stratos.core.intervals import wilson
 from stratos.ledger import Ledger
 from stratos.records import (
     Assumption,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import ModuleType
 
-from stratos.intervals import wilson
+from stratos.core.intervals import wilson
 from stratos.records import Complexity, Measure, Pilot, PilotPoint, PilotRun
 from stratos.report.complexity import NO_PILOT, complexity_rows
 

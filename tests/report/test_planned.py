@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from stratos.catalog.local import local_offer
-from stratos.intervals import on_items, wilson
+from stratos.core.intervals import on_items, wilson
 from stratos.records import Interval, Plan
 from stratos.report.costs import Spend
 from stratos.report.planned import PlannedRow, planned_rows
-from stratos.summary import _planned
+from stratos.run.summary import _planned
 
 
 @pytest.fixture

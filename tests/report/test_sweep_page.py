@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from stratos.intervals import wilson
+from stratos.core.intervals import wilson
 from stratos.records import save
 from stratos.report import report, sweep_report
 from stratos.report.jobs import read_jobs

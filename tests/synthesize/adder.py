@@ -12,7 +12,7 @@ import pyarrow.parquet
 from echo_teacher import EchoTeacher
 
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.records import Corpus
 from stratos.synthesize import synthesize

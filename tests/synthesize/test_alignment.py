@@ -26,8 +26,8 @@ from stratos.config import (
     ProbeConfig,
     StudentConfig,
 )
-from stratos.context import Context
-from stratos.errors import ConfigError, TeacherError
+from stratos.core.context import Context
+from stratos.core.errors import ConfigError, TeacherError
 from stratos.ledger import Ledger
 from stratos.synthesize import synthesize
 from stratos.synthesize.admission import PretrainedStudent
@@ -286,8 +286,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from test_alignment import Largest, config_of, plan_of
 from tiny_student import Larger
-from stratos.context import Context
-from stratos.errors import StratosError
+from stratos.core.context import Context
+from stratos.core.errors import StratosError
 from stratos.ledger import Ledger
 from stratos.synthesize import synthesize
 from stratos.synthesize.alignment import Alignment

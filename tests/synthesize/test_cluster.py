@@ -12,12 +12,12 @@ import pytest
 from cluster_parts import SlowTask, SlowTeacher, written_down
 from echo_teacher import EchoTeacher, chats
 
-from stratos import cluster
-from stratos.cluster import NOT_INSTALLED, RayEngine, connected
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
-from stratos.context import Context
-from stratos.engines import Here, in_chunks
-from stratos.errors import StratosError, TeacherError
+from stratos.core import ray_engine
+from stratos.core.chunk_engine import Here, in_chunks
+from stratos.core.context import Context
+from stratos.core.errors import StratosError, TeacherError
+from stratos.core.ray_engine import NOT_INSTALLED, RayEngine, connected
 from stratos.ledger import Ledger
 from stratos.records import Corpus
 from stratos.synthesize import synthesize
@@ -27,7 +27,7 @@ from stratos.tasks.mahjong import MahjongTask
 from stratos.tasks.mahjong.discard import DiscardTask
 from stratos.teachers.asking import cached_ask
 from stratos.teachers.openai import OpenAITeacher
-from stratos.teachers.spread import SpreadTeacher, spread
+from stratos.teachers.ray_teacher import RayTeacher, spread
 
 _STORE_BYTES = 80 * 2**20
 NODE = {"num_cpus": 1, "object_store_memory": _STORE_BYTES}
@@ -184,12 +184,12 @@ def test_an_endpoint_is_asked_from_here() -> None:
     echo = EchoTeacher()
     assert spread(echo, Here()) is echo
     wrapped = spread(echo, elsewhere)
-    assert isinstance(wrapped, SpreadTeacher)
+    assert isinstance(wrapped, RayTeacher)
     assert wrapped.identity() == echo.identity() and wrapped.name == "echo"
 
 
 def test_without_ray_it_is_said_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "is_installed", lambda: False)
+    monkeypatch.setattr(ray_engine, "is_installed", lambda: False)
     with pytest.raises(StratosError) as caught, connected(None, print):
         pass
     assert str(caught.value) == NOT_INSTALLED

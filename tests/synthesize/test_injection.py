@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from adder import Adder, rows_of, run, sums
 
-from stratos.errors import TeacherError
+from stratos.core.errors import TeacherError
 from stratos.synthesize.balance import SURPLUS, Balance
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.rationale import reading, request

@@ -14,11 +14,11 @@ import pytest
 from chat_server import KEY, ChatServer
 
 from stratos import config as schema
-from stratos import resume
 from stratos.ledger import LedgerError, reserves
 from stratos.records import Corpus, Interval, Plan, Probe, RoleChoice
-from stratos.runner import opened
-from stratos.stages import EVALUATE, PLAN, PROBE, STAGES, SYNTHESIZE
+from stratos.run import resume
+from stratos.run.runner import opened
+from stratos.run.stages import EVALUATE, PLAN, PROBE, STAGES, SYNTHESIZE
 from stratos.synthesize.alignment import Alignment
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.openai import OpenAITeacher

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from adder import Adder, rows_of, run, sums
 
-from stratos.context import Context
-from stratos.errors import BudgetError, ConfigError, TeacherError
+from stratos.core.context import Context
+from stratos.core.errors import BudgetError, ConfigError, TeacherError
 from stratos.ledger import Ledger
 from stratos.records import Corpus, RoleChoice, from_json, to_json
 from stratos.synthesize.alignment import Alignment

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stratos.errors import ConfigError, StratosError
+from stratos.core.errors import ConfigError, StratosError
 from stratos.tasks.base import Task
 from stratos.tasks.jsonl import JsonlTask
 

@@ -15,9 +15,9 @@ import pyarrow.parquet
 import pytest
 from stub_task import StubTask
 
-from stratos import resume
 from stratos.records import Probe
-from stratos.stages import PROBE
+from stratos.run import resume
+from stratos.run.stages import PROBE
 from stratos.tasks.base import Item, Split, Task
 from stratos.tasks.mahjong import MahjongTask
 

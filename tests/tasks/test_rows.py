@@ -21,7 +21,7 @@ opened = []
 def hook(event, args):
     if event == "open" and args[0] == sys.argv[1]:
         opened.append(1)
-from stratos.digest import digest_of
+from stratos.core.digest import digest_of
 from stratos.tasks.jsonl import JsonlTask
 from pathlib import Path
 import numpy

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import pytest
 from chat_server import ChatServer
 
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stratos.errors import TeacherError
+from stratos.core.errors import TeacherError
 from stratos.records import ModelCard
 from stratos.teachers.base import Answer
 
@@ -56,7 +56,7 @@ class EchoTeacher:
 
 
 if __name__ == "__main__":
-    from stratos.context import Context
+    from stratos.core.context import Context
     from stratos.ledger import Ledger
     from stratos.teachers.asking import cached_ask
 

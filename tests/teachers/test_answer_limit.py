@@ -10,7 +10,7 @@ import pytest
 from echo_teacher import EchoTeacher
 from stub_task import StubTask
 
-from stratos.errors import TeacherError
+from stratos.core.errors import TeacherError
 from stratos.teachers.answer_limit import (
     MEASURED_TOKENS,
     AnswerLimit,

@@ -14,12 +14,12 @@ import pytest
 from batch_server import BatchServer
 from chat_server import KEY, ChatServer
 
-from stratos.context import Context
-from stratos.errors import BudgetError, TeacherError
+from stratos.core.context import Context
+from stratos.core.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers.asking import cached_ask, cost_usd, stream_ask
 from stratos.teachers.base import TOO_LONG, Batching, Question
-from stratos.teachers.expect import expect
+from stratos.teachers.cost_estimate import expect
 from stratos.teachers.openai import OpenAITeacher
 
 
@@ -137,7 +137,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from types import SimpleNamespace
 from test_batch import chats, teacher_of
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.teachers.asking import cached_ask
 folder = Path(sys.argv[2])
@@ -178,7 +178,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from types import SimpleNamespace
 from test_batch import teacher_of
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Question

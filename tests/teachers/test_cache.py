@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from echo_teacher import EchoTeacher, chats
 
-from stratos.context import Context
-from stratos.errors import TeacherError
+from stratos.core.context import Context
+from stratos.core.errors import TeacherError
 from stratos.ledger import Ledger
 from stratos.tasks.base import Message
 from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.cache import FILE_NAME, AnswerCache, question_key
-from stratos.teachers.kept import n_kept
+from stratos.teachers.cached import n_kept
 
 
 def answer_key(identity: str, chat: list[Message], max_tokens: int) -> str:

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from stratos.config import StudentConfig
+from stratos.convert.typed import read_dataclass
 from stratos.estimate.cards import card_of_student, llama_params
 from stratos.teachers.openai import OpenAITeacher
-from stratos.typed import read_dataclass
 
 CONF = Path(__file__).parents[2] / "conf"
 

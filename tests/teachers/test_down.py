@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import pytest
 from echo_teacher import EchoTeacher, chats
 
-from stratos.context import Context
-from stratos.errors import BudgetError
+from stratos.core.context import Context
+from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger
 from stratos.records import ModelCard
 from stratos.teachers.asking import going_down, stream_down

@@ -15,14 +15,14 @@ import pytest
 from chat_server import KEY, ChatServer
 from fault_server import Fault, FaultServer
 
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.errors import TeacherError
 from stratos.deploy.server import free_port
-from stratos.errors import TeacherError
 from stratos.ledger import Ledger
-from stratos.teachers import lanes, pump
+from stratos.teachers import load_balancer, scheduler
 from stratos.teachers.asking import cached_ask, stream_ask
 from stratos.teachers.base import TOO_LONG, Answer, Question
-from stratos.teachers.expect import expect
+from stratos.teachers.cost_estimate import expect
 from stratos.teachers.openai import OpenAITeacher
 
 AGAIN = " Its questions go to the other endpoints. It is tried again now and then."
@@ -30,7 +30,7 @@ AGAIN = " Its questions go to the other endpoints. It is tried again now and the
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pump, "_SHORTEST_WAIT_S", 0.02)
+    monkeypatch.setattr(scheduler, "_SHORTEST_WAIT_S", 0.02)
     monkeypatch.setenv("PARROT_KEY", KEY)
 
 
@@ -238,7 +238,7 @@ def test_all_down_is_said_after_the_retries(context: Context) -> None:
 def test_one_that_is_down_at_first_is_left_out_and_comes_back(
     tmp_path: Path, context: Context, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_SHORTEST_PAUSE_S", 0.2)
+    monkeypatch.setattr(load_balancer, "_SHORTEST_PAUSE_S", 0.2)
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1"
     with FaultServer(after(0.02)) as up:

@@ -10,19 +10,19 @@ import pytest
 from asker import Asker
 from fault_server import EVERY_FAULT, Fault, FaultServer, at_random
 
-from stratos.context import Context
-from stratos.errors import BudgetError, TeacherError
+from stratos.core.context import Context
+from stratos.core.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
-from stratos.teachers import pump
+from stratos.teachers import scheduler
 from stratos.teachers.asking import cached_ask, stream_ask
 from stratos.teachers.base import Question
+from stratos.teachers.call_budget import most_usd
 from stratos.teachers.openai import OpenAITeacher
-from stratos.teachers.purse import most_usd
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pump, "_SHORTEST_WAIT_S", 0.02)
+    monkeypatch.setattr(scheduler, "_SHORTEST_WAIT_S", 0.02)
 
 
 def parrot(server: FaultServer, **changes) -> OpenAITeacher:
@@ -138,11 +138,11 @@ def test_the_pause_that_a_server_asks_for_is_read(asked, seconds) -> None:
 
 
 def test_waits_grow_with_jitter_and_never_undercut_the_server() -> None:
-    waits = [[pump.wait_s(n, None, lambda d=d: d) for d in (0.0, 1.0)] for n in (1, 2, 3, 20)]
+    waits = [[scheduler.wait_s(n, None, lambda d=d: d) for d in (0.0, 1.0)] for n in (1, 2, 3, 20)]
     assert all(high == 2 * low for low, high in waits)
     assert [high for _, high in waits] == [0.02, 0.04, 0.08, 20.0]
-    assert pump.wait_s(1, 7.0, lambda: 0.0) == 7.0
-    assert 7.0 < pump.wait_s(1, 7.0, lambda: 1.0) < 8.0
+    assert scheduler.wait_s(1, 7.0, lambda: 0.0) == 7.0
+    assert 7.0 < scheduler.wait_s(1, 7.0, lambda: 1.0) < 8.0
 
 
 def test_an_endpoint_that_is_down_is_not_worked_through(context: Context) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from real_teacher import needs_smollm2, smollm2
 
-from stratos.context import Context
-from stratos.errors import TeacherError
+from stratos.core.context import Context
+from stratos.core.errors import TeacherError
 from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import TOO_LONG, Teacher
 from stratos.teachers.huggingface import HuggingFaceTeacher

@@ -31,7 +31,7 @@ def test_the_dates_of_the_shipped_teachers_have_a_source() -> None:
 def test_the_teachers_of_the_default_list_live_and_may_be_learnt_from() -> None:
     import yaml
 
-    from stratos.composing import conf_dir
+    from stratos.cli.compose import conf_dir
 
     defaults = yaml.safe_load((conf_dir() / "teacher" / "auto.yaml").read_text())["defaults"]
     names = [one.partition("@")[0] for one in defaults]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from chat_server import KEY, ChatServer
 
-from stratos.errors import BudgetError, TeacherError
+from stratos.core.errors import BudgetError, TeacherError
 from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Teacher
 from stratos.teachers.openai import OpenAITeacher

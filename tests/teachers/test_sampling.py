@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_student import tiny_model, tiny_tokenizer
 
-from stratos.errors import TeacherError
+from stratos.core.errors import TeacherError
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Answer, Question, Sampling
 from stratos.teachers.huggingface import HuggingFaceTeacher

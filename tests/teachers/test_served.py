@@ -9,11 +9,11 @@ import pytest
 from fault_server import EVERY_FAULT, Fault, FaultServer
 from real_teacher import needs_smollm2, smollm2
 
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.errors import TeacherError
 from stratos.deploy.commands import serve_arguments
 from stratos.deploy.server import HOST, free_port, serving
-from stratos.errors import TeacherError
-from stratos.teachers import pump
+from stratos.teachers import scheduler
 from stratos.teachers.asking import cached_ask
 from stratos.teachers.openai import OpenAITeacher
 
@@ -46,7 +46,7 @@ def upstream(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_a_real_model_is_asked_through_every_kind_of_fault(
     upstream: str, model: Path, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pump, "_SHORTEST_WAIT_S", 0.02)
+    monkeypatch.setattr(scheduler, "_SHORTEST_WAIT_S", 0.02)
 
     def rule(text: str, n_tries: int) -> Fault:
         faults = EVERY_FAULT[QUESTIONS.index(text) :: len(QUESTIONS) * 8]

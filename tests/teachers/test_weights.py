@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 
-from stratos.errors import TeacherError
+from stratos.core.errors import TeacherError
 from stratos.teachers import weights
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.weights import Weights, config_facts, find_weights, read_facts

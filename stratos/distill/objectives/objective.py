@@ -9,12 +9,12 @@ from math import prod
 import torch
 from torch import Tensor
 
+from stratos.core.errors import ConfigError
 from stratos.distill.divergences import Divergence, divergence, wrong_parameters
 from stratos.distill.objectives import kernels, sparse
 from stratos.distill.objectives.kernels import FLOOR, Scratch
 from stratos.distill.objectives.signals import Dense, Hidden, Sampled, Shared, Signal, TopK
 from stratos.distill.objectives.sparse import Kernel
-from stratos.errors import ConfigError
 
 
 @dataclass(frozen=True)

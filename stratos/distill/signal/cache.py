@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stratos.core.errors import StratosError
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.objectives import Sampled, TopK
 from stratos.distill.objectives.signals import EMPTY
 from stratos.distill.signal.fingerprint import Fingerprint, TokenizerMismatch
 from stratos.distill.signal.shard import mapped, packed
 from stratos.distill.signal.store import Store
-from stratos.errors import StratosError
 
 VERSION = 1
 SHARD_BYTES = 2**24

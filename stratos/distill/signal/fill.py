@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.errors import ConfigError
 from stratos.distill.data import Encoded, pack
 from stratos.distill.head import chunk_rows
 from stratos.distill.objectives import Dense, Hidden, Sampled, TopK
 from stratos.distill.objectives.projection import Projection
 from stratos.distill.objectives.signals import EMPTY
 from stratos.distill.signal.cache import About, SignalCache
-from stratos.errors import ConfigError
 
 BATCH_TOKENS = 8192
 """Tokens that the teacher reads at once."""

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from stratos.errors import StratosError
+from stratos.core.errors import StratosError
 
 _SAMPLED_TOKENS = 256
 """Tokens of the vocabulary that are put together to texts, to see how these are cut again."""

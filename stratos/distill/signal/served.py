@@ -17,22 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import TeacherError
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.objectives import TopK
 from stratos.distill.objectives.signals import EMPTY
 from stratos.distill.signal.fingerprint import TokenizerMismatch, fingerprint
 from stratos.distill.signal.rows import split
-from stratos.errors import TeacherError
 from stratos.ledger import Ledger
 from stratos.records import Interval
 from stratos.teachers.address import Address
 from stratos.teachers.base import Billed
+from stratos.teachers.cost_estimate import CostEstimate
 from stratos.teachers.endpoint import sort
-from stratos.teachers.expect import Expectation
 from stratos.teachers.openai import OpenAITeacher
-from stratos.teachers.pump import wait_s
-from stratos.words import counted
+from stratos.teachers.scheduler import wait_s
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -53,7 +53,7 @@ def expect_usd(
     data: Encoded,
     prompts: Sequence[np.ndarray] | None,
     context: Context,
-) -> Expectation:
+) -> CostEstimate:
     """Say what scoring documents once will cost, and return it.
 
     The tokens are known: every request reads one document and writes one token more. What comes on
@@ -66,7 +66,7 @@ def expect_usd(
         n_tokens += sum(len(prompts[document]) for document in documents)
     n_tokens += len(_probed_ids(tokenizer))
     usd = _usd(teacher, n_tokens, n + 1)
-    told = Expectation(
+    told = CostEstimate(
         teacher=teacher.name,
         n_questions=n,
         n_asked=n,

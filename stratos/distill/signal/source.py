@@ -9,11 +9,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from torch import Tensor
 
-from stratos.context import Context
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import ConfigError, StratosError, TeacherError
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.divergences import DIVERGENCES
 from stratos.distill.objectives import Signal
-from stratos.distill.signal.across import AcrossSource
 from stratos.distill.signal.cache import (
     About,
     CachedSource,
@@ -21,6 +22,7 @@ from stratos.distill.signal.cache import (
     SignalCache,
     data_digest,
 )
+from stratos.distill.signal.cross_tokenizer import CrossTokenizerSource
 from stratos.distill.signal.fill import check_size, fill
 from stratos.distill.signal.fingerprint import (
     check_same,
@@ -32,12 +34,10 @@ from stratos.distill.signal.local import LocalSource, Reader
 from stratos.distill.signal.served import NoLogprobs, ServedSource, expect_usd
 from stratos.distill.signal.store import Store
 from stratos.distill.signal_config import SignalConfig
-from stratos.errors import ConfigError, StratosError, TeacherError
-from stratos.teachers.expect import Expectation
+from stratos.teachers.call_budget import price
+from stratos.teachers.cost_estimate import CostEstimate
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher
-from stratos.teachers.purse import price
-from stratos.words import counted
 
 FOLDER = "signals"
 """Folder of the caches in the cache folder that runs share."""
@@ -228,7 +228,7 @@ def _live(
         return TextSource(str(error))
 
 
-def _too_dear(told: Expectation) -> str:
+def _too_dear(told: CostEstimate) -> str:
     return (
         f"that it scores {counted(told.n_asked, 'document', spec=',')} is expected to cost "
         f"${told.usd.mean:.4f}, and ${told.left_usd:.4f} is left, which suffices for about "
@@ -273,7 +273,9 @@ def _local(
             "are taken, and no layers to match: strategy.hidden_match=0"
         )
     if across:
-        return AcrossSource(reader, theirs, tokenizer, prompts, wanted.only_shared, teacher.close)
+        return CrossTokenizerSource(
+            reader, theirs, tokenizer, prompts, wanted.only_shared, teacher.close
+        )
     return LocalSource(reader, prompts, teacher.close)
 
 

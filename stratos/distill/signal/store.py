@@ -13,7 +13,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from stratos.errors import ConfigError
+from stratos.core.errors import ConfigError
 
 
 class Store:

@@ -17,7 +17,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from stratos.context import Context
+from stratos.core.context import Context
 from stratos.distill.data import Batch, Encoded, encode, pack
 from stratos.distill.signal_config import SignalConfig
 from stratos.distill.tokenizer import trained_tokenizer

@@ -23,10 +23,10 @@ from signal_tools import (
     tokenizer,
 )
 
+from stratos.core.errors import ConfigError, StratosError
 from stratos.distill.head import head_loss
 from stratos.distill.objectives import LMHead, Objective, Sampled, TopK
 from stratos.distill.signal import TokenizerMismatch, cache, fill, open_source
-from stratos.errors import ConfigError, StratosError
 
 IDS = [5, 0, 17, 3]
 TOP_K = strategy(cache="topk", top_k=8, cache_dtype="float32")

@@ -10,10 +10,10 @@ import torch
 from signal_tools import PADDED, alone, batch_of, context, documents, model, strategy, teacher
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
+from stratos.core.errors import TeacherError
 from stratos.distill.objectives import Dense, Hidden
 from stratos.distill.signal import open_source
 from stratos.distill.signal.local import LocalSource, Reader
-from stratos.errors import TeacherError
 
 IDS = [5, 0, 17, 3]
 

@@ -11,13 +11,13 @@ import torch
 from completion_server import MODEL, CompletionServer
 from signal_tools import alone, batch_of, context, documents, model, strategy, teacher, tokenizer
 
+from stratos.core.errors import BudgetError, TeacherError
 from stratos.deploy.commands import serve_arguments
 from stratos.deploy.server import free_port, serving
 from stratos.distill.objectives import TopK
 from stratos.distill.signal import TextSource, TokenizerMismatch, open_source
-from stratos.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
-from stratos.teachers import pump
+from stratos.teachers import scheduler
 from stratos.teachers.openai import OpenAITeacher
 
 IDS = [5, 0, 17]
@@ -237,7 +237,7 @@ def test_what_a_cache_will_cost_is_said_and_held_against_the_budget(
 def test_a_try_that_may_be_billed_and_brings_no_score_is_paid_for(
     server: CompletionServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pump, "_SHORTEST_WAIT_S", 0.01)
+    monkeypatch.setattr(scheduler, "_SHORTEST_WAIT_S", 0.01)
     data, words = documents(4), tokenizer()
     paid = asked(server, usd_per_million_input_tokens=10.0, max_retries=3)
     where = context(tmp_path)

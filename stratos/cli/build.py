@@ -1,0 +1,285 @@
+"""From what Hydra composed to a typed `Config`, with every error found and none hidden by another.
+
+Each key of each group is compared with the field of its dataclass: a known name, the right type,
+inside its bounds. Groups whose choices differ in code name a class of their own with `_target_`;
+config is code, so such a class must lie under an allowed prefix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from stratos import config as schema
+from stratos.cli.rules import impossible, missing_files
+from stratos.config import STAGES, Config
+from stratos.convert.declared import with_declared
+from stratos.convert.targets import find_class, untrusted
+from stratos.convert.typed import read_dataclass, read_value, show
+from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.names import wrong_names
+from stratos.core.redact import learn, redact, resolved
+from stratos.tasks.base import Task, why_no_task
+from stratos.teachers.base import Teacher
+
+GROUPS: dict[str, type] = {
+    "cloud": schema.CloudConfig,
+    "complexity": schema.ComplexityConfig,
+    "limits": schema.LimitsConfig,
+    "objective": schema.ObjectiveConfig,
+    "trainer": schema.TrainerConfig,
+    "callbacks": schema.CallbacksConfig,
+    "logger": schema.LoggerConfig,
+    "deploy": schema.DeployConfig,
+    "paths": schema.PathsConfig,
+    "probe": schema.ProbeConfig,
+    "synthesize": schema.SynthesizeConfig,
+    "evaluate": schema.EvaluateConfig,
+    "traffic": schema.TrafficConfig,
+    "plan": schema.PlanConfig,
+}
+CANDIDATES = {"teacher": "teachers", "student": "students", "strategy": "strategies"}
+"""Groups of which a run takes one or several, and the field of `Config` that they become."""
+NO_TASK = "Pick a task: +task=<name>."
+_MOST_SHOWN = 3
+"""Alternatives that a message lists."""
+_NO_DEFAULT = object()
+_MISSING = "???"
+"""What stands for a value that has to be given."""
+KEYS = ("task", *CANDIDATES, *GROUPS, "stages", "seed")
+
+
+def build(composed: DictConfig) -> Config:
+    """Return the typed config of a run.
+
+    Raises:
+        ConfigError: something is wrong with it; the message lists everything that is.
+    """
+    config, problems = read(composed)
+    if config is None:
+        raise ConfigError(listing(problems))
+    return config
+
+
+def listing(problems: list[str]) -> str:
+    """Return the problems of a config as one message."""
+    if len(problems) == 1:
+        return problems[0]
+    return "\n".join(
+        [f"{len(problems)} problems in the configuration:"] + [f"  {p}" for p in problems]
+    )
+
+
+def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
+    """Return the typed config, or None and everything that is wrong with the composed one."""
+    problems: list[str] = []
+    _watch_environment()
+    plain = _resolve(composed, problems)
+    learn(plain)
+    problems += untrusted({**plain, "hydra": _of_hydra(composed)})
+    problems += wrong_names(plain)
+    values: dict[str, Any] = {}
+    if read_dataclass(plain.get("complexity"), schema.ComplexityConfig, "complexity", []):
+        plain = with_declared(plain)
+    for key, node in plain.items():
+        if key not in KEYS:
+            problems.append(f"{key}: there is no such key.{did_you_mean(key, KEYS)}")
+        elif key in GROUPS:
+            values[key] = read_dataclass(node, GROUPS[key], key, problems)
+        elif key in CANDIDATES:
+            values[CANDIDATES[key]] = _read_candidates(node, key, problems)
+        elif key == "task":
+            values[key] = _read_target(node, key, problems)
+    values["seed"] = read_value(plain.get("seed", 0), schema.Seed, "seed", problems)
+    values["stages"] = _read_stages(plain.get("stages", STAGES), problems)
+    for key in ("task", *CANDIDATES, *GROUPS):
+        told = any(problem.startswith((f"{key}.", f"{key}:", f"{key} ")) for problem in problems)
+        if plain.get(key) is None and not told:
+            problems.append(NO_TASK if key == "task" else f"{key} is missing.")
+    told_of = "\n".join(problems)
+    problems += [one for one in missing_files(plain) if one.partition("=")[2] not in told_of]
+    if problems:
+        return None, list(dict.fromkeys(problems))
+    config = Config(**values, plain=redact(plain))
+    problems += impossible(config)
+    return (None, problems) if problems else (config, [])
+
+
+def schema_of(composed: DictConfig, where: str) -> type | None:
+    """Return the dataclass whose fields are the keys of a node, if it has one."""
+    group = where.partition(".")[0]
+    if where in GROUPS:
+        return GROUPS[where]
+    return _class_of(group, OmegaConf.select(composed, where))
+
+
+def of_each(group: str, candidates: Mapping[Any, Any], key: str) -> list[str]:
+    """Return where a key is set of each of several candidates that have it, as it is typed."""
+    found = []
+    for name, node in candidates.items():
+        made_as = _class_of(group, node)
+        if made_as is not None and key in {field.name for field in dataclasses.fields(made_as)}:
+            plus = "" if key in node else "+"
+            found.append(f"{plus}{group}.candidates.{name}.{key}")
+    return found
+
+
+def any_of(typed: list[str]) -> str:
+    """Return alternatives of what to type; of many candidates' keys, the first few."""
+    more = " (or the same of another candidate)" if len(typed) > _MOST_SHOWN else ""
+    return " or ".join(typed[:_MOST_SHOWN]) + more
+
+
+def _class_of(group: str, node: Any) -> type | None:
+    """Return the dataclass that one choice of a group becomes, if it is one."""
+    if not isinstance(node, Mapping | DictConfig):
+        return None
+    if group == "student":
+        return schema.StudentConfig if "name" in node else None
+    target = node.get("_target_")
+    found = find_class(target) if target is not None else None
+    return found if isinstance(found, type) else None
+
+
+def _resolve(composed: DictConfig, problems: list[str]) -> dict[str, Any]:
+    """Return plain dicts and lists, with required keys and dead interpolations reported."""
+    plain: dict[str, Any] = {}
+    for key in composed:
+        if key == "hydra" or OmegaConf.is_missing(composed, key):
+            continue
+        try:
+            node = composed[key]
+            plain[str(key)] = (
+                OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+            )
+        except OmegaConfBaseException as error:
+            where = str(error.full_key or key)
+            problems.append(f"{where}: {str(error).splitlines()[0]}")
+    return _without_missing(plain, "", problems)
+
+
+def _watch_environment() -> None:
+    """Let the redaction know which variables of the environment a config takes values from."""
+
+    def env(variable: str, default: Any = _NO_DEFAULT, *, _node_: Any) -> str | None:
+        if variable in os.environ:
+            value = os.environ[variable]
+            resolved(variable, value, str(_node_._get_full_key(None)))
+            return value
+        if default is _NO_DEFAULT:
+            raise KeyError(f"Environment variable '{variable}' not found")
+        return None if default is None else str(default)
+
+    OmegaConf.register_new_resolver("oc.env", env, replace=True)
+
+
+def _of_hydra(composed: DictConfig) -> Any:
+    """Return Hydra's own part of the config, as far as it can be resolved: jobs have more of it."""
+    if "hydra" not in composed:
+        return {}
+    plain = OmegaConf.to_container(composed.hydra, resolve=False)
+
+    def resolved(node: Any, where: str) -> Any:
+        if isinstance(node, dict):
+            return {key: resolved(value, f"{where}.{key}") for key, value in node.items()}
+        if isinstance(node, list):
+            return [resolved(item, f"{where}[{index}]") for index, item in enumerate(node)]
+        if isinstance(node, str) and "${" in node:
+            with contextlib.suppress(Exception):  # a missing value, a name that is none
+                return OmegaConf.select(composed, where)
+        return node
+
+    return resolved(plain, "hydra")
+
+
+def _without_missing(node: dict[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """Drop keys that still have to be given, and report each as that."""
+    kept = {}
+    for key, value in node.items():
+        if value == _MISSING:
+            problems.append(f"{where}{key} is required: give it with {where}{key}=…")
+        elif isinstance(value, dict):
+            kept[key] = _without_missing(value, f"{where}{key}.", problems)
+        else:
+            kept[key] = value
+    return kept
+
+
+def _read_stages(value: Any, problems: list[str]) -> tuple[str, ...]:
+    stages = read_value(value, tuple[str, ...], "stages", problems) or ()
+    for stage in filter(None, stages):
+        if stage not in STAGES:
+            problems.append(
+                f"stages: there is no stage {show(stage)}.{did_you_mean(stage, STAGES)} "
+                f"Known: {', '.join(STAGES)}."
+            )
+    return tuple(stage for stage in STAGES if stage in stages)
+
+
+def _read_candidates(node: Any, group: str, problems: list[str]) -> tuple[Any, ...]:
+    """Read a group of which a run takes one choice, or several under `candidates`."""
+    if not isinstance(node, Mapping):
+        problems.append(f"{group}={show(node)}: expected a choice of this group.")
+        return ()
+    nodes = {group: node}
+    if "candidates" in node:
+        if not isinstance(node["candidates"], Mapping):
+            problems.append(
+                f"{group}.candidates={show(node['candidates'])}: expected a mapping of names to "
+                f"choices of {group}."
+            )
+            return ()
+        for key in (key for key in node if key != "candidates"):
+            places = of_each(group, node["candidates"], key)
+            typed = any_of([f"{place}={show(node[key])}" for place in places])
+            problems.append(
+                f"{group}.{key}: there is no such key beside {group}.candidates."
+                + (f" Type {typed}" if typed else "")
+            )
+        nodes = {f"{group}.candidates.{name}": one for name, one in node["candidates"].items()}
+        if not nodes:
+            problems.append(f"{group}.candidates is empty.")
+    if group == "student":
+        found = [read_dataclass(n, schema.StudentConfig, w, problems) for w, n in nodes.items()]
+    else:
+        found = [_read_target(n, w, problems) for w, n in nodes.items()]
+    return tuple(one for one in found if one is not None)
+
+
+def _read_target(node: Any, where: str, problems: list[str]) -> Any:
+    """Make an instance of the class that `_target_` names."""
+    group = where.partition(".")[0]
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        problems.append(f"{where}._target_ is required: the class of this {group}.")
+        return None
+    target = node["_target_"]
+    found = find_class(target)
+    if isinstance(found, str):
+        problems.append(f"{where}._target_={target}: {found}")
+        return None
+    reason = {"task": why_no_task, "strategy": _why_no_strategy}.get(group, lambda _: None)(found)
+    if reason is not None:
+        problems.append(f"{where}._target_={target}: {reason}")
+        return None
+    made = read_dataclass(
+        {k: v for k, v in node.items() if k != "_target_"}, found, where, problems
+    )
+    if isinstance(made, Task) and not made.name:
+        problems.append(f"{where}.name: give the task a name, for tables and records.")
+    if group == "teacher" and made is not None and not isinstance(made, Teacher):
+        lacking = [name for name in vars(Teacher) if name[0] != "_" and not hasattr(made, name)]
+        lacking += [name for name in Teacher.__annotations__ if not hasattr(made, name)]
+        problems.append(f"{where}._target_={target}: is no Teacher, it lacks {', '.join(lacking)}.")
+    return made
+
+
+def _why_no_strategy(cls: type) -> str | None:
+    from stratos.synthesize.strategy import why_no_strategy  # with its package, which takes time
+
+    return why_no_strategy(cls)

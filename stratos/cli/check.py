@@ -1,0 +1,295 @@
+"""Every mistake of a command line at once, before Hydra starts a run and stops at the first.
+
+The overrides are composed as Hydra would compose them. Where that fails, they are tried one by one
+and the ones that do not work are left out, so that the rest is checked too. What is composed then
+goes through `stratos.cli.build`, which compares each key with its schema. Sweeps are checked value
+by value.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from stratos.cli.build import GROUPS, NO_TASK, listing, read
+from stratos.cli.compose import CONFIG_NAME, hydra_for
+from stratos.cli.explain import explain, is_group
+from stratos.cli.preflight import unusable_files
+from stratos.core.disk_errors import why_no_run_folder
+from stratos.core.errors import ConfigError
+from stratos.core.foreign import cause
+from stratos.core.printable import shown
+from stratos.core.remote import local_path
+from stratos.core.yamls import check_places, dangerous_files, why_no_searchpath
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from hydra.core.override_parser.types import Override
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check everything that a command line asks for; loads no model, and writes to the cache alone.
+
+    Args:
+        args: as Hydra's own parser returns them.
+
+    Raises:
+        ConfigError: the command cannot be run; the message lists everything that is wrong.
+    """
+    check_places(args)
+    with hydra_for(args.config_dir, args.config_path) as hydra:
+        checker = _Checker(
+            hydra, CONFIG_NAME if args.config_name is None else args.config_name, args.multirun
+        )
+        problems = checker.problems(args.overrides)
+    if problems:
+        raise ConfigError(listing(problems))
+
+
+class _Checker:
+    """Composes and checks; remembers what was wrong, each thing once."""
+
+    def __init__(self, hydra: Hydra, config_name: str, multirun: bool) -> None:
+        self.hydra = hydra
+        self.config_name = config_name
+        self.multirun = multirun
+        self.loader = hydra.config_loader
+        self.found: list[str] = []
+
+    def problems(self, overrides: Sequence[str]) -> list[str]:
+        parsed = [one for one in self._parse(overrides) if self._is_choice(one)]
+        parsed = [one for one in parsed if self._leads_somewhere(one)]
+        composed, good = self._compose_what_works(parsed)
+        sweeps = [override for override in good if override.is_sweep_override()]
+        if composed is not None:
+            sweeps += self._parse(
+                [f"{key}={value}" for key, value in _sweep_params(composed).items()]
+            )
+            if sweeps and not (self.multirun or _mode(composed) == "MULTIRUN"):
+                self.found.extend(
+                    self._not_a_sweep(sweep, good)
+                    for sweep in sweeps
+                    if sweep.input_line is not None
+                )
+            self._check(composed)
+            for sweep in sweeps:
+                self._check_each_value(sweep, good)
+        self._ask_for_a_task(composed, parsed)
+        return list(dict.fromkeys(self.found))
+
+    def _parse(self, overrides: Sequence[str]) -> list[Override]:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+        from hydra.errors import HydraException
+
+        parser = OverridesParser.create(config_loader=self.loader)
+        parsed = []
+        for text in overrides:
+            try:
+                parsed.append(parser.parse_override(text))
+            except HydraException as error:
+                reason = str(error).splitlines()[0]
+                self.found.append(f"{text}: cannot be read as key=value ({reason}).")
+        return parsed
+
+    def _is_choice(self, override: Override) -> bool:
+        """Tell an override that can be composed; say what is wrong with a choice of a group."""
+        if override.is_sweep_override() or not is_group(override.key_or_group, self.hydra):
+            return True
+        key, value = override.get_key_element().lstrip("+~"), override.value()
+        if override.is_delete() or (isinstance(value, str) and value.strip()):
+            return True
+        if isinstance(value, list) and key.startswith("hydra"):
+            return True
+        several = [str(one) for one in value] if isinstance(value, list) else []
+        typed = " or ".join(f"{key}={one}" for one in several)
+        known = ", ".join(sorted(self.loader.get_group_options(override.key_or_group)))
+        self.found.append(
+            f"{override.input_line}: a group takes one choice. "
+            + (f"Type {typed}." if typed else f"Known: {known}.")
+        )
+        return False
+
+    def _leads_somewhere(self, override: Override) -> bool:
+        """Tell whether further places of configs are there, and hold nothing that is dangerous."""
+        value = override.value()
+        if override.key_or_group != "hydra.searchpath" or override.is_sweep_override():
+            return True
+        before = len(self.found)
+        for url in value if isinstance(value, list) else [value]:
+            reason = why_no_searchpath(str(url))
+            if reason is not None:
+                self.found.append(f"hydra.searchpath: {shown(url)}: {reason}.")
+            elif "pkg://" not in str(url):
+                self.found.extend(dangerous_files(Path(local_path(str(url)))))
+        return len(self.found) == before
+
+    def _compose_what_works(
+        self, overrides: list[Override]
+    ) -> tuple[DictConfig | None, list[Override]]:
+        """Compose with as many overrides as work, and say what is wrong with each other one."""
+        composed = self._compose([_first(override, self.loader) for override in overrides])
+        if isinstance(composed, DictConfig):
+            return composed, overrides
+        composed = self._compose([])
+        if not isinstance(composed, DictConfig):
+            self.found.append(composed)
+            return None, []
+        good: list[Override] = []
+        # Hydra applies choices of groups before values, whatever their order.
+        left = sorted(overrides, key=lambda one: not is_group(one.key_or_group, self.hydra))
+        while left:
+            n_fit, composed, reason = self._longest_that_works(good, left, composed)
+            good += left[:n_fit]
+            if n_fit == len(left):
+                break
+            bad = left[n_fit]
+            self.found.append(explain(bad, composed, reason, self.hydra))
+            left = left[n_fit + 1 :]
+            key = bad.key_or_group
+            if not bad.is_delete() and "." not in key and key not in GROUPS:
+                # Its keys are those of a choice that there is not.
+                left = [one for one in left if one.key_or_group.partition(".")[0] != key]
+        return composed, good
+
+    def _longest_that_works(
+        self, good: list[Override], more: list[Override], composed: DictConfig
+    ) -> tuple[int, DictConfig, str]:
+        """Find by halving how many more overrides work, what they compose to, and why no more do.
+
+        Args:
+            good: overrides that work.
+            more: which are added in their order.
+            composed: what the good ones compose to.
+        """
+        low, high, reason = 0, len(more) + 1, ""  # the first `low` work, the first `high` do not
+        n = len(more)
+        while high - low > 1:
+            tried = self._compose([_first(one, self.loader) for one in [*good, *more[:n]]])
+            if isinstance(tried, DictConfig):
+                low, composed = n, tried
+            else:
+                high, reason = n, tried
+            n = (low + high) // 2
+        return low, composed, reason
+
+    def _compose(self, overrides: list[str]) -> DictConfig | str:
+        """Compose as a run would; on failure return the first line of Hydra's message."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.errors import HydraException
+        from hydra.types import RunMode
+        from omegaconf.errors import OmegaConfBaseException
+        from yaml import YAMLError
+
+        try:
+            composed = self.hydra.compose_config(
+                config_name=self.config_name,
+                overrides=overrides,
+                run_mode=RunMode.RUN,
+                with_log_configuration=False,
+                validate_sweep_overrides=False,
+            )
+            with read_write(composed), open_dict(composed):
+                composed.hydra.runtime.output_dir = composed.hydra.run.dir
+                # Numbers that only a job of a sweep has.
+                composed.hydra.job.id, composed.hydra.job.num = "0", 0
+            HydraConfig.instance().set_config(composed)
+            return composed
+        except (HydraException, OmegaConfBaseException) as error:
+            source = error.__cause__ if error.__cause__ is not None else error
+            where = getattr(source, "full_key", None)
+            reason = str(source).strip().splitlines()[0]
+            return f"{where}: {reason}" if where else reason
+        except YAMLError as error:
+            return " ".join(str(error).split())
+        except Exception as error:  # whatever a foreign YAML, or a plug-in, makes of it
+            return cause(error)
+
+    def _check(self, composed: DictConfig) -> None:
+        config, problems = read(composed)
+        self.found.extend(p for p in problems if p != NO_TASK)
+        if config is not None:
+            self.found.extend(unusable_files(config))
+        problem = _unwritable(composed, self.multirun)
+        if problem is not None:
+            self.found.append(problem)
+
+    def _not_a_sweep(self, sweep: Override, good: list[Override]) -> str:
+        """Say what to type for several values where no sweep was asked for."""
+        text, key = sweep.input_line or "", sweep.key_or_group
+        values = text.partition("=")[2]
+        without = self._compose([_first(one, self.loader) for one in good if one is not sweep])
+        is_list = isinstance(without, DictConfig) and OmegaConf.is_list(
+            OmegaConf.select(without, key)
+        )
+        if is_list:
+            return (
+                f"{text}: {key} is a list, which stands in brackets. Type '{key}=[{values}]'. "
+                "(Values with commas alone are a sweep, with -m.)"
+            )
+        return f"{text} is a sweep over several values: add -m."
+
+    def _check_each_value(self, sweep: Override, good: list[Override]) -> None:
+        """Check every value of one sweep, with each other sweep at its first."""
+        others = [one for one in good if one.get_key_element() != sweep.get_key_element()]
+        for value in _values(sweep, self.loader):
+            text = f"{sweep.get_key_element()}={value}"
+            composed = self._compose([*(_first(one, self.loader) for one in others), text])
+            if isinstance(composed, DictConfig):
+                self._check(composed)
+                continue
+            [single] = self._parse([text]) or [sweep]
+            base = self._compose([_first(one, self.loader) for one in others])
+            known_base = base if isinstance(base, DictConfig) else None
+            self.found.append(explain(single, known_base, composed, self.hydra))
+
+    def _ask_for_a_task(self, composed: DictConfig | None, overrides: list[Override]) -> None:
+        """Without a task, name those that there are, the user's own among them."""
+        asked = any(override.key_or_group == "task" for override in overrides)
+        if composed is not None and "task" not in composed and not asked:
+            tasks = sorted(self.loader.get_group_options("task"))
+            self.found.insert(0, f"{NO_TASK} There are: {', '.join(tasks) or 'none'}.")
+
+
+def _values(sweep: Override, loader: Any) -> list[str]:
+    """Return the values of a sweep as they are typed: all of a choice, the ends of an interval."""
+    from hydra.core.override_parser.types import Glob, IntervalSweep
+
+    value = sweep.value()
+    if isinstance(value, Glob):
+        return list(value.filter(loader.get_group_options(sweep.key_or_group)))
+    if isinstance(value, IntervalSweep):
+        return [str(value.start), str(value.end)]
+    return [str(text) for text in sweep.sweep_string_iterator()]
+
+
+def _first(override: Override, loader: Any) -> str:
+    """Return an override as one job of a sweep would have it."""
+    if not override.is_sweep_override():
+        return override.input_line or ""
+    values = _values(override, loader)
+    return f"{override.get_key_element()}={values[0] if values else 'null'}"
+
+
+def _sweep_params(composed: DictConfig) -> dict[str, str]:
+    params = OmegaConf.select(composed, "hydra.sweeper.params")
+    return {str(key): str(value) for key, value in (params or {}).items()}
+
+
+def _mode(composed: DictConfig) -> str | None:
+    mode = composed.hydra.mode
+    return None if mode is None else mode.name
+
+
+def _unwritable(composed: DictConfig, multirun: bool) -> str | None:
+    """Return why the output folder cannot be made or written, or None."""
+    sweep = multirun or _mode(composed) == "MULTIRUN"
+    key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
+    folder = Path(str(OmegaConf.select(composed, key)))
+    reason = why_no_run_folder(folder, is_sweep=sweep)
+    if reason is None:
+        return None
+    return f"{key}={shown(folder)}: {reason}. Give another folder: {key}=<folder>."

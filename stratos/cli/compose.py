@@ -1,0 +1,52 @@
+"""Where the config groups lie, and the Hydra that composes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+CONFIG_NAME = "config"
+VERSION_BASE = "1.3"
+
+
+def conf_dir() -> Path:
+    """Return the folder of the config groups: beside the package, or inside it in a wheel."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+@contextmanager
+def hydra_for(config_dir: str | None, config_path: str | None = None) -> Iterator[Hydra]:
+    """Make the Hydra that `hydra.main` would make, and leave no trace of it.
+
+    Args:
+        config_dir: the user's own folder of config groups, searched after ours.
+        config_path: a folder that takes the place of ours.
+    """
+    # The compose API proper cannot take --config-dir, and refuses sweeps.
+    from hydra import version
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    version.setbase(VERSION_BASE)
+    search_path = create_config_search_path(config_path or str(conf_dir()))
+    if config_dir is not None:
+        search_path.prepend(
+            provider="command-line",
+            path=f"file://{Path(config_dir).resolve()}",
+            anchor=SearchPathQuery(provider="schema"),
+        )
+    try:
+        yield Hydra.create_main_hydra2(task_name="stratos", config_search_path=search_path)
+    finally:
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None

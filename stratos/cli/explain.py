@@ -1,0 +1,198 @@
+"""Why Hydra refuses an override, in words that say what to type instead."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+
+from stratos.cli.build import CANDIDATES, GROUPS, any_of, of_each, schema_of
+from stratos.cli.compose import CONFIG_NAME
+from stratos.convert import aliases
+from stratos.core.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from hydra.core.override_parser.types import Override
+
+
+def explain(override: Override, base: DictConfig | None, reason: str, hydra: Hydra) -> str:
+    """Say why an override cannot be used, and what could be.
+
+    Args:
+        override: what was asked for.
+        base: what all other overrides compose to, if they do.
+        reason: the first line of Hydra's own message.
+        hydra: knows the groups and their choices.
+    """
+    key = override.key_or_group
+    text = override.input_line or key
+    if is_group(key, hydra):
+        is_set = base is not None and key in base
+        return f"{text}: {_explain_choice(override, text, reason, is_set, hydra)}"
+    if "/" in key:
+        return (
+            f"{text}: there is no group {key}.{did_you_mean(key, hydra.list_all_config_groups())}"
+        )
+    if base is None:
+        return f"{text}: {reason}"
+    if "." not in key and key not in base:
+        known = {*hydra.list_all_config_groups(), *(str(name) for name in base if name != "hydra")}
+        near = _of_a_trainer(key, text) or did_you_mean(key, known)
+        return f"{text}: there is no group or key {key}.{near}"
+    return f"{text}: {_explain_key(key, text, base, hydra) or reason}"
+
+
+def is_group(key: str, hydra: Hydra) -> bool:
+    """Tell a config group from a key."""
+    return "." not in key and bool(hydra.config_loader.get_group_options(key))
+
+
+def _explain_choice(override: Override, text: str, reason: str, is_set: bool, hydra: Hydra) -> str:
+    from hydra.core.object_type import ObjectType
+
+    group, choice = override.key_or_group, override.value()
+    known = sorted(hydra.config_loader.get_group_options(group, ObjectType.CONFIG))
+    for name in choice if isinstance(choice, list) else [choice]:
+        if name is not None and str(name) not in known:
+            near = did_you_mean(str(name), known)
+            if group == "objective" and _is_divergence(str(name)):
+                typed = f"strategy=alignment_logits strategy.objective={name}"
+                return (
+                    f"there is no {group} {name}. Known: {', '.join(known)}. For the loss, type "
+                    f"{typed}"
+                )
+            return f"there is no {group} {name}.{near} Known: {', '.join(known)}.{_extra(text)}"
+    if "appears more than once" in reason:
+        twice = reason.partition(" ")[0]
+        return f"it names the {twice} itself. Leave +{twice}=… out, or write {twice}=…"
+    if override.is_add() and is_set:
+        return f"{group} is set already. Write it without the +: {text.lstrip('+')}"
+    if "Could not override" in reason:
+        return f"{group} is not set yet. Write it with a +: +{text}"
+    return f"{reason}{_extra(reason)}"
+
+
+def _extra(text: str) -> str:
+    """Return the command that installs a plug-in which an extra brings."""
+    if "hydra/sweeper" in text and "optuna" in text:
+        return " It comes with: pip install 'stratos-llm[sweep]'"
+    return ""
+
+
+def _takes_any_key(base: DictConfig, where: str) -> bool:
+    """Return whether a node is a mapping whose keys the user makes up."""
+    owner, _, name = where.rpartition(".")
+    schema = schema_of(base, owner) if owner else None
+    return schema is not None and get_origin(get_type_hints(schema).get(name)) is dict
+
+
+def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> str | None:
+    """Walk along a dotted key to the first part that is not there."""
+    node: Any = base
+    walked: list[str] = []
+    for part in key.split("."):
+        owner = ".".join(walked)
+        if not isinstance(node, DictConfig):
+            if node is None and _takes_any_key(base, owner):
+                return f"to set it, type '{owner}={_entry(key, len(walked), text)}'"
+            return f"{owner} is a value and has no keys."
+        if part not in node:
+            schema = schema_of(base, owner) if owner else None
+            fields = [] if schema is None else [field.name for field in dataclasses.fields(schema)]
+            if part in fields:
+                return f"no file sets {key} so far. Write it with a +: +{text}"
+            if _takes_any_key(base, owner):
+                return f"to add an entry, type '+{owner}={_entry(key, len(walked), text)}'"
+            known = list(dict.fromkeys([*map(str, node), *fields]))
+            near = _hint(key, owner, text, base, known, hydra)
+            near = near or did_you_mean(part, known) or f" Known: {', '.join(known)}."
+            return f"{owner or 'the config'} has no key {part}.{near}"
+        walked.append(part)
+        if OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part):
+            return None
+        node = node[part]
+    if isinstance(node, DictConfig) and _takes_any_key(base, key):
+        return f"it has entries already. To add to them, type '+{key}={text.partition('=')[2]}'"
+    return None
+
+
+def _entry(key: str, n_walked: int, text: str) -> str:
+    """Return the mapping of one entry that an override means."""
+    entry = ".".join(key.split(".")[n_walked:])
+    return f"{{{entry}: {text.partition('=')[2]}}}"
+
+
+def _hint(key: str, owner: str, text: str, base: DictConfig, known: list[str], hydra: Hydra) -> str:
+    """Say where a key is set that a node does not have, or return an empty string."""
+    part, _, rest = key.removeprefix(f"{owner}.").partition(".")
+    if not owner:
+        return _of_a_trainer(part, text)
+    value = _value(text)
+    if said := aliases.hint(owner, part, value, known):
+        return said
+    group = owner.partition(".")[0]
+    name, deeper = aliases.our_name(group, part), f".{rest}" if rest else ""
+    several = _candidates(group, base)
+    places = [f"{one}{deeper}={value}" for one in of_each(group, several, name)]
+    if places:
+        return f" Each candidate has its own keys: type {any_of(places)}"
+    return _other_strategies(name, value, bool(several), hydra) if group == "strategy" else ""
+
+
+def _of_a_trainer(name: str, text: str) -> str:
+    """Say what another tool's name of a setting of its trainer is here, or return ""."""
+    fields = [field.name for field in dataclasses.fields(GROUPS["trainer"])]
+    return aliases.hint("trainer", name, _value(text), fields)
+
+
+def _other_strategies(name: str, value: str, is_auto: bool, hydra: Hydra) -> str:
+    """Name the strategies that have a key, or return an empty string.
+
+    Args:
+        name: the key.
+        value: what it was to be.
+        is_auto: several candidates were asked for: so it can be with those that have the key.
+        hydra: knows the strategies, the user's own among them.
+    """
+    from hydra.types import RunMode
+
+    alone: list[str] = []
+    among: list[str] = []
+    for choice in sorted(hydra.config_loader.get_group_options("strategy")):
+        try:
+            composed = hydra.compose_config(
+                CONFIG_NAME, [f"strategy={choice}"], RunMode.RUN, with_log_configuration=False
+            )
+        except Exception:  # a broken file of the user's is told of when it is asked for
+            continue
+        schema = schema_of(composed, "strategy")
+        if schema is not None and name in {field.name for field in dataclasses.fields(schema)}:
+            alone.append(choice)
+        places = of_each("strategy", _candidates("strategy", composed), name)
+        among += [f"strategy={choice} {place}={value}" for place in places[:1]]
+    if not alone:
+        return ""
+    plural = "strategies" if len(alone) > 1 else "strategy"
+    typed = [f"strategy={alone[0]} strategy.{name}={value}", *(among[:1] if is_auto else [])]
+    verb = "have" if len(alone) > 1 else "has"
+    return f" The {plural} {', '.join(alone)} {verb} it: type {' or '.join(typed)}"
+
+
+def _candidates(group: str, base: DictConfig) -> dict[Any, Any]:
+    """Return the candidates of a group as plain dicts; none where it is one choice."""
+    node = OmegaConf.select(base, f"{group}.candidates") if group in CANDIDATES else None
+    found = OmegaConf.to_container(node) if isinstance(node, DictConfig) else {}
+    assert isinstance(found, dict)
+    return found
+
+
+def _is_divergence(name: str) -> bool:
+    from stratos.distill.divergences import DIVERGENCES
+
+    return name in DIVERGENCES
+
+
+def _value(text: str) -> str:
+    return text.partition("=")[2] or "…"

@@ -1,0 +1,158 @@
+"""What `--help <group>` prints: every key of a group with its type, its default and its meaning."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+
+from stratos.cli.build import CANDIDATES, GROUPS, schema_of
+from stratos.cli.compose import CONFIG_NAME, conf_dir, hydra_for
+from stratos.convert.typed import in_words, show
+from stratos.core.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+_WIDTH = 96
+_LONGEST_DEFAULT = 60
+
+
+def group_page(asked: Sequence[str], config_dir: str | None = None) -> str:
+    """Return the keys of groups, or of named choices of them.
+
+    Args:
+        asked: each a group ("trainer") or a choice of one ("trainer=lora", "+task=classify").
+        config_dir: folder of the user's own choices.
+
+    Raises:
+        ConfigError: there is no such group or choice.
+    """
+    with hydra_for(config_dir) as hydra:
+        return "\n\n".join(_page(one, hydra) for one in asked)
+
+
+def _page(asked: str, hydra: Hydra) -> str:
+    group, _, choice = asked.lstrip("+").partition("=")
+    choices = sorted(hydra.config_loader.get_group_options(group)) if group else []
+    known = sorted({"task", *CANDIDATES, *GROUPS})
+    if group not in known:
+        raise ConfigError(
+            f"--help {asked}: there is no group {group}.{did_you_mean(group, known)} Known: "
+            f"{', '.join(known)}."
+        )
+    if choice and choice not in choices:
+        raise ConfigError(
+            f"--help {asked}: there is no {group} {choice}.{did_you_mean(choice, choices)} Known: "
+            f"{', '.join(choices) or 'none'}."
+        )
+    node = OmegaConf.select(_composed(group, choice, hydra), group)
+    lines = [f"{group}={choice}" if choice else group, ""]
+    if choices and not choice:
+        lines += [*_choices(group, choices), ""]
+    schema = _schema_of(group, node)
+    if schema is not None:
+        lines += _keys(group, schema, node)
+    return "\n".join(lines).rstrip()
+
+
+def _composed(group: str, choice: str, hydra: Hydra) -> DictConfig:
+    from hydra.types import RunMode
+
+    plus = "+" if group == "task" else ""
+    overrides = [f"{plus}{group}={choice}"] if choice else []
+    return hydra.compose_config(CONFIG_NAME, overrides, RunMode.RUN, with_log_configuration=False)
+
+
+def _schema_of(group: str, node: Any) -> type | None:
+    """Return the dataclass of a group, or of a choice of it; None where choices differ in keys."""
+    if group in GROUPS:
+        return GROUPS[group]
+    if not isinstance(node, DictConfig) or "candidates" in node:
+        return None
+    return schema_of(OmegaConf.create({group: node}), group)
+
+
+def _choices(group: str, choices: Sequence[str]) -> list[str]:
+    """Return each choice with what its file says first."""
+    plus = "+" if group == "task" else ""
+    lines = [f"Choices, as {plus}{group}=<name> (the keys of one: --help {group}=<name>):"]
+    for name in choices:
+        said = _first_comment(group, name)
+        lines += textwrap.wrap(
+            said or "your own", _WIDTH, initial_indent=f"  {name:<22} ", subsequent_indent=" " * 25
+        )
+    return lines
+
+
+def _first_comment(group: str, name: str) -> str:
+    """Return the first sentences of a shipped choice's file."""
+    try:
+        lines = (conf_dir() / group / f"{name}.yaml").read_text().splitlines()
+    except OSError:
+        return ""
+    said: list[str] = []
+    for line in lines:
+        if not line.startswith("# ") or line.startswith(("#   ", "# @")):
+            if said or not line.startswith("# @"):
+                break
+            continue
+        said.append(line.removeprefix("# "))
+    return " ".join(said)
+
+
+def _keys(group: str, schema: type, node: Any) -> list[str]:
+    hints = get_type_hints(schema, include_extras=True)
+    meanings = meanings_of(schema)
+    lines = ["Keys, with what they are by default:"]
+    for field in dataclasses.fields(schema):
+        if not field.init:
+            continue
+        default = _default(field, node)
+        lines.append(f"  {group}.{field.name}={default}")
+        said = f"{in_words(hints[field.name]).capitalize()}. {meanings.get(field.name, '')}"
+        lines += textwrap.wrap(said, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return lines
+
+
+def _default(field: dataclasses.Field[Any], node: Any) -> str:
+    """Return a key's default as it is typed: the file's, else the class's."""
+    if isinstance(node, DictConfig) and field.name in node:
+        if OmegaConf.is_missing(node, field.name):
+            return "<required>"
+        raw = OmegaConf.to_container(node, resolve=False)
+        value = raw[field.name] if isinstance(raw, Mapping) else None
+    elif field.default is not dataclasses.MISSING:
+        value = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    else:
+        return "<required>"
+    text = show(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= _LONGEST_DEFAULT else f"{text[: _LONGEST_DEFAULT - 1]}…"
+
+
+def meanings_of(schema: type) -> dict[str, str]:
+    """Return field to the documentation that stands under it, in a class and those it extends."""
+    found: dict[str, str] = {}
+    for cls in reversed(schema.__mro__):
+        if not dataclasses.is_dataclass(cls):
+            continue
+        [body] = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        assert isinstance(body, ast.ClassDef)
+        for one, following in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(one, ast.AnnAssign)
+                and isinstance(one.target, ast.Name)
+                and isinstance(following, ast.Expr)
+                and isinstance(following.value, ast.Constant)
+            ):
+                said = " ".join(str(following.value.value).split())
+                found[one.target.id] = re.sub(r"\bNone\b", "null", said)
+    return found

@@ -1,0 +1,84 @@
+"""The page of `--help`: what may be chosen, what is worth overriding, and three whole commands."""
+
+from __future__ import annotations
+
+import textwrap
+
+from stratos.cli.compose import hydra_for
+
+GROUPS = {
+    "task": "what the student must learn (required)",
+    "cloud": "where servers may be rented",
+    "limits": "money, time, latency and accuracy",
+    "objective": "what the best plan is",
+    "teacher": "who is asked, or auto",
+    "student": "who learns, or auto",
+    "strategy": "how it learns, or auto",
+    "complexity": "how hard the task is",
+    "trainer": "how training runs",
+    "callbacks": "checkpoints, validation, early stop",
+    "deploy": "how the student is served",
+    "logger": "where metrics go",
+    "paths": "where files go",
+    "experiment": "a whole run under one name",
+    "hparams_search": "a whole sweep under one name",
+    "debug": "a run that ends soon",
+}
+OVERRIDES = {
+    "limits.budget_usd=20": "dollars for everything, serving included",
+    "limits.latency_ms=300": "95th percentile of one answer",
+    "stages=[probe,plan]": "measure and plan, and stop before anything is made",
+    "trainer.max_tokens=2000000": "tokens to train on: time against accuracy",
+    "hydra.run.dir=outputs/mine": "name the folder; the same command again goes on there",
+}
+EXAMPLES = {
+    "python -m stratos +task=mahjong cloud=aws": "a student, served and measured",
+    "python -m stratos -m +task=mahjong student=stratos_300k,stratos_1m hydra/launcher=pool": (
+        "several students side by side, compared on one page"
+    ),
+    "python -m stratos --config-dir ./mine +task=my_task": (
+        "your own task: ./mine/task/my_task.yaml"
+    ),
+}
+
+
+def page(config_dir: str | None = None) -> str:
+    """Return the help page, with the choices of the user's own folder among the others."""
+    with hydra_for(config_dir) as hydra:
+        choices = {
+            group: sorted(hydra.config_loader.get_group_options(group))
+            for group in hydra.list_all_config_groups()
+            if not group.startswith("hydra")
+        }
+    known = {group: choices.pop(group) for group in GROUPS if group in choices}
+    lines = [
+        "Stratos: a narrow task and a budget in, a small, hosted, measured language model out.",
+        "",
+        "  python -m stratos +task=<name> [group=choice ...] [group.key=value ...]",
+        "",
+        "Choices",
+    ]
+    for group, names in {**known, **choices}.items():
+        shown = f"{'+' if group == 'task' else ''}{group}="
+        lines.append(f"  {shown:<16} {GROUPS.get(group, 'your own')}")
+        lines += textwrap.wrap(
+            " ".join(names), 90, initial_indent=" " * 19, subsequent_indent=" " * 19,
+            break_on_hyphens=False,
+        )  # fmt: skip
+    lines += ["", "Five overrides worth knowing"]
+    lines += [f"  {override:<27} {meaning}" for override, meaning in OVERRIDES.items()]
+    lines += ["", "Examples"]
+    for command, meaning in EXAMPLES.items():
+        lines += [f"  {command}", f"      {meaning}"]
+    lines += [
+        "",
+        "Flags",
+        "  --help GROUP       every key of a group, with type, default and meaning; of a choice: "
+        "--help trainer=lora",
+        "  --version          the version of Stratos",
+        "  --config-dir DIR   a folder of your own choices: DIR/<group>/<name>.yaml",
+        "  --cfg job          print every key and value, and stop (with the overrides applied)",
+        "  -m                 run once for each of several values: student=a,b",
+        "  --hydra-help       the flags and settings of Hydra itself",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,334 @@
+"""What no single field can say: settings that exclude each other, and files that are not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stratos.config import (
+    MIN_CONTEXT,
+    Config,
+    EvaluateConfig,
+    LimitsConfig,
+    ProbeConfig,
+    StudentConfig,
+)
+from stratos.convert.declared import contradictions
+from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.foreign import why_unreadable
+from stratos.core.printable import shown
+from stratos.core.ray_engine import NOT_INSTALLED, is_installed
+from stratos.distill.tokenizer import SPECIAL
+from stratos.distill.trainer import unusable
+from stratos.teachers.facts import FACTS
+
+if TYPE_CHECKING:
+    from stratos.synthesize.strategy import Strategy
+    from stratos.teachers.base import Teacher
+
+MAX_SERVE_HOURS = 87_600
+"""Ten years."""
+
+MAX_REQUESTS_PER_S = 1_000_000
+"""More than all of the world's largest services answer with a model."""
+
+MAX_PARAMS = 1e13
+"""Parameters above which a size is a slip of the pen."""
+
+LEAST_VOCABULARY = 256 + len(SPECIAL)
+"""Tokens of a byte-level tokenizer that has learnt nothing."""
+
+_FILE_SUFFIXES = (".csv", ".parquet", ".jsonl", ".json", ".gguf", ".txt")
+
+
+def impossible(config: Config) -> list[str]:
+    """Return every combination of settings that cannot be run together."""
+    problems: list[str] = []
+    if not config.stages:
+        problems.append("stages=[]: there is nothing to do.")
+    trainer, probe, evaluate = config.trainer, config.probe, config.evaluate
+    if probe.n_trial_items > probe.n_items:
+        problems.append(
+            f"probe.n_trial_items={probe.n_trial_items} is more than "
+            f"probe.n_items={probe.n_items}, of which they are the first."
+        )
+    # The default is a ceiling for whoever asks few items; another value is somebody's word.
+    if probe.n_items > probe.max_items != ProbeConfig.max_items:
+        problems.append(
+            f"probe.max_items={probe.max_items} is less than probe.n_items={probe.n_items}, with "
+            "which the probe begins."
+        )
+    # The default is a ceiling, which fewer test items lower by themselves.
+    if evaluate.n_items < evaluate.n_teacher_items != EvaluateConfig.n_teacher_items:
+        problems.append(
+            f"evaluate.n_teacher_items={evaluate.n_teacher_items} is more than "
+            f"evaluate.n_items={evaluate.n_items}, of which they are a part."
+        )
+    for student in config.students:
+        unknown = [name for name in student.facts if name not in (*FACTS, "head_size")]
+        if unknown:
+            problems.append(
+                f"student {student.name}: facts.{unknown[0]}: there is no such fact. Known: "
+                f"{', '.join(FACTS)}, head_size."
+            )
+        if student.path is not None:
+            continue
+        problems += _own_size(student, config)
+        if student.hidden_size % student.n_heads:
+            problems.append(
+                f"student {student.name}: hidden_size={student.hidden_size} is no multiple of "
+                f"n_heads={student.n_heads}."
+            )
+    problems += _too_long(config)
+    problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
+    problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
+    problems += [*_signals(config), *_teachers(config)]
+    only = config.strategies[0] if len(config.strategies) == 1 else None
+    if only is not None and only.makes_questions and not config.task.can_reverse:
+        problems.append(
+            f"strategy={only.kind}: the task {config.task.name} cannot build a question from an "
+            "answer. Type strategy=alignment, or strategy=auto."
+        )
+    if only is not None and only.learns_rows and not config.task.has_rows:
+        problems.append(
+            f"strategy={only.kind}: the task {config.task.name} has no labelled rows. Type "
+            "strategy=auto."
+        )
+    elif only is not None and only.labels_rows and not _has_unlabelled(config):
+        problems.append(
+            f"strategy={only.kind}: the task {config.task.name} has no rows without answers. "
+            "Name a file of them with task.unlabelled_path=<file>, or type strategy=supervised."
+        )
+    groups: dict[str, tuple[Teacher | StudentConfig | Strategy, ...]] = {
+        "teacher": config.teachers,
+        "student": config.students,
+        "strategy": config.strategies,
+    }
+    for group, ones in groups.items():
+        seen = [one.name for one in ones]
+        for name in sorted({name for name in seen if seen.count(name) > 1}):
+            problems.append(f"{group}: two candidates are named {name}; names must differ.")
+    return problems
+
+
+def _teachers(config: Config) -> Iterator[str]:
+    """Yield hosted teachers that cannot be paid or asked; of several, retired ones are left out."""
+    if not {"probe", "plan", "synthesize"} & set(config.stages):
+        return
+    from stratos.teachers.lifetime import retired
+    from stratos.teachers.openai import OpenAITeacher, no_price
+
+    hosted = [one for one in config.teachers if isinstance(one, OpenAITeacher)]
+    for teacher in hosted:
+        reasons = [no_price(teacher), retired(teacher) if len(config.teachers) == 1 else None]
+        yield from (f"teacher {teacher.name}: {reason}" for reason in reasons if reason)
+
+
+def _own_size(student: StudentConfig, config: Config) -> Iterator[str]:
+    """Yield sizes of a student of random weights that no machine or tokenizer can have."""
+    width = student.hidden_size
+    block = 4 * width * width + 3 * width * student.intermediate_size
+    n_params = student.n_layers * block + student.vocab_size * width
+    if n_params > MAX_PARAMS:
+        yield (
+            f"student {student.name}: n_layers={student.n_layers:,} of hidden_size={width:,} are "
+            f"about {n_params:.3g} parameters; no model has more than {MAX_PARAMS:.0g}."
+        )
+    if config.task.vocabulary() is None and student.vocab_size < LEAST_VOCABULARY:
+        yield (
+            f"student {student.name}: vocab_size={student.vocab_size} is less than the "
+            f"{LEAST_VOCABULARY} tokens that every text needs: one for each byte, and those that "
+            "divide a chat."
+        )
+
+
+def _signals(config: Config) -> Iterator[str]:
+    """Yield what a strategy may not ask of a teacher's signal."""
+    for strategy in config.strategies:
+        if (signal := strategy.signal) is None:
+            continue
+        try:
+            signal.check()
+        except ConfigError as error:
+            yield str(error)
+
+
+def _has_unlabelled(config: Config) -> bool:
+    return config.task.n_unlabelled > 0
+
+
+def _too_long(config: Config) -> list[str]:
+    """Say whose documents may be longer than a step: all of them at once."""
+    n = config.trainer.batch_tokens
+    own = [one for one in config.students if one.path is None]
+    long = {one.name: one.context_length for one in own if one.context_length > n}
+    if not long:
+        return []
+    whose = f"student{'s' if len(long) > 1 else ''} {', '.join(long)}"
+    most = f"context_length={max(long.values())}"
+    return [
+        f"trainer.batch_tokens={n} is less than one document of {whose} may have ({most}"
+        f"{' at most' if len(set(long.values())) > 1 else ''}). {_room(config)}"
+    ]
+
+
+def _room(config: Config) -> str:
+    """Say what gives every student's longest document room in a gradient step."""
+    batch_tokens = config.trainer.batch_tokens
+    own = [student for student in config.students if student.path is None]
+    typed = f"trainer.batch_tokens={max(student.context_length for student in own)}"
+    is_one = "candidates" not in config.plain.get("student", {})
+    if is_one and batch_tokens >= MIN_CONTEXT:
+        return f"Type {typed}, or student.context_length={batch_tokens}."
+    return f"Type {typed}."
+
+
+def _limits(config: Config) -> Iterator[str]:
+    """Yield limits that contradict each other, or that no plan of any catalog could meet."""
+    limits = config.limits
+    for key, what in (("deadline_hours", "hours"), ("latency_ms", "milliseconds")):
+        if getattr(limits, key) == 0:
+            yield (
+                f"limits.{key}=0: nothing is done in no time. Give {what} above 0, or null for no "
+                "limit."
+            )
+    budget, probe = limits.budget_usd, limits.probe_usd
+    # The default is a ceiling for whoever has paid teachers, which the budget lowers by itself;
+    # another value is somebody's word.
+    if budget is not None and probe > budget and probe != LimitsConfig.probe_usd:
+        yield (
+            f"limits.probe_usd={probe:g} is more than limits.budget_usd={budget:g}, of which it is "
+            f"a part. Type limits.probe_usd={budget:g} or less, or a larger budget."
+        )
+    if limits.serve_hours > MAX_SERVE_HOURS:
+        yield (
+            f"limits.serve_hours={limits.serve_hours:g} is more than ten years "
+            f"({MAX_SERVE_HOURS} hours), for which no price holds."
+        )
+
+
+def _cloud(config: Config) -> Iterator[str]:
+    """Yield caps and quotas that leave nothing, and quotas of nothing."""
+    cloud = config.cloud
+    if cloud.max_usd_per_hour == 0 and "local" not in cloud.providers:
+        yield (
+            "cloud.max_usd_per_hour=0: only this machine costs nothing. Type cloud=local, or a cap "
+            "above 0."
+        )
+    for key, quota in cloud.quotas.items():
+        parts = key.split("/", 2)
+        if not all(part.strip() for part in parts):
+            yield (
+                f"cloud.quotas.{key}: a quota is of a cloud, cloud/region or "
+                "cloud/region/instance_type, where * stands for any."
+            )
+        elif cloud.providers and "*" not in parts[0] and parts[0] not in cloud.providers:
+            yield (
+                f"cloud.quotas.{key}: {parts[0]} is not among the clouds of this run "
+                f"({', '.join(cloud.providers)}).{did_you_mean(parts[0], cloud.providers)}"
+            )
+        if quota < 1:
+            yield (
+                f"cloud.quotas.{key}={quota}: a quota is at least 1. What may not be used is left "
+                "out with cloud.providers=[…] or cloud.regions=[…]."
+            )
+
+
+def _traffic(config: Config) -> Iterator[str]:
+    """Yield rates and sizes of requests that no student can answer."""
+    traffic = config.traffic
+    if traffic.requests_per_s is not None and traffic.requests_per_s > MAX_REQUESTS_PER_S:
+        yield (
+            f"traffic.requests_per_s={traffic.requests_per_s:g} is more than "
+            f"{MAX_REQUESTS_PER_S:,} requests a second, which is no rate of one student."
+        )
+    longest = max((student.context_length for student in config.students), default=0)
+    sizes = [(bucket.prompt_tokens, bucket.answer_tokens) for bucket in traffic.buckets]
+    for i, (prompt, answer) in enumerate(sizes):
+        if longest and prompt + answer > longest:
+            yield (
+                f"traffic.buckets[{i}]: {prompt} + {answer} tokens are more than any student's "
+                f"context_length (at most {longest})."
+            )
+        if (prompt, answer) in sizes[:i]:
+            yield (
+                f"traffic.buckets[{i}]: {prompt} + {answer} tokens are there twice; add up their "
+                "shares."
+            )
+
+
+def _engine(config: Config) -> Iterator[str]:
+    """Yield what the engine of a stage lacks."""
+    synthesize = config.synthesize
+    if synthesize.engine == "ray" and not is_installed():
+        yield NOT_INSTALLED
+    if synthesize.engine != "ray" and synthesize.ray_address is not None:
+        yield (
+            f"synthesize.ray_address={synthesize.ray_address} is of synthesize.engine=ray. Type "
+            "that too, or leave the address out."
+        )
+
+
+def _planner(config: Config) -> Iterator[str]:
+    """Yield a solver that there is not."""
+    solver = config.plan.solver
+    if solver is None:
+        return
+    from stratos.plan.solve.solver import (
+        PREFERRED,  # with the planner's arrays, which take their time
+    )
+
+    if solver not in PREFERRED:
+        yield (
+            f"plan.solver={solver}: there is no such solver.{did_you_mean(solver, PREFERRED)} "
+            f"Known: {', '.join(PREFERRED)}."
+        )
+
+
+def local_files(node: Any, key: str = "") -> Iterator[tuple[str, Path]]:
+    """Yield (key, path) of every value that names a file of this machine to be read."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            inner = f"{key}.{name}" if key else str(name)
+            # Below `paths` lie the folders that a run writes to; those need not be there.
+            if not inner.startswith("paths.") or inner == "paths.records_from":
+                yield from local_files(value, inner)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from local_files(value, key)
+    elif isinstance(node, str) and _names_a_file(key.rpartition(".")[2], node):
+        yield key, Path(node.removeprefix("file://")).expanduser()
+
+
+def missing_files(plain: Mapping[str, Any]) -> list[str]:
+    """Return a problem for every local file that the config names and that is not there."""
+    found = ((key, path, _why_missing(key, path)) for key, path in local_files(plain))
+    return [f"{key}={shown(path)}: {reason}." for key, path, reason in found if reason is not None]
+
+
+def _why_missing(key: str, path: Path) -> str | None:
+    reason = why_unreadable(path, or_folder=True)
+    if reason is not None:
+        is_pattern = not os.path.lexists(path) and bool(glob(str(path), recursive=True))
+        return None if is_pattern else reason
+    if key == "paths.records_from" and not path.is_dir():
+        return "it is no folder. Name the folder of a run"
+    return None
+
+
+def _names_a_file(key: str, value: str) -> bool:
+    """Tell a path from a hub name ("org/model") and from a URL of another file system."""
+    if not (key in ("path", "catalog", "records_from") or key.endswith(("_path", "_file"))):
+        return False
+    if value.startswith("file://"):
+        return True
+    if "://" in value or not value.strip():
+        return False
+    return (
+        key in ("records_from", "gpu_file")
+        or value.startswith((".", "/", "~"))
+        or value.endswith(_FILE_SUFFIXES)
+    )

@@ -1,0 +1,126 @@
+"""Writing what must not be torn: beside its place, flushed, renamed; and naming a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stratos.core.errors import StratosError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+"""A limit on the size of files (EFBIG) is none of the disk; `core.disk_errors` says what it is."""
+_SLACK = 2**16
+"""Bytes beyond its tensors that a file of weights takes."""
+
+
+class DiskFull(StratosError):
+    """There is no room for a file; what was there before is untouched."""
+
+
+def staged(path: Path) -> Path:
+    """Return where a file or folder is written until it is whole: beside its place."""
+    return path.with_name(f".{path.name}.new")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield where to write a file or folder that takes the place of `path` when it is whole.
+
+    It is flushed to the disk before it is renamed, so that a crash leaves the old one or the new
+    one, and never a part.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new, old = staged(path), path.with_name(f".{path.name}.old")
+    remove(new)
+    try:
+        yield new
+        for file in [new, *sorted(new.rglob("*"))] if new.is_dir() else [new]:
+            flush(file)
+        if path.is_dir():  # a folder cannot be replaced by another in one step
+            remove(old)
+            path.rename(old)
+        new.replace(path)
+        flush(path.parent)
+        remove(old)
+    finally:
+        remove(new)
+
+
+@contextmanager
+def room_for(n_bytes: int, path: Path, what: str) -> Iterator[None]:
+    """Refuse to write what the disk has no room for, before or in the midst of it.
+
+    Args:
+        n_bytes: what it takes.
+        path: where it is written.
+        what: it is, for the message: "the checkpoint of step 400".
+
+    Raises:
+        DiskFull: there is no room; a part that was written is deleted.
+    """
+    try:
+        if shutil.disk_usage(path.parent).free < n_bytes + _SLACK:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        yield
+    except Exception as error:
+        if not _is_no_room(error):
+            raise
+        remove(path)  # so that the message says what is free without it
+        usage = shutil.disk_usage(path.parent)
+        raise DiskFull(
+            f"The disk mounted at {mount_of(path)} is full: {what} takes {_size(n_bytes)} in "
+            f"{path.parent}, and {_size(usage.free)} of {_size(usage.total)} are free. Make room "
+            "there and give the same command again: it goes on from here."
+        ) from error
+
+
+def flush(path: Path) -> None:
+    """Put a file, or the names in a folder, onto the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def mount_of(path: Path) -> Path:
+    """Return where the disk that holds a path is mounted."""
+    path = path.absolute()
+    while not os.path.ismount(path):
+        path = path.parent
+    return path
+
+
+def _is_no_room(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it came of, says that a disk is full.
+
+    Torch and safetensors raise errors of their own for it: torch's comes of the system's one,
+    safetensors' has its number in the text alone.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return True
+        if any(f"(os error {number})" in str(error) for number in _NO_ROOM):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.1f} GB"

@@ -1,0 +1,49 @@
+"""What a stage is handed beside config and records: folders, ledger, and a way to be heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stratos.core.chunk_engine import Engine, Here
+
+if TYPE_CHECKING:
+    from stratos.ledger import Ledger
+
+
+def _silent(done: float, total: float, text: str = "") -> None:
+    return
+
+
+def _unsaid(text: str) -> None:
+    return
+
+
+def _unlogged(metrics: dict[str, float], step: int | None = None) -> None:
+    return
+
+
+@dataclass(frozen=True)
+class Context:
+    """Handed to every stage by the pipeline."""
+
+    run_dir: Path
+    """Folder of the run; a stage writes its big files here."""
+    cache_dir: Path
+    """Folder shared by runs; content-addressed."""
+    ledger: Ledger
+    """What was spent so far; every paid call is reserved and settled here."""
+    tick: Callable[..., None] = field(default=_silent)
+    """Progress of the stage: tick(done, total, text="")."""
+    warn: Callable[[str], None] = field(default=_unsaid)
+    """Say something that the user should read; kept and shown at the end too."""
+    log: Callable[..., None] = field(default=_unlogged)
+    """Metrics for the tracker: log({"name": value}, step=None)."""
+    fingerprint: str = ""
+    """What the stage's inputs are: a checkpoint made from others must not be gone on from."""
+    note: Callable[[str], None] = field(default=_unsaid)
+    """Say something that explains what happens next; shown and not kept."""
+    engine: Engine = field(default_factory=Here)
+    """Where work is done that is the same wherever it is done."""

@@ -1,0 +1,133 @@
+"""What disks refuse, said in one way: which file, why, and how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from stratos.core.errors import StratosError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
+_IN_THE_WAY = {
+    errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG,
+}  # fmt: skip
+_BROKEN = {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EBUSY, errno.ENODEV}
+_TRIED_BYTES = 2**20
+"""Bytes that a folder has to take if it is not what a library failed on."""
+
+
+_LEAST_BYTES, _LEAST_FILES = 2**16, 16
+"""What Hydra writes before a run begins, where an error would be its own."""
+
+
+def why_no_run_folder(folder: Path, *, is_sweep: bool = False) -> str | None:
+    """Return why a run cannot begin in a folder, as the end of a sentence; None if it can.
+
+    Args:
+        folder: which need not be there yet.
+        is_sweep: jobs have folders of their own below it.
+    """
+    nearest = folder.absolute()
+    while not os.path.exists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(folder)  # a name may be too long for any disk
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            file.write(bytes(4096))
+        if sys.platform != "win32":
+            room = os.statvfs(nearest)
+            has_room = room.f_bavail * room.f_frsize >= _LEAST_BYTES
+            if not has_room or (room.f_files and room.f_favail < _LEAST_FILES):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        return f"{nearest} cannot be written ({error.strerror})"
+    found = None if is_sweep else _in_the_way(folder)
+    return None if found is None else f"{found} is in the way of a file of the run"
+
+
+def _in_the_way(folder: Path) -> Path | None:
+    """Return what is no file, or no folder, where Hydra writes one before the run begins."""
+    hydra = folder / ".hydra"
+    if os.path.lexists(hydra) and not hydra.is_dir():
+        return hydra
+    files = [*(hydra / f"{name}.yaml" for name in ("config", "hydra", "overrides"))]
+    files.append(folder / "stratos.log")
+    return next((path for path in files if os.path.lexists(path) and not path.is_file()), None)
+
+
+@contextlib.contextmanager
+def disk_errors(stage: str, folder: Path, cache_dir: Path | None = None) -> Iterator[None]:
+    """Turn what a disk refuses into a message that says how to go on.
+
+    Libraries that write (weights, tables, databases) raise errors of their own where a disk is
+    full. So, behind any error that nobody expects, each folder is tried: one that cannot be
+    written is the reason.
+
+    Args:
+        stage: which one writes.
+        folder: of the run.
+        cache_dir: folder that runs share.
+
+    Raises:
+        StratosError: the disk cannot be written, or read.
+    """
+    try:
+        yield
+    except StratosError:
+        raise
+    except Exception as error:
+        told = _told(stage, folder, error) if isinstance(error, OSError) else None
+        if told is None:
+            places = [place for place in (folder, cache_dir) if place is not None]
+            found = _unwritable([*places, Path(tempfile.gettempdir())])
+            told = None if found is None else _told(stage, folder, found)
+        if told is None:
+            raise
+        raise StratosError(told) from error
+
+
+def _told(stage: str, folder: Path, error: OSError) -> str | None:
+    """Return the message of an error of the operating system; None for one that is a bug."""
+    where = error.filename2 or error.filename or folder
+    again = f"The same command with hydra.run.dir={folder} goes on from here."
+    if error.errno in _NO_ROOM:
+        if error.errno == errno.EFBIG:
+            return (
+                f"{stage}: {where} cannot grow any more ({error.strerror}): this shell limits the "
+                f"size of files. Type ulimit -f unlimited. {again}"
+            )
+        return f"{stage}: no space left to write {where} ({error.strerror}). Free some. {again}"
+    if error.errno in _NO_RIGHT:
+        return (
+            f"{stage}: {where} cannot be written ({error.strerror}). Give another folder with "
+            "hydra.run.dir=<folder>, or paths.cache_dir=<folder> for the cache."
+        )
+    if error.errno in _IN_THE_WAY:
+        return (
+            f"{stage}: {where} is in the way of a file of this run ({error.strerror}). Remove or "
+            f"rename it. {again}"
+        )
+    if error.errno in _BROKEN:
+        return f"{stage}: {where} cannot be read or written ({error.strerror}). {again}"
+    return None
+
+
+def _unwritable(folders: Sequence[Path]) -> OSError | None:
+    """Return why one of the folders takes no more; None if all do, or are not there."""
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(os.urandom(_TRIED_BYTES))
+                file.flush()
+        except OSError as error:
+            return OSError(error.errno, error.strerror, str(folder))
+    return None

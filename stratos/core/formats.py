@@ -1,0 +1,188 @@
+"""How numbers are written on a page."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeGuard
+
+from stratos.core.counted import counted
+from stratos.records import Comparison, Interval, PlanPoint
+
+NOTHING = "–"
+"""Stands where there is no number."""
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Tell whether there is a finite number to show."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Write a share: 0.9912 is "99.1%"."""
+    return f"{value * 100:.{digits}f}%" if is_number(value) else NOTHING
+
+
+def percent_range(low: float, high: float) -> str:
+    """Write the ends of an interval: "98.3–99.6%"."""
+    if not (is_number(low) and is_number(high)):
+        return NOTHING
+    return f"{low * 100:.1f}–{high * 100:.1f}%"
+
+
+def interval(quantity: Interval) -> str:
+    """Write the ends of a record's interval."""
+    return percent_range(quantity.low, quantity.high)
+
+
+def accuracy(point: PlanPoint) -> str:
+    """Write a plan's predicted accuracy with its interval; of an unknown one the most it may be."""
+    if point.accuracy_known:
+        if (point.accuracy_low, point.accuracy_high) == (0.0, 1.0):
+            return percent(point.accuracy)  # records of earlier versions have no interval here
+        ends = percent_range(point.accuracy_low, point.accuracy_high)
+        return f"{percent(point.accuracy)} ({ends})"
+    if point.accuracy_high < 1:
+        return f"≤ {percent(point.accuracy_high, 0)}, not measured"
+    return "unknown"
+
+
+def usd(value: float | None) -> str:
+    """Write dollars with as many digits as the amount deserves."""
+    if not is_number(value):
+        return NOTHING
+    if value == 0:
+        return "$0"
+    size = abs(value)
+    if size >= 1000:
+        return f"${value:,.0f}"
+    if size >= 0.1:
+        return f"${value:,.2f}"
+    if size >= 1e-4:
+        return f"${value:.{1 - math.floor(math.log10(size))}f}"
+    return "<$0.0001"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time span with its two largest units: "8 min 02 s", "3 h 05 min"."""
+    if not is_number(seconds):
+        return NOTHING
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def hours(value: float | None) -> str:
+    """Write hours as a time span."""
+    return NOTHING if value is None else duration(value * 3600)
+
+
+def milliseconds(value: float | None) -> str:
+    """Write a latency."""
+    if not is_number(value):
+        return NOTHING
+    if value >= 1000:
+        return f"{value / 1000:.2f} s"
+    return f"{value:.0f} ms" if value >= 10 else f"{value:.2g} ms"
+
+
+def count(value: float | None) -> str:
+    """Write a count with thousands separators."""
+    return f"{value:,.0f}" if is_number(value) else NOTHING
+
+
+def magnitude(value: float | None) -> str:
+    """Write a large count shortly: 1,062,400 is "1.06M"."""
+    if not is_number(value):
+        return NOTHING
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def n_bytes(value: float | None) -> str:
+    """Write a file size in decimal units."""
+    if not is_number(value):
+        return NOTHING
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f} bytes"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """Write a number with a fixed count of decimals, so that a column lines up."""
+    return f"{value:.{digits}f}" if is_number(value) else NOTHING
+
+
+def times(value: float | None) -> str:
+    """Write a ratio: "127×"."""
+    if not is_number(value):
+        return NOTHING
+    return f"{value:,.0f}×" if value >= 10 else f"{value:.2g}×"
+
+
+def size(n_params: int) -> str:
+    """Write how large a model is: "135M parameters"; "" where nobody tells."""
+    return f"{magnitude(n_params)} parameters" if n_params else ""
+
+
+def at_least(comparison: Comparison) -> str:
+    """Write the lower bound of student over teacher with the highest that its items could show."""
+    items = counted(comparison.n_items, "item", spec=",")
+    return (
+        f"at least {comparison.ratio_at_least:.1f}× the teacher (the {items} that both answered "
+        f"can show {comparison.ratio_bound:.1f}× at most)"
+    )
+
+
+def words(name: str) -> str:
+    """Write an identifier as words: "full_flush" is "full flush"."""
+    return name.replace("_", " ")
+
+
+_MEASURED = {
+    "exact": "exact match",
+    "numeric": "right numbers",
+    "multiple_choice": "right choices",
+    "regex": "matches of the pattern",
+    "f1": "answers with enough words in common",
+}
+"""Metric of a task to what a share by it is the share of."""
+
+
+def measured(metric: str) -> str:
+    """Return what is counted under the name of a metric: "exact match"."""
+    return _MEASURED.get(metric, metric.replace("_", " "))
+
+
+def sentence(name: str) -> str:
+    """Write an identifier as the start of a sentence: "Full flush"."""
+    spoken = words(name)
+    return spoken[:1].upper() + spoken[1:]
+
+
+def p_value(value: float | None) -> str:
+    """Write the p-value of a test."""
+    if not is_number(value):
+        return NOTHING
+    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+FILTERS = {
+    function.__name__: function
+    for function in (
+        accuracy, percent, interval, usd, duration, hours, milliseconds, count, magnitude, n_bytes,
+        times, decimal, size, p_value, words, sentence, measured, counted,
+    )
+}  # fmt: skip
+"""What templates may write numbers with."""

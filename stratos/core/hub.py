@@ -1,0 +1,110 @@
+"""Models of the Hugging Face hub by their names: whether one can be had, and its config.
+
+Nothing here loads a weight.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stratos.core.foreign import why_unreadable
+
+
+def is_hub_name(path: str) -> bool:
+    """Return whether a path may be the name of a model: `org/model`, or `model`."""
+    return not path.startswith((".", "/", "~")) and "\\" not in path and 0 < path.count("/") + 1 < 3
+
+
+def location(path: str) -> tuple[str, bool]:
+    """Return what a loader takes for a path, and whether it is a folder of this machine.
+
+    What is none is taken for the name of a model on the hub, which loaders fetch once.
+    """
+    folder = os.path.expanduser(path)
+    return (folder, True) if os.path.isdir(folder) else (path, False)
+
+
+def cached_weights(name: str) -> bool:
+    """Return whether the weights of a model lie in the hub's local cache; asks no network."""
+    if not is_hub_name(name):
+        return False
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config, *weights = (
+            isinstance(huggingface_hub.try_to_load_from_cache(name, file), str)
+            for file in ("config.json", "model.safetensors", "model.safetensors.index.json")
+        )
+    except HFValidationError:
+        return False
+    return config and any(weights)
+
+
+def cached_folder(name: str) -> Path | None:
+    """Return the folder of the hub's local cache that a model lies in; asks no network."""
+    if not is_hub_name(name):
+        return None
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = huggingface_hub.try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def missing_on_hub(name: str, revision: str | None = None) -> str | None:
+    """Return why a model cannot be had from the hub or its local cache, or None.
+
+    The hub is asked for a file's headers at most.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        cached = huggingface_hub.try_to_load_from_cache(name, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return None
+        if constants.HF_HUB_OFFLINE:
+            return "HF_HUB_OFFLINE is set and nothing is cached"
+        url = huggingface_hub.hf_hub_url(name, "config.json", revision=revision)
+        huggingface_hub.get_hf_file_metadata(url, timeout=5)
+    except HFValidationError:
+        return "this is no valid name of a model"
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        return f"HTTP status {status}"
+    except Exception as error:  # whatever the HTTP library under the hub's client raises
+        return f"{type(error).__name__}: the hub cannot be reached"
+    return None
+
+
+def config_file(path: str) -> Path:
+    """Return the config.json of a model: that of a folder here, else the hub's, fetched once.
+
+    Raises:
+        OSError: there is none, with the reason.
+    """
+    folder, is_folder = location(path)
+    if is_folder:
+        file = Path(folder) / "config.json"
+        if not file.exists():
+            raise OSError(f"the folder {path} has no config.json")
+        if reason := why_unreadable(file):
+            raise OSError(f"the config.json of {path}: {reason}")
+        return file
+    if not is_hub_name(path):
+        raise OSError(f"there is no folder {path}")
+    reason = missing_on_hub(path)
+    if reason is not None:
+        raise OSError(f"{path} is no folder here, and cannot be had from the hub ({reason})")
+    import huggingface_hub
+
+    cached = huggingface_hub.try_to_load_from_cache(path, "config.json")
+    if isinstance(cached, str):
+        return Path(cached)
+    return Path(huggingface_hub.hf_hub_download(path, "config.json"))

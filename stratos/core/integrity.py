@@ -1,0 +1,67 @@
+"""Whether the files that a record names are what they were when it was written.
+
+Size and time are looked at always, the content wherever one of them differs; and the content of
+all of them before another stage works with what they hold: a bit that a disk has turned changes
+neither size nor time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stratos.core.digest import digest_of
+from stratos.core.foreign import cause
+from stratos.records import FileMark
+
+
+def marks_of(record: Any, folder: Path) -> dict[str, FileMark]:
+    """Return the mark of every file that a record names, or that lies in a folder it names."""
+    found: dict[str, FileMark] = {}
+    for entry in dataclasses.fields(record):
+        value = getattr(record, entry.name)
+        if value and (entry.name == "path" or entry.name.endswith("_path")):
+            named = folder / value
+            for path in [named] if named.is_file() else sorted(named.rglob("*")):
+                if path.is_file():
+                    key = Path(value) / path.relative_to(named)
+                    status = path.stat()
+                    found[key.as_posix()] = FileMark(
+                        status.st_size, status.st_mtime_ns, digest_of(path)
+                    )
+    return found
+
+
+def changed(
+    files: Mapping[str, int | FileMark], folder: Path, *, by_content: bool = False
+) -> str | None:
+    """Return the first file that is not what it was, and how, as words; None if all are.
+
+    Args:
+        files: mark of each file by its path; of older records the size alone.
+        folder: what paths are relative to.
+        by_content: read all of them, whatever their sizes and times say.
+    """
+    for name, mark in files.items():
+        path = folder / name
+        try:
+            reason = _reason(path, mark, by_content)
+        except OSError as error:
+            reason = f"cannot be read ({cause(error)})"
+        if reason is not None:
+            return f"{path}, which {reason}"
+    return None
+
+
+def _reason(path: Path, mark: int | FileMark, by_content: bool) -> str | None:
+    if not path.is_file():
+        return "is gone" if not path.exists() else "is no file any more"
+    status = path.stat()
+    n_bytes = mark if isinstance(mark, int) else mark.n_bytes
+    if status.st_size != n_bytes:
+        return f"has {status.st_size:,} bytes, not {n_bytes:,}"
+    if isinstance(mark, int) or (status.st_mtime_ns == mark.mtime_ns and not by_content):
+        return None
+    return None if digest_of(path) == mark.sha256 else "has other content than when it was written"

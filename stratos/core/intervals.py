@@ -1,0 +1,79 @@
+"""Intervals for shares that were counted: what may be said after k of n."""
+
+from __future__ import annotations
+
+from math import exp, hypot, lgamma, log, log1p, sqrt
+from statistics import NormalDist
+
+from stratos.core.counted import counted
+from stratos.records import Interval
+
+
+def predicted(accuracy: Interval) -> str:
+    """Write a predicted accuracy with its interval, or what is known of an unknown one."""
+    if accuracy.is_known:
+        return f"{accuracy.mean:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
+    if accuracy.high < 1:
+        return f"at most {accuracy.high:.2f}, not measured"
+    return "unknown"
+
+
+def on_items(accuracy: Interval, n: int) -> Interval:
+    """Return where the share that is right of `n` items is expected, for a predicted accuracy.
+
+    The prediction's own doubt and the sampling of the items are independent, so that their
+    distances from the mean are added as squares.
+    """
+    mean = accuracy.mean
+    fewest, most = (k / n for k in _binomial(n, mean))
+    low = mean - hypot(mean - accuracy.low, mean - fewest)
+    high = mean + hypot(accuracy.high - mean, most - mean)
+    return Interval(mean, max(0.0, low), min(1.0, high), accuracy.source)
+
+
+def _binomial(n: int, share: float, confidence: float = 0.95) -> tuple[int, int]:
+    """Return the numbers of successes between which a binomial lies so often."""
+    if not 0 < share < 1:
+        return (n, n) if share >= 1 else (0, 0)
+    tail, below = (1 - confidence) / 2, 0.0
+    fewest = None
+    for k in range(n + 1):
+        ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+        below += exp(ways + k * log(share) + (n - k) * log1p(-share))
+        if fewest is None and below > tail:
+            fewest = k
+        if below >= 1 - tail:
+            return fewest or 0, k
+    return fewest or 0, n
+
+
+def wilson(k: float, n: int, confidence: float = 0.95, source: str = "") -> Interval:
+    """Return the Wilson score interval of a share, without continuity correction.
+
+    Unlike the textbook interval it stays inside [0, 1] and keeps its coverage for shares near 0
+    and 1 (Wilson 1927; Newcombe 1998, method 3).
+
+    Args:
+        k: number of successes.
+        n: number of trials; with none the share may be anything.
+        confidence: two-sided level of confidence.
+        source: phrase for `Interval.source`; by default "n items, Wilson".
+
+    Raises:
+        ValueError: `k` is not between 0 and `n`, or `confidence` not between 0 and 1.
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"k must lie between 0 and n, but k={k} and n={n}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, but is {confidence}.")
+    source = source or f"{counted(n, 'item')}, Wilson"
+    if n == 0:
+        return Interval(0.0, 0.0, 1.0, source)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = k / n
+    denominator = 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / denominator
+    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / denominator
+    low = 0.0 if k == 0 else max(0.0, centre - half)
+    high = 1.0 if k == n else min(1.0, centre + half)
+    return Interval(share, low, high, source)

@@ -1,0 +1,82 @@
+"""What may be a name: names stand in tables, files, YAML and scripts, which obey characters.
+
+Catalogs and tasks come from anywhere; a line break in an instance type was a command in a script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stratos.core.printable import shown, unseen
+
+LONGEST_NAME = 200
+"""Characters of a name; an instance type has 30, the name of a model on the hub at most 96."""
+
+_NAMED = {
+    "name", "model", "license", "providers", "regions", "slices", "labels", "project", "entity",
+    "group",
+}  # fmt: skip
+"""Keys of the config whose values are names."""
+_KEYED = {"candidates", "quotas"}
+"""Keys whose own keys are names."""
+_PATHS = {"path", "catalog", "records_from", "base_url"}
+_FREE = {"extra_body", "verifier"}
+"""Keys below which nothing is ours."""
+
+
+def why_no_name(text: str) -> str | None:
+    """Return why a text may not be a name, as the end of a sentence; None if it may."""
+    if not text.strip():
+        return "a name cannot be empty"
+    if len(text) > LONGEST_NAME:
+        return f"a name has at most {LONGEST_NAME} characters, this one has {len(text):,}"
+    character = unseen(text)
+    if character is not None:
+        return f"a name cannot have the character {character}, which nobody can see"
+    return None
+
+
+def wrong_names(node: Any, key: str = "") -> Iterator[str]:
+    """Yield a problem for every name and path of a config that may be none."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            if name in _FREE:
+                continue
+            inner = f"{key}.{name}" if key else str(name)
+            if name in _KEYED and isinstance(value, Mapping):
+                yield from (
+                    f"{inner} has a key '{shown(one)}': {reason}."
+                    for one in value
+                    if (reason := why_no_name(str(one)))
+                )
+            yield from wrong_names(value, inner)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from wrong_names(item, key)
+    elif isinstance(node, str):
+        last = key.rpartition(".")[2]
+        if last in _NAMED:
+            reason = why_no_name(node) or (_why_no_file_name(node) if last == "name" else None)
+        elif last in _PATHS or last.endswith(("_path", "_file", "_dir")):
+            reason = _why_no_path(node)
+        else:
+            reason = None
+        if reason is not None:
+            yield f"{key}='{shown(node, 60)}': {reason}."
+
+
+def _why_no_file_name(text: str) -> str | None:
+    """Tell a name that would lead out of the folder that is named after it."""
+    if "/" in text or "\\" in text or text in (".", ".."):
+        return "a name cannot have a slash: folders are named after it"
+    return None
+
+
+def _why_no_path(text: str) -> str | None:
+    if not text.strip():
+        return "a path cannot be empty"
+    character = unseen(text)
+    if character is not None:
+        return f"a path cannot have the character {character}, which nobody can see"
+    return None

@@ -1,0 +1,198 @@
+"""The engine of a Ray cluster: chunks become tasks, which Ray starts again when a node dies.
+
+A task is retried without end for the death of its worker or node, and never for an error of its
+own. Results are fetched as they come and handed on in order, so that no more than a few chunks a
+worker are under way, or wait for an earlier one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from stratos.core.counted import counted
+from stratos.core.digest import is_users_own
+from stratos.core.errors import StratosError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+NOT_INSTALLED = "synthesize.engine=ray: Ray is not installed. Type: pip install 'stratos-llm[ray]'"
+_CHUNKS_A_WORKER = 2
+"""Under way, so that a worker that ends one finds the next."""
+_WAITING = 4
+"""Chunks a worker that may wait for an earlier one, those under way among them."""
+_STORE_BYTES = 256 * 2**20
+"""Of a local cluster's object store: a chunk's result is below one MiB."""
+
+
+_KNOCK_S = 5.0
+"""How long a cluster's address has to answer."""
+
+
+def is_installed() -> bool:
+    """Return whether Ray can be imported, without importing it."""
+    return importlib.util.find_spec("ray") is not None
+
+
+@contextmanager
+def connected(address: str | None, say: Callable[[str], None]) -> Iterator[RayEngine]:
+    """Connect to a cluster, or start one of this machine; it ends, or is left, with the block.
+
+    Args:
+        address: of a running cluster, as Ray knows it; None for a local one.
+        say: takes a line about the cluster.
+
+    Raises:
+        StratosError: Ray is not installed, or the cluster cannot be reached.
+    """
+    if not is_installed():
+        raise StratosError(NOT_INSTALLED)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this run
+    import ray
+
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if address is None:
+            ray.init("local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
+        else:
+            _knock(address)
+            # Every node runs the code of this process, whatever is installed there.
+            package = str(Path(__file__).parents[1])
+            ray.init(address, runtime_env={"py_modules": [package]}, **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise StratosError(
+            f"synthesize.ray_address={'null' if address is None else address}: the Ray cluster "
+            f"cannot be used ({reason}). Check that it runs (ray status) with the same versions of "
+            "Ray and Python, or type synthesize.engine=local"
+        ) from error
+    try:
+        n_nodes = sum(node["Alive"] for node in ray.nodes())
+        has = ray.cluster_resources()
+        engine = RayEngine(max(1, int(has.get("CPU", 1))), int(has.get("GPU", 0)))
+        cores, gpus = counted(engine.n_workers, "CPU"), counted(engine.n_gpus, "GPU")
+        say(f"Ray: {counted(n_nodes, 'node')}, {cores}, {gpus}.")
+        yield engine
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray itself would try for minutes.
+
+    Raises:
+        OSError: there is no connection within `_KNOCK_S`.
+    """
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+
+
+class RayEngine:
+    """A connected cluster.
+
+    Args:
+        n_workers: CPUs, each of which runs one task at a time.
+        n_gpus: GPUs.
+    """
+
+    def __init__(self, n_workers: int, n_gpus: int = 0) -> None:
+        """Remember its size."""
+        self.n_workers, self.n_gpus = n_workers, n_gpus
+
+    def map(
+        self, function: Callable[[list[A]], list[B]], chunks: Iterable[list[A]], n_gpus: float = 0.0
+    ) -> Iterator[list[B]]:
+        """Yield what a function makes of each chunk, in order.
+
+        Raises:
+            StratosError: as the function raises it, or the cluster is lost.
+        """
+        import ray
+
+        task: Any = ray.remote(_call).options(
+            num_cpus=1,
+            num_gpus=min(n_gpus, self.n_gpus),
+            max_retries=-1,
+            scheduling_strategy="SPREAD",
+        )
+        for module in _users_own(function):
+            ray.cloudpickle.register_pickle_by_value(module)
+        data = ray.cloudpickle.dumps(function)
+        # In a list it is not unpacked for each call, but once in each worker.
+        shipped = [ray.put(data)], hashlib.sha256(data).hexdigest()
+        source = iter(chunks)
+        order: deque[Any] = deque()
+        flying: list[Any] = []
+        landed: dict[Any, list[B]] = {}
+        ended = False
+        try:
+            while True:
+                while (
+                    not ended
+                    and len(flying) < _CHUNKS_A_WORKER * self.n_workers
+                    and len(order) < _WAITING * self.n_workers
+                ):
+                    chunk = next(source, None)
+                    if chunk is None:
+                        ended = True
+                        break
+                    reference = task.remote(*shipped, chunk)
+                    order.append(reference)
+                    flying.append(reference)
+                if not order:
+                    return
+                done, flying = ray.wait(flying, num_returns=1)
+                for reference in done:
+                    landed[reference] = ray.get(reference)
+                while order and order[0] in landed:
+                    yield landed.pop(order.popleft())
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, StratosError):
+                raise cause from None
+            raise
+        except (ray.exceptions.RayError, ConnectionError) as error:
+            raise StratosError(
+                f"The Ray cluster is lost ({str(error).strip().splitlines()[0][:200]}). What was "
+                "answered is kept: give the same command again, or type synthesize.engine=local"
+            ) from error
+        finally:
+            for reference in flying:
+                ray.cancel(reference, force=False)
+
+
+def _users_own(function: Any) -> list[ModuleType]:
+    """Return modules of the user's own among those of a function's arguments; nodes lack them."""
+    names = {cls.__module__ for one in getattr(function, "args", ()) for cls in type(one).__mro__}
+    return [module for name in names if is_users_own(module := sys.modules[name])]
+
+
+_FUNCTIONS: dict[str, Any] = {}
+"""Of a worker: the functions that it was given last, with what they have loaded."""
+_FUNCTIONS_KEPT = 2
+
+
+def _call(shipped: list[Any], digest: str, chunk: list[A]) -> list[Any]:
+    """Apply a function in a worker."""
+    import ray
+
+    function = _FUNCTIONS.pop(digest, None)
+    if function is None:
+        function = ray.cloudpickle.loads(ray.get(shipped[0]))
+    _FUNCTIONS[digest] = function
+    while len(_FUNCTIONS) > _FUNCTIONS_KEPT:
+        del _FUNCTIONS[next(iter(_FUNCTIONS))]
+    made: list[Any] = function(chunk)
+    return made

@@ -1,0 +1,52 @@
+"""Files behind URLs, through fsspec: what a scheme needs, and how long a server may take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stratos.core.foreign import cause
+
+_EXTRAS = {"s3": "aws", "s3a": "aws", "gs": "gcp", "gcs": "gcp", "abfs": "azure", "az": "azure"}
+"""Protocol to the extra of this package that brings what it needs."""
+_SCHEMES = ("https", "s3", "gs", "az", "hf")
+_CONNECT_S, _READ_S = 10, 30
+"""Longest waits for a server: until it is reached, and for more of its bytes."""
+
+
+def local_path(url: str) -> str:
+    """Return a URL of this machine as a path; fsspec would open what is no regular file."""
+    return url.removeprefix("file://").removeprefix("local://")
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system of a URL, and the path in it.
+
+    Raises:
+        OSError: no file system is called so, or a package is missing; the message says which.
+    """
+    import fsspec
+
+    protocol = url.partition("://")[0].rpartition("::")[2]
+    try:
+        found: tuple[Any, str] = fsspec.url_to_fs(url, **_settings(protocol))
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        hint = f"Type: pip install 'stratos-llm[{extra}]'" if extra else cause(error)
+        raise OSError(f"{protocol}:// needs a package that is not there. {hint}") from error
+    except ValueError as error:
+        if protocol in fsspec.available_protocols():
+            raise OSError(cause(error)) from error
+        raise OSError(
+            f"there is no file system {protocol or 'without a name'}. Name a path, or a URL that "
+            f"begins with {', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
+        ) from error
+    return found
+
+
+def _settings(protocol: str) -> dict[str, Any]:
+    if protocol not in ("http", "https"):
+        return {}
+    from aiohttp import ClientTimeout
+
+    timeout = ClientTimeout(connect=_CONNECT_S, sock_connect=_CONNECT_S, sock_read=_READ_S)
+    return {"client_kwargs": {"timeout": timeout}}

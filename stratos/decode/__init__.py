@@ -1,0 +1,1 @@
+"""Decoding of local models in batches: below teachers, evaluation and training."""

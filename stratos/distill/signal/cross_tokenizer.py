@@ -1,0 +1,173 @@
+"""A teacher with another tokenizer: it reads the same text in its own tokens.
+
+Both models are compared at the places where both begin a token at the same character, and where
+both end the text: there they have read the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stratos.distill.data import Batch
+from stratos.distill.objectives import Hidden, Shared
+from stratos.distill.objectives.cross_tokenizer import common_starts, shared_tokens
+from stratos.distill.objectives.signals import Dense
+from stratos.distill.signal.local import Reader
+from stratos.distill.signal.rows import Split, TeacherRow, split
+
+
+class CrossTokenizerSource:
+    """Scores the text of a batch with a model of this process that has its own tokenizer."""
+
+    kind: Literal["hidden", "dense"]
+    why = "it scores the places where both tokenizers begin a token at the same character"
+
+    def __init__(
+        self,
+        reader: Reader,
+        teacher: Any,
+        student: Any,
+        prompts: Sequence[np.ndarray] | None = None,
+        only_shared: bool = False,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        """Take a model that was tried out.
+
+        Args:
+            reader: the model.
+            teacher: its tokenizer.
+            student: the student's tokenizer.
+            prompts: the teacher's prompt of each document, in its tokens; None takes the text of
+                the student's.
+            only_shared: give the distribution over the tokens that both vocabularies have (for any
+                divergence) instead of the whole one (for universal_logit).
+            on_close: frees the weights.
+        """
+        self.reader, self.layers = reader, reader.layers
+        self.kind = "hidden" if reader.gives_hidden else "dense"
+        self._teacher, self._student = teacher, student
+        self._prompts, self._on_close = prompts, on_close
+        self._shared = shared_with_end(student, teacher) if only_shared else None
+        self._last: tuple[Batch, TeacherRow, Tensor] | None = None
+
+    def places(self, batch: Batch) -> Tensor:
+        """Return which of the M learned places of a batch the signal is of, in order."""
+        return self._aligned(batch)[1]
+
+    def signal(self, batch: Batch) -> Hidden | Dense | Shared:
+        """Return what the teacher says at `places`."""
+        row, _ = self._aligned(batch)
+        device = batch.tokens_1N.device
+        given = self.reader(row, device)
+        if self._shared is None:
+            return given
+        return Shared(given, *(ids.to(device) for ids in self._shared))
+
+    def close(self) -> None:
+        """Free the weights."""
+        if self._on_close is not None:
+            self._on_close()
+
+    def _aligned(self, batch: Batch) -> tuple[TeacherRow, Tensor]:
+        """Return the teacher's row and the places among M; those of the last batch are kept."""
+        if self._last is None or self._last[0] is not batch:
+            row, places = self._align(split(batch), batch.document_ids_D)
+            self._last = (batch, row, places.to(batch.tokens_1N.device))
+        return self._last[1:]
+
+    def _align(self, documents: Split, document_ids_D: np.ndarray) -> tuple[TeacherRow, Tensor]:
+        student_end = self._student.eos_token_id
+        ended = [len(c) > 0 and c[-1] == student_end for c in documents.completions]
+        written = [
+            c[:-1] if over else c for c, over in zip(documents.completions, ended, strict=True)
+        ]
+        texts = [decode(self._student, one) for one in written]
+        theirs = [np.array(ids, np.int64) for ids in _encode(self._teacher, texts)]
+        ours_ends = token_ends(self._student, texts, written)
+        their_ends = token_ends(self._teacher, texts, theirs)
+        if self._prompts is not None:
+            prompts = [self._prompts[document] for document in document_ids_D]
+        else:
+            asked = [decode(self._student, prompt) for prompt in documents.prompts]
+            prompts = [np.array(ids, np.int64) for ids in _encode(self._teacher, asked)]
+        completions, kept, places = [], [], []
+        place_starts = documents.place_starts
+        n_before = 0
+        for i, over in enumerate(ended):
+            ours, others = common_starts(_spans(ours_ends[i]), _spans(their_ends[i]))
+            completion = theirs[i]
+            if over and self._teacher.eos_token_id is not None:
+                ours = np.append(ours, len(written[i]))
+                others = np.append(others, len(completion))
+                completion = np.append(completion, self._teacher.eos_token_id)
+            if len(prompts[i]) == 0 and len(others) and others[0] == 0:
+                ours, others = ours[1:], others[1:]  # nothing comes before the first token
+            completions.append(completion)
+            kept.append(n_before + others)
+            places.append(place_starts[i] + ours)
+            n_before += len(completion)
+        row = TeacherRow.of(prompts, completions)
+        chosen = torch.from_numpy(np.concatenate(kept))
+        row = TeacherRow(row.tokens_N, row.positions_N, row.lengths, row.rows_M[chosen])
+        return row, torch.from_numpy(np.concatenate(places))
+
+
+def decode(tokenizer: Any, ids: np.ndarray) -> str:
+    """Return the text of tokens, special ones included, spaces as they are."""
+    text: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return text
+
+
+def token_ends(
+    tokenizer: Any, texts: Sequence[str], tokens: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Return where in its text each token ends, in characters.
+
+    Offsets of a fast tokenizer tell where it would cut the text in the same places; what a model
+    has written itself may be cut otherwise, and is decoded token by token.
+    """
+    if tokenizer.is_fast and texts:
+        cut = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+        offsets, ids = cut["offset_mapping"], cut["input_ids"]
+    else:
+        offsets, ids = [[]] * len(texts), [None] * len(texts)
+    ends = []
+    for text, own, spans, wanted in zip(texts, tokens, offsets, ids, strict=True):
+        if wanted is not None and len(wanted) == len(own) and np.array_equal(wanted, own):
+            ends.append(np.array([stop for _, stop in spans], np.int64))
+        else:
+            ends.append(_decoded_ends(tokenizer, text, own))
+    return ends
+
+
+def _decoded_ends(tokenizer: Any, text: str, tokens: np.ndarray) -> np.ndarray:
+    lengths = [len(decode(tokenizer, tokens[: n + 1])) for n in range(len(tokens))]
+    ends = np.minimum(np.array(lengths, np.int64), len(text))
+    # A part of a character decodes to marks that the whole one takes back.
+    return np.minimum.accumulate(ends[::-1])[::-1]
+
+
+def _spans(ends: np.ndarray) -> list[tuple[int, int]]:
+    """Return spans that leave no gap: some tokenizers do not count a word's leading space."""
+    starts = np.concatenate([[0], ends[:-1]])
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))
+
+
+def _encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def shared_with_end(student: Any, teacher: Any) -> tuple[Tensor, Tensor]:
+    """Return the shared ids, and the ends of a text, which mean the same however they are named."""
+    ours, theirs = shared_tokens(student, teacher)
+    ends = (student.eos_token_id, teacher.eos_token_id)
+    if None not in ends:
+        ours = torch.cat([ours, torch.tensor([ends[0]])])
+        theirs = torch.cat([theirs, torch.tensor([ends[1]])])
+    return ours, theirs

@@ -1,0 +1,242 @@
+"""Predicted accuracy of a student: from runs, a pilot, the probe, or said to be unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING
+
+from stratos.core.counted import counted, cut_short
+from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
+from stratos.records import CardRun, Interval, ModelCard, Pilot, PilotPoint, TeacherProbe
+
+if TYPE_CHECKING:
+    from stratos.synthesize.strategy import Strategy
+
+ALIKE = 0.05
+"""Relative distance of two token budgets below which they count as one."""
+LEAST_SHOWN = 0.1
+"""Accuracy from which shorter trainings say anything of a longer one. Below it a student is still
+before the steep part of its curve: one was at 9% after 2M tokens and at 88% after 4M."""
+MAX_RUNS = 24
+"""Runs of a pair that count: those nearest in budget, of which more would say nothing new."""
+
+
+def predict(
+    card: ModelCard,
+    task: str,
+    strategy: Strategy,
+    probe: TeacherProbe,
+    *,
+    task_version: int = 1,
+    history: Sequence[CardRun] = (),
+    pilot: Pilot | None = None,
+    tokens: int | None = None,
+) -> Interval:
+    """Return the accuracy that a student may be expected to reach, and what that rests on.
+
+    It rests on validation accuracies; a run that has none says nothing (`_figure` has the one
+    exception). Finished runs of the student on the task by the strategy and its pilot come first.
+    A card names the strategy by its class, and speaks for its default settings alone; a past run of
+    this machine names it by the label that it has here. Runs of another budget of tokens are
+    carried to the planned one along a learning curve. Without any the accuracy is unknown; by
+    alignment it is bounded by the teacher's, whose answers are learnt from.
+
+    Args:
+        card: the student, with the runs that are recorded on its card.
+        task: the task's name.
+        strategy: what the student is trained by.
+        probe: what the teacher showed.
+        task_version: the task's version.
+        history: past runs of this machine, of any student.
+        pilot: short trainings before this plan.
+        tokens: budget of the planned training; None takes the longest of the runs.
+    """
+    points = _pilot_points(pilot, card.name, strategy, probe.teacher)
+    recorded = card.runs if strategy.teaches_as_recorded else ()
+    of_pair = [
+        run
+        for run in (*recorded, *(run for run in history if run.student == card.name))
+        if run.task == task and run.strategy == (strategy.name if run.student else strategy.kind)
+    ]
+    runs = _speaking(of_pair, task_version)
+    if not runs and not points:
+        return _without_trainings(card, task, strategy, probe, of_pair)
+    planned = float(
+        tokens or max([one.run.train_tokens for one in runs] or [points[-1].train_tokens])
+    )
+    runs.sort(key=lambda one: (abs(log(one.tokens / planned)), one.run.date, one.run.seed))
+    runs = runs[:MAX_RUNS]
+    # Every run of a task is asked the same validation items.
+    measured = on_same_items(
+        [
+            *(Measured(one.tokens, one.accuracy * one.n_items, one.n_items) for one in runs),
+            *(Measured(p.train_tokens, p.accuracy * p.n_items, p.n_items) for p in points),
+        ]
+    )
+    best = max(one.right / one.n_items for one in measured)
+    longest = max(one.tokens for one in measured)
+    if best < LEAST_SHOWN and longest < planned and not _alike(longest, planned):
+        return _unknown(_too_little(best, runs, points, planned))
+    found = extrapolate(measured, planned)
+    if not points and all(_alike(one.tokens, planned) for one in runs):
+        mean = sum(one.right for one in measured) / sum(one.n_items for one in measured)
+        source = f"{_dated([one.run for one in runs])}, {_items(runs)}"
+        return Interval(mean, min(mean, found.low), max(mean, found.high), source)
+    source = f"power law through {_said(runs, points)}, carried to {_magnitude(planned)} tokens"
+    return Interval(found.mean, found.low, found.high, source)
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A finished run with the accuracy that it speaks with."""
+
+    run: CardRun
+    accuracy: float
+    n_items: int
+    is_validation: bool
+
+    @property
+    def tokens(self) -> int:
+        """How long it was trained."""
+        return self.run.train_tokens
+
+
+def _figure(run: CardRun, task_version: int) -> _Figure | None:
+    """Return what a run speaks with: its validation accuracy; None where it has none.
+
+    A run of an earlier version of the task may speak with its test accuracy: this version draws
+    its test items anew, so that few of those that it is measured on planned it (docs/mahjong.md).
+    """
+    if run.validation_accuracy is not None:
+        found = _Figure(run, run.validation_accuracy, run.n_validation_items, True)
+    elif run.task_version < task_version:
+        found = _Figure(run, run.accuracy, run.n_items, False)
+    else:
+        return None
+    is_possible = run.train_tokens > 0 and found.n_items > 0 and 0 <= found.accuracy <= 1
+    return found if is_possible else None
+
+
+def _without_trainings(
+    card: ModelCard, task: str, strategy: Strategy, probe: TeacherProbe, mute: Sequence[CardRun]
+) -> Interval:
+    if (bound := strategy.accuracy_before_training(probe)) is not None:
+        # It learns what the teacher answers: nothing says how much of that.
+        cut = f", {cut_short(probe.n_truncated, probe.n_items)}" if probe.is_cut_short else ""
+        return _unknown(
+            f"no training of {card.name} by {strategy.name} is recorded, and the teacher "
+            f"{probe.teacher} has {bound.mean:.3f} on "
+            f"{counted(probe.n_items, 'validation item')}{cut}",
+            bound.high,
+        )
+    why = f"no recorded run of {card.name} on {task}"
+    if mute:
+        has = "has" if len(mute) == 1 else "have"
+        why = f"{_dated(mute)} {has} no validation accuracy that could be planned by"
+    return _unknown(why)
+
+
+def _unknown(why: str, at_most: float = 1.0) -> Interval:
+    return Interval(0.0, 0.0, at_most, f"unknown: {why}", is_known=False)
+
+
+def _too_little(
+    best: float, runs: Sequence[_Figure], points: Sequence[PilotPoint], planned: float
+) -> str:
+    """Say that the trainings there are were too short, and what would be long enough."""
+    longer = ""
+    if points:
+        tokens = min(4 * points[-1].train_tokens, round(planned))
+        longer = f": plan.pilot=true plan.pilot_tokens={tokens}"
+    return (
+        f"at most {best:.1%} right after {_said(runs, points)}, which says nothing of "
+        f"{_magnitude(planned)} tokens; a longer pilot may{longer}"
+    )
+
+
+def _speaking(runs: Sequence[CardRun], task_version: int) -> list[_Figure]:
+    """Return what the runs speak with; one that stands on the card and here counts once.
+
+    Test accuracies of an earlier version of the task are passed over as soon as one run has a
+    validation accuracy.
+    """
+    found: dict[tuple[float, ...], _Figure] = {}
+    for run in runs:
+        if (one := _figure(run, task_version)) is not None:
+            key = (run.seed, run.train_tokens, one.n_items, round(one.accuracy * one.n_items))
+            found.setdefault(key, one)
+    validated = [one for one in found.values() if one.is_validation]
+    return validated or list(found.values())
+
+
+def _pilot_points(
+    pilot: Pilot | None, student: str, strategy: Strategy, teacher: str
+) -> tuple[PilotPoint, ...]:
+    """Return the pilot's curve of a pair, shortest training first.
+
+    By alignment a student learns from its teacher, and the pilot of another says nothing.
+    """
+    for run in pilot.runs if pilot is not None else ():
+        same_teacher = run.teacher == teacher or not strategy.learns_teacher
+        if (run.student, run.strategy) == (student, strategy.name) and same_teacher:
+            return tuple(sorted(run.points, key=lambda point: point.train_tokens))
+    return ()
+
+
+def _alike(tokens: float, planned: float) -> bool:
+    return abs(tokens - planned) <= ALIKE * planned
+
+
+def _said(runs: Sequence[_Figure], points: Sequence[PilotPoint]) -> str:
+    """Say which trainings there were, how long, and on how many items they were measured."""
+    parts = []
+    if runs:
+        lengths = _range([one.tokens for one in runs])
+        parts.append(f"{_dated([one.run for one in runs])} ({lengths} tokens, {_items(runs)})")
+    if points:
+        lengths = _range([point.train_tokens for point in points])
+        what = counted(len(points), "training")
+        n_items = max(point.n_items for point in points)
+        parts.append(
+            f"a pilot of {what} ({lengths} tokens, {counted(n_items, 'validation item')} each)"
+        )
+    return " and ".join(parts)
+
+
+def _items(runs: Sequence[_Figure]) -> str:
+    """Say what the runs were measured on."""
+    fewest, most = min(one.n_items for one in runs), max(one.n_items for one in runs)
+    kind = "validation" if runs[0].is_validation else "test"
+    n = counted(most, f"{kind} item") if fewest == most else f"{fewest} to {most} {kind} items"
+    each = " each" if len(runs) > 1 else ""
+    if runs[0].is_validation:
+        return f"{n}{each}"
+    return f"{n}{each} of an earlier version of the task (no validation accuracy is recorded)"
+
+
+def _dated(runs: Sequence[CardRun]) -> str:
+    """Say how many runs there are, from where and when."""
+    parts = []
+    for past, one in ((False, "recorded run"), (True, "past run")):
+        some = [run for run in runs if bool(run.student) == past]
+        if some:
+            dates = sorted({run.date for run in some})
+            when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+            here = " of this machine," if past else " of"
+            parts.append(f"{counted(len(some), one)}{here} {when}")
+    return " and ".join(parts)
+
+
+def _range(tokens: Sequence[float]) -> str:
+    low, high = _magnitude(min(tokens)), _magnitude(max(tokens))
+    return low if low == high else f"{low} to {high}"
+
+
+def _magnitude(tokens: float) -> str:
+    """Return a number of tokens with three digits that matter: 13.0M, 400k."""
+    for unit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if tokens >= unit:
+            return f"{tokens / unit:.3g}{suffix}"
+    return f"{tokens:.0f}"

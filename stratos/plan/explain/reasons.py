@@ -1,0 +1,176 @@
+"""Why this plan: sentences with the numbers that decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from stratos.core.counted import listed
+from stratos.core.intervals import predicted
+from stratos.plan.explain.in_words import GAINS, describe, difference, in_dollars, is_same, money
+from stratos.plan.limits import LIMITS, with_limit
+from stratos.plan.objective import ALTERNATIVES, SINGLE, Linear, Rates, best, levels
+from stratos.plan.problem import Choice, Problem
+from stratos.plan.solve.frontier import within
+from stratos.plan.solve.model import TIE
+
+GOAL = {
+    "balanced": "the lowest net cost",
+    "cheapest": "the lowest cost",
+    "fastest": "the shortest time until it serves",
+    "most_accurate": "the highest predicted accuracy",
+    "lowest_latency": "the lowest latency",
+}
+
+
+def reasons(
+    problem: Problem, chosen: Choice, everything: Sequence[Choice], rates: Rates
+) -> tuple[str, ...]:
+    """Return the sentences, in the order that a reader asks for them.
+
+    Args:
+        problem: what was chosen from.
+        chosen: the plan.
+        everything: the frontier before the limits.
+        rates: what points, hours and milliseconds count in dollars.
+    """
+    net = rates.net_cost
+    feasible = within(everything, problem.limits, problem.spent_usd)
+    return (
+        *problem.evidence,
+        *spent(problem),
+        _strategy(problem, chosen),
+        _accuracy(chosen),
+        *_asked(problem, chosen),
+        _goal(problem, chosen),
+        *_beside(problem, chosen, feasible, rates),
+        *_binding(problem, chosen, everything, net),
+        *_runner_up(problem, chosen, feasible, net),
+    )
+
+
+def spent(problem: Problem) -> list[str]:
+    """Say what of the budget is gone, if something is."""
+    budget = problem.limits.budget_usd
+    if not problem.spent_usd or budget is None:
+        return []
+    return [f"${problem.spent_usd:.2f} of the budget of ${budget:.2f} is spent already."]
+
+
+def _strategy(problem: Problem, chosen: Choice) -> str:
+    strategy = chosen.candidate.strategy
+    others = sorted({c.strategy for c in problem.candidates} - {strategy})
+    if others:
+        return f"{strategy} was chosen over {', '.join(others)}, which could be taken too."
+    return problem.strategies[strategy].why_alone()
+
+
+def _accuracy(chosen: Choice) -> str:
+    candidate, accuracy = chosen.candidate, chosen.candidate.accuracy
+    if candidate.is_known:
+        reaches = predicted(accuracy)
+        return f"{candidate.student} is predicted to reach {reaches}: {accuracy.source}."
+    ordered = (
+        " Nothing is known of any other pair either: they are ordered by what their teachers know."
+        if candidate.stand_in
+        else ""
+    )
+    return f"The accuracy of {candidate.student} is {accuracy.source}.{ordered}"
+
+
+def _asked(problem: Problem, chosen: Choice) -> list[str]:
+    """Say what the teacher's work costs at least and at most, where that depends on its answers."""
+    candidate = chosen.candidate
+    why = problem.ranges.get(candidate.work[0])
+    role = next(role for role in chosen.roles() if role.role == "teacher")
+    if why is None or role.usd_range is None:
+        return []
+    low, high = role.usd_range
+    return [f"{candidate.teacher} is to take ${role.usd:.2f} (${low:.2f} to ${high:.2f}): {why}."]
+
+
+def _goal(problem: Problem, chosen: Choice) -> str:
+    name = problem.objective.name
+    return (
+        f"Among the plans within the limits it has {GOAL[name]}: {money(chosen.usd)}, "
+        f"{chosen.hours:.3g} h until it serves, {chosen.latency_ms:,.0f} ms."
+    )
+
+
+def _beside(
+    problem: Problem, chosen: Choice, feasible: Sequence[Choice], rates: Rates
+) -> Iterator[str]:
+    """Say what the balanced plan gains on the plans of other objectives, in dollars."""
+    if problem.objective.name != "balanced":
+        return
+    point, hour, tenth = rates.usd.values()
+    yield (
+        f"A point of accuracy counts {money(point)}, an hour of waiting {money(hour)}, 100 ms of "
+        f"p95 latency {money(tenth)} (objective.{', '.join(rates.usd)})."
+    )
+    net = rates.net_cost
+    for name, objective in list(ALTERNATIVES.items())[:2]:
+        other = best(feasible, objective, net)
+        said = name.replace("_", "-")
+        if is_same(other, chosen):
+            yield f"The {said} plan is the same."
+            continue
+        more = net(other) - net(chosen)
+        yield (
+            f"The {said} plan ({other.candidate.student}) has a net cost {money(more)} higher: "
+            f"{in_dollars(chosen, other, net)}."
+        )
+
+
+def _binding(
+    problem: Problem, chosen: Choice, everything: Sequence[Choice], net: Linear
+) -> list[str]:
+    """Say which limits bind: without one of those another plan would be chosen."""
+    binding: list[str] = []
+    loose: list[str] = []
+    for limit in LIMITS:
+        if limit.of(problem.limits) is None:
+            continue
+        looser = within(everything, with_limit(problem.limits, limit, None), problem.spent_usd)
+        other = best(looser, problem.objective.name, net)
+        (loose if is_same(other, chosen) else binding).append(limit.now(problem.limits))
+    if binding:
+        verb = "binds" if len(binding) == 1 else "bind"
+        rest = f"; {listed(loose)} {'does' if len(loose) == 1 else 'do'} not" if loose else ""
+        return [f"Of the limits, {listed(binding)} {verb}{rest}."]
+    if loose:
+        return ["No limit binds: without any one of them the plan would be the same."]
+    return []
+
+
+def _runner_up(
+    problem: Problem, chosen: Choice, feasible: Sequence[Choice], net: Linear
+) -> list[str]:
+    """Name the best plan of another pair or strategy, else the best with other servers, and why.
+
+    It lost either on what the objective counts, or on what breaks the tie in that.
+    """
+    others = [c for c in feasible if c.candidate.name != chosen.candidate.name]
+    what = "Runner-up"
+    if not others:
+        others = [c for c in feasible if not is_same(c, chosen)]
+        what = "Runner-up, with other servers"
+    if not others:
+        return []
+    second = best(others, problem.objective.name, net)
+    return [f"{what}: {describe(second)}. {_why(problem.objective.name, chosen, second, net)}"]
+
+
+def _why(objective: str, chosen: Choice, second: Choice, net: Linear) -> str:
+    """Say what a plan lost on against the chosen one."""
+    first, *ties = levels(objective, net)
+    behind = first(second) - first(chosen)
+    if behind <= TIE * max(1.0, abs(first(chosen))):
+        for level in ties:
+            if level(second) - level(chosen) > TIE * max(1.0, abs(level(chosen))):
+                on = "dollars" if level == Linear(SINGLE["cheapest"]) else "the net cost"
+                return f"It ties on {GOAL[objective]} and lost on {on}."
+        return f"It ties on {GOAL[objective]} and comes later by name."
+    if objective != "balanced":
+        gains = difference(chosen, second, net, objective)
+        return f"It lost on {GAINS[objective][0]}: {gains}."
+    return f"Its net cost is {money(behind)} higher: {in_dollars(chosen, second, net)}."

@@ -1,0 +1,238 @@
+"""The plan in the terminal: the frontier, other objectives beside it, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stratos.core.counted import by_reason
+from stratos.core.printable import visible
+from stratos.records import Assumption, Plan, PlanPoint, Price
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+ROWS = 12
+"""Rows that a terminal is asked to show; the record and the report have more."""
+
+SMALLEST_USD = 0.005
+"""Dollars that are written as cents at least."""
+
+MARK = "➤"
+"""Stands before the plan that was chosen."""
+
+SERVER = re.compile(
+    r"(?P<times>\d+ × )?(?P<cloud>[^/]+)/.* (?P<type>(?!spot$)[^\s()]+)"
+    r"(?: \((?P<gpu>\S+)\))?(?P<spot> spot)?"
+)
+"""The parts of a server's name: "2 × aws/us-east-1 g4dn.xlarge (1xT4) spot"."""
+
+LABELS = {
+    "accuracy_first": "accuracy",
+    "cost_first": "cost",
+    "fastest": "time",
+    "lowest_latency": "latency",
+}
+"""Alternative to what it is the best in."""
+
+
+def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
+    """Return the frontier with the chosen plan marked and 'n shown of m' under it.
+
+    The chosen plan and the alternatives are always shown; the others are thinned evenly. Teacher
+    and strategy have a column only where the rows differ in them.
+    """
+    from rich.table import Table
+
+    points = _thin(plan, rows)
+    differs = [
+        name for name in ("teacher", "strategy") if len({getattr(p, name) for p in points}) > 1
+    ]
+    table = Table(
+        title="Plans that no other plan beats in everything",
+        caption=f"{len(points)} shown of {plan.n_frontier}; {MARK} is chosen ({plan.objective})",
+        title_justify="left",
+        caption_justify="left",
+        header_style="bold",
+    )
+    table.add_column("", no_wrap=True)
+    for title in ("student", *differs):
+        table.add_column(title, overflow="fold", min_width=12)
+    for title in ("accuracy", "cost", "hours", "p95 ms", "net cost"):
+        table.add_column(title, justify="right", no_wrap=True)
+    # Names of instance types are as long as their owners like: they give way first.
+    for title in ("train on", "serve on"):
+        table.add_column(title, overflow="fold", min_width=10)
+    table.add_column("best in", overflow="fold", min_width=8)
+    for point in points:
+        chosen = _is(point, plan)
+        table.add_row(
+            MARK if chosen else "",
+            point.student,
+            *(getattr(point, name) for name in differs),
+            _accuracy(point),
+            f"${point.usd:,.2f}",
+            f"{point.hours:.3f}",
+            f"{point.latency_ms:,.0f}",
+            net_text(point, plan),
+            _short(point.servers["train"]),
+            _short(point.servers["serve"]),
+            ", ".join(_names(point, plan)),
+            style="bold" if chosen else None,
+        )
+    return table
+
+
+def alternatives_table(plan: Plan) -> Table:
+    """Return what each other objective would have chosen, in percent of the chosen plan.
+
+    The last column is its net cost beyond that of the chosen plan, in dollars.
+    """
+    from rich.table import Table
+
+    table = Table(
+        title=f"{plan.objective} beside other objectives (percentages: against the chosen plan)",
+        title_justify="left",
+        header_style="bold",
+    )
+    table.add_column("objective", no_wrap=True)
+    table.add_column("student", overflow="fold")
+    for title in ("accuracy", "cost", "hours", "p95 ms", "net cost"):
+        table.add_column(title, justify="right", no_wrap=True)
+    if plan.exchange:
+        worth = plan.exchange["usd_per_accuracy_point"]
+        hour, tenth = plan.exchange["usd_per_hour_of_waiting"], plan.exchange["usd_per_100ms"]
+        table.caption = (
+            f"net cost: dollars, less ${worth:,.2f} a point of accuracy, with ${hour:,.2f} an hour "
+            f"and ${tenth:,.2f} for 100 ms of p95"
+        )
+        table.caption_justify = "left"
+    accuracy = plan.accuracy
+    table.add_row(
+        f"{plan.objective} {MARK}",
+        plan.student,
+        _shown(accuracy.mean, accuracy.low, accuracy.high, accuracy.is_known),
+        f"${plan.usd:,.2f}",
+        f"{plan.hours:.3f}",
+        f"{plan.latency_ms:,.0f}",
+        "",
+        style="bold",
+    )
+    for name, point in plan.alternatives.items():
+        table.add_row(
+            name.replace("_", "-", 1) if name.endswith("_first") else name.replace("_", " "),
+            point.student,
+            _accuracy(point),
+            f"${point.usd:,.2f}{_percent(point.usd, plan.usd)}",
+            f"{point.hours:.3f}{_percent(point.hours, plan.hours)}",
+            f"{point.latency_ms:,.0f}{_percent(point.latency_ms, plan.latency_ms)}",
+            "same plan" if _is(point, plan) else net_text(point, plan),
+        )
+    return table
+
+
+def net_text(point: PlanPoint, plan: Plan) -> str:
+    """Write a plan's net cost beyond that of the chosen one; "–" in records without it."""
+    if point.net_usd is None or plan.net_usd is None:
+        return "–"
+    more = point.net_usd - plan.net_usd
+    return f"{'−' if more < -SMALLEST_USD else '+'}${abs(more):,.2f}"
+
+
+def explanation(plan: Plan) -> Text:
+    """Return why the plan is as it is, what each limit is worth, and what it rests on."""
+    from rich.text import Text
+
+    text = Text()
+    sections = (
+        ("Why this plan", plan.reasons),
+        ("What if", [one.text for one in plan.what_if] or ["No limit was given."]),
+        ("Prices", [price_text(price) for price in plan.prices]),
+        ("Assumptions", [assumption_text(one) for one in plan.assumptions]),
+        ("Left out", [f"{who}: {why}" for who, why in by_reason(plan.left_out)]),
+    )
+    for title, sentences in sections:
+        if sentences:
+            text.append(f"{title}\n", style="bold")
+            for sentence in sentences:
+                text.append(f"  • {visible(sentence)}\n")
+    text.rstrip()
+    return text
+
+
+def price_text(price: Price) -> str:
+    """Write a price with its day and source."""
+    origin = ", ".join(filter(None, (price.date or "without a date", price.source)))
+    return f"{price.what}: ${price.usd:,.6g} {price.unit} ({origin})"
+
+
+def assumption_text(one: Assumption) -> str:
+    """Write an assumption: what it is, why, and what would take its place."""
+    return f"{one.name}: {one.value:,.4g} {one.unit} ({one.why}). In its place: {one.replaced_by}."
+
+
+def _accuracy(point: PlanPoint) -> str:
+    return _shown(point.accuracy, point.accuracy_low, point.accuracy_high, point.accuracy_known)
+
+
+def _shown(mean: float, low: float, high: float, known: bool) -> str:
+    """Write a predicted accuracy with its interval; of an unknown one the most it may be."""
+    if known:
+        return f"{mean:.3f} ({low:.2f}–{high:.2f})"
+    return "unknown" if high >= 1 else f"≤ {high:.2f}, not measured"
+
+
+def _percent(value: float, base: float) -> str:
+    """Write by what share a value is above or below another, nothing if it is the same."""
+    share = value / base - 1 if base > 0 else 0.0
+    return f" ({share:+.0%})" if abs(share) >= 0.005 else ""
+
+
+def _short(server: str) -> str:
+    """Return cloud and GPU, or instance type where there is none; the region is in the record."""
+    return " + ".join(map(_short_one, server.split(" + ")))
+
+
+def _short_one(server: str) -> str:
+    parts = SERVER.fullmatch(server)
+    if parts is None:
+        return server
+    kind = parts["gpu"] or parts["type"].removeprefix("Standard_")  # which is all of Azure
+    name = f"{parts['cloud']} {kind}{parts['spot'] or ''}"
+    return f"{parts['times'] or ''}{name}"
+
+
+def _names(point: PlanPoint, plan: Plan) -> list[str]:
+    return [
+        LABELS.get(name, name)
+        for name, other in plan.alternatives.items()
+        if point.accuracy == other.accuracy
+        and _close(point, other)
+        and (other.accuracy_known or name != "accuracy_first")
+    ]
+
+
+def _is(point: PlanPoint, plan: Plan) -> bool:
+    pair = (plan.teacher, plan.student, plan.strategy)
+    return (point.teacher, point.student, point.strategy) == pair and _close(point, plan)
+
+
+def _close(point: PlanPoint, other: PlanPoint | Plan) -> bool:
+    return all(
+        abs(getattr(point, name) - getattr(other, name)) <= 1e-6 * max(1.0, getattr(other, name))
+        for name in ("usd", "hours", "latency_ms")
+    )
+
+
+def _thin(plan: Plan, rows: int) -> Sequence[PlanPoint]:
+    points = plan.frontier
+    if len(points) <= rows:
+        return points
+    kept = {i for i, point in enumerate(points) if _is(point, plan) or _names(point, plan)}
+    n_more = rows - len(kept)
+    others = [i for i in range(len(points)) if i not in kept]
+    if n_more > 0:
+        kept |= {others[round((i + 0.5) * len(others) / n_more - 0.5)] for i in range(n_more)}
+    return [points[i] for i in sorted(kept)]

@@ -1,0 +1,346 @@
+"""From config, probe and catalog to the problem: which pairs there are, what each role costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from stratos.catalog import Catalog
+from stratos.catalog.local import local_offer
+from stratos.catalog.residency import areas
+from stratos.config import Config, LimitsConfig
+from stratos.core.counted import counted
+from stratos.core.errors import ConfigError
+from stratos.estimate import Calibration, TrainingJob, calibration, card_of_student, train
+from stratos.plan.accuracy.hardly_learnt import without_hopeless
+from stratos.plan.accuracy.predict import predict
+from stratos.plan.accuracy.without_model import without_model
+from stratos.plan.egress import Egress, list_prices
+from stratos.plan.left_out import Exclusions
+from stratos.plan.options.answered_before import Kept
+from stratos.plan.options.more_rows import more_rows
+from stratos.plan.options.pricing import Pricing
+from stratos.plan.options.repeating import not_asked
+from stratos.plan.options.teacher_load import teacher_load_of
+from stratos.plan.options.training_length import Lengths
+from stratos.plan.problem import Candidate, Problem
+from stratos.plan.traffic import workloads
+from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
+from stratos.students import is_here, why_not
+from stratos.synthesize.choice import Reason, StudentFacts, pick
+from stratos.synthesize.strategy import Strategy, named
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_PLANNED = ("plan",)
+"""A plan is the same whatever stages follow: a student of known facts is planned unseen."""
+
+MIX_GAP = 0.01
+"""`Problem.mix_gap` of a run: what egress may still change of a mix, where there are hundreds of
+places to train at, is not worth a program for each."""
+
+
+def build_problem(
+    config: Config,
+    probe: Probe,
+    catalog: Catalog,
+    history: Sequence[CardRun] = (),
+    pilot: Pilot | None = None,
+    calibration: Calibration | None = None,
+    kept: Kept | None = None,
+    *,
+    with_hopeless: bool = False,
+) -> Problem:
+    """Return the problem that the plan is the solution of.
+
+    Where data may not cross borders, a pair is a candidate of each area (`catalog.residency`), with
+    works of its own: all servers of a plan stand in one.
+
+    Args:
+        config: the run.
+        probe: what the teachers showed.
+        catalog: the offers that `config.cloud` allows.
+        history: past runs that speak for a student's accuracy.
+        pilot: short trainings that do.
+        calibration: of `this_machine`; without it, local offers are estimated as any other, and no
+            student is too slow for this machine.
+        kept: what paid teachers answered before; None where that is not looked at.
+        with_hopeless: keep students that learn next to nothing beside better ones.
+    """
+    pairs = _Pairs(config)
+    for name, why in probe.unreachable.items():
+        pairs.left_out.add(name, Reason.UNREACHABLE, why, teacher=name)
+    pairs.evidence += without_model(probe)
+    lengths = Lengths(config)
+    students = list(_students(config, probe.teachers, lengths, calibration, pairs.left_out))
+    taken = [
+        (strategy, teacher, students_facts)
+        for strategy in config.strategies
+        for teacher in probe.teachers
+        if (students_facts := pairs.students_facts(teacher, strategy, students))
+    ]
+    asked = {}
+    for strategy, teacher, _ in taken:
+        n_kept = kept.n_answers(teacher, strategy) if kept is not None else 0
+        asked[teacher.teacher, strategy.name] = teacher_load_of(config, teacher, strategy, n_kept)
+        if n_kept:
+            pairs.evidence.append(
+                f"{counted(n_kept, 'answer', spec=',')} of {teacher.teacher} that "
+                f"{strategy.name} asks for, kept from before: not paid again."
+            )
+    trained = {
+        (teacher.teacher, card.name, strategy.name): lengths.of_card(teacher, strategy, card)
+        for strategy, teacher, students_facts in taken
+        for card in students_facts
+    }
+    accuracies = {
+        (teacher.teacher, card.name, strategy.name): predict(
+            card,
+            config.task.name,
+            strategy,
+            teacher,
+            task_version=config.task.version,
+            history=history,
+            pilot=pilot,
+            tokens=trained[teacher.teacher, card.name, strategy.name].tokens,
+        )
+        for strategy, teacher, students_facts in taken
+        for card in students_facts
+    }
+    egress = _egress(catalog)
+    heaviest = max((one.dataset_gb for one in asked.values()), default=0.0)
+    found = areas(catalog.table, config.cloud)
+    priced: list[Pricing] = []
+    candidates: list[Candidate] = []
+    for area, rows in found.items():
+        part = catalog if len(found) == 1 else replace(catalog, table=catalog.table.take(rows))
+        suffix = f" in {area or 'places of no known country'}" if len(found) > 1 else ""
+        pricing = Pricing(config, part, calibration, egress, heaviest, suffix)
+        priced.append(pricing)
+        for strategy, teacher, students_facts in taken:
+            load = asked[teacher.teacher, strategy.name]
+            teacher_key = pricing.teacher(teacher, strategy.name, load)
+            if teacher_key is None:
+                continue
+            for card in students_facts:
+                pair = (teacher.teacher, card.name, strategy.name)
+                if (train_key := pricing.training(card, trained[pair])) is None:
+                    continue
+                kind = strategy.kind if strategy.teaches_as_recorded else ""
+                works = workloads(config, card, students, kind)
+                serve_key = pricing.serving(card, strategy.kind, works, students)
+                if serve_key is None:
+                    continue
+                candidates.append(
+                    Candidate(
+                        teacher=teacher.teacher,
+                        student=card.name,
+                        strategy=strategy.name,
+                        accuracy=accuracies[pair],
+                        work=(teacher_key, train_key, serve_key),
+                        prompt=teacher.prompt,
+                        confidence=_counted(config.limits),
+                        train_tokens=trained[pair].tokens,
+                    )
+                )
+    if not any(candidate.is_known for candidate in candidates):
+        candidates = [_with_stand_in(candidate, config, probe) for candidate in candidates]
+    if not with_hopeless:
+        candidates = list(without_hopeless(config, candidates, pairs.left_out))
+    held = {name for one in candidates for name in (one.teacher, one.student)}
+    for pricing in priced:
+        for who, (verb, n_bytes) in pricing.too_big.items():
+            if who not in held:
+                pairs.left_out.add(who, Reason.NO_SERVER, _too_big(verb, n_bytes, catalog))
+    return Problem(
+        candidates=tuple(candidates),
+        options=_joined(pricing.options for pricing in priced),
+        limits=config.limits,
+        objective=config.objective,
+        strategies={strategy.name: strategy for strategy in config.strategies},
+        exclusions=tuple(pairs.left_out.values()),
+        not_rented=catalog.left_out,
+        evidence=tuple(dict.fromkeys(pairs.evidence)),
+        warnings=catalog.warnings,
+        n_offers=len(catalog.offers),
+        max_tokens={one.teacher: one.max_tokens_by_prompt for one in probe.teachers},
+        teachers={teacher.teacher: teacher.card for teacher in probe.teachers},
+        assumed=_joined(pricing.assumed for pricing in priced),
+        rates=_joined(pricing.rates for pricing in priced),
+        gb=_joined(pricing.gb for pricing in priced),
+        egress=egress,
+        caps=replace(priced[0].market.caps, stock=_joined(one.market.caps.stock for one in priced)),
+        ranges=_joined(pricing.ranges for pricing in priced),
+        mix_gap=MIX_GAP,
+        settings=config.plan,
+    )
+
+
+def this_machine(config: Config, cache_dir: Path) -> Calibration | None:
+    """Return the measurement of this machine, if it may be planned or a student depends on it."""
+    depends = any(student.only_if_here and is_here(student) for student in config.students)
+    return calibration(cache_dir) if depends or "local" in config.cloud.providers else None
+
+
+def _joined(parts: Iterable[Mapping[K, V]]) -> dict[K, V]:
+    """Return what several areas have, whose keys differ."""
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def _egress(catalog: Catalog) -> Egress:
+    """Return the prices of the clouds that a server may be rented in."""
+    prices = list_prices()
+    clouds = {cloud for cloud, _ in catalog.table.places}
+    return Egress(
+        {cloud: prices.of(cloud) for cloud in clouds},
+        {cloud: prices.provenance_of(cloud) for cloud in clouds},
+        frozenset(clouds - set(prices.usd_per_gb)),
+    )
+
+
+@dataclass
+class _Pairs:
+    """Says which students may learn from which teacher by which strategy, and why others not."""
+
+    config: Config
+    left_out: Exclusions = field(default_factory=Exclusions)
+    evidence: list[str] = field(default_factory=list)
+
+    def students_facts(
+        self, teacher: TeacherProbe, strategy: Strategy, students: Sequence[ModelCard]
+    ) -> list[ModelCard]:
+        """Return the students that a strategy may be taken for; say why the others are not."""
+        config, name = self.config, strategy.name
+        if strategy.learns_rows and not strategy.writes_rows:
+            self.evidence += more_rows(config, teacher)
+        pretrained = {one.name for one in config.students if one.path is not None}
+        has_symbols = config.task.vocabulary() is not None
+        taken = []
+        for card in students:
+            verdict = pick(
+                config.strategies,
+                teacher,
+                StudentFacts(
+                    card.name,
+                    card.name in pretrained,
+                    card.vocab_size,
+                    card.name not in pretrained and has_symbols,
+                    card.name not in pretrained and not has_symbols,
+                ),
+                config.complexity,
+                task=config.task.name,
+                can_reverse=config.task.can_reverse,
+                n_rows=config.task.n_train if config.task.has_rows else None,
+                n_unlabelled=config.task.n_unlabelled,
+            )[name]
+            if verdict.evidence:
+                self.evidence.append(verdict.evidence)
+            if verdict.is_taken:
+                taken.append(card)
+                if strategy.adds_rows:
+                    covered = teacher.exact.mean
+                    self.evidence.append(strategy.added(config.task, teacher.teacher, covered))
+                continue
+            if verdict.why_not is Reason.REPEATS and verdict.concerns == "teacher":
+                self.evidence.append(not_asked(config, teacher, strategy))
+            key = {
+                "strategy": name,
+                "teacher": f"{name} from {teacher.teacher}",
+                "pair": f"{name} from {teacher.teacher} to {card.name}",
+            }[verdict.concerns]
+            assert verdict.why_not is not None, "only what is taken has no reason"
+            of = "" if verdict.concerns == "strategy" else teacher.teacher
+            self.left_out.add(key, verdict.why_not, verdict.reason, strategy=name, teacher=of)
+        return taken
+
+
+def _students(
+    config: Config,
+    teachers: Sequence[TeacherProbe],
+    lengths: Lengths,
+    measured: Calibration | None,
+    left_out: Exclusions,
+) -> Iterator[ModelCard]:
+    """Yield the students that may be trained; say why the others are not."""
+    complexity = config.complexity
+    for student in config.students:
+        reason = why_not(student, _PLANNED)
+        if reason is not None:
+            left_out.add(student.name, Reason.STUDENT, reason)
+            continue
+        try:
+            card = card_of_student(student, config.task)
+        except ConfigError as error:
+            left_out.add(student.name, Reason.STUDENT, str(error))
+            continue
+        if card.n_params < complexity.min_student_params:
+            left_out.add(
+                student.name,
+                Reason.DECLARED,
+                f"its {card.n_params:,} parameters are below complexity.min_student_params="
+                f"{complexity.min_student_params} (complexity={complexity.level})",
+            )
+        elif (
+            student.only_if_here
+            and measured is not None
+            and (why := _too_slow(config, card, lengths, teachers, measured))
+        ):
+            left_out.add(student.name, Reason.TOO_SLOW, why)
+        else:
+            yield card
+
+
+def _with_stand_in(candidate: Candidate, config: Config, probe: Probe) -> Candidate:
+    """Return a pair of which nothing is known, to be ordered by what its teacher knows."""
+    strategy = named(config.strategies, candidate.strategy)
+    teacher = next(one for one in probe.teachers if one.teacher == candidate.teacher)
+    bound = None if strategy is None else strategy.accuracy_before_training(teacher)
+    return candidate if bound is None else replace(candidate, stand_in=bound.mean)
+
+
+def _counted(limits: LimitsConfig) -> Literal["low", "mean"]:
+    """Return what of an interval counts under the limits: without one of accuracy, the mean alone.
+
+    Then plans differ in nothing else, and the frontier keeps no plan for its low end.
+    """
+    return limits.confidence if limits.accuracy is not None else "mean"
+
+
+def _too_slow(
+    config: Config,
+    card: ModelCard,
+    lengths: Lengths,
+    teachers: Sequence[TeacherProbe],
+    measured: Calibration,
+) -> str:
+    """Say that a training on this machine takes too long; "" if it does not."""
+    length = lengths.longest(teachers, card)
+    tokens = length.tokens
+    job = TrainingJob(tokens, length.batch_tokens, lengths.student(card).context_length)
+    hours = train(card, local_offer(), job, calibration=measured)
+    limits = [config.limits.train_hours, config.limits.deadline_hours]
+    most = min((hours for hours in limits if hours is not None), default=math.inf)
+    if hours is not None and hours.mean <= most:
+        return ""
+    takes = "needs more memory" if hours is None else f"takes about {hours.mean:.3g} h"
+    return (
+        f"training it for {tokens:,} tokens {takes} on this machine, and "
+        f"{most:g} h are allowed: limits.train_hours=… allows more, trainer.max_tokens=… asks less"
+    )
+
+
+def _too_big(verb: str, n_bytes: float, catalog: Catalog) -> str:
+    """Say how much memory is missing, and where the most of it is."""
+    table = catalog.table
+    memory_gib = np.maximum(table.memory_gib, table.vram_gib * table.accelerator_count)
+    largest = int(np.argmax(memory_gib))
+    return (
+        f"needs {n_bytes / 2**30:.1f} GiB to {verb}, and no server that is allowed holds it (the "
+        f"largest is {catalog.offer(largest).name} with {memory_gib[largest]:.0f} GiB)"
+    )

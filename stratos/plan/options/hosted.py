@@ -1,0 +1,169 @@
+"""A teacher behind an API as an offer: dollars by the token, hours by its rate limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stratos.core.counted import counted
+from stratos.estimate import Workload
+from stratos.plan.option import Option, Range
+from stratos.plan.options.teacher_load import Load
+from stratos.records import ModelCard, TeacherProbe
+
+
+def is_hosted(card: ModelCard) -> bool:
+    """Return whether a model has a price by the token, and so needs no server."""
+    return (
+        card.usd_per_million_input_tokens is not None
+        or card.usd_per_million_output_tokens is not None
+    )
+
+
+def hosted_options(
+    teacher: TeacherProbe,
+    load: Load,
+    ends: tuple[Load, Load] | None = None,
+    *,
+    evaluated: Load | None = None,
+    scored: Load | None = None,
+    most_tokens: Workload | None = None,
+) -> tuple[Option, ...]:
+    """Return the ways to ask a hosted teacher: at once, and as a batch where that has a price.
+
+    At once, its rate limits and the pace that the probe saw bound the hours, of which the slowest
+    counts; as many answers are under way as its `concurrency` says, and longer ones than the
+    probe's take as much longer. Both dollars and hours have a range, as the probe's answers differ
+    in tokens and seconds; at its slow end no more are under way than while it was probed. A batch
+    comes back within a window that the provider promises, however many answers; what is asked or
+    scored behind it is at once.
+
+    Args:
+        teacher: what the probe saw.
+        load: answers asked for.
+        ends: the fewest and the most that may be asked for, where that is a range.
+        evaluated: those of the load that are asked behind the training.
+        scored: texts that it scores besides, where its endpoint can; it takes their hours for none.
+        most_tokens: most that one call may take, which is set aside for it.
+    """
+    card = teacher.card
+    usd_in, usd_out = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
+    ceiling = _usd(Load(1, most_tokens), usd_in, usd_out) if most_tokens is not None else 0.0
+    last_call_usd = max(0.0, ceiling - _usd(Load(1, load.work), usd_in, usd_out))
+    scored_usd = 0.0 if scored is None else _usd(scored, usd_in, usd_out)
+    answers = counted(load.n_answers, "answer")
+    if ends is not None:
+        answers += f" ({ends[0].n_answers} to {ends[1].n_answers})"
+    least, most = ends or (load, load)
+    low, high = _factors(teacher, least), _factors(teacher, most)
+
+    def usd_range(of: Callable[[Load], float]) -> Range | None:
+        """Return the dollars of both ends; what may be scored is paid for at the upper one."""
+        if low is None or high is None:
+            return None if ends is None else (of(least), of(most) + scored_usd)
+        return of(least) * low.usd[0], of(most) * high.usd[1] + scored_usd
+
+    def hours_range(least: Load, most: Load) -> Range | None:
+        low, high = _factors(teacher, least), _factors(teacher, most)
+        if low is None or high is None:
+            return None if ends is None else (_hours(teacher, least), _hours(teacher, most))
+        if teacher.at_once is None:
+            return None
+        slowest = _hours(teacher, most, min(teacher.most_at_once, max(1.0, teacher.at_once)))
+        return _hours(teacher, least) * low.hours[0], slowest * high.hours[1]
+
+    options = [
+        Option(
+            offer=None,
+            spot=False,
+            hours=_hours(teacher, load),
+            usd=_usd(load, usd_in, usd_out) + scored_usd,
+            note=f"hosted, {answers} by the token",
+            hours_range=hours_range(least, most),
+            usd_range=usd_range(lambda one: _usd(one, usd_in, usd_out)),
+            last_call_usd=last_call_usd if load.n_answers else 0.0,
+        )
+    ]
+    batch_in = card.usd_per_million_batch_input_tokens
+    batch_out = card.usd_per_million_batch_output_tokens
+    later = evaluated or Load.of([])
+    if batch_in is not None and batch_out is not None and load.n_answers > later.n_answers:
+        dearer = _usd(later, usd_in, usd_out) - _usd(later, batch_in, batch_out)
+        behind = hours_range(later, later)
+        options.append(
+            Option(
+                offer=None,
+                spot=False,
+                hours=card.batch_hours + _hours(teacher, later),
+                usd=_usd(load, batch_in, batch_out) + dearer + scored_usd,
+                note=f"hosted, {answers} as a batch",
+                # The provider promises the end of the window, and may be done at once.
+                hours_range=None if behind is None else (behind[0], card.batch_hours + behind[1]),
+                usd_range=usd_range(lambda one: _usd(one, batch_in, batch_out) + dearer),
+                as_batch=True,
+                last_call_usd=last_call_usd,
+            )
+        )
+    return tuple(options)
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """Between what parts of the expected amount a sum of answers lies, with 95%."""
+
+    usd: Range
+    hours: Range
+
+
+def _factors(teacher: TeacherProbe, load: Load) -> _Factors | None:
+    """Return how far dollars and hours of answers may be off, as those of the probe differ.
+
+    Both the mean that the probe saw and the sum to come vary. What none of n answers showed may
+    still be so in one of n: no range is narrower than that. None where the spread is not known.
+    """
+    card, spread, n = teacher.card, teacher.spread, teacher.n_items
+    if not load.n_answers:
+        return _Factors((1.0, 1.0), (1.0, 1.0))
+    if spread is None or n < 2:
+        return None
+    usd_in = card.usd_per_million_input_tokens or 0.0
+    usd_out = card.usd_per_million_output_tokens or 0.0
+    # Long prompts may have long answers: at worst both differ together.
+    usd_sd = usd_in * spread.input_tokens + usd_out * spread.output_tokens
+    usd_mean = (usd_in * teacher.input_tokens + usd_out * teacher.output_tokens) / n
+
+    def within(sd: float, mean: float) -> Range:
+        error = 2 * sd / mean * math.sqrt(1 / n + 1 / load.n_answers) if mean else 0.0
+        error = max(error, 1 / n)
+        return max(0.0, 1 - error), 1 + error
+
+    return _Factors(within(usd_sd, usd_mean), within(spread.seconds, teacher.seconds / n))
+
+
+def _hours(teacher: TeacherProbe, load: Load, at_once: float | None = None) -> float:
+    """Return the hours of answers, as many under way at once as the teacher is asked for.
+
+    Args:
+        teacher: what the probe saw.
+        load: answers.
+        at_once: how many are under way instead.
+    """
+    card, n_answers, work = teacher.card, load.n_answers, load.work
+    minutes = 0.0
+    if card.max_requests_per_minute:
+        minutes = n_answers / card.max_requests_per_minute
+    if card.max_tokens_per_minute:
+        minutes = max(minutes, n_answers * work.context / card.max_tokens_per_minute)
+    pace = teacher.seconds / max(1, teacher.n_items)
+    if teacher.output_tokens:
+        pace *= max(1.0, work.answer_tokens * teacher.n_items / teacher.output_tokens)
+    # However many are under way, no answer is there before its own time.
+    n_in_turn = max(min(1, n_answers), n_answers / (at_once or teacher.most_at_once))
+    return max(minutes / 60, n_in_turn * pace / 3600)
+
+
+def _usd(load: Load, usd_in: float | None, usd_out: float | None) -> float:
+    """Return the dollars of answers at prices per million tokens."""
+    one = load.work.prompt_tokens * (usd_in or 0.0) + load.work.answer_tokens * (usd_out or 0.0)
+    return load.n_answers * one / 1e6

@@ -1,0 +1,167 @@
+"""The servers that may be rented, as arrays: the catalog without what is dominated in its place.
+
+Estimates depend on an offer only through its hardware: of a server with GPUs these alone, of one
+without its vCPUs and memory, of which more are never worse. So within one place, an offer is
+dominated by another one of the same GPUs, or without GPUs and with no less of either, that costs no
+more and counts in the same quotas: whatever a role does on the first it does on the second as fast
+and as cheaply, in the same place, with as many servers. Spot and on-demand prices are two servers,
+since a job takes longer on spot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from stratos.catalog import Catalog, Table, rows_of
+from stratos.catalog.table import LOCAL
+from stratos.catalog.text_column import Bools, Codes, Floats, Ints, combine
+from stratos.config import CloudConfig
+from stratos.plan.pareto import Staircase
+from stratos.plan.quotas import Caps
+from stratos.records import Offer
+
+
+@dataclass(frozen=True)
+class Market:
+    """Servers as arrays of equal length, sorted by place, then name."""
+
+    row: Ints
+    """Row of the catalog."""
+    spot: Bools
+    usd_per_hour: Floats
+    most: Ints
+    """Servers of this offer that a role may have at once, by quotas and dollars an hour."""
+    kind: Ints
+    """Number of the hardware, from 0 on: all that an estimate depends on."""
+    place: Ints
+    group: Ints
+    """Number of the set of quotas that it counts in."""
+    caps: Caps
+    offer: Callable[[int], Offer]
+
+    def __len__(self) -> int:
+        """Return the number of servers."""
+        return len(self.row)
+
+    @cached_property
+    def kinds(self) -> tuple[Offer, ...]:
+        """One offer of every kind, by its number: what an estimate needs."""
+        _, first = np.unique(self.kind, return_index=True)
+        return tuple(self.offer(row) for row in self.row[first].tolist())
+
+
+def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
+    """Return the servers that `cloud` allows.
+
+    Args:
+        catalog: the offers.
+        cloud: quotas, most servers and most dollars an hour.
+        spot: whether spot prices are among them.
+    """
+    table = catalog.table
+    caps = Caps.of(cloud.quotas, cloud.max_nodes, cloud.max_usd_per_hour)
+    group, most = _quotas_of(table, caps)
+    n = len(table.usd_per_hour)
+    rows = np.arange(n)
+    price, is_spot = table.usd_per_hour, np.zeros(n, dtype=bool)
+    if spot:
+        priced = np.flatnonzero(~np.isnan(table.usd_per_hour_spot))
+        rows = np.concatenate([rows, priced])
+        price = np.concatenate([price, table.usd_per_hour_spot[priced]])
+        is_spot = np.concatenate([is_spot, np.ones(len(priced), dtype=bool)])
+    most = most[rows]
+    if cloud.max_usd_per_hour is not None:
+        # Up to rounding: a server of exactly the cap is allowed.
+        bound = cloud.max_usd_per_hour * (1 + 1e-12)
+        with np.errstate(divide="ignore"):
+            affordable = np.where(price > 0, np.floor(bound / price), caps.max_nodes)
+        most = np.minimum(most, affordable.astype(np.int64))
+    left = np.flatnonzero(most > 0)
+    rows, price, is_spot, most = rows[left], price[left], is_spot[left], most[left]
+    keep = _undominated(table, rows, price, is_spot, group[rows])
+    rows = rows[keep]
+    few = np.unique(rows[table.max_count[rows] < cloud.max_nodes])
+    stock = {catalog.offer(row): int(table.max_count[row]) for row in few.tolist()}
+    return Market(
+        row=rows,
+        spot=is_spot[keep],
+        usd_per_hour=price[keep],
+        most=most[keep],
+        kind=np.unique(_hardware(table)[rows], return_inverse=True)[1].astype(np.int64),
+        place=table.place[rows],
+        group=group[rows],
+        caps=replace(caps, stock=stock),
+        offer=catalog.offer,
+    )
+
+
+def _quotas_of(table: Table, caps: Caps) -> tuple[Ints, Ints]:
+    """Return for every row the number of its set of quotas, and the servers that they allow.
+
+    Rows of which there are a few only are a set each, whatever their names: an instance type may be
+    there so often at one price, and so often more at another.
+    """
+    n = len(table)
+    most = np.minimum(table.max_count, caps.max_nodes)
+    few = np.flatnonzero(most < caps.max_nodes)
+    if not caps.quotas and not caps.own and not len(few):
+        return np.zeros(n, dtype=np.int64), most
+    limits = [(quota.pattern, quota.limit) for quota in caps.quotas]
+    limits += [("/".join(name), limit) for name, limit in caps.own.items()]
+    member = np.full((n, len(limits) + 1), -1, dtype=np.int64)
+    for j, (pattern, limit) in enumerate(limits):
+        mask = rows_of(table, pattern)
+        member[mask, j] = j
+        most[mask] = np.minimum(most[mask], limit)
+    member[few, -1] = few
+    return np.unique(member, axis=0, return_inverse=True)[1].reshape(-1), most
+
+
+def _hardware(table: Table) -> Ints:
+    """Return the number of what an estimate reads of each row."""
+    here = table.cloud.where(lambda name: name == LOCAL).astype(np.int64)
+    with_gpu = table.accelerator_count > 0
+    read = combine(
+        np.where(with_gpu, table.accelerator.codes + 1, 0),
+        np.where(with_gpu, table.accelerator_count, table.kind),
+        here,
+    )
+    return np.unique(read, return_inverse=True)[1].astype(np.int64)
+
+
+def _undominated(table: Table, rows: Ints, price: Floats, spot: Bools, group: Ints) -> Ints:
+    """Return which servers no other of their place dominates, sorted by place, then name."""
+    names = table.instance_type.codes[rows]
+    count = table.accelerator_count[rows]
+    place = table.place[rows]
+    alike = combine(place, table.accelerator.codes[rows], count, spot.astype(np.int64), group)
+    with_gpu, without = np.flatnonzero(count > 0), np.flatnonzero(count == 0)
+    order = with_gpu[np.lexsort((names[with_gpu], price[with_gpu], alike[with_gpu]))]
+    cheapest = order[np.diff(alike[order], prepend=-1) != 0]
+    vcpus, memory = -table.vcpus[rows[without]], -table.memory_gib[rows[without]]
+    largest = _staircases(alike[without], price[without], vcpus, memory, names[without])
+    keep = np.concatenate([cheapest, without[largest]])
+    return keep[np.lexsort((spot[keep], names[keep], place[keep]))]
+
+
+def _staircases(alike: Ints, price: Floats, vcpus: Floats, memory: Floats, names: Codes) -> Ints:
+    """Return which rows no other one that is alike is as good as in all three figures.
+
+    From the cheapest on, the best of the other two figures are a staircase: `vcpus` rises, `memory`
+    falls. A row that is not below the staircase is dominated by one that is no dearer.
+    """
+    order = np.lexsort((names, memory, vcpus, price, alike))
+    found: list[int] = []
+    before = -1
+    stairs = Staircase()
+    columns = (column[order].tolist() for column in (alike, vcpus, memory))
+    for i, one, cpus, gib in zip(order.tolist(), *columns, strict=True):
+        if one != before:
+            before, stairs = one, Staircase()
+        if stairs.add(cpus, gib):
+            found.append(i)
+    return np.array(found, dtype=np.int64)

@@ -1,0 +1,185 @@
+"""What the work of a role costs on the servers of one area: its options, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from stratos.catalog import Catalog
+from stratos.config import Config
+from stratos.core.counted import counted
+from stratos.distill.recipe import Length
+from stratos.estimate import (
+    Calibration,
+    Fleet,
+    Ranges,
+    TrainingJob,
+    Workload,
+    device_of,
+    generate_all,
+    serving_all,
+    train_all,
+)
+from stratos.estimate.fleet import Ints
+from stratos.estimate.inference import inference_bytes
+from stratos.estimate.training import training_bytes
+from stratos.plan.egress import BYTES_PER_PARAM, Egress
+from stratos.plan.option import Option
+from stratos.plan.options.hosted import hosted_options, is_hosted
+from stratos.plan.options.market import Market, open_market
+from stratos.plan.options.offer_groups import OfferGroups
+from stratos.plan.options.role_options import Job, Service, job_options, service_options
+from stratos.plan.options.teacher_load import Load, TeacherLoad
+from stratos.plan.pareto import Slack
+from stratos.plan.traffic import assumed, is_recorded, rates_of
+from stratos.records import Assumption, ModelCard, TeacherProbe
+
+
+@dataclass
+class Pricing:
+    """The options of all works on the servers of one area; a work is priced when it is asked for.
+
+    A work is named by a key; `suffix` tells the keys of several areas apart.
+    """
+
+    config: Config
+    catalog: Catalog
+    """The offers of the area."""
+    calibration: Calibration | None
+    egress: Egress
+    dataset_gb: float
+    """The most GB that any teacher's answers weigh."""
+    suffix: str = ""
+    options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
+    rates: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    gb: dict[str, float] = field(default_factory=dict)
+    ranges: dict[str, str] = field(default_factory=dict)
+    assumed: dict[str, tuple[Assumption, ...]] = field(default_factory=dict)
+    too_big: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """Who is held by no server of the area: what it is to do, and the bytes that takes."""
+
+    @cached_property
+    def market(self) -> Market:
+        """The servers that the config allows."""
+        return open_market(self.catalog, self.config.cloud, self.config.cloud.spot)
+
+    @cached_property
+    def offer_groups(self) -> OfferGroups:
+        """The same, sorted, with their hardware."""
+        fleet = Fleet.of([device_of(kind, self.calibration) for kind in self.market.kinds])
+        return OfferGroups.of(self.market, fleet)
+
+    @cached_property
+    def slack(self) -> Slack:
+        """What a place can be the dearer by, of a work that moves nothing."""
+        return Slack.of(self.catalog.table.places, self.egress)
+
+    def teacher(self, probed: TeacherProbe, strategy: str, asked: TeacherLoad) -> str | None:
+        """Return the key of a teacher's answers, those of the evaluation among them.
+
+        None if no server holds the teacher.
+        """
+        key = f"teacher {probed.teacher} {strategy}{self.suffix}"
+        load, card = Load(asked.n_answers, asked.work), probed.card
+        ends = (asked.least, asked.most) if asked.why else None
+        if key not in self.options:
+            self.gb[key] = asked.dataset_gb
+            self.assumed[key] = asked.assumptions
+            if asked.why:
+                self.ranges[key] = asked.why
+            if is_hosted(card):
+                self.options[key] = hosted_options(
+                    probed,
+                    load,
+                    ends,
+                    evaluated=asked.evaluated,
+                    scored=asked.scored,
+                    most_tokens=asked.most_tokens,
+                )
+            else:
+                job = Job(
+                    lambda fleet, n: _generate(card, fleet, n, load, ends),
+                    self.slack.moving(gb_out=self.gb[key]),
+                    counted(load.n_answers, "answer"),
+                )
+                self.options[key] = job_options(self.offer_groups, job)
+        if is_hosted(card):  # its size, which nobody may know, is its host's care
+            return key
+        return self._held(key, probed.teacher, "answer", inference_bytes(card, asked.longest))
+
+    def training(self, card: ModelCard, length: Length) -> str | None:
+        """Return the key of a student's training of some length, None if no server holds it."""
+        config = self.config
+        key = f"train {card.name} {length.tokens} {length.batch_tokens}{self.suffix}"
+        if key not in self.options:
+            student = next(one for one in config.students if one.name == card.name)
+            training = TrainingJob(length.tokens, length.batch_tokens, student.context_length)
+            n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
+            job = Job(
+                lambda fleet, n: train_all(card, fleet, training, n),
+                self.slack.moving(self.dataset_gb, n_servers * _bundle_gb(card)),
+                f"{length.tokens:,} tokens: {length.reason}",
+            )
+            self.options[key] = job_options(self.offer_groups, job)
+        return self._held(key, card.name, "train", training_bytes(card, length.batch_tokens))
+
+    def serving(
+        self, card: ModelCard, strategy: str, works: Sequence[Workload], cards: Sequence[ModelCard]
+    ) -> str | None:
+        """Return the key of serving a student that a strategy trained, None if none holds it.
+
+        Args:
+            card: the student.
+            strategy: how it is trained.
+            works: sizes of requests.
+            cards: all students, whose runs may have shown those sizes.
+        """
+        config, key = self.config, f"serve {card.name} {strategy}{self.suffix}"
+        if key not in self.options:
+            hours = config.limits.serve_hours
+            rates = rates_of(config, len(works))
+            self.gb[key] = _bundle_gb(card)
+            self.assumed[key] = assumed(config, works, is_recorded(config, cards, strategy))
+            service = Service(
+                lambda fleet: serving_all(card, fleet, works, rates, fastest=rates is None),
+                hours,
+                self.slack.moving(gb_in=self.gb[key]),
+                f"{hours:g} h of serving",
+                rates,
+            )
+            self.options[key] = service_options(self.offer_groups, service)
+            if rates is not None:
+                self.rates[key] = rates
+        context = max(work.context for work in works)
+        return self._held(key, card.name, "serve", inference_bytes(card, context))
+
+    def _held(self, key: str, who: str, verb: str, n_bytes: float) -> str | None:
+        """Return the key of a work that has options; else remember who is too big."""
+        if self.options[key]:
+            return key
+        self.too_big[who] = (verb, n_bytes)
+        return None
+
+
+def _generate(
+    card: ModelCard, fleet: Fleet, n_nodes: Ints, load: Load, ends: tuple[Load, Load] | None
+) -> Ranges:
+    """Return the hours of a local teacher's answers; their number, too, may be a range."""
+
+    def taking(one: Load) -> Ranges:
+        return generate_all(card, fleet, one.work, one.n_answers, n_nodes)
+
+    hours = taking(load)
+    if ends is None:
+        return hours
+    # Where the longest chats do not fit, the end is that of the expected ones.
+    low, high = np.fmin(hours.low, taking(ends[0]).low), np.fmax(hours.high, taking(ends[1]).high)
+    held = ~np.isnan(hours.mean)
+    return Ranges(hours.mean, np.where(held, low, np.nan), np.where(held, high, np.nan))
+
+
+def _bundle_gb(card: ModelCard) -> float:
+    return BYTES_PER_PARAM * card.n_params / 1e9

@@ -1,0 +1,35 @@
+"""What is not spent because the file has the answers already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stratos.config import Config
+from stratos.core.counted import counted
+from stratos.plan.options.hosted import hosted_options, is_hosted
+from stratos.plan.options.teacher_load import teacher_load_of
+from stratos.records import TeacherProbe
+
+
+def not_asked(config: Config, teacher: TeacherProbe, strategy: Any) -> str:
+    """Say what asking a teacher for the answers of labelled rows would have cost.
+
+    Args:
+        config: the run.
+        teacher: what the probe saw.
+        strategy: the alignment that was left out because it could only repeat them.
+    """
+    asked = teacher_load_of(config, teacher, strategy)
+    n = asked.n_answers - asked.evaluated.n_answers
+    if is_hosted(teacher.card):
+        all_of_it, behind = (
+            hosted_options(teacher, load)[0].usd for load in (asked.least, asked.evaluated)
+        )
+        unspent = f"${all_of_it - behind:.2f} at least"
+    else:
+        unspent = "time alone, for its weights are free"
+    return (
+        f"The training rows of the file have their answers, which supervised learns for nothing. "
+        f"Asking {teacher.teacher} for them again takes {counted(n, 'answer', spec=',')}, "
+        f"{unspent}, and can only repeat them."
+    )

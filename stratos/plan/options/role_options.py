@@ -1,0 +1,225 @@
+"""What each role's work costs on the servers of the market: arrays first, options of what is left.
+
+An estimate is made for all kinds of hardware and all counts at once. What the cheapest server of
+each shelf costs bounds what any other one may cost; of those below the bound, the ones that another
+beats by more than egress can change are dropped (`pareto`), and only the rest become options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stratos.estimate import Fleet, Ranges, ServingTable
+from stratos.estimate.fleet import Floats, Ints
+from stratos.plan.option import Option
+from stratos.plan.options.offer_groups import OfferGroups
+from stratos.plan.options.serving_mix import useful
+from stratos.plan.pareto import Slack, kept, lowest_as_fast, undominated
+from stratos.records import ServingSetting
+
+ROUNDING = 1 + 1e-9
+"""What a bound on prices is raised by, so that no product that was divided again falls short."""
+
+
+N_RIVALS = 100
+"""Rows that each row is compared with before all that are left are compared with each other."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A work that ends: a teacher's answers, or a training."""
+
+    hours: Callable[[Fleet, Ints], Ranges]
+    """Hours on so many of each of some servers; NaN where memory does not hold it."""
+    slack: Slack
+    note: str
+
+
+def job_options(offer_groups: OfferGroups, job: Job) -> tuple[Option, ...]:
+    """Return the options of a job that no other one dominates.
+
+    Args:
+        offer_groups: the servers.
+        job: the work.
+    """
+    market, lots = offer_groups.market, offer_groups.lots
+    ranges = job.hours(lots.pair_fleet, lots.pair_count)
+    lot, server = _below(
+        offer_groups,
+        lots.shelf,
+        lots.count,
+        ranges.mean[lots.pair] * lots.spot_factor,
+        ranges.mean[lots.pair] * lots.spot_factor,
+        job.slack,
+    )
+    pair, factor = lots.pair[lot], lots.spot_factor[lot]
+    hours, low, high = (ends[pair] * factor for ends in (ranges.mean, ranges.low, ranges.high))
+    price = lots.count[lot] * market.usd_per_hour[server]
+    place = market.place[server]
+    near = undominated(hours * price, hours, place, job.slack)
+    options = [
+        Option(
+            offer=market.offer(int(market.row[server[i]])),
+            spot=bool(market.spot[server[i]]),
+            hours=float(hours[i]),
+            usd=float(hours[i] * price[i]),
+            count=int(lots.count[lot[i]]),
+            note=job.note,
+            hours_range=(float(low[i]), float(high[i])),
+            usd_range=(float(low[i] * price[i]), float(high[i] * price[i])),
+        )
+        for i in near.tolist()
+    ]
+    names = [option.sort_name for option in options]
+    usd = hours[near] * price[near]
+    left = kept(usd, hours[near], np.zeros(len(near)), place[near], names, job.slack.most)
+    return tuple(options[i] for i in left)
+
+
+def _below(
+    offer_groups: OfferGroups, shelf: Ints, count: Ints, hours: Floats, x: Floats, slack: Slack
+) -> tuple[Ints, Ints]:
+    """Return what is dearer by no more than `slack` than the cheapest with as small an x.
+
+    It drops no more than the rule of `pareto` allows: the cheapest server of a shelf is one that
+    exists, so that what costs more than it by the most that egress can differ by is beaten, in
+    whatever place it stands.
+
+    Args:
+        offer_groups: the servers.
+        shelf: where they are taken from.
+        count: how many together.
+        hours: that they are paid for; NaN where they do not fit.
+        x: the second cost: hours, or latency.
+        slack: what moves.
+
+    Returns:
+        Index into `shelf`, and number of the server, of every one that is left.
+    """
+    fits = np.flatnonzero(~np.isnan(hours))
+    hourly = hours[fits] * count[fits]
+    bound = lowest_as_fast(hourly * offer_groups.usd_per_hour[shelf[fits]], x[fits]) + slack.most
+    price = np.full(len(fits), np.inf)  # what is paid for no hour is bounded by no price
+    np.divide(ROUNDING * bound, hourly, out=price, where=hourly > 0)
+    asked, server = offer_groups.up_to(shelf[fits], price)
+    return fits[asked], server
+
+
+@dataclass(frozen=True)
+class Service:
+    """A work that goes on for a horizon: answering."""
+
+    points: Callable[[Fleet], ServingTable]
+    """Operating points of one server of each; none where memory does not hold the model."""
+    hours: float
+    slack: Slack
+    """Of one server."""
+    note: str
+    rates: tuple[float, ...] | None = None
+    """Requests per second by bucket; None where they come one at a time, and where `points` has
+    but the fastest point of each server."""
+
+
+def service_options(offer_groups: OfferGroups, service: Service) -> tuple[Option, ...]:
+    """Return the single servers that may be of use: to be taken alone, or to be mixed.
+
+    Serving is never on spot.
+    """
+    market, points = offer_groups.market, service.points(offer_groups.fleet)
+    select = _single if service.rates is None else _mixed
+    point, server = select(offer_groups, points, service)
+    return tuple(
+        Option(
+            offer=market.offer(int(market.row[i])),
+            spot=False,
+            hours=service.hours,
+            usd=service.hours * float(market.usd_per_hour[i]),
+            latency_ms=float(points.latency_ms[p].max()),
+            note=service.note,
+            latencies_ms=() if service.rates is None else tuple(points.latency_ms[p].tolist()),
+            requests_per_s=()
+            if service.rates is None
+            else tuple(points.requests_per_s[p].tolist()),
+            run=ServingSetting(
+                engine=str(points.engine[p]),
+                slots=int(points.batch[p]),
+                tensor_parallel=int(points.tensor_parallel[p]),
+                utilisation=float(points.utilisation[p]),
+                requests_per_s=tuple(points.requests_per_s[p].tolist()),
+            ),
+        )
+        for p, i in zip(point.tolist(), server.tolist(), strict=True)
+    )
+
+
+def _on_demand(offer_groups: OfferGroups, points: ServingTable) -> tuple[Ints, Ints]:
+    """Return every shelf on demand with every point that its servers may run at."""
+    shelf = np.flatnonzero(~offer_groups.spot)
+    first = np.searchsorted(points.server, offer_groups.kind[shelf])
+    n = np.searchsorted(points.server, offer_groups.kind[shelf], side="right") - first
+    of = np.repeat(np.arange(len(shelf)), n)
+    within = np.arange(len(of)) - np.repeat(np.cumsum(n) - n, n)
+    return shelf[of], first[of] + within
+
+
+def _single(offer_groups: OfferGroups, points: ServingTable, service: Service) -> tuple[Ints, Ints]:
+    """Return the points and servers that may be of use to answer requests one at a time."""
+    shelf, point = _on_demand(offer_groups, points)
+    latency = points.latency_ms[point].max(axis=1)
+    hours = np.full(len(shelf), service.hours)
+    at, server = _below(offer_groups, shelf, np.ones_like(shelf), hours, latency, service.slack)
+    market = offer_groups.market
+    usd = service.hours * market.usd_per_hour[server]
+    left = undominated(usd, latency[at], market.place[server], service.slack)
+    return point[at[left]], server[left]
+
+
+def _mixed(offer_groups: OfferGroups, points: ServingTable, service: Service) -> tuple[Ints, Ints]:
+    """Return the points and servers that may be part of a mix that keeps up with the rates."""
+    market, slack = offer_groups.market, service.slack.most
+    shelf, point = _on_demand(offer_groups, points)
+    work = np.array(service.rates) / points.requests_per_s
+    bound = _as_good(
+        service.hours * offer_groups.usd_per_hour[shelf],
+        np.hstack([points.latency_ms, work])[point],
+        offer_groups.group[shelf],
+    )
+    price = np.full(len(shelf), np.inf)
+    if service.hours:
+        price = ROUNDING * (bound + slack) / service.hours
+    at, server = offer_groups.up_to(shelf, price)
+    point = point[at]
+    by_name = np.lexsort((point, server))  # of equals the first stays
+    point, server = point[by_name], server[by_name]
+    price = market.usd_per_hour[server]
+    left = useful(
+        service.hours * price, price, points.latency_ms[point], work[point],
+        market.group[server], market.most[server], market.place[server], market.caps, slack,
+    )  # fmt: skip
+    return point[left], server[left]
+
+
+def _as_good(usd: Floats, figures: Floats, group: Ints) -> Floats:
+    """Return for each row the least dollars of rows that are in no figure greater.
+
+    Only the `N_RIVALS` rows of each group that give most for a dollar are asked, and the row
+    itself: what is returned is a bound from above.
+
+    Args:
+        usd: dollars by row.
+        figures: latencies and works by row, each the smaller the better.
+        group: rows of one set of quotas.
+    """
+    lowest = usd.copy()
+    n_buckets = figures.shape[1] // 2
+    for g in np.unique(group).tolist():
+        rows = np.flatnonzero(group == g)
+        worth = usd[rows] * figures[rows, n_buckets:].sum(axis=1)
+        for i in rows[np.argsort(worth, kind="stable")[:N_RIVALS]].tolist():
+            beaten = rows[usd[i] < lowest[rows]]
+            beaten = beaten[(figures[i] <= figures[beaten]).all(axis=1)]
+            lowest[beaten] = usd[i]
+    return lowest

@@ -1,0 +1,261 @@
+"""What a plan asks of a teacher: how many answers, and how many tokens they take.
+
+The evaluation's answers are as long as the probe saw them. So are those of alignment, unless a
+declared complexity says otherwise. A question of alignment takes `strategy.n_samples` answers at
+most: by expectation all of them where the probe's share says that the teacher is wrong, and
+elsewhere as few as settle it. Injection asks for none, unless the teacher writes the reasoning
+(`strategy.rationale`): that is a longer chat with a longer answer, and where the task cannot check
+its steps, a second chat that reads it. What is refused is written again, in a chat that holds what
+was written before: at least never, at most always, `strategy.refused_share` of them by expectation.
+With `strategy.rationale=auto` the teacher writes for the trial at least, for all items at most.
+Answers that are kept from before are asked for no more; with a reasoning is kept what read it.
+A strategy that learns from a priced teacher's distribution has it score the texts that were right,
+as the student reads them, with one token out: once with a cache, else whenever they are learnt
+from. An endpoint that scores no given text takes nothing for it, which is the low end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stratos.config import Config
+from stratos.core.counted import counted
+from stratos.distill.recipe import training_length
+from stratos.estimate import Workload
+from stratos.plan.assumptions import reasoning_tokens, refused_share
+from stratos.plan.egress import BYTES_PER_TOKEN
+from stratos.records import Assumption, TeacherProbe
+from stratos.teachers.test_items import n_expected
+from stratos.teachers.usage import MESSAGE_TOKENS
+
+if TYPE_CHECKING:
+    from stratos.synthesize.strategy import Strategy, Writing
+
+_SHARE_OF_LIMIT = 0.5
+"""How much of the longest answer a reasoning takes, where nothing tells."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """So many answers, with what one of them takes on average."""
+
+    n_answers: int
+    work: Workload
+
+    @staticmethod
+    def of(parts: Sequence[tuple[float, Workload]]) -> Load:
+        """Put numbers of answers of several kinds together."""
+        n = round(sum(number for number, _ in parts))
+        return Load(
+            n,
+            Workload(
+                sum(number * work.prompt_tokens for number, work in parts) / max(1, n),
+                sum(number * work.answer_tokens for number, work in parts) / max(1, n),
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class TeacherLoad:
+    """What one teacher is expected to be asked, and between which ends that may lie."""
+
+    n_answers: int
+    work: Workload
+    least: Load
+    most: Load
+    why: str
+    """What makes it a range; "" where the ends are the same."""
+    evaluated: Load
+    """Those of the answers that are asked for behind the training."""
+    scored: Load
+    """Texts that it scores besides, where its endpoint scores given text."""
+    longest: float
+    """Tokens of the longest kind, prompt and answer together: what memory has to hold."""
+    dataset_gb: float
+    """What the training reads of it."""
+    most_tokens: Workload
+    """Most that one call may take: the ceiling that is set aside for it."""
+    assumptions: tuple[Assumption, ...] = ()
+
+
+def teacher_load_of(
+    config: Config, teacher: TeacherProbe, strategy: Strategy, n_kept: int = 0
+) -> TeacherLoad:
+    """Return what a teacher is asked under a strategy, evaluation included.
+
+    Args:
+        config: the run.
+        teacher: what the probe saw.
+        strategy: the configured one.
+        n_kept: answers it would ask for that are there already.
+    """
+    n_evaluated, n_taught = n_expected(config, teacher), strategy.n_questions(config.task)
+    n_least, n_most = strategy.fewest_samples(), strategy.most_samples()
+    covered = teacher.exact.mean
+    n_samples = covered * n_least + (1 - covered) * n_most
+    declared = config.complexity.path_tokens
+    answer = _of_probe(teacher)
+    if n_taught and declared:
+        answer = Workload(answer.prompt_tokens, declared)
+    expected, least, most = (
+        [(n_evaluated + (max(0.0, n_taught * n - n_kept) if n_taught else 0), answer)]
+        for n in (n_samples, n_least, n_most)
+    )
+    why = ""
+    if n_least < n_most and n_taught:
+        why = (
+            f"a question takes {n_least} to {n_most} answers "
+            f"(strategy.{strategy.samples_key}), {n_samples:.1f} "
+            f"where {covered:.0%} of questions are known to it"
+        )
+    scored, why_scored = _scored(config, teacher, strategy, n_taught * covered, answer)
+    why = "; ".join(filter(None, (why, why_scored)))
+    n_read_by_training = n_taught * answer.context
+    assumed = []
+    sizes = strategy.writing(config.task) if config.task.can_reverse else None
+    if sizes is not None:
+        per_byte = _tokens_per_byte(config, teacher)
+        written = declared or _SHARE_OF_LIMIT * sizes.max_tokens
+        if not declared and sizes.path_bytes:
+            written = min(sizes.max_tokens, per_byte * sizes.path_bytes)
+        elif not declared:
+            assumed.append(reasoning_tokens(written))
+        if sizes.n_retries:
+            assumed.append(refused_share(sizes.refused_share))
+        share = sizes.refused_share
+        for parts, n_items, refused in (
+            (expected, sizes.n_expected, share),
+            (least, sizes.n_least, 0.0),
+            (most, sizes.n_items, 1.0),
+        ):
+            parts += _writing(sizes, max(0, n_items - n_kept), refused, per_byte, written)
+        why = _why(sizes)
+        n_read_by_training = sizes.n_items * (per_byte * sizes.request_bytes + written)
+    load = Load.of(expected)
+    return TeacherLoad(
+        load.n_answers,
+        load.work,
+        Load.of(least),
+        Load.of(most),
+        why,
+        Load.of([(n_evaluated, answer)]),
+        scored,
+        max((work.context for n, work in most if n), default=0.0),
+        n_read_by_training * BYTES_PER_TOKEN / 1e9,
+        Workload(
+            BYTES_PER_TOKEN * max((work.prompt_tokens for n, work in most if n), default=0.0)
+            + 2 * MESSAGE_TOKENS,
+            max(
+                *teacher.max_tokens_by_prompt.values(),
+                strategy.longest_answer_tokens or 0,
+                0 if sizes is None else sizes.max_tokens,
+            ),
+        ),
+        tuple(assumed),
+    )
+
+
+def _scored(
+    config: Config, teacher: TeacherProbe, strategy: Strategy, n_texts: float, answer: Workload
+) -> tuple[Load, str]:
+    """Return the texts that a priced teacher scores for a training, and why they are a range.
+
+    Args:
+        config: the run.
+        teacher: what the probe saw.
+        strategy: the configured one.
+        n_texts: right answers that are learnt.
+        answer: prompt and answer of one, as the teacher was asked for it.
+    """
+    nothing = Load.of([])
+    signal = strategy.signal
+    if signal is None or n_texts < 1:
+        return nothing, ""
+    is_paid = bool(teacher.card.usd_per_million_input_tokens)
+    if not is_paid or signal.cache_path is not None or signal.beyond_servers() is not None:
+        return nothing, ""
+    n_tokens = max(1.0, _student_tokens(config, teacher) + answer.answer_tokens)
+    epochs = [
+        training_length(config.trainer, student, n_texts, n_tokens).epochs
+        for student in config.students
+    ]
+    is_cached = signal.cache != "none"
+    n_times = 1.0 if is_cached else max([1.0, *epochs])
+    how_often = (
+        "once (strategy.cache)"
+        if is_cached
+        else f"{n_times:.1f} times, as often as they are learnt from (strategy.cache=topk: once)"
+    )
+    texts = counted(round(n_texts), "right answer", spec=",")
+    why = f"where its endpoint scores given text, it scores {texts} {how_often}"
+    return Load.of([(n_texts * n_times, Workload(n_tokens, 1))]), why
+
+
+def _student_tokens(config: Config, teacher: TeacherProbe) -> float:
+    """Return the teacher's tokens of a question as the student is asked it."""
+    items = config.task.items("validation", teacher.n_items)
+    chats = [config.task.student_messages(item) for item in items]
+    n_bytes = sum(len(message["content"].encode()) for chat in chats for message in chat)
+    return _tokens_per_byte(config, teacher) * n_bytes / max(1, len(chats))
+
+
+def _writing(
+    sizes: Writing, n_items: int, refused_share: float, per_byte: float, written: float
+) -> list[tuple[float, Workload]]:
+    """Return the chats of so many items: each try's request and, where it is read, its reading.
+
+    Args:
+        sizes: of the chats.
+        n_items: items that the teacher is asked for.
+        refused_share: share of each try that is written again, as long as it may be.
+        per_byte: the teacher's tokens of a byte.
+        written: tokens of a reasoning.
+    """
+    read = Workload(per_byte * sizes.reading_bytes + written, per_byte * sizes.conclusion_bytes)
+    parts: list[tuple[float, Workload]] = []
+    for n_before in range(1 + sizes.n_retries):
+        again = n_before * (written + per_byte * sizes.feedback_bytes)
+        n = n_items * refused_share**n_before
+        parts.append((n, Workload(per_byte * sizes.request_bytes + again, written)))
+        parts.append((n * sizes.read_share, read))
+    return parts
+
+
+def _why(sizes: Writing) -> str:
+    """Say what makes the number of answers a range; "" where nothing does."""
+    reasons = []
+    if sizes.n_least < sizes.n_items:
+        often = "more" if sizes.n_expected == sizes.n_items else "no more"
+        reasons.append(
+            f"rationale=auto tries it on {sizes.n_least:,} items, on which it is expected to be "
+            f"right {often} often than their own paths, and has it write all {sizes.n_items:,} "
+            "only where it is right more often"
+        )
+    if sizes.n_retries:
+        times = "once" if sizes.n_retries == 1 else f"{sizes.n_retries} times"
+        reasons.append(
+            f"{sizes.refused_share:.0%} of its reasonings are taken to be refused "
+            f"(strategy.refused_share) and written again, {times} at most"
+        )
+    return "; ".join(reasons)
+
+
+def _of_probe(teacher: TeacherProbe) -> Workload:
+    n = max(1, teacher.n_items)
+    return Workload(teacher.input_tokens / n, teacher.output_tokens / n)
+
+
+def _tokens_per_byte(config: Config, teacher: TeacherProbe) -> float:
+    """Return the teacher's tokens of a byte of text, template included, as the probe saw them."""
+    task = config.task
+    chats = [
+        task.messages(item, teacher.prompt)
+        if teacher.prompt in task.prompts
+        else task.student_messages(item)
+        for item in task.items("validation", teacher.n_items)
+    ]
+    n_bytes = sum(len(message["content"].encode()) for chat in chats for message in chat)
+    seen = teacher.input_tokens * len(chats) / max(1, teacher.n_items)
+    return seen / n_bytes if n_bytes and seen else 1 / BYTES_PER_TOKEN

@@ -1,0 +1,183 @@
+"""What a run shows while it goes: a bar that moves, one line of outcome per stage, warnings.
+
+On a terminal the running stage is a progress bar. Anywhere else (a log, a pipe) there is nothing
+to redraw: a line when a stage begins, one now and then while it lasts, and its outcome.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from stratos.config import STAGES
+from stratos.core.formats import duration
+from stratos.core.printable import visible
+from stratos.run.outcome import outcome
+
+_HEARTBEAT_S = 30.0
+"""Seconds between two lines of a running stage where no bar can be drawn."""
+_NAME_WIDTH = max(map(len, STAGES))
+_LOG_WIDTH = 120
+"""Columns of a table in a log, which has no width of its own."""
+
+
+RUN_LOG = "stratos.run"
+"""Logger of what a run says: it goes to the log in the run folder, and not to the console again."""
+_log = logging.getLogger(RUN_LOG)
+
+
+class PlainConsole(RichConsole):
+    """A console to which text is text: brackets are no markup, and escapes are made visible.
+
+    Names and reasons come from catalogs, models and servers.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        """Write to standard output, as wide as it is unless `width` says otherwise."""
+        super().__init__(highlight=False, markup=False, emoji=False, width=width)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return text as it is shown: every cell of a table passes here."""
+        return super().render_str(visible(text), **options)
+
+
+class Console:
+    """Says everything that a run says."""
+
+    def __init__(
+        self, rich: RichConsole | None = None, explain: bool = False, folder: Path | None = None
+    ) -> None:
+        """Write to standard output unless another console is given.
+
+        Args:
+            rich: where to write.
+            explain: say of a plan what binds it, what its limits are worth and what came second.
+            folder: of the run, where it goes on after an interruption.
+        """
+        self.explain = explain
+        self.folder = folder
+        self.rich = rich or PlainConsole()
+        if rich is None and not self.rich.is_terminal:
+            self.rich = PlainConsole(width=_LOG_WIDTH)
+        self._started = time.monotonic()
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Keep other voices off the console, and say so if the user interrupts the work."""
+        logging.captureWarnings(True)  # Python's own warnings belong in the log file
+        # Bars of Hugging Face libraries would tear ours; read when they are imported.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        try:
+            yield
+        except KeyboardInterrupt:
+            kept = "What is finished is kept."
+            if self.folder is not None:
+                kept += f" The same command goes on with hydra.run.dir={_from_here(self.folder)}"
+            self.rich.print(Text.assemble(("Interrupted.", "yellow"), f" {kept}"), soft_wrap=True)
+            _log.warning("Interrupted. %s", kept)
+            raise
+        except Exception as error:
+            _log.error("%s: %s", type(error).__name__, visible(str(error)))
+            raise
+        finally:
+            logging.captureWarnings(False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[..., None]]:
+        """Show that a stage runs; yields its `tick(done, total, text="")`."""
+        _log.info("%s begins", name)
+        if not self.rich.is_terminal:
+            self._line(name, "…", style="dim")
+            yield self._heartbeat(name)
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn(f"[bold]{name:<{_NAME_WIDTH}}[/]"),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", markup=False),
+        )
+        with Progress(*columns, console=self.rich, transient=True) as progress:
+            bar = progress.add_task("", total=None)
+
+            def tick(done: float, total: float, text: str = "") -> None:
+                progress.update(bar, completed=done, total=total or None, description=visible(text))
+
+            yield tick
+
+    def done(self, name: str, record: Any, again: bool = False) -> None:
+        """Say in one line what a stage came to, and whether it was made before."""
+        took = "made before" if again else duration(record.seconds)
+        self._line(name, f"{outcome(record)}  ({took})", style="green" if not again else "cyan")
+        _log.info("%s: %s (%s)", name, outcome(record), took)
+        if name == "plan" and not again:
+            for reason in record.reasons:
+                _log.info("plan: %s", reason)
+        if name == "plan" and not again:
+            self._show_plan(record)
+
+    def skipped(self, name: str) -> None:
+        """Say that a stage was switched off."""
+        self._line(name, "switched off", style="dim")
+        _log.info("%s: switched off", name)
+
+    def note(self, text: str) -> None:
+        """Say something that explains what happens next."""
+        self.rich.print(Text(visible(text), style="dim"), soft_wrap=True)
+        _log.info("%s", visible(text))
+
+    def warn(self, text: str) -> None:
+        """Say something that the user should read."""
+        self.rich.print(Text.assemble(("Warning:", "yellow"), f" {visible(text)}"), soft_wrap=True)
+        _log.warning("%s", visible(text))
+
+    def _line(self, name: str, text: str, style: str) -> None:
+        self.rich.print(
+            Text.assemble((f"{name:<{_NAME_WIDTH}}", f"bold {style}"), f" {visible(text)}"),
+            soft_wrap=True,
+        )
+
+    def _heartbeat(self, name: str) -> Callable[..., None]:
+        last = time.monotonic()
+
+        def tick(done: float, total: float, text: str = "") -> None:
+            nonlocal last
+            if time.monotonic() - last >= _HEARTBEAT_S:
+                last = time.monotonic()
+                share = f"{done / total:.0%} " if total else ""
+                self._line(name, f"{share}{text}", style="dim")
+
+        return tick
+
+    def _show_plan(self, plan: Any) -> None:
+        from stratos.plan.explain.show import alternatives_table, explanation, frontier_table
+
+        self.rich.print(frontier_table(plan))
+        self.rich.print(alternatives_table(plan))
+        if self.explain:
+            self.rich.print(explanation(plan), soft_wrap=True)
+
+
+def _from_here(folder: Path) -> str:
+    """Return a folder as it may be typed where the command was."""
+    folder = folder.absolute()
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)

@@ -1,0 +1,188 @@
+"""One line per stage record: what came out, in the numbers that decide what comes next."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+from stratos.core.counted import counted, cut_short
+from stratos.core.formats import (
+    at_least,
+    count,
+    hours,
+    magnitude,
+    measured,
+    milliseconds,
+    n_bytes,
+    percent,
+    size,
+    usd,
+)
+from stratos.core.intervals import predicted
+from stratos.evaluate.reads import said
+from stratos.records import (
+    Corpus,
+    Deployment,
+    Interval,
+    ModelScore,
+    Pilot,
+    Plan,
+    Prediction,
+    Probe,
+    Report,
+    Scorecard,
+    Student,
+    TeacherProbe,
+)
+
+_CHANCE = 0.25
+"""A guess among four answers."""
+
+
+@singledispatch
+def outcome(record: Any) -> str:
+    """Return the line of a stage record."""
+    raise TypeError(f"no stage makes a {type(record).__name__}")
+
+
+@outcome.register
+def _(probe: Probe) -> str:
+    parts = [_teacher(one) for one in probe.teachers]
+    if probe.baselines:
+        best = max(probe.baselines, key=lambda score: score.slice().exact.mean)
+        parts.append(f"without a model: {percent(best.slice().exact.mean)} by {best.name}")
+    if probe.unreachable:
+        parts.append(f"not reachable: {', '.join(probe.unreachable)}")
+    return "; ".join(parts)
+
+
+def _teacher(one: TeacherProbe) -> str:
+    right = round(one.exact.mean * one.n_items)
+    choice = f", {_choice(one.choice)} on multiple choice" if one.choice.is_share_known else ""
+    cut = f" ({cut_short(one.n_truncated, one.n_items)})" if one.is_cut_short else ""
+    return f"{one.teacher} {right}/{one.n_items} exact{cut}{choice}"
+
+
+def _choice(choice: Interval) -> str:
+    blind = choice.low <= _CHANCE <= choice.high
+    return f"{'at chance ' if blind else ''}{percent(choice.mean, 0)}"
+
+
+@outcome.register
+def _(pilot: Pilot) -> str:
+    if not pilot.runs:
+        return "no pair was trained: " + "; ".join(pilot.left_out.values())
+    curves = []
+    for run in pilot.runs:
+        longest = run.points[-1]
+        curves.append(
+            f"{run.student} by {run.strategy} {percent(longest.accuracy)} exact on validation "
+            f"items after {magnitude(longest.train_tokens)} tokens"
+        )
+    paid = f", {usd(pilot.usd)} to teachers" if pilot.usd else ""
+    return f"{'; '.join(curves)}{paid}"
+
+
+@outcome.register
+def _(plan: Plan) -> str:
+    servers = [
+        f"{role.count} × {role.offer.name}" if role.count > 1 else role.offer.name
+        for role in plan.roles_of("serve")
+        if role.offer is not None
+    ]
+    server = f" on {' + '.join(servers)}" if servers else ""
+    return (
+        f"{plan.teacher} → {plan.student} by {plan.strategy}{server}: {usd(plan.usd)}, "
+        f"{hours(plan.hours)}, {milliseconds(plan.latency_ms)}, accuracy "
+        f"{predicted(plan.accuracy)}; {plan.status}, "
+        f"{counted(plan.n_frontier, 'plan')} on the frontier"
+    )
+
+
+@outcome.register
+def _(corpus: Corpus) -> str:
+    refused = sum(corpus.refused.values())
+    slices = ", ".join(f"{count(n)} {name}" for name, n in corpus.n_by_slice.items())
+    per_s = corpus.items_per_s
+    rate = count(per_s) if per_s >= 10 else f"{per_s:.2g}"
+    if corpus.n_by_source:  # nobody verified a row of a file, or a teacher's label
+        slices = ", ".join(f"{count(n)} {source}" for source, n in corpus.n_by_source.items())
+        return (
+            f"{counted(corpus.n_items, 'item', spec=',')} by {corpus.strategy} ({slices}), "
+            f"{count(refused)} refused, {rate} a second"
+        )
+    return (
+        f"{counted(corpus.n_items, 'verified item', spec=',')} by {corpus.strategy} ({slices}), "
+        f"{count(refused)} refused, {rate} a second"
+    )
+
+
+@outcome.register
+def _(student: Student) -> str:
+    resumed = f", gone on {student.n_resumed}×" if student.n_resumed else ""
+    return (
+        f"{student.name}, {magnitude(student.n_params)} parameters, "
+        f"{counted(student.steps, 'step', spec=',')}, {magnitude(student.train_tokens)} tokens"
+        f"{resumed}: {percent(student.validation_exact)} exact on "
+        f"{_validated(student)}"
+    )
+
+
+def _validated(student: Student) -> str:
+    """Say on which items; records of earlier versions do not know how many they were."""
+    if not student.n_validation_items:
+        return "validation items"
+    return counted(student.n_validation_items, "validation item", spec=",")
+
+
+@outcome.register
+def _(scorecard: Scorecard) -> str:
+    parts = []
+    for role in ("student", "teacher", "untouched"):
+        score = scorecard.score(role)
+        if score is not None:
+            large = f" ({score.name}, {size(score.n_params)})" if role == "teacher" else ""
+            parts.append(f"{role}{large} {percent(score.slice().exact.mean)}{_cut(score)}")
+    free = scorecard.best_free
+    if free is not None:
+        parts.append(f"{free.name} {percent(free.other_exact.mean)}")
+    compared = scorecard.comparison
+    ratio = f"; {at_least(compared)}" if compared else ""
+    reads = f"; {said(scorecard.earlier_reads)}" if scorecard.earlier_reads else ""
+    return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{ratio}{reads}"
+
+
+def _cut(score: ModelScore) -> str:
+    if not score.is_cut_short:
+        return ""
+    return f" ({cut_short(score.n_truncated, score.slice().n_items)})"
+
+
+@outcome.register
+def _(deployment: Deployment) -> str:
+    verdict = {None: "", True: ", within the limit", False: ", OVER the latency limit"}
+    equal = "answer equals that" if deployment.n_requests == 1 else "answers equal those"
+    load = deployment.load
+    under = ""
+    if load is not None:
+        under = (
+            f"; under {load.requests_per_s:.3g} requests a second p95 "
+            f"{milliseconds(load.latency_p95_ms)}"
+            f"{'' if deployment.was_busy else _judged(load.p95_ms)}"
+        )
+    return (
+        f"{deployment.n_equal}/{deployment.n_requests} {equal} of the evaluation, "
+        f"p95 {milliseconds(deployment.latency_p95_ms)}{verdict[deployment.meets_latency_limit]}"
+        f"{under}; bundle {n_bytes(deployment.bundle_bytes)}"
+    )
+
+
+def _judged(prediction: Prediction | None) -> str:
+    if prediction is None:
+        return ""
+    return " as predicted" if prediction.is_inside else " NOT as predicted"
+
+
+@outcome.register
+def _(report: Report) -> str:
+    return f"{report.path} ({n_bytes(report.n_bytes)})"

@@ -1,0 +1,244 @@
+"""Stage records that let the same command go on where it stopped.
+
+A record lies in the run folder with the fingerprint of all that it was made from: the part of the
+config that its stage reads, the records before it, and the code. Where all three are as they were,
+and the files that the record names are still there, the stage is not run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from stratos import records
+from stratos.cli.rules import local_files
+from stratos.config import Config
+from stratos.core.digest import digest_of, digest_of_code, digest_of_path, files_in
+from stratos.core.errors import StratosError
+from stratos.core.foreign import cause
+from stratos.core.integrity import changed, marks_of
+from stratos.run.closure import digest_of_closure, file_of
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Stage(Generic[T]):
+    """One stage: what it makes, what its outcome depends on, and how a run treats it.
+
+    The code that it runs is part of what its record is made from. It is found from the imports of
+    its packages, and from the classes that the config names: nobody lists it.
+    """
+
+    name: str
+    record: type[T]
+    reads: tuple[str, ...]
+    """Keys of the config that it reads, as "group" or "group.key"; the key of each candidate, where
+    the group has several."""
+    packages: tuple[str, ...] = ()
+    """Packages of `stratos` whose code it runs; the one of its own name where there are none."""
+    after: tuple[str, ...] = ()
+    """Stages whose records it needs."""
+    uses: tuple[str, ...] = ()
+    """Stages whose records it takes where there are any."""
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stage to the fields of its record that matter here; a change of the others does not."""
+    remembers: tuple[str, ...] = ()
+    """Fields of its own record that hold what it saw outside of config and records."""
+    is_part_of: str = ""
+    """A stage that brings this one with it; "" for one that the user asks for by name."""
+    own_limit: Literal["", "probe_usd"] = ""
+    """The key of `limits` that caps what it may spend, besides the budget."""
+    forgets_plan: bool = False
+    """Whether what an earlier plan holds of the budget is free as soon as it begins."""
+    spends_plan: bool = False
+    """Whether it spends what the plan holds of the budget."""
+    releases: tuple[str, ...] = ()
+    """Roles that nobody pays for any more once it is done."""
+    has_engine: bool = False
+    """Whether its work may be spread over a cluster."""
+    is_shared_by_jobs: bool = False
+    """Whether jobs of a sweep that would ask the same do so one by one: the cache serves all."""
+    is_tracked: bool = False
+    """Whether the tracker keeps its record as an artifact."""
+
+    @property
+    def works_on_task(self) -> bool:
+        """Whether it reads items of the task."""
+        return "task" in self.reads
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A record that was found, or why the file that should hold it is of no use."""
+
+    record: Any = None
+    fingerprint: str = ""
+    trouble: str = ""
+    is_marked: bool = True
+    """Whether the content of the files that it names can be told from other content."""
+
+
+def fingerprint(
+    stage: Stage[Any],
+    config: Config,
+    made: dict[str, Any],
+    marks: dict[str, str],
+    own: Any = None,
+) -> str:
+    """Return the SHA-256 of everything that a stage's record is made from.
+
+    Args:
+        stage: the stage.
+        config: the run's config, of which the stage's part counts.
+        made: stage name to the record, of every stage that has one.
+        marks: stage name to that record's own fingerprint.
+        own: the stage's own record, of which what it remembers counts.
+    """
+    subset = {key: _select(config.plain, key) for key in stage.reads}
+    upstream = {
+        name: [getattr(made[name], part) for part in stage.only[name]]
+        if name in stage.only
+        else marks[name]
+        for name in (*stage.after, *stage.uses)
+        if name in made
+    }
+    files = [(key, digest_of_path(path)) for key, path in local_files(subset)]
+    # A task of the user's own may name its rows by any key.
+    files += [("task", digest_of(path)) for path in files_in(subset.get("task"))]
+    made_of = {
+        "config": subset,
+        "files": files,
+        "upstream": upstream,
+        "code": digest_of_closure(_starts(stage, config)),
+        "user_code": digest_of_code(
+            config.task, *config.task.parts, *config.teachers, *config.strategies
+        ),
+        "seen": [getattr(own, name) for name in stage.remembers if own is not None],
+    }
+    text = json.dumps(made_of, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _starts(stage: Stage[Any], config: Config) -> tuple[str, ...]:
+    """Return where the code of a stage begins: its packages, and what the config's parts are of."""
+    objects = {
+        "task": (config.task, *config.task.parts),
+        "teacher": config.teachers,
+        "strategy": config.strategies,
+    }
+    read = {key.partition(".")[0] for key in stage.reads}
+    named = (
+        file_of(cls.__module__)
+        for group, ones in objects.items()
+        if group in read
+        for one in ones
+        for cls in type(one).__mro__
+    )
+    own = stage.packages or (stage.name,)
+    return tuple(sorted({"records.py", *own, *(file for file in named if file is not None)}))
+
+
+def _select(plain: dict[str, Any], key: str) -> Any:
+    """Return a group of the config, or a key of it: where it has candidates, that of each."""
+    group, _, name = key.partition(".")
+    node = plain.get(group)
+    if not name or node is None:
+        return node
+    several = node.get("candidates")
+    if name != "candidates" and isinstance(several, Mapping):
+        return {one: fields.get(name) for one, fields in several.items()}
+    return node.get(name)
+
+
+def find(stage: Stage[T], folder: Path) -> Kept | None:
+    """Read the record of a stage in `folder`; None if there is no such file."""
+    path = folder / f"{stage.name}.json"
+    try:
+        envelope = records.opened(path.read_bytes())
+        record = records.from_json(bytes(envelope.record), stage.record)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except records.EditedError as error:
+        raise StratosError(
+            f"{path}: {error}, so nothing in it is taken. {_again(stage.name, folder)}"
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return Kept(trouble=f"{path} is corrupt ({error})")
+    except OSError as error:
+        return Kept(trouble=f"{path} cannot be read ({cause(error)})")
+    other = changed(envelope.files, folder)
+    if other is not None:
+        return Kept(trouble=f"{path} names {other}")
+    return Kept(record, envelope.fingerprint, is_marked=bool(envelope.sha256))
+
+
+def keep(stage: Stage[T], folder: Path, mark: str, record: T) -> None:
+    """Write the record of a stage with its fingerprint, atomically."""
+    files = marks_of(record, folder)
+    records.save(folder / f"{stage.name}.json", stage.name, mark, record, files)
+
+
+def verify(name: str, folder: Path) -> None:
+    """Read all that the record of a stage names, before another stage works with it.
+
+    Args:
+        name: of the stage.
+        folder: where its record lies.
+
+    Raises:
+        StratosError: a file is not what it was when the record was written.
+    """
+    path = folder / f"{name}.json"
+    try:
+        files = records.opened(path.read_bytes()).files
+    except (OSError, msgspec.DecodeError):  # was read a moment ago
+        return
+    other = changed(files, folder, by_content=True)
+    if other is not None:
+        raise StratosError(f"{path} names {other}. {_again(name, folder)}")
+
+
+def _again(name: str, folder: Path) -> str:
+    """Say how a stage is run again in whole."""
+    return (
+        f"Delete {folder / name}.json and give the same command again: {name} is run again, and "
+        "what rests on it."
+    )
+
+
+@contextlib.contextmanager
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends.
+
+    Args:
+        path: the file that is locked; made if need be.
+        waiting: called if another process holds it, before waiting for that one to finish;
+            without it, a held lock is an error.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and `waiting` was not given.
+    """
+    if sys.platform == "win32":  # no flock there: two runs of one folder are the user's to avoid
+        yield
+        return
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is None:
+                raise
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,394 @@
+"""Runs one stage after the other: skips what is done, shows what happens, keeps what was made."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from stratos.config import Config
+from stratos.core.chunk_engine import Engine, Here
+from stratos.core.context import Context
+from stratos.core.disk_errors import disk_errors
+from stratos.core.errors import BusyError, StratosError
+from stratos.core.foreign import cause
+from stratos.core.formats import usd
+from stratos.core.ray_engine import connected
+from stratos.ledger import Ledger, reserves
+from stratos.records import Plan, Report, from_json, to_json, write_atomically
+from stratos.run import resume
+from stratos.run.console import Console
+from stratos.run.resume import Stage
+from stratos.run.tracking import Tracker, tracked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
+    """Open the run folder, the tracker and the console for the stages of one run.
+
+    Args:
+        config: the run's config.
+        stages: all that there are, in order.
+
+    Raises:
+        StratosError: the folder cannot be written.
+        BusyError: another process works in it.
+    """
+    folder = config.run_dir
+    console = Console(explain=config.plan.explain, folder=folder)
+    with contextlib.ExitStack() as stack:
+        with disk_errors("start", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(resume.locked(folder / ".lock"))
+            except BlockingIOError:
+                raise BusyError(
+                    f"{folder}: another process is working in this folder. Wait for it to end, "
+                    "or leave hydra.run.dir out for a new folder."
+                ) from None
+        _make_cache_folder(config.cache_dir)
+        warnings = Warnings(folder / "warnings.json", console.warn)
+        tracker = stack.enter_context(tracked(config, warnings.add))
+        for teacher in config.teachers:
+            stack.callback(teacher.close)
+        if config.cloud.gpu_file is not None:
+            from stratos.catalog.gpus import use_gpu_file  # not before it is needed
+
+            use_gpu_file(config.cloud.gpu_file)
+        with console.closing():
+            yield Runner(config, console, tracker, warnings, stages)
+
+
+def _make_cache_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StratosError(
+            f"The cache folder {folder} cannot be made ({error.strerror}). Type "
+            "paths.cache_dir=<folder>, or set STRATOS_CACHE=<folder> in the environment."
+        ) from error
+
+
+def _asked(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
+    """Return the stages that are asked for, and those that come with one of them."""
+    parts = {one.name for one in stages if one.is_part_of in config.stages}
+    return frozenset({*config.stages, *parts} - _switched_off(config))
+
+
+def _needed(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
+    """Return the stages that are asked for, and those whose records they take."""
+    needed = set(_asked(config, stages))
+    for stage in reversed(stages):
+        if stage.name in needed:
+            needed |= {*stage.after, *stage.uses}
+    return frozenset(needed - _switched_off(config))
+
+
+def _switched_off(config: Config) -> frozenset[str]:
+    return frozenset(("pilot",) if config.plan.pilot is False else ())
+
+
+class Warnings:
+    """What the user should read: said once, and kept by stage for the report and a resumed run."""
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        """Go on with the warnings that an earlier run left at `path`."""
+        self.path = path
+        self.stage = "start"
+        self._say = say
+        self._by_stage: dict[str, list[str]] = {}
+        # A file that was cut short holds nothing worth stopping for.
+        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+            self._by_stage = from_json(path.read_bytes(), dict[str, list[str]])
+        self._by_stage.pop("start", None)
+
+    def begin(self, stage: str) -> None:
+        """Forget what the last run of a stage warned of."""
+        self.stage = stage
+        self._by_stage.pop(stage, None)
+
+    def add(self, text: str) -> None:
+        """Say a warning, unless this stage said it already."""
+        said = self._by_stage.setdefault(self.stage, [])
+        if text not in said:
+            said.append(text)
+            self._say(text)
+            write_atomically(self.path, to_json(self._by_stage))
+
+    def all(self) -> list[str]:
+        """Return every warning of the run, each once."""
+        return list(dict.fromkeys(text for said in self._by_stage.values() for text in said))
+
+
+class Runner:
+    """Called once for each stage, with the records that it takes."""
+
+    def __init__(
+        self,
+        config: Config,
+        console: Console,
+        tracker: Tracker,
+        warnings: Warnings,
+        stages: Sequence[Stage[Any]],
+    ) -> None:
+        """Start without records."""
+        self.config = config
+        self.stages = stages
+        self.asked = _asked(config, stages)
+        self.needed = _needed(config, stages)
+        self.console = console
+        self.tracker = tracker
+        self.warnings = warnings
+        path = config.run_dir / "ledger.jsonl"
+        self.ledger = Ledger(path, config.limits.budget_usd, is_alone=True)
+        self.records: dict[str, Any] = {}
+        self._marks: dict[str, str] = {}
+        self._unverified: dict[str, Path] = {}
+        """Stage to the folder of its record, where the files that it names were not read yet."""
+        self._unmarked: dict[str, Path] = {}
+        """The same of records of older versions, of whose files nothing but the size is known."""
+        self._is_task_told = False
+
+    def __call__(self, stage: Stage[T], *inputs: Any, **optional: Any) -> T | None:
+        """Return the record of a stage: made now, or read if it is done or was not asked for.
+
+        None if no stage that is asked for needs it, or if it is switched off. A record in
+        `optional` is handed on by its name, or as None where there is none.
+
+        Raises:
+            StratosError: the stage cannot be run.
+        """
+        if stage.name not in self.needed:
+            return None
+        if stage.name not in self.asked:
+            return self._read(stage)
+        self._require(stage)
+        kept = resume.find(stage, self.config.run_dir)
+        mark = self._fingerprint(stage, kept.record if kept is not None else None)
+        if kept is not None and kept.record is not None and kept.fingerprint == mark:
+            if more := self._more_money(stage, kept.record):
+                self.console.note(f"{stage.name}: {more}; it goes on.")
+                return self._make(stage, mark, inputs, optional)
+            self.console.done(stage.name, kept.record, again=True)
+            self._not_made_now(stage.name, self.config.run_dir, kept)
+            return self._take(stage, kept.record, mark)
+        if kept is not None:
+            trouble = kept.trouble or "what it was made from has changed"
+            self.console.note(f"{stage.name}: {trouble}; it is made again.")
+        return self._make(stage, mark, inputs, optional)
+
+    def summarize(self) -> None:
+        """Show what came out, and give the tracker what runs are compared by."""
+        from stratos.run.summary import final_numbers, show
+
+        self.tracker.summary(final_numbers(self.records))
+        for stage in self.stages:
+            if stage.is_tracked and (name := stage.name) in self.records:
+                self.tracker.artifact(self.config.run_dir / f"{name}.json", name, "record")
+        show(self.console.rich, self.config, self.records, self.ledger.path)
+
+    def _cap_usd(self, stage: Stage[Any]) -> float | None:
+        """Return what may be spent in all by the end of a stage."""
+        own = getattr(self.config.limits, stage.own_limit) if stage.own_limit else None
+        return self.ledger.cap_usd(own)
+
+    def _more_money(self, stage: Stage[Any], record: Any) -> str:
+        """Say that a stage left out what it may now pay for; "" where it did not, or may not."""
+        cut_at, cap = getattr(record, "cut_at_usd", None), self._cap_usd(stage)
+        if cut_at is None or (cap is not None and cap <= cut_at):
+            return ""
+        now = "has no limit" if cap is None else f"may be {usd(cap)}"
+        return f"its money ended at {usd(cut_at)} and now {now}"
+
+    def _fingerprint(self, stage: Stage[Any], own: Any) -> str:
+        return resume.fingerprint(stage, self.config, self.records, self._marks, own)
+
+    def _read(self, stage: Stage[T]) -> T | None:
+        """Read the record of a stage that was not asked for, wherever it may be."""
+        for folder in (self.config.run_dir, self.config.paths.records_from):
+            kept = resume.find(stage, Path(folder).expanduser()) if folder is not None else None
+            if kept is None:
+                continue
+            if kept.record is None:
+                self.warnings.add(f"{kept.trouble}; it is not used.")
+                continue
+            made_for = getattr(kept.record, "task", self.config.task.name)
+            if made_for != self.config.task.name:
+                raise StratosError(
+                    f"{folder}/{stage.name}.json was made for the task {made_for}, not for "
+                    f"{self.config.task.name}. Give another folder with hydra.run.dir=<folder>."
+                )
+            if kept.fingerprint != self._fingerprint(stage, kept.record):
+                self.console.note(f"{stage.name}: read as it is, though its inputs have changed.")
+            self.console.done(stage.name, kept.record, again=True)
+            self._not_made_now(stage.name, Path(str(folder)).expanduser(), kept)
+            return self._take(stage, kept.record, kept.fingerprint)
+        return None
+
+    def _require(self, stage: Stage[T]) -> None:
+        lacking = [name for name in stage.after if name not in self.records]
+        if lacking:
+            wanted = [*lacking, *(name for name in self.config.stages if name not in lacking)]
+            raise StratosError(
+                f"{stage.name} needs the record of {' and '.join(lacking)}, and "
+                f"{self.config.run_dir} has none. Add the stage: stages=[{','.join(wanted)}], go "
+                "on in the folder of a run that has it with hydra.run.dir=<folder>, or read it "
+                "there with paths.records_from=<folder>."
+            )
+
+    def _make(
+        self, stage: Stage[T], mark: str, inputs: tuple[Any, ...], optional: dict[str, Any]
+    ) -> T | None:
+        for name in (*stage.after, *stage.uses):
+            if name in self._unverified:
+                resume.verify(name, self._unverified.pop(name))
+        self.warnings.begin(stage.name)
+        self._tell_of_task(stage)
+        self.ledger.stage = stage.name
+        if stage.forgets_plan:
+            reserves.allot(self.ledger, "", {})  # another plan follows
+        with self.console.stage(stage.name) as tick, self._engine(stage) as engine:
+            context = Context(
+                run_dir=self.config.run_dir,
+                cache_dir=self.config.cache_dir,
+                ledger=self.ledger,
+                tick=self._with_money(tick, stage),
+                warn=self.warnings.add,
+                log=self.tracker.for_stage(stage.name),
+                fingerprint=mark,
+                note=self.console.note,
+                engine=engine,
+            )
+            with (
+                disk_errors(stage.name, self.config.run_dir, self.config.cache_dir),
+                self._alone(stage, mark),
+            ):
+                with self._blamed(stage):
+                    record = self._call(stage, inputs, optional, context)
+                if record is not None:
+                    mark = self._fingerprint(stage, record)
+                    resume.keep(stage, self.config.run_dir, mark, record)
+        if record is None:
+            if stage.name in self.config.stages:
+                self.console.skipped(stage.name)
+            return None
+        self.console.done(stage.name, record)
+        taken = self._take(stage, record, mark)
+        if stage.record is Plan and (held := reserves.said(self.ledger)):
+            self.console.note(f"{stage.name}: {held}.")
+        return taken
+
+    def _not_made_now(self, name: str, folder: Path, kept: resume.Kept) -> None:
+        """Take notice of a record that another command made: its files may be damaged by now."""
+        (self._unverified if kept.is_marked else self._unmarked)[name] = folder
+
+    @contextlib.contextmanager
+    def _blamed(self, stage: Stage[Any]) -> Iterator[None]:
+        """Say which stages left what a stage fails on, where their files cannot be verified.
+
+        Raises:
+            StratosError: the block failed on something that nobody expects.
+        """
+        try:
+            yield
+        except StratosError:
+            raise
+        except Exception as error:
+            before = [name for name in (*stage.after, *stage.uses) if name in self._unmarked]
+            if not before or (isinstance(error, OSError) and error.errno is not None):
+                raise
+            files = " and ".join(str(self._unmarked[name] / f"{name}.json") for name in before)
+            raise StratosError(
+                f"{stage.name} failed on what earlier stages left ({type(error).__name__}: "
+                f"{cause(error)}). Their records are of an older version, which cannot tell "
+                f"whether a file is damaged. Delete {files} and give the same command again: what "
+                "they made is made anew."
+            ) from error
+
+    def _tell_of_task(self, stage: Stage[Any]) -> None:
+        """Warn of a task's own files before the first stage that works on them; once a run."""
+        if self._is_task_told or not stage.works_on_task:
+            return
+        self._is_task_told = True
+        for complaint in self.config.task.complaints:
+            self.warnings.add(complaint)
+
+    def _engine(self, stage: Stage[Any]) -> contextlib.AbstractContextManager[Engine]:
+        """Return what does the work of a stage that is the same wherever it is done."""
+        wanted = self.config.synthesize
+        if wanted.engine == "local" or not stage.has_engine:
+            return contextlib.nullcontext(Here())
+        return connected(wanted.ray_address, self.console.note)
+
+    def _with_money(self, tick: Callable[..., None], stage: Stage[Any]) -> Callable[..., None]:
+        """Return a stage's tick that shows what the run has spent so far, once the stage pays."""
+        ledger = self.ledger
+        limit, before = self._cap_usd(stage), ledger.usd_so_far
+        # A limit of its own is on what the stage spends alone.
+        others = ledger.spent_usd - ledger.spent_here_usd if stage.own_limit else 0.0
+
+        def told(done: float, total: float, text: str = "") -> None:
+            spent = ledger.usd_so_far
+            if spent > before:
+                money = f"{usd(spent - others)} spent" + (
+                    "" if limit is None else f" of {usd(limit)}"
+                )
+                text = f"{text} · {money}" if text else money
+            tick(done, total, text)
+
+        return told
+
+    def _call(
+        self,
+        stage: Stage[T],
+        inputs: tuple[Any, ...],
+        optional: dict[str, Any],
+        context: Context,
+    ) -> T | None:
+        """Import a stage's package only now: torch comes with the stage that needs it."""
+        function = getattr(importlib.import_module(f"stratos.{stage.name}"), stage.name)
+        if stage.record is Report:
+            made: T | None = function(self.config, self.records, context, self.warnings.all())
+        else:
+            made = function(self.config, *inputs, context, **optional)
+        return made
+
+    def _alone(self, stage: Stage[T], mark: str) -> contextlib.AbstractContextManager[None]:
+        """Let jobs of a sweep that would ask the same do so one by one."""
+        if not stage.is_shared_by_jobs:
+            return contextlib.nullcontext()
+        name = stage.name
+        return resume.locked(
+            self.config.cache_dir / "locks" / f"{name}-{mark[:16]}.lock",
+            waiting=lambda: self.console.note(f"{name}: another run is asking the same; waiting."),
+        )
+
+    def _hold_money(self, stage: Stage[Any], record: Any) -> None:
+        """Hold what a plan counts with for each role; free what is left where one is done."""
+        if isinstance(record, Plan):
+            spenders = {one.name for one in self.stages if one.spends_plan}
+            if self.asked & {stage.name, *spenders}:
+                budget = self.ledger.budget_usd
+                left = None if budget is None else max(0.0, budget - self.ledger.committed_usd)
+                usd = reserves.planned_usd(record, left)
+                reserves.allot(self.ledger, self._marks[stage.name], usd)
+        elif stage.name in self.asked:
+            for role in stage.releases:
+                reserves.release(self.ledger, role)
+
+    def _take(self, stage: Stage[T], record: T, mark: str) -> T:
+        self.records[stage.name] = record
+        self._marks[stage.name] = mark
+        self._hold_money(stage, record)
+        if isinstance(seconds := getattr(record, "seconds", None), float):
+            self.tracker.for_stage(stage.name)({"seconds": seconds})
+        return record

@@ -1,0 +1,187 @@
+"""Every stage: what it makes, what it reads, and how the run treats it. One table, in order."""
+
+from __future__ import annotations
+
+from stratos.ledger.book import TEACHER
+from stratos.records import Corpus, Deployment, Pilot, Plan, Probe, Report, Scorecard, Student
+from stratos.run.resume import Stage
+
+CHOICES = {"plan": ("teacher", "prompt", "max_tokens", "student", "strategy")}
+"""All that matters of a plan until its prices do: a new limit that changes none of them trains
+nothing again."""
+
+PROBE = Stage(
+    name="probe",
+    record=Probe,
+    reads=(
+        "task",
+        "teacher",
+        "student.path",
+        "student.candidates",
+        "strategy._target_",
+        "strategy.name",
+        "strategy.min_coverage",
+        "strategy.min_coverage_beside_injection",
+        "probe",
+        "complexity",
+        "evaluate.max_new_tokens",
+        "limits.probe_usd",
+    ),
+    remembers=("cut_at_usd",),
+    own_limit="probe_usd",
+    is_shared_by_jobs=True,
+    forgets_plan=True,
+)
+PILOT = Stage(
+    name="pilot",
+    record=Pilot,
+    reads=(
+        "task",
+        "teacher",
+        "student",
+        "strategy",
+        "complexity",
+        "cloud",
+        "limits",
+        "trainer",
+        "traffic",
+        "callbacks",
+        "evaluate",
+        "probe.n_items",
+        "probe.max_items",
+        "plan.pilot",
+        "plan.pilot_tokens",
+        "plan.pilot_share",
+        "plan.pilot_minutes",
+        "plan.history",
+        "objective",
+        "seed",
+    ),
+    after=("probe",),
+    is_part_of="plan",
+    forgets_plan=True,
+)
+PLAN = Stage(
+    name="plan",
+    record=Plan,
+    reads=(
+        "task",
+        "teacher",
+        "student",
+        "strategy",
+        "complexity",
+        "cloud",
+        "limits",
+        "objective",
+        "trainer",
+        "traffic",
+        "plan",
+        "evaluate.max_new_tokens",
+        "evaluate.n_items",
+        "evaluate.n_teacher_items",
+        "evaluate.teacher_minutes",
+        "evaluate.teacher_usd",
+        "seed",
+    ),
+    after=("probe",),
+    uses=("pilot",),
+    remembers=("history",),
+    forgets_plan=True,
+    is_tracked=True,
+)
+SYNTHESIZE = Stage(
+    name="synthesize",
+    record=Corpus,
+    reads=(
+        "task",
+        "teacher",
+        "student",
+        "strategy",
+        "trainer",
+        "probe.n_items",
+        "probe.max_items",
+        "callbacks.n_validation_items",
+        "callbacks.n_final_validation_items",
+        "evaluate.n_items",
+        "evaluate.max_new_tokens",
+        "limits.on_exhausted",
+        "seed",
+    ),
+    after=("plan",),
+    only=CHOICES,
+    remembers=("cut_at_usd",),
+    spends_plan=True,
+    has_engine=True,
+)
+DISTILL = Stage(
+    name="distill",
+    record=Student,
+    reads=(
+        "task",
+        "teacher",
+        "student",
+        "strategy",
+        "trainer",
+        "callbacks",
+        "evaluate.max_new_tokens",
+        "evaluate.batch_size",
+        "seed",
+    ),
+    after=("plan", "synthesize"),
+    only=CHOICES,
+    remembers=("cut_at_usd",),
+    spends_plan=True,
+)
+EVALUATE = Stage(
+    name="evaluate",
+    record=Scorecard,
+    reads=(
+        "task",
+        "teacher",
+        "student",
+        "traffic",
+        "evaluate",
+        "probe.max_tokens",
+        "limits.budget_usd",
+        "limits.probe_usd",
+        "seed",
+    ),
+    after=("probe", "plan", "synthesize", "distill"),
+    spends_plan=True,
+    releases=(TEACHER,),
+    is_tracked=True,
+)
+DEPLOY = Stage(
+    name="deploy",
+    record=Deployment,
+    reads=(
+        "task",
+        "teacher",
+        "student",
+        "strategy._target_",
+        "strategy.name",
+        "deploy",
+        "traffic",
+        "limits.latency_ms",
+        "evaluate.max_new_tokens",
+        "seed",
+    ),
+    after=("plan", "evaluate", "distill"),
+    uses=("probe", "pilot", "synthesize"),
+)
+REPORT = Stage(
+    name="report",
+    record=Report,
+    reads=(),
+    uses=("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy"),
+)
+STAGES = (PROBE, PILOT, PLAN, SYNTHESIZE, DISTILL, EVALUATE, DEPLOY, REPORT)
+
+PILOT_TRAINING = Stage(
+    name="distill",
+    record=Student,
+    reads=tuple(dict.fromkeys((*SYNTHESIZE.reads, *DISTILL.reads))),
+    packages=("synthesize", "distill"),
+)
+"""A short training of the pilot: what its corpus and its training depend on, and neither the
+limits nor the servers that there are."""

@@ -1,0 +1,261 @@
+"""The end of a run: what was chosen, what it cost, how good it got, and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stratos.config import Config
+from stratos.core.counted import counted
+from stratos.core.formats import (
+    at_least,
+    hours,
+    measured,
+    percent,
+    percent_range,
+    sentence,
+    size,
+    usd,
+)
+from stratos.evaluate.reads import said
+from stratos.records import Corpus, Deployment, ModelScore, Plan, Probe, Scorecard
+from stratos.report.costs import CostRow, cost_rows, read_ledger, read_reserves
+from stratos.report.planned import PlannedRow, planned_rows
+
+_ROLES = {
+    "majority": "most frequent answer",
+    "lookup": "nearest training row",
+    "linear": "TF-IDF with logistic regression",
+    "teacher": "teacher",
+    "untouched": "untouched student",
+    "student": "student",
+}
+"""Roles in the order of the table, and what they are called there."""
+_NAMED = ("teacher", "student")
+"""Roles whose models have a name of their own."""
+_STYLES = {"better": "bold green", "open": "bold yellow", "worse": "bold red"}
+
+
+def show(console: Console, config: Config, records: Mapping[str, Any], ledger: Path) -> None:
+    """Print the summary of as many stages as there are records of."""
+    plan: Plan | None = records.get("plan")
+    console.print()
+    if plan is not None:
+        console.print(
+            f"{plan.teacher} → {plan.student} by {plan.strategy}, chosen as {plan.objective}"
+        )
+        console.print(_costs(plan, records, ledger))
+        if rows := planned_rows(plan, records, read_ledger(ledger)):
+            console.print(_planned(rows))
+    for part in _accuracy(records):
+        console.print(part)
+    if scorecard := records.get("evaluate"):
+        from stratos.evaluate.verdict import verdict
+
+        found = verdict(scorecard)
+        if found is not None:
+            style = _STYLES[found.outcome]
+            console.print(found.text, style=style, soft_wrap=True, markup=False)
+    if missed := _missed(config, records):
+        console.print(missed, style="yellow", soft_wrap=True, markup=False)
+    corpus: Corpus | None = records.get("synthesize")
+    if corpus is not None and corpus.rows_to_label is not None:
+        told = (
+            f"To label by hand  {corpus.rows_to_label}  ({counted(corpus.n_rows_to_label, 'row')})"
+        )
+        console.print(told, soft_wrap=True, markup=False)
+    deployment: Deployment | None = records.get("deploy")
+    if deployment is not None:
+        console.print(f"Bundle  {deployment.bundle_path}", soft_wrap=True, markup=False)
+    if "report" in records:
+        console.print(f"Report  {records['report'].path}", soft_wrap=True, markup=False)
+    console.print(f"Records {config.run_dir}", soft_wrap=True, markup=False)
+
+
+def _missed(config: Config, records: Mapping[str, Any]) -> str:
+    """Say that the student falls short of the accuracy that was asked for; "" where it does not."""
+    scorecard: Scorecard | None = records.get("evaluate")
+    student = scorecard.score("student") if scorecard is not None else None
+    least = config.limits.accuracy
+    if student is None or least is None:
+        return ""
+    exact = student.slice().exact
+    if exact.mean >= least:
+        return ""
+    return (
+        f"limits.accuracy={least:g} is missed: the student has {exact.mean:.1%} of the test items "
+        f"(95% interval {exact.low:.1%} to {exact.high:.1%}). The plan went by its prediction."
+    )
+
+
+def final_numbers(records: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return the numbers that runs are compared by."""
+    numbers: dict[str, float | str] = {}
+    plan: Plan | None = records.get("plan")
+    if plan is not None:
+        numbers |= {
+            "teacher": plan.teacher,
+            "student": plan.student,
+            "strategy": plan.strategy,
+            "planned_usd": plan.usd,
+            "planned_hours": plan.hours,
+            "planned_net_usd": plan.net_usd or 0.0,
+        }
+        if plan.accuracy.is_known:
+            numbers["planned_accuracy"] = plan.accuracy.mean
+            numbers["planned_accuracy_low"] = plan.accuracy.low
+            numbers["planned_accuracy_high"] = plan.accuracy.high
+        for row in planned_rows(plan, records):
+            if row.quantity == "accuracy":
+                numbers["planned_accuracy_outcome"] = row.outcome
+    scorecard: Scorecard | None = records.get("evaluate")
+    if scorecard is not None:
+        for role in _ROLES:
+            score = scorecard.score(role)
+            if score is not None:
+                numbers[f"{role}_exact"] = score.slice().exact.mean
+        if scorecard.best_baseline is not None:
+            numbers["best_baseline"] = scorecard.best_baseline.role
+            numbers["best_baseline_p_value"] = scorecard.best_baseline.p_value
+        if scorecard.comparison is not None:
+            numbers["ratio_at_least"] = scorecard.comparison.ratio_at_least
+    deployment: Deployment | None = records.get("deploy")
+    if deployment is not None:
+        numbers["latency_p95_ms"] = deployment.latency_p95_ms
+    return numbers
+
+
+def _costs(plan: Plan, records: Mapping[str, Any], ledger: Path) -> Table:
+    table = Table()
+    for heading in ("role", "server"):
+        table.add_column(heading)
+    for heading in (
+        "planned there",
+        "spent of its reserve",
+        "spent here",
+        "hours here × the plan's price",
+    ):
+        table.add_column(heading, justify="right")
+    for row in cost_rows(plan, records, read_ledger(ledger), read_reserves(ledger)):
+        table.add_row(
+            row.role,
+            row.server,
+            _money_and_time(row.planned_usd, row.planned_hours),
+            _reserved(row),
+            usd(row.spent_usd),
+            _money_and_time(row.measured_usd, row.measured_hours),
+            style="bold" if row.role == "total" else None,
+        )
+    return table
+
+
+def _reserved(row: CostRow) -> str:
+    """Say how much of a reserve was spent since the plan was made, and how much was left."""
+    if row.reserve is None:
+        return "–"
+    left = row.reserve.released_usd
+    released = f", {usd(left)} released" if left else ""
+    return f"{usd(row.reserve.spent_usd)} of {usd(row.reserve.usd)}{released}"
+
+
+def _planned(rows: Sequence[PlannedRow]) -> Table:
+    """Return what was planned beside what came; what missed its interval in red."""
+    table = Table(title="Planned against measured", title_justify="left", header_style="bold")
+    table.add_column("quantity")
+    for heading in ("planned", "95% interval", "measured"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for row in rows:
+        said = {"inside": "in the interval", "outside": "MISSED", "open": "not compared"}
+        told = "; ".join(filter(None, (said[row.outcome], row.note)))
+        style = "bold red" if row.outcome == "outside" else None
+        table.add_row(
+            row.quantity, row.planned, row.interval or "–", row.measured, told, style=style
+        )
+    return table
+
+
+def _money_and_time(dollars: float | None, time: float | None) -> str:
+    return f"{usd(dollars)} · {hours(time)}" if time is not None else usd(dollars)
+
+
+def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
+    """Return the accuracies on test items, or the probe's where nothing was evaluated."""
+    scorecard: Scorecard | None = records.get("evaluate")
+    probe: Probe | None = records.get("probe")
+    if scorecard is None:
+        if probe is None:
+            return ()
+        n_cut = [one.n_truncated for one in probe.teachers]
+        table = _accuracy_table([], any(n_cut))
+        for baseline in probe.baselines:
+            table.add_row(*_score_row(baseline, [], any(n_cut)))
+        for one in probe.teachers:
+            table.add_row(
+                f"teacher ({one.teacher})",
+                percent(one.exact.mean),
+                percent_range(one.exact.low, one.exact.high),
+                str(one.n_items),
+                *([str(one.n_truncated)] if any(n_cut) else []),
+            )
+        doubtful = [f"teacher ({one.teacher})" for one in probe.teachers if one.is_cut_short]
+        return "Exact match on validation items", table, *_doubts(doubtful)
+    scores = [score for role in _ROLES if (score := scorecard.score(role)) is not None]
+    slices = [one.slice for one in scores[-1].slices if one.slice != "all"] if scores else []
+    are_cut = any(score.n_truncated for score in scores)
+    table = _accuracy_table(slices, are_cut)
+    for score in scores:
+        table.add_row(*_score_row(score, slices, are_cut))
+    told = [f"{sentence(measured(scorecard.metric))} on test items"]
+    if scorecard.comparison is not None:
+        told.append(at_least(scorecard.comparison))
+    if scorecard.earlier_reads is not None:
+        told.append(said(scorecard.earlier_reads))
+    doubtful = [_who(score) for score in scores if score.is_cut_short]
+    return "; ".join(told), table, *_doubts(doubtful)
+
+
+def _doubts(names: list[str]) -> list[Text]:
+    """Say whose accuracy rests on answers of which too many were cut."""
+    if not names:
+        return []
+    told = (
+        f"More than 1 in 20 answers of {' and '.join(names)} were cut short: the accuracy may be "
+        "higher than is measured."
+    )
+    return [Text(told, style="yellow")]
+
+
+def _accuracy_table(slices: list[str], are_cut: bool) -> Table:
+    table = Table()
+    table.add_column("model")
+    for heading in ("all", "95% interval", "items", *(["cut short"] if are_cut else []), *slices):
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _who(score: ModelScore) -> str:
+    role = _ROLES[score.role]
+    return f"{role} ({_name(score)})" if score.role in _NAMED else role
+
+
+def _score_row(score: ModelScore, slices: list[str], are_cut: bool) -> list[str]:
+    whole = score.slice()
+    row = [
+        _who(score),
+        percent(whole.exact.mean),
+        percent_range(whole.exact.low, whole.exact.high),
+        str(whole.n_items),
+        *([str(score.n_truncated) if score.max_tokens else "–"] if are_cut else []),
+    ]
+    found = {one.slice: one for one in score.slices}
+    return row + [percent(found[name].exact.mean) if name in found else "–" for name in slices]
+
+
+def _name(score: ModelScore) -> str:
+    return ", ".join(filter(None, (score.name, size(score.n_params))))

@@ -1,0 +1,343 @@
+"""The rule that says which strategies may be taken from a teacher for a student.
+
+`supervised`: the task has labelled rows. Their answers cost nothing, and a teacher's could only
+    repeat them: beside it, `alignment` is taken only for what it adds, the teacher's reasoning, and
+    `injection` only where the teacher writes something (`strategy.rationale`).
+`pseudo_labels`: the file has rows without answers, too, and the teacher surely answers at least
+    `min_coverage` of the validation items: the low end of the interval does. It learns all that
+    `supervised` does, and takes its place.
+`augmentation`: the task has labelled rows, and the teacher covers `min_coverage`. It is taken where
+    it is named (`strategy=augmentation`).
+`injection`: the task can build a question from an answer.
+`alignment`: the teacher answers at least `min_coverage` of the validation items exactly. Where
+    another strategy may be taken whose items are all right, it surely answers at least
+    `min_coverage_beside_injection`: the low end of the interval does, so a doubt counts against it.
+`alignment_logits`: the same with its own `min_coverage`. It is picked over the other alignments
+    where the teacher's weights are here, the student reads in its tokens, and the teacher is not so
+    certain that its text says all (`min_entropy_nats`).
+`alignment_on_policy`: the same, where the student starts from a model. It is picked over
+    `alignment`, and not over `alignment_logits`, which learnt more in less time.
+
+Of the alignments that could be taken for one pair, the one that learns most from an answer is
+picked. Between alignment and injection the plan decides, with accuracy, money and time. The
+thresholds are the strategies' own (`strategy.min_coverage`). A declared complexity stands in for
+the coverage (`complexity.strategies`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from stratos.config import ComplexityConfig
+from stratos.convert.declared import leaves
+from stratos.core.counted import counted, cut_short
+from stratos.records import Interval, TeacherProbe
+from stratos.synthesize.strategy import Strategy, Threshold
+from stratos.tasks.chat import reasons
+
+
+class Reason(Enum):
+    """Why a plan does not choose something."""
+
+    COVERAGE = "the teacher covers less than min_coverage"
+    COVERAGE_BESIDE_RIGHT = "it may cover less than is asked beside items that are all right"
+    NONE_RIGHT = "the teacher had no right answer to learn from"
+    REPEATS = "the file has the answers already"
+    DECLARED = "a declared complexity leaves it out"
+    TASK = "the task lacks what it needs"
+    ANOTHER_LEARNS_MORE = "another strategy learns as much or more from the same"
+    SIGNAL = "the teacher gives no distribution that the student reads"
+    CERTAIN = "the teacher's distribution shows no more than its text"
+    UNREACHABLE = "the teacher cannot be asked"
+    STUDENT = "the student cannot be trained here"
+    TOO_SLOW = "its training takes longer than is allowed"
+    NO_SERVER = "no server that is allowed is large or fast enough"
+    HOPELESS = "it would answer next to nothing right"
+
+
+@dataclass(frozen=True)
+class StudentFacts:
+    """As much of a student as the rule reads."""
+
+    name: str
+    starts_from_model: bool
+    vocab_size: int
+    reads_symbols: bool = False
+    """Made from random weights for the task's own symbols, as another student of it was."""
+    takes_tokenizer: bool = False
+    """Made from random weights for a task without symbols: the teacher's tokenizer is as good as
+    another, where its vocabulary is no larger than `vocab_size`."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a strategy may be taken, and why."""
+
+    is_taken: bool
+    reason: str = ""
+    """Why not, in the words of a table; "" where it is taken."""
+    concerns: Literal["strategy", "teacher", "pair"] = "strategy"
+    """What the reason is about: it is the same for all that share that."""
+    evidence: str = ""
+    """The measurement and what follows from it, as a sentence; "" where none decided."""
+    why_not: Reason | None = None
+    """Why not, as a value; None where it is taken."""
+
+
+def pick(
+    strategies: Sequence[Strategy],
+    teacher: TeacherProbe,
+    student_facts: StudentFacts,
+    complexity: ComplexityConfig,
+    *,
+    task: str,
+    can_reverse: bool,
+    n_rows: int | None = None,
+    n_unlabelled: int = 0,
+) -> dict[str, Verdict]:
+    """Return strategy name to whether it may be taken; by the rule above.
+
+    Args:
+        strategies: the configured ones.
+        teacher: what the probe saw of it.
+        student_facts: the student.
+        complexity: what is declared, if anything is.
+        task: its name.
+        can_reverse: it can build a question from an answer.
+        n_rows: labelled rows to train on; None where the task makes its own questions.
+        n_unlabelled: rows of the task's file without an answer.
+    """
+    verdicts: dict[str, Verdict] = {}
+    has_rows = n_rows is not None and supervises(strategies, complexity)
+    can_inject = has_rows or (can_reverse and injects(strategies, complexity))
+    for strategy in strategies:
+        name = strategy.name
+        if not leaves(complexity, strategy):
+            left = ", ".join(complexity.strategies)
+            verdicts[name] = _not(Reason.DECLARED, f"complexity={complexity.level} leaves {left}")
+        elif strategy.learns_rows and n_rows is None:
+            verdicts[name] = _not(Reason.TASK, f"the task {task} has no labelled rows")
+        elif strategy.learns_rows and not strategy.adds_rows:
+            verdicts[name] = Verdict(True)
+        elif strategy.labels_rows and not n_unlabelled:
+            verdicts[name] = _not(
+                Reason.TASK, "the file has no rows without answers (task.unlabelled_path)"
+            )
+        elif strategy.adds_rows:
+            verdicts[name] = _labels(teacher, strategy, complexity)
+        elif has_rows and (why := _repeats(strategy, teacher)):
+            concerns: Literal["strategy", "teacher"] = "strategy"
+            if strategy.learns_teacher:
+                concerns = "teacher"
+            verdicts[name] = _not(Reason.REPEATS, why, concerns)
+        elif strategy.makes_questions:
+            reason = f"the task {task} cannot build a question from an answer"
+            verdicts[name] = Verdict(True) if can_reverse else _not(Reason.TASK, reason)
+        elif (least := strategy.coverage(can_inject)) is not None:
+            verdicts[name] = _covers(teacher, strategy, complexity, least)
+        else:
+            verdicts[name] = Verdict(True)
+    labelling = [one.name for one in strategies if one.labels_rows and verdicts[one.name].is_taken]
+    for strategy in strategies:
+        if labelling and strategy.learns_rows and not strategy.adds_rows:
+            verdicts[strategy.name] = _not(
+                Reason.ANOTHER_LEARNS_MORE,
+                f"{labelling[0]} learns the same rows and those without answers",
+                "teacher",
+            )
+    return _most_telling(strategies, teacher, student_facts, verdicts)
+
+
+def _not(
+    cause: Reason,
+    reason: str,
+    concerns: Literal["strategy", "teacher", "pair"] = "strategy",
+    evidence: str = "",
+) -> Verdict:
+    return Verdict(False, reason, concerns, evidence, cause)
+
+
+def injects(strategies: Sequence[Strategy], complexity: ComplexityConfig) -> bool:
+    """Return whether an injection is among the strategies that a declared complexity leaves."""
+    return any(one.makes_questions and leaves(complexity, one) for one in strategies)
+
+
+def supervises(strategies: Sequence[Strategy], complexity: ComplexityConfig) -> bool:
+    """Return whether labelled rows are learnt as they are, where a task has some."""
+    return any(one.learns_rows and leaves(complexity, one) for one in strategies)
+
+
+def _repeats(strategy: Strategy, teacher: TeacherProbe) -> str:
+    """Return why a strategy adds nothing to the labelled rows of a file; "" where it does."""
+    if strategy.makes_questions:
+        return "" if strategy.writes_reasoning else "supervised learns the same rows"
+    if not strategy.learns_teacher or strategy.needs_logits:
+        return ""
+    if reasons(teacher.prompt):
+        return ""
+    return f"the file has the answers, which {teacher.teacher} could only repeat"
+
+
+def least_coverage(strategy: Strategy, can_inject: bool) -> float | None:
+    """Return the share that a teacher has to cover to be learnt from; None where it need not.
+
+    Args:
+        strategy: a configured one.
+        can_inject: a strategy may be taken in its place whose items are all right.
+    """
+    if strategy.learns_rows:
+        return None
+    least = strategy.coverage(can_inject)
+    return None if least is None else least.share
+
+
+def straddles(coverage: Interval, threshold: float) -> bool:
+    """Return whether an interval lies on both sides of a threshold: more items may turn it."""
+    return coverage.low < threshold <= coverage.high
+
+
+def _labels(teacher: TeacherProbe, strategy: Strategy, complexity: ComplexityConfig) -> Verdict:
+    """Return whether the labels of a teacher are good enough to be learnt unverified."""
+    covered, threshold = teacher.exact, strategy.coverage(beside_right=True)
+    least = 0.0 if threshold is None else threshold.share
+    measured = (
+        f"{teacher.teacher} answered {covered.mean:.1%} of "
+        f"{counted(teacher.n_items, 'validation item')} exactly "
+        f"(95% interval {covered.low:.1%} to {covered.high:.1%}{_cut(teacher)})"
+    )
+    if complexity.strategies or covered.low >= least:
+        return Verdict(True, evidence=f"{measured}: {strategy.name} may be taken.")
+    return _not(
+        Reason.COVERAGE,
+        f"its answers may be right {covered.low:.3f} of the time, below min_coverage {least:g}"
+        f"{_cut(teacher)}",
+        "teacher",
+        f"{measured}, not surely the {least:.0%} that {strategy.name} needs: nobody could tell its "
+        "wrong answers from its right ones.",
+    )
+
+
+def _covers(
+    teacher: TeacherProbe, strategy: Strategy, complexity: ComplexityConfig, threshold: Threshold
+) -> Verdict:
+    """Return whether the teacher knows enough of the task for an alignment."""
+    covered, least, key = teacher.exact, threshold.share, threshold.key
+    counts_mean = threshold.of_interval == "mean"
+    measured = (
+        f"{teacher.teacher} answered {covered.mean:.1%} of "
+        f"{counted(teacher.n_items, 'validation item')} exactly "
+        f"(95% interval {covered.low:.1%} to {covered.high:.1%}{_cut(teacher)})"
+    )
+    if complexity.strategies:
+        return Verdict(
+            True,
+            evidence=f"{measured}; complexity={complexity.level} is declared, so {strategy.name} "
+            "may be taken whatever it covers.",
+        )
+    doubt = (
+        f" The interval lies on both sides of {least:.0%}, so "
+        f"{counted(teacher.n_items, 'item does', 'items do')} not settle this; "
+        "probe.max_items allows more."
+        if straddles(covered, least)
+        else ""
+    )
+    if (covered.mean if counts_mean else covered.low) >= least:
+        return Verdict(
+            True,
+            evidence=f"{measured}, at least the {least:.0%} that {strategy.name} needs: its "
+            f"answers can be learnt from.{doubt}",
+        )
+    if not covered.mean:
+        reason = f"it answered none of {counted(teacher.n_items, 'validation item')} exactly"
+        reason += _cut(teacher)
+        why = f"{measured}: there is nothing to learn from.{doubt}"
+        return _not(Reason.NONE_RIGHT, reason, "teacher", why)
+    cause = Reason.COVERAGE
+    if counts_mean:
+        reason = f"coverage {covered.mean:.3f} is below {key} {least:g}{_cut(teacher)}"
+        why = (
+            f"below the {least:.0%} that {strategy.name} needs: too few of its answers would "
+            "survive verification."
+        )
+    else:
+        cause = Reason.COVERAGE_BESIDE_RIGHT
+        reason = f"coverage may be {covered.low:.3f}, below {key} {least:g}{_cut(teacher)}"
+        why = (
+            f"not surely the {least:.0%} that {strategy.name} needs beside a strategy whose items "
+            "are all right and not only the easy ones."
+        )
+    return _not(cause, reason, "teacher", f"{measured}, {why}{doubt}")
+
+
+def _cut(teacher: TeacherProbe) -> str:
+    """Return that too many answers were cut to trust the coverage; "" where they were not."""
+    if not teacher.is_cut_short:
+        return ""
+    return f", with {cut_short(teacher.n_truncated, teacher.n_items)}"
+
+
+def _most_telling(
+    strategies: Sequence[Strategy],
+    teacher: TeacherProbe,
+    student_facts: StudentFacts,
+    verdicts: dict[str, Verdict],
+) -> dict[str, Verdict]:
+    """Leave of the alignments the one that learns most from an answer."""
+    ranks = {
+        one.name: _rank(one, teacher, student_facts)
+        for one in strategies
+        if one.learns_teacher and verdicts[one.name].is_taken
+    }
+    best = max(ranks.values(), default=0)
+    picked = ", ".join(name for name, rank in ranks.items() if rank == best)
+    for strategy in strategies:
+        name = strategy.name
+        if ranks.get(name, best) < best:
+            evidence = verdicts[name].evidence
+            if certain := _is_certain(strategy, teacher):
+                evidence, cause = f"{evidence} {certain}", Reason.CERTAIN
+                least = strategy.least_entropy_nats
+                reason = f"the teacher's entropy is below min_entropy_nats {least:g}"
+            elif ranks[name] < 0:
+                cause = Reason.SIGNAL
+                reason = "it needs the teacher's weights, and a student that reads in its tokens"
+            else:
+                cause = Reason.ANOTHER_LEARNS_MORE
+                reason = f"{picked} learns more from the same answers"
+            verdicts[name] = _not(cause, reason, "pair", evidence)
+    return verdicts
+
+
+def _rank(strategy: Strategy, teacher: TeacherProbe, student_facts: StudentFacts) -> int:
+    """Return how much an alignment learns from an answer; below 0 if it should not be taken."""
+    signal = strategy.signal
+    if signal is None:
+        return 0
+    knows_tokens = student_facts.starts_from_model or student_facts.reads_symbols
+    reads = (
+        signal.reads_any_tokens
+        or (knows_tokens and student_facts.vocab_size == teacher.card.vocab_size)
+        or (student_facts.takes_tokenizer and teacher.card.vocab_size <= student_facts.vocab_size)
+    )
+    if not teacher.has_weights or not reads:
+        return -1
+    if strategy.is_on_policy and not student_facts.starts_from_model:
+        return -1
+    if _is_certain(strategy, teacher):
+        return -1
+    return 1 if strategy.is_on_policy else 2
+
+
+def _is_certain(strategy: Strategy, teacher: TeacherProbe) -> str:
+    """Return as a sentence that the teacher has nothing to show beyond its text, or ""."""
+    entropy = teacher.entropy_nats
+    least = strategy.least_entropy_nats
+    if entropy is None or entropy >= least:
+        return ""
+    return (
+        f"Its next token has an entropy of {entropy:.2g} nat on average, below the "
+        f"{least:g} from which {strategy.name} has more to learn than the text."
+    )

@@ -1,0 +1,254 @@
+"""What questions will cost, before the first of them is asked: tokens and dollars with a range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from stratos.core.context import Context
+from stratos.core.errors import BudgetError
+from stratos.records import Interval
+from stratos.teachers.base import Answer, Batching, Bounded, Question, Teacher
+from stratos.teachers.cached import look_up
+from stratos.teachers.call_budget import most_usd, n_bytes, price
+
+_LOOKED_UP = 20_000
+"""Questions looked up in the cache; of more, evenly spaced ones stand for all."""
+_ENOUGH = 8
+"""Kept answers from which the others are foretold."""
+_TOKENS_PER_BYTE = Interval(0.27, 0.17, 0.5, "English text under common tokenizers")
+_SHARE_OF_LIMIT = Interval(0.5, 0.02, 1.0, "nothing kept to go by")
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """Tokens and dollars of questions that are still to be asked."""
+
+    teacher: str
+    n_questions: int
+    n_asked: int
+    """Those that the cache does not know."""
+    input_tokens: Interval
+    output_tokens: Interval
+    usd: Interval
+    left_usd: float | None
+    """What may still be spent; None without a limit."""
+    is_guess: bool = False
+    """True if no kept answer tells how long one is."""
+    noun: str = "questions"
+    """What is paid for, in the plural."""
+    last_call_usd: float = 0.0
+    """How much more than a call costs is set aside for it: the last one needs it."""
+    vain_usd: float = 0.0
+    """Part of the dollars that goes to tries which may be billed and bring no answer."""
+
+    @property
+    def n_fitting(self) -> int:
+        """How many of the questions the money is expected to suffice for."""
+        if self.left_usd is None or self.usd.mean <= self.left_usd:
+            return self.n_asked
+        return int(self.n_asked * self.left_usd / self.usd.mean)
+
+    @property
+    def passes_limit(self) -> bool:
+        """Whether the answers alone are expected to cost more than is left.
+
+        Tries in vain are left out: perhaps the endpoint is better by now, and where it is not, the
+        asking ends where the money does. Of a guess the low end counts.
+        """
+        surely = self.usd.low if self.is_guess else self.usd.mean - self.vain_usd
+        return self.left_usd is not None and surely > self.left_usd
+
+    def text(self) -> str:
+        """Return it as a sentence without a full stop."""
+        return (
+            f"Teacher {self.teacher}: {self.n_asked:,} {self.noun} are expected to take "
+            f"{self.input_tokens.mean:,.0f} tokens in and {self.output_tokens.mean:,.0f} out, "
+            f"${self.usd.mean:.4f} (${self.usd.low:.4f} to ${self.usd.high:.4f})"
+            + (f", ${self.vain_usd:.4f} of it for tries in vain" if self.vain_usd else "")
+        )
+
+    def show(self, context: Context) -> None:
+        """Say what is expected and put it into the ledger, unless nothing is to be paid."""
+        if self.usd.high == 0:
+            return
+        counted = {self.noun: self.n_asked}
+        context.ledger.foretell(f"teacher {self.teacher}", self.usd, **counted)
+        left = ""
+        if self.left_usd is not None:
+            left = f"; ${self.left_usd:.4f} is left"
+            if self.usd.mean > self.left_usd:
+                left += f", for about {self.n_fitting:,} of them"
+        context.note(f"{self.text()}{left}.")
+
+    def check(self, less: str = "ask less") -> None:
+        """Refuse what `passes_limit`.
+
+        Args:
+            less: what to type for fewer questions.
+
+        Raises:
+            BudgetError: it says what would fit.
+        """
+        if self.left_usd is None or not self.passes_limit:
+            return
+        raise BudgetError(
+            f"{self.text()}, and ${self.left_usd:.4f} is left. That suffices for about "
+            f"{self.n_fitting:,} of them. Give limits.budget_usd (for a probe limits.probe_usd) "
+            f"${self.usd.high + self.last_call_usd - self.left_usd:.4f} more, {less}, or choose a "
+            "cheaper teacher."
+        )
+
+
+def expect(
+    teacher: Teacher,
+    questions: Sequence[Question],
+    context: Context,
+    limit_usd: float | None = None,
+    *,
+    like: Sequence[Question] = (),
+    n_questions: int | None = None,
+    noun: str = "questions",
+) -> CostEstimate:
+    """Foretell what questions will cost; it is shown, and kept by a line in the ledger.
+
+    What this teacher has answered before sets tokens per byte and length of an answer; without
+    that, wide ranges of common tokenizers and of the longest answer do. Tries that may be billed
+    and bring no answer are expected as often as the run's ledger has them of this teacher, at what
+    an answer is expected to cost; where it has none, none are expected. Where nothing costs
+    anything, nothing is said.
+
+    Args:
+        teacher: who is to be asked.
+        questions: all of them, those in the cache too.
+        context: cache folder and ledger.
+        limit_usd: a tighter cap than the budget.
+        like: questions that are answered alike; of those, kept answers are looked at too.
+        n_questions: how many there will be, where `questions` are a sample of them.
+        noun: what they are called, in the plural.
+    """
+    n_questions = n_questions or len(questions)
+    card = teacher.card()
+    left = context.ledger.left_usd(limit_usd)
+    nothing = Interval(0.0, 0.0, 0.0)
+    if price(card, 1, 1) == 0 or not questions:
+        n = n_questions
+        return CostEstimate(teacher.name, n, n, nothing, nothing, nothing, left)
+    step = math.ceil(len(questions) / _LOOKED_UP)
+    seen = questions[::step]
+    known, unknown = look_up(teacher, seen, context.cache_dir)
+    if like:
+        known += look_up(teacher, like[:_LOOKED_UP], context.cache_dir)[0]
+    if isinstance(teacher, Bounded):
+        unknown = [one for one in unknown if teacher.too_long(one) is None]
+    what = f"teacher {teacher.name}"
+    scale = n_questions / len(seen)
+    if isinstance(teacher, Batching) and teacher.batch and unknown:
+        # What an earlier run handed in is paid from what it set aside.
+        scale *= max(0.0, 1 - context.ledger.batches.n_under_way(what) / (len(unknown) * scale))
+    n_input = _times(_per_byte(known), sum(n_bytes(one.chat) for one in unknown) * scale)
+    n_output = _answer_tokens(known, unknown, scale)
+    over = context.ledger.overrun(what)
+    ceilings = [most_usd(card, one.chat, one.max_tokens, over) for one in unknown]
+    most = sum(ceilings) * scale
+    answers = Interval(
+        min(most, price(card, n_input.mean, n_output.mean)),
+        min(most, price(card, n_input.low, n_output.low)),
+        min(most, price(card, n_input.high, n_output.high)),
+        n_output.source,
+    )
+    vain = _times(_in_vain(*context.ledger.tries(what)), answers.mean)
+    usd = Interval(
+        answers.mean + vain.mean, answers.low + vain.low, answers.high + vain.high, answers.source
+    )
+    n_asked = round(len(unknown) * scale)
+    told = CostEstimate(
+        teacher=teacher.name,
+        n_questions=n_questions,
+        n_asked=n_asked,
+        input_tokens=n_input,
+        output_tokens=n_output,
+        usd=usd,
+        left_usd=left,
+        is_guess=len(known) < _ENOUGH,
+        noun=noun,
+        vain_usd=vain.mean,
+        last_call_usd=max(0.0, max(ceilings, default=0.0) - answers.mean / max(1, n_asked)),
+    )
+    if n_asked:
+        told.show(context)
+    return told
+
+
+def expect_again(
+    teacher: Teacher,
+    questions: Sequence[Question],
+    context: Context,
+    limit_usd: float | None = None,
+) -> CostEstimate:
+    """Foretell what it will cost to ask again, with more tokens, what was cut short.
+
+    What was foretold before the first answer holds none of it.
+
+    Args:
+        teacher: who is to be asked.
+        questions: those whose answers were cut, with their new longest answer.
+        context: as of `expect`.
+        limit_usd: as of `expect`.
+    """
+    return expect(teacher, questions, context, limit_usd, noun="cut answers to ask again")
+
+
+def expect_longer(
+    teacher: Teacher,
+    questions: Sequence[Question],
+    context: Context,
+    limit_usd: float | None = None,
+) -> CostEstimate:
+    """Foretell anew what questions will cost whose longest answer was raised after the first ones.
+
+    Args:
+        teacher: who is to be asked.
+        questions: those that are left, with their new longest answer.
+        context: as of `expect`.
+        limit_usd: as of `expect`.
+    """
+    return expect(teacher, questions, context, limit_usd, noun="questions with longer answers")
+
+
+def _per_byte(known: Sequence[tuple[Question, Answer]]) -> Interval:
+    """Return input tokens per byte of text, templates included."""
+    ratios = [answer.input_tokens / max(1, n_bytes(one.chat)) for one, answer in known]
+    if len(ratios) < _ENOUGH:
+        return _TOKENS_PER_BYTE
+    return Interval(fmean(ratios), min(ratios), max(ratios), f"{len(ratios)} kept answers")
+
+
+def _answer_tokens(
+    known: Sequence[tuple[Question, Answer]], unknown: Sequence[Question], scale: float
+) -> Interval:
+    """Return output tokens of all unknown questions together."""
+    if len(known) < _ENOUGH:
+        return _times(_SHARE_OF_LIMIT, sum(one.max_tokens for one in unknown) * scale)
+    lengths = [answer.output_tokens for _, answer in known]
+    mean = fmean(lengths)
+    # Both the mean that is known and the sum to come vary.
+    n = max(1.0, len(unknown) * scale)
+    error = 2 * stdev(lengths) * math.sqrt(1 / len(lengths) + 1 / n)
+    one = Interval(mean, max(1.0, mean - error), mean + error, f"{len(lengths)} kept answers")
+    return _times(one, len(unknown) * scale)
+
+
+def _in_vain(n_answers: int, n_unanswered: int) -> Interval:
+    """Return tries that are billed and bring nothing, for each answer (a Poisson count, 95%)."""
+    share = n_unanswered / max(1, n_answers)
+    error = 2 / math.sqrt(max(1, n_unanswered))
+    return Interval(share, share * max(0.0, 1 - error), share * (1 + error), "the run's ledger")
+
+
+def _times(interval: Interval, factor: float) -> Interval:
+    return Interval(
+        interval.mean * factor, interval.low * factor, interval.high * factor, interval.source
+    )

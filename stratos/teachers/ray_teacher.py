@@ -1,0 +1,138 @@
+"""A teacher whose weights answer on every node of a cluster, chunk by chunk.
+
+Only the answering is spread. What is asked, kept and paid is decided by the process that asks, so
+that a question is asked again at most if the node died that was answering it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from stratos.core.chunk_engine import Engine, Here, in_chunks
+from stratos.records import ModelCard
+from stratos.tasks.base import Message
+from stratos.teachers.base import (
+    Answer,
+    Bounded,
+    Keep,
+    Question,
+    Sampling,
+    Streaming,
+    Teacher,
+    Tick,
+)
+
+A = TypeVar("A")
+
+_CHUNK = 32
+"""Chats of one call, for a teacher that names no batch size."""
+
+
+def spread(teacher: Teacher, engine: Engine) -> Teacher:
+    """Return a teacher that answers on an engine's nodes; an endpoint's is asked from here."""
+    if isinstance(engine, Here) or isinstance(teacher, Streaming) or not is_dataclass(teacher):
+        return teacher
+    kind = RaySampler if isinstance(teacher, Sampling) else RayTeacher
+    return kind(teacher, engine)
+
+
+class RayTeacher:
+    """A teacher of weights, all else of which is as it was.
+
+    Args:
+        teacher: a dataclass; each worker makes one with the same fields.
+        engine: whose workers answer.
+    """
+
+    def __init__(self, teacher: Any, engine: Engine) -> None:
+        """Remember both."""
+        self._teacher, self._engine = teacher, engine
+        self.name: str = teacher.name
+        self.whole = teacher
+        """The teacher itself: a protocol sees here nothing that it has beside the contract."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what the teacher has beside the contract."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._teacher, name)
+
+    def unreachable(self) -> str | None:
+        """Return why the teacher cannot be asked here, or None."""
+        reason: str | None = self._teacher.unreachable()
+        return reason
+
+    def card(self) -> ModelCard:
+        """Return the facts of the model."""
+        card: ModelCard = self._teacher.card()
+        return card
+
+    def identity(self) -> str:
+        """Return that of the teacher: where it answers does not change what."""
+        identity: str = self._teacher.identity()
+        return identity
+
+    def too_long(self, question: Question) -> str | None:
+        """Return why a question passes the teacher's context, where it can tell; see `Bounded`."""
+        return self._teacher.too_long(question) if isinstance(self._teacher, Bounded) else None
+
+    def close(self) -> None:
+        """Free what was loaded here; workers end with their cluster, or keep the last of theirs."""
+        self._teacher.close()
+
+    def ask(
+        self,
+        chats: Sequence[list[Message]],
+        max_tokens: int,
+        tick: Tick | None = None,
+        keep: Keep | None = None,
+    ) -> list[Answer]:
+        """Answer every chat greedily, in the order given.
+
+        Raises:
+            TeacherError: as the teacher raises it.
+        """
+        return self._spread(partial(_answer, self._fresh, max_tokens), chats, keep, tick)
+
+    @property
+    def _fresh(self) -> Any:
+        """The teacher without what was loaded here: each worker loads its own weights."""
+        return replace(self._teacher)
+
+    def _spread(
+        self,
+        function: Callable[[list[A]], list[Answer]],
+        asked: Sequence[A],
+        keep: Keep | None,
+        tick: Tick | None = None,
+    ) -> list[Answer]:
+        """Let workers answer chunks of what is asked."""
+        chunks = in_chunks(asked, getattr(self._teacher, "batch_size", _CHUNK))
+        answers: list[Answer] = []
+        for made in self._engine.map(function, chunks, n_gpus=1):
+            for answer in made:
+                if keep is not None:
+                    keep(len(answers), answer)
+                answers.append(answer)
+            if tick is not None:
+                tick(len(answers), len(asked))
+        return answers
+
+
+class RaySampler(RayTeacher):
+    """One that draws answers too."""
+
+    def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
+        """Answer questions in the order given, each up to its own length."""
+        return self._spread(partial(_sample, self._fresh), questions, keep)
+
+
+def _answer(teacher: Teacher, max_tokens: int, chats: list[list[Message]]) -> list[Answer]:
+    return teacher.ask(chats, max_tokens)
+
+
+def _sample(teacher: Sampling, questions: list[Question]) -> list[Answer]:
+    return teacher.sample(questions)

@@ -1,0 +1,296 @@
+"""Keep a bounded number of tries in flight, each paid for on its own, until all are answered."""
+
+from __future__ import annotations
+
+import heapq
+import random
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from queue import Empty, SimpleQueue
+
+from stratos.core.errors import BudgetError, EndpointError, OverspentError, TeacherError
+from stratos.teachers.base import Answer, Meter, Question
+from stratos.teachers.load_balancer import Backend, LoadBalancer, Outcome
+
+_SHORTEST_WAIT_S = 0.5
+_LONGEST_WAIT_S = 20.0
+_IDLE_S = 0.02
+_LONGEST_LOOK_S = 5.0
+"""Between two looks of the caller, however long the endpoint takes."""
+LONGEST_RETRY_AFTER_S = 600.0
+"""A server that wants a longer pause is taken to have failed."""
+
+
+def wait_s(n_tries: int, retry_after_s: float | None, draw: Callable[[], float]) -> float:
+    """Return how long to wait before the next try: exponential, with jitter, or as told.
+
+    Args:
+        n_tries: tries so far, at least 1.
+        retry_after_s: what the server asks for; never undercut.
+        draw: gives numbers from 0 to 1.
+    """
+    if retry_after_s is not None:
+        return retry_after_s * (1 + 0.1 * draw())
+    return float(min(_LONGEST_WAIT_S, _SHORTEST_WAIT_S * 2 ** (n_tries - 1)) * (0.5 + 0.5 * draw()))
+
+
+@dataclass(order=True)
+class _Call:
+    due: float
+    number: int
+    question: Question = field(compare=False)
+    n_tries: int = field(default=0, compare=False)
+    """Rounds through the endpoints that answer."""
+    failed_at: set[Backend] = field(default_factory=set, compare=False)
+    """Endpoints of the present round."""
+
+
+@dataclass
+class Scheduler:
+    """One stream of questions to the endpoints of one teacher.
+
+    Until the first answer of an endpoint, or until `look` says so, one try is in flight there, so
+    that a wrong key is tried once. A try that fails in passing goes to the next endpoint at once;
+    only when all that answer have failed does it wait, and count as a try of the question. After an
+    error that no retry and no other endpoint mends nothing more is sent, and what is under way is
+    waited for. One question more is taken than there is room for, so that a slot that is freed is
+    filled at once.
+    """
+
+    endpoints: Sequence[Backend]
+    """Where tries are sent."""
+    concurrency: int
+    """Tries in flight at each endpoint."""
+    max_retries: int
+    """Tries after the first."""
+    meter: Meter | None = None
+    """What tries are paid from; None for nothing to pay."""
+    seconds_between: float = 0.0
+    """Least time between the starts of two tries at one endpoint that allows so many a minute."""
+    warn: Callable[[str], None] = lambda text: None
+    """Told of each endpoint that is set aside or left out, once."""
+    _results: SimpleQueue[tuple[int, Outcome] | Backend] = field(default_factory=SimpleQueue)
+    _flying: dict[int, tuple[_Call, Backend, int, Callable[[], None]]] = field(default_factory=dict)
+    _later: list[_Call] = field(default_factory=list)
+    """Calls that wait for their next try, the earliest first."""
+    _held: _Call | None = None
+    """A call for which there is no room or no money yet."""
+    _stop: Exception | None = None
+    _is_over: bool = False
+    """True if the budget is passed: what is under way is given up."""
+    _ended: bool = False
+    _told_of_length: bool = False
+    _numbers: Iterator[int] = field(default_factory=count)
+    _tokens: Iterator[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        """Start with nothing in flight."""
+        self._balancer = LoadBalancer(self.endpoints, self.concurrency)
+
+    def run(
+        self, questions: Iterator[Question | None]
+    ) -> Generator[tuple[int, Answer] | None, None, None]:
+        """Yield (number of the question, answer) as they come, and None now and then.
+
+        Args:
+            questions: taken as there is room; a None means none just now.
+
+        Raises:
+            TeacherError: a question could not be answered.
+            BudgetError: the money ends; all that was under way has been yielded.
+            OverspentError: answers took more than was set aside; what was under way is given up.
+        """
+        try:
+            while True:
+                idle = self._fill(questions)
+                if self._is_over and self._results.empty():
+                    self._give_up()
+                if not self._flying:
+                    if self._stop is not None:
+                        raise self._stop
+                    if self._ended and not self._later and self._held is None:
+                        return
+                try:
+                    landed = self._results.get(timeout=self._patience_s(idle))
+                except Empty:
+                    yield None
+                    continue
+                if isinstance(landed, Backend):
+                    landed.trusted = True
+                    continue
+                answered = self._land(*landed)
+                if answered is not None:
+                    yield answered
+        finally:
+            self._give_up()
+
+    def _fill(self, questions: Iterator[Question | None]) -> bool:
+        """Send tries as long as there is room; return whether there is no question just now."""
+        while self._stop is None:
+            now = time.monotonic()
+            free = self._balancer.free(now)
+            if not free:
+                break
+            if self._held is None:
+                self._held = self._due(free, now)
+            if self._held is None and self._take(questions):
+                return True
+            if self._held is None or not self._send(
+                self._held, self._balancer.choose(free, self._held.failed_at)
+            ):
+                break
+            self._held = None
+        if self._held is None and self._stop is None and self._balancer.is_open:
+            self._take(questions)
+        return False
+
+    def _take(self, questions: Iterator[Question | None]) -> bool:
+        """Hold the next question if there is one; return whether there is none just now."""
+        if self._ended or len(self._flying) + len(self._later) >= self._balancer.most_waiting:
+            return False
+        try:
+            question = next(questions, _END)
+        except TeacherError as error:  # one that cannot be asked
+            self._stop = error
+            return False
+        if question is None:
+            return True
+        if isinstance(question, Question):
+            self._held = _Call(0.0, next(self._numbers), question)
+        else:
+            self._ended = True
+        return False
+
+    def _due(self, free: Sequence[Backend], now: float) -> _Call | None:
+        """Take the call that has waited longest of those that may be tried at a free endpoint."""
+        if not self._later or self._later[0].due > now:
+            return None
+        if self._balancer.suit(free, self._later[0].failed_at, now):
+            return heapq.heappop(self._later)
+        for call in sorted(self._later):
+            if call.due > now:
+                break
+            if self._balancer.suit(free, call.failed_at, now):
+                self._later.remove(call)
+                heapq.heapify(self._later)
+                return call
+        return None
+
+    def _send(self, call: _Call, backend: Backend) -> bool:
+        """Start a try; return whether there was money for it."""
+        try:
+            receipt = self.meter.draw(call.question) if self.meter is not None else 0
+        except BudgetError as error:
+            # What is under way mostly costs less than was set aside for it.
+            if not self._flying:
+                self._stop = error
+            return False
+        token = next(self._tokens)
+        backend.not_before = time.monotonic() + self.seconds_between
+        self._balancer.took_off(backend)
+        cancel = backend.tries.send(call.question, partial(self._done, token))
+        self._flying[token] = call, backend, receipt, cancel
+        if backend.look is not None and not backend.is_open:
+            backend.look(partial(self._results.put, backend))
+        backend.look = None
+        return True
+
+    def _done(self, token: int, outcome: Outcome) -> None:
+        self._results.put((token, outcome))
+
+    def _patience_s(self, idle: bool) -> float:
+        """Return how long to wait for an outcome before there may be something to send."""
+        if idle:
+            return _IDLE_S
+        now = time.monotonic()
+        due = now + _LONGEST_LOOK_S
+        free_at = self._balancer.free_at() if self._stop is None else None
+        if free_at is not None:
+            if free_at > now:
+                due = min(due, free_at)
+            elif self._later and self._held is None:
+                due = min(due, self._later[0].due)
+        return max(0.0, due - now)
+
+    def _land(self, token: int, outcome: Outcome) -> tuple[int, Answer] | None:
+        """Settle a try, and put a call off that failed."""
+        call, backend, receipt, _ = self._flying.pop(token)
+        self._balancer.landed(backend)
+        if self.meter is not None:
+            try:
+                self.meter.pay(receipt, outcome.answer, outcome.billed)
+            except OverspentError as passed:
+                self._stop, self._is_over = passed, True
+        if outcome.answer is not None:
+            backend.worked()
+            if outcome.error is not None and self._has_more_room(call, backend, outcome.error):
+                return None
+            return call.number, outcome.answer
+        assert outcome.error is not None
+        backend.trusted = False
+        if outcome.passing:
+            self._put_off(call, backend, outcome, outcome.error)
+            return None
+        error = backend.tries.explain(outcome.error, call.question, call.n_tries + 1)
+        if isinstance(error, EndpointError) and self._balancer.has_others(backend):
+            backend.is_lost = True
+            self._say(backend, str(error))
+            heapq.heappush(self._later, call)
+        elif self._stop is None:
+            self._stop = error
+        return None
+
+    def _has_more_room(self, call: _Call, backend: Backend, error: Exception) -> bool:
+        """Return whether another endpoint is to be asked what passes this one's context."""
+        call.failed_at.add(backend)
+        if any(other not in call.failed_at for other in self._balancer.usable):
+            call.due = time.monotonic()
+            heapq.heappush(self._later, call)
+            return True
+        if not self._told_of_length:
+            self._told_of_length = True
+            why = backend.tries.explain(error, call.question, call.n_tries + 1)
+            self.warn(f"{why} It counts as not answered.")
+        return False
+
+    def _put_off(self, call: _Call, backend: Backend, outcome: Outcome, error: Exception) -> None:
+        """Put off a call whose try failed in passing: to the next endpoint, or to a later time."""
+        now = time.monotonic()
+        if outcome.retry_after_s is not None:
+            # The endpoint speaks of its load, not of this question.
+            backend.not_before = max(backend.not_before, now + outcome.retry_after_s)
+        if self._balancer.has_others(backend):
+            backend.failed(now)
+            if backend.back_at is not None:
+                told = str(error).strip() or type(error).__name__
+                self._say(backend, f"{backend.name} keeps failing ({told.splitlines()[0][:200]}).")
+        call.due = now
+        is_first = backend not in call.failed_at
+        call.failed_at.add(backend)
+        if not is_first or all(other in call.failed_at for other in self._balancer.usable):
+            call.failed_at.clear()
+            call.n_tries += 1
+            if call.n_tries > self.max_retries:
+                self._stop = self._stop or backend.tries.explain(error, call.question, call.n_tries)
+                return
+            # Of several endpoints each is held back by its own word.
+            told_s = None if self._balancer.has_others(backend) else outcome.retry_after_s
+            call.due = now + wait_s(call.n_tries, told_s, random.random)
+        heapq.heappush(self._later, call)
+
+    def _say(self, backend: Backend, why: str) -> None:
+        for text in backend.tell(why):
+            self.warn(text)
+
+    def _give_up(self) -> None:
+        """Cancel what is under way; it may be billed, and its money stays drawn."""
+        for _, backend, _, cancel in self._flying.values():
+            cancel()
+            self._balancer.landed(backend)
+        self._flying.clear()
+
+
+_END = object()

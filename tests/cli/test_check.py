@@ -1,0 +1,631 @@
+"""Whole command lines: every shipped choice passes, and every mistake is reported at once."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from hydra._internal.utils import get_args_parser
+from omegaconf import OmegaConf
+
+from stratos.catalog.source import BUILTIN
+from stratos.cli.build import build
+from stratos.cli.check import check
+from stratos.cli.compose import conf_dir, hydra_for
+from stratos.convert.targets import ALLOW_TARGETS
+from stratos.core.errors import ConfigError
+from stratos.teachers.lifetime import retired, shipped_teachers
+
+SHIPPED = sorted(
+    (path.parent.relative_to(conf_dir()).as_posix(), path.stem)
+    for path in conf_dir().rglob("*.yaml")
+    if path.parent != conf_dir()
+)
+README = Path(__file__).parents[2] / "README.md"
+ROWS = "".join(f'{{"question": "{i}+{i}", "answer": "{i % 2}"}}\n' for i in range(200))
+NEEDS_AN_EXTRA = {"optuna"}
+NEEDS_A_VALUE = {
+    ("student", "local"): "student.path=org/model",
+    ("teacher", "local"): "teacher.path=org/model",
+    ("teacher", "endpoint"): "teacher.model=mine teacher.base_url=http://127.0.0.1:8000/v1",
+    ("task", "jsonl"): "task.path=items.jsonl",
+    ("task", "classify"): "task.path=items.jsonl",
+}
+_ROWS = "+task=jsonl task.path=items.jsonl"
+TASK_OF = {
+    ("strategy", "supervised"): _ROWS,
+    ("strategy", "augmentation"): _ROWS,
+    ("strategy", "pseudo_labels"): f"{_ROWS} task.unlabelled_path=more.jsonl",
+}
+ELSEWHERE = {("cloud", "runpod"), ("task", "gsm8k"), ("task", "aime"), ("experiment", "gsm8k")}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(ALLOW_TARGETS, raising=False)
+
+
+def problems(*argv: str) -> list[str]:
+    try:
+        check(get_args_parser().parse_args(list(argv)))
+    except ConfigError as error:
+        lines = str(error).splitlines()
+        if len(lines) > 1:
+            assert lines[0] == f"{len(lines) - 1} problems in the configuration:"
+            return [line.removeprefix("  ") for line in lines[1:]]
+        return lines
+    return []
+
+
+# --- what is shipped ------------------------------------------------------------------------------
+
+
+def retirement(name: str) -> str:
+    """What the check says of a shipped teacher that has ended by today."""
+    teacher = {one.name: one for one in shipped_teachers()}.get(name)
+    reason = retired(teacher) if teacher is not None else None
+    return f"teacher {name}: {reason}" if reason else ""
+
+
+@pytest.mark.parametrize(("group", "name"), SHIPPED)
+def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text(ROWS)
+    (tmp_path / "more.jsonl").write_text('{"question": "Two and two?"}\n')
+    if name in NEEDS_AN_EXTRA:
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    names_a_task = group == "experiment"
+    plus = "+" if group == "task" else ""
+    argv = [f"{plus}{group}={name}"]
+    task = TASK_OF.get((group, name), "+task=mahjong").split()
+    argv += [] if names_a_task or group == "task" else task
+    required = NEEDS_A_VALUE.get((group, name), "").split()
+    missing = [override.partition("=")[0] for override in required]
+    said = [f"{key} is required: give it with {key}=…" for key in missing]
+    assert set(said) <= set(problems(*argv))
+    argv += required
+    found = problems(*argv)
+    if (group, name) in ELSEWHERE and found:  # without a network
+        reasons = (
+            "the hub cannot be reached and no copy is here|The catalog https://.* cannot be read"
+        )
+        assert all(re.search(reasons, one) for one in found)
+        return
+    ended = retirement(name) if group == "teacher" else ""
+    assert found == ([ended] if ended else [])
+
+
+@pytest.mark.parametrize(
+    "command", sorted(set(re.findall(r"`python -m stratos ([^`]*)`", README.read_text())))
+)
+def test_the_commands_of_the_readme_pass_the_check(command: str, tmp_path: Path) -> None:
+    (tmp_path / "questions.jsonl").write_text(ROWS)
+    (tmp_path / "more.jsonl").write_text('{"question": "Two and two?"}\n')
+    (tmp_path / "prices" / "aws").mkdir(parents=True)
+    shutil.copy(BUILTIN, tmp_path / "prices" / "aws" / "vms.csv")
+    (tmp_path / "mine" / "task").mkdir(parents=True)
+    (tmp_path / "mine" / "task" / "my_task.yaml").write_text(
+        "_target_: stratos.tasks.mahjong.MahjongTask\n"
+    )
+    for said, here in (("<folder>", "org/model"), ("<name>", "model"), ("s3://prices", "prices")):
+        command = command.replace(said, here)
+    argv = shlex.split(command)
+    if "--help" not in argv:
+        assert problems(*argv) == []
+
+
+def test_an_engine_that_is_not_there_is_said_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stratos.cli.rules.is_installed", lambda: False)
+    assert problems("+task=mahjong", "synthesize.engine=ray") == [
+        "synthesize.engine=ray: Ray is not installed. Type: pip install 'stratos-llm[ray]'"
+    ]
+    assert problems("+task=mahjong", "synthesize.ray_address=auto") == [
+        "synthesize.ray_address=auto is of synthesize.engine=ray. Type that too, or leave the "
+        "address out."
+    ]
+    monkeypatch.setattr("stratos.cli.rules.is_installed", lambda: True)
+    assert problems("+task=mahjong", "synthesize.engine=ray", "synthesize.ray_address=auto") == []
+
+
+def test_places_of_one_teacher_differ() -> None:
+    served = ["+task=mahjong", "teacher=endpoint", "teacher.model=m"]
+    assert problems(*served, "teacher.base_url=[http://a/v1,http://b/v1]") == []
+    assert problems(*served, "teacher.base_url=[http://a/v1,http://a/v1/]") == [
+        "teacher: base_url wants one URL, or a list of several that differ."
+    ]
+
+
+@pytest.mark.parametrize(("group", "name"), SHIPPED)
+def test_every_shipped_yaml_opens_with_its_command(group: str, name: str) -> None:
+    lines = (conf_dir() / group / f"{name}.yaml").read_text().splitlines()
+    comments = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        comments.append(line)
+    if comments[0] == "# @package _global_":
+        del comments[0]
+    assert len(comments) >= 2, f"conf/{group}/{name}.yaml does not say what it is"
+    command = next(line for line in comments if line.startswith("#   "))
+    assert "python -m stratos " in command
+    assert f"{group}={name}" in command or group in command
+
+
+@pytest.mark.parametrize(
+    "group",
+    ["callbacks", "cloud", "complexity", "deploy", "limits", "logger", "objective", "paths",
+     "trainer"],
+)  # fmt: skip
+def test_every_key_of_a_group_can_be_overridden_without_a_plus(group: str) -> None:
+    import dataclasses
+
+    from stratos.cli.build import GROUPS
+
+    fields = {field.name for field in dataclasses.fields(GROUPS[group])}
+    with hydra_for(None) as hydra:
+        from hydra.types import RunMode
+
+        for name in hydra.config_loader.get_group_options(group):
+            composed = hydra.compose_config("config", [f"{group}={name}"], RunMode.RUN, True)
+            assert set(composed[group]) == fields, f"conf/{group}/{name}.yaml"
+
+
+def test_every_group_has_two_choices() -> None:
+    with hydra_for(None) as hydra:
+        for group in hydra.list_all_config_groups():
+            if not group.startswith("hydra"):
+                assert len(hydra.config_loader.get_group_options(group)) >= 2, group
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def test_no_task_lists_the_tasks_and_the_users_own(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "task"
+    mine.mkdir(parents=True)
+    (mine / "my_own.yaml").write_text("_target_: stratos.tasks.mahjong.MahjongTask\n")
+    [told] = problems("--config-dir", str(tmp_path / "mine"))
+    assert told.startswith("Pick a task: +task=<name>. There are: ")
+    assert {"mahjong", "my_own"} <= set(told.rstrip(".").partition("are: ")[2].split(", "))
+    assert problems("--config-dir", "mine", "+task=my_own") == []
+
+
+def test_all_mistakes_are_told_together() -> None:
+    told = problems(
+        "+task=mahjongg", "clod=aws", "cloud=awss", "student=stratos_1mm", "limits.budget_usd=-5",
+        "limits.accuracy=nan", "trainer.lr_moun=1", "trainer.batch_tokens=many",
+        "stages=[plan,tran]", "cloud.catalog=./nowhere.csv", "limits.latency_ms=[1",
+    )  # fmt: skip
+    heads = [line.partition(":")[0] for line in told]
+    assert sorted(heads) == sorted(
+        [
+            "+task=mahjongg", "clod=aws", "cloud=awss", "student=stratos_1mm",
+            "limits.budget_usd=-5", "limits.accuracy=nan", "trainer.lr_moun=1",
+            "trainer.batch_tokens=many", "stages", "cloud.catalog=nowhere.csv",
+            "limits.latency_ms=[1",
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["+task=mahjong", "clod=aws"],
+            "clod=aws: there is no group or key clod. Did you mean cloud?",
+        ),
+        (
+            ["+task=mahjong", "objective=cheap"],
+            "objective=cheap: there is no objective cheap. Did you mean cheapest? Known: balanced, "
+            "cheapest, fastest, lowest_latency, most_accurate.",
+        ),
+        (["task=mahjong"], "task=mahjong: task is not set yet. Write it with a +: +task=mahjong"),
+        (
+            ["+task=mahjong", "+cloud=aws"],
+            "+cloud=aws: cloud is set already. Write it without the +: cloud=aws",
+        ),
+        (
+            ["+task=mahjong", "trainer.lr_moun=1"],
+            "trainer.lr_moun=1: trainer has no key lr_moun. Did you mean lr_muon or lr_adamw?",
+        ),
+        (
+            ["+task=mahjong", "+limits.budget=1"],
+            "limits.budget: there is no such key. Did you mean budget_usd?",
+        ),
+        (["+task=mahjong", "seed.x=1"], "seed.x=1: seed is a value and has no keys."),
+        (
+            ["+task=mahjong", "cloud.quotas.aws=3"],
+            "cloud.quotas.aws=3: to set it, type 'cloud.quotas={{aws: 3}}'",
+        ),
+        (
+            ["+task=mahjong", "limits.deadline_hours=-1"],
+            "limits.deadline_hours=-1: expected a number of at least 0 or null.",
+        ),
+        (
+            ["+task=mahjong", "limits.accuracy=1.5"],
+            "limits.accuracy=1.5: expected a number from 0 to 1 or null.",
+        ),
+        (["+task=mahjong", "seed=1.5"], "seed=1.5: expected a whole number from 0 to 4294967295."),
+        (
+            ["+task=mahjong", "logger.mode=of"],
+            "logger.mode=of: expected one of auto, online, offline, disabled.",
+        ),
+        (
+            ["+task=mahjong", "stages=[probe,train]"],
+            "stages: there is no stage train. Known: probe, plan, synthesize, distill, evaluate, "
+            "deploy, report.",
+        ),
+        (["+task=mahjong", "stages=[]"], "stages=[]: there is nothing to do."),
+        (
+            ["+task=mahjong", "student=stratos_300k,stratos_1m"],
+            "student=stratos_300k,stratos_1m is a sweep over several values: add -m.",
+        ),
+        (
+            ["+task=mahjong", "experiment=mahjong_quick"],
+            "experiment=mahjong_quick: it names the task itself. Leave +task=… out, or write "
+            "task=…",
+        ),
+        (
+            ["+task=mahjong", "student=stratos_1m", "trainer.batch_tokens=512"],
+            "trainer.batch_tokens=512 is less than one document of student stratos_1m may have "
+            "(context_length=1024). Type trainer.batch_tokens=1024, or student.context_length=512.",
+        ),
+        (
+            ["+task=mahjong", "student=stratos_1m", "trainer.batch_tokens=100"],
+            "trainer.batch_tokens=100 is less than one document of student stratos_1m may have "
+            "(context_length=1024). Type trainer.batch_tokens=1024.",
+        ),
+        (
+            [
+                "+task=mahjong",
+                "trainer.batch_tokens=512",
+                "~student.candidates.stratos_1m",
+                "~student.candidates.stratos_3m",
+            ],
+            "trainer.batch_tokens=512 is less than one document of student stratos_300k may have "
+            "(context_length=1024). Type trainer.batch_tokens=1024.",
+        ),
+        (
+            ["+task=mahjong", "trainer.ema=1.0"],
+            "trainer.ema=1.0: expected a number from 0 to below 1 or null.",
+        ),
+        (
+            ["+task=mahjong", "trainer.max_time=10"],
+            "trainer.max_time=10: expected DD:HH:MM:SS (such as 00:01:30:00 for 90 minutes) or "
+            "null.",
+        ),
+        (
+            ["+task=mahjong", "trainer.max_time=10s"],
+            "trainer.max_time=10s: expected DD:HH:MM:SS (such as 00:01:30:00 for 90 minutes) or "
+            "null.",
+        ),
+        (
+            ["+task=mahjong", "trainer.max_time=00:00:00:00"],
+            "trainer.max_time=00:00:00:00: expected DD:HH:MM:SS (such as 00:01:30:00 for 90 "
+            "minutes) or null.",
+        ),
+        # names of other tools
+        (
+            ["+task=mahjong", "trainer.gradient_clip_val=0.5"],
+            "trainer.gradient_clip_val=0.5: trainer has no key gradient_clip_val. Here it is "
+            "clip_norm: type trainer.clip_norm=0.5",
+        ),
+        (
+            ["+task=mahjong", "trainer.num_epochs=3"],
+            "trainer.num_epochs=3: trainer has no key num_epochs. Here it is max_epochs: type "
+            "trainer.max_epochs=3",
+        ),
+        (
+            ["+task=mahjong", "+trainer.packing=true"],
+            "trainer.packing: there is no such key. Rows are always packed: leave it out.",
+        ),
+        (
+            ["+task=mahjong", "lr=0.1"],
+            "lr=0.1: there is no group or key lr. Type trainer.lr_muon=… for the 2-D weights of "
+            "the blocks, and trainer.lr_adamw=… for all else.",
+        ),
+        (
+            ["+task=mahjong", "strategy=alignment_on_policy", "strategy.lambda=1"],
+            "strategy.lambda=1: strategy has no key lambda. Here it is lmbda: type "
+            "strategy.lmbda=1",
+        ),
+        # keys of one candidate, and of another strategy
+        (
+            ["+task=mahjong", "strategy.n_items=100"],
+            "strategy.n_items=100: strategy has no key n_items. Each candidate has its own keys: "
+            "type strategy.candidates.alignment.n_items=100 or "
+            "strategy.candidates.injection.n_items=100 or "
+            "strategy.candidates.supervised.n_items=100 (or the same of another candidate)",
+        ),
+        (
+            ["+task=mahjong", "+strategy.n_samples=2"],
+            "strategy.n_samples: there is no such key beside strategy.candidates. Type "
+            "strategy.candidates.alignment.n_samples=2",
+        ),
+        (
+            ["+task=mahjong", "student=auto", "student.facts.n_params=3"],
+            "student.facts.n_params=3: student has no key facts. Each candidate has its own keys: "
+            "type +student.candidates.stratos_300k.facts.n_params=3 or "
+            "+student.candidates.stratos_1m.facts.n_params=3 or "
+            "+student.candidates.stratos_3m.facts.n_params=3 (or the same of another candidate)",
+        ),
+        (
+            ["+task=mahjong", "strategy.objective=jsd", "strategy=injection"],
+            "strategy.objective=jsd: strategy has no key objective. The strategies "
+            "alignment_logits, alignment_on_policy have it: type strategy=alignment_logits "
+            "strategy.objective=jsd",
+        ),
+        (
+            ["+task=mahjong", "strategy.lambda=1"],
+            "strategy.lambda=1: strategy has no key lambda. The strategy alignment_on_policy has "
+            "it: type strategy=alignment_on_policy strategy.lmbda=1 or strategy=auto_white_box "
+            "strategy.candidates.alignment_on_policy.lmbda=1",
+        ),
+        (
+            ["+task=mahjong", "objective=reverse_kl"],
+            "objective=reverse_kl: there is no objective reverse_kl. Known: balanced, cheapest, "
+            "fastest, lowest_latency, most_accurate. For the loss, type strategy=alignment_logits "
+            "strategy.objective=reverse_kl",
+        ),
+        (
+            ["+task=mahjong", "probe.n_items=8"],
+            "probe.n_trial_items=16 is more than probe.n_items=8, of which they are the first.",
+        ),
+        (
+            ["+task=mahjong", "cloud.catalog=[builtin,./mine.csv]"],
+            "cloud.catalog=mine.csv: there is no such file or folder.",
+        ),
+        (
+            ["+task=mahjong", "paths.records_from=earlier"],
+            "paths.records_from=earlier: there is no such file or folder.",
+        ),
+        (["--config-dir", "mine", "+task=mahjong"], "--config-dir mine: there is no such folder."),
+        (
+            ["+task=mahjong", "hydra.run.dir=taken/run"],
+            "hydra.run.dir=taken/run: {cwd}/taken cannot be written (Not a directory). Give "
+            "another folder: hydra.run.dir=<folder>.",
+        ),
+        (
+            ["-m", "+task=mahjong", "hydra.sweep.dir=taken/sweep"],
+            "hydra.sweep.dir=taken/sweep: {cwd}/taken cannot be written (Not a directory). Give "
+            "another folder: hydra.sweep.dir=<folder>.",
+        ),
+        (
+            ["-m", "+task=mahjong", "hydra/launcher=poool"],
+            "hydra/launcher=poool: there is no hydra/launcher poool. Did you mean pool? Known: "
+            "basic, pool.",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_what_to_type(argv: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    told = [line for line in problems(*argv) if not line.startswith("student ")]
+    assert told == [message.format(cwd=tmp_path)]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-m", "+task=mahjong", "student=stratos_300k,stratos_1m", "hydra/launcher=pool"],
+        ["-m", "+task=mahjong", "student=choice(stratos_300k,stratos_1m)", "seed=range(0,3)"],
+        ["-m", "+task=mahjong", "student=glob(stratos_*)"],
+        ["-m", "+task=mahjong", "limits.budget_usd=1,2,null", "hydra.launcher.n_jobs=3",
+         "hydra/launcher=pool", "hydra.sweep.dir=s"],
+        ["+task=mahjong", "stages=plan", "trainer.max_tokens=2e6", "hydra.run.dir=r"],
+        ["+task=mahjong", f"cloud.catalog=file://{BUILTIN}", "cloud.regions=us-east-1"],
+        ["+task=mahjong", "hydra.job.chdir=false"],
+        ["experiment=mahjong_quick", "task=mahjong"],
+        ["+task=mahjong", "+hydra.job.env_set.A=b"],
+        # as the messages above say
+        ["+task=mahjong", "student=stratos_1m", "trainer.batch_tokens=512",
+         "student.context_length=512"],
+        ["+task=mahjong", "trainer.max_time=00:01:30:00", "trainer.ema=0"],
+        ["+task=mahjong", "strategy.candidates.alignment.n_items=100"],
+        ["+task=mahjong", "+student.candidates.stratos_1m.facts.n_params=3"],
+        ["+task=mahjong", "strategy=alignment_logits", "strategy.objective=reverse_kl"],
+        ["+task=mahjong", "strategy=auto_white_box",
+         "strategy.candidates.alignment_on_policy.lmbda=1"],
+    ],
+)  # fmt: skip
+def test_what_is_right_passes(argv: list[str]) -> None:
+    assert problems(*argv) == []
+
+
+def test_every_value_of_a_sweep_is_checked() -> None:
+    assert problems(
+        "-m", "+task=mahjong", "student=stratos_300k,stratos_9m", "trainer.lr_muon=0.1,x,-1"
+    ) == [
+        "student=stratos_9m: there is no student stratos_9m. Did you mean stratos_3m or stratos_1m "
+        "or stratos_300k? Known: " + ", ".join(sorted(names("student"))) + ".",
+        "trainer.lr_muon=x: expected a number of at least 0 or null.",
+        "trainer.lr_muon=-1: expected a number of at least 0 or null.",
+    ]
+
+
+def test_a_sweep_in_a_file_is_checked_too(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "hparams_search"
+    mine.mkdir(parents=True)
+    (mine / "wrong.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
+        "      limits.accuracy: 0.5,1.5\n"
+    )
+    assert problems("--config-dir", "mine", "+task=mahjong", "hparams_search=wrong") == [
+        "limits.accuracy=1.5: expected a number from 0 to 1 or null."
+    ]
+
+
+# --- whose code is run ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (
+            "os.system",
+            "only classes under stratos. may be made from a config. If you trust this one, set "
+            "STRATOS_ALLOW_TARGETS=os.",
+        ),
+        ("stratos.records.os.system", "cannot be imported (No module named 'stratos.records.os'; "
+         "'stratos.records' is not a package)."),
+        ("stratos.tasks.mahjong.Nothing", "cannot be imported (module 'stratos.tasks.mahjong' has "
+         "no attribute 'Nothing')."),
+        ("stratos.cli.build.read", "is no dataclass."),
+        ("stratos.cli.check.Path", "is defined in pathlib, which is not under stratos."),
+    ],
+)  # fmt: skip
+def test_only_trusted_classes_are_made(tmp_path: Path, target: str, reason: str) -> None:
+    mine = tmp_path / "mine" / "task"
+    mine.mkdir(parents=True)
+    (mine / "evil.yaml").write_text(f"_target_: {target}\n")
+    assert problems("--config-dir", "mine", "+task=evil") == [f"task._target_={target}: {reason}"]
+
+
+def test_a_class_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "task"
+    mine.mkdir(parents=True)
+    (mine / "odd.yaml").write_text("_target_: stratos.config.ComplexityConfig\n")
+    [told] = problems("--config-dir", "mine", "+task=odd")
+    assert told == (
+        "task._target_=stratos.config.ComplexityConfig: is no Task. Let it inherit from "
+        "stratos.tasks.base.Task, and write name, items, messages, parse and score."
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("def items(self, *_): return []", "._target_=my_half.Mine: is no Task, it lacks messages, "
+         "parse, score."),
+        ("items = messages = parse = score = print",
+         ".name: give the task a name, for tables and records."),
+    ],
+)  # fmt: skip
+def test_a_task_that_is_half_written_is_told_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, reason: str
+) -> None:
+    (tmp_path / "my_half.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from stratos.tasks.base import Task\n"
+        "@dataclass(frozen=True)\n"
+        f"class Mine(Task):\n    {body}\n"
+    )
+    mine = tmp_path / "mine" / "task"
+    mine.mkdir(parents=True)
+    (mine / "half.yaml").write_text("_target_: my_half.Mine\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv(ALLOW_TARGETS, "my_half")
+    monkeypatch.delitem(sys.modules, "my_half", raising=False)
+    assert problems("--config-dir", "mine", "+task=half") == [f"task{reason}"]
+
+
+def test_a_class_of_the_users_own_is_made_once_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_code.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from stratos.tasks.mahjong import MahjongTask\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(MahjongTask):\n"
+        "    name: str = 'mine'\n"
+    )
+    mine = tmp_path / "mine" / "task"
+    mine.mkdir(parents=True)
+    (mine / "own.yaml").write_text("_target_: my_code.Mine\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    argv = ("--config-dir", "mine", "+task=own")
+    assert problems(*argv) == [
+        "task._target_=my_code.Mine: only classes under stratos. may be made from a config. If "
+        "you trust this one, set STRATOS_ALLOW_TARGETS=my_code."
+    ]
+    monkeypatch.setenv(ALLOW_TARGETS, "my_code.")
+    assert problems(*argv) == []
+
+
+def test_a_broken_file_of_the_users_own_is_named(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "limits"
+    mine.mkdir(parents=True)
+    (mine / "tab.yaml").write_text("budget_usd: 1\n\tx: 2\n")
+    (mine / "loop.yaml").write_text("defaults: [none]\nbudget_usd: ${limits.nothing}\n")
+    [told] = problems("--config-dir", "mine", "+task=mahjong", "limits=tab")
+    assert told.startswith("limits=tab: ")
+    assert "line 2" in told and "tab.yaml" in told
+    assert problems("--config-dir", "mine", "+task=mahjong", "limits=loop") == [
+        "limits.budget_usd: Interpolation key 'limits.nothing' not found"
+    ]
+
+
+# --- what is built --------------------------------------------------------------------------------
+
+
+def test_what_is_built_is_typed_and_plain_and_holds_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    monkeypatch.setenv("MY_API_KEY", "very-secret-value")
+    overrides = ["+task=mahjong", "cloud=aws", "limits.budget_usd=20", "stages=[plan,probe]"]
+    overrides += ["logger.project=${oc.env:MY_API_KEY}"]
+    with hydra_for(None) as hydra:
+        composed = hydra.compose_config("config", overrides, RunMode.RUN, True)
+        OmegaConf.update(composed, "hydra.runtime.output_dir", "/run", force_add=True)
+        HydraConfig.instance().set_config(composed)
+        config = build(composed)
+    assert config.limits.budget_usd == 20.0 and isinstance(config.limits.budget_usd, float)
+    assert config.stages == ("probe", "plan")
+    assert config.task.name == "mahjong"
+    assert [student.name for student in config.students] == [
+        "stratos_300k", "stratos_1m", "stratos_3m", "smollm2_135m", "smollm2_360m",
+        "qwen2_5_0_5b", "qwen3_0_6b", "llama3_2_1b", "qwen3_1_7b"]  # fmt: skip
+    assert config.plain["cloud"]["providers"] == ["aws"]
+    assert config.logger.project == "very-secret-value"
+    assert "very-secret-value" not in str(config.plain)
+
+
+def names(group: str) -> list[str]:
+    with hydra_for(None) as hydra:
+        return list(hydra.config_loader.get_group_options(group))
+
+
+# --- a hint is what to type: followed, it passes --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("stages=probe,plan", r"Type '(stages=\[probe,plan\])'"),
+        ("task=mahjong", r"Write it with a \+: (\S+)$"),
+        ("+cloud=aws", r"Write it without the \+: (\S+)$"),
+        ("limits.BUDGET_USD=3", r"Did you mean (budget_usd)\?$"),
+        ("limits.bugdet_usd=3", r"Did you mean (budget_usd) or "),
+        ("student=Stratos_1m", r"Did you mean (stratos_1m)\?"),
+        ("strategy.n_samples=2", r"type (strategy\.candidates\.\S+)"),
+        ("strategy.lambda=1", r"type (strategy=\S+ strategy\.\S+=1) or"),
+        ("cloud.quotas.aws=3", r"type '(cloud\.quotas=\{aws: 3\})'"),
+        ("strategy=pseudo_labels", r"or type (strategy=\S+)\.$|Type (strategy=\S+)\.$"),
+    ],
+)
+def test_a_hint_that_is_followed_passes(wrong: str, hint: str) -> None:
+    needs_task = not wrong.startswith(("task=", "+task="))
+    argv = ["+task=mahjong"] if needs_task else []
+    [said] = [one for one in problems(*argv, wrong) if not one.startswith("Pick a task")]
+    found = re.search(hint, said)
+    assert found is not None, said
+    typed = next(one for one in found.groups() if one is not None)
+    if "=" not in typed.partition(" ")[0]:  # a word in the place of the one that was meant
+        left, _, right = wrong.partition("=")
+        in_key = "." in left
+        typed = f"{left.rpartition('.')[0]}.{typed}={right}" if in_key else f"{left}={typed}"
+    assert problems(*argv, *(typed.split() if "strategy=" in typed else [typed])) == [], said
+
+
+def test_a_sweep_that_lacks_its_flag_runs_with_it() -> None:
+    argv = ["+task=mahjong", "student=stratos_300k,stratos_1m"]
+    assert problems(*argv) == [f"{argv[1]} is a sweep over several values: add -m."]
+    assert problems(*argv, "-m") == []

@@ -1,0 +1,90 @@
+"""`--help <group>`, `--version`: every key of every group has its type, default and meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from stratos.__main__ import _say_version
+from stratos.cli.build import CANDIDATES, GROUPS
+from stratos.cli.help.keys import group_page, meanings_of
+from stratos.config import StudentConfig
+from stratos.core.errors import ConfigError, nearest
+from stratos.synthesize.pseudo_labels import PseudoLabels
+from stratos.tasks.classify import ClassifyTask
+from stratos.teachers.openai import OpenAITeacher
+
+SCHEMAS = (*GROUPS.values(), StudentConfig, ClassifyTask, PseudoLabels, OpenAITeacher)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.__name__)
+def test_every_key_has_a_line_of_help(schema: type) -> None:
+    meanings = meanings_of(schema)
+    assert [f.name for f in dataclasses.fields(schema) if f.init and f.name not in meanings] == []
+
+
+@pytest.mark.parametrize("group", ["trainer", "limits", "probe", "student=stratos_1m"])
+def test_the_keys_of_a_group(group: str) -> None:
+    page = group_page([group])
+    name = group.partition("=")[0]
+    schema = GROUPS.get(name, StudentConfig)
+    for field in dataclasses.fields(schema):
+        assert f"\n  {name}.{field.name}=" in page
+    assert "None" not in page
+    assert max(map(len, page.splitlines())) <= 200
+
+
+def test_types_defaults_and_choices() -> None:
+    page = group_page(["trainer=lora", "cloud"])
+    assert "  trainer.max_epochs=null\n      A whole number of at least -1 or null." in page
+    assert "Choices, as cloud=<name> (the keys of one: --help cloud=<name>):" in page
+    assert "  cloud.spot=false\n      True or false. Allow spot prices" in page
+    task = group_page(["+task=classify"])
+    assert "  task.path=<required>\n" in task and "  task.metric=" not in task
+    assert "  task.question=text|question\n" in task and "  task.answer=label|answer\n" in task
+    readme = Path(__file__).parents[2] / "README.md"
+    for kind in ("CSV", "Parquet"):
+        assert kind in task and kind in readme.read_text()
+
+
+def test_a_group_that_is_none_is_told_with_what_to_type() -> None:
+    with pytest.raises(ConfigError, match=r"there is no group trainr. Did you mean trainer"):
+        group_page(["trainr"])
+    with pytest.raises(ConfigError, match=r"there is no trainer Lora. Did you mean lora\?"):
+        group_page(["trainer=Lora"])
+    assert set(CANDIDATES) | {"task"} <= set(str(_known()).split(", "))
+
+
+def _known() -> str:
+    with pytest.raises(ConfigError) as error:
+        group_page(["zzz"])
+    return str(error.value).partition("Known: ")[2].rstrip(".")
+
+
+def test_a_word_that_differs_in_case_alone_is_the_one_that_was_meant() -> None:
+    assert nearest("BUDGET_USD", ["budget_usd", "probe_usd"]) == ["budget_usd"]
+    assert nearest("Stratos_1m", ["stratos_1m", "stratos_3m"]) == ["stratos_1m"]
+    assert nearest("bugdet_usd", ["budget_usd", "spot"]) == ["budget_usd"]
+
+
+def test_version() -> None:
+    asked = [sys.executable, "-m", "stratos", "--version"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    assert told == f"stratos {metadata.version('stratos-llm')}\n"
+
+
+def test_version_without_an_installation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stratos.__main__.DISTRIBUTION", "stratos-llm-of-nobody")
+    with pytest.raises(SystemExit) as left:
+        _say_version()
+    told = capsys.readouterr()
+    assert (left.value.code, told.out) == (2, "")
+    assert told.err.startswith("Stratos is not installed in this Python")
+    assert told.err.endswith("-m pip install -e .\n")

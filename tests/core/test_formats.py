@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import stratos.report
+from stratos.core import formats
+from stratos.core.printable import visible
+from stratos.records import PlanPoint
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        (formats.percent(0.9912), "99.1%"),
+        (formats.percent(None), "–"),
+        (formats.percent(math.nan), "–"),
+        (formats.percent_range(0.983, 0.996), "98.3–99.6%"),
+        (formats.usd(0), "$0"),
+        (formats.usd(0.00271), "$0.0027"),
+        (formats.usd(0.0594), "$0.059"),
+        (formats.usd(12.345), "$12.35"),
+        (formats.usd(12345.6), "$12,346"),
+        (formats.usd(1e-7), "<$0.0001"),
+        (formats.usd(math.inf), "–"),
+        (formats.duration(0), "0 s"),
+        (formats.duration(0.0031), "3 ms"),
+        (formats.duration(59.96), "1 min 00 s"),
+        (formats.duration(482.4), "8 min 02 s"),
+        (formats.duration(3599.7), "1 h 00 min"),
+        (formats.hours(3.0833), "3 h 05 min"),
+        (formats.hours(100), "4 d 4 h"),
+        (formats.hours(None), "–"),
+        (formats.milliseconds(4.26), "4.3 ms"),
+        (formats.milliseconds(742.2), "742 ms"),
+        (formats.milliseconds(1240), "1.24 s"),
+        (formats.magnitude(862_208), "862k"),
+        (formats.magnitude(1_062_400), "1.06M"),
+        (formats.count(24_000), "24,000"),
+        (formats.n_bytes(3_618_402), "3.6 MB"),
+        (formats.times(21.7), "22×"),
+        (formats.times(4.26), "4.3×"),
+        (formats.p_value(1e-37), "< 0.0001"),
+        (formats.p_value(0.0312), "0.031"),
+        (formats.sentence("full_flush"), "Full flush"),
+        (formats.sentence(formats.measured("exact_match")), "Exact match"),
+        (formats.measured("exact"), "exact match"),
+        (formats.measured("numeric"), "right numbers"),
+        (formats.measured("MyOwn_metric"), "MyOwn metric"),
+    ],
+)
+def test_numbers_are_written_as_people_write_them(written: str, wanted: str) -> None:
+    assert written == wanted
+
+
+@given(st.text(st.characters(codec=None)))
+def test_nothing_invisible_or_unencodable_is_left(given_text: str) -> None:
+    shown = visible(given_text)
+    shown.encode()
+    assert all(
+        character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs", "Cf", "Co")
+        for character in shown
+    )
+
+
+def test_ordinary_text_stays_as_it_is() -> None:
+    words = "123m456p – größer, 七対子 ✓\n\tnext"
+    assert visible(words) == words
+    assert visible("\x1b[31m\x07\x7f\u202e\x9b\ud800") == "␛[31m␇␡<U+202E><U+009B><U+D800>"
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_text_stands_out_in_both_themes(theme: int) -> None:
+    css = (Path(stratos.report.__file__).parent / "templates" / "style.css").read_text()
+    colours = dict(
+        re.findall(r"--([\w-]+): (#\w{6});", css.split("* { box-sizing")[0].split("@media")[theme])
+    )
+    for ink in ("ink", "muted", "student", "teacher", "good", "bad"):
+        for paper in ("page", "surface"):
+            light, dark = sorted((luminance(colours[ink]), luminance(colours[paper])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{ink} on {paper}"
+
+
+def test_a_predicted_accuracy_has_its_interval_and_an_unknown_one_its_bound() -> None:
+    point = PlanPoint("t", "s", "injection", 0.977, 1.0, 1.0, 1.0, {})
+    known = replace(point, accuracy_low=0.961, accuracy_high=0.987)
+    assert formats.accuracy(known) == "97.7% (96.1–98.7%)"
+    assert formats.accuracy(point) == "97.7%", "a record of an earlier version"
+    unknown = replace(point, accuracy=0.0, accuracy_known=False)
+    assert formats.accuracy(unknown) == "unknown"
+    assert formats.accuracy(replace(unknown, accuracy_high=0.861)) == "≤ 86%, not measured"

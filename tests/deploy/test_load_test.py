@@ -1,0 +1,146 @@
+"""Load generators beside a small server whose every answer takes a known time."""
+
+import re
+
+import pytest
+from slow_server import CHATS, one_at_a_time
+
+from stratos.deploy.load_test import LoadTest, OpenLoop, Served, load_test, open_loop
+from stratos.deploy.server import ServeError, free_port, serving
+
+
+def quiet(done, total):
+    return
+
+
+def test_a_server_without_the_api_ends_in_one_clear_error(tmp_path):
+    port = free_port()
+    with (
+        serving(
+            [str(port), "--bind", "127.0.0.1", "--directory", str(tmp_path)],
+            port=port,
+            log_path=tmp_path / "log",
+            module="http.server",
+            health="/",
+        ) as server,
+        pytest.raises(ServeError) as caught,
+    ):
+        load_test(server, CHATS[:1], max_tokens=4, concurrency=2, tick=quiet)
+    assert re.match(
+        r"The server failed to answer \(.*404.*\)\. The end of .*log:\n",
+        str(caught.value),
+        re.DOTALL,
+    )
+    assert "GET /v1/models" in str(caught.value)
+
+
+def test_a_closed_loop_keeps_the_order_and_has_as_many_in_flight_as_asked():
+    ticks = []
+    with one_at_a_time(0.02) as server:
+        test = load_test(
+            server, CHATS, max_tokens=4, concurrency=4, tick=lambda *done: ticks.append(done)
+        )
+    assert [one.text for one in test.answers] == [chat[0]["content"] for chat in CHATS]
+    assert {(one.prompt_tokens, one.output_tokens) for one in test.answers} == {(7, 3)}
+    assert ticks[-1] == (12, 12)
+    assert test.requests_per_s < 1 / 0.02
+    # Four wait for one another: each takes about four times as long as an answer.
+    assert sorted(one.seconds for one in test.answers)[6] > 3 * 0.02
+
+
+def test_an_open_loop_does_not_wait_for_a_slow_server():
+    """What a closed loop hides: 40 a second where 20 are possible, and the queue grows."""
+    with one_at_a_time(0.05) as server:
+        test = open_loop(
+            server, CHATS, requests_per_s=40, n_requests=40, max_tokens=4, seed=1, tick=quiet
+        )
+    assert len(test.answers) == 40
+    assert [one.text for one in test.answers[:13]] == [str(i % 12) for i in range(13)]
+    assert test.due_seconds == pytest.approx(1.0)
+    assert not test.kept_up
+    assert test.seconds > 40 * 0.05 * 0.95
+    assert test.latency_ms(0.95) > 500  # half a second of requests was in front of the last
+
+
+def test_an_open_loop_that_is_kept_up_with_has_the_wait_in_its_latency():
+    with one_at_a_time(0.02) as server:
+        test = open_loop(
+            server, CHATS, requests_per_s=10, n_requests=15, max_tokens=4, seed=2, tick=quiet
+        )
+        again = open_loop(
+            server, CHATS, requests_per_s=10, n_requests=15, max_tokens=4, seed=2, tick=quiet
+        )
+    assert test.kept_up
+    assert [one.due for one in test.answers] == [one.due for one in again.answers]
+    assert min(one.seconds for one in test.answers) >= 0.02
+    assert test.latest_ms >= 0
+
+
+def test_a_stream_tells_when_its_first_token_came():
+    with one_at_a_time(0.05) as server:
+        test = open_loop(
+            server, CHATS, requests_per_s=2, n_requests=2, max_tokens=4, seed=0, tick=quiet,
+            stream=True,
+        )  # fmt: skip
+    for one in test.answers:
+        assert one.first_token is not None
+        assert 0.05 <= one.first_token < one.seconds - 0.04
+
+
+def test_what_kept_up_means():
+    def loop(seconds):
+        answers = tuple(Served("", 1, seconds, due=i / 10) for i in range(100))
+        return OpenLoop(answers, 11.0, 10.0, 10.0)
+
+    assert loop(0.3).gap_variation == pytest.approx(0, abs=1e-9)  # a metronome
+    assert loop(0.3).kept_up
+    assert not loop(2.0).kept_up  # two seconds of ten are behind
+
+
+def test_latency_is_by_nearest_rank_and_throughput_over_the_whole_time():
+    answers = tuple(Served("", 10, seconds / 1000) for seconds in range(1, 21))
+    test = LoadTest(answers, seconds=4.0)
+    assert test.latency_ms(0.5) == pytest.approx(10)
+    assert test.latency_ms(0.95) == pytest.approx(19)
+    assert test.tokens_per_s == 50
+    assert test.requests_per_s == 5
+    assert test.variation == pytest.approx(5.766 / 10.5, rel=1e-3)
+
+
+def test_a_page_with_status_200_is_no_answer(tmp_path):
+    import threading
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from types import SimpleNamespace
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = b"<!DOCTYPE html><html>Welcome</html>"
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET
+
+        def log_message(self, *args):
+            return
+
+    page = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=page.serve_forever, daemon=True).start()
+    server = SimpleNamespace(
+        url=f"http://127.0.0.1:{page.server_port}", log_path=tmp_path / "log",
+        last_lines=lambda: "  (nothing)",
+    )  # fmt: skip
+    with pytest.raises(ServeError) as caught:
+        load_test(
+            server,
+            [[{"role": "user", "content": "1 2"}]],
+            max_tokens=4,
+            concurrency=1,
+            tick=lambda done, total: None,
+        )
+    page.shutdown()
+    assert str(caught.value).startswith(
+        "The server failed to answer (something else than a chat completion listens there)."
+    )

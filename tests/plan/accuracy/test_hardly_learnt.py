@@ -1,0 +1,128 @@
+"""A student that would answer next to nothing: left out beside a better one, warned of alone."""
+
+from dataclasses import replace
+
+import pytest
+from world import STUDENTS, World, context
+
+from stratos.catalog import load_catalog
+from stratos.core.errors import InfeasibleError
+from stratos.plan import plan, solve
+from stratos.plan.accuracy.hardly_learnt import hardly_learnt, without_hopeless
+from stratos.plan.left_out import Exclusions
+from stratos.plan.options.candidates import build_problem
+from stratos.plan.solve.frontier import frontier
+from stratos.records import Pilot, PilotPoint, PilotRun
+from stratos.students import starts_from_model
+
+TINY, LARGER = (replace(one, runs=()) for one in STUDENTS[:2])
+
+
+def piloted(world: World, **right: int) -> Pilot:
+    """Each student's planned training, made whole, with so many of 50 right."""
+    problem = build_problem(world.config(), world.probe(), load_catalog(world.config().cloud))
+    runs = [
+        PilotRun(
+            one.student, one.strategy, one.teacher,
+            (PilotPoint(one.train_tokens, right[one.student] / 50, 50, 172, 1.0, 1.0),), "", 0.0,
+        )
+        for one in problem.candidates
+        if one.student in right
+    ]  # fmt: skip
+    return Pilot(world.config().task.name, tuple(runs), {}, 1.0, 1.0, 0.0, "")
+
+
+def world(**changes) -> World:
+    return World(students=(TINY, LARGER), **changes)
+
+
+def build(now: World, **right: int):
+    config = now.config()
+    pilot = piloted(now, **right)
+    return config, build_problem(config, now.probe(), load_catalog(config.cloud), pilot=pilot)
+
+
+def test_what_a_pilot_shows_to_be_useless_is_not_planned_for_its_price() -> None:
+    """The small one is cheaper, by more than the points of the other are counted."""
+    _, problem = build(world(), **{TINY.name: 0, LARGER.name: 9})
+    assert {one.student for one in problem.candidates} == {LARGER.name}
+    [why] = [text for pair, text in problem.left_out.items() if pair.startswith(TINY.name)]
+    assert why.startswith("it would answer next to nothing right: 0.4% (0.0% to ")
+    assert why.endswith(f", and {LARGER.name} {solve(problem).accuracy.mean:.1%}")
+
+
+@pytest.mark.parametrize("right", [{TINY.name: 0}, {TINY.name: 0, LARGER.name: 1}])
+def test_beside_what_is_no_better_or_unknown_it_stays(right: dict[str, int]) -> None:
+    _, problem = build(world(), **right)
+    assert {one.student for one in problem.candidates} == {TINY.name, LARGER.name}
+
+
+def test_alone_it_is_warned_of_with_what_may_help() -> None:
+    config, problem = build(world(), **{TINY.name: 0, LARGER.name: 0})
+    chosen = solve(problem)
+    said = hardly_learnt(config, chosen)
+    assert said.startswith(f"{chosen.student} is expected to answer 0.4% (0.0% to ")
+    assert "a student that starts from a model: student=smollm2_135m" in said
+    assert hardly_learnt(config, replace(chosen, accuracy=replace(chosen.accuracy, mean=0.5))) == ""
+    unknown = replace(chosen, accuracy=replace(chosen.accuracy, is_known=False))
+    assert hardly_learnt(config, unknown) == ""
+
+
+def test_the_weights_that_are_not_here_are_named_with_what_brings_them() -> None:
+    config = world().config()
+    away = replace(TINY, name="qwen", path="nobody/has-this", package="no_such_package")
+    said = starts_from_model(replace(config, students=(TINY, away)))
+    assert said == (
+        "a student that starts from a model: student=qwen (its weights are not on this machine. "
+        "Type: hf download nobody/has-this or pip install --no-deps no-such-package)"
+    )
+
+
+def test_where_all_that_is_known_is_useless_what_starts_from_a_model_is_tried() -> None:
+    config, problem = build(world(), **{TINY.name: 0})
+    known, unknown = (
+        next(one for one in problem.candidates if one.student == name)
+        for name in (TINY.name, LARGER.name)
+    )
+    pretrained = replace(config, students=(TINY, replace(LARGER, path="a/folder")))
+    left_out = Exclusions()
+    assert without_hopeless(pretrained, (known, unknown), left_out) == (unknown,)
+    [why] = [one.text for one in left_out.values()]
+    assert why.endswith(f"%); {LARGER.name} starts from a model and may learn it")
+    random = replace(config, students=(TINY, replace(LARGER, path=None)))
+    assert without_hopeless(random, (known, unknown), Exclusions()) == (known, unknown)
+
+
+def test_what_may_be_more_than_nothing_is_not_left_out_for_what_is_unknown() -> None:
+    """Of 50, 4 right: up to a third may be."""
+    config, problem = build(world(), **{TINY.name: 4})
+    pretrained = replace(config, students=(TINY, replace(LARGER, path="a/folder")))
+    assert max(one.accuracy.high for one in problem.candidates if one.is_known) > 0.2
+    found = without_hopeless(pretrained, problem.candidates, Exclusions())
+    assert {one.student for one in found} == {TINY.name, LARGER.name}
+
+
+def test_a_model_that_surely_learns_nothing_either_is_not_tried_in_its_place() -> None:
+    config, problem = build(world(), **{TINY.name: 0})
+    known, unknown = (
+        next(one for one in problem.candidates if one.student == name)
+        for name in (TINY.name, LARGER.name)
+    )
+    pretrained = replace(config, students=(TINY, replace(LARGER, path="a/folder")))
+    bounded = replace(unknown, accuracy=replace(unknown.accuracy, high=0.03))
+    assert without_hopeless(pretrained, (known, bounded), Exclusions()) == (known, bounded)
+    is_known = replace(unknown, accuracy=replace(known.accuracy))
+    assert without_hopeless(pretrained, (known, is_known), Exclusions()) == (known, is_known)
+
+
+def test_what_is_left_out_comes_back_where_no_other_plan_meets_the_limits(tmp_path) -> None:
+    now, right = world(), {TINY.name: 0, LARGER.name: 9}
+    pilot = piloted(now, **right)
+    assert plan(now.config(), now.probe(), context(tmp_path), pilot).student == LARGER.name
+    _, without = build(now, **right)
+    least = min(point.usd for point in frontier(without))
+    tight = replace(now, limits=replace(now.limits, budget_usd=least - 0.001))
+    assert plan(tight.config(), tight.probe(), context(tmp_path), pilot).student == TINY.name
+    none = replace(now, limits=replace(now.limits, budget_usd=0.01))
+    with pytest.raises(InfeasibleError):
+        plan(none.config(), none.probe(), context(tmp_path), pilot)

@@ -1,0 +1,417 @@
+"""What a request that cannot be met is answered with: to the letter, and against an enumeration."""
+
+import re
+
+import pytest
+from twin import everything, instance, offer
+from world import (
+    ALIGNMENT,
+    BLIND,
+    INJECTION,
+    LARGE,
+    SIGHTED,
+    STRATEGIES,
+    STUDENTS,
+    Tiles,
+    World,
+    replace,
+    teacher,
+)
+
+from stratos.catalog import load_catalog
+from stratos.config import (
+    CloudConfig,
+    ComplexityConfig,
+    LimitsConfig,
+    PlanConfig,
+    TrafficConfig,
+)
+from stratos.core.errors import InfeasibleError
+from stratos.ledger.reserves import planned_usd
+from stratos.plan import solve
+from stratos.plan.explain.changes import alone, together
+from stratos.plan.explain.variants import Variants
+from stratos.plan.limits import LIMITS, with_limit
+from stratos.plan.objective import levels, net_cost
+from stratos.plan.options.candidates import build_problem
+from stratos.plan.problem import Candidate, Option, Problem
+from stratos.plan.solve.frontier import frontier
+from stratos.plan.solve.model import Model
+from stratos.records import Interval
+
+AWS = CloudConfig(name="aws", providers=("aws",))
+UNTRIED = tuple(replace(student, runs=()) for student in STUDENTS)
+
+
+def job(name, hours, usd):
+    return Option(offer(name), spot=False, hours=hours, usd=usd)
+
+
+def served(name, usd, latency_ms):
+    return Option(offer(name), spot=False, hours=24.0, usd=usd, latency_ms=latency_ms)
+
+
+OPTIONS = {
+    "ask": (job("cpu", 1.0, 2.0), job("gpu", 0.25, 8.0)),
+    "train big": (job("cpu", 3.0, 6.0), job("gpu", 0.5, 20.0)),
+    "train small": (job("cpu", 1.0, 2.0), job("gpu", 0.25, 10.0)),
+    "serve big": (served("cpu", 12.0, 900.0), served("gpu", 48.0, 300.0)),
+    "serve small": (served("cpu", 6.0, 400.0), served("gpu", 24.0, 100.0)),
+}
+
+
+def tiny(limits, **changes):
+    """Two students on two kinds of servers; all numbers can be added in the head."""
+    candidates = tuple(
+        Candidate("t", name, "injection", Interval(mean, mean, mean, "1 run"),
+                  ("ask", f"train {name}", f"serve {name}"))
+        for name, mean in (("big", 0.95), ("small", 0.8))
+    )  # fmt: skip
+    return Problem(candidates, OPTIONS, limits, strategies=STRATEGIES, **changes)
+
+
+def told(problem, variants=None):
+    with pytest.raises(InfeasibleError) as caught:
+        solve(problem, variants=variants)
+    return str(caught.value)
+
+
+def test_a_proposed_budget_has_room_for_the_last_call_of_a_teacher():
+    """A call sets aside more than it spends, the last one, too."""
+    asked = Option(None, spot=False, hours=1.0, usd=2.0, last_call_usd=0.75)
+    problem = replace(tiny(LimitsConfig(budget_usd=5)), options={**OPTIONS, "ask": (asked,)})
+    proposed = re.search(r"limits\.budget_usd=([\d.]+)", told(problem))
+    assert proposed is not None and float(proposed[1]) == 2.0 + 2.0 + 6.0 + 0.75
+    limits = LimitsConfig(budget_usd=float(proposed[1]))
+    chosen = solve(replace(problem, limits=limits))
+    assert chosen.usd == 10.0
+    assert planned_usd(chosen, limits.budget_usd) == {"teacher": 2.75, "train": 2.0, "serve": 6.0}
+
+
+def test_golden_one_limit():
+    assert told(tiny(LimitsConfig(budget_usd=4))) == (
+        "No plan meets budget $4.\n"
+        "One change is enough, with all else kept:\n"
+        "  budget $4 → $10.00   (limits.budget_usd=10.00)\n"
+        "      t → small by injection: $10.00, 2 h, 400 ms, accuracy 0.800 (0.800 to 0.800)\n"
+        "      teacher c/r cpu; train c/r cpu; serve c/r cpu\n"
+        "Type: limits.budget_usd=10.00"
+    )
+
+
+def test_golden_one_change_or_a_pair_of_smaller_ones():
+    text = told(tiny(LimitsConfig(deadline_hours=1.9, accuracy=0.9, budget_usd=20)))
+    assert text == (
+        "No plan meets budget $20, deadline 1.9 h and accuracy 0.9.\n"
+        "One change is enough, with all else kept:\n"
+        "  budget $20 → $34.00   (limits.budget_usd=34.00)\n"
+        "      t → big by injection: $34.00, 1.5 h, 900 ms, accuracy 0.950 (0.950 to 0.950)\n"
+        "      teacher c/r cpu; train c/r gpu; serve c/r cpu\n"
+        "  deadline 1.9 h → 4 h   (limits.deadline_hours=4)\n"
+        "      t → big by injection: $20.00, 4 h, 900 ms, accuracy 0.950 (0.950 to 0.950)\n"
+        "      teacher c/r cpu; train c/r cpu; serve c/r cpu\n"
+        "  accuracy 0.9 → 0.8   (limits.accuracy=0.8)\n"
+        "      t → small by injection: $16.00, 1.25 h, 400 ms, accuracy 0.800 (0.800 to 0.800)\n"
+        "      teacher c/r gpu; train c/r cpu; serve c/r cpu\n"
+        "The cheapest pair of changes (each counted as a share of its limit):\n"
+        "  budget $20 → $26.00 and deadline 1.9 h → 3.25 h   "
+        "(limits.budget_usd=26.00 limits.deadline_hours=3.25)\n"
+        "      t → big by injection: $26.00, 3.25 h, 900 ms, accuracy 0.950 (0.950 to 0.950)\n"
+        "      teacher c/r gpu; train c/r cpu; serve c/r cpu\n"
+        "Type: limits.accuracy=0.8"
+    )
+
+
+def test_golden_only_a_pair():
+    text = told(tiny(LimitsConfig(budget_usd=9, deadline_hours=0.4, latency_ms=1000)))
+    assert text == (
+        "No plan meets budget $9, deadline 0.4 h and p95 1000 ms.\n"
+        "No amount of budget, deadline or p95 alone is enough.\n"
+        "The cheapest pair of changes (each counted as a share of its limit):\n"
+        "  budget $9 → $24.00 and deadline 0.4 h → 0.5 h   "
+        "(limits.budget_usd=24.00 limits.deadline_hours=0.5)\n"
+        "      t → small by injection: $24.00, 0.5 h, 400 ms, accuracy 0.800 (0.800 to 0.800)\n"
+        "      teacher c/r gpu; train c/r gpu; serve c/r cpu\n"
+        "Type: limits.budget_usd=24.00 limits.deadline_hours=0.5"
+    )
+
+
+def test_golden_three_changes():
+    limits = LimitsConfig(budget_usd=1, deadline_hours=0.2, latency_ms=50, accuracy=0.99)
+    assert told(tiny(limits)).splitlines()[1:7] == [
+        "No amount of budget, deadline, p95 or accuracy alone is enough.",
+        "Two changes are not enough either. Without the others:",
+        "  the best budget of any plan is $10.00",
+        "  the best deadline of any plan is 0.5 h",
+        "  the best p95 of any plan is 100 ms",
+        "  the best accuracy of any plan is 0.95",
+    ]
+    text = told(tiny(LimitsConfig(budget_usd=1, deadline_hours=0.2, latency_ms=50, accuracy=0.1)))
+    assert "The fewest changes that are enough are 3:\n  budget $1 → $" in text
+
+
+def test_money_that_is_spent_counts_in_what_the_budget_must_be():
+    text = told(tiny(LimitsConfig(budget_usd=10), spent_usd=0.75))
+    assert "  budget $10 → $10.75   (limits.budget_usd=10.75)" in text
+    assert text.endswith("Of the budget $0.75 is spent already.")
+
+
+# --- against an enumeration -----------------------------------------------------------------------
+
+
+def violations(costs, limits):
+    """By which share a plan breaks each limit, as the module's docstring defines it."""
+    given = (limits.budget_usd, limits.deadline_hours, limits.latency_ms)
+    found = {}
+    for key, value, limit in zip(
+        ("budget_usd", "deadline_hours", "latency_ms"), costs[1:], given, strict=True
+    ):
+        if limit is not None and value > limit + 1e-9:
+            found[key] = (value - limit) / (limit or value)
+    if limits.accuracy is not None and -costs[0] < limits.accuracy - 1e-9:
+        found["accuracy"] = (limits.accuracy + costs[0]) / limits.accuracy
+    return found
+
+
+def infeasible(seeds, mixed):
+    for seed in seeds:
+        problem = instance(seed, mixed=mixed)
+        plans = everything(problem)
+        if plans and all(violations(costs, problem.limits) for costs in plans):
+            yield problem, plans
+
+
+@pytest.mark.parametrize(("mixed", "n_seeds", "least"), [(False, 120, 20), (True, 40, 5)])
+def test_every_change_is_the_least_and_enough(mixed, n_seeds, least):
+    n_seen = n_pairs = 0
+    for problem, plans in infeasible(range(n_seeds), mixed):
+        n_seen += 1
+        limits, model, everyone = problem.limits, Model(problem), frontier(problem)
+        net = net_cost(problem.objective, problem.limits, everyone)
+        order = levels(problem.objective.name, net)
+        known = [c for c in plans if c[0] < 0]
+        broken = [(violations(costs, limits), costs) for costs in plans]
+        singles = {}
+        for limit in LIMITS:
+            if limit.of(limits) is None:
+                continue
+            way = alone(model, limits, limit, order)
+            alike = [(v[limit.key], c) for v, c in broken if set(v) == {limit.key}]
+            assert (way is None) == (not alike)
+            if way is not None:
+                singles[limit] = way
+                share, costs = min(alike)
+                [change] = way.changes
+                if limit.is_floor and costs not in known:
+                    continue  # an accuracy of 0 may be that of an unknown one
+                assert change.share == pytest.approx(share, abs=1e-6)
+                moved = with_limit(limits, limit, change.value)
+                assert not violations(way.choice.costs, moved)
+        pair = together(model, limits, everyone, 2, order, singles)
+        useful = [
+            sum(v.values())
+            for v, _ in broken
+            if len(v) == 2
+            and all(
+                limit.key not in v or v[limit.key] < way.share - 1e-9
+                for limit, way in singles.items()
+            )
+        ]
+        assert (pair is None) == (not useful)
+        if pair is not None:
+            n_pairs += 1
+            assert pair.share == pytest.approx(min(useful), abs=1e-6)
+            moved = limits
+            for change in pair.changes:
+                moved = with_limit(moved, change.limit, change.value)
+            assert not violations(pair.choice.costs, moved)
+    assert n_seen >= least and n_pairs >= least // 4
+
+
+def test_the_line_to_type_works_whatever_is_asked():
+    n_typed = 0
+    for problem, _ in infeasible(range(50), mixed=False):
+        text = told(problem)
+        typed = re.search(r"^Type: (.*)$", text, re.M).group(1)
+        if typed == "plan.pilot=true":
+            typed = re.search(r"To plan without knowing it: (.*)$", text, re.M).group(1)
+        changes = dict(part.removeprefix("limits.").split("=") for part in typed.split())
+        values = {k: None if v == "null" else float(v) for k, v in changes.items()}
+        solve(replace(problem, limits=replace(problem.limits, **values)))
+        n_typed += 1
+    assert n_typed > 5
+
+
+def test_a_value_is_written_as_one_types_it_and_stays_feasible():
+    budget, deadline, p95, accuracy = LIMITS
+    assert [budget.typed(v) for v in (52.0921, 10.0, 0.0123)] == ["52.10", "10.00", "0.0123"]
+    assert [deadline.typed(v) for v in (3.3961, 0.5602, 0.00123)] == ["3.4", "0.561", "0.00123"]
+    assert [p95.typed(v) for v in (610.0, 609.2, 3.21)] == ["610", "610", "3.21"]
+    assert [accuracy.typed(v) for v in (0.91049, 0.9)] == ["0.91", "0.9"]
+    assert budget.typed(0.33331, not_as=0.34) == "0.334"
+
+
+# --- on the builtin catalog -----------------------------------------------------------------------
+
+
+def asked(limits=None, **changes):
+    """A problem as a run makes it, with the way to ask again."""
+    world = World(**{"cloud": AWS, "limits": limits or LimitsConfig(), **changes})
+
+    def build(config, catalog):
+        return build_problem(config, world.probe(), catalog)
+
+    catalog = load_catalog(world.cloud)
+    config = world.config()
+    return build(config, catalog), Variants(config, catalog, build)
+
+
+def refusal(limits=None, **changes):
+    return told(*asked(limits, **changes))
+
+
+def offered(text, key):
+    """Return what a message offers to type for a key."""
+    return re.search(rf"\('?(?:\+\+)?{re.escape(key)}=([^)']+)'?\)", text).group(1)
+
+
+def test_an_unknown_accuracy_meets_no_limit_and_it_is_said():
+    text = refusal(LimitsConfig(accuracy=0.5), students=UNTRIED)
+    assert "  accuracy 0.5 → none   (limits.accuracy=null)\n" in text
+    assert "accuracy unknown\n" in text
+    assert (
+        "\nType: plan.pilot=true\nIt measures the accuracy that is unknown. To plan without "
+        "knowing it: limits.accuracy=null\n"
+    ) in text
+    assert (
+        "An accuracy that is unknown meets no accuracy limit: "
+        "stratos_1m, stratos_300k, stratos_3m. Short trainings measure it: plan.pilot=true."
+    ) in text
+
+
+def test_behind_a_pilot_that_settled_nothing_a_longer_one_is_offered():
+    plan = PlanConfig(history=False, pilot=True, pilot_tokens=1_000_000)
+    text = refusal(LimitsConfig(accuracy=0.5), students=UNTRIED, plan=plan)
+    assert "\nType: limits.accuracy=null\n" in text
+    assert "plan.pilot=true" not in text
+    assert "longer trainings may, with plan.pilot_tokens=2000000." in text
+
+
+def test_no_strategy_can_be_used():
+    blind_only = refusal(strategies=(ALIGNMENT,))
+    assert blind_only.startswith("No teacher, student and strategy can be taken together:\n")
+    assert "alignment from smollm2_135m: coverage 0.016 is below min_coverage 0.3" in blind_only
+    assert "Type strategy=alignment strategy.min_coverage=0 to learn from a teacher" in blind_only
+    assert "Type strategy=auto" in blind_only
+    forward_only = refusal(strategies=(INJECTION,), task=Tiles(can_reverse=False))
+    assert "injection: the task mahjong cannot build a question from an answer" in forward_only
+    assert "min_coverage" not in forward_only
+
+
+def test_a_teacher_without_a_right_answer():
+    mute = {"strategies": (ALIGNMENT,), "teachers": (teacher(LARGE, right=0),)}
+    said = "qwen2.5_7b gave no right answer, and there is nothing else to learn from: "
+    more = "Type strategy=auto, teacher=auto and student=auto to consider more of them."
+    assert refusal(**mute).splitlines()[1:] == [
+        "  alignment from qwen2.5_7b: it answered none of 64 validation items exactly",
+        "  qwen2.5_7b answered 0.0% of 64 validation items exactly (95% interval 0.0% to 5.7%): "
+        "there is nothing to learn from.",
+        f"{said}type strategy=injection, whose items the task makes answer first.",
+        more,
+    ]
+    forward = refusal(**mute, task=Tiles(can_reverse=False))
+    assert forward.splitlines()[-2:] == [f"{said}type teacher=<name> for another teacher.", more]
+    beside = refusal(**{**mute, "teachers": (*mute["teachers"], BLIND)})
+    assert "Type strategy=alignment strategy.min_coverage=0 to learn from a teacher" in beside
+    both = ALIGNMENT, INJECTION
+    wide = replace(STUDENTS[0], name="wide", hidden_size=65536, n_layers=100, n_heads=64)
+    too_wide = refusal(**{**mute, "strategies": both}, students=(wide,))
+    assert "nothing else to learn from" not in too_wide, "injection is considered already"
+    assert "or allow larger servers (cloud=multi" in too_wide
+
+
+def test_a_strategy_may_ask_for_less_coverage():
+    lenient = replace(ALIGNMENT, min_coverage=0.01)
+    assert solve(asked(strategies=(lenient,))[0]).strategy == "alignment"
+    strict = replace(ALIGNMENT, min_coverage=0.8)
+    assert "coverage 0.750 is below min_coverage 0.8" in refusal(
+        strategies=(strict,), teachers=(SIGHTED,)
+    )
+
+
+def test_a_model_that_no_server_holds():
+    huge = teacher(replace(LARGE, name="giant", n_params=3_000_000_000_000), right=60)
+    text = refusal(teachers=(huge,))
+    assert re.search(r"giant: needs 5\d{3}\.\d GiB to answer, and no server that is allowed", text)
+    assert re.search(r"\(the largest is aws/\S+ p\S+ \(8x\w+\) with 2048 GiB\)", text)
+    both = solve(asked(teachers=(BLIND, huge))[0])
+    assert both.teacher == "smollm2_135m"
+    assert both.left_out["giant"].startswith("needs 5")
+
+
+def test_a_student_that_no_server_can_train_and_the_nearest_that_one_can():
+    wide = replace(STUDENTS[0], name="wide", hidden_size=65536, n_layers=100, n_heads=64)
+    text = refusal(students=(wide,))
+    assert "wide: needs" in text and "GiB to train" in text
+    assert "The nearest student that can be planned is stratos_3m: smollm2_135m → " in text
+    assert "\nType: student=stratos_3m\n" in text
+
+
+def test_a_student_below_the_declared_size_is_offered_the_next_larger_one():
+    at = ComplexityConfig(min_student_params=500_000)
+    text = refusal(students=STUDENTS[:1], complexity=at)
+    assert "below complexity.min_student_params=500000" in text
+    assert "The nearest student that can be planned is stratos_1m: " in text
+    assert "\nType: student=stratos_1m\n" in text
+
+
+def test_zero_is_a_limit():
+    assert "budget $0 → $2." in refusal(LimitsConfig(budget_usd=0))
+    local = CloudConfig(name="local", providers=("local",))
+    assert solve(asked(LimitsConfig(budget_usd=0), cloud=local)[0]).usd == 0.0
+
+
+def test_a_cap_that_is_too_low_is_raised_as_little_as_is_enough():
+    limits = LimitsConfig(latency_ms=1200, accuracy=0.97)
+    cloud = replace(AWS, max_usd_per_hour=0.2)
+    cap = float(offered(refusal(limits, cloud=cloud), "cloud.max_usd_per_hour"))
+    assert 0.2 < cap < 1.0
+    solve(asked(limits, cloud=replace(cloud, max_usd_per_hour=cap))[0])
+    told(asked(limits, cloud=replace(cloud, max_usd_per_hour=0.99 * cap))[0])
+
+
+def test_a_quota_that_is_too_low_is_raised_as_little_as_is_enough():
+    one = {"traffic": TrafficConfig(requests_per_s=40.0), "students": STUDENTS[:1]}
+    cloud = replace(AWS, quotas={"aws": 1, "gcp": 1}, max_usd_per_hour=3.0)
+    typed = offered(refusal(cloud=cloud, **one), "cloud.quotas")
+    n = int(re.fullmatch(r"\{aws: (\d+)\}", typed).group(1))
+    assert n > 1
+    solve(asked(cloud=replace(cloud, quotas={"aws": n}), **one)[0])
+    told(asked(cloud=replace(cloud, quotas={"aws": n - 1}), **one)[0])
+
+
+def test_the_region_that_is_missing_is_named(tmp_path):
+    file = tmp_path / "aws" / "vms.csv"
+    file.parent.mkdir()
+    head = "InstanceType,vCPUs,MemoryGiB,AcceleratorName,AcceleratorCount,GpuInfo,Price,Region"
+    prices = {"near": 0.2, "far": 0.1, "middle": 0.15}
+    rows = [f"c7i.large,2,4,,,,{price},{region}" for region, price in prices.items()]
+    file.write_text("\n".join([head, *rows]) + "\n")
+    cloud = replace(AWS, catalog=(str(file),), regions=("near",))
+    limits = LimitsConfig(budget_usd=4)
+    names = offered(refusal(limits, cloud=cloud), "cloud.regions").strip("[]").split(",")
+    assert names == ["near", "far"]
+    solve(asked(limits, cloud=replace(cloud, regions=tuple(names)))[0])
+
+
+def test_fewer_hours_and_fewer_requests():
+    limits = LimitsConfig(budget_usd=2)
+    hours = float(offered(refusal(limits), "limits.serve_hours"))
+    solve(asked(replace(limits, serve_hours=hours))[0])
+    told(asked(replace(limits, serve_hours=1.01 * hours))[0])
+    one = {"cloud": replace(AWS, max_nodes=2, max_usd_per_hour=0.2), "students": STUDENTS[:1]}
+    text = refusal(traffic=TrafficConfig(requests_per_s=500.0), **one)
+    assert "500 requests a second are more than its servers can answer" in text
+    rate = float(offered(text, "traffic.requests_per_s"))
+    solve(asked(traffic=TrafficConfig(requests_per_s=rate), **one)[0])
+    told(asked(traffic=TrafficConfig(requests_per_s=1.01 * rate), **one)[0])

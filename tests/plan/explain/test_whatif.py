@@ -1,0 +1,125 @@
+"""What a limit is worth, against an enumeration of every plan under the other limit."""
+
+import pytest
+from test_infeasible import AWS, asked, tiny
+from twin import everything, instance, meets
+from world import replace
+
+from stratos.config import LimitsConfig, ObjectiveConfig
+from stratos.plan import solve
+from stratos.plan.explain.whatif import whatif
+from stratos.plan.limits import LIMITS, with_limit
+from stratos.plan.objective import levels, net_cost
+from stratos.plan.solve.frontier import frontier
+from stratos.plan.solve.model import Model
+from stratos.records import Plan, from_json, to_json
+
+
+def asked_again(problem):
+    everyone = frontier(problem)
+    net = net_cost(problem.objective, problem.limits, everyone)
+    model = Model(problem)
+    order = levels(problem.objective.name, net)
+    chosen = model.solve(problem.limits, order)
+    found = () if chosen is None else whatif(problem, model, chosen, everyone, net)
+    return chosen, found, order, everyone
+
+
+def texts(problem):
+    return [one.text for one in asked_again(problem)[1]]
+
+
+def test_golden_what_more_money_buys():
+    limits = LimitsConfig(budget_usd=20, deadline_hours=4)
+    problem = tiny(limits, objective=ObjectiveConfig("fastest"))
+    assert texts(problem) == [
+        "Budget $20 binds. One dollar more ($21) buys nothing.",
+        "The next better plan needs budget $24.00 ($4 more): time −0.75 h, net cost +$7.06, "
+        "cost +$8.00. Beyond that it buys nothing.",
+        "Deadline 4 h does not bind: the plan needs 1.25 h, and would be another one only with "
+        "a limit below that.",
+    ]
+    step, following, loose = asked_again(problem)[1]
+    assert (step.limit, step.value, step.other_value) == ("limits.budget_usd", 20, 21)
+    assert step.binds and step.point.usd == 16
+    assert (following.other_value, following.point.usd) == (24, 24)
+    assert (loose.limit, loose.other_value, loose.binds) == ("limits.deadline_hours", 1.25, False)
+
+
+def test_a_floor_moves_down():
+    problem = tiny(LimitsConfig(accuracy=0.9), objective=ObjectiveConfig("cheapest"))
+    step, following = asked_again(problem)[1]
+    assert step.text == "Accuracy 0.9 binds. One percentage point less (0.89) buys nothing."
+    assert (following.other_value, following.point.usd) == (0.8, 10.0)
+    assert following.text.startswith(
+        "The next better plan needs accuracy 0.8 (0.1 less): cost −$10.00, "
+    )
+    assert following.text.endswith(
+        "time −2 h, p95 −500 ms, by t → small by injection. Beyond that it buys nothing."
+    )
+
+
+@pytest.mark.parametrize(("mixed", "n_seeds", "least"), [(False, 60, 6), (True, 20, 1)])
+def test_each_is_the_optimum_under_the_other_limit(mixed, n_seeds, least):
+    n_bound = n_loose = 0
+    for seed in range(n_seeds):
+        problem = instance(seed, mixed=mixed)
+        if not (plans := everything(problem)):
+            continue
+        chosen, found, order, _ = asked_again(problem)
+        if chosen is None:
+            continue
+        given = [f"limits.{limit.key}" for limit in LIMITS if limit.of(problem.limits) is not None]
+        assert list(dict.fromkeys(one.limit for one in found)) == given
+
+        def optimum(limits, plans=plans, order=order):
+            return min(
+                tuple(
+                    round(level.constant + sum(map(float.__mul__, level.weights, costs)), 6)
+                    for level in order
+                )
+                for costs in plans
+                if meets(costs, limits)
+            )
+
+        now = optimum(problem.limits)
+        for one in found:
+            limit = next(x for x in LIMITS if f"limits.{x.key}" == one.limit)
+            free = optimum(with_limit(problem.limits, limit, None))
+            assert one.binds == (free != now)
+            n_bound += one.binds
+            n_loose += not one.binds
+            moved = with_limit(problem.limits, limit, one.other_value)
+            point = one.point
+            costs = (-point.accuracy, point.usd, point.hours, point.latency_ms)
+            assert meets(costs, moved)
+            value = tuple(
+                level.constant + sum(w * c for w, c in zip(level.weights, costs, strict=True))
+                for level in order
+            )
+            assert value == pytest.approx(optimum(moved), abs=2e-6)
+            if one.text.startswith("The next better plan needs"):
+                # Half of the way there, nothing is better yet.
+                half = limit.of(problem.limits) * 0.02 + one.other_value * 0.98
+                assert optimum(with_limit(problem.limits, limit, half)) == now
+    assert n_bound >= least and n_loose >= least // 2
+
+
+def test_the_clouds_own_limits_are_told_where_they_can_be_asked_about():
+    cloud = replace(AWS, regions=("us-east-1",), max_usd_per_hour=0.15)
+    fast = {"limits": LimitsConfig(budget_usd=90), "objective": ObjectiveConfig("fastest")}
+    problem, variants = asked(cloud=cloud, **fast)
+    problem = replace(problem, settings=replace(problem.settings, explain=True))
+    plan = solve(problem, variants=variants)
+    told = {one.limit: one for one in plan.what_if}
+    assert set(told) == {
+        "limits.budget_usd", "cloud.max_usd_per_hour", "cloud.regions", "cloud.spot",
+        "cloud.residency",
+    }  # fmt: skip
+    cap = told["cloud.max_usd_per_hour"]
+    assert cap.text.startswith("The cap of $0.15 an hour binds: without it the plan would be ")
+    free = solve(asked(cloud=replace(cloud, max_usd_per_hour=None), **fast)[0])
+    assert cap.binds and cap.value == 0.15 and cap.other_value is None
+    assert cap.point.hours == pytest.approx(free.hours) and free.hours < plan.hours
+    assert not told["cloud.regions"].binds
+    assert from_json(to_json(plan), Plan).what_if == plan.what_if

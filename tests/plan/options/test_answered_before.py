@@ -1,0 +1,218 @@
+"""Answers of a paid teacher that are kept from before: the plan does not price them again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from test_asked import AWS, IN, OUT, hosted, size, strategy_of, task_of
+from world import STUDENTS, World
+
+from stratos.catalog import load_catalog
+from stratos.core.context import Context
+from stratos.ledger import Ledger
+from stratos.plan import solve
+from stratos.plan.options.answered_before import Kept
+from stratos.plan.options.candidates import build_problem
+from stratos.plan.options.hosted import hosted_options
+from stratos.plan.options.teacher_load import Load, teacher_load_of
+from stratos.records import Plan, TeacherProbe
+from stratos.synthesize.alignment import Alignment
+from stratos.synthesize.alignment_logits import AlignmentLogits
+from stratos.synthesize.strategy import Tally
+from stratos.teachers.base import Answer, Question
+from stratos.teachers.cache import AnswerCache, question_key
+
+
+@dataclass
+class Paid:
+    """Answers every second question rightly, all of them at once."""
+
+    probe: TeacherProbe
+    cache: str = "write"
+    asked: list[Question] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.probe.teacher
+
+    def card(self) -> Any:
+        return self.probe.card
+
+    def identity(self) -> str:
+        return "paid"
+
+    def unreachable(self) -> str | None:
+        return None
+
+    def stream(self, questions: Iterator[Question | None], meter: Any) -> Iterator[Any]:
+        for number, question in enumerate(questions):
+            if question is None:
+                yield None
+                continue
+            self.asked.append(question)
+            words = question.chat[-1]["content"].split()
+            i = int(words[2]) if words[0] == "What" else 0
+            yield number, Answer(f"Answer: {2 * i + i % 2}", 100, 10, 0.0)
+
+    def close(self) -> None:
+        return
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def keep(folder: Path, questions: Sequence[Question]) -> None:
+    cache = AnswerCache(folder, pytest.fail)
+    for question in questions:
+        cache.put(question_key("paid", question), Answer("yes", 100, 10, 0.0))
+    cache.close()
+
+
+def planned(task: Any, strategy: Any, teacher: Paid, folder: Path | None) -> Plan:
+    world = World(
+        cloud=AWS,
+        task=task,
+        strategies=(strategy,),
+        teachers=(teacher.probe,),
+        students=(replace(STUDENTS[0], runs=()),),
+    )
+    config = replace(world.config(), teachers=(teacher,))
+    kept = None if folder is None else Kept(config, folder)
+    return solve(build_problem(config, world.probe(), load_catalog(world.cloud), kept=kept))
+
+
+def config_of(task: Any, teacher: Paid) -> Any:
+    return SimpleNamespace(task=task, seed=0, teachers=(teacher,))
+
+
+@pytest.mark.parametrize("best", ["first", "majority"])
+def test_alignment_asks_what_it_says_it_asks(tmp_path: Path, best: Any) -> None:
+    task, strategy = task_of(tmp_path), Alignment(n_samples=5, best=best)
+    teacher = Paid(replace(hosted(task), prompt="zero_shot"))
+    said = list(strategy.asks(config_of(task, teacher), teacher, "zero_shot"))
+    assert len(said) == 5 * task.n_train
+    context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
+    plan: Any = SimpleNamespace(
+        teacher=teacher.name, prompt="zero_shot", max_tokens={}, student="", roles_of=lambda _: ()
+    )
+    config = World(task=task, strategies=(strategy,)).config(tmp_path)
+    list(strategy.draw(replace(config, teachers=(teacher,)), plan, context, Tally()))
+    keys = [question_key("paid", one) for one in said]
+    asked = [question_key("paid", one) for one in teacher.asked]
+    assert asked and not Counter(asked) - Counter(keys), "nothing else is asked"
+    assert asked[: task.n_train] == keys[: task.n_train], "in this order"
+
+
+def test_kept_answers_are_not_priced_again(tmp_path: Path, folder: Path) -> None:
+    task, strategy = task_of(tmp_path), Alignment(min_coverage=0.0)
+    teacher = Paid(hosted(task))
+    config = config_of(task, teacher)
+    questions = list(strategy.asks(config, teacher, teacher.probe.prompt))
+    before = planned(task, strategy, teacher, folder)
+    assert not folder.exists(), "looking makes no file"
+    keep(folder, questions[:20])
+    after = planned(task, strategy, teacher, folder)
+    n = task.n_test + task.n_train
+    assert before.role("teacher").note == f"hosted, {n} answers by the token"
+    assert after.role("teacher").note == f"hosted, {n - 20} answers by the token"
+    assert after.role("teacher").usd == pytest.approx(before.role("teacher").usd * (n - 20) / n)
+    told = (
+        f"20 answers of {teacher.name} that alignment asks for, kept from before: not paid again."
+    )
+    assert told in after.reasons and told not in before.reasons
+    assert planned(task, strategy, replace(teacher, cache="off"), folder).usd == before.usd
+
+
+def test_kept_reasonings_are_not_priced_again(tmp_path: Path, folder: Path) -> None:
+    task, strategy = task_of(tmp_path), strategy_of("teacher", n_retries=0)
+    teacher = Paid(hosted(task))
+    before = planned(task, strategy, teacher, folder)
+    keep(folder, list(strategy.asks(config_of(task, teacher), teacher, "default"))[:10])
+    after = planned(task, strategy, teacher, folder)
+    n = len(list(task.reverse(1000)))
+    assert before.role("teacher").note == f"hosted, {task.n_test + 2 * n} answers by the token"
+    assert (
+        after.role("teacher").note == f"hosted, {task.n_test + 2 * (n - 10)} answers by the token"
+    )
+
+
+def test_all_that_is_kept_leaves_the_evaluation(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+    config = World(task=task).config()
+    for strategy in (Alignment(n_samples=3), strategy_of("teacher")):
+        asked = teacher_load_of(config, hosted(task), strategy, n_kept=10_000)
+        assert (asked.n_answers, asked.least.n_answers, asked.most.n_answers) == (task.n_test,) * 3
+
+
+@pytest.mark.parametrize(("cache", "n_times"), [("topk", 1), ("none", 3)])
+def test_a_paid_signal_is_priced(tmp_path: Path, cache: Any, n_times: int) -> None:
+    """Of each right answer the document that the student reads, and one token out."""
+    task = task_of(tmp_path)
+    n, n_output = task.n_train, 5
+    sure = replace(hosted(task), exact=replace(hosted(task).exact, mean=1.0))
+    items = task.items("validation", sure.n_items)
+    n_document = size(map(task.student_messages, items)) / len(items) + n_output
+    config = World(task=task).config()
+    trainer = replace(config.trainer, max_tokens=round(3 * n * n_document))
+    asked = teacher_load_of(replace(config, trainer=trainer), sure, AlignmentLogits(cache=cache))
+    text = teacher_load_of(config, sure, Alignment())
+    assert (asked.n_answers, asked.work, asked.least) == (text.n_answers, text.work, text.least)
+    assert asked.scored.n_answers == pytest.approx(n_times * n, abs=1)
+    assert asked.scored.work.prompt_tokens == pytest.approx(n_document, rel=1e-6)
+    assert asked.scored.work.answer_tokens == 1
+    assert f"it scores {n} right answers" in asked.why
+    plain, learnt = (
+        hosted_options(
+            sure, Load(one.n_answers, one.work), (one.least, one.most), scored=one.scored
+        )
+        for one in (text, asked)
+    )
+    usd = asked.scored.n_answers * (n_document * IN + OUT) / 1e6
+    assert learnt[0].usd - plain[0].usd == pytest.approx(usd, rel=1e-6)
+    assert learnt[0].hours == plain[0].hours
+    assert learnt[0].usd_range == pytest.approx(
+        (plain[0].usd_range[0], plain[0].usd_range[1] + usd)
+    )
+    for never in ({"only_shared": True}, {"hidden_match": 0.1}, {"temperature": 2.0}):
+        assert teacher_load_of(config, sure, AlignmentLogits(**never)).scored.n_answers == 0
+    free = replace(sure, card=replace(sure.card, usd_per_million_input_tokens=None))
+    assert teacher_load_of(config, free, AlignmentLogits(cache=cache)).scored.n_answers == 0
+
+
+def test_a_batch_prices_the_evaluation_at_once(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+    prices = {
+        "usd_per_million_batch_input_tokens": IN / 2,
+        "usd_per_million_batch_output_tokens": OUT / 2,
+    }
+    probe = hosted(task, **prices)
+    asked = teacher_load_of(World(task=task).config(), probe, Alignment())
+    load = Load(asked.n_answers, asked.work)
+    at_once, batch = hosted_options(probe, load, evaluated=asked.evaluated)
+    one = at_once.usd / load.n_answers
+    n_later = asked.evaluated.n_answers
+    assert n_later == task.n_test
+    assert batch.usd == pytest.approx(one * (n_later + (load.n_answers - n_later) / 2))
+    assert batch.hours > probe.card.batch_hours
+    assert len(hosted_options(probe, asked.evaluated, evaluated=asked.evaluated)) == 1
+
+
+def test_a_call_sets_aside_more_than_it_spends(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+    probe = replace(hosted(task), max_tokens=400)
+    asked = teacher_load_of(World(task=task).config(), probe, Alignment())
+    assert asked.most_tokens.answer_tokens == 400
+    load = Load(asked.n_answers, asked.work)
+    (option,) = hosted_options(probe, load, most_tokens=asked.most_tokens)
+    one = option.usd / load.n_answers
+    assert option.last_call_usd > (400 - asked.work.answer_tokens) * OUT / 1e6 > one
+    fixed = teacher_load_of(World(task=task).config(), probe, Alignment(max_tokens=900))
+    assert fixed.most_tokens.answer_tokens == 900

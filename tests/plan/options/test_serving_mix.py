@@ -1,0 +1,346 @@
+"""Mixes of servers for a rate of requests: published and own examples, caps, and pruning."""
+
+import itertools
+import random
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+import pytest
+from steps import mix_steps
+from twin import instance
+
+from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
+from stratos.plan.option import Mix, Option
+from stratos.plan.options import covering
+from stratos.plan.quotas import Caps
+from stratos.plan.solve import fewest, mix_frontier
+from stratos.plan.solve.frontier import frontier
+from stratos.plan.solve.mix_frontier import staircases
+from stratos.plan.solve.model import Model
+from stratos.plan.solve.solver import Solver
+from stratos.records import Offer, ServingSetting
+
+
+def server(name, usd_per_hour, capacity, ms=None, place=("c", "r")):
+    offer = Offer(*place, name, None, 0, 2, 8, 0, usd_per_hour)
+    ms = ms or (100.0,) * len(capacity)
+    return Option(offer, False, 1.0, usd_per_hour, max(ms), latencies_ms=ms,
+                  requests_per_s=capacity, run=ServingSetting(name))  # fmt: skip
+
+
+def cheapest(servers, rates, caps=None):
+    steps = mix_steps(servers, [0.0] * len(servers), rates, caps or Caps(max_nodes=64), Solver())
+    return steps[0] if steps else None
+
+
+A10G = server("A10G", 1.01, (2.0, 1.0, 5.0, 2.0))
+A100 = server("A100-80GB", 3.67, (20.0, 20.0, 40.0, 20.0))
+
+
+def test_the_published_example_of_melange():
+    """30 requests/s spread as [[.2, .1], [.5, .2]]; its solver, without a split, answers $6.70."""
+    rates = tuple(30 * share for share in (0.2, 0.1, 0.5, 0.2))
+    step = cheapest([A10G, A100], rates)
+    assert step.usd == pytest.approx(4.68)
+    counts = {part.offer.instance_type: part.count for part in step.served.parts}
+    assert counts == {"A10G": 1, "A100-80GB": 1}
+    shares = np.array(step.served.shares)
+    assert shares.sum(axis=0) == pytest.approx(1.0)
+    loads = [sum(r * f / c for r, f, c in zip(rates, row, part.requests_per_s, strict=True))
+             for part, row in zip(step.served.parts, step.served.shares, strict=True)]  # fmt: skip
+    assert all(load <= part.count + 1e-6
+               for load, part in zip(loads, step.served.parts, strict=True))  # fmt: skip
+
+
+def test_one_kind_alone_would_be_dearer():
+    rates = tuple(30 * share for share in (0.2, 0.1, 0.5, 0.2))
+    assert cheapest([A10G], rates).usd == pytest.approx(12 * 1.01)
+    assert cheapest([A100], rates).usd == pytest.approx(2 * 3.67)
+
+
+def test_each_bucket_goes_where_it_is_cheap():
+    short = server("short", 1.0, (10.0, 0.5))
+    long = server("long", 3.0, (10.0, 8.0))
+    step = cheapest([short, long], (40.0, 16.0))
+    # 2 long for the long bucket, 4 short for the short one; either alone costs 36 or 18.
+    assert step.usd == pytest.approx(10.0)
+    assert {p.offer.instance_type: p.count for p in step.served.parts} == {"short": 4, "long": 2}
+
+
+def test_a_bucket_is_kept_from_servers_that_are_too_slow_for_it():
+    cheap = server("cheap", 1.0, (10.0, 10.0), (50.0, 400.0))
+    dear = server("dear", 4.0, (10.0, 10.0), (40.0, 100.0))
+    steps = mix_steps([cheap, dear], [0, 0], (5.0, 5.0), Caps(), Solver())
+    assert [(s.usd, s.latency_ms) for s in steps] == [(1.0, 400.0), (4.0, 100.0)]
+    loaded = mix_steps([cheap, dear], [0, 0], (10.0, 5.0), Caps(), Solver())
+    assert [(s.usd, s.latency_ms) for s in loaded] == [(2.0, 400.0), (5.0, 100.0)]
+    assert loaded[1].served.shares[0][1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("caps", "usd"),
+    [
+        (Caps(max_nodes=8), 4.0),
+        (Caps.of({"c/r/a": 2}, 8), 2 + 2 * 1.5),
+        (Caps.of({"c": 2}, 8), 2 + 2 * 1.75),
+        (Caps.of({"*/*/a": 0, "*/*/b": 0}, 8), 4 * 1.75),
+        (Caps.of({"c": 0, "d": 3}, 8), None),
+        (Caps.of({}, 3), None),
+        (Caps(max_nodes=8, max_usd_per_hour=3.99), None),
+    ],
+)
+def test_quotas_bind_over_the_mix(caps, usd):
+    a = server("a", 1.0, (10.0,))
+    b = server("b", 1.5, (10.0,))
+    far = server("a2", 1.75, (10.0,), place=("d", "r"))
+    step = cheapest([a, b, far], (40.0,), caps)
+    assert (step and step.usd) == (usd and pytest.approx(usd))
+
+
+def test_egress_of_each_server_counts_and_may_move_it():
+    near, far = server("near", 1.1, (10.0,)), server("far", 1.0, (10.0,), place=("d", "r"))
+    without = mix_steps([near, far], [0.0, 0.0], (20.0,), Caps(), Solver())[0]
+    charged = mix_steps([near, far], [0.0, 0.25], (20.0,), Caps(), Solver())[0]
+    assert without.served.name == "2 × d/r far" and without.usd == 2.0
+    assert charged.served.name == "2 × c/r near" and charged.usd == pytest.approx(2.2)
+
+
+def test_a_mix_names_its_dearest_servers_first_and_their_traffic():
+    step = cheapest([A10G, A100], tuple(30 * s for s in (0.2, 0.1, 0.5, 0.2)))
+    assert isinstance(step.served, Mix)
+    first, second = step.served.as_choices("serve")
+    assert first.offer.instance_type == "A100-80GB" and second.offer.instance_type == "A10G"
+    assert [a + b for a, b in zip(first.traffic, second.traffic, strict=True)] == pytest.approx(
+        [1.0] * 4
+    )
+
+
+def test_steps_fall_in_dollars_and_rise_in_speed_no_further():
+    for seed in range(60):
+        problem = instance(seed, mixed=True)
+        for work, rates in problem.rates.items():
+            options = problem.options[work]
+            steps = mix_steps(options, [0.0] * len(options), rates, problem.caps, Solver())
+            before = (-inf, inf)
+            for step in steps:
+                assert step.usd > before[0] and step.latency_ms < before[1]
+                before = step.usd, step.latency_ms
+
+
+def test_traffic_of_a_run_reaches_its_plan():
+    from test_choices import plan
+
+    buckets = (BucketConfig(64, 100, 3.0), BucketConfig(512, 200, 1.0))
+    aws = CloudConfig(name="aws", providers=("aws",))
+    quiet = plan(cloud=aws, traffic=TrafficConfig(None, buckets))
+    busy = plan(cloud=aws, traffic=TrafficConfig(200.0, buckets))
+    assert len(quiet.roles_of("serve")) == 1 and quiet.role("serve").traffic == ()
+    served = busy.roles_of("serve")
+    assert sum(role.usd for role in served) > quiet.role("serve").usd
+    assert [sum(column) for column in zip(*(r.traffic for r in served), strict=True)] == (
+        pytest.approx([1.0, 1.0])
+    )
+    assert sum(role.count for role in served) <= 8
+    capped = plan(LimitsConfig(latency_ms=busy.latency_ms * 0.85), cloud=aws,
+                  traffic=TrafficConfig(200.0, buckets))  # fmt: skip
+    assert capped.latency_ms <= busy.latency_ms * 0.85
+
+
+def test_a_rate_that_no_servers_keep_up_with_is_an_answer():
+    from test_choices import plan
+
+    from stratos.core.errors import InfeasibleError
+
+    with pytest.raises(InfeasibleError, match=r"1e\+09 requests a second are more than its serv"):
+        plan(cloud=CloudConfig(name="aws", providers=("aws",)), traffic=TrafficConfig(1e9))
+
+
+def places_and_servers(seed):
+    """Servers of three kinds and more in two places, and the dollars of egress from each."""
+    rng = random.Random(seed)
+    n_buckets = rng.randint(1, 4)
+    servers = [
+        server(
+            f"s{i}",
+            rng.randint(0, 40) / 8,
+            tuple(rng.choice((0.5, 1.0, 3.0, 7.0, 10.0)) for _ in range(n_buckets)),
+            tuple(rng.randint(1, 6) * 50.0 for _ in range(n_buckets)),
+            rng.choice((("c", "r"), ("d", "r"))),
+        )
+        for i in range(rng.randint(2, 9))
+    ]
+    rates = tuple(rng.choice((0.1, 2.0, 9.0, 20.0)) for _ in range(n_buckets))
+    caps = Caps.of(
+        rng.choice(({}, {"c": 3}, {"c": 2, "*/*/s1": 1})), rng.choice((3, 6, 16)),
+        rng.choice((None, None, 15.0)),
+    )  # fmt: skip
+    egress = [[rng.choice((0.0, 0.25, 0.5)) for _ in servers] for _ in range(3)]
+    return servers, egress, rates, caps
+
+
+def test_counting_finds_what_the_solver_finds(monkeypatch):
+    """The same staircases if every step of them is a program of its own."""
+    n_steps = 0
+    for seed in range(60):
+        servers, egress, rates, caps = places_and_servers(seed)
+        counted = staircases(servers, np.array(egress), rates, caps, Solver())
+        with monkeypatch.context() as patched:
+            patched.setattr(mix_frontier, "MAX_COUNTED", -1.0)
+            solved = staircases(servers, np.array(egress), rates, caps, Solver())
+        for a, b in zip(counted, solved, strict=True):
+            n_steps += len(a)
+            assert [s.latency_ms for s in a] == [s.latency_ms for s in b], seed
+            assert [s.usd for s in a] == pytest.approx([s.usd for s in b], rel=1e-6), seed
+    assert n_steps > 200
+
+
+def test_a_search_that_has_too_many_counts_leaves_them_to_the_solver(monkeypatch):
+    for seed in range(20):
+        servers, egress, rates, caps = places_and_servers(seed)
+        counted = staircases(servers, np.array(egress), rates, caps, Solver())
+        with monkeypatch.context() as patched:
+            patched.setattr(covering, "MAX_STATES", 2)
+            fewer = staircases(servers, np.array(egress), rates, caps, Solver())
+        for a, b in zip(counted, fewer, strict=True):
+            assert [s.usd for s in a] == pytest.approx([s.usd for s in b], rel=1e-6), seed
+
+
+def drawn(seed, n_servers=12, n_places=5):
+    """Servers of three buckets, and what they cost from several places."""
+    rng = np.random.default_rng(seed)
+    servers = [
+        server(f"s{i:02}", float(usd), tuple(float(rate) for rate in rng.uniform(1, 6, 3)),
+               tuple(float(ms) for ms in rng.integers(1, 6, 3) * 100))
+        for i, usd in enumerate(rng.uniform(1, 5, n_servers))
+    ]  # fmt: skip
+    return servers, rng.uniform(0, 0.4, (n_places, n_servers))
+
+
+def dollars(found):
+    return [[(pytest.approx(step.usd), step.latency_ms) for step in steps] for steps in found]
+
+
+@pytest.mark.parametrize("n_servers", [8, 64])
+def test_pairs_priced_at_once_are_those_found_by_their_bounds(n_servers, monkeypatch):
+    rates, caps = (7.0, 5.0, 3.0), Caps(max_nodes=n_servers)
+    for seed in range(6):
+        servers, egress = drawn(seed)
+        monkeypatch.setattr(fewest, "MAX_LISTED", 10**6)
+        listed = staircases(servers, egress, rates, caps, Solver(), max_kinds=2)
+        monkeypatch.setattr(fewest, "MAX_LISTED", 0)
+        assert dollars(staircases(servers, egress, rates, caps, Solver(), max_kinds=2)) == dollars(
+            listed
+        )
+
+
+def keeps_up(counts, work):
+    """Whether so many servers of each kind answer all of every bucket: a linear program."""
+    from scipy.optimize import linprog
+
+    n_kinds, n_buckets = work.shape
+    busy = np.where(np.isinf(work), 0.0, work)
+    loads = np.zeros((n_kinds, n_kinds * n_buckets))
+    whole = np.zeros((n_buckets, n_kinds * n_buckets))
+    for kind in range(n_kinds):
+        for bucket in range(n_buckets):
+            loads[kind, kind * n_buckets + bucket] = busy[kind, bucket]
+            whole[bucket, kind * n_buckets + bucket] = 1.0
+    bounds = [(0, 0 if np.isinf(share) else 1) for share in work.ravel()]
+    found = linprog(
+        np.zeros(work.size), loads, np.array(counts) + 1e-9, whole, np.ones(n_buckets), bounds
+    )
+    return found.status == 0
+
+
+@pytest.mark.parametrize("listed", [0, 10**6])
+def test_the_cheapest_mix_of_two_kinds_is_that_of_all_counts_there_are(listed, monkeypatch):
+    """Quotas and dollars an hour bind, and some kinds may not take every bucket."""
+    monkeypatch.setattr(fewest, "MAX_LISTED", listed)
+    n_bound = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        work = rng.uniform(0.2, 2.5, (3, 2))
+        work[rng.integers(3), rng.integers(2)] = np.inf
+        usd = rng.uniform(1, 4, (2, 3))
+        member, limits = np.array([[1.0, 0], [1, 1], [0, 1]]), np.array([3.0, 2])
+        room = covering.Room(5, member, limits, usd[0], float(rng.choice([np.inf, 9.0])))
+        counts = [c for c in itertools.product(range(6), repeat=3) if sum(n > 0 for n in c) <= 2]
+        able = [c for c in counts if keeps_up(c, work)]
+        possible = np.array(
+            [c for c, held in zip(able, room.holds(np.array(able)), strict=True) if held]
+        )
+        n_bound += len(possible) < len(able)
+        for row, found in zip(usd, fewest.Pairs(work, room).best(usd), strict=True):
+            if not len(possible):
+                assert found is None
+                continue
+            assert found is not None and room.holds(found[None]).all() and keeps_up(found, work)
+            assert found @ row == pytest.approx((possible @ row).min())
+    assert n_bound > 4
+
+
+def test_mixes_of_more_kinds_are_sought_only_where_they_can_save_enough(monkeypatch):
+    """Where nothing that they save is enough, neither search nor solver is needed."""
+    monkeypatch.setattr(mix_frontier, "FEWER_KINDS", 1e9)
+    solver = Solver()
+    servers, egress = drawn(0)
+    searches = []
+    search = mix_frontier.search
+    monkeypatch.setattr(mix_frontier, "search", lambda *args: searches.append(1) or search(*args))
+    for max_nodes in (16, 400):
+        rates = tuple(0.3 * max_nodes for _ in range(3))
+        found = staircases(servers, egress, rates, Caps(max_nodes=max_nodes), solver, max_kinds=2)
+        assert all(found)
+    assert not searches and not solver.n_runs
+
+
+def test_places_that_see_about_the_same_dollars_share_what_the_solver_proves(monkeypatch):
+    """One program for all, and more only for places that it leaves open."""
+    monkeypatch.setattr(covering, "MAX_STATES", 0)
+    monkeypatch.setattr(mix_frontier, "MAX_COUNTED", 0.0)
+    servers, egress = drawn(1, n_places=8)
+    rates, caps = (7.0, 5.0, 3.0), Caps(max_nodes=16)
+    apart, together = Solver(), Solver()
+    exact = staircases(servers, egress / 100, rates, caps, apart)
+    near = staircases(servers, egress / 100, rates, caps, together, gap=0.01)
+    assert 2 * together.n_runs < apart.n_runs
+    for ours, theirs in zip(near, exact, strict=True):
+        assert ours[0].usd <= theirs[0].usd * 1.01
+
+
+def test_shares_or_a_price_that_shows_why_not():
+    rng = np.random.default_rng(0)
+    n_split = 0
+    for _ in range(300):
+        n, n_buckets = rng.integers(1, 6), rng.integers(1, 5)
+        work = rng.choice([0.25, 0.5, 1.0, 2.0, 4.0, inf], (n, n_buckets))
+        counts = rng.integers(1, 4, n).astype(float)
+        shares, price = covering.split(work, counts)
+        if shares is None:
+            earned = (price / work).max(axis=1)
+            assert price.sum() == pytest.approx(1.0) and counts @ earned < 1.0
+            continue
+        n_split += 1
+        assert shares.sum(axis=0) == pytest.approx(1.0) and (shares >= 0).all()
+        assert not shares[np.isinf(work)].any()
+        load = (shares * np.where(np.isinf(work), 0.0, work)).sum(axis=1)
+        assert (load <= counts + 1e-9).all()
+    assert 50 < n_split < 250
+
+
+def test_a_gap_is_kept_and_told():
+    for seed in range(20):
+        problem = instance(seed, mixed=True)
+        exact = {c.costs for c in frontier(problem)}
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(mix_frontier, "MAX_COUNTED", -1.0)
+            loose = replace(problem, mix_gap=0.01)
+            found = [c.costs for c in frontier(loose)]
+        for costs in exact:
+            assert any(
+                a <= costs[0] and h <= costs[2] and ms <= costs[3] and usd <= 1.01 * costs[1] + 1e-9
+                for a, usd, h, ms in found
+            ), seed
+        if found and loose.reduced.solver.n_runs:
+            assert Model(loose).status == "optimal within a gap of 0.10%"

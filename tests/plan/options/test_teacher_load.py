@@ -1,0 +1,204 @@
+"""What a plan counts of a teacher that writes reasoning: tokens, dollars, hours."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from world import LARGE, STUDENTS, World, teacher
+
+from stratos.catalog import load_catalog
+from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig, ObjectiveConfig
+from stratos.core.errors import InfeasibleError
+from stratos.core.intervals import wilson
+from stratos.plan import solve
+from stratos.plan.options.candidates import build_problem
+from stratos.plan.options.teacher_load import teacher_load_of
+from stratos.synthesize.alignment import Alignment
+from stratos.synthesize.injection import Injection
+from stratos.synthesize.rationale import reading, request
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.math import MathTask
+
+AWS = CloudConfig(name="aws", providers=("aws",))
+IN, OUT = 2_000.0, 10_000.0
+"""Dollars for a million tokens: dear enough to be seen beside the servers."""
+
+
+def task_of(folder: Path, kind: type[JsonlTask] = JsonlTask, path: str = "") -> JsonlTask:
+    rows = [
+        {"question": f"What is {i} + {i}?", "answer": 2 * i, **({"why": path} if path else {})}
+        for i in range(50)
+    ]
+    file = folder / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return kind(str(file), metric="numeric", **({"rationale": "why"} if path else {}))
+
+
+def size(chats) -> int:
+    return sum(len(message["content"].encode()) for chat in chats for message in chat)
+
+
+def asked_one_token_a_byte(task, n_output=5, **prices):
+    """A teacher whose tokenizer makes one token of a byte."""
+    items = task.items("validation", 100)
+    chats = [task.messages(item, "default") for item in items]
+    n = len(items)
+    card = replace(LARGE, **prices)
+    return teacher(card, right=1, n=n, input_tokens=size(chats), output_tokens=n_output * n)
+
+
+def hosted(task, **changes):
+    return asked_one_token_a_byte(
+        task, usd_per_million_input_tokens=IN, usd_per_million_output_tokens=OUT, **changes
+    )
+
+
+def strategy_of(how, **changes):
+    return Injection(rationale=how, max_tokens=300, **changes)
+
+
+def plan_of(task, strategy, *teachers, limits=None, objective="balanced"):
+    world = World(
+        cloud=AWS,
+        task=task,
+        strategies=(strategy,),
+        teachers=teachers,
+        students=(replace(STUDENTS[0], runs=()),),
+        limits=limits or LimitsConfig(),
+        objective=ObjectiveConfig(name=objective),
+    )
+    return solve(build_problem(world.config(), world.probe(), load_catalog(world.cloud)))
+
+
+def test_writing_and_reading_are_in_the_plan(tmp_path):
+    task = task_of(tmp_path)
+    items = list(task.reverse(1000))
+    n = len(items)
+    assert 0 < n == task.n_train <= 32
+    engine, written = (
+        plan_of(task, strategy_of(how, n_retries=0), hosted(task)).role("teacher")
+        for how in ("engine", "teacher")
+    )
+    n_output = n * 150  # half of the longest, where nothing tells
+    n_concluded = sum(len(f"Answer: {item.answer}") for item in items)
+    n_input = size(map(request, items))
+    n_input += size(reading(item, "") for item in items) + n_output
+    expected = (n_input * IN + (n_output + n_concluded) * OUT) / 1e6
+    assert written.usd - engine.usd == pytest.approx(expected)
+    assert engine.note == f"hosted, {task.n_test} answers by the token"
+    assert written.note == f"hosted, {task.n_test + 2 * n} answers by the token"
+    assert written.hours > engine.hours
+    assert written.usd_range is None, "nothing is written again"
+
+
+def test_what_is_written_again_is_expected_and_a_range(tmp_path):
+    task = task_of(tmp_path)
+    items = list(task.reverse(1000))
+    once = plan_of(task, strategy_of("teacher", n_retries=0), hosted(task)).role("teacher")
+    strategy = strategy_of("teacher", n_retries=2, refused_share=0.25)
+    plan = plan_of(task, strategy, hosted(task))
+    role = plan.role("teacher")
+    again = "That does not hold: the reasoning ends in another answer. Write it again, from the "
+    longer = 150 + len(f"{again}question alone.")
+    one = once.usd - plan_of(task, strategy_of("engine"), hosted(task)).role("teacher").usd
+    # The second request holds one refused reasoning, the third two.
+    second, third = (one + k * len(items) * longer * IN / 1e6 for k in (1, 2))
+    assert role.usd == pytest.approx(once.usd + 0.25 * second + 0.0625 * third)
+    assert role.usd_range == pytest.approx((once.usd, once.usd + second + third))
+    n = 2 * len(items)
+    expected = round(task.n_test + n * (1 + 0.25 + 0.0625))
+    ends = f"{task.n_test + n} to {task.n_test + 3 * n}"
+    assert role.note == f"hosted, {expected} answers ({ends}) by the token"
+    assert role.hours_range[0] == once.hours < role.hours < role.hours_range[1]
+    assert plan.usd_range[1] - plan.usd == pytest.approx(role.usd_range[1] - role.usd, rel=0.1)
+    (told,) = [one for one in plan.reasons if "refused" in one]
+    assert told == (
+        f"{plan.teacher} is to take ${role.usd:.2f} (${role.usd_range[0]:.2f} to "
+        f"${role.usd_range[1]:.2f}): 25% of its reasonings are taken to be refused "
+        "(strategy.refused_share) and written again, 2 times at most."
+    )
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_auto_is_priced_from_its_trial_to_all(tmp_path, holds):
+    rows = [{"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(50)]
+    for i, row in enumerate(rows):
+        row["why"] = f"Twice makes {i} + {i} = {2 * i if holds else 2 * i + 1}."
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    task = MathTask(str(file), metric="numeric", rationale="why", prompts=("default",))
+    n = len(list(task.reverse(1000)))
+    engine, whole, auto = (
+        plan_of(task, strategy_of(how, n_retries=0, n_trial_items=n // 4), hosted(task)).role(
+            "teacher"
+        )
+        for how in ("engine", "teacher", "auto")
+    )
+    trial = engine.usd + (whole.usd - engine.usd) * (n // 4) / n
+    assert auto.usd_range == pytest.approx((trial, whole.usd))
+    # Where the items' own paths hold, the teacher cannot hold more often than they do.
+    assert auto.usd == pytest.approx(trial if holds else whole.usd)
+
+
+def test_a_task_that_checks_steps_needs_no_reading_and_paths_tell_the_length(tmp_path):
+    path = "Twice a number is the number plus itself, 2 + 2 = 4."
+    task = task_of(tmp_path, MathTask, path)
+    strategy = strategy_of("auto", n_items=10, n_retries=0)
+    config = World(task=task, strategies=(strategy,)).config()
+    one = hosted(task)
+    one = replace(one, prompt="reasoning", input_tokens=size(
+        task.messages(item, "reasoning") for item in task.items("validation", 100)
+    ))  # fmt: skip
+    asked = teacher_load_of(config, one, strategy)
+    assert asked.n_answers == task.n_test + 10
+    items = list(task.reverse(10))
+    n_written = sum(len(f"{path}Answer: {item.answer}") for item in items)
+    probed = task.n_test * one.output_tokens / one.n_items
+    assert asked.work.answer_tokens * asked.n_answers == pytest.approx(probed + n_written)
+    declared = replace(config, complexity=replace(config.complexity, path_tokens=40))
+    answer = teacher_load_of(declared, one, strategy).work.answer_tokens
+    assert answer * asked.n_answers == pytest.approx(probed + 10 * 40)
+
+
+def test_a_budget_that_cannot_pay_the_writing_is_refused_or_avoided(tmp_path):
+    task = task_of(tmp_path)
+    engine, strategy = Injection(), Injection(rationale="teacher", max_tokens=300)
+    dear, local = hosted(task), replace(asked_one_token_a_byte(task), teacher="local")
+    between = (plan_of(task, engine, dear).usd + plan_of(task, strategy, dear).usd) / 2
+    limits = LimitsConfig(budget_usd=between)
+    assert plan_of(task, engine, dear, limits=limits).usd <= between
+    with pytest.raises(InfeasibleError, match="No plan meets budget"):
+        plan_of(task, strategy, dear, limits=limits)
+    assert plan_of(task, strategy, dear, local, limits=limits).teacher == "local"
+
+
+def test_a_local_teacher_takes_the_hours_of_writing(tmp_path):
+    task = task_of(tmp_path)
+    local = asked_one_token_a_byte(task)
+    hours = [
+        plan_of(task, Injection(rationale=how), local, objective="fastest").role("teacher").hours
+        for how in ("none", "teacher")
+    ]
+    assert hours[1] > hours[0]
+
+
+def test_alignment_asks_no_more_than_there_are_items(tmp_path):
+    task = task_of(tmp_path)
+    config = replace(World(task=task).config(), evaluate=EvaluateConfig(n_teacher_items=8))
+    for n_items in (10, 4096):
+        asked = teacher_load_of(config, hosted(task), Alignment(n_items=n_items))
+        assert asked.n_answers == 8 + min(n_items, task.n_train)
+        assert asked.why == ""
+
+
+@pytest.mark.parametrize(("best", "fewest"), [("first", 1), ("shortest", 2), ("majority", 5)])
+def test_a_question_that_is_known_takes_fewer_samples(tmp_path, best, fewest):
+    task = task_of(tmp_path)
+    config = replace(World(task=task).config(), evaluate=EvaluateConfig(n_teacher_items=8))
+    strategy = Alignment(n_items=20, n_samples=8, best=best)
+    known = replace(hosted(task), exact=wilson(3, 4))
+    asked = teacher_load_of(config, known, strategy)
+    assert (asked.least.n_answers, asked.most.n_answers) == (8 + 20 * fewest, 8 + 20 * 8)
+    assert asked.n_answers == 8 + 15 * fewest + 5 * 8
+    assert f"takes {fewest} to 8 answers" in asked.why and "75% of questions" in asked.why

@@ -1,0 +1,116 @@
+"""The plan counts with the tokens that the training will take."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import BLIND, SIGHTED, World
+
+from stratos.config import StudentConfig, TrainerConfig
+from stratos.distill.counting import counter
+from stratos.distill.recipe import training_length
+from stratos.plan.options.training_length import Lengths, expected_rows
+from stratos.synthesize.alignment import Alignment
+from stratos.synthesize.injection import Injection
+from stratos.tasks.base import Item
+from stratos.tasks.jsonl import JsonlTask
+
+SENTENCE = "please my order of the blue lamp has not arrived I want to send it back or money"
+WORDS = SENTENCE.split()
+LABELS = ("shipping", "returns", "billing")
+STUDENT = StudentConfig("s", train_tokens=13_000_000)
+
+
+@pytest.fixture(scope="session")
+def tickets(tmp_path_factory: pytest.TempPathFactory) -> JsonlTask:
+    """300 rows of text with a label."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("tickets") / "tickets.jsonl"
+    rows = [
+        {"question": f"{i} " + " ".join(rng.choices(WORDS, k=40)), "answer": rng.choice(LABELS)}
+        for i in range(300)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return JsonlTask(str(path))
+
+
+def trained_on(task: JsonlTask, student: StudentConfig, items: list[Item]) -> Any:
+    """Return the length of the training that the stage makes of these items."""
+    from stratos.distill.data import encode
+    from stratos.distill.model import make_student
+
+    completions = [task.completion(item) for item in items]
+    chats = [task.student_messages(item) for item in items]
+    texts = [text for chat, end in zip(chats, completions, strict=True)
+             for text in (*(m["content"] for m in chat), end)]  # fmt: skip
+    told = task.system_prompt
+    _, tokenizer = make_student(student, task.vocabulary(), texts, 0, instruction=told)
+    data, _ = encode(tokenizer, chats, completions, student.context_length)
+    return training_length(TrainerConfig(), student, len(data), float(data.lengths.mean()))
+
+
+@pytest.fixture(scope="session")
+def folder(tickets: JsonlTask, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model with a tokenizer of its own and a chat template."""
+    from stratos.distill.model import make_student, save_student
+
+    path = tmp_path_factory.mktemp("model") / "m"
+    texts = [item.question for item in tickets.items("train", 100)]
+    model, tokenizer = make_student(replace(STUDENT, hidden_size=32, n_layers=1), None, texts, 0)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
+        "You are a helpful assistant\n{% endif %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    save_student(model, tokenizer, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("is_random", [True, False])
+def test_the_plan_prices_the_tokens_that_are_trained_on(
+    tickets: JsonlTask, folder: str, is_random: bool
+) -> None:
+    student = STUDENT if is_random else replace(STUDENT, path=folder)
+    config = replace(World().config(), task=tickets, trainer=TrainerConfig())
+    planned = Lengths(config).of(BLIND, Injection(), student)
+    real = trained_on(tickets, student, tickets.items("train", 10**6))
+    assert planned.epochs == pytest.approx(real.epochs)
+    assert planned.tokens == pytest.approx(real.tokens, rel=0.02)
+    assert planned.batch_tokens == pytest.approx(real.batch_tokens, rel=0.02)
+
+
+def test_alignment_learns_from_what_the_teacher_answers_right(tickets: JsonlTask) -> None:
+    config = replace(World().config(), task=tickets, trainer=TrainerConfig())
+    n_train = tickets.n_train
+    assert expected_rows(config, SIGHTED, Injection()) == n_train
+    rows = expected_rows(config, SIGHTED, Alignment())
+    assert rows == pytest.approx(n_train * SIGHTED.exact.mean, rel=0.05)
+    assert expected_rows(config, SIGHTED, Alignment(n_items=50)) <= 50
+
+
+def test_without_a_tokenizer_at_hand_bytes_are_counted(tmp_path: Path) -> None:
+    count = counter(StudentConfig("hub", path="some/model"), None, [], tmp_path)
+    assert count([{"role": "user", "content": "x" * 400}], "y" * 80) == 100 + 20 + 21
+
+
+def test_a_broken_tokenizer_or_template_is_no_reason_to_stop(folder: str, tmp_path: Path) -> None:
+    import shutil
+
+    broken = tmp_path / "m"
+    shutil.copytree(folder, broken)
+    chat = [{"role": "user", "content": "my order has not arrived"}]
+    whole = counter(replace(STUDENT, path=str(broken)), None, [], tmp_path)(chat, "shipping")
+    for file in broken.glob("*.jinja"):
+        file.write_text("{% for %}")
+    assert (
+        abs(
+            counter(replace(STUDENT, path=str(broken)), None, [], tmp_path)(chat, "shipping")
+            - whole
+        )
+        < 40
+    )
+    (broken / "tokenizer.json").write_text("{")
+    assert counter(replace(STUDENT, path=str(broken)), None, [], tmp_path)(chat, "shipping") > 20

@@ -1,0 +1,236 @@
+"""The program that the solver gets, and what is done when a solver fails."""
+
+import re
+
+import pulp
+import pytest
+from world import STRATEGIES
+
+from stratos.config import LimitsConfig
+from stratos.core.errors import StratosError
+from stratos.plan.egress import Egress
+from stratos.plan.objective import SINGLE, Linear
+from stratos.plan.pareto import prune
+from stratos.plan.problem import Candidate, Option, Problem
+from stratos.plan.quotas import Caps
+from stratos.plan.solve import model as module
+from stratos.plan.solve.model import Model
+from stratos.plan.solve.solver import PREFERRED, solvers
+from stratos.records import Interval, Offer
+
+LIMITS = LimitsConfig(budget_usd=9, deadline_hours=8, latency_ms=700, accuracy=0.6)
+CHEAPEST = Linear(SINGLE["cheapest"])
+
+GOLDEN = """\\* plan *\\
+Minimize
+OBJ: 0.5 x_0_0 + x_1_0 + 3 x_1_1 + 2 x_2_0 + 5 x_2_1 + 4 x_3_0
+Subject To
+accuracy: 0.7 y_0 + 0.9 y_1 >= 0.6
+budget: 0.5 x_0_0 + x_1_0 + 3 x_1_1 + 2 x_2_0 + 5 x_2_1 + 4 x_3_0 <= 9
+deadline: x_0_0 + 4 x_1_0 + 2 x_1_1 <= 8
+latency: 600 x_2_0 + 300 x_2_1 + 650 x_3_0 <= 700
+one_candidate: y_0 + y_1 = 1
+one_option_0: x_0_0 - y_0 - y_1 = 0
+one_option_1: x_1_0 + x_1_1 - y_0 - y_1 = 0
+one_option_2: x_2_0 + x_2_1 - y_0 = 0
+one_option_3: x_3_0 - y_1 = 0
+Binaries
+x_0_0
+x_1_0
+x_1_1
+x_2_0
+x_2_1
+x_3_0
+y_0
+y_1
+End
+"""
+
+
+def option(name, usd, hours, latency_ms=0.0):
+    offer = Offer("c", "r", name, None, 0, 2, 8, 0, usd)
+    return Option(offer, False, hours, usd, latency_ms)
+
+
+def problem():
+    """Two students that share a teacher and a training server and are served apart."""
+    known = [Interval(mean, mean - 0.1, mean + 0.1, "measured") for mean in (0.7, 0.9)]
+    return Problem(
+        strategies=STRATEGIES,
+        candidates=tuple(
+            Candidate("t", f"s{i}", "injection", known[i], ("teach", "train", f"serve{i}"))
+            for i in (0, 1)
+        ),
+        options={
+            # The second is dearer and slower than the first: it never reaches the solver.
+            "teach": (option("a", 0.5, 1.0), option("b", 0.6, 1.5)),
+            "train": (option("cpu", 1.0, 4.0), option("gpu", 3.0, 2.0)),
+            "serve0": (option("cpu", 2.0, 24.0, 600.0), option("gpu", 5.0, 24.0, 300.0)),
+            "serve1": (option("gpu", 4.0, 24.0, 650.0),),
+        },
+    )
+
+
+def test_the_program_to_the_letter(tmp_path):
+    program = Model(problem()).build(LIMITS, CHEAPEST)
+    program.lp.writeLP(str(tmp_path / "plan.lp"))
+    lines = (tmp_path / "plan.lp").read_text().splitlines()
+    # PuLP 3 and 4 order the rows differently.
+    assert sorted(lines) == sorted(GOLDEN.splitlines())
+
+
+GOLDEN_MIX = """\\* plan *\\
+Minimize
+OBJ: - gc_0_0 - 0.5 gc_0_1 + 2 n_2_0 + 5 n_2_1 + 2 v_2_0 + v_2_1 - 2 vc_2_0
+ - vc_2_1 + 1.5 x_0_0 + 0.75 x_0_1 + x_1_0 + 1.5 x_1_1
+Subject To
+accuracy: 0.7 y_0 >= 0.6
+admitted_2_0_0: f_2_0_0 - t_2_1 - t_2_2 <= 0
+admitted_2_0_1: f_2_0_1 - t_2_2 <= 0
+admitted_2_1_0: f_2_1_0 - t_2_0 - t_2_1 - t_2_2 <= 0
+admitted_2_1_1: f_2_1_1 - t_2_1 - t_2_2 <= 0
+budget: - gc_0_0 - 0.5 gc_0_1 + 2 n_2_0 + 5 n_2_1 + 2 v_2_0 + v_2_1 - 2 vc_2_0
+ - vc_2_1 + 1.5 x_0_0 + 0.75 x_0_1 + x_1_0 + 1.5 x_1_1 <= 9
+bundle_2: - n_2_0 - n_2_1 + v_2_0 + v_2_1 = 0
+bundle_near_2_0: - n_2_0 + vc_2_0 <= 0
+bundle_near_2_1: - n_2_1 + vc_2_1 <= 0
+dataset_0: g_0_0 + g_0_1 - x_0_0 - x_0_1 = 0
+dataset_near_0_0: gc_0_0 - x_0_0 <= 0
+dataset_near_0_1: gc_0_1 - x_0_1 <= 0
+deadline: x_0_0 + x_0_1 + 4 x_1_0 + 4 x_1_1 <= 8
+fetched_0: v_2_0 - 4 x_1_0 <= 0
+fetched_1: v_2_1 - 4 x_1_1 <= 0
+fetched_near_2_0: - v_2_0 + vc_2_0 <= 0
+fetched_near_2_1: - v_2_1 + vc_2_1 <= 0
+latency: 100 t_2_0 + 200 t_2_1 + 300 t_2_2 <= 700
+load_2_0: 1.5 f_2_0_0 + 0.5 f_2_0_1 - n_2_0 <= 0
+load_2_1: 1.5 f_2_1_0 + 0.5 f_2_1_1 - n_2_1 <= 0
+nodes: n_2_0 + n_2_1 <= 4
+one_candidate: y_0 = 1
+one_latency_2: t_2_0 + t_2_1 + t_2_2 - y_0 = 0
+one_option_0: x_0_0 + x_0_1 - y_0 = 0
+one_option_1: x_1_0 + x_1_1 - y_0 = 0
+quota_0: n_2_0 <= 1
+split_2_0: f_2_0_0 + f_2_1_0 - t_2_0 - t_2_1 - t_2_2 = 0
+split_2_1: f_2_0_1 + f_2_1_1 - t_2_0 - t_2_1 - t_2_2 = 0
+trained_0: g_0_0 - x_1_0 <= 0
+trained_1: g_0_1 - x_1_1 <= 0
+trained_near_0_0: - g_0_0 + gc_0_0 <= 0
+trained_near_0_1: - g_0_1 + gc_0_1 <= 0
+usd_per_hour: 2 n_2_0 + 5 n_2_1 <= 9
+Bounds
+ 0 <= n_2_0
+ 0 <= n_2_1
+Generals
+n_2_0
+n_2_1
+Binaries
+t_2_0
+t_2_1
+t_2_2
+x_0_0
+x_0_1
+x_1_0
+x_1_1
+y_0
+End
+"""
+
+
+def placed(name, place, usd, hours, **changes):
+    offer = Offer(*place, name, None, 0, 2, 8, 0, usd)
+    return Option(offer, False, hours, usd, **changes)
+
+
+def mixed_problem():
+    """Two places with egress between them, and two servers for two sizes of requests."""
+    here, there = ("a", "r"), ("b", "r")
+    two = {"requests_per_s": (4.0, 2.0), "hours": 1.0}
+    known = Interval(0.7, 0.6, 0.8, "measured")
+    return Problem(
+        strategies=STRATEGIES,
+        candidates=(Candidate("t", "s", "alignment", known, ("teach", "train", "serve")),),
+        options={
+            "teach": (placed("t", here, 0.5, 1.0), placed("t", there, 0.25, 1.0)),
+            "train": (placed("r", here, 1.0, 4.0), placed("r", there, 1.5, 4.0)),
+            "serve": (
+                placed("s", here, 2.0, latency_ms=300.0, latencies_ms=(200.0, 300.0), **two),
+                placed("u", there, 5.0, latency_ms=200.0, latencies_ms=(100.0, 200.0), **two),
+            ),
+        },
+        rates={"serve": (6.0, 1.0)},
+        gb={"teach": 2.0, "serve": 4.0},
+        egress=Egress({"a": (0.0, 0.5), "b": (0.0, 0.25)}),
+        caps=Caps.of({"a": 1}, 4, max_usd_per_hour=9.0),
+    )
+
+
+def test_the_program_of_a_mix_with_egress_to_the_letter(tmp_path):
+    program = Model(mixed_problem(), pruned=False).build(LIMITS, CHEAPEST)
+    program.lp.writeLP(str(tmp_path / "plan.lp"))
+    lines = (tmp_path / "plan.lp").read_text().splitlines()
+    assert sorted(lines) == sorted(GOLDEN_MIX.splitlines())
+    found = [
+        Model(mixed_problem(), pruned=pruned).solve(LimitsConfig(), [CHEAPEST])
+        for pruned in (False, True)
+    ]
+    assert found[0].usd == pytest.approx(9.75) and found[1].usd == pytest.approx(9.75)
+
+
+def test_every_constraint_is_in_the_docstring():
+    names = re.findall(r"^(\w+?)(?:_\d+)*:", GOLDEN_MIX, re.M)
+    for name in set(names) - {"OBJ"}:
+        assert re.search(rf"^    {name}(_\w)* ", module.__doc__, re.M), name
+
+
+def test_a_limit_that_is_not_given_is_no_constraint(tmp_path):
+    program = Model(problem()).build(LimitsConfig(), CHEAPEST)
+    program.lp.writeLP(str(tmp_path / "plan.lp"))
+    text = (tmp_path / "plan.lp").read_text()
+    assert not re.search("budget|deadline|latency|accuracy", text)
+
+
+def test_pruning_keeps_what_is_better_in_anything():
+    worse, equal = option("b", 1.0, 4.0), option("aa", 1.0, 3.0)
+    kept = (option("a", 1.0, 3.0), option("c", 2.0, 2.0), option("d", 3.0, 3.0, -1.0))
+    assert set(prune([worse, equal, *kept])) == set(kept)
+
+
+def test_a_solver_that_fails_gives_way_to_the_next_and_it_is_said(monkeypatch):
+    if len(solvers()) < 2:
+        pytest.skip("only one solver is there")
+    model = Model(problem())
+    first, second = model.solver.solvers[0].name, model.solver.solvers[1].name
+
+    def broken(lp):
+        raise RuntimeError("segmentation fault, nearly")
+
+    monkeypatch.setattr(model.solver.solvers[0], "actualSolve", broken)
+    choice = model.solve(LIMITS, [CHEAPEST])
+    assert choice is not None and choice.usd == pytest.approx(3.5)
+    assert model.warnings == [
+        f"The solver {first} failed (segmentation fault, nearly); {second} answered."
+    ]
+
+
+def test_all_solvers_failing_is_an_error(monkeypatch):
+    model = Model(problem(), solvers()[0].name)
+
+    def broken(lp):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(model.solver.solvers[0], "actualSolve", broken)
+    with pytest.raises(StratosError, match=r"The solver \w+ failed \(no\)\. Type plan"):
+        model.solve(LIMITS, [CHEAPEST])
+
+
+def test_no_solver_at_all(monkeypatch):
+    for name in PREFERRED:
+        monkeypatch.delattr(pulp, name, raising=False)
+    with pytest.raises(StratosError, match="Type: pip install highspy"):
+        solvers()
+
+
+def test_the_solver_says_nothing_on_the_terminal(capfd):
+    Model(problem()).solve(LIMITS, [CHEAPEST])
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,442 @@
+"""When a stage record may be used again, and when it may not."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import importlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from stub_task import StubTask
+
+from stratos.config import STAGES
+from stratos.core.disk_errors import disk_errors
+from stratos.core.errors import StratosError
+from stratos.records import Corpus
+from stratos.run import closure, resume, stages
+from stratos.run.resume import Stage
+
+ROOT = Path(resume.__file__).parents[1]
+CORPUS = Corpus(
+    task="t", strategy="injection", path="corpus.parquet", n_items=1, n_by_slice={}, refused={},
+    answer_sizes={}, items_per_s=1.0, sha256="", seconds=1.0, cpu_seconds=1.0,
+)  # fmt: skip
+BY_NAME: dict[str, Stage[Any]] = {stage.name: stage for stage in stages.STAGES}
+
+
+def config_of(**plain: Any) -> Any:
+    return SimpleNamespace(plain=plain, task=StubTask(), teachers=(), strategies=())
+
+
+def mark(stage: Stage[Any], marks: dict[str, str] | None = None, **plain: Any) -> str:
+    made = dict.fromkeys(marks or {}, CORPUS)
+    return resume.fingerprint(stage, config_of(**plain), made, marks or {})
+
+
+def test_fingerprint_is_of_what_the_stage_reads() -> None:
+    stage = Stage("plan", Corpus, reads=("limits",), packages=("catalog",), after=("probe",))
+    first = mark(stage, {"probe": "a"}, limits={"budget_usd": 1}, trainer={"x": 1})
+    assert first == mark(stage, {"probe": "a"}, limits={"budget_usd": 1}, trainer={"x": 2})
+    assert first != mark(stage, {"probe": "a"}, limits={"budget_usd": 2}, trainer={"x": 1})
+    assert first != mark(stage, {"probe": "b"}, limits={"budget_usd": 1}, trainer={"x": 1})
+    assert first != mark(
+        replace(stage, packages=("probe",)), {"probe": "a"}, limits={"budget_usd": 1}
+    )
+
+
+def test_a_key_of_a_group_is_that_of_each_of_its_candidates() -> None:
+    stage = Stage("probe", Corpus, ("strategy.min_coverage",))
+    one = mark(stage, strategy={"min_coverage": 0.5, "objective": "jsd"})
+    assert one == mark(stage, strategy={"min_coverage": 0.5, "objective": "forward_kl"})
+    assert one != mark(stage, strategy={"min_coverage": 0.4, "objective": "jsd"})
+    several = {"a": {"min_coverage": 0.5, "n_items": 1}, "b": {"n_items": 1}}
+    more = {"a": {"min_coverage": 0.5, "n_items": 2}, "b": {"n_items": 2}}
+    less = {"a": {"min_coverage": 0.4, "n_items": 1}, "b": {"n_items": 1}}
+    two = mark(stage, strategy={"candidates": several})
+    assert two == mark(stage, strategy={"candidates": more}) != one
+    assert two != mark(stage, strategy={"candidates": less})
+
+
+def test_fingerprint_may_be_of_single_keys_and_of_parts_of_a_record() -> None:
+    stage = Stage(
+        "distill", Corpus, ("evaluate.batch_size",), after=("plan",), only={"plan": ("task",)}
+    )
+    first = mark(stage, {"plan": "a"}, evaluate={"batch_size": 1, "n_items": 1})
+    assert first == mark(stage, {"plan": "b"}, evaluate={"batch_size": 1, "n_items": 2})
+    assert first != mark(stage, {"plan": "a"}, evaluate={"batch_size": 2, "n_items": 1})
+    other = {"plan": replace(CORPUS, task="other")}
+    config = config_of(evaluate={"batch_size": 1, "n_items": 1})
+    assert first != resume.fingerprint(stage, config, other, {"plan": "a"})
+
+
+def test_fingerprint_is_of_what_the_record_remembers() -> None:
+    stage = Stage("plan", Corpus, reads=(), remembers=("strategy",))
+
+    def of(own: Corpus | None) -> str:
+        return resume.fingerprint(stage, config_of(), {}, {}, own)
+
+    assert of(CORPUS) == of(replace(CORPUS, sha256="other"))
+    assert len({of(None), of(CORPUS), of(replace(CORPUS, strategy="other"))}) == 3
+
+
+def test_fingerprint_follows_the_files_that_the_config_names(tmp_path: Path) -> None:
+    stage = Stage("plan", Corpus, reads=("cloud",))
+    catalog = tmp_path / "offers.csv"
+    catalog.write_text("a")
+    first = mark(stage, cloud={"catalog": ["builtin", str(catalog)]})
+    assert first == mark(stage, cloud={"catalog": ["builtin", str(catalog)]})
+    catalog.write_text("b")
+    assert first != mark(stage, cloud={"catalog": ["builtin", str(catalog)]})
+
+
+@pytest.mark.parametrize("named", ["{0}", "{0}/*/vms.csv", "{0}/aws/vms.csv,{0}/gcp/vms.csv"])
+def test_fingerprint_follows_every_file_of_a_folder_or_pattern(tmp_path: Path, named: str) -> None:
+    stage = Stage("plan", Corpus, reads=("cloud",))
+    for cloud in ("aws", "gcp"):
+        (tmp_path / cloud).mkdir()
+        (tmp_path / cloud / "vms.csv").write_text(cloud)
+    config = {"catalog": named.format(tmp_path).split(",")}
+    marks = {mark(stage, cloud=config)}
+    for cloud in ("aws", "gcp"):
+        (tmp_path / cloud / "vms.csv").write_text(cloud[::-1])
+        marks.add(mark(stage, cloud=config))
+    assert len(marks) == 3
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package of another content in place of ours."""
+    monkeypatch.setattr(closure, "ROOT", tmp_path)
+
+    def forget() -> None:
+        for cached in (closure.imports_of, closure.digest_of_closure, closure._content):
+            cached.cache_clear()
+
+    for path, text in {
+        "__init__.py": "",
+        "records.py": "1",
+        "errors.py": "1",
+        "plan/__init__.py": "",
+        "plan/solve/model.py": (
+            "from stratos.core.errors import StratosError\n"
+            "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n"
+            "    from stratos.tasks import seen\n\n\n"
+            "def solve():\n    from stratos.catalog import (\n        table as rows,\n    )\n"
+        ),
+        "catalog/__init__.py": "",
+        "catalog/table.py": "import stratos.core.counted",
+        "catalog/offers.csv": "1",
+        "catalog/pages/one.html": "1",
+        "words.py": "1",
+        "tasks/__init__.py": "",
+        "tasks/seen.py": "1",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    forget()
+    yield tmp_path
+    forget()
+
+
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        ("records.py", True),
+        ("plan/solve/model.py", True),
+        ("catalog/table.py", True),
+        ("catalog/offers.csv", True),
+        ("catalog/pages/one.html", True),
+        ("words.py", True),
+        ("errors.py", False),
+        ("tasks/seen.py", False),
+    ],
+)
+def test_fingerprint_follows_the_code_that_a_stage_imports(
+    house: Path, path: str, counts: bool
+) -> None:
+    stage = Stage("plan", Corpus, reads=())
+    before = mark(stage)
+    (house / path).write_text((house / path).read_text() + "\n# changed")
+    for cached in (closure.digest_of_closure, closure._content):
+        cached.cache_clear()
+    assert (mark(stage) != before) == counts
+
+
+def test_fingerprint_follows_the_classes_that_the_config_names() -> None:
+    """No stage imports a task, a teacher or a strategy: `_target_` names them."""
+    from stratos.synthesize.injection import Injection
+    from stratos.tasks.mahjong.task import MahjongTask
+
+    config = SimpleNamespace(plain={}, task=MahjongTask(), teachers=(), strategies=(Injection(),))
+    starts = resume._starts(stages.SYNTHESIZE, config)
+    assert {"synthesize/injection.py", "tasks/mahjong/task.py", "synthesize"} <= set(starts)
+    assert resume._starts(stages.REPORT, config) == ("records.py", "report")
+
+
+def test_a_record_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "corpus.parquet").write_bytes(b"x")
+    assert resume.find(stages.SYNTHESIZE, tmp_path) is None
+    resume.keep(stages.SYNTHESIZE, tmp_path, "mark", CORPUS)
+    assert resume.find(stages.SYNTHESIZE, tmp_path) == resume.Kept(CORPUS, "mark")
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b'{"stage": "synthesize"}'])
+def test_a_corrupt_record_is_not_used(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "synthesize.json"
+    path.write_bytes(damage)
+    kept = resume.find(stages.SYNTHESIZE, tmp_path)
+    assert kept is not None and kept.record is None
+    assert kept.trouble.startswith(f"{path} is corrupt (")
+
+
+def test_a_record_whose_files_are_gone_or_changed_is_not_used(tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_text("12")
+    named = replace(CORPUS, path=str(folder))
+    resume.keep(stages.SYNTHESIZE, tmp_path, "mark", named)
+    (folder / "c").write_text("not of the record")
+    assert resume.find(stages.SYNTHESIZE, tmp_path) == resume.Kept(named, "mark")
+    names = f"{tmp_path / 'synthesize.json'} names {folder / 'b'}, which"
+    for text, reason in (("1", "has 1 bytes, not 2"), ("21", "has other content")):
+        (folder / "b").write_text(text)
+        assert resume.find(stages.SYNTHESIZE, tmp_path).trouble.startswith(f"{names} {reason}")
+    (folder / "b").unlink()
+    assert resume.find(stages.SYNTHESIZE, tmp_path).trouble == f"{names} is gone"
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (
+            errno.ENOSPC,
+            "plan: no space left to write /x/y (No space left on device). Free some. The same "
+            "command with hydra.run.dir=/run goes on from here.",
+        ),
+        (
+            errno.EROFS,
+            "plan: /x/y cannot be written (Read-only file system). Give another folder with "
+            "hydra.run.dir=<folder>, or paths.cache_dir=<folder> for the cache.",
+        ),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_said_clearly(number: int, message: str) -> None:
+    with pytest.raises(StratosError) as caught, disk_errors("plan", Path("/run")):
+        raise OSError(number, os.strerror(number), "/x/y")
+    assert str(caught.value) == message
+
+
+def test_a_full_disk_is_met_for_real() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with (
+        pytest.raises(StratosError, match="no space left to write"),
+        disk_errors("plan", Path("/run")),
+        full.open("w") as file,
+    ):
+        file.write("x" * 100_000)
+
+
+def test_other_os_errors_are_bugs_and_stay_what_they_are() -> None:
+    with pytest.raises(FileNotFoundError), disk_errors("plan", Path("/run")):
+        Path("/nowhere/at/all").read_text()
+
+
+def _hold(path: str, held: Any) -> None:
+    with resume.locked(Path(path)):
+        held.set()
+        time.sleep(60)
+
+
+def test_a_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    holder = context.Process(target=_hold, args=(str(path), held))
+    holder.start()
+    assert held.wait(30)
+    with pytest.raises(BlockingIOError), resume.locked(path):
+        pass
+    waited: list[float] = []
+
+    def waiting() -> None:
+        waited.append(1)
+        assert holder.pid is not None
+        os.kill(holder.pid, signal.SIGKILL)
+
+    with resume.locked(path, waiting):
+        assert waited == [1]
+    holder.join()
+
+
+def test_fingerprint_follows_what_a_users_own_task_rests_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its base class among our tasks, a module of the user's that it imports, rows by any key."""
+    (tmp_path / "my_helper.py").write_text("def word(): return 1\n")
+    (tmp_path / "my_task.py").write_text(
+        "from my_helper import word\n"
+        "from stratos.tasks.mahjong.task import MahjongTask\n\n"
+        "class Mine(MahjongTask):\n    pass\n"
+    )
+    (tmp_path / "rows.jsonl").write_text("1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    task = importlib.import_module("my_task").Mine()
+    plain = {"task": {"table": str(tmp_path / "rows.jsonl")}}
+    config: Any = SimpleNamespace(plain=plain, task=task, teachers=(), strategies=())
+    assert "tasks/mahjong/task.py" in resume._starts(stages.SYNTHESIZE, config)
+
+    def now() -> str:
+        return resume.fingerprint(stages.SYNTHESIZE, config, {}, {})
+
+    before = now()
+    assert now() == before
+    for name, text in (("my_helper.py", "def word(): return 22\n"), ("rows.jsonl", "1\n2")):
+        (tmp_path / name).write_text(text)
+        after = now()
+        assert after != before
+        before = after
+
+
+# --- the table of stages against the code ---------------------------------------------------------
+
+
+def test_the_table_has_every_stage_in_order() -> None:
+    assert tuple(name for name in BY_NAME if name != "pilot") == STAGES
+    assert tuple(BY_NAME) == ("probe", "pilot", *STAGES[1:])
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_code_of_a_stage_is_all_that_it_imports(name: str) -> None:
+    """What is read from the text is what the syntax tree says."""
+    assert closure.closure((name,)) == imported(name)
+
+
+def test_a_short_training_of_the_pilot_rests_on_what_its_corpus_and_its_training_do() -> None:
+    for stage in (stages.SYNTHESIZE, stages.DISTILL):
+        assert set(stage.reads) <= set(stages.PILOT_TRAINING.reads)
+        assert closure.closure((stage.name,)) <= closure.closure(stages.PILOT_TRAINING.packages)
+    # Changes of these had left a training of old code as it was.
+    lacked = {
+        "decode/threads.py",
+        "hub.py",
+        "composing.py",
+        "pretrained/load.py",
+        "students/weights.py",
+    }
+    assert lacked <= closure.closure(stages.PILOT_TRAINING.packages)
+
+
+@pytest.mark.parametrize("name", [stage for stage in BY_NAME if stage != "report"])
+def test_reads_lists_every_part_of_the_config_that_the_stage_reads(name: str) -> None:
+    of_fields = {"teachers": "teacher", "students": "student", "strategies": "strategy"}
+    used = {of_fields.get(field, field) for field in fields_read(name, "Config")}
+    reads = {key.partition(".")[0] for key in BY_NAME[name].reads}
+    # Where files lie does not change what is in them, nor for how long one may wait for them.
+    free = {"paths", "run_dir", "cache_dir", "plain", "logger"}
+    free |= {"limits"} if name == "distill" else set()
+    assert used - free <= reads
+
+
+def test_the_probe_reads_no_more_of_a_strategy_than_its_keys() -> None:
+    from stratos.config import ComplexityConfig
+    from stratos.probe.stage import _thresholds
+    from stratos.synthesize.alignment_logits import AlignmentLogits
+    from stratos.synthesize.injection import Injection
+    from stratos.synthesize.strategy import Strategy
+
+    read: set[str] = set()
+
+    def watched(cls: type[Strategy]) -> Strategy:
+        """Return one that notes which of its settings are read, by itself too."""
+        names = {one.name for one in fields(cls)}
+
+        class Watched(cls):  # type: ignore[valid-type, misc]
+            def __getattribute__(self, name: str) -> Any:
+                if name in names:
+                    read.add(name)
+                return super().__getattribute__(name)
+
+        made: Strategy = Watched()
+        read.clear()  # what its own checks read
+        return made
+
+    strategies = (watched(AlignmentLogits), watched(Injection))
+    for can_reverse in (False, True):
+        config: Any = SimpleNamespace(
+            strategies=strategies,
+            complexity=ComplexityConfig(),
+            task=StubTask(can_reverse=can_reverse),
+        )
+        assert _thresholds(config)
+    assert {f"strategy.{name}" for name in read} <= set(BY_NAME["probe"].reads)
+    assert read == {"min_coverage", "min_coverage_beside_injection"}
+
+
+@pytest.mark.parametrize("name", ["synthesize", "distill"])
+def test_only_lists_every_field_of_the_plan_that_the_stage_reads(name: str) -> None:
+    shown_only = {"roles_of"}  # what an hour costs is shown while it trains, and changes nothing
+    assert fields_read(name, "Plan") - shown_only <= set(BY_NAME[name].only["plan"])
+
+
+def imported(package: str) -> set[str]:
+    """Return the files of stratos that a package imports, however indirectly."""
+    left = [path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")]
+    found: set[str] = set()
+    while left:
+        path = left.pop()
+        if path not in found:
+            found.add(path)
+            modules = imports_of(ast.parse((ROOT / path).read_text()))
+            files = [file for module in modules if (file := closure.file_of(module)) is not None]
+            left += [
+                file for file in files if not closure.SHAPES_NO_RECORD & {file, file.split("/")[0]}
+            ]
+    return found
+
+
+def imports_of(node: ast.AST) -> list[str]:
+    found: list[str] = []
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.ImportFrom) and child.module:
+            # A name may be a module of the package as well as something inside it.
+            found += [child.module, *(f"{child.module}.{alias.name}" for alias in child.names)]
+        elif isinstance(child, ast.Import):
+            found += [alias.name for alias in child.names]
+        found += imports_of(child)
+    return found
+
+
+def fields_read(name: str, kind: str) -> set[str]:
+    """Return the fields that a stage's own package reads of arguments of a type."""
+    found: set[str] = set()
+    for path in sorted((ROOT / name).rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            typed = {
+                argument.arg
+                for argument in (*function.args.args, *function.args.kwonlyargs)
+                if argument.annotation is not None and ast.unparse(argument.annotation) == kind
+            }
+            found |= {
+                node.attr
+                for node in ast.walk(function)
+                if isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id in typed
+            }
+    return found

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stratos import config as schema
+from stratos.run.tracking import tracked
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+def make_config(run_dir: Path, **logger: Any) -> schema.Config:
+    return schema.Config(
+        task=SimpleNamespace(name="mahjong"),  # type: ignore[arg-type]
+        teachers=(),
+        students=(),
+        strategies=(),
+        cloud=schema.CloudConfig(name="aws"),
+        complexity=schema.ComplexityConfig(),
+        limits=schema.LimitsConfig(),
+        synthesize=schema.SynthesizeConfig(),
+        traffic=schema.TrafficConfig(),
+        plan=schema.PlanConfig(),
+        objective=schema.ObjectiveConfig(),
+        trainer=schema.TrainerConfig(),
+        callbacks=schema.CallbacksConfig(),
+        logger=schema.LoggerConfig(**logger),
+        deploy=schema.DeployConfig(),
+        paths=schema.PathsConfig(run_dir=str(run_dir), cache_dir=str(run_dir / "cache")),
+        probe=schema.ProbeConfig(),
+        evaluate=schema.EvaluateConfig(),
+        stages=schema.STAGES,
+        seed=0,
+        plain={"teacher": {"api_key": "sk-abcdefghijklmnop1234", "max_tokens": 32}, "seed": 0},
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def chunks(data: bytes) -> Iterator[bytes]:
+    """Read the records of a .wandb file: a LevelDB log with a header of 7 bytes."""
+    at, parts = 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        size, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        parts += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):
+            yield parts
+            parts = b""
+
+
+def records_of(run_dir: Path) -> list[Any]:
+    """Read the run's file once it is closed: W&B's own process writes the end a moment later."""
+    from wandb.proto import wandb_internal_pb2
+
+    (path,) = run_dir.glob("wandb/offline-run-*/*.wandb")
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        found = [wandb_internal_pb2.Record.FromString(part) for part in chunks(path.read_bytes())]
+        if any(record.HasField("exit") for record in found):
+            return found
+        time.sleep(0.02)
+    pytest.fail(f"the run in {path} was never finished")
+
+
+def exit_code(run_dir: Path) -> int:
+    (code,) = [r.exit.exit_code for r in records_of(run_dir) if r.HasField("exit")]
+    return int(code)
+
+
+def test_a_run_is_kept_offline_with_all_that_was_logged(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    warnings: list[str] = []
+    plan = tmp_path / "plan.json"
+    plan.write_text("{}")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "config.json").write_text("{}")
+    with tracked(make_config(tmp_path, group="a-sweep"), warnings.append) as tracker:
+        log = tracker.for_stage("distill")
+        log({"loss": 0.5}, step=7)
+        log({"distill/exact": 0.25}, 7)
+        tracker.log({"seconds": 3.0})
+        tracker.summary({"accuracy": 0.98, "teacher": "small"})
+        tracker.artifact(plan, "the plan", "record")
+        tracker.artifact(tmp_path / "bundle", "bundle", "model")
+
+    records = records_of(tmp_path)
+    rows = [
+        {"/".join(item.nested_key) or item.key: item.value_json for item in r.history.item}
+        for r in records
+        if r.HasField("history")
+    ]
+    names = ("distill/step", "distill/loss", "distill/exact")
+    assert [tuple(map(row.get, names)) for row in rows] == [
+        ("7", "0.5", None),
+        ("7", None, "0.25"),
+        (None, None, None),
+    ]
+    assert rows[2]["seconds"] == "3"
+    steps = {r.metric.glob_name: r.metric.step_metric for r in records if r.HasField("metric")}
+    assert steps["distill/*"] == "distill/step"
+    summary = {
+        "/".join(item.nested_key) or item.key: item.value_json
+        for r in records
+        if r.HasField("summary")
+        for item in r.summary.update
+    }
+    assert (summary["accuracy"], summary["teacher"]) == ("0.98", '"small"')
+    artifacts = [(r.artifact.name, r.artifact.type) for r in records if r.HasField("artifact")]
+    assert artifacts == [("the-plan", "record"), ("bundle", "model")]
+    (run,) = [r.run for r in records if r.HasField("run")]
+    assert (run.run_group, run.project, list(run.tags)) == (
+        "a-sweep",
+        "stratos",
+        ["mahjong", "aws"],
+    )
+    assert exit_code(tmp_path) == 0
+    assert warnings == []
+    assert capfd.readouterr() == ("", "")
+    # The config is logged, the key in it is not.
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert b"max_tokens" in path.read_bytes()
+    assert b"sk-abcdef" not in path.read_bytes()
+    assert not list((tmp_path / "home").rglob("artifacts"))
+
+
+def test_no_key_is_in_a_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVIDER_API_KEY", "a-key-of-no-known-shape")
+    said = {
+        "teacher": "https://me:hunter22@host/v1",
+        "note": "asked with sk-abcdefghijklmnopqrstuv",
+        "path": "/models/a-key-of-no-known-shape",
+        "endpoint": {"api_key": "anything", "model": "small"},
+        "accuracy": 0.98,
+    }
+    with tracked(make_config(tmp_path), pytest.fail) as tracker:
+        tracker.summary(said)
+    assert records_of(tmp_path), "it is written to the end"
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    data = path.read_bytes()
+    assert b"accuracy" in data and b"small" in data
+    for secret in (b"hunter22", b"sk-abcdef", b"a-key-of-no-known-shape", b"anything"):
+        assert secret not in data
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(ValueError("no"), 1), (KeyboardInterrupt(), 130), (SystemExit(3), 3), (SystemExit(), 0)],
+)
+def test_the_run_is_finished_however_it_ends(tmp_path: Path, end: BaseException, code: int) -> None:
+    with pytest.raises(type(end)), tracked(make_config(tmp_path), pytest.fail) as tracker:
+        tracker.log({"loss": 1.0}, step=1)
+        raise end
+    assert exit_code(tmp_path) == code
+
+
+def test_two_runs_in_one_process_are_apart(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        with tracked(make_config(tmp_path / name), pytest.fail) as tracker:
+            tracker.summary({"name": name})
+            assert tracker.run is not None
+        assert exit_code(tmp_path / name) == 0
+    assert "WANDB_DATA_DIR" not in os.environ
+
+
+def test_no_logger_imports_nothing(tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+from test_tracking import make_config
+from stratos.run.tracking import tracked
+for settings in (dict(name="none"), dict(mode="disabled")):
+    with tracked(make_config(Path({str(tmp_path)!r}), **settings), print) as tracker:
+        tracker.for_stage("distill")({{"loss": 1.0}}, step=3)
+        tracker.summary({{"a": 1}})
+        tracker.artifact("gone.json", "plan", "record")
+        assert tracker.run is None
+print("wandb" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_without_wandb_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    warnings: list[str] = []
+    with tracked(make_config(tmp_path), warnings.append) as tracker:
+        tracker.log({"loss": 1.0})
+    assert len(warnings) == 1
+    assert "wandb cannot be imported" in warnings[0]
+    assert "logger=none" in warnings[0]
+
+
+def test_a_host_that_is_not_there_means_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    warnings: list[str] = []
+    with tracked(make_config(tmp_path), warnings.append) as tracker:
+        tracker.log({"loss": 1.0})
+    assert warnings == [
+        f"http://127.0.0.1:{port} cannot be reached: W&B is kept offline; "
+        "`wandb sync` sends it later."
+    ]
+    assert exit_code(tmp_path) == 0
+
+
+def test_online_without_a_key_means_offline(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    with tracked(make_config(tmp_path, mode="online"), warnings.append):
+        pass
+    assert len(warnings) == 1
+    assert "WANDB_API_KEY" in warnings[0]
+    assert exit_code(tmp_path) == 0
+
+
+def test_a_login_of_netrc_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1\n  login user\n  password {KEY}\n")
+    (tmp_path / "netrc").chmod(0o600)
+    warnings: list[str] = []
+    with tracked(make_config(tmp_path), warnings.append):
+        pass
+    assert [w for w in warnings if "cannot be reached" in w] == warnings != []
+
+
+def test_trouble_is_said_once_and_never_raised(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    with tracked(make_config(tmp_path), warnings.append) as tracker:
+        tracker.artifact(tmp_path / "gone.json", "plan", "record")
+        tracker.artifact(tmp_path / "gone.json", "plan", "record")
+        tracker.log({"loss": 1.0}, step=1)
+    assert len(warnings) == 1
+    assert "keep the artifact plan" in warnings[0]
+    assert exit_code(tmp_path) == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_folder_stops_nothing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with tracked(make_config(tmp_path / "run"), lambda text: None) as tracker:
+            tracker.log({"loss": 1.0})
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_file_in_the_way_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("not a folder")
+    warnings: list[str] = []
+    with tracked(make_config(tmp_path / "run"), warnings.append) as tracker:
+        tracker.log({"loss": 1.0})
+    assert len(warnings) == 1
+    assert "W&B could not start" in warnings[0]
+
+
+def test_wandb_is_not_imported_with_the_module() -> None:
+    code = "import sys, stratos.run.tracking; print('wandb' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
+def test_a_run_that_is_gone_on_with_is_one_run_of_wandb(tmp_path: Path) -> None:
+    ids = []
+    for folder in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
+        with tracked(make_config(folder, mode="offline"), lambda text: None) as tracker:
+            assert tracker.run is not None
+            ids.append(tracker.run.id)
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_an_interrupted_run_does_not_wait_for_uploads(tmp_path: Path) -> None:
+    waits: list[float] = []
+
+    class Slow:
+        def finish(self, exit_code: int) -> None:
+            waits.append(exit_code)
+            time.sleep(30)
+
+    from stratos.run.tracking import Tracker
+
+    began = time.monotonic()
+    Tracker(Slow(), lambda text: None).finish(130)
+    assert time.monotonic() - began < 3
+    assert waits == [130]

@@ -1,0 +1,286 @@
+"""Which strategies may be taken: both sides of every threshold, and what is declared instead."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stratos.config import ComplexityConfig
+from stratos.core.intervals import wilson
+from stratos.records import ModelCard, TeacherProbe
+from stratos.synthesize.alignment import Alignment
+from stratos.synthesize.alignment_logits import AlignmentLogits
+from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
+from stratos.synthesize.choice import Reason, StudentFacts, least_coverage, pick, straddles
+from stratos.synthesize.injection import Injection
+from stratos.synthesize.pseudo_labels import PseudoLabels
+from stratos.synthesize.supervised import Supervised
+
+CARD = ModelCard("wise", 1_000_000, 2, 64, 2, 2, 128, 49152, 2048)
+ALL = (
+    Alignment(),
+    AlignmentLogits(min_coverage=0.5),
+    AlignmentOnPolicy(min_coverage=0.6),
+    Injection(),
+)
+FRESH, GROWN = StudentFacts("fresh", False, 1024), StudentFacts("grown", True, 49152)
+
+
+def teacher(
+    right: int, n: int = 100, has_weights: bool = True, entropy_nats: float | None = None
+) -> TeacherProbe:
+    return TeacherProbe(
+        teacher="wise",
+        card=CARD,
+        prompt="default",
+        n_items=n,
+        exact=wilson(right, n),
+        choice=wilson(0, 0),
+        exact_by_slice={},
+        parsable=1.0,
+        echoes=0.0,
+        input_tokens=1,
+        output_tokens=1,
+        seconds=1.0,
+        cpu_seconds=1.0,
+        usd=0.0,
+        n_cached=0,
+        has_weights=has_weights,
+        entropy_nats=entropy_nats,
+    )
+
+
+def verdicts(
+    right, student_facts=GROWN, strategies=ALL, can_reverse=True, declared=None, **changes
+):
+    complexity = declared or ComplexityConfig()
+    one = teacher(right, **changes)
+    return pick(strategies, one, student_facts, complexity, task="sums", can_reverse=can_reverse)
+
+
+def taken(*args, **changes):
+    return [name for name, one in verdicts(*args, **changes).items() if one.is_taken]
+
+
+@pytest.mark.parametrize(
+    ("right", "left"),
+    [
+        (0, []),
+        (29, []),
+        (30, ["alignment"]),
+        (49, ["alignment"]),
+        (50, ["alignment_logits"]),
+        (100, ["alignment_logits"]),
+    ],
+)
+def test_both_sides_of_each_coverage(right, left):
+    assert taken(right, can_reverse=False) == left
+    assert taken(right, strategies=ALL[:3]) == left, "no injection is considered"
+
+
+@pytest.mark.parametrize(
+    ("right", "left"),
+    [(0, []), (70, []), (78, []), (79, ["alignment_logits"]), (100, ["alignment_logits"])],
+)
+def test_both_sides_of_the_coverage_that_counts_beside_injection(right, left):
+    """The low end of the interval of 79 of 100 is 70.0%."""
+    assert taken(right) == [*left, "injection"]
+    assert taken(right, strategies=(ALL[0], ALL[3])) == [*("alignment" for _ in left), "injection"]
+
+
+def test_both_sides_of_the_coverage_of_on_policy():
+    without_logits = (ALL[0], ALL[2])
+    assert taken(59, strategies=without_logits) == ["alignment"]
+    assert taken(60, strategies=without_logits) == ["alignment_on_policy"]
+
+
+def test_thresholds_are_those_of_the_config():
+    strict = (Alignment(min_coverage=0.8), Injection())
+    assert taken(79, strategies=strict) == ["injection"]
+    assert taken(80, strategies=strict) == ["alignment", "injection"]
+    assert least_coverage(strict[0], can_inject=True) == 0.8
+    assert least_coverage(Alignment(), can_inject=True) == 0.7
+    assert least_coverage(Alignment(), can_inject=False) == 0.3
+    assert least_coverage(strict[1], can_inject=True) is None
+    lax = (Alignment(min_coverage_beside_injection=0.0), Injection())
+    assert taken(29, strategies=lax) == ["injection"]
+    assert taken(30, strategies=lax) == ["alignment", "injection"]
+
+
+def test_what_a_strategy_needs_beside_coverage():
+    assert taken(90, has_weights=False) == ["alignment", "injection"]
+    assert taken(90, FRESH) == ["alignment", "injection"]
+    assert taken(90, replace(GROWN, vocab_size=32000)) == ["alignment", "injection"]
+    any_tokens = (Alignment(), AlignmentLogits(objective="universal_logit"))
+    assert taken(90, FRESH, strategies=any_tokens) == ["alignment_logits"]
+    on_policy = (*any_tokens, AlignmentOnPolicy(objective="universal_logit"))
+    assert taken(90, FRESH, strategies=on_policy) == ["alignment_logits"]
+    assert taken(90, GROWN, strategies=on_policy) == ["alignment_logits"]
+    alone = (Alignment(), on_policy[-1])
+    assert taken(90, FRESH, strategies=alone) == ["alignment"]
+    assert taken(90, GROWN, strategies=alone) == ["alignment_on_policy"]
+    assert taken(90, can_reverse=False) == ["alignment_logits"]
+    assert taken(10, can_reverse=False) == []
+
+
+def test_a_student_of_the_task_s_own_symbols_reads_what_another_one_says():
+    of_symbols = replace(FRESH, vocab_size=CARD.vocab_size, reads_symbols=True)
+    assert taken(90, of_symbols) == ["alignment_logits", "injection"]
+    assert taken(90, replace(of_symbols, vocab_size=1024)) == ["alignment", "injection"]
+
+
+def test_a_student_without_symbols_takes_the_tokenizer_of_a_teacher_that_fits():
+    roomy = replace(FRESH, vocab_size=CARD.vocab_size, takes_tokenizer=True)
+    assert taken(90, roomy) == ["alignment_logits", "injection"]
+    assert taken(90, replace(roomy, vocab_size=1024)) == ["alignment", "injection"]
+
+
+def test_a_certain_teacher_is_learnt_from_by_its_text():
+    assert taken(90, entropy_nats=0.051) == ["alignment_logits", "injection"]
+    assert taken(90, entropy_nats=0.05) == ["alignment_logits", "injection"]
+    assert taken(90, entropy_nats=0.049) == ["alignment", "injection"]
+    certain = verdicts(90, entropy_nats=0.0123)["alignment_logits"]
+    assert certain.reason == "the teacher's entropy is below min_entropy_nats 0.05"
+    assert "Its next token has an entropy of 0.012 nat" in certain.evidence
+    willing = (Alignment(), AlignmentLogits(min_entropy_nats=0.01))
+    assert taken(90, strategies=willing, entropy_nats=0.0123) == ["alignment_logits"]
+    assert taken(90, strategies=(AlignmentLogits(),), entropy_nats=0.0) == ["alignment_logits"]
+
+
+def test_a_strategy_that_was_asked_for_alone_is_not_second_guessed():
+    assert taken(90, FRESH, strategies=(AlignmentLogits(),)) == ["alignment_logits"]
+    assert taken(90, has_weights=False, strategies=(AlignmentLogits(),)) == ["alignment_logits"]
+
+
+def test_reasons():
+    low = verdicts(10, can_reverse=False)
+    assert low["alignment"].reason == "coverage 0.100 is below min_coverage 0.3"
+    assert low["alignment"].concerns == "teacher"
+    none = verdicts(0, can_reverse=False)["alignment"]
+    assert none.reason == "it answered none of 100 validation items exactly"
+    assert none.evidence.endswith("(95% interval 0.0% to 3.7%): there is nothing to learn from.")
+    assert verdicts(0)["alignment"] == none, "beside injection, too"
+    assert low["injection"].reason == "the task sums cannot build a question from an answer"
+    high = verdicts(90)
+    assert high["alignment"].reason == "alignment_logits learns more from the same answers"
+    assert high["alignment_on_policy"].reason == high["alignment"].reason
+    half = verdicts(78)["alignment"]
+    assert half.reason == "coverage may be 0.689, below min_coverage_beside_injection 0.7"
+    assert half.evidence.endswith(
+        "not surely the 70% that alignment needs beside a strategy whose items are all right and "
+        "not only the easy ones. The interval lies on both sides of 70%, so 100 items do not "
+        "settle this; probe.max_items allows more."
+    )
+    assert high["alignment"].concerns == "pair"
+    weightless = verdicts(90, has_weights=False)["alignment_logits"].reason
+    assert weightless == "it needs the teacher's weights, and a student that reads in its tokens"
+
+
+@pytest.mark.parametrize(
+    ("right", "open_"), [(21, False), (22, True), (30, True), (38, True), (41, False)]
+)
+def test_an_interval_on_both_sides_of_a_threshold_is_said(right, open_):
+    assert straddles(wilson(right, 100), 0.3) is open_
+    evidence = verdicts(right, can_reverse=False)["alignment"].evidence
+    assert ("The interval lies on both sides of 30%" in evidence) is open_
+    assert f"{right}.0% of 100 validation items" in evidence
+
+
+@pytest.mark.parametrize("right", [0, 100])
+@pytest.mark.parametrize(
+    ("level", "strategies", "left"),
+    [
+        ("low", ("alignment",), ["alignment_logits"]),
+        ("medium", ("alignment", "injection"), ["alignment_logits", "injection"]),
+        ("high", ("injection",), ["injection"]),
+    ],
+)
+def test_a_declared_complexity_stands_in_for_coverage(right, level, strategies, left):
+    declared = ComplexityConfig(level=level, strategies=strategies)
+    assert taken(right, declared=declared) == left
+    others = [one for one in verdicts(right, declared=declared).values() if not one.is_taken]
+    assert all("complexity=" in one.reason or "learns more" in one.reason for one in others)
+
+
+# --- files whose rows have their answers ----------------------------------------------------------
+
+ROWS = (*ALL, Supervised())
+
+
+def of_rows(
+    right: int = 99, prompt: str = "default", strategies=ROWS, student_facts=GROWN, n_rows=180
+):
+    one = replace(teacher(right), prompt=prompt)
+    return pick(
+        strategies,
+        one,
+        student_facts,
+        ComplexityConfig(),
+        task="tickets",
+        can_reverse=True,
+        n_rows=n_rows,
+    )
+
+
+def test_answers_that_a_file_has_are_learnt_and_not_asked_for() -> None:
+    found = of_rows(strategies=(Alignment(), Injection(), Supervised()))
+    assert {name for name, one in found.items() if one.is_taken} == {"supervised"}
+    assert found["alignment"].reason == "the file has the answers, which wise could only repeat"
+    assert (found["alignment"].why_not, found["alignment"].concerns) == (Reason.REPEATS, "teacher")
+    assert found["injection"].reason == "supervised learns the same rows"
+
+
+def test_what_a_teacher_adds_may_be_asked_for() -> None:
+    reasoned = of_rows(prompt="reasoning", strategies=(Alignment(), Supervised()))
+    assert {name for name, one in reasoned.items() if one.is_taken} == {"alignment", "supervised"}
+    unsure = of_rows(60, prompt="reasoning", strategies=(Alignment(), Supervised()))
+    assert not unsure["alignment"].is_taken and unsure["alignment"].why_not is not Reason.REPEATS
+    soft = of_rows(strategies=(AlignmentLogits(min_coverage=0.5), Supervised()))
+    assert soft["alignment_logits"].is_taken
+    writes = of_rows(strategies=(Injection(rationale="teacher"), Supervised()))
+    assert writes["injection"].is_taken
+
+
+def test_a_strategy_that_is_named_alone_is_not_replaced() -> None:
+    assert of_rows(strategies=(Alignment(),))["alignment"].is_taken
+    assert of_rows(strategies=(Injection(),))["injection"].is_taken
+    without_rows = of_rows(strategies=(Injection(), Supervised()), n_rows=None)
+    assert without_rows["injection"].is_taken
+    assert without_rows["supervised"].reason == "the task tickets has no labelled rows"
+
+
+ROWS = (Alignment(), Injection(), Supervised(), PseudoLabels())
+
+
+@pytest.mark.parametrize(("right", "left"), [(90, "pseudo_labels"), (70, "supervised")])
+def test_rows_without_answers_are_labelled_by_a_teacher_that_surely_knows_them(right, left):
+    found = pick(
+        ROWS,
+        teacher(right),
+        GROWN,
+        ComplexityConfig(),
+        task="sums",
+        can_reverse=True,
+        n_rows=180,
+        n_unlabelled=50,
+    )
+    assert [name for name, one in found.items() if one.is_taken] == [left]
+    other = {"pseudo_labels": "supervised", "supervised": "pseudo_labels"}[left]
+    assert (
+        found[other].reason
+        == {
+            "supervised": "pseudo_labels learns the same rows and those without answers",
+            "pseudo_labels": "its answers may be right 0.604 of the time, below min_coverage 0.7",
+        }[other]
+    )
+
+
+def test_without_rows_to_label_there_are_no_pseudo_labels():
+    found = pick(
+        ROWS, teacher(99), GROWN, ComplexityConfig(), task="sums", can_reverse=True, n_rows=180
+    )
+    assert found["supervised"].is_taken
+    assert found["pseudo_labels"].reason == (
+        "the file has no rows without answers (task.unlabelled_path)"
+    )

@@ -1,0 +1,224 @@
+"""What questions will cost is said with a range before the first, and too much is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from chat_server import KEY, ChatServer
+
+from stratos.core.context import Context
+from stratos.core.errors import BudgetError, TeacherError
+from stratos.ledger import Ledger
+from stratos.teachers import scheduler
+from stratos.teachers.asking import cached_ask, stream_ask, unread
+from stratos.teachers.base import TOO_LONG, Question
+from stratos.teachers.cost_estimate import expect
+from stratos.teachers.openai import OpenAITeacher
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARROT_KEY", KEY)
+
+
+def parrot(server: ChatServer, **changes) -> OpenAITeacher:
+    fields = {
+        "model": "parrot-large", "api_key_env": "PARROT_KEY", "base_url": server.base_url,
+        "usd_per_million_input_tokens": 10.0, "usd_per_million_output_tokens": 100.0,
+    }  # fmt: skip
+    return OpenAITeacher(name="parrot", **fields | changes)
+
+
+def chats(n: int, start: int = 0) -> list[list[dict[str, str]]]:
+    return [[{"role": "user", "content": f"word {i:04}"}] for i in range(start, start + n)]
+
+
+def questions(n: int, start: int = 0) -> list[Question]:
+    return [Question(chat, 20) for chat in chats(n, start)]
+
+
+def test_the_range_holds_the_price_and_narrows_with_what_is_known(
+    server: ChatServer, context: Context
+) -> None:
+    teacher = parrot(server)
+    before = expect(teacher, questions(100), context)
+    assert (before.n_questions, before.n_asked, before.left_usd) == (100, 100, None)
+    assert before.usd.low < before.usd.mean < before.usd.high
+    cached_ask(teacher, chats(50), 20, context)
+    spent = context.ledger.spent_usd
+    after = expect(teacher, questions(100), context)
+    assert after.n_asked == 50
+    assert after.usd.mean == pytest.approx(spent)  # the other half is like the first
+    assert after.usd.low <= spent <= after.usd.high + 1e-12
+    assert after.usd.high - after.usd.low < before.usd.high - before.usd.low
+    assert expect(teacher, questions(50), context).usd.high == 0
+    lines = [json.loads(line) for line in context.ledger.path.read_text().splitlines()]
+    foretold = [line for line in lines if line["kind"] == "expected"]
+    assert foretold[0]["n"] == {"questions": 100}
+    assert foretold[0]["range_usd"][0] < foretold[0]["expected_usd"] < foretold[0]["range_usd"][1]
+    assert Ledger(context.ledger.path).spent_usd == pytest.approx(spent)
+
+
+def test_more_than_the_budget_is_refused_with_what_would_fit(
+    server: ChatServer, context: Context
+) -> None:
+    poor = replace(context, ledger=Ledger(context.run_dir / "poor.jsonl", 0.005))
+    with pytest.raises(BudgetError) as caught:
+        cached_ask(parrot(server), chats(100), 20, poor)
+    assert server.requests == []
+    told = str(caught.value)
+    assert told.startswith("Teacher parrot: 100 questions are expected to take ")
+    assert "$0.0050 is left. That suffices for about 4 of them." in told
+    cached_ask(parrot(server), chats(2), 20, poor)
+    assert 0 < poor.ledger.spent_usd <= 0.005
+
+
+def test_questions_that_are_alike_and_a_sample_foretell_the_whole(
+    server: ChatServer, context: Context
+) -> None:
+    notes: list[str] = []
+    context = replace(context, note=notes.append)
+    teacher = parrot(server)
+    guess = expect(teacher, questions(10), context, n_questions=1000)
+    assert (guess.n_questions, guess.n_asked, guess.is_guess) == (1000, 1000, True)
+    assert guess.usd.mean == pytest.approx(100 * expect(teacher, questions(10), context).usd.mean)
+    cached_ask(teacher, chats(50, 5000), 30, context)  # of another length, as a probe's may be
+    alike = [Question(chat, 30) for chat in chats(50, 5000)]
+    told = expect(teacher, questions(10), context, like=alike, n_questions=1000)
+    assert (told.n_asked, told.is_guess) == (1000, False)
+    assert told.usd.mean == pytest.approx(20 * context.ledger.spent_usd)
+    assert notes[-1] == f"{told.text()}."
+    assert len(notes) == 4
+
+
+def test_what_costs_nothing_is_never_refused(server: ChatServer, context: Context) -> None:
+    free = parrot(server, usd_per_million_input_tokens=0.0, usd_per_million_output_tokens=0.0)
+    poor = replace(context, ledger=Ledger(context.run_dir / "poor.jsonl", 0.0))
+    assert expect(free, questions(9), poor).usd.high == 0
+    assert len(cached_ask(free, chats(9), 20, poor)) == 9
+
+
+def test_a_prompt_beyond_the_context_is_neither_asked_nor_paid_for(
+    server: ChatServer, context: Context
+) -> None:
+    teacher = parrot(server, facts={"context_length": 1000})
+    long = [[{"role": "user", "content": "Which of these is it?\n" + "word " * 2000}]]
+    asked = chats(3) + long + chats(3, 10)
+    answers = cached_ask(teacher, asked, 20, context)
+    assert [one.finish == TOO_LONG for one in answers] == [False] * 3 + [True] + [False] * 3
+    assert answers[3].text == "" and answers[4].text == "WORD 0010"
+    told = unread(teacher, [Question(one, 20) for one in asked], answers)
+    assert told == (
+        "Teacher parrot cannot read 1 of 7 questions, which it therefore does not answer: the "
+        "prompt of "
+        '"Which of these is it?\\n'
+        'word word word word word word word…" has 10,022 bytes (at least 1,252 tokens), which with '
+        "an answer of up to 20 pass its context of 1,000 tokens."
+    )
+    assert len(server.requests) == 6
+    assert context.ledger.reserved_usd == 0
+    with pytest.raises(TeacherError, match=r"1,000 tokens\. Shorten it, or choose a teacher with"):
+        teacher.ask(long, 20)
+    assert all(one.cached for one in cached_ask(teacher, chats(3), 20, context))
+
+
+def test_a_prompt_that_the_endpoint_finds_too_long_is_said(
+    server: ChatServer, context: Context
+) -> None:
+    server.faults.append(400)
+    with pytest.raises(
+        TeacherError,
+        match=r'a prompt of 9 bytes with an answer of up to 20 tokens, that of "word 0000" \(',
+    ):
+        cached_ask(parrot(server), chats(1), 20, context)
+    assert context.ledger.spent_usd == 0
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens",
+        "The decoder prompt (length 9000) is longer than the maximum model length of 8192",
+        "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
+        "the request exceeds the available context size, try increasing it",
+        "prompt is too long: 208310 tokens > 200000 maximum",
+        "The input token count (9000) exceeds the maximum number of tokens allowed (8192).",
+    ],
+)
+def test_a_prompt_that_the_endpoint_finds_too_long_stops_nothing(
+    server: ChatServer, context: Context, says: str, said: list[str]
+) -> None:
+    server.faults.extend([None, (400, {}, says), None, (400, {}, says)])
+    teacher = parrot(server, concurrency=1)
+    answers = cached_ask(teacher, chats(5), 20, context)
+    assert [one.finish == TOO_LONG for one in answers] == [False, True, False, True, False]
+    assert context.ledger.spent_usd == pytest.approx(3 * (100 * 10 + 10 * 100) / 1e6)
+    (told,) = said
+    assert 'refused a prompt of 9 bytes with an answer of up to 20 tokens, that of "word' in told
+    assert says[:40] in told and told.endswith(" It counts as not answered.")
+    # The model may be served with a longer context by now.
+    again = cached_ask(teacher, chats(5), 20, context)
+    assert [one.cached for one in again] == [True, False, True, False, True]
+    assert [one.text for one in again] == [f"WORD {i:04}" for i in range(5)]
+
+
+def test_what_is_too_long_is_not_foretold(server: ChatServer, context: Context) -> None:
+    poor = replace(context, ledger=Ledger(context.run_dir / "poor.jsonl", 1.0))
+    long = [Question([{"role": "user", "content": "word " * 1_000_000}], 20)]
+    teacher = parrot(server, facts={"context_length": 8192})
+    told = expect(teacher, questions(20) + long, poor)
+    assert (told.n_asked, told.passes_limit) == (20, False)
+    assert expect(parrot(server), questions(20) + long, poor).passes_limit
+
+
+@pytest.mark.parametrize("text", ["", "\x00\x1b[2J", "\ud800 lone", "\u202e<img src=x>"])
+def test_odd_prompts_and_answers_are_stored_as_data(
+    server: ChatServer, context: Context, text: str
+) -> None:
+    server.says = text or " "
+    first = cached_ask(parrot(server), [[{"role": "user", "content": text}]], 20, context)
+    again = cached_ask(parrot(server), [[{"role": "user", "content": text}]], 20, context)
+    assert again[0].cached
+    assert first[0].text == again[0].text == (text or " ").replace("\ud800", "?")
+
+
+def test_tries_in_vain_are_expected_as_often_as_the_ledger_has_them_at_their_usual_cost(
+    server: ChatServer, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "_SHORTEST_WAIT_S", 0.01)
+    teacher = parrot(server, concurrency=1, max_retries=50)
+    server.faults.extend([None] * 20 + [None, "garbage", None, 500] * 10)  # a 500 is not billed
+    cached_ask(teacher, chats(40), 20, context)
+    one = (100 * 10 + 10 * 100) / 1e6  # its answers cost the same each, and so do its tries in vain
+    assert context.ledger.tries("teacher parrot") == (40, 10)
+    spent = context.ledger.spent_usd
+    assert spent == pytest.approx(50 * one)
+    told = expect(teacher, questions(40, 100), context, like=questions(40))
+    assert told.usd.mean == pytest.approx(spent)  # like the first 40, faults and all
+    assert told.vain_usd == pytest.approx(10 * one)
+    assert told.usd.low < spent - told.vain_usd / 2 and told.usd.high > spent + told.vain_usd / 2
+    assert told.text().endswith(f", ${told.vain_usd:.4f} of it for tries in vain")
+    # Enough for the answers, not for the faults: perhaps there are fewer of them by now.
+    fits = replace(context, ledger=Ledger(context.ledger.path, spent + 41 * one))
+    expect(teacher, questions(40, 100), fits, like=questions(40)).check()
+    poor = replace(context, ledger=Ledger(context.ledger.path, spent + 39 * one))
+    with pytest.raises(BudgetError, match="40 questions are expected to take"):
+        expect(teacher, questions(40, 100), poor, like=questions(40)).check()
+
+
+def test_what_is_given_up_is_paid_for_and_foretells_nothing(
+    server: ChatServer, context: Context
+) -> None:
+    server.delay_s = 0.05
+    answers = stream_ask(parrot(server, concurrency=4), questions(40), context)
+    for _ in range(5):
+        next(answers)
+    answers.close()
+    n_answers, n_unanswered = context.ledger.tries("teacher parrot")
+    assert n_answers >= 5 and n_unanswered == 0
+    lines = [json.loads(line) for line in context.ledger.path.read_text().splitlines()]
+    assert sum(line.get("calls", 0) for line in lines) > n_answers
+    assert context.ledger.reserved_usd == 0
+    assert context.ledger.spent_usd > n_answers * 0.002

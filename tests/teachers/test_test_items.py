@@ -1,0 +1,95 @@
+"""How many test items a teacher answers: what money and time allow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from stub_task import StubTask
+
+from stratos.config import EvaluateConfig, LimitsConfig
+from stratos.core.intervals import wilson
+from stratos.records import ModelCard, TeacherProbe
+from stratos.teachers import test_items
+from stratos.teachers.test_items import n_allowed, n_expected, parts_in_time
+
+CARD = ModelCard("t", 135_000_000, 30, 576, 9, 3, 1536, 49152, 8192)
+PAID = replace(CARD, usd_per_million_input_tokens=1.0, usd_per_million_output_tokens=4.0)
+
+
+def probed(card: ModelCard = CARD, seconds: float = 32.0) -> TeacherProbe:
+    """64 items, half a second and 400 tokens in and 150 out each: a paid one takes $0.001."""
+    return TeacherProbe(
+        teacher="t", card=card, prompt="p", n_items=64, exact=wilson(0, 64), choice=wilson(0, 64),
+        exact_by_slice={}, parsable=1.0, echoes=0.0, input_tokens=400 * 64, output_tokens=150 * 64,
+        seconds=seconds, cpu_seconds=1.0, usd=0.0, n_cached=0,
+    )  # fmt: skip
+
+
+def config(budget_usd: float | None = None, probe_usd: float = 5.0, **evaluate: Any) -> Any:
+    limits = LimitsConfig(budget_usd=budget_usd, probe_usd=probe_usd)
+    return SimpleNamespace(task=StubTask(), evaluate=EvaluateConfig(**evaluate), limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("now", "allowed"),
+    [
+        (config(), 1000),
+        (config(n_items=200), 200),
+        (config(n_teacher_items=64), 64),
+        (config(budget_usd=5.0), 500),
+        (config(budget_usd=0.5), 128),
+        (config(probe_usd=0.3), 300),
+        (config(budget_usd=0.5, teacher_usd=0.02), 20),
+        (config(teacher_usd=0.0), 1),
+    ],
+)
+def test_money_bounds_the_items_of_a_paid_teacher(now: Any, allowed: int) -> None:
+    assert n_allowed(now, probed(PAID)) == n_expected(now, probed(PAID)) == allowed
+
+
+def test_time_bounds_those_of_a_teacher_of_this_machine() -> None:
+    assert n_allowed(config(budget_usd=0.1), probed()) == 1000
+    assert n_expected(config(), probed()) == 240, "two minutes of half a second each"
+    assert n_expected(config(teacher_minutes=60), probed()) == 1000
+    assert n_expected(config(teacher_minutes=0.01), probed()) == 32
+    assert n_expected(config(), probed(seconds=0.0)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("minutes", "pace", "seconds_each", "n_asked"),
+    [
+        (1.0, 0.5, 0.5, 120),
+        (1.0, 0.01, 0.5, 128),  # a pace that was foretold too fast is found out
+        (1.0, 5.0, 0.1, 600),  # or too slow
+        (0.001, 5.0, 5.0, 32),
+        (10.0, 0.0, 0.001, 1000),
+        (0.2, 0.5, 0.0, 1000),  # what the cache knows takes no time
+    ],
+)
+def test_parts_are_given_out_while_there_is_time(
+    minutes: float, pace: float, seconds_each: float, n_asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(test_items.time, "monotonic", lambda: clock[0])
+    found: list[int] = []
+    for part in parts_in_time(range(1000), minutes, pace):
+        clock[0] += seconds_each * len(part)
+        found += part
+    assert found == list(range(len(found)))
+    assert abs(len(found) - n_asked) <= 0.06 * n_asked
+    if len(found) > 128:
+        assert clock[0] <= 60 * minutes + 1e-6
+
+
+def test_a_ratio_can_be_no_larger_than_the_items_let_it() -> None:
+    from stratos.evaluate.scores import compare
+    from stratos.tasks.base import Score
+
+    right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
+    for n in (16, 128, 1000):
+        best = compare([right] * n, [wrong] * n)
+        assert best.ratio_at_least == pytest.approx(best.ratio_bound, rel=1e-4)
+    assert compare([right] * 128, [wrong] * 128).ratio_bound == pytest.approx(33.3, abs=0.05)
