@@ -27,7 +27,7 @@ from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 from stratos.synthesize.augmentation import Augmentation
-from stratos.synthesize.choice import Pupil, pick
+from stratos.synthesize.choice import StudentFacts, pick
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.synthesize.strategy import Family, Strategy, kind_of
@@ -137,7 +137,7 @@ def test_of_several_classes_a_name_changes_no_verdict() -> None:
     for right in (1, 40, 64):
         found = [
             pick(
-                some, teacher(PAID, right=right), Pupil("grown", True, PAID.vocab_size),
+                some, teacher(PAID, right=right), StudentFacts("grown", True, PAID.vocab_size),
                 ComplexityConfig(), task="tickets", can_reverse=True, n_rows=100, n_unlabelled=50,
             )
             for some in (ones, renamed)

@@ -17,8 +17,8 @@ from stratos.teachers.answer_limit import AnswerLimit, ask_whole, n_truncated
 from stratos.teachers.asking import ask_questions, unread
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
 from stratos.teachers.cost_estimate import expect, expect_again, expect_longer
+from stratos.teachers.evaluation_budget import parts_in_time
 from stratos.teachers.prompting import chat
-from stratos.teachers.test_items import parts_in_time
 
 Tick = Callable[[int, int], None]
 

@@ -38,8 +38,8 @@ from stratos.records import (
 from stratos.students import starts_from_model
 from stratos.tasks.base import Item, Score, Task
 from stratos.teachers.answer_limit import AnswerLimit
+from stratos.teachers.evaluation_budget import n_allowed, pace_of
 from stratos.teachers.prompting import prompting
-from stratos.teachers.test_items import n_allowed, pace_of
 
 _NOISE_TOKENS = 64
 """Longest answer of an untouched student of random weights. It writes noise until it is stopped,

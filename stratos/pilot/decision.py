@@ -29,7 +29,7 @@ from stratos.plan.problem import Candidate, Problem
 from stratos.plan.worth_a_pilot import Survivors
 from stratos.records import Probe
 from stratos.synthesize.strategy import named
-from stratos.teachers.test_items import pace_of
+from stratos.teachers.evaluation_budget import pace_of
 
 PARTS = (0.5, 1.0)
 """Lengths of the trainings of a pair, as parts of the longest."""

@@ -335,3 +335,16 @@ def test_what_starts_from_a_model_is_shortened_later(
         return next(part for name, part in found.parts.items() if "stratos_3m" in name)
 
     assert (part_of_3m(None), part_of_3m("a/folder")) == (0.5, 1.0)
+
+
+def test_trainings_that_were_faster_than_expected_promise_nothing_for_the_next(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
+    now: Any = Pace(100.0, lambda pair, tokens: tokens / 100, started=0.0)
+    pair: Any = SimpleNamespace()
+    now.trained(pair, 4000)
+    clock[0] = 4.0  # ten times as fast
+    assert now.slowness == 1.0
+    assert now.tokens(pair, 10_000, 100) == 5000  # 100 s do not fit in 96 s, 50 s do
+    clock[0] = 80.0
+    assert now.slowness == 2.0

@@ -186,7 +186,7 @@ def test_two_runs_in_one_process_are_apart(tmp_path: Path) -> None:
 def test_no_logger_imports_nothing(tmp_path: Path) -> None:
     script = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_tracking import make_config
 from stratos.run.tracking import tracked

@@ -27,7 +27,7 @@ from stratos.estimate import Workload
 from stratos.plan.assumptions import reasoning_tokens, refused_share
 from stratos.plan.egress import BYTES_PER_TOKEN
 from stratos.records import Assumption, TeacherProbe
-from stratos.teachers.test_items import n_expected
+from stratos.teachers.evaluation_budget import n_expected
 from stratos.teachers.usage import MESSAGE_TOKENS
 
 if TYPE_CHECKING:

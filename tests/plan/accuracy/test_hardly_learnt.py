@@ -126,3 +126,13 @@ def test_what_is_left_out_comes_back_where_no_other_plan_meets_the_limits(tmp_pa
     none = replace(now, limits=replace(now.limits, budget_usd=0.01))
     with pytest.raises(InfeasibleError):
         plan(none.config(), none.probe(), context(tmp_path), pilot)
+
+
+def test_a_low_figure_that_rests_on_nothing_leaves_nobody_out() -> None:
+    config, problem = build(world(), **{TINY.name: 0, LARGER.name: 9})
+    known = next(iter(problem.candidates))
+    guess = replace(known.accuracy, mean=0.0, low=0.0, high=0.01, is_known=False)
+    unknown = replace(known, student=TINY.name, accuracy=guess)
+    assert without_hopeless(config, (known, unknown), Exclusions()) == (known, unknown)
+    measured = replace(unknown, accuracy=replace(guess, is_known=True))
+    assert without_hopeless(config, (known, measured), Exclusions()) == (known,)

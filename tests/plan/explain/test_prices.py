@@ -3,8 +3,8 @@
 import datetime
 
 import pytest
-from test_asked import task_of
 from test_objective import plans
+from test_teacher_load import task_of
 from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, STUDENTS, World, replace
 
 from stratos.catalog import load_catalog

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_asked import AWS, IN, OUT, hosted, size, strategy_of, task_of
+from test_teacher_load import AWS, IN, OUT, hosted, size, strategy_of, task_of
 from world import STUDENTS, World
 
 from stratos.catalog import load_catalog

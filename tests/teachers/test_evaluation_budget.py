@@ -12,8 +12,8 @@ from stub_task import StubTask
 from stratos.config import EvaluateConfig, LimitsConfig
 from stratos.core.intervals import wilson
 from stratos.records import ModelCard, TeacherProbe
-from stratos.teachers import test_items
-from stratos.teachers.test_items import n_allowed, n_expected, parts_in_time
+from stratos.teachers import evaluation_budget
+from stratos.teachers.evaluation_budget import n_allowed, n_expected, parts_in_time
 
 CARD = ModelCard("t", 135_000_000, 30, 576, 9, 3, 1536, 49152, 8192)
 PAID = replace(CARD, usd_per_million_input_tokens=1.0, usd_per_million_output_tokens=4.0)
@@ -73,7 +73,7 @@ def test_parts_are_given_out_while_there_is_time(
     minutes: float, pace: float, seconds_each: float, n_asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(test_items.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(evaluation_budget.time, "monotonic", lambda: clock[0])
     found: list[int] = []
     for part in parts_in_time(range(1000), minutes, pace):
         clock[0] += seconds_each * len(part)
