@@ -945,6 +945,8 @@ class Envelope:
     files: dict[str, int | FileMark] = field(default_factory=dict)
     """Mark of every file that the record names, or that lies in a folder it names; in folders of
     older versions its size."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """What it was made from, by name, each a short digest; empty in folders of older versions."""
     sha256: str = ""
     """Of all the rest; "" in folders of older versions."""
 
@@ -993,6 +995,7 @@ def save(
     fingerprint: str,
     record: Any,
     files: Mapping[str, FileMark] | None = None,
+    inputs: Mapping[str, str] | None = None,
 ) -> None:
     """Write a stage record with its fingerprint and without secrets, atomically."""
     envelope = {
@@ -1000,6 +1003,7 @@ def save(
         "fingerprint": fingerprint,
         "record": _redacted(msgspec.to_builtins(record)),
         "files": msgspec.to_builtins(files or {}),
+        "inputs": dict(inputs or {}),
     }
     write_atomically(path, to_json({**envelope, "sha256": _digest(envelope)}))
 

@@ -244,7 +244,7 @@ def test_a_record_is_made_again_when_corrupt_or_made_from_something_else(probed:
 
     done = stratos(*argv, "limits.budget_usd=50", cwd=probed.parent)
     assert done.returncode == 0
-    assert "plan: what it was made from has changed; it is made again." in done.stdout
+    assert "plan: limits.budget_usd has changed; it is made again." in done.stdout
     assert json.loads(path.read_text())["fingerprint"] != first["fingerprint"]
 
 

@@ -21,6 +21,7 @@ import msgspec
 from stratos import records
 from stratos.cli.rules import local_files
 from stratos.config import Config
+from stratos.core.counted import counted, listed
 from stratos.core.digest import digest_of, digest_of_code, digest_of_path, files_in
 from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
@@ -28,6 +29,9 @@ from stratos.core.integrity import changed, marks_of
 from stratos.run.closure import digest_of_closure, file_of
 
 T = TypeVar("T")
+
+_MOST_NAMED = 3
+"""Inputs that are named where several have changed."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class Kept:
     trouble: str = ""
     is_marked: bool = True
     """Whether the content of the files that it names can be told from other content."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """What it was made from, by name, each as a short digest; empty for older versions."""
 
 
 def fingerprint(
@@ -94,7 +100,18 @@ def fingerprint(
     marks: dict[str, str],
     own: Any = None,
 ) -> str:
-    """Return the SHA-256 of everything that a stage's record is made from.
+    """Return the SHA-256 of everything that a stage's record is made from; see `inputs_of`."""
+    return _sha256(inputs_of(stage, config, made, marks, own))
+
+
+def inputs_of(
+    stage: Stage[Any],
+    config: Config,
+    made: dict[str, Any],
+    marks: dict[str, str],
+    own: Any = None,
+) -> dict[str, Any]:
+    """Return everything that a stage's record is made from.
 
     Args:
         stage: the stage.
@@ -114,7 +131,7 @@ def fingerprint(
     files = [(key, digest_of_path(path)) for key, path in local_files(subset)]
     # A task of the user's own may name its rows by any key.
     files += [("task", digest_of(path)) for path in files_in(subset.get("task"))]
-    made_of = {
+    return {
         "config": subset,
         "files": files,
         "upstream": upstream,
@@ -124,7 +141,45 @@ def fingerprint(
         ),
         "seen": [getattr(own, name) for name in stage.remembers if own is not None],
     }
-    text = json.dumps(made_of, sort_keys=True, default=str)
+
+
+def named(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a record is made from by the names that a user knows, each as a short digest.
+
+    Six digits tell a change, and not what the value was.
+    """
+    leaves = {
+        **dict(_leaves(inputs["config"])),
+        **{f"the content of {key}": mark for key, mark in inputs["files"]},
+        **{f"the record of {stage}": mark for stage, mark in inputs["upstream"].items()},
+        "the version of Stratos": inputs["code"],
+        "code of your own": inputs["user_code"],
+        "what other runs have left": inputs["seen"],
+    }
+    return {name: _sha256(value)[:6] for name, value in leaves.items()}
+
+
+def what_changed(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """Say which inputs of a record are other ones now, the first three by name."""
+    names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
+    if not old or not names:
+        return "what it was made from has changed"
+    shown, rest = names[:_MOST_NAMED], len(names) - _MOST_NAMED
+    if rest > 0:
+        shown.append(counted(rest, "other input"))
+    return f"{listed(shown)} {'have' if len(names) > 1 else 'has'} changed"
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node
+
+
+def _sha256(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -136,7 +191,7 @@ def _starts(stage: Stage[Any], config: Config) -> tuple[str, ...]:
         "strategy": config.strategies,
     }
     read = {key.partition(".")[0] for key in stage.reads}
-    named = (
+    modules = (
         file_of(cls.__module__)
         for group, ones in objects.items()
         if group in read
@@ -144,7 +199,7 @@ def _starts(stage: Stage[Any], config: Config) -> tuple[str, ...]:
         for cls in type(one).__mro__
     )
     own = stage.packages or (stage.name,)
-    return tuple(sorted({"records.py", *own, *(file for file in named if file is not None)}))
+    return tuple(sorted({"records.py", *own, *(file for file in modules if file is not None)}))
 
 
 def _select(plain: dict[str, Any], key: str) -> Any:
@@ -178,13 +233,19 @@ def find(stage: Stage[T], folder: Path) -> Kept | None:
     other = changed(envelope.files, folder)
     if other is not None:
         return Kept(trouble=f"{path} names {other}")
-    return Kept(record, envelope.fingerprint, is_marked=bool(envelope.sha256))
+    return Kept(record, envelope.fingerprint, "", bool(envelope.sha256), envelope.inputs)
 
 
-def keep(stage: Stage[T], folder: Path, mark: str, record: T) -> None:
+def keep(
+    stage: Stage[T],
+    folder: Path,
+    mark: str,
+    record: T,
+    inputs: Mapping[str, str] | None = None,
+) -> None:
     """Write the record of a stage with its fingerprint, atomically."""
     files = marks_of(record, folder)
-    records.save(folder / f"{stage.name}.json", stage.name, mark, record, files)
+    records.save(folder / f"{stage.name}.json", stage.name, mark, record, files, inputs)
 
 
 def verify(name: str, folder: Path) -> None:

@@ -182,7 +182,9 @@ class Runner:
             self._not_made_now(stage.name, self.config.run_dir, kept)
             return self._take(stage, kept.record, mark)
         if kept is not None:
-            trouble = kept.trouble or "what it was made from has changed"
+            trouble = kept.trouble or resume.what_changed(
+                kept.inputs, self._inputs(stage, kept.record)
+            )
             self.console.note(f"{stage.name}: {trouble}; it is made again.")
         return self._make(stage, mark, inputs, optional)
 
@@ -212,6 +214,9 @@ class Runner:
     def _fingerprint(self, stage: Stage[Any], own: Any) -> str:
         return resume.fingerprint(stage, self.config, self.records, self._marks, own)
 
+    def _inputs(self, stage: Stage[Any], own: Any) -> dict[str, str]:
+        return resume.named(resume.inputs_of(stage, self.config, self.records, self._marks, own))
+
     def _read(self, stage: Stage[T]) -> T | None:
         """Read the record of a stage that was not asked for, wherever it may be."""
         for folder in (self.config.run_dir, self.config.paths.records_from):
@@ -228,7 +233,8 @@ class Runner:
                     f"{self.config.task.name}. Give another folder with hydra.run.dir=<folder>."
                 )
             if kept.fingerprint != self._fingerprint(stage, kept.record):
-                self.console.note(f"{stage.name}: read as it is, though its inputs have changed.")
+                changed = resume.what_changed(kept.inputs, self._inputs(stage, kept.record))
+                self.console.note(f"{stage.name}: read as it is, though {changed}.")
             self.console.done(stage.name, kept.record, again=True)
             self._not_made_now(stage.name, Path(str(folder)).expanduser(), kept)
             return self._take(stage, kept.record, kept.fingerprint)
@@ -276,7 +282,8 @@ class Runner:
                     record = self._call(stage, inputs, optional, context)
                 if record is not None:
                     mark = self._fingerprint(stage, record)
-                    resume.keep(stage, self.config.run_dir, mark, record)
+                    made_from = self._inputs(stage, record)
+                    resume.keep(stage, self.config.run_dir, mark, record, made_from)
         if record is None:
             if stage.name in self.config.stages:
                 self.console.skipped(stage.name)

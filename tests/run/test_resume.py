@@ -124,7 +124,6 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for path, text in {
         "__init__.py": "",
         "records.py": "1",
-        "errors.py": "1",
         "plan/__init__.py": "",
         "plan/solve/model.py": (
             "from stratos.core.errors import StratosError\n"
@@ -136,7 +135,9 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "catalog/table.py": "import stratos.core.counted",
         "catalog/offers.csv": "1",
         "catalog/pages/one.html": "1",
-        "words.py": "1",
+        "core/__init__.py": "",
+        "core/errors.py": "1",
+        "core/counted.py": "1",
         "tasks/__init__.py": "",
         "tasks/seen.py": "1",
     }.items():
@@ -155,8 +156,8 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("catalog/table.py", True),
         ("catalog/offers.csv", True),
         ("catalog/pages/one.html", True),
-        ("words.py", True),
-        ("errors.py", False),
+        ("core/counted.py", True),
+        ("core/errors.py", False),
         ("tasks/seen.py", False),
     ],
 )
@@ -330,8 +331,8 @@ def test_a_short_training_of_the_pilot_rests_on_what_its_corpus_and_its_training
     # Changes of these had left a training of old code as it was.
     lacked = {
         "decode/threads.py",
-        "hub.py",
-        "composing.py",
+        "core/hub.py",
+        "cli/compose.py",
         "pretrained/load.py",
         "students/weights.py",
     }
@@ -440,3 +441,38 @@ def fields_read(name: str, kind: str) -> set[str]:
                 and node.value.id in typed
             }
     return found
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        ({"limits.budget_usd": "b"}, "limits.budget_usd has changed"),
+        ({"limits.budget_usd": "b", "the record of probe": "b"},
+         "limits.budget_usd and the record of probe have changed"),
+        ({"a": "1", "limits.budget_usd": "b", "the record of probe": "b", "seed": "b"},
+         "limits.budget_usd, the record of probe, seed and 1 other input have changed"),
+    ],
+)  # fmt: skip
+def test_a_record_says_which_of_its_inputs_have_changed(new, said):
+    old = {"limits.budget_usd": "a", "the record of probe": "a", "seed": "a"}
+    assert resume.what_changed(old, old | new) == said
+    assert resume.what_changed({}, new) == "what it was made from has changed"
+
+
+def test_inputs_are_named_to_the_key_and_tell_no_value():
+    named = resume.named(
+        {
+            "config": {"limits": {"budget_usd": 20.0, "hours": None}, "seed": 0, "teacher": {}},
+            "files": [("task.path", "d1")],
+            "upstream": {"probe": "d2"},
+            "code": "d3",
+            "user_code": "d4",
+            "seen": [],
+        }
+    )
+    assert list(named) == [
+        "limits.budget_usd", "limits.hours", "seed", "teacher", "the content of task.path",
+        "the record of probe", "the version of Stratos", "code of your own",
+        "what other runs have left",
+    ]  # fmt: skip
+    assert all(len(one) == 6 for one in named.values())
