@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from glob import glob
@@ -40,6 +43,9 @@ MAX_PARAMS = 1e13
 
 LEAST_VOCABULARY = 256 + len(SPECIAL)
 """Tokens of a byte-level tokenizer that has learnt nothing."""
+
+_MOST_LOOKED_AT = 10_000
+"""Names of a folder that are compared with one that is not there."""
 
 _FILE_SUFFIXES = (".csv", ".parquet", ".jsonl", ".json", ".gguf", ".txt")
 
@@ -306,7 +312,28 @@ def local_files(node: Any, key: str = "") -> Iterator[tuple[str, Path]]:
 def missing_files(plain: Mapping[str, Any]) -> list[str]:
     """Return a problem for every local file that the config names and that is not there."""
     found = ((key, path, _why_missing(key, path)) for key, path in local_files(plain))
-    return [f"{key}={shown(path)}: {reason}." for key, path, reason in found if reason is not None]
+    return [
+        f"{key}={shown(path)}: {reason}.{_beside(path)}"
+        for key, path, reason in found
+        if reason is not None
+    ]
+
+
+def _beside(path: Path) -> str:
+    """Return " Did you mean x?" with names of the same folder that look like one that is missing.
+
+    Stems are compared: two files of one suffix do not look alike for that.
+    """
+    if os.path.lexists(path):
+        return ""
+    with contextlib.suppress(OSError, ValueError), os.scandir(path.parent) as entries:
+        names = [entry.name for entry in itertools.islice(entries, _MOST_LOOKED_AT)]
+        stems = {Path(name).stem.casefold(): name for name in sorted(names)}
+        close = difflib.get_close_matches(path.stem.casefold(), list(stems), n=2, cutoff=0.7)
+        if close:
+            found = [shown(path.with_name(stems[one])) for one in close]
+            return f" Did you mean {' or '.join(found)}?"
+    return ""
 
 
 def _why_missing(key: str, path: Path) -> str | None:

@@ -16,6 +16,7 @@ from stratos.catalog.source import BUILTIN
 from stratos.cli.build import build
 from stratos.cli.check import check
 from stratos.cli.compose import conf_dir, hydra_for
+from stratos.cli.rules import missing_files
 from stratos.convert.targets import ALLOW_TARGETS
 from stratos.core.errors import ConfigError
 from stratos.teachers.lifetime import retired, shipped_teachers
@@ -629,3 +630,20 @@ def test_a_sweep_that_lacks_its_flag_runs_with_it() -> None:
     argv = ["+task=mahjong", "student=stratos_300k,stratos_1m"]
     assert problems(*argv) == [f"{argv[1]} is a sweep over several values: add -m."]
     assert problems(*argv, "-m") == []
+
+
+def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("tickets.csv", "prices.csv", "notes.txt"):
+        (tmp_path / name).write_text("text,label\na,b\n")
+    assert missing_files({"task": {"path": "ticket.csv"}}) == [
+        "task.path=ticket.csv: there is no such file or folder. Did you mean tickets.csv?"
+    ]
+    assert missing_files({"task": {"path": f"{tmp_path}/Tickets.jsonl"}}) == [
+        f"task.path={tmp_path}/Tickets.jsonl: there is no such file or folder. Did you mean "
+        f"{tmp_path}/tickets.csv?"
+    ]
+    for nothing in ("mails.csv", "no/ticket.csv"):
+        assert missing_files({"task": {"path": nothing}}) == [
+            f"task.path={nothing}: there is no such file or folder."
+        ]
