@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,7 +106,8 @@ class Console:
         _log.info("%s begins", name)
         if not self.rich.is_terminal:
             self._line(name, "…", style="dim")
-            yield self._heartbeat(name)
+            with self._heartbeat(name) as tick:
+                yield tick
             return
         columns = (
             SpinnerColumn(),
@@ -156,17 +158,31 @@ class Console:
             soft_wrap=True,
         )
 
-    def _heartbeat(self, name: str) -> Callable[..., None]:
-        last = time.monotonic()
+    @contextmanager
+    def _heartbeat(self, name: str) -> Iterator[Callable[..., None]]:
+        """Say now and then how far a stage is, also while its work says nothing for minutes."""
+        began = time.monotonic()
+        ended = threading.Event()
+        at, is_new = "", False
 
         def tick(done: float, total: float, text: str = "") -> None:
-            nonlocal last
-            if time.monotonic() - last >= _HEARTBEAT_S:
-                last = time.monotonic()
-                share = f"{done / total:.0%} " if total else ""
-                self._line(name, f"{share}{text}", style="dim")
+            nonlocal at, is_new
+            at, is_new = f"{f'{done / total:.0%} ' if total else ''}{text}".rstrip(), True
 
-        return tick
+        def beat() -> None:
+            nonlocal is_new
+            while not ended.wait(_HEARTBEAT_S):
+                said, is_new = is_new, False
+                waited = f"still at work after {duration(time.monotonic() - began)}"
+                self._line(name, at if said else ", ".join(filter(None, (at, waited))), style="dim")
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield tick
+        finally:
+            ended.set()
+            thread.join()
 
     def _show_plan(self, plan: Any) -> None:
         from stratos.plan.explain.show import alternatives_table, explanation, frontier_table
