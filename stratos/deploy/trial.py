@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import fmean
 
 from stratos.catalog.local import local_offer
+from stratos.core.machine_load import others_between, usage
 from stratos.deploy.commands import ALONE
 from stratos.deploy.load_test import LoadTest, OpenLoop, load_test, open_loop
-from stratos.deploy.machine import others_between, usage
 from stratos.deploy.server import Server
 from stratos.estimate import (
     Foresight,

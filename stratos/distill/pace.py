@@ -8,6 +8,7 @@ threads wait for those that are not running, and fewer of them get further.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from stratos.core.machine_load import usage
 from stratos.decode.threads import fastest
 from stratos.distill.data import Batch, PackedLoader
 from stratos.distill.module import TextModule
@@ -155,3 +157,34 @@ class Drift:
         factor = now / self.seconds_per_token
         is_changed = not 1 / self.FACTOR < factor < self.FACTOR
         return is_changed and self._seconds >= self.LEAST_SECONDS
+
+
+class IdleCores:
+    """Tells when a training on few threads has cores beside it that nobody uses.
+
+    A training that gave way to other work is no faster once that is over: its speed does not tell.
+    Where more threads turn out to be no faster all the same, the next look is twice as far away.
+    """
+
+    LEAST_CORES, FIRST_LOOK_S, LAST_LOOK_S = 0.5, 30.0, 1800.0
+    """Idle over the whole interval; seconds between two looks."""
+
+    def __init__(self) -> None:
+        """Look again after the first interval."""
+        self.seconds = self.FIRST_LOOK_S
+        self._since = usage(os.getpgid(0))
+
+    def found(self) -> bool:
+        """Return whether cores were idle since the last look, if it is time for one."""
+        since = self._since
+        if since is None or time.perf_counter() - since.at < self.seconds:
+            return False
+        now = self._since = usage(os.getpgid(0))
+        return now is not None and (
+            (now.idle_s - since.idle_s) / (now.at - since.at) >= self.LEAST_CORES
+        )
+
+    def in_vain(self) -> None:
+        """Take notice that more threads were tried and are no faster."""
+        self.seconds = min(self.LAST_LOOK_S, 2 * self.seconds)
+        self._since = usage(os.getpgid(0))

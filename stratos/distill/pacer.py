@@ -27,7 +27,7 @@ from stratos.distill.adapter import has_4_bits
 from stratos.distill.collectives import summed
 from stratos.distill.data import PackedLoader
 from stratos.distill.outlook import Outlook
-from stratos.distill.pace import Drift, Pace, fastest_of, measure
+from stratos.distill.pace import Drift, IdleCores, Pace, fastest_of, measure
 from stratos.distill.weights import whole_model
 from stratos.records import from_json, to_json, write_atomically
 
@@ -77,7 +77,7 @@ class Pacer(L.Callback):
         self._seconds_per_validation, self._path = seconds_per_validation, path
         most = torch.get_num_threads()
         self._counts = thread_counts(most) if n_threads is None else (n_threads,)
-        self._drift = Drift()
+        self._drift, self._idle = Drift(), IdleCores()
         self._started, self._new_seconds, self._new_tokens, self._step = 0.0, 0.0, 0, 0
         self.paces: Paces | None = _read(path, context.fingerprint)
 
@@ -160,15 +160,17 @@ class Pacer(L.Callback):
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, *_: Any) -> None:
-        """Choose the threads again where the training has become twice as slow, or as fast."""
+        """Choose the threads again where the speed has changed, or cores have become idle."""
         self._new_seconds += time.perf_counter() - self._started
         self._new_tokens += outputs["tokens"]
         if trainer.global_step == self._step:
             return
         self._step = step = trainer.global_step
         is_changed = self._drift.note(self._new_tokens, self._new_seconds)
-        self._new_seconds, self._new_tokens = 0.0, 0
         assert self.paces is not None
+        if self.paces.at(step) < max(self._counts):
+            is_changed = self._idle.found() or is_changed
+        self._new_seconds, self._new_tokens = 0.0, 0
         is_known = self.paces.threads[-1][0] > step  # what an earlier process of this run chose
         if not is_changed or is_known or len(self._counts) < 2 or step >= self._outlook.n_steps:
             return
@@ -181,6 +183,9 @@ class Pacer(L.Callback):
                 f"From step {step:,} on it trains on {counted(pace.n_threads, 'CPU thread')}: the "
                 "machine has more or less other work than before."
             )
+            self._idle = IdleCores()
+        else:
+            self._idle.in_vain()
 
     def _keep(self, paces: Paces, trainer: L.Trainer) -> None:
         self.paces = paces

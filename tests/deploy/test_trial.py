@@ -6,8 +6,8 @@ import pytest
 from slow_server import CHATS, one_at_a_time
 from tiny_run import tiny_plan
 
+from stratos.core.machine_load import Usage, others_between, usage
 from stratos.deploy import machine, trial
-from stratos.deploy.machine import Usage, others_between, usage
 from stratos.deploy.speed import sentences, with_speed
 from stratos.deploy.trial import Plans, planned_per_s, setting_here, try_server
 from stratos.estimate import calibration

@@ -14,10 +14,11 @@ from process import interrupted
 
 from stratos.config import LimitsConfig, StudentConfig
 from stratos.core.errors import StratosError
+from stratos.core.machine_load import Usage
 from stratos.decode.threads import thread_counts
-from stratos.distill import pacer
+from stratos.distill import pace, pacer
 from stratos.distill.outlook import Outlook
-from stratos.distill.pace import Drift, Pace, fastest_of
+from stratos.distill.pace import Drift, IdleCores, Pace, fastest_of
 
 Run = Callable[..., Any]
 SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu"}
@@ -165,14 +166,14 @@ import sys
 sys.path[:0] = {paths!r}
 import conftest, json, pathlib, torch
 from stratos.distill import pacer
-from stratos.distill.callbacks import Watch
+from stratos.distill.callbacks import TrainingMonitor
 from stratos.distill.pace import Drift, Pace
 # The machine gets busy behind step 5: 2 threads before, 1 after.
 found = iter([[Pace(1, 2e-4, 0), Pace(2, 1e-4, 0)], [Pace(1, 1e-4, 0), Pace(2, 2e-4, 0)]])
 pacer.measure = lambda *_: next(found)
 steps = iter(range(1, 1000))
 Drift.note = lambda *_: next(steps) == 5
-after = Watch.on_train_batch_end
+after = TrainingMonitor.on_train_batch_end
 def stop(self, trainer, *args):
     after(self, trainer, *args)
     if trainer.global_step == {stop}:
@@ -182,10 +183,10 @@ run = (getattr(run, "__wrapped__", None) or run._get_wrapped_function())(pathlib
 torch.set_num_threads(2)
 folder, settings = pathlib.Path({folder!r}), {settings!r}
 try:
-    with_stop, Watch.on_train_batch_end = after, stop if {stop} else after
+    with_stop, TrainingMonitor.on_train_batch_end = after, stop if {stop} else after
     student = run(folder, **settings)
 except KeyboardInterrupt:
-    Watch.on_train_batch_end = with_stop
+    TrainingMonitor.on_train_batch_end = with_stop
     pacer.measure = Drift.note = lambda *_: False  # what was chosen is known
     student = run(folder, **settings)
 n_threads = torch.get_num_threads()
@@ -216,6 +217,46 @@ def test_a_training_that_goes_on_takes_the_same_threads_at_the_same_steps(
     assert (ends[0][2], ends[7][2]) == (0, 1)
     assert ends[0][0] == ends[7][0], "the same threads at the same steps give the same bits"
     assert ends[0][3] == 2, "torch has its threads back"
+
+
+def test_cores_that_become_idle_bring_the_threads_back(corpus_path: Path, tmp_path: Path) -> None:
+    """A training on one thread is no faster on a machine that has become quiet."""
+    script = SCRIPT.format(
+        paths=[str(Path(__file__).parent), *sys.path],
+        corpus=str(corpus_path),
+        folder=str(tmp_path),
+        settings=SHORT,
+        stop=0,
+    )
+    busy, quiet = "[Pace(1, 1e-4, 0), Pace(2, 2e-4, 0)]", "[Pace(1, 2e-4, 0), Pace(2, 1e-4, 0)]"
+    busy_first = f"found = iter([{busy}, {quiet}])"
+    lines = [busy_first if line.startswith("found =") else line for line in script.splitlines()]
+    text = "\n".join(lines).replace(
+        "Drift.note = lambda *_: next(steps) == 5",
+        "Drift.note = lambda *_: False\npacer.IdleCores.found = lambda *_: next(steps) == 5",
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1])[1] == [[0, 1], [5, 2]]
+
+
+def test_idle_cores_are_looked_for_now_and_then_and_less_often_where_that_was_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = Usage(0.0, 0.0, 0.0, 0.0)
+    monkeypatch.setattr(pace, "usage", lambda _: now)
+    monkeypatch.setattr(pace.time, "perf_counter", lambda: now.at)
+    idle = IdleCores()
+    now = replace(now, at=29.0, idle_s=29.0)
+    assert not idle.found(), "not within half a minute"
+    now = replace(now, at=31.0, idle_s=31.0)
+    assert idle.found()
+    now = replace(now, at=62.0, idle_s=36.0)
+    assert not idle.found(), "others have the cores"
+    idle.in_vain()
+    now = replace(now, at=100.0, idle_s=74.0)
+    assert not idle.found(), "a minute this time"
+    now = replace(now, at=123.0, idle_s=97.0)
+    assert idle.found()
 
 
 def test_limits_have_an_hour_of_training() -> None:
