@@ -21,9 +21,9 @@ from omegaconf import DictConfig
 from stratos.cli.compose import CONFIG_NAME, VERSION_BASE, conf_dir
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import BusyError, ConfigError, StratosError
+from stratos.core.os_signals import Terminated, end_as_by_ctrl_c
 from stratos.core.printable import visible
 from stratos.core.redact import redact_text
-from stratos.core.signals import Terminated, end_as_by_ctrl_c
 from stratos.core.streams import Guarded, guard_files, guard_logs, guarded
 from stratos.core.yamls import check_places
 

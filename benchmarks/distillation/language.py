@@ -199,8 +199,8 @@ def measured(model: Any, tokenizers: list[Any], notes: Any, source: Any) -> dict
 
     from stratos.distill.data import pack
     from stratos.distill.signal.cross_tokenizer import CrossTokenizerSource, shared_with_end
+    from stratos.distill.signal.documents import TeacherRow, split
     from stratos.distill.signal.local import Reader
-    from stratos.distill.signal.rows import TeacherRow, split
 
     theirs, ours = tokenizers
     data = language_texts.documents(ours, notes)

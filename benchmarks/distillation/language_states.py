@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stratos.distill.objectives import Hidden, LMHead
+from stratos.distill.signal.documents import TeacherRow
 from stratos.distill.signal.local import Reader
-from stratos.distill.signal.rows import TeacherRow
 
 BATCH = 32
 """Documents that the teacher reads at once."""

@@ -47,7 +47,7 @@ def make_student(settings: argparse.Namespace) -> tuple[Any, Any]:
     import yaml
 
     from stratos.config import StudentConfig
-    from stratos.distill.model import make_student as make
+    from stratos.distill.student_model import make_student as make
     from stratos.tasks.mahjong import MahjongTask
 
     if settings.student in BODIES:

@@ -37,8 +37,8 @@ from unseen import (
     training_errors,
 )
 
-from stratos.estimate.errors import TRAINER, Errors, Setting
 from stratos.estimate.fitted import fitted
+from stratos.estimate.prediction_error import TRAINER, Errors, Setting
 
 LEVELS = {
     "engine": lambda row: row.backend,

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.core.intervals import wilson
-from stratos.evaluate.files import KeptAnswer, read_answers
+from stratos.evaluate.answer_files import KeptAnswer, read_answers
 from stratos.evaluate.metrics import mcnemar_exact
 from stratos.records import Corpus, Plan, Probe, Scorecard, Student, load
 
@@ -55,7 +55,7 @@ def machine() -> str:
 
 def embedded_student(folder: Path) -> Path:
     """Write the embedded teacher out as a Hugging Face folder, once, and return it."""
-    from stratos.distill.model import save_student
+    from stratos.distill.student_model import save_student
     from stratos.teachers.huggingface import HuggingFaceTeacher
 
     if not (folder / "tokenizer_config.json").is_file():

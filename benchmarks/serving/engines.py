@@ -22,7 +22,7 @@ from stratos.core.machine_load import group_seconds
 from stratos.deploy.commands import serve_arguments
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, free_port, serving
-from stratos.evaluate.files import read_answers
+from stratos.evaluate.answer_files import read_answers
 
 CASES = {
     "sequential": (),

@@ -1,7 +1,7 @@
 """Offers of servers: read from the SkyPilot-catalog schema, cleaned by stated rules, selected."""
 
 from stratos.catalog.gpus import Gpu, find_gpu, use_gpu_file
-from stratos.catalog.load import Catalog, load_catalog
+from stratos.catalog.offers import Catalog, load_catalog
 from stratos.catalog.quotas import rows_of
 from stratos.catalog.table import UNLIMITED, Offers, Table
 from stratos.catalog.text_column import Words

@@ -29,9 +29,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stratos.catalog import gcp
+from stratos.catalog.gpu_variants import fit
 from stratos.catalog.gpus import Gpu, find_gpu
 from stratos.catalog.listings import Listings
-from stratos.catalog.memory import fit
 from stratos.catalog.table import UNLIMITED, Table, hardware_kinds
 from stratos.catalog.text_column import Bools, Floats, Ints, Words, combine
 

@@ -9,7 +9,7 @@ from typing import Any
 from stratos.config import Config
 from stratos.core.counted import counted, cut_short
 from stratos.deploy.commands import serve_command
-from stratos.evaluate.files import KeptAnswer
+from stratos.evaluate.answer_files import KeptAnswer
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import verdict
 from stratos.records import Corpus, Interval, ModelScore, Pilot, Plan, Probe, Scorecard, Student

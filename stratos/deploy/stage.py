@@ -23,7 +23,7 @@ from stratos.deploy.service import service_file
 from stratos.deploy.speed import with_speed
 from stratos.deploy.trial import Plans, planned_per_s, setting_here, try_server
 from stratos.estimate import card_of_student
-from stratos.evaluate.files import read_answers
+from stratos.evaluate.answer_files import read_answers
 from stratos.plan.traffic import rates_of
 from stratos.records import (
     Corpus,

@@ -17,9 +17,9 @@ from stratos.distill.best import Best, measured_of, plain
 from stratos.distill.checkpoints import Checkpoints
 from stratos.distill.collectives import rank, summed
 from stratos.distill.ema import Average
+from stratos.distill.full_weights import best_weights, whole_model
 from stratos.distill.interrupts import Interrupts
 from stratos.distill.measuring import Measured
-from stratos.distill.weights import best_weights, whole_model
 from stratos.records import CurvePoint
 
 LOG_EVERY = 10

@@ -14,10 +14,10 @@ from stratos.config import TrainerConfig
 from stratos.core.errors import StratosError
 from stratos.distill.collectives import gathered
 from stratos.distill.data import Batch
+from stratos.distill.full_weights import blocks, whole
 from stratos.distill.learner import TEXT, Learner
 from stratos.distill.optim import MuonAdamW, split_parameters
 from stratos.distill.recipe import Rates, learning_rates, warmup_steps
-from stratos.distill.weights import blocks, whole
 
 
 def learning_rate_factor(step: int, n_steps: int, warmup_steps: int) -> float:

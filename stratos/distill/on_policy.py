@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stratos.distill.collectives import gathered, summed
 from stratos.distill.data import Batch, PackedLoader, pack
-from stratos.distill.weights import whole_model
+from stratos.distill.full_weights import whole_model
 
 Writer = Callable[[Sequence[np.ndarray]], list[list[int]]]
 """Takes the tokens of prompts, returns those that the student writes behind them."""

@@ -26,9 +26,9 @@ from stratos.decode.threads import thread_counts
 from stratos.distill.adapter import has_4_bits
 from stratos.distill.collectives import summed
 from stratos.distill.data import PackedLoader
+from stratos.distill.full_weights import whole_model
 from stratos.distill.outlook import Outlook
 from stratos.distill.pace import Drift, IdleCores, Pace, fastest_of, measure
-from stratos.distill.weights import whole_model
 from stratos.records import from_json, to_json, write_atomically
 
 

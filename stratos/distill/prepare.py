@@ -30,7 +30,7 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
 
     from stratos.distill.adapter import add_adapters, checkpoint_blocks
     from stratos.distill.data import encode
-    from stratos.distill.model import make_student, save_student
+    from stratos.distill.student_model import make_student, save_student
     from stratos.distill.trainer import check_adapter
     from stratos.distill.training_setup import shared_tokens
 

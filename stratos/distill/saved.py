@@ -13,7 +13,7 @@ from stratos.pretrained import load_model
 def save(ready: Ready, weights: dict[str, Any], folder: Path) -> tuple[Any, int, str]:
     """Write the student with its best weights; return it, its size and its weights' digest."""
     from stratos.distill.adapter import merged_weights
-    from stratos.distill.model import save_student
+    from stratos.distill.student_model import save_student
 
     model = ready.model
     adapted = hasattr(model, "peft_config")

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stratos.estimate.errors import Errors, Factor, Known, Setting, Unseen
+from stratos.estimate.prediction_error import Errors, Factor, Known, Setting, Unseen
 
 FITTED_TOML = Path(__file__).with_name("fitted.toml")
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from stratos.estimate import constants as k
 from stratos.estimate.device import Device
-from stratos.estimate.errors import Setting
 from stratos.estimate.fitted import fitted
+from stratos.estimate.prediction_error import Setting
 from stratos.records import Interval
 
 Floats = NDArray[np.float64]

@@ -20,11 +20,11 @@ from stratos.estimate import constants as k
 from stratos.estimate.calibrate import Calibration
 from stratos.estimate.cards import forward_flops_per_token
 from stratos.estimate.device import device_of
-from stratos.estimate.errors import TRAINER
 from stratos.estimate.fitted import fitted
 from stratos.estimate.fleet import Bools, Fleet, Ints, Ranges, ranged, source_of, within
 from stratos.estimate.jobs import TrainingJob
 from stratos.estimate.memory import training_memory
+from stratos.estimate.prediction_error import TRAINER
 from stratos.estimate.roofline import TrainSetup, train_step_seconds
 from stratos.estimate.startup import fixed_training_hours, startup_hours
 from stratos.records import Interval, ModelCard, Offer

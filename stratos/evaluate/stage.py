@@ -15,11 +15,11 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.estimate import card_of_student
+from stratos.evaluate.answer_files import answers_path, write_answers, write_examples
 from stratos.evaluate.answers import Answers, ask_folder, ask_teacher
 from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled_items
 from stratos.evaluate.cost import usd_per_1000
 from stratos.evaluate.fields import field_shares
-from stratos.evaluate.files import answers_path, write_answers, write_examples
 from stratos.evaluate.labels import confusion
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 from stratos.config import LimitsConfig
 from stratos.core.errors import OverspentError, StratosError
 from stratos.pilot.decision import LEAST_PART, lengths_of
-from stratos.pilot.pace import Pace
 from stratos.pilot.scaled import PARTS, lengths, scaled
+from stratos.pilot.time_limit import Pace
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.solution import solve
 from stratos.records import Corpus, PilotPoint, PilotRun, Plan, Student

@@ -12,7 +12,7 @@ from stratos.catalog import load_catalog
 from stratos.estimate import calibration
 from stratos.pilot.decision import afforded, in_order, open_question
 from stratos.pilot.ladder import Ladder
-from stratos.pilot.pace import Pace
+from stratos.pilot.time_limit import Pace
 from stratos.plan.accuracy.history import history_for
 from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.candidates import build_problem, this_machine

@@ -3,10 +3,10 @@
 Headers are read, never a tensor: what is wrong is said before anything is asked or paid.
 """
 
-from stratos.pretrained.config import read_config
 from stratos.pretrained.folder import why_not_loadable, why_not_readable
 from stratos.pretrained.gguf import check_gguf
 from stratos.pretrained.load import load_model, load_tokenizer
+from stratos.pretrained.model_config import read_config
 from stratos.pretrained.tensors import Tensor, read_tensors
 
 __all__ = [

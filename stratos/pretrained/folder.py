@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.core.foreign import cause, why_unreadable
-from stratos.pretrained.config import read_config, read_json, vocabulary_of, wrong_size
+from stratos.pretrained.model_config import read_config, read_json, vocabulary_of, wrong_size
 from stratos.pretrained.quiet import quiet_loading
 from stratos.pretrained.tensors import read_tensors, weight_files
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stratos.core.foreign import cause, why_unreadable
-from stratos.pretrained.config import read_json
+from stratos.pretrained.model_config import read_json
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 

@@ -17,8 +17,8 @@ from stratos.records import CurvePoint, Interval, Plan, Scorecard, Student, writ
 from stratos.report import charts, costs
 from stratos.report.curves import N_COLOURS, overlaid
 from stratos.report.frontier import is_known
-from stratos.report.jobs import Job, is_run, read_jobs
 from stratos.report.render import render
+from stratos.report.sweep_jobs import Job, is_run, read_jobs
 
 
 class ReportError(StratosError):

@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stratos.config import STAGES, Config
+from stratos.core.os_signals import Terminated
 from stratos.core.redact import redact, redact_override, redact_text
-from stratos.core.signals import Terminated
 
 _CONNECT_TIMEOUT_S = 3.0
 _FINISH_TIMEOUT_S = 120.0

@@ -1,6 +1,6 @@
 """Students that start from a model: where their weights are, and whether they can be had."""
 
-from stratos.students.check import check_students, starts_from_model, why_not
+from stratos.students.available import check_students, starts_from_model, why_not
 from stratos.students.weights import folder_of, is_here, not_here, ready
 
 __all__ = [

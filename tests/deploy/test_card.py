@@ -9,7 +9,7 @@ from tiny_run import tiny_probe
 
 from stratos.core.intervals import wilson
 from stratos.deploy.card import model_card
-from stratos.evaluate.files import KeptAnswer
+from stratos.evaluate.answer_files import KeptAnswer
 from stratos.evaluate.scores import compare
 from stratos.records import (
     CurvePoint,

@@ -22,7 +22,7 @@ from stratos.deploy.server import HOST, ServeError, free_port, serving
 from stratos.deploy.speed import sentences
 from stratos.deploy.trial import Trial, try_server
 from stratos.estimate import Workload, calibration, card_of_student, foresee
-from stratos.evaluate.files import answers_path, read_answers
+from stratos.evaluate.answer_files import answers_path, read_answers
 from stratos.records import Deployment, ServingSetting, from_json, to_json
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stratos.distill.objectives.base import Objective
 from stratos.distill.objectives.kernels import Scratch, block_rows
-from stratos.distill.objectives.objective import Objective
 from stratos.distill.objectives.signals import Dense, Hidden, Sampled, Signal, TopK, dense_side
 
 

@@ -115,7 +115,7 @@ def test_its_kernel_gets_its_parameters_and_its_gradient_is_right(squared: Diver
 def test_a_student_is_trained_with_it(
     squared: Divergence, run_distill: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from stratos.distill.model import make_student, save_student
+    from stratos.distill.student_model import make_student, save_student
     from stratos.tasks.mahjong import MahjongTask
 
     config = StudentConfig("e", hidden_size=32, n_layers=1, n_heads=2, intermediate_size=64)

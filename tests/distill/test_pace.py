@@ -81,7 +81,7 @@ def big(tmp_path_factory: pytest.TempPathFactory, corpus_path: Path) -> StudentC
     """A model of random weights that stands in for a pretrained one of 135M parameters."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from stratos.distill.model import make_student, save_student
+    from stratos.distill.student_model import make_student, save_student
 
     folder = tmp_path_factory.mktemp("big") / "m"
     _, tokenizer = make_student(StudentConfig("t"), None, ["1m 2m 3m 4p 5p 6p 7s 8s 9s"] * 9, 0)

@@ -23,7 +23,7 @@ SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_thr
 @pytest.fixture(scope="session")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> StudentConfig:
     """A student that starts from existing weights."""
-    from stratos.distill.model import make_student, save_student
+    from stratos.distill.student_model import make_student, save_student
     from stratos.tasks.mahjong import MahjongTask
 
     folder = tmp_path_factory.mktemp("grown")

@@ -25,7 +25,7 @@ from stratos.teachers.openai import OpenAITeacher
 @pytest.fixture(scope="session")
 def expert(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceTeacher:
     """A teacher with other random weights than the student's."""
-    from stratos.distill.model import make_student, save_student
+    from stratos.distill.student_model import make_student, save_student
     from stratos.tasks.mahjong import MahjongTask
 
     folder = tmp_path_factory.mktemp("expert")
@@ -72,7 +72,7 @@ def test_a_student_without_a_tokenizer_reads_in_its_teacher_s(
     import pyarrow.parquet as pq
     from transformers import AutoTokenizer, GenerationConfig
 
-    from stratos.distill.model import make_student, save_student
+    from stratos.distill.student_model import make_student, save_student
 
     small = StudentConfig(
         "s", hidden_size=32, n_layers=1, n_heads=2, intermediate_size=64, vocab_size=room
@@ -175,8 +175,8 @@ def test_layers_are_matched_by_projections_that_are_trained(
     from stratos.config import TrainerConfig
     from stratos.core.context import Context
     from stratos.distill.logit_module import LogitModule
-    from stratos.distill.model import make_student
     from stratos.distill.signal import open_source
+    from stratos.distill.student_model import make_student
     from stratos.ledger import Ledger
     from stratos.tasks.mahjong import MahjongTask
 

@@ -16,10 +16,10 @@ from stratos.config import StudentConfig
 from stratos.core.context import Context
 from stratos.estimate.calibrate import Calibration
 from stratos.ledger import Ledger
-from stratos.pilot import decision, pace
+from stratos.pilot import decision, time_limit
 from stratos.pilot.decision import LEAST_PART, afforded, in_order, lengths_of, open_question
 from stratos.pilot.ladder import TIME_OVER
-from stratos.pilot.pace import Pace
+from stratos.pilot.time_limit import Pace
 from stratos.pipeline import _wants_pilot
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.worth_a_pilot import survivors
@@ -221,7 +221,7 @@ def test_a_long_training_behind_short_ones_has_a_larger_part(
     slow: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time_limit.time, "monotonic", lambda: clock[0])
     now: Any = Pace(100.0, lambda pair, tokens: tokens / 400, started=0.0)
     assert now.tokens(None, 4000, 250, [(None, 32_000)]) == 4000
     clock[0] = slow * 10
@@ -284,7 +284,7 @@ def test_on_a_busy_machine_the_later_trainings_are_shorter(
 ) -> None:
     """Three trainings of 8,000 tokens, 20 s each, have a minute between them."""
     clock = [0.0]
-    monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time_limit.time, "monotonic", lambda: clock[0])
     now: Any = Pace(60.0, lambda pair, tokens: tokens / 400, started=0.0)
     found = []
     for n_later in (2, 1, 0):
@@ -302,7 +302,7 @@ def test_on_a_busy_machine_the_later_trainings_are_shorter(
 def test_where_its_part_is_too_short_an_earlier_training_goes_before_the_later_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pace.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(time_limit.time, "monotonic", lambda: 0.0)
     now: Any = Pace(100.0, lambda pair, tokens: tokens / 100, started=0.0)
     later = [(None, 5000), (None, 20_000)]
     assert now.tokens(None, 8000, 4000, later) == 4000, "40 of 100 s, and 24 are its part"
@@ -339,7 +339,7 @@ def test_what_starts_from_a_model_is_shortened_later(
 
 def test_trainings_that_were_faster_than_expected_promise_nothing_for_the_next(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(pace.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time_limit.time, "monotonic", lambda: clock[0])
     now: Any = Pace(100.0, lambda pair, tokens: tokens / 100, started=0.0)
     pair: Any = SimpleNamespace()
     now.trained(pair, 4000)

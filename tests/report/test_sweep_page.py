@@ -13,7 +13,7 @@ import yaml
 from stratos.core.intervals import wilson
 from stratos.records import save
 from stratos.report import report, sweep_report
-from stratos.report.jobs import read_jobs
+from stratos.report.sweep_jobs import read_jobs
 from stratos.report.sweep_page import ReportError
 
 

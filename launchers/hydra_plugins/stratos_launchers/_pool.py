@@ -34,7 +34,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from stratos.core.counted import counted
-from stratos.core.signals import GRACE_S, Terminated, end_as_by_ctrl_c, end_group, end_with_parent
+from stratos.core.os_signals import (
+    GRACE_S,
+    Terminated,
+    end_as_by_ctrl_c,
+    end_group,
+    end_with_parent,
+)
 
 if TYPE_CHECKING:
     from hydra_plugins.stratos_launchers.pool import PoolLauncher

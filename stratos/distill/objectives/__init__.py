@@ -1,6 +1,6 @@
 """What a student is trained on: objectives, their gradients, and the teacher's signals."""
 
-from stratos.distill.objectives.objective import Objective
+from stratos.distill.objectives.base import Objective
 from stratos.distill.objectives.signals import (
     Dense,
     Hidden,

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from stratos.distill.objectives.objective import Objective
+from stratos.distill.objectives.base import Objective
 from stratos.distill.objectives.signals import Hidden, LMHead, Signal
 
 _log = logging.getLogger(__name__)

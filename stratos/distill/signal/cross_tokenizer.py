@@ -17,8 +17,8 @@ from stratos.distill.data import Batch
 from stratos.distill.objectives import Hidden, Shared
 from stratos.distill.objectives.cross_tokenizer import common_starts, shared_tokens
 from stratos.distill.objectives.signals import Dense
+from stratos.distill.signal.documents import Split, TeacherRow, split
 from stratos.distill.signal.local import Reader
-from stratos.distill.signal.rows import Split, TeacherRow, split
 
 
 class CrossTokenizerSource:

@@ -12,7 +12,7 @@ from torch import Tensor
 from stratos.distill import packed
 from stratos.distill.data import Batch
 from stratos.distill.objectives import Dense, Hidden, LMHead
-from stratos.distill.signal.rows import TeacherRow, split
+from stratos.distill.signal.documents import TeacherRow, split
 
 _PROBE_LENGTHS = (3, 5)
 _HEAD_TOLERANCE = 2e-2

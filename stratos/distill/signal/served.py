@@ -23,8 +23,8 @@ from stratos.core.errors import TeacherError
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.objectives import TopK
 from stratos.distill.objectives.signals import EMPTY
+from stratos.distill.signal.documents import split
 from stratos.distill.signal.fingerprint import TokenizerMismatch, fingerprint
-from stratos.distill.signal.rows import split
 from stratos.ledger import Ledger
 from stratos.records import Interval
 from stratos.teachers.address import Address

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from stratos.catalog.table import LOCAL
 from stratos.estimate import constants as k
-from stratos.estimate.errors import Factor
 from stratos.estimate.fitted import fitted
+from stratos.estimate.prediction_error import Factor
 from stratos.plan.assumptions import utilised
 from stratos.plan.egress import BYTES_PER_PARAM, BYTES_PER_TOKEN
 from stratos.plan.explain.prices import egress_of

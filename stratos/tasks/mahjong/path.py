@@ -17,8 +17,9 @@ the next value from the values before it, and little else. Its parts, in order:
 4. *Other shapes.* ` 7:` for seven pairs and ` 13:` for thirteen orphans, with the waits they give.
 5. *Answer.* ` =>` and the waits in standard notation.
 
-`derive` writes a path, `check.py` verifies one step by step and shares no rule of play with it: it
-splits suits by trying both ways (engine.py), where the path goes greedily from the lowest rank.
+`derive` writes a path, `path_check.py` verifies one step by step and shares no rule of play with
+it: it splits suits by trying both ways (engine.py), where the path goes greedily from the lowest
+rank.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from functools import cached_property
 
 from stratos.tasks.base import Item, Message, Score, Split, Symbols, Task
 from stratos.tasks.mahjong import hands, lookup, path, prompts
-from stratos.tasks.mahjong.check import check
 from stratos.tasks.mahjong.engine import waits
+from stratos.tasks.mahjong.path_check import check
 from stratos.tasks.mahjong.prompts import Prompt
 from stratos.tasks.mahjong.symbols import symbols
 from stratos.tasks.mahjong.tiles import Hand, Tile, add, hand_to_text, text_to_hand, tiles_to_text

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from stratos.tasks.mahjong import MahjongTask, hands, path
-from stratos.tasks.mahjong.check import check
 from stratos.tasks.mahjong.engine import waits
+from stratos.tasks.mahjong.path_check import check
 from stratos.tasks.mahjong.tiles import hand_to_text, text_to_hand, tiles_to_text
 
 
