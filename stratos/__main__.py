@@ -18,7 +18,8 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from stratos.cli.compose import CONFIG_NAME, VERSION_BASE, conf_dir
+from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
+from stratos.core.conf import conf_dir
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import BusyError, ConfigError, StratosError
 from stratos.core.os_signals import Terminated, end_as_by_ctrl_c

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from chat_server import KEY, ChatServer
 
-from stratos.cli.compose import conf_dir
+from stratos.core.conf import conf_dir
 from stratos.run import resume
 
 HEAVY = ("torch", "transformers", "lightning", "wandb", "pulp", "pandas", "plotly")

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console as RichConsole
 
-from stratos.cli.compose import conf_dir
+from stratos.core.conf import conf_dir
 from stratos.core.errors import TeacherError
 from stratos.run.console import Console
 

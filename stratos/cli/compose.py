@@ -1,4 +1,4 @@
-"""Where the config groups lie, and the Hydra that composes them."""
+"""The Hydra that composes the config groups."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stratos.core.conf import conf_dir
+
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
-
-
-def conf_dir() -> Path:
-    """Return the folder of the config groups: beside the package, or inside it in a wheel."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 @contextmanager

@@ -125,7 +125,8 @@ def _teachers(config: Config) -> Iterator[str]:
     if not {"probe", "plan", "synthesize"} & set(config.stages):
         return
     from stratos.teachers.lifetime import retired
-    from stratos.teachers.openai import OpenAITeacher, no_price
+    from stratos.teachers.openai import OpenAITeacher
+    from stratos.teachers.openai_settings import no_price
 
     hosted = [one for one in config.teachers if isinstance(one, OpenAITeacher)]
     for teacher in hosted:

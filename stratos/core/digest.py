@@ -6,17 +6,13 @@ That of a file is computed once in a process for as long as the file stays as it
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from glob import glob
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from stratos.config import Config, StudentConfig
+from typing import Any
 
 _TABLES = (".csv", ".parquet", ".jsonl")
 """What is read in full anyway, so that its hash costs little."""
@@ -113,30 +109,6 @@ def is_users_own(module: ModuleType) -> bool:
     if path is None or first == "stratos" or first in sys.stdlib_module_names:
         return False
     return not {"site-packages", "dist-packages"} & set(Path(path).parts)
-
-
-def content_of(config: Config, student: StudentConfig) -> dict[str, str]:
-    """Return digests of what the names in a config stand for that shape what a student learns.
-
-    Two runs of one config have learnt the same only where these are equal, too: the same path may
-    hold other rows, or other weights. Nothing for a task without files.
-
-    Args:
-        config: the run's config.
-        student: one of its students.
-    """
-    found = digest_of_code(config.task, *config.task.parts)
-    rows = config.task.content_sha256
-    if rows is not None:
-        found["rows of the task"] = rows
-    else:
-        for path in files_in(config.plain.get("task")):
-            found[str(path)] = digest_of(path)
-    if student.path is not None and (folder := Path(student.path).expanduser()).is_dir():
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        listed = json.dumps([(str(p.relative_to(folder)), digest_of(p)) for p in files])
-        found["weights of the student"] = hashlib.sha256(listed.encode()).hexdigest()
-    return found
 
 
 def files_in(node: Any) -> Iterator[Path]:

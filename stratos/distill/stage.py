@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from stratos.config import Config, StudentConfig
 from stratos.core.context import Context
 from stratos.core.counted import counted
-from stratos.core.digest import content_of
 from stratos.core.errors import StratosError
 from stratos.distill.validation import validate_kept
 from stratos.records import Corpus, Plan, Student, write_atomically
+from stratos.students.content import content_of
 
 if TYPE_CHECKING:
     from stratos.distill.prepare import Ready

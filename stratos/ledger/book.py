@@ -31,7 +31,6 @@ from stratos.ledger.lines import (
 )
 from stratos.ledger.process import Process
 from stratos.ledger.reservation import Reservation
-from stratos.ledger.servers import owed_usd
 from stratos.ledger.totals import Totals
 from stratos.records import Interval
 
@@ -76,7 +75,7 @@ class Ledger:
             under_way = self.totals.of_batches()
             for line in list(self.totals.open.values()):
                 if isinstance(line, Rented):
-                    if (owed := owed_usd(self.totals, line, time.time())) > 0:
+                    if (owed := self.totals.owed_usd(line, time.time())) > 0:
                         append(Extended(id=line.id, reserved_usd=owed, at=now()))
                     continue
                 if line.id in under_way:

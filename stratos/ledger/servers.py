@@ -9,33 +9,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from stratos.ledger.book import Ledger
 from stratos.ledger.file import now
 from stratos.ledger.lines import Extended, Launched, Metered, Rented
 from stratos.ledger.process import Process
-from stratos.ledger.totals import Totals
-
-if TYPE_CHECKING:
-    from stratos.ledger.book import Ledger
 
 AHEAD_S = 60.0
 """Seconds for which the money must suffice beyond a look at the clock: a release takes time."""
-
-
-def owed_usd(totals: Totals, line: Rented, at: float) -> float:
-    """Return by how much servers have cost more by now than is set aside for them.
-
-    Args:
-        totals: of the ledger.
-        line: the servers.
-        at: seconds since the epoch.
-    """
-    launched = totals.launched.get(line.id)
-    if launched is None:
-        return 0.0
-    return max(0.0, line.usd(at - launched) - totals.set_aside(line))
 
 
 def rent(

@@ -109,6 +109,18 @@ class Totals:
         """Return what is set aside for a reservation by now."""
         return line.reserved_usd + self.extended.get(line.id, 0.0)
 
+    def owed_usd(self, line: Rented, at: float) -> float:
+        """Return by how much servers have cost more by now than is set aside for them.
+
+        Args:
+            line: the servers.
+            at: seconds since the epoch.
+        """
+        launched = self.launched.get(line.id)
+        if launched is None:
+            return 0.0
+        return max(0.0, line.usd(at - launched) - self.set_aside(line))
+
     def set_aside_by_others(self, role: str) -> float:
         """Return what is set aside for what roles other than one have under way."""
         lines = list(self.open.values())

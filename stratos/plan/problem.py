@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from stratos.config import LimitsConfig, ObjectiveConfig, PlanConfig
 from stratos.plan.egress import Egress, Place
@@ -15,8 +15,9 @@ from stratos.plan.quotas import Caps
 from stratos.records import Assumption, Interval, ModelCard, RoleChoice
 
 if TYPE_CHECKING:
-    from stratos.plan.solve.reduced import Reduced
     from stratos.synthesize.strategy import Strategy
+
+T = TypeVar("T")
 
 ROLES = ("teacher", "train", "serve")
 """Roles in the order of their work; the first two are done one after the other."""
@@ -113,13 +114,17 @@ class Problem:
     """Share of its dollars by which a plan with a mix may be dearer than the best mix that its
     place of training allows; 0 solves every place by itself."""
     settings: PlanConfig = field(default_factory=PlanConfig)
+    _made: dict[Callable[[Problem], Any], Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What `once` has made of this very problem; `replace` starts without it."""
 
-    @cached_property
-    def reduced(self) -> Reduced:
-        """The problem without what can be no part of a best plan; made once."""
-        from stratos.plan.solve.reduced import Reduced
-
-        return Reduced(self)
+    def once(self, make: Callable[[Problem], T]) -> T:
+        """Return what a function, or a class, makes of the problem; it is called once."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        found: T = self._made[make]
+        return found
 
     @property
     def left_out(self) -> dict[str, str]:

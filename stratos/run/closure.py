@@ -18,7 +18,7 @@ SHAPES_NO_RECORD = frozenset(
         "config.py", "convert/aliases.py", "core/chunk_engine.py", "core/context.py",
         "core/digest.py", "core/errors.py", "core/foreign.py", "core/integrity.py",
         "core/names.py", "core/printable.py", "core/ray_engine.py", "core/redact.py",
-        "core/remote.py", "core/os_signals.py", "ledger",
+        "core/remote.py", "core/os_signals.py", "ledger", "students/content.py",
     )
 )  # fmt: skip
 """Modules and packages below every stage that decide nothing of what a record holds: checks,

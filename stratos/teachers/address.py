@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -17,26 +16,14 @@ from stratos.teachers.call_budget import n_bytes
 from stratos.teachers.connection import Connection, RedirectError
 from stratos.teachers.endpoint import Endpoint, models
 from stratos.teachers.load_balancer import Outcome
+from stratos.teachers.openai_settings import OpenAISettings
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-    from stratos.teachers.openai import OpenAITeacher
-
 T = TypeVar("T")
 
 _REACH_SECONDS = 10.0
-_OWN_SUFFIXES = (".local", ".internal", ".lan", ".localhost")
-"""Ends of host names that private networks give."""
-
-
-def is_own(url: str) -> bool:
-    """Tell a server on this machine or in a private network from one on the internet."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return "." not in host or host.endswith(_OWN_SUFFIXES)
 
 
 class Address:
@@ -47,7 +34,7 @@ class Address:
         url: up to and with the version.
     """
 
-    def __init__(self, teacher: OpenAITeacher, url: str) -> None:
+    def __init__(self, teacher: OpenAISettings, url: str) -> None:
         """Remember the place."""
         self.teacher, self.url = teacher, url
         self.shutdown_date: str | None = None

@@ -31,7 +31,7 @@ from stratos.teachers.usage import ImplausibleUsage
 
 if TYPE_CHECKING:
     from stratos.teachers.address import Address
-    from stratos.teachers.openai import OpenAITeacher
+    from stratos.teachers.openai_settings import OpenAISettings
 
 WINDOW = 50_000
 """Requests that one batch may have."""
@@ -47,7 +47,7 @@ _PASSING = (408, 409, 425, 429)
 class Batches:
     """One stream of questions to one endpoint's batch API."""
 
-    teacher: OpenAITeacher
+    teacher: OpenAISettings
     address: Address
     meter: BatchMeter | None
     warn: Callable[[str], None] = lambda text: None
@@ -338,14 +338,14 @@ class Batches:
         self._open.append(batch)
 
     def _explained(self, batch: Batch | None = None) -> _Explained:
-        return _Explained(self.teacher, batch)
+        return _Explained(self.address, batch)
 
 
 @dataclass
 class _Explained:
     """Turns what the client raises into an error in the user's words."""
 
-    teacher: OpenAITeacher
+    address: Address
     batch: Batch | None
     """Of its questions the first stands for all."""
 
@@ -356,11 +356,11 @@ class _Explained:
         import openai
 
         if isinstance(error, openai.OpenAIError | TimeoutError | RedirectError):
-            tries = self.teacher.max_retries + 1
+            tries = self.address.teacher.max_retries + 1
             question = Question([{"role": "user", "content": ""}], 0)
             if self.batch is not None and self.batch.calls:
                 question = self.batch.question(self.batch.calls[0])
-            raise self.teacher.explain(error, question, tries) from error
+            raise self.address.explain(error, question, tries) from error
 
 
 _END = object()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
     from stratos.teachers.address import Address
-    from stratos.teachers.openai import OpenAITeacher
+    from stratos.teachers.openai_settings import OpenAISettings
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class BatchApi:
     """
 
     def __init__(
-        self, teacher: OpenAITeacher, address: Address, warn: Callable[[str], None]
+        self, teacher: OpenAISettings, address: Address, warn: Callable[[str], None]
     ) -> None:
         """Remember them."""
         self._teacher, self._address, self._warn = teacher, address, warn

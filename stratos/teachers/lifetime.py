@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime
 from math import log
 
-from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.openai_settings import OpenAISettings
+
+_CLASS = "stratos.teachers.openai.OpenAITeacher"
+"""Which asks with these settings, as a YAML's `_target_` says."""
 
 
-def retired(teacher: OpenAITeacher, today: datetime.date | None = None) -> str | None:
+def retired(teacher: OpenAISettings, today: datetime.date | None = None) -> str | None:
     """Return why a teacher can be asked no more and what to type, or None.
 
     Args:
@@ -26,7 +29,7 @@ def retired(teacher: OpenAITeacher, today: datetime.date | None = None) -> str |
     return text
 
 
-def nearest_living(teacher: OpenAITeacher, today: datetime.date) -> OpenAITeacher | None:
+def nearest_living(teacher: OpenAISettings, today: datetime.date) -> OpenAISettings | None:
     """Return the shipped teacher that a user of this one would take next, None if none lives.
 
     That is one behind the same key, else any; of these the one whose price is most alike.
@@ -38,7 +41,7 @@ def nearest_living(teacher: OpenAITeacher, today: datetime.date) -> OpenAITeache
         and not (one.retires and datetime.date.fromisoformat(one.retires) <= today)
     ]
 
-    def distance(one: OpenAITeacher) -> tuple[bool, float, str]:
+    def distance(one: OpenAISettings) -> tuple[bool, float, str]:
         ours, theirs = _price(teacher), _price(one)
         apart = abs(log(theirs / ours)) if ours and theirs else 0.0
         return one.api_key_env != teacher.api_key_env, apart, one.name
@@ -46,26 +49,25 @@ def nearest_living(teacher: OpenAITeacher, today: datetime.date) -> OpenAITeache
     return min(living, key=distance, default=None)
 
 
-def shipped_teachers() -> list[OpenAITeacher]:
+def shipped_teachers() -> list[OpenAISettings]:
     """Return the hosted teachers of `conf/teacher` that are complete as they are."""
     import yaml
 
-    from stratos.cli.compose import conf_dir
     from stratos.convert.typed import read_dataclass
+    from stratos.core.conf import conf_dir
 
-    target = f"{OpenAITeacher.__module__}.{OpenAITeacher.__qualname__}"
     found = []
     for path in sorted((conf_dir() / "teacher").glob("*.yaml")):
         node = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if node.pop("_target_", None) != target or "???" in node.values():
+        if node.pop("_target_", None) != _CLASS or "???" in node.values():
             continue
-        teacher = read_dataclass(node, OpenAITeacher, path.stem, [])
+        teacher = read_dataclass(node, OpenAISettings, path.stem, [])
         if teacher is not None:
             found.append(teacher)
     return found
 
 
-def _price(teacher: OpenAITeacher) -> float:
+def _price(teacher: OpenAISettings) -> float:
     """Return dollars of a million tokens in and a million out."""
     asked, answered = teacher.usd_per_million_input_tokens, teacher.usd_per_million_output_tokens
     return (asked or 0.0) + (answered or 0.0)

@@ -15,9 +15,10 @@ from omegaconf import OmegaConf
 from stratos.catalog.source import BUILTIN
 from stratos.cli.build import build
 from stratos.cli.check import check
-from stratos.cli.compose import conf_dir, hydra_for
+from stratos.cli.compose import hydra_for
 from stratos.cli.rules import missing_files
 from stratos.convert.targets import ALLOW_TARGETS
+from stratos.core.conf import conf_dir
 from stratos.core.errors import ConfigError
 from stratos.teachers.lifetime import retired, shipped_teachers
 

@@ -11,8 +11,8 @@ import pytest
 
 from stratos import records
 from stratos.catalog import load_catalog
-from stratos.cli.compose import conf_dir
 from stratos.config import StudentConfig
+from stratos.core.conf import conf_dir
 from stratos.core.context import Context
 from stratos.estimate.calibrate import Calibration
 from stratos.ledger import Ledger

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from stratos import records
-from stratos.cli.compose import conf_dir
+from stratos.core.conf import conf_dir
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.pilot.scaled import lengths, scaled
 from stratos.plan.problem import Candidate

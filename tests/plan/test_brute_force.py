@@ -37,6 +37,22 @@ def test_the_frontier_is_exact(kind):
         assert set(found) == non_dominated(everything(problem)), seed
 
 
+def test_what_is_made_of_a_problem_is_made_once_and_not_carried_over():
+    problem = instance(1)
+    made = []
+
+    def n_candidates(of):
+        made.append(of)
+        return len(of.candidates)
+
+    assert problem.once(n_candidates) == problem.once(n_candidates) == len(problem.candidates)
+    other = replace(problem, candidates=problem.candidates[:1])
+    assert other.once(n_candidates) == 1
+    assert made == [problem, other] and "_made" not in repr(problem)
+    assert frontier(problem) is not frontier(problem)  # whoever asks may change the list
+    assert {choice.candidate for choice in frontier(other)} <= set(problem.candidates[:1])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pruned", [True, False])
 def test_the_solver_finds_the_optimum_of_the_enumeration(kind, pruned):

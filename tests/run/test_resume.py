@@ -332,7 +332,7 @@ def test_a_short_training_of_the_pilot_rests_on_what_its_corpus_and_its_training
     lacked = {
         "decode/threads.py",
         "core/hub.py",
-        "cli/compose.py",
+        "core/conf.py",
         "pretrained/load.py",
         "students/weights.py",
     }

@@ -7,9 +7,10 @@ import datetime
 import pytest
 from chat_server import KEY
 
-from stratos.teachers.address import is_own
+from stratos.teachers import lifetime
 from stratos.teachers.lifetime import nearest_living, retired, shipped_teachers
 from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.openai_settings import is_own
 
 TODAY = datetime.date(2026, 11, 26)
 SHIPPED = {one.name: one for one in shipped_teachers()}
@@ -28,10 +29,15 @@ def test_the_dates_of_the_shipped_teachers_have_a_source() -> None:
     assert SHIPPED["gpt_5_mini"].retires == "2026-12-11"
 
 
+def test_a_shipped_teacher_is_read_as_the_settings_of_the_class_that_its_yaml_names() -> None:
+    assert f"{OpenAITeacher.__module__}.{OpenAITeacher.__qualname__}" == lifetime._CLASS
+    assert issubclass(OpenAITeacher, type(SHIPPED["openai"]))
+
+
 def test_the_teachers_of_the_default_list_live_and_may_be_learnt_from() -> None:
     import yaml
 
-    from stratos.cli.compose import conf_dir
+    from stratos.core.conf import conf_dir
 
     defaults = yaml.safe_load((conf_dir() / "teacher" / "auto.yaml").read_text())["defaults"]
     names = [one.partition("@")[0] for one in defaults]

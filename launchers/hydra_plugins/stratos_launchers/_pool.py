@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra import version
 from hydra.core.utils import (
@@ -31,6 +31,7 @@ from hydra.core.utils import (
 )
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.stratos_launchers._settings import PoolConfig
 from omegaconf import DictConfig, open_dict
 
 from stratos.core.counted import counted
@@ -42,9 +43,6 @@ from stratos.core.os_signals import (
     end_with_parent,
 )
 
-if TYPE_CHECKING:
-    from hydra_plugins.stratos_launchers.pool import PoolLauncher
-
 log = logging.getLogger(__name__)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -54,6 +52,17 @@ _LOOK_S = 1.0
 
 class JobFailedError(CompactHydraException):
     """A job raised an error or was killed; its traceback, if any, is in its console.log."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What every job of a sweep has in common."""
+
+    settings: PoolConfig
+    config: DictConfig
+    """Of Hydra, before any job's overrides."""
+    hydra_context: HydraContext
+    task_function: TaskFunction
 
 
 @dataclass
@@ -76,34 +85,32 @@ class _Job:
 
 
 def launch(
-    launcher: PoolLauncher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    sweep: Sweep, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
 ) -> Sequence[JobReturn]:
     """Run the jobs, at most `n_jobs` at a time; return their outcomes in the order given."""
-    assert launcher.config is not None and launcher.hydra_context is not None
-    assert launcher.task_function is not None
     setup_globals()
-    configure_log(launcher.config.hydra.hydra_logging, launcher.config.hydra.verbose)
+    configure_log(sweep.config.hydra.hydra_logging, sweep.config.hydra.verbose)
     jobs = [
-        _prepare(launcher, list(overrides), initial_job_idx + offset)
+        _prepare(sweep, list(overrides), initial_job_idx + offset)
         for offset, overrides in enumerate(job_overrides)
     ]
-    n_threads = launcher.threads_per_job or max(1, _n_cores() // launcher.n_jobs)
+    n_threads = sweep.settings.threads_per_job or max(1, _n_cores() // sweep.settings.n_jobs)
     log.info(
-        f"Launching {counted(len(jobs), 'job')}, {launcher.n_jobs} at a time with "
+        f"Launching {counted(len(jobs), 'job')}, {sweep.settings.n_jobs} at a time with "
         f"{counted(n_threads, 'thread')} each"
     )
     waiting, running = list(jobs), list[_Job]()
     try:
         while waiting or running:
-            while waiting and len(running) < launcher.n_jobs:
+            while waiting and len(running) < sweep.settings.n_jobs:
                 job = waiting.pop(0)
-                _start(job, launcher, n_threads)
+                _start(job, sweep, n_threads)
                 running.append(job)
             for job in running:
-                _check_limits(job, launcher)
-            for job in _ended(running, None if _has_no_limits(launcher) else _LOOK_S):
+                _check_limits(job, sweep)
+            for job in _ended(running, None if _has_no_limits(sweep) else _LOOK_S):
                 running.remove(job)
-                if not _collect(job) and job.n_starts <= launcher.retries:
+                if not _collect(job) and job.n_starts <= sweep.settings.retries:
                     log.warning(f"\t{job.outcome._return_value} It starts again.")
                     waiting.insert(0, job)
                 else:
@@ -113,26 +120,24 @@ def launch(
     return [job.outcome for job in jobs]
 
 
-def _prepare(launcher: PoolLauncher, overrides: list[str], index: int) -> _Job:
+def _prepare(sweep: Sweep, overrides: list[str], index: int) -> _Job:
     """Compose the config of one job."""
-    assert launcher.config is not None and launcher.hydra_context is not None
-    config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, overrides)
+    config = sweep.hydra_context.config_loader.load_sweep_config(sweep.config, overrides)
     with open_dict(config):
         config.hydra.job.id, config.hydra.job.num = str(index), index
     folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
     return _Job(index, overrides, config, folder / "console.log")
 
 
-def _start(job: _Job, launcher: PoolLauncher, n_threads: int) -> None:
+def _start(job: _Job, sweep: Sweep, n_threads: int) -> None:
     """Start the process of a job; it writes to the job's console.log."""
-    assert launcher.task_function is not None
     context = multiprocessing.get_context("spawn")
     job.receiver, sender = context.Pipe(duplex=False)
     arguments = (
         sender,
         job.log_path,
-        _name_of(launcher.task_function),
-        launcher.hydra_context,
+        _name_of(sweep.task_function),
+        sweep.hydra_context,
         job.config,
         str(version.getbase()),
         JobRuntime.instance().get("name"),
@@ -155,21 +160,21 @@ def _ended(running: list[_Job], timeout_s: float | None) -> list[_Job]:
     return [by_receiver[receiver] for receiver in ended]  # type: ignore[index]
 
 
-def _has_no_limits(launcher: PoolLauncher) -> bool:
-    return launcher.timeout_minutes is None and launcher.memory_gib is None
+def _has_no_limits(sweep: Sweep) -> bool:
+    return sweep.settings.timeout_minutes is None and sweep.settings.memory_gib is None
 
 
-def _check_limits(job: _Job, launcher: PoolLauncher) -> None:
+def _check_limits(job: _Job, sweep: Sweep) -> None:
     """Tell a job to end that passes a limit, and end it where it does not."""
     if job.passed:
         if time.monotonic() > job.kill_at and job.process is not None:
             end_group(job.process.pid or 0, job.process.kill)
         return
     minutes = (time.monotonic() - job.started_at) / 60
-    if launcher.timeout_minutes is not None and minutes > launcher.timeout_minutes:
-        job.passed = f"hydra.launcher.timeout_minutes={launcher.timeout_minutes:g}"
-    elif launcher.memory_gib is not None and _memory_gib(job) > launcher.memory_gib:
-        job.passed = f"hydra.launcher.memory_gib={launcher.memory_gib:g}"
+    if sweep.settings.timeout_minutes is not None and minutes > sweep.settings.timeout_minutes:
+        job.passed = f"hydra.launcher.timeout_minutes={sweep.settings.timeout_minutes:g}"
+    elif sweep.settings.memory_gib is not None and _memory_gib(job) > sweep.settings.memory_gib:
+        job.passed = f"hydra.launcher.memory_gib={sweep.settings.memory_gib:g}"
     else:
         return
     if job.process is not None:

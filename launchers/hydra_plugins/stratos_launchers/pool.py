@@ -1,36 +1,17 @@
 """`hydra/launcher=pool`: the jobs of a sweep in processes of this machine, several at a time.
 
-Hydra imports this file at every start, so it holds no more than the settings and the class;
-what runs the jobs is in `_pool.py`. (No `from __future__ import annotations`: Hydra runs a plug-in
-before it is in `sys.modules`, where a dataclass would look up annotations that are text.)
+Hydra imports this file at every start, so it holds no more than the class: the settings are in
+`_settings.py`, and what runs the jobs is in `_pool.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.stratos_launchers._settings import PoolConfig
 from omegaconf import DictConfig
-
-
-@dataclass
-class PoolConfig:
-    """What `hydra.launcher.` may say."""
-
-    _target_: str = "hydra_plugins.stratos_launchers.pool.PoolLauncher"
-    n_jobs: int = 2
-    """Jobs that run at the same time."""
-    threads_per_job: int | None = None
-    """CPU threads of each job; None divides this machine's cores among `n_jobs`."""
-    retries: int = 1
-    """How often a job is started again that was killed from outside (out of memory, kill -9)."""
-    timeout_minutes: float | None = None
-    """How long a job may run; it is ended then, and the others go on. None for no limit."""
-    memory_gib: float | None = None
-    """How much memory a job may hold with all its processes; the same. None for no limit."""
-
 
 ConfigStore.instance().store(
     group="hydra/launcher", name="pool", node=PoolConfig, provider="stratos"
@@ -56,11 +37,13 @@ class PoolLauncher(Launcher):
                 raise ValueError(
                     f"hydra.launcher.{name}={limit:g} must be above 0, or null for no limit."
                 )
-        self.n_jobs = n_jobs
-        self.threads_per_job = threads_per_job
-        self.retries = retries
-        self.timeout_minutes = timeout_minutes
-        self.memory_gib = memory_gib
+        self.settings = PoolConfig(
+            n_jobs=n_jobs,
+            threads_per_job=threads_per_job,
+            retries=retries,
+            timeout_minutes=timeout_minutes,
+            memory_gib=memory_gib,
+        )
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
         self.task_function: TaskFunction | None = None
@@ -79,4 +62,7 @@ class PoolLauncher(Launcher):
         """Run the jobs and return their outcomes in the order they were given."""
         from hydra_plugins.stratos_launchers import _pool
 
-        return _pool.launch(self, job_overrides, initial_job_idx)
+        assert self.config is not None and self.hydra_context is not None
+        assert self.task_function is not None
+        sweep = _pool.Sweep(self.settings, self.config, self.hydra_context, self.task_function)
+        return _pool.launch(sweep, job_overrides, initial_job_idx)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from stratos.cli.build import CANDIDATES, GROUPS, schema_of
-from stratos.cli.compose import CONFIG_NAME, conf_dir, hydra_for
+from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.convert.typed import in_words, show
+from stratos.core.conf import conf_dir
 from stratos.core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:

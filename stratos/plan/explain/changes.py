@@ -16,7 +16,7 @@ from stratos.config import LimitsConfig
 from stratos.plan.limits import LIMITS, Limit, with_limit
 from stratos.plan.objective import SINGLE, Linear
 from stratos.plan.problem import Choice
-from stratos.plan.solve.frontier import within
+from stratos.plan.solve.frontier import merged, within
 from stratos.plan.solve.model import Model
 
 SLACK = 1e-9
@@ -80,7 +80,7 @@ def alone(
 
 def _best_floor(model: Model, limits: LimitsConfig, limit: Limit) -> float | None:
     """Return the highest value that a floor may have under the other limits; None if none."""
-    plans = within(model.problem.reduced.plans, limits, model.spent_usd)
+    plans = within(model.problem.once(merged), limits, model.spent_usd)
     known = [limit.value(choice) for choice in plans if choice.candidate.is_known]
     return max(known, default=None)
 

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from stratos.config import LimitsConfig
 from stratos.plan.pareto import Staircase, kept
 from stratos.plan.problem import Candidate, Choice, Problem
-
-if TYPE_CHECKING:
-    from stratos.plan.solve.reduced import Head, Reduced, Tail
+from stratos.plan.solve.reduced import Head, Reduced, Tail
 
 
 def frontier(problem: Problem) -> list[Choice]:
@@ -30,13 +28,14 @@ def frontier(problem: Problem) -> list[Choice]:
     The limits are left aside on purpose: they are monotone, so the frontier under limits is the
     part of this one that meets them (`within`).
     """
-    return list(problem.reduced.plans)
+    return list(problem.once(merged))
 
 
-def merged(reduced: Reduced) -> list[Choice]:
-    """Merge the roles of a reduced problem."""
+def merged(problem: Problem) -> list[Choice]:
+    """Merge the roles of a problem, which it does `once`: nobody may change the list."""
+    reduced = problem.once(Reduced)
     groups: dict[tuple[float, float, str, str], list[Candidate]] = defaultdict(list)
-    for candidate in reduced.problem.candidates:
+    for candidate in problem.candidates:
         _, train, serve = candidate.work
         accuracies = candidate.counted_accuracy, candidate.limit_accuracy
         groups[*accuracies, train, serve].append(candidate)

@@ -90,8 +90,9 @@ from stratos.config import LimitsConfig
 from stratos.plan.objective import Linear
 from stratos.plan.problem import Candidate, Choice, Problem, Served
 from stratos.plan.solve.egress_flow import Link, add_egress
-from stratos.plan.solve.frontier import meets
+from stratos.plan.solve.frontier import meets, merged
 from stratos.plan.solve.mix import add_caps, add_mix, as_served, read_mix
+from stratos.plan.solve.reduced import Reduced
 from stratos.plan.solve.solver import INFEASIBLE, OPTIMAL, Solver
 
 N_NEAR = 200
@@ -138,7 +139,7 @@ class Model:
         """Works in M: with pruning none is left, since their best mixes are known."""
         self.pruned = pruned
         if pruned:
-            self._choose_from(problem.reduced.plans)
+            self._choose_from(problem.once(merged))
 
     @property
     def solver_name(self) -> str:
@@ -148,7 +149,7 @@ class Model:
     @property
     def status(self) -> str:
         """What may be said of the answers: optimal, or how far they are proven."""
-        mixes = self.problem.reduced.solver if self.pruned else self.solver
+        mixes = self.problem.once(Reduced).solver if self.pruned else self.solver
         own = self.solver.status
         # Mixes that the solver was asked for carry its gap into every plan.
         return mixes.status if own == OPTIMAL and mixes.n_runs else own
@@ -156,7 +157,7 @@ class Model:
     @property
     def warnings(self) -> list[str]:
         """What went wrong before a solver answered."""
-        mixes = self.problem.reduced.solver.warnings if self.pruned else []
+        mixes = self.problem.once(Reduced).solver.warnings if self.pruned else []
         return [*mixes, *self.solver.warnings]
 
     def solve(self, limits: LimitsConfig, levels: Sequence[Linear]) -> Choice | None:
@@ -188,11 +189,11 @@ class Model:
         """Leave the candidates and options that some of these plans use."""
         used = {choice.candidate.name for choice in plans}
         self.candidates = tuple(c for c in self.problem.candidates if c.name in used)
-        self.options = self.problem.reduced.for_solver(plans)
+        self.options = self.problem.once(Reduced).for_solver(plans)
 
     def _near(self, limits: LimitsConfig, levels: Sequence[Linear]) -> list[Choice]:
         """Return the best plans of the frontier, those that meet the limits first."""
-        plans = self.problem.reduced.plans
+        plans = self.problem.once(merged)
         if len(plans) <= N_NEAR:
             return plans
         costs = self._costs
@@ -202,7 +203,7 @@ class Model:
 
     @cached_property
     def _costs(self) -> NDArray[np.float64]:
-        return np.array([choice.costs for choice in self.problem.reduced.plans])
+        return np.array([choice.costs for choice in self.problem.once(merged)])
 
     def _by_name(
         self, limits: LimitsConfig, held: list[tuple[Linear, float]], choice: Choice

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +25,6 @@ from stratos.plan.egress import Place
 from stratos.plan.option import Option, Served
 from stratos.plan.options.serving_mix import Step, single_steps
 from stratos.plan.pareto import Staircase, kept, prune
-from stratos.plan.solve.frontier import merged
 from stratos.plan.solve.mix_frontier import staircases
 from stratos.plan.solve.solver import Solver
 
@@ -67,7 +65,7 @@ class Head:
 
 
 class Reduced:
-    """The pruned options of a problem, and the merges of its roles; everything is made once."""
+    """The pruned options of a problem, and merges of two roles; `Problem.once` makes one."""
 
     def __init__(self, problem: Problem) -> None:
         """Prune the options of every work by themselves."""
@@ -169,11 +167,6 @@ class Reduced:
             ]
             self._tails[train, serve] = _left(pairs, slack)
         return self._tails[train, serve]
-
-    @cached_property
-    def plans(self) -> list[Choice]:
-        """The frontier before the limits; made once."""
-        return merged(self)
 
     def for_solver(self, plans: Iterable[Choice]) -> dict[str, tuple[Served, ...]]:
         """Return the options that the solver may choose from: those that some plans use.

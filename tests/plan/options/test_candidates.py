@@ -35,6 +35,7 @@ from stratos.plan.options.role_options import Job, Service, job_options, service
 from stratos.plan.options.spot import spot_factor
 from stratos.plan.pareto import Slack, lowest_as_fast, undominated
 from stratos.plan.quotas import counts
+from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.solver import Solver
 from stratos.records import ServingSetting
 
@@ -263,5 +264,5 @@ def test_a_rate_is_planned_with_the_few_servers_that_there_are():
         traffic=TrafficConfig(rate, (BucketConfig(64, 150, 1.0),)),
     )
     problem = build_problem(world.config(), world.probe(), found)
-    served = problem.reduced.plans[0].options[2]
+    served = frontier(problem)[0].options[2]
     assert {p.offer.usd_per_hour: p.count for p in served.parts} == {0.1: 2, 0.2: 3}

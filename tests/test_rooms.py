@@ -1,0 +1,195 @@
+"""The rooms of the code: which may import which, no circles, and one place for each thing.
+
+Imports are read from the source: also those inside functions, and those for type checkers alone.
+That a package runs its `__init__` before any of its modules is not counted.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = (("stratos", ROOT), ("hydra_plugins", ROOT / "launchers"))
+
+ARROWS = {
+    # What all others stand on. A context carries the run's ledger; numbers are those of records.
+    "core": "ledger records",
+    "records": "core",
+    # A config names the contracts of what it configures.
+    "config": "records synthesize tasks teachers",
+    "convert": "config core synthesize",
+    "ledger": "core records run",
+    "pretrained": "core",
+    "tasks": "convert core",
+    "decode": "tasks",
+    # What is bought and what it takes.
+    "catalog": "config core records",
+    "estimate": "catalog config core records tasks",
+    # What teaches and what learns.
+    "teachers": "config convert core decode ledger pretrained records tasks",
+    "students": "config core pretrained teachers",
+    "distill": (
+        "config convert core decode ledger pretrained records students synthesize tasks teachers"
+    ),
+    "synthesize": (
+        "config convert core decode distill pretrained records students tasks teachers"
+    ),
+    "evaluate": (
+        "config core decode estimate pretrained records students synthesize tasks teachers"
+    ),
+    "probe": "config core evaluate records synthesize tasks teachers",
+    "plan": (
+        "catalog config convert core distill estimate ledger records students synthesize tasks "
+        "teachers"
+    ),
+    "deploy": (
+        "catalog config core estimate evaluate plan pretrained records synthesize tasks"
+    ),
+    "report": "catalog config core deploy evaluate ledger plan records",
+    # What runs the stages.
+    "cli": (
+        "catalog config convert core distill plan students synthesize tasks teachers"
+    ),
+    "run": "catalog cli config core evaluate ledger plan records report",
+    "pilot": (
+        "catalog config core distill estimate ledger plan records run synthesize teachers"
+    ),
+    "pipeline": "cli config distill pilot records run students",
+    "__main__": "cli core pipeline run",
+}  # fmt: skip
+"""Room, or module of the root, to those that it may import; `stages` are loaded by name."""
+
+TOGETHER = {
+    ("stratos.synthesize.strategy", "stratos.config"): (
+        "a run's config holds its strategies, and a strategy is handed the config of its run: both "
+        "for type checkers alone"
+    ),
+}
+"""Imports that close a circle and are not counted, with the reason."""
+
+TWINS = {
+    "__init__.py": "the package",
+    "__main__.py": "what `python -m` runs",
+    "stage.py": "the stage of a room",
+    "base.py": "the contract of a room",
+    "cache.py": "what a room keeps of what was made or asked before",
+    "source.py": "where what a room reads comes from",
+    "answers.py": "answers of a model: had from it, read out of its text",
+    "complexity.py": "the task's complexity: judged, shown",
+    "cross_tokenizer.py": "a teacher of another tokenizer: its signal, the loss",
+    "frontier.py": "the non-dominated plans: found, drawn",
+    "gguf.py": "GGUF files: their header, read once for transformers",
+    "labels.py": "answers that are labels: counted, shown",
+    "local.py": "this machine: as an offer, as the place of a teacher's weights",
+    "metrics.py": "how answers are scored: one model, two models",
+    "quotas.py": "cloud.quotas: which offers they speak of, how many servers they leave",
+    "samples.py": "several answers to one question: how far they agree, which is learnt",
+    "table.py": "many rows held as columns",
+    "weights.py": "where the weights of a model lie",
+}
+"""File names that more than one room has, with what they mean in all of them."""
+
+
+def modules() -> dict[str, Path]:
+    """Return every module by its dotted name."""
+    found = {}
+    for package, folder in PACKAGES:
+        for path in sorted((folder / package).rglob("*.py")):
+            name = ".".join(path.relative_to(folder).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports(module: str, path: Path, known: Mapping[str, Path]) -> Iterator[str]:
+    """Yield the modules of ours that a module imports, wherever in it."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names if one.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            start = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                start = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [start])])
+            for one in node.names:
+                inner = f"{start}.{one.name}"
+                yield from (name for name in (inner if inner in known else start,) if name in known)
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    known = modules()
+    return {module: set(imports(module, path, known)) - {module} for module, path in known.items()}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else module
+
+
+def a_circle(graph: Mapping[str, set[str]]) -> list[str] | None:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1]
+        return circle
+    return None
+
+
+def test_a_circle_is_found_wherever_its_imports_stand(tmp_path: Path) -> None:
+    texts = {
+        "stratos.a": "from stratos import b",
+        "stratos.b": "def late():\n    import stratos.c.d\n",
+        "stratos.c": "",
+        "stratos.c.d": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..a import x",
+    }
+    known = {}
+    for name, text in texts.items():
+        known[name] = tmp_path / f"{name}.py"
+        known[name].write_text(text)
+    found = {name: set(imports(name, path, known)) for name, path in known.items()}
+    circle = a_circle(found)
+    assert circle is not None and set(circle) == {"stratos.a", "stratos.b", "stratos.c.d"}
+
+
+def test_no_modules_import_each_other_in_a_circle(graph: dict[str, set[str]]) -> None:
+    left = {
+        module: {one for one in imported if (module, one) not in TOGETHER}
+        for module, imported in graph.items()
+    }
+    assert a_circle(left) is None
+    for module, imported in TOGETHER:
+        assert imported in graph[module], f"{module} no longer needs its exception"
+
+
+def test_rooms_import_no_others_than_the_table_allows(graph: dict[str, set[str]]) -> None:
+    found: dict[str, set[str]] = defaultdict(set)
+    for module, imported in graph.items():
+        if module.startswith("stratos."):
+            found[room(module)] |= {room(one) for one in imported if one.startswith("stratos.")}
+    found = {name: rooms - {name} for name, rooms in found.items()}
+    allowed = {name: set(rooms.split()) for name, rooms in ARROWS.items()}
+    assert {name: rooms for name, rooms in found.items() if rooms} == allowed
+
+
+@pytest.mark.parametrize("name", ["core", "convert", "catalog", "estimate"])
+def test_what_is_at_the_bottom_imports_no_stage_and_nothing_that_runs_one(name: str) -> None:
+    over = {"plan", "run", "cli", "report", "distill", "deploy", "evaluate", "probe", "pilot"}
+    if name != "convert":  # `declared` says what a complexity means for strategies
+        over |= {"synthesize"}
+    assert not over & set(ARROWS[name].split())
+
+
+def test_the_root_holds_the_entry_the_page_and_what_all_speak_in() -> None:
+    names = {path.stem for path in (ROOT / "stratos").glob("*.py")}
+    assert names == {"__init__", "__main__", "pipeline", "config", "records"}
+
+
+def test_one_file_name_means_one_thing() -> None:
+    names = Counter(path.name for path in modules().values())
+    assert {name for name, n in names.items() if n > 1} == set(TWINS)
