@@ -8,7 +8,6 @@ stage that made it runs again.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from stratos.core.atomic_files import write_atomically
 from stratos.core.redact import redact_text
 
 T = TypeVar("T")
@@ -295,6 +295,10 @@ class Probe:
     """Cap on the money at which questions were left out; None where none were."""
     baselines: tuple[ModelScore, ...] = ()
     """What needs no model, on all validation items; none where the task has no rows of its own."""
+
+    def of_teacher(self, name: str) -> TeacherProbe:
+        """Return what was seen of a reachable teacher."""
+        return next(one for one in self.teachers if one.teacher == name)
 
 
 # --- pilot ---------------------------------------------------------------------------------------
@@ -953,20 +957,6 @@ class Envelope:
 
 class EditedError(msgspec.ValidationError):
     """A record is not as it was written: somebody has edited it, or a disk has spoilt it."""
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def to_json(record: Any) -> bytes:

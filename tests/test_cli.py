@@ -15,7 +15,7 @@ import pytest
 from chat_server import KEY, ChatServer
 
 from stratos.core.conf import conf_dir
-from stratos.run import resume
+from stratos.core.locks import locked
 
 HEAVY = ("torch", "transformers", "lightning", "wandb", "pulp", "pandas", "plotly")
 FAST = ("logger=none", "+task=mahjong", "cloud=aws")
@@ -287,7 +287,7 @@ def test_ctrl_c_and_a_server_that_is_stopped_keep_what_is_finished(
 
 
 def test_two_processes_do_not_share_a_run_folder(probed: Path) -> None:
-    with resume.locked(probed / ".lock"):
+    with locked(probed / ".lock"):
         done = stratos(*FAST, "stages=[plan]", f"hydra.run.dir={probed}", cwd=probed.parent)
     assert done.returncode == 1
     assert done.stderr == (

@@ -24,7 +24,7 @@ ARROWS = {
     # A config names the contracts of what it configures.
     "config": "records synthesize tasks teachers",
     "convert": "config core synthesize",
-    "ledger": "core records run",
+    "ledger": "core records",
     "pretrained": "core",
     "tasks": "convert core",
     "decode": "tasks",
@@ -34,9 +34,7 @@ ARROWS = {
     # What teaches and what learns.
     "teachers": "config convert core decode ledger pretrained records tasks",
     "students": "config core pretrained teachers",
-    "distill": (
-        "config convert core decode ledger pretrained records students synthesize tasks teachers"
-    ),
+    "distill": "config convert core decode ledger pretrained records students tasks teachers",
     "synthesize": (
         "config convert core decode distill pretrained records students tasks teachers"
     ),
@@ -94,6 +92,17 @@ TWINS = {
     "weights.py": "where the weights of a model lie",
 }
 """File names that more than one room has, with what they mean in all of them."""
+
+MOVES = {
+    "core/atomic_files.py": "the one writer",
+    "synthesize/corpus.py": "written row by row, for as long as the corpus grows",
+    "distill/signal/store.py": "the place may be behind a URL",
+    "students/unpack.py": "of several that unpack the same, the first counts",
+    "ledger/damage.py": "a damaged ledger is put aside",
+    "teachers/cache.py": "a corrupt cache is put aside",
+    "distill/stage.py": "checkpoints of another training are put aside",
+}
+"""Where a file or folder is renamed, and why not by `core.atomic_files`."""
 
 
 def modules() -> dict[str, Path]:
@@ -193,3 +202,33 @@ def test_the_root_holds_the_entry_the_page_and_what_all_speak_in() -> None:
 def test_one_file_name_means_one_thing() -> None:
     names = Counter(path.name for path in modules().values())
     assert {name for name, n in names.items() if n > 1} == set(TWINS)
+
+
+def test_locks_on_files_are_taken_in_one_place() -> None:
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for path in modules().values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import) and any(one.name == "fcntl" for one in node.names)
+    }
+    assert users == {"stratos/core/locks.py"}
+
+
+def test_files_take_the_place_of_others_in_one_place() -> None:
+    users = {
+        path.relative_to(ROOT / "stratos").as_posix()
+        for path in (ROOT / "stratos").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (
+            # `str.replace` has two arguments, that of a path one.
+            (node.func.attr in ("replace", "rename") and len(node.args) == 1 and not node.keywords)
+            or (
+                isinstance(node.func.value, ast.Name)
+                and node.func.value.id == "os"
+                and node.func.attr in ("replace", "rename", "renames")
+            )
+        )
+    }
+    assert users == set(MOVES)

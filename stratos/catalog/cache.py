@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import cache
@@ -22,6 +20,7 @@ from stratos.catalog.gpus import own_gpus
 from stratos.catalog.source import File
 from stratos.catalog.table import Table
 from stratos.catalog.text_column import Words
+from stratos.core.atomic_files import replacing_file
 
 _META = b"stratos"
 
@@ -101,17 +100,12 @@ def _write(cleaned: Cleaned, path: Path) -> None:
     columns = [arrow.array(getattr(cleaned.table, name)) for name in names]
     meta = json.dumps({"dropped": cleaned.dropped, "unknown": cleaned.unknown})
     table = pyarrow.Table.from_arrays(columns, names=names)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
+    with replacing_file(path, flushed=False) as new:
         parquet.write_table(
             table.replace_schema_metadata({_META: meta.encode()}),
-            temporary,
+            new,
             compression="zstd",
             row_group_size=max(1, table.num_rows),
             write_page_checksum=True,
             write_statistics=False,
         )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +28,17 @@ def staged(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
+def staged_apart(path: Path) -> Path:
+    """Return the same where several threads or processes may write the file at once."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield where to write a file or folder that takes the place of `path` when it is whole.
 
-    It is flushed to the disk before it is renamed, so that a crash leaves the old one or the new
-    one, and never a part.
+    One process at a time may do so. What it writes is flushed to the disk before it is renamed, so
+    that a crash leaves the old one or the new one, and never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new, old = staged(path), path.with_name(f".{path.name}.old")
@@ -40,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield new
         for file in [new, *sorted(new.rglob("*"))] if new.is_dir() else [new]:
             flush(file)
-        if path.is_dir():  # a folder cannot be replaced by another in one step
+        if path.is_dir() or (new.is_dir() and path.exists()):  # that takes two steps
             remove(old)
             path.rename(old)
         new.replace(path)
@@ -48,6 +55,35 @@ def replacing(path: Path) -> Iterator[Path]:
         remove(old)
     finally:
         remove(new)
+
+
+@contextmanager
+def replacing_file(path: Path, *, flushed: bool = True) -> Iterator[Path]:
+    """Yield where to write a file that takes the place of `path` when it is whole.
+
+    Several threads and processes may do so at once: the last one counts. A reader sees the old
+    file or a new one, never a part.
+
+    Args:
+        path: the file.
+        flushed: put it onto the disk before it is renamed. What can be made again need not be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = staged_apart(path)
+    try:
+        yield new
+        if flushed:
+            flush(new)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, data: bytes, *, flushed: bool = True) -> None:
+    """Write `data` so that a reader sees the old file or the new one, never a part."""
+    with replacing_file(path, flushed=flushed) as new:
+        new.write_bytes(data)
 
 
 @contextmanager
@@ -80,7 +116,10 @@ def room_for(n_bytes: int, path: Path, what: str) -> Iterator[None]:
 
 def flush(path: Path) -> None:
     """Put a file, or the names in a folder, onto the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    if sys.platform == "win32" and path.is_dir():  # it has no handle there
+        return
+    # Windows flushes only what may be written.
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from stratos.core.atomic_files import replacing
 from stratos.core.errors import StratosError
 from stratos.pretrained import load_tokenizer
 
@@ -40,7 +38,8 @@ def make_bundle(student: Path, bundle: Path, *, card: str, max_new_tokens: int) 
         StratosError: the folder lacks weights, config, tokenizer or chat template.
     """
     _check_complete(student)
-    with _replacing(bundle) as staged:
+    with replacing(bundle) as staged:
+        staged.mkdir()
         for pattern in _TAKEN:
             for file in student.glob(pattern):
                 shutil.copyfile(file, staged / file.name)
@@ -90,19 +89,3 @@ def _write_generation_config(staged: Path, student: Path, max_new_tokens: int) -
         eos_token_id=tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id,
         pad_token_id=tokenizer.pad_token_id if own.pad_token_id is None else own.pad_token_id,
     ).save_pretrained(staged)
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder` that takes its place if all goes well."""
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    staged.mkdir(parents=True)
-    try:
-        yield staged
-        if folder.exists():
-            folder.rename(old)
-        staged.rename(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from stratos.config import Config
+from stratos.core.by_name import named
 from stratos.core.counted import counted, cut_short
 from stratos.deploy.commands import serve_command
 from stratos.evaluate.answer_files import KeptAnswer
@@ -193,8 +194,8 @@ def _share(exact: Interval) -> str:
 
 
 def _how_made(config: Config, plan: Plan, student: Student, corpus: Corpus | None) -> str:
-    teacher = next(teacher for teacher in config.teachers if teacher.name == plan.teacher)
-    start = next(one for one in config.students if one.name == plan.student).path
+    teacher = named(config.teachers, plan.teacher)
+    start = named(config.students, plan.student).path
     lines = [
         "## How it was made",
         "",
@@ -224,7 +225,7 @@ def _how_made(config: Config, plan: Plan, student: Student, corpus: Corpus | Non
 def _instruction(config: Config, plan: Plan) -> str:
     """Say where the instruction of a student that starts from a model is; "" for another."""
     told = config.task.system_prompt
-    start = next(one for one in config.students if one.name == plan.student).path
+    start = named(config.students, plan.student).path
     if not told or start is None:
         return ""
     return (
@@ -294,4 +295,4 @@ reasoning is written before the answer and can be wrong where the answer is righ
 
 
 def _license(config: Config, plan: Plan) -> str:
-    return next(one for one in config.students if one.name == plan.student).license
+    return named(config.students, plan.student).license

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.config import Config
+from stratos.core.atomic_files import write_atomically
+from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.deploy.bundle import make_bundle
@@ -34,7 +36,6 @@ from stratos.records import (
     Probe,
     Scorecard,
     Student,
-    write_atomically,
 )
 from stratos.synthesize.strategy import kind_of
 
@@ -98,7 +99,7 @@ def deploy(
     context.tick(0, len(asked), "server starts")
     port = config.deploy.port or free_port()
     run, window = setting_here(plan), context_of(bundle)
-    chosen = next(one for one in config.students if one.name == plan.student)
+    chosen = named(config.students, plan.student)
     rate, shares = config.traffic.requests_per_s, plan.role("serve").traffic
     plans = Plans(
         card=card_of_student(chosen, config.task),

@@ -19,6 +19,7 @@ import lightning as L
 import msgspec
 import torch
 
+from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
@@ -29,7 +30,7 @@ from stratos.distill.data import PackedLoader
 from stratos.distill.full_weights import whole_model
 from stratos.distill.outlook import Outlook
 from stratos.distill.pace import Drift, IdleCores, Pace, fastest_of, measure
-from stratos.records import from_json, to_json, write_atomically
+from stratos.records import from_json, to_json
 
 
 @dataclass(frozen=True)

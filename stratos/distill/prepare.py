@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from stratos.config import Config, StudentConfig
+from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.records import Corpus, Plan
@@ -35,7 +36,7 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     from stratos.distill.training_setup import shared_tokens
 
     settings = config.trainer
-    chosen = next(student for student in config.students if student.name == plan.student)
+    chosen = named(config.students, plan.student)
     check_adapter(settings, [chosen])
     chosen = ready(chosen, context.cache_dir)
     instruction = config.task.system_prompt

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig
+from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.distill.validation import validate_kept
-from stratos.records import Corpus, Plan, Student, write_atomically
+from stratos.records import Corpus, Plan, Student
 from stratos.students.content import content_of
 
 if TYPE_CHECKING:

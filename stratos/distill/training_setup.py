@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from stratos.config import Config, StudentConfig
+from stratos.core.by_name import find
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import TextModule
 from stratos.distill.recipe import Length, Rates
 from stratos.records import Plan
-from stratos.synthesize.strategy import named
 from stratos.tasks.base import Item
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.prompting import chat, prompting
@@ -64,7 +64,7 @@ def open_lesson(
     shared: tuple[Any, ...] = (data, length.batch_tokens, length.tokens, config.seed)
     parts: dict[str, Any] = {"accumulate": trainer.accumulate, "rank": rank, "n_ranks": n_ranks}
     loader = PackedLoader(*shared, **parts)
-    strategy = named(config.strategies, plan.strategy)
+    strategy = find(config.strategies, plan.strategy)
     signal = None if strategy is None else strategy.signal
     if strategy is None or signal is None:
         yield TrainingSetup(TextModule(model, trainer, loader.n_steps, rates), loader)
@@ -73,7 +73,7 @@ def open_lesson(
     from stratos.distill.on_policy import OnPolicyLoader, writer
     from stratos.distill.signal import open_source
 
-    teacher = next((t for t in config.teachers if t.name == plan.teacher), None)
+    teacher = find(config.teachers, plan.teacher)
     if teacher is None:
         raise TeacherError(f"The plan's teacher {plan.teacher} is not configured.")
     prompts = _teacher_prompts(config, plan, teacher, data, questions)
@@ -131,13 +131,13 @@ def shared_tokens(config: Config, plan: Plan, student: StudentConfig) -> Tokens 
         plan: names the strategy and the teacher.
         student: the planned one.
     """
-    strategy = named(config.strategies, plan.strategy)
+    strategy = find(config.strategies, plan.strategy)
     signal = None if strategy is None else strategy.signal
     if signal is None or signal.reads_any_tokens:
         return None
     if student.path is not None or config.task.vocabulary() is not None:
         return None
-    teacher = next((t for t in config.teachers if t.name == plan.teacher), None)
+    teacher = find(config.teachers, plan.teacher)
     if not isinstance(teacher, HuggingFaceTeacher):
         return None
     tokenizer = copy.deepcopy(teacher.tokenizer())

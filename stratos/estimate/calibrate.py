@@ -30,7 +30,8 @@ from statistics import median
 
 import msgspec
 
-from stratos.records import from_json, to_json, write_atomically
+from stratos.core.atomic_files import write_atomically
+from stratos.records import from_json, to_json
 
 GEMM_SIZE = 1024
 ROWS = 8192

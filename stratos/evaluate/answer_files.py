@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
+from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
 from stratos.evaluate.answers import Answers
-from stratos.records import Scorecard, write_atomically
+from stratos.records import Scorecard
 from stratos.tasks.base import Item, Message, Score, Task
 
 

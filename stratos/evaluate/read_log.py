@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import BinaryIO
 
+from stratos.core.locks import opened_alone
 from stratos.records import EarlierReads
 from stratos.tasks.base import Item
 
@@ -41,7 +40,7 @@ def note_reads(
     marks = [_mark(item) for item in items]
     own = {"run": str(run_dir.resolve()), "student": student_sha256[:16], "ids": "".join(marks)}
     wanted, seen, runs, is_noted = set(marks), set(), set(), False
-    with _exclusive(cache_dir / LOG) as file:
+    with opened_alone(cache_dir / LOG) as file:
         for line in _lines(file):
             if (line["run"], line["student"]) == (own["run"], own["student"]):
                 is_noted = is_noted or line["ids"] == own["ids"]
@@ -59,18 +58,6 @@ def note_reads(
 
 def _mark(item: Item) -> str:
     return hashlib.blake2b(item.id.encode(), digest_size=_DIGITS // 2).hexdigest()
-
-
-@contextmanager
-def _exclusive(path: Path) -> Iterator[BinaryIO]:
-    """Open the log for this process alone, to be read and appended to."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        if sys.platform != "win32":  # no flock there
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
 
 
 def _lines(file: BinaryIO) -> Iterator[dict[str, str]]:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from stratos.config import Config, StudentConfig
+from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
@@ -171,7 +172,7 @@ def _subset(items: Sequence[Item], n: int, seed: int) -> list[Item]:
 
 
 def _chosen_student(config: Config, plan: Plan) -> StudentConfig:
-    return next(student for student in config.students if student.name == plan.student)
+    return named(config.students, plan.student)
 
 
 def _untouched_tokens(config: Config, plan: Plan) -> int:
@@ -188,7 +189,7 @@ def _ask_planned_teacher(
     context: Context,
     tick: Callable[[int, int], None],
 ) -> Answers:
-    teacher = next(teacher for teacher in config.teachers if teacher.name == plan.teacher)
+    teacher = named(config.teachers, plan.teacher)
     probed = _probed(probe, plan)
     prompt = probed.prompt
     limit = prompting(teacher, config.task).limit(prompt, config.probe.max_tokens)
@@ -211,7 +212,7 @@ def _ask_planned_teacher(
 
 
 def _probed(probe: Probe, plan: Plan) -> TeacherProbe:
-    return next(probed for probed in probe.teachers if probed.teacher == plan.teacher)
+    return probe.of_teacher(plan.teacher)
 
 
 def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelScore:

@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 from stratos.core.errors import StratosError
+from stratos.core.locks import locked
+from stratos.core.money import exact_usd
 from stratos.ledger.book import Ledger
 from stratos.ledger.damage import set_aside
 from stratos.ledger.lines import Stated, written
 from stratos.ledger.servers import leases
-from stratos.run.resume import locked
 
 
 def main() -> None:
@@ -55,17 +56,20 @@ def _begin(path: Path, spent_usd: float) -> None:
 
 def _show(path: Path) -> None:
     ledger = Ledger(path)
-    print(f"{path}: ${ledger.spent_usd:.4f} spent", end="")
+    print(f"{path}: {exact_usd(ledger.spent_usd)} spent", end="")
     if ledger.reserved_usd:
-        print(f", ${ledger.reserved_usd:.4f} set aside for calls under way", end="")
+        print(f", {exact_usd(ledger.reserved_usd)} set aside for calls under way", end="")
     print()
     for stage, usd in sorted(ledger.spent_by_stage().items()):
-        print(f"  {stage or 'before'}: ${usd:.4f}")
+        print(f"  {stage or 'before'}: {exact_usd(usd)}")
     for role, one in ledger.totals.reserves.items():
-        released = "" if one.released_usd is None else f", ${one.released_usd:.4f} released"
-        print(f"  held for {role}: ${one.usd:.4f}, ${one.spent_usd:.4f} of it spent{released}")
+        released = "" if one.released_usd is None else f", {exact_usd(one.released_usd)} released"
+        print(
+            f"  held for {role}: {exact_usd(one.usd)}, {exact_usd(one.spent_usd)} of it spent"
+            f"{released}"
+        )
     for lease in leases(ledger):
-        state = "not launched" if lease.launched_at is None else f"${lease.usd():.4f} so far"
+        state = "not launched" if lease.launched_at is None else f"{exact_usd(lease.usd())} so far"
         print(f"  rented and not released: {lease.line.what} ({state})")
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stratos.core.errors import BudgetError, OverspentError
+from stratos.core.money import exact_usd
 from stratos.ledger.batches import BatchMoney
 from stratos.ledger.file import LedgerFile, now
 from stratos.ledger.lines import (
@@ -224,8 +225,9 @@ class Ledger:
                 continue
             less = self._said_of_held(TEACHER) if key == "limits.budget_usd" else ""
             raise OverspentError(
-                f"{key}={value:g} is passed by up to ${over:.4f}{less}. {why} What was answered is "
-                f"kept. To go on, give the same command with {key} above {value + over:.4f}.",
+                f"{key}={value:g} is passed by up to {exact_usd(over)}{less}. {why} What was "
+                f"answered is kept. To go on, give the same command with {key} above "
+                f"{value + over:.4f}.",
                 why,
             )
 
@@ -310,9 +312,9 @@ class Ledger:
         for cap, spent in self._caps(limit_usd, role):
             if spent + self.reserved_usd + usd > cap + _ROUNDING_USD:
                 raise BudgetError(
-                    f"{what} may cost ${usd:.4f}, and ${spent:.4f} of ${cap:.2f} is spent"
-                    f"{self._said_of_held(role)}: raise limits.budget_usd or limits.probe_usd, or "
-                    "choose a cheaper teacher."
+                    f"{what} may cost {exact_usd(usd)}, and {exact_usd(spent)} of ${cap:.2f} is "
+                    f"spent{self._said_of_held(role)}: raise limits.budget_usd or "
+                    "limits.probe_usd, or choose a cheaper teacher."
                 )
 
     def _said_of_held(self, role: str) -> str:

@@ -7,13 +7,14 @@ that their answers cost.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
+from stratos.core.money import exact_usd
 from stratos.ledger.lines import BadLine, Reserved, Settled, Stated, read
 
 _PAYING = ("probe", "pilot", "synthesize")
@@ -42,10 +43,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     def write(self, ledger: Path) -> None:
         """Put it beside the ledger."""
-        place = _mark_of(ledger)
-        beside = place.with_suffix(f".{os.getpid()}")
-        beside.write_bytes(msgspec.json.encode(self))
-        beside.replace(place)
+        write_atomically(_mark_of(ledger), msgspec.json.encode(self), flushed=False)
 
     @staticmethod
     def read(ledger: Path) -> Mark | None:
@@ -84,13 +82,13 @@ def lost(ledger: Path, n_bytes: int, spent_usd: float, is_stated: bool) -> str:
         has = f"has {n_bytes:,} bytes" if ledger.exists() else "is gone"
         return f"{ledger} {has}; {mark.n_bytes:,} were written"
     if mark is not None and spent_usd < mark.spent_usd - _ROUNDING_USD:
-        return f"{ledger} adds up to ${spent_usd:.4f}; it was ${mark.spent_usd:.4f}"
+        return f"{ledger} adds up to {exact_usd(spent_usd)}; it was {exact_usd(mark.spent_usd)}"
     recorded = 0.0 if is_stated else recorded_usd(ledger.parent)
     if spent_usd < recorded * (1 - 1e-3) - _ROUNDING_USD:
-        has = f"adds up to ${spent_usd:.4f}" if ledger.exists() else "is not there"
+        has = f"adds up to {exact_usd(spent_usd)}" if ledger.exists() else "is not there"
         return (
-            f"{ledger} {has}, and the records beside it say that ${recorded:.4f} were paid for "
-            "their answers"
+            f"{ledger} {has}, and the records beside it say that {exact_usd(recorded)} were paid "
+            "for their answers"
         )
     return ""
 
@@ -107,8 +105,8 @@ def refusal(ledger: Path, why: str) -> LedgerError:
     least = max(told)
     return LedgerError(
         f"{why}. So it cannot be told what this run has spent, and nothing more is paid. Put the "
-        f"file back as it was; or look up what was spent (at least ${least:.4f}, as far as can be "
-        f"read here; the provider's usage page tells it) and type: python -m stratos.ledger "
+        f"file back as it was; or look up what was spent (at least {exact_usd(least)}, as far as "
+        f"can be read here; the provider's usage page tells it) and type: python -m stratos.ledger "
         f"{ledger.parent} --spent-usd {least:.4f}"
     )
 

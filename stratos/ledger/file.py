@@ -7,7 +7,6 @@ so together they pass no budget.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from stratos.core.locks import opened_alone
 from stratos.ledger.damage import Mark, lost, refusal
 from stratos.ledger.lines import BadLine, Line, is_readable, read, written
 from stratos.ledger.totals import Totals
@@ -55,12 +55,7 @@ class LedgerFile:
         Raises:
             LedgerError: it was damaged since it was read last, or a line cannot be read.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock, self.path.open("a+b") as file:
-            if sys.platform != "win32":  # no flock there: one process a run folder
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with self._lock, opened_alone(self.path) as file:
             if file.seek(0, os.SEEK_END) < self._n_read:
                 raise refusal(self.path, f"{self.path} was cut short while this run used it")
             file.seek(self._n_read)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from stratos.core.money import exact_usd
 from stratos.ledger.lines import (
     Allotted,
     BadLine,
@@ -177,8 +178,8 @@ class Totals:
         after = self.spent_usd + usd
         if total_usd is not None and abs(after - total_usd) > _ROUNDING * max(1.0, total_usd):
             raise BadLine(
-                f"its running total is ${total_usd:.4f}, and the lines before it add up to "
-                f"${after:.4f}"
+                f"its running total is {exact_usd(total_usd)}, and the lines before it add up to "
+                f"{exact_usd(after)}"
             )
         self.spent_usd = after
         self.spent_in[stage] += usd

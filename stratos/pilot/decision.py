@@ -16,6 +16,7 @@ from math import ceil
 
 from stratos.catalog.local import local_offer
 from stratos.config import Config, ObjectiveConfig
+from stratos.core.by_name import find, named
 from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
 from stratos.estimate import TrainingJob, card_of_student, train
@@ -28,7 +29,6 @@ from stratos.plan.options.training_length import n_labelled
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.worth_a_pilot import Survivors
 from stratos.records import Probe
-from stratos.synthesize.strategy import named
 from stratos.teachers.evaluation_budget import pace_of
 
 PARTS = (0.5, 1.0)
@@ -249,7 +249,7 @@ def _seconds(
     config: Config, probe: Probe, machine: Calibration, pair: Candidate, tokens: int
 ) -> float:
     """Return what one short training takes here: its tokens, its answers, the teacher's."""
-    student = next(one for one in config.students if one.name == pair.student)
+    student = named(config.students, pair.student)
     card = card_of_student(student, config.task)
     items = config.task.items("validation", config.callbacks.n_validation_items)
     characters = sum(len(config.task.completion(item)) for item in items)
@@ -259,9 +259,9 @@ def _seconds(
     job = TrainingJob(int(tokens + written), config.trainer.batch_tokens, student.context_length)
     hours = train(card, local_offer(), job, calibration=machine)
     seconds = 3600 * hours.mean if hours is not None else float("inf")
-    strategy = named(config.strategies, pair.strategy)
+    strategy = find(config.strategies, pair.strategy)
     if strategy is not None and strategy.learns_teacher:
-        teacher = next(one for one in probe.teachers if one.teacher == pair.teacher)
+        teacher = probe.of_teacher(pair.teacher)
         if not is_hosted(teacher.card):
             part = tokens / pair.train_tokens
             seconds += pace_of(teacher) * ceil(strategy.n_items * part)

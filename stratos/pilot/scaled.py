@@ -6,9 +6,9 @@ import math
 from dataclasses import replace
 
 from stratos.config import Config
+from stratos.core.by_name import find
 from stratos.plan.options.training_length import n_labelled
 from stratos.plan.problem import Candidate
-from stratos.synthesize.strategy import named
 
 PARTS = (0.25, 0.5, 1.0)
 """Lengths of the trainings of a pair, as parts of `plan.pilot_tokens`."""
@@ -37,7 +37,7 @@ def scaled(config: Config, candidate: Candidate, tokens: int) -> Config:
     """
     part = tokens / candidate.train_tokens
     n_steps = max(1, tokens // config.trainer.batch_tokens)
-    strategy = named(config.strategies, candidate.strategy)
+    strategy = find(config.strategies, candidate.strategy)
     assert strategy is not None, "a candidate is of a configured strategy"
     n_rows = min(strategy.n_items, n_labelled(config) or strategy.n_items)
     n_items = max(LEAST_ITEMS, math.ceil(n_rows * part))

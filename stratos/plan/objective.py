@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stratos.config import LimitsConfig, ObjectiveConfig
+from stratos.core.money import cents
 from stratos.plan.problem import Choice
 
 COSTS = ("accuracy", "cost", "time", "latency")
@@ -113,9 +114,9 @@ def exchange_rates(
         reference: the frontier before the limits.
     """
     cheapest = min((choice.usd for choice in reference), default=0.0)
-    stake, of_what = cheapest, f"the ${cheapest:,.2f} of the cheapest plan"
+    stake, of_what = cheapest, f"the {cents(cheapest)} of the cheapest plan"
     if limits.budget_usd is not None:
-        stake, of_what = limits.budget_usd, f"the budget of ${limits.budget_usd:,.2f}"
+        stake, of_what = limits.budget_usd, f"the budget of {cents(limits.budget_usd)}"
     if stake < LEAST_STAKE_USD:
         stake, of_what = LEAST_STAKE_USD, f"${LEAST_STAKE_USD:g}, where less is at stake"
     usd: dict[str, float] = {}

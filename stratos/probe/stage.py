@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from stratos.config import Config
+from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, ConfigError, TeacherError
@@ -17,7 +18,7 @@ from stratos.probe.complexity import judge
 from stratos.probe.sequential import ERROR, listed, looks, undecided
 from stratos.probe.students import probe_students
 from stratos.probe.teacher_evaluation import TeacherEvaluation
-from stratos.records import Probe, TeacherProbe, write_atomically
+from stratos.records import Probe, TeacherProbe
 from stratos.synthesize.choice import injects, least_coverage, supervises
 from stratos.tasks.base import Task
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from stratos.config import STAGES, Config
+from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import by_reason
 from stratos.core.redact import redact
@@ -24,7 +25,6 @@ from stratos.records import (
     Plan,
     Report,
     Scorecard,
-    write_atomically,
 )
 from stratos.report import costs, provenance
 from stratos.report.complexity import complexity_rows

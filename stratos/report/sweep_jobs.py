@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from stratos.config import STAGES
+from stratos.core.locks import is_locked
 from stratos.core.redact import redact_override
 from stratos.records import (
     Corpus,
@@ -98,7 +99,7 @@ def _read_job(sweep_dir: Path, folder: Path) -> Job:
         status, why = "failed", "; ".join(trouble)
     elif not missing:
         status, why = "finished", ""
-    elif _is_locked(folder / ".lock"):
+    elif is_locked(folder / ".lock"):
         status, why = "running", f"in {missing[0]}"
     elif (message := _error(folder)) is not None:
         status, why = "failed", message
@@ -122,21 +123,6 @@ def _error(folder: Path) -> str | None:
         return (folder / ERROR_FILE).read_text(errors="replace").strip()[:2000]
     except OSError:
         return None
-
-
-def _is_locked(path: Path) -> bool:
-    """Tell whether a process holds the lock of a run folder."""
-    try:
-        import fcntl
-
-        with path.open("r") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-    except (ImportError, OSError):
-        return False
-    return False
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stratos.core import formats
+from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
-from stratos.records import CurvePoint, Interval, Plan, Scorecard, Student, write_atomically
+from stratos.records import CurvePoint, Interval, Plan, Scorecard, Student
 from stratos.report import charts, costs
 from stratos.report.curves import N_COLOURS, overlaid
 from stratos.report.frontier import is_known

@@ -7,11 +7,9 @@ and the files that the record names are still there, the stage is not run again.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -274,32 +272,3 @@ def _again(name: str, folder: Path) -> str:
         f"Delete {folder / name}.json and give the same command again: {name} is run again, and "
         "what rests on it."
     )
-
-
-@contextlib.contextmanager
-def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock that ends with this process, however it ends.
-
-    Args:
-        path: the file that is locked; made if need be.
-        waiting: called if another process holds it, before waiting for that one to finish;
-            without it, a held lock is an error.
-
-    Raises:
-        BlockingIOError: another process holds the lock, and `waiting` was not given.
-    """
-    if sys.platform == "win32":  # no flock there: two runs of one folder are the user's to avoid
-        yield
-        return
-    import fcntl
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting is None:
-                raise
-            waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from stratos.config import Config
+from stratos.core.atomic_files import write_atomically
 from stratos.core.chunk_engine import Engine, Here
 from stratos.core.context import Context
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.foreign import cause
 from stratos.core.formats import usd
+from stratos.core.locks import locked
 from stratos.core.ray_engine import connected
 from stratos.ledger import Ledger, reserves
-from stratos.records import Plan, Report, from_json, to_json, write_atomically
+from stratos.records import Plan, Report, from_json, to_json
 from stratos.run import resume
 from stratos.run.console import Console
 from stratos.run.resume import Stage
@@ -49,7 +51,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
         with disk_errors("start", folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                stack.enter_context(resume.locked(folder / ".lock"))
+                stack.enter_context(locked(folder / ".lock"))
             except BlockingIOError:
                 raise BusyError(
                     f"{folder}: another process is working in this folder. Wait for it to end, "
@@ -374,7 +376,7 @@ class Runner:
         if not stage.is_shared_by_jobs:
             return contextlib.nullcontext()
         name = stage.name
-        return resume.locked(
+        return locked(
             self.config.cache_dir / "locks" / f"{name}-{mark[:16]}.lock",
             waiting=lambda: self.console.note(f"{name}: another run is asking the same; waiting."),
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config
+from stratos.core.by_name import find
 from stratos.core.context import Context
 from stratos.core.errors import ForeignFileError, StratosError
 from stratos.core.foreign import cause
@@ -173,7 +174,7 @@ class PretrainedStudent:
 
 def pretrained(config: Config, plan: Plan, cache_dir: Path) -> PretrainedStudent | None:
     """Return the planned student if it starts from a model, None if from random weights."""
-    chosen = next((one for one in config.students if one.name == plan.student), None)
+    chosen = find(config.students, plan.student)
     if chosen is None or chosen.path is None:
         return None
     path = str(ready(chosen, cache_dir).path)

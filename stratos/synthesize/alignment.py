@@ -29,7 +29,7 @@ from stratos.tasks.rows import shown
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole, is_truncated
 from stratos.teachers.asking import cost_usd, going_down, stream_down
 from stratos.teachers.base import TOO_LONG, Answer, Question, Sampling, Streaming, Teacher
-from stratos.teachers.call_budget import price
+from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import expect, expect_again
 from stratos.teachers.prompting import chat, prompting
 
@@ -181,8 +181,8 @@ class Alignment(Strategy):
         # What may not be learnt need not be paid.
         items = config.task.items("train", self.n_items, config.seed)
         items = without_leaks(config, items, tally.refused)
-        is_paid = price(teacher.card(), 1, 1) > 0
-        skips = self.skip_known == "always" or (self.skip_known == "auto" and is_paid)
+        paid = is_paid(teacher.card())
+        skips = self.skip_known == "always" or (self.skip_known == "auto" and paid)
         if student is None or not skips or not items:
             return items
         known = student.knows(items, config, context)
@@ -220,7 +220,7 @@ class Alignment(Strategy):
 
         What is drawn on top of that for harder questions ends where the money does.
         """
-        if not price(teacher.card(), 1, 1):
+        if not is_paid(teacher.card()):
             return
         task = config.task
         probed = [

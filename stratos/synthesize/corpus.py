@@ -7,13 +7,13 @@ whole, and never before.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from stratos.core.atomic_files import flush, staged_apart
 from stratos.synthesize.leaks import HeldOut, family_of
 from stratos.synthesize.near import NEAR, NearDuplicates
 from stratos.tasks.base import Item
@@ -59,7 +59,7 @@ class CorpusFile:
         self._rows: list[tuple[str, ...]] = []
         self._sha256 = hashlib.sha256()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary = staged_apart(path)
         self._schema: pyarrow.Schema = pyarrow.schema(
             [(name, pyarrow.string()) for name in COLUMNS]
         )
@@ -128,8 +128,7 @@ class CorpusFile:
                 self._flush()
             self._writer.close()
             if error is None:
-                with self._temporary.open("rb") as file:
-                    os.fsync(file.fileno())
+                flush(self._temporary)
                 self._temporary.replace(self.path)
         finally:
             self._temporary.unlink(missing_ok=True)

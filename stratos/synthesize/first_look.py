@@ -6,6 +6,7 @@ Of n wrong answers and no right one, at most 3/n of all are right (95%, the rule
 from __future__ import annotations
 
 from stratos.core.errors import TeacherError
+from stratos.core.money import exact_usd
 
 LEAST, _MOST, _SHARE = 64, 512, 1 / 16
 """Items of the first look: a share of all of them, between two bounds."""
@@ -31,7 +32,7 @@ def none_right(said: str, n: int, n_items: int, paid_usd: float, instead: str) -
         paid_usd: what that cost.
         instead: what to type.
     """
-    paid = f" ${paid_usd:.4f} is paid for them." if paid_usd else ""
+    paid = f" {exact_usd(paid_usd)} is paid for them." if paid_usd else ""
     return TeacherError(
         f"{said}{paid} At most {3 / n:.1%} of all {n_items:,} can be expected to be right (95%): "
         f"no more are asked. Type {instead}."

@@ -25,7 +25,7 @@ from stratos.tasks.rows import shown
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole
 from stratos.teachers.asking import cost_usd, stream_ask
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
-from stratos.teachers.call_budget import n_bytes, price
+from stratos.teachers.call_budget import is_paid, n_bytes
 from stratos.teachers.cost_estimate import expect, expect_again
 
 NO_MONEY = "no reasoning written, for want of money"
@@ -57,7 +57,7 @@ class Writer:
     @property
     def is_paid(self) -> bool:
         """Whether the teacher's tokens cost anything."""
-        return price(self.teacher.card(), 1, 1) > 0
+        return is_paid(self.teacher.card())
 
     def foretell(self, items: Sequence[Item], n_items: int) -> None:
         """Say what writing once for each of `n_items` will cost; refuse it if money is lacking.

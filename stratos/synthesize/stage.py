@@ -6,6 +6,7 @@ import time
 from collections import Counter
 
 from stratos.config import Config
+from stratos.core.by_name import find
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
@@ -13,7 +14,7 @@ from stratos.records import Corpus, Plan
 from stratos.synthesize.corpus import CorpusFile
 from stratos.synthesize.leaks import held_out
 from stratos.synthesize.near import NearDuplicates
-from stratos.synthesize.strategy import Strategy, Tally, named
+from stratos.synthesize.strategy import Strategy, Tally
 from stratos.tasks.rows import shown
 
 FROM_FILE = "of the file"
@@ -94,7 +95,7 @@ def _near_duplicates(config: Config, strategy: Strategy) -> NearDuplicates | Non
 
 
 def _planned_strategy(config: Config, plan: Plan) -> Strategy:
-    if (found := named(config.strategies, plan.strategy)) is not None:
+    if (found := find(config.strategies, plan.strategy)) is not None:
         return found
     known = ", ".join(strategy.name for strategy in config.strategies)
     raise ConfigError(

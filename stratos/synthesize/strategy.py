@@ -15,6 +15,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from stratos.core.by_name import find
 from stratos.tasks.base import Item, Task
 
 if TYPE_CHECKING:
@@ -305,11 +306,6 @@ def why_no_strategy(cls: type) -> str | None:
     return "is no Strategy, it lacks draw." if cls.__abstractmethods__ else None
 
 
-def named(strategies: Sequence[Strategy], label: str) -> Strategy | None:
-    """Return the strategy that has a label; None if the run has none."""
-    return next((one for one in strategies if one.name == label), None)
-
-
 def kind_of(strategies: Sequence[Strategy], label: str) -> str:
     """Return the kind of the strategy that a record names by its label.
 
@@ -318,5 +314,5 @@ def kind_of(strategies: Sequence[Strategy], label: str) -> str:
         label: as a plan or a run has it. One that is not configured is taken for a kind: records
             of other runs are by strategies that kept their first name.
     """
-    found = named(strategies, label)
+    found = find(strategies, label)
     return label if found is None else found.kind

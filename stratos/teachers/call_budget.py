@@ -35,6 +35,11 @@ def price(card: ModelCard, input_tokens: float, output_tokens: float) -> float:
     return (input_tokens * usd_per_million + output_tokens * output_usd_per_million) / 1e6
 
 
+def is_paid(card: ModelCard) -> bool:
+    """Tell whether a model's tokens cost anything at the prices of its card."""
+    return price(card, 1, 1) > 0
+
+
 def n_bytes(chat: Sequence[Message]) -> int:
     """Return the bytes of a chat's text."""
     return sum(len(message["content"].encode("utf-8", "replace")) for message in chat)

@@ -9,9 +9,10 @@ import msgspec
 
 from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, StratosError, TeacherError
+from stratos.core.money import exact_usd
 from stratos.ledger import Ledger
 from stratos.teachers.base import Answer, Keep, Question, Sampling, Teacher
-from stratos.teachers.call_budget import most_usd, overrun_of, price
+from stratos.teachers.call_budget import is_paid, most_usd, overrun_of, price
 
 _CHUNK = 1024
 """Chats handed over at once: enough to sort them into even batches."""
@@ -44,8 +45,8 @@ def ask_in_chunks(
         OverspentError: answers took more than was set aside for them, and the budget is passed.
         TeacherError: the teacher failed, or cannot draw samples.
     """
-    is_paid = price(teacher.card(), 1, 1) > 0
-    most = _PAID_CHUNK if is_paid else _CHUNK
+    paid = is_paid(teacher.card())
+    most = _PAID_CHUNK if paid else _CHUNK
     waiting: list[tuple[int, Question]] = []
     number, ended, size = 0, False, most
     while True:
@@ -67,7 +68,7 @@ def ask_in_chunks(
             continue
         chunk = waiting[:size] if isinstance(teacher, Sampling) else _alike(waiting, size)
         try:
-            _ask(teacher, chunk, put, ledger if is_paid else None, what, limit_usd)
+            _ask(teacher, chunk, put, ledger if paid else None, what, limit_usd)
         except BudgetError:
             if len(chunk) == 1:
                 raise
@@ -145,7 +146,7 @@ def _ask(
         reservation.settle(usd, **msgspec.structs.asdict(ledger.overrun(what)))
     if usd > most:
         ledger.check_passed(
-            f"{what[:1].upper()}{what[1:]} took ${usd:.4f} for {counted(len(chunk), 'question')}, "
-            f"and ${most:.4f} was the most.",
+            f"{what[:1].upper()}{what[1:]} took {exact_usd(usd)} for "
+            f"{counted(len(chunk), 'question')}, and {exact_usd(most)} was the most.",
             limit_usd,
         )

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError
+from stratos.core.money import exact_usd
 from stratos.records import Interval
 from stratos.teachers.base import Answer, Batching, Bounded, Question, Teacher
 from stratos.teachers.cached import look_up
@@ -66,8 +67,8 @@ class CostEstimate:
         return (
             f"Teacher {self.teacher}: {self.n_asked:,} {self.noun} are expected to take "
             f"{self.input_tokens.mean:,.0f} tokens in and {self.output_tokens.mean:,.0f} out, "
-            f"${self.usd.mean:.4f} (${self.usd.low:.4f} to ${self.usd.high:.4f})"
-            + (f", ${self.vain_usd:.4f} of it for tries in vain" if self.vain_usd else "")
+            f"{exact_usd(self.usd.mean)} ({exact_usd(self.usd.low)} to {exact_usd(self.usd.high)})"
+            + (f", {exact_usd(self.vain_usd)} of it for tries in vain" if self.vain_usd else "")
         )
 
     def show(self, context: Context) -> None:
@@ -78,7 +79,7 @@ class CostEstimate:
         context.ledger.foretell(f"teacher {self.teacher}", self.usd, **counted)
         left = ""
         if self.left_usd is not None:
-            left = f"; ${self.left_usd:.4f} is left"
+            left = f"; {exact_usd(self.left_usd)} is left"
             if self.usd.mean > self.left_usd:
                 left += f", for about {self.n_fitting:,} of them"
         context.note(f"{self.text()}{left}.")
@@ -95,10 +96,10 @@ class CostEstimate:
         if self.left_usd is None or not self.passes_limit:
             return
         raise BudgetError(
-            f"{self.text()}, and ${self.left_usd:.4f} is left. That suffices for about "
+            f"{self.text()}, and {exact_usd(self.left_usd)} is left. That suffices for about "
             f"{self.n_fitting:,} of them. Give limits.budget_usd (for a probe limits.probe_usd) "
-            f"${self.usd.high + self.last_call_usd - self.left_usd:.4f} more, {less}, or choose a "
-            "cheaper teacher."
+            f"{exact_usd(self.usd.high + self.last_call_usd - self.left_usd)} more, {less}, or "
+            "choose a cheaper teacher."
         )
 
 

@@ -21,6 +21,7 @@ from stub_task import StubTask
 from stratos.config import STAGES
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import StratosError
+from stratos.core.locks import locked
 from stratos.records import Corpus
 from stratos.run import closure, resume, stages
 from stratos.run.resume import Stage
@@ -255,7 +256,7 @@ def test_other_os_errors_are_bugs_and_stay_what_they_are() -> None:
 
 
 def _hold(path: str, held: Any) -> None:
-    with resume.locked(Path(path)):
+    with locked(Path(path)):
         held.set()
         time.sleep(60)
 
@@ -267,7 +268,7 @@ def test_a_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
     holder = context.Process(target=_hold, args=(str(path), held))
     holder.start()
     assert held.wait(30)
-    with pytest.raises(BlockingIOError), resume.locked(path):
+    with pytest.raises(BlockingIOError), locked(path):
         pass
     waited: list[float] = []
 
@@ -276,7 +277,7 @@ def test_a_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
         assert holder.pid is not None
         os.kill(holder.pid, signal.SIGKILL)
 
-    with resume.locked(path, waiting):
+    with locked(path, waiting):
         assert waited == [1]
     holder.join()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import ConfigError, StratosError, TeacherError
+from stratos.core.money import exact_usd
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.divergences import DIVERGENCES
 from stratos.distill.objectives import Signal
@@ -34,7 +35,7 @@ from stratos.distill.signal.local import LocalSource, Reader
 from stratos.distill.signal.served import NoLogprobs, ServedSource, expect_usd
 from stratos.distill.signal.store import Store
 from stratos.distill.signal_config import SignalConfig
-from stratos.teachers.call_budget import price
+from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import CostEstimate
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher
@@ -169,7 +170,7 @@ def open_source(
                 return _said(live, teacher, context)
             _said(live, teacher, context)
             # Each document is paid for once: none is read to measure the time.
-            paid = isinstance(teacher, OpenAITeacher) and price(teacher.card(), 1, 1) > 0
+            paid = isinstance(teacher, OpenAITeacher) and is_paid(teacher.card())
             fill(cache, missing, live, data, context, try_out=not paid)
         finally:
             live.close()
@@ -229,10 +230,11 @@ def _live(
 
 
 def _too_dear(told: CostEstimate) -> str:
+    assert told.left_usd is not None
     return (
         f"that it scores {counted(told.n_asked, 'document', spec=',')} is expected to cost "
-        f"${told.usd.mean:.4f}, and ${told.left_usd:.4f} is left, which suffices for about "
-        f"{told.n_fitting:,} of them"
+        f"{exact_usd(told.usd.mean)}, and {exact_usd(told.left_usd)} is left, which suffices for "
+        f"about {told.n_fitting:,} of them"
     )
 
 

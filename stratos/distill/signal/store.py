@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +11,9 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from stratos.core.atomic_files import flush
 from stratos.core.errors import ConfigError
+from stratos.core.locks import lock_of_part
 
 
 class Store:
@@ -86,8 +86,7 @@ class Store:
 
     def publish(self, name: str, staged: Path) -> Path:
         """Give a whole file its name, in one step; an older one is replaced."""
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(staged)
         if not self.is_local:
             self._fs.makedirs(self._root, exist_ok=True)
             there = f"{self._root}/.{name}.{uuid.uuid4().hex}.tmp"
@@ -114,11 +113,5 @@ class Store:
         The kernel releases it when its holder dies. Yields whether it was got.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("a+b") as file:
-            how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
-            try:
-                fcntl.lockf(file, how, 1, index)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+        with lock_of_part(self.folder / "lock", index, wait) as is_got:
+            yield is_got

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stratos.config import Config, StudentConfig
+from stratos.core.by_name import named
 from stratos.core.counted import counted
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.plan.left_out import Exclusions
@@ -85,7 +86,7 @@ def hardly_learnt(config: Config, plan: Plan) -> str:
     accuracy = plan.accuracy
     if not accuracy.is_known or accuracy.mean >= LEAST_SHOWN:
         return ""
-    student = next(one for one in config.students if one.name == plan.student)
+    student = named(config.students, plan.student)
     rows = ""
     if config.task.has_rows:
         rows = f" from {counted(config.task.n_train, 'training row', spec=',')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stratos.core.intervals import predicted
+from stratos.core.money import cents
 from stratos.plan.objective import Linear
 from stratos.plan.problem import Choice
 
@@ -25,7 +26,7 @@ GAINS = {
 
 def money(usd: float) -> str:
     """Write dollars with cents, or two digits where there are less than ten cents."""
-    return f"${usd:,.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.2g}"
+    return cents(usd) if usd >= 0.1 or usd == 0 else f"${usd:.2g}"
 
 
 def describe(choice: Choice) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stratos.core.counted import by_reason
+from stratos.core.money import cents
 from stratos.core.printable import visible
 from stratos.records import Assumption, Plan, PlanPoint, Price
 
@@ -73,7 +74,7 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
             point.student,
             *(getattr(point, name) for name in differs),
             _accuracy(point),
-            f"${point.usd:,.2f}",
+            cents(point.usd),
             f"{point.hours:.3f}",
             f"{point.latency_ms:,.0f}",
             net_text(point, plan),
@@ -105,8 +106,8 @@ def alternatives_table(plan: Plan) -> Table:
         worth = plan.exchange["usd_per_accuracy_point"]
         hour, tenth = plan.exchange["usd_per_hour_of_waiting"], plan.exchange["usd_per_100ms"]
         table.caption = (
-            f"net cost: dollars, less ${worth:,.2f} a point of accuracy, with ${hour:,.2f} an hour "
-            f"and ${tenth:,.2f} for 100 ms of p95"
+            f"net cost: dollars, less {cents(worth)} a point of accuracy, with {cents(hour)} an "
+            f"hour and {cents(tenth)} for 100 ms of p95"
         )
         table.caption_justify = "left"
     accuracy = plan.accuracy
@@ -114,7 +115,7 @@ def alternatives_table(plan: Plan) -> Table:
         f"{plan.objective} {MARK}",
         plan.student,
         _shown(accuracy.mean, accuracy.low, accuracy.high, accuracy.is_known),
-        f"${plan.usd:,.2f}",
+        cents(plan.usd),
         f"{plan.hours:.3f}",
         f"{plan.latency_ms:,.0f}",
         "",
@@ -125,7 +126,7 @@ def alternatives_table(plan: Plan) -> Table:
             name.replace("_", "-", 1) if name.endswith("_first") else name.replace("_", " "),
             point.student,
             _accuracy(point),
-            f"${point.usd:,.2f}{_percent(point.usd, plan.usd)}",
+            f"{cents(point.usd)}{_percent(point.usd, plan.usd)}",
             f"{point.hours:.3f}{_percent(point.hours, plan.hours)}",
             f"{point.latency_ms:,.0f}{_percent(point.latency_ms, plan.latency_ms)}",
             "same plan" if _is(point, plan) else net_text(point, plan),
@@ -138,7 +139,7 @@ def net_text(point: PlanPoint, plan: Plan) -> str:
     if point.net_usd is None or plan.net_usd is None:
         return "–"
     more = point.net_usd - plan.net_usd
-    return f"{'−' if more < -SMALLEST_USD else '+'}${abs(more):,.2f}"
+    return f"{'−' if more < -SMALLEST_USD else '+'}{cents(abs(more))}"
 
 
 def explanation(plan: Plan) -> Text:

@@ -14,6 +14,7 @@ from stratos.catalog import Catalog
 from stratos.catalog.local import local_offer
 from stratos.catalog.residency import areas
 from stratos.config import Config, LimitsConfig
+from stratos.core.by_name import find
 from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
 from stratos.estimate import Calibration, TrainingJob, calibration, card_of_student, train
@@ -33,7 +34,7 @@ from stratos.plan.traffic import workloads
 from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
 from stratos.students import is_here, why_not
 from stratos.synthesize.choice import Reason, StudentFacts, pick
-from stratos.synthesize.strategy import Strategy, named
+from stratos.synthesize.strategy import Strategy
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -298,8 +299,8 @@ def _students(
 
 def _with_stand_in(candidate: Candidate, config: Config, probe: Probe) -> Candidate:
     """Return a pair of which nothing is known, to be ordered by what its teacher knows."""
-    strategy = named(config.strategies, candidate.strategy)
-    teacher = next(one for one in probe.teachers if one.teacher == candidate.teacher)
+    strategy = find(config.strategies, candidate.strategy)
+    teacher = probe.of_teacher(candidate.teacher)
     bound = None if strategy is None else strategy.accuracy_before_training(teacher)
     return candidate if bound is None else replace(candidate, stand_in=bound.mean)
 

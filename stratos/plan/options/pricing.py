@@ -10,6 +10,7 @@ import numpy as np
 
 from stratos.catalog import Catalog
 from stratos.config import Config
+from stratos.core.by_name import named
 from stratos.core.counted import counted
 from stratos.distill.recipe import Length
 from stratos.estimate import (
@@ -115,7 +116,7 @@ class Pricing:
         config = self.config
         key = f"train {card.name} {length.tokens} {length.batch_tokens}{self.suffix}"
         if key not in self.options:
-            student = next(one for one in config.students if one.name == card.name)
+            student = named(config.students, card.name)
             training = TrainingJob(length.tokens, length.batch_tokens, student.context_length)
             n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
             job = Job(

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig
+from stratos.core.by_name import named
 from stratos.distill.counting import counter
 from stratos.distill.recipe import Length, training_length
 from stratos.estimate import constants as k
@@ -69,7 +70,7 @@ class Lengths:
 
     def student(self, card: ModelCard) -> StudentConfig:
         """Return the config of the student that has a card."""
-        return next(one for one in self.config.students if one.name == card.name)
+        return named(self.config.students, card.name)
 
     def _tokens_per_row(
         self, teacher: TeacherProbe, strategy: Strategy, student: StudentConfig
