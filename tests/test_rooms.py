@@ -204,6 +204,17 @@ def test_one_file_name_means_one_thing() -> None:
     assert {name for name, n in names.items() if n > 1} == set(TWINS)
 
 
+def test_no_name_that_a_package_exports_hides_a_package_in_it() -> None:
+    for path in (ROOT / "stratos").rglob("__init__.py"):
+        names = {
+            one.asname or one.name
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom)
+            for one in node.names
+        }
+        assert not names & {inner.parent.name for inner in path.parent.glob("*/__init__.py")}, path
+
+
 def test_locks_on_files_are_taken_in_one_place() -> None:
     users = {
         path.relative_to(ROOT).as_posix()

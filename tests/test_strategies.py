@@ -17,11 +17,11 @@ from stratos.cli.compose import hydra_for
 from stratos.config import ComplexityConfig, Config
 from stratos.convert.targets import ALLOW_TARGETS
 from stratos.core.errors import ConfigError
-from stratos.plan import solve
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.teacher_load import teacher_load_of
 from stratos.plan.options.training_length import expected_rows
 from stratos.plan.problem import Problem
+from stratos.plan.solution import solve
 from stratos.records import TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.alignment_logits import AlignmentLogits

@@ -1,7 +1,6 @@
 """Choose teacher, student, strategy and the servers of every role together (PuLP)."""
 
 from stratos.plan.explain.show import frontier_table
-from stratos.plan.solution import solve
 from stratos.plan.stage import plan
 
-__all__ = ["frontier_table", "plan", "solve"]
+__all__ = ["frontier_table", "plan"]

@@ -16,8 +16,8 @@ from stratos.cli.compose import hydra_for
 from stratos.convert.declared import contradictions, with_declared
 from stratos.core.errors import ConfigError
 from stratos.estimate import card_of_student
-from stratos.plan import solve
 from stratos.plan.options.candidates import build_problem
+from stratos.plan.solution import solve
 from stratos.students import is_here
 from stratos.synthesize.choice import least_coverage
 

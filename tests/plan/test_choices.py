@@ -8,8 +8,8 @@ from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, STUDENTS, World, replace
 from stratos.catalog import Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
 from stratos.core.errors import InfeasibleError
-from stratos.plan import solve
 from stratos.plan.options.candidates import build_problem
+from stratos.plan.solution import solve
 from stratos.records import ModelCard
 
 AWS = CloudConfig(name="aws", providers=("aws",))

@@ -8,9 +8,9 @@ from world import STRATEGIES, replace
 
 from stratos.config import LimitsConfig, ObjectiveConfig
 from stratos.core.errors import InfeasibleError
-from stratos.plan import solve
 from stratos.plan.objective import exchange_rates
 from stratos.plan.problem import Candidate, Option, Problem
+from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
 from stratos.records import Interval, Offer
 

@@ -12,9 +12,9 @@ from world import LARGE, STUDENTS, World, teacher
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
 from stratos.evaluate.baselines import free_baselines, labelled_rows
-from stratos.plan import solve
 from stratos.plan.accuracy.without_model import needs_no_model
 from stratos.plan.options.candidates import build_problem
+from stratos.plan.solution import solve
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.pseudo_labels import PseudoLabels

@@ -11,8 +11,9 @@ from world import BLIND, SIGHTED, World, context, replace
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig
 from stratos.core.errors import InfeasibleError
-from stratos.plan import plan, solve
+from stratos.plan import plan
 from stratos.plan.options.candidates import build_problem
+from stratos.plan.solution import solve
 from stratos.records import Plan, from_json, to_json
 
 AWS = CloudConfig(name="aws", providers=("aws",))

@@ -7,10 +7,11 @@ from world import STUDENTS, World, context
 
 from stratos.catalog import load_catalog
 from stratos.core.errors import InfeasibleError
-from stratos.plan import plan, solve
+from stratos.plan import plan
 from stratos.plan.accuracy.hardly_learnt import hardly_learnt, without_hopeless
 from stratos.plan.left_out import Exclusions
 from stratos.plan.options.candidates import build_problem
+from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
 from stratos.records import Pilot, PilotPoint, PilotRun
 from stratos.students import starts_from_model

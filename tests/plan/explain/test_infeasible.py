@@ -28,13 +28,13 @@ from stratos.config import (
 )
 from stratos.core.errors import InfeasibleError
 from stratos.ledger.reserves import planned_usd
-from stratos.plan import solve
 from stratos.plan.explain.changes import alone, together
 from stratos.plan.explain.variants import Variants
 from stratos.plan.limits import LIMITS, with_limit
 from stratos.plan.objective import levels, net_cost
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.problem import Candidate, Option, Problem
+from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.model import Model
 from stratos.records import Interval

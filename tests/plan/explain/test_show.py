@@ -5,9 +5,10 @@ from world import ALIGNMENT, BLIND, SIGHTED, STUDENTS, World, replace
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
-from stratos.plan import frontier_table, solve
+from stratos.plan import frontier_table
 from stratos.plan.explain.show import MARK, _short, alternatives_table
 from stratos.plan.options.candidates import build_problem
+from stratos.plan.solution import solve
 from stratos.records import WhatIf
 from stratos.run.console import Console as RunConsole
 from stratos.run.outcome import outcome

@@ -6,10 +6,10 @@ from twin import everything, instance, meets
 from world import replace
 
 from stratos.config import LimitsConfig, ObjectiveConfig
-from stratos.plan import solve
 from stratos.plan.explain.whatif import whatif
 from stratos.plan.limits import LIMITS, with_limit
 from stratos.plan.objective import levels, net_cost
+from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.model import Model
 from stratos.records import Plan, from_json, to_json

@@ -16,11 +16,11 @@ from world import STUDENTS, World
 from stratos.catalog import load_catalog
 from stratos.core.context import Context
 from stratos.ledger import Ledger
-from stratos.plan import solve
 from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.hosted import hosted_options
 from stratos.plan.options.teacher_load import Load, teacher_load_of
+from stratos.plan.solution import solve
 from stratos.records import Plan, TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.alignment_logits import AlignmentLogits

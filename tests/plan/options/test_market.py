@@ -11,7 +11,6 @@ from world import ALIGNMENT, BLIND, LARGE, SIGHTED, STUDENTS, Tiles, World, repl
 from stratos.catalog import Catalog, Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
 from stratos.estimate import TrainingJob, Workload, card_of_student, generate, serving, train
-from stratos.plan import solve
 from stratos.plan.egress import Egress, list_prices
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.market import open_market
@@ -22,6 +21,7 @@ from stratos.plan.options.spot import (
     spot_factor,
 )
 from stratos.plan.quotas import Caps, Quota, counts
+from stratos.plan.solution import solve
 from stratos.records import Offer
 
 AWS = CloudConfig(name="aws", providers=("aws",))

@@ -11,9 +11,9 @@ from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig, ObjectiveConfig
 from stratos.core.errors import InfeasibleError
 from stratos.core.intervals import wilson
-from stratos.plan import solve
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.teacher_load import teacher_load_of
+from stratos.plan.solution import solve
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.rationale import reading, request
