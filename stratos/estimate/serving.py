@@ -191,13 +191,14 @@ def _fastest(parts: Sequence[ServingTable]) -> ServingTable:
 def _undominated(parts: Sequence[ServingTable], n_servers: int) -> ServingTable:
     """Return the points of each server that no other of it dominates; of equals the first."""
     n_works = parts[0].latency_ms.shape[1]
-    figures = np.full((len(parts), n_servers, 2 * n_works), np.inf)
-    for of_part, part in zip(figures, parts, strict=True):
-        of_part[part.server] = np.hstack([part.latency_ms, -part.requests_per_s])
+    figures = np.full((2 * n_works, len(parts), n_servers), np.inf)
+    for i, part in enumerate(parts):
+        figures[:, i, part.server] = np.hstack([part.latency_ms, -part.requests_per_s]).T
     left = []
     for i, part in enumerate(parts):
-        no_worse = (figures <= figures[i]).all(axis=2)
-        no_worse[i:] &= (figures[i:] != figures[i]).any(axis=2)
+        own = figures[:, i : i + 1]
+        no_worse = np.logical_and.reduce(figures <= own, axis=0)
+        no_worse[i:] &= (figures[:, i:] != own).any(axis=0)
         left.append(part.take(~no_worse.any(axis=0)[part.server]))
     points = _joined(left)
     return points.take(np.argsort(points.server, kind="stable"))

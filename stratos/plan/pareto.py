@@ -26,6 +26,10 @@ from stratos.plan.option import Option
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+FIRST_BLOCK, LAST_BLOCK = 32, 256
+"""Points that `Staircase.add_all` takes at once: few at first, while nothing covers them."""
 
 
 class Staircase:
@@ -57,6 +61,30 @@ class Staircase:
         self.y[at:end] = [y]
         return True
 
+    def add_all(self, x: Floats, y: Floats) -> Bools:
+        """Add points in their order; return what `add` says of each.
+
+        What the steps before a block of points cover is found for the whole block at once. Only the
+        rest, which is little of a large set, is added point by point.
+        """
+        added = np.zeros(len(x), dtype=bool)
+        start, size = 0, FIRST_BLOCK
+        while start < len(x):
+            end = start + size
+            block_x, block_y = x[start:end], y[start:end]
+            step = np.searchsorted(self.x, block_x, side="right") - 1
+            covered = (step >= 0) & (np.array([*self.y, np.inf])[step] <= block_y)
+            for i in np.flatnonzero(~covered).tolist():
+                added[start + i] = self.add(float(block_x[i]), float(block_y[i]))
+            start, size = end, min(2 * size, LAST_BLOCK)
+        return added
+
+
+def ranks(names: Sequence[str]) -> Ints:
+    """Return the place of each name in their order; equal names share one."""
+    numbers = {name: i for i, name in enumerate(sorted(set(names)))}
+    return np.array([numbers[name] for name in names], dtype=np.int64)
+
 
 def kept(
     usd: Floats, x: Floats, y: Floats, place: NDArray[np.int64], names: Any, slack: float = 0.0
@@ -74,7 +102,7 @@ def kept(
     keys = (y, x, usd) if names is None else (np.asarray(names), y, x, usd)
     order = np.lexsort(keys)
     if not slack:
-        place = np.zeros_like(place)
+        return order[Staircase().add_all(x[order], y[order])].tolist()
     rows = list(
         zip(
             order.tolist(),
@@ -91,10 +119,10 @@ def kept(
     found = []
     for i, (at, cost, first, second, where) in enumerate(rows):
         # All that is cheaper by the slack counts wherever it stands, all that is cheaper here.
-        while slack and behind < i and rows[behind][1] + slack <= cost:
+        while behind < i and rows[behind][1] + slack <= cost:
             far.add(rows[behind][2], rows[behind][3])
             behind += 1
-        if near[where].add(first, second) and not (slack and far.covers(first, second)):
+        if near[where].add(first, second) and not far.covers(first, second):
             found.append(at)
     return found
 

@@ -13,6 +13,7 @@ from stratos.core.errors import InfeasibleError
 from stratos.plan.objective import SINGLE, Linear, levels, net_cost
 from stratos.plan.problem import Candidate, Option, Problem
 from stratos.plan.solution import solve
+from stratos.plan.solve import mix_frontier
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.mix_frontier import FEWER_KINDS
 from stratos.plan.solve.model import Model
@@ -141,7 +142,7 @@ def of_few_kinds(problem, max_kinds, slack):
 @pytest.mark.parametrize(("max_kinds", "slack", "least"), [(1, 0.05, 0), (1, 0.5, 2), (2, 0.5, 0)])
 def test_fleets_are_of_few_kinds_unless_that_costs_too_much(max_kinds, slack, least, monkeypatch):
     assert FEWER_KINDS == 0.05
-    monkeypatch.setattr("stratos.plan.solve.mix_frontier.FEWER_KINDS", slack)
+    monkeypatch.setattr(mix_frontier, "FEWER_KINDS", slack)
     n_changed = 0
     for seed in range(100):
         problem = instance(seed, mixed=True)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from stratos.core.errors import TeacherError
+from stratos.pretrained import check_gguf
+from stratos.pretrained import gguf as walked
 from stratos.teachers import weights
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.weights import Weights, config_facts, find_weights, read_facts
@@ -150,3 +152,20 @@ def test_a_large_file_is_told_by_blocks_from_end_to_end(
         file.write_bytes(changed)
         seen.add(weights._content(file))
     assert len(seen) == 4
+
+
+def test_a_gguf_file_is_walked_through_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path)
+    n_values: list[int] = []
+    skip = walked._skip_value
+    monkeypatch.setattr(walked, "_skip_value", lambda *args: n_values.append(1) or skip(*args))
+    check_gguf(path)
+    n_first = len(n_values)
+    check_gguf(path)
+    assert len(n_values) == n_first > 0
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="has 100 bytes"):
+        check_gguf(path)

@@ -167,10 +167,11 @@ def irreplaceable(usd: Floats, rate: Floats, room: Room) -> Ints:
         rate: share of a bucket that one server answers, by (server, bucket).
         room: quotas and prices.
     """
-    no_dearer = (usd[:, :, None] <= usd[:, None, :]).all(axis=0)
-    as_fast = (rate[:, None, :] >= rate[None, :, :]).all(axis=2)
-    as_free = (room.member[:, None, :] <= room.member[None, :, :]).all(axis=2)
-    better = no_dearer & as_fast & as_free
+    better = (usd[:, :, None] <= usd[:, None, :]).all(axis=0)
+    for column in rate.T:
+        better &= column[:, None] >= column
+    # In no quota that the other one is not in: of 0 and 1 the product counts those.
+    better &= room.member @ (1.0 - room.member.T) == 0
     if np.isfinite(room.max_usd_per_hour):
         better &= room.price[:, None] <= room.price[None, :]
     equal = better & better.T
@@ -205,46 +206,57 @@ def search(usd: Floats, rate: Floats, room: Room, pool: Pool, most_usd: float) -
     left = left[np.argsort(reduced[left], kind="stable")]
     usd, rate, work, inner = usd[left], rate[left], work[left], room.of(left)
     worth = pool.worth(rate)
-    lines = _Lines(usd, work, rate, np.unique([0.0, nu / 2, nu, 2 * nu]), room.n_servers)
+    lines = _Lines(usd, rate, work, np.unique([0.0, nu / 2, nu, 2 * nu]), inner, most_usd)
     states = np.zeros((1, len(left)))
+    used = lines.used(0, states)
     found = []
     for i in range(len(left)):
-        alive = [states]
-        open_need = lines.open(i, states)
-        while len(states):
-            states = states.copy()
-            states[:, i] += 1
-            open_need = open_need - lines.worth[i][:, i]
-            spent = states @ usd
-            ok = lines.allow(open_need, states, spent, most_usd) & inner.holds(states)
-            states, open_need = states[ok], open_need[ok]
-            done = (states @ worth >= 1 - TOLERANCE).all(axis=1)
-            found.append(states[done])
-            states, open_need = states[~done], open_need[~done]
-            alive.append(states)
-        states = np.concatenate(alive)
-        states = states[lines.allow(lines.open(i + 1, states), states, states @ usd, most_usd)]
+        alive, one_more = [states], states
+        while len(one_more):
+            one_more = one_more.copy()
+            one_more[:, i] += 1
+            used = used + lines.by_server[i, i]
+            ok = lines.allow(used)
+            if np.isfinite(room.max_kinds):
+                ok &= (one_more > 0).sum(axis=1) <= room.max_kinds
+            one_more, used = one_more[ok], used[ok]
+            if not len(one_more):
+                break
+            done = np.logical_and.reduce(one_more @ worth >= 1 - TOLERANCE, axis=1)
+            found.append(one_more[done])
+            one_more, used = one_more[~done], used[~done]
+            alive.append(one_more)
+        states = np.concatenate(alive) if len(alive) > 1 else states
+        used = lines.used(i + 1, states)
+        ok = lines.allow(used)
+        states, used = states[ok], used[ok]
         if len(states) > MAX_STATES:
             raise TooMany
         if not len(states):
             break
-    counts = np.concatenate(found)
+    counts = np.concatenate([np.zeros((0, len(left))), *found])
     result = np.zeros((len(counts), n))
     result[:, left] = counts
     return result
 
 
 class _Lines:
-    """Bounds from below of what the servers still to come cost, and of how many they are."""
+    """What bounds states from above, each line a sum over their servers.
 
-    def __init__(self, usd: Floats, work: Floats, rate: Floats, nu: Floats, n_servers: int) -> None:
+    The prices of the servers still to come bound what these cost, and how many they are: for each ν
+    and each set of buckets, the dollars so far and what is still asked for are at most the budget.
+    The caps are lines too, so that one addition and one comparison tell which states are allowed.
+    """
+
+    def __init__(
+        self, usd: Floats, rate: Floats, work: Floats, nu: Floats, room: Room, most_usd: float
+    ) -> None:
         n, n_buckets = rate.shape
-        self.n_servers = n_servers
         every = np.ones((1, n_buckets))
         subsets = np.concatenate([every, np.eye(n_buckets)] if n_buckets > 1 else [every])
         if n_buckets == 3:
             subsets = np.concatenate([subsets, 1.0 - np.eye(3)])
-        self.nu = np.repeat(nu, len(subsets))
+        # Lines of dollars by (ν, set of buckets), then of servers by set of buckets.
         costs = np.concatenate([usd[None, :] + nu[:, None], np.ones((1, n))])
         # The least price of a bucket among the servers from i on, by (i, ν, bucket).
         prices = np.full((n + 1, len(costs), n_buckets), np.inf)
@@ -252,20 +264,31 @@ class _Lines:
         own = np.where(rate[:, None, :] > 0, costs.T[:, :, None] * finite[:, None, :], np.inf)
         prices[:n] = np.minimum.accumulate(own[::-1], axis=0)[::-1]
         # Where no server is left for a bucket, those so far have to answer it.
-        prices = np.minimum(prices, 2.0 * (costs.max() + 1) * (n_servers + 1))
+        prices = np.minimum(prices, 2.0 * (costs.max() + 1) * (room.n_servers + 1))
         by_subset = prices[:, :, None, :] * subsets[None, None, :, :]
         by_subset = by_subset.reshape(n + 1, -1, n_buckets)
-        self.need = by_subset.sum(axis=2)
-        self.worth = (by_subset[:, :, None, :] * rate[None, None, :, :]).max(axis=3)
-        self.n_usd = len(self.nu)
+        worth = (by_subset[:, None, :, :] * rate[None, :, None, :]).max(axis=3)
+        costs = np.repeat(costs, len(subsets), axis=0)
+        caps = np.column_stack([usd, np.ones(n), room.price, room.member])
+        self.by_server = np.concatenate(
+            [costs.T - worth, np.broadcast_to(caps, (n + 1, *caps.shape))], axis=2
+        )
+        """What a server adds to each line, by (i, server, line)."""
+        self.asked = by_subset.sum(axis=2)
+        """What is asked for by each line of prices, by (i, line)."""
+        most = most_usd + np.repeat(nu, len(subsets)) * room.n_servers
+        n_most = np.full(len(subsets), room.n_servers + TOLERANCE)
+        most_per_hour = room.max_usd_per_hour * (1 + TOLERANCE)
+        self.most = np.array(
+            [*most, *n_most, most_usd, room.n_servers, most_per_hour, *room.limits]
+        )
 
-    def open(self, i: int, states: Floats) -> Floats:
-        """Return what the prices of servers from i on still ask of each state, by (state, line)."""
-        return self.need[i] - states @ self.worth[i].T
+    def used(self, i: int, states: Floats) -> Floats:
+        """Return the lines of states that servers from i on are still to come to."""
+        used = states @ self.by_server[i]
+        used[:, : self.asked.shape[1]] += self.asked[i]
+        return used
 
-    def allow(self, open_need: Floats, states: Floats, usd: Floats, most_usd: float) -> Bools:
+    def allow(self, used: Floats) -> Bools:
         """Return which states may still be completed."""
-        free = self.n_servers - states.sum(axis=1)
-        rest = (open_need[:, : self.n_usd] - self.nu * free[:, None]).max(axis=1).clip(min=0.0)
-        n_more = open_need[:, self.n_usd :].max(axis=1)
-        return (usd + rest <= most_usd) & (n_more <= free + TOLERANCE)
+        return np.logical_and.reduce(used <= self.most, axis=1)

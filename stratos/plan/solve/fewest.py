@@ -61,8 +61,7 @@ class Pairs:
     @cached_property
     def most(self) -> Floats:
         """Servers of each kind that a mix may have."""
-        quota = np.where(self.room.member > 0, self.room.limits, np.inf).min(axis=1, initial=np.inf)
-        most = np.minimum(quota, self.room.n_servers)
+        most = np.minimum(self._quota, self.room.n_servers)
         if np.isfinite(self.room.max_usd_per_hour):
             with np.errstate(divide="ignore"):
                 affordable = self.room.max_usd_per_hour * (1 + TOLERANCE) / self.room.price
@@ -191,11 +190,25 @@ class Pairs:
         """Return which counts there may be."""
         room, i, j = self.room, self.first[pair], self.second[pair]
         total = first + second
-        allowed = (total > 0) & (total <= room.n_servers)
-        members = first[:, None] * room.member[i] + second[:, None] * room.member[j]
-        allowed &= (members <= room.limits).all(axis=1)
-        usd_per_hour = first * room.price[i] + second * room.price[j]
-        return allowed & (usd_per_hour <= room.max_usd_per_hour * (1 + TOLERANCE))
+        allowed = (total > 0) & (total <= self._most_together[pair])
+        allowed &= (first <= self._quota[i]) & (second <= self._quota[j])
+        if np.isfinite(room.max_usd_per_hour):
+            usd_per_hour = first * room.price[i] + second * room.price[j]
+            allowed &= usd_per_hour <= room.max_usd_per_hour * (1 + TOLERANCE)
+        return allowed
+
+    @cached_property
+    def _quota(self) -> Floats:
+        """Servers of each kind that its quotas allow."""
+        limits = np.where(self.room.member > 0, self.room.limits, np.inf)
+        return limits.min(axis=1, initial=np.inf)
+
+    @cached_property
+    def _most_together(self) -> Floats:
+        """Servers of both kinds that the quotas of both allow, by pair."""
+        of_both = (self.room.member[self.first] > 0) & (self.room.member[self.second] > 0)
+        quota = np.where(of_both, self.room.limits, np.inf).min(axis=1, initial=np.inf)
+        return np.minimum(quota, self.room.n_servers)
 
     def _counted(self, pair: int, first: float, second: float) -> Floats:
         """Return the counts of every kind."""

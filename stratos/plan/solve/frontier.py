@@ -5,21 +5,27 @@ sum, its latency is that of its servers and its accuracy the candidate's. For on
 the roles before and after the training are independent of each other, so the frontier of all plans
 that train there is the Pareto filter of the sums of two frontiers: teachers' options as that place
 sees them, and pairs of training there and serving (`reduced`). Candidates that differ in the
-teacher alone are merged at once. The whole frontier is the filter of all these together.
+teacher alone are merged at once. The whole frontier is the filter of all these together. Plans are
+rows of numbers until then: a `Choice` is made only of those on the frontier.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratos.config import LimitsConfig
-from stratos.plan.pareto import Staircase, kept
+from stratos.plan.pareto import Staircase, kept, ranks
 from stratos.plan.problem import Candidate, Choice, Problem
-from stratos.plan.solve.reduced import Head, Reduced, Tail
+from stratos.plan.solve.reduced import Reduced, Tails
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 def frontier(problem: Problem) -> list[Choice]:
@@ -39,9 +45,8 @@ def merged(problem: Problem) -> list[Choice]:
         _, train, serve = candidate.work
         accuracies = candidate.counted_accuracy, candidate.limit_accuracy
         groups[*accuracies, train, serve].append(candidate)
-    return _non_dominated(
-        [choice for candidates in groups.values() for choice in _of_group(reduced, candidates)]
-    )
+    plans = [_of_group(reduced, candidates) for candidates in groups.values()]
+    return _non_dominated([group for group in plans if len(group.usd)])
 
 
 def within(choices: Iterable[Choice], limits: LimitsConfig, spent_usd: float = 0.0) -> list[Choice]:
@@ -65,57 +70,107 @@ def meets(
     )
 
 
-def _of_group(reduced: Reduced, candidates: list[Candidate]) -> list[Choice]:
+@dataclass(frozen=True, eq=False)
+class _Plans:
+    """Plans of candidates that share accuracy, training and serving, as columns."""
+
+    reduced: Reduced
+    candidates: Sequence[Candidate]
+    tails: Tails
+    candidate: Ints
+    """Number of the candidate, by plan."""
+    teacher: Ints
+    """Number of the option of its teacher."""
+    tail: Ints
+    """Number of the pair of training and serving."""
+    egress_usd: Floats
+    usd: Floats
+    hours: Floats
+    latency_ms: Floats
+
+    @property
+    def accuracies(self) -> tuple[float, float]:
+        """Accuracy that objectives count, and that a limit counts."""
+        return self.candidates[0].counted_accuracy, self.candidates[0].limit_accuracy
+
+    def choice(self, i: int) -> Choice:
+        """Return one of the plans."""
+        candidate, tails = self.candidates[self.candidate[i]], self.tails
+        teacher = self.reduced.options[candidate.work[0]][self.teacher[i]]
+        train, step = tails.trainings[tails.train[self.tail[i]]], tails.step[self.tail[i]]
+        served = tails.steps[step].served
+        return Choice(candidate, (teacher, train, served), float(self.egress_usd[i]))
+
+
+def _of_group(reduced: Reduced, candidates: list[Candidate]) -> _Plans:
     """Return the frontier of candidates that share accuracy, training and serving."""
     _, train, serve = candidates[0].work
     tails = reduced.tails(train, serve)
-    places = {tail.train.place for tail in tails}
-    heads = {
-        place: [(c, head) for c in candidates for head in reduced.heads(c.work[0], place)]
-        for place in places
-    }
-    head_rank = _ranks({_head_name(*pair) for pairs in heads.values() for pair in pairs})
-    tail_rank = _ranks({tail.name for tail in tails})
-    pairs: list[tuple[Candidate, Head, Tail]] = []
-    columns = []
-    for place in places:
-        first = np.array(
-            [(head.usd, head.hours, head_rank[_head_name(c, head)]) for c, head in heads[place]]
-        )
-        nothing = np.zeros(len(first))
-        here = nothing.astype(np.int64)
-        left = kept(first[:, 0], first[:, 1], nothing, here, first[:, 2])
-        there = [tail for tail in tails if tail.train.place == place]
-        last = np.array([(t.usd, t.hours, t.latency_ms, tail_rank[t.name]) for t in there])
-        columns.append(
-            (
-                np.add.outer(first[left, 0], last[:, 0]).ravel(),
-                np.add.outer(first[left, 1], last[:, 1]).ravel(),
-                np.tile(last[:, 2], len(left)),
-                np.add.outer(first[left, 2] * len(tail_rank), last[:, 3]).ravel(),
+    works = [candidate.work[0] for candidate in candidates]
+    # Ties are broken by the candidate, then by the teacher's option, then by the pair.
+    first = ranks([c.name for c in candidates]) * max(len(reduced.options[w]) for w in works)
+    n_names = tails.name.max(initial=0) + 1
+    by_place = np.argsort(tails.place, kind="stable")
+    ends = np.searchsorted(tails.place[by_place], np.arange(len(tails.places) + 1))
+    columns: list[tuple[Any, ...]] = []
+    for number, place in enumerate(tails.places):
+        pairs = by_place[ends[number] : ends[number + 1]]
+        if not len(pairs):
+            continue
+        heads = [reduced.heads(work, place) for work in works]
+        candidate = np.repeat(np.arange(len(heads)), [len(head.usd) for head in heads])
+        option, usd, hours, dataset_usd, name = (
+            np.concatenate(parts)
+            for parts in zip(
+                *((h.option, h.usd, h.hours, h.dataset_usd, h.name) for h in heads), strict=True
             )
         )
-        pairs += [(*heads[place][i], tail) for i in left for tail in there]
-    if not pairs:
-        return []
-    usd, hours, latency, names = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    found = kept(usd, hours, latency, np.zeros(len(pairs), dtype=np.int64), names)
-    return [
-        reduced.problem.choice(candidate, head.teacher, tail.train, tail.step.served)
-        for candidate, head, tail in (pairs[i] for i in found)
-    ]
+        name += first[candidate]
+        left = _kept(usd, hours, np.zeros(len(usd)), name)
+        head, pair = np.repeat(left, len(pairs)), np.tile(pairs, len(left))
+        columns.append(
+            (
+                candidate[head],
+                option[head],
+                pair,
+                dataset_usd[head],
+                usd[head] + tails.usd[pair],
+                hours[head] + tails.hours[pair],
+                name[head] * n_names + tails.name[pair],
+            )
+        )
+    if not columns:
+        none, nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
+        return _Plans(
+            reduced, candidates, tails, none, none, none, nothing, nothing, nothing, nothing
+        )
+    candidate, teacher, pair, egress_usd, usd, hours, name = (
+        np.concatenate(parts) for parts in zip(*columns, strict=True)
+    )
+    left = _kept(usd, hours, tails.latency_ms[pair], name)
+    candidate, teacher, pair, hours = candidate[left], teacher[left], pair[left], hours[left]
+    egress_usd, step = egress_usd[left], tails.step[pair]
+    # Added up in the order of `Problem.choice` and `Choice.usd`, so that they are equal bit by bit.
+    for part in tails.bundle_usd.T:
+        egress_usd = egress_usd + part[step]
+    usd = np.zeros(len(left))
+    for k, work in enumerate(works):
+        own = candidate == k
+        usd[own] = np.array([option.usd for option in reduced.options[work]])[teacher[own]]
+    usd = usd + np.array([option.usd for option in tails.trainings])[tails.train[pair]]
+    usd = usd + np.array([step.served.usd for step in tails.steps])[step] + egress_usd
+    latency_ms = tails.latency_ms[pair]
+    return _Plans(
+        reduced, candidates, tails, candidate, teacher, pair, egress_usd, usd, hours, latency_ms
+    )
 
 
-def _head_name(candidate: Candidate, head: Head) -> tuple[str, str]:
-    return candidate.name, head.teacher.sort_name
+def _kept(usd: Floats, hours: Floats, latency_ms: Floats, name: Ints) -> Ints:
+    """Return which plans are dominated by no other."""
+    return np.array(kept(usd, hours, latency_ms, np.zeros_like(name), name), dtype=np.int64)
 
 
-def _ranks(names: Collection[Any]) -> dict[Any, int]:
-    """Return the place of each name in their order."""
-    return {name: i for i, name in enumerate(sorted(names))}
-
-
-def _non_dominated(choices: list[Choice]) -> list[Choice]:
+def _non_dominated(groups: Sequence[_Plans]) -> list[Choice]:
     """Filter five values: sorted by the first three, a staircase over the last two.
 
     Accuracy counts twice, in the objective and under an accuracy limit, which may count the low end
@@ -125,18 +180,32 @@ def _non_dominated(choices: list[Choice]) -> list[Choice]:
     and latency. A staircase per level of accuracy answers that in logarithmic time, since within a
     level dollars only grow; levels are as many as there are distinct accuracies.
     """
-    levels: dict[tuple[float, float], list[Choice]] = {}
-    for choice in choices:
-        levels.setdefault((choice.accuracy, choice.limit_accuracy), []).append(choice)
+    levels: dict[tuple[float, float], list[_Plans]] = defaultdict(list)
+    for group in groups:
+        levels[group.accuracies].append(group)
     found: list[Choice] = []
+    # Accuracy under a limit, dollars, hours and latency of what is found, by plan.
+    better = np.zeros((0, 4))
     for level in sorted(levels, reverse=True):
         # Better levels come first; their kept plans are merged into this level's sweep by dollars.
-        sweep: list[tuple[float, float, float, int, tuple[str, ...], Choice]]
-        better = (c for c in found if c.limit_accuracy >= level[1])
-        sweep = [(c.usd, c.hours, c.latency_ms, 0, (), c) for c in better]
-        sweep += [(c.usd, c.hours, c.latency_ms, 1, c.sort_name, c) for c in levels[level]]
-        stairs = Staircase()
-        for _, hours, latency, own, _, choice in sorted(sweep, key=lambda row: row[:5]):
-            if stairs.add(hours, latency) and own:
-                found.append(choice)
+        here = levels[level]
+        sure = better[better[:, 0] >= level[1], 1:]
+        own = np.concatenate([np.stack([g.usd, g.hours, g.latency_ms], axis=1) for g in here])
+        sweep = np.concatenate([sure, own])
+        usd, hours, latency_ms = sweep.T
+        is_own = np.arange(len(sweep)) >= len(sure)
+        order = np.lexsort((is_own, latency_ms, hours, usd))
+        added = Staircase().add_all(hours[order], latency_ms[order]) & is_own[order]
+        plans = [(group, i) for group in here for i in range(len(group.usd))]
+        # Plans of equal values stand side by side: of these the first by name is taken.
+        new = np.ones(len(order) + 1, dtype=bool)
+        new[1:-1] = (np.diff(sweep[order], axis=0) != 0).any(axis=1)
+        starts = np.flatnonzero(added)
+        ends = np.flatnonzero(new)[np.searchsorted(np.flatnonzero(new), starts, side="right")]
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            equal = [plans[i] for i in (order[start:end] - len(sure)).tolist()]
+            choices = [group.choice(i) for group, i in equal]
+            found.append(min(choices, key=lambda c: c.sort_name) if len(equal) > 1 else choices[0])
+        rows = sweep[order[added]]
+        better = np.concatenate([better, np.column_stack([np.full(len(rows), level[1]), rows])])
     return found

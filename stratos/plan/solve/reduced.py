@@ -15,53 +15,73 @@ place of training through the egress of each server; those of all places are fou
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratos.plan.egress import Place
 from stratos.plan.option import Option, Served
 from stratos.plan.options.serving_mix import Step, single_steps
-from stratos.plan.pareto import Staircase, kept, prune
+from stratos.plan.pareto import Staircase, kept, prune, ranks
 from stratos.plan.solve.mix_frontier import staircases
 from stratos.plan.solve.solver import Solver
 
 if TYPE_CHECKING:
     from stratos.plan.problem import Choice, Problem
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 SOLVED_GAP = 0.001
 """Most of `Problem.mix_gap` that the solver may leave of a mix of its own; the plan's status says
 so."""
 
 
-@dataclass(frozen=True)
-class Tail:
-    """Training and serving together, seen from before the training."""
+@dataclass(frozen=True, eq=False)
+class Tails:
+    """Pairs of training and serving together, seen from before the training, as columns."""
 
-    usd: float
+    trainings: Sequence[Option]
+    steps: Sequence[Step]
+    """Those of all places of training."""
+    bundle_usd: Floats
+    """Egress from the training to each part of what serves, by (step, part)."""
+    train: Ints
+    """Number of the training, by pair."""
+    step: Ints
+    """Number of the step, by pair."""
+    place: Ints
+    """Number of the place of training in `places`, by pair."""
+    places: Sequence[Place | None]
+    usd: Floats
     """With the egress from training to serving."""
-    hours: float
-    latency_ms: float
-    train: Option
-    step: Step
+    hours: Floats
+    latency_ms: Floats
+    name: Ints
+    """What breaks ties."""
 
-    @property
-    def name(self) -> str:
-        """What breaks ties."""
-        return f"{self.train.sort_name}|{self.step.served.sort_name}"
+    def of(self, pairs: Ints) -> Tails:
+        """Return the same for some of the pairs."""
+        by_pair = ("train", "step", "place", "usd", "hours", "latency_ms", "name")
+        return replace(self, **{column: getattr(self, column)[pairs] for column in by_pair})
 
 
-@dataclass(frozen=True)
-class Head:
-    """A teacher's work, seen from one place of training."""
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """A teacher's work, seen from one place of training, as columns."""
 
-    usd: float
+    option: Ints
+    """Number of the teacher's option in `Reduced.options`."""
+    usd: Floats
     """With the egress to the training."""
-    hours: float
-    teacher: Option
+    hours: Floats
+    dataset_usd: Floats
+    """The egress to the training alone."""
+    name: Ints
+    """What breaks ties."""
 
 
 class Reduced:
@@ -74,8 +94,9 @@ class Reduced:
         gap = max(settings.gap, min(problem.mix_gap, SOLVED_GAP))
         self.solver = Solver(settings.solver, settings.time_limit_s, gap)
         self._steps: dict[tuple[object, ...], list[Step]] = {}
-        self._tails: dict[tuple[str, str], list[Tail]] = {}
-        self._heads: dict[tuple[str, Place | None], list[Head]] = {}
+        self._tails: dict[tuple[str, str], Tails] = {}
+        self._heads: dict[tuple[str, Place | None], Heads] = {}
+        self._name_ranks: dict[str, Ints] = {}
         works = list(dict.fromkeys(c.work for c in problem.candidates))
         most = problem.egress.most
         gb = problem.gb
@@ -100,22 +121,26 @@ class Reduced:
         self._alike = {w: first.setdefault(options, w) for w, options in self.options.items()}
         """Work to the first one of the same options."""
 
-    def heads(self, work: str, target: Place | None) -> list[Head]:
+    def heads(self, work: str, target: Place | None) -> Heads:
         """Return the teacher's options that are left for a training at `target`."""
         if (work, target) not in self._heads:
             options = self.options[work]
-            egress = [self.problem.dataset_usd(work, o.place, target) for o in options]
-            steps = [
-                (o.usd + extra, o.hours, o.sort_name, o)
-                for o, extra in zip(options, egress, strict=True)
-            ]
-            stairs = Staircase()
-            self._heads[work, target] = [
-                Head(usd, hours, option)
-                for usd, hours, _, option in sorted(steps, key=lambda step: step[:3])
-                if stairs.add(hours, 0.0)
-            ]
+            egress = np.array([self.problem.dataset_usd(work, o.place, target) for o in options])
+            usd = np.array([o.usd for o in options]) + egress
+            hours = np.array([o.hours for o in options])
+            name = self.name_ranks(work)
+            order = np.lexsort((name, hours, usd))
+            left = order[Staircase().add_all(hours[order], np.zeros(len(order)))]
+            self._heads[work, target] = Heads(
+                left, usd[left], hours[left], egress[left], name[left]
+            )
         return self._heads[work, target]
+
+    def name_ranks(self, work: str) -> Ints:
+        """Return the place of each option of a work in the order of their names."""
+        if work not in self._name_ranks:
+            self._name_ranks[work] = ranks([o.sort_name for o in self.options[work]])
+        return self._name_ranks[work]
 
     def steps(self, work: str, sources: Iterable[Place | None]) -> dict[Place | None, list[Step]]:
         """Return the staircase of serving for a training at each of some places."""
@@ -151,22 +176,61 @@ class Reduced:
         here = source if source in there else None
         return *same, self.problem.egress.of(source[0]), cloud, here
 
-    def tails(self, train: str, serve: str) -> list[Tail]:
+    def tails(self, train: str, serve: str) -> Tails:
         """Return the pairs of training and serving that are left."""
         if (train, serve) not in self._tails:
-            by_place: dict[Place | None, list[Option]] = defaultdict(list)
-            for option in self.options[train]:
-                by_place[option.place].append(option)
-            slack = self.dataset_slack[train]
-            steps = self.steps(serve, by_place)
-            pairs = [
-                Tail(o.usd + step.usd, o.hours, step.latency_ms, o, step)
-                for place, options in by_place.items()
-                for step in steps[place]
-                for o in options
-            ]
-            self._tails[train, serve] = _left(pairs, slack)
+            pairs = self._pairs(train, serve)
+            left = kept(
+                pairs.usd, pairs.hours, pairs.latency_ms, pairs.place, pairs.name,
+                self.dataset_slack[train],
+            )  # fmt: skip
+            self._tails[train, serve] = pairs.of(np.array(left, dtype=np.int64))
         return self._tails[train, serve]
+
+    def _pairs(self, train: str, serve: str) -> Tails:
+        """Return all pairs of training and serving."""
+        trainings = self.options[train]
+        by_place: dict[Place | None, list[int]] = defaultdict(list)
+        for i, option in enumerate(trainings):
+            by_place[option.place].append(i)
+        there = self.steps(serve, by_place)
+        steps: list[Step] = []
+        bundle: list[list[float]] = []
+        starts: dict[int, int] = {}
+        rows = [np.zeros((3, 0), dtype=np.int64)]
+        for number, (place, here) in enumerate(by_place.items()):
+            of_place = there[place]
+            if id(of_place) not in starts:  # places that share a staircase see the same egress
+                starts[id(of_place)] = len(steps)
+                steps += of_place
+                bundle += [
+                    [part.count * self.problem.bundle_usd(serve, place, part.place) for part in row]
+                    for row in (step.served.parts for step in of_place)
+                ]
+            new = np.arange(len(of_place)) + starts[id(of_place)]
+            both = [np.tile(here, len(new)), np.repeat(new, len(here))]
+            rows.append(np.stack([*both, np.full_like(both[0], number)]))
+        n_parts = max(map(len, bundle), default=0)
+        first, second, place_number = np.hstack(rows)
+        train_usd, train_hours = np.array([(o.usd, o.hours) for o in trainings]).reshape(-1, 2).T
+        step_usd, latency = np.array([(s.usd, s.latency_ms) for s in steps]).reshape(-1, 2).T
+        train_name = ranks([f"{o.sort_name}|" for o in trainings])
+        step_name = ranks([step.served.sort_name for step in steps])
+        return Tails(
+            trainings,
+            steps,
+            np.array([row + [0.0] * (n_parts - len(row)) for row in bundle]).reshape(
+                len(bundle), n_parts
+            ),
+            first,
+            second,
+            place_number,
+            list(by_place),
+            train_usd[first] + step_usd[second],
+            train_hours[first],
+            latency[second],
+            train_name[first] * (len(steps) + 1) + step_name[second],
+        )
 
     def for_solver(self, plans: Iterable[Choice]) -> dict[str, tuple[Served, ...]]:
         """Return the options that the solver may choose from: those that some plans use.
@@ -182,13 +246,3 @@ class Reduced:
 
 def _order(option: Served) -> tuple[float, float, float, str]:
     return option.usd, option.hours, option.latency_ms, option.sort_name
-
-
-def _left(pairs: list[Tail], slack: float) -> list[Tail]:
-    if not pairs:
-        return []
-    places: dict[Place | None, int] = {}
-    numbers = np.array([places.setdefault(p.train.place, len(places)) for p in pairs])
-    usd, hours, latency = np.array([(p.usd, p.hours, p.latency_ms) for p in pairs]).T
-    names = np.unique(np.array([p.name for p in pairs]), return_inverse=True)[1]
-    return [pairs[i] for i in kept(usd, hours, latency, numbers, names, slack)]
