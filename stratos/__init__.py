@@ -1,3 +1,3 @@
-"""Stratos: a narrow task and a budget in, a small, hosted, measured language model out."""
+"""Stratos: distil a small language model for a narrow task, within a budget."""
 
 __version__ = "0.1.0"

@@ -71,8 +71,8 @@ def _say_version() -> None:
         print(f"stratos {metadata.version(DISTRIBUTION)}")
     except metadata.PackageNotFoundError:
         print(
-            "Stratos is not installed in this Python, so that its version is not known. If pip is "
-            "still at work, wait for it to end. If not, type in the folder of Stratos: "
+            "Stratos is not installed in this Python, so its version is unknown. If pip is still "
+            "running, wait for it to finish. Otherwise type, in the folder of Stratos: "
             f"{sys.executable} -m pip install -e .",
             file=sys.stderr,
         )
@@ -92,10 +92,10 @@ def _obey(args: argparse.Namespace) -> None:
     if args.experimental_rerun:
         raise ConfigError(
             "--experimental-rerun would unpickle a file. Give the same command again with "
-            "hydra.run.dir=<folder> instead: it goes on where it stopped."
+            "hydra.run.dir=<folder> instead: it resumes where it stopped."
         )
     if (args.resolve or args.package) and not args.cfg:
-        raise ConfigError("--resolve and --package are parts of --cfg. Type: --cfg job --resolve")
+        raise ConfigError("--resolve and --package only work with --cfg. Type: --cfg job --resolve")
     if args.help:
         if args.overrides:
             from stratos.cli.help.keys import group_page

@@ -1,4 +1,4 @@
-"""One dataclass per config group: what a YAML of the group may say, with type, default and meaning.
+"""The config schema: one dataclass per config group, with type, default and meaning of each key.
 
 Groups whose choices differ in code (`task`, `teacher`, `strategy`) name their class with
 `_target_`; that class is a dataclass too and lives beside the code it configures. All others have
@@ -44,30 +44,30 @@ class CloudConfig:
     name: str = "multi"
     """Name shown in tables."""
     providers: tuple[str, ...] = ()
-    """Clouds whose offers are taken; empty takes all that the catalog has, but no marketplace."""
+    """Clouds to rent from; empty takes all clouds of the catalog except marketplaces."""
     marketplaces: bool = False
-    """Take servers of marketplaces (Vast) too, which belong to hosts that nobody vouches for. One
-    that `providers` names is taken in any case."""
+    """Include marketplaces (Vast), whose hosts are not verified. A marketplace in `providers` is
+    always included."""
     residency: tuple[str, ...] = ()
-    """Where servers may stand, and data move: eu, eea, a country's code such as us, several of
-    these, or any. Empty takes the US or the EU, each alone, so that data cross no border."""
+    """Data residency: eu, eea, a country code such as us, several of these, or any. Empty keeps all
+    servers of a plan in the US, or all in the EU."""
     countries: dict[str, str] = field(default_factory=dict)
     """Country codes of clouds of your own, by "cloud" or "cloud/region"."""
     catalog: tuple[str, ...] = ("builtin",)
     """Catalogs in the SkyPilot schema: "builtin", or any fsspec URL or path of a CSV or Parquet."""
     gpu_file: str | None = None
-    """CSV of GPUs that the built-in table of specifications lacks, with its columns."""
+    """CSV of GPUs that the built-in specification table lacks, with the same columns."""
     regions: tuple[str, ...] = ()
-    """Regions that may be used; `*` and `?` stand for any letters, as in us-*. Empty allows all."""
+    """Allowed regions; `*` and `?` are wildcards, as in us-*. Empty allows all."""
     spot: bool = False
     """Allow spot prices for teacher inference and training (never for serving)."""
     max_usd_per_hour: Amount | None = None
-    """Most dollars an hour that all servers of a role together may cost."""
+    """Maximum dollars an hour for all servers of a role together."""
     quotas: dict[str, CountOrZero] = field(default_factory=dict)
-    """Most servers that may run at once, by "cloud", "cloud/region", "cloud/region/instance_type"
-    or "*/*/instance_type"; a `*` stands for any."""
+    """Maximum servers that may run at once, by "cloud", "cloud/region",
+    "cloud/region/instance_type" or "*/*/instance_type"; `*` is a wildcard."""
     max_nodes: Count = 8
-    """Most servers that one role may use together."""
+    """Maximum servers of one role."""
 
     def __post_init__(self) -> None:
         """Check the country codes."""
@@ -85,28 +85,28 @@ class CloudConfig:
 
 @dataclass(frozen=True)
 class ComplexityConfig:
-    """How the task's complexity is judged (`complexity=`), and what a declared one sets."""
+    """How the task's complexity is determined (`complexity=`), and what a declared one sets."""
 
     level: Literal["measured", "low", "medium", "high"] = "measured"
     """measured, or declared: low, medium or high."""
     strategies: tuple[str, ...] = ()
-    """Strategies that are left, whatever the teachers cover; `alignment` stands for its whole
-    family. Empty leaves all, and coverage decides."""
+    """Allowed strategies, at any coverage; `alignment` means its whole family. Empty allows all,
+    and coverage decides."""
     n_samples: Count | None = None
-    """Most answers that a teacher gives to a question, in place of `strategy.n_samples`."""
+    """Maximum answers per question, in place of `strategy.n_samples`."""
     path_tokens: Count | None = None
-    """Tokens of an answer with its reasoning path: what the plan counts with in place of what the
-    probe saw. Answers may be twice as long, in place of `strategy.max_tokens`."""
+    """Tokens of an answer with its reasoning path, for the plan, in place of what the probe
+    measured. Answers may be twice as long, in place of `strategy.max_tokens`."""
     min_student_params: CountOrZero = 0
     """Parameters of the smallest student that is considered."""
     coverage_low: Share = 0.7
-    """Measured: low complexity where the best teacher surely answers at least this share."""
+    """Measured: complexity is low if the best teacher certainly answers at least this share."""
     coverage_high: Share = 0.3
-    """Measured: high complexity where it surely answers less than this share."""
+    """Measured: complexity is high if it certainly answers less than this share."""
     completion_low: Count = 100
-    """Measured: an answer with its path of up to so many characters (the median) is short."""
+    """Measured: an answer with its path is short up to this many characters (median)."""
     completion_high: Count = 1000
-    """Measured: one of at least so many characters is long."""
+    """Measured: an answer is long from this many characters."""
 
 
 @dataclass(frozen=True)
@@ -128,24 +128,24 @@ class StudentConfig:
     context_length: Annotated[int, Meta(ge=MIN_CONTEXT)] = 1024
     """Longest sequence in tokens, question and answer together."""
     vocab_size: Count = 1024
-    """Size of a tokenizer trained on the corpus, where the task brings none of its own."""
+    """Size of a tokenizer trained on the corpus, if the task has no vocabulary of its own."""
     train_tokens: Count = 20_000_000
-    """Tokens that this student is trained on, unless `trainer.max_tokens` says otherwise."""
+    """Training tokens of this student, unless `trainer.max_tokens` is set."""
     license: str = "Apache-2.0"
-    """Licence of the starting weights (ours, where they are random)."""
+    """Licence of the starting weights (ours for random weights)."""
     runs: tuple[CardRun, ...] = ()
-    """Recorded runs: what predicted accuracy and latency rest on."""
+    """Recorded runs, for predicted accuracy and latency."""
     facts: dict[str, Count] = field(default_factory=dict)
-    """Facts of the model at `path` by the names of a model card (n_params, n_layers, …, head_size):
-    with them it can be planned before it is downloaded."""
+    """Facts of the model at `path` (n_params, n_layers, …, head_size), to plan before a
+    download."""
     package: str | None = None
-    """Python package that ships the weights of `path`; taken where neither a folder nor the hub's
+    """Python package that ships the weights of `path`; used if neither a folder nor the hub's
     cache has them."""
     gguf: str | None = None
     """GGUF file in that package."""
     only_if_here: bool = False
-    """Leave it out of the choice where its weights are not on this machine, or where training it
-    here takes too long: for candidates that nobody named."""
+    """For automatic candidates: exclude it if its weights are not on this machine, or if training
+    it here takes too long."""
 
 
 @dataclass(frozen=True)
@@ -157,24 +157,24 @@ class LimitsConfig:
     deadline_hours: Amount | None = None
     """Hours until the student is served: teacher inference plus training."""
     train_hours: Amount | None = 1.0
-    """Hours that the training may take on this machine: one that takes longer is not begun."""
+    """Maximum training hours on this machine: a longer training does not start."""
     latency_ms: Amount | None = None
     """95th percentile of one answer, in milliseconds."""
     accuracy: Share | None = None
-    """Least predicted exact match on the task, 0 to 1."""
+    """Minimum predicted exact match on the task, 0 to 1."""
     confidence: Literal["low", "mean"] = "low"
-    """What of the predicted interval must reach `accuracy`: its low end, or its mean."""
+    """Which value of the predicted interval must reach `accuracy`: the low end, or the mean."""
     serve_hours: Amount = 24.0
-    """How long the student is to be served, in hours; counted in the budget."""
+    """Serving time in hours; counted in the budget."""
     probe_usd: Amount = 5.0
-    """Dollars that the probe may spend on paid teachers."""
+    """Maximum dollars that the probe spends on paid teachers."""
     on_exhausted: Literal["stop", "next"] = "stop"
-    """Where the money for the planned teacher ends: stop asking, or ask the next cheaper one."""
+    """When the money for the planned teacher ends: stop, or continue with the next cheaper one."""
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What the plan is the best of (`objective=`)."""
+    """The objective of the plan (`objective=`)."""
 
     name: Literal["balanced", "cheapest", "fastest", "most_accurate", "lowest_latency"] = "balanced"
     """balanced, cheapest, fastest, most_accurate or lowest_latency."""
@@ -194,77 +194,78 @@ class TrainerConfig:
     """How the student is trained (`trainer=`)."""
 
     max_tokens: Count | None = None
-    """Most tokens to train on; None takes the student's own `train_tokens`."""
+    """Maximum training tokens; None takes the student's own `train_tokens`."""
     max_epochs: Annotated[int, Meta(ge=-1)] | None = None
-    """Most times that each row is read; -1 lets tokens alone count. None does so beside
-    `max_tokens`, and else fits the rows: 3 to 10 times for a student that starts from a model, 10
-    to 60 for one of random weights."""
+    """Maximum epochs; -1 sets no limit, so only tokens count. None sets no limit if `max_tokens` is
+    set; otherwise it depends on the rows: 3 to 10 epochs for a pretrained student, 10 to 60 for
+    random weights."""
     batch_tokens: Count = 4096
-    """Most tokens of one gradient step (packed rows); an epoch has 16 steps at least."""
+    """Maximum tokens of one gradient step (packed rows); an epoch has at least 16 steps."""
     optimizer: Literal["auto", "muon", "adamw"] = "auto"
     """muon (for the 2-D weights of the blocks, AdamW for the rest), adamw (for all), or auto: muon
-    for random weights, adamw for a student that starts from a model."""
+    for random weights, adamw for a pretrained student."""
     lr_muon: Amount | None = None
-    """Peak learning rate of Muon; None takes what suits the student's kind and width."""
+    """Peak learning rate of Muon; None derives it from the student's kind and width."""
     lr_adamw: Amount | None = None
-    """Peak learning rate of AdamW; None takes what suits the student's kind and width."""
+    """Peak learning rate of AdamW; None derives it from the student's kind and width."""
     weight_decay: Amount = 0.01
-    """Decoupled weight decay of the 2-D weights of the blocks; all else has none."""
+    """Decoupled weight decay of the 2-D weights of the blocks; other weights have none."""
     warmup_steps: CountOrZero = 50
-    """Steps of linear warm-up, a tenth of all at most, before a cosine that ends at 0."""
+    """Linear warm-up steps, at most a tenth of all steps, before a cosine decay to 0."""
     clip_norm: Amount = 1.0
-    """Largest gradient norm."""
+    """Gradient clipping: the maximum norm."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto (bf16 autocast where the machine gains from it), bf16 or fp32."""
+    """auto (bf16 autocast if it is faster on this machine), bf16 or fp32."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Lightning accelerator: auto, cpu, gpu."""
     devices: Count = 1
     """Lightning devices."""
     n_threads: Count | None = None
-    """CPU threads of torch; None leaves torch's own choice."""
+    """CPU threads of torch; None measures the fastest number."""
     accumulate: Count = 1
-    """Rows that each device makes of its share of a gradient step, one after the other."""
+    """Gradient accumulation: rows into which each device divides its share of a step."""
     checkpointing: bool = False
-    """Keep the blocks' inputs alone and compute the rest again: less memory, a third more time."""
+    """Activation checkpointing: less memory, a third more time."""
     compile: bool = False
-    """Compile the body with torch.compile: about a fifth faster, after half a minute or more."""
+    """Use torch.compile: about a fifth faster, after half a minute or more."""
     ema: Annotated[float, Meta(ge=0, lt=1)] | None = None
-    """Decay of an average of the weights, which is measured and kept in their place; None: none."""
+    """Decay of an EMA of the weights, which is measured and kept in their place; None turns it
+    off."""
     max_time: Annotated[str, _TIME] | None = None
-    """Longest training, as DD:HH:MM:SS; counted on through resumes."""
+    """Maximum training time, as DD:HH:MM:SS; counted across resumes."""
     adapter: Literal["none", "lora", "qlora"] = "none"
-    """none (all weights are trained), lora, or qlora (beside weights in 4 bits)."""
+    """none (train all weights), lora, or qlora (with 4-bit weights)."""
     lora_rank: Count = 16
     """Rank of each adapter."""
     lora_alpha: Count = 32
-    """Scale of the adapters, before it is divided by their rank."""
+    """Scale of the adapters (alpha), divided by their rank."""
     strategy: str | dict[str, Any] = "auto"
-    """Lightning strategy of several devices: auto, ddp, fsdp, deepspeed, or `_target_` of one."""
+    """Lightning strategy for several devices: auto, ddp, fsdp, deepspeed, or a `_target_`."""
     num_nodes: Count = 1
     """Servers that train together."""
 
 
 @dataclass(frozen=True)
 class CallbacksConfig:
-    """What watches a training (`callbacks=`)."""
+    """Checkpoints, validation and early stopping (`callbacks=`)."""
 
     checkpoint_every_steps: Count = 400
-    """Most steps between checkpoints that a killed run goes on from."""
+    """Maximum steps between checkpoints."""
     checkpoint_every_minutes: Annotated[float, Meta(gt=0)] = 2.0
-    """Most minutes between them; more where writing one takes over a twentieth of that."""
+    """Maximum minutes between checkpoints; more if writing one takes over a twentieth of that."""
     validate_every_steps: CountOrZero | None = None
-    """Steps between measurements on validation items; 0 measures at the end only. None fits the
-    length: every 1,000 steps, or 20 times where rows are read again, once an epoch at most."""
+    """Steps between validations; 0 validates at the end only. None depends on the length: every
+    1,000 steps, or 20 times if rows are read repeatedly, at most once an epoch."""
     patience: Count | None = 5
-    """Measurements in a row, none better than all before, after which the training ends; None never
-    ends it so. Better is more exact matches, or a lower loss on the gold answers."""
+    """Early stopping: the training ends after this many validations in a row without improvement in
+    exact match or loss on the gold answers; None turns it off."""
     n_validation_items: Count = 128
-    """Validation items of each measurement; the best of them says which weights are kept."""
+    """Validation items of each validation, which selects the weights to keep."""
     n_final_validation_items: Count | None = None
-    """Validation items, others if there are any, that the kept weights answer at the end, which
-    later plans rest on; None takes four times as many."""
+    """Validation items for the final measurement of the kept weights (other items if there are
+    any), which later plans use; None takes four times as many."""
     stop_at_exact: Share | None = None
-    """End early at this validation exact match; None does not."""
+    """Stop at this validation exact match; None turns it off."""
 
     @property
     def n_final(self) -> int:
@@ -282,7 +283,7 @@ class LoggerConfig:
     """Where metrics go (`logger=`)."""
 
     name: Literal["wandb", "none"] = "wandb"
-    """wandb, or none (records and report alone)."""
+    """wandb, or none (records and report only)."""
     project: str = "stratos"
     """W&B project."""
     entity: str | None = None
@@ -300,12 +301,12 @@ class DeployConfig:
     name: Literal["local", "none"] = "local"
     """local (serve and load-test here), or none (stop after evaluate)."""
     n_requests: Count = 32
-    """Held-out questions asked over HTTP."""
+    """Held-out questions sent over HTTP."""
     concurrency: Count = 1
-    """Requests in flight at once while the answers are compared (closed loop)."""
+    """Concurrent requests while the answers are compared (closed loop)."""
     load_seconds: Amount = 15.0
-    """Seconds of requests that come at random moments (open loop), at the rate of the plan or the
-    highest that this machine keeps up with; 0 leaves them out."""
+    """Seconds of load test with random arrivals (open loop), at the plan's rate or the highest rate
+    that this machine sustains; 0 turns it off."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """Port of the loopback server; 0 takes a free one."""
 
@@ -317,9 +318,9 @@ class PathsConfig:
     run_dir: str
     """Folder of this run: records, corpus, student, bundle, report."""
     cache_dir: str
-    """Content-addressed cache that runs share: teacher answers, cleaned catalogs."""
+    """Shared content-addressed cache: teacher answers, cleaned catalogs."""
     records_from: str | None = None
-    """Folder of an earlier run, whose records stand in for stages that are not asked for."""
+    """Folder of an earlier run, whose records replace the stages that do not run."""
 
 
 @dataclass(frozen=True)
@@ -329,26 +330,25 @@ class ProbeConfig:
     n_items: Count = 64
     """Validation items that each teacher answers with its best prompt."""
     max_items: Count = 256
-    """Most of them, where it is open after `n_items` whether a strategy may learn from the teacher:
-    their number is doubled until it is settled."""
+    """Maximum items, if `n_items` do not decide whether a strategy may learn from the teacher:
+    their number is doubled until it is decided."""
     n_trial_items: Count = 16
-    """Validation items that each prompt is tried on first (the first of the same items)."""
+    """Validation items on which each prompt is tried first (the first of the same items)."""
     n_entropy_items: Count = 16
-    """Answers of a local teacher whose next-token entropy is measured, if it may be learnt from."""
+    """Answers of a local teacher whose next-token entropy is measured."""
     n_samples: CountOrZero = 4
-    """Answers drawn to the same question with the best prompt, to see how far they agree; 0 draws
-    none."""
+    """Samples per question with the best prompt, to measure their agreement; 0 turns it off."""
     n_sample_items: CountOrZero = 8
-    """Validation items to which so many answers are drawn; 0 draws none."""
+    """Validation items that are sampled; 0 turns it off."""
     n_student_items: CountOrZero = 32
-    """Validation items that each student with weights in a local folder answers before its
-    training; 0 asks none."""
+    """Validation items that each student with local weights answers before its training; 0 turns it
+    off."""
     student_seconds: Amount = 60.0
-    """Longest time for that, in seconds, each; what is not answered by then does not count."""
+    """Maximum seconds for each student; items not answered by then do not count."""
     max_tokens: Count | None = None
-    """Longest answer of a teacher, in tokens; None takes it from the data or the first answers."""
+    """Maximum tokens of a teacher's answer; None derives it from the data or the first answers."""
     batch_size: Count = 48
-    """Chats that a local teacher answers at once."""
+    """Batch size of a local teacher."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -358,12 +358,12 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class SynthesizeConfig:
-    """Where the corpus is made (top-level `synthesize.`); it is the same wherever that is."""
+    """Where the corpus is made (top-level `synthesize.`); the corpus is the same in any case."""
 
     engine: Literal["local", "ray"] = "local"
     """local (this process), or ray (the CPUs and GPUs of a Ray cluster)."""
     ray_address: str | None = None
-    """Of a running cluster, such as auto or ray://head:10001; None starts one of this machine."""
+    """Address of a running cluster, such as auto or ray://head:10001; None starts one here."""
 
 
 @dataclass(frozen=True)
@@ -373,19 +373,18 @@ class EvaluateConfig:
     n_items: Count = 1000
     """Test items that the student answers, all slices together."""
     n_teacher_items: Count = 1000
-    """Most of them that the teacher answers too, drawn at random: as many as time and money
-    allow."""
+    """Maximum test items that the teacher answers too, drawn at random, within time and money."""
     teacher_minutes: Annotated[float, Meta(gt=0)] = 2.0
-    """Longest time for the teacher's answers; a few dozen are asked whatever it takes."""
+    """Maximum minutes for the teacher's answers; a few dozen are asked in any case."""
     teacher_usd: Amount | None = None
-    """Most dollars for the answers of a paid teacher; None takes a tenth of `limits.budget_usd`
-    (without one `limits.probe_usd`), and 128 answers at least."""
+    """Maximum dollars for the answers of a paid teacher; None takes a tenth of `limits.budget_usd`
+    (without a budget, `limits.probe_usd`), and at least 128 answers."""
     n_untouched_items: Count = 128
-    """The same for the untouched student; the smaller subset is a part of the larger."""
+    """Test items of the untouched student; the smaller subset is a part of the larger."""
     batch_size: Count = 128
-    """Questions that the student answers at once."""
+    """Batch size of the student."""
     max_new_tokens: Count = 768
-    """Longest answer of the student, in tokens."""
+    """Maximum tokens of a student's answer."""
 
 
 @dataclass(frozen=True)
@@ -402,12 +401,12 @@ class BucketConfig:
 
 @dataclass(frozen=True)
 class TrafficConfig:
-    """What the served student has to answer (top-level `traffic.`)."""
+    """The traffic of the served student (top-level `traffic.`)."""
 
     requests_per_s: Annotated[float, Meta(gt=0)] | None = None
-    """Mean rate; None asks for one answer at a time, which one server gives."""
+    """Mean request rate; None plans for one request at a time, on one server."""
     buckets: tuple[BucketConfig, ...] = ()
-    """Sizes of the requests; empty takes the task's own, as the probe or recorded runs saw it."""
+    """Sizes of the requests; empty takes those that the probe or recorded runs measured."""
 
 
 @dataclass(frozen=True)
@@ -415,27 +414,27 @@ class PlanConfig:
     """How the plan is made (top-level `plan.`)."""
 
     explain: bool = False
-    """Print what binds, what it is worth, and the runner-up."""
+    """Print the binding limits, what they cost, and the runner-up."""
     pilot: bool | Literal["auto"] = "auto"
-    """Train each student that is left shortly before the plan, and extrapolate its accuracy; auto
-    does so where an unknown accuracy decides the choice and it takes little."""
+    """Run a short training of each remaining student before the plan, and extrapolate its accuracy;
+    auto does so if an unknown accuracy decides the choice and the pilot is cheap."""
     pilot_tokens: Count = 4_000_000
-    """Tokens of each student's longest pilot training; auto takes a part of them to save time."""
+    """Tokens of each student's longest pilot training; auto may use fewer to save time."""
     pilot_share: Share = 0.1
-    """Part of the limits on dollars and hours that a pilot may take by itself (`pilot=auto`)."""
+    """Share of the limits on dollars and hours that an automatic pilot may use (`pilot=auto`)."""
     pilot_minutes: Amount = 3.0
-    """Longest time on this machine of a pilot that is made by itself."""
+    """Maximum minutes of an automatic pilot on this machine."""
     history: bool = True
-    """Let past runs of this machine (`outputs/`, `sweeps/`) speak for a student's accuracy."""
+    """Use past runs of this machine (`outputs/`, `sweeps/`) to predict a student's accuracy."""
     solver: str | None = None
-    """PuLP's name of the solver; None takes HiGHS or CBC, whichever is there."""
+    """PuLP's name of the solver; None takes HiGHS or CBC, whichever is installed."""
     time_limit_s: Annotated[float, Meta(gt=0)] = 60.0
-    """Longest time of one solve, in seconds; a plan not proven optimal by then says so."""
+    """Time limit of one solve, in seconds; the plan says if it is not proven optimal by then."""
     gap: Share = 0.0
-    """Relative gap to the optimum at which the solver may stop."""
+    """Relative optimality gap at which the solver may stop."""
     max_kinds: Count | None = 2
-    """Kinds of servers that answer a rate of requests together, unless more of them cost at least
-    5% less; null for any number."""
+    """Maximum kinds of servers in a mix, unless more kinds cost at least 5% less; null removes the
+    limit."""
 
 
 @dataclass(frozen=True)

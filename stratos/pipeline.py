@@ -1,4 +1,4 @@
-"""The seven stages in order, and the pilot that a plan may ask for: one page."""
+"""The pipeline: seven stages in order, and the optional pilot."""
 
 from __future__ import annotations
 

@@ -462,7 +462,7 @@ class WhatIf:
     limit: str
     """Key of the config, such as "limits.budget_usd" or "cloud.regions"."""
     value: float | None
-    """The limit as it is; None where it is no number."""
+    """The limit as it is; None where it is not a number."""
     other_value: float | None
     """The limit that the other plan was solved under; None lifts it."""
     point: PlanPoint

@@ -46,7 +46,7 @@ def test_help_is_a_page_to_read(tmp_path: Path) -> None:
     done = stratos("--help", "--config-dir", "mine", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("Stratos: a narrow task and a budget in")
+    assert lines[0].startswith("Stratos: distil a small language model")
     for group in conf_dir().iterdir():
         if group.is_dir() and group.name != "hydra":
             at = next(
@@ -168,7 +168,9 @@ def test_what_could_be_known_is_refused_before_a_teacher_is_asked(tmp_path: Path
     file.write_text("")
     adapters = stratos(*run, "trainer=lora", "student=stratos_1m", cwd=tmp_path)
     assert adapters.returncode == 1
-    assert "of random ones (stratos_1m) little comes. Type student=local" in adapters.stderr
+    assert (
+        "with random weights (stratos_1m) they learn little. Type student=local" in adapters.stderr
+    )
     cache = stratos(*run, f"paths.cache_dir={file}/cache", cwd=tmp_path)
     assert cache.returncode == 1
     assert f"The cache folder {file}/cache cannot be made (Not a directory). Type " in cache.stderr
@@ -239,12 +241,12 @@ def test_a_record_is_made_again_when_corrupt_or_made_from_something_else(probed:
     path.write_text(path.read_text()[:100])
     done = stratos(*argv, cwd=probed.parent)
     assert done.returncode == 0
-    assert f"plan: {path} is corrupt (Input data was truncated); it is made again." in done.stdout
+    assert f"plan: {path} is corrupt (Input data was truncated); it runs again." in done.stdout
     assert json.loads(path.read_text())["fingerprint"] == first["fingerprint"]
 
     done = stratos(*argv, "limits.budget_usd=50", cwd=probed.parent)
     assert done.returncode == 0
-    assert "plan: limits.budget_usd has changed; it is made again." in done.stdout
+    assert "plan: limits.budget_usd has changed; it runs again." in done.stdout
     assert json.loads(path.read_text())["fingerprint"] != first["fingerprint"]
 
 
@@ -280,8 +282,7 @@ def test_ctrl_c_and_a_server_that_is_stopped_keep_what_is_finished(
     assert took < 5, "it ends within 3 s where nobody else keeps the machine busy"
     assert process.returncode == 128 + how
     assert (
-        "Interrupted. What is finished is kept. The same command goes on with hydra.run.dir="
-        in said
+        "Interrupted. Finished work is kept. The same command resumes with hydra.run.dir=" in said
     )
     assert "Traceback" not in errors
 

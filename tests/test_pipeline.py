@@ -96,7 +96,7 @@ def test_killed_in_each_stage_it_comes_to_the_same_student(probed: Path, tmp_pat
 
     # A limit that changes no choice plans again, and makes and trains nothing again.
     log = finish(probed, "limits.budget_usd=1000")
-    assert "plan: limits.budget_usd has changed; it is made again." in log
+    assert "plan: limits.budget_usd has changed; it runs again." in log
     lines = {line.split()[0]: line for line in log.splitlines() if line.strip()}
     assert lines["synthesize"].endswith("(made before)")
     assert lines["distill"].endswith("(made before)")

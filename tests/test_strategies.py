@@ -172,7 +172,8 @@ def test_a_class_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^strategy\._target_=stratos\.config\.Complexity") as e:
         composed("+task=mahjong", "strategy=odd", config_dir=tmp_path)
     assert str(e.value).endswith(
-        "is no Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and write draw."
+        "is not a Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and write "
+        "draw."
     )
 
 

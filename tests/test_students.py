@@ -66,10 +66,10 @@ def test_a_student_of_the_hub_is_planned_from_its_config(tmp_path: Path) -> None
 
 def test_a_missing_student_is_told_before_anything_is_asked(tmp_path: Path) -> None:
     assert say(tmp_path, stages=WHOLE, path="org/model") == (
-        "ConfigError There is no student mine: org/model is no folder here, and cannot be had from "
-        "the hub (HF_HUB_OFFLINE is set and nothing is cached). Name a Hugging Face folder with "
-        "safetensors (student=local student.path=<folder>), or take students of random weights "
-        "(student=auto)."
+        "ConfigError There is no student mine: org/model is not a folder here, and cannot be "
+        "downloaded from the hub (HF_HUB_OFFLINE is set and nothing is cached). Name a Hugging "
+        "Face folder with safetensors (student=local student.path=<folder>), or use students with "
+        "random weights (student=auto)."
     )
 
 
@@ -80,7 +80,7 @@ def test_facts_suffice_to_plan_but_not_to_train(tmp_path: Path) -> None:
     }  # fmt: skip
     assert say(tmp_path, stages="probe,plan", path="org/model", facts=facts) == "1000"
     told = say(tmp_path, stages=WHOLE, path="org/model", facts=facts)
-    assert told.startswith("ConfigError There is no student mine: org/model is no folder here")
+    assert told.startswith("ConfigError There is no student mine: org/model is not a folder here")
 
 
 def weigh(home: Path, cache: Path, **student: object) -> str:

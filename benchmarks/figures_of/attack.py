@@ -11,22 +11,22 @@ from figures_of.common import source, table
 
 _INPUTS = {
     "overrides": "values on the command line",
-    "settings": "YAML files of the user's, and choices that there are not",
-    "rows": "files of questions, and the settings of a task",
-    "catalogs": "catalogs, regions, quotas, files of GPUs",
-    "students": "folders of models as students, and sizes",
-    "teachers": "folders and GGUF files as teachers, endpoints",
+    "settings": "the user's YAML files, and choices that do not exist",
+    "rows": "data files, and task settings",
+    "catalogs": "catalogs, regions, quotas, GPU files",
+    "students": "model folders as students, and model sizes",
+    "teachers": "model folders, GGUF files and endpoints as teachers",
 }
 _OTHERS = {
-    "disks": "full, read-only or foreign disks, files in the way, closed or full output",
-    "secrets": "runs with a secret of each kind, every file scanned",
-    "kills": "kills of one run, at moments that a seed draws",
-    "usage": "lies about tokens",
-    "limit": "answers beyond their limit",
-    "http": "redirects, answers that drip, endless lists",
-    "flaky": "mixes of faults under load",
+    "disks": "full, read-only or foreign disks, blocked paths, closed or full output",
+    "secrets": "runs with every kind of secret, all files scanned",
+    "kills": "kills of one run, at random times",
+    "usage": "wrong token counts",
+    "limit": "answers longer than `max_tokens`",
+    "http": "redirects, slow-drip responses, endless lists",
+    "flaky": "mixed faults under load",
     "batches": "batches: lost answers, outages, kills",
-    "ends": "ends of sweeps, terminals and processes",
+    "ends": "sweeps, terminals and processes that end early",
 }
 
 
@@ -37,10 +37,11 @@ def tried() -> str:
     inputs = {name: cases[f"inputs: {name}"] for name in _INPUTS if f"inputs: {name}" in cases}
     damages = {name: one for name, one in cases.items() if name.startswith("damage: ")}
     rows = [
-        ["**bad inputs**: refused in one message, nothing paid", *_numbers(_sum(inputs))],
+        ["**bad inputs**: rejected with one message, nothing paid", *_numbers(_sum(inputs))],
         *([_INPUTS[name], *_numbers(one)] for name, one in inputs.items()),
         [
-            "**damaged files of a finished run**: mended, or named with what to type",
+            "**damaged files of a finished run**: repaired, or reported with the command that "
+            "repairs it",
             *_numbers(_sum(damages)),
         ],
         *([name.removeprefix("damage: "), *_numbers(one)] for name, one in damages.items()),

@@ -40,8 +40,8 @@ def step() -> str:
         )
     return (
         table(head, rows)
-        + "\n\nEach cell: how many times as many tokens per CPU second Stratos has · its rise of "
-        + "peak memory over that of the column.\n"
+        + "\n\nEach cell: Stratos's tokens per CPU second over the column's · its rise of peak "
+        + "memory over the column's.\n"
         + f"{source('distillation/step')}."
     )
 

@@ -40,11 +40,11 @@ def constants() -> str:
         ("δ", "one all-reduce", "–", _us(serve.reduce_floor_s)),
         ("ω", "weights: share of B", "–", f"{serve.weights:.2f}"),
         ("κ", "cache: share of B", "–", f"{serve.cache:.2f}"),
-        ("φ", "a block of a step, at least", "–", _us(serve.layer_floor_s)),
-        ("χ", "the same, added below 16 bits", "–", _us(serve.quantise_floor_s)),
-        ("ψ", "a sequence of a step", "–", _us(serve.sequence_floor_s)),
-        ("π", "a block of a prefill, at least", "–", f"{1000 * serve.prefill_floor_s:.2f} ms"),
-        ("σ", "a request beside its prefill", "–", f"{1000 * serve.first_token_s:.0f} ms"),
+        ("φ", "minimum time per block of a decode step", "–", _us(serve.layer_floor_s)),
+        ("χ", "added to it below 16 bits", "–", _us(serve.quantise_floor_s)),
+        ("ψ", "time per sequence in a decode step", "–", _us(serve.sequence_floor_s)),
+        ("π", "minimum time per block of a prefill", "–", f"{1000 * serve.prefill_floor_s:.2f} ms"),
+        ("σ", "time of a request besides its prefill", "–", f"{1000 * serve.first_token_s:.0f} ms"),
     ]  # fmt: skip
     return table(("", "constant", "training", "inference"), rows)
 
@@ -64,7 +64,7 @@ def training_errors() -> str:
         ]
         for one in result["training"]
     ]
-    return table(("never seen", *ERROR, "inside the interval that ships"), rows)
+    return table(("held out", *ERROR, "inside the shipped interval"), rows)
 
 
 ERROR = ("rows", "MAPE", "Spearman", "measured / predicted")
@@ -96,7 +96,12 @@ def serving_errors(quantity: str) -> str:
                 "–" if nested is None else _covered(nested),
             ]
         )
-    head = ("never seen", *ERROR, "inside the interval that ships", "inside that of the rest alone")
+    head = (
+        "held out",
+        *ERROR,
+        "inside the shipped interval",
+        "inside that of other rows",
+    )
     return table(head, rows)
 
 
@@ -146,7 +151,7 @@ def intervals() -> str:
         rows.append([name, *cells])
     measured = [_known(fitted().errors[quantity]) for quantity in QUANTITIES]
     head = ("never measured", *QUANTITIES.values())
-    return table(head, [["nothing: all was", *measured], *rows])
+    return table(head, [["nothing (all measured)", *measured], *rows])
 
 
 def _known(errors: Errors) -> str:
@@ -183,7 +188,7 @@ def queues() -> str:
         [
             f"Request by request, c of 1 to 64 and ρ of 0.1 to 0.85, formula over simulation: p95 "
             f"{span(over, '.2f')}, mean time to first token {span(waited, '.2f')} (the first token "
-            "a tenth of the answer). Step by step of an engine that batches:",
+            "takes a tenth of the answer). Step by step, for an engine that batches:",
             "",
             table(head, rows),
         ]
@@ -239,11 +244,11 @@ def first_token() -> str:
         "engine",
         "c",
         "ρ",
-        "ρ as it came",
+        "ρ measured",
         "no queue, ms",
         "formula",
         "formula, answers under load",
-        "same moments",
+        "replayed arrivals",
         "measured (each round)",
     )
     load = span((one["load_average"] for one in kept["result"]), ".0f")

@@ -22,7 +22,7 @@ def _row(name: str, one: dict[str, Any]) -> list[str]:
     if one["failed"]:
         return [name, f"no result: {one['failed']}", *["–"] * 5, f"{one['minutes']:.1f}"]
     student, best, planned = one["scores"]["student"], one["best_baseline"], one["planned_accuracy"]
-    said = {"better": "better", "worse": "worse", "open": "not told apart"}
+    said = {"better": "better", "worse": "worse", "open": "no significant difference"}
     predicted = "unknown"
     if planned["is_known"]:
         predicted = f"{planned['mean']:.0%} ({planned['low']:.0%}–{planned['high']:.0%})"
@@ -47,7 +47,7 @@ def own_data() -> str:
     loads = [one["load_average"] for one in found.values()]
     return (
         table(head, (_row(name, one["result"]) for name, one in found.items()))
-        + f"\n\n{processor(kept)}, {kept['cores']} cores, {kept['date']}, other work beside: load "
+        + f"\n\n{processor(kept)}, {kept['cores']} cores, {kept['date']}, with other work: load "
         + f"of {min(loads):.0f} to {max(loads):.0f}."
     )
 

@@ -43,11 +43,11 @@ def scale() -> str:
         "problem",
         "frontier",
         "plan",
-        "all",
-        "by the clock",
+        "total",
+        "wall clock",
         "target",
         "peak",
-        "plans of the frontier",
+        "plans on the frontier",
     )
     return table(head, rows) + f"\n\n{source('planner/scale')}."
 
@@ -58,13 +58,13 @@ def peers() -> str:
         [
             one["shape"],
             str(one["offers"]),
-            "no end" if one["theirs_usd"] is None else f"{one['theirs_s']:.2f} s",
+            "did not finish" if one["theirs_usd"] is None else f"{one['theirs_s']:.2f} s",
             f"{one['ours_s']:.3f} s",
             "–" if one["theirs_usd"] is None else f"{one['theirs_usd'] - one['ours_usd']:+.4f}",
         ]
         for one in record.load("planner/peers")["result"]
     ]
-    head = ("tasks", "offers a task", "SkyPilot", "Stratos", "difference of the optima, $")
+    head = ("tasks", "offers a task", "SkyPilot", "Stratos", "difference between the optima, $")
     return table(head, rows) + f"\n\n{source('planner/peers')}."
 
 
@@ -90,8 +90,8 @@ def gains() -> str:
             )
     head = ("plan", "against", "median", "quartiles", "worst", "lower in", "at least 22% in")
     return (
-        f"{n} of {summary['n']} scenarios have a plan; {n_from_memory} of these rest on accuracies "
-        f"that nobody measured here.\n\n{table(head, rows)}\n\n{source('planner/scenarios')}."
+        f"{n} of {summary['n']} scenarios have a plan; {n_from_memory} of these use accuracies "
+        f"that were not measured here.\n\n{table(head, rows)}\n\n{source('planner/scenarios')}."
     )
 
 

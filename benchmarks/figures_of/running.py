@@ -13,12 +13,12 @@ def throughput() -> str:
     ways = {name: one for name, one in found.items() if isinstance(one, dict)}
     rows = [
         [
-            "seconds, share of the ideal throughput",
+            "seconds, share of ideal throughput",
             *(f"{o['wall_s']:.1f} s, {o['ideal_s'] / o['wall_s']:.1%}" for o in ways.values()),
         ],
         ["CPU seconds, imports included", *(f"{one['cpu_s']:.1f}" for one in ways.values())],
         [
-            "with one try in ten failing, in every way there is",
+            "with one request in ten failing, in every way",
             *(f"{one['faults']['wall_s']:.1f} s" for one in ways.values()),
         ],
         [
@@ -29,11 +29,11 @@ def throughput() -> str:
             ),
         ],
         [
-            "killed at the middle: asked again beside what was missing",
+            "killed halfway: requests repeated",
             *(str(one["killed"]["asked_twice"]) for one in ways.values()),
         ],
     ]
-    return table(("", *(f"{name} at once" for name in ways)), rows) + (
+    return table(("", *(f"{name} concurrent requests" for name in ways)), rows) + (
         f"\n\n{source('teachers/throughput')}."
     )
 
@@ -54,7 +54,7 @@ def reverse() -> str:
     found = record.load("mahjong_engine")["result"]
     return (
         f"`benchmarks/mahjong_engine.py`: {found['items_per_s_a_core']:,.0f} verified items a "
-        f"second of one core (target 2,000), {found['refused']} refused; the engine and the "
+        f"second on one core (target 2,000), {found['refused']} rejected; the engine and the "
         f"package `mahjong` agree on {found['agree']:,} of {found['hands']:,} hands "
         f"({source('mahjong_engine')})."
     )

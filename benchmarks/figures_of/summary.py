@@ -14,15 +14,15 @@ from figures_of.distillation import memories, speeds
 def _scale(scale: Any) -> list[list[str]]:
     return [
         [
-            "plan 90,000 real rows × 12 students × 8 teachers, catalog cold, warm "
+            "plan over 90,000 real catalog rows × 12 students × 8 teachers, cold cache, warm cache "
             "(`benchmarks/planner/scale.py`)",
             f"{scale['real-cold']['total']:.1f}, {scale['real-warm']['total']:.1f} CPU s; "
             f"{scale['real-warm']['peak MiB']} MiB",
             "10, 2 s",
         ],
         [
-            "1,000,000 synthetic offers; 3,700 private nodes at 2,000 requests/s; the real rows at "
-            "20 requests/s in 3 sizes",
+            "plan over 1,000,000 synthetic offers; over 3,700 private nodes at 2,000 requests/s; "
+            "over the real rows at 20 requests/s in 3 sizes",
             "; ".join(f"{scale[n]['total']:.1f}" for n in ("million", "private", "real-rate"))
             + " CPU s",
             "15; 5; 2 s",
@@ -34,10 +34,10 @@ def _optima(optima: Any) -> list[list[str]]:
     done = [one for one in optima if one["theirs_usd"] is not None]
     return [
         [
-            f"SkyPilot's optimizer on {len(done)} chains and diamonds of tasks (`peers.py`)",
+            f"plan vs SkyPilot's optimizer on {len(done)} task chains and diamonds (`peers.py`)",
             f"same optima; ours in {span((one['ours_s'] for one in optima), '.2f')} s, "
             f"theirs in {span((one['theirs_s'] for one in done), '.2f')} s"
-            + ("" if len(done) == len(optima) else f", {len(optima) - len(done)} did not end"),
+            + ("" if len(done) == len(optima) else f", {len(optima) - len(done)} did not finish"),
             "same",
         ]
     ]
@@ -47,14 +47,14 @@ def _step(found: Any) -> list[list[str]]:
     step = "distillation/step"
     return [
         [
-            f"whole distillation step, tokens per CPU s, {len(found)} shapes (`step.py`), "
-            "beside TRL's GKDTrainer; a plain loop; a plain loop with TRL's chunked loss",
+            f"distillation step, tokens per CPU s, {len(found)} shapes (`step.py`), vs TRL's "
+            "GKDTrainer; vs a plain loop; vs a plain loop with TRL's chunked loss",
             f"{speeds(step, 'trl GKD')}×; {speeds(step, 'plain loop')}×; "
             f"""{speeds(step, "plain loop, TRL's chunked loss")}×""",
             "2×",
         ],
         [
-            "peak memory of the step over that of TRL's GKDTrainer",
+            "peak memory of the step, as a share of TRL's GKDTrainer",
             f"{memories(step, 'trl GKD')}×",
             "0.33×",
         ],
@@ -65,8 +65,8 @@ def _sft(found: Any) -> list[list[str]]:
     sft = "distillation/sft"
     return [
         [
-            f"fine-tuning, {len(found)} students (`sft.py`), beside TRL's SFTTrainer packed (no "
-            "fast attention on a CPU); sorted by length; a plain loop",
+            f"fine-tuning, {len(found)} students (`sft.py`), vs TRL's SFTTrainer packed (no fast "
+            "attention on a CPU); vs the same sorted by length; vs a plain loop",
             f"{speeds(sft, 'trl packed')}×; {speeds(sft, 'trl sorted')}×; "
             f"{speeds(sft, 'plain loop')}×",
             "1.3×",
@@ -84,7 +84,7 @@ def _head(found: Any) -> list[list[str]]:
 
     return [
         [
-            "head and loss beside TRL's GKD (`head.py`): CPU seconds, memory of forward KL; of JSD",
+            "head and loss vs TRL's GKD (`head.py`): CPU seconds and memory of forward KL; of JSD",
             "; ".join(f"{over(o, 'cpu_s')}×, {over(o, 'mib')}×" for o in heads),
             "2.4×, 5×; 4×, 8×",
         ]
@@ -94,7 +94,8 @@ def _head(found: Any) -> list[list[str]]:
 def _cache(found: Any) -> list[list[str]]:
     return [
         [
-            "an epoch from the signal cache over the first; over asking again (`cache.py`)",
+            "speed of an epoch from the logits cache vs the first epoch; vs asking the teacher "
+            "again (`cache.py`)",
             f"{found['later_epoch_over_first']:.1f}×; {found['cache_over_online']:.1f}×",
             "3×",
         ]
@@ -106,12 +107,12 @@ def _throughput(asked: Any) -> list[list[str]]:
     return [
         [
             f"{asked['n']:,} requests of {1000 * asked['delay_s']:.0f} ms "
-            "(`benchmarks/teachers/throughput.py`), share of the ideal throughput",
+            "(`benchmarks/teachers/throughput.py`), share of ideal throughput",
             "; ".join(f"{n}: {one['ideal_s'] / one['wall_s']:.1%}" for n, one in ways.items()),
             "95%",
         ],
         [
-            "the same with every tenth try failing",
+            "the same, with every tenth request failing",
             "; ".join(f"{n}: {one['faults']['wall_s']:.1f} s" for n, one in ways.items()),
             "–",
         ],
@@ -121,7 +122,7 @@ def _throughput(asked: Any) -> list[list[str]]:
 def _generation(found: Any) -> list[list[str]]:
     return [
         [
-            "batched greedy answers beside `model.generate`, tokens per CPU s (`generation.py`)",
+            "batched greedy decoding vs `model.generate`, tokens per CPU s (`generation.py`)",
             f"{found['ratio']:.1f}×, {found['same']:.0%} equal",
             "–",
         ]
@@ -131,12 +132,12 @@ def _generation(found: Any) -> list[list[str]]:
 def _startup(start: Any) -> list[list[str]]:
     return [
         [
-            "`--help`, `--cfg job` beside a bare Hydra app (`startup.py`)",
+            "start-up of `--help`, `--cfg job` vs a bare Hydra app (`startup.py`)",
             ", ".join(f"{start[name]['ratio']:.2f}×" for name in ("--help", "--cfg job")),
             "1.5×",
         ],
         [
-            "`stages=[plan]` from a cached probe, whole process",
+            "`stages=[plan]` with a cached probe, whole process",
             f"{start['plan']['cpu_s']:.1f} CPU s, {start['plan']['wall_s']:.1f} s",
             "3 s",
         ],
@@ -162,7 +163,7 @@ def _engine(engine: Any) -> list[list[str]]:
             "2,000",
         ],
         [
-            "Mahjong engine beside the package `mahjong` (same script)",
+            "Mahjong engine vs the package `mahjong` (same script)",
             f"agrees on {engine['agree']:,} of {engine['hands']:,} hands",
             "all",
         ],

@@ -1,4 +1,4 @@
-"""Offers of servers: read from the SkyPilot-catalog schema, cleaned by stated rules, selected."""
+"""Server offers: read from catalogs in the SkyPilot schema, cleaned, and selected."""
 
 from stratos.catalog.gpus import Gpu, find_gpu, use_gpu_file
 from stratos.catalog.offers import Catalog, load_catalog

@@ -1,4 +1,4 @@
-"""Arrow's arrays as ours, and ours as Arrow's, by their buffers.
+"""Conversion between Arrow arrays and our columns, without copies.
 
 Arrow's own `to_numpy` and `array` import pandas, which takes longer than to read the table.
 """

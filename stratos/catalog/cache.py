@@ -1,4 +1,4 @@
-"""Cleaned catalogs as Parquet, by the content of their files and of the code that cleaned them.
+"""Cache of cleaned catalogs as Parquet, keyed by the content of files and of the cleaning code.
 
 A file of the cache is written beside its place and moved there, so that a reader sees all of it or
 nothing. Its pages carry checksums: what a disk has spoilt is found out, made anew, and said.
@@ -45,7 +45,7 @@ def cached(
     except FileNotFoundError:
         pass
     except Exception as error:
-        warn(f"The cached catalog {path} was damaged ({type(error).__name__}) and is made anew.")
+        warn(f"The cached catalog {path} was damaged ({type(error).__name__}) and is made again.")
     made = make()
     try:
         _write(made, path)

@@ -1,4 +1,4 @@
-"""The rules that turn listings into offers; what is dropped is counted by reason.
+"""Cleaning rules: catalog rows become offers, and dropped rows are counted by reason.
 
 1. Hosts and accelerators that are priced apart are summed zone by zone (`gcp`). A GPU host whose
    accelerator has no price there is dropped, and so is the price of an accelerator without a host.

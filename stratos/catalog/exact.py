@@ -1,4 +1,4 @@
-"""The exact reader: Python's csv, which knows the line of every value that is wrong."""
+"""The exact CSV reader: Python's csv, which knows the line of every invalid value."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _wrong_width(name: str, line: int, row: list[str], header: list[str]) -> str
         )
     return (
         f"{name}, line {line}: the row has {counted(-surplus, 'field')} fewer than the header. "
-        "Is the file cut short? Fetch it again."
+        "Is the file truncated? Download it again."
     )
 
 
@@ -121,7 +121,7 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+        raise ValueError(f"{text!r} is not a number") from None
 
 
 def _finite(text: str) -> float:
@@ -134,7 +134,7 @@ def _finite(text: str) -> float:
 def _whole(text: str) -> float:
     number = _finite(text)
     if number < 0 or (number != round(number, 0) and not math.isnan(number)):
-        raise ValueError(f"{text!r} is no whole number of servers")
+        raise ValueError(f"{text!r} is not a whole number of servers")
     return number
 
 
@@ -143,7 +143,7 @@ def check_date(text: str) -> str:
     try:
         return datetime.date.fromisoformat(text[:10]).isoformat() if text else ""
     except ValueError:
-        raise ValueError(f"{text!r} is no date such as 2026-07-20") from None
+        raise ValueError(f"{text!r} is not a date such as 2026-07-20") from None
 
 
 _READERS: dict[str, Callable[[str], float]] = {

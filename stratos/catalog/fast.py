@@ -1,4 +1,4 @@
-"""The fast reader: pyarrow's, of CSV and Parquet; what it is unsure of is left to the exact one."""
+"""The fast CSV and Parquet reader with pyarrow; uncertain values go to the exact reader."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def read_parquet(file: File) -> Listings:
         table = parquet.read_table(pyarrow.BufferReader(file.data))
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise CatalogError(
-            f"The catalog {file.name} is no readable Parquet file: {error}."
+            f"The catalog {file.name} is not a readable Parquet file: {error}."
         ) from error
     check_header(file.name, table.column_names)
     text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())

@@ -1,4 +1,4 @@
-"""GCP prices the host and its accelerators apart: which belong together, and what they cost.
+"""GCP prices host and accelerators separately: join them into one offer.
 
 A GPU row has no instance type; a GPU host has no accelerator, and costs little or $0. Machines of
 the A and G families have their GPUs built in: such a host is no offer without them, since alone it

@@ -1,4 +1,4 @@
-"""Which card a listing means, by the memory that it says the GPU has.
+"""Identify the GPU variant of a row by its memory.
 
 Catalogs write that memory in four ways: MiB of one GPU; MiB of all of them, under the same key
 (Vast); GiB under a key that says MiB (RunPod); and the memory of one as the total (Lambda). Where

@@ -1,4 +1,4 @@
-"""What a GPU can do: memory, bandwidth and FLOP/s by precision, from vendors' datasheets."""
+"""GPU specifications: memory, bandwidth and FLOP/s by precision, from vendors' datasheets."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _gpu(row: dict[str, str]) -> Gpu:
         except ValueError:
             value = math.nan
         if not 0 < value < math.inf:
-            raise ValueError(f"{column} of {name} is {text!r}, and has to be a number above 0")
+            raise ValueError(f"{column} of {name} is {text!r}, but must be a number above 0")
         return value
 
     return Gpu(

@@ -1,4 +1,4 @@
-"""Rows of a catalog as they stand in its files, by column and typed."""
+"""Raw catalog rows as typed columns."""
 
 from __future__ import annotations
 

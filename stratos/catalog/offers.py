@@ -1,4 +1,4 @@
-"""From `cloud=` to offers: read, clean, select, and say what a user should know."""
+"""Load the offers of `cloud=`: read, clean, select, and warn."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
     if cloud.providers != (LOCAL,):
         if not all(cloud.catalog) or not cloud.catalog:
             raise CatalogError(
-                f"cloud.catalog={list(cloud.catalog)}: name a catalog, or take our own with "
-                "cloud.catalog=[builtin]."
+                f"cloud.catalog={list(cloud.catalog)}: name a catalog, or use the built-in one "
+                "with cloud.catalog=[builtin]."
             )
         files = [(file, _cloud_name(file.name, cloud)) for file in read_files(cloud.catalog)]
         if cache_dir is None or all(file.name == "builtin" for file, _ in files):
@@ -113,7 +113,7 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
     if not len(table):
         raise CatalogError(
             f"Nothing is left of the catalog {', '.join(cloud.catalog)}: "
-            f"{_counts(cleaned.dropped)}. Take our own with cloud.catalog=[builtin]."
+            f"{_counts(cleaned.dropped)}. Use the built-in one with cloud.catalog=[builtin]."
         )
     everything = table
     table, said = select(table, cloud)
@@ -135,7 +135,7 @@ def _listings(files: list[tuple[File, str]]) -> Listings:
             continue
         if not all(part.cloud.used()):
             raise CatalogError(
-                f"The catalog {file.name} does not say whose offers it lists: put it into a "
+                f"The catalog {file.name} does not name its cloud: put it into a "
                 "folder with the cloud's name (aws/vms.csv), name one cloud with "
                 "cloud.providers=[aws], or add a column Cloud."
             )
@@ -144,9 +144,7 @@ def _listings(files: list[tuple[File, str]]) -> Listings:
         listed = "\n  ".join(wrong[:MAX_SHOWN_ERRORS])
         more = len(wrong) - MAX_SHOWN_ERRORS
         rest = f"\n  and {more} more." if more > 0 else ""
-        raise CatalogError(
-            f"The catalog is malformed:\n  {listed}{rest}\nMend the rows or remove them."
-        )
+        raise CatalogError(f"The catalog is malformed:\n  {listed}{rest}\nFix or remove the rows.")
     return Listings.concat(parts)
 
 
@@ -163,8 +161,8 @@ def _left_out(cleaned: Cleaned) -> Iterator[str]:
         yield f"Rows of the catalog left out: {_counts(cleaned.dropped)}."
     if cleaned.unknown:
         yield (
-            f"No specification of {', '.join(sorted(cleaned.unknown))}: to have it considered, "
-            f"write a CSV with the columns {','.join(COLUMNS)} and name it with "
+            f"No specification of {', '.join(sorted(cleaned.unknown))}: to include it, write a CSV"
+            f" with the columns {','.join(COLUMNS)} and name it with "
             "cloud.gpu_file=<path>."
         )
 

@@ -1,4 +1,4 @@
-"""The bytes of a catalog's file as typed columns; every malformed value is named by its place.
+"""Parse a catalog file into typed columns; errors name file, line and column.
 
 There are two readers of CSV, and they agree: pyarrow's, which is fast, and Python's, which knows
 the line of every value. Python's reads small files (ours among them, so that planning on it does
@@ -59,6 +59,6 @@ def parse(file: File, cloud: str) -> Listings:
             if name and (reason := why_no_name(name)):
                 raise CatalogError(
                     f"The catalog {file.name} has '{shown(name, 60)}' in its column {column}: "
-                    f"{reason}. Mend the rows or remove them."
+                    f"{reason}. Fix or remove the rows."
                 )
     return Listings(**columns)

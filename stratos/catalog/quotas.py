@@ -1,4 +1,4 @@
-"""Which offers a key of `cloud.quotas` speaks of."""
+"""Match offers with the keys of `cloud.quotas`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where offers stand: the country of a region, and the areas that data may stay in.
+"""Data residency: the country of a region, and the areas in which data may stay.
 
 An area is the European Union as a whole, or one country outside it. Without `cloud.residency` a
 plan may stand in any area, but in one alone, so that its data cross no border. `regions.csv` has
@@ -112,7 +112,7 @@ def allowed_places(table: Table, cloud: CloudConfig, allowed: Bools) -> tuple[Bo
     if not rows.any():
         areas = sorted({area_of(countries[place]) for place in here} - {UNKNOWN})
         raise CatalogError(
-            f"No offer that is allowed stands in cloud.residency={named}. There are offers in: "
+            f"No allowed offer is in cloud.residency={named}. There are offers in: "
             f"{', '.join(areas) or 'no country that is known'}."
         )
     lost = sorted({"/".join(table.places[p]) for p in here if not countries[p] and not inside[p]})
@@ -121,7 +121,7 @@ def allowed_places(table: Table, cloud: CloudConfig, allowed: Bools) -> tuple[Bo
         said.append(
             f"No country is known of {', '.join(lost[:5])}{' …' if len(lost) > 5 else ''}, left "
             f"out under cloud.residency={named}. Type '+cloud.countries={{{lost[0]}: de}}' with "
-            "its country to have it considered."
+            "its country to include it."
         )
     return rows, said
 
@@ -158,7 +158,7 @@ def marketplaces_left_out(table: Table, cloud: CloudConfig) -> dict[str, str]:
     if cloud.providers or cloud.marketplaces:
         return {}
     return {
-        name: "a marketplace, whose hosts nobody vouches for; cloud.marketplaces=true takes it"
+        name: "a marketplace, whose hosts are not verified; cloud.marketplaces=true takes it"
         for name in sorted(MARKETPLACES & set(table.cloud.used()))
     }
 

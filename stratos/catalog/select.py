@@ -1,4 +1,4 @@
-"""From all offers to those that `cloud=` allows, and every name that no offer has, at once."""
+"""Filter the offers by `cloud=`, and report every name without an offer at once."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def _no_marketplaces(table: Table) -> Bools:
     if not own.any():
         raise CatalogError(
             "All offers of the catalog are of a marketplace "
-            f"({_listed(table.cloud.used())}), whose hosts nobody vouches for. "
-            "Type cloud.marketplaces=true to rent from them all the same."
+            f"({_listed(table.cloud.used())}), whose hosts are not verified. "
+            "Type cloud.marketplaces=true to rent from them anyway."
         )
     return own
 

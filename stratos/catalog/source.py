@@ -1,4 +1,4 @@
-"""The files of a catalog, wherever they lie: a path, a folder, a glob, or any fsspec URL."""
+"""Find the files of a catalog: paths, folders, globs and fsspec URLs."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def _files(url: str, seen: set[str]) -> Iterator[File]:
                 yield File(redact_text(name), read())  # it is written into every offer's source
     except FileNotFoundError as error:
         raise CatalogError(
-            f"The catalog {url} does not exist. Name a CSV or Parquet file or URL in the "
-            "SkyPilot schema with cloud.catalog=[…], or take our own: cloud.catalog=[builtin]."
+            f"The catalog {url} does not exist. Name a CSV or Parquet file or URL in the SkyPilot "
+            "schema with cloud.catalog=[…], or use the built-in one: cloud.catalog=[builtin]."
         ) from error
     except CatalogError:
         raise

@@ -1,4 +1,4 @@
-"""The cleaned catalog as columns: a million offers in tens of megabytes, each an `Offer` on demand.
+"""The cleaned catalog as numpy columns; an `Offer` object is made only on request.
 
 A row is one offer. Text is kept as `Words` (a code a row, the names once), numbers as numpy arrays.
 Two indexes say what a plan needs to know of a row beside its price:

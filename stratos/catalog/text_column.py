@@ -1,4 +1,4 @@
-"""A column of text as codes and names: small, fast to compare, and sorted like its text."""
+"""Dictionary-encoded text column: codes and sorted names."""
 
 from __future__ import annotations
 

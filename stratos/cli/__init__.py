@@ -1,1 +1,1 @@
-"""The command line: composed, built into a `Config`, checked as a whole, explained if it fails."""
+"""The command line: compose the config, build a typed `Config`, check it, explain errors."""

@@ -1,4 +1,4 @@
-"""From what Hydra composed to a typed `Config`, with every error found and none hidden by another.
+"""Build a typed `Config` from the composed config, and report all errors at once.
 
 Each key of each group is compared with the field of its dataclass: a known name, the right type,
 inside its bounds. Groups whose choices differ in code name a class of their own with `_target_`;
@@ -132,7 +132,7 @@ def of_each(group: str, candidates: Mapping[Any, Any], key: str) -> list[str]:
 
 def any_of(typed: list[str]) -> str:
     """Return alternatives of what to type; of many candidates' keys, the first few."""
-    more = " (or the same of another candidate)" if len(typed) > _MOST_SHOWN else ""
+    more = " (or the same key of another candidate)" if len(typed) > _MOST_SHOWN else ""
     return " or ".join(typed[:_MOST_SHOWN]) + more
 
 
@@ -239,7 +239,7 @@ def _read_candidates(node: Any, group: str, problems: list[str]) -> tuple[Any, .
             places = of_each(group, node["candidates"], key)
             typed = any_of([f"{place}={show(node[key])}" for place in places])
             problems.append(
-                f"{group}.{key}: there is no such key beside {group}.candidates."
+                f"{group}.{key}: there is no such key next to {group}.candidates."
                 + (f" Type {typed}" if typed else "")
             )
         nodes = {f"{group}.candidates.{name}": one for name, one in node["candidates"].items()}
@@ -275,7 +275,9 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     if group == "teacher" and made is not None and not isinstance(made, Teacher):
         lacking = [name for name in vars(Teacher) if name[0] != "_" and not hasattr(made, name)]
         lacking += [name for name in Teacher.__annotations__ if not hasattr(made, name)]
-        problems.append(f"{where}._target_={target}: is no Teacher, it lacks {', '.join(lacking)}.")
+        problems.append(
+            f"{where}._target_={target}: is not a Teacher: it lacks {', '.join(lacking)}."
+        )
     return made
 
 

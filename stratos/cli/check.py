@@ -1,4 +1,4 @@
-"""Every mistake of a command line at once, before Hydra starts a run and stops at the first.
+"""Check a command line before Hydra runs, and report all mistakes at once.
 
 The overrides are composed as Hydra would compose them. Where that fails, they are tried one by one
 and the ones that do not work are left out, so that the rest is checked too. What is composed then
@@ -227,8 +227,8 @@ class _Checker:
         )
         if is_list:
             return (
-                f"{text}: {key} is a list, which stands in brackets. Type '{key}=[{values}]'. "
-                "(Values with commas alone are a sweep, with -m.)"
+                f"{text}: {key} is a list and needs brackets. Type '{key}=[{values}]'. "
+                "(Values with commas and no brackets are a sweep, with -m.)"
             )
         return f"{text} is a sweep over several values: add -m."
 

@@ -1,4 +1,4 @@
-"""The Hydra that composes the config groups."""
+"""Composition of the config groups with Hydra."""
 
 from __future__ import annotations
 

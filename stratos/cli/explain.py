@@ -1,4 +1,4 @@
-"""Why Hydra refuses an override, in words that say what to type instead."""
+"""Translate Hydra's override errors into messages that say what to type."""
 
 from __future__ import annotations
 

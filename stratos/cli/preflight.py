@@ -1,4 +1,4 @@
-"""What the files that a config names hold: read in the check, before a teacher is paid."""
+"""Read the files that a config names before a teacher is paid."""
 
 from __future__ import annotations
 

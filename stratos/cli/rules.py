@@ -1,4 +1,4 @@
-"""What no single field can say: settings that exclude each other, and files that are not there."""
+"""Cross-field config rules: settings that exclude each other, and missing files."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def impossible(config: Config) -> list[str]:
     if probe.n_trial_items > probe.n_items:
         problems.append(
             f"probe.n_trial_items={probe.n_trial_items} is more than "
-            f"probe.n_items={probe.n_items}, of which they are the first."
+            f"probe.n_items={probe.n_items}: the trial items are a part of them."
         )
     # The default is a ceiling for whoever asks few items; another value is somebody's word.
     if probe.n_items > probe.max_items != ProbeConfig.max_items:
         problems.append(
-            f"probe.max_items={probe.max_items} is less than probe.n_items={probe.n_items}, with "
-            "which the probe begins."
+            f"probe.max_items={probe.max_items} is less than probe.n_items={probe.n_items}: the "
+            "probe starts with these."
         )
     # The default is a ceiling, which fewer test items lower by themselves.
     if evaluate.n_items < evaluate.n_teacher_items != EvaluateConfig.n_teacher_items:
         problems.append(
             f"evaluate.n_teacher_items={evaluate.n_teacher_items} is more than "
-            f"evaluate.n_items={evaluate.n_items}, of which they are a part."
+            f"evaluate.n_items={evaluate.n_items}: the teacher's items are a part of them."
         )
     for student in config.students:
         unknown = [name for name in student.facts if name not in (*FACTS, "head_size")]
@@ -85,7 +85,7 @@ def impossible(config: Config) -> list[str]:
         problems += _own_size(student, config)
         if student.hidden_size % student.n_heads:
             problems.append(
-                f"student {student.name}: hidden_size={student.hidden_size} is no multiple of "
+                f"student {student.name}: hidden_size={student.hidden_size} is not a multiple of "
                 f"n_heads={student.n_heads}."
             )
     problems += _too_long(config)
@@ -147,8 +147,8 @@ def _own_size(student: StudentConfig, config: Config) -> Iterator[str]:
     if config.task.vocabulary() is None and student.vocab_size < LEAST_VOCABULARY:
         yield (
             f"student {student.name}: vocab_size={student.vocab_size} is less than the "
-            f"{LEAST_VOCABULARY} tokens that every text needs: one for each byte, and those that "
-            "divide a chat."
+            f"{LEAST_VOCABULARY} tokens that every text needs: one for each byte, and the special "
+            "tokens of a chat."
         )
 
 
@@ -199,7 +199,7 @@ def _limits(config: Config) -> Iterator[str]:
     for key, what in (("deadline_hours", "hours"), ("latency_ms", "milliseconds")):
         if getattr(limits, key) == 0:
             yield (
-                f"limits.{key}=0: nothing is done in no time. Give {what} above 0, or null for no "
+                f"limits.{key}=0: every run takes some time. Give {what} above 0, or null for no "
                 "limit."
             )
     budget, probe = limits.budget_usd, limits.probe_usd
@@ -207,13 +207,14 @@ def _limits(config: Config) -> Iterator[str]:
     # another value is somebody's word.
     if budget is not None and probe > budget and probe != LimitsConfig.probe_usd:
         yield (
-            f"limits.probe_usd={probe:g} is more than limits.budget_usd={budget:g}, of which it is "
-            f"a part. Type limits.probe_usd={budget:g} or less, or a larger budget."
+            f"limits.probe_usd={probe:g} is more than limits.budget_usd={budget:g}: the probe's "
+            f"money is a part of the budget. Type limits.probe_usd={budget:g} or less, or a larger "
+            "budget."
         )
     if limits.serve_hours > MAX_SERVE_HOURS:
         yield (
             f"limits.serve_hours={limits.serve_hours:g} is more than ten years "
-            f"({MAX_SERVE_HOURS} hours), for which no price holds."
+            f"({MAX_SERVE_HOURS} hours), longer than any price is valid."
         )
 
 
@@ -229,8 +230,8 @@ def _cloud(config: Config) -> Iterator[str]:
         parts = key.split("/", 2)
         if not all(part.strip() for part in parts):
             yield (
-                f"cloud.quotas.{key}: a quota is of a cloud, cloud/region or "
-                "cloud/region/instance_type, where * stands for any."
+                f"cloud.quotas.{key}: a quota is for cloud, cloud/region or "
+                "cloud/region/instance_type; * matches any."
             )
         elif cloud.providers and "*" not in parts[0] and parts[0] not in cloud.providers:
             yield (
@@ -239,8 +240,8 @@ def _cloud(config: Config) -> Iterator[str]:
             )
         if quota < 1:
             yield (
-                f"cloud.quotas.{key}={quota}: a quota is at least 1. What may not be used is left "
-                "out with cloud.providers=[…] or cloud.regions=[…]."
+                f"cloud.quotas.{key}={quota}: a quota is at least 1. To exclude servers, use"
+                " cloud.providers=[…] or cloud.regions=[…]."
             )
 
 
@@ -250,7 +251,7 @@ def _traffic(config: Config) -> Iterator[str]:
     if traffic.requests_per_s is not None and traffic.requests_per_s > MAX_REQUESTS_PER_S:
         yield (
             f"traffic.requests_per_s={traffic.requests_per_s:g} is more than "
-            f"{MAX_REQUESTS_PER_S:,} requests a second, which is no rate of one student."
+            f"{MAX_REQUESTS_PER_S:,} requests a second, too many for one student."
         )
     longest = max((student.context_length for student in config.students), default=0)
     sizes = [(bucket.prompt_tokens, bucket.answer_tokens) for bucket in traffic.buckets]
@@ -262,7 +263,7 @@ def _traffic(config: Config) -> Iterator[str]:
             )
         if (prompt, answer) in sizes[:i]:
             yield (
-                f"traffic.buckets[{i}]: {prompt} + {answer} tokens are there twice; add up their "
+                f"traffic.buckets[{i}]: {prompt} + {answer} tokens appear twice; add up their "
                 "shares."
             )
 
@@ -274,8 +275,8 @@ def _engine(config: Config) -> Iterator[str]:
         yield NOT_INSTALLED
     if synthesize.engine != "ray" and synthesize.ray_address is not None:
         yield (
-            f"synthesize.ray_address={synthesize.ray_address} is of synthesize.engine=ray. Type "
-            "that too, or leave the address out."
+            f"synthesize.ray_address={synthesize.ray_address} needs synthesize.engine=ray. Add it, "
+            "or leave the address out."
         )
 
 
@@ -343,7 +344,7 @@ def _why_missing(key: str, path: Path) -> str | None:
         is_pattern = not os.path.lexists(path) and bool(glob(str(path), recursive=True))
         return None if is_pattern else reason
     if key == "paths.records_from" and not path.is_dir():
-        return "it is no folder. Name the folder of a run"
+        return "it is not a folder. Name the folder of a run"
     return None
 
 

@@ -1,1 +1,1 @@
-"""From plain values of a config to typed ones: types, trusted classes, names of other tools."""
+"""Convert plain config values to typed ones: types, trusted classes, aliases."""

@@ -1,23 +1,24 @@
-"""What other tools call our keys: Lightning, transformers and TRL, and where ours are not alike."""
+"""Aliases: the names of our keys in Lightning, transformers and TRL."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 _LENGTH = (
-    "A training is as long as its tokens and epochs: type trainer.max_tokens=… or "
+    "Tokens and epochs set the length of a training: type trainer.max_tokens=… or "
     "trainer.max_epochs=…"
 )
-_STEP = "A gradient step is counted in tokens, those of all devices: type trainer.batch_tokens=…"
+_STEP = "The batch size is in tokens, over all devices: type trainer.batch_tokens=…"
 _ACCUMULATE = (
     "Type trainer.accumulate=…, which divides the tokens of a gradient step (trainer.batch_tokens) "
     "and does not multiply them."
 )
 _RATES = (
-    "Type trainer.lr_muon=… for the 2-D weights of the blocks, and trainer.lr_adamw=… for all else."
+    "Type trainer.lr_muon=… for the 2-D weights of the blocks, and trainer.lr_adamw=… for "
+    "everything else."
 )
 _SCHEDULE = "There is one schedule: a linear warm-up (trainer.warmup_steps), then a cosine to 0."
-_IN_DOLLARS = "The balanced plan counts in dollars and not by weights: type"
+_IN_DOLLARS = "The balanced objective is in dollars, without weights: type"
 _CONTEXT = "Type student.context_length=…"
 _FOLDER = "Type hydra.run.dir=<folder>"
 _VALIDATE = "Type callbacks.validate_every_steps=…"
@@ -32,7 +33,7 @@ NAMES: dict[str, dict[str, str]] = {
         "ema_decay": "ema",
         "epochs": "max_epochs",
         "eval_steps": _VALIDATE,
-        "fp16": "There is auto, bf16 and fp32: type trainer.precision=bf16",
+        "fp16": "The choices are auto, bf16 and fp32: type trainer.precision=bf16",
         "gpus": "devices",
         "grad_clip": "clip_norm",
         "gradient_accumulation_steps": _ACCUMULATE,
@@ -68,7 +69,7 @@ NAMES: dict[str, dict[str, str]] = {
     },
     "objective": {
         "weight_accuracy": f"{_IN_DOLLARS} objective.usd_per_accuracy_point=<dollars>",
-        "weight_cost": "Dollars count as dollars: leave it out.",
+        "weight_cost": "Cost is already in dollars: leave it out.",
         "weight_latency": f"{_IN_DOLLARS} objective.usd_per_100ms=<dollars>",
         "weight_time": f"{_IN_DOLLARS} objective.usd_per_hour_of_waiting=<dollars>",
     },

@@ -1,4 +1,4 @@
-"""What a declared complexity sets: it stands in for all that the probe would have measured.
+"""Apply a declared complexity in place of what the probe would measure.
 
 `complexity=low|medium|high` says which strategies are left, how many answers a question takes, how
 long a reasoning path is and how small a student may be. The numbers are in `conf/complexity/`. They

@@ -1,4 +1,4 @@
-"""Classes that a config names with `_target_`: config is code, so only trusted ones are made.
+"""Allow-list for `_target_`: config is code, so only trusted classes are created.
 
 Whatever makes an object of a node makes objects of the nodes below it too, and Hydra and Python's
 logging make some of their own. So every name of a class, at any depth of the whole config, is
@@ -36,7 +36,7 @@ def find_class(target: Any) -> type | str:
     found = find(target, OURS)
     if isinstance(found, str) or (isinstance(found, type) and dataclasses.is_dataclass(found)):
         return found
-    return "is no dataclass."
+    return "is not a dataclass."
 
 
 def find(target: Any, prefixes: Sequence[str]) -> Any:
@@ -72,11 +72,11 @@ def not_allowed(target: Any, prefixes: Sequence[str]) -> str | None:
     """Return why a `_target_` may not be used, by its name alone; None if it may."""
     allowed = _allowed(prefixes)
     if not (isinstance(target, str) and _DOTTED.fullmatch(target)):
-        return "is no dotted name of a class."
+        return "is not a dotted class name."
     if any(f"{target}.".startswith(prefix) for prefix in allowed):
         return None
     return (
-        f"only classes under {', '.join(allowed)} may be made from a config. If you trust this "
+        f"only classes under {', '.join(allowed)} may be created from a config. If you trust this "
         f"one, set {ALLOW_TARGETS}={str(target).partition('.')[0]}."
     )
 

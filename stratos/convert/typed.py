@@ -1,4 +1,4 @@
-"""From plain values to the types of a dataclass's fields, each misfit said in the user's words."""
+"""Convert plain values to the field types of a dataclass, with one message per mistake."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every room stands on: errors, folders and files, engines, what may be shown."""
+"""Shared foundations: errors, files, engines, redaction, formatting."""

@@ -1,4 +1,4 @@
-"""Writing what must not be torn: beside its place, flushed, renamed; and naming a full disk."""
+"""Atomic file writes: write to a temporary file, flush, rename; report a full disk."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def room_for(n_bytes: int, path: Path, what: str) -> Iterator[None]:
         usage = shutil.disk_usage(path.parent)
         raise DiskFull(
             f"The disk mounted at {mount_of(path)} is full: {what} takes {_size(n_bytes)} in "
-            f"{path.parent}, and {_size(usage.free)} of {_size(usage.total)} are free. Make room "
-            "there and give the same command again: it goes on from here."
+            f"{path.parent}, and {_size(usage.free)} of {_size(usage.total)} are free. Free some "
+            "space and give the same command again: it resumes from here."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Where the work of a stage is done that is the same wherever it is done: here, or on a cluster.
+"""Where chunks of work run: in this process or on a Ray cluster.
 
 An engine applies a function to chunks and gives the results in the order of the chunks, so that
 what is made of them does not depend on the engine. Money and kept answers stay with the process

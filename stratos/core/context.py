@@ -1,4 +1,4 @@
-"""What a stage is handed beside config and records: folders, ledger, and a way to be heard."""
+"""What a stage gets besides config and records: folders, ledger, progress and warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What files, folders and a user's own code hold, as SHA-256.
+"""SHA-256 digests of files, folders and a user's own code.
 
 That of a file is computed once in a process for as long as the file stays as it is.
 """

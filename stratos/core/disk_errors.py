@@ -1,4 +1,4 @@
-"""What disks refuse, said in one way: which file, why, and how to go on."""
+"""Messages for disk errors: which file, why, and how to continue."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def disk_errors(stage: str, folder: Path, cache_dir: Path | None = None) -> Iter
 def _told(stage: str, folder: Path, error: OSError) -> str | None:
     """Return the message of an error of the operating system; None for one that is a bug."""
     where = error.filename2 or error.filename or folder
-    again = f"The same command with hydra.run.dir={folder} goes on from here."
+    again = f"The same command with hydra.run.dir={folder} resumes from here."
     if error.errno in _NO_ROOM:
         if error.errno == errno.EFBIG:
             return (

@@ -1,4 +1,4 @@
-"""The user's mistakes: each error says what was asked, why it cannot be, and what to type."""
+"""User errors: each message says what was asked, why it cannot work, and what to type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that others wrote: what may be opened, and the product's own error for what is in them.
+"""Read files from other sources safely: what may be opened, and errors for invalid content.
 
 A library that reads a foreign file raises whatever it likes: `struct.error`, `KeyError`, a panic of
 Rust. `reading` is the one boundary that turns all of it into an error with the path and the cause.
@@ -43,7 +43,7 @@ def why_unreadable(path: str | Path, *, or_folder: bool = False) -> str | None:
         return None if or_folder else "it is a folder. Name a file in it"
     kind = _KINDS.get(stat.S_IFMT(mode))
     if kind is not None:
-        return f"it is {kind}, not a file. Save what it gives to a file, and name that"
+        return f"it is {kind}, not a file. Save its output to a file, and name that file"
     return None if os.access(path, os.R_OK) else "Permission denied"
 
 
@@ -91,11 +91,11 @@ def _says_nothing(text: str) -> bool:
 def cause(error: BaseException) -> str:
     """Return the first line of what an error says, without the number of an `OSError`."""
     if isinstance(error, MemoryError):
-        return "it asks for more memory than there is"
+        return "it needs more memory than is available"
     if isinstance(error, RecursionError):
-        return "it is nested too deep"
+        return "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
-        return f"it is no text in UTF-8 (byte {error.start + 1})"
+        return f"it is not UTF-8 text (byte {error.start + 1})"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     hidden = error.__cause__ or error.__context__
     if _says_nothing(text):

@@ -1,4 +1,4 @@
-"""How numbers are written on a page."""
+"""Number formatting for pages and messages."""
 
 from __future__ import annotations
 

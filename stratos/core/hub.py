@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub by their names: whether one can be had, and its config.
+"""Models on the Hugging Face hub: availability and config by name.
 
 Nothing here loads a weight.
 """
@@ -74,7 +74,7 @@ def missing_on_hub(name: str, revision: str | None = None) -> str | None:
         url = huggingface_hub.hf_hub_url(name, "config.json", revision=revision)
         huggingface_hub.get_hf_file_metadata(url, timeout=5)
     except HFValidationError:
-        return "this is no valid name of a model"
+        return "this is not a valid model name"
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         return f"HTTP status {status}"
@@ -101,7 +101,9 @@ def config_file(path: str) -> Path:
         raise OSError(f"there is no folder {path}")
     reason = missing_on_hub(path)
     if reason is not None:
-        raise OSError(f"{path} is no folder here, and cannot be had from the hub ({reason})")
+        raise OSError(
+            f"{path} is not a folder here, and cannot be downloaded from the hub ({reason})"
+        )
     import huggingface_hub
 
     cached = huggingface_hub.try_to_load_from_cache(path, "config.json")

@@ -1,4 +1,4 @@
-"""Whether the files that a record names are what they were when it was written.
+"""Integrity check: have the files of a record changed since it was written?
 
 Size and time are looked at always, the content wherever one of them differs; and the content of
 all of them before another stage works with what they hold: a bit that a disk has turned changes
@@ -57,11 +57,11 @@ def changed(
 
 def _reason(path: Path, mark: int | FileMark, by_content: bool) -> str | None:
     if not path.is_file():
-        return "is gone" if not path.exists() else "is no file any more"
+        return "is gone" if not path.exists() else "is no longer a file"
     status = path.stat()
     n_bytes = mark if isinstance(mark, int) else mark.n_bytes
     if status.st_size != n_bytes:
         return f"has {status.st_size:,} bytes, not {n_bytes:,}"
     if isinstance(mark, int) or (status.st_mtime_ns == mark.mtime_ns and not by_content):
         return None
-    return None if digest_of(path) == mark.sha256 else "has other content than when it was written"
+    return None if digest_of(path) == mark.sha256 else "has changed since it was written"

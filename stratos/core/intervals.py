@@ -1,4 +1,4 @@
-"""Intervals for shares that were counted: what may be said after k of n."""
+"""Confidence intervals for proportions: k of n."""
 
 from __future__ import annotations
 

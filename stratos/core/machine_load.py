@@ -1,4 +1,4 @@
-"""How busy the machine of a measurement is with other work."""
+"""Measure how busy the machine is with other work."""
 
 from __future__ import annotations
 

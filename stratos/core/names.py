@@ -1,4 +1,4 @@
-"""What may be a name: names stand in tables, files, YAML and scripts, which obey characters.
+"""Valid names: no control or bidi characters, since names stand in tables, files and scripts.
 
 Catalogs and tasks come from anywhere; a line break in an instance type was a command in a script.
 """
@@ -33,7 +33,7 @@ def why_no_name(text: str) -> str | None:
         return f"a name has at most {LONGEST_NAME} characters, this one has {len(text):,}"
     character = unseen(text)
     if character is not None:
-        return f"a name cannot have the character {character}, which nobody can see"
+        return f"a name cannot have the character {character}, which is invisible"
     return None
 
 
@@ -78,5 +78,5 @@ def _why_no_path(text: str) -> str | None:
         return "a path cannot be empty"
     character = unseen(text)
     if character is not None:
-        return f"a path cannot have the character {character}, which nobody can see"
+        return f"a path cannot have the character {character}, which is invisible"
     return None

@@ -1,4 +1,4 @@
-"""How a process ends that is told to, or whose parent is gone: it settles what it pays for."""
+"""Clean exit on signals or when the parent process is gone: settle payments first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Foreign text where people read it: what a terminal or a page would obey is made visible."""
+"""Escape control characters in foreign text before it is printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine of a Ray cluster: chunks become tasks, which Ray starts again when a node dies.
+"""The Ray engine: chunks become Ray tasks, which restart when a node dies.
 
 A task is retried without end for the death of its worker or node, and never for an error of its
 own. Results are fetched as they come and handed on in order, so that no more than a few chunks a

@@ -1,4 +1,4 @@
-"""One redaction for all that is shown or written down: screen, logs, records, pages, W&B.
+"""Redact secrets in everything shown or written: screen, logs, records, pages, W&B.
 
 Keys come from the environment and belong nowhere else; this is the net below that rule, for a
 config in which someone put one all the same. Secrets are known in three ways: by their shape, by

@@ -1,4 +1,4 @@
-"""Files behind URLs, through fsspec: what a scheme needs, and how long a server may take."""
+"""Files behind URLs through fsspec: required packages and timeouts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def file_system(url: str) -> tuple[Any, str]:
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         hint = f"Type: pip install 'stratos-llm[{extra}]'" if extra else cause(error)
-        raise OSError(f"{protocol}:// needs a package that is not there. {hint}") from error
+        raise OSError(f"{protocol}:// needs a package that is not installed. {hint}") from error
     except ValueError as error:
         if protocol in fsspec.available_protocols():
             raise OSError(cause(error)) from error

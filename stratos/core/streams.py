@@ -1,4 +1,4 @@
-"""Standard output and error that show no secret, and that never end the work.
+"""Redacted standard output and error that never abort the run.
 
 What is written passes the one redaction. A terminal that knows ASCII alone gets question marks; a
 stream that is closed, or a disk that is full, gets nothing more: what a run makes lies in its

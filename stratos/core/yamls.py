@@ -1,4 +1,4 @@
-"""YAML files of the user's own: refused before they are loaded, where loading might not end."""
+"""Limits for the user's YAML files, checked before they are loaded."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def why_no_searchpath(url: str) -> str | None:
             is_there = False
         return None if is_there else "there is no such package"
     if found and scheme not in ("file", "structured"):
-        return "only file:// and pkg:// lead to configs"
+        return "only file:// and pkg:// are supported"
     return None if os.path.isdir(local_path(url)) else "there is no such folder"
 
 
 def _why_too_large(path: Path) -> str | None:
     data = path.read_bytes()
     if len(data) > _LARGEST:
-        return f"a file of settings has at most {_LARGEST // 2**20} MiB"
+        return f"a settings file has at most {_LARGEST // 2**20} MiB"
     if b"*" not in data or b"&" not in data:
         return None
     try:
@@ -77,7 +77,7 @@ def _why_too_large(path: Path) -> str | None:
         return None  # said where it is chosen
     n_nodes = _written_out(root, {}) if root is not None else 0
     if n_nodes > _MOST_NODES:
-        return f"with its aliases written out it has more than {_MOST_NODES:,} values"
+        return f"with its aliases expanded it has more than {_MOST_NODES:,} values"
     return None
 
 

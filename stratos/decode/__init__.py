@@ -1,1 +1,1 @@
-"""Decoding of local models in batches: below teachers, evaluation and training."""
+"""Batched decoding of local models for teachers, evaluation and training."""

@@ -1,4 +1,4 @@
-"""Answers in batches, fast on a CPU: the same tokens as greedy `model.generate`, sooner.
+"""Fast batched greedy decoding on a CPU, token-identical to `model.generate`.
 
 `model.generate` keeps finished rows in the batch until the longest is done and copies the whole
 cache at every token. `complete` asks questions of like length together, drops a row when it ends,

@@ -1,4 +1,4 @@
-"""A key-value cache for decoding in large batches: room is kept ahead, and rows leave in place.
+"""A preallocated KV cache for large batches, from which finished rows are removed in place.
 
 The dynamic cache of transformers copies every key and value at every token, which on a CPU costs
 more than the model itself. Here tokens are written into room that was set aside, and a row that

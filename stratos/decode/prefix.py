@@ -1,4 +1,4 @@
-"""Common beginnings of prompts, computed once: a system message, few-shot examples.
+"""Prefix caching: common prompt prefixes are computed once.
 
 Prompts of several kinds may share a batch: those that begin alike form a group, and keys and values
 of the group's beginning are computed for one row and copied to the others.

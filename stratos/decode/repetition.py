@@ -1,4 +1,4 @@
-"""Whether an answer only repeats itself: more room would not end it."""
+"""Stop an answer that only repeats itself."""
 
 from __future__ import annotations
 

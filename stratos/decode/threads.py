@@ -1,4 +1,4 @@
-"""On how many CPU threads a model decodes, found by trying numbers on the tokens that it writes.
+"""Autotune the number of CPU threads for decoding.
 
 Where other processes want the cores, threads wait for those that are not running, and fewer of them
 may be faster. Every batch begins with a few tokens on half and on twice the threads of the last

@@ -1,4 +1,4 @@
-"""The student as a bundle that any tool of the ecosystem loads, served and load-tested."""
+"""Package the student as a bundle, serve it and load-test it."""
 
 from stratos.deploy.stage import deploy
 

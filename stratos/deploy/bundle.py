@@ -1,4 +1,4 @@
-"""The bundle: the student as an ordinary Hugging Face folder that needs no code of ours."""
+"""The bundle: the student as an ordinary Hugging Face folder, without custom code."""
 
 from __future__ import annotations
 
@@ -66,9 +66,8 @@ def _check_complete(student: Path) -> None:
         missing.append("a chat template")
     if missing:
         raise StratosError(
-            f"The student in {student} cannot be bundled, for it has no {' and no '.join(missing)}"
-            ". Delete distill.json in the run folder and give the command again: it is trained "
-            "anew."
+            f"The student in {student} cannot be bundled: it has no {' and no '.join(missing)}. "
+            "Delete distill.json in the run folder and give the command again: it is trained again."
         )
 
 

@@ -1,4 +1,4 @@
-"""The command that serves a bundle by the engine that the plan counted on."""
+"""The serving command of a bundle, for the engine in the plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a module as a program that ends, with all its children, when whoever started it is gone.
+"""Run a module as a subprocess that ends, with its children, when its parent is gone.
 
     python -P guard.py MODULE [ARGUMENT …]
 

@@ -1,4 +1,4 @@
-"""Ask a served model questions over HTTP, as its users will, and take the time.
+"""Load test: send questions to a served model over HTTP and measure latency.
 
 Closed loop: so many requests are in flight, and the next goes when one has ended; with one in
 flight, each answer's time is that of an answer alone. Open loop: requests come at random moments
@@ -86,7 +86,7 @@ class OpenLoop(LoadTest):
     def gap_variation(self) -> float:
         """Return the standard deviation over the mean of the gaps between requests as sent.
 
-        It is near 1 for requests at random moments; 0 would be a metronome.
+        It is near 1 for requests with random arrivals; 0 would be a metronome.
         """
         sent = sorted(one.due + one.late for one in self.answers)
         gaps = [b - a for a, b in pairwise(sent)]
@@ -266,7 +266,7 @@ def _with_client(
         raise ServeError(_failed(server, str(error))) from error
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         # A page of a proxy, with status 200: the client hands on whatever came.
-        said = "something else than a chat completion listens there"
+        said = "something other than a chat completion server listens there"
         raise ServeError(_failed(server, said)) from error
 
 

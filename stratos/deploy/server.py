@@ -1,4 +1,4 @@
-"""A server on the loopback device that is stopped whatever happens."""
+"""Run a server on localhost, and always stop it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service file: what serves the bundle on the planned server."""
+"""The service file that serves the bundle on the planned server."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _sky_yaml(choice: RoleChoice, offer: Offer, name: str, bundle: Path) -> str:
 #   ssh -L 8000:localhost:8000 {name}         reach it at http://localhost:8000/v1
 #   sky down {name}                           stop it, and the bill
 #
-# The server knows no keys, so it listens on its own machine alone. To open it to others, put a
+# The server has no authentication, so it listens on localhost only. To expose it, put an
 # proxy that does know keys before it.
 name: {_scalar(name)}
 resources:
@@ -114,7 +114,7 @@ def _script(choice: RoleChoice, name: str, bundle: Path) -> str:
 #   sh serve.sh                            at http://127.0.0.1:8000/v1
 #   HOST=127.0.0.1 PORT=9000 sh serve.sh   elsewhere
 #
-# The server knows no keys: do not let it listen on a network without a proxy that does.
+# The server has no authentication: do not expose it without an authenticating proxy.
 set -eu
 cd "$(dirname "$0")"/../{shlex.quote(bundle.name)}
 export {_exported(bundle)}

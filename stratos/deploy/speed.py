@@ -1,4 +1,4 @@
-"""What the server of a bundle showed on this machine, in sentences for report and card."""
+"""Serving speed on this machine, as sentences for report and card."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ def sentences(deployment: Deployment) -> list[str]:
         )
     if busy and deployment.others_cores is not None:
         found.append(
-            f"Other work took {deployment.others_cores:.1f} cores of this machine meanwhile and "
-            "left none idle: on a quiet one the server is faster, and nothing is judged."
+            f"Other work used {deployment.others_cores:.1f} cores of this machine during the test "
+            "and left none idle, so nothing is judged. On an idle machine the server is faster."
         )
     if deployment.load is not None:
         found += _under_load(deployment.load, busy)
     elif deployment.load_note:
-        found.append(f"No requests at random moments: {deployment.load_note}")
+        found.append(f"No load test with random arrivals: {deployment.load_note}")
     return found
 
 
 def _under_load(load: LoadResult, busy: bool) -> list[str]:
     queue = "" if load.queue_p95_ms is None else (
-        f" From the answers measured the queue model has {_ms(load.queue_p95_ms)}."
+        f" From the measured answers, the queue model predicts {_ms(load.queue_p95_ms)}."
     )  # fmt: skip
-    predicted = "the estimate has no end of the queue at this rate"
+    predicted = "by the estimate, the queue grows without end at this rate"
     if load.p95_ms is not None:
         predicted = _predicted(load.p95_ms, _ms, busy)
     lines = [
-        f"Requests at random moments, {load.requests_per_s:.3g} a second ({load.n_requests:,} in "
-        f"{load.seconds:.0f} s): p95 {_ms(load.latency_p95_ms)} with the wait; {predicted}.{queue}"
+        f"Requests with random arrivals, {load.requests_per_s:.3g} a second ({load.n_requests:,} "
+        f"in {load.seconds:.0f} s): p95 {_ms(load.latency_p95_ms)} with the wait; "
+        f"{predicted}.{queue}"
     ]
     most = f"With all slots busy it gives {load.capacity_per_s:.3g} requests a second"
     if load.capacity is not None:
@@ -62,7 +63,7 @@ def with_speed(card: str, deployment: Deployment) -> str:
     if not said:
         return card
     section = "\n".join(
-        [HEADING, "", "Served on the machine of the run, which is no promise for another.", "",
+        [HEADING, "", "Served on the machine of the run; other machines may differ.", "",
          *(f"- {one}" for one in said), "", ""]
     )  # fmt: skip
     before, limits, after = card.partition("## Limits")

@@ -1,4 +1,4 @@
-"""The load test of a bundle on this machine, beside what the estimate says of it."""
+"""Load-test a bundle on this machine and compare with the estimate."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def _open(
             n_requests=n,
             max_tokens=max_tokens,
             seed=seed,
-            tick=lambda done, total: tick(done, total, "requests at random moments"),
+            tick=lambda done, total: tick(done, total, "requests with random arrivals"),
         )
         if test.kept_up:
             break

@@ -1,4 +1,4 @@
-"""LoRA: small matrices beside frozen weights, added to them at the end (arXiv 2106.09685)."""
+"""LoRA adapters, merged into the weights at the end (arXiv 2106.09685)."""
 
 from __future__ import annotations
 

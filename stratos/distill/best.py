@@ -1,4 +1,4 @@
-"""The best student of a training so far, and whether there is still a better one to come."""
+"""Best checkpoint and early stopping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What watches a training: its curve, its best weights, its checkpoints, its end."""
+"""Training callbacks: curves, best weights, checkpoints, early stopping."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ class TrainingMonitor(L.Callback):
             return
         ended = f"The training ended at step {step} of {n_steps}"
         if end is _End.TIME:
-            self._context.warn(f"{ended}: its time was over (trainer.max_time).")
+            self._context.warn(f"{ended}: its time limit was reached (trainer.max_time).")
         elif end is _End.EXACT:
             self._context.note(
                 f"{ended}: {measured.exact:.1%} of the validation items are right "
@@ -270,7 +270,7 @@ class TrainingMonitor(L.Callback):
         else:
             times = counted(self.best.n_no_better, "measurement")
             self._context.note(
-                f"{ended}: {times} in a row found nothing better (callbacks.patience). The weights "
+                f"{ended}: {times} in a row were no better (callbacks.patience). The weights "
                 f"of step {self.best.step} are kept."
             )
 

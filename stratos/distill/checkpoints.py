@@ -1,4 +1,4 @@
-"""Checkpoints that outlive a crash: written whole, two of them kept, loaded without running code.
+"""Crash-safe checkpoints: written atomically, two kept, loaded without running code.
 
 A checkpoint is a zip archive with a checksum for each record. Torch does not compare them when it
 loads one; `newest` does, so that a torn or damaged checkpoint is told before it is loaded.
@@ -117,8 +117,8 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
         if trouble is None:
             return path
         warn(
-            f"The checkpoint {path} cannot be read ({trouble}): the training goes on from the one "
-            "before it, or begins anew if there is none."
+            f"The checkpoint {path} cannot be read ({trouble}): the training resumes from the one "
+            "before it, or starts again if there is none."
         )
     return None
 
@@ -131,7 +131,7 @@ def unreadable(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
-            return f"{damaged} in it does not have the checksum that it was written with"
+            return f"{damaged} in it has a wrong checksum"
         torch.load(path, map_location="meta", mmap=True, weights_only=True)
     except Exception as error:  # whatever zipfile, pickle and torch make of a damaged file
         return (str(error) or type(error).__name__).splitlines()[0]

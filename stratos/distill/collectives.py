@@ -1,4 +1,4 @@
-"""What the processes of one training tell each other; alone, each is all of them."""
+"""Collectives between the processes of one training (no-ops for one process)."""
 
 from __future__ import annotations
 

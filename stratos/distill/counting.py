@@ -1,4 +1,4 @@
-"""How many tokens a text takes in a student's tokenizer, counted before the student is there.
+"""Count a text's tokens in a student's tokenizer before the student exists.
 
 The tokenizer of a student that starts from a model is read, that of random weights is made of a
 sample of the texts, as the training will make it of all. Torch and transformers are not loaded.

@@ -1,4 +1,4 @@
-"""The corpus as packed rows of tokens, in an order that a resumed run continues exactly."""
+"""The corpus as packed token rows, in a resumable order."""
 
 from __future__ import annotations
 

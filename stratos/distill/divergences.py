@@ -1,8 +1,8 @@
-"""The divergences that an objective may have, one entry each.
+"""The divergences of a distillation objective (KL, JSD, skew KL, ULD), one entry each.
 
-The check of `strategy.objective` and of its parameters, the table in docs/distillation.md and the
-training take what they need from here. To add a divergence, add an entry, with its kernel in this
-file, and its test. Nothing here imports torch before a training does.
+The config check, the training and the table in docs/distillation.md all read this table. To add a
+divergence, add an entry here, its kernel in `objectives/kernels.py`, and its test.
+Nothing here imports torch before a training does.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ DIVERGENCES: dict[str, Divergence] = {
     for one in (
         Divergence(
             "forward_kl",
-            "KL(p ‖ q): covers all that the teacher might say",
+            "KL(p ‖ q): mode-covering",
             "arXiv 1503.02531",
             lambda: _kernels().forward_kl_,
             reads_drawn_tokens=True,
         ),
         Divergence(
             "reverse_kl",
-            "KL(q ‖ p): keeps to what the teacher would say",
+            "KL(q ‖ p): mode-seeking",
             "arXiv 2306.08543",
             lambda: _kernels().reverse_kl_,
         ),
@@ -119,7 +119,7 @@ DIVERGENCES: dict[str, Divergence] = {
         ),
         Divergence(
             "universal_logit",
-            "L1 distance of sorted probabilities, for unlike vocabularies",
+            "L1 distance of sorted probabilities, for different vocabularies",
             "ULD, arXiv 2402.12030",
             lambda: _kernels().universal_logit_,
             reads_any_vocabulary=True,

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which is measured and kept in their place."""
+"""EMA: an exponential moving average of the weights, measured and kept in their place."""
 
 from __future__ import annotations
 

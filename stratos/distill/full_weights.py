@@ -1,4 +1,4 @@
-"""The weights of a model that is being trained, whole, wherever their parts lie."""
+"""Gather the full weights of a sharded model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The head and the loss without the logits: chunk by chunk, with gradients in the forward pass.
+"""Fused LM head and loss without materialised logits: chunked, gradients in the forward pass.
 
 Only places that are learned reach the head. A chunk of them is multiplied with the head's weight;
 the kernels of `objectives` turn the logits of a few rows at a time, in the caches, into their own

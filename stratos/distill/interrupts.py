@@ -1,4 +1,4 @@
-"""Signals that end a training: it saves a checkpoint first, at the end of the step in hand."""
+"""Signals that stop a training: finish the step, save a checkpoint, exit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes that train together: started here, or by a script on every server."""
+"""Multi-process training: started here, or by a script on every server."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def train_together(config: Config, plan: Plan, corpus: Corpus, context: Context)
             launch_script(plan.student, folder.resolve(), trainer.num_nodes, trainer.devices)
         )
         raise StratosError(
-            f"{trainer.num_nodes} servers train together, and each has to be told. Run on every "
-            f"one of them: NODE_RANK=<0 to {trainer.num_nodes - 1}> MASTER_ADDR=<the first "
+            f"{trainer.num_nodes} servers train together. Run on each of them:"
+            f" NODE_RANK=<0 to {trainer.num_nodes - 1}> MASTER_ADDR=<the first "
             f"server> bash {script} (under Slurm: srun --ntasks-per-node=1 bash {script}). Then "
             "give the same command again."
         )

@@ -1,4 +1,4 @@
-"""The Lightning module of white-box alignment: the teacher's distribution over every token."""
+"""The Lightning module of logit distillation (white-box alignment)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good a student is in the midst of its training: exact match, and the loss on gold answers.
+"""Validation during training: exact match, and the loss on gold answers.
 
 Exact match is what counts, and is coarse where the validation items are few. The loss on their gold
 answers is smooth and costs a forward pass: it decides between students of equal exact match, and

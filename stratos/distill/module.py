@@ -1,4 +1,4 @@
-"""The Lightning module of injection and alignment: cross-entropy on verified text."""
+"""The Lightning module of supervised training: cross-entropy on verified text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def learning_rate_factor(step: int, n_steps: int, warmup_steps: int) -> float:
 
 
 class NotFinite(StratosError):
-    """A loss or a gradient that is no number; no step was made with it."""
+    """A loss or a gradient that is not a number; no step was made with it."""
 
     def __init__(self, what: str, value: float, step: int, documents: np.ndarray) -> None:
         """Keep what is needed to name the batch."""
@@ -120,7 +120,7 @@ class TextModule(L.LightningModule):
         """Clip the norm of the gradient.
 
         Raises:
-            NotFinite: loss or gradient is no number; the weights are as they were.
+            NotFinite: loss or gradient is not a number; the weights are as they were.
         """
         trained = [weight for weight in self.parameters() if weight.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf)

@@ -1,4 +1,4 @@
-"""On-policy rows: prompts of the corpus, and behind them what the student itself writes."""
+"""On-policy rows: corpus prompts with completions that the student samples."""
 
 from __future__ import annotations
 

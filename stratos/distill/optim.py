@@ -1,4 +1,4 @@
-"""One optimizer of two: Muon for the 2-D weights of the blocks, AdamW for all else.
+"""One optimizer that combines Muon (2-D weights of the blocks) and AdamW (the rest).
 
 Lightning allows clipping, accumulation and automatic optimization for one optimizer only, and Muon
 takes 2-D parameters only; so the two are wrapped into one whose parameter groups they share.

@@ -1,4 +1,4 @@
-"""How long a training takes on this machine: as a sentence, or as a refusal with what to type."""
+"""Expected training time on this machine, as a sentence or an error that says what to type."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Outlook:
             f"({counted(self.n_steps, 'step', spec=',')} of {self.tokens_per_step:,.0f} tokens, "
             f"measured at {duration(per_step)} each), more than {said} allows. Nothing was "
             f"trained. Type {', '.join(others)} to stay below, or {last} to wait for it; the same "
-            "command goes on from here."
+            "command resumes from here."
         )
 
 

@@ -1,4 +1,4 @@
-"""How fast a student trains on this machine, measured before it does, and on how many CPU threads.
+"""Training speed on this machine, measured before training, and the number of CPU threads.
 
 A few steps are made that change nothing, for their learning rate is 0. They say how long the
 training will take, and on how many threads it is fastest: where other processes want the cores,

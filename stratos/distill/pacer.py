@@ -1,4 +1,4 @@
-"""Measures a training before it begins, says how long it takes here, and refuses what is too long.
+"""Measure the training speed first, report the expected time, and stop if it is over the limit.
 
 The number of CPU threads decides in which order sums are rounded. So the choices lie in a file
 beside the checkpoints, step by step, and a training that goes on takes the same numbers at the same

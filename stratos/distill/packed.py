@@ -1,4 +1,4 @@
-"""Packed sequences: many documents in one row, none of which sees another.
+"""Sequence packing: many documents in one row, kept apart by attention.
 
 All that works token by token (embeddings, projections, MLP, norms) runs on the bare row without
 padding. Attention alone needs the documents apart: queries, keys and values of documents of like

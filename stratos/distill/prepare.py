@@ -1,4 +1,4 @@
-"""The student before its training, and its corpus in tokens."""
+"""Prepare the student before training, and tokenize its corpus."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     if taken is not None and len(tokenizer) > chosen.vocab_size:
         n_embedded = len(tokenizer) * chosen.hidden_size
         context.warn(
-            f"Student {chosen.name} reads in the {len(tokenizer):,} tokens of its teacher, and was "
-            f"planned with {chosen.vocab_size:,} (student.vocab_size), as a smaller model: "
+            f"Student {chosen.name} uses the {len(tokenizer):,} tokens of its teacher, but was "
+            f"planned with {chosen.vocab_size:,} (student.vocab_size), which is a smaller model: "
             f"{n_embedded:,} of its {model.num_parameters():,} parameters are embeddings."
         )
     data, n_too_long = encode(

@@ -1,4 +1,4 @@
-"""The random states of every process, in every checkpoint."""
+"""RNG states of every process, stored in every checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a student is trained and how fast it learns, where the config leaves that open.
+"""Default training length and learning rates.
 
 One rule for the plan, which knows about how many rows there will be, and for the training, which
 has them. It imports no torch.

@@ -1,4 +1,4 @@
-"""The trained student as an ordinary Hugging Face folder."""
+"""Save the trained student as an ordinary Hugging Face folder."""
 
 from __future__ import annotations
 

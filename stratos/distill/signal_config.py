@@ -1,4 +1,4 @@
-"""The settings of a teacher's signal, and of a student that learns from texts of its own."""
+"""Settings of the teacher's signal and of on-policy training."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ class SignalConfig:
     objective: str = "forward_kl"
     """Divergence; one that reads any vocabulary and `only_shared` allow another tokenizer."""
     beta: float = 0.5
-    """Of jsd: the teacher's share of the mixture."""
+    """For jsd: the teacher's share of the mixture."""
     alpha: float = 0.1
-    """Of the skew divergences: how much of one distribution is mixed into the other."""
+    """For the skew divergences: how much of one distribution is mixed into the other."""
     parameters: Mapping[str, float] = field(default_factory=dict)
-    """Of a divergence with other parameters than beta and alpha: name to value."""
+    """Parameters of a divergence other than beta and alpha: name to value."""
     temperature: float = 1.0
-    """Temperature of the objective: sparse signals are made at it."""
+    """Temperature of the objective, also used for sparse signals."""
     cross_entropy: float | None = None
-    """Share of the cross-entropy on the text, the rest is the divergence. None takes none of it,
-    and half for universal_logit: sorted probabilities do not say which token is meant."""
+    """Share of the cross-entropy on the text; the rest is the divergence. None takes 0, and 0.5 for
+    universal_logit: sorted probabilities do not identify the token."""
     only_shared: bool = False
-    """Compare a teacher that has another tokenizer by the tokens of both vocabularies."""
+    """Compare a teacher with another tokenizer on the tokens that both vocabularies share."""
     hidden_match: float = 0.0
-    """Weight of matching the teacher's layers (`HiddenMatch`): its states are given, too."""
+    """Weight of hidden-state matching (`HiddenMatch`); 0 turns it off."""
     cache: Literal["none", "topk", "sampled"] = "none"
-    """Keep the teacher's likeliest tokens, or drawn ones, and ask it once."""
+    """Cache the teacher's top-k or sampled tokens, so that it is asked once."""
     top_k: int = 64
-    """Tokens kept, or drawn, a place."""
+    """Tokens kept, or sampled, for each position."""
     cache_gib: float = 20.0
-    """Largest size of a cache."""
+    """Maximum size of a cache, in GiB."""
     cache_dtype: Literal["float16", "float32"] = "float16"
     """Type of its log-probabilities."""
     cache_path: str | None = None
-    """Folder or URL of a cache that was made elsewhere; no teacher is asked then."""
+    """Folder or URL of an existing cache; no teacher is asked then."""
     cache_url: str | None = None
-    """Folder or URL where caches are made; None takes the cache folder that runs share."""
+    """Folder or URL for new caches; None takes the shared cache folder."""
 
     def to_minimize(self) -> Objective:
         """Return what the training minimizes."""
@@ -65,12 +65,12 @@ class SignalConfig:
     def beyond_servers(self) -> str | None:
         """Return why no served teacher can give it, or None."""
         if self.reads_any_tokens:
-            return "a served teacher tells a part of its distribution, in its own tokens"
+            return "a served teacher gives only a part of its distribution, in its own tokens"
         if self.hidden_match:
-            return "a served teacher shows no layers to match"
+            return "a served teacher gives no hidden states to match"
         if self.temperature != 1:
             told = f"{self.temperature:g}"
-            return f"a served teacher tells its distribution at temperature 1, not {told}"
+            return f"a served teacher gives its distribution at temperature 1, not {told}"
         return None
 
     def check(self) -> None:
@@ -92,12 +92,12 @@ class SignalConfig:
             )
         if kept and self.hidden_match:
             raise ConfigError(
-                f"strategy.cache={self.cache} keeps what the teacher says, not what its layers "
-                "hold: strategy.cache=none, or strategy.hidden_match=0"
+                f"strategy.cache={self.cache} keeps the teacher's probabilities, not its hidden "
+                "states: strategy.cache=none, or strategy.hidden_match=0"
             )
         if self.cache == "sampled" and not DIVERGENCES[self.objective].reads_drawn_tokens:
             raise ConfigError(
-                f"Drawn tokens estimate the forward KL, not {self.objective}: "
+                f"Sampled tokens estimate the forward KL, not {self.objective}: "
                 "strategy.objective=forward_kl, or strategy.cache=topk"
             )
 
@@ -107,10 +107,11 @@ class OnPolicyConfig:
     """How a student learns from texts that it writes itself while it is trained."""
 
     share: float
-    """Share of the gradient steps on its own texts: 0 is fixed data, 1 is fully on-policy."""
+    """Share of the gradient steps on the student's own texts: 0 is off-policy, 1 is fully
+    on-policy."""
     buffer_steps: int = 4
-    """Steps whose texts are written at once."""
+    """Steps whose texts are sampled in one batch."""
     temperature: float = 1.0
-    """Of the student's sampling."""
+    """Temperature of the student's sampling."""
     max_new_tokens: int | None = None
-    """Longest text, in tokens; None takes that of the longest training item."""
+    """Maximum tokens of a text; None takes that of the longest training item."""

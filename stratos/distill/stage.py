@@ -1,4 +1,4 @@
-"""The distill stage: corpus in, student out; a killed training goes on from its last checkpoint."""
+"""The distill stage: train the student on the corpus, resuming from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -243,13 +243,13 @@ def _make_way(folder: Path, context: Context) -> None:
     if inputs.exists() and inputs.read_text() == context.fingerprint:
         if not _may_learn_more(folder, context.ledger.cap_usd()):
             return
-        why = "from the text alone, for want of money that may be there now"
+        why = "from the text alone, because the budget was too small"
     if any(checkpoints.glob("step-*.ckpt")):
         shutil.rmtree(aside, ignore_errors=True)
         checkpoints.replace(aside)
         context.warn(
             f"The checkpoint in {checkpoints} was made {why}: it lies in {aside} now, and the "
-            "training starts anew"
+            "training starts again"
         )
     shutil.rmtree(checkpoints, ignore_errors=True)
     write_atomically(inputs, context.fingerprint.encode())
@@ -293,5 +293,5 @@ def _not_finite(error: Any, ready: Ready, folder: Path, config: Config) -> str:
     return (
         f"{error}, on the batch of training items {shown} (rows of the corpus, from 0). {good} "
         "Lower trainer.lr_muon and trainer.lr_adamw, or raise trainer.warmup_steps, and give the "
-        "command again: with other settings the training starts anew."
+        "command again: with other settings the training starts again."
     )

@@ -1,4 +1,4 @@
-"""A student's own small tokenizer, as an ordinary Hugging Face tokenizer with a chat template."""
+"""Train a small tokenizer for a student, as a Hugging Face tokenizer with a chat template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lightning's Trainer as the config wants it: precision, strategy, time, and a quiet console."""
+"""Configure Lightning's Trainer: precision, strategy, time limit, quiet console."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def unusable(config: TrainerConfig) -> list[str]:
             f"trainer={strategy} needs a GPU, and trainer.accelerator=cpu. Type trainer=fsdp2."
         )
     if config.adapter != "none" and "ModelParallel" in name:
-        problems.append("trainer.adapter and FSDP2 do not go together: type trainer=ddp.")
+        problems.append("trainer.adapter and FSDP2 cannot be combined: type trainer=ddp.")
     return problems
 
 
@@ -143,8 +143,8 @@ def check_adapter(config: TrainerConfig, students: Sequence[StudentConfig]) -> N
         return
     names = ", ".join(student.name for student in students)
     raise ConfigError(
-        f"trainer.adapter={config.adapter}: adapters are learnt beside the weights of a model, and "
-        f"of random ones ({names}) little comes. Type student=local student.path=<folder>, or "
+        f"trainer.adapter={config.adapter}: adapters need a pretrained model, and with random "
+        f"weights ({names}) they learn little. Type student=local student.path=<folder>, or "
         "trainer.adapter=none."
     )
 

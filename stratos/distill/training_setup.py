@@ -1,4 +1,4 @@
-"""What a strategy trains with: the rows, the Lightning module, and the teacher's signal."""
+"""Set up a training: rows, Lightning module, and the teacher's signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Validation items: a few while a student trains, to choose its weights; more at the end.
+"""Validation items: a few during training for model selection, more at the end.
 
 The measurements during a training choose the step whose weights are kept, and the best of several
 is too high on average. So the kept weights are measured once more, first of all on items that chose

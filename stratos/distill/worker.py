@@ -1,4 +1,4 @@
-"""One of the processes that train together: `python -m stratos.distill.worker <folder>`.
+"""One worker of a multi-process training: `python -m stratos.distill.worker <folder>`.
 
 It is started by `torch.distributed.run`, which tells it its rank. The first process says on its
 standard output, as lines of JSON, what the stage is to show.

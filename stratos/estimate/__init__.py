@@ -1,4 +1,4 @@
-"""Tokens per second, latency, memory and hours of a job on an offer: pure arithmetic."""
+"""The roofline estimate: throughput, latency, memory and hours of a job on an offer."""
 
 from stratos.estimate.calibrate import Calibration, ServedHere, calibration, remember
 from stratos.estimate.cards import card_of_student

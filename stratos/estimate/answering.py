@@ -1,4 +1,4 @@
-"""How long a model takes for an answer on a server: the pace of a work, with its range.
+"""Answer latency of a model on a server, with its range.
 
     answer       = first token + answer tokens · output token
     first token  = request + prefill + half a step, the one that runs when it comes (batch > 1)

@@ -1,4 +1,4 @@
-"""One short measurement of this machine, so that `cloud=local` is planned by what it really does.
+"""Calibrate the roofline on this machine for `cloud=local`.
 
     GEMM       fp32 product of two 1024 x 1024 matrices
     bandwidth  fp32 product of a vector with a matrix that no cache holds: bytes read per second

@@ -1,4 +1,4 @@
-"""A model's facts from its config: exact parameter count, FLOPs and bytes per token."""
+"""Model facts from its config: exact parameter count, FLOPs and bytes per token."""
 
 from __future__ import annotations
 

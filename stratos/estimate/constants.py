@@ -1,4 +1,4 @@
-"""Every assumption of the estimate, with what it rests on."""
+"""Every assumption of the estimate, with its source."""
 
 # --- GPUs ---------------------------------------------------------------------------------
 

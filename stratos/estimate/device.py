@@ -1,4 +1,4 @@
-"""An offer's devices as a roofline sees them: FLOP/s, bytes per second, memory and links."""
+"""An offer's devices for the roofline: FLOP/s, bytes per second, memory and links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programs that serve a student: what each adds to the arithmetic of the device.
+"""Serving engines (vLLM, transformers) and their host overhead.
 
 The estimate, the plan, the service file and the load test speak of the same engine: `engines_on`
 is the one place that says which ones a server may run.

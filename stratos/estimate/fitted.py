@@ -1,4 +1,4 @@
-"""The fitted constants, and how far measurements lay from predictions that had not seen them.
+"""The fitted constants and their held-out errors.
 
 `fitted.toml` is written by `benchmarks/estimate/fit.py`, never by hand.
 """

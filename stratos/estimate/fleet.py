@@ -1,4 +1,4 @@
-"""Many servers at once: the same arithmetic on arrays, one element a server.
+"""The estimate vectorised over many servers.
 
 The rooflines read a device's figures by name, so a `Fleet` whose figures are arrays takes the place
 of a `Device`; a server alone is a fleet of one.

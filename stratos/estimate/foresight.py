@@ -1,4 +1,4 @@
-"""What one server is expected to show in a load test: an answer alone, its capacity, its queue."""
+"""The expected result of a load test: single answer, capacity, queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hours of a batch of answers: a teacher's work on one server or several."""
+"""Hours for a batch of answers on one server or several."""
 
 from __future__ import annotations
 

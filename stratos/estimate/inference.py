@@ -1,4 +1,4 @@
-"""Single figures of a model that answers, for callers that need no range."""
+"""Point estimates of inference, for callers that need no range."""
 
 from __future__ import annotations
 

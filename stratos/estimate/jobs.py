@@ -1,4 +1,4 @@
-"""What a server is to do: a training, or answers of a certain size."""
+"""Jobs of the estimate: a training, or answers of a certain size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes that a job needs on each device, in closed form.
+"""Memory per device of a job, in closed form.
 
 Training, on one of n devices that share the states (ZeRO-3, FSDP's full shard)
 

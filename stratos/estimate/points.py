@@ -1,4 +1,4 @@
-"""The operating points of one server, each figure with its range."""
+"""The operating points of one server, with ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a measurement may lie from a prediction: by what was measured, and what never was.
+"""Prediction intervals: wider for engines, GPUs or precisions that were not measured.
 
 A fit is tried on rows that it had not seen: models, and whole engines, GPUs, precisions and
 combinations of the three. With r the logarithm of measured over predicted seconds:

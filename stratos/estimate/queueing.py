@@ -1,4 +1,4 @@
-r"""How long a request waits for a server that others use too: closed forms of an M/G/c queue.
+r"""Queueing time of a request: closed forms of an M/G/c queue (Erlang C).
 
 Requests come at random (Poisson), each of c slots answers one at a time, and a slot is busy to the
 share ρ. S is the mean seconds of an answer and v its coefficient of variation.

@@ -1,4 +1,4 @@
-"""Seconds of one training step, one prefill, one decoding step: the rooflines, with their floors.
+"""Rooflines: seconds of one training step, one prefill, one decode step, with their minimums.
 
 N parameters that are multiplied with, M of them in the blocks, L blocks, h width, w = heads · head
 size, V symbols, T context. P achievable FLOP/s of products, A of flash attention, B bytes/s of

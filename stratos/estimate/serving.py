@@ -1,4 +1,4 @@
-"""Latency and throughput of a server that answers: its operating points.
+"""Latency and throughput of a serving server, at its operating points.
 
 A server runs an engine (`engines`), which holds one replica of a model or count / g that are each
 cut over g devices. A replica gives b answers at once; requests queue where all b are busy

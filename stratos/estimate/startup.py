@@ -1,4 +1,4 @@
-"""Hours until a rented server can begin: order, boot, image, and the weights on their way."""
+"""Start-up time of a rented server: order, boot, image and download of weights."""
 
 from __future__ import annotations
 

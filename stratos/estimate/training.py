@@ -1,4 +1,4 @@
-"""Hours of a training on an offer, with the range that the fit's error leaves.
+"""Training hours on an offer, with their range.
 
 The rows of a step are dealt to the devices of all nodes; a device takes its rows at once if they
 fit, in more and smaller micro steps if not, and recomputes activations where that is faster than

@@ -1,4 +1,4 @@
-"""Everyone on the same held-out items: student, untouched student, teacher and baselines."""
+"""Evaluate student, untouched student, teacher and baselines on the same held-out items."""
 
 from stratos.evaluate.stage import evaluate
 

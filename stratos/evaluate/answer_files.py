@@ -1,4 +1,4 @@
-"""The answers as JSON lines in the run folder, written once and read by `deploy` and `report`."""
+"""Store the answers as JSON lines for `deploy` and `report`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def read_answers(run_dir: Path, scorecard: Scorecard | None = None) -> list[Kept
         raise StratosError(
             f"The student's answers cannot be read from {path} ({error}). Delete "
             f"{path.parent.parent / 'evaluate.json'} and give the command again: they are made "
-            "anew."
+            "again."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Asking: a model in a Hugging Face folder, or the planned teacher, on test items."""
+"""Collect answers to test items from a local model or the planned teacher."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def ask_teacher(
         if len(answers) < len(chats):
             context.note(
                 f"Teacher {teacher.name} answered {len(answers):,} of "
-                f"{counted(len(chats), 'test item', spec=',')} in its time "
+                f"{counted(len(chats), 'test item', spec=',')} within its time limit "
                 f"(evaluate.teacher_minutes={minutes:g})."
             )
     for told in (unread(teacher, questions, answers), limit.complaint(teacher.name, answers)):

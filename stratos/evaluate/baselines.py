@@ -1,4 +1,4 @@
-"""What an accuracy has to be read against: a guess, the most frequent answer, look-up, classifier.
+"""Free baselines: random guess, most frequent answer, nearest row, TF-IDF classifier.
 
 None of these needs a language model, and none costs anything. They learn from the labelled rows of
 the task's file and from the corpus, that is, from all that the student could learn from.

@@ -1,4 +1,4 @@
-"""What 1,000 answers cost on the planned servers, or from whoever hosts the model.
+"""Cost of 1,000 answers on the planned servers, or from a hosted model.
 
 On a server:  $/hour of one server x hours that it takes for 1,000 answers: in batches, or as the
               server of a student is run, by its engine at its planned utilisation. Tokens

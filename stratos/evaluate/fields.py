@@ -1,4 +1,4 @@
-"""Where answers are JSON objects: how often each field of them is right."""
+"""Accuracy per field of JSON answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where answers are labels: which label was answered where which was right."""
+"""Confusion matrix of label answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TF-IDF with logistic regression: what an engineer tries on labelled texts before any model."""
+"""The TF-IDF baseline with logistic regression."""
 
 from __future__ import annotations
 

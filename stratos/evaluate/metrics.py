@@ -1,4 +1,4 @@
-"""Tests and intervals for two models on the same items: pure functions of four counts.
+"""McNemar's test and intervals for two models on the same items.
 
 Notation: of `n` items, `both` were answered right by student and teacher, `only_student` and
 `only_teacher` by one of them, the rest by none.

@@ -1,4 +1,4 @@
-"""How often test items were read before: a log that all runs of this machine share.
+"""A log of test-item reads, shared by all runs of this machine.
 
 A test split that is read again and again is chosen by in the end: whoever keeps the better of two
 students by it has used it up a little. So every evaluation is noted in a log that all runs of the

@@ -1,4 +1,4 @@
-"""Which items of the held-out splits were read when, as sentences and rows."""
+"""Report which held-out items were read when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From scored answers to rows of the scorecard: one per slice, and one for all."""
+"""Aggregate scored answers into scorecard rows: one per slice, and one for all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage: ask everyone the test items, which no earlier stage has read, and compare."""
+"""The evaluate stage: measure all models on test items that no earlier stage has read."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _nothing_learnt(config: Config, corpus: Corpus, student: Student, answers: A
         causes.append(f"{cut} as long as allowed (evaluate.max_new_tokens)")
     return (
         f"{student.name} answered none of {counted(len(answers.items), 'test item', spec=',')} "
-        f"right: it learnt nothing that they show. Likely causes: {', '.join(causes)}."
+        f"right, so it shows no learning. Likely causes: {', '.join(causes)}."
     )
 
 

@@ -1,4 +1,4 @@
-"""What the comparison with the best baselines comes to, in sentences that say what to do."""
+"""The verdict: compare the student with the best baselines and say what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Verdict:
 
     text: str
     outcome: Outcome
-    """Of the student: surely better, not told apart, or surely worse; the worst of these where
+    """Of the student: better, no significant difference, or worse; the worst of these where
     several baselines are spoken of."""
 
 
@@ -74,12 +74,16 @@ def _advice(best: Versus, is_one_of_two: bool) -> str:
     is_free = best.role in FREE_ROLES
     if is_free and best.other_exact.mean >= USABLE:
         return "You need no model for this: it is free and answers at once." + (
-            "" if outcome == "worse" else " More rows may tell the two apart."
+            "" if outcome == "worse" else " More rows may show a difference."
         )
     if is_free:
-        return "The student is not shown to be better than no model: it needs more rows, or more."
+        return (
+            "The student is not significantly better than no model: it needs more rows or more "
+            "training."
+        )
     if best.role == "teacher":
-        told = {"worse": "The teacher is better", "open": "They are not told apart"}[outcome]
-        return f"{told}; what the student saves is the cost and the time of an answer."
-    told = {"worse": "Training made it worse", "open": "Training is not shown to help"}[outcome]
-    return f"{told}: more rows, or another training, may."
+        is_worse = outcome == "worse"
+        told = "The teacher is better" if is_worse else "The difference is not significant"
+        return f"{told}; the student saves the cost and the time of an answer."
+    told = "Training made it worse" if outcome == "worse" else "Training did not help significantly"
+    return f"{told}: try more rows or other training settings."

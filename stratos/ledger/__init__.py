@@ -1,4 +1,4 @@
-"""What was spent, and what may still be: an append-only file that no total may pass."""
+"""The ledger: an append-only record of spending with a hard budget."""
 
 from stratos.ledger.book import Ledger
 from stratos.ledger.damage import LedgerError

@@ -1,4 +1,4 @@
-"""What batches are paid from: reservations that stay open where the process dies that made them."""
+"""Reservations of batch requests, which stay open when their process dies."""
 
 from __future__ import annotations
 

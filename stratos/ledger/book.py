@@ -1,4 +1,4 @@
-"""The ledger of one run folder: money is set aside before a call and settled after it.
+"""The ledger of one run folder: reserve money before a call, settle it after.
 
 Two lines a call. The first is written before the call and sets aside the most that it can cost;
 the second is written after it and says what it took.

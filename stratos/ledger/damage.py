@@ -1,4 +1,4 @@
-"""A ledger that is lost, cut short or edited is a forgotten budget: how that is noticed.
+"""Detect a ledger that is lost, truncated or edited.
 
 Three things are held against each other: the running total in each line, the size that the file
 had when it was last written (in `.ledger.json` beside it), and what the records of the stages say

@@ -1,4 +1,4 @@
-"""The file of a ledger: lines are read, checked and added while no other process does.
+"""The ledger file: lines are read, verified and appended under a lock.
 
 Threads, tasks and processes that share the file see each other's lines before they add their own,
 so together they pass no budget.

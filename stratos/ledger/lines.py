@@ -1,4 +1,4 @@
-"""The lines of a ledger: what each kind says, and how it is read and refused.
+"""The line types of a ledger: format, parsing and validation.
 
 One JSON object a line. A line that older versions wrote has no kind and no running total.
 """
@@ -243,9 +243,9 @@ def read(text: bytes) -> Line:
     try:
         raw = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadLine("it is no JSON") from error
+        raise BadLine("it is not JSON") from error
     if not isinstance(raw, dict):
-        raise BadLine("it is no JSON object")
+        raise BadLine("it is not a JSON object")
     for name in _AMOUNTS:
         amount = raw.get(name, 0.0)
         if isinstance(amount, int | float) and not 0 <= amount < _MOST_USD:

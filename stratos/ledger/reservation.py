@@ -1,4 +1,4 @@
-"""Money that is set aside for one call."""
+"""A budget reservation for one call."""
 
 from __future__ import annotations
 

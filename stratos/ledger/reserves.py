@@ -1,4 +1,4 @@
-"""What a plan holds for each role: a stage spends from its own role's reserve, and what is free.
+"""Role budgets of the plan: a stage spends its role's reserve, then unreserved money.
 
 The high end of what is planned for a role is held for it from when the plan is made. A role may
 spend what is held for it, and beyond that what is held for nobody; never what is held for another.

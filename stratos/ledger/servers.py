@@ -1,4 +1,4 @@
-"""Rented servers: dollars by the second, from launch to release.
+"""Rented servers, billed by the second from launch to release.
 
 A server costs money for as long as it runs, whoever watches it. So the money that is set aside for
 it stays so where the process dies that rented it, and grows with the clock, until somebody says

@@ -1,4 +1,4 @@
-"""The sums over a ledger's lines."""
+"""Totals over the lines of a ledger."""
 
 from __future__ import annotations
 

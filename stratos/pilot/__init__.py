@@ -1,4 +1,4 @@
-"""Short trainings before the plan, by the real stages: what accuracies are extrapolated from."""
+"""Pilot trainings before the plan, with the real stages, to extrapolate accuracy."""
 
 from stratos.pilot.stage import pilot
 

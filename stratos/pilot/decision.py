@@ -1,4 +1,4 @@
-"""Whether a pilot is worth its time without being asked for: where an unknown accuracy decides.
+"""Decide whether an automatic pilot is worth its time.
 
 It decides where a limit on accuracy is set that nothing known is sure to meet, or where the
 objective counts accuracy and nothing is known of any of several pairs. Then short trainings are
@@ -177,8 +177,8 @@ def afforded(
     for_teachers = f" and up to ${dollars:.2f} for teachers" if dollars else ""
     return None, (
         f"pilot: {question}. The shortest one would take about {_minutes(total)}{for_teachers}, "
-        f"more than it may take by itself ({minutes:g} min and ${usd:.2f}: plan.pilot_minutes, "
-        f"plan.pilot_share); {_ASKED}."
+        f"more than an automatic pilot may take ({minutes:g} min and ${usd:.2f}: "
+        f"plan.pilot_minutes, plan.pilot_share); {_ASKED}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Trainings of several pairs at growing lengths, by the real stages, each in its own folder."""
+"""Train several pairs at growing lengths with the real stages, each in its own folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TIME_OVER = "the time of the pilot was over"
+TIME_OVER = "the pilot ran out of time"
 _WHOLE = 0.9
 """Part of its tokens from which a training counts as made."""
 

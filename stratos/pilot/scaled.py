@@ -1,4 +1,4 @@
-"""The planned training, scaled down."""
+"""Scale the planned training down for a pilot."""
 
 from __future__ import annotations
 

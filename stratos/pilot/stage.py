@@ -1,4 +1,4 @@
-"""The pilot: every pair that the limits leave is trained shortly, before the plan is made."""
+"""The pilot stage: short trainings of every pair within the limits, before the plan."""
 
 from __future__ import annotations
 

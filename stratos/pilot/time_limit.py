@@ -1,4 +1,4 @@
-"""How a pilot that nobody asked for keeps to its time on a machine that may be busy."""
+"""Keep an automatic pilot within its time limit on a busy machine."""
 
 from __future__ import annotations
 

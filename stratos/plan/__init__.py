@@ -1,4 +1,4 @@
-"""Choose teacher, student, strategy and the servers of every role together (PuLP)."""
+"""The planner: choose teacher, student, strategy and servers together (PuLP)."""
 
 from stratos.plan.explain.show import frontier_table
 from stratos.plan.stage import plan

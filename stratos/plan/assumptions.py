@@ -1,4 +1,4 @@
-"""Numbers about the work that nobody has measured for this task, and what would replace them."""
+"""Assumptions about the workload that were not measured, and what would replace them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it costs to move data, checkpoint and bundle from place to place.
+"""Egress costs of data, checkpoint and bundle between regions and clouds.
 
 A place is a region of a cloud. Data leave it at one of three prices per GB: 0 within the region,
 the cloud's price between its regions, its internet price to any other place. What comes in is free

@@ -1,4 +1,4 @@
-"""What a plan does not choose from, and why: the reason as a value, and as words for a reader."""
+"""Candidates that the plan excludes, with the reason as a value and as text."""
 
 from __future__ import annotations
 

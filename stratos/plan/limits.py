@@ -1,4 +1,4 @@
-"""The four limits as the explanations speak of them: how far off a plan is, how it is written."""
+"""The four limits, for explanations: how far a plan is from a limit, and how it is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan is the best of, as one linear function of its four values.
+"""The objective of a plan as one linear function of cost, time, latency and accuracy.
 
 The balanced plan has the lowest *net cost*, in dollars:
 

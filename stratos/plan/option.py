@@ -1,4 +1,4 @@
-"""One way to do the work of a role: servers at a price, or none; for serving, a mix of them."""
+"""An option for a role: servers at a price, or none; for serving, a mix of servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact dominance pruning: what is nowhere better than something else never reaches the solver.
+"""Exact Pareto dominance pruning before the solver.
 
 Two options of one work differ for the rest of a plan in nothing but their dollars, hours, latency
 and place. Every limit and every objective is non-decreasing in the first three. The place matters

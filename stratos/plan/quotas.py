@@ -1,4 +1,4 @@
-"""How many servers may run at once: quotas by pattern, nodes of a role, dollars an hour."""
+"""Quotas: how many servers may run at once, by pattern, role and dollars an hour."""
 
 from __future__ import annotations
 

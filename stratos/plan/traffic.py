@@ -1,4 +1,4 @@
-"""What the served student has to answer: sizes of requests, and how many of each a second."""
+"""Traffic of the served student: request sizes and rates."""
 
 from __future__ import annotations
 

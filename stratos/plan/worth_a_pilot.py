@@ -1,4 +1,4 @@
-"""Which pairs are worth a pilot: those that some plan within the limits could take."""
+"""Pairs worth a pilot: those in some plan within the limits."""
 
 from __future__ import annotations
 

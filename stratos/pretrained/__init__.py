@@ -1,4 +1,4 @@
-"""Folders of models as Hugging Face and llama.cpp write them: whether one can be loaded.
+"""Check model folders in Hugging Face and llama.cpp formats before loading.
 
 Headers are read, never a tensor: what is wrong is said before anything is asked or paid.
 """

@@ -1,4 +1,4 @@
-"""A folder that a model is to be loaded from: everything that a loader would trip over later."""
+"""Check a model folder for everything that would break a loader later."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def _why_no_header(folder: Path, is_whole: bool) -> str | None:
 
 
 def _no_object(path: Path) -> str | None:
-    return None if isinstance(read_json(path), dict) else "it is no JSON object"
+    return None if isinstance(read_json(path), dict) else "it is not a JSON object"
 
 
 def _wrong_ends(path: Path) -> str | None:
     config = read_json(path)
     if not isinstance(config, dict):
-        return "it is no JSON object"
+        return "it is not a JSON object"
     for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
         found = config.get(name)
         ids = found if isinstance(found, list) else [] if found is None else [found]
@@ -164,7 +164,7 @@ def _why_no_chat(folder: Path) -> str | None:
     if trouble:
         return trouble[0]
     if _SAMPLE.split()[0] not in prompt:
-        return "its chat template leaves out what the user says"
+        return "its chat template leaves out the user's message"
     if not ids:
         return "its tokenizer makes no tokens of a chat"
     # What no chat uses may lie beyond: a tokenizer that other models share has tokens for images.

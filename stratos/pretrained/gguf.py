@@ -1,4 +1,4 @@
-"""The header of a GGUF file, walked within its bounds.
+"""Parse the header of a GGUF file with bounds checks.
 
 The common reader trusts the counts that a file states, and goes on for ever where they are false.
 """
@@ -31,7 +31,7 @@ def check_gguf(path: Path) -> None:
 
     Raises:
         OSError: it is no regular file, or cannot be read.
-        ValueError: it is no GGUF file, or states what does not fit into it.
+        ValueError: it is not a GGUF file, or states what does not fit into it.
     """
     with open_regular(path) as file:
         state = os.fstat(file.fileno())
@@ -42,16 +42,16 @@ def check_gguf(path: Path) -> None:
 
         def take(n_bytes: int) -> bytes:
             if n_bytes > size - file.tell():
-                raise ValueError("it is cut short, or states more than it holds")
+                raise ValueError("it is truncated, or its header claims more than it holds")
             return file.read(n_bytes)
 
         def skip(n_bytes: int) -> None:
             if n_bytes > size - file.tell():
-                raise ValueError("it is cut short, or states more than it holds")
+                raise ValueError("it is truncated, or its header claims more than it holds")
             file.seek(n_bytes, 1)
 
         if take(4) != b"GGUF":
-            raise ValueError("it is no GGUF file")
+            raise ValueError("it is not a GGUF file")
         (version,) = struct.unpack("<I", take(4))
         if version not in _VERSIONS:
             raise ValueError(f"its version {version} is not {' or '.join(map(str, _VERSIONS))}")
@@ -72,7 +72,7 @@ def check_gguf(path: Path) -> None:
             skip(8 * n_dimensions + 4)
             (offset,) = struct.unpack("<Q", take(8))
             if offset > size:
-                raise ValueError("it is cut short: a tensor lies beyond its end")
+                raise ValueError("it is truncated: a tensor lies beyond its end")
         if not n_tensors:
             raise ValueError("it has no tensors")
         _sound.add(identity)
@@ -94,8 +94,8 @@ def _skip_value(kind: int, take: Callable[[int], bytes], skip: Callable[[int], N
             skip(_SCALARS[inner] * length)
             return
         if inner != _STRING:
-            raise ValueError(f"it has an array of type {inner}, which there is not")
+            raise ValueError(f"it has an array of type {inner}, which does not exist")
         for _ in range(length):  # each takes 8 bytes at least, so that the file bounds them
             _skip_string(take, skip)
     else:
-        raise ValueError(f"it has a value of type {kind}, which there is not")
+        raise ValueError(f"it has a value of type {kind}, which does not exist")

@@ -1,4 +1,4 @@
-"""The one place that loads tokenizers and models: safetensors alone, and no code of a folder's."""
+"""Load tokenizers and models in one place: safetensors only, no remote code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `config.json` of a model: an object whose sizes are sizes."""
+"""Validate a model's `config.json`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: it is no regular file, or cannot be read.
-        ValueError: it is no JSON, or too large for what it is.
+        ValueError: it is not JSON, or too large for what it is.
     """
     with open_regular(path) as file:
         data = file.read(_LONGEST + 1)
@@ -45,11 +45,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(data.decode("utf-8"))
     except UnicodeDecodeError:
-        raise ValueError("it is no text in UTF-8") from None
+        raise ValueError("it is not UTF-8 text") from None
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON ({error.msg}, line {error.lineno})") from None
+        raise ValueError(f"it is not JSON ({error.msg}, line {error.lineno})") from None
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -57,11 +57,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: it is no regular file, or cannot be read.
-        ValueError: it is no JSON object.
+        ValueError: it is not a JSON object.
     """
     config = read_json(path)
     if not isinstance(config, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return config
 
 
@@ -71,7 +71,7 @@ def wrong_size(config: Mapping[str, Any]) -> str | None:
     for what, (names, most) in _SIZES.items():
         name = next((name for name in names if config.get(name) is not None), None)
         if name is None:
-            return f"it says nothing of its {what} ({names[0]})"
+            return f"it does not give its {what} ({names[0]})"
         if problem := _wrong(name, config[name], most):
             return problem
     for name, most in _OPTIONAL.items():
@@ -102,10 +102,11 @@ def _wrong(name: str, value: Any, most: int) -> str | None:
 def _wrong_heads(config: Mapping[str, Any]) -> str | None:
     width, heads = config.get("hidden_size"), config.get("num_attention_heads")
     if width and heads and not config.get("head_dim") and width % heads:
-        return f"its hidden_size {width} is no multiple of its num_attention_heads {heads}"
+        return f"its hidden_size {width} is not a multiple of its num_attention_heads {heads}"
     kv_heads = config.get("num_key_value_heads")
     if heads and kv_heads and heads % kv_heads:
         return (
-            f"its num_attention_heads {heads} is no multiple of its num_key_value_heads {kv_heads}"
+            f"its num_attention_heads {heads} is not a multiple of its num_key_value_heads "
+            f"{kv_heads}"
         )
     return None

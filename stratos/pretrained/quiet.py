@@ -1,4 +1,4 @@
-"""Silence for the loaders of transformers: what they have to say is said by our own errors."""
+"""Silence the loaders of transformers; our own errors replace their output."""
 
 from __future__ import annotations
 

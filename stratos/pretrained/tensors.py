@@ -1,4 +1,4 @@
-"""The headers of safetensors files: which tensors there are, of which shape."""
+"""Read the headers of safetensors files: names and shapes of tensors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / _SINGLE]
     if not (folder / _INDEX).exists():
         pickled = sorted(path.name for path in folder.glob("*.bin"))
-        has = f"; {pickled[0]} would have to be unpickled, which is not done" if pickled else ""
+        has = f"; {pickled[0]} would have to be unpickled, which is not allowed" if pickled else ""
         raise OSError(f"it has no {_SINGLE}{has}")
     try:
         index = read_json(folder / _INDEX)
@@ -76,4 +76,4 @@ def read_tensors(path: Path) -> Iterator[Tensor]:
         raise OSError(cause(error)) from error
     except Exception as error:  # SafetensorError, and what Rust makes of the rest
         text = cause(error).removeprefix("Error while deserializing header: ")
-        raise ValueError(f"it is no safetensors file, or is cut short ({text})") from error
+        raise ValueError(f"it is not a safetensors file, or it is truncated ({text})") from error

@@ -1,4 +1,4 @@
-"""What each reachable teacher can do, measured on labelled validation items."""
+"""Measure each reachable teacher on labelled validation items."""
 
 from stratos.probe.stage import probe
 

@@ -1,4 +1,4 @@
-"""How hard a task is, in numbers, in one word, and with the evidence for it.
+"""The task's complexity: measures, a level, and the evidence.
 
 Two things make a task hard: that a general model does not master it, and that its answers need a
 long way. Each is put into low, medium or high by the thresholds of `complexity`; the task is as

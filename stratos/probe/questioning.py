@@ -1,4 +1,4 @@
-"""Asks one teacher within the probe's money, scores what it says, and keeps every raw answer."""
+"""Ask one teacher within the probe's budget, score its answers, and keep the raw text."""
 
 from __future__ import annotations
 

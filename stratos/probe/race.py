@@ -1,4 +1,4 @@
-"""Which prompt a teacher does best with: all are tried on a few items, and the worse ones dropped.
+"""Prompt selection by racing: try all prompts on a few items and drop the worse ones.
 
 After 8, 16 … items a prompt that can no longer win is asked no more: the items that are left do not
 make up for what it lacks, or its interval lies below that of the best, or it is in the worse half

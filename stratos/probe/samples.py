@@ -1,4 +1,4 @@
-"""How far several answers of a teacher to one question agree, drawn at its own temperature of 1.
+"""Self-consistency of a teacher: agreement of several samples at temperature 1.
 
 A teacher that says something else each time is guessing, whatever its likeliest answer is worth.
 """
@@ -78,9 +78,9 @@ def draw(
     if n_samples < 2:
         return Drawn(none_drawn("probe.n_samples=0 or probe.n_sample_items=0 asks for none"))
     if not isinstance(teacher, Streaming | Sampling):
-        return Drawn(none_drawn("the teacher gives one answer to a question"))
+        return Drawn(none_drawn("the teacher gives one answer per question"))
     answers: list[Answer] = []
-    reason = "not one item could be paid for"
+    reason = "the budget did not cover a single item"
     try:
         with closing(stream_ask(teacher, questions, context, limit_usd=limit_usd)) as asking:
             answers.extend(asking)

@@ -1,4 +1,4 @@
-"""More items until it is settled: a sequential test of a teacher's coverage against thresholds.
+"""A sequential test of coverage against thresholds: ask more items until it is decided.
 
 Whoever looks at an interval again and again, and stops as soon as it lies on one side, errs more
 often than its confidence says. So each of at most `n` looks is at a confidence of 1 - 0.05/n, with

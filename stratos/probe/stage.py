@@ -1,4 +1,4 @@
-"""The first stage: ask every teacher that can be reached, and say why the others cannot."""
+"""The probe stage: ask every reachable teacher, and say why others are unreachable."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def probe(config: Config, context: Context) -> Probe:
     write_atomically(answers_path, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
     if not found:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in unreachable.items())
-        raise TeacherError(f"No teacher can be asked:\n{reasons}")
+        raise TeacherError(f"No teacher is available:\n{reasons}")
     students = probe_students(config, items, context)
     n = len(config.teachers)
     tick = partial(context.tick, n, n, FITTING)

@@ -1,4 +1,4 @@
-"""What students that start from existing weights can do before any training.
+"""Accuracy of pretrained students before training.
 
 One of random weights answers nothing, which needs no measurement.
 """
@@ -44,7 +44,7 @@ def _probe(
     student: StudentConfig, folder: Path, config: Config, items: Sequence[Item], context: Context
 ) -> StudentProbe:
     if not folder.is_dir():
-        return StudentProbe(student.name, reason="its weights are in no folder of this machine")
+        return StudentProbe(student.name, reason="its weights are not on this machine")
     started = time.perf_counter()
     try:
         right = PretrainedStudent(str(folder), config.task.system_prompt).right_within(
@@ -61,7 +61,7 @@ def _probe(
     seconds = time.perf_counter() - started
     if not right:
         limit = config.probe.student_seconds
-        reason = f"not one batch of answers took less than probe.student_seconds={limit:g}"
+        reason = f"no batch of answers finished within probe.student_seconds={limit:g}"
         return StudentProbe(student.name, seconds=seconds, reason=reason)
     exact = wilson(sum(right), len(right))
     return StudentProbe(student.name, len(right), exact, seconds)

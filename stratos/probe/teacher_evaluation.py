@@ -1,4 +1,4 @@
-"""One teacher under examination: its best prompt is found, and asked as often as it decides."""
+"""Evaluate one teacher: find its best prompt, then ask as many items as needed."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class TeacherEvaluation:
         prompt = winner(tried, self._prompts)
         taken = self._ask_until_settled(tried[prompt], prompt)
         if not taken.answers:
-            raise BudgetError("not one answer fits into limits.probe_usd: raise it.")
+            raise BudgetError("limits.probe_usd is too small for one answer: raise it.")
         self._tell_of_faults(taken, prompt)
         picked = self._ask_choices(taken)
         samples = self._draw_samples(taken, prompt)

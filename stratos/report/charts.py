@@ -1,4 +1,4 @@
-"""Geometry of the plots: every value on every axis as a fraction of the drawing area.
+"""Chart geometry: values and axes as fractions of the drawing area.
 
 Python places marks and ticks for all axes that a plot can show; the template draws the first pair,
 and the page's script only looks up another pair when the reader picks it. So scales exist once.

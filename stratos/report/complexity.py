@@ -1,4 +1,4 @@
-"""What speaks for a task's complexity, with the learning curve where a pilot has drawn one."""
+"""The complexity section, with the learning curve of a pilot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Money and time in three columns: planned there, spent here, and here at the plan's price.
+"""The cost table: planned, spent here, and hours here at the plan's price.
 
 A run on this machine is no run on the planned server, so the third column multiplies the hours
 that were measured here with the planned server's price and is labelled as just that.

@@ -1,4 +1,4 @@
-"""Curves of a training: loss, validation, learning rate, gradient, speed; of one run or several."""
+"""Training curves of one run or several: loss, validation, learning rate, gradient, speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All answers of student and teacher side by side, from the scorecard's JSON lines."""
+"""All answers of student and teacher side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frontier as a plot in which a plan can be picked and seen beside the chosen one."""
+"""The interactive frontier plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's answers label by label: the confusion matrix, and what each label comes to."""
+"""Confusion matrix, precision, recall and F1 by label."""
 
 from __future__ import annotations
 

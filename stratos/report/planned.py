@@ -1,4 +1,4 @@
-"""Planned against measured: what a run predicted of itself, and what came.
+"""Compare planned with measured values.
 
 A prediction is missed where the measured value lies outside its interval, a bound where it lies
 above it. A value that was

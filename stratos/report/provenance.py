@@ -1,4 +1,4 @@
-"""Where a run came from: the command that repeats it, versions, machine."""
+"""Provenance of a run: command, versions, machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def overrides(run_dir: Path) -> tuple[str, ...]:
     if lines is None:
         return ()
     if not isinstance(lines, list):
-        raise ValueError(f"{run_dir / '.hydra' / 'overrides.yaml'} is no list of overrides")
+        raise ValueError(f"{run_dir / '.hydra' / 'overrides.yaml'} is not a list of overrides")
     return tuple(str(line) for line in lines)
 
 
@@ -96,4 +96,4 @@ def read_yaml(path: Path) -> object:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
+        raise ValueError(f"{path} is not YAML: {error}") from error

@@ -1,4 +1,4 @@
-"""Turn a template into one page that asks nothing of the network and runs no script but ours.
+"""Render a template into one self-contained page with a strict content security policy.
 
 Every expression of a template is escaped and made visible (`printable.visible`), and the page
 carries a content security policy that allows exactly one script, by its hash: even text that

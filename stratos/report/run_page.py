@@ -1,4 +1,4 @@
-"""The page of one run: what came out, what it cost, why it was done so, and how to repeat it."""
+"""The report page of one run."""
 
 from __future__ import annotations
 

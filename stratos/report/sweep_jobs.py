@@ -1,4 +1,4 @@
-"""The jobs of a sweep as their folders tell them: finished, running, failed or stopped halfway.
+"""The state of a sweep's jobs, read from their folders.
 
 Everything is read from disk: with a parallel launcher no process has seen all jobs, and the page
 has to show those above all that did not end well.

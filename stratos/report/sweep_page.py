@@ -1,4 +1,4 @@
-"""The page of a sweep: its jobs side by side, whatever became of them."""
+"""The report page of a sweep."""
 
 from __future__ import annotations
 

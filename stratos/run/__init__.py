@@ -1,1 +1,1 @@
-"""A run: its stages in order, what is done already, and what is shown and kept of it."""
+"""Run the stages in order: resume, show, track and record."""

@@ -1,4 +1,4 @@
-"""The code that a stage runs: all that its packages import, and the data files beside it.
+"""The code that a stage depends on: imported packages and their data files.
 
 Read from the source, without importing anything: a record is as old as the code that made it, and
 torch is not loaded to learn that a stage is done.

@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a bar that moves, one line of outcome per stage, warnings.
+"""Console output of a run: progress bar, one result line per stage, warnings.
 
 On a terminal the running stage is a progress bar. Anywhere else (a log, a pipe) there is nothing
 to redraw: a line when a stage begins, one now and then while it lasts, and its outcome.
@@ -88,9 +88,9 @@ class Console:
         try:
             yield
         except KeyboardInterrupt:
-            kept = "What is finished is kept."
+            kept = "Finished work is kept."
             if self.folder is not None:
-                kept += f" The same command goes on with hydra.run.dir={_from_here(self.folder)}"
+                kept += f" The same command resumes with hydra.run.dir={_from_here(self.folder)}"
             self.rich.print(Text.assemble(("Interrupted.", "yellow"), f" {kept}"), soft_wrap=True)
             _log.warning("Interrupted. %s", kept)
             raise

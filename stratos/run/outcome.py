@@ -1,4 +1,4 @@
-"""One line per stage record: what came out, in the numbers that decide what comes next."""
+"""The one-line result of each stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage records that let the same command go on where it stopped.
+"""Resume: stage records with fingerprints of their inputs.
 
 A record lies in the run folder with the fingerprint of all that it was made from: the part of the
 config that its stage reads, the records before it, and the code. Where all three are as they were,
@@ -161,7 +161,7 @@ def what_changed(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """Say which inputs of a record are other ones now, the first three by name."""
     names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
     if not old or not names:
-        return "what it was made from has changed"
+        return "its inputs have changed"
     shown, rest = names[:_MOST_NAMED], len(names) - _MOST_NAMED
     if rest > 0:
         shown.append(counted(rest, "other input"))
@@ -222,7 +222,7 @@ def find(stage: Stage[T], folder: Path) -> Kept | None:
         return None
     except records.EditedError as error:
         raise StratosError(
-            f"{path}: {error}, so nothing in it is taken. {_again(stage.name, folder)}"
+            f"{path}: {error}, so it is not used. {_again(stage.name, folder)}"
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Kept(trouble=f"{path} is corrupt ({error})")
@@ -269,6 +269,6 @@ def verify(name: str, folder: Path) -> None:
 def _again(name: str, folder: Path) -> str:
     """Say how a stage is run again in whole."""
     return (
-        f"Delete {folder / name}.json and give the same command again: {name} is run again, and "
-        "what rests on it."
+        f"Delete {folder / name}.json and give the same command again: {name} runs again, with all "
+        "that depends on it."
     )

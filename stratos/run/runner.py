@@ -1,4 +1,4 @@
-"""Runs one stage after the other: skips what is done, shows what happens, keeps what was made."""
+"""Run one stage after another: skip finished ones, show progress, keep results."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class Runner:
         mark = self._fingerprint(stage, kept.record if kept is not None else None)
         if kept is not None and kept.record is not None and kept.fingerprint == mark:
             if more := self._more_money(stage, kept.record):
-                self.console.note(f"{stage.name}: {more}; it goes on.")
+                self.console.note(f"{stage.name}: {more}; it continues.")
                 return self._make(stage, mark, inputs, optional)
             self.console.done(stage.name, kept.record, again=True)
             self._not_made_now(stage.name, self.config.run_dir, kept)
@@ -187,7 +187,7 @@ class Runner:
             trouble = kept.trouble or resume.what_changed(
                 kept.inputs, self._inputs(stage, kept.record)
             )
-            self.console.note(f"{stage.name}: {trouble}; it is made again.")
+            self.console.note(f"{stage.name}: {trouble}; it runs again.")
         return self._make(stage, mark, inputs, optional)
 
     def summarize(self) -> None:
@@ -210,8 +210,8 @@ class Runner:
         cut_at, cap = getattr(record, "cut_at_usd", None), self._cap_usd(stage)
         if cut_at is None or (cap is not None and cap <= cut_at):
             return ""
-        now = "has no limit" if cap is None else f"may be {usd(cap)}"
-        return f"its money ended at {usd(cut_at)} and now {now}"
+        now = "has no limit" if cap is None else f"may spend {usd(cap)}"
+        return f"it stopped at {usd(cut_at)} and now {now}"
 
     def _fingerprint(self, stage: Stage[Any], own: Any) -> str:
         return resume.fingerprint(stage, self.config, self.records, self._marks, own)
@@ -236,7 +236,7 @@ class Runner:
                 )
             if kept.fingerprint != self._fingerprint(stage, kept.record):
                 changed = resume.what_changed(kept.inputs, self._inputs(stage, kept.record))
-                self.console.note(f"{stage.name}: read as it is, though {changed}.")
+                self.console.note(f"{stage.name}: used as it is, although {changed}.")
             self.console.done(stage.name, kept.record, again=True)
             self._not_made_now(stage.name, Path(str(folder)).expanduser(), kept)
             return self._take(stage, kept.record, kept.fingerprint)
@@ -318,9 +318,9 @@ class Runner:
             files = " and ".join(str(self._unmarked[name] / f"{name}.json") for name in before)
             raise StratosError(
                 f"{stage.name} failed on what earlier stages left ({type(error).__name__}: "
-                f"{cause(error)}). Their records are of an older version, which cannot tell "
-                f"whether a file is damaged. Delete {files} and give the same command again: what "
-                "they made is made anew."
+                f"{cause(error)}). Their records are from an older version without checksums, so "
+                f"damage cannot be detected. Delete {files} and give the same command again: these "
+                "stages run again."
             ) from error
 
     def _tell_of_task(self, stage: Stage[Any]) -> None:

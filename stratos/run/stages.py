@@ -1,4 +1,4 @@
-"""Every stage: what it makes, what it reads, and how the run treats it. One table, in order."""
+"""The table of stages: record, inputs and options of each, in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a run: what was chosen, what it cost, how good it got, and where it lies."""
+"""The final summary: plan, cost, accuracy and file locations."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def _missed(config: Config, records: Mapping[str, Any]) -> str:
     if exact.mean >= least:
         return ""
     return (
-        f"limits.accuracy={least:g} is missed: the student has {exact.mean:.1%} of the test items "
-        f"(95% interval {exact.low:.1%} to {exact.high:.1%}). The plan went by its prediction."
+        f"limits.accuracy={least:g} is not met: the student has {exact.mean:.1%} of the test items "
+        f"(95% interval {exact.low:.1%} to {exact.high:.1%}). The plan used a prediction."
     )
 
 

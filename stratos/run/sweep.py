@@ -1,4 +1,4 @@
-"""The page that compares the jobs of a sweep, written when all of them have ended."""
+"""Write the sweep page when all jobs have ended."""
 
 from __future__ import annotations
 

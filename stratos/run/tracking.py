@@ -1,4 +1,4 @@
-"""One W&B run per command, finished whatever happens; trouble with W&B never stops the work.
+"""W&B tracking: one run per command; W&B errors never stop the work.
 
 `tracked` is entered once around the whole pipeline. What it yields is a `Tracker`, whose
 `for_stage(name)` fits `Context.log`. With `logger=none` nothing is imported and nothing happens.
@@ -100,7 +100,9 @@ class Tracker:
         except Exception as error:  # W&B raises whatever its service, the disk or the net does
             if not self._warned:
                 self._warned = True
-                self._warn(f"W&B could not {what} ({_one_line(error)}); the run goes on without.")
+                self._warn(
+                    f"W&B could not {what} ({_one_line(error)}); the run continues without it."
+                )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Students that start from a model: where their weights are, and whether they can be had."""
+"""Pretrained students: where their weights are, and whether they are available."""
 
 from stratos.students.available import check_students, starts_from_model, why_not
 from stratos.students.weights import folder_of, is_here, not_here, ready

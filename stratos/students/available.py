@@ -1,4 +1,4 @@
-"""Whether any student of a run can be had, told before a teacher is asked and paid."""
+"""Check that a run's students are available before a teacher is paid."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def check_students(config: Config) -> None:
             return
         reasons.append(f"{student.name}: {reason}")
     advice = (
-        "Name a Hugging Face folder with safetensors (student=local student.path=<folder>), or "
-        "take students of random weights (student=auto)."
+        "Name a Hugging Face folder with safetensors (student=local student.path=<folder>), or use "
+        "students with random weights (student=auto)."
     )
     if len(reasons) == 1:
         raise ConfigError(f"There is no student {reasons[0]}. {advice}")
-    raise ConfigError("\n  ".join(["None of the students can be had:", *reasons]) + f"\n{advice}")
+    raise ConfigError("\n  ".join(["No student is available:", *reasons]) + f"\n{advice}")
 
 
 def why_not(student: StudentConfig, stages: Sequence[str]) -> str | None:
@@ -80,7 +80,7 @@ def _why_too_short(folder: str) -> str | None:
 def _why_not_folder(folder: str, is_loaded: bool) -> str | None:
     reason = (why_not_loadable if is_loaded else why_not_readable)(Path(folder))
     reason = reason or _why_too_short(folder)
-    return None if reason is None else f"the model in {folder} cannot be taken: {reason}"
+    return None if reason is None else f"the model in {folder} cannot be used: {reason}"
 
 
 def starts_from_model(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""A GGUF file as an ordinary Hugging Face folder, which every trainer and server loads."""
+"""Convert a GGUF file to an ordinary Hugging Face folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the weights of a student lie: a folder, the hub's cache, or a package that ships them."""
+"""Locate a student's weights: a folder, the hub's cache, or a Python package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verified training data, made by the strategy that the plan chose."""
+"""Make verified training data with the planned strategy."""
 
 from stratos.synthesize.stage import synthesize
 

@@ -1,4 +1,4 @@
-"""What the student brings with it: what it can do already, and which words come easily to it."""
+"""Use the student to select data: skip what it knows, prefer answers it finds likely."""
 
 from __future__ import annotations
 
@@ -156,9 +156,9 @@ class PretrainedStudent:
             yield
         except (ForeignFileError, OSError, ValueError) as error:
             raise StratosError(
-                f"The student cannot be asked from {self.path} what it knows before its training: "
+                f"The student cannot be loaded from {self.path} to measure it before training: "
                 f"{cause(error.__cause__ or error)}\nGive a Hugging Face folder with safetensors: "
-                "student=local student.path=<folder>, or let this machine reach the hub once "
+                "student=local student.path=<folder>, or connect this machine to the hub once "
                 "(without HF_HUB_OFFLINE)."
             ) from error
 

@@ -1,4 +1,4 @@
-"""Knowledge alignment: the teacher answers training questions, and what is right is learnt.
+"""Alignment: rejection sampling of the teacher's answers to training questions.
 
 For a task that the teacher covers. Rejection sampling: an answer is kept only if the task's
 verifier finds it exactly right, in the teacher's own words. A question that is harder is asked more
@@ -47,26 +47,25 @@ class Alignment(Strategy):
     name: str = "alignment"
     """Name shown in the plan."""
     min_coverage: float = MIN_COVERAGE
-    """Least share of validation items that a teacher must answer exactly to be learnt from."""
+    """Minimum share of validation items that the teacher must answer exactly."""
     min_coverage_beside_injection: float = 0.7
-    """The same where an injection may be taken, too, of the low end of the share's interval: what
-    is left of a teacher that covers less are the easy items, and they taught less than as many that
-    were made answer first."""
+    """The same if injection is also allowed, for the low end of the interval: a teacher with less
+    coverage leaves only the easy items, which taught less than as many items made answer first."""
     n_items: int = 4096
-    """Training questions that the teacher is asked."""
+    """Training questions for the teacher."""
     n_samples: int = 1
-    """Most answers asked for per question: the first with each prompt of the task, then drawn. An
-    easy question takes fewer."""
+    """Maximum answers per question: the first with each prompt of the task, then samples. An easy
+    question takes fewer."""
     best: Rule = "first"
-    """Which right answer is learnt: first, shortest, majority (of all answers, too) or likeliest
-    (to a student that starts from a model)."""
+    """Which correct answer to train on: first, shortest, majority (of all answers) or likeliest (to
+    a pretrained student)."""
     temperature: float = 0.7
-    """Of the answers that are drawn, after each prompt was tried once."""
+    """Sampling temperature, after each prompt was tried once."""
     skip_known: Literal["auto", "always", "never"] = "auto"
-    """Leave out what the student already answers rightly: auto does where the teacher costs money
-    and the student starts from a model."""
+    """Skip questions that the student already answers correctly: auto does so if the teacher costs
+    money and the student is pretrained."""
     max_tokens: int | None = None
-    """Longest answer of the teacher, in tokens; None takes that of the probe."""
+    """Maximum tokens of a teacher's answer; None takes that of the probe."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -134,12 +133,12 @@ class Alignment(Strategy):
         teacher = planned_teacher(config, plan, context)
         student = pretrained(config, plan, context.cache_dir)
         if self.best == "likeliest" and student is None:
-            context.warn("best=likeliest needs a student that starts from a model: took first.")
+            context.warn("best=likeliest needs a pretrained student: best=first is used instead.")
         items = self._admitted(config, context, teacher, student, tally)
         ways = self._ways(config.task, plan.prompt, teacher)
         if len(ways) < self.n_samples:
             context.warn(
-                f"Teacher {teacher.name} gives one answer to a question: n_samples="
+                f"Teacher {teacher.name} gives one answer per question: n_samples="
                 f"{self.n_samples} asks {len(ways)} times, once with each prompt."
             )
         tries: list[list[Attempt]] = [[] for _ in items]
@@ -164,7 +163,7 @@ class Alignment(Strategy):
                     else:
                         yield chosen
                 elif not has_money:
-                    tally.refused["not asked, for want of money"] += 1
+                    tally.refused["not asked: budget used up"] += 1
             if not has_money:
                 return
             pending = [index for index in pending if tries[index]]
@@ -317,7 +316,7 @@ class Alignment(Strategy):
         first = items[0]
         said = (
             f"Teacher {teacher.name} answered none of the first {len(answers)} of "
-            f"{len(items):,} training questions rightly. To "
+            f"{len(items):,} training questions correctly. To "
             f'"{shown(first.question)}", where "{shown(first.answer)}" is right, it wrote '
             f'"{shown(answers[0].text)}".'
         )

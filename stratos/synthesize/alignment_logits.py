@@ -1,4 +1,4 @@
-"""Knowledge alignment by logits: the teacher's answers, and its whole distribution over them."""
+"""Logit distillation: the teacher's answers and its distribution over them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class AlignmentLogits(WhiteBox):
     name: str = "alignment_logits"
     """Name shown in the plan."""
     cache: Literal["none", "topk", "sampled"] = "none"
-    """Keep the teacher's distribution on disk: a second epoch, student or run asks it nothing."""
+    """Cache the teacher's distribution on disk, for later epochs, students and runs."""
     top_k: Count = 64
-    """Of a cache: likeliest tokens that are kept, or tokens that are drawn, of each place."""
+    """For a cache: most likely tokens kept, or tokens sampled, for each position."""
     cache_gib: Amount = 20.0
-    """Largest size of a cache, in GiB."""
+    """Maximum size of a cache, in GiB."""
     cache_dtype: Literal["float16", "float32"] = "float16"
     """Type of its log-probabilities."""
     cache_path: str | None = None
-    """Folder or URL of a cache that was made elsewhere; no teacher is asked then."""
+    """Folder or URL of an existing cache; no teacher is asked then."""
     cache_url: str | None = None
-    """Folder or URL where caches are made; None takes the cache folder that runs share."""
+    """Folder or URL for new caches; None takes the shared cache folder."""
 
     @property
     def signal(self) -> SignalConfig:

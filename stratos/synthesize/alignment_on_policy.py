@@ -1,4 +1,4 @@
-"""On-policy alignment: the student writes, the teacher says how likely it finds every token.
+"""On-policy distillation: the student samples, the teacher scores every token.
 
 What a student learns from the teacher's text it has to do alone from its own beginnings, with its
 own mistakes in them. Generalized knowledge distillation: arXiv 2306.13649.
@@ -23,16 +23,15 @@ class AlignmentOnPolicy(WhiteBox):
     name: str = "alignment_on_policy"
     """Name shown in the plan."""
     objective: DivergenceName = "reverse_kl"
-    """As of alignment_logits; reverse KL keeps a small student on what it can do."""
+    """As for alignment_logits; reverse KL keeps a small student on what it can do."""
     lmbda: Share = 0.5
-    """Share of the steps on the student's own texts: 0 is fixed data, 1 is fully on-policy."""
+    """Share of the steps on the student's own texts: 0 is off-policy, 1 is fully on-policy."""
     buffer_steps: Count = 4
-    """Steps whose texts are written at once, in one batch: more is faster and less on-policy."""
+    """Steps whose texts are sampled in one batch: more is faster and less on-policy."""
     sampling_temperature: Annotated[float, Meta(gt=0)] = 1.0
-    """Of the student's sampling."""
+    """Temperature of the student's sampling."""
     max_new_tokens: Count | None = None
-    """Longest text that the student writes, in tokens; None takes that of the longest training
-    item."""
+    """Maximum tokens of a student's text; None takes that of the longest training item."""
 
     @property
     def on_policy(self) -> OnPolicyConfig:

@@ -1,4 +1,4 @@
-"""Augmentation: the labelled rows of a file, and rows like them that a teacher writes.
+"""Data augmentation: the teacher writes rows like the labelled ones.
 
 Injection for files: the answer is there first, and a question is built from it. The teacher says a
 row's question in other words, or writes another one with the same answer. Then it is asked the new
@@ -48,18 +48,18 @@ class Augmentation(Strategy):
     name: str = "augmentation"
     """Name shown in the plan."""
     min_coverage: float = MIN_COVERAGE
-    """Share of validation items that a teacher must surely answer exactly (the low end of the
-    interval): it has to find the answers of its own questions."""
+    """Minimum share of validation items that the teacher must answer exactly (low end of the
+    interval): it must find the answers of its own questions."""
     n_items: int = 100_000
-    """Most rows that are learnt."""
+    """Maximum rows to train on."""
     n_new: int = 2
-    """New questions that are asked for with each row, of each kind in turn."""
+    """New questions for each row, of each kind in turn."""
     kinds: tuple[Kind, ...] = ("paraphrase", "new")
-    """paraphrase: the row's question in other words; new: another question with its answer."""
+    """paraphrase: the row's question in other words; new: another question with the same answer."""
     temperature: float = 0.9
-    """Of the new questions; the check is greedy."""
+    """Temperature of the new questions; the check is greedy."""
     reasoning: bool = True
-    """Learn the reasoning of rows that have one, too."""
+    """Also train on the reasoning of rows that have one."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -111,7 +111,7 @@ class Augmentation(Strategy):
         )
         checks = [Question(chat(task, item, plan.prompt), limit) for item in drafts]
         answers = ask_and_count(teacher, checks, "checking", context, tally)
-        tally.refused["not checked, for want of money"] += len(drafts) - len(answers)
+        tally.refused["not checked: budget used up"] += len(drafts) - len(answers)
         for item, answer in zip(drafts, answers, strict=False):
             if task.score(answer.text, item).exact < 1:
                 tally.refused[BLIND] += 1
@@ -142,7 +142,7 @@ class Augmentation(Strategy):
         ]
         expect(teacher, questions, context).show(context)
         answers = ask_and_count(teacher, questions, "asking", context, tally)
-        tally.refused["not asked, for want of money"] += len(questions) - len(answers)
+        tally.refused["not asked: budget used up"] += len(questions) - len(answers)
         held, known = held_out(config), {item.family for item in rows}
         seen: set[tuple[str, str]] = set()
         found: list[Item] = []

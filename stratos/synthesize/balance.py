@@ -1,4 +1,4 @@
-"""Difficulties in even shares: no more of the easy items than their part of the corpus."""
+"""Balance the corpus by difficulty."""
 
 from __future__ import annotations
 

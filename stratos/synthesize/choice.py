@@ -1,4 +1,4 @@
-"""The rule that says which strategies may be taken from a teacher for a student.
+"""The strategy rule: which strategies are allowed for a teacher and a student.
 
 `supervised`: the task has labelled rows. Their answers cost nothing, and a teacher's could only
     repeat them: beside it, `alignment` is taken only for what it adds, the teacher's reasoning, and
@@ -43,19 +43,21 @@ class Reason(Enum):
     """Why a plan does not choose something."""
 
     COVERAGE = "the teacher covers less than min_coverage"
-    COVERAGE_BESIDE_RIGHT = "it may cover less than is asked beside items that are all right"
+    COVERAGE_BESIDE_RIGHT = (
+        "its coverage may be too low next to a strategy whose items are all right"
+    )
     NONE_RIGHT = "the teacher had no right answer to learn from"
     REPEATS = "the file has the answers already"
-    DECLARED = "a declared complexity leaves it out"
+    DECLARED = "the declared complexity excludes it"
     TASK = "the task lacks what it needs"
-    ANOTHER_LEARNS_MORE = "another strategy learns as much or more from the same"
-    SIGNAL = "the teacher gives no distribution that the student reads"
-    CERTAIN = "the teacher's distribution shows no more than its text"
+    ANOTHER_LEARNS_MORE = "another strategy learns at least as much from the same data"
+    SIGNAL = "the teacher gives no distribution over the student's tokens"
+    CERTAIN = "the teacher's distribution adds nothing to its text"
     UNREACHABLE = "the teacher cannot be asked"
     STUDENT = "the student cannot be trained here"
-    TOO_SLOW = "its training takes longer than is allowed"
-    NO_SERVER = "no server that is allowed is large or fast enough"
-    HOPELESS = "it would answer next to nothing right"
+    TOO_SLOW = "its training takes longer than allowed"
+    NO_SERVER = "no allowed server is large or fast enough"
+    HOPELESS = "it would get almost nothing right"
 
 
 @dataclass(frozen=True)
@@ -215,8 +217,8 @@ def _labels(teacher: TeacherProbe, strategy: Strategy, complexity: ComplexityCon
         f"its answers may be right {covered.low:.3f} of the time, below min_coverage {least:g}"
         f"{_cut(teacher)}",
         "teacher",
-        f"{measured}, not surely the {least:.0%} that {strategy.name} needs: nobody could tell its "
-        "wrong answers from its right ones.",
+        f"{measured}, not certainly the {least:.0%} that {strategy.name} needs: its wrong answers "
+        "could not be told from its right ones.",
     )
 
 
@@ -235,7 +237,7 @@ def _covers(
         return Verdict(
             True,
             evidence=f"{measured}; complexity={complexity.level} is declared, so {strategy.name} "
-            "may be taken whatever it covers.",
+            "is allowed at any coverage.",
         )
     doubt = (
         f" The interval lies on both sides of {least:.0%}, so "
@@ -266,8 +268,8 @@ def _covers(
         cause = Reason.COVERAGE_BESIDE_RIGHT
         reason = f"coverage may be {covered.low:.3f}, below {key} {least:g}{_cut(teacher)}"
         why = (
-            f"not surely the {least:.0%} that {strategy.name} needs beside a strategy whose items "
-            "are all right and not only the easy ones."
+            f"not surely the {least:.0%} that {strategy.name} needs next to a strategy whose items "
+            "are all right, and not only easy."
         )
     return _not(cause, reason, "teacher", f"{measured}, {why}{doubt}")
 

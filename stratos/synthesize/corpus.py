@@ -1,4 +1,4 @@
-"""The corpus file: items are checked against the held-out ones and each other, then written.
+"""Write the corpus: decontaminate, deduplicate, store.
 
 Rows go to Parquet in groups, so memory stays flat; the file appears under its name when it is
 whole, and never before.

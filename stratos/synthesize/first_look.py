@@ -1,4 +1,4 @@
-"""A teacher whose every answer is wrong is asked no further, where the plan was forced on it.
+"""Stop asking a teacher whose first answers are all wrong.
 
 Of n wrong answers and no right one, at most 3/n of all are right (95%, the rule of three).
 """

@@ -1,4 +1,4 @@
-"""Knowledge injection: the answer first, a question built from it, and a path that is verified.
+"""Knowledge injection: answer first, then a question, then a verified reasoning path.
 
 For a task that the teacher does not master (Stratos, arXiv 2510.15992: reverse synthetic data): the
 knowledge comes from the task's own engine or its labelled set. The reasoning that leads to a known
@@ -44,24 +44,25 @@ class Injection(Strategy):
     name: str = "injection"
     """Name shown in the plan."""
     n_items: int = 80_000
-    """Verified items of the corpus."""
+    """Verified items in the corpus."""
     rationale: Literal["engine", "teacher", "auto", "none"] = "engine"
-    """Reasoning path of the completions: the task engine's (or the file's), the teacher's, auto
-    (whichever is valid more often on the first items), or none (the bare answer)."""
+    """Reasoning path: the task engine's (or the file's), the teacher's, auto (whichever is right
+    more often on the first items), or none (the bare answer)."""
     n_retries: int = 1
-    """How often a teacher may write a refused reasoning again, told what is wrong with it."""
+    """Retries of a rejected reasoning; the teacher is told what is wrong with it."""
     refused_share: float = 0.2
-    """Share of the teacher's reasonings that the plan expects to be refused, each time: an
-    assumption, which prices what is written again and changes nothing else."""
+    """Share of the teacher's reasonings that the plan expects to be rejected each time: an
+    assumption for the price of retries, without other effect."""
     n_trial_items: int = 32
     """For auto: items on which the two are compared."""
     max_tokens: int | None = None
-    """Longest reasoning of the teacher, in tokens; None takes it from the reasoning in the data,
-    else from the first that are written."""
+    """Maximum tokens of the teacher's reasoning; None derives it from the reasoning in the data,
+    else from the first reasonings."""
     near_duplicates: float = 0.8
-    """Share of word triples in common from which a question is a near duplicate; 0 keeps them."""
+    """Share of common word 3-grams from which a question is a near duplicate; 0 keeps
+    duplicates."""
     balance: float = 0.0
-    """How far difficulties are evened out: 0 leaves them as they are drawn, 1 makes them equal."""
+    """Balancing of difficulties: 0 leaves them as drawn, 1 makes them equal."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -186,7 +187,7 @@ class Injection(Strategy):
                 f"rationale=auto: of {len(trial)} items, the teacher's reasoning holds for "
                 f"{n_teacher}, the {engine}'s for {n_engine}: "
                 + (
-                    "the bare answers are learnt, as with strategy.rationale=none."
+                    "the bare answers are used, as with strategy.rationale=none."
                     if is_bare
                     else f"the {'teacher' if by_teacher else engine}'s is taken."
                 )
@@ -216,8 +217,8 @@ class Injection(Strategy):
         if item.rationale:
             writer.context.warn(
                 f"Teacher {writer.teacher.name}: none of its first {n} reasonings held (the first: "
-                f"{problem}), so it writes no more. The paths that the items bring are learnt, as "
-                "with strategy.rationale=engine."
+                f"{problem}), so it stops. The items' own paths are used, as with"
+                " strategy.rationale=engine."
             )
             return
         said = (

@@ -1,4 +1,4 @@
-"""Held-out items that no training item may repeat: not exactly, not in another form, not in part.
+"""Decontamination: no training item may match a held-out item, exactly or in part.
 
 What is held out is chosen by a hash of each question's canonical form before anything is asked or
 generated. This is the second line: each training item is compared with what was held out, three

@@ -1,4 +1,4 @@
-"""Training items made answer first, in the order of their drafts: here, or all over a cluster.
+"""Generate training items from drafts, locally or on a cluster, in a fixed order.
 
 What costs time, writing the path and verifying it, is the same wherever it is done. A task
 that writes `drafts(n, seed)`, which takes all the chances, and `made_of(draft)`, which takes none,

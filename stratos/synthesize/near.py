@@ -1,4 +1,4 @@
-"""Questions that say the same in nearly the same words: found by MinHash, one of them is kept.
+"""Near-duplicate removal with MinHash.
 
 Two questions are near duplicates if they have most word triples in common (their Jaccard index
 reaches a threshold), the same numbers in them, and the same answer. Triples that many questions

@@ -1,4 +1,4 @@
-"""The teacher that the plan chose, asked in the way that it chose, and what its answers took."""
+"""Ask the planned teacher in the planned way, and count what its answers take."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def planned_teacher(config: Config, plan: Plan, context: Context) -> Teacher:
             return spread(_in_its_way(teacher, plan, context), context.engine)
     known = ", ".join(teacher.name for teacher in config.teachers)
     raise TeacherError(
-        f"The plan's teacher {plan.teacher} is not configured (there are: {known}). "
+        f"The plan's teacher {plan.teacher} is not configured (configured: {known}). "
         "Give the command that made the plan, or plan again with stages=[probe,plan,synthesize]."
     )
 
@@ -64,8 +64,8 @@ def _in_its_way(teacher: Teacher, plan: Plan, context: Context) -> Teacher:
     n_under_way = context.ledger.batches.n_under_way(f"teacher {teacher.name}")
     if n_under_way and isinstance(teacher, Batching):
         context.note(
-            f"Teacher {teacher.name}: a batch of {counted(n_under_way, 'question', spec=',')} that "
-            "an earlier run handed in and paid is waited for."
+            f"Teacher {teacher.name}: a batch of {counted(n_under_way, 'question', spec=',')} from "
+            "an earlier run is paid and still running: waiting for it."
         )
         return teacher.as_batch()
     if not hours or getattr(teacher, "batch", False):
@@ -73,12 +73,12 @@ def _in_its_way(teacher: Teacher, plan: Plan, context: Context) -> Teacher:
     if not isinstance(teacher, Batching):
         context.warn(
             f"The plan buys the answers of {teacher.name} as a batch, which its class does not "
-            "offer: it is asked one by one, at the full price."
+            "support: the questions are sent one by one, at the full price."
         )
         return teacher
     context.note(
         f"Teacher {teacher.name} is asked through its provider's batch API, as planned: answers "
-        f"come within {counted(hours[0], 'hour', spec='g')}. To have them sooner, plan "
-        "with limits.deadline_hours=…"
+        f"come within {counted(hours[0], 'hour', spec='g')}. To get them sooner, plan with"
+        " limits.deadline_hours=…"
     )
     return teacher.as_batch()

@@ -1,4 +1,4 @@
-"""Pseudo-labels: the labelled rows of a file, and its other rows as a teacher labels them.
+"""Pseudo-labels: train on labelled rows, and on rows that a teacher labels.
 
 Nobody can tell whether such a label is right. So each row is asked several times, and learnt only
 where the answers agree (self-consistency, Wang et al., arXiv 2203.11171). Where they do not, the
@@ -32,7 +32,7 @@ from stratos.teachers.prompting import chat, prompting
 
 ROWS_TO_LABEL = "rows_to_label.jsonl"
 """Name of the list in the run folder."""
-NO_MONEY, DISAGREE = "not asked, for want of money", "the teacher's answers disagree"
+NO_MONEY, DISAGREE = "not asked: budget used up", "the teacher's answers disagree"
 _AT_FIRST = 2
 """Answers to each row before those that disagree are asked again."""
 _MOST_LISTED = 500
@@ -50,22 +50,22 @@ class PseudoLabels(Strategy):
     name: str = "pseudo_labels"
     """Name shown in the plan."""
     min_coverage: float = 0.7
-    """Share of validation items that a teacher must surely answer exactly (the low end of the
-    interval) before its labels are learnt."""
+    """Minimum share of validation items that the teacher must answer exactly (low end of the
+    interval)."""
     n_items: int = 100_000
-    """Most rows that are learnt."""
+    """Maximum rows to train on."""
     n_unlabelled: int = 4096
-    """Most rows without an answer that the teacher is asked about."""
+    """Maximum unlabelled rows for the teacher."""
     max_answers: int = 5
-    """Most answers to a row; where the first two agree, there are no more."""
+    """Maximum answers per row; if the first two agree, there are no more."""
     min_agreement: float = 0.75
-    """Least share of its answers that have to agree on the label that is learnt."""
+    """Minimum share of a row's answers that must agree on its label."""
     temperature: float = 0.7
-    """Of the answers behind the first one to each row."""
+    """Temperature of the answers after the first one to each row."""
     reasoning: bool = True
-    """Learn the reasoning of labelled rows that have one, too."""
+    """Also train on the reasoning of labelled rows that have one."""
     max_tokens: int | None = None
-    """Longest answer of the teacher, in tokens; None takes that of the probe."""
+    """Maximum tokens of a teacher's answer; None takes that of the probe."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""

@@ -1,4 +1,4 @@
-"""Reasoning for an answer that is known: written by the teacher, and checked without that answer.
+"""Rationales: the teacher writes reasoning for a known answer, which is checked without it.
 
 The request holds the answer, the reasoning must not lean on it: a text that mentions having been
 told is refused. What is left is checked answer-blind. Where the task can check its steps, they are
@@ -28,7 +28,7 @@ from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
 from stratos.teachers.call_budget import is_paid, n_bytes
 from stratos.teachers.cost_estimate import expect, expect_again
 
-NO_MONEY = "no reasoning written, for want of money"
+NO_MONEY = "no reasoning written: budget used up"
 _HOW = "You write worked solutions. Reason step by step, from the question alone."
 _TOLD = re.compile(
     r"\b(?:given|provided|stated|known|told|correct|right|expected|gold)\s+(?:final\s+)?answer\b"
@@ -129,7 +129,7 @@ class Writer:
         if text == UNREAD:
             return UNREAD
         if _TOLD.search(text):
-            return "the reasoning leans on having been told the answer"
+            return "the reasoning mentions that it was told the answer"
         if len(written.rationale.split()) < _FEWEST_WORDS:
             return "there is no reasoning"
         if self.task.score(text, written).exact < 1:

@@ -1,4 +1,4 @@
-"""Several answers to one question: when there are enough of them, and which one is learnt.
+"""Several samples per question: when to stop, and which one to train on.
 
 Pure functions of what was answered so far. Every rule asks an easy question less often than a hard
 one: a question is left alone as soon as further answers could not change what is kept, or hardly.

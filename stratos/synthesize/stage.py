@@ -1,4 +1,4 @@
-"""The third stage: training items from the planned strategy, each verified, none held out."""
+"""The synthesize stage: verified training items from the planned strategy."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _planned_strategy(config: Config, plan: Plan) -> Strategy:
         return found
     known = ", ".join(strategy.name for strategy in config.strategies)
     raise ConfigError(
-        f"The plan's strategy {plan.strategy} is not configured (there are: {known}). "
+        f"The plan's strategy {plan.strategy} is not configured (configured: {known}). "
         "Give the command that made the plan, or plan again with stages=[probe,plan,synthesize]."
     )
 
@@ -115,6 +115,6 @@ def _nothing(config: Config, strategy: Strategy, refused: dict[str, int], tally:
     other = "strategy=injection" if config.task.can_reverse else "another teacher=…"
     advice = other if strategy.learns_teacher else "strategy=alignment"
     return (
-        f"{strategy.name} made not one training item for {config.task.name} ({counts}).{first} "
+        f"{strategy.name} made no training item for {config.task.name} ({counts}).{first} "
         f"Try {advice}."
     )

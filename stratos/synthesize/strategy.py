@@ -1,4 +1,4 @@
-"""What a strategy is: one class and one YAML that say how training items come to be.
+"""The base class of strategies: one class and one YAML define how training items are made.
 
 A strategy of your own is a frozen dataclass below `Strategy` whose fields are its YAML. It writes
 `draw`; all else has a default that is documented here and may be overridden. The class says what a
@@ -300,10 +300,10 @@ def why_no_strategy(cls: type) -> str | None:
     """Return why a class is no strategy that a run can take; None if it is one."""
     if not issubclass(cls, Strategy):
         return (
-            "is no Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and write "
-            "draw."
+            "is not a Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and "
+            "write draw."
         )
-    return "is no Strategy, it lacks draw." if cls.__abstractmethods__ else None
+    return "is not a Strategy: it lacks draw." if cls.__abstractmethods__ else None
 
 
 def kind_of(strategies: Sequence[Strategy], label: str) -> str:

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on the rows of a file: their own answers are learnt, no teacher is asked.
+"""Supervised fine-tuning on a file's own answers, without a teacher.
 
 A teacher's answer to a row that has one could only repeat it, so the labels of a file are taken
 from the file, for nothing. Where rows bring the reasoning that leads to their answers, it is learnt
@@ -28,11 +28,12 @@ class Supervised(Strategy):
     name: str = "supervised"
     """Name shown in the plan."""
     n_items: int = 100_000
-    """Most rows that are learnt."""
+    """Maximum rows to train on."""
     reasoning: bool = True
-    """Learn the reasoning of rows that have one, too; False learns the bare answers."""
+    """Also train on the reasoning of rows that have one; False trains on the bare answers."""
     near_duplicates: float = 0.0
-    """Share of word triples in common from which a question is a near duplicate; 0 keeps them."""
+    """Share of common word 3-grams from which a question is a near duplicate; 0 keeps
+    duplicates."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -48,7 +49,7 @@ class Supervised(Strategy):
 
     def why_alone(self) -> str:
         """Say why a plan takes it where no other strategy could be taken."""
-        return f"{self.name} learns the answers that the file has: no teacher is asked for them."
+        return f"{self.name} trains on the answers in the file: no teacher is asked for them."
 
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally

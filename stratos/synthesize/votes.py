@@ -1,4 +1,4 @@
-"""What several answers to one question say together: how far they agree, and on which answer."""
+"""Majority voting over several answers: agreement and winner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What strategies share that learn from a teacher's distribution, not from its text alone."""
+"""Shared parts of strategies that train on a teacher's distribution."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tasks."""
+"""Tasks: questions with checkable answers."""

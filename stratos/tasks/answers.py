@@ -1,4 +1,4 @@
-"""Reading the answer out of a text, and comparing two answers."""
+"""Parse the answer from a text, and compare two answers."""
 
 from __future__ import annotations
 

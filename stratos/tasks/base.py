@@ -1,4 +1,4 @@
-"""What a task is: questions with checkable answers, in three splits fixed beforehand.
+"""The base class of tasks: questions with checkable answers in three fixed splits.
 
 A task class is a dataclass that inherits from `Task` and whose fields are its YAML (`_target_`
 names the class). It writes a name and four methods; all else has a default. It imports no torch and
@@ -322,8 +322,8 @@ def why_no_task(cls: type) -> str | None:
     needed = [name for name in vars(Task) if name in Task.__abstractmethods__]
     if not issubclass(cls, Task):
         return (
-            "is no Task. Let it inherit from stratos.tasks.base.Task, and write name, "
+            "is not a Task. Let it inherit from stratos.tasks.base.Task, and write name, "
             f"{', '.join(needed[:-1])} and {needed[-1]}."
         )
     lacking = [name for name in needed if name in cls.__abstractmethods__]
-    return f"is no Task, it lacks {', '.join(lacking)}." if lacking else None
+    return f"is not a Task: it lacks {', '.join(lacking)}." if lacking else None

@@ -1,4 +1,4 @@
-"""The chats that ask about a user's questions: plain, with examples, or step by step."""
+"""Chat prompts for a user's questions: zero-shot, few-shot, step by step."""
 
 from __future__ import annotations
 

@@ -31,15 +31,15 @@ class ClassifyTask(JsonlTask):
     name: str = "classify"
     """Name shown in tables and written into records."""
     question: str = "text|question"
-    """Field with the text; `a|b` is the first of them that a file has."""
+    """Field with the text; `a|b` takes the first of them that a file has."""
     answer: str = "label|answer"
     """Field with the label."""
     labels: tuple[str, ...] = ()
-    """The labels there are; any other is a broken line. Empty takes all that the file has."""
+    """The labels; any other makes a line invalid. Empty takes all labels of the file."""
     instruction: str = "Classify the text."
-    """What a teacher is told first; the labels are added to it."""
+    """The teacher's instruction; the labels are added to it."""
     n_examples: int = 8
-    """Training rows that stand as examples in few-shot prompts, the labels in turn."""
+    """Training rows used as few-shot examples, the labels in turn."""
     metric: MetricName = field(init=False, default="exact")
     min_f1: float = field(init=False, default=1.0)
     verifier: dict[str, Any] | None = field(init=False, default=None)
@@ -53,9 +53,9 @@ class ClassifyTask(JsonlTask):
         """
         spellings = [normalised(label) for label in self.labels]
         if len(set(spellings)) < len(spellings) or "" in spellings:
-            raise ValueError("labels: each must be there once, and none may be empty.")
+            raise ValueError("labels: each must appear once, and none may be empty.")
         if len(spellings) == 1:
-            raise ValueError(f"labels=[{self.labels[0]}]: one label leaves nothing to tell apart.")
+            raise ValueError(f"labels=[{self.labels[0]}]: one label leaves nothing to classify.")
         super().__post_init__()
 
     def chance(self, item: Item) -> float:
@@ -176,9 +176,7 @@ class Labels:
         if n > _MOST_LABELS:
             raise ConfigError(self._too_many(f"{n:,}"))
         if n == 1:
-            raise ConfigError(
-                f"{self._path} has one label only, which leaves nothing to tell apart."
-            )
+            raise ConfigError(f"{self._path} has one label only, which leaves nothing to classify.")
         return tuple(_commonest(self._spellings[key]) for key, _ in self._counts.most_common())
 
     def respelled(self) -> dict[str, str]:

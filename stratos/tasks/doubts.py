@@ -1,4 +1,4 @@
-"""What is doubtful about rows that are good each by itself: too few, uneven, mixed.
+"""Data quality warnings: too few rows, imbalance, mixed languages.
 
 What nothing can be learnt or measured from is refused; the rest is said before anything is asked.
 """
@@ -46,8 +46,8 @@ def of_copies(path: str, n: int) -> tuple[str, ...]:
         return ()
     are = "is a copy" if n == 1 else "are copies"
     return (
-        f"{path}: {counted(n, 'validation or test question', spec=',')} {are} of another but for "
-        "case, punctuation and spacing, with the same answer. Each question is measured once: "
+        f"{path}: {counted(n, 'validation or test question', spec=',')} {are} of another except "
+        "for case, punctuation and spacing, with the same answer. Each question is measured once: "
         "copies would make every interval too narrow.",
     )
 
@@ -59,8 +59,8 @@ def too_few(path: str, rows: BySplit) -> list[str]:
         return []
     return [
         f"{path} has too few rows: {counted(sizes['train'], 'row')} to train on, "
-        f"{sizes['validation']} to steer the run, {sizes['test']} to test. At least {_FEWEST} of "
-        "each are needed, and a hundred rows in all are a beginning. Add rows, or give the test "
+        f"{sizes['validation']} to validate, {sizes['test']} to test. At least {_FEWEST} of "
+        "each are needed; start with at least a hundred rows in all. Add rows, or give the test "
         "questions in a file of their own: task.test_path=<file>."
     ]
 
@@ -88,7 +88,9 @@ def of_sizes(rows: BySplit) -> list[str]:
     ]
     if not few:
         return []
-    return [f"There is little to measure on: {' and '.join(few)}. More rows make it sharper."]
+    return [
+        f"There are few rows to measure on: {' and '.join(few)}. More rows narrow the interval."
+    ]
 
 
 def of_labels(rows: BySplit, labels: Sequence[str]) -> list[str]:
@@ -103,7 +105,7 @@ def of_labels(rows: BySplit, labels: Sequence[str]) -> list[str]:
     lost = [label for label in labels if not train[label] and held_out[label]]
     if lost:
         told.append(
-            "No training row shows what is asked later: "
+            "Held-out labels without a training row: "
             + _listed([f"{shown(one)} ({counted(held_out[one], 'held-out row')})" for one in lost])
             + ". No student can learn it: add training rows of it, or take it out."
         )
@@ -117,7 +119,7 @@ def of_labels(rows: BySplit, labels: Sequence[str]) -> list[str]:
     if few:
         told.append(
             f"Few training rows: {_listed([f'{shown(one)} ({train[one]})' for one in few])}. At "
-            f"least {_FEW_PER_LABEL} of each label are a beginning."
+            f"least {_FEW_PER_LABEL} of each label are needed."
         )
     n = {label: train[label] + held_out[label] for label in labels}
     slips = [
@@ -128,8 +130,8 @@ def of_labels(rows: BySplit, labels: Sequence[str]) -> list[str]:
     ]
     if slips:
         told.append(
-            f"Labels that may be slips: {_listed(slips)}. Mend them in the file, or name the "
-            "labels that there are: task.labels=[…]."
+            f"Labels that may be typos: {_listed(slips)}. Fix them in the file, or list the labels:"
+            " task.labels=[…]."
         )
     return told
 
@@ -145,7 +147,7 @@ def of_unlabelled(found: FileRows, path: str) -> list[str]:
     if found.n_passed and found.path != path:
         told.append(
             f"{counted(found.n_passed, 'row', spec=',')} of {found.path} have answers, which are "
-            f"not read: move them to {path}, or label them anew without."
+            f"not read: move them to {path}, or remove their answers."
         )
     return told
 

@@ -1,4 +1,4 @@
-"""Rows of a file, whatever it is: JSON lines, CSV or Parquet, here, behind a URL or on the hub.
+"""Read rows from JSON lines, CSV or Parquet: local, behind a URL, or on the hub.
 
 `hf://datasets/OWNER/NAME[@REVISION]/FILE` goes through the hub's own client, which keeps what it
 fetched, so that a second run needs no network; `@~parquet` is the Parquet copy that the hub keeps
@@ -123,7 +123,7 @@ def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | str]]:
                 )
             if data.strip() and _begins_array(data.strip()):
                 raise OSError(
-                    "it is one JSON array, where one object a line is read. "
+                    "it is one JSON array, but one object per line is expected. "
                     "Type: jq -c '.[]' <it> > <new file>"
                 )
         if data.strip():

@@ -39,8 +39,8 @@ _OPTION = re.compile(r"^([A-Z])\) ", re.MULTILINE)
 """An option in a question, as `_check` writes it."""
 _MOST_SPELLINGS = 10_000
 """Different answers from which on they are no labels, whatever their spelling."""
-_MEND = "Mend them, or leave them out with task.on_error=skip."
-_ANSWER = "Answer them, or leave them out with task.on_error=skip"
+_MEND = "Fix them, or skip them with task.on_error=skip."
+_ANSWER = "Answer them, or skip them with task.on_error=skip"
 _MOST_CHOICES = 10_000
 """Different answers that wrong choices are drawn from."""
 _MOST_CONTENTS = 4
@@ -69,50 +69,50 @@ class JsonlTask(Task):
     """The file of JSON lines, CSV or Parquet: a path, any fsspec URL (s3://…, https://…), or
     hf://datasets/OWNER/NAME/FILE."""
     test_path: str | None = None
-    """A file of test questions, each of which is tested once, and nothing else; null: a part of
-    `path` is."""
+    """A file of test questions, which is the whole test split; null takes a part of `path`."""
     unlabelled_path: str | None = None
-    """A file of questions without answers, which a teacher labels; `path` itself means its rows
-    whose answer is empty."""
+    """A file of unlabelled rows, which a teacher labels; `path` itself means its rows with an empty
+    answer."""
     name: str = "jsonl"
     """Name shown in tables and written into records."""
     version: int = 1
-    """Raise it when rows change, so that results of other rows are not compared."""
+    """Raise it when rows change, so that results on different rows are not compared."""
     metric: MetricName = "exact"
-    """exact (equal but for case and spacing), numeric (equal as numbers), multiple_choice (the
-    letter of an option), regex (the gold answer is a pattern that the whole answer matches) or f1
-    (enough words in common)."""
+    """exact (equal up to case and spacing), numeric (equal as numbers), multiple_choice (the letter
+    of an option), regex (the gold answer is a pattern that the whole answer matches) or f1 (word
+    overlap)."""
     min_f1: float = 0.8
-    """For f1: words in common (harmonic mean of precision and recall) from which it is right."""
+    """For f1: word overlap (harmonic mean of precision and recall) from which an answer is
+    correct."""
     verifier: dict[str, Any] | None = None
-    """A dataclass of the user's own in place of `metric`: `_target_` and its fields."""
+    """Your own dataclass in place of `metric`: `_target_` and its fields."""
     question: str = "question"
-    """Field with the question; `a|b` is the first of them that a file has."""
+    """Field with the question; `a|b` takes the first of them that a file has."""
     answer: str = "answer"
     """Field with the gold answer."""
     rationale: str | None = None
-    """Field with the reasoning that leads to the answer; null where the file has none."""
+    """Field with the reasoning that leads to the answer; null if the file has none."""
     split_answer: str | None = None
-    """What divides the answer field into rationale and answer (GSM8K: "####"); null: nothing."""
+    """Separator between rationale and answer in the answer field (GSM8K: "####"); null for none."""
     options: str = "options"
     """Field with the list of options, for multiple_choice."""
     slice: str | None = None
     """Field with the slice of a row; null puts all rows into the first of `slices`."""
     slices: tuple[str, ...] = ("main",)
-    """Slices that are reported apart and together."""
+    """Slices to report separately."""
     on_error: Literal["stop", "skip"] = "stop"
-    """Broken lines: stop before anything is spent, or skip them, with a warning before anything is
-    asked, counted in the corpus record."""
+    """Invalid lines: stop before anything is spent, or skip them with a warning before any request;
+    the corpus record counts them."""
     instruction: str = "Answer the question."
-    """What a teacher is told first."""
+    """The teacher's instruction."""
     n_examples: int = 4
-    """Training rows that stand as examples in few-shot prompts."""
+    """Training rows used as few-shot examples."""
     validation_share: float = 0.15
-    """Share of the rows that steer the run."""
+    """Share of the rows for validation."""
     test_share: float = 0.25
-    """Share of the rows that only the last measurement reads; nothing with a `test_path`."""
+    """Share of the rows for the test split; ignored with a `test_path`."""
     prompts: tuple[str, ...] = ("default", "zero_shot", "reasoning")
-    """Prompts that a teacher is tried with: few-shot, without examples, step by step."""
+    """Prompts to try with a teacher: few-shot, zero-shot, step by step."""
 
     can_reverse = True
     """The labelled rows are answers first; their reasoning is in the file, or is written."""
@@ -135,7 +135,7 @@ class JsonlTask(Task):
         if not self.slices or not self.prompts or self.n_examples < 0:
             raise ValueError("slices and prompts cannot be empty, nor n_examples below 0.")
         if len(set(self.slices)) < len(self.slices):
-            raise ValueError("slices: each must be there once.")
+            raise ValueError("slices: each must appear once.")
         names = (*self.question.split("|"), *self.answer.split("|"))
         if not all(name.strip() for name in names):
             raise ValueError("question and answer name the fields of the file: neither is empty.")
@@ -407,8 +407,8 @@ class JsonlTask(Task):
             raise ConfigError(found.complaint(_MEND))
         if not found.rows:
             raise ConfigError(
-                f"{key}={path}: no line of it lacks an answer. Leave {key} out, or name a file "
-                "with questions that nobody has answered."
+                f"{key}={path}: every line has an answer. Leave {key} out, or name a file with "
+                "questions without answers."
             )
         return found
 
@@ -436,7 +436,7 @@ class JsonlTask(Task):
             raise ConfigError(f"{path} has no {'good lines' if found.n_lines else 'lines'}.")
         if self.rationale and key == "task.path" and not found.rows.column("has_path").any():
             raise ConfigError(
-                f"task.rationale={self.rationale}: no line of {path} has anything there. Name the "
+                f"task.rationale={self.rationale}: no line of {path} has a value there. Name the "
                 "field with the reasoning, or leave it out."
             )
         _ = self._doubts(found)
@@ -461,8 +461,8 @@ class JsonlTask(Task):
             return ""
         return (
             f"task.verifier {type(self.parts[0]).__name__} gives {found:g} to {where}, compared "
-            "with itself, where 1 is right. Unless gold answers are no answers themselves (a "
-            "pattern, a test), no answer will count as right: mend its compare(answer, gold)."
+            "with itself, where 1 is right. Unless gold answers are patterns or tests, no answer "
+            "will count as right: fix its compare(answer, gold)."
         )
 
     def _or_here(self) -> str:

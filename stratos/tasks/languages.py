@@ -1,4 +1,4 @@
-"""Which language a text is in, as far as its letters and its commonest words tell."""
+"""Language detection by letters and common words."""
 
 from __future__ import annotations
 

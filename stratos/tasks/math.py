@@ -35,9 +35,9 @@ class MathTask(JsonlTask):
     metric: MetricName = "numeric"
     """Equal as numbers."""
     instruction: str = "Solve the problem."
-    """What a teacher is told first."""
+    """The teacher's instruction."""
     prompts: tuple[str, ...] = ("reasoning", "zero_shot_reasoning")
-    """Prompts that a teacher is tried with: step by step, with examples and without."""
+    """Prompts to try with a teacher: step by step, few-shot and zero-shot."""
 
     def verify(self, item: Item) -> str | None:
         """Check the sums of a solution, that it reaches the answer, and that it announces it."""
@@ -76,13 +76,13 @@ class AimeTask(MathTask):
     name: str = "aime"
     """Name shown in tables and written into records."""
     question: str = "problem|question"
-    """Field with the question; `a|b` is the first of them that a file has."""
+    """Field with the question; `a|b` takes the first of them that a file has."""
     years: tuple[int, ...] = (2024,)
-    """Years that are tested, and never trained on."""
+    """Years in the test split, which are never used for training."""
     year: str = "year"
     """Field of `path` with the year of a problem."""
     test_paths: dict[str, str] = field(default_factory=dict)
-    """Year to the file of its thirty problems; a year that is not here comes from `path`."""
+    """Year to the file of its thirty problems; other years come from `path`."""
     slice: str | None = field(init=False, default=None)
     slices: tuple[str, ...] = field(init=False, default=())
     test_path: str | None = field(init=False, default=None)

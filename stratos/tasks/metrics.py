@@ -1,4 +1,4 @@
-"""How an answer is read out of a text and compared with the gold one: one class a metric."""
+"""Metrics: one class each, which parses an answer and compares it with the gold answer."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Numeric:
             return answer
         number = stated_number(answer)
         if number is None:
-            raise ValueError(f"the answer {shown(answer)} is no number")
+            raise ValueError(f"the answer {shown(answer)} is not a number")
         return write_number(number)
 
     def read(self, text: str) -> str | None:
@@ -133,7 +133,7 @@ class Regex(Exact):
             re.compile(answer)
         except re.error as error:
             raise ValueError(
-                f"the answer {shown(answer)} is no regular expression ({error})"
+                f"the answer {shown(answer)} is not a regular expression ({error})"
             ) from error
         return answer
 
@@ -162,7 +162,7 @@ class MultipleChoice(Exact):
         letter = answer.strip("().: ").upper()
         if len(letter) == 1 and letter in LETTERS[: len(options)]:
             return letter
-        raise ValueError(f"the answer {shown(answer)} is none of its {len(options)} options")
+        raise ValueError(f"the answer {shown(answer)} is not one of its {len(options)} options")
 
     def read(self, text: str) -> str | None:
         """Return the first letter that stands alone in what the text announces."""

@@ -1,4 +1,4 @@
-"""Numbers as people and models write them: units, commas, fractions, powers and LaTeX.
+"""Parse numbers with units, commas, fractions, powers and LaTeX.
 
 Every number is read as an exact fraction, so that 0.5, 1/2, ½ and 50e-2 are one.
 """

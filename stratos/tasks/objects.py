@@ -1,4 +1,4 @@
-"""Answers that are JSON objects: found in a text, compared field by field.
+"""JSON answers: parse, and compare field by field.
 
 Two objects are equal whatever the order of their keys and the spacing between them. Inside a list
 the order counts.

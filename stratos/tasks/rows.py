@@ -1,4 +1,4 @@
-"""A user's file as rows of text, with everything that is wrong named by line at once."""
+"""A user's file as text rows, with all errors reported by line."""
 
 from __future__ import annotations
 

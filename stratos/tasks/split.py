@@ -1,4 +1,4 @@
-"""What a question says as a number: what splits, orders and ids are made from.
+"""Content hashes of questions, for splits, orders and ids.
 
 A hash is a number of 64 bits, written as 16 hexadecimal digits where it is an id.
 """

@@ -1,4 +1,4 @@
-"""Checking the arithmetic of a written solution: every sum whose result is stated next to it.
+"""Check the arithmetic of a written solution.
 
 What words stand between (`84 holes / 3 holes a day = 28 days`) is not a sum that can be checked
 without understanding, and is left alone; so are algebra and times of day (`0900 - 0130`).

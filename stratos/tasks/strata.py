@@ -1,4 +1,4 @@
-"""Splits by content, so that every label is in each of them.
+"""Stratified splits by content hash.
 
 Which split a question belongs to is told by a hash of what it says, its place between 0 and 1. That
 stays when rows are added or moved, but of a label with ten rows it may leave none to test. So,

@@ -1,4 +1,4 @@
-"""The rows of a file in little memory: numbers by column, and the text where it costs nothing.
+"""Memory-efficient storage of a file's rows.
 
 A million rows as objects take half a gigabyte. Here a row takes 35 bytes: its hashes, and where its
 text lies in a spool, which is memory while it is small, and a file without a name from then on.

@@ -1,1 +1,1 @@
-"""Teachers."""
+"""Teachers: hosted models, servers and local weights."""

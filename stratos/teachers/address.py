@@ -1,4 +1,4 @@
-"""One place where a hosted teacher is asked: its connections, and what its errors mean."""
+"""One endpoint of a hosted teacher: its connections and its errors."""
 
 from __future__ import annotations
 

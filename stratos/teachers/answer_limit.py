@@ -1,4 +1,4 @@
-"""How long an answer may be, in tokens: told by the task's data, else by the first answers.
+"""The maximum answer length in tokens: from the task's data, else from the first answers.
 
 The longest answer belongs to the task and its prompt. A prompt that asks for the bare answer, or
 for reasoning that the data have, gets more tokens than any tokenizer makes of the longest such

@@ -1,4 +1,4 @@
-"""Ask a teacher what nobody asked it before, within the budget, and keep every answer."""
+"""Ask a teacher within the budget: cached answers first, every new answer is kept."""
 
 from __future__ import annotations
 

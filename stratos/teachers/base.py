@@ -1,4 +1,4 @@
-"""What a teacher is: something that answers chats, at a price."""
+"""The teacher protocol: a model that answers chats at a price."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions handed in together at the provider's batch API: for half the price, within a day.
+"""The batch API: questions in one batch at a lower price, answered within a day.
 
 Every request of a batch bears the address of its answer as its id, and every batch the address of
 its teacher. So whoever asks next finds what is under way, although the process that handed it in

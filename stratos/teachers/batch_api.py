@@ -1,4 +1,4 @@
-"""A provider's batch API, asked with patience: what fails in passing is asked again, but for one.
+"""A client of a provider's batch API, with retries.
 
 A batch is created once. Where the answer to that is lost, the batch is looked for by its metadata
 and its file before another is created: a second one would be paid a second time.

@@ -1,4 +1,4 @@
-"""The lines of a batch on disk: those that are handed in, and those that come back."""
+"""The request and result files of a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers are kept: content-addressed, shared by all runs, so that no question is asked twice.
+"""The answer cache: content-addressed, shared by all runs.
 
 One SQLite file in the cache folder. Every answer is committed as it arrives, so a run that is
 killed keeps what it has; write-ahead logging lets many processes use the file at once. A process

@@ -1,4 +1,4 @@
-"""What was answered before: which of some questions have their answer in the cache."""
+"""Look questions up in the answer cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Money for many calls in flight: taken from the ledger in lumps, drawn and paid call by call.
+"""Budget reservation for concurrent calls: taken from the ledger in lumps, settled per call.
 
 A million calls are then a hundred thousand lines of the ledger, and no call is sent whose ceiling
 is not set aside. Where an answer passes its ceiling all the same, every later ceiling rises by as

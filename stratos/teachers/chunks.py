@@ -1,4 +1,4 @@
-"""Teachers that take many chats at once and give all their answers together: asked in chunks."""
+"""Ask teachers that answer many chats at once, in chunks."""
 
 from __future__ import annotations
 

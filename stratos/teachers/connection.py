@@ -1,4 +1,4 @@
-"""An HTTP client in a thread of its own: every call has an end, and none goes elsewhere.
+"""An HTTP client in its own thread, with a total deadline and no cross-host redirects.
 
 A client's own timeout is for each read: a server that sends a byte a second would never end one.
 So whatever is asked runs in an event loop, under a deadline for the whole.

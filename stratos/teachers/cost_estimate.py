@@ -1,4 +1,4 @@
-"""What questions will cost, before the first of them is asked: tokens and dollars with a range."""
+"""Cost estimate before the first question: tokens and dollars with a range."""
 
 from __future__ import annotations
 

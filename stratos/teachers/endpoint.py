@@ -1,4 +1,4 @@
-"""One try at a time against chat completions: sent from a thread of its own, sorted by outcome."""
+"""One chat completions request: send it, and classify its outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How certain a local teacher is of what it writes: the entropy of its next token, in nats.
+"""The entropy of a local teacher's next token over its own answers, in nats.
 
 Near zero, its distribution is its text and nothing else, so a student that is shown the
 distribution learns what it would learn from the text.

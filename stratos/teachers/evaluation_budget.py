@@ -1,4 +1,4 @@
-"""How many test items the teacher answers: as many as the money and a stated time allow.
+"""How many test items the teacher answers within money and time.
 
 The lower end of student over teacher can be no larger than the teacher's items let it: of n items
 with no right answer the teacher may still have z²/(n + z²) of all, so that no ratio above n/z² can

@@ -1,4 +1,4 @@
-"""The facts of a model that a teacher's YAML may state: the whole numbers of its model card."""
+"""Model facts that a teacher's YAML may state."""
 
 from __future__ import annotations
 

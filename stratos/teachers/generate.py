@@ -1,4 +1,4 @@
-"""Answers of a local model in batches, with what prompts begin with alike computed once.
+"""Batched generation with a local model, with prefix caching.
 
 The chats of one task begin alike: system message and few-shot examples. Keys and values of that
 prefix are computed for one row and copied to the others, and rows leave the batch as they end

@@ -1,4 +1,4 @@
-"""A GGUF file read once: transformers parses its header for config, tokenizer and weights anew.
+"""Read a GGUF file once for config, tokenizer and weights.
 
 Parsing takes seconds (the `gguf` package makes an object of every word of the vocabulary), and the
 table of tensor names is built once for every submodule of the model.

@@ -1,4 +1,4 @@
-"""When a hosted teacher ends, and which one may take its place."""
+"""Retirement dates of hosted teachers, and their replacements."""
 
 from __future__ import annotations
 

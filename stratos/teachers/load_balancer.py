@@ -1,4 +1,4 @@
-"""Which endpoint a try goes to: the one with the fewest in flight, of those that answer.
+"""The load balancer over endpoints: least requests in flight, with a circuit breaker for each.
 
 One model may be served in several places. Each has a lane: it is proved by its first answer, held
 back by its own `Retry-After` and rate, set aside while it keeps failing (and asked again now and

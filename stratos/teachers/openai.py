@@ -1,4 +1,4 @@
-"""A teacher behind an API: any endpoint that speaks OpenAI's chat completions."""
+"""A teacher behind an OpenAI-compatible chat completions API."""
 
 from __future__ import annotations
 

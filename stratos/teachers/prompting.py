@@ -1,4 +1,4 @@
-"""How a teacher is asked about a task: as any model is, or as the expert that it was made to be.
+"""Choose the prompt for a teacher: few-shot, or the student's prompt for a distilled expert.
 
 A bundle of an earlier run has learnt to answer the bare question, at whatever length its reasoning
 needs. Shown a teacher's few-shot prompts, and cut after a line, it would look blind. So where its

@@ -1,4 +1,4 @@
-"""A teacher whose weights answer on every node of a cluster, chunk by chunk.
+"""A local teacher replicated on every node of a Ray cluster.
 
 Only the answering is spread. What is asked, kept and paid is decided by the process that asks, so
 that a question is asked again at most if the node died that was answering it.

@@ -1,4 +1,4 @@
-"""Answers in the order of their questions, with a bounded number of both held at once.
+"""The reorder buffer: answers in question order, with bounded memory.
 
 Questions are taken as the teacher has room for them. What the cache knows is not asked; equal
 questions are asked once; one that another process is asking is waited for.

@@ -1,4 +1,4 @@
-"""Keep a bounded number of tries in flight, each paid for on its own, until all are answered."""
+"""The request scheduler: bounded concurrency, retries with backoff, a budget for each request."""
 
 from __future__ import annotations
 

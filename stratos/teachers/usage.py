@@ -1,4 +1,4 @@
-"""What an endpoint says that an answer took, held against the bytes that were sent and came.
+"""Check the token counts that an endpoint reports against the bytes sent and received.
 
 A count that is missing is counted from the bytes, and never as nothing. One that no tokenizer can
 have given is no count at all: the reply is then no answer.

@@ -1,4 +1,4 @@
-"""Where the weights of a local teacher lie, and the facts of a model read from its files.
+"""Locate a local teacher's weights, and read model facts from its files.
 
 Nothing here loads a weight: folders are listed, config.json and file headers are read.
 """

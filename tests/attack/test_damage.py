@@ -152,8 +152,8 @@ def test_flipped_weights_are_not_evaluated_served_or_bundled(world: World) -> No
     assert ended.code == 1
     record = world.run.folder / "distill.json"
     assert ended.told.strip().splitlines()[-1] == (
-        f"{record} names {weights}, which has other content than when it was written. Delete "
-        f"{record} and give the same command again: distill is run again, and what rests on it."
+        f"{record} names {weights}, which has changed since it was written. Delete {record} and "
+        "give the same command again: distill runs again, with all that depends on it."
     )
     record.unlink()
     expected = world.saved
@@ -171,8 +171,8 @@ def test_an_edited_record_is_refused(world: World) -> None:
     ended = world.run.go_on()
     assert ended.code == 1
     assert ended.told.strip().splitlines()[-1] == (
-        f"{record}: it was changed after it was written, so nothing in it is taken. Delete "
-        f"{record} and give the same command again: distill is run again, and what rests on it."
+        f"{record}: it was changed after it was written, so it is not used. Delete {record} and "
+        "give the same command again: distill runs again, with all that depends on it."
     )
 
 
@@ -197,4 +197,4 @@ def test_a_folder_of_an_older_version_is_read(world: World) -> None:
     assert "Traceback" not in ended.told
     if ended.code:
         assert f"Delete {world.run.folder / 'plan'}.json" in ended.told
-        assert "Their records are of an older version" in ended.told
+        assert "Their records are from an older version" in ended.told

@@ -64,7 +64,7 @@ def test_a_run_that_is_told_to_end_settles_what_is_under_way(
         run.send_signal(how)
         told, _ = run.communicate(timeout=60)
         assert run.returncode == 128 + how
-        assert "Interrupted. What is finished is kept." in told and "Traceback" not in told
+        assert "Interrupted. Finished work is kept." in told and "Traceback" not in told
         ledger = tmp_path / "run" / "ledger.jsonl"
         assert "not settled" not in ledger.read_text()
         assert Ledger(ledger).reserved_usd == 0

@@ -53,7 +53,7 @@ def test_marketplaces_are_rented_from_only_where_they_are_asked_for():
     catalog = load_catalog(CloudConfig())
     assert {offer.cloud for offer in catalog.offers} == {"aws", "azure", "gcp", "lambda"}
     assert catalog.left_out["vast"] == (
-        "a marketplace, whose hosts nobody vouches for; cloud.marketplaces=true takes it"
+        "a marketplace, whose hosts are not verified; cloud.marketplaces=true takes it"
     )
     by_name = load_catalog(CloudConfig(providers=("vast",), residency=("any",)))
     assert {offer.cloud for offer in by_name.offers} == {"vast"} and not by_name.left_out

@@ -115,7 +115,7 @@ def test_an_error_in_a_large_file_is_named_by_its_line():
     with pytest.raises(Malformed) as caught:
         parse(file, "aws")
     line = len(lines) + 2  # below the header, and one value is of two lines
-    assert caught.value.args == (f"big.csv, line {line}, column MemoryGiB: 'four' is no number",)
+    assert caught.value.args == (f"big.csv, line {line}, column MemoryGiB: 'four' is not a number",)
 
 
 def test_parquet_types_are_read_as_their_text(tmp_path):

@@ -84,7 +84,7 @@ def test_residency_leaves_what_stands_there(load):
     with pytest.raises(CatalogError) as caught:
         load(*rows, residency=("jp",))
     assert str(caught.value) == (
-        "No offer that is allowed stands in cloud.residency=jp. There are offers in: eu, gb, us."
+        "No allowed offer is in cloud.residency=jp. There are offers in: eu, gb, us."
     )
 
 
@@ -108,7 +108,7 @@ def test_a_place_of_no_known_country_is_left_out_and_that_is_said(load):
     assert [offer.cloud for offer in catalog.offers] == ["aws"]
     assert catalog.warnings == (
         "No country is known of ours/hall-a, left out under cloud.residency=eu. Type "
-        "'+cloud.countries={ours/hall-a: de}' with its country to have it considered.",
+        "'+cloud.countries={ours/hall-a: de}' with its country to include it.",
     )
     told = load(*rows, residency=("eu",), countries={"ours": "de"})
     assert len(told.offers) == 2 and not told.warnings

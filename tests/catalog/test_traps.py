@@ -160,7 +160,7 @@ def test_what_nothing_here_runs_on_is_dropped(load):
         "GPU without a specification": 1,
     }
     assert (
-        "No specification of Gaudi9: to have it considered, write a CSV with the columns "
+        "No specification of Gaudi9: to include it, write a CSV with the columns "
         "Name,Aliases,MemoryGiB,BandwidthGBs,TflopsBf16,TflopsFp16,TflopsFp32,TflopsFp8,Source and "
         "name it with cloud.gpu_file=<path>."
     ) in catalog.warnings
@@ -258,7 +258,7 @@ def test_the_config_names_the_cloud_of_a_loose_file(tmp_path):
 def test_a_file_whose_cloud_nobody_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prices.csv").write_text(f"{HEADER}\n{CPU}\n")
-    with pytest.raises(CatalogError, match=r"does not say whose .* cloud\.providers=\[aws\]"):
+    with pytest.raises(CatalogError, match=r"does not name its cloud: .* cloud\.providers=\[aws\]"):
         load_catalog(CloudConfig(catalog=("prices.csv",)))
 
 
@@ -317,10 +317,10 @@ def test_malformed_values_are_named_by_file_line_and_column_all_at_once(load, tm
     file = tmp_path / "aws" / "vms.csv"
     assert str(caught.value) == (
         "The catalog is malformed:\n"
-        f"  {file}, line 3, column Price: 'cheap' is no number\n"
-        f"  {file}, line 4, column vCPUs: 'two' is no number\n"
+        f"  {file}, line 3, column Price: 'cheap' is not a number\n"
+        f"  {file}, line 4, column vCPUs: 'two' is not a number\n"
         f"  {file}, line 5, column MemoryGiB: 'inf' is not finite\n"
-        "Mend the rows or remove them."
+        "Fix or remove the rows."
     )
 
 
@@ -333,7 +333,7 @@ def test_malformed_values_are_named_by_file_line_and_column_all_at_once(load, tm
         (f"{HEADER}\n{CPU},what,is,this\n", "line 2: the row has 3 more field"),
         (
             f"{HEADER}\n{CPU}\nc7i.large,,,2,4,0.0",
-            r"line 3: .* 3 field.* fewer .* cut short",
+            r"line 3: .* 3 field.* fewer .* truncated",
         ),
         (f"{HEADER},Price\n{CPU},1\n", "has the column Price twice"),
         ("\0\xff\xfe", "lacks the column"),
@@ -356,10 +356,10 @@ def test_files_that_cannot_be_read(tmp_path):
         load_catalog(CloudConfig(catalog=("nosuchprotocol://a/b.csv",)))
     broken = tmp_path / "vms.parquet"
     broken.write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(CatalogError, match="no readable Parquet file"):
+    with pytest.raises(CatalogError, match="not a readable Parquet file"):
         load_catalog(CloudConfig(catalog=(str(broken),)))
     (tmp_path / "utf16.csv").write_bytes(b"\xff\xfea\x00")
-    with pytest.raises(CatalogError, match="is no text"):
+    with pytest.raises(CatalogError, match="is not UTF-8 text"):
         load_catalog(CloudConfig(catalog=(str(tmp_path / "utf16.csv"),)))
 
 

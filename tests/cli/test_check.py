@@ -128,8 +128,7 @@ def test_an_engine_that_is_not_there_is_said_before_anything_runs(
         "synthesize.engine=ray: Ray is not installed. Type: pip install 'stratos-llm[ray]'"
     ]
     assert problems("+task=mahjong", "synthesize.ray_address=auto") == [
-        "synthesize.ray_address=auto is of synthesize.engine=ray. Type that too, or leave the "
-        "address out."
+        "synthesize.ray_address=auto needs synthesize.engine=ray. Add it, or leave the address out."
     ]
     monkeypatch.setattr("stratos.cli.rules.is_installed", lambda: True)
     assert problems("+task=mahjong", "synthesize.engine=ray", "synthesize.ray_address=auto") == []
@@ -330,7 +329,7 @@ def test_all_mistakes_are_told_together() -> None:
         (
             ["+task=mahjong", "lr=0.1"],
             "lr=0.1: there is no group or key lr. Type trainer.lr_muon=… for the 2-D weights of "
-            "the blocks, and trainer.lr_adamw=… for all else.",
+            "the blocks, and trainer.lr_adamw=… for everything else.",
         ),
         (
             ["+task=mahjong", "strategy=alignment_on_policy", "strategy.lambda=1"],
@@ -343,11 +342,11 @@ def test_all_mistakes_are_told_together() -> None:
             "strategy.n_items=100: strategy has no key n_items. Each candidate has its own keys: "
             "type strategy.candidates.alignment.n_items=100 or "
             "strategy.candidates.injection.n_items=100 or "
-            "strategy.candidates.supervised.n_items=100 (or the same of another candidate)",
+            "strategy.candidates.supervised.n_items=100 (or the same key of another candidate)",
         ),
         (
             ["+task=mahjong", "+strategy.n_samples=2"],
-            "strategy.n_samples: there is no such key beside strategy.candidates. Type "
+            "strategy.n_samples: there is no such key next to strategy.candidates. Type "
             "strategy.candidates.alignment.n_samples=2",
         ),
         (
@@ -355,7 +354,8 @@ def test_all_mistakes_are_told_together() -> None:
             "student.facts.n_params=3: student has no key facts. Each candidate has its own keys: "
             "type +student.candidates.stratos_300k.facts.n_params=3 or "
             "+student.candidates.stratos_1m.facts.n_params=3 or "
-            "+student.candidates.stratos_3m.facts.n_params=3 (or the same of another candidate)",
+            "+student.candidates.stratos_3m.facts.n_params=3 (or the same key of another "
+            "candidate)",
         ),
         (
             ["+task=mahjong", "strategy.objective=jsd", "strategy=injection"],
@@ -377,7 +377,8 @@ def test_all_mistakes_are_told_together() -> None:
         ),
         (
             ["+task=mahjong", "probe.n_items=8"],
-            "probe.n_trial_items=16 is more than probe.n_items=8, of which they are the first.",
+            "probe.n_trial_items=16 is more than probe.n_items=8: the trial items are a part of "
+            "them.",
         ),
         (
             ["+task=mahjong", "cloud.catalog=[builtin,./mine.csv]"],
@@ -470,14 +471,14 @@ def test_a_sweep_in_a_file_is_checked_too(tmp_path: Path) -> None:
     [
         (
             "os.system",
-            "only classes under stratos. may be made from a config. If you trust this one, set "
+            "only classes under stratos. may be created from a config. If you trust this one, set "
             "STRATOS_ALLOW_TARGETS=os.",
         ),
         ("stratos.records.os.system", "cannot be imported (No module named 'stratos.records.os'; "
          "'stratos.records' is not a package)."),
         ("stratos.tasks.mahjong.Nothing", "cannot be imported (module 'stratos.tasks.mahjong' has "
          "no attribute 'Nothing')."),
-        ("stratos.cli.build.read", "is no dataclass."),
+        ("stratos.cli.build.read", "is not a dataclass."),
         ("stratos.cli.check.Path", "is defined in pathlib, which is not under stratos."),
     ],
 )  # fmt: skip
@@ -494,7 +495,7 @@ def test_a_class_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
     (mine / "odd.yaml").write_text("_target_: stratos.config.ComplexityConfig\n")
     [told] = problems("--config-dir", "mine", "+task=odd")
     assert told == (
-        "task._target_=stratos.config.ComplexityConfig: is no Task. Let it inherit from "
+        "task._target_=stratos.config.ComplexityConfig: is not a Task. Let it inherit from "
         "stratos.tasks.base.Task, and write name, items, messages, parse and score."
     )
 
@@ -502,8 +503,8 @@ def test_a_class_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("def items(self, *_): return []", "._target_=my_half.Mine: is no Task, it lacks messages, "
-         "parse, score."),
+        ("def items(self, *_): return []", "._target_=my_half.Mine: is not a Task: it lacks "
+         "messages, parse, score."),
         ("items = messages = parse = score = print",
          ".name: give the task a name, for tables and records."),
     ],
@@ -542,7 +543,7 @@ def test_a_class_of_the_users_own_is_made_once_it_is_allowed(
     monkeypatch.syspath_prepend(str(tmp_path))
     argv = ("--config-dir", "mine", "+task=own")
     assert problems(*argv) == [
-        "task._target_=my_code.Mine: only classes under stratos. may be made from a config. If "
+        "task._target_=my_code.Mine: only classes under stratos. may be created from a config. If "
         "you trust this one, set STRATOS_ALLOW_TARGETS=my_code."
     ]
     monkeypatch.setenv(ALLOW_TARGETS, "my_code.")

@@ -49,18 +49,18 @@ BUCKET = "{prompt_tokens: 64, answer_tokens: 128, share: 1}"
         ),
         (
             "limits.deadline_hours=0",
-            "limits.deadline_hours=0: nothing is done in no time. Give hours above 0, or null for "
+            "limits.deadline_hours=0: every run takes some time. Give hours above 0, or null for "
             "no limit.",
         ),
         (
             "limits.latency_ms=0",
-            "limits.latency_ms=0: nothing is done in no time. Give milliseconds above 0, or null "
+            "limits.latency_ms=0: every run takes some time. Give milliseconds above 0, or null "
             "for no limit.",
         ),
         (
             "limits.serve_hours=1e6",
-            "limits.serve_hours=1e+06 is more than ten years (87600 hours), for which no price "
-            "holds.",
+            "limits.serve_hours=1e+06 is more than ten years (87600 hours), longer than any price "
+            "is valid.",
         ),
         ("limits.serve_hours=-1", "limits.serve_hours=-1: expected a number of at least 0."),
         ("limits.probe_usd=nan", "limits.probe_usd=nan: expected a number of at least 0, and a "
@@ -78,7 +78,7 @@ BUCKET = "{prompt_tokens: 64, answer_tokens: 128, share: 1}"
         ("cloud.max_nodes=0", "cloud.max_nodes=0: expected a whole number of at least 1."),
         (
             "+cloud.quotas.aws=0",
-            "cloud.quotas.aws=0: a quota is at least 1. What may not be used is left out with "
+            "cloud.quotas.aws=0: a quota is at least 1. To exclude servers, use "
             "cloud.providers=[…] or cloud.regions=[…].",
         ),
         (
@@ -88,8 +88,8 @@ BUCKET = "{prompt_tokens: 64, answer_tokens: 128, share: 1}"
         ("+cloud.quotas.aws=2.5", "cloud.quotas.aws=2.5: expected a whole number of at least 0."),
         (
             "++cloud.quotas={aws//p5: 2}",
-            "cloud.quotas.aws//p5: a quota is of a cloud, cloud/region or "
-            "cloud/region/instance_type, where * stands for any.",
+            "cloud.quotas.aws//p5: a quota is for cloud, cloud/region or "
+            "cloud/region/instance_type; * matches any.",
         ),
         # traffic
         ("traffic.requests_per_s=0", "traffic.requests_per_s=0: expected a number above 0 or "
@@ -98,8 +98,8 @@ BUCKET = "{prompt_tokens: 64, answer_tokens: 128, share: 1}"
          "null."),
         (
             "traffic.requests_per_s=1e9",
-            "traffic.requests_per_s=1e+09 is more than 1,000,000 requests a second, which is no "
-            "rate of one student.",
+            "traffic.requests_per_s=1e+09 is more than 1,000,000 requests a second, too many for "
+            "one student.",
         ),
         (
             "traffic.buckets=[{prompt_tokens: 64, answer_tokens: 128, share: 0}]",
@@ -115,7 +115,7 @@ BUCKET = "{prompt_tokens: 64, answer_tokens: 128, share: 1}"
         ),
         (
             f"traffic.buckets=[{BUCKET},{BUCKET}]",
-            "traffic.buckets[1]: 64 + 128 tokens are there twice; add up their shares.",
+            "traffic.buckets[1]: 64 + 128 tokens appear twice; add up their shares.",
         ),
         (
             "traffic.buckets=[{prompt_tokens: 4000, answer_tokens: 128, share: 1}]",
@@ -145,8 +145,8 @@ def test_a_limit_that_is_none_is_told(argv: str, message: str) -> None:
     [
         (
             ["limits.budget_usd=3", "limits.probe_usd=4"],
-            "limits.probe_usd=4 is more than limits.budget_usd=3, of which it is a part. Type "
-            "limits.probe_usd=3 or less, or a larger budget.",
+            "limits.probe_usd=4 is more than limits.budget_usd=3: the probe's money is a part of "
+            "the budget. Type limits.probe_usd=3 or less, or a larger budget.",
         ),
         (
             ["cloud=aws", "+cloud.quotas.gcp=2"],
@@ -228,12 +228,12 @@ def test_serving_that_no_budget_pays_for_is_no_mistake_of_the_config() -> None:
     [
         (
             ["strategy.cache=sampled", "strategy.objective=reverse_kl"],
-            "Drawn tokens estimate the forward KL, not reverse_kl: strategy.objective=forward_kl, "
-            "or strategy.cache=topk",
+            "Sampled tokens estimate the forward KL, not reverse_kl: "
+            "strategy.objective=forward_kl, or strategy.cache=topk",
         ),
         (
             ["strategy.cache=topk", "strategy.hidden_match=0.1"],
-            "strategy.cache=topk keeps what the teacher says, not what its layers hold: "
+            "strategy.cache=topk keeps the teacher's probabilities, not its hidden states: "
             "strategy.cache=none, or strategy.hidden_match=0",
         ),
     ],

@@ -94,6 +94,6 @@ def test_what_a_student_lacks_is_named(student, tmp_path, gone, named):
     with pytest.raises(StratosError) as caught:
         make_bundle(student, tmp_path / "bundle", card="card", max_new_tokens=77)
     assert str(caught.value) == (
-        f"The student in {student} cannot be bundled, for it has {named}. Delete distill.json in "
-        "the run folder and give the command again: it is trained anew."
+        f"The student in {student} cannot be bundled: it has {named}. Delete distill.json in "
+        "the run folder and give the command again: it is trained again."
     )

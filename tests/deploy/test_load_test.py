@@ -142,5 +142,5 @@ def test_a_page_with_status_200_is_no_answer(tmp_path):
         )
     page.shutdown()
     assert str(caught.value).startswith(
-        "The server failed to answer (something else than a chat completion listens there)."
+        "The server failed to answer (something other than a chat completion server listens there)."
     )

@@ -120,7 +120,7 @@ def test_progress_is_told(deployed):
     assert deployed.ticks[1] == (0, 12, "server starts")
     assert (12, 12, "requests") in deployed.ticks
     done, total, what = deployed.ticks[-1]
-    assert done == total and what == "requests at random moments"
+    assert done == total and what == "requests with random arrivals"
 
 
 def test_the_server_is_tested_at_the_highest_rate_that_it_keeps_up_with(deployed):

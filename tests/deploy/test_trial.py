@@ -6,8 +6,9 @@ import pytest
 from slow_server import CHATS, one_at_a_time
 from tiny_run import tiny_plan
 
+from stratos.core import machine_load
 from stratos.core.machine_load import Usage, others_between, usage
-from stratos.deploy import machine, trial
+from stratos.deploy import trial
 from stratos.deploy.speed import sentences, with_speed
 from stratos.deploy.trial import Plans, planned_per_s, setting_here, try_server
 from stratos.estimate import calibration
@@ -93,7 +94,7 @@ def test_others_are_what_is_busy_and_not_measured():
 def test_usage_is_read_where_the_system_tells(tmp_path, monkeypatch):
     found = usage(1)
     assert found is not None and found.busy_s > 0 and found.idle_s > 0 and found.own_s > 0
-    monkeypatch.setattr(machine, "PROC", tmp_path)
+    monkeypatch.setattr(machine_load, "PROC", tmp_path)
     assert usage(1) is None
 
 
@@ -139,8 +140,9 @@ def test_what_was_measured_is_said_beside_what_was_predicted():
     assert sentences(shown()) == [
         "One request at a time: 281 ms an answer (mean of 32); as predicted: 250 ms to 400 ms "
         "(a test).",
-        "Requests at random moments, 3 a second (45 in 16 s): p95 900 ms with the wait; as "
-        "predicted: 500 ms to 2 s (a test). From the answers measured the queue model has 840 ms.",
+        "Requests with random arrivals, 3 a second (45 in 16 s): p95 900 ms with the wait; as "
+        "predicted: 500 ms to 2 s (a test). From the measured answers, the queue model predicts "
+        "840 ms.",
         "With all slots busy it gives 3.5 requests a second; NOT as predicted: 5 to 9 (a test).",
         "The plan has 25 requests a second for one server; this machine is tested at the highest "
         "rate it keeps up with.",
@@ -151,8 +153,8 @@ def test_on_a_busy_machine_nothing_is_judged():
     said = sentences(shown(was_busy=True, others_cores=1.7))
     assert not any("as predicted" in one for one in said)
     assert said[1] == (
-        "Other work took 1.7 cores of this machine meanwhile and left none idle: on a quiet one "
-        "the server is faster, and nothing is judged."
+        "Other work used 1.7 cores of this machine during the test and left none idle, so nothing "
+        "is judged. On an idle machine the server is faster."
     )
 
 

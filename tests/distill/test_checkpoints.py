@@ -90,7 +90,7 @@ def test_without_any_that_can_be_read_the_training_begins_anew(
         truncated(path)
     warnings: list[str] = []
     student = run_distill(tmp_path, warnings=warnings, callbacks=callbacks, **SHORT)
-    assert len(warnings) == 2 and warnings[-1].endswith("or begins anew if there is none.")
+    assert len(warnings) == 2 and warnings[-1].endswith("or starts again if there is none.")
     assert student.n_resumed == 0
     assert student.weights_sha256 == whole.weights_sha256
 

@@ -44,7 +44,7 @@ def test_a_training_of_353_hours_is_not_begun() -> None:
         "The training of smollm2_135m would take about 353 h on this machine (31,000 steps of 387 "
         "tokens, measured at 41.0 s each), more than limits.train_hours=1 allows. Nothing was "
         "trained. Type trainer.max_tokens=30000, trainer.max_epochs=1, student=stratos_1m to stay "
-        "below, or limits.train_hours=393 to wait for it; the same command goes on from here."
+        "below, or limits.train_hours=393 to wait for it; the same command resumes from here."
     )
     assert HOURS_353.trouble(3500, 0.1) == ""
     assert replace(HOURS_353, max_hours=None).trouble(353 * 3600, 41.0) == ""
@@ -56,7 +56,7 @@ def test_a_deadline_counts_too() -> None:
     assert "about 3.0 h" in said and "more than limits.deadline_hours=2 allows" in said
     assert said.endswith(
         "Type trainer.max_tokens=7100000, trainer.max_epochs=420 to stay below, or "
-        "limits.deadline_hours=4 to wait for it; the same command goes on from here."
+        "limits.deadline_hours=4 to wait for it; the same command resumes from here."
     )
 
 

@@ -45,7 +45,7 @@ FSDP2 = {
         ),
         (
             {"strategy": FSDP2, "adapter": "lora"},
-            "trainer.adapter and FSDP2 do not go together: type trainer=ddp.",
+            "trainer.adapter and FSDP2 cannot be combined: type trainer=ddp.",
         ),
     ],
 )
@@ -94,7 +94,7 @@ def test_precision_is_the_machines_where_none_is_named() -> None:
         (
             {"_target_": "os.system", "command": "touch made"},
             "trainer.strategy._target_=os.system: only classes under lightning.pytorch.strategies. "
-            "may be made",
+            "may be created",
         ),
         (
             {"_target_": "lightning.pytorch.strategies.ddp.os.system", "command": "touch made"},

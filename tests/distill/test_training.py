@@ -167,7 +167,7 @@ def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
     ticks = of_steps(ticks)
     assert 0 < student.steps < ticks[-1][1] / 10
     (told,) = warnings
-    assert told.endswith(f" of {ticks[-1][1]}: its time was over (trainer.max_time).")
+    assert told.endswith(f" of {ticks[-1][1]}: its time limit was reached (trainer.max_time).")
     assert student.best_step == student.steps, "measured at the end all the same"
     assert 2 <= student.seconds < 60
     assert ticks[-1][2].endswith("0:00 left")

@@ -83,7 +83,7 @@ def test_a_training_that_gets_no_better_ends(
         tmp_path, notes=notes, callbacks={"validate_every_steps": 2, "patience": 3}
     )
     assert (student.steps, student.best_step, student.validation_loss) == (10, 4, 2.0)
-    assert "3 measurements in a row found nothing better (callbacks.patience)" in notes[-1]
+    assert "3 measurements in a row were no better (callbacks.patience)" in notes[-1]
     assert [p.validation_loss for p in student.curve if p.exact is not None] == losses[:5]
 
 

@@ -163,7 +163,7 @@ def test_what_learnt_from_text_for_want_of_money_starts_anew_where_there_is_more
         assert server.requests
     assert (student.n_resumed, student.cut_at_usd) == (0, None)
     (told,) = [text for text in warnings if "checkpoint" in text]
-    assert "from the text alone, for want of money that may be there now" in told
+    assert "from the text alone, because the budget was too small" in told
     assert not (tmp_path / "distill" / "cut_at_usd.txt").exists()
 
 

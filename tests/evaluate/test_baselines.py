@@ -167,10 +167,10 @@ def test_a_field_is_right_by_its_value_alone():
         ("lookup", 94, 70, "worse", "You need no model for this: it is free and answers at once."),
         ("linear", 91, 92, "open", "You need no model for this: it is free and answers at once. "),
         ("linear", 60, 90, "better", "The student is better than the best baseline."),
-        ("majority", 5, 6, "open", "The student is not shown to be better than no model: it needs"),
-        ("teacher", 95, 70, "worse", "The teacher is better; what the student saves is the cost"),
-        ("teacher", 90, 91, "open", "They are not told apart; what the student saves is the cost"),
-        ("untouched", 95, 70, "worse", "Training made it worse: more rows, or another training,"),
+        ("majority", 5, 6, "open", "The student is not significantly better than no model: it"),
+        ("teacher", 95, 70, "worse", "The teacher is better; the student saves the cost and"),
+        ("teacher", 90, 91, "open", "The difference is not significant; the student saves the"),
+        ("untouched", 95, 70, "worse", "Training made it worse: try more rows or other training"),
     ],
 )
 def test_the_verdict_compares_with_the_best_baseline(role, right, of_student, outcome, said):

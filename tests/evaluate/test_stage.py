@@ -154,7 +154,8 @@ def test_the_teacher_is_asked_as_many_as_its_time_allows(students, tmp_path):
     )
     assert scorecard.score("teacher").slice().n_items == scorecard.comparison.n_items == 32
     assert said == [
-        "Teacher second answered 32 of 60 test items in its time (evaluate.teacher_minutes=0.002)."
+        "Teacher second answered 32 of 60 test items within its time limit "
+        "(evaluate.teacher_minutes=0.002)."
     ]
     again = run(tmp_path, students, config=config)
     assert again.comparison.n_items >= 32, "what is kept takes no time"

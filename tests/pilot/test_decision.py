@@ -129,7 +129,7 @@ def test_a_long_one_is_scaled_down_until_it_fits_or_left_out_with_what_it_would_
     assert less.seconds <= 20 * 60 < whole.seconds
     none, why = fits(probed, "plan.pilot_minutes=0.5")
     assert none is None
-    assert "more than it may take by itself (0.5 min and $0.50: plan.pilot_minutes, " in why
+    assert "more than an automatic pilot may take (0.5 min and $0.50: plan.pilot_minutes, " in why
     assert why.endswith("plan.pilot=true makes it.")
 
 

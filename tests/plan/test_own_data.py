@@ -70,7 +70,7 @@ def test_the_rows_are_learnt_and_the_paid_teacher_is_not_asked_for_them(task) ->
     )
     n, usd = task.n_train, task.n_train * (400 * 2 + 12 * 8) / 1e6
     assert f"takes {n} answers, ${usd:.2f} at least, and can only repeat them." in said
-    assert "supervised learns the answers that the file has" in " ".join(plan.reasons)
+    assert "supervised trains on the answers in the file" in " ".join(plan.reasons)
     assert plan.left_out["alignment from gpt"] == (
         "the file has the answers, which gpt could only repeat"
     )
@@ -101,7 +101,7 @@ def test_what_a_teacher_adds_to_the_rows_is_planned_and_said(task, tmp_path) -> 
     n = 2 * 50 + task.n_test
     assert plan.role("teacher").note == f"hosted, {n} answers ({n} to {n + 150}) by the token"
     assert f"With strategy=augmentation gpt writes {2 * task.n_train} questions" in reasons
-    assert "it is not taken by itself" in reasons
+    assert "it is never chosen automatically" in reasons
 
     none, _ = planned(task, (*AUTO, PseudoLabels()))
     assert none.left_out["pseudo_labels"] == (

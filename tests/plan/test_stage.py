@@ -30,7 +30,7 @@ def test_the_record_survives_a_round_trip(tmp_path):
     )
     record = plan(world.config(tmp_path), world.probe(), run)
     assert from_json(to_json(record), Plan) == record
-    assert any(text.startswith("The plan rests on prices older than 30 days: aws") for text in said)
+    assert any(text.startswith("The plan uses prices older than 30 days: aws") for text in said)
     assert ticks[-1][:2] == (3, 3)
     assert logged["plan/usd"] == record.usd
     assert list(tmp_path.iterdir()) == []

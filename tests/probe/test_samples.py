@@ -103,7 +103,7 @@ def test_why_nothing_was_drawn(world: World) -> None:
     few = ProbeConfig(n_items=10, max_items=10, n_trial_items=2)
     silent = world.probe(Pupil(), probe=few)
     measure = told(silent)["agreement between samples"]
-    assert (measure.value, measure.note) == (None, "the teacher gives one answer to a question")
+    assert (measure.value, measure.note) == (None, "the teacher gives one answer per question")
     off = ProbeConfig(n_items=10, max_items=10, n_trial_items=2, n_samples=0)
     teacher = Wavering()
     measure = told(world.probe(teacher, probe=off, run="off"))["entropy of the samples"]

@@ -99,7 +99,7 @@ def test_teachers_that_cannot_be_asked_are_left_out_with_reasons(world: World) -
     with pytest.raises(TeacherError) as caught:
         world.probe(absent, broken)
     assert str(caught.value) == (
-        "No teacher can be asked:\n  absent: no key\n  broken: out of paper"
+        "No teacher is available:\n  absent: no key\n  broken: out of paper"
     )
 
 
@@ -138,7 +138,7 @@ def test_a_probe_beyond_its_money_is_cut_and_said(world: World) -> None:
     assert found.choice.source == "0 items, Wilson"
     assert world.said and all("questions less" in text for text in world.said)
     poor = world.probe(Pupil(), Pupil("dear", usd_per_million=1e6), run="poor")
-    assert poor.unreachable == {"dear": "not one answer fits into limits.probe_usd: raise it."}
+    assert poor.unreachable == {"dear": "limits.probe_usd is too small for one answer: raise it."}
 
 
 def test_complexity(world: World) -> None:

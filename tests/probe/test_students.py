@@ -70,12 +70,12 @@ def test_what_takes_too_long_or_cannot_be_loaded_is_said(folder: Path, tmp_path:
     student = StudentConfig("tiny", path=str(folder))
     (late,) = measured(tmp_path, student, student_seconds=0.0)
     assert late.exact is None
-    assert late.reason == "not one batch of answers took less than probe.student_seconds=0"
+    assert late.reason == "no batch of answers finished within probe.student_seconds=0"
     assert measured(tmp_path, student, n_student_items=0) == ()
     empty = tmp_path / "empty"
     empty.mkdir()
     away, broken = measured(
         tmp_path, StudentConfig("hub", path="some/name"), StudentConfig("bad", path=str(empty))
     )
-    assert away == StudentProbe("hub", reason="its weights are in no folder of this machine")
+    assert away == StudentProbe("hub", reason="its weights are not on this machine")
     assert broken.exact is None and broken.reason.startswith("it cannot be asked (")

@@ -29,10 +29,10 @@ def test_what_was_not_kept_is_empty_and_what_is_corrupt_is_said(tmp_path: Path) 
     assert provenance.overrides(tmp_path) == ()
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("a: b")
-    with pytest.raises(ValueError, match="no list of overrides"):
+    with pytest.raises(ValueError, match="not a list of overrides"):
         provenance.overrides(tmp_path)
     (tmp_path / ".hydra" / "overrides.yaml").write_text("{[")
-    with pytest.raises(ValueError, match="is no YAML"):
+    with pytest.raises(ValueError, match="is not YAML"):
         provenance.overrides(tmp_path)
 
 

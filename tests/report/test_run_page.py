@@ -260,7 +260,7 @@ def test_examples_that_are_gone_or_broken_are_said(factory: ModuleType, tmp_path
     path.write_bytes(path.read_bytes() + b'{"question": "cut sh\n[1]\n\xff\n')
     assert "3 lines could not be read" in make(factory, tmp_path, records).section("examples")
     path.unlink()
-    assert "No answers can be read at" in make(factory, tmp_path, records).section("examples")
+    assert "The answers cannot be read from" in make(factory, tmp_path, records).section("examples")
 
 
 def test_a_moved_run_folder_finds_its_examples(factory: ModuleType, tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_a_record_whose_files_are_gone_or_changed_is_not_used(tmp_path: Path) ->
     (folder / "c").write_text("not of the record")
     assert resume.find(stages.SYNTHESIZE, tmp_path) == resume.Kept(named, "mark")
     names = f"{tmp_path / 'synthesize.json'} names {folder / 'b'}, which"
-    for text, reason in (("1", "has 1 bytes, not 2"), ("21", "has other content")):
+    for text, reason in (("1", "has 1 bytes, not 2"), ("21", "has changed since")):
         (folder / "b").write_text(text)
         assert resume.find(stages.SYNTHESIZE, tmp_path).trouble.startswith(f"{names} {reason}")
     (folder / "b").unlink()
@@ -223,7 +223,7 @@ def test_a_record_whose_files_are_gone_or_changed_is_not_used(tmp_path: Path) ->
         (
             errno.ENOSPC,
             "plan: no space left to write /x/y (No space left on device). Free some. The same "
-            "command with hydra.run.dir=/run goes on from here.",
+            "command with hydra.run.dir=/run resumes from here.",
         ),
         (
             errno.EROFS,
@@ -457,7 +457,7 @@ def fields_read(name: str, kind: str) -> set[str]:
 def test_a_record_says_which_of_its_inputs_have_changed(new, said):
     old = {"limits.budget_usd": "a", "the record of probe": "a", "seed": "a"}
     assert resume.what_changed(old, old | new) == said
-    assert resume.what_changed({}, new) == "what it was made from has changed"
+    assert resume.what_changed({}, new) == "its inputs have changed"
 
 
 def test_inputs_are_named_to_the_key_and_tell_no_value():

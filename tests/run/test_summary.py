@@ -26,7 +26,7 @@ def test_an_accuracy_that_is_missed_is_said(
     told = _missed(config, records(right))
     assert bool(told) == is_missed
     if is_missed:
-        assert told.startswith("limits.accuracy=0.9 is missed: the student has 89.0% of the test")
+        assert told.startswith("limits.accuracy=0.9 is not met: the student has 89.0% of the test")
     assert _missed(config, {}) == ""
 
 

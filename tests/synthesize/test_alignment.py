@@ -122,7 +122,7 @@ def test_a_teacher_that_cannot_draw_is_asked_with_each_prompt(tmp_path: Path) ->
     corpus, said = run(tmp_path, sums(tmp_path), Alignment(n_items=50, n_samples=9), (Adder(),))
     assert corpus.n_items == 50
     assert said == [
-        "Teacher adder gives one answer to a question: n_samples=9 asks 3 times, once with each "
+        "Teacher adder gives one answer per question: n_samples=9 asks 3 times, once with each "
         "prompt."
     ]
 
@@ -134,7 +134,8 @@ def test_a_teacher_that_is_always_wrong_is_found_out_early(tmp_path: Path) -> No
     told = str(caught.value)
     n_items = task.n_train
     assert told.startswith(
-        f"Teacher adder answered none of the first 64 of {n_items} training questions rightly. To "
+        f"Teacher adder answered none of the first 64 of {n_items} training questions correctly. "
+        "To "
         '"What is '
     )
     assert '" is right, it wrote "Twice ' in told
@@ -148,7 +149,7 @@ def test_a_teacher_that_is_always_wrong_is_found_out_early(tmp_path: Path) -> No
         corpus.n_items == sum(int(row["question"].split()[2]) < 20 for row in rows_of(corpus)) > 0
     )
     assert len(few.seen) == n_items
-    with pytest.raises(ConfigError, match="made not one training item"):
+    with pytest.raises(ConfigError, match="made no training item"):
         run(tmp_path, task, Alignment(n_items=60), (Adder(knows=0, bare=True),))
 
 
@@ -338,12 +339,12 @@ def test_a_student_that_cannot_be_fetched_is_told_before_the_teacher_is_paid(
 ) -> None:
     told = asked_from(NAME, tmp_path, tmp_path / "home", HF_HUB_OFFLINE="1")
     assert told.startswith(
-        f"StratosError after 0 answers: The student cannot be asked from {NAME} what it knows "
-        "before its training: "
+        f"StratosError after 0 answers: The student cannot be loaded from {NAME} to measure it "
+        "before training: "
     )
     assert told.endswith(
-        "Give a Hugging Face folder with safetensors: student=local student.path=<folder>, or let "
-        "this machine reach the hub once (without HF_HUB_OFFLINE)."
+        "Give a Hugging Face folder with safetensors: student=local student.path=<folder>, or "
+        "connect this machine to the hub once (without HF_HUB_OFFLINE)."
     )
 
 

@@ -168,9 +168,9 @@ def test_reasons():
     half = verdicts(78)["alignment"]
     assert half.reason == "coverage may be 0.689, below min_coverage_beside_injection 0.7"
     assert half.evidence.endswith(
-        "not surely the 70% that alignment needs beside a strategy whose items are all right and "
-        "not only the easy ones. The interval lies on both sides of 70%, so 100 items do not "
-        "settle this; probe.max_items allows more."
+        "not surely the 70% that alignment needs next to a strategy whose items are all right, and "
+        "not only easy. The interval lies on both sides of 70%, so 100 items do not settle this; "
+        "probe.max_items allows more."
     )
     assert high["alignment"].concerns == "pair"
     weightless = verdicts(90, has_weights=False)["alignment_logits"].reason

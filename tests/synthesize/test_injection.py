@@ -99,7 +99,7 @@ def test_the_teacher_writes_what_holds_without_the_answer(tmp_path: Path) -> Non
         assert str(2 * number) not in chat[1]["content"].split() or 2 * number in (0, number)
     # What was refused is told why.
     told = [chat[-1]["content"] for chat in teacher.requests if len(chat) > 2]
-    assert any("leans on having been told the answer" in text for text in told)
+    assert any("mentions that it was told the answer" in text for text in told)
     assert any("ends in another answer" in text for text in told)
 
 
@@ -129,7 +129,7 @@ def test_without_retries_what_could_be_mended_is_refused(tmp_path: Path) -> None
     assert set(corpus.refused) == {
         "the reasoning does not lead to the answer",
         "the reasoning ends in another answer",
-        "the reasoning leans on having been told the answer",
+        "the reasoning mentions that it was told the answer",
         "there is no reasoning",
     }
 
@@ -206,7 +206,7 @@ def test_auto_learns_bare_answers_where_nobody_has_a_path(tmp_path: Path) -> Non
     corpus, said = run(tmp_path, task, Injection(n_items=1000, rationale="auto"), (teacher,))
     assert corpus.n_items == task.n_train
     assert all(row["completion"] == row["answer"] for row in rows_of(corpus))
-    assert said[-1].endswith("the bare answers are learnt, as with strategy.rationale=none.")
+    assert said[-1].endswith("the bare answers are used, as with strategy.rationale=none.")
 
 
 def test_steps_are_checked_where_the_task_can(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_corpus_goes_on_when_the_budget_rises(
     assert first.cut_at_usd == budget
     n_first = world.n_asked
     assert 12 <= n_first == first.n_items < N
-    assert first.refused == {"not asked, for want of money": N - n_first}
+    assert first.refused == {"not asked: budget used up": N - n_first}
     mark = world.mark("synthesize")
 
     # Less money, or as much, asks for nothing.
@@ -149,7 +149,7 @@ def test_a_corpus_goes_on_when_the_budget_rises(
     assert world.spent_usd == pytest.approx(N * USD)
     assert world.mark("synthesize") != mark, "what was trained on the first part is out of date"
     said = " ".join(capsys.readouterr().out.split())
-    assert "synthesize: its money ended at $2.90 and now may be $16.50; it goes on." in said
+    assert "synthesize: it stopped at $2.90 and now may spend $16.50; it continues." in said
 
     # A corpus that lacks nothing is kept, whatever the budget is.
     assert world.synthesize(None) == second

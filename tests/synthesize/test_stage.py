@@ -207,7 +207,7 @@ def test_alignment_stops_where_the_money_ends(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger")
     assert ledger.spent_usd == pytest.approx(corpus.usd) == pytest.approx(0.005 * n_asked)
     assert ledger.spent_usd <= 1.2
-    assert corpus.refused["not asked, for want of money"] == 300 - n_asked
+    assert corpus.refused["not asked: budget used up"] == 300 - n_asked
     assert len(said) == len(notes) == 1
     assert notes[0].startswith("Teacher adder: 300 questions are expected to take ")
     assert "; $1.2000 is left, for about " in notes[0]
@@ -261,12 +261,12 @@ def test_a_plan_that_buys_a_batch_is_carried_out_as_one(tmp_path: Path) -> None:
     assert (len(cheap.seen), dear.seen, corpus.usd) == (50, [], 0.0)
     assert notes == [
         "Teacher adder is asked through its provider's batch API, as planned: answers come within "
-        "24 hours. To have them sooner, plan with limits.deadline_hours=…"
+        "24 hours. To get them sooner, plan with limits.deadline_hours=…"
     ]
     _, said = run(tmp_path / "other", task, Alignment(n_items=50), (Adder(),), **plan)
     assert said == [
-        "The plan buys the answers of adder as a batch, which its class does not offer: it is "
-        "asked one by one, at the full price."
+        "The plan buys the answers of adder as a batch, which its class does not support: the "
+        "questions are sent one by one, at the full price."
     ]
 
 
@@ -274,7 +274,7 @@ def test_nothing_learnt_is_one_clear_error_and_leaves_no_file(tmp_path: Path) ->
     with pytest.raises(ConfigError) as caught:
         run(tmp_path, sums(tmp_path), Alignment(n_items=20), (Adder(knows=0),))
     assert str(caught.value) == (
-        "alignment made not one training item for jsonl (20 wrong). Try strategy=injection."
+        "alignment made no training item for jsonl (20 wrong). Try strategy=injection."
     )
     assert list((tmp_path / "corpus").iterdir()) == []
     with pytest.raises(TeacherError, match="The plan's teacher other is not configured"):

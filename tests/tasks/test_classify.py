@@ -62,10 +62,10 @@ def test_labels_outside_the_set_are_named_by_line(tmp_path: Path) -> None:
         "    line 2: the label bugs is not one of bug, question, feature request. Did you mean "
         "bug?",
         "    line 3: the label \\u001b[2J<b> is not one of bug, question, feature request",
-        "    Mend them, or leave them out with task.on_error=skip.",
+        "    Fix them, or skip them with task.on_error=skip.",
         f"{path} has 1 row without an answer:",
         "    line 4: has no label",
-        "    Answer them, or leave them out with task.on_error=skip, or let a teacher answer them: "
+        "    Answer them, or skip them with task.on_error=skip, or let a teacher answer them: "
         f"task.unlabelled_path={path}",
     ]
     for labels in (("a",), ("a", "A"), ("a", "")):

@@ -45,7 +45,7 @@ def test_one_validation_row_is_refused(tmp_path: Path) -> None:
     rows = [{"question": f"What is {i}?", "answer": f"It is {i}"} for i in range(7)]
     path = write(tmp_path / "q.jsonl", rows)
     [refusal] = JsonlTask(path).refusals()
-    assert refusal.startswith(f"{path} has too few rows: 4 rows to train on, 1 to steer the run, 2")
+    assert refusal.startswith(f"{path} has too few rows: 4 rows to train on, 1 to validate, 2")
     assert refusal.endswith("Add rows, or give the test questions in a file of their own: "
                             "task.test_path=<file>.")  # fmt: skip
 
@@ -54,7 +54,9 @@ def test_few_rows_are_said_with_what_they_can_tell(tmp_path: Path) -> None:
     task = ClassifyTask(write(tmp_path / "t.jsonl", tickets(80, ["a", "b"])))
     [told] = task.complaints
     n = {split: len(task.items(split, 99)) for split in ("validation", "test")}
-    assert told.startswith(f"There is little to measure on: {n['validation']} validation rows (an ")
+    assert told.startswith(
+        f"There are few rows to measure on: {n['validation']} validation rows (an "
+    )
     assert f"{n['test']} test rows (an accuracy is known to ±" in told
 
 
@@ -78,7 +80,7 @@ def test_a_label_that_looks_like_another_is_said(tmp_path: Path) -> None:
         rows[place]["label"] = "biling"
     told = ClassifyTask(write(tmp_path / "t.jsonl", rows)).complaints
     assert any(
-        one.startswith("Labels that may be slips: biling (6 rows) for billing (194).")
+        one.startswith("Labels that may be typos: biling (6 rows) for billing (194).")
         for one in told
     )
 
@@ -98,7 +100,7 @@ def test_a_label_that_looks_like_another_is_said(tmp_path: Path) -> None:
 def test_a_slip_of_one_key_is_said(tmp_path: Path, rare: str, common: str, is_said: bool) -> None:
     rows = [*tickets(63, [common, "delivery", "login"]), {"text": "once more", "label": rare}]
     told = ClassifyTask(write(tmp_path / "t.jsonl", rows)).complaints
-    said = f"Labels that may be slips: {rare} (1 row) for {common} (21)."
+    said = f"Labels that may be typos: {rare} (1 row) for {common} (21)."
     assert any(one.startswith(said) for one in told) == is_said
 
 
@@ -107,7 +109,7 @@ def test_labels_without_rows_are_said(tmp_path: Path) -> None:
     task = ClassifyTask(write(tmp_path / "t.jsonl", rows), labels=("a", "b", "c", "d"))
     assert task.complaints == (
         "No row has the label d, which task.labels names.",
-        "Few training rows: c (1). At least 4 of each label are a beginning.",
+        "Few training rows: c (1). At least 4 of each label are needed.",
     )
 
 
@@ -123,7 +125,7 @@ def test_a_label_of_the_test_file_alone_is_said(tmp_path: Path) -> None:
         ClassifyTask(path, test_path=test_path)
     task = ClassifyTask(path, test_path=test_path, labels=("a", "b", "c"))
     assert (
-        "No training row shows what is asked later: c (20 held-out rows). No student can learn it: "
+        "Held-out labels without a training row: c (20 held-out rows). No student can learn it: "
         "add training rows of it, or take it out." in task.complaints
     )
 

@@ -43,7 +43,7 @@ def test_keeps_the_contract(task: JsonlTask) -> None:
 
 
 def test_a_field_for_the_reasoning_that_no_line_has_is_refused(task: JsonlTask) -> None:
-    with pytest.raises(ValueError, match=r"task\.rationale=wy: no line of .* has anything there"):
+    with pytest.raises(ValueError, match=r"task\.rationale=wy: no line of .* has a value there"):
         JsonlTask(task.path, metric="numeric", rationale="wy").items("train", 1)
 
 
@@ -226,7 +226,7 @@ def test_a_verifier_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = write(tmp_path / "sets.jsonl", rows)
     here = __name__.partition(".")[0]
     target = f"{__name__}.SameSet"
-    with pytest.raises(ValueError, match=r"only classes under stratos\. may be made"):
+    with pytest.raises(ValueError, match=r"only classes under stratos\. may be created"):
         JsonlTask(path, verifier={"_target_": target})
     monkeypatch.setenv("STRATOS_ALLOW_TARGETS", here)
     task = JsonlTask(path, verifier={"_target_": target, "separator": ";"})
@@ -262,8 +262,8 @@ def test_a_verifier_is_tried_on_a_gold_answer_when_the_file_is_read(
     assert not any("verifier" in one for one in JsonlTask(path, verifier=verifier).complaints)
     assert JsonlTask(path, verifier={"_target_": f"{__name__}.HalfRight"}).complaints[0] == (
         f"task.verifier HalfRight gives 0.5 to the gold answer a, b of line 1 of {path}, compared "
-        "with itself, where 1 is right. Unless gold answers are no answers themselves (a pattern, "
-        "a test), no answer will count as right: mend its compare(answer, gold)."
+        "with itself, where 1 is right. Unless gold answers are patterns or tests, no answer will "
+        "count as right: fix its compare(answer, gold)."
     )
 
 
@@ -279,7 +279,7 @@ def test_multiple_choice(tmp_path: Path) -> None:
     assert task.score("The answer is (B).", item).exact == 1
     assert task.score("A", item).exact == 0
     assert task.choice_messages(item)[-1]["content"] == item.question
-    with pytest.raises(ValueError, match="line 1: the answer v is none of its 2 options"):
+    with pytest.raises(ValueError, match="line 1: the answer v is not one of its 2 options"):
         row = {"question": "q", "options": ["a", "b"], "answer": "v"}
         JsonlTask(write(tmp_path / "bad.jsonl", [row]), metric="multiple_choice")
 
@@ -321,12 +321,12 @@ def test_every_broken_line_is_named(tmp_path: Path) -> None:
         "    line 3: expected an object, found [1]",
         "    line 6: has no question",
         "    line 8: not UTF-8 (byte 15)",
-        "    line 11: the answer many is no number",
-        "    Mend them, or leave them out with task.on_error=skip.",
+        "    line 11: the answer many is not a number",
+        "    Fix them, or skip them with task.on_error=skip.",
         f"{path} has 2 rows without an answer:",
         "    line 5: has no field answer; it has question",
         "    line 7: has no answer",
-        "    Answer them, or leave them out with task.on_error=skip.",
+        "    Answer them, or skip them with task.on_error=skip.",
     ]
 
 
@@ -336,9 +336,9 @@ def test_lines_with_one_cause_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         JsonlTask(write(tmp_path / "bad.jsonl", rows), metric="numeric")
     assert str(caught.value).splitlines()[1:4] == [
-        "    line 1, line 4, line 7, line 10, line 13 and 25 more: the answer many is no number",
+        "    line 1, line 4, line 7, line 10, line 13 and 25 more: the answer many is not a number",
         "    line 91: has no field answer; it has question, anwser",
-        "    line 92: the answer few is no number",
+        "    line 92: the answer few is not a number",
     ]
 
 
@@ -352,12 +352,12 @@ def test_broken_lines_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     assert task.left_out == {"broken line": 4}
     assert len(items) + 4 == len(rows)
     broken, few = task.complaints
-    assert few.startswith("There is little to measure on: ")
+    assert few.startswith("There are few rows to measure on: ")
     assert broken == (
         f"{task.path} has 4 broken lines:\n"
         '    line 2 and line 102: one question with 2 different answers, "2" and "3"\n'
         "    line 101: not JSON (Expecting property name enclosed in double quotes, column 2)\n"
-        "    line 104: the answer \\u001b[m is no number"
+        "    line 104: the answer \\u001b[m is not a number"
     )
     with pytest.raises(ValueError, match="has no good lines"):
         JsonlTask(write(tmp_path / "b.jsonl", ["{"]), on_error="skip")
@@ -459,7 +459,7 @@ def test_empty_missing_and_wrong_settings(tmp_path: Path) -> None:
         JsonlTask("x", prompts=("loud",))
     with pytest.raises(ValueError, match="below 1 together"):
         JsonlTask("x", test_share=0.9)
-    with pytest.raises(ValueError, match="no regular expression"):
+    with pytest.raises(ValueError, match="not a regular expression"):
         JsonlTask(write(tmp_path / "r.jsonl", [{"question": "q", "answer": "("}]), metric="regex")
 
 

@@ -130,5 +130,5 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
         with pytest.raises(ValueError) as caught:
             JsonlTask(path)
         assert str(caught.value) == (
-            f"{path}: it is {kind}, not a file. Save what it gives to a file, and name that."
+            f"{path}: it is {kind}, not a file. Save its output to a file, and name that file."
         )

@@ -53,7 +53,7 @@ def test_rows_of_the_labelled_file_whose_answer_is_empty(tmp_path: Path) -> None
     assert str(error.value).splitlines() == [
         f"{path} has 2 rows without an answer:",
         "    line 121 and line 122: has no label",
-        "    Answer them, or leave them out with task.on_error=skip, or let a teacher answer them: "
+        "    Answer them, or skip them with task.on_error=skip, or let a teacher answer them: "
         f"task.unlabelled_path={path}",
     ]
     left = ClassifyTask(path, on_error="skip")
@@ -81,7 +81,7 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
     more = write(tmp_path / "more.jsonl", [*bare(5), *tickets(2, start=2000)])
     said = ClassifyTask(labelled, unlabelled_path=more).complaints
     assert any(f"2 rows of {more} have answers, which are not read" in one for one in said)
-    with pytest.raises(ValueError, match="no line of it lacks an answer"):
+    with pytest.raises(ValueError, match="every line has an answer"):
         ClassifyTask(labelled, unlabelled_path=write(tmp_path / "all.jsonl", tickets(3, 3000)))
     with pytest.raises(ValueError, match="metric=regex the answer of a row is a pattern"):
         JsonlTask(labelled, unlabelled_path=more, metric="regex")

@@ -122,7 +122,9 @@ def test_an_ambiguous_folder_names_its_files(tmp_path: Path) -> None:
 def test_broken_files_are_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     teacher = HuggingFaceTeacher("mine", path=str(tmp_path))
-    told = r"Teacher mine: its weights cannot be read from .*: config\.json: it is no JSON .*Type: "
+    told = (
+        r"Teacher mine: its weights cannot be read from .*: config\.json: it is not JSON .*Type: "
+    )
     with pytest.raises(TeacherError, match=told):
         teacher.card()
     with pytest.raises(TeacherError, match=told):

@@ -1,4 +1,4 @@
-"""What `--help <group>` prints: every key of a group with its type, its default and its meaning."""
+"""The `--help <group>` page: every key with type, default and meaning."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _first_comment(group: str, name: str) -> str:
 def _keys(group: str, schema: type, node: Any) -> list[str]:
     hints = get_type_hints(schema, include_extras=True)
     meanings = meanings_of(schema)
-    lines = ["Keys, with what they are by default:"]
+    lines = ["Keys and their defaults:"]
     for field in dataclasses.fields(schema):
         if not field.init:
             continue

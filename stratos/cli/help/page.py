@@ -1,4 +1,4 @@
-"""The page of `--help`: what may be chosen, what is worth overriding, and three whole commands."""
+"""The `--help` page: groups, useful overrides and examples."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ GROUPS = {
     "task": "what the student must learn (required)",
     "cloud": "where servers may be rented",
     "limits": "money, time, latency and accuracy",
-    "objective": "what the best plan is",
-    "teacher": "who is asked, or auto",
-    "student": "who learns, or auto",
-    "strategy": "how it learns, or auto",
+    "objective": "the objective of the plan",
+    "teacher": "the model to learn from, or auto",
+    "student": "the model to train, or auto",
+    "strategy": "the distillation strategy, or auto",
     "complexity": "how hard the task is",
     "trainer": "how training runs",
     "callbacks": "checkpoints, validation, early stop",
@@ -22,14 +22,14 @@ GROUPS = {
     "paths": "where files go",
     "experiment": "a whole run under one name",
     "hparams_search": "a whole sweep under one name",
-    "debug": "a run that ends soon",
+    "debug": "a short run for debugging",
 }
 OVERRIDES = {
     "limits.budget_usd=20": "dollars for everything, serving included",
     "limits.latency_ms=300": "95th percentile of one answer",
-    "stages=[probe,plan]": "measure and plan, and stop before anything is made",
-    "trainer.max_tokens=2000000": "tokens to train on: time against accuracy",
-    "hydra.run.dir=outputs/mine": "name the folder; the same command again goes on there",
+    "stages=[probe,plan]": "measure and plan, then stop",
+    "trainer.max_tokens=2000000": "training tokens: accuracy against time",
+    "hydra.run.dir=outputs/mine": "name the run folder; the same command resumes there",
 }
 EXAMPLES = {
     "python -m stratos +task=mahjong cloud=aws": "a student, served and measured",
@@ -52,7 +52,7 @@ def page(config_dir: str | None = None) -> str:
         }
     known = {group: choices.pop(group) for group in GROUPS if group in choices}
     lines = [
-        "Stratos: a narrow task and a budget in, a small, hosted, measured language model out.",
+        "Stratos: distil a small language model for a narrow task, within a budget.",
         "",
         "  python -m stratos +task=<name> [group=choice ...] [group.key=value ...]",
         "",

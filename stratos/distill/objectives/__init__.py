@@ -1,4 +1,4 @@
-"""What a student is trained on: objectives, their gradients, and the teacher's signals."""
+"""Distillation objectives, their gradients, and the teacher's signals."""
 
 from stratos.distill.objectives.base import Objective
 from stratos.distill.objectives.signals import (

@@ -1,4 +1,4 @@
-"""Teacher and student with unlike tokenizers: where their texts meet, and what they share.
+"""Cross-tokenizer distillation: align positions and shared tokens of two tokenizers.
 
 Two tokenizers cut one text differently, but wherever both begin a token at the same character,
 both models have read exactly the same text. At these places the next-token distributions of the two

@@ -1,4 +1,4 @@
-"""Hidden-state matching: a student's layers learn to say what a teacher's layers say."""
+"""Hidden-state matching between layers of student and teacher."""
 
 from __future__ import annotations
 

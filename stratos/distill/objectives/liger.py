@@ -1,4 +1,4 @@
-"""Liger's fused kernel in place of ours, on a GPU where it is installed, equal and faster.
+"""Liger's fused kernel instead of ours, on a GPU where it is equal and faster.
 
 Whether it is equal and faster is tried on the first batch of each shape, not assumed: it depends on
 the GPU, the widths and the versions.

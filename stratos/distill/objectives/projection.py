@@ -1,4 +1,4 @@
-"""The matrix products of a linear head, a chunk of rows at a time."""
+"""Chunked matrix products of a linear head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a teacher says about the next token of each learned place: all of it, or a part."""
+"""Teacher signals for each learned position: hidden states, dense logits, top-k, sampled tokens."""
 
 from __future__ import annotations
 

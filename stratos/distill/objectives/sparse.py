@@ -1,4 +1,4 @@
-"""Objectives where the teacher gives a part of its distribution, with gradients in place.
+"""Objectives on sparse (top-k) teacher signals, with gradients in place.
 
 The K tokens that are given are outcomes of their own, all the others are one: the divergence is
 taken over K + 1 outcomes. Its gradient at a given token is that token's, and the tail's gradient is

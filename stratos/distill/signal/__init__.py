@@ -1,4 +1,4 @@
-"""The teacher's signal: one interface, many sources, and a cache."""
+"""The teacher's signal (logits, top-k, hidden states): one interface, many sources, a cache."""
 
 from stratos.distill.signal.fingerprint import Fingerprint, TokenizerMismatch, fingerprint
 from stratos.distill.signal.source import SignalSource, TextSource, open_source

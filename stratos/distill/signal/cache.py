@@ -1,4 +1,4 @@
-"""The teacher's distributions on disk: computed once, read by every epoch, student and sweep.
+"""The logits cache: the teacher's distributions on disk, for every epoch, student and sweep.
 
 A cache is a folder named after all that decides its content: teacher, tokenizer, data, form, k,
 type and temperature. `about.json` says these; shards (safetensors) hold the learned places of some
@@ -242,21 +242,22 @@ class OfflineCache:
             return About(**{**told, "tokenizer": Fingerprint(**told["tokenizer"])})
         except (ValueError, TypeError, KeyError) as error:
             raise StratosError(
-                f"{self.store.url} is no signal cache ({error}). Give strategy.cache_path=<folder "
-                f"with {_ABOUT} and shards>, or none to have the teacher make one."
+                f"{self.store.url} is not a signal cache ({error}). Give "
+                f"strategy.cache_path=<folder with {_ABOUT} and shards>, or none to have the "
+                "teacher make one."
             ) from error
 
     def open(self, tokenizer: Fingerprint, data: Encoded, digest: str) -> SignalCache:
         """Return the cache if it is of this tokenizer and of these documents.
 
         Raises:
-            TokenizerMismatch: it is of another tokenizer.
-            StratosError: it is of other documents.
+            TokenizerMismatch: it is for another tokenizer.
+            StratosError: it is for other documents.
         """
         about = self.about
         if about.tokenizer.digest != tokenizer.digest:
             raise TokenizerMismatch(
-                f"The signal cache {self.store.url} is of another tokenizer.\n"
+                f"The signal cache {self.store.url} is for another tokenizer.\n"
                 f"  cache    {about.tokenizer}\n"
                 f"  student  {tokenizer}\n"
                 "Take a student with the cache's tokenizer (student.path=…), or let the teacher "
@@ -264,7 +265,7 @@ class OfflineCache:
             )
         if about.data != digest:
             raise StratosError(
-                f"The signal cache {self.store.url} is of other documents ({about.data[:12]}, not "
+                f"The signal cache {self.store.url} is for other documents ({about.data[:12]}, not "
                 f"{digest[:12]}): corpus, prompt or context length have changed. Let the teacher "
                 "make one for these: strategy.cache_path=null"
             )

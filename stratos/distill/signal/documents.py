@@ -1,4 +1,4 @@
-"""The documents of a packed row, and the row that a teacher reads in its place."""
+"""Documents of a packed row, and the row that the teacher reads."""
 
 from __future__ import annotations
 

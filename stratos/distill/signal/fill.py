@@ -1,4 +1,4 @@
-"""Filling a signal cache: predicted first, then shard by shard, by any number of processes."""
+"""Fill the logits cache: predict size and cost, then compute shards in several processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ids of a tokenizer mean, as one name: two that differ must not share distributions.
+"""Tokenizer fingerprints: distributions are shared only between equal tokenizers.
 
 A model's embedding may be padded to any width; that is no part of what ids mean and not looked at.
 """
@@ -61,7 +61,7 @@ def check_same(student: Any, teacher: Any) -> None:
     why = difference(student, teacher)
     if why is not None:
         raise TokenizerMismatch(
-            "Student and teacher do not speak in the same tokens.\n"
+            "Student and teacher have different tokenizers.\n"
             f"  student  {fingerprint(student)}\n"
             f"  teacher  {fingerprint(teacher)}\n"
             f"{why}\n"
@@ -81,7 +81,7 @@ def difference(student: Any, teacher: Any) -> str | None:
     common = {id_: ours[id_] for id_ in shared}
     for text, cut in _cuts(student, common).items():
         if cut != _cut(teacher, text):
-            return f"The text {text[:40]!r} is cut in different places."
+            return f"The text {text[:40]!r} is tokenized differently."
     if (end := _ends(student)) not in theirs:
         return f"The student ends a text with id {end}, which the teacher does not have."
     return None

@@ -1,4 +1,4 @@
-"""A teacher whose weights are here: one forward pass gives its last hidden states."""
+"""A local teacher: one forward pass gives its last hidden states."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ class ServedSource:
             # Some decoders take the space from the start of a text.
             if known and theirs.strip(" ▁Ġ") != ours.strip(" ▁Ġ"):
                 raise TokenizerMismatch(
-                    "Student and teacher do not speak in the same tokens.\n"
+                    "Student and teacher have different tokenizers.\n"
                     f"  student  {fingerprint(tokenizer)}\n"
                     f"  teacher  {self._teacher.model} at {self._teacher.base_urls[0]}\n"
                     f"Id {id_} is {ours!r} to the student and {theirs!r} to the teacher.\n"
@@ -214,14 +214,14 @@ class ServedSource:
         places = getattr(choices[0], "prompt_logprobs", None)
         if not places:
             raise NoLogprobs(
-                f"{self._teacher.base_urls[0]} drops prompt_logprobs without a word "
+                f"{self._teacher.base_urls[0]} ignores prompt_logprobs "
                 "(vLLM has them; transformers serve does not)"
             )
         if len(places) != len(ids) or any(
             not place or str(id_) not in place
             for id_, place in zip(ids[1:], places[1:], strict=True)
         ):
-            raise NoLogprobs(f"{self._teacher.base_urls[0]} scores other tokens than it was given")
+            raise NoLogprobs(f"{self._teacher.base_urls[0]} scores other tokens than those sent")
         scored: list[Any] = places
         return scored
 

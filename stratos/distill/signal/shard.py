@@ -1,4 +1,4 @@
-"""One file of a signal cache: a few arrays with a digest, written whole and mapped into memory."""
+"""One shard of the logits cache: arrays with a digest, written atomically and memory-mapped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mapped(
 
     Raises:
         ValueError, KeyError, TypeError, RuntimeError: it is cut, of another shape, or its content
-            does not fit its digest.
+            does not match its digest.
     """
     # Unlike mmap and numpy, torch keeps no file open behind a mapping: a cache may have more shards
     # than a process may have open files.
@@ -45,7 +45,7 @@ def mapped(
             raise ValueError(f"its {name} are cut")
         found[name] = raw[start:stop].view(dtype).reshape(n_places, width)
     if verify and _digest_of(found) != header["__metadata__"]["digest"]:
-        raise ValueError("its content does not fit its digest")
+        raise ValueError("its content does not match its digest")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Where a teacher's signal comes from: the best source that teacher and strategy allow."""
+"""Choose the best source of the teacher's signal that teacher and strategy allow."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def open_source(
     kind = wanted.cache
     if kind == "sampled" and isinstance(teacher, OpenAITeacher):
         context.warn(
-            f"Teacher {teacher.name} is served and gives its likeliest tokens, not drawn ones: "
+            f"Teacher {teacher.name} is served and gives its most likely tokens, not sampled ones: "
             "the cache is topk."
         )
         kind = "topk"
@@ -214,7 +214,7 @@ def _live(
         return TextSource(why)
     if wanted.cache == "none" and teacher.usd_per_million_input_tokens:
         context.warn(
-            f"Teacher {teacher.name} is paid for every time that the student reads a text. "
+            f"Teacher {teacher.name} is paid each time the student reads a text. "
             "To pay once: strategy.cache=topk"
         )
     if documents is not None:
@@ -233,8 +233,8 @@ def _too_dear(told: CostEstimate) -> str:
     assert told.left_usd is not None
     return (
         f"that it scores {counted(told.n_asked, 'document', spec=',')} is expected to cost "
-        f"{exact_usd(told.usd.mean)}, and {exact_usd(told.left_usd)} is left, which suffices for "
-        f"about {told.n_fitting:,} of them"
+        f"{exact_usd(told.usd.mean)}, and {exact_usd(told.left_usd)} is left, enough for about "
+        f"{told.n_fitting:,} of them"
     )
 
 
@@ -271,8 +271,8 @@ def _local(
     if wanted.hidden_match and not reader.gives_hidden:
         teacher.close()
         raise TeacherError(
-            f"Teacher {teacher.name} computes its logits in a way of its own, so that only these "
-            "are taken, and no layers to match: strategy.hidden_match=0"
+            f"Teacher {teacher.name} computes its logits in its own way, so only its logits are "
+            "used, without hidden states: strategy.hidden_match=0"
         )
     if across:
         return CrossTokenizerSource(
@@ -289,8 +289,8 @@ def _check_ids(teacher: HuggingFaceTeacher, tokenizer: Any, highest: int) -> Non
     """
     if highest > max(tokens_by_id(tokenizer)):
         raise TeacherError(
-            f"Teacher {teacher.name} does not know id {highest}, which the student's tokenizer "
-            "has added for itself. Take a student with the teacher's tokenizer, or learn from the "
+            f"Teacher {teacher.name} does not know id {highest}, which only the student's "
+            "tokenizer has. Take a student with the teacher's tokenizer, or learn from the "
             "teacher's verified text: strategy=alignment"
         )
 
@@ -304,6 +304,6 @@ def _check_temperature(cache: SignalCache, wanted: SignalConfig) -> None:
         )
     if about.kind == "sampled" and not DIVERGENCES[wanted.objective].reads_drawn_tokens:
         raise ConfigError(
-            f"The signal cache {cache.store.url} holds drawn tokens, which estimate the forward "
+            f"The signal cache {cache.store.url} holds sampled tokens, which estimate the forward "
             f"KL, not {wanted.objective}: strategy.objective=forward_kl"
         )

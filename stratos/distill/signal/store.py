@@ -1,4 +1,4 @@
-"""A folder of files that are whole or not there: on a disk, or behind any URL of fsspec."""
+"""A store with atomic files, on a disk or behind any fsspec URL."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How accurate a student is expected to be: by runs and pilots, or said to be unknown."""
+"""Predicted accuracy of a student, from runs and pilots, or unknown."""

@@ -1,4 +1,4 @@
-"""Students that would learn next to nothing: left out beside better ones, or warned of."""
+"""Exclude or warn of students that are predicted to learn almost nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def without_hopeless(
             left_out.add(
                 f"{one.student} by {one.strategy}",
                 Reason.HOPELESS,
-                f"it would answer next to nothing right: {_of(accuracy)}, and {best.student} "
+                f"it would get almost nothing right: {_of(accuracy)}, and {best.student} "
                 f"{best.accuracy.mean:.1%}",
                 strategy=one.strategy,
             )
@@ -69,9 +69,9 @@ def _of_models(
     )
     for one in candidates if kept else ():
         if one not in kept:
-            about = "nothing is known of it, and what is known learns next to nothing"
+            about = "its accuracy is unknown, and students like it learn almost nothing"
             if one.is_known:
-                about = f"it would answer next to nothing right: {_of(one.accuracy)}"
+                about = f"it would get almost nothing right: {_of(one.accuracy)}"
             left_out.add(
                 f"{one.student} by {one.strategy}",
                 Reason.HOPELESS,

@@ -1,4 +1,4 @@
-"""Past runs of this machine: what came of the same training when it was really done.
+"""Past runs on this machine as evidence for predicted accuracy.
 
 A run folder speaks for a pair if its scorecard is newer than the records that it rests on, and if
 the run had the same task, student, strategy and optimizer settings as the one that is planned, and

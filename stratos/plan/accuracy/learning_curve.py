@@ -1,4 +1,4 @@
-"""How accuracy grows with training: a power law through a few trainings, with an honest interval.
+"""Learning curves: Bayesian power-law extrapolation of accuracy over tokens, with an interval.
 
     accuracy(D)  = chance + (1 - chance) · exp(-hazard(D))
     hazard(D)    = floor + (level - floor) · (D / reference)^-exponent     D tokens of training

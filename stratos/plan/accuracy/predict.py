@@ -1,4 +1,4 @@
-"""Predicted accuracy of a student: from runs, a pilot, the probe, or said to be unknown."""
+"""Predict a student's accuracy from runs, a pilot or the probe."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def predict(
         mean = sum(one.right for one in measured) / sum(one.n_items for one in measured)
         source = f"{_dated([one.run for one in runs])}, {_items(runs)}"
         return Interval(mean, min(mean, found.low), max(mean, found.high), source)
-    source = f"power law through {_said(runs, points)}, carried to {_magnitude(planned)} tokens"
+    source = (
+        f"power law through {_said(runs, points)}, extrapolated to {_magnitude(planned)} tokens"
+    )
     return Interval(found.mean, found.low, found.high, source)
 
 
@@ -134,7 +136,7 @@ def _without_trainings(
     why = f"no recorded run of {card.name} on {task}"
     if mute:
         has = "has" if len(mute) == 1 else "have"
-        why = f"{_dated(mute)} {has} no validation accuracy that could be planned by"
+        why = f"{_dated(mute)} {has} no validation accuracy to plan with"
     return _unknown(why)
 
 
@@ -151,7 +153,7 @@ def _too_little(
         tokens = min(4 * points[-1].train_tokens, round(planned))
         longer = f": plan.pilot=true plan.pilot_tokens={tokens}"
     return (
-        f"at most {best:.1%} right after {_said(runs, points)}, which says nothing of "
+        f"at most {best:.1%} right after {_said(runs, points)}, which does not predict "
         f"{_magnitude(planned)} tokens; a longer pilot may{longer}"
     )
 

@@ -1,4 +1,4 @@
-"""What is known before any training: how far the task's rows get without a model."""
+"""Warn before training if a baseline without a model is good enough."""
 
 from __future__ import annotations
 

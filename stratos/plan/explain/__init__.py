@@ -1,1 +1,1 @@
-"""Why this plan, what each limit is worth, and what would make a plan possible."""
+"""Explain a plan: reasons, worth of each limit, and changes that make a plan feasible."""

@@ -1,4 +1,4 @@
-"""The numbers that a choice rests on: those of its work, its servers and its places.
+"""The list of assumptions of a plan: work, servers and places.
 
 Those of a work are collected while it is priced (`Problem.assumed`); those of servers and places
 depend on what was chosen. What a run has measured or a user has said is no assumption.

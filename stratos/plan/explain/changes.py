@@ -1,4 +1,4 @@
-"""The least changes of `limits` that make a plan possible, each verified by solving again.
+"""The smallest changes of `limits` that make a plan feasible, verified by solving again.
 
 One limit alone: the model is solved without it for the best value that it can have; that value,
 rounded to the side that stays feasible, is the least change. Several at once: a plan breaks some

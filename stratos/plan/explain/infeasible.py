@@ -1,4 +1,4 @@
-"""No plan meets the limits: what is the least that has to change, and what plan that gives."""
+"""Explain an infeasible problem: the smallest change that makes a plan feasible."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def explain(
     lines = [f"No plan meets {listed(limit.now(limits) for limit in given)}."]
     first = None
     if singles or relaxed:
-        lines.append("One change is enough, with all else kept:")
+        lines.append("One change is enough, with everything else unchanged:")
         for way in singles.values():
             lines += _way(way, limits)
         lines += _entries(relaxed)
@@ -116,7 +116,7 @@ def explain(
         lines.append("Two changes are not enough either. Without the others:")
         lines += [_reach(model, everything, limit) for limit in given]
         most = _fewest(model, limits, everything, order, len(given))
-        lines.append(f"The fewest changes that are enough are {len(most.changes)}:")
+        lines.append(f"The smallest sufficient set has {len(most.changes)} changes:")
         lines += _way(most, limits)
         first = _overrides(most)
     is_pilot_open = problem.settings.pilot is not True and not relaxed
@@ -177,7 +177,9 @@ def _way(way: WayOut, limits: LimitsConfig) -> list[str]:
 
 
 def _relaxed(found: Sequence[Relaxed]) -> list[str]:
-    return ["One change is enough, with all else kept:", *_entries(found)] if found else []
+    return (
+        ["One change is enough, with everything else unchanged:", *_entries(found)] if found else []
+    )
 
 
 def _entries(found: Iterable[Relaxed]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A plan as a row: of the frontier, of the comparison of objectives, of what might be."""
+"""A plan as a table row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The prices that a plan rests on: each with its day and source, and which of them are old."""
+"""The prices that a plan uses, with date and source, and warnings for old ones."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def stale(prices: Iterable[Price], today: datetime.date | None = None) -> tuple[
     said = []
     if old:
         said.append(
-            f"The plan rests on prices older than {STALE_DAYS} days: "
+            f"The plan uses prices older than {STALE_DAYS} days: "
             f"{', '.join(dict.fromkeys(f'{price.what} {price.date}' for price in old))}. "
             f"{_remedy(old)}"
         )
     if undated:
         names = dict.fromkeys(price.what for price in undated)
-        said.append(f"The plan rests on prices without a date: {', '.join(names)}.")
+        said.append(f"The plan uses prices without a date: {', '.join(names)}.")
     return tuple(said)
 
 

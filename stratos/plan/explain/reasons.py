@@ -1,4 +1,4 @@
-"""Why this plan: sentences with the numbers that decided."""
+"""The reasons for a plan, as sentences with numbers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _strategy(problem: Problem, chosen: Choice) -> str:
     strategy = chosen.candidate.strategy
     others = sorted({c.strategy for c in problem.candidates} - {strategy})
     if others:
-        return f"{strategy} was chosen over {', '.join(others)}, which could be taken too."
+        return f"{strategy} was chosen over {', '.join(others)}, which were also possible."
     return problem.strategies[strategy].why_alone()
 
 
@@ -70,7 +70,7 @@ def _accuracy(chosen: Choice) -> str:
         reaches = predicted(accuracy)
         return f"{candidate.student} is predicted to reach {reaches}: {accuracy.source}."
     ordered = (
-        " Nothing is known of any other pair either: they are ordered by what their teachers know."
+        " No other pair has a known accuracy either: they are ranked by what their teachers know."
         if candidate.stand_in
         else ""
     )
@@ -85,7 +85,10 @@ def _asked(problem: Problem, chosen: Choice) -> list[str]:
     if why is None or role.usd_range is None:
         return []
     low, high = role.usd_range
-    return [f"{candidate.teacher} is to take ${role.usd:.2f} (${low:.2f} to ${high:.2f}): {why}."]
+    return [
+        f"{candidate.teacher} is expected to cost ${role.usd:.2f} (${low:.2f} to ${high:.2f}): "
+        f"{why}."
+    ]
 
 
 def _goal(problem: Problem, chosen: Choice) -> str:

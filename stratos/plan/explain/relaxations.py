@@ -1,4 +1,4 @@
-"""What else stands in the way of a plan: caps, quotas, regions, serving hours, traffic, students.
+"""Other relaxations: caps, quotas, regions, serving hours, traffic, students.
 
 These decide which servers there are at all, so each is changed in the config and the whole problem
 is built and solved again. A number is moved to where a plan just becomes possible by bisection.

@@ -1,4 +1,4 @@
-"""Plans whose teacher ends while the student that it taught still serves."""
+"""Warn if a plan's teacher retires before its serving ends."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def ending(problem: Problem, chosen: Choice, today: datetime.date | None = None)
         if other != name and (not card.retires or card.retires > ends)
     ]
     then = (
-        f"Teachers of this run that live longer: {', '.join(others)}"
+        f"Teachers of this run that last longer: {', '.join(others)}"
         if others
-        else ("Choose one that lives longer with teacher=…")
+        else ("Choose one that lasts longer with teacher=…")
     )
     yield (
         f"The teacher {name} ends on {ends}{f' ({source})' if source else ''}, within the "
-        f"{served:,.0f} h until the serving of this plan ends: its answers cannot be had again "
-        f"after that. {then}."
+        f"{served:,.0f} h until the serving of this plan ends: its answers are not available after "
+        f"that. {then}."
     )

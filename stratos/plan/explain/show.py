@@ -1,4 +1,4 @@
-"""The plan in the terminal: the frontier, other objectives beside it, and why."""
+"""Show a plan in the terminal: frontier, other objectives, reasons."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
         name for name in ("teacher", "strategy") if len({getattr(p, name) for p in points}) > 1
     ]
     table = Table(
-        title="Plans that no other plan beats in everything",
+        title="Plans that no other plan dominates",
         caption=f"{len(points)} shown of {plan.n_frontier}; {MARK} is chosen ({plan.objective})",
         title_justify="left",
         caption_justify="left",
@@ -94,7 +94,7 @@ def alternatives_table(plan: Plan) -> Table:
     from rich.table import Table
 
     table = Table(
-        title=f"{plan.objective} beside other objectives (percentages: against the chosen plan)",
+        title=f"{plan.objective} and other objectives (percentages: against the chosen plan)",
         title_justify="left",
         header_style="bold",
     )
@@ -171,7 +171,7 @@ def price_text(price: Price) -> str:
 
 def assumption_text(one: Assumption) -> str:
     """Write an assumption: what it is, why, and what would take its place."""
-    return f"{one.name}: {one.value:,.4g} {one.unit} ({one.why}). In its place: {one.replaced_by}."
+    return f"{one.name}: {one.value:,.4g} {one.unit} ({one.why}). To replace it: {one.replaced_by}."
 
 
 def _accuracy(point: PlanPoint) -> str:

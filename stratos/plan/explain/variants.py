@@ -1,4 +1,4 @@
-"""How to ask again: the problem of the same run with other clouds, quotas, hours or traffic.
+"""Variants of a problem with other clouds, quotas, hours or traffic.
 
 The limits of `limits` are constraints of the model and can be moved in it. What `cloud` and
 `traffic` allow decides which servers there are in the first place, so another value of them is

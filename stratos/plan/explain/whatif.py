@@ -1,4 +1,4 @@
-"""What each limit is worth: the plan with it moved or lifted, found by solving again."""
+"""Sensitivity analysis: what each limit is worth, found by solving again."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What each role's work costs on which servers: the options that a plan is made of."""
+"""The options of each role: its work on each server, with cost and time."""

@@ -1,4 +1,4 @@
-"""What a paid teacher answered before, for this run or another: it is not paid again."""
+"""Cached answers of a paid teacher, which a plan does not price again."""
 
 from __future__ import annotations
 

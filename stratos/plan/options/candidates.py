@@ -1,4 +1,4 @@
-"""From config, probe and catalog to the problem: which pairs there are, what each role costs."""
+"""Build the planning problem from config, probe and catalog."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def build_problem(
         if n_kept:
             pairs.evidence.append(
                 f"{counted(n_kept, 'answer', spec=',')} of {teacher.teacher} that "
-                f"{strategy.name} asks for, kept from before: not paid again."
+                f"{strategy.name} asks for, already in the cache: not paid again."
             )
     trained = {
         (teacher.teacher, card.name, strategy.name): lengths.of_card(teacher, strategy, card)

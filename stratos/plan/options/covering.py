@@ -1,4 +1,4 @@
-r"""Which counts of servers keep up with a rate at the least dollars: an exact search for few.
+r"""Knapsack covering: the cheapest server counts that meet a request rate, exact for few kinds.
 
 The program is that of `serving`: min Σ c_j n_j, where the servers n answer all buckets at once. By
 duality n answers them all exactly if, for every price π_b ≥ 0 of a whole bucket,

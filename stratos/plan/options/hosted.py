@@ -1,4 +1,4 @@
-"""A teacher behind an API as an offer: dollars by the token, hours by its rate limits."""
+"""A hosted teacher as an option: dollars per token, hours by its rate limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The servers that may be rented, as arrays: the catalog without what is dominated in its place.
+"""The rentable servers as arrays, without dominated ones.
 
 Estimates depend on an offer only through its hardware: of a server with GPUs these alone, of one
 without its vCPUs and memory, of which more are never worse. So within one place, an offer is

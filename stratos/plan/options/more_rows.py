@@ -1,4 +1,4 @@
-"""What a teacher could add to few labelled rows, said and not done by itself."""
+"""Suggest what a teacher could add to a few labelled rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def more_rows(config: Config, teacher: TeacherProbe) -> list[str]:
     if teacher.exact.low < strategy.min_coverage:
         return []
     asked = teacher_load_of(config, teacher, strategy)
-    cost = "time alone, for its weights are free"
+    cost = "only time, because its weights are free"
     if is_hosted(teacher.card):
         whole, behind = (
             hosted_options(teacher, load)[0].usd
@@ -30,6 +30,6 @@ def more_rows(config: Config, teacher: TeacherProbe) -> list[str]:
         cost = f"about ${whole - behind:.2f}"
     return [
         f"The labelled rows are few. With strategy={strategy.kind} "
-        f"{strategy.added(task, teacher.teacher, teacher.exact.mean)} That takes {cost}, and "
-        "whether it helps is not known before it is tried: it is not taken by itself."
+        f"{strategy.added(task, teacher.teacher, teacher.exact.mean)} That takes {cost}. Whether "
+        "it helps is unknown until you try it, so it is never chosen automatically."
     ]

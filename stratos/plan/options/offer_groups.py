@@ -1,4 +1,4 @@
-"""Servers that are alike, side by side: those of one kind and set of quotas, spot or not, by price.
+"""Groups of equal servers (same kind, quotas, spot), sorted by price.
 
 Of so many servers of a shelf, each takes a job as long as the other, so that their dollars are in
 the order of their prices, whatever the job is. A million servers stand on a few thousand shelves:

@@ -1,4 +1,4 @@
-"""What the work of a role costs on the servers of one area: its options, each made once."""
+"""Price a role's work on the servers of one area."""
 
 from __future__ import annotations
 

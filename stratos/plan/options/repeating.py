@@ -1,4 +1,4 @@
-"""What is not spent because the file has the answers already."""
+"""Report the cost avoided because the file already has the answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def not_asked(config: Config, teacher: TeacherProbe, strategy: Any) -> str:
         )
         unspent = f"${all_of_it - behind:.2f} at least"
     else:
-        unspent = "time alone, for its weights are free"
+        unspent = "only time, because its weights are free"
     return (
         f"The training rows of the file have their answers, which supervised learns for nothing. "
         f"Asking {teacher.teacher} for them again takes {counted(n, 'answer', spec=',')}, "

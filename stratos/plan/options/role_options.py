@@ -1,4 +1,4 @@
-"""What each role's work costs on the servers of the market: arrays first, options of what is left.
+"""Build the options of each role: vectorised estimates first, objects for what is left.
 
 An estimate is made for all kinds of hardware and all counts at once. What the cheapest server of
 each shelf costs bounds what any other one may cost; of those below the bound, the ones that another

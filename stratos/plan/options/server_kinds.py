@@ -1,4 +1,4 @@
-"""The servers of one work as arrays, those that answer alike as one kind.
+"""The servers of one job as arrays, grouped by kind.
 
 Servers of one kind take each other's place in every constraint of a mix, so of a kind each place of
 training takes the server that is cheapest from there, with its egress.

@@ -1,4 +1,4 @@
-r"""How a student is served best: one server, or the cheapest mix for a rate of requests.
+r"""Serving options: one server, or the cheapest mix for a request rate.
 
 Without a rate, requests come one at a time and one server answers them all. With a rate, servers of
 several offers may be mixed, and each bucket of requests (those of one size) is split among them:

@@ -1,4 +1,4 @@
-r"""Hours and dollars on spot, from the chance of an interruption.
+r"""Expected hours and dollars on spot, with interruptions.
 
 Interruptions of one server are a Poisson process of rate μ; a job on n servers is interrupted when
 any of them is, so at rate nμ. Work is saved every τ hours; an interruption loses what was done

@@ -1,4 +1,4 @@
-"""What a plan asks of a teacher: how many answers, and how many tokens they take.
+"""The teacher's workload: number of answers and their tokens.
 
 The evaluation's answers are as long as the probe saw them. So are those of alignment, unless a
 declared complexity says otherwise. A question of alignment takes `strategy.n_samples` answers at

@@ -1,4 +1,4 @@
-"""How long the training of a candidate will be: the training's own rule, on the expected rows.
+"""The training length of a candidate, by the same rule as the training.
 
 File tasks have so many rows to learn from, and a strategy takes so many of them, or makes so many;
 of those that a teacher answers, the share that it answers right. What a row takes in the student's

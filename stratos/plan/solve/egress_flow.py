@@ -1,4 +1,4 @@
-r"""Egress between two tasks: what is done at p and goes on at q pays the way once.
+r"""Egress between two roles as a flow: one variable per place.
 
 A GB costs nothing within its place, the near price of its cloud between places of that cloud and
 its far price, which is no less, to all others. So a plan pays the far price of where the GB come

@@ -1,4 +1,4 @@
-r"""The cheapest mix of one kind of server, or of two: exact, whatever their numbers.
+r"""The cheapest mix of one or two kinds of server, exact (knapsack cover).
 
 Let w_ib servers of kind i be busy with all of bucket b. Of two kinds, x servers of i take the
 buckets at which they save most of j for their own time, those of the highest w_jb / w_ib first; j

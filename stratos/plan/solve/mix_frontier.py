@@ -1,4 +1,4 @@
-"""The staircases of mixes that keep up with a rate: the least dollars at every latency.
+"""The latency-cost frontier of server mixes for a request rate.
 
 One work is served for a training that may stand in many places, which differ in what the egress to
 each server costs. Servers that answer alike are one kind, of which each place takes the cheapest,

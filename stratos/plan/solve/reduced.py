@@ -1,4 +1,4 @@
-"""A problem without what can be no part of a best plan: small enough for frontier and solver.
+"""Reduce the problem: drop everything that cannot be in an optimal plan.
 
 The rule of `pareto` is applied four times, each time exactly:
 

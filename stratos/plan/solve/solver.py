@@ -1,4 +1,4 @@
-"""A solver for the model: HiGHS or CBC, whichever is there; the next one if it fails."""
+"""Run the solver: HiGHS or CBC, whichever is installed; fall back to the next if one fails."""
 
 from __future__ import annotations
 

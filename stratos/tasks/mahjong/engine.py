@@ -1,4 +1,4 @@
-"""Which tiles complete a hand: our own engine, memoised suit by suit.
+"""The Mahjong engine: which tiles complete a hand, memoised by suit.
 
 A complete hand has 14 tiles: four melds (a run of three ranks, or a triplet) and a pair; or seven
 different pairs; or the thirteen orphans (each terminal and honour, one of them twice). The tests

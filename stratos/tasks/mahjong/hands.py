@@ -1,4 +1,4 @@
-"""Hands of the two slices, each in the split that its canonical form falls into.
+"""Generate hands of the two slices, split by canonical form.
 
 The split is a hash of the canonical hand, so it is fixed before anything is generated, and two
 hands that a symmetry maps onto each other always fall into the same one.

@@ -1,4 +1,4 @@
-"""The baseline of memory: answer with the waits of the nearest training hand.
+"""The look-up baseline: the waits of the nearest training hand.
 
 Distance is Euclidean between counts of the 34 kinds, the least over the 48 ways to permute the
 three suits and to mirror each; the answer is mapped back the same way.

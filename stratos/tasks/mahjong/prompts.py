@@ -1,4 +1,4 @@
-"""How a teacher is asked: four prompts, and a multiple choice of four."""
+"""Teacher prompts: four prompts, and a multiple choice of four."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
 #   sh serve.sh                            at http://127.0.0.1:8000/v1
 #   HOST=127.0.0.1 PORT=9000 sh serve.sh   elsewhere
 #
-# The server knows no keys: do not let it listen on a network without a proxy that does.
+# The server has no authentication: do not expose it without an authenticating proxy.
 set -eu
 cd "$(dirname "$0")"/../bundle
 export HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE

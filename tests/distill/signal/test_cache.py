@@ -139,7 +139,7 @@ def test_a_corrupt_or_cut_shard_is_computed_again_and_said(tmp_path: Path) -> No
     assert same(source.signal(batch_of(data, IDS)), before)
     folder = first.parent
     assert told[:2] == [
-        f"Shard 0 of the signal cache {folder} is corrupt (its content does not fit its digest). "
+        f"Shard 0 of the signal cache {folder} is corrupt (its content does not match its digest). "
         "It is computed again.",
         f"Shard 1 of the signal cache {folder} is corrupt (its ids are cut). It is computed again.",
     ]
@@ -241,11 +241,11 @@ def test_a_cache_made_elsewhere_is_read_without_a_teacher(tmp_path: Path) -> Non
 
     with pytest.raises(TokenizerMismatch) as mismatch:
         open_source(None, said, tokenizer(280), documents(size=280), context(tmp_path))
-    assert f"The signal cache {folder} is of another tokenizer." in str(mismatch.value)
+    assert f"The signal cache {folder} is for another tokenizer." in str(mismatch.value)
     for size in (300, 280):
         assert f"({len(tokenizer(size)):,} ids, " in str(mismatch.value)
 
-    with pytest.raises(StratosError, match="is of other documents"):
+    with pytest.raises(StratosError, match="is for other documents"):
         open_source(None, said, tokenizer(), documents(seed=5), context(tmp_path))
     hot = strategy(cache_path=str(folder), temperature=2.0)
     with pytest.raises(ConfigError, match=r"strategy\.temperature=1, or"):
@@ -255,7 +255,7 @@ def test_a_cache_made_elsewhere_is_read_without_a_teacher(tmp_path: Path) -> Non
         open_source(None, said, tokenizer(), data, context(tmp_path))
     about = folder / "about.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), "version": 99}))
-    with pytest.raises(StratosError, match="is no signal cache"):
+    with pytest.raises(StratosError, match="is not a signal cache"):
         open_source(None, said, tokenizer(), data, context(tmp_path))
 
 
@@ -297,7 +297,7 @@ def test_a_place_out_of_reach_is_named_before_any_work(tmp_path: Path) -> None:
     [
         (strategy(cache="topk", objective="universal_logit"), "another tokenizer needs the whole"),
         (strategy(cache="sampled", objective="reverse_kl"), "estimate the forward KL"),
-        (strategy(cache="topk", hidden_match=0.1), "not what its layers hold"),
+        (strategy(cache="topk", hidden_match=0.1), "not its hidden states"),
         (strategy(cache="disk"), "topk, sampled or none"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_server_that_gives_fewer_is_said_and_cached(
     said = strategy(cache="sampled", top_k=64, cache_dtype="float32")
     source = open_source(asked(server), said, tokenizer(), data, context(tmp_path, told))
     assert told == [
-        "Teacher served is served and gives its likeliest tokens, not drawn ones: the cache is "
+        "Teacher served is served and gives its most likely tokens, not sampled ones: the cache is "
         "topk.",
         "Teacher served: it gives 20 tokens a place instead of 64.",
     ]
@@ -94,8 +94,8 @@ def test_what_cannot_be_had_falls_to_text_and_is_said(
         source, told = opened(cache=cache)
         assert isinstance(source, TextSource) and source.signal(None) is None  # type: ignore[func-returns-value,arg-type]
         assert told == [
-            f"Teacher served gives no distributions: {server.base_url} drops prompt_logprobs "
-            "without a word (vLLM has them; transformers serve does not). The student learns from "
+            f"Teacher served gives no distributions: {server.base_url} ignores prompt_logprobs"
+            " (vLLM has them; transformers serve does not). The student learns from "
             "its verified text."
         ]
     assert not list((tmp_path / "cache").rglob("shard*"))
@@ -107,11 +107,11 @@ def test_what_cannot_be_had_falls_to_text_and_is_said(
     )
     n_requests = len(server.requests)
     assert opened(temperature=2.0)[1][0].startswith(
-        "Teacher served gives no distributions: a served teacher tells its distribution at "
+        "Teacher served gives no distributions: a served teacher gives its distribution at "
         "temperature 1, not 2."
     )
     assert opened(objective="universal_logit")[0].kind == "text"
-    assert "shows no layers to match" in opened(hidden_match=0.5)[1][0]
+    assert "gives no hidden states to match" in opened(hidden_match=0.5)[1][0]
     assert len(server.requests) == n_requests, "known without asking"
 
 
@@ -171,7 +171,7 @@ def test_a_paid_teacher_is_paid_from_the_ledger(server: CompletionServer, tmp_pa
     )
     source = open_source(paid, strategy(top_k=4), tokenizer(), documents(), where)
     assert told == [
-        "Teacher served is paid for every time that the student reads a text. To pay once: "
+        "Teacher served is paid each time the student reads a text. To pay once: "
         "strategy.cache=topk"
     ]
     before = where.ledger.spent_usd
@@ -220,7 +220,7 @@ def test_what_a_cache_will_cost_is_said_and_held_against_the_budget(
     assert given is None and isinstance(source, TextSource)
     assert warned == [
         f"Teacher served gives no distributions: that it scores 24 documents is expected to cost "
-        f"${usd:.4f}, and $0.0050 is left, which suffices for about {int(24 * 0.005 / usd)} of "
+        f"${usd:.4f}, and $0.0050 is left, enough for about {int(24 * 0.005 / usd)} of "
         "them. The student learns from its verified text."
     ]
     assert (poor.ledger.cut_at_usd, poor.ledger.spent_usd, server.requests) == (0.005, 0, [])

@@ -48,7 +48,7 @@ def test_what_a_pilot_shows_to_be_useless_is_not_planned_for_its_price() -> None
     _, problem = build(world(), **{TINY.name: 0, LARGER.name: 9})
     assert {one.student for one in problem.candidates} == {LARGER.name}
     [why] = [text for pair, text in problem.left_out.items() if pair.startswith(TINY.name)]
-    assert why.startswith("it would answer next to nothing right: 0.4% (0.0% to ")
+    assert why.startswith("it would get almost nothing right: 0.4% (0.0% to ")
     assert why.endswith(f", and {LARGER.name} {solve(problem).accuracy.mean:.1%}")
 
 

@@ -163,7 +163,7 @@ def test_a_shorter_training_is_not_promised_what_a_long_one_reached():
     assert widths[1] > 3 * widths[0], "half as long is much less certain"
     assert found.source == (
         "power law through 3 recorded runs of 2026-11-20 (20M tokens, 500 validation items each), "
-        "carried to 400k tokens"
+        "extrapolated to 400k tokens"
     )
 
 
@@ -188,7 +188,7 @@ def test_a_pilot_makes_an_unknown_accuracy_known():
     assert 0.6 < found.mean < 1 and found.low < 0.6 < 0.9 < found.high
     assert found.source == (
         "power law through a pilot of 3 trainings (250k to 1M tokens, 128 validation items each), "
-        "carried to 20M tokens"
+        "extrapolated to 20M tokens"
     )
     worse = predict(NEW, TASK, INJECTION, BLIND, pilot=pilot(0.05, 0.1, 0.2), tokens=TOKENS)
     assert worse.mean < found.mean
@@ -204,7 +204,7 @@ def test_a_pilot_with_next_to_no_right_answer_leaves_the_accuracy_unknown():
     assert (found.is_known, found.low, found.high) == (False, 0.0, 1.0)
     assert found.source == (
         "unknown: at most 1.6% right after a pilot of 3 trainings (250k to 1M tokens, 128 "
-        "validation items each), which says nothing of 9M tokens; a longer pilot may: "
+        "validation items each), which does not predict 9M tokens; a longer pilot may: "
         "plan.pilot=true plan.pilot_tokens=4000000"
     )
     bad = predict(NEW, TASK, INJECTION, BLIND, history=[past(0.01)], tokens=TOKENS // 2)

@@ -91,7 +91,7 @@ def test_a_proposed_budget_has_room_for_the_last_call_of_a_teacher():
 def test_golden_one_limit():
     assert told(tiny(LimitsConfig(budget_usd=4))) == (
         "No plan meets budget $4.\n"
-        "One change is enough, with all else kept:\n"
+        "One change is enough, with everything else unchanged:\n"
         "  budget $4 → $10.00   (limits.budget_usd=10.00)\n"
         "      t → small by injection: $10.00, 2 h, 400 ms, accuracy 0.800 (0.800 to 0.800)\n"
         "      teacher c/r cpu; train c/r cpu; serve c/r cpu\n"
@@ -103,7 +103,7 @@ def test_golden_one_change_or_a_pair_of_smaller_ones():
     text = told(tiny(LimitsConfig(deadline_hours=1.9, accuracy=0.9, budget_usd=20)))
     assert text == (
         "No plan meets budget $20, deadline 1.9 h and accuracy 0.9.\n"
-        "One change is enough, with all else kept:\n"
+        "One change is enough, with everything else unchanged:\n"
         "  budget $20 → $34.00   (limits.budget_usd=34.00)\n"
         "      t → big by injection: $34.00, 1.5 h, 900 ms, accuracy 0.950 (0.950 to 0.950)\n"
         "      teacher c/r cpu; train c/r gpu; serve c/r cpu\n"
@@ -147,7 +147,7 @@ def test_golden_three_changes():
         "  the best accuracy of any plan is 0.95",
     ]
     text = told(tiny(LimitsConfig(budget_usd=1, deadline_hours=0.2, latency_ms=50, accuracy=0.1)))
-    assert "The fewest changes that are enough are 3:\n  budget $1 → $" in text
+    assert "The smallest sufficient set has 3 changes:\n  budget $1 → $" in text
 
 
 def test_money_that_is_spent_counts_in_what_the_budget_must_be():

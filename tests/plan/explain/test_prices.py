@@ -77,10 +77,10 @@ def test_stale_prices_to_the_letter():
     free = Price("teacher", "e", 0.0, "a million tokens in")
     assert stale([new, free], TODAY) == ()
     assert stale([new, old, old, way, undated], TODAY) == (
-        "The plan rests on prices older than 30 days: b 2026-10-26, egress of c 2025-01-01. Name a "
+        "The plan uses prices older than 30 days: b 2026-10-26, egress of c 2025-01-01. Name a "
         "fresher catalog with cloud.catalog=[…]. Prices of egress are a list of the package; "
         "compare them with the cloud's.",
-        "The plan rests on prices without a date: d.",
+        "The plan uses prices without a date: d.",
     )
 
 
@@ -176,7 +176,9 @@ def test_the_explanation_lists_prices_and_assumptions():
     text = explanation(planned()).plain
     assert "\nPrices\n  • aws/us-east-1 c7i.large: $0.08925 an hour (2025-03-02, EC2" in text
     assert "\nAssumptions\n" in text
-    assert "p95 latency over the mean: 1.5 times (answers differ in length). In its place: " in text
+    assert (
+        "p95 latency over the mean: 1.5 times (answers differ in length). To replace it: " in text
+    )
 
 
 def test_records_of_earlier_versions_are_read_without_them():
@@ -205,7 +207,7 @@ def test_a_teacher_that_ends_before_the_serving_does_is_named(today, serve_hours
     assert bool(said) == is_said
     if said:
         assert "(a list of ends), within the" in said[0]
-        assert said[0].endswith("Choose one that lives longer with teacher=….")
+        assert said[0].endswith("Choose one that lasts longer with teacher=….")
 
 
 def test_a_teacher_that_lives_longer_is_named():
@@ -217,7 +219,7 @@ def test_a_teacher_that_lives_longer_is_named():
     )
     said = [text for text in plan.warnings if "ends on" in text]
     if plan.teacher == "api":
-        assert said[0].endswith("Teachers of this run that live longer: smollm2_135m.")
+        assert said[0].endswith("Teachers of this run that last longer: smollm2_135m.")
     else:
         assert not said
 

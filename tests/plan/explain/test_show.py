@@ -71,7 +71,7 @@ def test_a_prediction_is_shown_with_its_interval_and_a_bound_as_a_bound():
     assert all(point.accuracy == 0.0 and not point.accuracy_known for point in bounded.frontier)
     (reason,) = [text for text in bounded.reasons if "The accuracy of" in text]
     assert reason.endswith(
-        "Nothing is known of any other pair either: they are ordered by what their teachers know."
+        "No other pair has a known accuracy either: they are ranked by what their teachers know."
     )
 
 
@@ -114,7 +114,7 @@ def test_the_console_explains_only_where_it_is_asked_to():
         rich = Console(file=io.StringIO(), width=200)
         RunConsole(rich, explain=explain).done("plan", plan)
         text = rich.file.getvalue()
-        assert "balanced beside other objectives" in text
+        assert "balanced and other objectives" in text
         assert ("  • Money [b]binds[/b]." in text) == explain
         assert (f"  • {plan.reasons[0]}" in text) == explain
         assert ("Left out\n" in text) == explain

@@ -125,7 +125,8 @@ def test_kept_answers_are_not_priced_again(tmp_path: Path, folder: Path) -> None
     assert after.role("teacher").note == f"hosted, {n - 20} answers by the token"
     assert after.role("teacher").usd == pytest.approx(before.role("teacher").usd * (n - 20) / n)
     told = (
-        f"20 answers of {teacher.name} that alignment asks for, kept from before: not paid again."
+        f"20 answers of {teacher.name} that alignment asks for, already in the cache: not paid "
+        "again."
     )
     assert told in after.reasons and told not in before.reasons
     assert planned(task, strategy, replace(teacher, cache="off"), folder).usd == before.usd

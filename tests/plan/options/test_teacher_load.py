@@ -114,7 +114,7 @@ def test_what_is_written_again_is_expected_and_a_range(tmp_path):
     assert plan.usd_range[1] - plan.usd == pytest.approx(role.usd_range[1] - role.usd, rel=0.1)
     (told,) = [one for one in plan.reasons if "refused" in one]
     assert told == (
-        f"{plan.teacher} is to take ${role.usd:.2f} (${role.usd_range[0]:.2f} to "
+        f"{plan.teacher} is expected to cost ${role.usd:.2f} (${role.usd_range[0]:.2f} to "
         f"${role.usd_range[1]:.2f}): 25% of its reasonings are taken to be refused "
         "(strategy.refused_share) and written again, 2 times at most."
     )
