@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -22,11 +20,12 @@ from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
 from stratos.core.conf import conf_dir
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import BusyError, ConfigError, StratosError
-from stratos.core.os_signals import Terminated, end_as_by_ctrl_c
+from stratos.core.os_signals import Terminated
 from stratos.core.printable import visible
 from stratos.core.redact import redact_text
 from stratos.core.streams import Guarded, guard_files, guard_logs, guarded
 from stratos.core.yamls import check_places
+from stratos.run.lifecycle import leave, prepare
 
 DISTRIBUTION = "stratos-llm"
 """Name of the package that pip installs."""
@@ -39,15 +38,7 @@ def main() -> None:
 
 
 def _main() -> None:
-    # Read when torch loads. OpenMP's threads wait for each other some thousand times a step; those
-    # that spin meanwhile take the cores from whoever they wait for, wherever another process wants
-    # them too. So they look 1,000 times (about 25 microseconds) and then sleep; where torch comes
-    # with LLVM's or Intel's OpenMP, at once.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    os.environ.setdefault("KMP_BLOCKTIME", "0")
-    # What is under way is settled, and what is finished kept, as behind Ctrl-C.
-    end_as_by_ctrl_c()
+    prepare()
     if "--version" in sys.argv[1:]:
         _say_version()
         return
@@ -58,9 +49,9 @@ def _main() -> None:
         print(visible(str(error)), file=sys.stderr)
         sys.exit(2)
     except Terminated as told:
-        _leave(told.exit_code)
+        leave(told.exit_code)
     except KeyboardInterrupt:
-        _leave(130)
+        leave(130)
     except BrokenPipeError:  # whoever reads along has seen enough: `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -77,15 +68,6 @@ def _say_version() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-
-
-def _leave(code: int) -> NoReturn:
-    """End at once: what is under way is settled, and nobody waits for threads and uploads."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    logging.shutdown()
-    os._exit(code)
 
 
 def _obey(args: argparse.Namespace) -> None:

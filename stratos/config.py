@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
+from stratos.executors.here import Here
+from stratos.executors.job import Executor
 from stratos.records import CardRun
 
 if TYPE_CHECKING:
@@ -461,6 +463,7 @@ class Config:
     plan: PlanConfig
     stages: tuple[str, ...]
     seed: int
+    executor: Executor = field(default_factory=Here)
     plain: dict[str, Any] = field(default_factory=dict)
     """The composed config as plain dicts, for fingerprints, W&B and the report."""
 

@@ -8,7 +8,7 @@ from stratos.cli.preflight import check_rows
 from stratos.config import Config
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.records import Probe
-from stratos.run.runner import opened
+from stratos.run.runner import Runner, opened
 from stratos.run.stages import (
     DEPLOY,
     DISTILL,
@@ -34,21 +34,33 @@ def run_pipeline(config: Config) -> float | None:
     Raises:
         StratosError: a stage cannot go on; what was made before it is kept.
     """
+    check_before(config)
+    with opened(config, STAGES) as run:
+        number = run_stages(run)
+        run.summarize()
+    return number
+
+
+def check_before(config: Config) -> None:
+    """Refuse what cannot be run, before anything is asked or paid."""
     check_rows(config)
     check_students(config)
     if "distill" in config.stages and not (Path(config.paths.run_dir) / "distill.json").exists():
-        check_machine(config.trainer)  # before anything is asked or paid
+        if "distill" not in config.executor.stages:  # else its job looks at its own machine
+            check_machine(config.trainer)
         check_adapter(config.trainer, config.students)
-    with opened(config, STAGES) as run:
-        probe = run(PROBE)
-        pilot = run(PILOT, probe) if _wants_pilot(config, probe) else None
-        plan = run(PLAN, probe, pilot=pilot)
-        corpus = run(SYNTHESIZE, plan)
-        student = run(DISTILL, plan, corpus)
-        scorecard = run(EVALUATE, probe, plan, corpus, student)
-        run(DEPLOY, plan, scorecard, student, probe=probe, pilot=pilot, corpus=corpus)
-        run(REPORT)
-        run.summarize()
+
+
+def run_stages(run: Runner) -> float | None:
+    """Run the stages in order; return the number that a sweep compares jobs by."""
+    probe = run(PROBE)
+    pilot = run(PILOT, probe) if _wants_pilot(run.config, probe) else None
+    plan = run(PLAN, probe, pilot=pilot)
+    corpus = run(SYNTHESIZE, plan)
+    student = run(DISTILL, plan, corpus)
+    scorecard = run(EVALUATE, probe, plan, corpus, student)
+    run(DEPLOY, plan, scorecard, student, probe=probe, pilot=pilot, corpus=corpus)
+    run(REPORT)
     if student is not None:
         return student.validation_exact
     if plan is not None:

@@ -22,7 +22,7 @@ ARROWS = {
     "core": "ledger records",
     "records": "core",
     # A config names the contracts of what it configures.
-    "config": "records synthesize tasks teachers",
+    "config": "executors records synthesize tasks teachers",
     "convert": "config core synthesize",
     "ledger": "core records",
     "pretrained": "core",
@@ -52,14 +52,16 @@ ARROWS = {
     "report": "catalog config core deploy evaluate ledger plan records",
     # What runs the stages.
     "cli": (
-        "catalog config convert core distill plan students synthesize tasks teachers"
+        "catalog config convert core distill executors plan students synthesize tasks teachers"
     ),
-    "run": "catalog cli config core evaluate ledger plan records report",
+    "executors": "core ledger records",
+    "run": "catalog cli config core evaluate executors ledger plan records report",
     "pilot": (
         "catalog config core distill estimate ledger plan records run synthesize teachers"
     ),
     "pipeline": "cli config distill pilot records run students",
     "__main__": "cli core pipeline run",
+    "stage": "catalog cli config core executors pipeline run",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""
 
@@ -196,7 +198,7 @@ def test_what_is_at_the_bottom_imports_no_stage_and_nothing_that_runs_one(name: 
 
 def test_the_root_holds_the_entry_the_page_and_what_all_speak_in() -> None:
     names = {path.stem for path in (ROOT / "stratos").glob("*.py")}
-    assert names == {"__init__", "__main__", "pipeline", "config", "records"}
+    assert names == {"__init__", "__main__", "pipeline", "stage", "config", "records"}
 
 
 def test_one_file_name_means_one_thing() -> None:

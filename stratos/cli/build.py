@@ -25,6 +25,7 @@ from stratos.convert.typed import read_dataclass, read_value, show
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import wrong_names
 from stratos.core.redact import learn, redact, resolved
+from stratos.executors.job import why_no_executor
 from stratos.tasks.base import Task, why_no_task
 from stratos.teachers.base import Teacher
 
@@ -52,7 +53,9 @@ _MOST_SHOWN = 3
 _NO_DEFAULT = object()
 _MISSING = "???"
 """What stands for a value that has to be given."""
-KEYS = ("task", *CANDIDATES, *GROUPS, "stages", "seed")
+TARGETS = ("task", "executor")
+"""Groups of which a run takes one, and whose choices name a class of their own."""
+KEYS = (*TARGETS, *CANDIDATES, *GROUPS, "stages", "seed")
 
 
 def build(composed: DictConfig) -> Config:
@@ -94,11 +97,11 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
             values[key] = read_dataclass(node, GROUPS[key], key, problems)
         elif key in CANDIDATES:
             values[CANDIDATES[key]] = _read_candidates(node, key, problems)
-        elif key == "task":
+        elif key in TARGETS:
             values[key] = _read_target(node, key, problems)
     values["seed"] = read_value(plain.get("seed", 0), schema.Seed, "seed", problems)
     values["stages"] = _read_stages(plain.get("stages", STAGES), problems)
-    for key in ("task", *CANDIDATES, *GROUPS):
+    for key in (*TARGETS, *CANDIDATES, *GROUPS):
         told = any(problem.startswith((f"{key}.", f"{key}:", f"{key} ")) for problem in problems)
         if plain.get(key) is None and not told:
             problems.append(NO_TASK if key == "task" else f"{key} is missing.")
@@ -263,7 +266,8 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     if isinstance(found, str):
         problems.append(f"{where}._target_={target}: {found}")
         return None
-    reason = {"task": why_no_task, "strategy": _why_no_strategy}.get(group, lambda _: None)(found)
+    reasons = {"task": why_no_task, "strategy": _why_no_strategy, "executor": why_no_executor}
+    reason = reasons.get(group, lambda _: None)(found)
     if reason is not None:
         problems.append(f"{where}._target_={target}: {reason}")
         return None

@@ -91,7 +91,7 @@ def impossible(config: Config) -> list[str]:
     problems += _too_long(config)
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
-    problems += [*_signals(config), *_teachers(config)]
+    problems += [*_signals(config), *_teachers(config), *_executor(config)]
     only = config.strategies[0] if len(config.strategies) == 1 else None
     if only is not None and only.makes_questions and not config.task.can_reverse:
         problems.append(
@@ -277,6 +277,20 @@ def _engine(config: Config) -> Iterator[str]:
         yield (
             f"synthesize.ray_address={synthesize.ray_address} needs synthesize.engine=ray. Add it, "
             "or leave the address out."
+        )
+
+
+def _executor(config: Config) -> Iterator[str]:
+    """Yield what keeps stages from running as jobs."""
+    executor, trainer = config.executor, config.trainer
+    if not set(executor.stages) & set(config.stages):
+        return
+    if (why := executor.unusable()) is not None:
+        yield why
+    if "distill" in executor.stages and trainer.num_nodes > 1:
+        yield (
+            f"trainer.num_nodes={trainer.num_nodes}: executor={executor.kind} runs a stage on one "
+            "node. Type trainer.num_nodes=1, or executor=here, which writes a script for each node."
         )
 
 

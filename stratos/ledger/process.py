@@ -32,6 +32,11 @@ class Process:
         """Return the process that runs."""
         return _process(os.getpid())
 
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """Return a process of this machine that runs."""
+        return cls(socket.gethostname(), pid, _boot(), _started(pid))
+
     def is_dead(self) -> bool:
         """Tell whether it is gone; one that nothing is known of counts as living."""
         if self.host != socket.gethostname():

@@ -20,6 +20,9 @@ from stratos.core.foreign import cause
 from stratos.core.formats import usd
 from stratos.core.locks import locked
 from stratos.core.ray_engine import connected
+from stratos.executors import handed
+from stratos.executors.handed import Handed
+from stratos.executors.job import goes, job_spec
 from stratos.ledger import Ledger, reserves
 from stratos.records import Plan, Report, from_json, to_json
 from stratos.run import resume
@@ -141,8 +144,18 @@ class Runner:
         tracker: Tracker,
         warnings: Warnings,
         stages: Sequence[Stage[Any]],
+        job: Handed | None = None,
     ) -> None:
-        """Start without records."""
+        """Start without records.
+
+        Args:
+            config: the run's config.
+            console: says what happens.
+            tracker: keeps metrics.
+            warnings: keeps what the user should read.
+            stages: all that there are, in order.
+            job: what this process was handed, where another one holds the run.
+        """
         self.config = config
         self.stages = stages
         self.asked = _asked(config, stages)
@@ -151,7 +164,9 @@ class Runner:
         self.tracker = tracker
         self.warnings = warnings
         path = config.run_dir / "ledger.jsonl"
-        self.ledger = Ledger(path, config.limits.budget_usd, is_alone=True)
+        self._job = job
+        is_alone = job is None and not handed.is_any(config.run_dir)
+        self.ledger = Ledger(path, config.limits.budget_usd, is_alone=is_alone)
         self.records: dict[str, Any] = {}
         self._marks: dict[str, str] = {}
         self._unverified: dict[str, Path] = {}
@@ -181,6 +196,7 @@ class Runner:
                 self.console.note(f"{stage.name}: {more}; it continues.")
                 return self._make(stage, mark, inputs, optional)
             self.console.done(stage.name, kept.record, again=True)
+            self._settle_job(stage)
             self._not_made_now(stage.name, self.config.run_dir, kept)
             return self._take(stage, kept.record, mark)
         if kept is not None:
@@ -264,28 +280,38 @@ class Runner:
         self.ledger.stage = stage.name
         if stage.forgets_plan:
             reserves.allot(self.ledger, "", {})  # another plan follows
-        with self.console.stage(stage.name) as tick, self._engine(stage) as engine:
+        is_job = self._job is None and goes(
+            self.config.executor, stage.name, self.records.get("plan")
+        )
+        with (
+            self.console.stage(stage.name) as tick,
+            contextlib.nullcontext(Here()) if is_job else self._engine(stage) as engine,
+            disk_errors(stage.name, self.config.run_dir, self.config.cache_dir),
+        ):
             context = Context(
                 run_dir=self.config.run_dir,
                 cache_dir=self.config.cache_dir,
                 ledger=self.ledger,
-                tick=self._with_money(tick, stage),
+                tick=tick if is_job else self._with_money(tick, stage),
                 warn=self.warnings.add,
                 log=self.tracker.for_stage(stage.name),
                 fingerprint=mark,
                 note=self.console.note,
                 engine=engine,
             )
-            with (
-                disk_errors(stage.name, self.config.run_dir, self.config.cache_dir),
-                self._alone(stage, mark),
-            ):
-                with self._blamed(stage):
-                    record = self._call(stage, inputs, optional, context)
-                if record is not None:
-                    mark = self._fingerprint(stage, record)
-                    made_from = self._inputs(stage, record)
-                    resume.keep(stage, self.config.run_dir, mark, record, made_from)
+            record: T | None
+            if is_job:
+                record = self._made_by_job(stage, mark, context)
+                mark = self._fingerprint(stage, record)
+            else:
+                with self._alone(stage, mark):
+                    self._check_handed(stage, mark)
+                    with self._blamed(stage):
+                        record = self._call(stage, inputs, optional, context)
+                    if record is not None:
+                        mark = self._fingerprint(stage, record)
+                        made_from = self._inputs(stage, record)
+                        resume.keep(stage, self.config.run_dir, mark, record, made_from)
         if record is None:
             if stage.name in self.config.stages:
                 self.console.skipped(stage.name)
@@ -295,6 +321,67 @@ class Runner:
         if stage.record is Plan and (held := reserves.said(self.ledger)):
             self.console.note(f"{stage.name}: {held}.")
         return taken
+
+    def _made_by_job(self, stage: Stage[T], mark: str, context: Context) -> T:
+        """Return the record of a stage that runs as a job.
+
+        Raises:
+            StratosError: the job failed, or what it left is not what was asked for.
+        """
+        from stratos.executors.follow import Handover, run_there
+        from stratos.run.kept_config import kept_config
+
+        folder, executor = self.config.run_dir, self.config.executor
+        kept_config(folder)  # the job reads it
+        spec = job_spec(self.records["plan"], stage.name, folder, executor)
+        longest = executor.max_pending_hours
+        if longest is None:
+            longest = self.config.limits.deadline_hours
+        run_there(Handover(executor, spec, mark, self._inputs_now(stage), longest), context)
+        kept = resume.find(stage, folder)
+        if kept is None or kept.record is None:
+            why = f"{folder} has none" if kept is None else kept.trouble
+            raise StratosError(
+                f"{stage.name}: its job ended well, and its record cannot be read: {why}. The job "
+                "has to write to the folder that this machine reads: put the run on a file system "
+                "that both share, with hydra.run.dir=<folder>."
+            )
+        record: T = kept.record
+        if kept.fingerprint != self._fingerprint(stage, record):
+            changed = resume.what_changed(kept.inputs, self._inputs(stage, record))
+            raise StratosError(
+                f"{stage.name}: its job made the record from other inputs than there are here: "
+                f"{changed}. Give the same command again: it is made again."
+            )
+        return record
+
+    def _settle_job(self, stage: Stage[Any]) -> None:
+        """Settle a job that has left its record while no command followed it."""
+        if self._job is None and handed.find(self.config.run_dir, stage.name) is not None:
+            from stratos.executors.follow import settle_unseen
+
+            settle_unseen(self.config.run_dir, stage.name, self.ledger)
+
+    def _check_handed(self, stage: Stage[Any], mark: str) -> None:
+        """Refuse to run a stage that a job still has, or as a job with other inputs than its own.
+
+        Raises:
+            StratosError: it is so.
+        """
+        folder = self.config.run_dir
+        if self._job is not None and self._job.mark != mark:
+            changed = resume.what_changed(self._job.inputs, self._inputs_now(stage))
+            raise StratosError(
+                f"{stage.name}: what its job finds is not what it was submitted with: {changed}. "
+                "The nodes have to see the same files, and the same Stratos, as the machine that "
+                "submits."
+            )
+        if self._job is None and (known := handed.find(folder, stage.name)) is not None:
+            raise StratosError(handed.refusal(known, folder, stage.name))
+
+    def _inputs_now(self, stage: Stage[Any]) -> dict[str, str]:
+        kept = resume.find(stage, self.config.run_dir)
+        return self._inputs(stage, None if kept is None else kept.record)
 
     def _not_made_now(self, name: str, folder: Path, kept: resume.Kept) -> None:
         """Take notice of a record that another command made: its files may be damaged by now."""

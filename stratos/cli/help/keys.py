@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from stratos.cli.build import CANDIDATES, GROUPS, schema_of
+from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.convert.typed import in_words, show
 from stratos.core.conf import conf_dir
@@ -42,7 +42,7 @@ def group_page(asked: Sequence[str], config_dir: str | None = None) -> str:
 def _page(asked: str, hydra: Hydra) -> str:
     group, _, choice = asked.lstrip("+").partition("=")
     choices = sorted(hydra.config_loader.get_group_options(group)) if group else []
-    known = sorted({"task", *CANDIDATES, *GROUPS})
+    known = sorted({*TARGETS, *CANDIDATES, *GROUPS})
     if group not in known:
         raise ConfigError(
             f"--help {asked}: there is no group {group}.{did_you_mean(group, known)} Known: "

@@ -17,6 +17,7 @@ GROUPS = {
     "complexity": "how hard the task is",
     "trainer": "how training runs",
     "callbacks": "checkpoints, validation, early stop",
+    "executor": "which machines do the work",
     "deploy": "how the student is served",
     "logger": "where metrics go",
     "paths": "where files go",

@@ -1,0 +1,308 @@
+"""Runs a stage as a job: submits it or finds it, shows how far it is, pays, ends what it began."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stratos.core.context import Context
+from stratos.core.errors import BudgetError, StratosError
+from stratos.core.formats import duration
+from stratos.executors import handed
+from stratos.executors.events import BEGAN, ERROR, LOG, NOTE, TICK, WARN
+from stratos.executors.job import Executor, Job, JobSpec, State, Status
+from stratos.ledger import Ledger
+from stratos.ledger.servers import Lease, leases, rent
+
+_LOOK_S = 1.0
+"""Seconds between two questions to the engine."""
+_METER_S = 30.0
+"""Seconds between two lines of the ledger about servers that run."""
+_STARTS = 4
+"""Times that a job is submitted that is lost each time."""
+_LINES = 20
+"""Of a log whose job failed without a word."""
+
+
+@dataclass(frozen=True)
+class Handover:
+    """A stage that is to run as a job, and what its record will be made from."""
+
+    executor: Executor
+    spec: JobSpec
+    mark: str
+    inputs: dict[str, str]
+    max_pending_hours: float | None
+
+
+def run_there(handover: Handover, context: Context) -> None:
+    """Run a stage as a job, and return when it is done; its record lies in the run folder then.
+
+    Where this process is told to end, the job is cancelled first, and waited for.
+
+    Raises:
+        StratosError: the job failed, waits too long, or its money has ended.
+    """
+    executor, spec = handover.executor, handover.spec
+    handed.folder_of(spec.folder).mkdir(exist_ok=True)
+    _end_other(handover, context)
+    for start in range(1, _STARTS + 1):
+        status = _run_once(handover, context)
+        if status.state is State.DONE:
+            return
+        if start < _STARTS:
+            context.note(f"{spec.stage}: {status.text}; it is submitted again.")
+    raise StratosError(
+        f"{spec.stage}: its job was lost {_STARTS} times, the last time because {status.text}. "
+        f"What it has done is kept: the same command goes on.{_instead(executor)}"
+    )
+
+
+def settle_unseen(run: Path, stage: str, ledger: Ledger) -> None:
+    """Settle what is open of a job that has left its record while nobody followed it."""
+    known = handed.find(run, stage)
+    if known is None:
+        return
+    for lease in leases(ledger):
+        if lease.line.what == known.servers:
+            lease.release(_last_word(run, stage, lease))
+    handed.forget(run, stage)
+
+
+def _last_word(run: Path, stage: str, lease: Lease) -> float | None:
+    """Return when a job said something last, in seconds since the epoch; None if it never did."""
+    events = handed.events_path(run, stage)
+    if lease.launched_at is None or not events.exists():
+        return None
+    return max(lease.launched_at, events.stat().st_mtime)
+
+
+def _end_other(handover: Handover, context: Context) -> None:
+    """Cancel a job of this stage that an earlier command submitted for other inputs."""
+    spec = handover.spec
+    known = handed.find(spec.folder, spec.stage)
+    if known is None:
+        return
+    if known.executor != handover.executor.kind:
+        raise StratosError(handed.refusal(known, spec.folder, spec.stage))
+    if known.mark != handover.mark:
+        context.note(
+            f"{spec.stage}: {known.place} was submitted for other inputs than those of now; it is "
+            "cancelled."
+        )
+        handover.executor.cancel(spec)
+        handed.forget(spec.folder, spec.stage)
+
+
+def _run_once(handover: Handover, context: Context) -> Status:
+    """Submit a job, or find it, and follow it to its end; it is lost or done then."""
+    executor, spec = handover.executor, handover.spec
+    servers = _Servers(context.ledger, spec)
+    servers.reserve()
+    is_first = handed.find(spec.folder, spec.stage) is None
+    try:
+        if is_first:
+            handed.events_path(spec.folder, spec.stage).unlink(missing_ok=True)
+            _write_down(handover, "", spec.name, servers)  # the job reads it
+        job = executor.submit(spec)
+    except StratosError:  # it was refused
+        if is_first:
+            handed.forget(spec.folder, spec.stage)
+            servers.release()
+        raise
+    except BaseException:  # it may have been submitted
+        _end(handover, context)
+        servers.release()
+        raise
+    try:
+        _write_down(handover, job.id, job.place, servers)
+        if job.is_new:
+            servers.settle_left()
+            context.note(f"{spec.stage}: submitted as {job.place} ({spec.name}).")
+        else:
+            context.note(f"{spec.stage}: follows {job.place} ({spec.name}), which is under way.")
+        status = _followed(handover, job, servers, context)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            context.note(f"{spec.stage}: {job.place} is told to end; waiting until it is gone.")
+        _end(handover, context)
+        servers.release()
+        raise
+    servers.release()
+    executor.release(job)
+    handed.forget(spec.folder, spec.stage)
+    return status
+
+
+def _write_down(handover: Handover, id: str, place: str, servers: _Servers) -> None:
+    one = handed.Handed(
+        handover.executor.kind, id, place, handover.mark, handover.inputs, servers.what
+    )
+    handed.keep(handover.spec.folder, handover.spec.stage, one)
+
+
+def _end(handover: Handover, context: Context) -> None:
+    """Cancel the job, whatever became of it, and wait until it is gone."""
+    spec = handover.spec
+    try:
+        handover.executor.cancel(spec)
+        handed.forget(spec.folder, spec.stage)
+    except StratosError as error:
+        context.warn(str(error))
+    except KeyboardInterrupt:
+        context.warn(
+            f"{spec.stage}: its job {spec.name} was told to end, and may not be gone. The same "
+            "command follows it if it is not."
+        )
+        raise
+
+
+def _followed(handover: Handover, job: Job, servers: _Servers, context: Context) -> Status:
+    """Follow a job to its end.
+
+    Raises:
+        StratosError: it failed, waits too long, or its money has ended.
+    """
+    executor, spec = handover.executor, handover.spec
+    error, waits_since = "", time.monotonic()
+    while True:
+        status = executor.status(job)
+        for kind, values, is_old in executor.events(job):
+            if kind == BEGAN:
+                error = ""
+            elif kind == ERROR:
+                error = str(values[0])
+            elif not is_old or kind == WARN:
+                _hand_on(kind, values, job, context)
+        if status.state is State.PENDING:
+            servers.are_back()
+            context.tick(0, 0, status.text)
+            _check_waiting(handover, status, time.monotonic() - waits_since)
+        elif status.state is State.RUNNING:
+            waits_since = time.monotonic()
+            _pay(servers, status, spec, job)
+            if not job.n_heard:
+                context.tick(0, 0, status.text)
+        elif status.state is State.UNKNOWN:
+            context.tick(0, 0, status.text)
+        else:
+            servers.ran(status.since or (job.submitted_at if job.is_new else None))
+            break
+        time.sleep(_LOOK_S)
+    if status.state is State.CANCELLED:
+        raise StratosError(
+            f"{spec.stage}: {job.place} was cancelled, and not by this command. What it has done "
+            "is kept: the same command goes on."
+        )
+    if status.state is State.FAILED:
+        raise StratosError(error or _last_words(job, status))
+    return status
+
+
+def _hand_on(kind: str, values: list[Any], job: Job, context: Context) -> None:
+    """Say here what a job says there."""
+    if kind == TICK:
+        done, total, text = values
+        context.tick(done, total, f"{text} · {job.place}" if text else job.place)
+    elif kind == WARN:
+        context.warn(values[0])
+    elif kind == NOTE:
+        context.note(values[0])
+    elif kind == LOG:
+        context.log(*values)
+
+
+def _check_waiting(handover: Handover, status: Status, seconds: float) -> None:
+    most = handover.max_pending_hours
+    if most is None or seconds <= most * 3600:
+        return
+    raise StratosError(
+        f"{handover.spec.stage}: {status.text}. It has waited {duration(seconds)}, and may wait "
+        f"{most:g} h (executor.max_pending_hours, or limits.deadline_hours): the job is cancelled. "
+        f"Type executor.max_pending_hours=<more hours>.{_instead(handover.executor)}"
+    )
+
+
+def _pay(servers: _Servers, status: Status, spec: JobSpec, job: Job) -> None:
+    try:
+        servers.run(status.since)
+    except BudgetError as error:
+        raise StratosError(
+            f"{spec.stage}: the money for {job.place} has ended, so that it is cancelled. {error} "
+            "What it has done is kept: the same command with a larger limits.budget_usd goes on."
+        ) from error
+
+
+def _instead(executor: Executor) -> str:
+    return "" if executor.kind == "here" else " Or run it on this machine: executor=here."
+
+
+def _last_words(job: Job, status: Status) -> str:
+    """Return what a job died of that said nothing itself: how it ended, and the end of its log."""
+    try:
+        lines = job.log.read_text(errors="replace").splitlines()[-_LINES:]
+    except OSError:
+        lines = []
+    head = f"{job.spec.stage} failed as {job.place}: {status.text}."
+    if not lines:
+        return f"{head} It left no log ({job.log})."
+    return "\n".join([f"{head} The end of {job.log}:", *(f"    {line}" for line in lines)])
+
+
+class _Servers:
+    """The ledger's lines about the servers of a job."""
+
+    def __init__(self, ledger: Ledger, spec: JobSpec) -> None:
+        self._ledger = ledger
+        self._spec = spec
+        offer = "a server" if spec.offer is None else spec.offer.name
+        self.what = f"{spec.role} {spec.nodes} × {offer} for {spec.name}"
+        self._lease: Lease | None = None
+        self._metered_at = 0.0
+
+    def reserve(self) -> None:
+        """Set aside what they cost at most, or go on with what an earlier command set aside."""
+        left = [one for one in leases(self._ledger) if one.line.what == self.what]
+        self._lease = left[0] if left else self._rent()
+
+    def settle_left(self) -> None:
+        """Settle what an earlier command left, whose job has ended unseen: by its last word."""
+        assert self._lease is not None
+        if self._lease.launched_at is None:
+            return
+        self._lease.release(_last_word(self._spec.folder, self._spec.stage, self._lease))
+        self._lease = self._rent()
+
+    def run(self, since: float | None) -> None:
+        """Take notice that they run."""
+        assert self._lease is not None
+        if self._lease.launched_at is None:
+            self._lease.launch(since)
+        if time.monotonic() > self._metered_at + _METER_S:
+            self._metered_at = time.monotonic()
+            self._lease.meter()
+
+    def ran(self, since: float | None) -> None:
+        """Take notice of servers that were given back before anybody saw them run."""
+        assert self._lease is not None
+        if self._lease.launched_at is None and since is not None:
+            self._lease.launch(since)
+
+    def are_back(self) -> None:
+        """Take notice that the job waits for servers: those that it had are no more its own."""
+        assert self._lease is not None
+        if self._lease.launched_at is not None:
+            self._lease.release()
+            self._lease = self._rent()
+
+    def release(self) -> None:
+        """Settle them."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    def _rent(self) -> Lease:
+        spec = self._spec
+        return rent(self._ledger, spec.role, self.what, spec.usd_per_hour, spec.planned_hours)

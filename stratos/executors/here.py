@@ -1,0 +1,118 @@
+"""This machine: stages run in this process, or each in one of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from stratos.core.errors import StratosError
+from stratos.executors import handed
+from stratos.executors.job import Job, JobSettings, JobSpec, State, Status
+
+_SAVES_S = 60.0
+"""How long a stage may take to save what it has done when it is told to end."""
+_LOOK_S = 0.1
+
+_started: dict[str, subprocess.Popen[bytes]] = {}
+"""Job to its process, of those that this process started."""
+
+
+@dataclass(frozen=True)
+class Here(JobSettings):
+    """Run stages in this process; those of `stages` each in a process of its own.
+
+    Such a process gives its memory back when it ends, outlives the command that is killed, and is
+    found again by the next one.
+    """
+
+    kind: ClassVar[str] = "here"
+
+    def unusable(self) -> str | None:
+        """Return None: a process can always be started."""
+        return None
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Start the process of a job, or return the one of its name that still runs."""
+        if (running := self._find(spec)) is not None:
+            return self._job(spec, running, is_new=False)
+        log = handed.folder_of(spec.folder) / f"{spec.stage}.log"
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                spec.command,
+                env={**os.environ, **spec.env},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # Ctrl-C reaches it through `cancel`
+            )
+        _started[spec.name] = process
+        from stratos.ledger.process import Process
+
+        one = Process.of(process.pid)
+        return self._job(spec, f"{one.pid} {one.boot} {one.started}", is_new=True)
+
+    def status(self, job: Job) -> Status:
+        """Return how a job stands."""
+        ours = _started.get(job.spec.name)
+        if ours is None:
+            alive = self._find(job.spec) is not None
+            if not alive:
+                return Status(State.LOST, f"{job.place} is gone")
+            return Status(State.RUNNING, job.place)
+        code = ours.poll()
+        if code is None:
+            return Status(State.RUNNING, job.place)
+        if code == 0:
+            return Status(State.DONE, "it ended")
+        if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
+            return Status(State.CANCELLED, "it was told to end")
+        if code < 0:
+            return Status(State.LOST, f"it was killed by signal {-code}")
+        return Status(State.FAILED, f"it ended with exit code {code}")
+
+    def cancel(self, spec: JobSpec) -> None:
+        """Tell the process of a job to save and end; end it for good if it does not."""
+        found = self._find(spec)
+        if found is None:
+            return
+        pid = int(found.split()[0])
+        for number, seconds in ((signal.SIGTERM, _SAVES_S), (signal.SIGKILL, _SAVES_S)):
+            try:
+                os.killpg(pid, number)
+            except ProcessLookupError:
+                return
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                if self._find(spec) is None:
+                    return
+                time.sleep(_LOOK_S)
+        raise StratosError(f"{spec.stage}: process {pid} does not end. Type kill -9 {pid}.")
+
+    def release(self, job: Job) -> None:
+        """Forget a process that has ended."""
+        _started.pop(job.spec.name, None)
+
+    def _find(self, spec: JobSpec) -> str | None:
+        """Return the id of a process that runs, by which it is known from all others."""
+        ours = _started.get(spec.name)
+        if ours is not None and ours.poll() is not None:
+            return None
+        from stratos.ledger.process import Process
+
+        if ours is not None:
+            one = Process.of(ours.pid)
+            return f"{one.pid} {one.boot} {one.started}"
+        known = handed.find(spec.folder, spec.stage)
+        if known is None or known.executor != self.kind or not known.id:
+            return None
+        pid, boot, started = known.id.split()
+        host = Process.this().host
+        return None if Process(host, int(pid), boot, started).is_dead() else known.id
+
+    def _job(self, spec: JobSpec, id: str, is_new: bool) -> Job:
+        log = handed.folder_of(spec.folder) / f"{spec.stage}.log"
+        return Job(spec, id, f"process {id.split()[0]}", log, is_new)

@@ -1,0 +1,270 @@
+"""A stage that runs elsewhere is a job: what is submitted, how it stands, and who runs it.
+
+The job is the same everywhere: `python -m stratos.stage <run folder> <stage>`, which goes on from
+what lies in the folder. So whatever ends it, the cure is to start it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+from msgspec import Meta
+
+from stratos.records import Offer, Plan, RoleChoice
+
+Amount = Annotated[float, Meta(ge=0)]
+StageName = Literal["synthesize", "distill", "evaluate", "deploy"]
+
+ROLE_OF: dict[str, str] = {
+    "synthesize": "teacher",
+    "distill": "train",
+    "evaluate": "serve",
+    "deploy": "serve",
+}
+"""Stage to the role of the plan whose server does its work."""
+LEAST_HOURS = 0.25
+"""Shortest time limit of a job: what starts and saves it takes minutes."""
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What is submitted; the same plan and settings give the same one at every start."""
+
+    name: str
+    """By which a job is found again, whoever submitted it."""
+    stage: str
+    folder: Path
+    """Of the run, which the job reaches under the same path."""
+    role: str
+    """teacher, train or serve."""
+    nodes: int
+    offer: Offer | None
+    """The server that the plan chose; None where the role needs none."""
+    hours: float | None
+    """Its time limit; None leaves the engine's own."""
+    planned_hours: float
+    """How long its servers are expected to be held, at the high end."""
+    usd_per_hour: float
+    """Of all its servers together."""
+    command: tuple[str, ...]
+    env: dict[str, str]
+    """Variables that the job has beside those of the command that submits it."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of each node that the plan counts with."""
+        return 0 if self.offer is None else self.offer.accelerator_count
+
+
+class State(Enum):
+    """How a job stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    """It ended with an error of its own, which would come again."""
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    """It ended by no fault of its own, or nobody knows any more how: it may be started again."""
+    UNKNOWN = "unknown"
+    """The engine does not answer; the job may well go on."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a job stands now."""
+
+    state: State
+    text: str
+    """For the progress display and for messages."""
+    since: float | None = None
+    """When its servers were handed to it, in seconds since the epoch; None where that is not
+    known."""
+
+
+@dataclass
+class Job:
+    """A job that was submitted, now or by an earlier command."""
+
+    spec: JobSpec
+    id: str
+    """As the engine knows it."""
+    place: str
+    """For messages, such as "SLURM job 12"."""
+    log: Path
+    """What it prints."""
+    is_new: bool = True
+    """Whether it was submitted now."""
+    submitted_at: float = field(default_factory=time.time, repr=False)
+    """Seconds since the epoch."""
+    n_heard: int = field(default=0, repr=False)
+    """Bytes of its events that were read."""
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What every executor may be told."""
+
+    kind: ClassVar[str]
+    """Choice of the group."""
+    stages: tuple[StageName, ...] = ()
+    """Stages that run as jobs, of synthesize, distill, evaluate and deploy; one whose role needs no
+    server in the plan (a hosted teacher) stays in this process."""
+    hours: Annotated[float, Meta(gt=0)] | None = None
+    """Time limit of a job, in hours; null takes the plan's hours, times hours_factor."""
+    hours_factor: Annotated[float, Meta(ge=1)] = 2.0
+    """By how much a job may take longer than the high end of what is planned."""
+    usd_per_hour: Amount | None = None
+    """Dollars that a node costs an hour, for the ledger; null takes the price of the plan's server,
+    0 is for nodes of your own."""
+    max_pending_hours: Amount | None = None
+    """Longest wait in a queue; null waits as long as limits.deadline_hours, or without end."""
+
+    def events(self, job: Job) -> Iterator[tuple[str, list[Any], bool]]:
+        """Yield what a job has said since the last call: kind, values, and whether it is old.
+
+        What was said before an earlier command submitted the job is old.
+        """
+        from stratos.executors.events import heard
+
+        is_old = not job.is_new and job.n_heard == 0
+        said, job.n_heard = heard(job.spec.folder, job.spec.stage, job.n_heard)
+        for kind, values in said:
+            yield kind, values, is_old
+
+
+class Executor(Protocol):
+    """Whatever runs jobs: five methods, and the settings that all of them share."""
+
+    kind: ClassVar[str]
+
+    @property
+    def stages(self) -> tuple[StageName, ...]:
+        """Stages that run as jobs."""
+        ...
+
+    @property
+    def hours(self) -> float | None:
+        """Time limit of a job."""
+        ...
+
+    @property
+    def hours_factor(self) -> float:
+        """By how much a job may take longer than planned."""
+        ...
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Dollars that a node costs an hour."""
+        ...
+
+    @property
+    def max_pending_hours(self) -> float | None:
+        """Longest wait in a queue."""
+        ...
+
+    def unusable(self) -> str | None:
+        """Return why no job can be submitted from here, with what to type; None if it can."""
+        ...
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Submit a job, or return the one of its name that still waits or runs.
+
+        Raises:
+            StratosError: the engine refuses it.
+        """
+        ...
+
+    def status(self, job: Job) -> Status:
+        """Return how a job stands; it is asked every other second."""
+        ...
+
+    def cancel(self, spec: JobSpec) -> None:
+        """End every job of this name, and return when none is left.
+
+        Raises:
+            StratosError: one is still there; the message has the command that ends it.
+        """
+        ...
+
+    def release(self, job: Job) -> None:
+        """Give back what the engine holds for a job that has ended."""
+        ...
+
+    def events(self, job: Job) -> Iterator[tuple[str, list[Any], bool]]:
+        """Yield what a job has said since the last call: kind, values, and whether it is old."""
+        ...
+
+
+def why_no_executor(cls: type) -> str | None:
+    """Return why a class runs no jobs; None if it does."""
+    return None if issubclass(cls, JobSettings) else "is no executor."
+
+
+def goes(settings: Executor | JobSettings, stage: str, plan: Plan | None) -> bool:
+    """Return whether a stage runs as a job: it is to, and its role needs a server."""
+    if stage not in settings.stages or plan is None:
+        return False
+    return _server(plan, ROLE_OF[stage]) is not None
+
+
+def job_spec(plan: Plan, stage: str, folder: Path, settings: Executor | JobSettings) -> JobSpec:
+    """Return the job of a stage.
+
+    Args:
+        plan: of the run.
+        stage: its name.
+        folder: of the run.
+        settings: of the executor.
+    """
+    folder = folder.resolve()
+    name = job_name(folder, stage)
+    choice = _server(plan, ROLE_OF[stage])
+    offer = None if choice is None else choice.offer
+    planned = 0.0 if choice is None else max(choice.hours, *(choice.hours_range or (0.0,)))
+    if settings.hours is not None:
+        hours: float | None = settings.hours
+    else:
+        hours = max(LEAST_HOURS, planned * settings.hours_factor) if planned else None
+    price = settings.usd_per_hour
+    if price is None:
+        price = 0.0 if choice is None else _usd_per_hour(choice)
+    return JobSpec(
+        name=name,
+        stage=stage,
+        folder=folder,
+        role=ROLE_OF[stage],
+        nodes=1,
+        offer=offer,
+        hours=hours,
+        planned_hours=planned,
+        usd_per_hour=price,
+        command=(sys.executable, "-m", "stratos.stage", str(folder), stage, "--job"),
+        env={"STRATOS_JOB": name},
+    )
+
+
+def job_name(folder: Path, stage: str) -> str:
+    """Return the name of a stage's job: one for each run folder."""
+    mark = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:6]
+    shown = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name)[:60]
+    return f"stratos-{shown}-{mark}-{stage}"
+
+
+def _server(plan: Plan, role: str) -> RoleChoice | None:
+    return next((one for one in plan.roles_of(role) if one.offer is not None), None)
+
+
+def _usd_per_hour(choice: RoleChoice) -> float:
+    assert choice.offer is not None
+    spot = choice.offer.usd_per_hour_spot
+    return spot if choice.spot and spot is not None else choice.offer.usd_per_hour

@@ -1,0 +1,284 @@
+"""Stages as jobs of SLURM, on a file system that its nodes share with this machine.
+
+submitit writes the batch script and has SLURM requeue a job that is preempted or reaches its time
+limit. How a job stands is asked of SLURM itself: accounting, which submitit asks, need not be
+there, and calls a job failed whose node died and that runs again.
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib.util
+import math
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta
+
+from stratos.core.errors import StratosError, did_you_mean
+from stratos.executors import handed
+from stratos.executors.job import Job, JobSettings, JobSpec, StageName, State, Status
+
+Count = Annotated[int, Meta(ge=1)]
+CountOrZero = Annotated[int, Meta(ge=0)]
+
+NO_SBATCH = (
+    "executor=slurm: there is no sbatch on the PATH, so that this machine cannot submit to SLURM. "
+    "Give the command on a login node of the cluster, or type executor=here."
+)
+NO_SUBMITIT = "executor=slurm: submitit is not installed. Type: pip install 'stratos-llm[slurm]'"
+_ANSWERS_S = 30.0
+"""How long a command of SLURM may take."""
+_ENDS_S = 300.0
+"""How long a cancelled job may take to be gone: its nodes clean up behind it."""
+_REQUEUES_S = 120.0
+"""How long a job whose node died may take to be in the queue again."""
+_LOOK_S = 0.5
+_SAVES_S = 90
+"""Seconds before its time limit at which a job is told to save and go back into the queue."""
+_MIB_A_GIB = 1024
+
+_STATES = {
+    "PENDING": State.PENDING,
+    "CONFIGURING": State.PENDING,
+    "REQUEUED": State.PENDING,
+    "REQUEUE_HOLD": State.PENDING,
+    "REQUEUE_FED": State.PENDING,
+    "SPECIAL_EXIT": State.PENDING,
+    "RESV_DEL_HOLD": State.PENDING,
+    "PREEMPTED": State.LOST,
+    "NODE_FAIL": State.LOST,
+    "BOOT_FAIL": State.LOST,
+    "COMPLETED": State.DONE,
+    "CANCELLED": State.CANCELLED,
+    "FAILED": State.FAILED,
+    "OUT_OF_MEMORY": State.FAILED,
+    "TIMEOUT": State.FAILED,
+    "DEADLINE": State.FAILED,
+}
+"""As `scontrol` names them; all others hold nodes."""
+_CURES = {
+    "OUT_OF_MEMORY": "More memory is asked for with executor.memory_gib=<GiB>.",
+    "TIMEOUT": "What it has done is kept; it goes on for longer with executor.hours=<hours>.",
+    "DEADLINE": "What it has done is kept; it goes on for longer with executor.hours=<hours>.",
+}
+
+
+@dataclass(frozen=True)
+class Slurm(JobSettings):
+    """Submit stages to SLURM."""
+
+    kind: ClassVar[str] = "slurm"
+    stages: tuple[StageName, ...] = ("distill",)
+    """Stages that run as jobs, of synthesize, distill, evaluate and deploy; one whose role needs no
+    server in the plan (a hosted teacher) stays in this process."""
+    partition: str | None = None
+    """Partition; null takes the cluster's default."""
+    qos: str | None = None
+    """Quality of service; null takes the account's default."""
+    account: str | None = None
+    """Account that is charged; null takes the user's default."""
+    gpus: CountOrZero | None = None
+    """GPUs of the node; null takes those of the plan's server."""
+    gres: str | None = None
+    """Generic resources in SLURM's words, such as gpu:h100:2, in place of gpus."""
+    cpus: Count | None = None
+    """CPUs; null takes the partition's default."""
+    memory_gib: Annotated[float, Meta(gt=0)] | None = None
+    """Memory in GiB; null takes the partition's default."""
+    constraint: str | None = None
+    """Features that the node must have, in SLURM's words."""
+    max_timeouts: CountOrZero = 3
+    """How often a job that reaches its time limit goes back into the queue and on from there."""
+
+    def unusable(self) -> str | None:
+        """Return why nothing can be submitted; asks SLURM for its partitions."""
+        if shutil.which("sbatch") is None:
+            return NO_SBATCH
+        if importlib.util.find_spec("submitit") is None:
+            return NO_SUBMITIT
+        asked = _run("sinfo", "-h", "-o", "%R")
+        if asked.returncode:
+            return (
+                f"executor=slurm: SLURM does not answer ({_reason(asked)}). Try sinfo, or type "
+                "executor=here."
+            )
+        known = sorted(set(asked.stdout.split()))
+        if self.partition is not None:
+            unknown = [one for one in self.partition.split(",") if one not in known]
+            if unknown:
+                return (
+                    f"executor.partition={self.partition}: there is no partition {unknown[0]}."
+                    f"{did_you_mean(unknown[0], known)} There are: {', '.join(known)}."
+                )
+        return None
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Submit a job, or return the one of its name that waits or runs."""
+        if (why := self.unusable()) is not None:
+            raise StratosError(why)
+        if found := _active(spec.name):
+            return _job(spec, found[-1], is_new=False)
+        import submitit
+
+        from stratos.executors.slurm_job import Work
+
+        executor = submitit.SlurmExecutor(
+            _folder(spec), max_num_timeout=self.max_timeouts, python=shlex.quote(spec.command[0])
+        )
+        executor.update_parameters(**self._parameters(spec))
+        try:
+            made = executor.submit(Work(spec.command, spec.env))
+        except (submitit.core.utils.FailedJobError, subprocess.SubprocessError, OSError) as error:
+            raise StratosError(
+                f"{spec.stage}: SLURM refused the job: {_last_line(str(error))}. It was asked for "
+                f"{self._asked(spec)}. Change executor.partition, executor.qos, executor.gpus, "
+                "executor.cpus, executor.memory_gib or executor.hours, or type executor=here."
+            ) from error
+        return _job(spec, made.job_id, is_new=True)
+
+    def status(self, job: Job) -> Status:
+        """Return how a job stands."""
+        asked = _run("scontrol", "show", "job", "-o", job.id)
+        if asked.returncode and "Invalid job id" in asked.stderr + asked.stdout:
+            return Status(State.LOST, f"{job.place} is forgotten by SLURM")
+        if asked.returncode:
+            return Status(State.UNKNOWN, f"SLURM does not answer ({_reason(asked)})")
+        told = dict(re.findall(r"(\w+)=(\S*)", asked.stdout))
+        name = told.get("JobState", "")
+        state = _STATES.get(name, State.RUNNING)
+        if state is State.LOST and told.get("Requeue") == "1" and not _is_over(told):
+            return Status(State.UNKNOWN, f"{job.place} has lost its node ({name})")
+        if state is State.PENDING:
+            return Status(state, _waiting(job, told))
+        if state is State.RUNNING:
+            where = told.get("NodeList", "")
+            return Status(state, f"{job.place} on {where}", _when(told.get("StartTime", "")))
+        cure = _CURES.get(name, "")
+        text = f"{name}, exit code {told.get('ExitCode', '?')}. {cure}".rstrip(". ")
+        return Status(state, text, _when(told.get("StartTime", "")))
+
+    def cancel(self, spec: JobSpec) -> None:
+        """Have SLURM end every job of this name, and wait until it is gone."""
+        told = ("scancel", f"--name={spec.name}", f"--user={getpass.getuser()}")
+        until = time.monotonic() + _ENDS_S
+        _run(*told)
+        while (left := _listed(spec.name)) or left is None:
+            if time.monotonic() > until:
+                raise StratosError(
+                    f"{spec.stage}: the job {spec.name} is not gone after {_ENDS_S:.0f} s. Type "
+                    f"{' '.join(told)}, and see squeue --name={spec.name}."
+                )
+            time.sleep(_LOOK_S)
+
+    def release(self, job: Job) -> None:
+        """Give nothing back: the nodes of a job that has ended are SLURM's again."""
+
+    def _parameters(self, spec: JobSpec) -> dict[str, Any]:
+        """Return what submitit is told of a job."""
+        gpus = spec.gpus if self.gpus is None else self.gpus
+        wanted = {
+            "job_name": spec.name,
+            "nodes": spec.nodes,
+            "ntasks_per_node": 1,
+            "partition": self.partition,
+            "qos": self.qos,
+            "account": self.account,
+            "constraint": self.constraint,
+            "gres": self.gres,
+            "gpus_per_node": gpus if gpus and self.gres is None else None,
+            "cpus_per_task": self.cpus,
+            "mem": None if self.memory_gib is None else f"{self.memory_gib * _MIB_A_GIB:.0f}M",
+            "time": None if spec.hours is None else math.ceil(spec.hours * 60),
+            "signal_delay_s": _SAVES_S,
+            "stderr_to_stdout": True,
+            # A node that dies, or a job of more weight, sends it back into the queue.
+            "additional_parameters": {"requeue": True},
+            "srun_args": None if self.cpus is None else [f"--cpus-per-task={self.cpus}"],
+        }
+        return {**{key: value for key, value in wanted.items() if value is not None}, "wckey": None}
+
+    def _asked(self, spec: JobSpec) -> str:
+        """Say what a job was asked for."""
+        told = self._parameters(spec)
+        shown = ("partition", "qos", "account", "gres", "gpus_per_node", "cpus_per_task", "mem")
+        parts = [f"{key}={told[key]}" for key in shown if key in told]
+        limit = [f"time={told['time']} min"] if "time" in told else []
+        return ", ".join([f"nodes={spec.nodes}", *parts, *limit])
+
+
+def _job(spec: JobSpec, id: str, is_new: bool) -> Job:
+    return Job(spec, id, f"SLURM job {id}", _folder(spec) / f"{id}_0_log.out", is_new)
+
+
+def _folder(spec: JobSpec) -> Path:
+    return handed.folder_of(spec.folder) / "slurm"
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of SLURM; Ctrl-C does not reach it."""
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_ANSWERS_S, check=False,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, "", str(error))
+
+
+def _listed(name: str) -> list[tuple[str, str]] | None:
+    """Return (id, state) of the jobs of a name that SLURM has not done with; None if unknown."""
+    mine = ("-h", f"--name={name}", f"--user={getpass.getuser()}")
+    asked = _run("squeue", *mine, "-o", "%i %T")
+    if asked.returncode:
+        return None
+    return [(id, state) for id, _, state in (one.partition(" ") for one in asked.stdout.split("\n")
+            if one)]  # fmt: skip
+
+
+def _active(name: str) -> list[str]:
+    """Return the jobs of a name that wait or run."""
+    return [id for id, state in _listed(name) or [] if state != "COMPLETING"]
+
+
+def _waiting(job: Job, told: dict[str, str]) -> str:
+    """Say how a job waits: where, why, behind how many, and until when."""
+    partition = told.get("Partition", "")
+    asked = _run("squeue", "-h", "-t", "PD", "-p", partition, "--sort=-p,i", "-o", "%i")
+    ids = asked.stdout.split()
+    place = f", {ids.index(job.id) + 1} of {len(ids)}" if job.id in ids else ""
+    when = _when(told.get("StartTime", ""))
+    start = "" if when is None else f", expected to start {datetime.fromtimestamp(when):%H:%M}"
+    reason = told.get("Reason", "None")
+    why = "" if reason == "None" else f" ({reason})"
+    return f"{job.place} waits in the queue of {partition}{why}{place}{start}"
+
+
+def _when(text: str) -> float | None:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:  # Unknown, N/A
+        return None
+
+
+def _is_over(told: dict[str, str]) -> bool:
+    """Return whether a job has ended so long ago that SLURM does not queue it again."""
+    ended = _when(told.get("EndTime", ""))
+    return ended is not None and time.time() > ended + _REQUEUES_S
+
+
+def _reason(asked: subprocess.CompletedProcess[str]) -> str:
+    return _last_line(asked.stderr or asked.stdout)
+
+
+def _last_line(text: str) -> str:
+    """Return the last line of what SLURM said, without the name of the command."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return re.sub(r"^\w+: (error: )?", "", lines[-1]).rstrip(".") if lines else "it says nothing"

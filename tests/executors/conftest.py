@@ -1,0 +1,64 @@
+"""A real SLURM for the whole session, and a run folder in which the corpus is made."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # what the tests share lies beside them
+
+from one_cluster import Cluster, whats_lacking
+from one_run import Command
+from probed_run import probe_by_hand
+from required import lacking
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder whose stages before `distill` are done."""
+    folder = tmp_path_factory.mktemp("prepared")
+    probe_by_hand(folder / "run")
+    command = Command(folder / "run")
+    assert command.start("stages=[plan,synthesize]").wait(300) == 0, command.said
+    return folder / "run"
+
+
+@pytest.fixture
+def command(prepared: Path, tmp_path: Path) -> Command:
+    """Return the command of a run in which `distill` is what comes next."""
+    shutil.copytree(prepared, tmp_path / "run")
+    return Command(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Return a run whose student was trained in the process of the command itself."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    shutil.copytree(prepared, folder)
+    command = Command(folder)
+    assert command.start().wait(300) == 0, command.said
+    return command
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return a SLURM of two nodes on this machine, where it can reach nothing else."""
+    if why := whats_lacking():
+        lacking("slurm", why)
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.up(2)
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.fixture
+def on_slurm(slurm: Cluster, command: Command) -> Command:
+    """Return the command of a run that trains on the cluster."""
+    command.prefix, command.env = slurm.prefix, slurm.env
+    return command

@@ -1,0 +1,88 @@
+"""The main command as a process, on a run that is as short as a training can be."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+SMALL = (
+    "+task=mahjong", "cloud=aws", "logger=none", "student=stratos_300k", "strategy=injection",
+    "strategy.n_items=300", "trainer.precision=fp32", "trainer.max_tokens=60000",
+    "trainer.batch_tokens=4096", "trainer.warmup_steps=2", "trainer.n_threads=1",
+    "callbacks.checkpoint_every_steps=2", "callbacks.validate_every_steps=0",
+    "callbacks.n_validation_items=4", "evaluate.max_new_tokens=16", "plan.history=false",
+)  # fmt: skip
+
+
+class Command:
+    """One run folder, and the command that works in it."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.prefix: list[str] = []
+        self.env: Mapping[str, str] = os.environ
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+        stages = () if any(one.startswith("stages=") for one in argv) else ("stages=[distill]",)
+        words = [*SMALL, *stages, f"hydra.run.dir={self.run}", *argv]
+        cache = self.run.parent / "cache"
+        env = {**self.env, "STRATOS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*self.prefix, sys.executable, "-m", "stratos", *words],
+                cwd=self.run.parent, env=env, stdout=log, stderr=log, preexec_fn=_heed_ctrl_c,
+            )  # fmt: skip
+        return self.process
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def until(self, moment: Callable[[], bool], seconds: float = 120) -> None:
+        """Wait for something that happens while the command runs."""
+        last = time.monotonic() + seconds
+        while not moment():
+            assert self.process is not None and self.process.poll() is None, self.said
+            assert time.monotonic() < last, self.said
+            time.sleep(0.02)
+
+    def has_checkpoint(self) -> bool:
+        return any((self.run / "distill" / "checkpoints").glob("*.ckpt"))
+
+    def student(self) -> dict[str, Any]:
+        """Return all of the student's record but what a clock says."""
+        record: dict[str, Any] = json.loads((self.run / "distill.json").read_text())["record"]
+        return {name: record[name] for name in ("weights_sha256", "steps", "train_tokens")}
+
+    @property
+    def weights(self) -> Path:
+        """Return the folder of the student."""
+        return self.run / "distill" / "student"
+
+    def ledger(self) -> list[dict[str, Any]]:
+        lines = (self.run / "ledger.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def _log(self) -> Path:
+        return self.run.parent / "log"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file below a folder."""
+    assert folder.is_dir()
+    found = (one for one in sorted(folder.rglob("*")) if one.is_file())
+    return {str(one.relative_to(folder)): one.read_bytes() for one in found}
+
+
+def _heed_ctrl_c() -> None:
+    """Let Ctrl-C reach the command: a shell's background ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,201 @@
+"""How a job is followed, paid and ended: real processes that do nothing but take time."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stratos.core.context import Context
+from stratos.core.errors import BudgetError, StratosError
+from stratos.executors import follow, handed
+from stratos.executors.follow import Handover, run_there
+from stratos.executors.here import Here
+from stratos.executors.job import JobSpec
+from stratos.ledger import Ledger
+from stratos.ledger.servers import leases
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def context(tmp_path: Path, said: list[str]) -> Context:
+    ledger = Ledger(tmp_path / "ledger.jsonl", 10.0, stage="distill")
+    return Context(tmp_path, tmp_path / "cache", ledger, warn=said.append, note=said.append)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., Handover]:
+    """Return what makes a job of a line of Python."""
+
+    def of(code: str, **changes) -> Handover:
+        fields = {
+            "name": f"stratos-{tmp_path.name}", "stage": "distill", "folder": tmp_path,
+            "role": "train", "nodes": 1, "offer": None, "hours": 1.0, "planned_hours": 1.0,
+            "usd_per_hour": 1.0, "command": (sys.executable, "-c", code), "env": {},
+        }  # fmt: skip
+        return Handover(Here(), JobSpec(**fields | changes), "a mark", {}, None)
+
+    return of
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_LOOK_S", 0.05)
+
+
+def pid_of(handover: Handover) -> int:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        known = handed.find(handover.spec.folder, "distill")
+        if known is not None and known.id:
+            return int(known.id.split()[0])
+        time.sleep(0.02)
+    raise AssertionError("no job was submitted")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def events(context: Context) -> Path:
+    return handed.events_path(context.run_dir, "distill")
+
+
+def test_what_a_job_says_is_said_here_and_paid_is_what_it_took(
+    job: Callable[..., Handover], context: Context, said: list[str]
+) -> None:
+    ticks, metrics = list[tuple](), list[tuple]()
+    context = replace(
+        context,
+        tick=lambda done, total, text="": ticks.append((done, total, text)),
+        log=lambda *row: metrics.append(row),
+    )
+    lines = (
+        r'{"tick": [1, 2, "half"]}\n{"warn": ["look"]}\n{"note": ["next"]}\n'
+        r'{"log": [{"loss": 0.5}, 3]}\n{"tick": [2, '
+    )
+    code = f"import time; open({str(events(context))!r}, 'a').write('{lines}'); time.sleep(1)"
+    run_there(job(code, usd_per_hour=3.6), context)
+    assert (1, 2, f"half · process {said[0].split()[4]}") in ticks
+    assert said[1:] == ["look", "next"] and metrics == [({"loss": 0.5}, 3)]
+    assert context.ledger.spent_by("train") == pytest.approx(0.001, abs=0.002)
+    assert context.ledger.spent_usd > 0 and leases(context.ledger) == []
+    assert handed.find(context.run_dir, "distill") is None
+
+
+def test_where_the_money_ends_the_job_ends(job: Callable[..., Handover], context: Context) -> None:
+    # $5 are reserved, and the minute that an end may take costs $6 more than there are.
+    handover = job("import time; time.sleep(60)", planned_hours=5 / 960, usd_per_hour=960.0)
+    with pytest.raises(StratosError) as ended:
+        run_there(handover, context)
+    assert re.fullmatch(
+        r"distill: the money for process (\d+) has ended, so that it is cancelled\. train 1 × a "
+        r"server for .* may cost \$11\.\d+, and \$0\.0000 of \$10\.00 is spent.* What it has done "
+        r"is kept: the same command with a larger limits\.budget_usd goes on\.",
+        str(ended.value),
+    )
+    [pid] = re.findall(r"process (\d+)", str(ended.value))
+    assert not is_alive(int(pid)) and leases(context.ledger) == []
+    assert context.ledger.spent_usd < 1
+    with pytest.raises(BudgetError, match=r"^train 1 × a server for .* may cost \$20\.0000"):
+        run_there(job("", planned_hours=20.0), context)
+    assert handed.find(context.run_dir, "distill") is None
+
+
+def test_a_job_that_is_lost_is_submitted_again(
+    job: Callable[..., Handover], context: Context, said: list[str]
+) -> None:
+    done = context.run_dir / "once"
+    code = (
+        f"import os, pathlib, time; once = pathlib.Path('{done}'); again = once.exists(); "
+        "once.touch(); again or time.sleep(60)"
+    )
+    handover = job(code)
+
+    def kill() -> None:
+        pid = pid_of(handover)
+        while not done.exists():
+            time.sleep(0.02)
+        os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    run_there(handover, context)
+    thread.join()
+    assert [one.split(" ", 1)[0] for one in said] == ["distill:"] * 3
+    assert said[1] == "distill: it was killed by signal 9; it is submitted again."
+
+
+def test_a_job_that_is_always_lost_is_given_up(
+    job: Callable[..., Handover], context: Context, said: list[str]
+) -> None:
+    with pytest.raises(StratosError) as given_up:
+        run_there(job("import os; os.kill(os.getpid(), 9)"), context)
+    assert str(given_up.value) == (
+        "distill: its job was lost 4 times, the last time because it was killed by signal 9. What "
+        "it has done is kept: the same command goes on."
+    )
+    assert sum("submitted as" in one for one in said) == 4
+
+
+def test_a_job_that_fails_says_why(job: Callable[..., Handover], context: Context) -> None:
+    with pytest.raises(StratosError) as failed:
+        run_there(job("print('almost'); 1 / 0"), context)
+    lines = str(failed.value).splitlines()
+    assert re.fullmatch(
+        r"distill failed as process \d+: it ended with exit code 1\. The end of \S+distill\.log:",
+        lines[0],
+    )
+    assert lines[-1] == "    ZeroDivisionError: division by zero"
+    told = f"open({str(events(context))!r}, 'a').write('{{\"error\": [\"Mend it.\"]}}\\n')"
+    with pytest.raises(StratosError, match=r"^Mend it\.$"):
+        run_there(job(f"{told}; raise SystemExit(1)"), context)
+
+
+def test_ctrl_c_ends_the_job_first(
+    job: Callable[..., Handover], context: Context, said: list[str]
+) -> None:
+    handover = job("import time; time.sleep(60)")
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_there(handover, context)
+    pid = int(said[0].split()[4])
+    assert said[1] == f"distill: process {pid} is told to end; waiting until it is gone."
+    assert not is_alive(pid)
+    assert handed.find(context.run_dir, "distill") is None and leases(context.ledger) == []
+
+
+def test_the_servers_of_a_job_that_ended_unseen_cost_until_its_last_word(
+    job: Callable[..., Handover], context: Context
+) -> None:
+    handover = job("", usd_per_hour=3.6)
+    servers = follow._Servers(context.ledger, handover.spec)
+    servers.reserve()
+    servers.run(time.time() - 3600)
+    handed.folder_of(context.run_dir).mkdir()
+    handed.keep(
+        context.run_dir,
+        "distill",
+        handed.Handed("here", "999999999 x 1", "process 9", "a mark", {}),
+    )
+    events(context).write_text("{}\n")
+    ended = time.time() - 1800
+    os.utime(events(context), (ended, ended))
+    run_there(handover, context)
+    assert context.ledger.spent_usd == pytest.approx(1.8, abs=0.01)

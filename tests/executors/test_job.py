@@ -1,0 +1,121 @@
+"""From a plan to a job: pure arithmetic, and a config that is read back with no secret in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from stratos.cli.compose import conf_dir
+from stratos.core.errors import StratosError
+from stratos.executors.here import Here
+from stratos.executors.job import ROLE_OF, StageName, goes, job_name, job_spec
+from stratos.executors.slurm import Slurm
+from stratos.records import Offer, Plan, RoleChoice
+from stratos.run.kept_config import kept_config
+from stratos.run.stages import STAGES
+
+GPU = Offer(
+    "aws", "us-east-1", "g5.xlarge", "A10G", 1, 4, 16, 24, usd_per_hour=1.0, usd_per_hour_spot=0.4
+)
+TRAIN = RoleChoice("train", GPU, 2, False, hours=3.0, usd=6.0, hours_range=(2.0, 5.0))
+HOSTED = RoleChoice("teacher", None, 0, False, hours=1.0, usd=2.0)
+
+
+def plan(*roles: RoleChoice) -> Plan:
+    fields: dict = dict.fromkeys(Plan.__dataclass_fields__)
+    return Plan(**fields | {"roles": roles})
+
+
+def test_a_job_is_what_the_plan_says(tmp_path: Path) -> None:
+    run = tmp_path / "my run,1"
+    spec = job_spec(plan(HOSTED, TRAIN), "distill", run, Slurm())
+    assert (spec.role, spec.nodes, spec.offer, spec.gpus) == ("train", 1, GPU, 1)
+    assert (spec.hours, spec.planned_hours, spec.usd_per_hour) == (10.0, 5.0, 1.0)
+    assert spec.command == (
+        sys.executable, "-m", "stratos.stage", str(run), "distill", "--job"
+    )  # fmt: skip
+    assert spec.env == {"STRATOS_JOB": spec.name}
+    assert spec.name == job_name(run, "distill")
+    assert spec.name.startswith("stratos-my-run-1-") and spec.name.endswith("-distill")
+    assert spec.name != job_name(tmp_path / "other" / "my run,1", "distill")
+
+
+def test_settings_go_before_the_plan(tmp_path: Path) -> None:
+    def hours_and_price(settings: Slurm, choice: RoleChoice = TRAIN) -> tuple[float | None, float]:
+        spec = job_spec(plan(choice), "distill", tmp_path, settings)
+        return spec.hours, spec.usd_per_hour
+
+    assert hours_and_price(Slurm(hours=8.0, usd_per_hour=0.0)) == (8.0, 0.0)
+    assert hours_and_price(Slurm(hours_factor=3.0)) == (15.0, 1.0)
+    assert hours_and_price(Slurm(), replace(TRAIN, spot=True)) == (10.0, 0.4)
+    short = replace(TRAIN, hours=0.001, hours_range=None)
+    assert hours_and_price(Slurm(), short) == (0.25, 1.0)
+
+
+def test_a_stage_goes_where_its_role_has_a_server() -> None:
+    there = plan(HOSTED, TRAIN)
+    assert goes(Slurm(), "distill", there)
+    assert not goes(Slurm(), "synthesize", there), "hosted teachers are asked from here"
+    assert not goes(Slurm(), "evaluate", there)
+    assert not goes(Slurm(), "distill", None)
+    assert not any(goes(Here(), one.name, there) for one in STAGES)
+
+
+def test_every_stage_that_may_go_has_a_role() -> None:
+    assert set(ROLE_OF) == set(StageName.__args__) <= {one.name for one in STAGES}
+
+
+@pytest.mark.parametrize("executor", [Here, Slurm])
+def test_every_key_stands_in_the_yaml(executor: type) -> None:
+    shipped = OmegaConf.load(conf_dir() / "executor" / f"{executor.__name__.lower()}.yaml")
+    assert shipped.pop("_target_") == f"{executor.__module__}.{executor.__qualname__}"
+    assert set(shipped) == {field.name for field in fields(executor)}
+
+
+def test_nothing_is_imported_for_an_executor_that_is_not_asked_for() -> None:
+    code = "import sys, stratos.__main__, stratos.cli.check; print(sorted(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name in ("submitit", "stratos.executors.slurm", "stratos.executors.follow"):
+        assert f"'{name}'" not in told.stdout
+
+
+def test_what_submitit_is_told(tmp_path: Path) -> None:
+    submitit = pytest.importorskip("submitit.slurm.slurm")
+    slurm = Slurm(qos="low", account="lab", cpus=4, memory_gib=1.5, constraint="ib")
+    spec = job_spec(plan(TRAIN), "distill", tmp_path, slurm)
+    told = submitit._make_sbatch_string("work", tmp_path, **slurm._parameters(spec))
+    lines = set(told.splitlines())
+    assert {
+        f"#SBATCH --job-name={spec.name}", "#SBATCH --nodes=1", "#SBATCH --ntasks-per-node=1",
+        "#SBATCH --qos=low", "#SBATCH --account=lab", "#SBATCH --cpus-per-task=4",
+        "#SBATCH --mem=1536M", "#SBATCH --constraint=ib", "#SBATCH --gpus-per-node=1",
+        "#SBATCH --time=600", "#SBATCH --requeue", "#SBATCH --open-mode=append",
+        "#SBATCH --signal=USR2@90",
+    } <= lines  # fmt: skip
+    assert "--wckey" not in told and "--cpus-per-task=4 work" in told
+    other = Slurm(gres="gpu:h100:2")._parameters(spec)
+    assert other["gres"] == "gpu:h100:2" and "gpus_per_node" not in other
+
+
+def test_a_secret_that_was_typed_is_in_no_file_and_is_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / ".hydra"
+    folder.mkdir()
+    (folder / "hydra.yaml").write_text("hydra: {runtime: {cwd: /}}\n")
+    (folder / "config.yaml").write_text("teacher:\n  base_url: http://***@host/v1\n")
+    with pytest.raises(StratosError) as refused:
+        kept_config(tmp_path)
+    assert str(refused.value) == (
+        "teacher.base_url holds a secret, which is kept in no file: a stage that runs by itself "
+        "does not know it. Put it into a variable of the environment, and type "
+        "'teacher.base_url=${oc.env:<variable>}'."
+    )
+    (folder / "config.yaml").write_text("teacher:\n  base_url: ${oc.env:MY_URL}\n")
+    assert "${oc.env:MY_URL}" in str(kept_config(tmp_path)._get_node("teacher"))
+    (folder / "config.yaml").unlink()
+    with pytest.raises(StratosError, match=r"config\.yaml is not there: it is written when a run"):
+        kept_config(tmp_path)

@@ -1,0 +1,200 @@
+"""Stages on a real SLURM: the same student as here, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from one_cluster import Cluster
+from one_run import Command, files
+
+ON = ("executor=slurm", "executor.partition=main")
+
+
+def test_a_student_of_slurm_is_the_student_of_here(
+    on_slurm: Command, trained: Command, slurm: Cluster
+) -> None:
+    assert on_slurm.start(*ON, "executor.gpus=1").wait(300) == 0, on_slurm.said
+    assert on_slurm.student() == trained.student()
+    assert files(on_slurm.weights) == files(trained.weights)
+    said = on_slurm.said
+    assert re.search(r"distill: submitted as SLURM job \d+ \(stratos-run-\w{6}-distill\)", said)
+    assert slurm.jobs() == []
+    # Servers at the price of the plan's offer, from the start of the job to its end.
+    rented = [one for one in on_slurm.ledger() if one.get("kind") == "rented"]
+    assert [(one["role"], one["stage"]) for one in rented] == [("train", "distill")]
+    assert rented[0]["usd_per_hour"] > 0
+    [settled] = [one for one in on_slurm.ledger() if one.get("id") == rented[0]["id"]
+                 and one["kind"] == "settled"]  # fmt: skip
+    assert (
+        0 < settled["usd"] == pytest.approx(settled["seconds"] / 3600 * rented[0]["usd_per_hour"])
+    )
+    # The record is there: nothing is submitted again.
+    assert on_slurm.start(*ON).wait(120) == 0
+    assert "(made before)" in on_slurm.said and "submitted" not in on_slurm.said
+
+
+def test_a_node_that_dies_in_the_middle_changes_nothing(
+    on_slurm: Command, trained: Command, slurm: Cluster
+) -> None:
+    process = on_slurm.start(*ON, "executor.usd_per_hour=0")
+    on_slurm.until(on_slurm.has_checkpoint)
+    node = slurm.node_of_the_job()
+    slurm.lose(node)
+    try:
+        assert slurm.processes(on_slurm.run) == []
+        assert process.wait(300) == 0, on_slurm.said
+    finally:
+        slurm.back(node)
+    assert on_slurm.student() == trained.student()
+    assert files(on_slurm.weights) == files(trained.weights)
+    assert ", gone on 1×: " in on_slurm.said
+    rented = [one for one in on_slurm.ledger() if one.get("kind") == "rented"]
+    assert [one["usd_per_hour"] for one in rented] == [0] * len(rented)
+
+
+def test_a_job_of_more_weight_changes_nothing(
+    on_slurm: Command, trained: Command, slurm: Cluster
+) -> None:
+    process = on_slurm.start(*ON)
+    on_slurm.until(on_slurm.has_checkpoint)
+    slurm.run("sbatch", "-p", "urgent", "--exclusive", "-N2", "-o", "/dev/null", "--wrap=sleep 2")
+    assert process.wait(300) == 0, on_slurm.said
+    assert on_slurm.student() == trained.student()
+    assert ", gone on 1×: " in on_slurm.said
+    assert on_slurm.said.count("submitted as") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_told_to_end_leaves_nothing_running(
+    on_slurm: Command, trained: Command, slurm: Cluster, number: int
+) -> None:
+    process = on_slurm.start(*ON)
+    on_slurm.until(on_slurm.has_checkpoint)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number, on_slurm.said
+    assert slurm.jobs() == [] and slurm.processes(on_slurm.run) == []
+    if number == signal.SIGTERM:
+        return
+    # What it had done is kept, and goes on wherever the next command has it run.
+    assert on_slurm.start("executor=here").wait(300) == 0, on_slurm.said
+    assert on_slurm.student() == trained.student()
+    assert ", gone on 1×: " in on_slurm.said
+
+
+def test_a_second_command_follows_the_job_of_the_first(
+    on_slurm: Command, trained: Command, slurm: Cluster
+) -> None:
+    process = on_slurm.start(*ON)
+    on_slurm.until(on_slurm.has_checkpoint)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert slurm.jobs() == ["RUNNING"]
+    stages = slurm.processes(on_slurm.run)
+    for pid in stages:
+        os.kill(pid, signal.SIGSTOP)
+    refused = on_slurm.start("executor=here")
+    assert refused.wait(60) == 1
+    assert "distill was handed to SLURM job" in on_slurm.said
+    process = on_slurm.start(*ON)
+    on_slurm.until(lambda: "follows SLURM job" in on_slurm.said)
+    for pid in stages:
+        os.kill(pid, signal.SIGCONT)
+    assert process.wait(300) == 0, on_slurm.said
+    assert re.search(r"distill: follows SLURM job \d+ \(stratos-run-", on_slurm.said)
+    assert on_slurm.student() == trained.student()
+    assert len(list((on_slurm.run / "jobs" / "slurm").glob("*_submitted.pkl"))) == 1
+    kinds = [one["kind"] for one in on_slurm.ledger() if "kind" in one]
+    assert kinds.count("rented") == kinds.count("launched") == 1
+
+
+def test_a_second_command_of_other_inputs_ends_the_job_of_the_first(
+    on_slurm: Command, slurm: Cluster
+) -> None:
+    process = on_slurm.start(*ON)
+    on_slurm.until(on_slurm.has_checkpoint)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process = on_slurm.start(*ON, "seed=1", "executor.max_pending_hours=1")
+    on_slurm.until(lambda: "was submitted for other inputs than those of now" in on_slurm.said)
+    on_slurm.until(lambda: "submitted as SLURM job" in on_slurm.said)
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    assert slurm.jobs() == []
+
+
+def test_a_queue_that_is_too_long(on_slurm: Command, slurm: Cluster) -> None:
+    for node in ("n1", "n2"):
+        slurm.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=busy")
+    try:
+        process = on_slurm.start(*ON, "executor.max_pending_hours=0.0005")
+        assert process.wait(120) == 1
+    finally:
+        for node in ("n1", "n2"):
+            slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
+    said = on_slurm.said.splitlines()[-1]
+    assert re.fullmatch(
+        r"distill: SLURM job \d+ waits in the queue of main \(\S+\), 1 of 1.* It has waited .* s, "
+        r"and may wait 0\.0005 h \(executor\.max_pending_hours, or limits\.deadline_hours\): the "
+        r"job is cancelled\. Type executor\.max_pending_hours=<more hours>\. Or run it on this "
+        r"machine: executor=here\.",
+        said,
+    ), said
+    assert slurm.jobs() == []
+    assert [one["usd"] for one in on_slurm.ledger() if one.get("kind") == "settled"] == [0]
+
+
+def test_a_job_that_fails_without_a_word_shows_the_end_of_its_log(
+    on_slurm: Command, slurm: Cluster
+) -> None:
+    process = on_slurm.start(*ON)
+    on_slurm.until(on_slurm.has_checkpoint)
+    for pid in slurm.processes(on_slurm.run):
+        os.kill(pid, signal.SIGKILL)
+    assert process.wait(60) == 1
+    assert re.search(
+        r"distill failed as SLURM job \d+: FAILED, exit code \d+:\d+\. The end of \S+\.out:\n    ",
+        on_slurm.said,
+    )
+    assert slurm.jobs() == []
+
+
+def test_an_error_of_the_stage_is_the_same_as_here(on_slurm: Command, slurm: Cluster) -> None:
+    """Whether there is a GPU, the node alone can say."""
+    assert on_slurm.start("trainer.strategy=fsdp").wait(120) == 1
+    here = on_slurm.said.splitlines()[-1]
+    assert "needs a GPU, and this machine has none" in here
+    assert on_slurm.start("trainer.strategy=fsdp", *ON).wait(120) == 1
+    assert "submitted as SLURM job" in on_slurm.said
+    assert on_slurm.said.splitlines()[-1] == here
+    assert slurm.jobs() == []
+
+
+def test_what_cannot_be_submitted(on_slurm: Command, tmp_path: Path) -> None:
+    def told(*argv: str) -> str:
+        assert on_slurm.start(*argv).wait(60) in (1, 2)
+        return on_slurm.said.splitlines()[-1]
+
+    assert told("executor=slurm", "executor.partition=mian") == (
+        "executor.partition=mian: there is no partition mian. Did you mean main? There are: main, "
+        "urgent."
+    )
+    assert told("executor=slurm", "executor.gpus=9").startswith(
+        "distill: SLURM refused the job: Batch job submission failed: Requested node configuration "
+        "is not available. It was asked for nodes=1, gpus_per_node=9, time="
+    )
+    assert told("executor=slurm", "trainer.num_nodes=2").startswith(
+        "trainer.num_nodes=2: executor=slurm runs a stage on one node. Type trainer.num_nodes=1"
+    )
+    running, on_slurm.prefix = dict(on_slurm.env), []
+    (tmp_path / "slurm.conf").write_text("This is none.\n")
+    on_slurm.env = running | {"SLURM_CONF": str(tmp_path / "slurm.conf")}
+    assert "executor=slurm: SLURM does not answer (" in told("executor=slurm")
+    on_slurm.env = running | {"PATH": str(tmp_path)}
+    assert told("executor=slurm") == (
+        "executor=slurm: there is no sbatch on the PATH, so that this machine cannot submit to "
+        "SLURM. Give the command on a login node of the cluster, or type executor=here."
+    )
