@@ -123,6 +123,7 @@ def run(composed: DictConfig) -> float | None:
     # The comparison of a sweep shows what a job died of.
     folder = Path(settings.runtime.output_dir)
     last_words = folder / "error.txt"
+    guard_files(folder / ".hydra")  # at once: whoever is killed in `build` leaves no secret there
     try:
         try:
             config = build(composed)

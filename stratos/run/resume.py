@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,9 +147,12 @@ def named(inputs: Mapping[str, Any]) -> dict[str, str]:
 
     Six digits tell a change, and not what the value was.
     """
+    files: dict[str, list[str]] = defaultdict(list)
+    for key, mark in inputs["files"]:
+        files[f"the content of {key}"].append(mark)
     leaves = {
         **dict(_leaves(inputs["config"])),
-        **{f"the content of {key}": mark for key, mark in inputs["files"]},
+        **files,
         **{f"the record of {stage}": mark for stage, mark in inputs["upstream"].items()},
         "the version of Stratos": inputs["code"],
         "code of your own": inputs["user_code"],

@@ -669,7 +669,12 @@ class JsonlTask(Task):
     def score(self, text: str, item: Item) -> Score:
         """Compare with the gold answer by the task's metric; F1 is over words."""
         answer = self.parse(text)
-        if answer is None:
+        right = answer is not None and self._metric.compare(answer, item.answer) >= 1
+        if not right and self.metric == "exact" and self.verifier is None:
+            # A gold answer may have several lines, or a word that announces one elsewhere.
+            behind = text.partition(chat.MARK)[2], text.rpartition(chat.MARK)[2]
+            wholes = (whole.strip() for whole in (text, *behind))
+            right = any(self._metric.compare(one, item.answer) >= 1 for one in wholes if one)
+        if answer is None and not right:
             return Score(0.0, 0.0, False)
-        right = self._metric.compare(answer, item.answer) >= 1
-        return Score(float(right), 1.0 if right else word_f1(answer, item.answer), True)
+        return Score(float(right), 1.0 if right else word_f1(answer or "", item.answer), True)

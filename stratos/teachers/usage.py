@@ -21,9 +21,10 @@ _BYTES_A_TOKEN = 16
 _SHORT = 64
 """Bytes up to which a text may be a few long tokens."""
 _HIDDEN_TOKENS = 8192
-"""Most that a provider's own prompt, or reasoning that is not shown, adds beyond its limits."""
+"""Most that a provider's own prompt adds to a question."""
 _MOST_REASONING = 2**18
-"""Tokens of reasoning that are believed where they are told apart."""
+"""Tokens of reasoning that are believed, told apart or not. They are billed, so a count that a
+model can have written is booked as it is told, whatever the limit was."""
 _RUN = re.compile(r"(.)\1{4,}", re.DOTALL)
 """The same character again and again, which many tokenizers take as one token."""
 
@@ -77,10 +78,7 @@ def read_usage(
     n_input = _count(usage.get("prompt_tokens"), 2 * most_in + _HIDDEN_TOKENS, sent)
     written = reasoning + text
     n_bytes = len(written.encode("utf-8", "replace"))
-    details = usage.get("completion_tokens_details")
-    told = details.get("reasoning_tokens") if isinstance(details, Mapping) else None
-    hidden = min(told, _MOST_REASONING) if isinstance(told, int) and told > 0 else 0
-    most_out = 2 * max(question.max_tokens, n_bytes) + hidden + _HIDDEN_TOKENS
+    most_out = 2 * max(question.max_tokens, n_bytes) + _MOST_REASONING
     came = f"were written in an answer of {n_bytes:,} bytes"
     n_output = _count(usage.get("completion_tokens"), most_out, came)
     is_estimated = False

@@ -102,16 +102,16 @@ def test_a_count_that_may_be_right_is_believed(text: str, told: tuple[int, int])
     assert (found.input_tokens, found.output_tokens, found.is_estimated) == (*told, False)
 
 
-def test_reasoning_is_believed_where_it_is_told_apart() -> None:
+@pytest.mark.parametrize("details", [{}, {"reasoning_tokens": 99_990}])
+@pytest.mark.parametrize("shown", ["", "so I think " * 9_500])
+def test_reasoning_is_booked_as_it_is_billed(details: dict[str, int], shown: str) -> None:
+    """Seen: reasoning of 20,000 tokens that nothing told apart, booked as a short answer."""
     usage = {"prompt_tokens": 9, "completion_tokens": 100_000}
-    with pytest.raises(ImplausibleUsage):
-        read_usage(usage, ask_of("Why?"), "Because.")
-    usage["completion_tokens_details"] = {"reasoning_tokens": 99_990}
-    assert read_usage(usage, ask_of("Why?"), "Because.").output_tokens == 100_000
-    thought = "so I think " * 9_500
-    usage.pop("completion_tokens_details")
-    found = read_usage(usage, ask_of("Why?"), "Because.", reasoning=thought)
+    usage |= {"completion_tokens_details": details}
+    found = read_usage(usage, ask_of("Why?"), "Because.", reasoning=shown)
     assert found.output_tokens == 100_000
+    with pytest.raises(ImplausibleUsage):
+        read_usage(usage | {"completion_tokens": 10**6}, ask_of("Why?"), "Because.")
 
 
 def test_an_answer_without_a_count_is_no_longer_than_a_limit_that_is_kept() -> None:

@@ -49,7 +49,7 @@ def test_the_cache_knows_which_cards_there_were(files):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["Gaudi9,,many,3700,,,105,,x"], "line 2: MemoryGiB of Gaudi9 is 'many', and has to be a"),
+        (["Gaudi9,,many,3700,,,105,,x"], "line 2: MemoryGiB of Gaudi9 is 'many', but must be a"),
         (["Gaudi9,,0,3700,,,105,,x"], "MemoryGiB of Gaudi9 is '0'"),
         (["Gaudi9,,128,nan,,,105,,x"], "BandwidthGBs of Gaudi9 is 'nan'"),
         (["Gaudi9,,128,3700,,,,,x"], "TflopsFp32 of Gaudi9 is ''"),

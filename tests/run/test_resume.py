@@ -464,7 +464,7 @@ def test_inputs_are_named_to_the_key_and_tell_no_value():
     named = resume.named(
         {
             "config": {"limits": {"budget_usd": 20.0, "hours": None}, "seed": 0, "teacher": {}},
-            "files": [("task.path", "d1")],
+            "files": [("task.path", "d1"), ("task.path", "d2")],
             "upstream": {"probe": "d2"},
             "code": "d3",
             "user_code": "d4",
@@ -477,3 +477,14 @@ def test_inputs_are_named_to_the_key_and_tell_no_value():
         "what other runs have left",
     ]  # fmt: skip
     assert all(len(one) == 6 for one in named.values())
+
+
+def test_the_first_of_several_files_of_a_key_is_named_as_the_last_is():
+    def of(first: str, last: str) -> dict[str, str]:
+        files = [("cloud.catalog", first), ("cloud.catalog", last)]
+        rest = {"config": {}, "upstream": {}, "code": "", "user_code": "", "seen": []}
+        return resume.named({"files": files, **rest})
+
+    for other in (of("x", "b"), of("a", "x")):
+        said = resume.what_changed(of("a", "b"), other)
+        assert said == "the content of cloud.catalog has changed"

@@ -482,3 +482,25 @@ def test_the_yaml_fits_the_class(tmp_path: Path) -> None:
     made = JsonlTask(**{k: values[k] for k in values if k not in ("_target_", "path")}, path="x")
     assert {field.name for field in fields(JsonlTask)} == set(values) - {"_target_"}
     assert (made.metric, made.validation_share) == ("exact", 0.15)
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "Paris is the capital of France.",
+        "yes.",
+        "...",
+        "first line\nsecond line",
+        "items.map(x => x.id)",
+        "The answer is 5",
+        "Answer: none",
+        '"quoted"',
+    ],
+)
+def test_the_gold_answer_itself_is_right_whatever_it_looks_like(tmp_path: Path, gold: str) -> None:
+    rows = [{"question": f"Row {i}?", "answer": gold if i % 2 else f"other {i}"} for i in range(40)]
+    task = JsonlTask(write(tmp_path / "rows.jsonl", rows))
+    (item, *_) = [one for one in task.items("train", 40) if one.answer == gold]
+    assert task.score(task.completion(item), item).exact == 1
+    assert task.score(f"Let me think.\nAnswer: {gold}", item).exact == 1
+    assert task.score("other 4", item).exact == 0
