@@ -17,7 +17,7 @@ from math import ceil
 from stratos.catalog.local import local_offer
 from stratos.config import Config, ObjectiveConfig
 from stratos.core.by_name import find, named
-from stratos.core.counted import counted
+from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
 from stratos.estimate import TrainingJob, card_of_student, train
 from stratos.estimate.calibrate import Calibration
@@ -28,13 +28,15 @@ from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.training_length import n_labelled
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.worth_a_pilot import Survivors
-from stratos.records import Probe
+from stratos.records import PilotRun, Probe
 from stratos.teachers.evaluation_budget import pace_of
 
 PARTS = (0.5, 1.0)
 """Lengths of the trainings of a pair, as parts of the longest."""
 LEAST_PART = 1 / 16
 """Shortest longest training, as a part of the planned one: beyond that little can be foretold."""
+_TELLING_SHARE = 0.25
+"""Part of a training's planned tokens below which its accuracy says little about its end."""
 _COST_OF_MODEL = 0.5
 _ASKED = "plan.pilot=true makes it"
 _CHARACTERS_A_TOKEN = 3.0
@@ -277,3 +279,37 @@ def _usd(config: Config, problem: Problem, pair: Candidate, part: float) -> floa
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{ceil(seconds)} s"
+
+
+def cut_short_by_time(pairs: Sequence[Candidate], runs: Sequence[PilotRun]) -> str:
+    """Say which students a pilot left unmeasured, or trained too briefly to tell; "" for none.
+
+    Beside one that trained to its end they look worse than they are, or are not chosen at all.
+
+    Args:
+        pairs: that were to be trained.
+        runs: that were.
+    """
+    longest = {(run.student, run.strategy): run.points[-1].train_tokens for run in runs}
+    brief, never = [], []
+    for pair in pairs:
+        tokens = longest.get((pair.student, pair.strategy))
+        if tokens is None:
+            never.append(pair.student)
+        elif tokens < _TELLING_SHARE * pair.train_tokens:
+            brief.append(f"{pair.student} on {tokens:,} of {pair.train_tokens:,} planned tokens")
+    if not brief and not never:
+        return ""
+    said = []
+    if brief:
+        said.append(f"It trained {listed(brief)}")
+    if never:
+        said.append(f"{'it' if said else 'It'} did not train {listed(never)}")
+    one = (never or [pair.student for pair in pairs])[-1]
+    if brief:
+        one = brief[-1].partition(" ")[0]
+    return (
+        f"The time of the pilot was too short to compare all students. {', and '.join(said)}. They "
+        "may be better than the plan assumes. Type plan.pilot_minutes=<more> to measure them, or "
+        f"try one: student={one}"
+    )

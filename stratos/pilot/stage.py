@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stratos.catalog import load_catalog
 from stratos.estimate import calibration
-from stratos.pilot.decision import afforded, in_order, open_question
+from stratos.pilot.decision import afforded, cut_short_by_time, in_order, open_question
 from stratos.pilot.ladder import Ladder
 from stratos.pilot.time_limit import Pace
 from stratos.plan.accuracy.history import history_for
@@ -73,6 +73,8 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
     ladder = Ladder(config, context, problem, pace, parts)
     with _leaving(context.ledger, left.least_usd):
         runs = ladder.climb(pairs, left_out)
+    if is_auto and (warning := cut_short_by_time(pairs, runs)):
+        context.warn(warning)
     points = [point for run in runs for point in run.points]
     return Pilot(
         task=config.task.name,

@@ -17,13 +17,20 @@ from stratos.core.context import Context
 from stratos.estimate.calibrate import Calibration
 from stratos.ledger import Ledger
 from stratos.pilot import decision, time_limit
-from stratos.pilot.decision import LEAST_PART, afforded, in_order, lengths_of, open_question
+from stratos.pilot.decision import (
+    LEAST_PART,
+    afforded,
+    cut_short_by_time,
+    in_order,
+    lengths_of,
+    open_question,
+)
 from stratos.pilot.ladder import TIME_OVER
 from stratos.pilot.time_limit import Pace
 from stratos.pipeline import _wants_pilot
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.worth_a_pilot import survivors
-from stratos.records import Probe
+from stratos.records import PilotPoint, PilotRun, Probe
 
 HERE = Calibration("here, 2 cores", 4e10, 1e10, 5e-6, "2026-11-26")
 NEW = ("student.candidates.stratos_300k.runs=[]", "student.candidates.stratos_1m.runs=[]",
@@ -348,3 +355,27 @@ def test_trainings_that_were_faster_than_expected_promise_nothing_for_the_next(m
     assert now.tokens(pair, 10_000, 100) == 5000  # 100 s do not fit in 96 s, 50 s do
     clock[0] = 80.0
     assert now.slowness == 2.0
+
+
+def test_a_pilot_says_whom_it_trained_too_briefly_and_whom_not_at_all():
+    """Seen: 63% of 313k tokens against 0% of 2.7k, and not a word that these do not compare."""
+
+    def pair(student: str) -> Any:
+        return SimpleNamespace(student=student, strategy="supervised", train_tokens=40_000)
+
+    def run(student: str, tokens: int) -> PilotRun:
+        point = PilotPoint(tokens, 0.5, 46, 188, 1.0, 1.0)
+        return PilotRun(student, "supervised", "smollm2", (point,), "", 0.0)
+
+    small, large, other = (pair(name) for name in ("small", "large", "other"))
+    whole, brief = run("small", 40_000), run("large", 2_665)
+    assert cut_short_by_time([small], [whole]) == ""
+    assert cut_short_by_time([small, large], [whole, run("large", 10_000)]) == ""
+    assert cut_short_by_time([small, large, other], [whole, brief]) == (
+        "The time of the pilot was too short to compare all students. It trained large on 2,665 "
+        "of 40,000 planned tokens, and it did not train other. They may be better than the plan "
+        "assumes. Type plan.pilot_minutes=<more> to measure them, or try one: student=large"
+    )
+    assert "It did not train large and other. They" in cut_short_by_time(
+        [small, large, other], [whole]
+    )
