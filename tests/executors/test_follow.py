@@ -172,9 +172,14 @@ def test_ctrl_c_ends_the_job_first(
     job: Callable[..., Handover], context: Context, said: list[str]
 ) -> None:
     handover = job("import time; time.sleep(60)")
+    # A shell starts what runs in the background with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        run_there(handover, context)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_there(handover, context)
+    finally:
+        signal.signal(signal.SIGINT, before)
     pid = int(said[0].split()[4])
     assert said[1] == f"distill: process {pid} is told to end; waiting until it is gone."
     assert not is_alive(pid)
