@@ -86,11 +86,6 @@ def _to_closing_brace(text: str) -> str:
     return text
 
 
-def trimmed(text: str) -> str:
-    """Return an answer without the quotes around it and the point behind it, if any is left."""
-    return _trim(text) or text
-
-
 def _trim(text: str) -> str:
     # A point in front belongs to a number, one behind ends a sentence.
     return text.lstrip(_QUOTES).rstrip(_QUOTES + ".")

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from stratos.convert.targets import find_class
 from stratos.convert.typed import read_dataclass
 from stratos.core.errors import StratosError, did_you_mean
-from stratos.tasks.answers import LETTER, behind_marker, find_answer, find_number, trimmed, word_f1
+from stratos.tasks.answers import LETTER, behind_marker, find_answer, find_number, word_f1
 from stratos.tasks.numbers import stated_number, write_number
 from stratos.tasks.objects import as_key, object_at_start, object_of, same, written
 from stratos.tasks.rows import shown
@@ -77,12 +77,12 @@ class Exact:
         one, other = object_of(answer), object_of(gold)
         if one is not None and other is not None:
             return float(same(one, other))
-        return float(normalised(trimmed(answer)) == normalised(trimmed(gold)))
+        return float(normalised(answer) == normalised(gold))
 
     def normal(self, answer: str) -> str:
         """Return it without case and spacing; of an object, the same of each field."""
         found = object_of(answer)
-        return normalised(trimmed(answer)) if found is None else as_key(found)
+        return normalised(answer) if found is None else as_key(found)
 
 
 @dataclass(frozen=True)

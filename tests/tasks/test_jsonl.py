@@ -504,3 +504,14 @@ def test_the_gold_answer_itself_is_right_whatever_it_looks_like(tmp_path: Path, 
     assert task.score(task.completion(item), item).exact == 1
     assert task.score(f"Let me think.\nAnswer: {gold}", item).exact == 1
     assert task.score("other 4", item).exact == 0
+
+
+@pytest.mark.parametrize(("gold", "said"), [("_private", "private"), ("$5", "5"), ("a*", "a")])
+def test_an_answer_without_a_sign_of_the_gold_one_is_wrong(
+    tmp_path: Path, gold: str, said: str
+) -> None:
+    rows = [{"question": f"Row {i}?", "answer": gold if i % 2 else f"other {i}"} for i in range(40)]
+    task = JsonlTask(write(tmp_path / "rows.jsonl", rows))
+    (item, *_) = [one for one in task.items("train", 40) if one.answer == gold]
+    assert task.score(said, item).exact == 0
+    assert task.score(f"Answer: {gold}", item).exact == 1
