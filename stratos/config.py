@@ -424,7 +424,7 @@ class PlanConfig:
     """Tokens of each student's longest pilot training; auto may use fewer to save time."""
     pilot_share: Share = 0.1
     """Share of the limits on dollars and hours that an automatic pilot may use (`pilot=auto`)."""
-    pilot_minutes: Amount = 3.0
+    pilot_minutes: Amount = 4.0
     """Maximum minutes of an automatic pilot on this machine."""
     history: bool = True
     """Use past runs of this machine (`outputs/`, `sweeps/`) to predict a student's accuracy."""

@@ -3,8 +3,10 @@
 It decides where a limit on accuracy is set that nothing known is sure to meet, or where the
 objective counts accuracy and nothing is known of any of several pairs. Then short trainings are
 made that together take little: a stated part of the limits on dollars and hours, and a few minutes
-of this machine. The most expensive ones are shortened first, and a pair whose shortest useful
-training does not fit is left out: what fits is measured.
+of this machine. The most expensive ones are shortened first, to a quarter of their training: what
+was trained more briefly says little, and beside one that was trained whole it looks worse than it
+is. Where that is still too long, fewer pairs are measured; the cheapest one stays, and what starts
+from a model, which reaches most on few rows.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ PARTS = (0.5, 1.0)
 """Lengths of the trainings of a pair, as parts of the longest."""
 LEAST_PART = 1 / 16
 """Shortest longest training, as a part of the planned one: beyond that little can be foretold."""
-_TELLING_SHARE = 0.25
+TELLING_PART = 1 / 4
 """Part of a training's planned tokens below which its accuracy says little about its end."""
 _COST_OF_MODEL = 0.5
 _ASKED = "plan.pilot=true makes it"
@@ -133,7 +135,9 @@ def afforded(
     """Return the longest pilot that takes little, or None and why there is none.
 
     While it takes too much, the most expensive pair's trainings are halved, where what starts from
-    a model counts for half: it reaches most on few rows. A pair that would be left with less than
+    a model counts for half. None goes below `TELLING_PART` of its training while a pair can be left
+    out instead: the most expensive one, but never the cheapest nor what starts from a model. Where
+    these alone take too much, all are halved further, and one that would be left with less than
     `LEAST_PART` of its training is left out.
 
     Args:
@@ -145,50 +149,134 @@ def afforded(
         machine: the measurement of this machine.
     """
     minutes, usd = _allowed(config, problem)
+    most = _Cost(60 * minutes, usd)
     estimate = partial(_seconds, config, probe, machine)
-    parts = {pair.name: 1.0 for pair in pairs if _is_long_enough(config, pair, 1.0)}
-    if not parts:
+    costs = _Costs(config, problem, estimate)
+    long_enough = [pair for pair in pairs if _is_long_enough(config, pair, 1.0)]
+    if not long_enough:
         return None, f"pilot: {question}. plan.pilot_tokens is too few to tell; {_ASKED}."
-    left_out: dict[str, str] = {}
-    while True:
-        taken = [pair for pair in pairs if pair.name in parts]
-        seconds = {
-            pair.name: sum(estimate(pair, n) for n in lengths_of(config, pair, parts[pair.name]))
-            for pair in taken
-        }
-        paid = {pair.name: _usd(config, problem, pair, parts[pair.name]) for pair in taken}
-        total, dollars = sum(seconds.values()), sum(paid.values())
-        is_slow, is_dear = total > 60 * minutes, dollars > usd
-        if not is_slow and not is_dear:
-            n_trainings = sum(len(lengths_of(config, pair, parts[pair.name])) for pair in taken)
-            found = Frugal(
-                question, parts, total, dollars, 60 * minutes, n_trainings, estimate, left_out
-            )
-            return found, ""
-        costs = seconds if is_slow else paid
-        most = max(taken, key=lambda pair: costs[pair.name] * _haste(config, pair))
-        parts[most.name] /= 2
-        if _is_long_enough(config, most, parts[most.name]):
-            continue
-        if len(parts) == 1:
-            break
-        del parts[most.name]
-        left_out[f"{most.student} by {most.strategy}"] = (
-            f"its shortest pilot takes about {_minutes(seconds[most.name])}; {_ASKED}"
+    parts, left_out = _all_telling(config, long_enough, costs, most)
+    if not parts:
+        parts, left_out = _shortened(config, long_enough, costs, most)
+    taken = [pair for pair in pairs if pair.name in parts]
+    total = costs.all_of(taken, parts)
+    if total.within(most):
+        n_trainings = sum(len(lengths_of(config, pair, parts[pair.name])) for pair in taken)
+        found = Frugal(
+            question, parts, total.seconds, total.usd, most.seconds, n_trainings, estimate, left_out
         )
-    for_teachers = f" and up to ${dollars:.2f} for teachers" if dollars else ""
+        return found, ""
+    for_teachers = f" and up to ${total.usd:.2f} for teachers" if total.usd else ""
     return None, (
-        f"pilot: {question}. The shortest one would take about {_minutes(total)}{for_teachers}, "
-        f"more than an automatic pilot may take ({minutes:g} min and ${usd:.2f}: "
+        f"pilot: {question}. The shortest one would take about {_minutes(total.seconds)}"
+        f"{for_teachers}, more than an automatic pilot may take ({minutes:g} min and ${usd:.2f}: "
         f"plan.pilot_minutes, plan.pilot_share); {_ASKED}."
     )
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What trainings take."""
+
+    seconds: float
+    usd: float
+
+    def within(self, most: _Cost) -> bool:
+        return self.seconds <= most.seconds and self.usd <= most.usd
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """What the trainings of pairs take here."""
+
+    config: Config
+    problem: Problem
+    estimate: Callable[[Candidate, int], float]
+
+    def of(self, pair: Candidate, part: float) -> _Cost:
+        """Return what a pair's trainings take whose longest is a part of the planned one."""
+        tokens = lengths_of(self.config, pair, part)
+        return _Cost(
+            sum(self.estimate(pair, n) for n in tokens),
+            _usd(self.config, self.problem, pair, part),
+        )
+
+    def all_of(self, pairs: Sequence[Candidate], parts: Mapping[str, float]) -> _Cost:
+        """Return what the trainings of several pairs take."""
+        each = [self.of(pair, parts[pair.name]) for pair in pairs]
+        return _Cost(sum(one.seconds for one in each), sum(one.usd for one in each))
+
+    def most_expensive(
+        self, pairs: Sequence[Candidate], parts: Mapping[str, float], most: _Cost
+    ) -> Candidate:
+        """Return the pair that takes most of what is exceeded; one of a model counts for half."""
+        is_slow = self.all_of(pairs, parts).seconds > most.seconds
+
+        def cost(pair: Candidate) -> float:
+            one = self.of(pair, parts[pair.name])
+            return (one.seconds if is_slow else one.usd) * _haste(self.config, pair)
+
+        return max(pairs, key=cost)
+
+
+def _all_telling(
+    config: Config, pairs: Sequence[Candidate], costs: _Costs, most: _Cost
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the longest parts that fit, none below `TELLING_PART`, and the pairs without one.
+
+    No parts where not even two pairs fit, or not the cheapest pair and what starts from a model.
+    """
+    taken, left_out = list(in_order(config, pairs, costs.estimate)), dict[str, str]()
+    if any(not _is_long_enough(config, pair, 1.0, TELLING_PART) for pair in taken):
+        return {}, {}
+    while True:
+        parts = {pair.name: 1.0 for pair in taken}
+        while not costs.all_of(taken, parts).within(most):
+            longer = [
+                pair
+                for pair in taken
+                if _is_long_enough(config, pair, parts[pair.name] / 2, TELLING_PART)
+            ]
+            if not longer:
+                break
+            parts[costs.most_expensive(longer, parts, most).name] /= 2
+        else:
+            return parts, left_out
+        dropped = taken.pop()
+        if len(taken) < 2 or is_of_model(config, dropped):
+            return {}, {}
+        seconds = costs.of(dropped, parts[dropped.name]).seconds
+        left_out[f"{dropped.student} by {dropped.strategy}"] = _too_long(seconds)
+
+
+def _shortened(
+    config: Config, pairs: Sequence[Candidate], costs: _Costs, most: _Cost
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return parts down to `LEAST_PART`, and the pairs without one; one pair stays in any case."""
+    parts, left_out = {pair.name: 1.0 for pair in pairs}, dict[str, str]()
+    while True:
+        taken = [pair for pair in pairs if pair.name in parts]
+        if costs.all_of(taken, parts).within(most):
+            return parts, left_out
+        longest = costs.most_expensive(taken, parts, most)
+        if _is_long_enough(config, longest, parts[longest.name] / 2):
+            parts[longest.name] /= 2
+            continue
+        if len(taken) == 1:
+            return parts, left_out
+        seconds = costs.of(longest, parts.pop(longest.name)).seconds
+        left_out[f"{longest.student} by {longest.strategy}"] = _too_long(seconds)
+
+
+def _too_long(seconds: float) -> str:
+    return f"its shortest pilot takes about {_minutes(seconds)}; {_ASKED}"
 
 
 def lengths_of(config: Config, pair: Candidate, part: float) -> tuple[int, ...]:
     """Return the tokens of a pair's trainings: one or two.
 
-    One where it is the planned training itself, and where a file has so few rows that the shorter
-    one would be no smaller copy of the planned training.
+    One where it is the planned training itself, where the shorter one would be too short to tell,
+    and where a file has so few rows that it would be no smaller copy of the planned training.
 
     Args:
         config: the run.
@@ -198,7 +286,8 @@ def lengths_of(config: Config, pair: Candidate, part: float) -> tuple[int, ...]:
     if part >= 1 and config.plan.pilot_tokens >= pair.train_tokens:
         return lengths(config, pair, (1.0,))
     several = lengths(config, pair, tuple(part * one for one in PARTS))
-    least = LEAST_PART * pair.train_tokens
+    part_of_planned = several[-1] / pair.train_tokens
+    least = (TELLING_PART if part_of_planned >= TELLING_PART else LEAST_PART) * pair.train_tokens
     if (n_rows := n_labelled(config)) is not None:
         least = max(least, LEAST_ITEMS / n_rows * pair.train_tokens)
     return tuple(n for n in several if n >= least) or several[-1:]
@@ -213,20 +302,23 @@ def in_order(
     model, which reaches most on few rows; then the rest, the cheapest of each first.
     """
     first, *others = sorted(pairs, key=lambda pair: estimate(pair, pair.train_tokens))
-    return (first, *sorted(others, key=lambda pair: not _is_of_model(config, pair)))
+    return (first, *sorted(others, key=lambda pair: not is_of_model(config, pair)))
 
 
-def _is_of_model(config: Config, pair: Candidate) -> bool:
+def is_of_model(config: Config, pair: Candidate) -> bool:
+    """Return whether a pair's student starts from a model."""
     return any(one.name == pair.student and one.path is not None for one in config.students)
 
 
 def _haste(config: Config, pair: Candidate) -> float:
     """Return what the cost of a pair counts for, where one has to be shortened."""
-    return _COST_OF_MODEL if _is_of_model(config, pair) else 1.0
+    return _COST_OF_MODEL if is_of_model(config, pair) else 1.0
 
 
-def _is_long_enough(config: Config, pair: Candidate, part: float) -> bool:
-    return lengths(config, pair, (part,))[0] >= int(LEAST_PART * pair.train_tokens)
+def _is_long_enough(
+    config: Config, pair: Candidate, part: float, least: float = LEAST_PART
+) -> bool:
+    return lengths(config, pair, (part,))[0] >= int(least * pair.train_tokens)
 
 
 def _counts(objective: ObjectiveConfig) -> bool:
@@ -296,7 +388,7 @@ def cut_short_by_time(pairs: Sequence[Candidate], runs: Sequence[PilotRun]) -> s
         tokens = longest.get((pair.student, pair.strategy))
         if tokens is None:
             never.append(pair.student)
-        elif tokens < _TELLING_SHARE * pair.train_tokens:
+        elif tokens < TELLING_PART * pair.train_tokens:
             brief.append(f"{pair.student} on {tokens:,} of {pair.train_tokens:,} planned tokens")
     if not brief and not never:
         return ""

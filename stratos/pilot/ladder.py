@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from stratos.config import LimitsConfig
 from stratos.core.errors import OverspentError, StratosError
-from stratos.pilot.decision import LEAST_PART, lengths_of
+from stratos.pilot.decision import LEAST_PART, TELLING_PART, is_of_model, lengths_of
 from stratos.pilot.scaled import PARTS, lengths, scaled
 from stratos.pilot.time_limit import Pace
 from stratos.plan.problem import Candidate, Problem
@@ -99,6 +99,11 @@ class Ladder:
         """
         if self.pace is None:
             return wanted
+        telling = min(wanted, max(1, int(TELLING_PART * pair.train_tokens)))
+        may_wait = is_of_model(self.config, pair)
+        found = self.pace.tokens(pair, wanted, telling, later, may_wait=may_wait)
+        if found is not None:
+            return found
         least = max(1, int(LEAST_PART * pair.train_tokens))
         return self.pace.tokens(pair, wanted, least, later)
 

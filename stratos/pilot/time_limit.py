@@ -41,6 +41,8 @@ class Pace:
         wanted: int,
         least: int,
         later: Sequence[tuple[Candidate, int]] = (),
+        *,
+        may_wait: bool = False,
     ) -> int | None:
         """Return how many tokens a training may have, None where no useful number fits.
 
@@ -53,6 +55,7 @@ class Pace:
             least: fewer would tell nothing.
             later: trainings that share what is left; each has a part as large as it is expected to
                 take.
+            may_wait: the shortest may take as long as a training under way is let go on.
         """
         expected = self.estimate(pair, wanted)
         part = expected / max(
@@ -63,9 +66,14 @@ class Pace:
             seconds = self.slowness * self.estimate(pair, wanted)
             if seconds <= part * self.left:
                 return wanted
-            shortest = wanted if seconds <= self.left else None
+            shortest = wanted if seconds <= self.left + may_wait * self.patience else None
             wanted //= 2
         return shortest
+
+    @property
+    def patience(self) -> float:
+        """Seconds beyond the limit that a training under way is let go on."""
+        return (_PATIENCE - 1) * self.seconds
 
     def trained(self, pair: Candidate, tokens: int) -> None:
         """Count a training."""
@@ -74,6 +82,6 @@ class Pace:
     @property
     def max_time(self) -> str:
         """Longest time of a training, as `trainer.max_time` has it."""
-        seconds = max(1, round(self.left + (_PATIENCE - 1) * self.seconds))
+        seconds = max(1, round(self.left + self.patience))
         days, rest = divmod(seconds, 86_400)
         return f"{days:02}:{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
