@@ -76,7 +76,7 @@ LIMITS = (
         label="budget",
         form="${}",
         objective="cheapest",
-        value=lambda c: c.usd,
+        value=lambda c: c.held_usd,
         decimals=2,
         unit=(1.0, "one dollar"),
     ),

@@ -172,6 +172,11 @@ class Choice:
         return sum(option.usd for option in self.options) + self.egress_usd
 
     @property
+    def held_usd(self) -> float:
+        """Dollars that a budget must have: with what is set aside for a teacher's last call."""
+        return self.usd + self.options[0].last_call_usd
+
+    @property
     def hours(self) -> float:
         """Hours until the student is served: teacher, then training."""
         return self.options[0].hours + self.options[1].hours

@@ -140,17 +140,8 @@ def _share(limit: Limit, limits: LimitsConfig, choice: Choice, spent_usd: float)
 
 
 def needed(limit: Limit, choice: Choice, spent_usd: float) -> float:
-    """Return the value that a limit must have for a plan to meet it."""
+    """Return the value that a limit must have for a plan to meet it: what to type."""
     return limit.value(choice) + (spent_usd if limit.key == "budget_usd" else 0.0)
-
-
-def proposed(limit: Limit, choice: Choice, spent_usd: float) -> float:
-    """Return the value that a user is told to type for a plan.
-
-    Of a budget that is more than the plan needs: what is set aside for a teacher's last call, too.
-    """
-    more = choice.options[0].last_call_usd if limit.key == "budget_usd" else 0.0
-    return needed(limit, choice, spent_usd) + more
 
 
 def _verified(
@@ -166,7 +157,7 @@ def _verified(
         share = _share(limit, limits, choice, model.spent_usd)
         typed, value = "null", None
         if not limit.is_floor or choice.candidate.is_known:
-            typed = limit.typed(proposed(limit, choice, model.spent_usd), limit.of(limits))
+            typed = limit.typed(needed(limit, choice, model.spent_usd), limit.of(limits))
             value = float(typed)
         limits_now = getattr(limits, limit.key)
         assert limits_now is not None, "a limit that is not set is not broken"

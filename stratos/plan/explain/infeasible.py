@@ -8,7 +8,7 @@ from stratos.config import LimitsConfig
 from stratos.core.counted import by_reason, listed
 from stratos.core.errors import InfeasibleError
 from stratos.core.intervals import predicted
-from stratos.plan.explain.changes import WayOut, alone, proposed, together
+from stratos.plan.explain.changes import WayOut, alone, needed, together
 from stratos.plan.explain.in_words import describe, servers
 from stratos.plan.explain.relaxations import Relaxed, nearest_student, relaxations
 from stratos.plan.explain.variants import Variants
@@ -153,7 +153,7 @@ def _reach(model: Model, everything: Sequence[Choice], limit: Limit) -> str:
         best = max(everything, key=limit.value)
     if limit.is_floor and not best.candidate.is_known:
         return f"  the best {limit.label} of any plan is unknown"
-    typed = limit.typed(proposed(limit, best, model.spent_usd))
+    typed = limit.typed(needed(limit, best, model.spent_usd))
     return f"  the best {limit.label} of any plan is {limit.said(typed)}"
 
 

@@ -63,7 +63,7 @@ def meets(
         return limit is None or value <= limit + slack * max(1.0, abs(limit))
 
     return (
-        at_most(choice.usd + spent_usd, limits.budget_usd)
+        at_most(choice.held_usd + spent_usd, limits.budget_usd)
         and at_most(choice.hours, limits.deadline_hours)
         and at_most(choice.latency_ms, limits.latency_ms)
         and (limits.accuracy is None or choice.limit_accuracy >= limits.accuracy - slack)

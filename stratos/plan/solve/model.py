@@ -13,6 +13,7 @@ Sets
 Parameters
     acc_c, low_c  predicted accuracy of c, and what of its interval a limit counts; 0 if unknown
     usd_o, h_o    dollars and hours of option o; of a single server, dollars for the horizon
+    last_call_o   dollars that are set aside for the last call of a hosted teacher
     ms_o, ms_ob   p95 latency of serving option o, of bucket b on server o
     λ_b, μ_ob     requests per second of bucket b; what server o answers of it, at safe utilisation
     price_o       dollars an hour of server o
@@ -60,7 +61,7 @@ Constraints
     fetched_stays_w_p      vh_wp ≤ v_wp
     bundle_near_w_k        vc_wk ≤ servers of w in k
     fetched_near_w_k       vc_wk ≤ Σ_{q in k} v_wq
-    budget                 usd ≤ B                                over all roles, serving included
+    budget                 usd + Σ last_call_wo x_wo ≤ B          over all roles, serving included
     deadline               hours ≤ D                              they follow one another
     latency                latency ≤ L
     accuracy               Σ low_c y_c ≥ A
@@ -88,6 +89,7 @@ from numpy.typing import NDArray
 
 from stratos.config import LimitsConfig
 from stratos.plan.objective import Linear
+from stratos.plan.option import Option
 from stratos.plan.problem import Candidate, Choice, Problem, Served
 from stratos.plan.solve.egress_flow import Link, add_egress
 from stratos.plan.solve.frontier import meets, merged
@@ -291,7 +293,12 @@ class Model:
         if mixed:
             add_caps(lp, served, self.problem.caps)
         if limits.budget_usd is not None:
-            lp += usd <= limits.budget_usd - self.spent_usd, "budget"
+            last_call = pulp.lpSum(
+                o.last_call_usd * var
+                for w, o, var in chosen
+                if role_of[w] == 0 and isinstance(o, Option) and o.last_call_usd
+            )
+            lp += usd + last_call <= limits.budget_usd - self.spent_usd, "budget"
         if limits.deadline_hours is not None:
             lp += hours <= limits.deadline_hours, "deadline"
         if limits.latency_ms is not None:
@@ -394,7 +401,8 @@ class Model:
             n_buckets = len(self.problem.rates[serve])
             counts, shares = read_mix(program.n[serve], program.f[serve], n_buckets)
             served = as_served(
-                [(self.problem.options[serve][j], counts[j], shares[j]) for j in sorted(counts)]
+                [(self.problem.options[serve][j], counts[j], shares[j]) for j in sorted(counts)],
+                self.problem.rates[serve],
             )
         else:
             served = self._chosen(program, serve)

@@ -31,7 +31,7 @@ from stratos.ledger.reserves import planned_usd
 from stratos.plan.explain.changes import alone, together
 from stratos.plan.explain.variants import Variants
 from stratos.plan.limits import LIMITS, with_limit
-from stratos.plan.objective import levels, net_cost
+from stratos.plan.objective import SINGLE, Linear, levels, net_cost
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.problem import Candidate, Option, Problem
 from stratos.plan.solution import solve
@@ -86,6 +86,13 @@ def test_a_proposed_budget_has_room_for_the_last_call_of_a_teacher():
     chosen = solve(replace(problem, limits=limits))
     assert chosen.usd == 10.0
     assert planned_usd(chosen, limits.budget_usd) == {"teacher": 2.75, "train": 2.0, "serve": 6.0}
+    for pruned in (True, False):
+        model = Model(problem, pruned=pruned)
+        found = [
+            model.solve(LimitsConfig(budget_usd=usd), [Linear(SINGLE["cheapest"])])
+            for usd in (10.7, 10.75)
+        ]
+        assert found[0] is None and found[1] is not None, "the ledger would refuse the last call"
 
 
 def test_golden_one_limit():
