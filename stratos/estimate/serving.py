@@ -27,7 +27,7 @@ from stratos.estimate.queueing import (
     variation_squared,
     wait_of_waiting,
 )
-from stratos.records import ModelCard
+from stratos.records import ModelCard, ServingSetting
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +152,38 @@ def p95_seconds(seconds: Floats, weights: Floats, batch: int, utilisation: float
     return seconds * p95_over_service(batch, utilisation, wait / seconds)
 
 
+def routed_p95_ms(
+    latencies_ms: Sequence[float],
+    requests_per_s: Sequence[float],
+    traffic: Sequence[float],
+    routed: Sequence[float],
+    setting: ServingSetting,
+) -> tuple[float, ...]:
+    """Return the 95th percentiles of a server that answers only a part of the traffic, by work.
+
+    Its queue is that of the requests that come to it: where these are the longer ones, everybody
+    behind them waits longer than in a queue of all requests.
+
+    Args:
+        latencies_ms: its percentiles if it answered the works as the whole traffic has them.
+        requests_per_s: what it answers of each work alone.
+        traffic: requests per second of each work.
+        routed: of these, what comes to it.
+        setting: how it is run.
+    """
+    slots, busy = setting.slots, setting.utilisation
+    relative = 1.0 / np.array(requests_per_s)
+
+    def wait(weights: Sequence[float]) -> Any:
+        share = np.array(weights, dtype=np.float64)
+        mean, square = _mixture(relative, share / share.sum())
+        return wait_of_waiting(slots, busy, mean, square)
+
+    before = p95_over_service(slots, busy, wait(traffic) / relative)
+    behind = p95_over_service(slots, busy, wait(routed) / relative)
+    return tuple((np.array(latencies_ms) * behind / before).tolist())
+
+
 def mean_wait(seconds: Floats, weights: Floats, batch: int, utilisation: float) -> Floats:
     """Return the mean seconds before an answer begins, by server; see `p95_seconds`."""
     mean, square = _mixture(seconds, weights)
@@ -161,7 +193,7 @@ def mean_wait(seconds: Floats, weights: Floats, batch: int, utilisation: float) 
 
 
 def _mixture(seconds: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Return mean and mean square of the answers of all works together, by server."""
+    """Return mean and mean square of the answers of all works together, by server if several."""
     return seconds @ weights, (seconds**2 @ weights) * (1.0 + variation_squared())
 
 

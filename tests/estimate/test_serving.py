@@ -1,3 +1,4 @@
+import heapq
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,10 @@ from stratos.estimate.calibrate import ServedHere
 from stratos.estimate.device import device_of
 from stratos.estimate.engines import GENERATE, TRANSFORMERS, VLLM
 from stratos.estimate.fitted import fitted
+from stratos.estimate.queueing import spread
 from stratos.estimate.roofline import ServeSetup, decode_line, prefill_seconds
+from stratos.estimate.serving import p95_seconds, routed_p95_ms
+from stratos.records import ServingSetting
 
 WORK = Workload(64, 150)
 
@@ -250,3 +254,40 @@ def test_many_servers_at_once_are_each_as_alone():
             slowest = [max(ms.mean for ms in point.latency_ms) for point in one]
             assert best == pytest.approx(slowest)
             assert bool(one) == bool(points)
+
+
+# --- a server that answers a part of the traffic --------------------------------------------------
+
+
+def simulated_p95(seconds, rates, slots, n=60_000):
+    """Return the 95th percentile of wait and answer by work, of requests that come at random."""
+    rng = np.random.default_rng(0)
+    work = rng.choice(len(seconds), n, p=np.array(rates) / sum(rates))
+    sigma = spread()
+    answers = np.array(seconds)[work] * np.exp(sigma * rng.standard_normal(n) - sigma**2 / 2)
+    come = np.cumsum(rng.exponential(1 / sum(rates), n))
+    free, took = [0.0] * slots, np.empty(n)
+    for i in range(n):
+        start = max(heapq.heappop(free), come[i])
+        heapq.heappush(free, start + answers[i])
+        took[i] = start + answers[i] - come[i]
+    work, took = work[n // 10 :], took[n // 10 :]
+    return [float(np.quantile(took[work == b], 0.95)) for b in range(len(seconds)) if rates[b]]
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("routed", [(0, 0, 1), (0, 1, 1), (5, 3, 0)], ids=["long", "both", "short"])
+def test_a_server_of_a_mix_has_the_queue_of_what_comes_to_it(slots, routed):
+    """The queue of all requests promised 1,645 ms where the longest alone make it 1,960."""
+    seconds, traffic, busy = (0.2, 0.5, 1.5), (5, 3, 1), 0.7
+    share = np.array(traffic) / sum(traffic)
+    whole = 1000 * p95_seconds(np.array([seconds]), share, slots, busy)[0]
+    run = ServingSetting("any", slots, 1, busy)
+    capacity = [busy * slots / s for s in seconds]
+    found = routed_p95_ms(whole.tolist(), capacity, traffic, routed, run)
+    rates = np.array(routed) * busy * slots / np.dot(routed, seconds)
+    seen = simulated_p95(seconds, rates.tolist(), slots)
+    predicted = [ms / 1000 for ms, n in zip(found, routed, strict=True) if n]
+    assert predicted == pytest.approx(seen, rel=0.1)
+    same = routed_p95_ms(whole.tolist(), capacity, traffic, (10, 6, 2), run)
+    assert same == pytest.approx(whole.tolist())

@@ -27,6 +27,12 @@ A mix is as slow as the slowest pair of server and bucket that it uses, so its l
 finitely many, and going down through them gives the exact staircase of (latency, dollars). `cover`
 counts the servers of a step, `stairs` goes down for all places of training together, and `mix` has
 the program in PuLP, for steps of many servers.
+
+ms_jb is that of a server that answers the buckets as the whole traffic has them. Where a mix gives
+the long ones to some of its servers, their queue is longer: a mix that is found has its latency
+from what comes to each of its servers (`routed_p95_ms`), and is left out where that makes it slower
+than a cheaper one. It meets `limits.latency_ms` by this latency; among mixes that split buckets a
+cheaper one that would meet it, too, may be missed.
 """
 
 from __future__ import annotations

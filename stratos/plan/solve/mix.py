@@ -8,8 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from stratos.core.errors import StratosError
+from stratos.estimate.serving import routed_p95_ms
 from stratos.plan.option import Mix, Option
 from stratos.plan.quotas import Caps, Quota
+
+_ALIKE = 1e-9
+"""Difference of shares below which a server answers the buckets as the whole traffic has them."""
 
 
 def add_mix(
@@ -99,23 +103,35 @@ def read_mix(
     return counts, {i: tuple(row) for i, row in shares.items()}
 
 
-def as_served(parts: Sequence[tuple[Option, int, tuple[float, ...]]]) -> Mix:
-    """Return (server, count, shares) as what the plan keeps; idle servers are none."""
+def as_served(
+    parts: Sequence[tuple[Option, int, tuple[float, ...]]], rates: Sequence[float]
+) -> Mix:
+    """Return a mix as what the plan keeps, each server with the queue of what comes to it.
+
+    Args:
+        parts: server, count, and share of each bucket; idle servers are none.
+        rates: requests per second by bucket.
+    """
     busy = [(o, n, row) for o, n, row in parts if any(row)]
     if not busy:
         raise StratosError("The solver returned a mix without servers.")
     return Mix(
-        parts=tuple(
-            replace(
-                option,
-                count=n,
-                usd=n * option.usd,
-                latency_ms=max(
-                    ms for ms, share in zip(option.latencies_ms, row, strict=True) if share > 0
-                ),
-                usd_range=None,
-            )
-            for option, n, row in busy
-        ),
+        parts=tuple(_of_mix(option, n, row, rates) for option, n, row in busy),
         shares=tuple(row for _, _, row in busy),
+    )
+
+
+def _of_mix(option: Option, n: int, shares: tuple[float, ...], rates: Sequence[float]) -> Option:
+    """Return n equal servers that answer such shares of the buckets."""
+    latencies = option.latencies_ms
+    if option.run is not None and max(shares) - min(shares) > _ALIKE:
+        routed = [share * rate for share, rate in zip(shares, rates, strict=True)]
+        latencies = routed_p95_ms(latencies, option.requests_per_s, rates, routed, option.run)
+    return replace(
+        option,
+        count=n,
+        usd=n * option.usd,
+        latencies_ms=latencies,
+        latency_ms=max(ms for ms, share in zip(latencies, shares, strict=True) if share > 0),
+        usd_range=None,
     )

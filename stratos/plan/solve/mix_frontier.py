@@ -122,6 +122,19 @@ class _Wanted:
         return replace(self, places=self.places[some], usd=self.usd[some], enough=self.enough[some])
 
 
+def _descending(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps, by dollars, that are faster than all cheaper ones.
+
+    The search takes every server for one that answers the buckets as the whole traffic has them;
+    with the queues of what comes to each, a step may be slower than one before it.
+    """
+    found: list[Step] = []
+    for step in steps:
+        if not found or step.latency_ms < found[-1].latency_ms:
+            found.append(step)
+    return found
+
+
 class _Search:
     """Goes down the staircases of all places together."""
 
@@ -164,7 +177,8 @@ class _Search:
                     steps[p].pop()
                 steps[p].append((usd, mixed))
                 below[p] = mixed.latency_ms
-        return [[self._step(p, *step) for step in found] for p, found in enumerate(steps)]
+        made = [[self._step(p, *step) for step in found] for p, found in enumerate(steps)]
+        return [_descending(found) for found in made]
 
     def of_few_kinds(self, below: float, places: Ints, least_usd: float) -> list[_Mixed | None]:
         """Return the cheapest mix of at most `max_kinds` kinds, or of more if that saves enough."""
@@ -447,6 +461,7 @@ class _Search:
                     tuple(mixed.shares[kinds[i]].tolist()),
                 )
                 for i in ordered.tolist()
-            ]
+            ],
+            self.kinds.rates,
         )
         return Step(usd, served.latency_ms, served)

@@ -69,6 +69,19 @@ def test_each_bucket_goes_where_it_is_cheap():
     assert {p.offer.instance_type: p.count for p in step.served.parts} == {"short": 4, "long": 2}
 
 
+def test_a_server_that_has_the_long_requests_alone_has_their_queue():
+    busy = [
+        replace(one, run=ServingSetting("any", 1, 1, 0.7))
+        for one in (server("short", 1.0, (10.0, 0.5)), server("long", 3.0, (10.0, 8.0)))
+    ]
+    step = cheapest(busy, (40.0, 16.0))
+    short, long = sorted(step.served.parts, key=lambda part: part.offer.name, reverse=True)
+    assert (short.offer.instance_type, short.count, long.count) == ("short", 4, 2)
+    assert short.latency_ms < 100.0 < long.latency_ms == step.latency_ms
+    alone = cheapest(busy[1:], (40.0, 16.0))
+    assert alone.latency_ms == 100.0, "its queue is that of all requests"
+
+
 def test_a_bucket_is_kept_from_servers_that_are_too_slow_for_it():
     cheap = server("cheap", 1.0, (10.0, 10.0), (50.0, 400.0))
     dear = server("dear", 4.0, (10.0, 10.0), (40.0, 100.0))
