@@ -5,11 +5,13 @@ That of a file is computed once in a process for as long as the file stays as it
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from glob import glob
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,33 +82,86 @@ def digest_of_code(*made: Any) -> dict[str, str]:
     """Return the hash of each module of the user's own that the class of an object rests on.
 
     Those are the modules of its base classes, too, and what they import that is neither of Stratos,
-    nor of Python, nor installed.
+    nor of Python, nor installed. Imports are read from the source, those inside functions, too.
     """
-    left = [cls.__module__ for one in made for cls in type(one).__mro__]
+    classes = [cls.__module__ for one in made for cls in type(one).__mro__]
+    left = [sys.modules[name].__spec__ for name in classes if name in sys.modules]
+    left += [_of_script(sys.modules[name]) for name in classes if name in sys.modules]
     found: dict[str, str] = {}
     while left:
-        name = left.pop()
-        module = sys.modules.get(name)
-        if name in found or module is None or not is_users_own(module):
+        spec = left.pop()
+        if spec is None or spec.name in found or not _is_users_own(spec):
             continue
-        found[name] = digest_of(Path(str(module.__file__)))
-        left += [
-            value.__name__ if isinstance(value, ModuleType) else str(_module_of(value))
-            for value in vars(module).values()
-        ]
+        source = Path(str(spec.origin))
+        found[spec.name] = digest_of(source)
+        left += [_find(name) for name in _imports(source, spec)]
     return found
 
 
-def _module_of(value: Any) -> Any:
-    """Return the name of the module that a class or function is of; "" of a plain value."""
-    return getattr(value, "__module__", "") if callable(value) else ""
+def _of_script(module: ModuleType) -> ModuleSpec | None:
+    """Return the spec of a module that was run or loaded without one."""
+    file = getattr(module, "__file__", None)
+    if module.__spec__ is not None or file is None:
+        return None
+    return ModuleSpec(module.__name__, None, origin=file)
+
+
+def _imports(source: Path, spec: ModuleSpec) -> Iterator[str]:
+    """Yield the names that a module's source may import: modules, and what may be one in them."""
+    try:
+        tree = ast.parse(source.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # an extension module has no source
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _and_parents(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = spec.name if spec.submodule_search_locations else spec.parent or ""
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            yield from _and_parents(base)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _and_parents(name: str) -> Iterator[str]:
+    """Yield a module's name and those of the packages around it: each is run by its import."""
+    parts = name.split(".")
+    for n in range(1, len(parts) + 1):
+        yield ".".join(parts[:n])
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """Return the spec of a module without importing it; None where there is none."""
+    if name in sys.modules:
+        return sys.modules[name].__spec__
+    path, found = None, None
+    for whole in _and_parents(name):
+        try:
+            found = PathFinder.find_spec(whole, path)
+        except (ImportError, ValueError):
+            return None
+        if found is None:
+            return None
+        path = list(found.submodule_search_locations or ())
+    return found
+
+
+def _is_users_own(spec: ModuleSpec) -> bool:
+    return bool(spec.origin) and _is_own(spec.name, str(spec.origin))
 
 
 def is_users_own(module: ModuleType) -> bool:
     """Return whether a module is neither of Stratos, nor of Python, nor installed."""
     path = getattr(module, "__file__", None)
-    first = module.__name__.partition(".")[0]
-    if path is None or first == "stratos" or first in sys.stdlib_module_names:
+    return path is not None and _is_own(module.__name__, path)
+
+
+def _is_own(name: str, path: str) -> bool:
+    first = name.partition(".")[0]
+    if first == "stratos" or first in sys.stdlib_module_names:
         return False
     return not {"site-packages", "dist-packages"} & set(Path(path).parts)
 

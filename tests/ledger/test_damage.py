@@ -13,6 +13,7 @@ import pytest
 
 from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, LedgerError
+from stratos.ledger import file as ledger_file
 
 
 @pytest.fixture
@@ -210,3 +211,32 @@ def test_what_is_spent_is_shown_by_stage(path: Path) -> None:
         f"{path}: $4.0000 spent, $0.3000 set aside for calls under way",
         "  before: $4.0000",
     ]
+
+
+@pytest.mark.parametrize(("recorded", "refused"), [(4.003, False), (4.1, True)])
+def test_records_that_say_a_little_more_are_believed(
+    path: Path, recorded: float, refused: bool
+) -> None:
+    """A thousandth is rounding of many answers; a fortieth is a lost answer."""
+    (path.parent / f".{path.stem}.json").unlink()
+    record = {"stage": "synthesize", "record": {"usd": recorded}}
+    (path.parent / "synthesize.json").write_text(json.dumps(record))
+    if refused:
+        with pytest.raises(LedgerError, match=r"that \$4\.1000 were paid"):
+            Ledger(path, 50.0)
+    else:
+        assert Ledger(path, 50.0).spent_usd == pytest.approx(4.0)
+
+
+def test_lines_reach_the_disk_before_much_is_paid_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that loses power has forgotten no more than some seconds of payments."""
+    now, synced = [1000.0], []
+    monkeypatch.setattr(ledger_file.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ledger_file.os, "fsync", lambda _: synced.append(now[0]))
+    ledger = Ledger(tmp_path / "ledger.jsonl", 5.0)
+    for seconds in (0.0, 0.01, ledger_file._SYNC_SECONDS + 0.1, 0.01):
+        now[0] += seconds
+        ledger.take("teacher x", 0.1)
+    assert len(synced) == 2 and synced[1] - synced[0] > ledger_file._SYNC_SECONDS

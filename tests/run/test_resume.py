@@ -285,13 +285,25 @@ def test_a_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
 def test_fingerprint_follows_what_a_users_own_task_rests_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its base class among our tasks, a module of the user's that it imports, rows by any key."""
+    """Its base class among our tasks, the user's modules that it imports, rows by any key.
+
+    Also those of which it takes a plain value, and those that it imports in a function.
+    """
     (tmp_path / "my_helper.py").write_text("def word(): return 1\n")
     (tmp_path / "my_task.py").write_text(
         "from my_helper import word\n"
         "from stratos.tasks.mahjong.task import MahjongTask\n\n"
-        "class Mine(MahjongTask):\n    pass\n"
+        "from my_package.names import LABELS\n\n"
+        "class Mine(MahjongTask):\n"
+        "    def limit(self):\n"
+        "        from my_lazy import LIMIT\n"
+        "        return LIMIT\n"
     )
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "__init__.py").write_text("")
+    (tmp_path / "my_package" / "names.py").write_text("from . import deep\nLABELS = ['a']\n")
+    (tmp_path / "my_package" / "deep.py").write_text("LABELS = ['b']\n")
+    (tmp_path / "my_lazy.py").write_text("LIMIT = 1\n")
     (tmp_path / "rows.jsonl").write_text("1")
     monkeypatch.syspath_prepend(str(tmp_path))
     task = importlib.import_module("my_task").Mine()
@@ -304,10 +316,16 @@ def test_fingerprint_follows_what_a_users_own_task_rests_on(
 
     before = now()
     assert now() == before
-    for name, text in (("my_helper.py", "def word(): return 22\n"), ("rows.jsonl", "1\n2")):
+    for name, text in (
+        ("my_helper.py", "def word(): return 22\n"),
+        ("my_package/names.py", "from . import deep\nLABELS = ['a', 'c']\n"),
+        ("my_package/deep.py", "LABELS = ['b', 'd']\n"),
+        ("my_lazy.py", "LIMIT = 20\n"),
+        ("rows.jsonl", "1\n2"),
+    ):
         (tmp_path / name).write_text(text)
         after = now()
-        assert after != before
+        assert after != before, name
         before = after
 
 
