@@ -50,7 +50,7 @@ class Here(JobSettings):
                 start_new_session=True,  # Ctrl-C reaches it through `cancel`
             )
         _started[spec.name] = process
-        from stratos.ledger.process import Process
+        from stratos.core.process import Process
 
         one = Process.of(process.pid)
         return self._job(spec, f"{one.pid} {one.boot} {one.started}", is_new=True)
@@ -101,7 +101,7 @@ class Here(JobSettings):
         ours = _started.get(spec.name)
         if ours is not None and ours.poll() is not None:
             return None
-        from stratos.ledger.process import Process
+        from stratos.core.process import Process
 
         if ours is not None:
             one = Process.of(ours.pid)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from stratos.core.errors import BudgetError, OverspentError
 from stratos.core.money import exact_usd
+from stratos.core.process import Process
 from stratos.ledger.batches import BatchMoney
 from stratos.ledger.file import LedgerFile, now
 from stratos.ledger.lines import (
@@ -30,7 +31,6 @@ from stratos.ledger.lines import (
     Settled,
     Shares,
 )
-from stratos.ledger.process import Process
 from stratos.ledger.reservation import Reservation
 from stratos.ledger.totals import Totals
 from stratos.records import Interval

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from stratos.ledger.process import Process
+from stratos.core.process import Process
 
 ROLES = ("teacher", "train", "serve", "egress")
 """What money is planned for."""

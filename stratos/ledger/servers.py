@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass
 from uuid import uuid4
 
+from stratos.core.process import Process
 from stratos.ledger.book import Ledger
 from stratos.ledger.file import now
 from stratos.ledger.lines import Extended, Launched, Metered, Rented
-from stratos.ledger.process import Process
 
 AHEAD_S = 60.0
 """Seconds for which the money must suffice beyond a look at the clock: a release takes time."""

@@ -23,7 +23,7 @@ from uuid import uuid4
 import msgspec
 
 from stratos.core.counted import counted
-from stratos.ledger.process import Process
+from stratos.core.process import Process
 from stratos.teachers.base import Answer, CacheMode, Question
 
 FILE_NAME = "teacher_answers.sqlite"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import container
 
+from stratos.core.process import Process
 from stratos.ledger import Ledger
-from stratos.ledger.process import Process
 
 
 def test_this_process_lives_and_its_namesakes_do_not() -> None:

@@ -1,4 +1,4 @@
-"""Process identity, so that others can tell when a process that holds money is gone.
+"""Process identity, so that others can tell when a process is gone that holds money or serves.
 
 A process id alone does not tell: the first process of every container is number 1, and numbers are
 used again. With the boot of the machine and the start of the process it does.
