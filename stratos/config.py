@@ -311,6 +311,9 @@ class DeployConfig:
     that this machine sustains; 0 turns it off."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """Port of the loopback server; 0 takes a free one."""
+    keep: bool = False
+    """Leave the student hosted on this machine when the run has ended, until
+    `python -m stratos.serve stop <run>`."""
 
 
 @dataclass(frozen=True)

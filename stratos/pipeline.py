@@ -7,7 +7,7 @@ from pathlib import Path
 from stratos.cli.preflight import check_rows
 from stratos.config import Config
 from stratos.distill.trainer import check_adapter, check_machine
-from stratos.records import Probe
+from stratos.records import Deployment, Probe
 from stratos.run.runner import Runner, opened
 from stratos.run.stages import (
     DEPLOY,
@@ -38,7 +38,27 @@ def run_pipeline(config: Config) -> float | None:
     with opened(config, STAGES) as run:
         number = run_stages(run)
         run.summarize()
+        if config.deploy.keep and (config.run_dir / "bundle" / "config.json").exists():
+            _keep_hosted(run)
     return number
+
+
+def _keep_hosted(run: Runner) -> None:
+    """Leave the student hosted on this machine, and say how to ask and stop it."""
+    from stratos.deploy.hosting import bundle_in, keep_hosted
+
+    config, deployment = run.config, run.records.get("deploy")
+    hosted, ran = keep_hosted(
+        bundle_in(config.run_dir),
+        config.cache_dir,
+        port=config.deploy.port,
+        run=deployment.run if isinstance(deployment, Deployment) else None,
+    )
+    run.console.note(
+        f"The student {'is still' if ran else 'stays'} hosted at {hosted.url}/v1. To see how it "
+        f"does, type: python -m stratos.serve status {config.run_dir}; to stop it: python -m "
+        f"stratos.serve stop {config.run_dir}"
+    )
 
 
 def check_before(config: Config) -> None:

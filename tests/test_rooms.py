@@ -59,8 +59,10 @@ ARROWS = {
     "pilot": (
         "catalog config core distill estimate ledger plan records run synthesize teachers"
     ),
-    "pipeline": "cli config distill pilot records run students",
+    "pipeline": "cli config deploy distill pilot records run students",
     "__main__": "cli core pipeline run",
+    "serve": "core deploy estimate records",
+    "verify": "core decode deploy pretrained tasks",
     "stage": "catalog cli config core executors pipeline run",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from stratos.core.errors import StratosError
 
@@ -41,9 +42,17 @@ class Server:
 
     def last_lines(self) -> str:
         """Return the end of its log, indented, for an error message."""
-        text = self.log_path.read_text(errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()][-_LOG_LINES:]
-        return "\n".join(f"  {line}" for line in lines) or "  (nothing)"
+        return last_lines(self.log_path)
+
+
+def last_lines(log_path: Path) -> str:
+    """Return the end of a log, indented, for an error message."""
+    try:
+        text = log_path.read_text(errors="replace")
+    except OSError:
+        text = ""
+    lines = [line for line in text.splitlines() if line.strip()][-_LOG_LINES:]
+    return "\n".join(f"  {line}" for line in lines) or "  (nothing)"
 
 
 @contextmanager
@@ -74,25 +83,32 @@ def serving(
     Raises:
         ServeError: the port is taken, or the server ended or was silent; with the end of its log.
     """
-    _check_free(port)
+    check_free(port)
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    guard = Path(__file__).with_name("guard.py")
     with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(guard), module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            # The model is a folder here; a look at the hub could only fail, or leak its name.
-            env={**(environment or {}), **os.environ, "HF_HUB_OFFLINE": "1"},
-            start_new_session=True,
-        )
+        process = start_process(module, arguments, log, environment or {})
     try:
         server = Server(process, port, log_path)
         _wait_until_healthy(server, health, start_seconds)
         yield server
     finally:
-        _stop(process)
+        stop_process(process)
+
+
+def start_process(
+    module: str, arguments: Sequence[str], log: BinaryIO, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a server in a process group of its own, which ends with this process."""
+    guard = Path(__file__).with_name("guard.py")
+    return subprocess.Popen(
+        [sys.executable, "-P", str(guard), module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        # The model is a folder here; a look at the hub could only fail, or leak its name.
+        env={**environment, **os.environ, "HF_HUB_OFFLINE": "1"},
+        start_new_session=True,
+    )
 
 
 def free_port() -> int:
@@ -102,7 +118,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _check_free(port: int) -> None:
+def check_free(
+    port: int, another: str = "deploy.port=<number>", any_free: str = "deploy.port=0"
+) -> None:
+    """Check that a port can be listened on.
+
+    Args:
+        port: the number.
+        another: what to type for another one.
+        any_free: what to type for any that is free.
+
+    Raises:
+        ServeError: it is taken.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -110,7 +138,7 @@ def _check_free(port: int) -> None:
         except OSError as error:
             raise ServeError(
                 f"The server cannot listen on port {port} ({error.strerror}): choose another with "
-                "deploy.port=<number>, or take any free one with deploy.port=0."
+                f"{another}, or take any free one with {any_free}."
             ) from error
 
 
@@ -148,7 +176,7 @@ def _answers(port: int, path: str) -> bool:
         connection.close()
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop_process(process: subprocess.Popen[bytes]) -> None:
     """End the whole group: politely, then for good."""
     try:
         with suppress(ProcessLookupError):

@@ -20,6 +20,7 @@ from stratos.deploy.commands import (
     serve_arguments,
     serve_command,
 )
+from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import HOST, free_port, serving
 from stratos.deploy.service import service_file
 from stratos.deploy.speed import with_speed
@@ -90,6 +91,10 @@ def deploy(
     make_bundle(
         Path(student.path), bundle, card=card, max_new_tokens=config.evaluate.max_new_tokens
     )
+    write_known(
+        bundle,
+        [Known(one.messages, one.text, one.gold, one.score.exact >= 1.0) for one in kept[:N_KNOWN]],
+    )
     file_name, text = service_file(
         plan.role("serve"), card_name(config, student), bundle.absolute()
     )
@@ -151,6 +156,7 @@ def deploy(
         was_busy=trial.was_busy,
     )
     write_atomically(bundle / "README.md", with_speed(card, deployment).encode())
+    write_manifest(bundle)
     deployment = replace(
         deployment,
         bundle_bytes=sum(file.stat().st_size for file in bundle.iterdir()),

@@ -43,14 +43,14 @@ class Ladder:
     parts: Mapping[str, float] = field(default_factory=dict)
     """Of such a pilot: name of a pair to its longest training, as a part of what it might be."""
     total: float = 0.0
-    """Tokens of all trainings."""
+    """What all trainings take, in seconds or tokens; see `_effort`."""
     done: float = 0.0
-    """Tokens of those that are finished."""
+    """What those have taken that are finished."""
 
     def climb(self, pairs: Sequence[Candidate], left_out: dict[str, str]) -> list[PilotRun]:
         """Return the learning curve of each pair; say in `left_out` why there is none."""
         rungs = {pair.name: self._lengths(pair) for pair in pairs}
-        self.total = sum(sum(lengths) for lengths in rungs.values())
+        self.total = sum(self._effort(pair, n) for pair in pairs for n in rungs[pair.name])
         free = LimitsConfig(serve_hours=self.problem.limits.serve_hours)
         plans: dict[str, Plan] = {}
         runs = {pair.name: _Curve(pair) for pair in pairs}
@@ -107,11 +107,15 @@ class Ladder:
         least = max(1, int(LEAST_PART * pair.train_tokens))
         return self.pace.tokens(pair, wanted, least, later)
 
+    def _effort(self, pair: Candidate, tokens: int) -> float:
+        """Return what a training counts in the progress: expected seconds, else tokens."""
+        return tokens if self.pace is None else self.pace.estimate(pair, tokens)
+
     def _step(self, curve: _Curve, plan: Plan, tokens: int) -> None:
         """Train a pair at one length and add the point."""
         pair = curve.pair
         corpus, student = self._train(pair, plan, tokens)
-        self.done += tokens
+        self.done += self._effort(pair, tokens)
         curve.lengths.add(tokens)
         if self.pace is not None:
             self.pace.trained(pair, tokens)
@@ -174,7 +178,7 @@ class Ladder:
         )
 
         def say(trained: float, text: str) -> None:
-            now = self.done + tokens * trained
+            now = self.done + trained * self._effort(candidate, tokens)
             self.context.tick(now, self.total, f"{pair} on {tokens:,} tokens · {text}")
 
         inner = replace(

@@ -182,6 +182,8 @@ def test_the_bundle_holds_what_it_should_and_no_pickles(deployed):
         "chat_template.jinja",
         "config.json",
         "generation_config.json",
+        "known_answers.jsonl",
+        "manifest.json",
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",

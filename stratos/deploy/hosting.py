@@ -1,0 +1,328 @@
+"""Host a bundle on this machine: start a server that stays, ask how it is, stop it.
+
+What runs is written down in one file for each bundle, below the cache folder: what was started,
+where it listens, and the process that looks after it (`supervisor`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stratos.core.atomic_files import write_atomically
+from stratos.core.digest import digest_of
+from stratos.core.errors import StratosError
+from stratos.core.process import Process
+from stratos.deploy.commands import (
+    context_of,
+    environment_of,
+    launch_of,
+    serve_arguments,
+)
+from stratos.deploy.manifest import MANIFEST, Known, read_known
+from stratos.deploy.server import HOST, check_free, free_port, last_lines
+from stratos.records import ServingSetting
+from stratos.tasks.base import Message
+
+START_S = 300.0
+_STOP_S = 30.0
+_ANSWER_S = 120.0
+_LOOK_S = 0.2
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A server that was started to stay."""
+
+    bundle: str
+    port: int
+    module: str
+    """The engine's program, as for `python -m`."""
+    arguments: list[str]
+    environment: dict[str, str]
+    log: str
+    since: str
+    """When it was started."""
+    version: str
+    """Tells one making of the bundle from another: the SHA-256 of its manifest."""
+    supervisor: Process | None = None
+    """What keeps it running."""
+    max_tokens: int | None = None
+    """Longest answer, as the evaluation had it."""
+    server_pid: int = 0
+    n_restarts: int = 0
+    exit_code: int | None = None
+    """Of the server, when it last ended by itself."""
+    is_given_up: bool = False
+    """It ended at once too often."""
+    asked: list[Known] = field(default_factory=list)
+    """Questions that tell whether it answers as it should."""
+
+    @property
+    def url(self) -> str:
+        """Address that its paths are under."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its bundle was made anew since it was loaded."""
+        return digest_of(Path(self.bundle) / MANIFEST) != self.version
+
+    @property
+    def runs(self) -> bool:
+        """Whether somebody looks after it."""
+        return self.supervisor is not None and not self.supervisor.is_dead()
+
+    @staticmethod
+    def read(state: Path) -> Hosted | None:
+        """Return what a state file describes; None where there is none."""
+        with suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(state.read_bytes(), type=Hosted)
+        return None
+
+    def write(self, state: Path) -> None:
+        """Write it down."""
+        write_atomically(state, msgspec.json.format(msgspec.json.encode(self), indent=1))
+
+
+def bundle_in(folder: Path) -> Path:
+    """Return the bundle that a folder is, or that the run in it has made.
+
+    Raises:
+        StratosError: it is neither.
+    """
+    for path in (folder, folder / "bundle"):
+        if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+            return path.resolve()
+    raise StratosError(
+        f"{folder} holds no bundle: name the folder of a finished run (outputs/<run>) or its "
+        "bundle. A run with deploy=none makes none; the same command with deploy=local does."
+    )
+
+
+def state_of(bundle: Path, cache_dir: Path) -> Path:
+    """Return where it is written down how a bundle is served."""
+    name = hashlib.sha256(str(bundle).encode()).hexdigest()[:16]
+    return cache_dir / "served" / f"{name}.json"
+
+
+def hosted_here(cache_dir: Path) -> Iterator[tuple[Path, Hosted]]:
+    """Yield all that was started on this machine and not stopped, with its state file."""
+    for state in sorted((cache_dir / "served").glob("*.json")):
+        if (found := Hosted.read(state)) is not None:
+            yield state, found
+
+
+def prepare(
+    bundle: Path, cache_dir: Path, *, port: int = 0, run: ServingSetting | None = None
+) -> tuple[Path, Hosted]:
+    """Write down what is to be started; return the state file and what stands in it.
+
+    Args:
+        bundle: folder of the model.
+        cache_dir: where it is written down.
+        port: where it listens; 0 takes a free one.
+        run: the engine, and answers at once; None for one request at a time.
+
+    Raises:
+        StratosError: the bundle is served already, or the port is taken.
+    """
+    state = state_of(bundle, cache_dir)
+    before = Hosted.read(state)
+    if before is not None and before.runs:
+        raise StratosError(
+            f"{bundle} is served at {before.url}/v1 since {before.since}. To stop it, type: "
+            f"python -m stratos.serve stop {bundle}"
+        )
+    if port:
+        check_free(port, "--port <number>", "--port 0")
+    port = port or free_port()
+    state.parent.mkdir(parents=True, exist_ok=True)
+    log = state.with_suffix(".log")
+    log.write_bytes(b"")
+    hosted = Hosted(
+        bundle=str(bundle),
+        port=port,
+        module=launch_of(run).module,
+        arguments=serve_arguments(str(bundle), HOST, port, run, context=context_of(bundle)),
+        environment=environment_of(bundle),
+        max_tokens=longest_answer(bundle),
+        log=str(log),
+        since=time.strftime("%Y-%m-%d %H:%M:%S"),
+        version=digest_of(bundle / MANIFEST),
+        asked=list(read_known(bundle)),
+    )
+    hosted.write(state)
+    return state, hosted
+
+
+def start(state: Path, start_seconds: float = START_S) -> Hosted:
+    """Start what was prepared, to stay when this process ends; return it when it has answered.
+
+    Args:
+        state: file of what was prepared.
+        start_seconds: longest wait for the first answer.
+
+    Raises:
+        StratosError: nothing answers; then nothing is left running.
+    """
+    with state.with_suffix(".log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "stratos.deploy.supervisor", str(state)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        return _when_ready(state, process, start_seconds)
+    except BaseException:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_S)
+        state.unlink(missing_ok=True)
+        raise
+
+
+def keep_hosted(
+    bundle: Path, cache_dir: Path, *, port: int = 0, run: ServingSetting | None = None
+) -> tuple[Hosted, bool]:
+    """Host a bundle, in place of an earlier making of it; return it, and whether it ran before.
+
+    Args:
+        bundle: folder of the model.
+        cache_dir: where it is written down.
+        port: where it listens; 0 takes a free one.
+        run: the engine, and answers at once; None for one request at a time.
+
+    Raises:
+        StratosError: the port is taken, or nothing answers.
+    """
+    state = state_of(bundle, cache_dir)
+    before = Hosted.read(state)
+    if before is not None and before.runs:
+        if not before.is_outdated:
+            return before, True
+        stop(state, before)
+        port = port or before.port  # its clients know that one
+    state, _ = prepare(bundle, cache_dir, port=port, run=run)
+    return start(state), False
+
+
+def stop(state: Path, hosted: Hosted) -> bool:
+    """Stop a server; return whether it ran.
+
+    Raises:
+        StratosError: it does not end.
+    """
+    one = hosted.supervisor
+    if one is None or one.is_dead():
+        state.unlink(missing_ok=True)
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(one.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_S
+    while not one.is_dead():
+        if time.monotonic() > deadline:
+            raise StratosError(f"The server of {hosted.bundle} does not end: kill -9 {one.pid}")
+        time.sleep(_LOOK_S)
+    state.unlink(missing_ok=True)
+    return True
+
+
+def differing(hosted: Hosted) -> int:
+    """Ask the known questions; return how many answers differ from those of the evaluation.
+
+    Raises:
+        StratosError: the server does not answer.
+    """
+    try:
+        return sum(
+            ask(hosted.port, one.messages, hosted.max_tokens) != one.text for one in hosted.asked
+        )
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise StratosError(
+            f"{hosted.url} does not answer ({error or type(error).__name__}). The end of "
+            f"{hosted.log}:\n{last_lines(Path(hosted.log))}"
+        ) from error
+
+
+def ask(port: int, messages: Sequence[Message], max_tokens: int | None = None) -> str:
+    """Return a server's greedy answer.
+
+    Raises:
+        OSError: no connection.
+        HTTPException: the connection broke.
+        ValueError: what came is no answer.
+    """
+    asked: dict[str, Any] = {"messages": list(messages), "temperature": 0}
+    if max_tokens is not None:
+        asked["max_tokens"] = max_tokens
+    models = _json(port, "GET", "/v1/models", None)
+    asked["model"] = models["data"][0]["id"]
+    answer = _json(port, "POST", "/v1/chat/completions", asked)
+    return str(answer["choices"][0]["message"]["content"] or "")
+
+
+def longest_answer(bundle: Path) -> int | None:
+    """Return the most tokens that a bundle's answers had in the evaluation; None if unsaid."""
+    try:
+        facts = json.loads((bundle / "generation_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return int(facts["max_new_tokens"]) if facts.get("max_new_tokens") else None
+
+
+def _json(port: int, method: str, path: str, body: Any) -> Any:
+    # The connection is made by hand: urllib would ask the proxy of the environment.
+    connection = http.client.HTTPConnection(HOST, port, timeout=_ANSWER_S)
+    try:
+        data = None if body is None else json.dumps(body).encode()
+        connection.request(method, path, data, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        text = response.read()
+        if response.status != 200:
+            raise ValueError(f"{path}: {response.status} {text[:200].decode(errors='replace')}")
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError(f"{path}: {text[:200].decode(errors='replace')}")
+        return found
+    finally:
+        connection.close()
+
+
+def _when_ready(state: Path, process: subprocess.Popen[bytes], start_seconds: float) -> Hosted:
+    """Wait for an answer: a server may call itself healthy and end at its first question."""
+    deadline = time.monotonic() + start_seconds
+    question: list[Message] = [{"role": "user", "content": "Hello"}]
+    while True:
+        hosted = Hosted.read(state)
+        if hosted is None or hosted.is_given_up or process.poll() is not None:
+            log = state.with_suffix(".log")
+            raise StratosError(
+                f"The server ended before it answered. The end of {log}:\n{last_lines(log)}"
+            )
+        messages = hosted.asked[0].messages if hosted.asked else question
+        with suppress(OSError, http.client.HTTPException, ValueError, KeyError, IndexError):
+            ask(hosted.port, messages, hosted.max_tokens if hosted.asked else 1)
+            return hosted
+        if time.monotonic() > deadline:
+            raise StratosError(
+                f"The server did not answer within {start_seconds:g} seconds. The end of "
+                f"{hosted.log}:\n{last_lines(Path(hosted.log))}\n"
+                "Give the command again when the machine is less busy, or --start-seconds <more>."
+            )
+        time.sleep(_LOOK_S)

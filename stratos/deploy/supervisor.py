@@ -1,0 +1,68 @@
+"""`python -m stratos.deploy.supervisor STATE`: keep a server running until it is told to stop.
+
+A server that ends by itself is started again, ever later while it keeps ending at once; after
+`MOST_FAILURES` such starts it is given up, and the state says so.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from stratos.core.process import Process
+from stratos.deploy.hosting import Hosted
+from stratos.deploy.server import start_process, stop_process
+
+MOST_FAILURES = 5
+LIVED_S = 60.0
+"""Seconds after which a server that ends is not one that cannot start."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+
+
+def supervise(state: Path) -> int:
+    """Run the server that a state describes; return 0 when it was stopped, 1 when given up.
+
+    Args:
+        state: file of a `Hosted`, which is kept up to date and removed at the stop.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    hosted = Hosted.read(state)
+    if hosted is None:
+        return 1
+    hosted = replace(hosted, supervisor=Process.this())
+    failures, wait_s = 0, FIRST_WAIT_S
+    while not stop.is_set():
+        with Path(hosted.log).open("ab") as log:
+            process = start_process(hosted.module, hosted.arguments, log, hosted.environment)
+        hosted = replace(hosted, server_pid=process.pid)
+        hosted.write(state)
+        started = time.monotonic()
+        try:
+            while process.poll() is None and not stop.wait(0.2):
+                pass
+        finally:
+            stop_process(process)
+        if stop.is_set():
+            break
+        if time.monotonic() - started >= LIVED_S:
+            failures, wait_s = 0, FIRST_WAIT_S
+        failures += 1
+        hosted = replace(hosted, n_restarts=hosted.n_restarts + 1, exit_code=process.returncode)
+        if failures >= MOST_FAILURES:
+            replace(hosted, is_given_up=True).write(state)
+            return 1
+        hosted.write(state)
+        stop.wait(wait_s)
+        wait_s = min(LONGEST_WAIT_S, 2 * wait_s)
+    state.unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(Path(sys.argv[1])))

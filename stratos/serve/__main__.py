@@ -1,0 +1,160 @@
+"""`python -m stratos.serve FOLDER`: host a student on this machine until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
+from stratos.deploy.hosting import (
+    START_S,
+    Hosted,
+    bundle_in,
+    differing,
+    hosted_here,
+    prepare,
+    start,
+    state_of,
+    stop,
+)
+from stratos.deploy.supervisor import supervise
+from stratos.estimate.engines import TRANSFORMERS_BATCHING
+from stratos.records import ServingSetting
+
+CACHE = "STRATOS_CACHE"
+
+
+def main() -> None:
+    """Start a server that stays, tell what runs, or stop it; exit with 1 where that fails."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stratos.serve",
+        usage="python -m stratos.serve [status|stop] [FOLDER] [options]",
+        description="Host the student of a run on this machine, as an OpenAI-compatible server.",
+        epilog="python -m stratos.serve outputs/<run>          starts it; it stays until it is "
+        "stopped. python -m stratos.serve status: what runs. python -m stratos.serve stop "
+        "outputs/<run>, or --all: ends it.",
+    )
+    parser.add_argument("words", nargs="*", metavar="FOLDER", help="run folder, or a bundle")
+    parser.add_argument("--port", type=int, default=0, help="where it listens (default: any free)")
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="requests that are answered at once (default: 1)"
+    )
+    parser.add_argument(
+        "--foreground", action="store_true", help="serve in this process, until Ctrl-C"
+    )
+    parser.add_argument("--start-seconds", type=float, default=START_S, help=argparse.SUPPRESS)
+    parser.add_argument("--all", action="store_true", help="with stop: all that runs")
+    told = parser.parse_args()
+    command = told.words[0] if told.words and told.words[0] in ("status", "stop") else ""
+    folders = [Path(word) for word in told.words[bool(command) :]]
+    if (not command and len(folders) != 1) or len(folders) > 1:
+        parser.error("name one folder: python -m stratos.serve outputs/<run>")
+    cache_dir = Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
+    try:
+        if command == "status":
+            _status(cache_dir, folders)
+        elif command == "stop":
+            _stop(cache_dir, folders, told.all)
+        else:
+            _start(cache_dir, folders[0], told)
+    except StratosError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
+    bundle = bundle_in(folder)
+    run = None
+    if told.at_once > 1:
+        run = ServingSetting(TRANSFORMERS_BATCHING.name, slots=told.at_once)
+    state, hosted = prepare(bundle, cache_dir, port=told.port, run=run)
+    if told.foreground:
+        print(f"Serving {bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
+        sys.exit(supervise(state))
+    print(f"Starting {bundle} …", flush=True)
+    hosted = start(state, told.start_seconds)
+    print(f"Ready at {hosted.url}/v1. {_as_measured(hosted)}")
+    asked = hosted.asked[0].messages if hosted.asked else [{"role": "user", "content": "…"}]
+    question = asked[-1]["content"].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    body = (
+        f'{{"model": "{bundle}", "max_tokens": {hosted.max_tokens or 256}, "temperature": 0, '
+        f'"messages": [{{"role": "user", "content": "{question}"}}]}}'
+    )
+    print(
+        f"  ask:    curl {hosted.url}/v1/chat/completions -H 'Content-Type: application/json' "
+        f"-d {shlex.quote(body)}\n"
+        f"  watch:  python -m stratos.serve status {bundle}; tail -f {hosted.log}\n"
+        f"  stop:   python -m stratos.serve stop {bundle}\n"
+        "It listens on this machine alone, and asks for no key."
+    )
+
+
+def _as_measured(hosted: Hosted) -> str:
+    """Say whether it answers as the evaluation measured it."""
+    if not hosted.asked:
+        return "Its bundle holds no known answers to compare with."
+    n = len(hosted.asked)
+    if not (n_other := differing(hosted)):
+        return f"It answers {counted(n, 'known question')} as in the evaluation."
+    return (
+        f"Warning: of {counted(n, 'known question')}, {counted(n_other, 'answer')} "
+        f"{'is' if n_other == 1 else 'are'} not that of the evaluation: python -m stratos.verify "
+        f"{hosted.bundle} tells whether the bundle is whole."
+    )
+
+
+def _status(cache_dir: Path, folders: list[Path]) -> None:
+    wanted = [state_of(bundle_in(folder), cache_dir) for folder in folders]
+    found = [(s, one) for s, one in hosted_here(cache_dir) if not wanted or s in wanted]
+    for state, one in found:
+        print(f"{one.bundle}\n  {_state(one)}\n  log: {one.log}")
+        if not one.runs and not one.is_given_up:
+            state.unlink(missing_ok=True)
+    if not found:
+        print("Nothing is served." if not folders else f"{folders[0]} is not served.")
+
+
+def _state(one: Hosted) -> str:
+    times = f", started again {counted(one.n_restarts, 'time')}" if one.n_restarts else ""
+    if one.is_given_up:
+        return f"given up{times}: it ended each time (last with code {one.exit_code})"
+    if not one.runs:
+        return f"gone: the process that kept it running has ended{times}"
+    try:
+        n_other = differing(one)
+    except StratosError:
+        return f"does not answer at {one.url}{times} (process {one.server_pid})"
+    if one.is_outdated:
+        times += "; its bundle was made anew since: stop it and start it again"
+    as_measured = f"; {n_other} of {len(one.asked)} known answers differ" if n_other else ""
+    return f"answers at {one.url}/v1 since {one.since}{times}{as_measured}"
+
+
+def _stop(cache_dir: Path, folders: list[Path], is_all: bool) -> None:
+    if not folders and not is_all:
+        raise StratosError(
+            "Name what to stop: python -m stratos.serve stop outputs/<run>, or --all"
+        )
+    wanted = [state_of(_named(folder), cache_dir) for folder in folders]
+    found = [(s, one) for s, one in hosted_here(cache_dir) if is_all or s in wanted]
+    for state, one in found:
+        ran = stop(state, one)
+        print(f"{one.bundle}: {'stopped' if ran else 'was not running any more'}.")
+    if not found:
+        print("Nothing is served." if is_all else f"{folders[0]} is not served.")
+
+
+def _named(folder: Path) -> Path:
+    """Return the bundle of a folder, also where it is gone by now."""
+    try:
+        return bundle_in(folder)
+    except StratosError:
+        return folder.resolve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""`python -m stratos.verify FOLDER`: check a bundle's files, load it, and ask what is known."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
+from stratos.decode.batched import complete
+from stratos.deploy.hosting import bundle_in, longest_answer
+from stratos.deploy.manifest import check_manifest, read_known
+from stratos.pretrained import load_model, load_tokenizer
+from stratos.tasks.base import Message
+
+MOST_TOKENS = 1024
+"""Longest answer of a bundle that says none."""
+
+
+def main() -> None:
+    """Check a bundle; exit with 1 where it is not what was made or answers otherwise."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stratos.verify",
+        description="Check the files of a bundle by their SHA-256, load it, and ask it questions "
+        "whose answers are known from the evaluation.",
+        epilog="example: python -m stratos.verify outputs/<run>/bundle",
+    )
+    parser.add_argument("folder", type=Path, help="bundle, or the folder of its run")
+    try:
+        verify(parser.parse_args().folder)
+    except StratosError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+def verify(folder: Path) -> None:
+    """Check a bundle and print what was found.
+
+    Raises:
+        StratosError: files have changed, it cannot be loaded, or an answer differs.
+    """
+    bundle = bundle_in(folder)
+    print(f"{bundle}: {counted(check_manifest(bundle), 'file')}, all as they were made.")
+    known = read_known(bundle)
+    if not known:
+        print("It holds no known answers.")
+        return
+    texts = answers(bundle, [one.messages for one in known])
+    wrong = [one for one, text in zip(known, texts, strict=True) if text != one.text]
+    for one, text in zip(known, texts, strict=True):
+        if text != one.text:
+            print(f"  asked   {one.messages[-1]['content']!r}\n  before  {one.text!r}\n"
+                  f"  now     {text!r}")  # fmt: skip
+    if wrong:
+        raise StratosError(
+            f"{counted(len(wrong), 'answer')} of {len(known)} differ from the evaluation's. Other "
+            "versions of torch or transformers may round differently; many differences mean that "
+            "the model is not what was measured."
+        )
+    print(f"{counted(len(known), 'known question')} answered as in the evaluation.")
+
+
+def answers(bundle: Path, chats: Sequence[list[Message]]) -> list[str]:
+    """Return what the model of a bundle writes, greedily, as the evaluation asked it.
+
+    Raises:
+        StratosError: it cannot be loaded.
+    """
+    import torch
+
+    tokenizer = load_tokenizer(bundle)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = complete(
+        load_model(bundle, dtype="auto").to(device),
+        tokenizer,
+        chats,
+        max_new_tokens=longest_answer(bundle) or MOST_TOKENS,
+        batch_size=len(chats),
+    )
+    return [one.text for one in found]
+
+
+if __name__ == "__main__":
+    main()

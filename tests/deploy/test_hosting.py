@@ -1,0 +1,156 @@
+"""A student that stays hosted: started, asked, restarted, stopped; a bundle that is verified."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stratos.core.errors import StratosError
+from stratos.deploy.bundle import make_bundle
+from stratos.deploy.hosting import Hosted, ask, bundle_in, differing, keep_hosted, prepare, state_of
+from stratos.deploy.manifest import Known, check_manifest, read_known, write_known, write_manifest
+from stratos.evaluate.answer_files import read_answers
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the bundle of a trained student, with known answers and manifest."""
+    bundle = tmp_path_factory.mktemp("hosted") / "bundle"
+    make_bundle(Path(run.student.path), bundle, card="card", max_new_tokens=64)
+    kept = read_answers(run.folder)[:3]
+    write_known(bundle, [Known(one.messages, one.text, one.gold, True) for one in kept])
+    write_manifest(bundle)
+    return bundle
+
+
+def command(module: str, *argv: str, cache: Path, **changes: Any) -> Any:
+    environment = {**os.environ, "STRATOS_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", module, *argv],
+        env=environment, capture_output=True, text=True, timeout=300, **changes,
+    )  # fmt: skip
+
+
+def wait_for(what: Any, seconds: float = 90.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path) -> None:
+    whole, bundle = bundle, tmp_path / "bundle"
+    shutil.copytree(whole, bundle)
+    done = command("stratos.serve", str(bundle), cache=tmp_path)
+    assert done.returncode == 0, done.stderr
+    state = state_of(bundle.resolve(), tmp_path)
+    hosted = Hosted.read(state)
+    assert hosted is not None and hosted.runs
+    try:
+        assert "It answers 3 known questions as in the evaluation." in done.stdout
+        # What it says to type is typed.
+        (curl,) = re.findall(r"ask:    (curl .*)", done.stdout)
+        said = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=60)
+        known = read_known(bundle)
+        assert json.loads(said.stdout)["choices"][0]["message"]["content"] == known[0].text
+
+        again = command("stratos.serve", str(bundle), cache=tmp_path)
+        assert again.returncode == 1 and f"is served at {hosted.url}/v1 since" in again.stderr
+        taken = command("stratos.serve", str(bundle), "--port", str(hosted.port),
+                        cache=tmp_path / "other")  # fmt: skip
+        assert taken.returncode == 1 and "choose another with --port <number>" in taken.stderr
+
+        os.kill(hosted.server_pid, signal.SIGKILL)
+
+        def restarted() -> bool:
+            now = Hosted.read(state)
+            return now is not None and now.server_pid != hosted.server_pid
+
+        wait_for(restarted)
+
+        def answers() -> bool:
+            try:
+                return ask(hosted.port, known[0].messages, 64) == known[0].text
+            except (OSError, ValueError):
+                return False
+
+        wait_for(answers)
+        told = command("stratos.serve", "status", cache=tmp_path).stdout
+        assert f"answers at {hosted.url}/v1" in told and "started again 1 time" in told
+
+        # A run with deploy.keep=true leaves it as it is, unless it has made another bundle.
+        kept, ran = keep_hosted(bundle.resolve(), tmp_path)
+        assert ran and kept.port == hosted.port
+        (bundle / "README.md").write_text("another card")
+        write_manifest(bundle)
+        assert (
+            "its bundle was made anew" in command("stratos.serve", "status", cache=tmp_path).stdout
+        )
+        kept, ran = keep_hosted(bundle.resolve(), tmp_path)
+        assert not ran and kept.port == hosted.port and not kept.is_outdated
+    finally:
+        stopped = command("stratos.serve", "stop", str(bundle), cache=tmp_path)
+    assert stopped.stdout == f"{bundle.resolve()}: stopped.\n"
+    now = Hosted.read(state)
+    assert now is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(kept.server_pid, 0)
+    assert command("stratos.serve", "status", cache=tmp_path).stdout == "Nothing is served.\n"
+
+
+def test_a_model_that_cannot_be_served_leaves_nothing_behind(bundle: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "bundle"
+    shutil.copytree(bundle, broken)
+    (broken / "config.json").write_text("{}")
+    done = command("stratos.serve", str(broken), "--start-seconds", "12", cache=tmp_path)
+    assert done.returncode == 1
+    assert "The end of" in done.stderr and "Traceback" not in done.stderr.partition("The end")[0]
+    assert Hosted.read(state_of(broken.resolve(), tmp_path)) is None
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert str(broken) not in found
+
+
+def test_a_server_that_answers_otherwise_is_seen(bundle: Path, tmp_path: Path) -> None:
+    state, hosted = prepare(bundle.resolve(), tmp_path)
+    assert state.exists() and hosted.max_tokens == 64
+    with pytest.raises(StratosError, match="does not answer"):
+        differing(hosted)
+
+
+def test_what_holds_no_bundle_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StratosError, match="holds no bundle: name the folder of a finished run"):
+        bundle_in(tmp_path)
+    done = command("stratos.serve", "stop", cache=tmp_path)
+    assert done.returncode == 1 and "python -m stratos.serve stop outputs/<run>" in done.stderr
+
+
+def test_a_bundle_that_was_changed_is_no_longer_verified(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    done = command("stratos.verify", str(copy), cache=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "all as they were made." in done.stdout
+    assert "3 known questions answered as in the evaluation." in done.stdout
+    (copy / "config.json").write_text((copy / "config.json").read_text() + " ")
+    (copy / "new.txt").write_text("1")
+    (copy / "chat_template.jinja").unlink()
+    with pytest.raises(StratosError) as caught:
+        check_manifest(copy)
+    assert (
+        "chat_template.jinja is missing, new.txt is not of it and config.json has changed"
+        in str(caught.value)
+    )
+    (copy / "manifest.json").unlink()
+    with pytest.raises(StratosError, match="made by an earlier version"):
+        check_manifest(copy)
