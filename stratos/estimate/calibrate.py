@@ -20,7 +20,6 @@ then on that is the floor of a step on this machine, in place of small operation
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from statistics import median
 import msgspec
 
 from stratos.core.atomic_files import write_atomically
+from stratos.core.machine import n_cores
 from stratos.records import from_json, to_json
 
 GEMM_SIZE = 1024
@@ -93,13 +93,6 @@ def machine_name() -> str:
                 processor = line.partition(":")[2].strip()
                 break
     return f"{processor}, {n_cores()} cores"
-
-
-def n_cores() -> int:
-    """Return the cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def measure() -> Calibration:

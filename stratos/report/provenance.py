@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from stratos.core.machine import memory_bytes, n_cores
 from stratos.core.redact import redact_override
 
 _PACKAGES = (
@@ -55,12 +56,10 @@ def machine() -> dict[str, str]:
     found = {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
-                     os.cpu_count() or "unknown"),
-    }  # fmt: skip
+        "cores": str(n_cores()),
+    }
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        found["memory"] = f"{memory / 2**30:.0f} GiB"
+        found["memory"] = f"{memory_bytes() / 2**30:.0f} GiB"
     return found
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import NoReturn
 
+from stratos.core.machine import is_limited, n_cores
 from stratos.core.os_signals import end_as_by_ctrl_c
 
 
@@ -17,11 +18,14 @@ def prepare() -> None:
     OpenMP's threads wait for each other some thousand times a step; those that spin meanwhile take
     the cores from whoever they wait for, wherever another process wants them too. So they look
     1,000 times (about 25 microseconds) and then sleep; where torch comes with LLVM's or Intel's
-    OpenMP, at once.
+    OpenMP, at once. In a container that may use less than it sees, there are no more threads than
+    it may use cores.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
+    if is_limited():
+        os.environ.setdefault("OMP_NUM_THREADS", str(n_cores()))
     # What is under way is settled, and what is finished kept, as behind Ctrl-C.
     end_as_by_ctrl_c()
 
