@@ -718,6 +718,12 @@ class ModelScore:
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
     """Where answers are labels: right label to answered label to number of items."""
 
+    @property
+    def rows(self) -> tuple[SliceScore, ...]:
+        """What tables show: each slice where there are several, and the row of all of them."""
+        several = len({row.slice for row in self.slices} - {"all"}) > 1
+        return tuple(row for row in self.slices if several or row.slice == "all")
+
     def slice(self, name: str = "all") -> SliceScore:
         """Return the score of one slice."""
         return next(score for score in self.slices if score.slice == name)

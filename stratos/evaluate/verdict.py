@@ -26,6 +26,9 @@ class Verdict:
     outcome: Outcome
     """Of the student: better, no significant difference, or worse; the worst of these where
     several baselines are spoken of."""
+    headline: str = ""
+    """What a reader has to know first, in one line: that a baseline is as good as the student, or
+    better; "" where the student is better than all that is spoken of."""
 
 
 def verdict(scorecard: Scorecard) -> Verdict | None:
@@ -41,7 +44,30 @@ def verdict(scorecard: Scorecard) -> Verdict | None:
     if free is not None and free is not best and _outcome(free) != "better":
         spoken.append(free)
     text = " ".join(f"{_measured(one)} {_advice(one, len(spoken) > 1)}" for one in spoken)
-    return Verdict(text, max(map(_outcome, spoken), key=_ORDER.index))
+    outcome = max(map(_outcome, spoken), key=_ORDER.index)
+    equals = [one for one in spoken if _outcome(one) != "better"]
+    # What makes every model needless comes before what is better at a price.
+    leads = next(filter(_stands_in, equals), equals[0] if equals else None)
+    return Verdict(text, outcome, "" if leads is None else _headline(leads))
+
+
+def _stands_in(versus: Versus) -> bool:
+    """Return whether a baseline needs no model and is good enough to be used in place of one."""
+    return versus.role in FREE_ROLES and versus.other_exact.mean >= USABLE
+
+
+def _headline(versus: Versus) -> str:
+    shares = (
+        f"{_who(versus)} answers {versus.other_exact.mean:.1%}, the student "
+        f"{versus.student_exact.mean:.1%}"
+    )
+    is_worse = _outcome(versus) == "worse"
+    if _stands_in(versus):
+        return f"{shares}: {'' if is_worse else 'not told apart, so '}you need no model"
+    if not is_worse:
+        return f"{shares}: not told apart"
+    is_own = versus.role == "untouched"
+    return f"{shares}: {'training made it worse' if is_own else 'the student is worse'}"
 
 
 def _outcome(versus: Versus) -> Outcome:
@@ -71,12 +97,11 @@ def _advice(best: Versus, is_one_of_two: bool) -> str:
     outcome = _outcome(best)
     if outcome == "better":
         return f"The student is better than {'it' if is_one_of_two else 'the best baseline'}."
-    is_free = best.role in FREE_ROLES
-    if is_free and best.other_exact.mean >= USABLE:
+    if _stands_in(best):
         return "You need no model for this: it is free and answers at once." + (
             "" if outcome == "worse" else " More rows may show a difference."
         )
-    if is_free:
+    if best.role in FREE_ROLES:
         return (
             "The student is not significantly better than no model: it needs more rows or more "
             "training."

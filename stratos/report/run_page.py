@@ -137,7 +137,7 @@ def _by_stage(records: Any) -> dict[str, Any]:
 
 def _slices(scorecard: Scorecard | None) -> list[str]:
     """Return every slice that was scored, "all" first."""
-    names = {s.slice for score in scorecard.scores for s in score.slices} if scorecard else set()
+    names = {row.slice for score in scorecard.scores for row in score.rows} if scorecard else set()
     return sorted(names, key=lambda name: (name != "all", name))
 
 

@@ -14,6 +14,7 @@ from stratos.core import formats
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
+from stratos.evaluate.verdict import Verdict, verdict
 from stratos.records import CurvePoint, Interval, Plan, Scorecard, Student
 from stratos.report import charts, costs
 from stratos.report.curves import N_COLOURS, overlaid
@@ -40,6 +41,8 @@ class Row:
     accuracy: Interval | None
     predicted: bool
     """True if `accuracy` is the plan's, because nothing was measured."""
+    verdict: Verdict | None
+    """How the student stands beside the best baseline; None where nobody compared them."""
     ratio_at_least: float | None
     usd: float | None
     hours: float | None
@@ -104,6 +107,7 @@ def _row(sweep_dir: Path, job: Job, common: set[str]) -> Row:
         validation=_validation(job.records.get("distill")),
         accuracy=accuracy or (plan.accuracy if plan and is_known(plan.accuracy) else None),
         predicted=accuracy is None,
+        verdict=verdict(scorecard) if scorecard else None,
         ratio_at_least=comparison.ratio_at_least if comparison else None,
         usd=plan.usd if plan else None,
         hours=plan.hours if plan else None,

@@ -20,6 +20,7 @@ from stratos.core.formats import (
 )
 from stratos.core.intervals import predicted
 from stratos.evaluate.reads import said
+from stratos.evaluate.verdict import verdict
 from stratos.records import (
     Corpus,
     Deployment,
@@ -111,8 +112,9 @@ def _(corpus: Corpus) -> str:
             f"{counted(corpus.n_items, 'item', spec=',')} by {corpus.strategy} ({slices}), "
             f"{count(refused)} refused, {rate} a second"
         )
+    of_slices = f" ({slices})" if len(corpus.n_by_slice) > 1 else ""
     return (
-        f"{counted(corpus.n_items, 'verified item', spec=',')} by {corpus.strategy} ({slices}), "
+        f"{counted(corpus.n_items, 'verified item', spec=',')} by {corpus.strategy}{of_slices}, "
         f"{count(refused)} refused, {rate} a second"
     )
 
@@ -147,9 +149,11 @@ def _(scorecard: Scorecard) -> str:
     if free is not None:
         parts.append(f"{free.name} {percent(free.other_exact.mean)}")
     compared = scorecard.comparison
+    found = verdict(scorecard)
+    told = f"; {found.headline}" if found is not None and found.headline else ""
     ratio = f"; {at_least(compared)}" if compared else ""
     reads = f"; {said(scorecard.earlier_reads)}" if scorecard.earlier_reads else ""
-    return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{ratio}{reads}"
+    return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{told}{ratio}{reads}"
 
 
 def _cut(score: ModelScore) -> str:
@@ -160,7 +164,7 @@ def _cut(score: ModelScore) -> str:
 
 @outcome.register
 def _(deployment: Deployment) -> str:
-    verdict = {None: "", True: ", within the limit", False: ", OVER the latency limit"}
+    limit = {None: "", True: ", within the limit", False: ", OVER the latency limit"}
     equal = "answer equals that" if deployment.n_requests == 1 else "answers equal those"
     load = deployment.load
     under = ""
@@ -172,7 +176,7 @@ def _(deployment: Deployment) -> str:
         )
     return (
         f"{deployment.n_equal}/{deployment.n_requests} {equal} of the evaluation, "
-        f"p95 {milliseconds(deployment.latency_p95_ms)}{verdict[deployment.meets_latency_limit]}"
+        f"p95 {milliseconds(deployment.latency_p95_ms)}{limit[deployment.meets_latency_limit]}"
         f"{under}; bundle {n_bytes(deployment.bundle_bytes)}"
     )
 

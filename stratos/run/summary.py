@@ -61,6 +61,9 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
         if found is not None:
             style = _STYLES[found.outcome]
             console.print(found.text, style=style, soft_wrap=True, markup=False)
+        if scorecard.comparison is not None:
+            told = sentence(at_least(scorecard.comparison))
+            console.print(told, soft_wrap=True, markup=False)
     if missed := _missed(config, records):
         console.print(missed, style="yellow", soft_wrap=True, markup=False)
     corpus: Corpus | None = records.get("synthesize")
@@ -206,14 +209,12 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
         doubtful = [f"teacher ({one.teacher})" for one in probe.teachers if one.is_cut_short]
         return "Exact match on validation items", table, *_doubts(doubtful)
     scores = [score for role in _ROLES if (score := scorecard.score(role)) is not None]
-    slices = [one.slice for one in scores[-1].slices if one.slice != "all"] if scores else []
+    slices = [one.slice for one in scores[-1].rows if one.slice != "all"] if scores else []
     are_cut = any(score.n_truncated for score in scores)
     table = _accuracy_table(slices, are_cut)
     for score in scores:
         table.add_row(*_score_row(score, slices, are_cut))
     told = [f"{sentence(measured(scorecard.metric))} on test items"]
-    if scorecard.comparison is not None:
-        told.append(at_least(scorecard.comparison))
     if scorecard.earlier_reads is not None:
         told.append(said(scorecard.earlier_reads))
     doubtful = [_who(score) for score in scores if score.is_cut_short]
@@ -234,7 +235,8 @@ def _doubts(names: list[str]) -> list[Text]:
 def _accuracy_table(slices: list[str], are_cut: bool) -> Table:
     table = Table()
     table.add_column("model")
-    for heading in ("all", "95% interval", "items", *(["cut short"] if are_cut else []), *slices):
+    right = "all" if slices else "right"
+    for heading in (right, "95% interval", "items", *(["cut short"] if are_cut else []), *slices):
         table.add_column(heading, justify="right")
     return table
 

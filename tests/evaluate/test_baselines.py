@@ -182,6 +182,33 @@ def test_the_verdict_compares_with_the_best_baseline(role, right, of_student, ou
     assert said in found.text
 
 
+@pytest.mark.parametrize(
+    ("role", "right", "of_student", "headline"),
+    [
+        ("lookup", 94, 70, " answers 94.0%, the student 70.0%: you need no model"),
+        ("linear", 91, 92, ": not told apart, so you need no model"),
+        ("linear", 60, 90, ""),
+        ("majority", 5, 6, " answers 5.0%, the student 6.0%: not told apart"),
+        ("majority", 45, 6, " answers 45.0%, the student 6.0%: the student is worse"),
+        ("teacher", 95, 70, " answers 95.0%, the student 70.0%: the student is worse"),
+        ("teacher", 90, 91, " answers 90.0%, the student 91.0%: not told apart"),
+        ("untouched", 95, 70, " answers 95.0%, the student 70.0%: training made it worse"),
+    ],
+)  # fmt: skip
+def test_a_baseline_that_is_as_good_is_the_headline(role, right, of_student, headline):
+    found = verdict(scorecard({role: right, "chance": 2}, of_student))
+    assert found is not None
+    assert found.headline.endswith(headline) and bool(found.headline) == bool(headline)
+
+
+def test_of_two_as_good_the_headline_is_what_needs_no_model():
+    card = scorecard({"linear": 91, "teacher": 99}, 90)
+    found = verdict(card)
+    assert found is not None and card.best_baseline.role == "teacher"
+    assert found.headline.endswith("answers 91.0%, the student 90.0%: not told apart, so you need "
+                                   "no model")  # fmt: skip
+
+
 def test_of_equal_baselines_the_simplest_is_the_best():
     card = scorecard({"majority": 40, "lookup": 70, "linear": 70, "teacher": 70}, 90)
     assert card.best_baseline.role == "lookup"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stratos.ledger import Ledger, reserves
-from stratos.records import Interval, Report, SliceScore
+from stratos.records import Interval, Report, SliceScore, Versus
 from stratos.report import report
 
 STAGES = ("probe", "plan", "synthesize", "distill", "evaluate", "deploy")
@@ -196,6 +196,36 @@ def test_a_student_that_is_no_better_is_called_so(factory: ModuleType, tmp_path:
     assert "SmolLM2-135M-Instruct is more accurate" in make(factory, tmp_path, records).section(
         "result"
     )
+
+
+def test_what_needs_no_model_is_the_headline(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path)
+    share = factory.share(979, 1000)
+    linear = Versus("linear", "TF-IDF", 1000, share, share, 3, 3, 1.0)
+    records["evaluate"] = replace(records["evaluate"], against=(linear,))
+    page = make(factory, tmp_path, records)
+    headline = page.section("result")
+    html = (tmp_path / "report.html").read_text()
+    told = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
+    assert f"<h1>{told}</h1>" in html
+    assert headline.index(told) < headline.index("You need no model for this")
+    assert headline.index("You need no model for this") < headline.index("At least 22× as accurate")
+
+
+def test_one_slice_is_not_told_apart_from_all(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path)
+    scores = tuple(
+        replace(one, slices=(replace(one.slices[0], slice="main"), one.slice()))
+        for one in records["evaluate"].scores
+    )
+    records["evaluate"] = replace(records["evaluate"], scores=scores)
+    records["synthesize"] = replace(
+        records["synthesize"], n_by_slice={"main": 5}, answer_sizes={"main": {"1": 5}}
+    )
+    page = make(factory, tmp_path, records)
+    assert "All questions" in page.section("scorecard")
+    for section in ("scorecard", "evidence"):
+        assert "main" not in page.section(section).lower()
 
 
 def test_one_question_is_no_questions(factory: ModuleType, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from stratos.core.intervals import wilson
-from stratos.records import save
+from stratos.records import Versus, save
 from stratos.report import report, sweep_report
 from stratos.report.sweep_jobs import read_jobs
 from stratos.report.sweep_page import ReportError
@@ -95,6 +95,20 @@ def test_the_best_job_is_so_on_validation_items(factory: ModuleType, tmp_path: P
     text = sweep_report(tmp_path).read_text()
     assert '<em class="student">95.0%</em> on validation items in job 1' in text
     assert "it has 50.0%" in text
+
+
+def test_what_needs_no_model_is_said_before_any_ratio(factory: ModuleType, tmp_path: Path) -> None:
+    add_job(factory, tmp_path / "0", ["student=a"])
+    share = factory.share(979, 1000)
+    linear = Versus("linear", "TF-IDF", 1000, share, share, 3, 3, 1.0)
+    scorecard = replace(factory.make_scorecard(tmp_path / "0"), against=(linear,))
+    save(tmp_path / "0" / "evaluate.json", "evaluate", "f", scorecard)
+    text = sweep_report(tmp_path).read_text()
+    told = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
+    assert f"<h1>{told}</h1>" in text
+    assert "So on the test items of job 0, the best on validation items" in text
+    row = text[text.index("<tbody>") :]
+    assert row.index("not told apart") < row.index("22×")
 
 
 def test_a_job_at_work_is_called_running(sweep: Path) -> None:

@@ -1,5 +1,6 @@
-"""What the summary says of a limit that the student misses."""
+"""What the summary says of the student, of limits that it misses and of what is as good."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,8 +8,12 @@ import pytest
 
 from stratos.config import LimitsConfig
 from stratos.core.intervals import wilson
+from stratos.evaluate.scores import against, by_slice, compare
+from stratos.records import ModelScore, Scorecard
 from stratos.run.console import PlainConsole
-from stratos.run.summary import _doubts, _missed
+from stratos.run.outcome import outcome
+from stratos.run.summary import _doubts, _missed, show
+from stratos.tasks.base import Item, Score
 
 
 def records(right: int) -> dict[str, Any]:
@@ -35,3 +40,29 @@ def test_answers_that_were_cut_are_said_as_plain_text(capsys: pytest.CaptureFixt
     PlainConsole(width=300).print(told)
     assert capsys.readouterr().out.startswith("More than 1 in 20 answers of teacher (a[/INST]b) ")
     assert _doubts([]) == []
+
+
+def test_what_needs_no_model_is_said_before_the_ratio(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
+    by_role = {
+        "student": [right] * 36 + [wrong] * 4,
+        "teacher": [right] * 10 + [wrong] * 30,
+        "linear": [right] * 37 + [wrong] * 3,
+    }
+    items = [Item(str(k), "main", "q", "a") for k in range(40)]
+    scores = {role: ModelScore(role, role, by_slice(items, one)) for role, one in by_role.items()}
+    student = by_role["student"]
+    versus = tuple(against(scores[role], student, by_role[role]) for role in ("teacher", "linear"))
+    comparison = compare(student, by_role["teacher"])
+    card = Scorecard("t", "exact", tuple(scores.values()), comparison, "", 1.0, versus)
+    line = outcome(card)
+    told = "Linear answers 92.5%, the student 90.0%: not told apart, so you need no model"
+    assert line.index(told) < line.index("the teacher (the 40 items")
+    config: Any = SimpleNamespace(limits=LimitsConfig(), run_dir=tmp_path)
+    show(PlainConsole(width=200), config, {"evaluate": card}, tmp_path / "ledger.jsonl")
+    said = capsys.readouterr().out
+    assert said.index("You need no model for this") < said.index("\nAt least ")
+    assert said.count("the teacher (the 40 items") == 1
+    assert "main" not in said, "one slice is all of them"
