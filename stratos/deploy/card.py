@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stratos.config import Config
@@ -15,6 +17,12 @@ from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import verdict
 from stratos.records import Corpus, Interval, ModelScore, Pilot, Plan, Probe, Scorecard, Student
 
+_MARK = 16
+"""Characters beside an answer that only announce it: The answer is: ..."""
+_REASONING = (
+    " Its\nreasoning is written before the answer and can be wrong where the answer is right, or "
+    "the reverse."
+)
 _ROLES = {
     "student": "this model",
     "teacher": "teacher",
@@ -32,7 +40,7 @@ def model_card(
     scorecard: Scorecard,
     student: Student,
     corpus: Corpus | None,
-    example: KeptAnswer,
+    answers: Sequence[KeptAnswer],
     probe: Probe | None = None,
     pilot: Pilot | None = None,
 ) -> str:
@@ -44,24 +52,27 @@ def model_card(
         scorecard: the measurements.
         student: what was trained.
         corpus: what it was trained on, if its record is at hand.
-        example: a test item with the student's answer, for the commands.
+        answers: the student's, to test items: the first right one is the example for the commands.
         probe: what was read before the plan, if its record is at hand.
         pilot: short trainings before the plan, if there were any.
     """
     name = card_name(config, student)
+    example = next((one for one in answers if one.score.exact >= 1), answers[0])
+    source = _learnt_from(config, plan, corpus)
     return "\n".join(
         [
             _front_matter(config, plan, scorecard, name),
             f"# {name}",
             "",
             f"A model of {student.n_params:,} parameters for one task, `{scorecard.task}`, "
-            "distilled by Stratos.",
+            f"{'distilled' if source.is_teacher else 'trained'} by Stratos.",
             "",
+            *_headline(scorecard),
             _measured(scorecard),
             _what_was_read(scorecard, student, probe, pilot),
-            _how_made(config, plan, student, corpus),
+            _how_made(config, plan, student, corpus, source.text),
             _how_to_run(config, plan, example),
-            _limits(scorecard),
+            _limits(config, scorecard, answers),
         ]
     )
 
@@ -75,7 +86,7 @@ def _front_matter(config: Config, plan: Plan, scorecard: Scorecard, name: str) -
     import yaml
 
     task, score = scorecard.task, scorecard.score("student")
-    rows = score.slices if score is not None else ()
+    rows = score.rows if score is not None else ()
     metrics = [
         {
             "type": scorecard.metric,
@@ -108,6 +119,12 @@ def _front_matter(config: Config, plan: Plan, scorecard: Scorecard, name: str) -
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"
 
 
+def _headline(scorecard: Scorecard) -> list[str]:
+    """Return the lines that say first that a baseline is as good; none where none is."""
+    found = verdict(scorecard)
+    return [] if found is None or not found.headline else [f"**{found.headline}.**", ""]
+
+
 def _measured(scorecard: Scorecard) -> str:
     lines = [
         "## Measured",
@@ -122,10 +139,13 @@ def _measured(scorecard: Scorecard) -> str:
         lines += [
             f"| {_who(score)} | {row.slice} | {row.n_items:,} | {_share(row.exact)} "
             f"| {row.f1:.3f} |"
-            for row in score.slices
+            for row in score.rows
         ]
     if told := _cut_short(scorecard):
         lines += ["", told]
+    found = verdict(scorecard)
+    if found is not None:
+        lines += ["", found.text]
     comparison = scorecard.comparison
     if comparison is not None:
         about = "" if comparison.ratio is None else f"about {comparison.ratio:.2f} times, and "
@@ -137,9 +157,6 @@ def _measured(scorecard: Scorecard) -> str:
             f"can show {comparison.ratio_bound:.2f} at most). McNemar's exact test: "
             f"p = {comparison.p_value:.2g}.",
         ]
-    found = verdict(scorecard)
-    if found is not None:
-        lines += ["", found.text]
     return "\n".join([*lines, ""])
 
 
@@ -193,13 +210,45 @@ def _share(exact: Interval) -> str:
     return f"{exact.mean:.1%} [{exact.low:.1%}, {exact.high:.1%}]"
 
 
-def _how_made(config: Config, plan: Plan, student: Student, corpus: Corpus | None) -> str:
+@dataclass(frozen=True)
+class _Source:
+    """What a student learned from."""
+
+    text: str
+    is_teacher: bool
+    """Whether a teacher had a part in it."""
+
+
+def _learnt_from(config: Config, plan: Plan, corpus: Corpus | None) -> _Source:
+    """Say what the student learned from: a teacher that was asked nothing is none of it."""
     teacher = named(config.teachers, plan.teacher)
+    of_teacher = _Source(f"Teacher: {teacher.name} (licence: {teacher.card().license}).", True)
+    # A plan that was read from its record may name a strategy that the config has no more.
+    strategy = next((one for one in config.strategies if one.name == plan.strategy), None)
+    if strategy is None or not (strategy.learns_rows or strategy.makes_questions):
+        return of_teacher
+    if corpus is None:
+        is_asked = strategy.adds_rows or strategy.writes_reasoning
+    else:
+        is_asked = corpus.teacher_tokens > 0
+    if is_asked:
+        return of_teacher
+    told = (
+        "the answers in the labelled rows of the task's file"
+        if strategy.learns_rows
+        else "questions that the task makes from known answers"
+    )
+    return _Source(f"Learned from: {told}. No teacher's answer was used.", False)
+
+
+def _how_made(
+    config: Config, plan: Plan, student: Student, corpus: Corpus | None, source: str
+) -> str:
     start = named(config.students, plan.student).path
     lines = [
         "## How it was made",
         "",
-        f"- Teacher: {teacher.name} (licence: {teacher.card().license}).",
+        f"- {source}",
         f"- Strategy: {plan.strategy}.",
         f"- Start: {start or 'random weights'}; licence of this model: {_license(config, plan)}.",
     ]
@@ -207,9 +256,10 @@ def _how_made(config: Config, plan: Plan, student: Student, corpus: Corpus | Non
         slices = ", ".join(f"{n:,} {name}" for name, n in corpus.n_by_slice.items())
         sources = ", ".join(f"{n:,} {source}" for source, n in corpus.n_by_source.items())
         refused = ", ".join(f"{n:,} {reason}" for reason, n in corpus.refused.items() if n)
+        parts = sources or (slices if len(corpus.n_by_slice) > 1 else "")
         lines += [
-            f"- Data: {counted(corpus.n_items, 'item' if sources else 'verified item', spec=',')} "
-            f"({sources or slices})"
+            f"- Data: {counted(corpus.n_items, 'item' if sources else 'verified item', spec=',')}"
+            + (f" ({parts})" if parts else "")
             + (f"; refused: {refused}" if refused else "")
             + f". Tokens of the teacher in them: {corpus.teacher_tokens:,}. "
             f"SHA-256 of the file: `{corpus.sha256}`.",
@@ -271,9 +321,16 @@ curl http://127.0.0.1:8000/v1/chat/completions -H "Content-Type: application/jso
   -d {shlex.quote(body)}
 ```
 
-It answers
+{_about(example)}
 
 {_fenced(example.text, "text")}"""
+
+
+def _about(example: KeptAnswer) -> str:
+    """Introduce the answer that is shown, and say whether it is a right one."""
+    if example.score.exact >= 1:
+        return "It answered this test item right:"
+    return f"It answered none of the test items right. Here it answered, where `{example.gold}` is:"
 
 
 def _fenced(text: str, language: str) -> str:
@@ -284,14 +341,21 @@ def _fenced(text: str, language: str) -> str:
     return f"{fence}{language}\n{text}\n{fence}\n"
 
 
-def _limits(scorecard: Scorecard) -> str:
+def _limits(config: Config, scorecard: Scorecard, answers: Sequence[KeptAnswer]) -> str:
+    reasoning = _REASONING if _writes_reasoning(config, answers) else ""
     return f"""\
 ## Limits
 
 It knows the task `{scorecard.task}` and nothing else: a question of another form gets an answer
-that means nothing. The accuracy above holds for questions like those of the test split. Its
-reasoning is written before the answer and can be wrong where the answer is right, or the reverse.
+that means nothing. The accuracy above holds for questions like those of the test split.{reasoning}
 """
+
+
+def _writes_reasoning(config: Config, answers: Sequence[KeptAnswer]) -> bool:
+    """Return whether most answers that can be read have more text than an answer and its mark."""
+    read = [(one.text.strip(), config.task.parse(one.text)) for one in answers]
+    longer = [len(text) > len(answer) + _MARK for text, answer in read if answer is not None]
+    return 2 * sum(longer) > len(longer)
 
 
 def _license(config: Config, plan: Plan) -> str:

@@ -84,7 +84,7 @@ def deploy(
         scorecard,
         student,
         corpus,
-        asked[0],
+        kept,
         probe,
         pilot,
     )

@@ -10,7 +10,7 @@ from tiny_run import tiny_probe
 from stratos.core.intervals import wilson
 from stratos.deploy.card import model_card
 from stratos.evaluate.answer_files import KeptAnswer
-from stratos.evaluate.scores import compare
+from stratos.evaluate.scores import against, compare
 from stratos.records import (
     CurvePoint,
     EarlierReads,
@@ -21,6 +21,9 @@ from stratos.records import (
     Scorecard,
     SliceScore,
 )
+from stratos.synthesize.augmentation import Augmentation
+from stratos.synthesize.injection import Injection
+from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Score
 from stratos.tasks.classify import ClassifyTask
 
@@ -74,7 +77,7 @@ def card(run, scorecard) -> str:
         n_validation_reused=4,
         n_choosing_items=4,
     )
-    return model_card(run.config, run.plan, scorecard, student, run.corpus, EXAMPLE, probe, pilot)
+    return model_card(run.config, run.plan, scorecard, student, run.corpus, [EXAMPLE], probe, pilot)
 
 
 def test_the_card_is_as_agreed(card):
@@ -94,7 +97,7 @@ def test_the_front_matter_is_what_hubs_read(card):
 def test_an_answer_cannot_break_out_of_its_block(run, scorecard):
     evil = "```\n# Not a heading\n````"
     example = replace(EXAMPLE, text=evil)
-    text = model_card(run.config, run.plan, scorecard, run.student, None, example)
+    text = model_card(run.config, run.plan, scorecard, run.student, None, [example])
     (shown,) = re.findall(r"^`````text\n(.*?)\n`````$", text, re.DOTALL | re.MULTILINE)
     assert shown == evil
 
@@ -102,7 +105,7 @@ def test_an_answer_cannot_break_out_of_its_block(run, scorecard):
 def test_a_teacher_without_a_right_answer_has_no_ratio_in_the_card(run, scorecard):
     right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
     none_right = replace(scorecard, comparison=compare([right] * 40, [wrong] * 40))
-    text = model_card(run.config, run.plan, none_right, run.student, None, EXAMPLE)
+    text = model_card(run.config, run.plan, none_right, run.student, None, [EXAMPLE])
     assert "this model's accuracy is at least 10.41 times that of the teacher" in text
     assert "Data:" not in text
 
@@ -114,9 +117,77 @@ def test_the_card_of_a_pretrained_student_says_where_the_instruction_is(run, sco
     task = ClassifyTask(str(path), instruction="Sort it.")
     start = replace(run.config.students[0], path="org/model")
     config = replace(run.config, task=task, students=(start,))
-    text = model_card(config, run.plan, scorecard, run.student, None, EXAMPLE)
+    text = model_card(config, run.plan, scorecard, run.student, None, [EXAMPLE])
     assert "```text\nSort it. The labels are: a, b.\n```\n" in text
     assert "Send the bare question. A system message of yours takes the instruction's place" in text
     of_random_weights = replace(config, students=run.config.students)
-    text = model_card(of_random_weights, run.plan, scorecard, run.student, None, EXAMPLE)
+    text = model_card(of_random_weights, run.plan, scorecard, run.student, None, [EXAMPLE])
     assert "Sort it." not in text
+
+
+WRONG = replace(EXAMPLE, id="9-2", gold="9", text="0 1 2 ; 2", score=Score(0.0, 0.0, True))
+
+
+def test_the_example_is_an_answer_that_is_right(run, scorecard):
+    def card_of(*answers: KeptAnswer) -> str:
+        return model_card(run.config, run.plan, scorecard, run.student, None, answers)
+
+    text = card_of(WRONG, EXAMPLE)
+    assert f"It answered this test item right:\n\n```text\n{EXAMPLE.text}\n```" in text
+    assert WRONG.text not in text
+    assert (
+        "It answered none of the test items right. Here it answered, where `9` is:\n\n```text\n"
+        f"{WRONG.text}\n```" in card_of(WRONG)
+    )
+
+
+def test_reasoning_is_spoken_of_where_the_student_writes_some(run, scorecard):
+    bare = replace(EXAMPLE, text="8")
+    announced = replace(EXAMPLE, text="Answer: 8")
+    for answers, writes in (([EXAMPLE], True), ([bare, announced, EXAMPLE], False)):
+        text = model_card(run.config, run.plan, scorecard, run.student, None, answers)
+        assert ("reasoning is written before the answer" in text) == writes
+
+
+def test_a_teacher_that_was_asked_nothing_is_not_named_as_one(run, scorecard):
+    def card_by(strategy, **corpus) -> str:
+        plan = replace(run.plan, strategy=strategy.name)
+        config = replace(run.config, strategies=(strategy,))
+        made = replace(run.corpus, **corpus)
+        return model_card(config, plan, scorecard, run.student, made, [EXAMPLE])
+
+    text = card_by(Supervised())
+    assert (
+        "- Learned from: the answers in the labelled rows of the task's file. No teacher's answer "
+        "was used.\n" in text
+    )
+    assert "Teacher: second" not in text and "`larger`, trained by Stratos" in text
+    assert "- Learned from: questions that the task makes from known answers." in card_by(
+        Injection(name="injection")
+    )
+    text = card_by(Augmentation(), teacher_tokens=10)
+    assert "- Teacher: second (licence: MIT)." in text and "`larger`, distilled by Stratos" in text
+
+
+def test_a_baseline_that_is_as_good_comes_before_the_ratio(run, scorecard):
+    right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
+    student, linear = [right] * 59 + [wrong], [wrong] + [right] * 59
+    versus = against(ModelScore("linear", "TF-IDF with logistic regression", ()), student, linear)
+    equal = replace(scorecard, against=(versus,))
+    text = model_card(run.config, run.plan, equal, run.student, None, [EXAMPLE])
+    told = (
+        "**TF-IDF with logistic regression answers 98.3%, the student 98.3%: not told apart, so "
+        "you need no model.**\n\n## Measured"
+    )
+    assert told in text
+    assert text.index("You need no model for this") < text.index("accuracy is about 1.95 times")
+
+
+def test_slices_are_told_apart_where_there_are_several(run, scorecard):
+    row = SliceScore("main", 60, wilson(59, 60), 0.983)
+    [whole] = scorecard.scores[0].slices
+    student = replace(scorecard.scores[0], slices=(row, whole))
+    single = replace(scorecard, scores=(student, *scorecard.scores[1:]))
+    corpus = replace(run.corpus, n_by_slice={"main": 40})
+    text = model_card(run.config, run.plan, single, run.student, corpus, [EXAMPLE])
+    assert "main" not in text and "| this model | all | 60 |" in text

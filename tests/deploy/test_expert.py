@@ -39,7 +39,7 @@ class Asked(Larger):
 def bundle(run, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
     example = read_answers(run.folder)[0]
-    card = model_card(run.config, run.plan, run.scorecard, run.student, run.corpus, example)
+    card = model_card(run.config, run.plan, run.scorecard, run.student, run.corpus, [example])
     make_bundle(Path(run.student.path), folder, card=card, max_new_tokens=LONGEST)
     return folder
 
