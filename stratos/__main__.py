@@ -117,6 +117,7 @@ def run(composed: DictConfig) -> float | None:
     """Run the stages of one job; return the number that a sweep compares jobs by."""
     from stratos.cli.build import build
     from stratos.pipeline import run_pipeline
+    from stratos.run.other_task import OtherTaskError
 
     settings = HydraConfig.get()
     guard_logs()
@@ -136,7 +137,8 @@ def run(composed: DictConfig) -> float | None:
         with disk_errors("run", folder, config.cache_dir):
             return run_pipeline(config)
     except Exception as error:
-        if not isinstance(error, BusyError):  # the folder is that of a run which goes on well
+        # Else the folder is that of another run, which goes on well.
+        if not isinstance(error, BusyError | OtherTaskError):
             with contextlib.suppress(OSError):
                 told = redact_text(visible(str(error))) or type(error).__name__
                 last_words.write_text(f"{told}\n")

@@ -8,6 +8,7 @@ from stratos.cli.preflight import check_rows
 from stratos.config import Config
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.records import Deployment, Probe
+from stratos.run.other_task import OtherTaskError, refusal
 from stratos.run.runner import Runner, opened
 from stratos.run.stages import (
     DEPLOY,
@@ -35,6 +36,8 @@ def run_pipeline(config: Config) -> float | None:
         StratosError: a stage cannot go on; what was made before it is kept.
     """
     check_before(config)
+    if told := refusal(config, config.run_dir, "hydra.sweep.dir"):
+        raise OtherTaskError(told)  # of a job of a sweep; for any other run the check saw it
     with opened(config, STAGES) as run:
         number = run_stages(run)
         run.summarize()

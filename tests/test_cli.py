@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,6 +249,32 @@ def test_a_record_is_made_again_when_corrupt_or_made_from_something_else(probed:
     assert done.returncode == 0
     assert "plan: limits.budget_usd has changed; it runs again." in done.stdout
     assert json.loads(path.read_text())["fingerprint"] != first["fingerprint"]
+
+
+def test_a_run_of_another_task_leaves_a_folder_as_it_is(probed: Path) -> None:
+    rows = probed.parent / "rows.jsonl"
+    rows.write_text(
+        "".join(json.dumps({"question": f"q {i}", "answer": i}) + "\n" for i in range(60))
+    )
+
+    def files() -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in sorted(probed.rglob("*")) if p.is_file()}
+
+    before = files()
+    argv = ("logger=none", "+task=jsonl", f"task.path={rows}", "stages=[probe]")
+    done = stratos(*argv, f"hydra.run.dir={probed}", cwd=probed.parent)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{probed}: it holds a run of another task, mahjong, which this ")
+    assert files() == before
+
+    sweep = probed.parent / "sweep"
+    shutil.copytree(probed, sweep / "0")
+    kept = (sweep / "0" / "probe.json").read_bytes()
+    done = stratos("-m", *argv, f"hydra.sweep.dir={sweep}", cwd=probed.parent)
+    assert done.returncode == 1
+    assert "Leave hydra.sweep.dir out for a new folder" in done.stderr
+    assert (sweep / "0" / "probe.json").read_bytes() == kept
+    assert not (sweep / "0" / "error.txt").exists()
 
 
 def test_a_limit_that_nothing_meets_is_one_message(probed: Path) -> None:

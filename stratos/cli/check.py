@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from hydra.core.override_parser.types import Override
 
+    from stratos.config import Config
+
 
 def check(args: argparse.Namespace) -> None:
     """Check everything that a command line asks for; loads no model, and writes to the cache alone.
@@ -214,6 +216,8 @@ class _Checker:
         if config is not None:
             self.found.extend(unusable_files(config))
         problem = _unwritable(composed, self.multirun)
+        if problem is None and config is not None:
+            problem = _of_another_task(config, composed, self.multirun)
         if problem is not None:
             self.found.append(problem)
 
@@ -282,6 +286,18 @@ def _sweep_params(composed: DictConfig) -> dict[str, str]:
 def _mode(composed: DictConfig) -> str | None:
     mode = composed.hydra.mode
     return None if mode is None else mode.name
+
+
+def _of_another_task(config: Config, composed: DictConfig, multirun: bool) -> str | None:
+    """Return that the folder of a run holds another task, or None; a job of a sweep says it itself.
+
+    Which of a sweep's folders a value goes to is known only when its jobs are numbered.
+    """
+    if multirun or _mode(composed) == "MULTIRUN" or not config.run_dir.is_dir():
+        return None
+    from stratos.run.other_task import refusal  # not before there is a folder to look into
+
+    return refusal(config, config.run_dir, "hydra.run.dir")
 
 
 def _unwritable(composed: DictConfig, multirun: bool) -> str | None:

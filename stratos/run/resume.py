@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -127,12 +127,9 @@ def inputs_of(
         for name in (*stage.after, *stage.uses)
         if name in made
     }
-    files = [(key, digest_of_path(path)) for key, path in local_files(subset)]
-    # A task of the user's own may name its rows by any key.
-    files += [("task", digest_of(path)) for path in files_in(subset.get("task"))]
     return {
         "config": subset,
-        "files": files,
+        "files": _files(subset),
         "upstream": upstream,
         "code": digest_of_closure(_starts(stage, config)),
         "user_code": digest_of_code(
@@ -142,22 +139,40 @@ def inputs_of(
     }
 
 
+def task_inputs(config: Config) -> dict[str, str]:
+    """Return the task's own part of what a record is made from, as `named` names it."""
+    task = {"task": config.plain.get("task")}
+    return _named(task, _files(task))
+
+
+def _files(subset: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the key and the digest of each file that a part of the config names."""
+    files = [(key, digest_of_path(path)) for key, path in local_files(subset)]
+    # A task of the user's own may name its rows by any key.
+    return files + [("task", digest_of(path)) for path in files_in(subset.get("task"))]
+
+
 def named(inputs: Mapping[str, Any]) -> dict[str, str]:
     """Return what a record is made from by the names that a user knows, each as a short digest.
 
     Six digits tell a change, and not what the value was.
     """
-    files: dict[str, list[str]] = defaultdict(list)
-    for key, mark in inputs["files"]:
-        files[f"the content of {key}"].append(mark)
-    leaves = {
-        **dict(_leaves(inputs["config"])),
-        **files,
+    others = {
         **{f"the record of {stage}": mark for stage, mark in inputs["upstream"].items()},
         "the version of Stratos": inputs["code"],
         "code of your own": inputs["user_code"],
         "what other runs have left": inputs["seen"],
     }
+    return _named(inputs["config"], inputs["files"], others)
+
+
+def _named(
+    config: Any, marked: Sequence[tuple[str, Any]], others: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    files: dict[str, list[Any]] = defaultdict(list)
+    for key, mark in marked:
+        files[f"the content of {key}"].append(mark)
+    leaves = {**dict(_leaves(config)), **files, **(others or {})}
     return {name: _sha256(value)[:6] for name, value in leaves.items()}
 
 
