@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import itertools
 import os
 from collections.abc import Iterator, Mapping
 from glob import glob
@@ -21,7 +18,7 @@ from stratos.config import (
 )
 from stratos.convert.declared import contradictions
 from stratos.core.errors import ConfigError, did_you_mean
-from stratos.core.foreign import why_unreadable
+from stratos.core.foreign import beside, why_unreadable
 from stratos.core.printable import shown
 from stratos.core.ray_engine import NOT_INSTALLED, is_installed
 from stratos.distill.tokenizer import SPECIAL
@@ -43,9 +40,6 @@ MAX_PARAMS = 1e13
 
 LEAST_VOCABULARY = 256 + len(SPECIAL)
 """Tokens of a byte-level tokenizer that has learnt nothing."""
-
-_MOST_LOOKED_AT = 10_000
-"""Names of a folder that are compared with one that is not there."""
 
 _FILE_SUFFIXES = (".csv", ".parquet", ".jsonl", ".json", ".gguf", ".txt")
 
@@ -329,27 +323,10 @@ def missing_files(plain: Mapping[str, Any]) -> list[str]:
     """Return a problem for every local file that the config names and that is not there."""
     found = ((key, path, _why_missing(key, path)) for key, path in local_files(plain))
     return [
-        f"{key}={shown(path)}: {reason}.{_beside(path)}"
+        f"{key}={shown(path)}: {reason}.{beside(path)}"
         for key, path, reason in found
         if reason is not None
     ]
-
-
-def _beside(path: Path) -> str:
-    """Return " Did you mean x?" with names of the same folder that look like one that is missing.
-
-    Stems are compared: two files of one suffix do not look alike for that.
-    """
-    if os.path.lexists(path):
-        return ""
-    with contextlib.suppress(OSError, ValueError), os.scandir(path.parent) as entries:
-        names = [entry.name for entry in itertools.islice(entries, _MOST_LOOKED_AT)]
-        stems = {Path(name).stem.casefold(): name for name in sorted(names)}
-        close = difflib.get_close_matches(path.stem.casefold(), list(stems), n=2, cutoff=0.7)
-        if close:
-            found = [shown(path.with_name(stems[one])) for one in close]
-            return f" Did you mean {' or '.join(found)}?"
-    return ""
 
 
 def _why_missing(key: str, path: Path) -> str | None:

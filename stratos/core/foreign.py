@@ -9,6 +9,8 @@ never end.
 from __future__ import annotations
 
 import contextlib
+import difflib
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stratos.core.errors import ForeignFileError, StratosError
+from stratos.core.printable import shown
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -24,6 +27,8 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _LONGEST_CAUSE = 300
+_MOST_LOOKED_AT = 10_000
+"""Names of a folder that are compared with one that is not there."""
 
 
 def why_unreadable(path: str | Path, *, or_folder: bool = False) -> str | None:
@@ -45,6 +50,30 @@ def why_unreadable(path: str | Path, *, or_folder: bool = False) -> str | None:
     if kind is not None:
         return f"it is {kind}, not a file. Save its output to a file, and name that file"
     return None if os.access(path, os.R_OK) else "Permission denied"
+
+
+def beside(path: Path) -> str:
+    """Return " Did you mean x?" with names of the same folder that look like one that is missing.
+
+    Stems are compared: two files of one suffix do not look alike for that. Of files with one stem
+    it is the one with the most similar suffix.
+    """
+    if os.path.lexists(path):
+        return ""
+    with contextlib.suppress(OSError, ValueError), os.scandir(path.parent) as entries:
+        names = [entry.name for entry in itertools.islice(entries, _MOST_LOOKED_AT)]
+        stems: dict[str, list[str]] = {}
+        for name in sorted(names):
+            stems.setdefault(Path(name).stem.casefold(), []).append(name)
+        close = difflib.get_close_matches(path.stem.casefold(), list(stems), n=2, cutoff=0.7)
+        if close:
+            best = [max(stems[one], key=lambda name: _likeness(name, path.name)) for one in close]
+            return f" Did you mean {' or '.join(shown(path.with_name(name)) for name in best)}?"
+    return ""
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
 
 
 def open_regular(path: str | Path) -> BinaryIO:

@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import BinaryIO
 
+from stratos.core.counted import counted
 from stratos.core.locks import opened_alone
 from stratos.records import EarlierReads
 from stratos.tasks.base import Item
@@ -56,6 +57,33 @@ def note_reads(
     return EarlierReads(len(runs), len(seen), len(wanted))
 
 
+def said_of_runs(cache_dir: Path, run_dir: Path, items: Sequence[Item]) -> str:
+    """Say which earlier runs were measured on test items; "" where none was. Notes nothing.
+
+    Args:
+        cache_dir: the folder of the caches, in which the log lies.
+        run_dir: folder of this run, which is none of them.
+        items: test items of this run.
+    """
+    if not (cache_dir / LOG).exists():
+        return ""
+    wanted, own = set(map(_mark, items)), str(run_dir.resolve())
+    days: dict[str, str] = {}
+    with opened_alone(cache_dir / LOG) as file:
+        for line in _lines(file):
+            ids = line["ids"]
+            marks = {ids[at : at + _DIGITS] for at in range(0, len(ids), _DIGITS)}
+            if line["run"] != own and wanted & marks:
+                days.pop(line["run"], None)  # the last one comes last
+                days[line["run"]] = line["date"]
+    if not days:
+        return ""
+    last = next((run for run in reversed(days) if Path(run).is_dir()), None)
+    where = "" if last is None else f", the last in {last} ({days[last]})"
+    runs = counted(len(days), "earlier run", spec=",")
+    return f"The test rows were measured by {runs} of this machine{where}."
+
+
 def _mark(item: Item) -> str:
     return hashlib.blake2b(item.id.encode(), digest_size=_DIGITS // 2).hexdigest()
 
@@ -69,6 +97,9 @@ def _lines(file: BinaryIO) -> Iterator[dict[str, str]]:
     for text in data.splitlines():
         try:
             line = json.loads(text)
-            yield {name: str(line[name]) for name in ("run", "student", "ids")}
+            yield {
+                **{name: str(line[name]) for name in ("run", "student", "ids")},
+                "date": str(line.get("date", "")),
+            }
         except (ValueError, KeyError, TypeError):
             continue

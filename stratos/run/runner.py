@@ -415,8 +415,22 @@ class Runner:
         if self._is_task_told or not stage.works_on_task:
             return
         self._is_task_told = True
+        for note in self.config.task.notes:
+            self.console.note(note)
+        self._tell_of_earlier_runs()
         for complaint in self.config.task.complaints:
             self.warnings.add(complaint)
+
+    def _tell_of_earlier_runs(self) -> None:
+        """Say which earlier runs of this machine were measured on the same test rows."""
+        task = self.config.task
+        if not task.has_rows or self._job is not None:
+            return
+        from stratos.evaluate.read_log import said_of_runs
+
+        rows = task.items("test", task.n_test)
+        if told := said_of_runs(self.config.cache_dir, self.config.run_dir, rows):
+            self.console.note(told)
 
     def _engine(self, stage: Stage[Any]) -> contextlib.AbstractContextManager[Engine]:
         """Return what does the work of a stage that is the same wherever it is done."""

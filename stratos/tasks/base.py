@@ -282,6 +282,11 @@ class Task(ABC):
         return []
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user wants to know of the rows, a line each; said before anything is asked."""
+        return ()
+
+    @property
     def complaints(self) -> tuple[str, ...]:
         """What is doubtful about the rows, one warning each; said before anything is asked."""
         return ()

@@ -15,11 +15,13 @@ from stratos.tasks import doubts
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import Content, JsonlTask
 from stratos.tasks.metrics import Label, Metric, MetricName
-from stratos.tasks.rows import shown
+from stratos.tasks.rows import likely_answers, shown
 from stratos.tasks.split import normalised
 
 _MOST_LABELS = 200
 """Different answers of a file that are taken for labels without being named."""
+_FEW_LABELS = 10
+"""Different answers up to which each may have a single row."""
 _MOST_COUNTED = 10_000
 """Different answers after which nobody counts on."""
 
@@ -77,7 +79,7 @@ class ClassifyTask(JsonlTask):
 
     @cached_property
     def _seen(self) -> Labels:
-        return Labels(self.path, self.answer)
+        return Labels(self.path, self.answer, self.question)
 
     def _read_files(self) -> Content:
         content = super()._read_files()
@@ -143,10 +145,11 @@ class ClassifyTask(JsonlTask):
 class Labels:
     """The labels of a file that names none: its different answers."""
 
-    def __init__(self, path: str, fields: str) -> None:
-        """Start to count those of a file."""
+    def __init__(self, path: str, fields: str, question: str) -> None:
+        """Start to count those of a file, whose texts are in the field of the question."""
         self._path = path
         self._fields = fields
+        self._question = question
         self._spellings: dict[str, Counter[str]] = {}
         self._counts: Counter[str] = Counter()
 
@@ -173,7 +176,8 @@ class Labels:
             ConfigError: there are too many, or there is one only.
         """
         n = len(self._counts)
-        if n > _MOST_LABELS:
+        is_id = n > _FEW_LABELS and self._are_all_different and self._likely
+        if n > _MOST_LABELS or is_id:
             raise ConfigError(self._too_many(f"{n:,}"))
         if n == 1:
             raise ConfigError(f"{self._path} has one label only, which leaves nothing to classify.")
@@ -188,10 +192,22 @@ class Labels:
         """Return each label's spellings, with how many rows have them, the commonest first."""
         return {_commonest(one): dict(one.most_common()) for one in self._spellings.values()}
 
+    @property
+    def _are_all_different(self) -> bool:
+        return len(self._counts) == self._counts.total()
+
+    @cached_property
+    def _likely(self) -> list[str]:
+        return likely_answers(self._path, self._question, self._fields)
+
     def _too_many(self, n: str) -> str:
+        likely = self._likely
+        if likely and self._are_all_different:
+            return doubts.is_id(self._path, self._fields, likely)
+        typed = f" The labels may be in another field: {' or '.join(likely)}." if likely else ""
         return (
             f"{self._path} has {n} different answers in its field {self._fields}: are they labels? "
-            "Name them with task.labels=[…], or type +task=jsonl."
+            f"Name them with task.labels=[…], or type +task=jsonl.{typed}"
         )
 
 

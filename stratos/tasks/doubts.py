@@ -5,15 +5,16 @@ What nothing can be learnt or measured from is refused; the rest is said before 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 
 from stratos.core.counted import counted
 from stratos.core.intervals import wilson
 from stratos.tasks.base import Split
 from stratos.tasks.languages import languages
-from stratos.tasks.rows import FileRows, shown
+from stratos.tasks.rows import FileRows, likely_answers, shown
 from stratos.tasks.split import normalised
 from stratos.tasks.table import Rows
 
@@ -33,6 +34,11 @@ _RARE = 1 / 10
 _ONE_AGAINST = 5
 """Rows of a label of which a single other row may be a slip."""
 _MOST_SHOWN = 8
+_FEWEST_IDS = 10
+"""Rows from which answers that are all different may be ids."""
+_NUMBER = re.compile(r"\d+")
+_IS_ID = re.compile(r"[\w.:/#-]*\d[\w.:/#-]*")
+_IS_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 
 COPY = "copy of a held-out question"
 """Why a row is neither trained on nor measured: it differs from another in punctuation alone."""
@@ -172,6 +178,39 @@ def of_spellings(path: str, spellings: Mapping[str, Mapping[str, int]]) -> list[
         f"one, spelled as most of its rows spell it: {_listed(merged)}. Where they are meant to "
         "differ, give them other names."
     ]
+
+
+def of_ids(path: str, rows: Rows, question: str, answer: str) -> list[str]:
+    """Say that the answers look like ids of the rows: each another one, in the order of the file.
+
+    Whether that is right, nobody can tell; so it is a doubt only where another field has values
+    that repeat.
+
+    Args:
+        path: of the file.
+        rows: its labelled rows.
+        question: field with the question, as the task has it.
+        answer: field with the answer.
+    """
+    if len(rows) < _FEWEST_IDS:
+        return []
+    some = list(islice(rows, _N_SAMPLE))
+    if any(row.answer in row.question or not _IS_ID.fullmatch(row.answer) for row in some):
+        return []
+    keys = [_NUMBER.sub(lambda found: found[0].zfill(20), row.answer) for row in some]
+    is_counted = all(one < other for one, other in pairwise(keys))
+    if not is_counted and not all(_IS_UUID.fullmatch(row.answer) for row in some):
+        return []
+    likely = likely_answers(path, question, answer)
+    return [is_id(path, answer, likely)] if likely else []
+
+
+def is_id(path: str, answer: str, likely: Sequence[str]) -> str:
+    """Say that a field has another value in every row, and which may hold the answer."""
+    return (
+        f"{path}: every row has another answer in its field {answer}: it looks like an id. Which "
+        f"column holds the answer? Type {' or '.join(likely)}."
+    )
 
 
 def of_languages(path: str, rows: Rows) -> list[str]:

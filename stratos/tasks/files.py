@@ -11,6 +11,7 @@ import codecs
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -35,6 +36,9 @@ LONGEST_LINE = 16 * 2**20
 """Bytes of a line of JSON; no model reads a question that long."""
 _PARQUET_ROWS = 4096
 """Rows that are made into objects at a time."""
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+"""What may separate the columns of a file that is called CSV, besides commas, and what it is
+called."""
 _FAST = msgspec.json.Decoder()
 
 
@@ -49,9 +53,22 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
         if name.endswith((".parquet", ".pq")):
             yield from _parquet(file)
         elif name.endswith((".csv", ".tsv")):
-            yield from _csv(file, "\t" if name.endswith(".tsv") else ",")
+            yield from _csv(file, "\t" if name.endswith(".tsv") else None)
         else:
             yield from _json_lines(file)
+
+
+def separator_of(path: str) -> str:
+    """Return what separates the columns of a CSV file, as its header shows it.
+
+    It is a comma, unless the header holds none outside of quotes and one of the others separates
+    it into several columns.
+
+    Raises:
+        OSError: the file cannot be read, or its header leaves open what separates its columns.
+    """
+    with _open(path) as file:
+        return _separator(_text(file).readline())
 
 
 def is_local(path: str) -> bool:
@@ -195,10 +212,40 @@ def _json_line(data: bytes) -> dict[str, Any] | str:
     return row if isinstance(row, dict) else f"expected an object, found {json.dumps(row)[:60]}"
 
 
-def _csv(file: IO[bytes], separator: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
-    text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
+def _text(file: IO[bytes]) -> io.TextIOWrapper:
+    return io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
+
+
+def _separator(header: str) -> str:
+    found = [sign for sign in OTHER_SEPARATORS if _n_columns(header, sign) > 1]
+    if not found or _n_columns(header, ",") > 1:
+        return ","
+    if len(found) > 1:
+        names = " or ".join(OTHER_SEPARATORS[sign] for sign in found)
+        raise OSError(
+            f"its header has no comma, and its columns may be separated by {names}. Save it as CSV "
+            "with commas"
+        )
+    return found[0]
+
+
+def _n_columns(header: str, separator: str) -> int:
+    try:
+        return len(next(csv.reader([header], delimiter=separator, strict=True), []))
+    except csv.Error:  # such as a quoted name that goes on in the next line
+        return 0
+
+
+def _csv(file: IO[bytes], separator: str | None) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Yield the rows; without a separator it is the one that the header shows."""
+    text = _text(file)
+    first = text.readline()
     # Strict: a quote that is never closed would swallow the lines behind it.
-    reader = csv.DictReader(text, delimiter=separator, strict=True)
+    reader = csv.DictReader(
+        itertools.chain([first] if first else [], text),
+        delimiter=separator or _separator(first),
+        strict=True,
+    )
     twice = [name for name, n in Counter(_header(reader)).items() if n > 1]
     if twice:
         raise OSError(f"its header has {', '.join(twice)} more than once")

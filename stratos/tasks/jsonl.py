@@ -12,20 +12,32 @@ import hashlib
 import os
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stratos.core.errors import ConfigError, StratosError
-from stratos.core.foreign import why_unreadable
+from stratos.core.foreign import beside, why_unreadable
 from stratos.core.remote import local_path
 from stratos.tasks import chat, doubts
 from stratos.tasks.answers import states_answer, word_f1
 from stratos.tasks.base import Item, Message, Score, Split, Task
-from stratos.tasks.files import is_local
+from stratos.tasks.files import OTHER_SEPARATORS, is_local, separator_of
 from stratos.tasks.metrics import LETTERS, Metric, MetricName, Own, metric_of
-from stratos.tasks.rows import Fields, FileRows, Takes, identity_of, likely_fields, read_rows, shown
+from stratos.tasks.rows import (
+    Fields,
+    FileRows,
+    Takes,
+    columns_of,
+    find_field,
+    identity_of,
+    likely_fields,
+    nearest_fields,
+    read_rows,
+    shown,
+)
 from stratos.tasks.split import content_id, family_id, id_of, order_key
 from stratos.tasks.table import Row, Rows
 
@@ -315,6 +327,32 @@ class JsonlTask(Task):
         return {reason: n for reason, n in counts.items() if n}
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Return how many rows each split has, and how files are read that are no usual CSV."""
+        return (*self._separators, self._sizes)
+
+    @property
+    def _sizes(self) -> str:
+        """Return the number of rows of each split, in words."""
+        n = {split: f"{len(rows):,}" for split, rows in self._by_split.items()}
+        of_test = f"test rows of {self.test_path}" if self.test_path else "test rows"
+        more = f", {self.n_unlabelled:,} without an answer" if self.n_unlabelled else ""
+        return (
+            f"Rows of {self.path}: {n['train']} to train on, {n['validation']} validation rows, "
+            f"{n['test']} {of_test}{more}. The split is by a hash of the question."
+        )
+
+    @property
+    def _separators(self) -> Iterator[str]:
+        """Yield which files have columns that are separated by other signs than commas."""
+        for path in self._all_paths.values():
+            if not path.partition("?")[0].lower().endswith(".csv"):
+                continue
+            name = OTHER_SEPARATORS.get(separator_of(path))
+            if name is not None:
+                yield f"{path}: read with {name} between its columns, as its header shows."
+
+    @property
     def complaints(self) -> tuple[str, ...]:
         """Return what is wrong with lines that are left out, and doubtful about the others."""
         told = (
@@ -325,6 +363,7 @@ class JsonlTask(Task):
         return (
             *(() if unlabelled is None else doubts.of_unlabelled(unlabelled, self.path)),
             *(complaint for of_file in told for complaint in of_file if complaint),
+            *doubts.of_ids(self.path, self._files[0].rows, self.question, self.answer),
             *doubts.of_copies(self.path, self._split[1][doubts.COPY]),
             *doubts.of_sizes(self._by_split),
             *doubts.of_languages(self.path, self._by_split["train"]),
@@ -417,16 +456,27 @@ class JsonlTask(Task):
             return read_rows(path, fields, partial(self._check, key))
         except OSError as error:
             reason = error.strerror or str(error)
-            raise ConfigError(f"{key}={path} cannot be read: {reason}{self._or_here()}") from error
+            found = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
+            raise ConfigError(
+                f"{key}={path} cannot be read: {reason}{self._or_here()}{found and f'.{found}'}"
+            ) from error
 
     def _read(self, key: str, path: str) -> FileRows:
         found = self._rows_of(key, path, self._fields_of(path))
         if found.same_everywhere and not found.rows:
-            question, answer = likely_fields(path) or ("…", "…")
+            meant, (question, answer) = self._likely_fields(path)
             raise ConfigError(
-                f"{path}: every line {found.same_everywhere}. Name the fields it has with "
+                f"{path}: every line {found.same_everywhere}.{meant} Name the fields it has with "
                 f"task.question={question} and task.answer={answer}"
             )
+        if found.n_problems and self.slice is not None and not found.rows:
+            columns = columns_of(path)
+            if columns and find_field(dict.fromkeys(columns), self.slice) is None:
+                raise ConfigError(
+                    f"{path}: every line has no field {self.slice}; it has "
+                    f"{', '.join(map(shown, columns))}.{_meant(self.slice, columns)} Name the "
+                    "field with the slices, or leave task.slice out."
+                )
         if found.n_problems and self.on_error == "stop":
             offer = "."
             if found.rows and key == "task.path" and self.metric != "regex":
@@ -435,12 +485,36 @@ class JsonlTask(Task):
         if not found.rows:
             raise ConfigError(f"{path} has no {'good lines' if found.n_lines else 'lines'}.")
         if self.rationale and key == "task.path" and not found.rows.column("has_path").any():
+            columns = columns_of(path)
+            is_known = find_field(dict.fromkeys(columns), self.rationale) is not None
+            lacks = "" if is_known else f" It has {', '.join(map(shown, columns))}."
+            meant = "" if is_known else _meant(self.rationale, columns)
             raise ConfigError(
-                f"task.rationale={self.rationale}: no line of {path} has a value there. Name the "
-                "field with the reasoning, or leave it out."
+                f"task.rationale={self.rationale}: no line of {path} has a value there.{lacks}"
+                f"{meant} Name the field with the reasoning, or leave it out."
             )
         _ = self._doubts(found)
         return found
+
+    def _likely_fields(self, path: str) -> tuple[str, tuple[str, str]]:
+        """Return the question what was meant by a field that a file has not, and what to type."""
+        columns = columns_of(path)
+        named = (self.question, self.answer)
+        there = [find_field(dict.fromkeys(columns), names) for names in named]
+        free = [name for name in columns if name not in there]
+        meant = [
+            [] if here is not None else nearest_fields(names, free)
+            for names, here in zip(named, there, strict=True)
+        ]
+        typed = [
+            here or (near[0] if near and near[0] == shown(near[0]) else "…")
+            for here, near in zip(there, meant, strict=True)
+        ]
+        told = "".join(
+            _meant(names, free) for names, here in zip(named, there, strict=True) if here is None
+        )
+        question, answer = likely_fields(path) or (typed if told else ("…", "…"))
+        return told, (question, answer)
 
     def _doubts(self, rows: FileRows) -> str:
         """Try the user's verifier on a gold answer; say if that is not right by it, else "".
@@ -678,3 +752,9 @@ class JsonlTask(Task):
         if answer is None and not right:
             return Score(0.0, 0.0, False)
         return Score(float(right), 1.0 if right else word_f1(answer or "", item.answer), True)
+
+
+def _meant(names: str, known: Iterable[str]) -> str:
+    """Return " Did you mean x?" with the fields that look like one that is not there, or ""."""
+    found = [shown(name) for name in nearest_fields(names, known)]
+    return f" Did you mean {' or '.join(found)}?" if found else ""

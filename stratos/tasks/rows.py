@@ -6,8 +6,9 @@ import heapq
 import json
 import os
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum
 from functools import cached_property
 from itertools import islice
@@ -28,6 +29,10 @@ _ANSWERS_SHOWN = 3
 _LONGEST_SHOWN = 60
 _LACKS = "has no field"
 _ROWS_TO_GUESS_BY = 1000
+_ROWS_OF_AN_ANSWER = 3
+"""Rows that each value of a field has on average, from which the field may hold answers."""
+_ALIKE = 0.7
+"""Likeness of the name of a field with that of another from which it may be a slip of it."""
 
 
 class Takes(Enum):
@@ -200,16 +205,43 @@ def identity_of(path: str) -> tuple[int, ...] | None:
     return identity(os.stat(os.path.expanduser(local_path(path)))) if is_local(path) else None
 
 
+def columns_of(path: str) -> dict[str, set[str]]:
+    """Return the fields of a file's first rows, in their order, each with its different texts."""
+    texts: dict[str, set[str]] = {}
+    for _, data in islice(read_records(path), _ROWS_TO_GUESS_BY):
+        if isinstance(data, dict):
+            for name, value in data.items():
+                texts.setdefault(str(name), set()).add(str(value))
+    return texts
+
+
+def likely_answers(path: str, *taken: str) -> list[str]:
+    """Return what to type for each field whose values repeat, as answers to a set of questions do.
+
+    Args:
+        path: of the file.
+        taken: names of fields that are none of them, as the task has them.
+    """
+    columns = columns_of(path)
+    others = {find_field(dict.fromkeys(columns), names) for names in taken}
+    most = max(map(len, columns.values()), default=0)
+    found = [
+        (len(texts), f"task.answer={name} ({len(texts)} different values)")
+        for name, texts in columns.items()
+        if name not in others
+        and 2 <= len(texts) <= most / _ROWS_OF_AN_ANSWER
+        and max(map(len, texts)) <= _LONGEST_SHOWN
+        and name == shown(name)
+    ]
+    return [typed for _, typed in sorted(found)[:_ANSWERS_SHOWN]]
+
+
 def likely_fields(path: str) -> tuple[str, str] | None:
     """Return which of two fields is the question and which the answer; None if there are more.
 
     The answer is the one with fewer different texts, or the second where both have as many.
     """
-    texts: dict[str, set[str]] = {}
-    for _, data in islice(read_records(path), _ROWS_TO_GUESS_BY):
-        if isinstance(data, dict):
-            for name, value in data.items():
-                texts.setdefault(name, set()).add(str(value))
+    texts = columns_of(path)
     if len(texts) != 2 or any(len(shown(name)) != len(name) or " " in name for name in texts):
         return None
     first, second = texts
@@ -316,6 +348,22 @@ def find_field(row: dict[str, Any], names: str) -> str | None:
         if name.casefold() in folded:
             return folded[name.casefold()]
     return None
+
+
+def nearest_fields(names: str, known: Iterable[str]) -> list[str]:
+    """Return the fields that may be meant by names of which a file has none, the likeliest first.
+
+    Args:
+        names: `a|b`, as a task has them.
+        known: fields of the file.
+    """
+    folded = {name.casefold(): name for name in known}
+    close = [
+        one
+        for name in names.split("|")
+        for one in get_close_matches(name.casefold(), list(folded), n=2, cutoff=_ALIKE)
+    ]
+    return list(dict.fromkeys(folded[one] for one in close))
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ ROWS: dict[str, bytes | str] = {
     "long_line.jsonl": _json(_qa("x" * (17 * 2**20)), _qa("short")),
     "empty.csv": "",
     "header.csv": "question,answer\n",
-    "semicolons.csv": "question;answer\n" + "".join(f"q{i};a\n" for i in range(50)),
+    "semicolons.csv": "question;a\tanswer;b\n" + "".join(f"q{i};1\ta;2\n" for i in range(50)),
     "ragged.csv": "question,answer\na,b,c\nd\n",
     "open_quote.csv": 'question,answer\n"a,b\nc,d\n' * 20,
     "twice.csv": "question,question,answer\n" + "".join(f"a{i},b{i},c\n" for i in range(50)),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from stratos.config import CallbacksConfig
-from stratos.evaluate.read_log import LOG, note_reads
+from stratos.evaluate.read_log import LOG, note_reads, said_of_runs
 from stratos.evaluate.reads import said
 from stratos.records import EarlierReads
 from stratos.tasks.base import Item
@@ -41,6 +42,24 @@ def test_the_same_student_of_the_same_run_counts_once(tmp_path: Path) -> None:
         "another student of the run has been looked at before"
     )
     assert note(tmp_path, "2", *range(20)).n_runs == 2
+
+
+def test_a_run_says_first_which_runs_were_measured_on_its_rows(tmp_path: Path) -> None:
+    rows = items(*range(10))
+    assert said_of_runs(tmp_path, tmp_path / "2", rows) == ""
+    assert not (tmp_path / LOG).exists(), "to look is not to read"
+    (tmp_path / "1").mkdir()
+    note_reads(tmp_path, tmp_path / "gone", "s", rows[5:])
+    note_reads(tmp_path, tmp_path / "1", "s", rows[:5])
+    before = (tmp_path / LOG).read_bytes()
+    today = date.today().isoformat()
+    assert said_of_runs(tmp_path, tmp_path / "2", rows) == (
+        f"The test rows were measured by 2 earlier runs of this machine, the last in "
+        f"{tmp_path}/1 ({today})."
+    )
+    assert said_of_runs(tmp_path, tmp_path / "1", rows[:5]) == "", "its own folder is no other"
+    assert said_of_runs(tmp_path, tmp_path / "2", items(77)) == ""
+    assert (tmp_path / LOG).read_bytes() == before
 
 
 def test_a_log_that_was_damaged_is_gone_on_with(tmp_path: Path) -> None:

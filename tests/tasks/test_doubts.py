@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -173,3 +175,39 @@ def test_two_languages_are_said_with_counts(tmp_path: Path) -> None:
 )
 def test_languages(text: str, language: str | None) -> None:
     assert language_of(text) == language
+
+
+def test_an_id_in_place_of_the_answer_is_told_from_answers_that_differ(tmp_path: Path) -> None:
+    def rows(answer: Callable[[int], str], text: str = "text {i}") -> list[dict[str, Any]]:
+        return [
+            {"question": text.format(i=i), "answer": answer(i), "team": "abc"[i % 3], "x": str(i)}
+            for i in range(60)
+        ]
+
+    def doubt(name: str, some: list[dict[str, Any]]) -> list[str]:
+        told = JsonlTask(write(tmp_path / name, some)).complaints
+        return [one for one in told if "looks like an id" in one]
+
+    path = tmp_path / "ids.jsonl"
+    assert doubt("ids.jsonl", rows(lambda i: f"m{i:03d}")) == [
+        f"{path}: every row has another answer in its field answer: it looks like an id. Which "
+        "column holds the answer? Type task.answer=team (3 different values)."
+    ]
+    assert doubt("uuids.jsonl", rows(lambda i: str(UUID(int=(i * 7919) % 1009))))
+    assert not doubt("mixed.jsonl", rows(lambda i: f"m{(i * 7) % 60:03d}")), "no order"
+    assert not doubt("within.jsonl", rows(lambda i: f"m{i:03d}", "find m{i:03d}")), "it is read off"
+    assert not doubt("words.jsonl", rows(lambda i: f"about {i}")), "no id has a space"
+    bare = [{"question": f"q {i}", "answer": f"{i}"} for i in range(60)]
+    assert not doubt("bare.jsonl", bare), "no other field could be the answer"
+
+
+@pytest.mark.parametrize("n", [60, 300, 11_000])
+def test_an_id_is_no_label(tmp_path: Path, n: int) -> None:
+    rows = [{"id": f"m{i}", "text": f"t {i}", "label": "abc"[i % 3]} for i in range(n)]
+    path = write(tmp_path / "t.jsonl", rows)
+    with pytest.raises(ValueError) as caught:
+        ClassifyTask(path, answer="id")
+    assert str(caught.value) == (
+        f"{path}: every row has another answer in its field id: it looks like an id. Which column "
+        "holds the answer? Type task.answer=label (3 different values)."
+    )

@@ -16,6 +16,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from stratos.core.errors import ConfigError
 from stratos.tasks.files import read_records
 from stratos.tasks.jsonl import JsonlTask
 
@@ -45,6 +46,46 @@ def test_one_table_in_three_formats_is_one_task(tmp_path: Path) -> None:
         items = [task.items(split, 100) for task in tasks]
         assert items[0] == items[1] == items[2] == items[3]
         assert items[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "sign", "name"),
+    [("id;question;answer", ";", "semicolons"), ("question\tanswer", "\t", "tabs"),
+     ('"question, in full"|question|answer', "|", "vertical bars")],
+)  # fmt: skip
+def test_columns_of_a_csv_are_separated_as_its_header_shows(
+    tmp_path: Path, header: str, sign: str, name: str
+) -> None:
+    path = tmp_path / "t.csv"
+    n_before = header.count(sign) - 1
+    rows = [sign.join([*("x,y" for _ in range(n_before)), f"what, {i}", str(i)]) for i in range(30)]
+    path.write_text("\n".join([header, *rows]))
+    task = JsonlTask(str(path))
+    assert sum(len(task.items(split, 99)) for split in ("train", "validation", "test")) == 30
+    assert {item.question for item in task.items("train", 99)} <= {f"what, {i}" for i in range(30)}
+    assert task.notes[0] == f"{path}: read with {name} between its columns, as its header shows."
+
+
+def test_a_header_that_leaves_open_what_separates_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("question;a\tanswer;b\n1;2\t3;4\n")
+    with pytest.raises(ValueError, match=r"separated by semicolons or tabs\. Save it as CSV with"):
+        JsonlTask(str(path))
+    path.write_text("question,answer;unit\n" + "".join(f"q{i},{i}\n" for i in range(30)))
+    [row, *_] = list(read_records(str(path)))
+    assert row == ("line 2", {"question": "q0", "answer;unit": "0"}), "a comma is a comma"
+
+
+def test_a_file_that_is_not_there_has_those_beside_it(tmp_path: Path) -> None:
+    for name in ("bank.csv", "bank.txt", "other.csv"):
+        (tmp_path / name).write_text("question,answer\n")
+    task = JsonlTask(f"{tmp_path}/bank.cvs")
+    with pytest.raises(ConfigError) as caught:
+        task.refusals()
+    assert str(caught.value) == (
+        f"task.path={tmp_path}/bank.cvs cannot be read: there is no such file. Did you mean "
+        f"{tmp_path}/bank.csv?"
+    )
 
 
 def test_broken_files_of_each_kind(tmp_path: Path) -> None:

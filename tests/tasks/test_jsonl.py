@@ -399,6 +399,42 @@ def test_a_field_that_no_line_has_is_said_once(tmp_path: Path) -> None:
     assert JsonlTask(path, question="prompt").n_train
 
 
+def test_a_field_whose_name_is_misspelled_is_told_its_nearest(tmp_path: Path) -> None:
+    rows = [{"id": n, "text": f"t{n}", "label": "ab"[n % 2], "why": "x"} for n in range(30)]
+    path = write(tmp_path / "q.jsonl", rows)
+    for wrong, told in (
+        ({"question": "text", "answer": "lable"}, "every line has no field lable; it has id, text, "
+         "label, why. Did you mean label? Name the fields it has with task.question=text and "
+         "task.answer=label"),
+        ({"question": "txt", "answer": "label"}, "every line has no field txt; it has id, text, "
+         "label, why. Did you mean text? Name the fields it has with task.question=text and "
+         "task.answer=label"),
+        ({"question": "text", "answer": "label", "slice": "lable"}, "every line has no field "
+         "lable; it has id, text, label, why. Did you mean label? Name the field with the slices, "
+         "or leave task.slice out."),
+    ):  # fmt: skip
+        with pytest.raises(ValueError) as caught:
+            JsonlTask(path, **wrong)
+        assert str(caught.value) == f"{path}: {told}"
+    with pytest.raises(ValueError) as caught:
+        JsonlTask(path, question="text", answer="label", rationale="whyy")
+    assert str(caught.value) == (
+        f"task.rationale=whyy: no line of {path} has a value there. It has id, text, label, why. "
+        "Did you mean why? Name the field with the reasoning, or leave it out."
+    )
+
+
+def test_the_sizes_of_the_splits_are_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", sums(100))
+    task = JsonlTask(path, metric="numeric")
+    n = [len(task.items(split, 100)) for split in ("train", "validation", "test")]
+    assert sum(n) == 100
+    assert task.notes == (
+        f"Rows of {path}: {n[0]} to train on, {n[1]} validation rows, {n[2]} test rows. The split "
+        "is by a hash of the question.",
+    )
+
+
 @pytest.mark.parametrize(
     ("rows", "named"),
     [
