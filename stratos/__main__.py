@@ -8,6 +8,7 @@ import os
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -26,6 +27,9 @@ from stratos.core.redact import redact_text
 from stratos.core.streams import Guarded, guard_files, guard_logs, guarded
 from stratos.core.yamls import check_places
 from stratos.run.lifecycle import leave, prepare
+
+if TYPE_CHECKING:
+    from stratos.config import Config
 
 DISTRIBUTION = "stratos-llm"
 """Name of the package that pip installs."""
@@ -55,6 +59,13 @@ def _main() -> None:
     except BrokenPipeError:  # whoever reads along has seen enough: `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _holds_another(config: Config, folder: Path, key: str) -> str | None:
+    """Return why a run may not begin in a folder that is there; None if it may."""
+    from stratos.run.other_task import refusal
+
+    return refusal(config, folder, key)
 
 
 def _say_version() -> None:
@@ -96,7 +107,7 @@ def _obey(args: argparse.Namespace) -> None:
         return
     from stratos.cli.check import check
 
-    check(args)
+    check(args, _holds_another)
     try:
         run()
     finally:

@@ -60,7 +60,7 @@ ARROWS = {
         "catalog config core distill estimate ledger plan records run synthesize teachers"
     ),
     "pipeline": "cli config deploy distill pilot records run students",
-    "__main__": "cli core pipeline run",
+    "__main__": "cli config core pipeline run",
     "serve": "core deploy estimate records",
     "verify": "core decode deploy pretrained tasks",
     "stage": "catalog cli config core executors pipeline run",

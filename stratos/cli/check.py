@@ -9,7 +9,7 @@ by value.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +33,16 @@ if TYPE_CHECKING:
     from stratos.config import Config
 
 
-def check(args: argparse.Namespace) -> None:
+HoldsAnother = Callable[["Config", Path, str], str | None]
+"""Of a config, the folder of its run and the key that names it: why it may not begin there."""
+
+
+def check(args: argparse.Namespace, holds_another: HoldsAnother = lambda *_: None) -> None:
     """Check everything that a command line asks for; loads no model, and writes to the cache alone.
 
     Args:
         args: as Hydra's own parser returns them.
+        holds_another: tells why a run may not begin in its folder.
 
     Raises:
         ConfigError: the command cannot be run; the message lists everything that is wrong.
@@ -45,7 +50,10 @@ def check(args: argparse.Namespace) -> None:
     check_places(args)
     with hydra_for(args.config_dir, args.config_path) as hydra:
         checker = _Checker(
-            hydra, CONFIG_NAME if args.config_name is None else args.config_name, args.multirun
+            hydra,
+            CONFIG_NAME if args.config_name is None else args.config_name,
+            args.multirun,
+            holds_another,
         )
         problems = checker.problems(args.overrides)
     if problems:
@@ -55,8 +63,11 @@ def check(args: argparse.Namespace) -> None:
 class _Checker:
     """Composes and checks; remembers what was wrong, each thing once."""
 
-    def __init__(self, hydra: Hydra, config_name: str, multirun: bool) -> None:
+    def __init__(
+        self, hydra: Hydra, config_name: str, multirun: bool, holds_another: HoldsAnother
+    ) -> None:
         self.hydra = hydra
+        self.holds_another = holds_another
         self.config_name = config_name
         self.multirun = multirun
         self.loader = hydra.config_loader
@@ -217,9 +228,19 @@ class _Checker:
             self.found.extend(unusable_files(config))
         problem = _unwritable(composed, self.multirun)
         if problem is None and config is not None:
-            problem = _of_another_task(config, composed, self.multirun)
+            problem = self._of_another_task(config, composed)
         if problem is not None:
             self.found.append(problem)
+
+    def _of_another_task(self, config: Config, composed: DictConfig) -> str | None:
+        """Return that the folder of a run holds another task, or None.
+
+        A job of a sweep says it itself: which of a sweep's folders a value goes to is known only
+        when its jobs are numbered.
+        """
+        if self.multirun or _mode(composed) == "MULTIRUN" or not config.run_dir.is_dir():
+            return None
+        return self.holds_another(config, config.run_dir, "hydra.run.dir")
 
     def _not_a_sweep(self, sweep: Override, good: list[Override]) -> str:
         """Say what to type for several values where no sweep was asked for."""
@@ -286,18 +307,6 @@ def _sweep_params(composed: DictConfig) -> dict[str, str]:
 def _mode(composed: DictConfig) -> str | None:
     mode = composed.hydra.mode
     return None if mode is None else mode.name
-
-
-def _of_another_task(config: Config, composed: DictConfig, multirun: bool) -> str | None:
-    """Return that the folder of a run holds another task, or None; a job of a sweep says it itself.
-
-    Which of a sweep's folders a value goes to is known only when its jobs are numbered.
-    """
-    if multirun or _mode(composed) == "MULTIRUN" or not config.run_dir.is_dir():
-        return None
-    from stratos.run.other_task import refusal  # not before there is a folder to look into
-
-    return refusal(config, config.run_dir, "hydra.run.dir")
 
 
 def _unwritable(composed: DictConfig, multirun: bool) -> str | None:
