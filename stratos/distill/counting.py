@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stratos.config import StudentConfig
 from stratos.distill.tokenizer import byte_pairs, symbol_words
@@ -20,14 +20,29 @@ from stratos.tasks.base import Message, Symbols
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_BYTES_PER_TOKEN = 4.0
+BYTES_PER_TOKEN = 4.0
 """Of a tokenizer that is not at hand."""
 _TEMPLATE_TOKENS, _OWN_TEMPLATE_TOKENS = 20, 2
 """What a chat template puts around a question, where it cannot be rendered; and around that of a
 student with a tokenizer of its own."""
 
-Count = Callable[[Sequence[Message], str], float]
-"""Takes a chat and the answer to it, and returns the tokens of both, end included."""
+
+class Tokens(NamedTuple):
+    """Tokens of a row."""
+
+    prompt: float
+    """Of the chat, as its template writes it."""
+    answer: float
+    """Of the answer, its end included."""
+
+    @property
+    def total(self) -> float:
+        """Tokens of both."""
+        return self.prompt + self.answer
+
+
+Count = Callable[[Sequence[Message], str], Tokens]
+"""Takes a chat and the answer to it, and returns the tokens of both."""
 
 
 def counter(
@@ -46,29 +61,38 @@ def counter(
     """
     if student.path is not None:
         folder = folder_of(student, cache_dir)
-        return _of_folder(folder / "tokenizer.json") if folder is not None else _by_bytes
+        return _of_folder(folder / "tokenizer.json") if folder is not None else by_bytes
     if symbols is not None:
         words = symbol_words(symbols)
     else:
         words = byte_pairs((text for row in rows for text in _texts(*row)), student.vocab_size)
 
-    def count(chat: Sequence[Message], answer: str) -> float:
-        return sum(map(_n_tokens(words), _texts(chat, answer))) + _OWN_TEMPLATE_TOKENS + 1
+    length = _n_tokens(words)
+
+    def count(chat: Sequence[Message], answer: str) -> Tokens:
+        return Tokens(sum(map(length, _asked(chat))) + _OWN_TEMPLATE_TOKENS, length(answer) + 1)
 
     return count
 
 
 def _texts(chat: Sequence[Message], answer: str) -> list[str]:
-    return [*(message["content"] for message in chat), answer]
+    return [*_asked(chat), answer]
+
+
+def _asked(chat: Sequence[Message]) -> list[str]:
+    return [message["content"] for message in chat]
 
 
 def _n_tokens(tokenizer: Tokenizer) -> Callable[[str], int]:
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def _by_bytes(chat: Sequence[Message], answer: str) -> float:
-    n_bytes = sum(len(text.encode()) for text in _texts(chat, answer))
-    return n_bytes / _BYTES_PER_TOKEN + _TEMPLATE_TOKENS + 1
+def by_bytes(chat: Sequence[Message], answer: str) -> Tokens:
+    """Count for a student whose tokenizer is not at hand."""
+    n_asked = sum(len(text.encode()) for text in _asked(chat))
+    return Tokens(
+        n_asked / BYTES_PER_TOKEN + _TEMPLATE_TOKENS, len(answer.encode()) / BYTES_PER_TOKEN + 1
+    )
 
 
 def _of_folder(file: Path) -> Count:
@@ -78,14 +102,16 @@ def _of_folder(file: Path) -> Count:
     try:
         length = _n_tokens(Tokenizer.from_file(str(file)))
     except Exception:  # the library has one class for all that may be wrong with a file
-        return _by_bytes
+        return by_bytes
     render = _template(file.parent)
 
-    def count(chat: Sequence[Message], answer: str) -> float:
+    def count(chat: Sequence[Message], answer: str) -> Tokens:
         prompt = render(chat)
         if prompt is None:
-            return sum(map(length, _texts(chat, answer))) + _TEMPLATE_TOKENS + 1
-        return length(prompt) + length(answer) + 1
+            asked = sum(map(length, _asked(chat))) + _TEMPLATE_TOKENS
+        else:
+            asked = length(prompt)
+        return Tokens(asked, length(answer) + 1)
 
     return count
 

@@ -14,13 +14,6 @@ P95 = Assumption(
     "answers differ in length",
     LOAD_TEST,
 )
-PROMPT_TOKENS = Assumption(
-    "tokens of a question",
-    k.STUDENT_PROMPT_TOKENS,
-    "tokens",
-    "a student is asked without examples",
-    "traffic.buckets=[{prompt_tokens: …, answer_tokens: …, share: 1}]",
-)
 
 
 def utilised(share: float) -> Assumption:
@@ -34,8 +27,24 @@ def utilised(share: float) -> Assumption:
     )
 
 
+def prompt_tokens(counted: float | None, why: str) -> Assumption:
+    """Return the length of a question, as rows show it or as it is assumed.
+
+    Args:
+        counted: mean of the rows; None where none tell.
+        why: what it was counted on.
+    """
+    return Assumption(
+        "tokens of a question",
+        k.STUDENT_PROMPT_TOKENS if counted is None else counted,
+        "tokens",
+        "a student is asked without examples" if counted is None else why,
+        "traffic.buckets=[{prompt_tokens: …, answer_tokens: …, share: 1}]",
+    )
+
+
 def answer_tokens(tokens: float, why: str) -> Assumption:
-    """Return the assumed length of a student's answer."""
+    """Return the length of a student's answer that no run of the student has shown."""
     return Assumption(
         "tokens of a student's answer",
         tokens,

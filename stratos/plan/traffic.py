@@ -1,74 +1,114 @@
-"""Traffic of the served student: request sizes and rates."""
+"""Traffic of the served student: request sizes and rates.
+
+The size of a request is that of the config's buckets; else that of the recorded runs; else that of
+the task's rows, as the student is asked and taught them; else an assumed one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import mean
 
 from stratos.config import Config
 from stratos.estimate import Workload
 from stratos.estimate import constants as k
-from stratos.plan.assumptions import P95, PROMPT_TOKENS, answer_tokens
-from stratos.records import Assumption, ModelCard
+from stratos.plan.assumptions import P95, answer_tokens, prompt_tokens
+from stratos.plan.options.training_length import RowSizes
+from stratos.records import Assumption, CardRun, ModelCard
+from stratos.synthesize.strategy import Strategy
+
+_NO_RUN = "no recorded run of the task says how long its answers are"
 
 
-def assumed(config: Config, works: Sequence[Workload], is_recorded: bool) -> tuple[Assumption, ...]:
-    """Return the numbers that the serving of some requests rests on and nobody measured.
+@dataclass(frozen=True)
+class Requests:
+    """Sizes of the requests to a student, and the numbers of them that no run has measured."""
 
-    Args:
-        config: the run.
-        works: sizes of requests, as `workloads` has them.
-        is_recorded: whether a run has shown how long answers are.
-    """
-    found = [P95]
-    if not config.traffic.buckets:
-        found.append(PROMPT_TOKENS)
-        if not is_recorded:
-            why = "no recorded run of the task says how long its answers are"
-            if config.complexity.path_tokens is not None:
-                why = "complexity.path_tokens"
-            found.append(answer_tokens(works[0].answer_tokens, why))
-    return tuple(found)
+    works: tuple[Workload, ...]
+    assumptions: tuple[Assumption, ...]
+
+    @property
+    def name(self) -> str:
+        """The sizes in a word, which tells apart what is planned for requests of other sizes."""
+        return " ".join(f"{one.prompt_tokens:.6g}+{one.answer_tokens:.6g}" for one in self.works)
 
 
-def is_recorded(config: Config, cards: Sequence[ModelCard], strategy: str) -> bool:
-    """Return whether some run of any student has shown how long the task's answers are."""
-    return any(
-        run.task == config.task.name and run.strategy == strategy
-        for card in cards
-        for run in card.runs
-    )
-
-
-def workloads(
-    config: Config, card: ModelCard, cards: Sequence[ModelCard], strategy: str
-) -> tuple[Workload, ...]:
-    """Return the sizes of requests: the config's buckets, or the one that runs have shown.
+def requests_of(
+    config: Config,
+    card: ModelCard,
+    cards: Sequence[ModelCard],
+    strategy: Strategy,
+    sizes: RowSizes,
+    history: Sequence[CardRun] = (),
+) -> Requests:
+    """Return the sizes of requests to a student, and what is assumed of them.
 
     Args:
         config: the run.
         card: the student.
         cards: all students, whose runs speak where this one has none.
-        strategy: how it is trained, as cards call it; "" where no run of theirs was taught alike.
+        strategy: how it is trained.
+        sizes: of the rows that it learns from.
+        history: past runs of this machine. They speak where the rows do not: of reasoning.
     """
     task = config.task.name
+    kind = strategy.kind if strategy.teaches_as_recorded else ""
     if config.traffic.buckets:
-        return tuple(
-            Workload(bucket.prompt_tokens, bucket.answer_tokens, task, strategy)
+        works = tuple(
+            Workload(bucket.prompt_tokens, bucket.answer_tokens, task, kind)
             for bucket in config.traffic.buckets
         )
+        return Requests(works, (P95,))
+    recorded = _recorded(task, kind, card, cards)
+    # Recorded answers were timed at this length of a question (`recorded_over_computed`).
+    is_usual = sizes.prompt is None or (recorded is not None and not config.task.has_rows)
+    prompt, why = (None, "") if is_usual else (sizes.prompt, sizes.prompt_source)
+    asked = prompt_tokens(prompt, why)
+    found: tuple[Assumption, ...] = ()
+    if recorded is not None:
+        answer = recorded
+    else:
+        answer, found = _answer(config, card, strategy, sizes, history)
+    return Requests((Workload(asked.value, answer, task, kind),), (P95, asked, *found))
+
+
+def _recorded(task: str, kind: str, card: ModelCard, cards: Sequence[ModelCard]) -> float | None:
+    """Return the tokens of an answer by the cards' runs, the student's own before others'."""
     for some in ([card], cards):
         seen = [
             run.tokens_per_answer
             for other in some
             for run in other.runs
-            if run.task == task and run.strategy == strategy
+            if run.task == task and run.strategy == kind
         ]
         if seen:
-            return (Workload(k.STUDENT_PROMPT_TOKENS, mean(seen), task, strategy),)
-    expected = config.complexity.path_tokens or k.ASSUMED_ANSWER_TOKENS
-    assumed = min(expected, config.evaluate.max_new_tokens)
-    return (Workload(k.STUDENT_PROMPT_TOKENS, assumed, task, strategy),)
+            return mean(seen)
+    return None
+
+
+def _answer(
+    config: Config,
+    card: ModelCard,
+    strategy: Strategy,
+    sizes: RowSizes,
+    history: Sequence[CardRun],
+) -> tuple[float, tuple[Assumption, ...]]:
+    """Return the tokens of an answer that no card has a run of, and what that assumes."""
+    most = config.evaluate.max_new_tokens
+    if sizes.answer is not None:
+        tokens = min(sizes.answer, most)
+        return tokens, (answer_tokens(tokens, sizes.answer_source),)
+    past = [
+        run.tokens_per_answer
+        for run in history
+        if (run.student, run.strategy) == (card.name, strategy.name)
+    ]
+    if past:
+        return mean(past), ()
+    declared = config.complexity.path_tokens
+    tokens = min(declared or k.ASSUMED_ANSWER_TOKENS, most)
+    return tokens, (answer_tokens(tokens, "complexity.path_tokens" if declared else _NO_RUN),)
 
 
 def rates_of(config: Config, n_sizes: int) -> tuple[float, ...] | None:

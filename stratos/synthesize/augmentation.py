@@ -92,6 +92,10 @@ class Augmentation(Strategy):
     def _n_written(self, task: Task) -> int:
         return self.n_new * task.n_train
 
+    def learnt(self, task: Task, item: Item) -> str:
+        """Return a row's reasoning and answer, or the bare answer."""
+        return Supervised(reasoning=self.reasoning).learnt(task, item)
+
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally
     ) -> Iterator[tuple[Item, str]]:

@@ -90,6 +90,11 @@ class Injection(Strategy):
         """Whether a teacher writes the reasoning."""
         return self.rationale in ("teacher", "auto")
 
+    def learnt(self, task: Task, item: Item) -> str:
+        """Return the answer of an item, with its reasoning unless that is left out."""
+        is_bare = self.rationale == "none" or not (item.rationale or task.has_paths)
+        return item.answer if is_bare else task.completion(item)
+
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally
     ) -> Iterator[tuple[Item, str]]:
@@ -116,8 +121,7 @@ class Injection(Strategy):
             has_path = bool(item.rationale) or task.has_paths
             if has_path and not holds(item, made.wrong(task), tally):
                 continue
-            is_bare = self.rationale == "none" or not has_path
-            yield item, item.answer if is_bare else task.completion(item)
+            yield item, self.learnt(task, item)
 
     def writing(self, task: Task) -> Writing | None:
         """Return what the teacher will be asked to write; None where it is not asked."""

@@ -136,6 +136,10 @@ class PseudoLabels(Strategy):
             for way in ways:
                 yield way.question(task, item, limits[way])
 
+    def learnt(self, task: Task, item: Item) -> str:
+        """Return a row's reasoning and answer, or the bare answer."""
+        return Supervised(reasoning=self.reasoning).learnt(task, item)
+
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: Tally
     ) -> Iterator[tuple[Item, str]]:

@@ -168,6 +168,10 @@ class Strategy(ABC):
         """Whether a teacher writes the reasoning that leads to a known answer."""
         return False
 
+    def learnt(self, task: Task, item: Item) -> str:
+        """Return what the student learns to write for an item, as far as the item has it."""
+        return task.completion(item)
+
     @property
     def near_duplicate_share(self) -> float:
         """Share of word triples in common from which a question is left out; 0 keeps all."""

@@ -16,7 +16,7 @@ from stratos.core.context import Context
 from stratos.records import Plan
 from stratos.synthesize.injection import holds
 from stratos.synthesize.strategy import Family, Strategy, Tally
-from stratos.tasks.base import Item
+from stratos.tasks.base import Item, Task
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Supervised(Strategy):
         """Share of word triples in common from which a question is left out."""
         return self.near_duplicates
 
+    def learnt(self, task: Task, item: Item) -> str:
+        """Return a row's reasoning and answer, or the bare answer."""
+        return task.completion(item) if self.reasoning and item.rationale else item.answer
+
     def why_alone(self) -> str:
         """Say why a plan takes it where no other strategy could be taken."""
         return f"{self.name} trains on the answers in the file: no teacher is asked for them."
@@ -57,7 +61,6 @@ class Supervised(Strategy):
         """Yield the rows with what is learnt of each; a reasoning that does not hold is none."""
         task = config.task
         for item in task.reverse(self.n_items, config.seed):
-            if not (self.reasoning and item.rationale):
-                yield item, item.answer
-            elif holds(item, task.verify(item), tally):
-                yield item, task.completion(item)
+            has_path = self.reasoning and bool(item.rationale)
+            if not has_path or holds(item, task.verify(item), tally):
+                yield item, self.learnt(task, item)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from world import LARGE, STUDENTS, World, teacher
 
 from stratos.catalog import load_catalog
-from stratos.config import CloudConfig
+from stratos.config import (
+    BucketConfig,
+    CloudConfig,
+    ComplexityConfig,
+    StudentConfig,
+    TrafficConfig,
+)
+from stratos.estimate.constants import ASSUMED_ANSWER_TOKENS
 from stratos.evaluate.baselines import free_baselines, labelled_rows
 from stratos.plan.accuracy.without_model import needs_no_model
 from stratos.plan.options.candidates import build_problem
@@ -107,3 +116,131 @@ def test_what_a_teacher_adds_to_the_rows_is_planned_and_said(task, tmp_path) -> 
     assert none.left_out["pseudo_labels"] == (
         "the file has no rows without answers (task.unlabelled_path)"
     )
+
+
+def sizes_of(problem, candidate):
+    """Return the assumed lengths of a candidate's requests: name to number and where it is from."""
+    return {one.name: (one.value, one.why) for one in problem.assumed[candidate.work[2]]}
+
+
+QUESTION, ANSWER = "tokens of a question", "tokens of a student's answer"
+HUB = StudentConfig("hub_135m", path="not/here", facts={
+    "n_params": 134_515_008, "n_layers": 30, "hidden_size": 576, "n_heads": 9, "n_kv_heads": 3,
+    "intermediate_size": 1536, "vocab_size": 49152,
+})  # fmt: skip
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    rows = [
+        {"text": f"{i}: my parcel {'is late ' * (i % 4)}", "label": ("billing", "shipping")[i % 2]}
+        for i in range(120)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return ClassifyTask(str(path))
+
+
+def problem_of(task, *students, strategies=AUTO, probed=None, **changes):
+    world = World(
+        task=task,
+        teachers=(probed or teacher(PAID, right=60, n=60),),
+        strategies=strategies,
+        students=students,
+        cloud=CloudConfig(providers=("aws",)),
+        **changes,
+    )
+    return build_problem(world.config(), world.probe(), load_catalog(world.cloud))
+
+
+RANDOM = replace(STUDENTS[1], runs=())
+
+
+def test_requests_are_as_long_as_the_rows_of_the_file(labelled) -> None:
+    problem = problem_of(labelled, RANDOM, HUB)
+    by_student = {one.student: sizes_of(problem, one) for one in problem.candidates}
+    items = labelled.items("train", 10**6)
+    labels = fmean(len(item.answer) for item in items)
+    questions = fmean(len(item.question) for item in items)
+
+    # No tokenizer is here: 4 bytes a token, the end of the answer, and the template's 20.
+    answer, said = by_student["hub_135m"][ANSWER]
+    assert answer == pytest.approx(labels / 4 + 1)
+    n = f"{len(items)} gold answers as the student learns them"
+    assert said == f"mean of {n}, 4 bytes a token: no tokenizer of hub_135m is here"
+    question, said = by_student["hub_135m"][QUESTION]
+    told = len(labelled.system_prompt)
+    assert question == pytest.approx((questions + told) / 4 + 20), "the labels are in the prompt"
+    assert f"questions of {len(items)} training rows as the student is asked them" in said
+
+    # Random weights: a tokenizer of the rows, and the bare question.
+    answer, said = by_student["stratos_1m"][ANSWER]
+    assert 2 <= answer <= 5 and said == f"mean of {n}, in tokens of stratos_1m"
+    assert by_student["stratos_1m"][QUESTION][0] < question / 2
+
+
+def test_short_answers_are_planned_on_cheap_servers(labelled) -> None:
+    served = solve(problem_of(labelled, HUB))
+    buckets = TrafficConfig(buckets=(BucketConfig(64, 256, 1.0),))
+    assumed = solve(problem_of(labelled, HUB, traffic=buckets))
+    assert served.latency_ms < assumed.latency_ms / 3
+    assert served.role("serve").usd < assumed.role("serve").usd
+
+
+def test_the_size_of_what_nobody_wrote_is_assumed_and_said(labelled) -> None:
+    writes = Injection(rationale="teacher")
+    problem = problem_of(labelled, RANDOM, strategies=(writes,))
+    (one,) = problem.candidates
+    value, why = sizes_of(problem, one)[ANSWER]
+    assert value == ASSUMED_ANSWER_TOKENS
+    assert why == "no recorded run of the task says how long its answers are"
+    assert "training rows" in sizes_of(problem, one)[QUESTION][1], "questions are in the file"
+
+
+def test_a_past_run_says_how_long_reasonings_are(labelled) -> None:
+    writes = Injection(rationale="teacher")
+    world = World(
+        task=labelled, teachers=(teacher(PAID, right=60, n=60),), strategies=(writes,),
+        students=(RANDOM,), cloud=CloudConfig(providers=("aws",)),
+    )  # fmt: skip
+    past = replace(
+        STUDENTS[1].runs[0], task="classify", strategy=writes.name, student=RANDOM.name,
+        tokens_per_answer=77.0,
+    )  # fmt: skip
+    catalog = load_catalog(world.cloud)
+    problem = build_problem(world.config(), world.probe(), catalog, history=(past,))
+    (one,) = problem.candidates
+    assert ANSWER not in sizes_of(problem, one), "it is measured"
+    assert one.work[2].endswith("+77")
+
+
+def test_reasoning_of_the_rows_and_answers_of_the_probe_are_longer(labelled, tmp_path) -> None:
+    rows = [
+        {"question": f"{i} + {i}?", "answer": str(2 * i), "why": f"{i} and {i}, so twice {i}. " * 9}
+        for i in range(120)
+    ]
+    path = tmp_path / "sums.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    task = JsonlTask(str(path), rationale="why")
+
+    def tokens(strategy):
+        problem = problem_of(task, RANDOM, strategies=(strategy,))
+        return sizes_of(problem, problem.candidates[0])[ANSWER][0]
+
+    assert tokens(Supervised()) > 9 * tokens(Supervised(reasoning=False))
+    wordy = teacher(LARGE, right=60, n=60, output_tokens=60 * 90)
+    problem = problem_of(labelled, HUB, strategies=(Alignment(),), probed=wordy)
+    value, why = sizes_of(problem, problem.candidates[0])[ANSWER]
+    assert value == pytest.approx(90 + 1)
+    assert why.startswith("mean of what qwen2.5_7b wrote in the probe, 4 bytes a token")
+
+
+def test_a_declared_reasoning_does_not_lengthen_a_bare_answer(labelled) -> None:
+    declared = ComplexityConfig("high", path_tokens=384)
+    problem = problem_of(labelled, RANDOM, complexity=declared)
+    for one in problem.candidates:
+        assert sizes_of(problem, one)[ANSWER][0] < 6
+    plain = problem_of(labelled, RANDOM)
+    assert [c.train_tokens for c in problem.candidates] == [
+        c.train_tokens for c in plain.candidates
+    ]

@@ -30,7 +30,7 @@ from stratos.plan.options.repeating import not_asked
 from stratos.plan.options.teacher_load import teacher_load_of
 from stratos.plan.options.training_length import Lengths
 from stratos.plan.problem import Candidate, Problem
-from stratos.plan.traffic import workloads
+from stratos.plan.traffic import requests_of
 from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
 from stratos.students import is_here, why_not
 from stratos.synthesize.choice import Reason, StudentFacts, pick
@@ -100,6 +100,18 @@ def build_problem(
         for strategy, teacher, students_facts in taken
         for card in students_facts
     }
+    requests = {
+        (teacher.teacher, card.name, strategy.name): requests_of(
+            config,
+            card,
+            students,
+            strategy,
+            lengths.sizes(teacher, strategy, lengths.student(card)),
+            history,
+        )
+        for strategy, teacher, students_facts in taken
+        for card in students_facts
+    }
     accuracies = {
         (teacher.teacher, card.name, strategy.name): predict(
             card,
@@ -133,9 +145,7 @@ def build_problem(
                 pair = (teacher.teacher, card.name, strategy.name)
                 if (train_key := pricing.training(card, trained[pair])) is None:
                     continue
-                kind = strategy.kind if strategy.teaches_as_recorded else ""
-                works = workloads(config, card, students, kind)
-                serve_key = pricing.serving(card, strategy.kind, works, students)
+                serve_key = pricing.serving(card, strategy.kind, requests[pair])
                 if serve_key is None:
                     continue
                 candidates.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,7 +17,6 @@ from stratos.estimate import (
     Fleet,
     Ranges,
     TrainingJob,
-    Workload,
     device_of,
     generate_all,
     serving_all,
@@ -35,7 +33,7 @@ from stratos.plan.options.offer_groups import OfferGroups
 from stratos.plan.options.role_options import Job, Service, job_options, service_options
 from stratos.plan.options.teacher_load import Load, TeacherLoad
 from stratos.plan.pareto import Slack
-from stratos.plan.traffic import assumed, is_recorded, rates_of
+from stratos.plan.traffic import Requests, rates_of
 from stratos.records import Assumption, ModelCard, TeacherProbe
 
 
@@ -127,23 +125,21 @@ class Pricing:
             self.options[key] = job_options(self.offer_groups, job)
         return self._held(key, card.name, "train", training_bytes(card, length.batch_tokens))
 
-    def serving(
-        self, card: ModelCard, strategy: str, works: Sequence[Workload], cards: Sequence[ModelCard]
-    ) -> str | None:
+    def serving(self, card: ModelCard, strategy: str, requests: Requests) -> str | None:
         """Return the key of serving a student that a strategy trained, None if none holds it.
 
         Args:
             card: the student.
             strategy: how it is trained.
-            works: sizes of requests.
-            cards: all students, whose runs may have shown those sizes.
+            requests: to the student.
         """
-        config, key = self.config, f"serve {card.name} {strategy}{self.suffix}"
+        config, works = self.config, requests.works
+        key = f"serve {card.name} {strategy} {requests.name}{self.suffix}"
         if key not in self.options:
             hours = config.limits.serve_hours
             rates = rates_of(config, len(works))
             self.gb[key] = _bundle_gb(card)
-            self.assumed[key] = assumed(config, works, is_recorded(config, cards, strategy))
+            self.assumed[key] = requests.assumptions
             service = Service(
                 lambda fleet: serving_all(card, fleet, works, rates, fastest=rates is None),
                 hours,

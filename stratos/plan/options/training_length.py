@@ -1,20 +1,23 @@
-"""The training length of a candidate, by the same rule as the training.
+"""The training length of a candidate, by the same rule as the training, and the size of its rows.
 
 File tasks have so many rows to learn from, and a strategy takes so many of them, or makes so many;
 of those that a teacher answers, the share that it answers right. What a row takes in the student's
-tokens is counted on a sample.
+tokens is counted on a sample: question, and what is learnt as its answer. The served student is
+asked and answers the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig
 from stratos.core.by_name import named
-from stratos.distill.counting import counter
+from stratos.core.counted import counted
+from stratos.distill.counting import BYTES_PER_TOKEN, by_bytes, counter
 from stratos.distill.recipe import Length, training_length
 from stratos.estimate import constants as k
 from stratos.records import ModelCard, TeacherProbe
@@ -28,10 +31,22 @@ _N_SAMPLE = 512
 _MOST_SORTED = 20_000
 """Training rows up to which the sample is of them; more would have to be sorted first, and the
 validation rows are sorted already."""
-_BYTES_PER_TOKEN = 4.0
-"""Of an answer of a teacher."""
 _SHARE_OF_LIMIT = 0.5
 """How much of the longest answer a reasoning takes that a teacher is to write."""
+
+
+@dataclass(frozen=True)
+class RowSizes:
+    """Mean tokens of the rows that a student learns from, with what they were counted on."""
+
+    row: float
+    """Of a training row, no longer than the student's context."""
+    prompt: float | None = None
+    """Of a question as the student is asked it; None where no row tells."""
+    answer: float | None = None
+    """Of an answer that it learns to write; None where no row and no probe tells."""
+    prompt_source: str = ""
+    answer_source: str = ""
 
 
 @dataclass
@@ -39,7 +54,7 @@ class Lengths:
     """The lengths of a run's trainings; what they rest on is counted once."""
 
     config: Config
-    _by_row: dict[Any, float] = field(default_factory=dict)
+    _by_row: dict[Any, RowSizes] = field(default_factory=dict)
 
     def of(self, teacher: TeacherProbe, strategy: Strategy, student: StudentConfig) -> Length:
         """Return how long a student will be trained by a strategy on what a teacher gives.
@@ -50,7 +65,7 @@ class Lengths:
             student: the student.
         """
         n_rows = expected_rows(self.config, teacher, strategy)
-        per_row = self._tokens_per_row(teacher, strategy, student)
+        per_row = self.sizes(teacher, strategy, student).row
         return training_length(self.config.trainer, student, n_rows, per_row)
 
     def of_card(self, teacher: TeacherProbe, strategy: Strategy, card: ModelCard) -> Length:
@@ -72,59 +87,122 @@ class Lengths:
         """Return the config of the student that has a card."""
         return named(self.config.students, card.name)
 
-    def _tokens_per_row(
-        self, teacher: TeacherProbe, strategy: Strategy, student: StudentConfig
-    ) -> float:
-        """Return the mean tokens of a row, prompt and answer."""
-        answers = self._answer_bytes(teacher, strategy)
-        key = (student.name, student.path, student.vocab_size, answers)
-        if key not in self._by_row:
-            # What nobody has written yet is as long as so much of other text.
-            rows = [
-                (chat, answer if answers is None else _like(answer, answers))
-                for chat, answer in self._rows_of(student)
-            ]
-            count = counter(student, self.config.task.vocabulary(), rows, self.config.cache_dir)
-            n_tokens = [min(count(*row), student.context_length) for row in rows]
-            assumed = k.STUDENT_PROMPT_TOKENS + k.ASSUMED_ANSWER_TOKENS
-            self._by_row[key] = sum(n_tokens) / len(rows) if rows else assumed
-        return self._by_row[key]
+    def sizes(self, teacher: TeacherProbe, strategy: Strategy, student: StudentConfig) -> RowSizes:
+        """Return the mean tokens of the rows that a student is taught by a strategy.
 
-    def _answer_bytes(self, teacher: TeacherProbe, strategy: Strategy) -> int | None:
-        """Return the bytes of an answer that is learned, where it is not the task's own text."""
-        declared = self.config.complexity.path_tokens
-        if declared:
-            return round(_BYTES_PER_TOKEN * declared)
+        Args:
+            teacher: what the probe saw.
+            strategy: the configured one.
+            student: the student.
+        """
+        learnt = tuple(strategy.learnt(self.config.task, item) for item in self._items)
+        written = self._written(teacher, strategy, learnt)
+        key = (student.name, student.path, student.vocab_size, written, learnt)
+        if key not in self._by_row:
+            self._by_row[key] = self._counted(student, learnt, written)
+        found = self._by_row[key]
+        is_shown = written is not None or not self._brings_paths_later(strategy)
+        return found if is_shown else replace(found, answer=None, answer_source="")
+
+    def _counted(
+        self, student: StudentConfig, learnt: Sequence[str], written: _Written | None
+    ) -> RowSizes:
+        # What nobody has written yet is as long as so much of other text.
+        answers = [text if written is None else _like(text, written.n_bytes) for text in learnt]
+        rows = list(zip(self._chats_of(student), answers, strict=True))
+        if not rows:
+            return RowSizes(k.STUDENT_PROMPT_TOKENS + k.ASSUMED_ANSWER_TOKENS)
+        count = counter(student, self.config.task.vocabulary(), rows, self.config.cache_dir)
+        tokens = [count(*row) for row in rows]
+        unit = f"in tokens of {student.name}"
+        if count is by_bytes:
+            unit = f"{BYTES_PER_TOKEN:g} bytes a token: no tokenizer of {student.name} is here"
+        n_rows = counted(len(rows), "training row" if self._is_of_train else "validation item")
+        answered = [
+            one.answer for one, item in zip(tokens, self._items, strict=True) if item.answer
+        ]
+        answer, source = None, ""
+        if written is not None and written.teacher:
+            answer = fmean(one.answer for one in tokens)
+            source = f"mean of what {written.teacher} wrote in the probe, {unit}"
+        elif written is None and answered:
+            answer = fmean(answered)
+            n_answers = counted(len(answered), "gold answer")
+            source = f"mean of {n_answers} as the student learns them, {unit}"
+        return RowSizes(
+            row=fmean(min(one.total, student.context_length) for one in tokens),
+            prompt=fmean(one.prompt for one in tokens),
+            answer=answer,
+            prompt_source=f"mean of the questions of {n_rows} as the student is asked them, {unit}",
+            answer_source=source,
+        )
+
+    def _written(
+        self, teacher: TeacherProbe, strategy: Strategy, learnt: Sequence[str]
+    ) -> _Written | None:
+        """Return the size of an answer that is learnt, where it is not the task's own text."""
+        task = self.config.task
         if strategy.learns_teacher:
-            return round(_BYTES_PER_TOKEN * teacher.output_tokens / max(1, teacher.n_items))
+            if declared := self.config.complexity.path_tokens:
+                return _Written(round(BYTES_PER_TOKEN * declared))
+            per_answer = teacher.output_tokens / max(1, teacher.n_items)
+            shown = teacher.teacher if teacher.output_tokens else ""
+            return _Written(round(BYTES_PER_TOKEN * per_answer), shown)
         has_paths = any(item.rationale for item in self._items)
-        if has_paths or not self.config.task.can_reverse:
-            return None
-        if (sizes := strategy.writing(self.config.task)) is not None:
-            return round(_SHARE_OF_LIMIT * _BYTES_PER_TOKEN * sizes.max_tokens)
+        is_written = not has_paths and task.can_reverse
+        sizes = strategy.writing(task) if is_written else None
+        if self._is_bare(strategy, learnt) and sizes is None:
+            return None  # no reasoning is learnt, whatever is declared of it
+        if declared := self.config.complexity.path_tokens:
+            return _Written(round(BYTES_PER_TOKEN * declared))
+        if sizes is not None:
+            return _Written(round(_SHARE_OF_LIMIT * BYTES_PER_TOKEN * sizes.max_tokens))
         return None
+
+    def _is_bare(self, strategy: Strategy, learnt: Sequence[str]) -> bool:
+        """Return whether answers alone are learnt, as far as the sample shows."""
+        if not learnt or self._brings_paths_later(strategy):
+            return False
+        return all(text == item.answer for text, item in zip(learnt, self._items, strict=True))
+
+    def _brings_paths_later(self, strategy: Strategy) -> bool:
+        """Return whether items bring their reasoning only when the strategy has them made."""
+        task = self.config.task
+        is_made = strategy.makes_questions and not task.has_rows and task.has_paths
+        return is_made and not any(item.rationale for item in self._items)
+
+    @property
+    def _is_of_train(self) -> bool:
+        """Whether the sample is of training rows."""
+        n_train = n_labelled(self.config)
+        return n_train is not None and n_train <= _MOST_SORTED
 
     @cached_property
     def _items(self) -> Sequence[Item]:
         task = self.config.task
-        n_train = n_labelled(self.config)
-        if n_train is not None and n_train <= _MOST_SORTED:
-            return task.items("train", min(n_train, _N_SAMPLE))
+        if self._is_of_train:
+            return task.items("train", min(task.n_train, _N_SAMPLE))
         return task.items("validation", _N_SAMPLE // 8)
 
-    def _rows_of(self, student: StudentConfig) -> list[tuple[list[Message], str]]:
-        """Return what a student reads; one that starts from a model, the instruction too."""
+    def _chats_of(self, student: StudentConfig) -> list[list[Message]]:
+        """Return what a student is asked; one that starts from a model reads the instruction."""
         told = self.config.task.system_prompt
         if student.path is None or not told:
-            return self._rows
-        return [
-            ([{"role": "system", "content": told}, *chat], answer) for chat, answer in self._rows
-        ]
+            return self._chats
+        return [[{"role": "system", "content": told}, *chat] for chat in self._chats]
 
     @cached_property
-    def _rows(self) -> list[tuple[list[Message], str]]:
-        task = self.config.task
-        return [(task.student_messages(item), task.completion(item)) for item in self._items]
+    def _chats(self) -> list[list[Message]]:
+        return [self.config.task.student_messages(item) for item in self._items]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """An answer that is learnt and that no item has: its bytes, and what they are known from."""
+
+    n_bytes: int
+    teacher: str = ""
+    """The teacher whose answers in the probe were so long; "" where the size is assumed."""
 
 
 def expected_rows(config: Config, teacher: TeacherProbe, strategy: Strategy) -> float:

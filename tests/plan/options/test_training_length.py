@@ -93,7 +93,7 @@ def test_alignment_learns_from_what_the_teacher_answers_right(tickets: JsonlTask
 
 def test_without_a_tokenizer_at_hand_bytes_are_counted(tmp_path: Path) -> None:
     count = counter(StudentConfig("hub", path="some/model"), None, [], tmp_path)
-    assert count([{"role": "user", "content": "x" * 400}], "y" * 80) == 100 + 20 + 21
+    assert count([{"role": "user", "content": "x" * 400}], "y" * 80) == (100 + 20, 21)
 
 
 def test_a_broken_tokenizer_or_template_is_no_reason_to_stop(folder: str, tmp_path: Path) -> None:
@@ -102,15 +102,14 @@ def test_a_broken_tokenizer_or_template_is_no_reason_to_stop(folder: str, tmp_pa
     broken = tmp_path / "m"
     shutil.copytree(folder, broken)
     chat = [{"role": "user", "content": "my order has not arrived"}]
-    whole = counter(replace(STUDENT, path=str(broken)), None, [], tmp_path)(chat, "shipping")
+
+    def length() -> float:
+        student = replace(STUDENT, path=str(broken))
+        return counter(student, None, [], tmp_path)(chat, "shipping").total
+
+    whole = length()
     for file in broken.glob("*.jinja"):
         file.write_text("{% for %}")
-    assert (
-        abs(
-            counter(replace(STUDENT, path=str(broken)), None, [], tmp_path)(chat, "shipping")
-            - whole
-        )
-        < 40
-    )
+    assert abs(length() - whole) < 40
     (broken / "tokenizer.json").write_text("{")
-    assert counter(replace(STUDENT, path=str(broken)), None, [], tmp_path)(chat, "shipping") > 20
+    assert length() > 20
