@@ -25,6 +25,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Tried:
+    """What a training showed that was too short to predict from."""
+
+    n_right: int
+    """Validation items with the right answer."""
+    n_items: int
+    train_tokens: int
+
+
+@dataclass(frozen=True)
 class Interval:
     """A quantity with the range that it may be trusted to (95% unless `source` says otherwise)."""
 
@@ -36,6 +46,8 @@ class Interval:
     is_known: bool = True
     """False where nothing was measured that it could rest on: its ends are bounds then, and its
     mean is no estimate."""
+    tried: Tried | None = None
+    """Of an unknown accuracy, what a short training showed nevertheless."""
 
     @property
     def is_share_known(self) -> bool:
@@ -489,13 +501,15 @@ class PlanPoint:
     servers: dict[str, str]
     """Role to the offer's short name."""
     accuracy_known: bool = True
-    """False if nothing was measured for it."""
+    """False if nothing was measured that it can be predicted from."""
     accuracy_low: float = 0.0
     accuracy_high: float = 1.0
     """Ends of the predicted interval; of an unknown accuracy what bounds it."""
     net_usd: float | None = None
     """Net cost in dollars, accuracy, hours and latency counted at the plan's exchange rates: what
     differences of it say counts. None in records of earlier versions."""
+    accuracy_tried: Tried | None = None
+    """Of an unknown accuracy, what a short training showed nevertheless."""
 
 
 @dataclass(frozen=True)
@@ -540,6 +554,9 @@ class Plan:
     """Part of `usd` that moves data, checkpoints and bundle between regions and clouds."""
     spent_usd: float = 0.0
     """Dollars that were gone before the plan and count in its budget."""
+    spent_hours: float = 0.0
+    """Hours that probe and pilot took before the plan. They count in its deadline; `hours` are
+    those that come after."""
     what_if: tuple[WhatIf, ...] = ()
     history: tuple[CardRun, ...] = ()
     """Past runs of this machine that predicted accuracies rest on, copied so that a resumed run

@@ -6,7 +6,7 @@ import math
 from typing import Any, TypeGuard
 
 from stratos.core.counted import counted
-from stratos.records import Comparison, Interval, PlanPoint
+from stratos.records import Comparison, Interval, PlanPoint, Tried
 
 NOTHING = "–"
 """Stands where there is no number."""
@@ -41,6 +41,8 @@ def accuracy(point: PlanPoint) -> str:
             return percent(point.accuracy)  # records of earlier versions have no interval here
         ends = percent_range(point.accuracy_low, point.accuracy_high)
         return f"{percent(point.accuracy)} ({ends})"
+    if point.accuracy_tried is not None:
+        return right_shortly(point.accuracy_tried)
     if point.accuracy_high < 1:
         return f"≤ {percent(point.accuracy_high, 0)}, not measured"
     return "unknown"
@@ -85,6 +87,11 @@ def hours(value: float | None) -> str:
     return NOTHING if value is None else duration(value * 3600)
 
 
+def taken_before(value: float) -> str:
+    """Write what the stages before a plan took."""
+    return f"the stages before the plan took {hours(value)}"
+
+
 def milliseconds(value: float | None) -> str:
     """Write a latency."""
     if not is_number(value):
@@ -107,6 +114,19 @@ def magnitude(value: float | None) -> str:
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
     return f"{value:.0f}"
+
+
+def right(tried: Tried) -> str:
+    """Write what a short training showed: "0 of 64 right after a short training on 65k tokens"."""
+    return (
+        f"{tried.n_right} of {tried.n_items} right after a short training on "
+        f"{magnitude(tried.train_tokens)} tokens"
+    )
+
+
+def right_shortly(tried: Tried) -> str:
+    """Write the same for the cell of a table: "0 of 64 at 65k tokens"."""
+    return f"{tried.n_right} of {tried.n_items} at {magnitude(tried.train_tokens)} tokens"
 
 
 def n_bytes(value: float | None) -> str:

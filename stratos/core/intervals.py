@@ -6,6 +6,7 @@ from math import exp, hypot, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
 from stratos.core.counted import counted
+from stratos.core.formats import right
 from stratos.records import Interval
 
 
@@ -13,6 +14,8 @@ def predicted(accuracy: Interval) -> str:
     """Write a predicted accuracy with its interval, or what is known of an unknown one."""
     if accuracy.is_known:
         return f"{accuracy.mean:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
+    if accuracy.tried is not None:
+        return f"not predicted, {right(accuracy.tried)}"
     if accuracy.high < 1:
         return f"at most {accuracy.high:.2f}, not measured"
     return "unknown"

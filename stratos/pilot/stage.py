@@ -49,7 +49,9 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
     kept = Kept(config, context.cache_dir, context.ledger)
     history = history_for(config, context.run_dir) if is_auto else ()
     problem = build_problem(config, probe, catalog, history, calibration=machine, kept=kept)
-    problem = replace(problem, spent_usd=context.ledger.committed_usd)
+    problem = replace(
+        problem, spent_usd=context.ledger.committed_usd, spent_hours=probe.seconds / 3600
+    )
     left = survivors(problem)
     pairs, why, pace = left.candidates, "", None
     parts: Mapping[str, float] = {}

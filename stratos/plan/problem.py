@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -86,6 +86,8 @@ class Problem:
     """Label to strategy."""
     spent_usd: float = 0.0
     """Dollars that are gone already; they count in the budget."""
+    spent_hours: float = 0.0
+    """Hours that probe and pilot took; they count in the deadline."""
     exclusions: tuple[LeftOut, ...] = ()
     """What may not be chosen, with the reason."""
     not_rented: Mapping[str, str] = field(default_factory=dict)
@@ -130,6 +132,19 @@ class Problem:
     def left_out(self) -> dict[str, str]:
         """What may not be chosen, to the reason in words."""
         return {one.subject: one.text for one in self.exclusions}
+
+    def spent_of(self, limit: str) -> float:
+        """Return what is gone already of a limit: of the budget or of the deadline."""
+        return {"budget_usd": self.spent_usd, "deadline_hours": self.spent_hours}.get(limit, 0.0)
+
+    def ahead(self, limits: LimitsConfig) -> LimitsConfig:
+        """Return limits with the deadline as it counts from now; its hours are a plan's own.
+
+        What is spent of the budget is no part of it: the solver takes that off by itself.
+        """
+        if limits.deadline_hours is None:
+            return limits
+        return replace(limits, deadline_hours=limits.deadline_hours - self.spent_hours)
 
     def dataset_usd(self, work: str, source: Place | None, target: Place | None) -> float:
         """Return the dollars that move a teacher's answers to the training."""

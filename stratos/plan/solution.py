@@ -60,10 +60,10 @@ def solve(
     rates = exchange_rates(problem.objective, problem.limits, everything)
     net = rates.net_cost
     model = Model(problem)
-    chosen = model.solve(problem.limits, levels(problem.objective.name, net))
+    chosen = model.solve(problem.ahead(problem.limits), levels(problem.objective.name, net))
     if chosen is None:
         raise explain(problem, model, everything, variants)
-    feasible = within(everything, problem.limits, problem.spent_usd)
+    feasible = within(everything, problem.ahead(problem.limits), problem.spent_usd)
     alternatives = {
         name: best(feasible, objective, net) for name, objective in ALTERNATIVES.items()
     }
@@ -110,6 +110,7 @@ def solve(
         hours_range=_hours_range(roles),
         egress_usd=chosen.egress_usd,
         spent_usd=problem.spent_usd,
+        spent_hours=problem.spent_hours,
         prices=prices,
         assumptions=assumptions_of(problem, chosen, prices, rates),
         net_usd=net(chosen),

@@ -29,7 +29,8 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     """Choose teacher, student, strategy and servers together, under the limits.
 
     Money that this run has spent already (the paid teachers of probe and pilot) is taken off the
-    budget. Answers of paid teachers that are kept from before are not priced again.
+    budget, and the hours of probe and pilot off the deadline. Answers of paid teachers that are
+    kept from before are not priced again.
 
     Args:
         config: the run.
@@ -50,13 +51,16 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
         context.warn(told)
     history = history_for(config, context.run_dir)
     machine = this_machine(config, context.cache_dir)
+    spent_seconds = probe.seconds + (pilot.seconds if pilot is not None else 0.0)
     kept = Kept(config, context.cache_dir, context.ledger)
 
     def build(config: Config, catalog: Catalog, with_hopeless: bool = False) -> Problem:
         problem = build_problem(
             config, probe, catalog, history, pilot, machine, kept, with_hopeless=with_hopeless
         )
-        return replace(problem, spent_usd=context.ledger.committed_usd)
+        return replace(
+            problem, spent_usd=context.ledger.committed_usd, spent_hours=spent_seconds / 3600
+        )
 
     def chosen_from(build: Callable[[Config, Catalog], Problem], problem: Problem) -> Plan:
         context.tick(2, 3, counted(len(problem.candidates), "pair"))

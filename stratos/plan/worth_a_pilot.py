@@ -26,7 +26,7 @@ def survivors(problem: Problem) -> Survivors:
 
     The accuracy limit is left aside: what a pair may reach is what a pilot is to find out.
     """
-    limits = replace(problem.limits, accuracy=None)
+    limits = problem.ahead(replace(problem.limits, accuracy=None))
     found: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
     prices: list[float] = []
     pairs: dict[tuple[str, str], str] = {}

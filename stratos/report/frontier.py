@@ -25,6 +25,7 @@ def chosen_point(plan: Plan) -> PlanPoint:
         accuracy_low=plan.accuracy.low,
         accuracy_high=plan.accuracy.high,
         net_usd=plan.net_usd,
+        accuracy_tried=plan.accuracy.tried,
     )
     return next((known for known in plan.frontier if is_same(known, point)), point)
 

@@ -14,7 +14,15 @@ from typing import Any, Literal
 
 from stratos.catalog.local import CLOUD
 from stratos.core.counted import counted
-from stratos.core.formats import hours, milliseconds, percent, percent_range, usd
+from stratos.core.formats import (
+    hours,
+    milliseconds,
+    percent,
+    percent_range,
+    right_shortly,
+    taken_before,
+    usd,
+)
 from stratos.core.intervals import on_items
 from stratos.records import (
     Corpus,
@@ -76,6 +84,10 @@ def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
     measured = f"{percent(whole.exact.mean)} ({_ends(whole.exact)})"
     predicted, n = plan.accuracy, whole.n_items
     if not (predicted.is_known and predicted.is_share_known):
+        if predicted.tried is not None:
+            tried = right_shortly(predicted.tried)
+            note = "too short a training to predict from"
+            return PlannedRow("accuracy", tried, "", measured, "open", note)
         if predicted.high >= 1:
             return PlannedRow("accuracy", "unknown", "", measured, "open", "nothing was predicted")
         most = on_items(Interval(predicted.high, predicted.high, predicted.high), n).high
@@ -119,13 +131,23 @@ def _hours(plan: Plan, records: Mapping[str, Any]) -> PlannedRow | None:
         elif teacher.n_cached:
             kept = counted(teacher.n_cached, "test answer", spec=",")
             elsewhere = elsewhere or f"{kept} of the hosted teacher were kept from before"
+    # Probe and pilot were over when the plan was made: they are as long in both.
+    before = plan.spent_hours
+    between = plan.hours_range
+    if between is not None:
+        between = between[0] + before, between[1] + before
+    took = before + seconds / 3600
+    notes = (
+        elsewhere or _without(between),
+        f"both count that {taken_before(before)}" if before else "",
+    )
     return PlannedRow(
         "time until served",
-        hours(plan.hours),
-        _between(plan.hours_range, hours),
-        hours(seconds / 3600),
-        _outcome(seconds / 3600, plan.hours_range, elsewhere),
-        elsewhere or _without(plan.hours_range),
+        hours(before + plan.hours),
+        _between(between, hours),
+        hours(took),
+        _outcome(took, between, elsewhere),
+        "; ".join(filter(None, notes)),
     )
 
 

@@ -167,7 +167,7 @@ def test_requests_are_as_long_as_the_rows_of_the_file(labelled) -> None:
     answer, said = by_student["hub_135m"][ANSWER]
     assert answer == pytest.approx(labels / 4 + 1)
     n = f"{len(items)} gold answers as the student learns them"
-    assert said == f"mean of {n}, 4 bytes a token: no tokenizer of hub_135m is here"
+    assert said == f"mean of {n}, 4 bytes a token: no tokenizer.json of hub_135m is here"
     question, said = by_student["hub_135m"][QUESTION]
     told = len(labelled.system_prompt)
     assert question == pytest.approx((questions + told) / 4 + 20), "the labels are in the prompt"

@@ -1,20 +1,24 @@
 """The stage from config to record: what it imports, says, spends, and how long it takes."""
 
+import io
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from world import BLIND, SIGHTED, World, context, replace
 
 from stratos.catalog import load_catalog
-from stratos.config import CloudConfig, LimitsConfig
+from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
 from stratos.core.errors import InfeasibleError
-from stratos.plan import plan
+from stratos.core.formats import hours
+from stratos.plan import frontier_table, plan
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
-from stratos.records import Plan, from_json, to_json
+from stratos.records import Pilot, Plan, from_json, to_json
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 
@@ -61,6 +65,41 @@ def test_money_spent_already_is_taken_off_the_budget(tmp_path):
         plan(world.config(), world.probe(), run)
     assert "budget $3 → $4.97   (limits.budget_usd=4.97)" in str(caught.value)
     assert "Of the budget $2.78 is spent already." in str(caught.value)
+
+
+def test_time_spent_already_is_taken_off_the_deadline(tmp_path):
+    cheapest = ObjectiveConfig("cheapest")
+    world = World(cloud=AWS, objective=cheapest, limits=LimitsConfig(deadline_hours=0.6))
+    run = context(tmp_path)
+    before = plan(world.config(), replace(world.probe(), seconds=0.0), run)
+    assert 0.4 < before.hours <= 0.6 and before.spent_hours == 0
+    taken = 0.6 - before.hours + 0.05
+    trained = Pilot("mahjong", (), {}, 3600 * (taken - 0.02), 1.0, 0.0)
+    probe = replace(world.probe(), seconds=3600 * 0.02)
+    after = plan(world.config(), probe, run, trained)
+    assert after.spent_hours == pytest.approx(taken)
+    assert after.hours < before.hours and after.hours + taken <= 0.6 + 1e-9
+    told = f"The stages before the plan took {hours(taken)}, and the deadline of 0.6 h counts them."
+    assert f"{told} The hours of the plan come after." in after.reasons
+    free = plan(replace(world, limits=LimitsConfig()).config(), probe, run, trained)
+    (said,) = [one for one in free.reasons if one.startswith("The stages before the plan")]
+    assert said == (
+        f"The stages before the plan took {hours(taken)}. The hours of the plan come after."
+    )
+    console = Console(file=io.StringIO(), width=160)
+    console.print(frontier_table(free))
+    assert f"from here until served; the stages before the plan took {hours(taken)}" in (
+        console.file.getvalue()
+    )
+
+    late = replace(probe, seconds=3600 * 0.5)
+    with pytest.raises(InfeasibleError) as caught:
+        plan(world.config(), late, run)
+    text = str(caught.value)
+    assert "The stages before the plan took 30 min 00 s, which the deadline counts." in text
+    enough = float(re.search(r"\(limits.deadline_hours=([0-9.]+)\)", text)[1])
+    limits = LimitsConfig(deadline_hours=enough)
+    assert plan(replace(world, limits=limits).config(), late, run).hours + 0.5 <= enough
 
 
 def test_no_torch_is_imported(tmp_path):

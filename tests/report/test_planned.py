@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from stratos.catalog.local import local_offer
+from stratos.core.formats import hours
 from stratos.core.intervals import on_items, wilson
-from stratos.records import Interval, Plan
+from stratos.records import Interval, Plan, Tried
 from stratos.report.costs import Spend
 from stratos.report.planned import PlannedRow, planned_rows
 from stratos.run.summary import _planned
@@ -92,6 +93,27 @@ def test_another_machine_s_hours_and_latency_are_shown_and_not_judged(
         assert found[quantity].outcome == "open"
         assert found[quantity].note.startswith("planned for aws/")
     assert found["dollars"].outcome == "open"
+
+
+def test_what_went_before_the_plan_is_in_both_times(records: dict[str, Any]) -> None:
+    plan = local(records["plan"])
+    before = rows(replace(plan, hours_range=(0.5, 0.7)), records)["time until served"]
+    with_pilot = replace(plan, hours_range=(0.5, 0.7), spent_hours=2.0)
+    row = rows(with_pilot, records)["time until served"]
+    assert row.planned == hours(2 + plan.hours)
+    assert row.interval == f"{hours(2.5)} to {hours(2.7)}"
+    took = sum(records[name].seconds for name in ("synthesize", "distill"))
+    took += records["evaluate"].score("teacher").seconds
+    assert row.measured == hours(2 + took / 3600)
+    assert row.outcome == before.outcome, "it moves both alike"
+    assert row.note == "both count that the stages before the plan took 2 h 00 min"
+
+
+def test_a_training_too_short_to_predict_from_is_said(records: dict[str, Any]) -> None:
+    plan = predicting(records["plan"], 0, 0, 1, is_known=False, tried=Tried(0, 64, 65_000))
+    row = rows(plan, records)["accuracy"]
+    assert (row.planned, row.outcome) == ("0 of 64 at 65k tokens", "open")
+    assert row.note == "too short a training to predict from"
 
 
 def test_hours_and_dollars_of_this_machine_are_judged(records: dict[str, Any]) -> None:

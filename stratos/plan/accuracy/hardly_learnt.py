@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from stratos.config import Config, StudentConfig
 from stratos.core.by_name import named
 from stratos.core.counted import counted
+from stratos.core.intervals import predicted
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.plan.left_out import Exclusions
 from stratos.plan.problem import Candidate
@@ -69,7 +70,7 @@ def _of_models(
     )
     for one in candidates if kept else ():
         if one not in kept:
-            about = "its accuracy is unknown, and students like it learn almost nothing"
+            about = f"its accuracy is {_of_unknown(one)}, and students like it learn almost nothing"
             if one.is_known:
                 about = f"it would get almost nothing right: {_of(one.accuracy)}"
             left_out.add(
@@ -79,6 +80,10 @@ def _of_models(
                 strategy=one.strategy,
             )
     return kept or tuple(candidates)
+
+
+def _of_unknown(one: Candidate) -> str:
+    return predicted(one.accuracy) if one.accuracy.tried is not None else "unknown"
 
 
 def hardly_learnt(config: Config, plan: Plan) -> str:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import TYPE_CHECKING
 
 from stratos.core.counted import counted, cut_short
+from stratos.core.formats import right
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
-from stratos.records import CardRun, Interval, ModelCard, Pilot, PilotPoint, TeacherProbe
+from stratos.records import (
+    CardRun,
+    Interval,
+    ModelCard,
+    Pilot,
+    PilotPoint,
+    TeacherProbe,
+    Tried,
+)
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy
@@ -78,7 +87,8 @@ def predict(
     best = max(one.right / one.n_items for one in measured)
     longest = max(one.tokens for one in measured)
     if best < LEAST_SHOWN and longest < planned and not _alike(longest, planned):
-        return _unknown(_too_little(best, runs, points, planned))
+        tried = _longest(runs, points)
+        return replace(_too_little(tried, runs, points, planned), tried=tried)
     found = extrapolate(measured, planned)
     if not points and all(_alike(one.tokens, planned) for one in runs):
         mean = sum(one.right for one in measured) / sum(one.n_items for one in measured)
@@ -144,18 +154,27 @@ def _unknown(why: str, at_most: float = 1.0) -> Interval:
     return Interval(0.0, 0.0, at_most, f"unknown: {why}", is_known=False)
 
 
+def _longest(runs: Sequence[_Figure], points: Sequence[PilotPoint]) -> Tried:
+    """Return what the longest of trainings showed."""
+    found = [(one.tokens, one.accuracy, one.n_items) for one in runs]
+    found += [(point.train_tokens, point.accuracy, point.n_items) for point in points]
+    tokens, accuracy, n_items = max(found)
+    return Tried(round(accuracy * n_items), n_items, tokens)
+
+
 def _too_little(
-    best: float, runs: Sequence[_Figure], points: Sequence[PilotPoint], planned: float
-) -> str:
+    tried: Tried, runs: Sequence[_Figure], points: Sequence[PilotPoint], planned: float
+) -> Interval:
     """Say that the trainings there are were too short, and what would be long enough."""
     longer = ""
     if points:
         tokens = min(4 * points[-1].train_tokens, round(planned))
         longer = f": plan.pilot=true plan.pilot_tokens={tokens}"
-    return (
-        f"at most {best:.1%} right after {_said(runs, points)}, which does not predict "
-        f"{_magnitude(planned)} tokens; a longer pilot may{longer}"
+    source = (
+        f"not predicted: {right(tried)}, the longest of {_said(runs, points)}, which does not "
+        f"predict {_magnitude(planned)} tokens; a longer pilot may{longer}"
     )
+    return Interval(0.0, 0.0, 1.0, source, is_known=False)
 
 
 def _speaking(runs: Sequence[CardRun], task_version: int) -> list[_Figure]:

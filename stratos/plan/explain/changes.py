@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from stratos.config import LimitsConfig
 from stratos.plan.limits import LIMITS, Limit, with_limit
 from stratos.plan.objective import SINGLE, Linear
-from stratos.plan.problem import Choice
+from stratos.plan.problem import Choice, Problem
 from stratos.plan.solve.frontier import merged, within
 from stratos.plan.solve.model import Model
 
@@ -72,7 +72,7 @@ def alone(
     free = with_limit(limits, limit, None)
     if limit.is_floor:
         free = with_limit(limits, limit, _best_floor(model, free, limit))
-    nearest = model.solve(free, wanted)
+    nearest = model.solve(model.problem.ahead(free), wanted)
     if nearest is None:
         return None
     return _verified(model, limits, [limit], nearest, order)
@@ -80,7 +80,8 @@ def alone(
 
 def _best_floor(model: Model, limits: LimitsConfig, limit: Limit) -> float | None:
     """Return the highest value that a floor may have under the other limits; None if none."""
-    plans = within(model.problem.once(merged), limits, model.spent_usd)
+    problem = model.problem
+    plans = within(problem.once(merged), problem.ahead(limits), model.spent_usd)
     known = [limit.value(choice) for choice in plans if choice.candidate.is_known]
     return max(known, default=None)
 
@@ -111,7 +112,7 @@ def together(
         broken = {
             limit: share
             for limit in LIMITS
-            if (share := _share(limit, limits, choice, model.spent_usd)) > SLACK
+            if (share := _share(limit, limits, choice, model.problem)) > SLACK
         }
         if len(broken) != size or any(
             limit in singles and share >= singles[limit].share - SLACK
@@ -126,7 +127,7 @@ def together(
     return None
 
 
-def _share(limit: Limit, limits: LimitsConfig, choice: Choice, spent_usd: float) -> float:
+def _share(limit: Limit, limits: LimitsConfig, choice: Choice, problem: Problem) -> float:
     """Return by what share of a limit a plan passes it, 0 if it keeps it."""
     given = limit.of(limits)
     if given is None:
@@ -135,13 +136,13 @@ def _share(limit: Limit, limits: LimitsConfig, choice: Choice, spent_usd: float)
         if not choice.candidate.is_known:
             return 1.0 if given > 0 else 0.0
         return max(0.0, given - limit.value(choice)) / (given or 1.0)
-    value = needed(limit, choice, spent_usd)
+    value = needed(limit, choice, problem)
     return max(0.0, value - given) / (given or value or 1.0)
 
 
-def needed(limit: Limit, choice: Choice, spent_usd: float) -> float:
+def needed(limit: Limit, choice: Choice, problem: Problem) -> float:
     """Return the value that a limit must have for a plan to meet it: what to type."""
-    return limit.value(choice) + (spent_usd if limit.key == "budget_usd" else 0.0)
+    return limit.value(choice) + problem.spent_of(limit.key)
 
 
 def _verified(
@@ -154,10 +155,10 @@ def _verified(
     """Set the limits to what a plan needs, as it is typed, and solve again."""
     changes = []
     for limit in broken:
-        share = _share(limit, limits, choice, model.spent_usd)
+        share = _share(limit, limits, choice, model.problem)
         typed, value = "null", None
         if not limit.is_floor or choice.candidate.is_known:
-            typed = limit.typed(needed(limit, choice, model.spent_usd), limit.of(limits))
+            typed = limit.typed(needed(limit, choice, model.problem), limit.of(limits))
             value = float(typed)
         limits_now = getattr(limits, limit.key)
         assert limits_now is not None, "a limit that is not set is not broken"
@@ -165,5 +166,5 @@ def _verified(
     moved = limits
     for change in changes:
         moved = with_limit(moved, change.limit, change.value)
-    proof = model.solve(moved, order)
+    proof = model.solve(model.problem.ahead(moved), order)
     return None if proof is None else WayOut(tuple(changes), proof)

@@ -73,7 +73,7 @@ def difference(before: Choice, after: Choice, net: Linear, objective: str) -> st
     for name, (label, value, write) in GAINS.items():
         parts[name] = _signed(label, value(after) - value(before), write)
     if before.candidate.is_known != after.candidate.is_known:
-        parts["most_accurate"] = f"accuracy {'known' if after.candidate.is_known else 'unknown'}"
+        parts["most_accurate"] = f"accuracy {_state(after)}"
     elif not before.candidate.is_known:
         parts["most_accurate"] = ""
     ordered = [parts.pop(objective), *parts.values()]
@@ -110,9 +110,16 @@ def in_dollars(chosen: Choice, other: Choice, net: Linear) -> str:
     return ", ".join(parts).replace("-", "−") or "a tie in dollars"
 
 
+def _state(choice: Choice) -> str:
+    """Say whether an accuracy is known, or at least measured."""
+    if choice.candidate.is_known:
+        return "known"
+    return "unknown" if choice.candidate.accuracy.tried is None else "not predicted"
+
+
 def _points(chosen: Choice, other: Choice) -> str:
     if chosen.candidate.is_known != other.candidate.is_known:
-        return f"an accuracy that is {'known' if other.candidate.is_known else 'unknown'}"
+        return f"an accuracy that is {_state(other)}"
     points = f"{100 * (other.accuracy - chosen.accuracy):+.1f} points"
     return points if chosen.candidate.is_known else f"{points} of what the teacher knows"
 

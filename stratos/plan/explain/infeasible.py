@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from stratos.config import LimitsConfig
 from stratos.core.counted import by_reason, listed
 from stratos.core.errors import InfeasibleError
+from stratos.core.formats import sentence, taken_before
 from stratos.core.intervals import predicted
 from stratos.plan.explain.changes import WayOut, alone, needed, together
 from stratos.plan.explain.in_words import describe, servers
@@ -153,7 +154,7 @@ def _reach(model: Model, everything: Sequence[Choice], limit: Limit) -> str:
         best = max(everything, key=limit.value)
     if limit.is_floor and not best.candidate.is_known:
         return f"  the best {limit.label} of any plan is unknown"
-    typed = limit.typed(needed(limit, best, model.spent_usd))
+    typed = limit.typed(needed(limit, best, model.problem))
     return f"  the best {limit.label} of any plan is {limit.said(typed)}"
 
 
@@ -199,6 +200,9 @@ def _notes(problem: Problem) -> list[str]:
     lines = []
     if problem.spent_usd and problem.limits.budget_usd is not None:
         lines.append(f"Of the budget ${problem.spent_usd:.2f} is spent already.")
+    if problem.spent_hours and problem.limits.deadline_hours is not None:
+        before = sentence(taken_before(problem.spent_hours))
+        lines.append(f"{before}, which the deadline counts.")
     least = problem.limits.accuracy
     unknown = sorted({c.student for c in problem.candidates if not c.is_known})
     if least is not None and unknown:

@@ -29,4 +29,5 @@ def as_point(choice: Choice, net: Linear) -> PlanPoint:
         accuracy_low=predicted.low,
         accuracy_high=predicted.high,
         net_usd=net(choice),
+        accuracy_tried=predicted.tried,
     )

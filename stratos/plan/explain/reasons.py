@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from stratos.core.counted import listed
+from stratos.core.formats import sentence, taken_before
 from stratos.core.intervals import predicted
 from stratos.plan.explain.in_words import GAINS, describe, difference, in_dollars, is_same, money
 from stratos.plan.limits import LIMITS, with_limit
@@ -34,7 +35,7 @@ def reasons(
         rates: what points, hours and milliseconds count in dollars.
     """
     net = rates.net_cost
-    feasible = within(everything, problem.limits, problem.spent_usd)
+    feasible = within(everything, problem.ahead(problem.limits), problem.spent_usd)
     return (
         *problem.evidence,
         *spent(problem),
@@ -49,11 +50,16 @@ def reasons(
 
 
 def spent(problem: Problem) -> list[str]:
-    """Say what of the budget is gone, if something is."""
-    budget = problem.limits.budget_usd
-    if not problem.spent_usd or budget is None:
-        return []
-    return [f"${problem.spent_usd:.2f} of the budget of ${budget:.2f} is spent already."]
+    """Say what of the budget and of the deadline is gone, if something is."""
+    budget, deadline = problem.limits.budget_usd, problem.limits.deadline_hours
+    found = []
+    if problem.spent_usd and budget is not None:
+        found.append(f"${problem.spent_usd:.2f} of the budget of ${budget:.2f} is spent already.")
+    if problem.spent_hours:
+        counts = "" if deadline is None else f", and the deadline of {deadline:g} h counts them"
+        before = sentence(taken_before(problem.spent_hours))
+        found.append(f"{before}{counts}. The hours of the plan come after.")
+    return found
 
 
 def _strategy(problem: Problem, chosen: Choice) -> str:
@@ -133,7 +139,8 @@ def _binding(
     for limit in LIMITS:
         if limit.of(problem.limits) is None:
             continue
-        looser = within(everything, with_limit(problem.limits, limit, None), problem.spent_usd)
+        free = problem.ahead(with_limit(problem.limits, limit, None))
+        looser = within(everything, free, problem.spent_usd)
         other = best(looser, problem.objective.name, net)
         (loose if is_same(other, chosen) else binding).append(limit.now(problem.limits))
     if binding:

@@ -56,11 +56,11 @@ def again(
         return None
     model = Model(problem)
     if order is None:
-        if model.solve(problem.limits, CHEAPEST) is None:
+        if model.solve(problem.ahead(problem.limits), CHEAPEST) is None:
             return None
         net = net_cost(problem.objective, problem.limits, frontier(problem))
         order = levels(problem.objective.name, net)
-    return model.solve(problem.limits, order)
+    return model.solve(problem.ahead(problem.limits), order)
 
 
 class _Search:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stratos.core.counted import by_reason
+from stratos.core.formats import right_shortly, taken_before
 from stratos.core.money import cents
 from stratos.core.printable import visible
-from stratos.records import Assumption, Plan, PlanPoint, Price
+from stratos.records import Assumption, Interval, Plan, PlanPoint, Price
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,18 +44,24 @@ LABELS = {
 def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
     """Return the frontier with the chosen plan marked and 'n shown of m' under it.
 
-    The chosen plan and the alternatives are always shown; the others are thinned evenly. Teacher
-    and strategy have a column only where the rows differ in them.
+    The chosen plan and the alternatives are always shown; the others are thinned evenly. Plans that
+    read the same are one row. Teacher and strategy have a column only where the rows differ in
+    them.
     """
     from rich.table import Table
 
-    points = _thin(plan, rows)
+    shown = _thin(_distinct(plan), rows)
     differs = [
-        name for name in ("teacher", "strategy") if len({getattr(p, name) for p in points}) > 1
+        name
+        for name in ("teacher", "strategy")
+        if len({getattr(row.point, name) for row in shown}) > 1
     ]
+    caption = f"{len(shown)} shown of {plan.n_frontier}; {MARK} is chosen ({plan.objective})"
+    if plan.spent_hours:
+        caption += f"\nhours: from here until served; {taken_before(plan.spent_hours)}"
     table = Table(
         title="Plans that no other plan dominates",
-        caption=f"{len(points)} shown of {plan.n_frontier}; {MARK} is chosen ({plan.objective})",
+        caption=caption,
         title_justify="left",
         caption_justify="left",
         header_style="bold",
@@ -67,12 +75,39 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
     for title in ("train on", "serve on"):
         table.add_column(title, overflow="fold", min_width=10)
     table.add_column("best in", overflow="fold", min_width=8)
-    for point in points:
-        chosen = _is(point, plan)
+    for row in shown:
         table.add_row(
-            MARK if chosen else "",
-            point.student,
-            *(getattr(point, name) for name in differs),
+            MARK if row.is_chosen else "",
+            row.point.student,
+            *(getattr(row.point, name) for name in differs),
+            *row.cells,
+            ", ".join(row.best_in),
+            style="bold" if row.is_chosen else None,
+        )
+    return table
+
+
+@dataclass
+class _Row:
+    """Plans that read the same in every column."""
+
+    point: PlanPoint
+    """The first of them."""
+    cells: tuple[str, ...]
+    is_chosen: bool = False
+    best_in: list[str] = field(default_factory=list)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is shown however few rows are."""
+        return self.is_chosen or bool(self.best_in)
+
+
+def _distinct(plan: Plan) -> list[_Row]:
+    """Return the rows of the frontier; plans that only differ in what no column shows are one."""
+    found: dict[tuple[str, ...], _Row] = {}
+    for point in plan.frontier:
+        cells = (
             _accuracy(point),
             cents(point.usd),
             f"{point.hours:.3f}",
@@ -80,10 +115,12 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
             net_text(point, plan),
             _short(point.servers["train"]),
             _short(point.servers["serve"]),
-            ", ".join(_names(point, plan)),
-            style="bold" if chosen else None,
         )
-    return table
+        who = (point.teacher, point.student, point.strategy)
+        row = found.setdefault((*who, *cells), _Row(point, cells))
+        row.is_chosen |= _is(point, plan)
+        row.best_in += [name for name in _names(point, plan) if name not in row.best_in]
+    return list(found.values())
 
 
 def alternatives_table(plan: Plan) -> Table:
@@ -114,7 +151,7 @@ def alternatives_table(plan: Plan) -> Table:
     table.add_row(
         f"{plan.objective} {MARK}",
         plan.student,
-        _shown(accuracy.mean, accuracy.low, accuracy.high, accuracy.is_known),
+        _shown(accuracy),
         cents(plan.usd),
         f"{plan.hours:.3f}",
         f"{plan.latency_ms:,.0f}",
@@ -175,14 +212,27 @@ def assumption_text(one: Assumption) -> str:
 
 
 def _accuracy(point: PlanPoint) -> str:
-    return _shown(point.accuracy, point.accuracy_low, point.accuracy_high, point.accuracy_known)
+    return _shown(
+        Interval(
+            point.accuracy,
+            point.accuracy_low,
+            point.accuracy_high,
+            is_known=point.accuracy_known,
+            tried=point.accuracy_tried,
+        )
+    )
 
 
-def _shown(mean: float, low: float, high: float, known: bool) -> str:
-    """Write a predicted accuracy with its interval; of an unknown one the most it may be."""
-    if known:
-        return f"{mean:.3f} ({low:.2f}–{high:.2f})"
-    return "unknown" if high >= 1 else f"≤ {high:.2f}, not measured"
+def _shown(accuracy: Interval) -> str:
+    """Write a predicted accuracy with its interval; of another one, what was measured of it.
+
+    Where nothing was, the most that it may be.
+    """
+    if accuracy.is_known:
+        return f"{accuracy.mean:.3f} ({accuracy.low:.2f}–{accuracy.high:.2f})"
+    if accuracy.tried is not None:
+        return right_shortly(accuracy.tried)
+    return "unknown" if accuracy.high >= 1 else f"≤ {accuracy.high:.2f}, not measured"
 
 
 def _percent(value: float, base: float) -> str:
@@ -227,13 +277,12 @@ def _close(point: PlanPoint, other: PlanPoint | Plan) -> bool:
     )
 
 
-def _thin(plan: Plan, rows: int) -> Sequence[PlanPoint]:
-    points = plan.frontier
-    if len(points) <= rows:
-        return points
-    kept = {i for i, point in enumerate(points) if _is(point, plan) or _names(point, plan)}
+def _thin(found: Sequence[_Row], rows: int) -> Sequence[_Row]:
+    if len(found) <= rows:
+        return found
+    kept = {i for i, row in enumerate(found) if row.is_kept}
     n_more = rows - len(kept)
-    others = [i for i in range(len(points)) if i not in kept]
+    others = [i for i in range(len(found)) if i not in kept]
     if n_more > 0:
         kept |= {others[round((i + 0.5) * len(others) / n_more - 0.5)] for i in range(n_more)}
-    return [points[i] for i in sorted(kept)]
+    return [found[i] for i in sorted(kept)]

@@ -97,9 +97,7 @@ class _Told:
             yield self._told(limit, value, other, text)
 
     def _slack(self, limit: Limit, now: float) -> WhatIf:
-        used = limit.value(self.chosen)
-        if limit.key == "budget_usd":
-            used += self.model.spent_usd
+        used = limit.value(self.chosen) + self.model.problem.spent_of(limit.key)
         side = "above" if limit.is_floor else "below"
         value = limit.said(limit.typed(used))
         needs = f"reaches {value}" if limit.is_floor else f"needs {value}"
@@ -112,7 +110,7 @@ class _Told:
     def _next(self, limit: Limit, now: float, step: Choice) -> Iterator[Move]:
         """Yield the least move of a limit that changes the plan, unless one unit is less."""
         rank = self._rank(self.chosen)
-        others = with_limit(self.limits, limit, None)
+        others = self.model.problem.ahead(with_limit(self.limits, limit, None))
         better = [
             choice
             for choice in within(self.everything, others, self.model.spent_usd)
@@ -120,7 +118,7 @@ class _Told:
         ]
         if not better:
             return
-        spent = self.model.spent_usd if limit.key == "budget_usd" else 0.0
+        spent = self.model.problem.spent_of(limit.key)
         values = [limit.value(choice) + spent for choice in better]
         typed = limit.typed(max(values) if limit.is_floor else min(values), not_as=now)
         other = self._solve(limit, float(typed))
@@ -135,7 +133,8 @@ class _Told:
         yield float(typed), other, text
 
     def _solve(self, limit: Limit, value: float | None) -> Choice:
-        choice = self.model.solve(with_limit(self.limits, limit, value), self.order)
+        moved = with_limit(self.limits, limit, value)
+        choice = self.model.solve(self.model.problem.ahead(moved), self.order)
         assert choice is not None, "a looser limit keeps the chosen plan"
         return choice
 

@@ -116,7 +116,7 @@ class Lengths:
         tokens = [count(*row) for row in rows]
         unit = f"in tokens of {student.name}"
         if count is by_bytes:
-            unit = f"{BYTES_PER_TOKEN:g} bytes a token: no tokenizer of {student.name} is here"
+            unit = f"{BYTES_PER_TOKEN:g} bytes a token: no tokenizer.json of {student.name} is here"
         n_rows = counted(len(rows), "training row" if self._is_of_train else "validation item")
         answered = [
             one.answer for one, item in zip(tokens, self._items, strict=True) if item.answer

@@ -9,7 +9,7 @@ from stratos.core.intervals import predicted
 from stratos.estimate import card_of_student
 from stratos.plan.accuracy.predict import MAX_RUNS, predict
 from stratos.plan.problem import Candidate
-from stratos.records import Interval, Pilot, PilotPoint, PilotRun
+from stratos.records import Interval, Pilot, PilotPoint, PilotRun, Tried
 from stratos.synthesize.injection import Injection
 
 CARD = card_of_student(STUDENTS[1], Tiles())
@@ -203,10 +203,13 @@ def test_a_pilot_with_next_to_no_right_answer_leaves_the_accuracy_unknown():
     )
     assert (found.is_known, found.low, found.high) == (False, 0.0, 1.0)
     assert found.source == (
-        "unknown: at most 1.6% right after a pilot of 3 trainings (250k to 1M tokens, 128 "
-        "validation items each), which does not predict 9M tokens; a longer pilot may: "
+        "not predicted: 2 of 128 right after a short training on 1M tokens, the longest of a pilot "
+        "of 3 trainings (250k to 1M tokens, 128 validation items each), which does not predict 9M "
+        "tokens; a longer pilot may: "
         "plan.pilot=true plan.pilot_tokens=4000000"
     )
+    assert found.tried == Tried(2, 128, 1_000_000)
+    assert predicted(found) == "not predicted, 2 of 128 right after a short training on 1M tokens"
     bad = predict(NEW, TASK, INJECTION, BLIND, history=[past(0.01)], tokens=TOKENS // 2)
     assert bad.mean < 0.02, "half of a training that learnt nothing learns nothing"
 

@@ -5,11 +5,12 @@ from world import ALIGNMENT, BLIND, SIGHTED, STUDENTS, World, replace
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
+from stratos.core.formats import accuracy
 from stratos.plan import frontier_table
-from stratos.plan.explain.show import MARK, _short, alternatives_table
+from stratos.plan.explain.show import MARK, _is, _short, alternatives_table
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
-from stratos.records import WhatIf
+from stratos.records import Pilot, PilotPoint, PilotRun, Tried, WhatIf
 from stratos.run.console import Console as RunConsole
 from stratos.run.outcome import outcome
 
@@ -140,3 +141,55 @@ def test_a_cut_frontier_keeps_the_chosen_plan_and_the_alternatives(monkeypatch):
     for point in plan.alternatives.values():
         assert (point.usd, point.hours, point.latency_ms) in points
     assert points == sorted(points)
+
+
+def test_what_a_short_training_showed_is_said_in_place_of_unknown():
+    untried = tuple(replace(student, runs=()) for student in STUDENTS[:2])
+    world = World(students=untried)
+    points = (PilotPoint(65_000, 0.0, 64, 300, 9.0, 9.0),)
+    short = PilotRun(untried[0].name, "injection", BLIND.teacher, points, "pilot")
+    tried = Pilot("mahjong", (short,), {}, 9.0, 9.0, 0.0)
+    problem = build_problem(world.config(), world.probe(), load_catalog(world.cloud), pilot=tried)
+    plan = solve(replace(problem, candidates=problem.candidates[:1]))
+    assert plan.student == untried[0].name and not plan.accuracy.is_known
+    for text in (printed(plan), drawn(alternatives_table(plan))):
+        assert "0 of 64 at 65k tokens" in text and "unknown" not in text
+    said = "0 of 64 right after a short training on 65k tokens"
+    assert f"accuracy not predicted, {said}; " in outcome(plan)
+    (reason,) = [one for one in plan.reasons if one.startswith("The accuracy of")]
+    assert f"is not predicted: {said}, the longest of a pilot of 1 training" in reason
+    assert all(point.accuracy_tried == Tried(0, 64, 65_000) for point in plan.frontier)
+    assert accuracy(plan.frontier[0]) == "0 of 64 at 65k tokens", "in the report"
+
+    others = tuple(one for one in problem.candidates if one.student != plan.student)
+    other = solve(replace(problem, candidates=others))
+    assert "unknown" in printed(other), "nobody trained that one"
+
+
+def test_rows_that_read_the_same_are_one():
+    plan = planned()
+    (chosen,) = [point for point in plan.frontier if _is(point, plan)]
+    nearly = tuple(
+        replace(chosen, usd=chosen.usd + i * 1e-5, hours=chosen.hours - i * 1e-6)
+        for i in range(1, 30)
+    )
+    crowded = replace(plan, frontier=(*nearly[:15], *plan.frontier, *nearly[15:]))
+    for rows in (12, 1000):
+        lines = [line for line in printed(crowded, rows=rows).splitlines() if "stratos_" in line]
+        cells = [[cell.strip() for cell in line.split("│")[2:-2]] for line in lines]
+        assert len({tuple(row) for row in cells}) == len(cells)
+        (marked,) = [line for line in lines if MARK in line]
+        assert f"${plan.usd:,.2f}" in marked
+    assert printed(crowded, rows=1000).count("stratos_") <= len(plan.frontier)
+    assert printed(crowded).count("stratos_") == 12, "each of the rows tells something"
+    labels = [line.split("│")[-2] for line in printed(crowded).splitlines() if "│" in line]
+    for label in ("accuracy", "cost", "time", "latency"):
+        assert any(label in cell for cell in labels)
+
+
+def test_of_plans_that_differ_in_their_teacher_each_has_a_row():
+    plan = planned()
+    other = replace(plan.frontier[0], teacher="another")
+    twins = replace(plan, frontier=(*plan.frontier[:3], other))
+    text = printed(twins, 200)
+    assert "teacher" in text and "another" in text
