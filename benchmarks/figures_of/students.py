@@ -6,7 +6,7 @@ from typing import Any
 
 import record
 
-from figures_of.common import processor, table
+from figures_of.common import processor, source, table
 
 
 def runs(*, bare: bool) -> dict[str, dict[str, Any]]:
@@ -84,4 +84,26 @@ def ablation() -> str:
     return table(head, rows)
 
 
-BLOCKS = {"students": students, "ablation": ablation}
+def asked_to_reason() -> str:
+    """The embedded teacher with room to reason: `teacher_reasoning.py`."""
+    said = {
+        "own_words": "step by step in its own words, with the rules",
+        "worked": "two worked examples of the path that students learn",
+    }
+    found = record.load("teacher_reasoning")["result"]
+    rows = [
+        [
+            said[name],
+            f"{len(one['right'])} of {one['n_items']} ({100 * one['low']:.0f}–"
+            f"{100 * one['high']:.1f}%)",
+            f"{one['names_an_answer']:.0%}",
+            f"{one['tokens_an_answer']:.0f}",
+            str(one["n_cut"]),
+        ]
+        for name, one in found["ways"].items()
+    ]
+    head = ("prompt", "right", "names tiles", "tokens an answer", f"cut at {found['max_tokens']}")
+    return f"{table(head, rows)}\n\n{source('teacher_reasoning')}, {found['split']} items."
+
+
+BLOCKS = {"students": students, "ablation": ablation, "asked_to_reason": asked_to_reason}
