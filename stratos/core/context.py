@@ -45,5 +45,7 @@ class Context:
     """What the stage's inputs are: a checkpoint made from others must not be gone on from."""
     note: Callable[[str], None] = field(default=_unsaid)
     """Say something that explains what happens next; shown and not kept."""
+    spent_seconds: float = 0.0
+    """What the stages before this one took: `limits.deadline_hours` is for all of them."""
     engine: Engine = field(default_factory=Here)
     """Where work is done that is the same wherever it is done."""

@@ -22,6 +22,9 @@ from stratos.evaluate.metrics import percentile
 from stratos.tasks.base import Message
 
 _REQUEST_SECONDS = 600.0
+MOST_IDLE_S = 2.0
+"""Seconds after which a connection without a request is not used again. Servers close such ones
+(uvicorn after 5), and a request that is sent at that moment fails."""
 
 
 @dataclass(frozen=True)
@@ -231,13 +234,22 @@ def _with_client(
     """Run a loop with a client of the server, and say what went wrong in one error."""
     import openai
 
+    limits = openai.DEFAULT_CONNECTION_LIMITS
+
     async def main() -> Any:
         async with openai.AsyncOpenAI(
             base_url=f"{server.url}/v1",
             api_key="none",  # the server asks for no key, the client insists on one
             max_retries=0,
             timeout=_REQUEST_SECONDS,
-            http_client=openai.DefaultAsyncHttpxClient(trust_env=False),  # no proxy to this machine
+            http_client=openai.DefaultAsyncHttpxClient(
+                trust_env=False,  # no proxy to this machine
+                limits=type(limits)(
+                    max_connections=limits.max_connections,
+                    max_keepalive_connections=limits.max_keepalive_connections,
+                    keepalive_expiry=MOST_IDLE_S,
+                ),
+            ),
         ) as client:
             model = (await client.models.list()).data[0].id
 

@@ -29,6 +29,8 @@ class Outlook:
     """`trainer.max_time`, at which a training ends by itself."""
     smaller: tuple[tuple[str, float], ...] = ()
     """Smaller students of the run, largest first, and the part of the time that each would take."""
+    passed_hours: float = 0.0
+    """What the stages before took, which counts for the deadline."""
 
     def seconds(self, per_step: float, per_validation: float) -> float:
         """Return the seconds of the whole training."""
@@ -47,33 +49,38 @@ class Outlook:
     def trouble(self, seconds: float, per_step: float) -> str:
         """Return why the training is not begun and what to type, "" where it may be."""
         limits = [
-            (hours, key)
-            for hours, key in (
-                (self.max_hours, "limits.train_hours"),
-                (self.deadline_hours, "limits.deadline_hours"),
+            (hours, key, before)
+            for hours, key, before in (
+                (self.max_hours, "limits.train_hours", 0.0),
+                (self.deadline_hours, "limits.deadline_hours", self.passed_hours),
             )
             if hours is not None
         ]
-        passed = [(hours, key) for hours, key in limits if seconds > 3600 * hours]
+        passed = [one for one in limits if seconds > 3600 * (one[0] - one[2])]
         if not passed:
             return ""
-        most = 3600 * min(hours for hours, _ in passed)
+        most = 3600 * min(max(0.0, hours - before) for hours, _, before in passed)
         part = _USED * most / seconds
-        enough = math.ceil(seconds / 3600 / _USED)
-        said = " and ".join(f"{key}={hours:g}" for hours, key in passed)
-        ways = [f"trainer.max_tokens={_rounded(part * self.n_steps * self.tokens_per_step)}"]
+        enough = {key: math.ceil(seconds / 3600 / _USED + before) for _, key, before in passed}
+        said = " and ".join(f"{key}={hours:g}" for hours, key, _ in passed)
+        took = max(before for *_, before in passed)
+        before_it = f" (the stages before it took {_about(3600 * took)})" if took else ""
+        ways = []
+        if part > 0:
+            ways.append(
+                f"trainer.max_tokens={_rounded(part * self.n_steps * self.tokens_per_step)}"
+            )
         if part * self.epochs >= 1:
             ways.append(f"trainer.max_epochs={math.floor(part * self.epochs)}")
         fitting = [name for name, share in self.smaller if share < part]
         ways += [f"student={name}" for name in fitting[:1]]
-        ways.append(" ".join(f"{key}={enough}" for _, key in passed))
-        *others, last = ways
+        *others, last = [*ways, " ".join(f"{key}={hours}" for key, hours in enough.items())]
+        shorter = f"{', '.join(others)} to stay below, or " if others else ""
         return (
             f"The training of {self.student} would take about {_about(seconds)} on this machine "
             f"({counted(self.n_steps, 'step', spec=',')} of {self.tokens_per_step:,.0f} tokens, "
-            f"measured at {duration(per_step)} each), more than {said} allows. Nothing was "
-            f"trained. Type {', '.join(others)} to stay below, or {last} to wait for it; the same "
-            "command resumes from here."
+            f"measured at {duration(per_step)} each), more than {said} allows{before_it}. Nothing "
+            f"was trained. Type {shorter}{last} to wait for it; the same command resumes from here."
         )
 
 

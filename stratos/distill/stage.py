@@ -124,6 +124,7 @@ def train(
                 config.limits.deadline_hours,
                 max_seconds,
                 _smaller(config, ready.model.num_parameters()),
+                context.spent_seconds / 3600,
             ),
             training_setup.loader,
             measuring.foretell_seconds,

@@ -297,6 +297,7 @@ class Runner:
                 log=self.tracker.for_stage(stage.name),
                 fingerprint=mark,
                 note=self.console.note,
+                spent_seconds=sum(getattr(one, "seconds", 0.0) for one in self.records.values()),
                 engine=engine,
             )
             record: T | None

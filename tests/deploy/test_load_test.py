@@ -5,7 +5,14 @@ import re
 import pytest
 from slow_server import CHATS, one_at_a_time
 
-from stratos.deploy.load_test import LoadTest, OpenLoop, Served, load_test, open_loop
+from stratos.deploy.load_test import (
+    MOST_IDLE_S,
+    LoadTest,
+    OpenLoop,
+    Served,
+    load_test,
+    open_loop,
+)
 from stratos.deploy.server import ServeError, free_port, serving
 
 
@@ -85,6 +92,13 @@ def test_a_stream_tells_when_its_first_token_came():
     for one in test.answers:
         assert one.first_token is not None
         assert 0.05 <= one.first_token < one.seconds - 0.04
+
+
+def test_a_connection_is_given_up_before_the_server_closes_it():
+    """Seen: a request that came just then failed, and with it the stage."""
+    import uvicorn
+
+    assert uvicorn.Config("app:app").timeout_keep_alive / 2 > MOST_IDLE_S
 
 
 def test_what_kept_up_means():

@@ -60,6 +60,19 @@ def test_a_deadline_counts_too() -> None:
     )
 
 
+def test_what_the_stages_before_took_counts_for_the_deadline() -> None:
+    outlook = replace(HOURS_353, max_hours=24.0, deadline_hours=4.0, smaller=(), passed_hours=1.5)
+    assert outlook.trouble(2.4 * 3600, 0.3) == ""
+    said = outlook.trouble(3 * 3600, 0.35)
+    assert "more than limits.deadline_hours=4 allows (the stages before it took 1.5 h)" in said
+    assert said.endswith("or limits.deadline_hours=5 to wait for it; the same command resumes from "
+                         "here.")  # fmt: skip
+    late = replace(outlook, passed_hours=5.0).trouble(3600, 0.1)
+    assert late.endswith("Nothing was trained. Type limits.deadline_hours=7 to wait for it; the "
+                         "same command resumes from here.")  # fmt: skip
+    assert replace(outlook, deadline_hours=None).trouble(3 * 3600, 0.35) == ""
+
+
 def test_what_ends_by_itself_takes_no_longer() -> None:
     assert replace(HOURS_353, max_seconds=1800.0).seconds(41.0, 60.0) == 1800
     assert HOURS_353.seconds(0.1, 10.0) == pytest.approx(3230)
