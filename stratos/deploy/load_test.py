@@ -17,14 +17,12 @@ from itertools import pairwise
 from statistics import fmean, pstdev
 from typing import Any
 
+from stratos.core.connections import limits
 from stratos.deploy.server import ServeError, Server
 from stratos.evaluate.metrics import percentile
 from stratos.tasks.base import Message
 
 _REQUEST_SECONDS = 600.0
-MOST_IDLE_S = 2.0
-"""Seconds after which a connection without a request is not used again. Servers close such ones
-(uvicorn after 5), and a request that is sent at that moment fails."""
 
 
 @dataclass(frozen=True)
@@ -234,8 +232,6 @@ def _with_client(
     """Run a loop with a client of the server, and say what went wrong in one error."""
     import openai
 
-    limits = openai.DEFAULT_CONNECTION_LIMITS
-
     async def main() -> Any:
         async with openai.AsyncOpenAI(
             base_url=f"{server.url}/v1",
@@ -244,11 +240,7 @@ def _with_client(
             timeout=_REQUEST_SECONDS,
             http_client=openai.DefaultAsyncHttpxClient(
                 trust_env=False,  # no proxy to this machine
-                limits=type(limits)(
-                    max_connections=limits.max_connections,
-                    max_keepalive_connections=limits.max_keepalive_connections,
-                    keepalive_expiry=MOST_IDLE_S,
-                ),
+                limits=limits(),
             ),
         ) as client:
             model = (await client.models.list()).data[0].id

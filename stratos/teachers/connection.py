@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stratos.core.connections import limits
+
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
@@ -121,7 +123,7 @@ def _client(key: str, base_url: str, timeout_s: float) -> AsyncOpenAI:
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
     http_client = DefaultAsyncHttpxClient(
-        timeout=timeout_s, event_hooks={"response": [_refuse_other_hosts]}
+        timeout=timeout_s, limits=limits(), event_hooks={"response": [_refuse_other_hosts]}
     )
     # Retries are ours: each is paid for on its own.
     return AsyncOpenAI(

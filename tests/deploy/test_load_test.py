@@ -5,8 +5,8 @@ import re
 import pytest
 from slow_server import CHATS, one_at_a_time
 
+from stratos.core.connections import MOST_IDLE_S
 from stratos.deploy.load_test import (
-    MOST_IDLE_S,
     LoadTest,
     OpenLoop,
     Served,
