@@ -180,6 +180,10 @@ def _followed(handover: Handover, job: Job, servers: _Servers, context: Context)
             servers.are_back()
             context.tick(0, 0, status.text)
             _check_waiting(handover, status, time.monotonic() - waits_since)
+        elif status.state is State.STUCK:
+            raise StratosError(
+                f"{spec.stage}: {status.text} The job is cancelled.{_instead(executor)}"
+            )
         elif status.state is State.RUNNING:
             waits_since = time.monotonic()
             _pay(servers, status, spec, job)

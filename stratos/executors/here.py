@@ -40,10 +40,11 @@ class Here(JobSettings):
         if (running := self._find(spec)) is not None:
             return self._job(spec, running, is_new=False)
         log = handed.folder_of(spec.folder) / f"{spec.stage}.log"
+        ours = {name: os.environ[name] for name in os.environ if name not in spec.withheld}
         with log.open("ab") as file:
             process = subprocess.Popen(
                 spec.command,
-                env={**os.environ, **spec.env},
+                env={**ours, **spec.env},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

@@ -21,17 +21,22 @@ from msgspec import Meta
 from stratos.records import Offer, Plan, RoleChoice
 
 Amount = Annotated[float, Meta(ge=0)]
-StageName = Literal["synthesize", "distill", "evaluate", "deploy"]
+StageName = Literal["probe", "synthesize", "distill", "evaluate", "deploy"]
 
 ROLE_OF: dict[str, str] = {
+    "probe": "teacher",
     "synthesize": "teacher",
     "distill": "train",
     "evaluate": "serve",
     "deploy": "serve",
 }
 """Stage to the role of the plan whose server does its work."""
+PLANNED = frozenset(("synthesize", "distill"))
+"""Stages whose hours a plan tells. There is none before the probe, and the hours of a server that
+serves are those of the service, not of the stages that try it."""
 LEAST_HOURS = 0.25
-"""Shortest time limit of a job: what starts and saves it takes minutes."""
+"""Shortest time limit of a job, and what is reserved for one of unknown hours: what starts and
+saves it takes minutes, and more is reserved while it runs."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class JobSpec:
     command: tuple[str, ...]
     env: dict[str, str]
     """Variables that the job has beside those of the command that submits it."""
+    withheld: tuple[str, ...] = ()
+    """Variables of that command which the job does not get: keys of teachers."""
 
     @property
     def gpus(self) -> int:
@@ -68,6 +75,8 @@ class State(Enum):
     """How a job stands."""
 
     PENDING = "pending"
+    STUCK = "stuck"
+    """It waits for what never comes, such as longer hours than its queue has."""
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
@@ -117,8 +126,8 @@ class JobSettings:
     kind: ClassVar[str]
     """Choice of the group."""
     stages: tuple[StageName, ...] = ()
-    """Stages that run as jobs, of synthesize, distill, evaluate and deploy; one whose role needs no
-    server in the plan (a hosted teacher) stays in this process."""
+    """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
+    hosted teacher, or needs no server, stays in this process."""
     hours: Annotated[float, Meta(gt=0)] | None = None
     """Time limit of a job, in hours; null takes the plan's hours, times hours_factor."""
     hours_factor: Annotated[float, Meta(ge=1)] = 2.0
@@ -210,31 +219,43 @@ def why_no_executor(cls: type) -> str | None:
     return None if issubclass(cls, JobSettings) else "is no executor."
 
 
-def goes(settings: Executor | JobSettings, stage: str, plan: Plan | None) -> bool:
-    """Return whether a stage runs as a job: it is to, and its role needs a server."""
-    if stage not in settings.stages or plan is None:
-        return False
-    return _server(plan, ROLE_OF[stage]) is not None
+def has_server(stage: str, plan: Plan | None) -> bool:
+    """Return whether the plan has a server for a stage; before there is a plan, any will do."""
+    return stage == "probe" or (plan is not None and _server(plan, ROLE_OF[stage]) is not None)
 
 
-def job_spec(plan: Plan, stage: str, folder: Path, settings: Executor | JobSettings) -> JobSpec:
+def job_spec(
+    plan: Plan | None,
+    stage: str,
+    folder: Path,
+    settings: Executor | JobSettings,
+    *,
+    deadline_hours: float | None = None,
+    withheld: tuple[str, ...] = (),
+) -> JobSpec:
     """Return the job of a stage.
 
     Args:
-        plan: of the run.
+        plan: of the run; the probe has none.
         stage: its name.
         folder: of the run.
         settings: of the executor.
+        deadline_hours: of the run; no job takes longer.
+        withheld: variables of the environment that the job does not get.
     """
     folder = folder.resolve()
     name = job_name(folder, stage)
-    choice = _server(plan, ROLE_OF[stage])
+    choice = None if plan is None or stage == "probe" else _server(plan, ROLE_OF[stage])
     offer = None if choice is None else choice.offer
-    planned = 0.0 if choice is None else max(choice.hours, *(choice.hours_range or (0.0,)))
-    if settings.hours is not None:
-        hours: float | None = settings.hours
-    else:
-        hours = max(LEAST_HOURS, planned * settings.hours_factor) if planned else None
+    planned = 0.0
+    if choice is not None and stage in PLANNED:
+        planned = max(choice.hours, *(choice.hours_range or (0.0,)))
+        if stage == "synthesize":  # servers share its questions, and a job has one
+            planned *= choice.count
+    hours = settings.hours
+    if hours is None:
+        wanted = max(LEAST_HOURS, planned * settings.hours_factor) if planned else None
+        hours = min((one for one in (wanted, deadline_hours) if one is not None), default=None)
     price = settings.usd_per_hour
     if price is None:
         price = 0.0 if choice is None else _usd_per_hour(choice)
@@ -246,10 +267,11 @@ def job_spec(plan: Plan, stage: str, folder: Path, settings: Executor | JobSetti
         nodes=1,
         offer=offer,
         hours=hours,
-        planned_hours=planned,
+        planned_hours=planned or LEAST_HOURS,
         usd_per_hour=price,
         command=(sys.executable, "-m", "stratos.stage", str(folder), stage, "--job"),
         env={"STRATOS_JOB": name},
+        withheld=withheld,
     )
 
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 import getpass
 import importlib.util
 import math
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from msgspec import Meta
 
@@ -64,6 +67,14 @@ _STATES = {
     "DEADLINE": State.FAILED,
 }
 """As `scontrol` names them; all others hold nodes."""
+_NEVER = re.compile(
+    r"PartitionTimeLimit|(QOS|Assoc)Max\w*PerJob\w*|Invalid(Account|QOS)|(Account|QOS)NotAllowed"
+)
+"""Reasons to wait that time does not change."""
+_CHANGE = (
+    "Change executor.partition, executor.qos, executor.gpus, executor.cpus, executor.memory_gib or "
+    "executor.hours"
+)
 _CURES = {
     "OUT_OF_MEMORY": "More memory is asked for with executor.memory_gib=<GiB>.",
     "TIMEOUT": "What it has done is kept; it goes on for longer with executor.hours=<hours>.",
@@ -77,8 +88,8 @@ class Slurm(JobSettings):
 
     kind: ClassVar[str] = "slurm"
     stages: tuple[StageName, ...] = ("distill",)
-    """Stages that run as jobs, of synthesize, distill, evaluate and deploy; one whose role needs no
-    server in the plan (a hosted teacher) stays in this process."""
+    """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
+    hosted teacher, or needs no server, stays in this process."""
     partition: str | None = None
     """Partition; null takes the cluster's default."""
     qos: str | None = None
@@ -104,13 +115,14 @@ class Slurm(JobSettings):
             return NO_SBATCH
         if importlib.util.find_spec("submitit") is None:
             return NO_SUBMITIT
-        asked = _run("sinfo", "-h", "-o", "%R")
+        asked = _partitions()
         if asked.returncode:
             return (
                 f"executor=slurm: SLURM does not answer ({_reason(asked)}). Try sinfo, or type "
                 "executor=here."
             )
-        known = sorted(set(asked.stdout.split()))
+        found = limits(asked.stdout)
+        known = sorted(found)
         if self.partition is not None:
             unknown = [one for one in self.partition.split(",") if one not in known]
             if unknown:
@@ -118,7 +130,23 @@ class Slurm(JobSettings):
                     f"executor.partition={self.partition}: there is no partition {unknown[0]}."
                     f"{did_you_mean(unknown[0], known)} There are: {', '.join(known)}."
                 )
+        longest = self._longest(asked.stdout)
+        if self.hours is not None and longest is not None and self.hours * 60 > longest:
+            return (
+                f"executor.hours={self.hours:g}: the partition lets a job run {longest / 60:g} h. "
+                f"Type executor.hours={longest / 60:g}: a job that reaches it goes back into the "
+                "queue and on from its checkpoint, executor.max_timeouts times."
+            )
         return None
+
+    def _longest(self, told: str) -> int | None:
+        """Return how many minutes a job may run in the partition; None for any number."""
+        found = limits(told)
+        names = [one for one in found if found[one].is_default]
+        if self.partition is not None:
+            names = self.partition.split(",")
+        minutes = [found[one].minutes for one in names if one in found]
+        return None if None in minutes else max((one for one in minutes if one), default=None)
 
     def submit(self, spec: JobSpec) -> Job:
         """Submit a job, or return the one of its name that waits or runs."""
@@ -130,17 +158,20 @@ class Slurm(JobSettings):
 
         from stratos.executors.slurm_job import Work
 
+        parts, minutes = self._parts(spec)
         executor = submitit.SlurmExecutor(
-            _folder(spec), max_num_timeout=self.max_timeouts, python=shlex.quote(spec.command[0])
+            _folder(spec),
+            max_num_timeout=parts * (self.max_timeouts + 1) - 1,
+            python=shlex.quote(spec.command[0]),
         )
-        executor.update_parameters(**self._parameters(spec))
+        executor.update_parameters(**self._parameters(spec, minutes))
         try:
-            made = executor.submit(Work(spec.command, spec.env))
+            with without(spec.withheld):
+                made = executor.submit(Work(spec.command, spec.env))
         except (submitit.core.utils.FailedJobError, subprocess.SubprocessError, OSError) as error:
             raise StratosError(
                 f"{spec.stage}: SLURM refused the job: {_last_line(str(error))}. It was asked for "
-                f"{self._asked(spec)}. Change executor.partition, executor.qos, executor.gpus, "
-                "executor.cpus, executor.memory_gib or executor.hours, or type executor=here."
+                f"{self._asked(spec, minutes)}. {_CHANGE}, or type executor=here."
             ) from error
         return _job(spec, made.job_id, is_new=True)
 
@@ -157,6 +188,8 @@ class Slurm(JobSettings):
         if state is State.LOST and told.get("Requeue") == "1" and not _is_over(told):
             return Status(State.UNKNOWN, f"{job.place} has lost its node ({name})")
         if state is State.PENDING:
+            if _NEVER.fullmatch(reason := told.get("Reason", "")):
+                return Status(State.STUCK, f"{job.place} would wait forever ({reason}). {_CHANGE}.")
             return Status(state, _waiting(job, told))
         if state is State.RUNNING:
             where = told.get("NodeList", "")
@@ -181,7 +214,19 @@ class Slurm(JobSettings):
     def release(self, job: Job) -> None:
         """Give nothing back: the nodes of a job that has ended are SLURM's again."""
 
-    def _parameters(self, spec: JobSpec) -> dict[str, Any]:
+    def _parts(self, spec: JobSpec) -> tuple[int, int | None]:
+        """Return in how many jobs after each other the hours are spent, and the minutes of each.
+
+        More hours than the partition gives a job are no error: it goes back into the queue.
+        """
+        if spec.hours is None:
+            return 1, None
+        minutes, longest = math.ceil(spec.hours * 60), self._longest(_partitions().stdout)
+        if longest is None or minutes <= longest:
+            return 1, minutes
+        return math.ceil(minutes / longest), longest
+
+    def _parameters(self, spec: JobSpec, minutes: int | None) -> dict[str, Any]:
         """Return what submitit is told of a job."""
         gpus = spec.gpus if self.gpus is None else self.gpus
         wanted = {
@@ -196,7 +241,7 @@ class Slurm(JobSettings):
             "gpus_per_node": gpus if gpus and self.gres is None else None,
             "cpus_per_task": self.cpus,
             "mem": None if self.memory_gib is None else f"{self.memory_gib * _MIB_A_GIB:.0f}M",
-            "time": None if spec.hours is None else math.ceil(spec.hours * 60),
+            "time": minutes,
             "signal_delay_s": _SAVES_S,
             "stderr_to_stdout": True,
             # A node that dies, or a job of more weight, sends it back into the queue.
@@ -205,9 +250,9 @@ class Slurm(JobSettings):
         }
         return {**{key: value for key, value in wanted.items() if value is not None}, "wckey": None}
 
-    def _asked(self, spec: JobSpec) -> str:
+    def _asked(self, spec: JobSpec, minutes: int | None) -> str:
         """Say what a job was asked for."""
-        told = self._parameters(spec)
+        told = self._parameters(spec, minutes)
         shown = ("partition", "qos", "account", "gres", "gpus_per_node", "cpus_per_task", "mem")
         parts = [f"{key}={told[key]}" for key in shown if key in told]
         limit = [f"time={told['time']} min"] if "time" in told else []
@@ -231,6 +276,46 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))
+
+
+@contextmanager
+def without(names: Sequence[str]) -> Iterator[None]:
+    """Let what is started in the block have none of some variables: sbatch hands on all it has."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+class Limit(NamedTuple):
+    """Of a partition."""
+
+    minutes: int | None
+    """Longest that a job may run there; None for no limit."""
+    is_default: bool
+
+
+def _partitions() -> subprocess.CompletedProcess[str]:
+    return _run("sinfo", "-h", "-o", "%P %l")
+
+
+def limits(told: str) -> dict[str, Limit]:
+    """Read the partitions, each once for each state of its nodes, from what sinfo says."""
+    found = {}
+    for line in told.splitlines():
+        name, _, limit = line.rpartition(" ")
+        found[name.removesuffix("*")] = Limit(_minutes(limit), name.endswith("*"))
+    return found
+
+
+def _minutes(text: str) -> int | None:
+    """Return the minutes of a time as SLURM writes it: [days-][[hours:]minutes:]seconds."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if found is None:  # infinite, n/a
+        return None
+    days, hours, minutes, _ = (int(one or 0) for one in found.groups())
+    return (days * 24 + hours) * 60 + minutes
 
 
 def _listed(name: str) -> list[tuple[str, str]] | None:

@@ -22,11 +22,12 @@ from stratos.core.locks import locked
 from stratos.core.ray_engine import connected
 from stratos.executors import handed
 from stratos.executors.handed import Handed
-from stratos.executors.job import goes, job_spec
+from stratos.executors.job import job_spec
 from stratos.ledger import Ledger, reserves
 from stratos.records import Plan, Report, from_json, to_json
 from stratos.run import resume
 from stratos.run.console import Console
+from stratos.run.placing import keys_of, why_here
 from stratos.run.resume import Stage
 from stratos.run.tracking import Tracker, tracked
 
@@ -280,9 +281,7 @@ class Runner:
         self.ledger.stage = stage.name
         if stage.forgets_plan:
             reserves.allot(self.ledger, "", {})  # another plan follows
-        is_job = self._job is None and goes(
-            self.config.executor, stage.name, self.records.get("plan")
-        )
+        is_job = self._goes(stage)
         with (
             self.console.stage(stage.name) as tick,
             contextlib.nullcontext(Here()) if is_job else self._engine(stage) as engine,
@@ -323,6 +322,15 @@ class Runner:
             self.console.note(f"{stage.name}: {held}.")
         return taken
 
+    def _goes(self, stage: Stage[Any]) -> bool:
+        """Return whether a stage runs as a job; say why where it was to, and does not."""
+        if self._job is not None or stage.name not in self.config.executor.stages:
+            return False
+        why = why_here(self.config, stage.name, self.records.get("plan"))
+        if why is not None:
+            self.console.note(f"{stage.name}: runs here, and not as a job: {why}.")
+        return why is None
+
     def _made_by_job(self, stage: Stage[T], mark: str, context: Context) -> T:
         """Return the record of a stage that runs as a job.
 
@@ -334,10 +342,16 @@ class Runner:
 
         folder, executor = self.config.run_dir, self.config.executor
         kept_config(folder)  # the job reads it
-        spec = job_spec(self.records["plan"], stage.name, folder, executor)
-        longest = executor.max_pending_hours
-        if longest is None:
-            longest = self.config.limits.deadline_hours
+        deadline = self.config.limits.deadline_hours
+        spec = job_spec(
+            self.records.get("plan"),
+            stage.name,
+            folder,
+            executor,
+            deadline_hours=deadline,
+            withheld=keys_of(self.config),
+        )
+        longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
         run_there(Handover(executor, spec, mark, self._inputs_now(stage), longest), context)
         kept = resume.find(stage, folder)
         if kept is None or kept.record is None:

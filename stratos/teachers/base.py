@@ -222,6 +222,16 @@ class HasWeights(Protocol):
 
 
 @runtime_checkable
+class HasKey(Protocol):
+    """What a teacher offers beside the contract whose endpoint may want a key."""
+
+    @property
+    def api_key_env(self) -> str | None:
+        """Variable of the environment that holds it; None for an endpoint that wants none."""
+        ...
+
+
+@runtime_checkable
 class Teacher(Protocol):
     """The contract that every teacher class keeps. Nothing is loaded before `ask`."""
 

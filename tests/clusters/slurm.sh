@@ -21,7 +21,7 @@ SlurmdUser=$me
 AuthType=auth/munge
 CredType=cred/munge
 # How long a requeued job waits, too: 120 s by default.
-AuthInfo=socket=$dir/munge.socket,cred_expire=5
+AuthInfo=socket=$dir/munge.socket,cred_expire=10
 StateSaveLocation=$dir/state
 SlurmctldPidFile=$dir/slurmctld.pid
 SlurmdPidFile=$dir/slurmd-%n.pid
@@ -37,10 +37,13 @@ SchedulerParameters=sched_interval=1,sched_min_interval=0,batch_sched_delay=0,bf
 ReturnToService=2
 MpiDefault=none
 JobRequeue=1
-SlurmdTimeout=10
-SlurmctldTimeout=10
+# A busy machine answers late, and is none the worse for it.
+SlurmdTimeout=300
+SlurmctldTimeout=300
+MessageTimeout=100
+BatchStartTimeout=100
 InactiveLimit=0
-KillWait=20
+KillWait=60
 MinJobAge=600
 SlurmdParameters=config_overrides
 AccountingStorageType=accounting_storage/none
@@ -55,7 +58,7 @@ END
             "RealMemory=8000 Gres=gpu:h100:2"
     done
     cat <<END
-PartitionName=main Nodes=ALL Default=YES MaxTime=2:00:00 DefaultTime=30 PriorityTier=1 GraceTime=15
+PartitionName=main Nodes=ALL Default=YES MaxTime=2:00:00 DefaultTime=30 PriorityTier=1 GraceTime=5
 PartitionName=urgent Nodes=ALL MaxTime=1:00:00 DefaultTime=10 PriorityTier=10 PreemptMode=OFF
 END
 }
@@ -69,13 +72,13 @@ up() {
     conf "$1" >"$SLURM_CONF"
     # GPUs that are counted by SLURM; the devices behind them are never opened.
     printf 'Name=gpu Type=h100 File=/dev/%s\n' null zero >"$dir/gres.conf"
-    echo "CgroupPlugin=disabled" >"$dir/cgroup.conf"    # a network namespace has a bare /sys
+    echo "CgroupPlugin=disabled" >"$dir/cgroup.conf" # which are not everybody's to change
     slurmctld -f "$SLURM_CONF"
     for i in $(seq 1 "$1"); do
         mkdir -p "$dir/spool/n$i"
         slurmd -f "$SLURM_CONF" -N "n$i"
     done
-    for _ in $(seq 60); do
+    for _ in $(seq 240); do
         [ "$(sinfo -h -N -p main -o %T 2>/dev/null | grep -c '^idle$')" = "$1" ] && return
         sleep 0.5
     done
@@ -105,7 +108,13 @@ lose)
     ;;
 back)
     slurmd -f "$SLURM_CONF" -N "${3:?a node}"
-    scontrol update "nodename=$3" state=resume
+    for _ in $(seq 240); do
+        state=$(sinfo -h -n "$3" -p main -o %T)
+        [[ $state == idle ]] && exit
+        [[ $state == down ]] && scontrol update "nodename=$3" state=resume || true
+        sleep 0.25
+    done
+    exit 1
     ;;
 down)
     scancel --user="$me" 2>/dev/null || true

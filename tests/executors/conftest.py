@@ -46,12 +46,13 @@ def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Command
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Return a SLURM of two nodes on this machine, where it can reach nothing else."""
+    """Return a SLURM of two nodes on this machine."""
     if why := whats_lacking():
         lacking("slurm", why)
     cluster = Cluster(tmp_path_factory.mktemp("slurm"))
     try:
-        cluster.up(2)
+        if why := cluster.up(2):
+            lacking("slurm", f"SLURM does not start here:\n{why}")
         yield cluster
     finally:
         cluster.down()
@@ -60,5 +61,5 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def on_slurm(slurm: Cluster, command: Command) -> Command:
     """Return the command of a run that trains on the cluster."""
-    command.prefix, command.env = slurm.prefix, slurm.env
+    command.env = slurm.env
     return command

@@ -20,13 +20,19 @@ SMALL = (
     "callbacks.n_validation_items=4", "evaluate.max_new_tokens=16", "plan.history=false",
 )  # fmt: skip
 
+CLOCKS = frozenset((
+    "seconds", "cpu_seconds", "wall_seconds", "items_per_s", "latency_p50_ms", "latency_p95_ms",
+    "tokens_per_s", "answer_ms", "load", "others_cores", "was_busy", "earlier_reads",
+    "expected_seconds", "usd_per_1000", "bundle_bytes", "n_cached",
+))  # fmt: skip
+"""Fields of records that a clock, or the order of runs, decides; a bundle tells its speed."""
+
 
 class Command:
     """One run folder, and the command that works in it."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.prefix: list[str] = []
         self.env: Mapping[str, str] = os.environ
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -37,7 +43,7 @@ class Command:
         env = {**self.env, "STRATOS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "stratos", *words],
+                [sys.executable, "-m", "stratos", *words],
                 cwd=self.run.parent, env=env, stdout=log, stderr=log, preexec_fn=_heed_ctrl_c,
             )  # fmt: skip
         return self.process
@@ -56,6 +62,11 @@ class Command:
 
     def has_checkpoint(self) -> bool:
         return any((self.run / "distill" / "checkpoints").glob("*.ckpt"))
+
+    def record(self, stage: str) -> dict[str, Any]:
+        """Return a record without what a clock says, and without where its run lies."""
+        text = (self.run / f"{stage}.json").read_text().replace(str(self.run), "<run>")
+        return _timeless(json.loads(text)["record"])
 
     def student(self) -> dict[str, Any]:
         """Return all of the student's record but what a clock says."""
@@ -81,6 +92,12 @@ def files(folder: Path) -> dict[str, bytes]:
     assert folder.is_dir()
     found = (one for one in sorted(folder.rglob("*")) if one.is_file())
     return {str(one.relative_to(folder)): one.read_bytes() for one in found}
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timeless(one) for key, one in value.items() if key not in CLOCKS}
+    return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
 def _heed_ctrl_c() -> None:

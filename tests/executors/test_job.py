@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,8 +15,8 @@ from omegaconf import OmegaConf
 from stratos.cli.compose import conf_dir
 from stratos.core.errors import StratosError
 from stratos.executors.here import Here
-from stratos.executors.job import ROLE_OF, StageName, goes, job_name, job_spec
-from stratos.executors.slurm import Slurm
+from stratos.executors.job import ROLE_OF, StageName, State, has_server, job_name, job_spec
+from stratos.executors.slurm import Slurm, limits, without
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.kept_config import kept_config
 from stratos.run.stages import STAGES
@@ -59,11 +61,75 @@ def test_settings_go_before_the_plan(tmp_path: Path) -> None:
 
 def test_a_stage_goes_where_its_role_has_a_server() -> None:
     there = plan(HOSTED, TRAIN)
-    assert goes(Slurm(), "distill", there)
-    assert not goes(Slurm(), "synthesize", there), "hosted teachers are asked from here"
-    assert not goes(Slurm(), "evaluate", there)
-    assert not goes(Slurm(), "distill", None)
-    assert not any(goes(Here(), one.name, there) for one in STAGES)
+    assert has_server("distill", there)
+    assert not has_server("synthesize", there), "hosted teachers are asked from here"
+    assert not has_server("evaluate", there)
+    assert not has_server("distill", None)
+    assert has_server("probe", None), "nothing is planned before it"
+
+
+def test_hours_are_those_of_the_work_and_end_with_the_deadline(tmp_path: Path) -> None:
+    serve = RoleChoice("serve", GPU, 1, False, hours=720.0, usd=720.0)
+    teacher = RoleChoice("teacher", GPU, 2, False, hours=1.0, usd=2.0)
+    there = plan(teacher, TRAIN, serve)
+
+    def hours(stage: str, settings: Slurm | None = None, deadline: float | None = None):
+        made = job_spec(there, stage, tmp_path, settings or Slurm(), deadline_hours=deadline)
+        return made.hours, made.planned_hours
+
+    # Two servers share the questions, and a job has one; a service runs longer than its trial.
+    assert hours("synthesize") == (4.0, 2.0)
+    assert hours("evaluate") == hours("deploy") == (None, 0.25)
+    assert hours("distill", deadline=6.0) == (6.0, 5.0)
+    assert hours("deploy", deadline=6.0) == (6.0, 0.25)
+    assert hours("deploy", Slurm(hours=1.5), deadline=6.0) == (1.5, 0.25)
+    probe = job_spec(None, "probe", tmp_path, Slurm())
+    assert (probe.hours, probe.usd_per_hour, probe.offer, probe.role) == (None, 0, None, "teacher")
+
+
+def test_a_job_does_not_get_the_keys_of_teachers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "abc")
+    monkeypatch.setenv("MY_FOLDER", "here")
+    (tmp_path / "jobs").mkdir()
+    told = tmp_path / "told"
+    code = f"import os; open({str(told)!r}, 'w').write(str(sorted(os.environ)))"
+    spec = job_spec(plan(TRAIN), "distill", tmp_path, Here(), withheld=("MY_KEY", "NO_SUCH"))
+    here, spec = Here(), replace(spec, command=(sys.executable, "-c", code))
+    job = here.submit(spec)
+    while here.status(job).state is State.RUNNING:
+        time.sleep(0.05)
+    here.release(job)
+    names = told.read_text()
+    assert "'MY_FOLDER'" in names and "'STRATOS_JOB'" in names and "MY_KEY" not in names
+    with without(("MY_KEY", "NO_SUCH")):
+        assert "MY_KEY" not in os.environ and os.environ["MY_FOLDER"] == "here"
+    assert os.environ["MY_KEY"] == "abc" and "NO_SUCH" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("2:00:00", 120), ("1-00:00:00", 1440), ("30:00", 30), ("infinite", None), ("n/a", None)],
+)
+def test_limits_as_slurm_writes_them(text: str, minutes: int | None) -> None:
+    assert limits(f"gpu* {text}\nlong 7-00:00:00\n") == {
+        "gpu": (minutes, True), "long": (10080, False)
+    }  # fmt: skip
+
+
+def test_more_hours_than_a_partition_gives_are_several_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = subprocess.CompletedProcess((), 0, "short* 2:00:00\nlong infinite\n", "")
+    monkeypatch.setattr("stratos.executors.slurm._partitions", lambda: answer)
+    spec = job_spec(plan(TRAIN), "distill", tmp_path, Slurm())
+    assert spec.hours == 10
+    assert Slurm()._parts(spec) == (5, 120)
+    assert Slurm(partition="long")._parts(spec) == (1, 600)
+    assert Slurm(partition="short,long")._parts(spec) == (1, 600)
+    assert Slurm()._parts(replace(spec, hours=1.01)) == (1, 61)
+    assert Slurm()._parts(replace(spec, hours=None)) == (1, None)
 
 
 def test_every_stage_that_may_go_has_a_role() -> None:
@@ -88,7 +154,7 @@ def test_what_submitit_is_told(tmp_path: Path) -> None:
     submitit = pytest.importorskip("submitit.slurm.slurm")
     slurm = Slurm(qos="low", account="lab", cpus=4, memory_gib=1.5, constraint="ib")
     spec = job_spec(plan(TRAIN), "distill", tmp_path, slurm)
-    told = submitit._make_sbatch_string("work", tmp_path, **slurm._parameters(spec))
+    told = submitit._make_sbatch_string("work", tmp_path, **slurm._parameters(spec, 600))
     lines = set(told.splitlines())
     assert {
         f"#SBATCH --job-name={spec.name}", "#SBATCH --nodes=1", "#SBATCH --ntasks-per-node=1",
@@ -98,7 +164,7 @@ def test_what_submitit_is_told(tmp_path: Path) -> None:
         "#SBATCH --signal=USR2@90",
     } <= lines  # fmt: skip
     assert "--wckey" not in told and "--cpus-per-task=4 work" in told
-    other = Slurm(gres="gpu:h100:2")._parameters(spec)
+    other = Slurm(gres="gpu:h100:2")._parameters(spec, 600)
     assert other["gres"] == "gpu:h100:2" and "gpus_per_node" not in other
 
 

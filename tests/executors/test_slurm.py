@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -189,7 +190,7 @@ def test_what_cannot_be_submitted(on_slurm: Command, tmp_path: Path) -> None:
     assert told("executor=slurm", "trainer.num_nodes=2").startswith(
         "trainer.num_nodes=2: executor=slurm runs a stage on one node. Type trainer.num_nodes=1"
     )
-    running, on_slurm.prefix = dict(on_slurm.env), []
+    running = dict(on_slurm.env)
     (tmp_path / "slurm.conf").write_text("This is none.\n")
     on_slurm.env = running | {"SLURM_CONF": str(tmp_path / "slurm.conf")}
     assert "executor=slurm: SLURM does not answer (" in told("executor=slurm")
@@ -198,3 +199,68 @@ def test_what_cannot_be_submitted(on_slurm: Command, tmp_path: Path) -> None:
         "executor=slurm: there is no sbatch on the PATH, so that this machine cannot submit to "
         "SLURM. Give the command on a login node of the cluster, or type executor=here."
     )
+
+
+def test_all_other_stages_leave_what_they_leave_here(
+    on_slurm: Command, trained: Command, slurm: Cluster, tmp_path: Path
+) -> None:
+    """Corpus and answers byte for byte; the server of `deploy` is one of the node."""
+    small = (
+        "stages=[synthesize,evaluate,deploy]", "evaluate.n_items=4", "evaluate.n_teacher_items=0",
+        "evaluate.n_untouched_items=2", "deploy.n_requests=2", "deploy.load_seconds=1",
+    )  # fmt: skip
+    here = Command(tmp_path / "here" / "run")
+    for command in (here, on_slurm):
+        shutil.rmtree(command.run, ignore_errors=True)
+        shutil.copytree(trained.run, command.run)
+        shutil.rmtree(command.run / "corpus")
+        (command.run / "synthesize.json").unlink()
+    process = on_slurm.start(*small, *ON, "executor.stages=[synthesize,evaluate,deploy]")
+    assert here.start(*small).wait(300) == 0, here.said
+    assert process.wait(300) == 0, on_slurm.said
+    for stage in ("synthesize", "evaluate", "deploy"):
+        assert re.search(rf"{stage}: submitted as SLURM job \d+ ", on_slurm.said)
+        assert on_slurm.record(stage) == here.record(stage)
+    for folder in ("corpus", "evaluate"):
+        assert files(on_slurm.run / folder) == files(here.run / folder)
+    assert on_slurm.record("deploy")["n_equal"] == 2
+    paid = [(one["stage"], one["role"]) for one in on_slurm.ledger() if one["kind"] == "settled"]
+    assert paid == [("synthesize", "teacher"), ("evaluate", "serve"), ("deploy", "serve")]
+    assert slurm.jobs() == []
+
+
+def test_a_teacher_of_weights_is_probed_on_a_node_and_keys_stay_here(
+    on_slurm: Command, trained: Command, slurm: Cluster, tmp_path: Path
+) -> None:
+    teacher = (
+        "stages=[probe]", "teacher=local", f"teacher.path={trained.weights}", "probe.n_items=4",
+        "probe.max_items=4", "probe.n_trial_items=2", "probe.max_tokens=16",
+    )  # fmt: skip
+    here = Command(tmp_path / "here" / "run")
+    on_slurm.run = tmp_path / "there" / "run"
+    process = on_slurm.start(*teacher, *ON, "executor.stages=[probe]")
+    assert here.start(*teacher).wait(120) == 0, here.said
+    assert process.wait(120) == 0, on_slurm.said
+    assert "probe: submitted as SLURM job " in on_slurm.said
+    assert on_slurm.record("probe") == here.record("probe")
+
+
+def test_a_job_that_no_queue_would_ever_start(on_slurm: Command, slurm: Cluster) -> None:
+    for node in ("n1", "n2"):
+        slurm.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=busy")
+    try:
+        process = on_slurm.start(*ON, "executor.hours=1.5")
+        on_slurm.until(lambda: slurm.jobs() == ["PENDING"])
+        slurm.run("scontrol", "update", "partitionname=main", "maxtime=60")
+        assert process.wait(120) == 1
+    finally:
+        slurm.run("scontrol", "update", "partitionname=main", "maxtime=120")
+        for node in ("n1", "n2"):
+            slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
+    assert re.fullmatch(
+        r"distill: SLURM job \d+ would wait forever \(PartitionTimeLimit\)\. Change "
+        r"executor\.partition, executor\.qos, executor\.gpus, executor\.cpus, executor\.memory_gib "
+        r"or executor\.hours\. The job is cancelled\. Or run it on this machine: executor=here\.",
+        on_slurm.said.splitlines()[-1],
+    ), on_slurm.said
+    assert slurm.jobs() == []
