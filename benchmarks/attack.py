@@ -6,7 +6,8 @@
     python benchmarks/attack.py --reports *.xml  sums up what pytest wrote (--junitxml)
 
 The cases are the tests in `tests/attack`: bad inputs by table, damaged files of a finished run,
-kills, disks, streams, secrets, and an endpoint that fails and lies while it keeps the true bill.
+kills, disks, streams, secrets, and an endpoint that fails and lies while it keeps the true bill;
+and jobs of a real SLURM, where it is installed, with its nodes lost on the way.
 What is drawn (files, moments of kills) comes from the seed.
 """
 
@@ -28,6 +29,7 @@ from typing import Any
 from record import keep
 
 ROOT = Path(__file__).parents[1]
+TESTS = ("tests/attack", "tests/executors/test_slurm.py")
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
         started = time.monotonic()
         code = subprocess.run(
             [
-                sys.executable, "-m", "pytest", "tests/attack", f"--junitxml={report}",
+                sys.executable, "-m", "pytest", *TESTS, f"--junitxml={report}",
                 "--numprocesses", str(args.workers), "--dist", "worksteal", "--durations=0", "-q",
             ],
             cwd=ROOT, env=env, check=False,

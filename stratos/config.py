@@ -70,6 +70,11 @@ class CloudConfig:
     "cloud/region/instance_type" or "*/*/instance_type"; `*` is a wildcard."""
     max_nodes: Count = 8
     """Maximum servers of one role."""
+    usd_per_gpu_hour: Amount = 0.0
+    """Dollars that an hour of one GPU of SLURM's nodes costs (`cloud=slurm`); 0 lets hours
+    decide."""
+    usd_per_cpu_hour: Amount = 0.0
+    """Dollars that an hour of one CPU of SLURM's nodes costs, in addition."""
 
     def __post_init__(self) -> None:
         """Check the country codes."""

@@ -17,9 +17,11 @@ from stratos.catalog.local import local_offer
 from stratos.catalog.parse import parse
 from stratos.catalog.residency import left_out
 from stratos.catalog.select import select
+from stratos.catalog.slurm import slurm_table
 from stratos.catalog.source import File, cloud_of, read_files, state_of
 from stratos.catalog.table import LOCAL, Offers, Table
 from stratos.core.errors import CatalogError
+from stratos.core.slurm_nodes import CLOUD as SLURM
 from stratos.records import Offer
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
     warnings: list[str] = []
     tables: list[Table] = []
     cleaned = Cleaned.empty()
-    if cloud.providers != (LOCAL,):
+    if not cloud.providers or {*cloud.providers} - {LOCAL, SLURM}:
         if not all(cloud.catalog) or not cloud.catalog:
             raise CatalogError(
                 f"cloud.catalog={list(cloud.catalog)}: name a catalog, or use the built-in one "
@@ -109,6 +111,10 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
         tables.append(cleaned.table)
     if LOCAL in cloud.providers:
         tables.append(Table.of([local_offer()]))
+    if SLURM in cloud.providers:
+        nodes, said = slurm_table(cloud)
+        tables.append(nodes)
+        warnings += said
     table = tables[0] if len(tables) == 1 else Table.concat(tables)
     if not len(table):
         raise CatalogError(

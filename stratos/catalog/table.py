@@ -109,9 +109,16 @@ class Table:
         return table._take(np.lexsort((usd_per_hour_spot, usd_per_hour, key)))
 
     @staticmethod
-    def of(offers: Iterable[Offer]) -> Table:
-        """Return the table of these offers: one local machine, any number of others."""
+    def of(offers: Iterable[Offer], counts: Sequence[int] | None = None) -> Table:
+        """Return the table of these offers.
+
+        Args:
+            offers: its rows.
+            counts: how many there are of each; None is one local machine, any number of others.
+        """
         rows = list(offers)
+        if counts is None:
+            counts = [1 if row.cloud == LOCAL else UNLIMITED for row in rows]
 
         def numbers(name: str) -> Floats:
             return np.array([getattr(row, name) for row in rows], float)
@@ -129,7 +136,7 @@ class Table:
             usd_per_hour_spot=numbers("usd_per_hour_spot"),  # None becomes NaN
             price_date=Words.of(row.price_date for row in rows),
             source=Words.of(row.source for row in rows),
-            max_count=np.array([1 if row.cloud == LOCAL else UNLIMITED for row in rows], np.int64),
+            max_count=np.array(counts, np.int64),
         )
 
     @staticmethod

@@ -26,6 +26,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from msgspec import Meta
 
 from stratos.core.errors import StratosError, did_you_mean
+from stratos.core.slurm_nodes import CLOUD, Share, last_line, run, shares_of_cluster
 from stratos.executors import handed
 from stratos.executors.job import Job, JobSettings, JobSpec, StageName, State, Status
 
@@ -37,8 +38,6 @@ NO_SBATCH = (
     "Give the command on a login node of the cluster, or type executor=here."
 )
 NO_SUBMITIT = "executor=slurm: submitit is not installed. Type: pip install 'stratos-llm[slurm]'"
-_ANSWERS_S = 30.0
-"""How long a command of SLURM may take."""
 _ENDS_S = 300.0
 """How long a cancelled job may take to be gone: its nodes clean up behind it."""
 _REQUEUES_S = 120.0
@@ -130,7 +129,7 @@ class Slurm(JobSettings):
                     f"executor.partition={self.partition}: there is no partition {unknown[0]}."
                     f"{did_you_mean(unknown[0], known)} There are: {', '.join(known)}."
                 )
-        longest = self._longest(asked.stdout)
+        longest = _longest(asked.stdout, self.partition)
         if self.hours is not None and longest is not None and self.hours * 60 > longest:
             return (
                 f"executor.hours={self.hours:g}: the partition lets a job run {longest / 60:g} h. "
@@ -138,15 +137,6 @@ class Slurm(JobSettings):
                 "queue and on from its checkpoint, executor.max_timeouts times."
             )
         return None
-
-    def _longest(self, told: str) -> int | None:
-        """Return how many minutes a job may run in the partition; None for any number."""
-        found = limits(told)
-        names = [one for one in found if found[one].is_default]
-        if self.partition is not None:
-            names = self.partition.split(",")
-        minutes = [found[one].minutes for one in names if one in found]
-        return None if None in minutes else max((one for one in minutes if one), default=None)
 
     def submit(self, spec: JobSpec) -> Job:
         """Submit a job, or return the one of its name that waits or runs."""
@@ -158,26 +148,27 @@ class Slurm(JobSettings):
 
         from stratos.executors.slurm_job import Work
 
-        parts, minutes = self._parts(spec)
+        share = _share(spec)
+        parts, minutes = self._parts(spec, share)
         executor = submitit.SlurmExecutor(
             _folder(spec),
             max_num_timeout=parts * (self.max_timeouts + 1) - 1,
             python=shlex.quote(spec.command[0]),
         )
-        executor.update_parameters(**self._parameters(spec, minutes))
+        executor.update_parameters(**self._parameters(spec, minutes, share))
         try:
             with without(spec.withheld):
                 made = executor.submit(Work(spec.command, spec.env))
         except (submitit.core.utils.FailedJobError, subprocess.SubprocessError, OSError) as error:
             raise StratosError(
-                f"{spec.stage}: SLURM refused the job: {_last_line(str(error))}. It was asked for "
-                f"{self._asked(spec, minutes)}. {_CHANGE}, or type executor=here."
+                f"{spec.stage}: SLURM refused the job: {last_line(str(error))}. It was asked for "
+                f"{self._asked(spec, minutes, share)}. {_CHANGE}, or type executor=here."
             ) from error
         return _job(spec, made.job_id, is_new=True)
 
     def status(self, job: Job) -> Status:
         """Return how a job stands."""
-        asked = _run("scontrol", "show", "job", "-o", job.id)
+        asked = run("scontrol", "show", "job", "-o", job.id)
         if asked.returncode and "Invalid job id" in asked.stderr + asked.stdout:
             return Status(State.LOST, f"{job.place} is forgotten by SLURM")
         if asked.returncode:
@@ -202,7 +193,7 @@ class Slurm(JobSettings):
         """Have SLURM end every job of this name, and wait until it is gone."""
         told = ("scancel", f"--name={spec.name}", f"--user={getpass.getuser()}")
         until = time.monotonic() + _ENDS_S
-        _run(*told)
+        run(*told)
         while (left := _listed(spec.name)) or left is None:
             if time.monotonic() > until:
                 raise StratosError(
@@ -214,45 +205,55 @@ class Slurm(JobSettings):
     def release(self, job: Job) -> None:
         """Give nothing back: the nodes of a job that has ended are SLURM's again."""
 
-    def _parts(self, spec: JobSpec) -> tuple[int, int | None]:
+    def _parts(self, spec: JobSpec, share: Share | None = None) -> tuple[int, int | None]:
         """Return in how many jobs after each other the hours are spent, and the minutes of each.
 
         More hours than the partition gives a job are no error: it goes back into the queue.
         """
         if spec.hours is None:
             return 1, None
-        minutes, longest = math.ceil(spec.hours * 60), self._longest(_partitions().stdout)
+        partition = self.partition or (share.partition if share is not None else None)
+        minutes, longest = math.ceil(spec.hours * 60), _longest(_partitions().stdout, partition)
         if longest is None or minutes <= longest:
             return 1, minutes
         return math.ceil(minutes / longest), longest
 
-    def _parameters(self, spec: JobSpec, minutes: int | None) -> dict[str, Any]:
-        """Return what submitit is told of a job."""
+    def _parameters(
+        self, spec: JobSpec, minutes: int | None, share: Share | None = None
+    ) -> dict[str, Any]:
+        """Return what submitit is told of a job: settings first, then what the plan chose."""
         gpus = spec.gpus if self.gpus is None else self.gpus
+        partition, gres, constraint = self.partition, self.gres, self.constraint
+        cpus, mib = self.cpus, None if self.memory_gib is None else self.memory_gib * _MIB_A_GIB
+        if share is not None:
+            partition, constraint = partition or share.partition, constraint or share.constraint
+            cpus, mib = cpus or share.cpus, mib or share.memory_mib
+            if self.gpus is None:
+                gres, gpus = gres or share.gres, 0
         wanted = {
             "job_name": spec.name,
             "nodes": spec.nodes,
             "ntasks_per_node": 1,
-            "partition": self.partition,
+            "partition": partition,
             "qos": self.qos,
             "account": self.account,
-            "constraint": self.constraint,
-            "gres": self.gres,
-            "gpus_per_node": gpus if gpus and self.gres is None else None,
-            "cpus_per_task": self.cpus,
-            "mem": None if self.memory_gib is None else f"{self.memory_gib * _MIB_A_GIB:.0f}M",
+            "constraint": constraint,
+            "gres": gres,
+            "gpus_per_node": gpus if gpus and gres is None else None,
+            "cpus_per_task": cpus,
+            "mem": None if mib is None else f"{mib:.0f}M",
             "time": minutes,
             "signal_delay_s": _SAVES_S,
             "stderr_to_stdout": True,
             # A node that dies, or a job of more weight, sends it back into the queue.
             "additional_parameters": {"requeue": True},
-            "srun_args": None if self.cpus is None else [f"--cpus-per-task={self.cpus}"],
+            "srun_args": None if cpus is None else [f"--cpus-per-task={cpus}"],
         }
         return {**{key: value for key, value in wanted.items() if value is not None}, "wckey": None}
 
-    def _asked(self, spec: JobSpec, minutes: int | None) -> str:
+    def _asked(self, spec: JobSpec, minutes: int | None, share: Share | None) -> str:
         """Say what a job was asked for."""
-        told = self._parameters(spec, minutes)
+        told = self._parameters(spec, minutes, share)
         shown = ("partition", "qos", "account", "gres", "gpus_per_node", "cpus_per_task", "mem")
         parts = [f"{key}={told[key]}" for key in shown if key in told]
         limit = [f"time={told['time']} min"] if "time" in told else []
@@ -267,17 +268,6 @@ def _folder(spec: JobSpec) -> Path:
     return handed.folder_of(spec.folder) / "slurm"
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of SLURM; Ctrl-C does not reach it."""
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=_ANSWERS_S, check=False,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return subprocess.CompletedProcess(command, 1, "", str(error))
-
-
 @contextmanager
 def without(names: Sequence[str]) -> Iterator[None]:
     """Let what is started in the block have none of some variables: sbatch hands on all it has."""
@@ -286,6 +276,26 @@ def without(names: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         os.environ.update(kept)
+
+
+def _share(spec: JobSpec) -> Share | None:
+    """Return what the plan chose of the cluster; None where it chose another cloud's server.
+
+    Raises:
+        StratosError: there is no such node any more.
+    """
+    offer = spec.offer
+    if offer is None or offer.cloud != CLOUD:
+        return None
+    wanted = (offer.region, offer.instance_type)
+    for one in shares_of_cluster(is_any=True):  # where its nodes are busy or drained, it waits
+        if (one.partition, one.name) == wanted:
+            return one
+    raise StratosError(
+        f"{spec.stage}: SLURM has no node any more that is {offer.name}, which the plan chose. "
+        "Delete plan.json in the folder of the run, and give the same command again with plan "
+        "among its stages."
+    )
 
 
 class Limit(NamedTuple):
@@ -297,7 +307,7 @@ class Limit(NamedTuple):
 
 
 def _partitions() -> subprocess.CompletedProcess[str]:
-    return _run("sinfo", "-h", "-o", "%P %l")
+    return run("sinfo", "-h", "-o", "%P %l")
 
 
 def limits(told: str) -> dict[str, Limit]:
@@ -307,6 +317,21 @@ def limits(told: str) -> dict[str, Limit]:
         name, _, limit = line.rpartition(" ")
         found[name.removesuffix("*")] = Limit(_minutes(limit), name.endswith("*"))
     return found
+
+
+def _longest(told: str, partition: str | None) -> int | None:
+    """Return how many minutes a job may run in partitions; None for any number.
+
+    Args:
+        told: by sinfo, of all of them.
+        partition: one, or several; None for the default one.
+    """
+    found = limits(told)
+    names = [one for one in found if found[one].is_default]
+    if partition is not None:
+        names = partition.split(",")
+    minutes = [found[one].minutes for one in names if one in found]
+    return None if None in minutes else max((one for one in minutes if one), default=None)
 
 
 def _minutes(text: str) -> int | None:
@@ -321,7 +346,7 @@ def _minutes(text: str) -> int | None:
 def _listed(name: str) -> list[tuple[str, str]] | None:
     """Return (id, state) of the jobs of a name that SLURM has not done with; None if unknown."""
     mine = ("-h", f"--name={name}", f"--user={getpass.getuser()}")
-    asked = _run("squeue", *mine, "-o", "%i %T")
+    asked = run("squeue", *mine, "-o", "%i %T")
     if asked.returncode:
         return None
     return [(id, state) for id, _, state in (one.partition(" ") for one in asked.stdout.split("\n")
@@ -336,7 +361,7 @@ def _active(name: str) -> list[str]:
 def _waiting(job: Job, told: dict[str, str]) -> str:
     """Say how a job waits: where, why, behind how many, and until when."""
     partition = told.get("Partition", "")
-    asked = _run("squeue", "-h", "-t", "PD", "-p", partition, "--sort=-p,i", "-o", "%i")
+    asked = run("squeue", "-h", "-t", "PD", "-p", partition, "--sort=-p,i", "-o", "%i")
     ids = asked.stdout.split()
     place = f", {ids.index(job.id) + 1} of {len(ids)}" if job.id in ids else ""
     when = _when(told.get("StartTime", ""))
@@ -360,10 +385,4 @@ def _is_over(told: dict[str, str]) -> bool:
 
 
 def _reason(asked: subprocess.CompletedProcess[str]) -> str:
-    return _last_line(asked.stderr or asked.stdout)
-
-
-def _last_line(text: str) -> str:
-    """Return the last line of what SLURM said, without the name of the command."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return re.sub(r"^\w+: (error: )?", "", lines[-1]).rstrip(".") if lines else "it says nothing"
+    return last_line(asked.stderr or asked.stdout)

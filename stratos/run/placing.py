@@ -46,7 +46,7 @@ def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
         "synthesize": strategy is not None
         and (strategy.writes_reasoning or strategy.n_questions(config.task) > 0),
         "distill": strategy is not None and strategy.needs_logits,
-        "evaluate": config.evaluate.n_teacher_items > 0,
+        "evaluate": True,
     }
     teacher = find(config.teachers, plan.teacher)
     if teacher is not None and asks.get(stage, False):

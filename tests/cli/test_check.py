@@ -45,7 +45,7 @@ TASK_OF = {
 }
 ELSEWHERE = {
     ("cloud", "runpod"), ("task", "gsm8k"), ("task", "aime"), ("experiment", "gsm8k"),
-    ("executor", "slurm"),
+    ("cloud", "slurm"), ("executor", "slurm"),
 }  # fmt: skip
 
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # A real SLURM on one machine, with nodes that can be lost. No systemd, nothing outside its folder.
 #   slurm.sh up DIR [NODES]     munged, slurmctld and as many slurmd; ends when all nodes are idle
+#   slurm.sh control DIR        munged and slurmctld alone, for the nodes of DIR/more.conf
 #   slurm.sh lose DIR NODE      kill -9 of all that runs on a node, as when its power fails
 #   slurm.sh back DIR NODE      the node is there again
 #   slurm.sh down DIR           ends what `up` started, by the process ids that it wrote
 # Commands of SLURM find it by SLURM_CONF=DIR/slurm.conf.
 # Needs: apt-get install --no-install-recommends slurmctld slurmd slurm-client munge
 set -euo pipefail
-what=${1:?up, lose, back or down} dir=${2:?a folder}
+what=${1:?up, control, lose, back or down} dir=${2:?a folder}
 export SLURM_CONF="$dir/slurm.conf"
 port=${SLURM_PORT:-17600} host=$(hostname -s) me=$(id -un)
 
@@ -53,6 +54,7 @@ PreemptMode=REQUEUE
 GresTypes=gpu
 PropagateResourceLimits=NONE
 END
+    [ "$1" = 0 ] && { cat "$dir/more.conf"; return; }
     for i in $(seq 1 "$1"); do
         echo "NodeName=n$i NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + i)) CPUs=4" \
             "RealMemory=8000 Gres=gpu:h100:2"
@@ -63,7 +65,7 @@ PartitionName=urgent Nodes=ALL MaxTime=1:00:00 DefaultTime=10 PriorityTier=10 Pr
 END
 }
 
-up() {
+control() {
     mkdir -p "$dir"/{state,log,spool}
     head -c 128 /dev/urandom >"$dir/munge.key"
     chmod 600 "$dir/munge.key"
@@ -74,6 +76,10 @@ up() {
     printf 'Name=gpu Type=h100 File=/dev/%s\n' null zero >"$dir/gres.conf"
     echo "CgroupPlugin=disabled" >"$dir/cgroup.conf" # which are not everybody's to change
     slurmctld -f "$SLURM_CONF"
+}
+
+up() {
+    control "$1"
     for i in $(seq 1 "$1"); do
         mkdir -p "$dir/spool/n$i"
         slurmd -f "$SLURM_CONF" -N "n$i"
@@ -101,6 +107,7 @@ on_node() {
 
 case $what in
 up) up "${3:-2}" ;;
+control) control 0 ;;
 lose)
     # shellcheck disable=SC2046
     kill -9 $(on_node "${3:?a node}") 2>/dev/null || true

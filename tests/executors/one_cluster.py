@@ -6,8 +6,10 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 SCRIPT = Path(__file__).parents[1] / "clusters" / "slurm.sh"
@@ -55,6 +57,16 @@ class Cluster:
         done = self._script("back", node)
         assert done.returncode == 0, done.stdout + done.stderr
 
+    @contextlib.contextmanager
+    def drained(self) -> Iterator[None]:
+        """Let no job start."""
+        nodes = "nodename=n1,n2"
+        self.run("scontrol", "update", nodes, "state=drain", "reason=busy")
+        try:
+            yield
+        finally:
+            self.run("scontrol", "update", nodes, "state=resume")
+
     def run(self, *command: str) -> str:
         done = subprocess.run(
             command, env=self.env, capture_output=True, text=True, timeout=60, check=False
@@ -81,6 +93,16 @@ class Cluster:
                 found.append(int(one.name))
         return found
 
+    @contextlib.contextmanager
+    def frozen(self, run: Path) -> Iterator[None]:
+        """Stop the work of a run: a slow machine would end it before it is disturbed."""
+        pids = self.processes(run)
+        _signal(pids, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(pids, signal.SIGCONT)
+
     def _script(self, what: str, *more: str) -> subprocess.CompletedProcess[str]:
         # Daemons keep what they are given open: files, and no pipes that would never end.
         with (self.folder / "script.log").open("w+") as log:
@@ -91,6 +113,12 @@ class Cluster:
             )  # fmt: skip
             log.seek(0)
             return subprocess.CompletedProcess(done.args, done.returncode, log.read(), "")
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _free_ports(n: int) -> int:

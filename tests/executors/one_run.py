@@ -38,7 +38,10 @@ class Command:
 
     def start(self, *argv: str) -> subprocess.Popen[bytes]:
         stages = () if any(one.startswith("stages=") for one in argv) else ("stages=[distill]",)
-        words = [*SMALL, *stages, f"hydra.run.dir={self.run}", *argv]
+        given = {one.partition("=")[0] for one in argv}
+        small = (one for one in SMALL if one.partition("=")[0] not in given)
+        words = [*small, *stages, f"hydra.run.dir={self.run}", *argv]
+        self.run.parent.mkdir(parents=True, exist_ok=True)
         cache = self.run.parent / "cache"
         env = {**self.env, "STRATOS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
         with self._log.open("wb") as log:
@@ -67,6 +70,10 @@ class Command:
         """Return a record without what a clock says, and without where its run lies."""
         text = (self.run / f"{stage}.json").read_text().replace(str(self.run), "<run>")
         return _timeless(json.loads(text)["record"])
+
+    def rows(self, name: str) -> list[Any]:
+        """Return the lines of a file without what a clock says."""
+        return [_timeless(json.loads(one)) for one in (self.run / name).read_text().splitlines()]
 
     def student(self) -> dict[str, Any]:
         """Return all of the student's record but what a clock says."""

@@ -13,6 +13,9 @@ from one_cluster import Cluster
 from one_run import Command, files
 
 ON = ("executor=slurm", "executor.partition=main")
+WHOLE = pytest.mark.skipif(
+    os.environ.get("STRATOS_ATTACK") != "whole", reason="takes long: make attack runs it"
+)
 
 
 def test_a_student_of_slurm_is_the_student_of_here(
@@ -43,8 +46,9 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
 ) -> None:
     process = on_slurm.start(*ON, "executor.usd_per_hour=0")
     on_slurm.until(on_slurm.has_checkpoint)
-    node = slurm.node_of_the_job()
-    slurm.lose(node)
+    with slurm.frozen(on_slurm.run):
+        node = slurm.node_of_the_job()
+        slurm.lose(node)
     try:
         assert slurm.processes(on_slurm.run) == []
         assert process.wait(300) == 0, on_slurm.said
@@ -62,21 +66,25 @@ def test_a_job_of_more_weight_changes_nothing(
 ) -> None:
     process = on_slurm.start(*ON)
     on_slurm.until(on_slurm.has_checkpoint)
-    slurm.run("sbatch", "-p", "urgent", "--exclusive", "-N2", "-o", "/dev/null", "--wrap=sleep 2")
+    with slurm.frozen(on_slurm.run):
+        urgent = ("-p", "urgent", "--exclusive", "-N2", "-o", "/dev/null", "--wrap=sleep 2")
+        slurm.run("sbatch", *urgent)
     assert process.wait(300) == 0, on_slurm.said
     assert on_slurm.student() == trained.student()
     assert ", gone on 1×: " in on_slurm.said
     assert on_slurm.said.count("submitted as") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=WHOLE)])
 def test_a_command_that_is_told_to_end_leaves_nothing_running(
     on_slurm: Command, trained: Command, slurm: Cluster, number: int
 ) -> None:
     process = on_slurm.start(*ON)
     on_slurm.until(on_slurm.has_checkpoint)
-    process.send_signal(number)
-    assert process.wait(60) == 128 + number, on_slurm.said
+    with slurm.frozen(on_slurm.run):
+        process.send_signal(number)
+        on_slurm.until(lambda: slurm.jobs() != ["RUNNING"])
+    assert process.wait(120) == 128 + number, on_slurm.said
     assert slurm.jobs() == [] and slurm.processes(on_slurm.run) == []
     if number == signal.SIGTERM:
         return
@@ -112,6 +120,7 @@ def test_a_second_command_follows_the_job_of_the_first(
     assert kinds.count("rented") == kinds.count("launched") == 1
 
 
+@WHOLE
 def test_a_second_command_of_other_inputs_ends_the_job_of_the_first(
     on_slurm: Command, slurm: Cluster
 ) -> None:
@@ -128,14 +137,9 @@ def test_a_second_command_of_other_inputs_ends_the_job_of_the_first(
 
 
 def test_a_queue_that_is_too_long(on_slurm: Command, slurm: Cluster) -> None:
-    for node in ("n1", "n2"):
-        slurm.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=busy")
-    try:
+    with slurm.drained():
         process = on_slurm.start(*ON, "executor.max_pending_hours=0.0005")
         assert process.wait(120) == 1
-    finally:
-        for node in ("n1", "n2"):
-            slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
     said = on_slurm.said.splitlines()[-1]
     assert re.fullmatch(
         r"distill: SLURM job \d+ waits in the queue of main \(\S+\), 1 of 1.* It has waited .* s, "
@@ -148,6 +152,7 @@ def test_a_queue_that_is_too_long(on_slurm: Command, slurm: Cluster) -> None:
     assert [one["usd"] for one in on_slurm.ledger() if one.get("kind") == "settled"] == [0]
 
 
+@WHOLE
 def test_a_job_that_fails_without_a_word_shows_the_end_of_its_log(
     on_slurm: Command, slurm: Cluster
 ) -> None:
@@ -206,7 +211,9 @@ def test_all_other_stages_leave_what_they_leave_here(
 ) -> None:
     """Corpus and answers byte for byte; the server of `deploy` is one of the node."""
     small = (
-        "stages=[synthesize,evaluate,deploy]", "evaluate.n_items=4", "evaluate.n_teacher_items=0",
+        "teacher=local", f"teacher.path={trained.weights}", "probe.n_items=4", "probe.max_items=4",
+        "probe.n_trial_items=2", "probe.max_tokens=16", "stages=[probe,plan,synthesize,evaluate,"
+        "deploy]", "evaluate.n_items=4", "evaluate.n_teacher_items=2",
         "evaluate.n_untouched_items=2", "deploy.n_requests=2", "deploy.load_seconds=1",
     )  # fmt: skip
     here = Command(tmp_path / "here" / "run")
@@ -214,49 +221,67 @@ def test_all_other_stages_leave_what_they_leave_here(
         shutil.rmtree(command.run, ignore_errors=True)
         shutil.copytree(trained.run, command.run)
         shutil.rmtree(command.run / "corpus")
-        (command.run / "synthesize.json").unlink()
-    process = on_slurm.start(*small, *ON, "executor.stages=[synthesize,evaluate,deploy]")
+        for stage in ("probe", "plan", "synthesize"):
+            (command.run / f"{stage}.json").unlink()
+    jobs = ("probe", "synthesize", "evaluate", "deploy")
+    process = on_slurm.start(*small, *ON, f"executor.stages=[{','.join(jobs)}]")
     assert here.start(*small).wait(300) == 0, here.said
     assert process.wait(300) == 0, on_slurm.said
-    for stage in ("synthesize", "evaluate", "deploy"):
+    for stage in jobs:
         assert re.search(rf"{stage}: submitted as SLURM job \d+ ", on_slurm.said)
         assert on_slurm.record(stage) == here.record(stage)
+    assert on_slurm.rows("probe/answers.jsonl") == here.rows("probe/answers.jsonl")
     for folder in ("corpus", "evaluate"):
         assert files(on_slurm.run / folder) == files(here.run / folder)
     assert on_slurm.record("deploy")["n_equal"] == 2
     paid = [(one["stage"], one["role"]) for one in on_slurm.ledger() if one["kind"] == "settled"]
-    assert paid == [("synthesize", "teacher"), ("evaluate", "serve"), ("deploy", "serve")]
+    assert paid == [
+        ("probe", "teacher"), ("synthesize", "teacher"), ("evaluate", "serve"), ("deploy", "serve")
+    ]  # fmt: skip
     assert slurm.jobs() == []
 
 
-def test_a_teacher_of_weights_is_probed_on_a_node_and_keys_stay_here(
-    on_slurm: Command, trained: Command, slurm: Cluster, tmp_path: Path
+def test_the_cluster_is_the_catalog_and_a_job_asks_for_what_the_plan_chose(
+    on_slurm: Command, slurm: Cluster
 ) -> None:
-    teacher = (
-        "stages=[probe]", "teacher=local", f"teacher.path={trained.weights}", "probe.n_items=4",
-        "probe.max_items=4", "probe.n_trial_items=2", "probe.max_tokens=16",
+    chosen = (
+        "cloud=slurm", "cloud.usd_per_gpu_hour=2", "cloud.usd_per_cpu_hour=0.5",
+        "cloud.regions=[urgent]",
     )  # fmt: skip
-    here = Command(tmp_path / "here" / "run")
-    on_slurm.run = tmp_path / "there" / "run"
-    process = on_slurm.start(*teacher, *ON, "executor.stages=[probe]")
-    assert here.start(*teacher).wait(120) == 0, here.said
-    assert process.wait(120) == 0, on_slurm.said
-    assert "probe: submitted as SLURM job " in on_slurm.said
-    assert on_slurm.record("probe") == here.record("probe")
+    with slurm.drained():
+        # What is drained is nothing to plan with.
+        assert on_slurm.start(*chosen, "stages=[plan]").wait(120) == 2
+        assert "there is nothing to plan with. It has no node that is up" in on_slurm.said
+    assert on_slurm.start(*chosen, "stages=[plan]").wait(120) == 0, on_slurm.said
+    roles = on_slurm.record("plan")["roles"]
+    offers = [one["offer"] for one in roles]
+    assert {(one["cloud"], one["region"], one["accelerator"]) for one in offers} == {
+        ("slurm", "urgent", "H100")
+    }
+    for one in offers:
+        n = one["accelerator_count"]
+        assert (one["vcpus"], one["memory_gib"], one["usd_per_hour"]) == (2 * n, 3.9 * n, 3 * n)
+    [train] = [one["offer"] for one in roles if one["role"] == "train"]
+    with slurm.drained():
+        process = on_slurm.start(
+            *chosen, "stages=[distill]", "executor=slurm", "executor.max_pending_hours=0.0005"
+        )
+        on_slurm.until(lambda: slurm.jobs() == ["PENDING"])
+        told = slurm.run("scontrol", "show", "job", "-o")
+        assert process.wait(120) == 1
+    n = train["accelerator_count"]
+    [job] = [one for one in told.splitlines() if "JobState=PENDING" in one]
+    assert " Partition=urgent " in job and f" TresPerNode=gres/gpu:h100:{n} " in job
+    assert f" CPUs/Task={2 * n} " in job and f" MinMemoryNode={4000 * n}M " in job
 
 
 def test_a_job_that_no_queue_would_ever_start(on_slurm: Command, slurm: Cluster) -> None:
-    for node in ("n1", "n2"):
-        slurm.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=busy")
-    try:
+    with slurm.drained():
         process = on_slurm.start(*ON, "executor.hours=1.5")
         on_slurm.until(lambda: slurm.jobs() == ["PENDING"])
         slurm.run("scontrol", "update", "partitionname=main", "maxtime=60")
         assert process.wait(120) == 1
-    finally:
         slurm.run("scontrol", "update", "partitionname=main", "maxtime=120")
-        for node in ("n1", "n2"):
-            slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
     assert re.fullmatch(
         r"distill: SLURM job \d+ would wait forever \(PartitionTimeLimit\)\. Change "
         r"executor\.partition, executor\.qos, executor\.gpus, executor\.cpus, executor\.memory_gib "

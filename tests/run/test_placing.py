@@ -34,7 +34,7 @@ def config() -> Any:
     )
     return SimpleNamespace(
         teachers=(LOCAL, HOSTED), strategies=(strategy,), task=None,
-        evaluate=SimpleNamespace(n_teacher_items=8), deploy=SimpleNamespace(name="local"),
+        deploy=SimpleNamespace(name="local"),
     )  # fmt: skip
 
 
@@ -50,8 +50,6 @@ def test_what_asks_a_hosted_teacher_stays(config: Any) -> None:
     there = plan("big", replace(TEACHER, offer=None), TRAIN, SERVE)
     [strategy] = config.strategies
     assert why_here(config, "evaluate", there) == STAYS
-    config.evaluate.n_teacher_items = 0
-    assert why_here(config, "evaluate", there) is None
     assert why_here(config, "distill", there) is None
     strategy.needs_logits = True
     assert why_here(config, "distill", there) == STAYS
