@@ -41,6 +41,7 @@ def test_a_student_of_slurm_is_the_student_of_here(
     assert "(made before)" in on_slurm.said and "submitted" not in on_slurm.said
 
 
+@WHOLE
 def test_a_node_that_dies_in_the_middle_changes_nothing(
     on_slurm: Command, trained: Command, slurm: Cluster
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
     assert [one["usd_per_hour"] for one in rented] == [0] * len(rented)
 
 
+@WHOLE
 def test_a_job_of_more_weight_changes_nothing(
     on_slurm: Command, trained: Command, slurm: Cluster
 ) -> None:
@@ -94,6 +96,7 @@ def test_a_command_that_is_told_to_end_leaves_nothing_running(
     assert ", gone on 1×: " in on_slurm.said
 
 
+@WHOLE
 def test_a_second_command_follows_the_job_of_the_first(
     on_slurm: Command, trained: Command, slurm: Cluster
 ) -> None:
@@ -214,7 +217,7 @@ def test_all_other_stages_leave_what_they_leave_here(
         "teacher=local", f"teacher.path={trained.weights}", "probe.n_items=4", "probe.max_items=4",
         "probe.n_trial_items=2", "probe.max_tokens=16", "stages=[probe,plan,synthesize,evaluate,"
         "deploy]", "evaluate.n_items=4", "evaluate.n_teacher_items=2",
-        "evaluate.n_untouched_items=2", "deploy.n_requests=2", "deploy.load_seconds=1",
+        "evaluate.n_untouched_items=2", "deploy.n_requests=2", "deploy.load_seconds=0",
     )  # fmt: skip
     here = Command(tmp_path / "here" / "run")
     for command in (here, on_slurm):
