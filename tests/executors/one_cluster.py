@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,10 @@ class Cluster:
             yield
         finally:
             self.run("scontrol", "update", nodes, "state=resume")
+            deadline = time.monotonic() + 60
+            while set(self.run("sinfo", "-N", "-h", "-o", "%t").split()) - {"idle", "mix", "alloc"}:
+                assert time.monotonic() < deadline, self.run("sinfo", "-R")
+                time.sleep(0.2)
 
     def run(self, *command: str) -> str:
         done = subprocess.run(
