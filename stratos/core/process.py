@@ -37,6 +37,11 @@ class Process:
         """Return a process of this machine that runs."""
         return cls(socket.gethostname(), pid, _boot(), _started(pid))
 
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether it is a process of this machine, and of no container that is gone."""
+        return self.host == socket.gethostname()
+
     def is_dead(self) -> bool:
         """Tell whether it is gone; one that nothing is known of counts as living."""
         if self.host != socket.gethostname():

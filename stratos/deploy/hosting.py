@@ -10,12 +10,14 @@ import hashlib
 import http.client
 import json
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ import msgspec
 from stratos.core.atomic_files import write_atomically
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
+from stratos.core.locks import locked
 from stratos.core.process import Process
 from stratos.deploy.commands import (
     context_of,
@@ -83,8 +86,9 @@ class Hosted:
 
     @property
     def runs(self) -> bool:
-        """Whether somebody looks after it."""
-        return self.supervisor is not None and not self.supervisor.is_dead()
+        """Whether somebody of this machine looks after it."""
+        one = self.supervisor
+        return one is not None and one.is_of_this_machine and not one.is_dead()
 
     @staticmethod
     def read(state: Path) -> Hosted | None:
@@ -96,6 +100,54 @@ class Hosted:
     def write(self, state: Path) -> None:
         """Write it down."""
         write_atomically(state, msgspec.json.format(msgspec.json.encode(self), indent=1))
+
+
+class ServedError(StratosError):
+    """It is served already."""
+
+
+@contextmanager
+def starting(bundle: Path, cache_dir: Path) -> Iterator[None]:
+    """Let one process at a time start a bundle's server.
+
+    Raises:
+        StratosError: another one is at it.
+    """
+    try:
+        with locked(_start_of(state_of(bundle, cache_dir))):
+            yield
+    except BlockingIOError:
+        raise StratosError(
+            f"{bundle}: another command is starting its server. To see it, type: python -m "
+            f"stratos.serve status {shlex.quote(str(bundle))}"
+        ) from None
+
+
+def is_looked_after(state: Path) -> bool:
+    """Return whether a process keeps a server running, whatever the state file says."""
+    return _is_held(supervised(state))
+
+
+def is_starting(state: Path) -> bool:
+    """Return whether a command is starting a server."""
+    return _is_held(_start_of(state))
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with locked(path):
+            return False
+    except BlockingIOError:
+        return True
+
+
+def _start_of(state: Path) -> Path:
+    return state.with_suffix(".starting")
+
+
+def supervised(state: Path) -> Path:
+    """Return the file that is locked for as long as a server is kept running."""
+    return state.with_suffix(".lock")
 
 
 def bundle_in(folder: Path) -> Path:
@@ -143,9 +195,14 @@ def prepare(
     state = state_of(bundle, cache_dir)
     before = Hosted.read(state)
     if before is not None and before.runs:
-        raise StratosError(
+        raise ServedError(
             f"{bundle} is served at {before.url}/v1 since {before.since}. To stop it, type: "
-            f"python -m stratos.serve stop {bundle}"
+            f"python -m stratos.serve stop {shlex.quote(str(bundle))}"
+        )
+    if is_looked_after(state):
+        raise StratosError(
+            f"{bundle} is served, and {state} does not say where: it was written to. What runs is "
+            f"found with: pgrep -f {state.stem}"
         )
     if port:
         check_free(port, "--port <number>", "--port 0")
@@ -212,14 +269,15 @@ def keep_hosted(
         StratosError: the port is taken, or nothing answers.
     """
     state = state_of(bundle, cache_dir)
-    before = Hosted.read(state)
-    if before is not None and before.runs:
-        if not before.is_outdated:
-            return before, True
-        stop(state, before)
-        port = port or before.port  # its clients know that one
-    state, _ = prepare(bundle, cache_dir, port=port, run=run)
-    return start(state), False
+    with starting(bundle, cache_dir):
+        before = Hosted.read(state)
+        if before is not None and before.runs:
+            if not before.is_outdated:
+                return before, True
+            stop(state, before)
+            port = port or before.port  # its clients know that one
+        state, _ = prepare(bundle, cache_dir, port=port, run=run)
+        return start(state), False
 
 
 def stop(state: Path, hosted: Hosted) -> bool:
@@ -232,6 +290,11 @@ def stop(state: Path, hosted: Hosted) -> bool:
     if one is None or one.is_dead():
         state.unlink(missing_ok=True)
         return False
+    if not one.is_of_this_machine:
+        raise StratosError(
+            f"{hosted.bundle} was started on {one.host}, and this is {socket.gethostname()}: stop "
+            f"it there. If that machine is gone, delete {state}"
+        )
     with suppress(ProcessLookupError):
         os.kill(one.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_S
@@ -250,6 +313,8 @@ def differing(hosted: Hosted) -> int:
         StratosError: the server does not answer.
     """
     try:
+        if not hosted.asked:
+            ask(hosted.port, [{"role": "user", "content": "Hello"}], 1)
         return sum(
             ask(hosted.port, one.messages, hosted.max_tokens) != one.text for one in hosted.asked
         )

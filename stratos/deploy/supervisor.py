@@ -13,8 +13,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from stratos.core.locks import locked
 from stratos.core.process import Process
-from stratos.deploy.hosting import Hosted
+from stratos.deploy.hosting import Hosted, supervised
 from stratos.deploy.server import start_process, stop_process
 
 MOST_FAILURES = 5
@@ -35,7 +36,16 @@ def supervise(state: Path) -> int:
     hosted = Hosted.read(state)
     if hosted is None:
         return 1
-    hosted = replace(hosted, supervisor=Process.this())
+    try:
+        with locked(supervised(state)):
+            return _keep_running(state, replace(hosted, supervisor=Process.this()), stop)
+    except BlockingIOError:
+        print("Another process keeps it running.", file=sys.stderr)
+        return 1
+
+
+def _keep_running(state: Path, hosted: Hosted, stop: threading.Event) -> int:
+    hosted.write(state)
     failures, wait_s = 0, FIRST_WAIT_S
     while not stop.is_set():
         with Path(hosted.log).open("ab") as log:
@@ -45,7 +55,8 @@ def supervise(state: Path) -> int:
         started = time.monotonic()
         try:
             while process.poll() is None and not stop.wait(0.2):
-                pass
+                if Hosted.read(state) is None:  # somebody wrote to it, or cleaned up
+                    hosted.write(state)
         finally:
             stop_process(process)
         if stop.is_set():

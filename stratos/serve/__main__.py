@@ -13,11 +13,15 @@ from stratos.core.errors import StratosError
 from stratos.deploy.hosting import (
     START_S,
     Hosted,
+    ServedError,
     bundle_in,
     differing,
     hosted_here,
+    is_looked_after,
+    is_starting,
     prepare,
     start,
+    starting,
     state_of,
     stop,
 )
@@ -61,7 +65,7 @@ def main() -> None:
             _stop(cache_dir, folders, told.all)
         else:
             _start(cache_dir, folders[0], told)
-    except StratosError as error:
+    except (StratosError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(1)
 
@@ -71,13 +75,20 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
     run = None
     if told.at_once > 1:
         run = ServingSetting(TRANSFORMERS_BATCHING.name, slots=told.at_once)
-    state, hosted = prepare(bundle, cache_dir, port=told.port, run=run)
+    try:
+        with starting(bundle, cache_dir):
+            state, hosted = prepare(bundle, cache_dir, port=told.port, run=run)
+            if not told.foreground:
+                print(f"Starting {bundle} …", flush=True)
+                hosted = start(state, told.start_seconds)
+    except ServedError as served:
+        print(served)
+        return
     if told.foreground:
         print(f"Serving {bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
         sys.exit(supervise(state))
-    print(f"Starting {bundle} …", flush=True)
-    hosted = start(state, told.start_seconds)
     print(f"Ready at {hosted.url}/v1. {_as_measured(hosted)}")
+    name = shlex.quote(str(bundle))
     asked = hosted.asked[0].messages if hosted.asked else [{"role": "user", "content": "…"}]
     question = asked[-1]["content"].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     body = (
@@ -87,8 +98,8 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
     print(
         f"  ask:    curl {hosted.url}/v1/chat/completions -H 'Content-Type: application/json' "
         f"-d {shlex.quote(body)}\n"
-        f"  watch:  python -m stratos.serve status {bundle}; tail -f {hosted.log}\n"
-        f"  stop:   python -m stratos.serve stop {bundle}\n"
+        f"  watch:  python -m stratos.serve status {name}; tail -f {shlex.quote(hosted.log)}\n"
+        f"  stop:   python -m stratos.serve stop {name}\n"
         "It listens on this machine alone, and asks for no key."
     )
 
@@ -111,17 +122,20 @@ def _status(cache_dir: Path, folders: list[Path]) -> None:
     wanted = [state_of(bundle_in(folder), cache_dir) for folder in folders]
     found = [(s, one) for s, one in hosted_here(cache_dir) if not wanted or s in wanted]
     for state, one in found:
-        print(f"{one.bundle}\n  {_state(one)}\n  log: {one.log}")
-        if not one.runs and not one.is_given_up:
-            state.unlink(missing_ok=True)
+        print(f"{one.bundle}\n  {_state(state, one)}\n  log: {one.log}")
     if not found:
         print("Nothing is served." if not folders else f"{folders[0]} is not served.")
 
 
-def _state(one: Hosted) -> str:
+def _state(state: Path, one: Hosted) -> str:
     times = f", started again {counted(one.n_restarts, 'time')}" if one.n_restarts else ""
     if one.is_given_up:
         return f"given up{times}: it ended each time (last with code {one.exit_code})"
+    if one.supervisor is not None and not one.supervisor.is_of_this_machine:
+        return f"was started on {one.supervisor.host}, which cannot be seen from here"
+    if one.supervisor is None:
+        is_at_it = is_starting(state) or is_looked_after(state)
+        return "is starting" if is_at_it else "its start was cut short"
     if not one.runs:
         return f"gone: the process that kept it running has ended{times}"
     try:

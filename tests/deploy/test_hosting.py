@@ -10,14 +10,25 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stratos.core.errors import StratosError
+from stratos.core.process import Process
 from stratos.deploy.bundle import make_bundle
-from stratos.deploy.hosting import Hosted, ask, bundle_in, differing, keep_hosted, prepare, state_of
+from stratos.deploy.hosting import (
+    Hosted,
+    ask,
+    bundle_in,
+    differing,
+    keep_hosted,
+    prepare,
+    starting,
+    state_of,
+)
 from stratos.deploy.manifest import Known, check_manifest, read_known, write_known, write_manifest
 from stratos.evaluate.answer_files import read_answers
 
@@ -66,7 +77,9 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
         assert json.loads(said.stdout)["choices"][0]["message"]["content"] == known[0].text
 
         again = command("stratos.serve", str(bundle), cache=tmp_path)
-        assert again.returncode == 1 and f"is served at {hosted.url}/v1 since" in again.stderr
+        assert again.returncode == 0 and f"is served at {hosted.url}/v1 since" in again.stdout
+        state.write_text("garbage")
+        wait_for(lambda: Hosted.read(state) == hosted)
         taken = command("stratos.serve", str(bundle), "--port", str(hosted.port),
                         cache=tmp_path / "other")  # fmt: skip
         assert taken.returncode == 1 and "choose another with --port <number>" in taken.stderr
@@ -119,6 +132,39 @@ def test_a_model_that_cannot_be_served_leaves_nothing_behind(bundle: Path, tmp_p
     assert Hosted.read(state_of(broken.resolve(), tmp_path)) is None
     found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert str(broken) not in found
+
+
+def test_a_start_is_not_disturbed_by_another_nor_by_a_look(bundle: Path, tmp_path: Path) -> None:
+    with starting(bundle.resolve(), tmp_path):
+        state, _ = prepare(bundle.resolve(), tmp_path)
+        other = command("stratos.serve", str(bundle), cache=tmp_path)
+        assert other.returncode == 1 and "another command is starting its server" in other.stderr
+        assert "is starting" in command("stratos.serve", "status", cache=tmp_path).stdout
+        assert state.exists()
+    assert "its start was cut short" in command("stratos.serve", "status", cache=tmp_path).stdout
+
+
+def test_no_process_of_another_machine_is_stopped(bundle: Path, tmp_path: Path) -> None:
+    """A container that is made anew has another name, and its process ids are of others."""
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        state, hosted = prepare(bundle.resolve(), tmp_path)
+        there = replace(Process.of(sleeper.pid), host="another")
+        replace(hosted, supervisor=there).write(state)
+        done = command("stratos.serve", "stop", "--all", cache=tmp_path)
+        assert done.returncode == 1 and "was started on another, and this is" in done.stderr
+        assert "was started on another" in command("stratos.serve", "status", cache=tmp_path).stdout
+        assert sleeper.poll() is None
+        prepare(bundle.resolve(), tmp_path)  # nothing of it runs here
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_a_cache_that_is_no_folder_is_told(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = command("stratos.serve", str(bundle), cache=tmp_path / "file")
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "file" in done.stderr
 
 
 def test_a_server_that_answers_otherwise_is_seen(bundle: Path, tmp_path: Path) -> None:
