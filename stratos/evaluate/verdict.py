@@ -14,6 +14,11 @@ USABLE = 0.5
 """Share of right answers from which a baseline may stand in for a model."""
 
 
+CLOSE = 0.03
+"""By how much a student may lead what needs no model, where no more is known than that they are not
+told apart, before it is said that no model is needed."""
+
+
 Outcome = Literal["better", "open", "worse"]
 _ORDER: tuple[Outcome, ...] = ("better", "open", "worse")
 
@@ -62,12 +67,21 @@ def _headline(versus: Versus) -> str:
         f"{versus.student_exact.mean:.1%}"
     )
     is_worse = _outcome(versus) == "worse"
+    if _leads_unproven(versus):
+        items = counted(versus.n_items, "test item", spec=",")
+        return f"{shares}: {items} are too few to tell them apart"
     if _stands_in(versus):
         return f"{shares}: {'' if is_worse else 'not told apart, so '}you need no model"
     if not is_worse:
         return f"{shares}: not told apart"
     is_own = versus.role == "untouched"
     return f"{shares}: {'training made it worse' if is_own else 'the student is worse'}"
+
+
+def _leads_unproven(versus: Versus) -> bool:
+    """Return whether the student is ahead by more than `CLOSE`, and too few items prove it."""
+    lead = versus.student_exact.mean - versus.other_exact.mean
+    return _outcome(versus) == "open" and lead > CLOSE
 
 
 def _outcome(versus: Versus) -> Outcome:
@@ -97,6 +111,8 @@ def _advice(best: Versus, is_one_of_two: bool) -> str:
     outcome = _outcome(best)
     if outcome == "better":
         return f"The student is better than {'it' if is_one_of_two else 'the best baseline'}."
+    if _leads_unproven(best) and _stands_in(best):
+        return "Too few test items tell them apart: more rows may show that the student is better."
     if _stands_in(best):
         return "You need no model for this: it is free and answers at once." + (
             "" if outcome == "worse" else " More rows may show a difference."

@@ -187,6 +187,7 @@ def test_the_verdict_compares_with_the_best_baseline(role, right, of_student, ou
     [
         ("lookup", 94, 70, " answers 94.0%, the student 70.0%: you need no model"),
         ("linear", 91, 92, ": not told apart, so you need no model"),
+        ("linear", 60, 65, ": 100 test items are too few to tell them apart"),
         ("linear", 60, 90, ""),
         ("majority", 5, 6, " answers 5.0%, the student 6.0%: not told apart"),
         ("majority", 45, 6, " answers 45.0%, the student 6.0%: the student is worse"),
