@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from stratos.core.counted import counted
+from stratos.core.errors import InfeasibleError
 from stratos.plan.explain.assumed import assumptions_of
 from stratos.plan.explain.infeasible import explain, no_candidates
 from stratos.plan.explain.point import as_point
@@ -62,6 +64,9 @@ def solve(
     model = Model(problem)
     chosen = model.solve(problem.ahead(problem.limits), levels(problem.objective.name, net))
     if chosen is None:
+        if (others := _without_dearest_last_call(problem)) is not None:
+            with contextlib.suppress(InfeasibleError):
+                return solve(others, variants=variants, today=today)
         raise explain(problem, model, everything, variants)
     feasible = within(everything, problem.ahead(problem.limits), problem.spent_usd)
     alternatives = {
@@ -145,6 +150,23 @@ def _sum(ranges: Sequence[Range | None], more: float = 0.0) -> Range | None:
     if len(known) < len(ranges):
         return None
     return sum(low for low, _ in known) + more, sum(high for _, high in known) + more
+
+
+def _without_dearest_last_call(problem: Problem) -> Problem | None:
+    """Leave out the teachers whose last call sets most aside; None where that may help nothing.
+
+    The frontier compares plans by what they cost. One that costs a little more, and needs less set
+    aside, may be the only one that a budget holds.
+    """
+    if problem.limits.budget_usd is None:
+        return None
+    calls = {
+        c: max((option.last_call_usd for option in problem.options[c.work[0]]), default=0.0)
+        for c in problem.candidates
+    }
+    most = max(calls.values())
+    kept = tuple(c for c, usd in calls.items() if usd < most)
+    return replace(problem, candidates=kept) if kept else None
 
 
 def _without_servers(problem: Problem) -> Problem:

@@ -129,7 +129,7 @@ def _descending(steps: Sequence[Step]) -> list[Step]:
     with the queues of what comes to each, a step may be slower than one before it.
     """
     found: list[Step] = []
-    for step in steps:
+    for step in sorted(steps, key=lambda one: (one.usd, one.latency_ms)):
         if not found or step.latency_ms < found[-1].latency_ms:
             found.append(step)
     return found
@@ -154,7 +154,8 @@ class _Search:
         self.solver = solver
         self.gap = gap
         self.pool = Pool([row for row in np.eye(len(kinds.rates))])
-        self.known = self._alone()
+        self.alone = self._alone()
+        self.known = [*self.alone]
 
     def run(self) -> list[list[Step]]:
         """Return the staircase of every place."""
@@ -178,7 +179,20 @@ class _Search:
                 steps[p].append((usd, mixed))
                 below[p] = mixed.latency_ms
         made = [[self._step(p, *step) for step in found] for p, found in enumerate(steps)]
-        return [_descending(found) for found in made]
+        return [_descending(found + self._alone_below(p, found)) for p, found in enumerate(made)]
+
+    def _alone_below(self, place: int, steps: Sequence[Step]) -> list[Step]:
+        """Return the mixes of equal servers that none of some steps is as cheap and as fast as.
+
+        The search has passed over them for mixes that the queues of what comes to each server make
+        slower than it took them for.
+        """
+        found = []
+        for mixed in self.alone:
+            usd = float(mixed.counts @ self.usd[place])
+            if all(step.usd > usd or step.latency_ms > mixed.latency_ms for step in steps):
+                found.append(self._step(place, usd, mixed))
+        return found
 
     def of_few_kinds(self, below: float, places: Ints, least_usd: float) -> list[_Mixed | None]:
         """Return the cheapest mix of at most `max_kinds` kinds, or of more if that saves enough."""
@@ -448,9 +462,24 @@ class _Search:
         self.known.append(_Mixed(every, float(kinds.latency[used].max()), rows))
         return float(every[useful] @ usd)
 
+    def _shares(self, mixed: _Mixed, kinds: Ints) -> Floats:
+        """Return which share of each bucket the kinds of a mix answer, by (kind, bucket).
+
+        Where they can, each kind answers all buckets alike: its queue is that of all requests then,
+        and no longer than the mix was taken for.
+        """
+        work, shares = self.kinds.work[kinds], mixed.shares[kinds]
+        if len(kinds) < 2:
+            return shares
+        even = mixed.counts[kinds] / work.sum(axis=1)
+        if even.sum() < 1 or self.kinds.latency[kinds].max() > mixed.latency_ms:
+            return shares
+        return np.repeat((even / even.sum())[:, None], work.shape[1], axis=1)
+
     def _step(self, place: int, usd: float, mixed: _Mixed) -> Step:
         """Return a mix as it stands for one place."""
         kinds = np.flatnonzero(mixed.counts)
+        shares = self._shares(mixed, kinds)
         servers = self.standing[place, kinds]
         ordered = np.argsort(servers)
         served: Mix = as_served(
@@ -458,7 +487,7 @@ class _Search:
                 (
                     self.kinds.options[servers[i]],
                     round(mixed.counts[kinds[i]]),
-                    tuple(mixed.shares[kinds[i]].tolist()),
+                    tuple(shares[i].tolist()),
                 )
                 for i in ordered.tolist()
             ],

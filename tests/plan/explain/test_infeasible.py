@@ -95,6 +95,18 @@ def test_a_proposed_budget_has_room_for_the_last_call_of_a_teacher():
         assert found[0] is None and found[1] is not None, "the ledger would refuse the last call"
 
 
+def test_a_teacher_with_a_cheaper_last_call_is_found_though_it_costs_more():
+    asked = {
+        "ask": (Option(None, spot=False, hours=1.0, usd=2.0, last_call_usd=1.5),),
+        "ask other": (Option(None, spot=False, hours=1.0, usd=2.1, last_call_usd=0.05),),
+    }
+    base = tiny(LimitsConfig(budget_usd=10.2))
+    other = [replace(c, teacher="u", work=("ask other", *c.work[1:])) for c in base.candidates]
+    problem = replace(base, candidates=(*base.candidates, *other), options={**OPTIONS, **asked})
+    chosen = solve(problem)
+    assert (chosen.teacher, round(chosen.usd, 2)) == ("u", 10.1)
+
+
 def test_golden_one_limit():
     assert told(tiny(LimitsConfig(budget_usd=4))) == (
         "No plan meets budget $4.\n"

@@ -16,6 +16,7 @@ from stratos.plan.options import covering
 from stratos.plan.quotas import Caps
 from stratos.plan.solve import fewest, mix_frontier
 from stratos.plan.solve.frontier import frontier
+from stratos.plan.solve.mix import as_served
 from stratos.plan.solve.mix_frontier import staircases
 from stratos.plan.solve.model import Model
 from stratos.plan.solve.reduced import Reduced
@@ -80,6 +81,33 @@ def test_a_server_that_has_the_long_requests_alone_has_their_queue():
     assert short.latency_ms < 100.0 < long.latency_ms == step.latency_ms
     alone = cheapest(busy[1:], (40.0, 16.0))
     assert alone.latency_ms == 100.0, "its queue is that of all requests"
+
+
+def test_equal_servers_are_not_lost_to_a_mix_whose_queues_are_longer():
+    """A cheaper mix was found first, and then it was slower than it was taken for."""
+    run = ServingSetting("any", 1, 1, 0.7)
+    small = replace(server("small", 1.0, (10.0, 0.9), (300.0, 900.0)), run=run)
+    large = replace(server("large", 2.6, (26.0, 3.0), (250.0, 800.0)), run=run)
+    for rates in ((40.0, 4.0), (10.0, 6.0), (90.0, 2.0)):
+        steps = mix_steps([small, large], [0, 0], rates, Caps(max_nodes=64), Solver())
+        for one in (small, large):
+            for alone in mix_steps([one], [0], rates, Caps(max_nodes=64), Solver()):
+                assert any(
+                    step.usd <= alone.usd + 1e-9 and step.latency_ms <= alone.latency_ms + 1e-9
+                    for step in steps
+                )
+        assert [s.usd for s in steps] == sorted(s.usd for s in steps)
+        assert [s.latency_ms for s in steps] == sorted((s.latency_ms for s in steps), reverse=True)
+
+
+def test_the_queue_counts_requests_and_not_shares():
+    """All short requests and half of the long ones: most of what comes is short."""
+    option = replace(
+        server("a", 1.0, (10.0, 1.0), (500.0, 1500.0)), run=ServingSetting("x", 1, 1, 0.7)
+    )
+    mix = as_served([(option, 1, (1.0, 0.5)), (option, 1, (0.0, 0.5))], (9.0, 1.0))
+    first, second = mix.parts
+    assert first.latency_ms < 1.2 * 1500.0 < second.latency_ms
 
 
 def test_a_bucket_is_kept_from_servers_that_are_too_slow_for_it():
