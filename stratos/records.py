@@ -33,6 +33,11 @@ class Tried:
     n_items: int
     train_tokens: int
 
+    @property
+    def share(self) -> float:
+        """Share of the items with the right answer."""
+        return self.n_right / self.n_items if self.n_items else 0.0
+
 
 @dataclass(frozen=True)
 class Interval:

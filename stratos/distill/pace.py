@@ -25,9 +25,9 @@ from stratos.distill.module import TextModule
 
 _SHORT_SECONDS, _REPEATS = 1.0, 3
 """Trials of up to so many seconds are made so often, where there is something to choose."""
-_PART_TOKENS = 512
+_PART_TOKENS = 128
 """Tokens of the first trial: a large model is measured on them alone."""
-_LONG_SECONDS = 1.0
+_LONG_SECONDS = 0.25
 """What they take where the model is a large one."""
 
 

@@ -24,6 +24,7 @@ from stratos.core.errors import ConfigError
 from stratos.estimate import TrainingJob, card_of_student, train
 from stratos.estimate.calibrate import Calibration
 from stratos.pilot.scaled import LEAST_ITEMS, lengths
+from stratos.pilot.time_limit import PATIENCE
 from stratos.plan.accuracy.history import history_for
 from stratos.plan.accuracy.predict import predict
 from stratos.plan.options.hosted import is_hosted
@@ -42,6 +43,8 @@ TELLING_PART = 1 / 4
 _COST_OF_MODEL = 0.5
 _ASKED = "plan.pilot=true makes it"
 _CHARACTERS_A_TOKEN = 3.0
+_START_S = 10.0
+"""What a training takes before its first step and after its last: libraries, model, measuring."""
 _BABBLE = 2.0
 """How much longer the answers of a student are that was trained shortly."""
 
@@ -131,6 +134,7 @@ def afforded(
     pairs: Sequence[Candidate],
     question: str,
     machine: Calibration,
+    least_hours: float = 0.0,
 ) -> tuple[Frugal | None, str]:
     """Return the longest pilot that takes little, or None and why there is none.
 
@@ -147,8 +151,9 @@ def afforded(
         pairs: those to be trained.
         question: what is open.
         machine: the measurement of this machine.
+        least_hours: what the fastest plan takes behind it, which a deadline has to leave.
     """
-    minutes, usd = _allowed(config, problem)
+    minutes, usd = _allowed(config, problem, least_hours)
     most = _Cost(60 * minutes, usd)
     estimate = partial(_seconds, config, probe, machine)
     costs = _Costs(config, problem, estimate)
@@ -328,12 +333,14 @@ def _counts(objective: ObjectiveConfig) -> bool:
     return objective.name == "most_accurate"
 
 
-def _allowed(config: Config, problem: Problem) -> tuple[float, float]:
+def _allowed(config: Config, problem: Problem, least_hours: float) -> tuple[float, float]:
     """Return the minutes and dollars that a pilot may take by itself."""
     limits, share = config.limits, config.plan.pilot_share
     minutes = config.plan.pilot_minutes
     if limits.deadline_hours is not None:
-        minutes = min(minutes, 60 * share * limits.deadline_hours)
+        left = limits.deadline_hours - problem.spent_hours - least_hours
+        minutes = min(minutes, 60 * share * limits.deadline_hours, 60 * left / PATIENCE)
+        minutes = max(0.0, minutes)
     money = limits.probe_usd if limits.budget_usd is None else limits.budget_usd
     spent = 0.0 if limits.budget_usd is None else problem.spent_usd
     return minutes, share * max(0.0, money - spent)
@@ -352,7 +359,7 @@ def _seconds(
     written = 2 * min(longest, _BABBLE * characters / _CHARACTERS_A_TOKEN)
     job = TrainingJob(int(tokens + written), config.trainer.batch_tokens, student.context_length)
     hours = train(card, local_offer(), job, calibration=machine)
-    seconds = 3600 * hours.mean if hours is not None else float("inf")
+    seconds = _START_S + 3600 * hours.mean if hours is not None else float("inf")
     strategy = find(config.strategies, pair.strategy)
     if strategy is not None and strategy.learns_teacher:
         teacher = probe.of_teacher(pair.teacher)

@@ -105,7 +105,7 @@ class Ladder:
         if found is not None:
             return found
         least = max(1, int(LEAST_PART * pair.train_tokens))
-        return self.pace.tokens(pair, wanted, least, later)
+        return self.pace.tokens(pair, wanted, least, later, may_wait=may_wait)
 
     def _effort(self, pair: Candidate, tokens: int) -> float:
         """Return what a training counts in the progress: expected seconds, else tokens."""

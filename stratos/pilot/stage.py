@@ -62,7 +62,7 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
             return None
         pairs = tuple(pair for pair in pairs if not pair.is_known)
         here = machine or calibration(context.cache_dir)
-        frugal, reason = afforded(config, probe, problem, pairs, why, here)
+        frugal, reason = afforded(config, probe, problem, pairs, why, here, left.least_hours)
         if frugal is None:
             context.note(reason)
             return None

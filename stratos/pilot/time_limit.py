@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from stratos.plan.problem import Candidate
 
-_PATIENCE = 1.5
+PATIENCE = 1.5
 """How much longer than it may take a training under way is let go on."""
 
 
@@ -73,7 +73,7 @@ class Pace:
     @property
     def patience(self) -> float:
         """Seconds beyond the limit that a training under way is let go on."""
-        return (_PATIENCE - 1) * self.seconds
+        return (PATIENCE - 1) * self.seconds
 
     def trained(self, pair: Candidate, tokens: int) -> None:
         """Count a training."""

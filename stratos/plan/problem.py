@@ -61,9 +61,13 @@ class Candidate:
         """Accuracy that objectives count: the mean, and 0 for an unknown one.
 
         An unknown accuracy wins no comparison, so that what was measured is preferred to what
-        might be; where nothing was, pairs are ordered by what they learn from.
+        might be; where a training was too short to predict from, it is what that one showed; where
+        nothing was measured, pairs are ordered by what they learn from.
         """
-        return self.accuracy.mean if self.is_known else self.stand_in
+        if self.is_known:
+            return self.accuracy.mean
+        tried = self.accuracy.tried
+        return self.stand_in if tried is None else tried.share
 
     @property
     def limit_accuracy(self) -> float:

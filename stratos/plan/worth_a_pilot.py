@@ -18,7 +18,9 @@ class Survivors:
     left_out: dict[str, str]
     """Pair to the reason why no plan can take it."""
     least_usd: float
-    """Dollars of the cheapest plan that takes one of them."""
+    """Dollars that the cheapest plan needs that takes one of them."""
+    least_hours: float = 0.0
+    """Hours of the fastest."""
 
 
 def survivors(problem: Problem) -> Survivors:
@@ -29,6 +31,7 @@ def survivors(problem: Problem) -> Survivors:
     limits = problem.ahead(replace(problem.limits, accuracy=None))
     found: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
     prices: list[float] = []
+    hours: list[float] = []
     pairs: dict[tuple[str, str], str] = {}
     for candidate in problem.candidates:
         pair = (candidate.student, candidate.strategy)
@@ -37,7 +40,8 @@ def survivors(problem: Problem) -> Survivors:
         feasible = within(plans, limits, problem.spent_usd)
         if feasible:
             found[pair].append(candidate)
-            prices.append(min(plan.usd for plan in feasible))
+            prices.append(min(plan.held_usd for plan in feasible))
+            hours.append(min(plan.hours for plan in feasible))
     return Survivors(
         candidates=tuple(min(found[pair], key=_promise) for pair in pairs if pair in found),
         left_out={
@@ -46,6 +50,7 @@ def survivors(problem: Problem) -> Survivors:
             if pair not in found
         },
         least_usd=min(prices, default=0.0),
+        least_hours=min(hours, default=0.0),
     )
 
 

@@ -149,6 +149,25 @@ def test_limits_bound_it_by_their_share(probed: Path) -> None:
     assert none is None and "(0.12 min and $0.01: " in why
 
 
+def test_a_deadline_is_left_for_the_plan(probed: Path) -> None:
+    """A pilot that fitted its share left too few hours for any plan."""
+    now = config(probed, *NEW, *SHORT, "limits.deadline_hours=20")
+    problem = build_problem(now, probe_of(probed), load_catalog(now.cloud))
+    left = survivors(problem)
+    assert 0 < left.least_hours < 20
+
+    def found(deadline: float, spent: float = 0.0) -> Any:
+        limits = replace(now.limits, deadline_hours=deadline)
+        return afforded(
+            replace(now, limits=limits), probe_of(probed), replace(problem, spent_hours=spent),
+            left.candidates, "it is open", HERE, left.least_hours,
+        )[0]  # fmt: skip
+
+    assert found(left.least_hours + 1.0) is not None
+    assert found(left.least_hours + 1.0, spent=0.99) is None
+    assert found(left.least_hours) is None
+
+
 def test_a_paid_teacher_is_not_asked_for_more_than_the_share(probed: Path) -> None:
     """The answers of the longest training are a part of what the plan would pay."""
     now = config(probed, *NEW, *SHORT, "callbacks.n_validation_items=16", "limits.budget_usd=10")
@@ -176,7 +195,7 @@ def test_the_most_expensive_is_shortened_first_and_left_out_where_it_does_not_fi
     short = (*SHORT, "callbacks.n_validation_items=16")
     whole, _ = fits(probed, *short)
     assert whole is not None
-    some, _ = fits(probed, *short, f"plan.pilot_minutes={0.75 * whole.seconds / 60}")
+    some, _ = fits(probed, *short, f"plan.pilot_minutes={0.85 * whole.seconds / 60}")
     assert some is not None and some.seconds <= some.limit_seconds
     assert not some.left_out and min(some.parts.values()) == TELLING_PART
     few, _ = fits(probed, *short, f"plan.pilot_minutes={0.6 * whole.seconds / 60}")

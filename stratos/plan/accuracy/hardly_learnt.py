@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from stratos.config import Config, StudentConfig
 from stratos.core.by_name import named
 from stratos.core.counted import counted
+from stratos.core.formats import right
 from stratos.core.intervals import predicted
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.plan.left_out import Exclusions
@@ -36,6 +37,8 @@ def without_hopeless(
     known = [one for one in candidates if one.is_known]
     best = max(known, key=lambda one: one.accuracy.mean, default=None)
     if best is None:
+        if any(one.accuracy.tried is not None for one in candidates):  # and all of that in vain
+            return _of_models(config, candidates, left_out)
         return tuple(candidates)
     if best.accuracy.mean < LEAST_SHOWN:
         if all(one.accuracy.high < _SURELY_BELOW for one in known):
@@ -66,7 +69,10 @@ def _of_models(
     kept = tuple(
         one
         for one in candidates
-        if one.student in pretrained and not one.is_known and one.accuracy.high >= LEAST_SHOWN
+        if one.student in pretrained
+        and not one.is_known
+        and one.accuracy.tried is None
+        and one.accuracy.high >= LEAST_SHOWN
     )
     for one in candidates if kept else ():
         if one not in kept:
@@ -89,15 +95,23 @@ def _of_unknown(one: Candidate) -> str:
 def hardly_learnt(config: Config, plan: Plan) -> str:
     """Warn before a training that its student will learn next to nothing; "" where it will."""
     accuracy = plan.accuracy
-    if not accuracy.is_known or accuracy.mean >= LEAST_SHOWN:
+    if accuracy.is_known and accuracy.mean >= LEAST_SHOWN:
+        return ""
+    if not accuracy.is_known and accuracy.tried is None:
         return ""
     student = named(config.students, plan.student)
     rows = ""
     if config.task.has_rows:
         rows = f" from {counted(config.task.n_train, 'training row', spec=',')}"
+    ways = _ways(config, student, bool(rows))
+    if accuracy.tried is not None:
+        return (
+            f"{plan.student} had {right(accuracy.tried)}: it may hardly learn this task{rows}. "
+            f"{ways}"
+        )
     return (
         f"{plan.student} is expected to answer {_of(accuracy)} right: it hardly learns this task"
-        f"{rows}. {_ways(config, student, bool(rows))}"
+        f"{rows}. {ways}"
     )
 
 

@@ -13,7 +13,7 @@ from stratos.plan.left_out import Exclusions
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
-from stratos.records import Pilot, PilotPoint, PilotRun
+from stratos.records import Pilot, PilotPoint, PilotRun, Tried
 from stratos.students import starts_from_model
 
 TINY, LARGER = (replace(one, runs=()) for one in STUDENTS[:2])
@@ -137,3 +137,30 @@ def test_a_low_figure_that_rests_on_nothing_leaves_nobody_out() -> None:
     assert without_hopeless(config, (known, unknown), Exclusions()) == (known, unknown)
     measured = replace(unknown, accuracy=replace(guess, is_known=True))
     assert without_hopeless(config, (known, measured), Exclusions()) == (known,)
+
+
+def test_what_was_tried_in_vain_makes_way_for_a_model_that_was_not_tried() -> None:
+    """Seen: 0 of 45 after a short training, and planned, for the price; the model was left out."""
+    config, problem = build(world(), **{TINY.name: 0})
+    tiny, larger = (
+        next(one for one in problem.candidates if one.student == name)
+        for name in (TINY.name, LARGER.name)
+    )
+
+    def tried(one, n_right):
+        short = Tried(n_right, 45, 1000)
+        return replace(one, accuracy=replace(larger.accuracy, is_known=False, tried=short))
+
+    pretrained = replace(config, students=(TINY, replace(LARGER, path="a/folder")))
+    assert not larger.is_known and larger.accuracy.tried is None
+    left_out = Exclusions()
+    assert without_hopeless(pretrained, (tried(tiny, 0), larger), left_out) == (larger,)
+    [why] = [one.text for one in left_out.values()]
+    assert "0 of 45" in why and why.endswith("starts from a model and may learn it")
+    both = tried(tiny, 0), tried(larger, 2)
+    assert without_hopeless(pretrained, both, Exclusions()) == both
+    assert both[0].counted_accuracy < both[1].counted_accuracy == 2 / 45, "the better one counts"
+    problem = replace(problem, candidates=both)
+    chosen = solve(problem)
+    said = hardly_learnt(config, chosen)
+    assert " of 45 right after a short training" in said and "What may help: " in said
