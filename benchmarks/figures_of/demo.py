@@ -17,8 +17,8 @@ def demo() -> str:
     start = next(i for i, line in enumerate(lines) if line.startswith("Exact match on test items"))
     end = next(i for i, line in enumerate(lines) if line.startswith("Records "))
     kept = record.load(RUN)
-    threads = next((o for o in kept["extra"] if o.startswith("trainer.n_threads=")), "")
-    told = f"{source(RUN)}, with other work on the machine ({threads}); an idle machine is faster."
+    threads = next((f" ({o})" for o in kept["extra"] if o.startswith("trainer.n_threads=")), "")
+    told = f"{source(RUN)}, with other work on the machine{threads}; an idle machine is faster."
     return "\n".join(["```text", *stages, *lines[start : end + 1], "```", "", told])
 
 
