@@ -11,7 +11,7 @@ from stratos.core.counted import by_reason
 from stratos.core.formats import right_shortly, taken_before
 from stratos.core.money import cents
 from stratos.core.printable import visible
-from stratos.records import Assumption, Interval, Plan, PlanPoint, Price
+from stratos.records import Assumption, Interval, Plan, PlanPoint, Price, RoleChoice
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,6 +59,11 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
     caption = f"{len(shown)} shown of {plan.n_frontier}; {MARK} is chosen ({plan.objective})"
     if plan.spent_hours:
         caption += f"\nhours: from here until served; {taken_before(plan.spent_hours)}"
+    if any(_is_rented(role) for role in plan.roles if role.role != "serve"):
+        from stratos.estimate.constants import STARTUP_HOURS  # not before there is a plan
+
+        minutes = 60 * STARTUP_HOURS
+        caption += f"\nhours: about {minutes:.0f} min of them for each rented server to start"
     table = Table(
         title="Plans that no other plan dominates",
         caption=caption,
@@ -286,3 +291,7 @@ def _thin(found: Sequence[_Row], rows: int) -> Sequence[_Row]:
     if n_more > 0:
         kept |= {others[round((i + 0.5) * len(others) / n_more - 0.5)] for i in range(n_more)}
     return [found[i] for i in sorted(kept)]
+
+
+def _is_rented(role: RoleChoice) -> bool:
+    return role.offer is not None and role.offer.cloud not in ("local", "slurm")
