@@ -6,11 +6,12 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stratos.config import Config
 from stratos.core.by_name import named
-from stratos.core.counted import counted, cut_short
+from stratos.core.counted import counted, cut_short, listed
 from stratos.deploy.commands import serve_command
 from stratos.evaluate.answer_files import KeptAnswer
 from stratos.evaluate.reads import reads_of_run, said
@@ -23,6 +24,8 @@ _REASONING = (
     " Its\nreasoning is written before the answer and can be wrong where the answer is right, or "
     "the reverse."
 )
+MOST_LABELS = 20
+"""Labels of a task that the card names."""
 _ROLES = {
     "student": "this model",
     "teacher": "teacher",
@@ -252,6 +255,8 @@ def _how_made(
         f"- Strategy: {plan.strategy}.",
         f"- Start: {start or 'random weights'}; licence of this model: {_license(config, plan)}.",
     ]
+    if told := _rows(config):
+        lines.append(told)
     if corpus is not None:
         slices = ", ".join(f"{n:,} {name}" for name, n in corpus.n_by_slice.items())
         sources = ", ".join(f"{n:,} {source}" for source, n in corpus.n_by_source.items())
@@ -270,6 +275,17 @@ def _how_made(
         f"those of step {student.best_step:,}.",
     ]
     return "\n".join([*lines, ""])
+
+
+def _rows(config: Config) -> str:
+    """Say which file the rows are of, and their labels; "" where the task makes its own."""
+    path = getattr(config.task, "path", None)
+    if not config.task.has_rows or not isinstance(path, str) or not path:
+        return ""
+    labels = [f"`{one}`" for one in getattr(config.task, "all_labels", ())]
+    shown = listed(labels[:MOST_LABELS]) if labels else ""
+    more = f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
+    return f"- Rows: `{Path(path).name}`{f'; labels: {shown}{more}' if shown else ''}."
 
 
 def _instruction(config: Config, plan: Plan) -> str:

@@ -74,6 +74,11 @@ class ClassifyTask(JsonlTask):
         return Label(labels=self._labels)
 
     @property
+    def all_labels(self) -> tuple[str, ...]:
+        """The labels that a text may get: those named, else those of the file."""
+        return self._labels
+
+    @property
     def _labels(self) -> tuple[str, ...]:
         return self.labels or self._content.labels
 

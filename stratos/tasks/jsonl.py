@@ -51,6 +51,8 @@ _OPTION = re.compile(r"^([A-Z])\) ", re.MULTILINE)
 """An option in a question, as `_check` writes it."""
 _MOST_SPELLINGS = 10_000
 """Different answers from which on they are no labels, whatever their spelling."""
+_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".ndjson")
+"""Of files that are what they are read as."""
 _MEND = "Fix them, or skip them with task.on_error=skip."
 _ANSWER = "Answer them, or skip them with task.on_error=skip"
 _MOST_CHOICES = 10_000
@@ -481,7 +483,13 @@ class JsonlTask(Task):
             offer = "."
             if found.rows and key == "task.path" and self.metric != "regex":
                 offer = f", or let a teacher answer them: task.unlabelled_path={path}"
-            raise ConfigError(found.complaint(_MEND, f"{_ANSWER}{offer}"))
+            mend = _MEND
+            if found.broken.n_lines == found.n_lines and Path(path).suffix not in _SUFFIXES:
+                mend = (
+                    "No line of it can be read. If it is a CSV file, name it "
+                    f"{Path(path).stem}.csv: the suffix tells how a file is read."
+                )
+            raise ConfigError(found.complaint(mend, f"{_ANSWER}{offer}"))
         if not found.rows:
             raise ConfigError(f"{path} has no {'good lines' if found.n_lines else 'lines'}.")
         if self.rationale and key == "task.path" and not found.rows.column("has_path").any():

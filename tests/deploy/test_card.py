@@ -2,13 +2,14 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from tiny_run import tiny_probe
 
 from stratos.core.intervals import wilson
-from stratos.deploy.card import model_card
+from stratos.deploy.card import _rows, model_card
 from stratos.evaluate.answer_files import KeptAnswer
 from stratos.evaluate.scores import against, compare
 from stratos.records import (
@@ -26,6 +27,7 @@ from stratos.synthesize.injection import Injection
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Score
 from stratos.tasks.classify import ClassifyTask
+from stratos.tasks.mahjong import MahjongTask
 
 GOLDEN = Path(__file__).parent / "golden" / "README.md"
 EXAMPLE = KeptAnswer(
@@ -191,3 +193,14 @@ def test_slices_are_told_apart_where_there_are_several(run, scorecard):
     corpus = replace(run.corpus, n_by_slice={"main": 40})
     text = model_card(run.config, run.plan, single, run.student, corpus, [EXAMPLE])
     assert "main" not in text and "| this model | all | 60 |" in text
+
+
+def test_the_card_names_the_file_and_its_labels(tmp_path):
+    """Two projects of the same student had cards that told nothing apart."""
+    rows = tmp_path / "tickets.csv"
+    rows.write_text("text,label\n" + "".join(f"text {i},label{i % 25}\n" for i in range(500)))
+    task = ClassifyTask(str(rows))
+    told = _rows(SimpleNamespace(task=task))
+    assert told.startswith("- Rows: `tickets.csv`; labels: `label0`, `label1`")
+    assert told.endswith(" and 5 more.") and str(tmp_path) not in told
+    assert _rows(SimpleNamespace(task=MahjongTask())) == ""

@@ -235,6 +235,44 @@ def test_reasoning_of_the_rows_and_answers_of_the_probe_are_longer(labelled, tmp
     assert why.startswith("mean of what qwen2.5_7b wrote in the probe, 4 bytes a token")
 
 
+def test_a_few_long_answers_are_what_the_latency_is_planned_for(tmp_path) -> None:
+    """Of 16 answers one has 300 words: a mean of 20 promised 88 ms where 1 in 16 took 700."""
+    rows = [
+        {"question": f"what is {i}?", "answer": "word " * (300 if i % 16 == 0 else 1)}
+        for i in range(320)
+    ]
+    path = tmp_path / "skewed.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    problem = problem_of(JsonlTask(str(path)), HUB, strategies=(Supervised(),))
+    (one,) = problem.candidates
+    value, why = sizes_of(problem, one)[ANSWER]
+    longest = 1500 / 4 + 1
+    assert value == pytest.approx(longest / 1.5, rel=0.02)
+    assert "; more, since 1 in 20 has 37" in why
+    even = [{**row, "answer": "word " * 20} for row in rows]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in even))
+    value, why = sizes_of(
+        *_first(problem_of(JsonlTask(str(path)), HUB, strategies=(Supervised(),)))
+    )[ANSWER]
+    assert value == pytest.approx(100 / 4 + 1, rel=0.02) and "since" not in why
+
+
+def test_rows_without_an_answer_do_not_shorten_it(tmp_path) -> None:
+    rows = [{"question": f"what is {i}?", "answer": "word " * 20} for i in range(200)]
+    path, more = tmp_path / "rows.jsonl", tmp_path / "more.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    more.write_text("".join(f'{{"question": "and {i}?"}}\n' for i in range(200)))
+    with_more = problem_of(
+        JsonlTask(str(path), unlabelled_path=str(more)), HUB, strategies=(Supervised(),)
+    )
+    plain = problem_of(JsonlTask(str(path)), HUB, strategies=(Supervised(),))
+    assert sizes_of(*_first(with_more))[ANSWER] == sizes_of(*_first(plain))[ANSWER]
+
+
+def _first(problem):
+    return problem, problem.candidates[0]
+
+
 def test_a_declared_reasoning_does_not_lengthen_a_bare_answer(labelled) -> None:
     declared = ComplexityConfig("high", path_tokens=384)
     problem = problem_of(labelled, RANDOM, complexity=declared)

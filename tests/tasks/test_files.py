@@ -17,6 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from stratos.core.errors import ConfigError
+from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.files import read_records
 from stratos.tasks.jsonl import JsonlTask
 
@@ -181,3 +182,12 @@ def test_a_file_of_the_hub_is_fetched_once_and_kept(
     assert absent.startswith("ConfigError task.path=hf://datasets/org/set/no.jsonl cannot be read")
     assert "404" in absent
     assert "hf:// names a file of a data set" in n_items("hf://org/set", home)
+
+
+def test_a_csv_of_another_suffix_is_told_what_to_be_called(tmp_path: Path) -> None:
+    rows = tmp_path / "library.txt"
+    rows.write_text("text,label\n" + "".join(f"text {i},a\n" for i in range(60)))
+    with pytest.raises(ValueError) as caught:
+        ClassifyTask(str(rows)).items("train", 1)
+    assert "If it is a CSV file, name it library.csv" in str(caught.value)
+    assert "on_error" not in str(caught.value)

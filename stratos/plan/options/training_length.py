@@ -8,6 +8,7 @@ asked and answers the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -47,6 +48,8 @@ class RowSizes:
     """Of an answer that it learns to write; None where no row and no probe tells."""
     prompt_source: str = ""
     answer_source: str = ""
+    long_answer: float | None = None
+    """The 95th percentile of the answers, where they were counted one by one."""
 
 
 @dataclass
@@ -102,7 +105,9 @@ class Lengths:
             self._by_row[key] = self._counted(student, learnt, written)
         found = self._by_row[key]
         is_shown = written is not None or not self._brings_paths_later(strategy)
-        return found if is_shown else replace(found, answer=None, answer_source="")
+        return (
+            found if is_shown else replace(found, answer=None, answer_source="", long_answer=None)
+        )
 
     def _counted(
         self, student: StudentConfig, learnt: Sequence[str], written: _Written | None
@@ -121,7 +126,7 @@ class Lengths:
         answered = [
             one.answer for one, item in zip(tokens, self._items, strict=True) if item.answer
         ]
-        answer, source = None, ""
+        answer, source, long_answer = None, "", None
         if written is not None and written.teacher:
             answer = fmean(one.answer for one in tokens)
             source = f"mean of what {written.teacher} wrote in the probe, {unit}"
@@ -129,12 +134,14 @@ class Lengths:
             answer = fmean(answered)
             n_answers = counted(len(answered), "gold answer")
             source = f"mean of {n_answers} as the student learns them, {unit}"
+            long_answer = sorted(answered)[math.ceil(0.95 * len(answered)) - 1]
         return RowSizes(
             row=fmean(min(one.total, student.context_length) for one in tokens),
             prompt=fmean(one.prompt for one in tokens),
             answer=answer,
             prompt_source=f"mean of the questions of {n_rows} as the student is asked them, {unit}",
             answer_source=source,
+            long_answer=long_answer,
         )
 
     def _written(
