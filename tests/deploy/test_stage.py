@@ -208,7 +208,7 @@ def test_the_cards_python_answers_in_the_bundle_without_stratos(deployed):
     assert done.returncode == 0, done.stderr
     expected = read_answers(deployed.run.folder)[0].text
     assert done.stdout == f"{expected}\n"
-    (shown,) = re.findall(r"It answers\n\n```text\n(.*?)\n```", card, re.DOTALL)
+    (shown,) = re.findall(r"It answered .*:\n\n```text\n(.*?)\n```", card)
     assert shown == expected
 
 

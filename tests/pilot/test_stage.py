@@ -214,7 +214,10 @@ def test_killed_in_a_training_it_goes_on_and_the_plan_rests_on_it(probed: Path) 
     assert [round(point.train_tokens, -4) for point in pilot.runs[0].points] == [
         10_000, 20_000, 40_000,
     ]  # fmt: skip
-    assert plan.accuracy.source.startswith("unknown: at most 0.0% right after a pilot of 3 ")
+    assert plan.accuracy.tried is not None and plan.accuracy.tried.n_right == 0
+    source = plan.accuracy.source
+    assert source.startswith("not predicted: 0 of 4 right after a short training on 4")
+    assert "the longest of a pilot of 3 trainings" in source
     lines = [line for line in log.splitlines() if line.strip()]
     shown = [line.split()[0] for line in lines if line.split()[0] in ("probe", "pilot", "plan")]
     assert [shown[0], shown[-1]] == ["probe", "plan"] and "pilot" in shown
