@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stratos.config import Config
@@ -17,6 +16,7 @@ from stratos.evaluate.answer_files import KeptAnswer
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import verdict
 from stratos.records import Corpus, Interval, ModelScore, Pilot, Plan, Probe, Scorecard, Student
+from stratos.tasks.base import Task
 
 _MARK = 16
 """Characters beside an answer that only announce it: The answer is: ..."""
@@ -24,6 +24,7 @@ _REASONING = (
     " Its\nreasoning is written before the answer and can be wrong where the answer is right, or "
     "the reverse."
 )
+
 MOST_LABELS = 20
 """Labels of a task that the card names."""
 _ROLES = {
@@ -255,7 +256,7 @@ def _how_made(
         f"- Strategy: {plan.strategy}.",
         f"- Start: {start or 'random weights'}; licence of this model: {_license(config, plan)}.",
     ]
-    if told := _rows(config):
+    if told := _rows(config.task):
         lines.append(told)
     if corpus is not None:
         slices = ", ".join(f"{n:,} {name}" for name, n in corpus.n_by_slice.items())
@@ -277,15 +278,14 @@ def _how_made(
     return "\n".join([*lines, ""])
 
 
-def _rows(config: Config) -> str:
-    """Say which file the rows are of, and their labels; "" where the task makes its own."""
-    path = getattr(config.task, "path", None)
-    if not config.task.has_rows or not isinstance(path, str) or not path:
+def _rows(task: Task) -> str:
+    """Say where the rows are from, and their labels; "" where the task makes its own."""
+    if not task.rows_name:
         return ""
-    labels = [f"`{one}`" for one in getattr(config.task, "all_labels", ())]
+    labels = [f"`{one}`" for one in task.all_labels]
     shown = listed(labels[:MOST_LABELS]) if labels else ""
     more = f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
-    return f"- Rows: `{Path(path).name}`{f'; labels: {shown}{more}' if shown else ''}."
+    return f"- Rows: `{task.rows_name}`{f'; labels: {shown}{more}' if shown else ''}."
 
 
 def _instruction(config: Config, plan: Plan) -> str:

@@ -282,6 +282,16 @@ class Task(ABC):
         return []
 
     @property
+    def rows_name(self) -> str:
+        """Name of the file that the rows are from, for the model card; "" where there is none."""
+        return ""
+
+    @property
+    def all_labels(self) -> tuple[str, ...]:
+        """The answers that an item may have, where they are labels."""
+        return ()
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user wants to know of the rows, a line each; said before anything is asked."""
         return ()

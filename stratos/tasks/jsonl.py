@@ -329,6 +329,11 @@ class JsonlTask(Task):
         return {reason: n for reason, n in counts.items() if n}
 
     @property
+    def rows_name(self) -> str:
+        """Name of the file, without its folder."""
+        return Path(self.path).name
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Return how many rows each split has, and how files are read that are no usual CSV."""
         return (*self._separators, self._sizes)

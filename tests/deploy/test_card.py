@@ -2,7 +2,6 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -200,7 +199,7 @@ def test_the_card_names_the_file_and_its_labels(tmp_path):
     rows = tmp_path / "tickets.csv"
     rows.write_text("text,label\n" + "".join(f"text {i},label{i % 25}\n" for i in range(500)))
     task = ClassifyTask(str(rows))
-    told = _rows(SimpleNamespace(task=task))
+    told = _rows(task)
     assert told.startswith("- Rows: `tickets.csv`; labels: `label0`, `label1`")
     assert told.endswith(" and 5 more.") and str(tmp_path) not in told
-    assert _rows(SimpleNamespace(task=MahjongTask())) == ""
+    assert _rows(MahjongTask()) == ""
