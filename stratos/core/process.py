@@ -44,7 +44,7 @@ class Process:
 
     def is_dead(self) -> bool:
         """Tell whether it is gone; one that nothing is known of counts as living."""
-        if self.host != socket.gethostname():
+        if not self.is_of_this_machine:
             return False
         if self.boot and self.boot != _boot():
             return True

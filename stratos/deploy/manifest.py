@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import msgspec
 
 from stratos.core.atomic_files import write_atomically
 from stratos.core.counted import listed
+from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
 from stratos.tasks.base import Message
 
@@ -53,7 +53,7 @@ def read_known(bundle: Path) -> tuple[Known, ...]:
 
 def write_manifest(bundle: Path) -> None:
     """Write the SHA-256 of each file: the last thing that is done to a bundle."""
-    files = {name: _digest(bundle / name) for name in _names(bundle)}
+    files = {name: digest_of(bundle / name) for name in _names(bundle)}
     text = json.dumps({"sha256": files}, indent=1) + "\n"
     write_atomically(bundle / MANIFEST, text.encode())
 
@@ -74,7 +74,7 @@ def check_manifest(bundle: Path) -> int:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StratosError(f"{bundle / MANIFEST} cannot be read ({error!r}).") from error
-    here = {name: _digest(bundle / name) for name in _names(bundle)}
+    here = {name: digest_of(bundle / name) for name in _names(bundle)}
     wrong = [f"{name} is missing" for name in sorted(told.keys() - here.keys())]
     wrong += [f"{name} is not of it" for name in sorted(here.keys() - told.keys())]
     wrong += [
@@ -94,8 +94,3 @@ def _names(bundle: Path) -> list[str]:
         for path in bundle.rglob("*")
         if path.is_file() and path.name != MANIFEST
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
+from stratos.deploy import supervisor
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.hosting import (
     Hosted,
@@ -200,3 +202,18 @@ def test_a_bundle_that_was_changed_is_no_longer_verified(bundle: Path, tmp_path:
     (copy / "manifest.json").unlink()
     with pytest.raises(StratosError, match="made by an earlier version"):
         check_manifest(copy)
+
+
+def test_a_server_that_ends_each_time_is_given_up_and_it_is_said(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(supervisor, "LONGEST_WAIT_S", 0.01)
+    state, hosted = prepare(bundle.resolve(), tmp_path)
+    ends = replace(hosted, module="this", arguments=[], supervisor=Process.this())
+    assert supervisor._keep_running(state, ends, threading.Event()) == 1
+    found = Hosted.read(state)
+    assert found is not None and found.is_given_up
+    assert (found.n_restarts, found.exit_code) == (supervisor.MOST_FAILURES, 0)
+    told = command("stratos.serve", "status", cache=tmp_path).stdout
+    assert "given up, started again 5 times: it ended each time (last with code 0)" in told

@@ -35,6 +35,7 @@ from hydra_plugins.stratos_launchers._settings import PoolConfig
 from omegaconf import DictConfig, open_dict
 
 from stratos.core.counted import counted
+from stratos.core.machine import n_cores
 from stratos.core.os_signals import (
     GRACE_S,
     Terminated,
@@ -94,7 +95,7 @@ def launch(
         _prepare(sweep, list(overrides), initial_job_idx + offset)
         for offset, overrides in enumerate(job_overrides)
     ]
-    n_threads = sweep.settings.threads_per_job or max(1, _n_cores() // sweep.settings.n_jobs)
+    n_threads = sweep.settings.threads_per_job or max(1, n_cores() // sweep.settings.n_jobs)
     log.info(
         f"Launching {counted(len(jobs), 'job')}, {sweep.settings.n_jobs} at a time with "
         f"{counted(n_threads, 'thread')} each"
@@ -324,9 +325,3 @@ def _threads(n_threads: int) -> Iterator[None]:
     wanted = {name: str(n_threads) for name in _THREAD_VARIABLES if name not in os.environ}
     with env_override(wanted):
         yield
-
-
-def _n_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
