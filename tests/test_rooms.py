@@ -63,6 +63,7 @@ ARROWS = {
     "__main__": "cli config core pipeline run",
     "serve": "core deploy estimate records",
     "verify": "core decode deploy pretrained tasks",
+    "servers": "core deploy executors ledger",
     "stage": "catalog cli config core executors pipeline run",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""

@@ -40,6 +40,8 @@ from stratos.deploy.server import HOST, check_free, free_port, last_lines
 from stratos.records import ServingSetting
 from stratos.tasks.base import Message
 
+CACHE = "STRATOS_CACHE"
+"""Variable with the cache folder of commands that have no config."""
 START_S = 300.0
 _STOP_S = 30.0
 _ANSWER_S = 120.0

@@ -10,9 +10,9 @@ from typing import Any
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
 from stratos.core.formats import duration
-from stratos.executors import handed
+from stratos.executors import handed, started
 from stratos.executors.events import BEGAN, ERROR, LOG, NOTE, TICK, WARN
-from stratos.executors.job import Executor, Job, JobSpec, State, Status
+from stratos.executors.job import Executor, Job, JobSpec, State, Status, job_name
 from stratos.ledger import Ledger
 from stratos.ledger.servers import Lease, leases, rent
 
@@ -60,15 +60,24 @@ def run_there(handover: Handover, context: Context) -> None:
     )
 
 
-def settle_unseen(run: Path, stage: str, ledger: Ledger) -> None:
-    """Settle what is open of a job that has left its record while nobody followed it."""
+def settle_unseen(run: Path, stage: str, ledger: Ledger, at: float | None = None) -> None:
+    """Settle what is open of a job that ended while nobody followed it.
+
+    Args:
+        run: its folder.
+        stage: of the job.
+        ledger: of the run.
+        at: when the servers were given back, in seconds since the epoch; None for the moment at
+            which the job said something last.
+    """
     known = handed.find(run, stage)
     if known is None:
         return
     for lease in leases(ledger):
         if lease.line.what == known.servers:
-            lease.release(_last_word(run, stage, lease))
+            lease.release(_last_word(run, stage, lease) if at is None else at)
     handed.forget(run, stage)
+    started.forget(job_name(run, stage))
 
 
 def _last_word(run: Path, stage: str, lease: Lease) -> float | None:
@@ -93,7 +102,7 @@ def _end_other(handover: Handover, context: Context) -> None:
             "cancelled."
         )
         handover.executor.cancel(spec)
-        handed.forget(spec.folder, spec.stage)
+        _is_back(spec)
 
 
 def _run_once(handover: Handover, context: Context) -> Status:
@@ -105,11 +114,11 @@ def _run_once(handover: Handover, context: Context) -> Status:
     try:
         if is_first:
             handed.events_path(spec.folder, spec.stage).unlink(missing_ok=True)
-            _write_down(handover, "", spec.name, servers)  # the job reads it
+            _write_down(handover, "", spec.name, servers, context)  # the job reads it
         job = executor.submit(spec)
     except StratosError:  # it was refused
         if is_first:
-            handed.forget(spec.folder, spec.stage)
+            _is_back(spec)
             servers.release()
         raise
     except BaseException:  # it may have been submitted
@@ -117,7 +126,7 @@ def _run_once(handover: Handover, context: Context) -> Status:
         servers.release()
         raise
     try:
-        _write_down(handover, job.id, job.place, servers)
+        _write_down(handover, job.id, job.place, servers, context)
         if job.is_new:
             servers.settle_left()
             context.note(f"{spec.stage}: submitted as {job.place} ({spec.name}).")
@@ -132,15 +141,30 @@ def _run_once(handover: Handover, context: Context) -> Status:
         raise
     servers.release()
     executor.release(job)
-    handed.forget(spec.folder, spec.stage)
+    _is_back(spec)
     return status
 
 
-def _write_down(handover: Handover, id: str, place: str, servers: _Servers) -> None:
+def _is_back(spec: JobSpec) -> None:
+    """Take notice that a stage is with no job any more."""
+    handed.forget(spec.folder, spec.stage)
+    started.forget(spec.name)
+
+
+def _write_down(
+    handover: Handover, id: str, place: str, servers: _Servers, context: Context
+) -> None:
     one = handed.Handed(
         handover.executor.kind, id, place, handover.mark, handover.inputs, servers.what
     )
     handed.keep(handover.spec.folder, handover.spec.stage, one)
+    try:
+        started.keep(handover.executor, handover.spec, id, place)
+    except OSError as error:  # the list is an index of what the folder of the run says
+        context.warn(
+            f"{handover.spec.stage}: its job cannot be written down in {started.folder()} ({error})"
+            f": python -m stratos.servers does not list it. Set {started.STATE}=<folder>."
+        )
 
 
 def _end(handover: Handover, context: Context) -> None:
@@ -148,7 +172,7 @@ def _end(handover: Handover, context: Context) -> None:
     spec = handover.spec
     try:
         handover.executor.cancel(spec)
-        handed.forget(spec.folder, spec.stage)
+        _is_back(spec)
     except StratosError as error:
         context.warn(str(error))
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from stratos.core.errors import StratosError
-from stratos.executors import handed
+from stratos.executors import handed, started
 from stratos.executors.job import Job, JobSettings, JobSpec, State, Status
 
 _SAVES_S = 60.0
@@ -108,11 +108,13 @@ class Here(JobSettings):
             one = Process.of(ours.pid)
             return f"{one.pid} {one.boot} {one.started}"
         known = handed.find(spec.folder, spec.stage)
-        if known is None or known.executor != self.kind or not known.id:
+        id = known.id if known is not None and known.executor == self.kind else ""
+        id = id or started.id_of(spec.name)  # where the folder of the run is gone
+        if not id:
             return None
-        pid, boot, started = known.id.split()
+        pid, boot, since = id.split()
         host = Process.this().host
-        return None if Process(host, int(pid), boot, started).is_dead() else known.id
+        return None if Process(host, int(pid), boot, since).is_dead() else id
 
     def _job(self, spec: JobSpec, id: str, is_new: bool) -> Job:
         log = handed.folder_of(spec.folder) / f"{spec.stage}.log"

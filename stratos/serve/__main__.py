@@ -11,6 +11,7 @@ from pathlib import Path
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.deploy.hosting import (
+    CACHE,
     START_S,
     Hosted,
     ServedError,
@@ -28,8 +29,6 @@ from stratos.deploy.hosting import (
 from stratos.deploy.supervisor import supervise
 from stratos.estimate.engines import TRANSFORMERS_BATCHING
 from stratos.records import ServingSetting
-
-CACHE = "STRATOS_CACHE"
 
 
 def main() -> None:

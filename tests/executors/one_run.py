@@ -43,13 +43,28 @@ class Command:
         words = [*small, *stages, f"hydra.run.dir={self.run}", *argv]
         self.run.parent.mkdir(parents=True, exist_ok=True)
         cache = self.run.parent / "cache"
-        env = {**self.env, "STRATOS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+        env = {**self.env, "STRATOS_CACHE": str(cache), "XDG_STATE_HOME": str(self.state),
+               "OMP_NUM_THREADS": "1"}  # fmt: skip
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "stratos", *words],
                 cwd=self.run.parent, env=env, stdout=log, stderr=log, preexec_fn=_heed_ctrl_c,
             )  # fmt: skip
         return self.process
+
+    @property
+    def state(self) -> Path:
+        """Return where it writes down which jobs it has started."""
+        return self.run.parent / "state"
+
+    def servers(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """List what was started, or end it."""
+        env = {**self.env, "XDG_STATE_HOME": str(self.state),
+               "STRATOS_CACHE": str(self.run.parent / "cache")}  # fmt: skip
+        return subprocess.run(
+            [sys.executable, "-m", "stratos.servers", *argv],
+            env=env, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
 
     @property
     def said(self) -> str:

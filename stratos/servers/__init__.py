@@ -1,0 +1,1 @@
+"""What was started from this machine, and ending it."""

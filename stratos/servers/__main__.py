@@ -1,0 +1,162 @@
+"""`python -m stratos.servers`: what this machine started and what it costs an hour; `down` ends it.
+
+Jobs of executors are those that are written down outside of run folders (`executors.started`), so
+that one is found also where its folder is gone. How each stands is asked of its own engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError, did_you_mean
+from stratos.core.formats import duration, usd
+from stratos.core.locks import locked
+from stratos.core.money import exact_usd
+from stratos.core.printable import visible
+from stratos.deploy.hosting import CACHE, hosted_here
+from stratos.executors import handed, started
+from stratos.executors.follow import settle_unseen
+from stratos.executors.job import State, Status
+from stratos.executors.started import Started
+from stratos.ledger import Ledger
+
+_OVER = frozenset((State.DONE, State.FAILED, State.CANCELLED, State.LOST))
+"""States of a job that holds no server."""
+
+
+def main() -> None:
+    """List what runs, or end it; exit with 1 where something may still run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stratos.servers",
+        usage="python -m stratos.servers [down NAME… | down --all]",
+        description="List the jobs that were started from this machine, with what they cost an "
+        "hour, or end them. What a job has done is kept in the folder of its run.",
+    )
+    parser.add_argument("words", nargs="*", metavar="down NAME", help="end the jobs of these names")
+    parser.add_argument("--all", action="store_true", help="with down: every job")
+    told = parser.parse_args()
+    if told.words[:1] not in ([], ["down"]) or (told.all and not told.words):
+        parser.error("type python -m stratos.servers, or python -m stratos.servers down NAME")
+    try:
+        if not told.words:
+            _list()
+        elif not _down(told.words[1:], told.all):
+            sys.exit(1)
+    except StratosError as error:
+        print(visible(str(error)), file=sys.stderr)
+        sys.exit(1)
+
+
+def _list() -> None:
+    _list_hosted()
+    usd_per_hour, n_running = 0.0, 0
+    for one in started.jobs():
+        status = _status(one)
+        if status.state in _OVER:
+            print(f"{_head(one)}\n  has ended: {status.text}. {_to_take(one)}")
+            if not _is_handed(one):
+                started.forget(one.name)
+            continue
+        n_running += 1
+        usd_per_hour += one.usd_per_hour
+        since = one.at if status.since is None else status.since
+        how_long = f", for {duration(time.time() - since)}" if since else ""
+        print(
+            f"{_head(one)}\n  {status.state.value}{how_long}: {status.text}\n"
+            f"  {usd(one.usd_per_hour)} an hour{f', {one.offer}' if one.offer else ''}\n"
+            f"  end it: python -m stratos.servers down {one.name}"
+        )
+    if not n_running:
+        print("No job that was started from here is running.")
+        return
+    print(f"{counted(n_running, 'job')}, {usd(usd_per_hour)} an hour.")
+
+
+def _list_hosted() -> None:
+    """List the students that are hosted on this machine; they cost nothing."""
+    for _, hosted in hosted_here(Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()):
+        if hosted.runs:
+            print(
+                f"{hosted.bundle}: served at {hosted.url}/v1 since {hosted.since}\n"
+                f"  end it: python -m stratos.serve stop {shlex.quote(hosted.bundle)}"
+            )
+
+
+def _down(names: Sequence[str], is_all: bool) -> bool:
+    """End jobs; return whether all of them are gone."""
+    found = {one.name: one for one in started.jobs()}
+    for name in names:
+        if name not in found:
+            raise StratosError(
+                f"{name}: no such job was started from here.{did_you_mean(name, list(found))} "
+                "Type python -m stratos.servers to list what there is."
+            )
+    if not names and not is_all:
+        raise StratosError("Name what to end: python -m stratos.servers down NAME, or --all.")
+    if not found:
+        print("No job that was started from here is running.")
+    are_gone = True
+    for name in found if is_all else names:
+        one = found[name]
+        print(f"{name}: told to end …", flush=True)
+        try:
+            one.executor.cancel(one.spec)
+        except StratosError as error:
+            print(visible(str(error)), file=sys.stderr)
+            are_gone = False
+            continue
+        print(f"{name}: gone.{_settled(one)}")
+        started.forget(name)
+    return are_gone
+
+
+def _settled(one: Started) -> str:
+    """Settle what a job has cost, where no command follows it; return what there is to say."""
+    folder = Path(one.folder)
+    if not folder.is_dir():
+        return " The folder of its run is gone."
+    try:
+        with locked(folder / ".lock"):
+            ledger = Ledger(folder / "ledger.jsonl")
+            before = ledger.spent_usd
+            settle_unseen(folder, one.stage, ledger, at=time.time())
+            cost = ledger.spent_usd - before
+    except BlockingIOError:
+        return " The command that follows it takes notice."
+    paid = f" {exact_usd(cost)} is booked for it." if cost else ""
+    return f"{paid} What it has done is kept in {folder}: the command of the run goes on from it."
+
+
+def _status(one: Started) -> Status:
+    if not one.id:
+        return Status(State.UNKNOWN, "the command that was submitting it was cut short")
+    try:
+        return one.executor.status(one.job)
+    except StratosError as error:
+        return Status(State.UNKNOWN, str(error))
+
+
+def _is_handed(one: Started) -> bool:
+    """Return whether the run still counts on the job."""
+    return handed.find(Path(one.folder), one.stage) is not None
+
+
+def _head(one: Started) -> str:
+    return f"{one.name}: {one.stage} of {one.folder}"
+
+
+def _to_take(one: Started) -> str:
+    if _is_handed(one):
+        return "The command of the run takes what it has done."
+    return "It is taken off this list."
+
+
+if __name__ == "__main__":
+    main()

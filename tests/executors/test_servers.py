@@ -1,0 +1,93 @@
+"""What was started is listed and ended from outside, by whoever started it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+from one_run import Command
+
+from stratos.core.process import Process
+from stratos.executors import started
+from stratos.executors.here import Here
+from stratos.executors.job import JobSpec
+
+ON = ("executor.stages=[distill]", "executor.usd_per_hour=3.6", "trainer.max_tokens=400000")
+
+
+@pytest.fixture
+def left(command: Command) -> Command:
+    """Return the command of a run that was killed while its job trains."""
+    process = command.start(*ON)
+    command.until(command.has_checkpoint)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return command
+
+
+def test_a_job_that_was_left_is_listed_and_ended(left: Command) -> None:
+    told = left.servers()
+    assert told.returncode == 0, told.stderr
+    [name] = [one.split(":")[0] for one in told.stdout.splitlines() if not one.startswith(" ")][:1]
+    assert name.startswith("stratos-run-") and name.endswith("-distill")
+    assert f"{name}: distill of {left.run}" in told.stdout
+    assert "running, for " in told.stdout and "$3.60 an hour" in told.stdout
+    assert f"end it: python -m stratos.servers down {name}" in told.stdout
+    assert told.stdout.endswith("1 job, $3.60 an hour.\n")
+
+    wrong = left.servers("down", name.replace("distill", "distil"))
+    assert wrong.returncode == 1
+    assert f"Did you mean {name}?" in wrong.stderr
+
+    told = left.servers("down", name)
+    assert told.returncode == 0, told.stderr
+    assert f"{name}: gone. $0.0" in told.stdout and "is booked for it" in told.stdout
+    assert left.servers().stdout == "No job that was started from here is running.\n"
+    # Once down, it is paid for until that moment, and goes on from what it has done.
+    [settled] = [one for one in left.ledger() if one.get("kind") == "settled"]
+    assert settled["usd"] == pytest.approx(settled["seconds"] / 1000)
+    assert left.start(*ON).wait(300) == 0, left.said
+    assert ", gone on 1×: " in left.said
+    assert left.servers().stdout == "No job that was started from here is running.\n"
+
+
+def test_a_job_is_found_where_the_folder_of_its_run_is_gone(left: Command) -> None:
+    [one] = _jobs(left)
+    process = Process.of(int(one.id.split()[0]))
+    assert not process.is_dead()
+    shutil.move(left.run, left.run.with_name("elsewhere"))
+    told = left.servers("down", "--all")
+    assert told.returncode == 0 and f"{one.name}: gone." in told.stdout, told.stderr
+    assert process.is_dead()
+
+
+def test_what_cannot_be_loaded_is_said_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(started.STATE, str(tmp_path))
+    spec = JobSpec(
+        name="stratos-a-distill", stage="distill", folder=tmp_path / "run", role="train", nodes=1,
+        offer=None, hours=None, planned_hours=1.0, usd_per_hour=2.0, command=(), env={},
+    )  # fmt: skip
+    started.keep(Here(stages=("distill",)), spec, "1 boot 2", "process 1")
+    [kept] = started.jobs()
+    assert kept.executor == Here(stages=("distill",))
+    assert (kept.spec.name, kept.job.place, kept.usd_per_hour) == (spec.name, "process 1", 2.0)
+    path = next(started.folder().glob("*.json"))
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(kept, target="gone.Engine")))
+    command = Command(tmp_path / "run")
+    command.state.rename(tmp_path / "unused") if command.state.exists() else None
+    shutil.copytree(tmp_path / "stratos", command.state / "stratos")
+    told = command.servers()
+    assert "gone.Engine cannot be loaded" in told.stdout and "$2.00 an hour" in told.stdout
+    down = command.servers("down", "--all")
+    assert down.returncode == 1 and "gone.Engine cannot be loaded" in down.stderr
+    assert "stratos-a-distill" in command.servers().stdout
+
+
+def _jobs(command: Command) -> list[started.Started]:
+    paths = (command.state / "stratos" / "jobs").glob("*.json")
+    return [msgspec.json.decode(one.read_bytes(), type=started.Started) for one in paths]
