@@ -331,6 +331,11 @@ class PathsConfig:
     """Shared content-addressed cache: teacher answers, cleaned catalogs."""
     records_from: str | None = None
     """Folder of an earlier run, whose records replace the stages that do not run."""
+    mirror: str | None = None
+    """URL of a copy of the run folder, such as s3://bucket/runs/mahjong, that is kept while a run
+    works, and gone on from where the folder is empty, on this machine or another."""
+    mirror_minutes: Annotated[float, Meta(gt=0)] = 2.0
+    """Longest time between two looks at what has to be copied; each finished stage is at once."""
 
 
 @dataclass(frozen=True)

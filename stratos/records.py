@@ -979,6 +979,8 @@ class Envelope:
     older versions its size."""
     inputs: dict[str, str] = field(default_factory=dict)
     """What it was made from, by name, each a short digest; empty in folders of older versions."""
+    folder: str = ""
+    """Where it was written; "" in folders of older versions."""
     sha256: str = ""
     """Of all the rest; "" in folders of older versions."""
 
@@ -1022,6 +1024,7 @@ def save(
         "record": _redacted(msgspec.to_builtins(record)),
         "files": msgspec.to_builtins(files or {}),
         "inputs": dict(inputs or {}),
+        "folder": str(path.parent),
     }
     write_atomically(path, to_json({**envelope, "sha256": _digest(envelope)}))
 

@@ -19,7 +19,8 @@ def test_what_is_lacking_skips_unless_it_is_required(monkeypatch: pytest.MonkeyP
         lacking("hub", "needs the hub")
 
 
-def test_continuous_integration_requires_a_browser_and_installs_slurm() -> None:
+def test_continuous_integration_requires_what_it_installs() -> None:
     script = (Path(__file__).parents[1] / ".ci" / "run").read_text()
-    assert f"export {VARIABLE}=browser\n" in script
+    assert f"export {VARIABLE}=browser,s3\n" in script
     assert "slurmctld slurmd slurm-client munge" in script
+    assert f"{VARIABLE}+=,slurm\n" in script

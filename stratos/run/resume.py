@@ -26,6 +26,7 @@ from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
 from stratos.core.integrity import changed, marks_of
 from stratos.run.closure import digest_of_closure, file_of
+from stratos.run.moved import opened_in
 
 T = TypeVar("T")
 
@@ -235,7 +236,7 @@ def find(stage: Stage[T], folder: Path) -> Kept | None:
     """Read the record of a stage in `folder`; None if there is no such file."""
     path = folder / f"{stage.name}.json"
     try:
-        envelope = records.opened(path.read_bytes())
+        envelope = opened_in(path)
         record = records.from_json(bytes(envelope.record), stage.record)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -277,7 +278,7 @@ def verify(name: str, folder: Path) -> None:
     """
     path = folder / f"{name}.json"
     try:
-        files = records.opened(path.read_bytes()).files
+        files = opened_in(path).files
     except (OSError, msgspec.DecodeError):  # was read a moment ago
         return
     other = changed(files, folder, by_content=True)

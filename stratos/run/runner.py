@@ -27,6 +27,7 @@ from stratos.ledger import Ledger, reserves
 from stratos.records import Plan, Report, from_json, to_json
 from stratos.run import resume
 from stratos.run.console import Console
+from stratos.run.mirror import Mirror, mirrored
 from stratos.run.placing import keys_of, why_here
 from stratos.run.resume import Stage
 from stratos.run.tracking import Tracker, tracked
@@ -62,6 +63,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
                     "or leave hydra.run.dir out for a new folder."
                 ) from None
         _make_cache_folder(config.cache_dir)
+        mirror = stack.enter_context(mirrored(config, console.warn))
         warnings = Warnings(folder / "warnings.json", console.warn)
         tracker = stack.enter_context(tracked(config, warnings.add))
         for teacher in config.teachers:
@@ -71,7 +73,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
 
             use_gpu_file(config.cloud.gpu_file)
         with console.closing():
-            yield Runner(config, console, tracker, warnings, stages)
+            yield Runner(config, console, tracker, warnings, stages, mirror=mirror)
 
 
 def _make_cache_folder(folder: Path) -> None:
@@ -146,6 +148,7 @@ class Runner:
         warnings: Warnings,
         stages: Sequence[Stage[Any]],
         job: Handed | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         """Start without records.
 
@@ -156,6 +159,7 @@ class Runner:
             warnings: keeps what the user should read.
             stages: all that there are, in order.
             job: what this process was handed, where another one holds the run.
+            mirror: copy of the run folder that is kept.
         """
         self.config = config
         self.stages = stages
@@ -166,6 +170,7 @@ class Runner:
         self.warnings = warnings
         path = config.run_dir / "ledger.jsonl"
         self._job = job
+        self._mirror = mirror
         is_alone = job is None and not handed.is_any(config.run_dir)
         self.ledger = Ledger(path, config.limits.budget_usd, is_alone=is_alone)
         self.records: dict[str, Any] = {}
@@ -312,6 +317,8 @@ class Runner:
                         mark = self._fingerprint(stage, record)
                         made_from = self._inputs(stage, record)
                         resume.keep(stage, self.config.run_dir, mark, record, made_from)
+            if self._mirror is not None:
+                self._mirror.soon()
         if record is None:
             if stage.name in self.config.stages:
                 self.console.skipped(stage.name)

@@ -1,0 +1,434 @@
+"""A copy of the run folder behind a URL, from which another machine goes on.
+
+Files are stored under the SHA-256 of what is in them, and a manifest that names them is written
+last: whoever reads the manifest finds all that it names, whole, wherever the writer was killed.
+Records are read before what they were made from, and the ledger last, so that what a copy holds is
+what a run leaves that is killed. One command at a time works with a copy: it holds a claim, which
+it renews while it lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from stratos.config import Config
+from stratos.core.atomic_files import replacing_file, write_atomically
+from stratos.core.counted import counted
+from stratos.core.digest import digest_of, identity
+from stratos.core.errors import BusyError, StratosError
+from stratos.core.foreign import cause
+from stratos.core.formats import duration
+from stratos.core.process import Process
+from stratos.core.redact import redact
+from stratos.core.remote import file_system
+
+MANIFEST, CLAIM, OBJECTS = "manifest.json", "claim.json", "objects"
+"""What lies below the URL."""
+KNOWN = ".mirror.json"
+"""In the run folder: which manifests it goes on from."""
+CLAIM_S = 900.0
+"""A claim that was not renewed for so long has no living holder."""
+_RENEW_S = 120.0
+_SMALL = 32 * 2**20
+"""Bytes of a file that is read into memory, and so copied as it was at one moment."""
+_HYDRA = ".hydra"
+_LEDGER = "ledger.jsonl"
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A file of the run folder."""
+
+    sha256: str
+    n_bytes: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What the run folder held at one moment."""
+
+    id: str
+    host: str
+    at: float
+    """Seconds since the epoch."""
+    files: dict[str, Stored]
+    """By path below the run folder."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """Manifests that the run folder goes on from."""
+
+    url: str
+    ids: tuple[str, ...]
+    """The one that was written or fetched last, and the one that was about to be written."""
+    files: dict[str, Stored] = {}
+    """What the first of them names."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Which command works with a copy."""
+
+    token: str
+    holder: Process
+    folder: str
+    at: float
+    """When it was renewed last, in seconds since the epoch."""
+
+
+@contextmanager
+def mirrored(config: Config, warn: Callable[[str], None]) -> Iterator[Mirror | None]:
+    """Keep a copy of the run folder behind `paths.mirror` for as long as the block runs.
+
+    Raises:
+        StratosError: the URL cannot be used, or holds another run than the folder.
+        BusyError: another command works with it.
+    """
+    url = config.paths.mirror
+    if url is None:
+        yield None
+        return
+    mirror = Mirror(config.run_dir, url, warn)
+    with mirror.held():
+        mirror.pull()
+        mirror.push()
+        thread = threading.Thread(
+            target=mirror.keep_pushing, args=(config.paths.mirror_minutes * 60,), daemon=True
+        )
+        thread.start()
+        try:
+            yield mirror
+        finally:
+            mirror.end()
+            thread.join()
+            mirror.push_or_warn()
+
+
+class Mirror:
+    """The copy behind one URL."""
+
+    def __init__(self, folder: Path, url: str, warn: Callable[[str], None]) -> None:
+        """Copy `folder` to `url`.
+
+        Raises:
+            StratosError: the URL names no file system that can be used here.
+        """
+        self.folder = folder
+        self.url = url.rstrip("/")
+        self._warn = warn
+        self._soon, self._ended = threading.Event(), threading.Event()
+        self._token = uuid4().hex
+        self._renewed_at = 0.0
+        try:
+            self._system, root = file_system(self.url)
+        except OSError as error:
+            raise StratosError(f"paths.mirror={redact(url)}: {error}") from error
+        self._root = str(root).rstrip("/")
+
+    def soon(self) -> None:
+        """Have what was made by now copied without waiting for the next time."""
+        self._soon.set()
+
+    def end(self) -> None:
+        """Copy no more by itself."""
+        self._ended.set()
+        self._soon.set()
+
+    def keep_pushing(self, seconds: float) -> None:
+        """Copy what has changed every so many seconds, and whenever `soon` is called."""
+        while not self._ended.is_set():
+            self._soon.wait(min(seconds, _RENEW_S))
+            self._soon.clear()
+            if not self._ended.is_set():
+                self.push_or_warn()
+
+    def push_or_warn(self) -> None:
+        """Copy what has changed; a failure is said, and tried again the next time."""
+        try:
+            self.push()
+        except StratosError as error:
+            self._warn(str(error))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the copy against other commands.
+
+        Raises:
+            BusyError: another one works with it.
+            StratosError: the URL cannot be written to.
+        """
+        with self._said("written to"):
+            self._take()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(Exception):
+                claim = self._read(CLAIM, Claim)
+                if claim is not None and claim.token == self._token:
+                    self._system.rm_file(self._at(CLAIM))
+
+    def pull(self) -> None:
+        """Bring the run folder to where another machine has left the copy.
+
+        Raises:
+            StratosError: both have gone on, or what was stored is damaged.
+        """
+        with self._said("read"):
+            manifest = self._read(MANIFEST, Manifest)
+        known = self._known()
+        if manifest is None:
+            if known is not None and known.ids:
+                self._warn(
+                    f"{redact(self.url)} has lost its copy of this run; it is copied there again."
+                )
+            self._know(())
+            return
+        if known is not None and manifest.id in known.ids:
+            self._know((manifest.id,), manifest.files)
+            return
+        if self._has_gone_on(known):
+            raise StratosError(
+                f"{self.folder} and {redact(self.url)} hold different runs, or each has gone on "
+                f"from the same one: the copy was written by {manifest.host} at "
+                f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(manifest.at))}. To go on from "
+                "the copy, type hydra.run.dir=<a new folder>; to keep what is here, "
+                "paths.mirror=<another URL>."
+            )
+        self._fetch(manifest, known)
+        self._know((manifest.id,), manifest.files)
+
+    def push(self) -> None:
+        """Copy what has changed since the last time.
+
+        Raises:
+            StratosError: the URL cannot be written to.
+        """
+        known = self._known() or Known(self.url, ())
+        with self._said("written to"):
+            self._renew()
+            files = {}
+            for path in self._files():
+                if (stored := self._store(path, known)) is not None:
+                    files[str(path.relative_to(self.folder))] = stored
+            if known.ids and files == known.files:
+                return
+            made = Manifest(uuid4().hex, Process.this().host, time.time(), files)
+            # Where this process ends between the two, either manifest is its own.
+            self._know((*known.ids[:1], made.id), known.files)
+            self._write(MANIFEST, msgspec.json.encode(made))
+            self._know((made.id,), files)
+            gone = {one.sha256 for one in known.files.values()}
+            for digest in gone - {one.sha256 for one in files.values()}:
+                with contextlib.suppress(FileNotFoundError):
+                    self._system.rm_file(self._object(digest))
+
+    def _files(self) -> list[Path]:
+        """Return what is copied, in the order in which it is read."""
+        found = [
+            one for one in self.folder.rglob("*")
+            if one.is_file() and not one.is_symlink() and not _is_passing(one.name)
+        ]  # fmt: skip
+
+        def key(path: Path) -> tuple[int, str]:
+            is_record = path.parent == self.folder and path.suffix == ".json"
+            return (0 if is_record else 2 if path.name == _LEDGER else 1), str(path)
+
+        return sorted(found, key=key)
+
+    def _store(self, path: Path, known: Known) -> Stored | None:
+        """Store a file; return what it was stored as, or None if it is gone or being written."""
+        try:
+            before = path.stat()
+            if before.st_size <= _SMALL:
+                data = path.read_bytes()
+                stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
+                if self._lacks(stored, known):
+                    self._system.pipe_file(self._object(stored.sha256), data)
+                return stored
+            stored = Stored(digest_of(path), before.st_size)
+            if self._lacks(stored, known):
+                self._system.put_file(str(path), self._object(stored.sha256))
+            if identity(path.stat()) == identity(before):
+                return stored
+        except FileNotFoundError:
+            if path.exists():
+                raise
+            return None
+        return known.files.get(str(path.relative_to(self.folder)))
+
+    def _lacks(self, stored: Stored, known: Known) -> bool:
+        if known.ids and stored in known.files.values():
+            return False
+        place = self._object(stored.sha256)
+        try:
+            return bool(self._system.info(place)["size"] != stored.n_bytes)
+        except FileNotFoundError:
+            self._make_parent(place)
+            return True
+
+    def _fetch(self, manifest: Manifest, known: Known | None) -> None:
+        """Put all that a manifest names into the run folder, records last.
+
+        Raises:
+            StratosError: an object is missing or damaged; then no record was put there.
+        """
+        names = sorted(manifest.files, key=lambda one: (_is_record(one), one))
+        for name in names:
+            stored, path = manifest.files[name], self.folder / name
+            if not path.resolve().is_relative_to(self.folder.resolve()):
+                raise StratosError(f"{redact(self.url)}: {name} lies outside of the run folder.")
+            if name.startswith(f"{_HYDRA}/") or digest_of(path) == stored.sha256:
+                continue  # the config is that of this command
+            if path.suffix == ".log" and path.exists():
+                continue  # this command writes to it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing_file(path) as new:
+                with self._said("read"):
+                    self._system.get_file(self._object(stored.sha256), str(new))
+                if digest_of(new) != stored.sha256:
+                    raise StratosError(
+                        f"{redact(self.url)}: what is stored for {name} is damaged. Go on from "
+                        "the folder of the machine that wrote it, or begin anew without a copy: "
+                        "paths.mirror=null."
+                    )
+        for name in (known.files if known is not None else {}).keys() - manifest.files.keys():
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _has_gone_on(self, known: Known | None) -> bool:
+        """Return whether the run folder holds what its copy never had."""
+        if known is not None and known.files:
+            now = {str(one.relative_to(self.folder)): digest_of(one) for one in self._files()}
+            then = {name: one.sha256 for name, one in known.files.items()}
+            return any(then.get(name) != digest for name, digest in now.items() if _tells(name))
+        return (self.folder / _LEDGER).exists() or any(self.folder.glob("*.json"))
+
+    def _take(self) -> None:
+        """Claim the copy for this process."""
+        mine = msgspec.json.encode(self._claim())
+        for _ in range(2):
+            try:
+                self._make_parent(self._at(CLAIM))
+                self._system.pipe_file(self._at(CLAIM), mine, mode="create")
+            except FileExistsError:
+                other = self._read(CLAIM, Claim)
+                if other is not None and not _is_given_up(other):
+                    raise BusyError(_refusal(self.url, other)) from None
+                with contextlib.suppress(FileNotFoundError):
+                    self._system.rm_file(self._at(CLAIM))
+                continue
+            # A file system that knows no "create" has overwritten: the last one has it.
+            held = self._read(CLAIM, Claim)
+            if held is None or held.token == self._token:
+                self._renewed_at = time.monotonic()
+                return
+        other = self._read(CLAIM, Claim)
+        raise BusyError(
+            f"{redact(self.url)}: another command has just begun to work with it."
+            if other is None
+            else _refusal(self.url, other)
+        )
+
+    def _renew(self) -> None:
+        if time.monotonic() < self._renewed_at + _RENEW_S:
+            return
+        other = self._read(CLAIM, Claim)
+        if other is not None and other.token != self._token:
+            raise StratosError(
+                f"{redact(self.url)} is worked with by another command by now ({_who(other)}): "
+                "nothing more is copied there."
+            )
+        self._write(CLAIM, msgspec.json.encode(self._claim()))
+        self._renewed_at = time.monotonic()
+
+    def _claim(self) -> Claim:
+        return Claim(self._token, Process.this(), str(self.folder.resolve()), time.time())
+
+    def _known(self) -> Known | None:
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            known = msgspec.json.decode((self.folder / KNOWN).read_bytes(), type=Known)
+            return known if known.url == self.url else None
+        return None
+
+    def _know(self, ids: tuple[str, ...], files: dict[str, Stored] | None = None) -> None:
+        known = Known(self.url, ids, files or {})
+        write_atomically(self.folder / KNOWN, msgspec.json.encode(known))
+
+    def _read(self, name: str, type: type[Any]) -> Any:
+        """Return what a file below the URL says; None where there is none."""
+        self._system.invalidate_cache()
+        try:
+            return msgspec.json.decode(self._system.cat_file(self._at(name)), type=type)
+        except FileNotFoundError:
+            return None
+        except msgspec.DecodeError as error:
+            raise StratosError(f"{redact(self.url)}/{name} is damaged: {error}") from error
+
+    def _write(self, name: str, data: bytes) -> None:
+        self._system.pipe_file(self._at(name), data)
+
+    def _make_parent(self, place: str) -> None:
+        if "file" in _protocols(self._system):
+            Path(place).parent.mkdir(parents=True, exist_ok=True)
+
+    def _at(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _object(self, digest: str) -> str:
+        return f"{self._root}/{OBJECTS}/{digest[:2]}/{digest}"
+
+    @contextmanager
+    def _said(self, what: str) -> Iterator[None]:
+        """Say which URL it is that a file system fails at, whatever it raises."""
+        try:
+            yield
+        except StratosError:
+            raise
+        except Exception as error:  # what a remote file system raises is its own affair
+            raise StratosError(
+                f"{redact(self.url)} cannot be {what}: {redact(cause(error))}. Type "
+                "paths.mirror=<another URL>, or paths.mirror=null for a run without a copy."
+            ) from error
+
+
+def _protocols(system: Any) -> tuple[str, ...]:
+    named = system.protocol
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def _is_passing(name: str) -> bool:
+    """Return whether a file means nothing on another machine, or is only half there."""
+    is_half = name.startswith(".") and name.endswith((".new", ".old", ".tmp"))
+    return is_half or name == KNOWN or name.endswith(".lock")
+
+
+def _is_record(name: str) -> bool:
+    return "/" not in name and name.endswith(".json")
+
+
+def _tells(name: str) -> bool:
+    """Return whether a file is work of the run, and not only a command's own log and config."""
+    return not name.startswith(f"{_HYDRA}/") and not name.endswith(".log")
+
+
+def _is_given_up(claim: Claim) -> bool:
+    return claim.holder.is_dead() or time.time() > claim.at + CLAIM_S
+
+
+def _who(claim: Claim) -> str:
+    return f"process {claim.holder.pid} of {claim.holder.host}, in {claim.folder}"
+
+
+def _refusal(url: str, other: Claim) -> str:
+    ago = max(0.0, time.time() - other.at)
+    return (
+        f"{redact(url)}: another command works with this copy: {_who(other)}; it said so "
+        f"{duration(ago)} ago. Where that one is gone, wait until {counted(15, 'minute')} have "
+        f"passed since, or delete {redact(url)}/{CLAIM}."
+    )

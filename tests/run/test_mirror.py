@@ -1,0 +1,264 @@
+"""The copy of a run folder: whole wherever its writer is killed, and for one command at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import msgspec
+import pytest
+
+from stratos.core.errors import BusyError, StratosError
+from stratos.core.process import Process
+from stratos.run import mirror as module
+from stratos.run.mirror import CLAIM, CLAIM_S, KNOWN, MANIFEST, Claim, Mirror
+
+FILES = {
+    "plan.json": b"{}", "corpus/train.parquet": b"rows", "ledger.jsonl": b'{"usd": 1}\n',
+    ".hydra/config.yaml": b"seed: 0\n",
+}  # fmt: skip
+
+
+@pytest.fixture(params=["file", "memory"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "file":
+        yield f"file://{tmp_path}/bucket/runs/a"
+        return
+    yield "memory://bucket/runs/a"
+    fsspec.filesystem("memory").store.clear()
+
+
+@pytest.fixture
+def warned() -> list[str]:
+    return []
+
+
+def folder(path: Path, files: dict[str, bytes] = FILES) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+def content(path: Path) -> dict[str, bytes]:
+    found = (one for one in path.rglob("*") if one.is_file() and one.name != KNOWN)
+    return {str(one.relative_to(path)): one.read_bytes() for one in found}
+
+
+def work(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Return what another machine is given: the config is its own command's."""
+    return {name: data for name, data in files.items() if not name.startswith(".hydra")}
+
+
+def synced(path: Path, url: str, warned: list[str]) -> Mirror:
+    """Do what a command does at its start and its end."""
+    one = Mirror(path, url, warned.append)
+    with one.held():
+        one.pull()
+        one.push()
+    return one
+
+
+def test_another_machine_goes_on_and_the_first_one_after_it(
+    tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    first = folder(tmp_path / "first")
+    synced(first, url, warned)
+    # Hydra writes the config of a command before anything is fetched.
+    second = folder(tmp_path / "second", {".hydra/config.yaml": b"seed: 1\n"})
+    synced(second, url, warned)
+    assert content(second) == {**FILES, ".hydra/config.yaml": b"seed: 1\n"}
+    (second / "corpus" / "train.parquet").unlink()
+    folder(second, {"distill.json": b"{}", "ledger.jsonl": b'{"usd": 1}\n{"usd": 2}\n'})
+    synced(second, url, warned)
+    synced(first, url, warned)
+    assert work(content(first)) == work(content(second))
+    assert warned == []
+
+
+def test_where_both_have_gone_on_nothing_is_lost(
+    tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    first, second = folder(tmp_path / "first"), tmp_path / "second"
+    synced(first, url, warned)
+    second.mkdir()
+    synced(second, url, warned)
+    for one, text in ((first, b"1"), (second, b"2")):
+        folder(one, {"distill.json": text})
+    synced(second, url, warned)
+    with pytest.raises(StratosError, match=r"each has gone on.*hydra\.run\.dir=<a new folder>"):
+        synced(first, url, warned)
+    assert (first / "distill.json").read_bytes() == b"1"
+    other = folder(tmp_path / "other", {"plan.json": b"of another run"})
+    with pytest.raises(StratosError, match="hold different runs"):
+        synced(other, url, warned)
+    assert content(other) == {"plan.json": b"of another run"}
+
+
+@pytest.mark.parametrize("n_writes", range(6))
+def test_a_writer_that_is_killed_leaves_the_copy_before(
+    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch, n_writes: int
+) -> None:
+    first = folder(tmp_path / "first")
+    synced(first, url, warned)
+    folder(first, {"plan.json": b"{1}", "distill.json": b"{2}", "ledger.jsonl": b"{3}"})
+    one = Mirror(first, url, warned.append)
+    system, left = one._system, n_writes
+    pipe = system.pipe_file
+
+    def killed(*args: Any, **kwargs: Any) -> None:
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        pipe(*args, **kwargs)
+
+    with one.held():
+        monkeypatch.setattr(system, "pipe_file", killed)
+        try:
+            one.push()
+        except KeyboardInterrupt:
+            assert n_writes < 4  # three objects, and the manifest
+        monkeypatch.setattr(system, "pipe_file", pipe)
+    second = tmp_path / "second"
+    second.mkdir()
+    synced(second, url, warned)
+    assert content(second) == work(FILES if n_writes < 4 else content(first))
+    # And the writer itself goes on.
+    if n_writes >= 4:
+        synced(first, url, warned)
+
+
+def test_a_manifest_that_was_its_last_word_is_its_own(
+    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = folder(tmp_path / "first")
+    synced(first, url, warned)
+    before = (first / KNOWN).read_bytes()
+    folder(first, {"distill.json": b"{}"})
+    one = Mirror(first, url, warned.append)
+    know, told = one._know, []
+
+    def killed(*args: Any) -> None:
+        if told:
+            raise KeyboardInterrupt
+        told.append(args)
+        know(*args)
+
+    monkeypatch.setattr(one, "_know", killed)
+    with one.held(), pytest.raises(KeyboardInterrupt):
+        one.push()
+    assert (first / KNOWN).read_bytes() != before
+    folder(first, {"evaluate.json": b"{}"})
+    synced(first, url, warned)
+    assert warned == []
+
+
+def test_what_is_damaged_is_refused(tmp_path: Path, url: str, warned: list[str]) -> None:
+    one = synced(folder(tmp_path / "first"), url, warned)
+    manifest = one._read(MANIFEST, module.Manifest)
+    place = one._object(manifest.files["corpus/train.parquet"].sha256)
+    one._system.pipe_file(place, b"rovs")
+    second = tmp_path / "second"
+    second.mkdir()
+    with pytest.raises(StratosError, match=r"stored for corpus/train\.parquet is damaged"):
+        synced(second, url, warned)
+    assert not list(second.glob("*.json"))
+
+
+def test_a_file_outside_of_the_run_folder_is_refused(
+    tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    one = synced(folder(tmp_path / "first"), url, warned)
+    manifest = one._read(MANIFEST, module.Manifest)
+    manifest.files["../../out"] = manifest.files["plan.json"]
+    one._write(MANIFEST, msgspec.json.encode(manifest))
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(StratosError, match="lies outside of the run folder"):
+        synced(tmp_path / "a" / "b", url, warned)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_copy_that_was_lost_is_made_again(tmp_path: Path, url: str, warned: list[str]) -> None:
+    first = folder(tmp_path / "first")
+    one = synced(first, url, warned)
+    one._system.rm(one._root, recursive=True)
+    synced(first, url, warned)
+    assert len(warned) == 1 and "has lost its copy of this run" in warned[0]
+    second = tmp_path / "second"
+    second.mkdir()
+    synced(second, url, warned)
+    assert content(second) == work(FILES)
+
+
+def test_the_second_of_two_commands_is_shown_the_first(
+    tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    one = Mirror(folder(tmp_path / "first"), url, warned.append)
+    other = Mirror(folder(tmp_path / "second"), url, warned.append)
+    me = Process.this()
+    with one.held():
+        told = rf"process {me.pid} of {me.host}, in {tmp_path}/first; .*delete .*/{CLAIM}"
+        with pytest.raises(BusyError, match=told), other.held():
+            pass
+    with other.held():
+        pass
+
+
+@pytest.mark.parametrize(("host", "age_s", "is_free"), [
+    ("elsewhere", CLAIM_S - 60, False), ("elsewhere", CLAIM_S + 60, True), (None, 0, True),
+])  # fmt: skip
+def test_a_claim_whose_holder_is_gone_is_taken_over(
+    tmp_path: Path, url: str, warned: list[str], host: str | None, age_s: float, is_free: bool
+) -> None:
+    one = Mirror(folder(tmp_path / "first"), url, warned.append)
+    me = Process.this()
+    holder = Process(host or me.host, 2**22 + 1, me.boot, "1")
+    claim = Claim("x", holder, "/there", time.time() - age_s)
+    one._make_parent(one._at(CLAIM))
+    one._write(CLAIM, msgspec.json.encode(claim))
+    if not is_free:
+        with pytest.raises(BusyError, match="of elsewhere, in /there"), one.held():
+            pass
+        return
+    with one.held():
+        assert one._read(CLAIM, Claim).token == one._token
+
+
+def test_who_has_lost_its_claim_copies_no_more(tmp_path: Path, url: str, warned: list[str]) -> None:
+    first = folder(tmp_path / "first")
+    one = Mirror(first, url, warned.append)
+    with one.held():
+        one.pull()
+        one.push()
+        claim = Claim("x", Process("elsewhere", 1), "/there", time.time())
+        one._write(CLAIM, msgspec.json.encode(claim))
+        one._renewed_at -= 1000
+        folder(first, {"distill.json": b"{}"})
+        one.push_or_warn()
+    assert "worked with by another command by now (process 1 of elsewhere" in warned[0]
+    assert one._read(CLAIM, Claim).token == "x"
+
+
+@pytest.mark.parametrize(("wrong", "told"), [
+    ("nosuch://bucket/a", "there is no file system nosuch"),
+    ("file:///proc/1/no/such", "cannot be written to"),
+])  # fmt: skip
+def test_a_url_that_cannot_be_used_is_said_before_anything_runs(
+    tmp_path: Path, warned: list[str], wrong: str, told: str
+) -> None:
+    with pytest.raises(StratosError, match=told):
+        synced(folder(tmp_path / "first"), wrong, warned)
+
+
+def test_what_passes_is_not_copied(tmp_path: Path, url: str, warned: list[str]) -> None:
+    half = {".lock": b"", "jobs/distill.lock": b"", ".plan.json.new": b"", "x/.a.1.2.tmp": b""}
+    synced(folder(tmp_path / "first", {**FILES, **half}), url, warned)
+    second = tmp_path / "second"
+    second.mkdir()
+    synced(second, url, warned)
+    assert content(second) == work(FILES)

@@ -1,0 +1,67 @@
+"""A run folder that lies elsewhere is the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stratos import records
+from stratos.core.integrity import marks_of
+from stratos.records import Report
+from stratos.run import resume
+from stratos.run.moved import opened_in
+from stratos.run.stages import STAGES
+
+REPORT = next(one for one in STAGES if one.name == "report")
+
+
+def kept(folder: Path) -> None:
+    (folder / "report.html").write_text("<html>")
+    record = Report(str(folder / "report.html"), 6, 0.1)
+    records.save(folder / "report.json", "report", "mark", record, marks_of(record, folder))
+
+
+@pytest.mark.parametrize("name", ["elsewhere", "with a space", "run-2"])
+def test_what_a_record_names_is_looked_for_where_it_lies_now(tmp_path: Path, name: str) -> None:
+    old, new = tmp_path / "run", tmp_path / name
+    old.mkdir()
+    kept(old)
+    old.rename(new)
+    found = resume.find(REPORT, new)
+    assert found is not None and found.trouble == "" and found.fingerprint == "mark"
+    assert found.record.path == str(new / "report.html")
+    assert list(opened_in(new / "report.json").files) == [str(new / "report.html")]
+    (new / "report.html").write_text("<htm1>")
+    found = resume.find(REPORT, new)
+    assert found is not None and "has changed since it was written" in found.trouble
+
+
+def test_a_copy_does_not_lean_on_the_folder_that_it_was_copied_from(tmp_path: Path) -> None:
+    old, new = tmp_path / "run", tmp_path / "copy"
+    for folder in (old, new):
+        folder.mkdir()
+    kept(old)
+    (new / "report.json").write_bytes((old / "report.json").read_bytes())
+    found = resume.find(REPORT, new)
+    assert found is not None and f"names {new / 'report.html'}, which is gone" in found.trouble
+
+
+@pytest.mark.parametrize(
+    ("told", "now"),
+    [
+        ("{old}-2", "{old}-2"),
+        ("serve '{old}/bundle' --log {out}/x --near '{old}-2'",
+         "serve '{new}/bundle' --log {out}/x --near '{old}-2'"),
+        ("it isn't in {old}/bundle", "it isn't in {old}/bundle"),
+    ],
+)  # fmt: skip
+def test_names_that_begin_alike_and_commands(tmp_path: Path, told: str, now: str) -> None:
+    places = {"old": tmp_path / "a run", "new": tmp_path / "b run", "out": tmp_path / "out"}
+    for one in ("old", "new"):
+        places[one].mkdir()
+    path = places["old"] / "report.json"
+    records.save(path, "report", "mark", Report(told.format(**places), 6, 0.1))
+    (places["new"] / "report.json").write_bytes(path.read_bytes())
+    opened = opened_in(places["new"] / "report.json")
+    assert records.from_json(bytes(opened.record), Report).path == now.format(**places)
