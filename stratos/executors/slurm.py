@@ -10,14 +10,11 @@ from __future__ import annotations
 import getpass
 import importlib.util
 import math
-import os
 import re
 import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,9 +22,12 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 from msgspec import Meta
 
+from stratos.core.environment import without
 from stratos.core.errors import StratosError, did_you_mean
-from stratos.core.slurm_nodes import CLOUD, Share, last_line, run, shares_of_cluster
+from stratos.core.shares import Share
+from stratos.core.slurm_nodes import CLOUD, last_line, run, shares_of_cluster
 from stratos.executors import handed
+from stratos.executors.chosen import chosen_share
 from stratos.executors.job import Job, JobSettings, JobSpec, StageName, State, Status
 
 Count = Annotated[int, Meta(ge=1)]
@@ -157,7 +157,7 @@ class Slurm(JobSettings):
         )
         executor.update_parameters(**self._parameters(spec, minutes, share))
         try:
-            with without(spec.withheld):
+            with without(spec.withheld):  # sbatch hands on all that it has
                 made = executor.submit(Work(spec.command, spec.env))
         except (submitit.core.utils.FailedJobError, subprocess.SubprocessError, OSError) as error:
             raise StratosError(
@@ -268,34 +268,9 @@ def _folder(spec: JobSpec) -> Path:
     return handed.folder_of(spec.folder) / "slurm"
 
 
-@contextmanager
-def without(names: Sequence[str]) -> Iterator[None]:
-    """Let what is started in the block have none of some variables: sbatch hands on all it has."""
-    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(kept)
-
-
 def _share(spec: JobSpec) -> Share | None:
-    """Return what the plan chose of the cluster; None where it chose another cloud's server.
-
-    Raises:
-        StratosError: there is no such node any more.
-    """
-    offer = spec.offer
-    if offer is None or offer.cloud != CLOUD:
-        return None
-    wanted = (offer.region, offer.instance_type)
-    for one in shares_of_cluster(is_any=True):  # where its nodes are busy or drained, it waits
-        if (one.partition, one.name) == wanted:
-            return one
-    raise StratosError(
-        f"{spec.stage}: SLURM has no node any more that is {offer.name}, which the plan chose. "
-        "Delete plan.json in the folder of the run, and give the same command again with plan "
-        "among its stages."
-    )
+    """Return what the plan chose of the cluster; where its nodes are busy or drained, it waits."""
+    return chosen_share(spec, CLOUD, lambda: shares_of_cluster(is_any=True), "SLURM")
 
 
 class Limit(NamedTuple):

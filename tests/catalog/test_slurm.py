@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from stratos.catalog import load_catalog
-from stratos.catalog.slurm import card_of
+from stratos.catalog.cluster import card_of
 from stratos.config import CloudConfig
 from stratos.core import slurm_nodes
 from stratos.core.errors import CatalogError
@@ -81,6 +81,7 @@ def test_a_cluster_that_does_not_answer_or_has_nothing(told) -> None:
     ("name", "card"),
     [("h100", "H100"), ("a100", "A100"), ("nvidia_a100-sxm4-80gb", "A100-80GB"),
      ("tesla_t4", "T4"), ("nvidia_geforce_rtx_4090", "RTX4090"), ("NVIDIA_L40S", "L40S"),
+     ("A100-80G", "A100-80GB"), ("AMD-Instinct-MI300X-OAM", "MI300X"),
      ("nvidia_a100_1g.5gb", None), ("cray9", None), ("", None)],
 )  # fmt: skip
 def test_gpus_by_the_names_of_clusters_and_of_drivers(name: str, card: str | None) -> None:

@@ -6,12 +6,13 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from job_processes import frozen, processes
 
 SCRIPT = Path(__file__).parents[1] / "clusters" / "slurm.sh"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "sinfo", "squeue")
@@ -33,9 +34,12 @@ def whats_lacking() -> str | None:
 class Cluster:
     """Started once; its commands find it by `env`."""
 
+    processes = staticmethod(processes)
+    frozen = staticmethod(frozen)
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        port = _free_ports(N_PORTS)
+        port = free_ports(N_PORTS)
         path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
         self.env = {
             **os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "SLURM_PORT": str(port),
@@ -86,28 +90,6 @@ class Cluster:
     def node_of_the_job(self) -> str:
         return self.run("squeue", "-h", "-t", "R", "-o", "%N")
 
-    def processes(self, run: Path) -> list[int]:
-        """Return the processes of jobs of a run folder."""
-        found = []
-        for one in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (one / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"--job" in words and str(run).encode() in words:
-                found.append(int(one.name))
-        return found
-
-    @contextlib.contextmanager
-    def frozen(self, run: Path) -> Iterator[None]:
-        """Stop the work of a run: a slow machine would end it before it is disturbed."""
-        pids = self.processes(run)
-        _signal(pids, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            _signal(pids, signal.SIGCONT)
-
     def _script(self, what: str, *more: str) -> subprocess.CompletedProcess[str]:
         # Daemons keep what they are given open: files, and no pipes that would never end.
         with (self.folder / "script.log").open("w+") as log:
@@ -120,16 +102,10 @@ class Cluster:
             return subprocess.CompletedProcess(done.args, done.returncode, log.read(), "")
 
 
-def _signal(pids: list[int], number: int) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _free_ports(n: int) -> int:
+def free_ports(n: int, first: int = 17600) -> int:
     """Return the first of so many ports in a row that nothing listens on."""
     # Below those that the kernel hands out, and elsewhere for each process.
-    for start in range(17600 + os.getpid() % 1000 * 8, 32000, n):
+    for start in range(first + os.getpid() % 1000 * 8, 32000, n):
         with contextlib.ExitStack() as stack:
             try:
                 for port in range(start, start + n):

@@ -1,0 +1,17 @@
+"""Variables of the environment of this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+
+@contextmanager
+def without(names: Sequence[str]) -> Iterator[None]:
+    """Let what is started in the block have none of some variables."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
