@@ -7,7 +7,7 @@
 
 The cases are the tests in `tests/attack`: bad inputs by table, damaged files of a finished run,
 kills, disks, streams, secrets, and an endpoint that fails and lies while it keeps the true bill;
-and jobs of a real SLURM, where it is installed, with its nodes lost on the way.
+and jobs of a real SLURM and a real Ray, where they are installed, with nodes lost on the way.
 What is drawn (files, moments of kills) comes from the seed.
 """
 
@@ -29,7 +29,7 @@ from typing import Any
 from record import keep
 
 ROOT = Path(__file__).parents[1]
-TESTS = ("tests/attack", "tests/executors/test_slurm.py")
+TESTS = ("tests/attack", "tests/executors/test_slurm.py", "tests/executors/test_ray.py")
 
 
 def main() -> None:

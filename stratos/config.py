@@ -71,10 +71,13 @@ class CloudConfig:
     max_nodes: Count = 8
     """Maximum servers of one role."""
     usd_per_gpu_hour: Amount = 0.0
-    """Dollars that an hour of one GPU of SLURM's nodes costs (`cloud=slurm`); 0 lets hours
-    decide."""
+    """Dollars that an hour of one GPU of a cluster's nodes costs (`cloud=slurm`, `cloud=ray`); 0
+    lets hours decide."""
     usd_per_cpu_hour: Amount = 0.0
-    """Dollars that an hour of one CPU of SLURM's nodes costs, in addition."""
+    """Dollars that an hour of one CPU of a cluster's nodes costs, in addition."""
+    ray_address: str | None = None
+    """Dashboard of the Ray cluster (`cloud=ray`), such as http://10.0.0.1:8265; null takes
+    RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""
 
     def __post_init__(self) -> None:
         """Check the country codes."""

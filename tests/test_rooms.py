@@ -82,6 +82,7 @@ TWINS = {
     "stage.py": "the stage of a room",
     "base.py": "the contract of a room",
     "cache.py": "what a room keeps of what was made or asked before",
+    "ray.py": "a cluster of Ray: its nodes as offers, its jobs as an executor",
     "slurm.py": "a cluster of SLURM: its nodes as offers, its queue as an executor",
     "source.py": "where what a room reads comes from",
     "answers.py": "answers of a model: had from it, read out of its text",

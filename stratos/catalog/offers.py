@@ -15,12 +15,14 @@ from stratos.catalog.gpus import COLUMNS, use_gpu_file
 from stratos.catalog.listings import Listings
 from stratos.catalog.local import local_offer
 from stratos.catalog.parse import parse
+from stratos.catalog.ray import ray_table
 from stratos.catalog.residency import left_out
 from stratos.catalog.select import select
 from stratos.catalog.slurm import slurm_table
 from stratos.catalog.source import File, cloud_of, read_files, state_of
 from stratos.catalog.table import LOCAL, Offers, Table
 from stratos.core.errors import CatalogError
+from stratos.core.ray_nodes import CLOUD as RAY
 from stratos.core.slurm_nodes import CLOUD as SLURM
 from stratos.records import Offer
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 MAX_SHOWN_ERRORS = 8
 """Malformed values that one message lists."""
+
+_CLUSTERS = {SLURM: slurm_table, RAY: ray_table}
+"""Cloud to what reads its nodes."""
 
 CACHE_FOLDER = "catalogs"
 """Folder of cleaned catalogs, in the cache that runs share."""
@@ -96,7 +101,7 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
     warnings: list[str] = []
     tables: list[Table] = []
     cleaned = Cleaned.empty()
-    if not cloud.providers or {*cloud.providers} - {LOCAL, SLURM}:
+    if not cloud.providers or {*cloud.providers} - {LOCAL, *_CLUSTERS}:
         if not all(cloud.catalog) or not cloud.catalog:
             raise CatalogError(
                 f"cloud.catalog={list(cloud.catalog)}: name a catalog, or use the built-in one "
@@ -111,10 +116,11 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
         tables.append(cleaned.table)
     if LOCAL in cloud.providers:
         tables.append(Table.of([local_offer()]))
-    if SLURM in cloud.providers:
-        nodes, said = slurm_table(cloud)
-        tables.append(nodes)
-        warnings += said
+    for name in _CLUSTERS:
+        if name in cloud.providers:
+            nodes, said = _CLUSTERS[name](cloud)
+            tables.append(nodes)
+            warnings += said
     table = tables[0] if len(tables) == 1 else Table.concat(tables)
     if not len(table):
         raise CatalogError(

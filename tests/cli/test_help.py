@@ -16,13 +16,14 @@ from stratos.cli.help.keys import group_page, meanings_of
 from stratos.config import StudentConfig
 from stratos.core.errors import ConfigError, nearest
 from stratos.executors.here import Here
+from stratos.executors.ray import Ray
 from stratos.executors.slurm import Slurm
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.tasks.classify import ClassifyTask
 from stratos.teachers.openai import OpenAITeacher
 
 SCHEMAS = (
-    *GROUPS.values(), StudentConfig, ClassifyTask, PseudoLabels, OpenAITeacher, Here, Slurm,
+    *GROUPS.values(), StudentConfig, ClassifyTask, PseudoLabels, OpenAITeacher, Here, Ray, Slurm,
 )  # fmt: skip
 
 

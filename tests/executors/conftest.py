@@ -1,4 +1,4 @@
-"""A real SLURM for the whole session, and a run folder in which the corpus is made."""
+"""Real clusters for the whole session, and a run folder in which the corpus is made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # what the tests share lies beside them
 
+import one_ray
 from one_cluster import Cluster, whats_lacking
+from one_ray import RayCluster
 from one_run import Command
 from probed_run import probe_by_hand
 from required import lacking
@@ -62,4 +64,25 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def on_slurm(slurm: Cluster, command: Command) -> Command:
     """Return the command of a run that trains on the cluster."""
     command.env = slurm.env
+    return command
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[RayCluster]:
+    """Return a Ray cluster of two nodes on this machine."""
+    if why := one_ray.whats_lacking():
+        lacking("ray", why)
+    cluster = RayCluster()
+    try:
+        if why := cluster.up(2):
+            lacking("ray", f"Ray does not start here:\n{why}")
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.fixture
+def on_ray(ray_cluster: RayCluster, command: Command) -> Command:
+    """Return the command of a run that trains on the cluster."""
+    command.env = ray_cluster.env
     return command

@@ -13,10 +13,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from stratos.cli.compose import conf_dir
+from stratos.core.environment import without
 from stratos.core.errors import StratosError
 from stratos.executors.here import Here
 from stratos.executors.job import ROLE_OF, StageName, State, has_server, job_name, job_spec
-from stratos.executors.slurm import Slurm, limits, without
+from stratos.executors.ray import Ray
+from stratos.executors.slurm import Slurm, limits
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.kept_config import kept_config
 from stratos.run.stages import STAGES
@@ -136,7 +138,7 @@ def test_every_stage_that_may_go_has_a_role() -> None:
     assert set(ROLE_OF) == set(StageName.__args__) <= {one.name for one in STAGES}
 
 
-@pytest.mark.parametrize("executor", [Here, Slurm])
+@pytest.mark.parametrize("executor", [Here, Ray, Slurm])
 def test_every_key_stands_in_the_yaml(executor: type) -> None:
     shipped = OmegaConf.load(conf_dir() / "executor" / f"{executor.__name__.lower()}.yaml")
     assert shipped.pop("_target_") == f"{executor.__module__}.{executor.__qualname__}"
@@ -146,7 +148,7 @@ def test_every_key_stands_in_the_yaml(executor: type) -> None:
 def test_nothing_is_imported_for_an_executor_that_is_not_asked_for() -> None:
     code = "import sys, stratos.__main__, stratos.cli.check; print(sorted(sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for name in ("submitit", "stratos.executors.slurm", "stratos.executors.follow"):
+    for name in ("submitit", "ray", "stratos.executors.slurm", "stratos.executors.follow"):
         assert f"'{name}'" not in told.stdout
 
 

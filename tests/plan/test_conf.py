@@ -11,6 +11,7 @@ import yaml
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
 from stratos.core import slurm_nodes
+from stratos.core.shares import Share
 
 CONF = Path(__file__).parents[2] / "conf"
 SCHEMAS = {"cloud": CloudConfig, "limits": LimitsConfig, "objective": ObjectiveConfig}
@@ -21,6 +22,8 @@ FILES = [(group, file) for group in SCHEMAS for file in sorted((CONF / group).gl
 def test_a_choice_says_every_field_in_its_type(group, file, monkeypatch):
     node = "main|up|idle|NO|1|4|8192|(null)|(null)\n"
     monkeypatch.setattr(slurm_nodes, "run", lambda *words: CompletedProcess(words, 0, node, ""))
+    share = Share("cluster", 4, 8192, "", 0, (), 1)
+    monkeypatch.setattr("stratos.catalog.ray.shares_of_cluster", lambda address: [share])
     plain = yaml.safe_load(file.read_text())
     assert set(plain) == {field.name for field in fields(SCHEMAS[group])}
     if group == "cloud":
@@ -42,7 +45,17 @@ def test_a_choice_opens_with_what_it_is_and_its_command(group, file):
 
 def test_every_choice_of_the_design_is_there():
     names = {group: {f.stem for g, f in FILES if g == group} for group in SCHEMAS}
-    assert names["cloud"] == {"aws", "azure", "gcp", "lambda", "local", "multi", "runpod", "slurm"}
+    assert names["cloud"] == {
+        "aws",
+        "azure",
+        "gcp",
+        "lambda",
+        "local",
+        "multi",
+        "ray",
+        "runpod",
+        "slurm",
+    }
     assert names["objective"] == {
         "balanced",
         "cheapest",

@@ -294,4 +294,4 @@ def _thin(found: Sequence[_Row], rows: int) -> Sequence[_Row]:
 
 
 def _is_rented(role: RoleChoice) -> bool:
-    return role.offer is not None and role.offer.cloud not in ("local", "slurm")
+    return role.offer is not None and role.offer.cloud not in ("local", "slurm", "ray")

@@ -1,0 +1,300 @@
+"""Stages on a real Ray cluster: the same student as here, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from one_ray import RayCluster
+from one_run import Command, files
+
+ON = ("executor=ray",)
+WHOLE = pytest.mark.skipif(
+    os.environ.get("STRATOS_ATTACK") != "whole", reason="takes long: make attack runs it"
+)
+
+
+def test_a_student_of_ray_is_the_student_of_here(
+    on_ray: Command, trained: Command, ray_cluster: RayCluster
+) -> None:
+    on_ray.env = {**on_ray.env, "RAY_API_SERVER_ADDRESS": "", "RAY_ADDRESS": "10.9.9.9:6379"}
+    on = (*ON, f"executor.address={ray_cluster.address}", "executor.gpus=1")
+    assert on_ray.start(*on).wait(300) == 0, on_ray.said
+    assert on_ray.student() == trained.student()
+    assert files(on_ray.weights) == files(trained.weights)
+    name = r"stratos-run-\w{6}-distill"
+    assert re.search(rf"distill: submitted as Ray job {name}-\w{{6}}-1 \({name}\)", on_ray.said)
+    [job] = ray_cluster.jobs(on_ray.run)
+    assert job["status"] == "SUCCEEDED" and job["metadata"]["stage"] == "distill"
+    # Servers at the price of the plan's offer, from the start of the job to its end.
+    [rented] = [one for one in on_ray.ledger() if one.get("kind") == "rented"]
+    assert (rented["role"], rented["stage"]) == ("train", "distill")
+    assert rented["usd_per_hour"] > 0
+    [settled] = [one for one in on_ray.ledger() if one.get("kind") == "settled"]
+    assert 0 < settled["usd"] == pytest.approx(settled["seconds"] / 3600 * rented["usd_per_hour"])
+    # The record is there: nothing is submitted again.
+    assert on_ray.start(*on).wait(120) == 0
+    assert "(made before)" in on_ray.said and "submitted" not in on_ray.said
+
+
+@WHOLE
+def test_a_node_that_dies_in_the_middle_changes_nothing(
+    on_ray: Command, trained: Command, ray_cluster: RayCluster
+) -> None:
+    process = on_ray.start(*ON, "executor.usd_per_hour=0")
+    on_ray.until(on_ray.has_checkpoint)
+    with ray_cluster.frozen(on_ray.run):
+        [job] = ray_cluster.jobs(on_ray.run)
+        node = ray_cluster.node_of(job)
+        ray_cluster.lose(node)
+    try:
+        assert process.wait(300) == 0, on_ray.said
+    finally:
+        ray_cluster.back(node)
+    assert on_ray.student() == trained.student()
+    assert files(on_ray.weights) == files(trained.weights)
+    assert ", gone on 1×: " in on_ray.said
+    assert f"{job['submission_id']} has lost its node; it is submitted again." in on_ray.said
+    states = [one["status"] for one in ray_cluster.jobs(on_ray.run)]
+    assert states == ["FAILED", "SUCCEEDED"]
+    rented = [one for one in on_ray.ledger() if one.get("kind") == "rented"]
+    assert [one["usd_per_hour"] for one in rented] == [0] * len(rented)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=WHOLE)])
+def test_a_command_that_is_told_to_end_leaves_nothing_running(
+    on_ray: Command, trained: Command, ray_cluster: RayCluster, number: int
+) -> None:
+    process = on_ray.start(*ON)
+    on_ray.until(on_ray.has_checkpoint)
+    with ray_cluster.frozen(on_ray.run):
+        process.send_signal(number)
+        on_ray.until(lambda: "is told to end; waiting until it is gone" in on_ray.said)
+    assert process.wait(120) == 128 + number, on_ray.said
+    assert [one["status"] for one in ray_cluster.jobs(on_ray.run)] == ["STOPPED"]
+    assert ray_cluster.processes(on_ray.run) == []
+    # What it had done is kept, and goes on wherever the next command has it run.
+    where = ("executor=here",) if number == signal.SIGINT else ON
+    assert on_ray.start(*where).wait(300) == 0, on_ray.said
+    assert on_ray.student() == trained.student()
+    assert ", gone on 1×: " in on_ray.said
+
+
+@WHOLE
+def test_a_second_command_follows_the_job_of_the_first(
+    on_ray: Command, trained: Command, ray_cluster: RayCluster
+) -> None:
+    process = on_ray.start(*ON)
+    on_ray.until(on_ray.has_checkpoint)
+    with ray_cluster.frozen(on_ray.run):
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        refused = on_ray.start("executor=here")
+        assert refused.wait(60) == 1
+        assert "distill was handed to Ray job" in on_ray.said
+        process = on_ray.start(*ON)
+        on_ray.until(lambda: "follows Ray job" in on_ray.said)
+    assert process.wait(300) == 0, on_ray.said
+    assert re.search(r"distill: follows Ray job stratos-run-\S+-1 \(stratos-run-", on_ray.said)
+    assert on_ray.student() == trained.student()
+    assert [one["status"] for one in ray_cluster.jobs(on_ray.run)] == ["SUCCEEDED"]
+    kinds = [one["kind"] for one in on_ray.ledger() if "kind" in one]
+    assert kinds.count("rented") == kinds.count("launched") == 1
+
+
+@WHOLE
+def test_a_job_is_ended_where_the_folder_of_its_run_is_gone(
+    on_ray: Command, ray_cluster: RayCluster
+) -> None:
+    process = on_ray.start(*ON, "executor.usd_per_hour=3.6", "trainer.max_tokens=400000")
+    on_ray.until(on_ray.has_checkpoint)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    told = on_ray.servers().stdout
+    assert "running, for " in told and "Ray job stratos-run-" in told and "$3.60 an hour" in told
+    shutil.move(on_ray.run, on_ray.run.with_name("elsewhere"))
+    down = on_ray.servers("down", "--all")
+    assert down.returncode == 0 and "-distill: gone." in down.stdout, down.stderr
+    assert [one["status"] for one in ray_cluster.jobs(on_ray.run)] == ["STOPPED"]
+    assert ray_cluster.processes(on_ray.run) == []
+
+
+@WHOLE
+def test_a_second_command_of_other_inputs_ends_the_job_of_the_first(
+    on_ray: Command, ray_cluster: RayCluster
+) -> None:
+    process = on_ray.start(*ON)
+    on_ray.until(on_ray.has_checkpoint)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process = on_ray.start(*ON, "seed=1")
+    on_ray.until(lambda: "was submitted for other inputs than those of now" in on_ray.said)
+    on_ray.until(lambda: "submitted as Ray job" in on_ray.said)
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    assert ray_cluster.jobs(on_ray.run, "RUNNING") == []
+
+
+@WHOLE
+def test_a_job_that_reaches_its_limit_goes_on(
+    on_ray: Command, trained: Command, ray_cluster: RayCluster
+) -> None:
+    process = on_ray.start(*ON, "executor.hours=0.015")
+    on_ray.until(on_ray.has_checkpoint)
+    with ray_cluster.frozen(on_ray.run):
+        time.sleep(0.015 * 3600)
+    assert process.wait(300) == 0, on_ray.said
+    assert re.search(
+        r"-1 has reached its limit of 54(\.\d)? s; it is submitted again\.", on_ray.said
+    )
+    assert on_ray.student() == trained.student()
+
+
+def test_a_job_that_waited_too_long_never_runs(on_ray: Command, ray_cluster: RayCluster) -> None:
+    with ray_cluster.busy():
+        process = on_ray.start(*ON, "executor.max_pending_hours=0.0005")
+        assert process.wait(120) == 1
+    assert re.fullmatch(
+        r"distill: Ray job stratos-run-\S+-1 waits for 1 CPU \(\d of 4 CPU in use\)\. It has "
+        r"waited .* s, and may wait 0\.0005 h \(executor\.max_pending_hours, or "
+        r"limits\.deadline_hours\): the job is cancelled\. Type executor\.max_pending_hours=<more "
+        r"hours>\. Or run it on this machine: executor=here\.",
+        on_ray.said.splitlines()[-1],
+    ), on_ray.said
+    assert [one["usd"] for one in on_ray.ledger() if one.get("kind") == "settled"] == [0]
+    # Ray starts it nevertheless when it can, and it ends without having run anything.
+    ray_cluster.until(lambda: bool(ray_cluster.jobs(on_ray.run, "SUCCEEDED")))
+    assert not list((on_ray.run / "jobs" / "ray").glob("*.began"))
+
+
+@WHOLE
+def test_a_job_that_ray_gives_up_waits_again(on_ray: Command, ray_cluster: RayCluster) -> None:
+    with ray_cluster.busy():
+        process = on_ray.start(*ON)
+        ray_cluster.until(lambda: len(ray_cluster.jobs(on_ray.run)) == 2)
+    assert process.wait(120) == 0, on_ray.said
+    told = [(one["status"], one["error_type"]) for one in ray_cluster.jobs(on_ray.run)]
+    assert told == [("FAILED", "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"), ("SUCCEEDED", None)]
+
+
+@WHOLE
+def test_a_job_that_fails_without_a_word_shows_the_end_of_its_log(
+    on_ray: Command, ray_cluster: RayCluster
+) -> None:
+    process = on_ray.start(*ON)
+    on_ray.until(on_ray.has_checkpoint)
+    for pid in ray_cluster.processes(on_ray.run):
+        os.kill(pid, signal.SIGKILL)
+    assert process.wait(60) == 1
+    assert re.search(
+        r"distill failed as Ray job \S+-1: exit code -9, killed; if its memory was at its end, "
+        r"type executor\.memory_gib=<more GiB>\. The end of \S+-1\.log:\n    ",
+        on_ray.said,
+    ), on_ray.said
+
+
+@WHOLE
+def test_an_error_of_the_stage_is_the_same_as_here(
+    on_ray: Command, ray_cluster: RayCluster
+) -> None:
+    """Whether there is a GPU, the node alone can say."""
+    assert on_ray.start("trainer.strategy=fsdp").wait(120) == 1
+    here = on_ray.said.splitlines()[-1]
+    assert "needs a GPU, and this machine has none" in here
+    assert on_ray.start("trainer.strategy=fsdp", *ON).wait(120) == 1
+    assert "submitted as Ray job" in on_ray.said
+    assert on_ray.said.splitlines()[-1] == here
+    assert [one["status"] for one in ray_cluster.jobs(on_ray.run)] == ["FAILED"]
+
+
+def test_what_cannot_be_submitted(on_ray: Command, ray_cluster: RayCluster) -> None:
+    def told(*argv: str) -> str:
+        assert on_ray.start(*ON, *argv).wait(60) in (1, 2)
+        return on_ray.said.splitlines()[-1]
+
+    assert told("executor.gpus=9", "executor.resources={disk: 2}") == (
+        "distill: no node of the Ray cluster has what the job asks for (1 CPU, 9 GPU, 2 disk). "
+        "Change executor.gpus, executor.cpus, executor.memory_gib or executor.resources, see ray "
+        "status, or type executor=here. Or, where the cluster adds nodes when jobs wait, type "
+        "executor.autoscales=true."
+    )
+    assert ray_cluster.jobs(on_ray.run) == []
+    assert told("trainer.num_nodes=2").startswith(
+        "trainer.num_nodes=2: executor=ray runs a stage on one node. Type trainer.num_nodes=1"
+    )
+    assert told("executor.address=127.0.0.1:6379") == (
+        "executor=ray: 127.0.0.1:6379 is no address of a dashboard. Type "
+        "executor.address=http://<head>:8265, as ray start prints it on the head node. Or type "
+        "executor=here."
+    )
+    assert re.fullmatch(
+        r"executor=ray: no Ray dashboard answers at http://127\.0\.0\.1:9 \(.*\)\. Start the "
+        r"cluster with ray start --head, make its dashboard reachable \(--dashboard-host, ssh "
+        r"-L\), and type executor\.address=http://<head>:8265, or set RAY_API_SERVER_ADDRESS\. Or "
+        r"type executor=here\.",
+        told("executor.address=http://127.0.0.1:9"),
+    ), on_ray.said
+    # A node that lacks the Python of this machine says so.
+    assert re.fullmatch(
+        r"distill: 127\.0\.\d+\.[23] of the Ray cluster has no /no/python\. Install Stratos on the "
+        r"nodes, and type executor\.python=<its Python there>\. Or run it on this machine: "
+        r"executor=here\.",
+        told("executor.python=/no/python"),
+    ), on_ray.said
+
+
+@WHOLE
+def test_all_other_stages_leave_what_they_leave_here(
+    on_ray: Command, trained: Command, ray_cluster: RayCluster, tmp_path: Path
+) -> None:
+    """Corpus and answers byte for byte; the server of `deploy` is one of the node."""
+    small = (
+        "teacher=local", f"teacher.path={trained.weights}", "probe.n_items=4", "probe.max_items=4",
+        "probe.n_trial_items=2", "probe.max_tokens=16", "stages=[probe,plan,synthesize,evaluate,"
+        "deploy]", "evaluate.n_items=4", "evaluate.n_teacher_items=2",
+        "evaluate.n_untouched_items=2", "deploy.n_requests=2", "deploy.load_seconds=0",
+    )  # fmt: skip
+    here = Command(tmp_path / "here" / "run")
+    for command in (here, on_ray):
+        shutil.rmtree(command.run, ignore_errors=True)
+        shutil.copytree(trained.run, command.run)
+        shutil.rmtree(command.run / "corpus")
+        for stage in ("probe", "plan", "synthesize"):
+            (command.run / f"{stage}.json").unlink()
+    jobs = ("probe", "synthesize", "evaluate", "deploy")
+    process = on_ray.start(*small, *ON, f"executor.stages=[{','.join(jobs)}]")
+    assert here.start(*small).wait(300) == 0, here.said
+    assert process.wait(300) == 0, on_ray.said
+    for stage in jobs:
+        assert f"{stage}: submitted as Ray job " in on_ray.said
+        assert on_ray.record(stage) == here.record(stage)
+    assert on_ray.rows("probe/answers.jsonl") == here.rows("probe/answers.jsonl")
+    for folder in ("corpus", "evaluate"):
+        assert files(on_ray.run / folder) == files(here.run / folder)
+
+
+def test_the_cluster_is_the_catalog_and_a_job_asks_for_what_the_plan_chose(
+    on_ray: Command, ray_cluster: RayCluster
+) -> None:
+    chosen = ("cloud=ray", "cloud.usd_per_gpu_hour=2", "cloud.usd_per_cpu_hour=0.5")
+    assert on_ray.start(*chosen, "stages=[plan]").wait(120) == 0, on_ray.said
+    roles = on_ray.record("plan")["roles"]
+    for one in (role["offer"] for role in roles):
+        assert (one["cloud"], one["region"], one["accelerator"]) == ("ray", "cluster", "H100")
+        assert one["instance_type"] == "1xH100-2cpu-4gib"
+        assert (one["vcpus"], one["memory_gib"], one["usd_per_hour"]) == (2, 4, 3)
+    with ray_cluster.busy():
+        process = on_ray.start(*chosen, "stages=[distill]", *ON, "executor.max_pending_hours=0.001")
+        ray_cluster.until(lambda: bool(ray_cluster.jobs(on_ray.run)))
+        [job] = ray_cluster.jobs(on_ray.run)
+        ray_cluster.until(lambda: ray_cluster.asked(job) != {})
+        assert ray_cluster.asked(job) == {
+            "CPU": 2, "GPU": 1, "memory": 4 * 2**30, "accelerator_type:H100": 0.001
+        }  # fmt: skip
+        assert process.wait(120) == 1
+    assert "waits for 2 CPU, 1 GPU, 4 GiB of memory, accelerator_type:H100 (" in on_ray.said
