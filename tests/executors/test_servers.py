@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -15,7 +16,7 @@ from stratos.executors import started
 from stratos.executors.here import Here
 from stratos.executors.job import JobSpec
 
-ON = ("executor.stages=[distill]", "executor.usd_per_hour=3.6", "trainer.max_tokens=400000")
+ON = ("executor.stages=[distill]", "executor.usd_per_hour=3.6", "trainer.max_tokens=120000")
 
 
 @pytest.fixture
@@ -29,6 +30,8 @@ def left(command: Command) -> Command:
 
 
 def test_a_job_that_was_left_is_listed_and_ended(left: Command) -> None:
+    job = int(_jobs(left)[0].id.split()[0])
+    os.kill(job, signal.SIGSTOP)  # a fast machine would end it before it is looked at
     told = left.servers()
     assert told.returncode == 0, told.stderr
     [name] = [one.split(":")[0] for one in told.stdout.splitlines() if not one.startswith(" ")][:1]
@@ -42,6 +45,7 @@ def test_a_job_that_was_left_is_listed_and_ended(left: Command) -> None:
     assert wrong.returncode == 1
     assert f"Did you mean {name}?" in wrong.stderr
 
+    os.kill(job, signal.SIGCONT)
     told = left.servers("down", name)
     assert told.returncode == 0, told.stderr
     assert f"{name}: gone. $0.0" in told.stdout and "is booked for it" in told.stdout
