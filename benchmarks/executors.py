@@ -1,0 +1,228 @@
+"""What it costs to run stages as jobs, and whether kills change what they make.
+
+    python benchmarks/executors.py                        all executors whose engine is installed
+    python benchmarks/executors.py --executors slurm --kills 10 --keep
+
+Each engine is a real one on this machine (tests/clusters). Measured: seconds from the command to
+the first step of a training, beside the same in the command's own process and beside an empty job
+of the engine; and a corpus and a training of jobs that are killed with `kill -9` at random moments,
+the job or the command in turn, and started again until they are done: every byte of what they
+leave is compared with what the command's own process leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from record import keep
+
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path += [str(TESTS), str(TESTS / "executors")]
+
+from one_cluster import Cluster, whats_lacking  # noqa: E402
+from one_run import Command, files  # noqa: E402
+from probed_run import probe_by_hand  # noqa: E402
+
+STAGES = {"synthesize": "corpus", "distill": "distill/student"}
+"""Stage to what is compared of it."""
+LONGEST_S = 600
+
+
+@dataclass
+class Engine:
+    """A running engine."""
+
+    name: str
+    arguments: tuple[str, ...]
+    env: dict[str, str]
+    empty: Callable[[], None]
+    """Runs a job that does nothing, to its end."""
+
+
+@contextlib.contextmanager
+def here(folder: Path) -> Iterator[Engine]:
+    """Yield this machine: a process for each stage."""
+
+    def empty() -> None:
+        subprocess.run(["true"], check=True)
+
+    yield Engine("here", ("executor=here",), dict(os.environ), empty)
+
+
+@contextlib.contextmanager
+def slurm(folder: Path) -> Iterator[Engine]:
+    """Yield a SLURM of two nodes."""
+    if why := whats_lacking():
+        sys.exit(why)
+    cluster = Cluster(folder)
+    try:
+        if why := cluster.up(2):
+            sys.exit(why)
+
+        def empty() -> None:
+            cluster.run("sbatch", "-W", "-p", "main", "-o", "/dev/null", "--wrap=true")
+
+        arguments = ("executor=slurm", "executor.partition=main")
+        yield Engine("slurm", arguments, cluster.env, empty)
+    finally:
+        cluster.down()
+
+
+ENGINES = {"here": here, "slurm": slurm}
+
+
+def main() -> None:
+    """Measure each executor and print what was found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--executors", default=",".join(ENGINES))
+    parser.add_argument("--kills", type=int, default=10, help="of each executor and stage")
+    parser.add_argument("--repeats", type=int, default=3, help="of what is timed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", action="store_true", help="write the result")
+    args = parser.parse_args()
+    result: dict[str, Any] = {"kills": args.kills, "seed": args.seed}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepared, trained = _prepared(folder)
+        result["own_process"] = _first_steps(prepared, folder, (), os.environ, args.repeats)
+        for executor in args.executors.split(","):
+            (folder / executor).mkdir()
+            with ENGINES[executor](folder / executor) as engine:
+                found = _measured(engine, prepared, trained, folder, args)
+                result[executor] = found
+                print(executor, json.dumps(found, indent=1), flush=True)
+    if args.keep:
+        keep("executors", result)
+
+
+def _prepared(folder: Path) -> tuple[dict[str, Path], dict[str, dict[str, bytes]]]:
+    """Return the run folder before each stage, and what each leaves in the command's process."""
+    run = folder / "plain" / "run"
+    probe_by_hand(run)
+    command = Command(run)
+    before, after = {}, {}
+    for stages, next_one in (("plan", "synthesize"), ("synthesize", "distill"), ("distill", "")):
+        assert command.start(f"stages=[{stages}]").wait(LONGEST_S) == 0, command.said
+        if next_one:
+            before[next_one] = folder / f"before_{next_one}"
+            shutil.copytree(run, before[next_one])
+        if stages in STAGES:
+            after[stages] = files(run / STAGES[stages])
+    return before, after
+
+
+def _measured(
+    engine: Engine,
+    prepared: dict[str, Path],
+    trained: dict[str, dict[str, bytes]],
+    folder: Path,
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    empty = []
+    for _ in range(args.repeats):
+        started = time.perf_counter()
+        engine.empty()
+        empty.append(round(time.perf_counter() - started, 2))
+    on = (*engine.arguments, "executor.stages=[distill]")
+    first = _first_steps(prepared, folder, on, engine.env, args.repeats)
+    draw = random.Random(args.seed)
+    kills = {}
+    for stage in STAGES:
+        kills[stage] = _kills(engine, stage, prepared[stage], trained[stage], folder, draw, args)
+    return {"empty_job_s": empty, "first_step_s": first, "killed": kills}
+
+
+def _first_steps(
+    prepared: dict[str, Path], folder: Path, on: tuple[str, ...], env: Any, repeats: int
+) -> list[float]:
+    """Return the seconds from a command to the first checkpoint, which is its second step."""
+    found = []
+    for i in range(repeats):
+        command = _copied(prepared["distill"], folder / f"first_{len(on)}_{i}", env)
+        started = time.perf_counter()
+        process = command.start(*on)
+        command.until(command.has_checkpoint, LONGEST_S)
+        found.append(round(time.perf_counter() - started, 2))
+        assert process.wait(LONGEST_S) == 0, command.said
+        shutil.rmtree(command.run.parent)
+    return found
+
+
+def _kills(
+    engine: Engine,
+    stage: str,
+    prepared: Path,
+    wanted: dict[str, bytes],
+    folder: Path,
+    draw: random.Random,
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    """Kill the stage or its command at random moments; return how often all was equal."""
+    on = (*engine.arguments, f"executor.stages=[{stage}]", f"stages=[{stage}]")
+    whole = _copied(prepared, folder / "whole", engine.env)
+    started = time.perf_counter()
+    assert whole.start(*on).wait(LONGEST_S) == 0, whole.said
+    longest = time.perf_counter() - started
+    shutil.rmtree(whole.run.parent)
+    told = []
+    for i in range(args.kills):
+        command = _copied(prepared, folder / f"killed_{i}", engine.env)
+        process = command.start(*on)
+        at, victim = draw.uniform(0, longest), ("job", "command")[i % 2]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(at)
+        pids = _jobs(command.run) if victim == "job" else [process.pid]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        n_starts = 1
+        while process.wait(LONGEST_S) != 0 and n_starts < 5:
+            process, n_starts = command.start(*on), n_starts + 1
+        is_equal = files(command.run / STAGES[stage]) == wanted
+        told.append({
+            "at_s": round(at, 2), "victim": victim, "n_killed": len(pids), "starts": n_starts,
+            "is_equal": is_equal, "is_left": bool(_jobs(command.run)),
+        })  # fmt: skip
+        if not is_equal:
+            print(command.said[-3000:], file=sys.stderr)
+        shutil.rmtree(command.run.parent)
+    n_equal = sum(one["is_equal"] for one in told)
+    return {"equal": n_equal, "of": len(told), "undisturbed_s": round(longest, 2), "kills": told}
+
+
+def _copied(prepared: Path, folder: Path, env: Any) -> Command:
+    shutil.copytree(prepared, folder / "run")
+    command = Command(folder / "run")
+    command.env = env
+    return command
+
+
+def _jobs(run: Path) -> list[int]:
+    """Return the processes of jobs of a run folder."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (one / "cmdline").read_bytes().split(b"\0")
+            if b"--job" in words and str(run).encode() in words:
+                found.append(int(one.name))
+    return found
+
+
+if __name__ == "__main__":
+    main()
