@@ -63,6 +63,7 @@ ARROWS = {
     "__main__": "cli config core pipeline run",
     "serve": "core deploy estimate records",
     "verify": "core decode deploy pretrained tasks",
+    "door": "core deploy",
     "servers": "core deploy executors ledger",
     "stage": "catalog cli config core executors pipeline run",
 }  # fmt: skip
