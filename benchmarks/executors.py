@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from record import keep
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path += [str(TESTS), str(TESTS / "executors")]
 
+import one_ray  # noqa: E402
 from one_cluster import Cluster, whats_lacking  # noqa: E402
 from one_run import Command, files  # noqa: E402
 from probed_run import probe_by_hand  # noqa: E402
@@ -82,7 +84,28 @@ def slurm(folder: Path) -> Iterator[Engine]:
         cluster.down()
 
 
-ENGINES = {"here": here, "slurm": slurm}
+@contextlib.contextmanager
+def ray(folder: Path) -> Iterator[Engine]:
+    """Yield a Ray cluster of a head and two nodes."""
+    if why := one_ray.whats_lacking():
+        sys.exit(why)
+    cluster = one_ray.RayCluster()
+    try:
+        if why := cluster.up(2):
+            sys.exit(why)
+
+        def empty() -> None:
+            url, data = f"{cluster.address}/api/jobs/", json.dumps({"entrypoint": "true"}).encode()
+            with urllib.request.urlopen(url, data, timeout=60) as answer:
+                id = json.load(answer)["submission_id"]
+            cluster.until(lambda: bool(cluster.get(f"/api/jobs/{id}")["status"] == "SUCCEEDED"))
+
+        yield Engine("ray", ("executor=ray",), cluster.env, empty)
+    finally:
+        cluster.down()
+
+
+ENGINES = {"here": here, "slurm": slurm, "ray": ray}
 
 
 def main() -> None:
