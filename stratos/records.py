@@ -367,6 +367,10 @@ class Pilot:
 # --- plan ----------------------------------------------------------------------------------------
 
 
+OWN_CLOUDS = frozenset(("local", "slurm", "ray"))
+"""Clouds whose servers run already: this machine, and the nodes of a cluster."""
+
+
 @dataclass(frozen=True)
 class Offer:
     """A server that can be rented: one instance type in one region at one price."""
@@ -391,6 +395,11 @@ class Offer:
         """Short name for tables and error messages."""
         gpu = f" ({self.accelerator_count}x{self.accelerator})" if self.accelerator else ""
         return f"{self.cloud}/{self.region} {self.instance_type}{gpu}"
+
+    @property
+    def is_rented(self) -> bool:
+        """Whether it has to be ordered and booted before it works."""
+        return self.cloud not in OWN_CLOUDS
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def device_of(offer: Offer, calibration: Calibration | None = None) -> Device:
         calibration: what a measurement of this machine gave; it speaks for local offers only.
     """
     local = offer.cloud == "local"
-    startup = 0.0 if local else k.STARTUP_HOURS
+    startup = k.STARTUP_HOURS if offer.is_rented else 0.0
     if offer.accelerator is None:
         return _cpu(offer, calibration if local else None, startup)
     gpu = find_gpu(offer.accelerator)

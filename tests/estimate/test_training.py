@@ -92,6 +92,16 @@ def test_a_tiny_model_is_not_infinitely_fast_on_a_large_gpu():
     assert large.source == "floor of kernel launches, within a factor of 1.5"
 
 
+@pytest.mark.parametrize("cloud", ["slurm", "ray", "local"])
+def test_a_node_of_a_cluster_is_up(cloud: str) -> None:
+    rented = hours(TINY, gpu("H100"))
+    node = hours(TINY, replace(gpu("H100"), cloud=cloud))
+    assert rented.mean - node.mean == pytest.approx(k.STARTUP_HOURS - k.TRAIN_FIXED_S / 3600)
+    assert rented.high - node.high == pytest.approx(
+        k.STARTUP_HOURS_HIGH - k.TRAIN_FIXED_S_HIGH / 3600
+    )
+
+
 def test_a_recorded_run_replaces_the_arithmetic_on_cpus_only():
     measured = replace(TINY, runs=(RUN, replace(RUN, train_cpu_seconds=700.0)))
     found = hours(measured, cpu(1, cloud="local"))

@@ -51,7 +51,7 @@ def _servers(parts: Iterable[tuple[str, Option]]) -> Iterator[Assumption]:
     for role, part in parts:
         offer = part.offer
         assert offer is not None, "only servers are looked at"
-        if offer.cloud != LOCAL and role != "serve":
+        if offer.is_rented and role != "serve":
             yield Assumption(
                 "start-up of a rented server",
                 60 * k.STARTUP_HOURS,

@@ -11,7 +11,7 @@ from stratos.core.counted import by_reason
 from stratos.core.formats import right_shortly, taken_before
 from stratos.core.money import cents
 from stratos.core.printable import visible
-from stratos.records import Assumption, Interval, Plan, PlanPoint, Price, RoleChoice
+from stratos.records import OWN_CLOUDS, Assumption, Interval, Plan, PlanPoint, Price, RoleChoice
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +22,9 @@ ROWS = 12
 
 SMALLEST_USD = 0.005
 """Dollars that are written as cents at least."""
+
+QUEUED = OWN_CLOUDS - {"local"}
+"""Clouds whose servers are the nodes of a cluster."""
 
 MARK = "➤"
 """Stands before the plan that was chosen."""
@@ -64,6 +67,8 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
 
         minutes = 60 * STARTUP_HOURS
         caption += f"\nhours: about {minutes:.0f} min of them for each rented server to start"
+    if any(role.offer is not None and role.offer.cloud in QUEUED for role in plan.roles):
+        caption += "\nhours: waiting in the queue of the cluster is not counted"
     table = Table(
         title="Plans that no other plan dominates",
         caption=caption,
@@ -294,4 +299,4 @@ def _thin(found: Sequence[_Row], rows: int) -> Sequence[_Row]:
 
 
 def _is_rented(role: RoleChoice) -> bool:
-    return role.offer is not None and role.offer.cloud not in ("local", "slurm", "ray")
+    return role.offer is not None and role.offer.is_rented

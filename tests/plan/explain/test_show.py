@@ -41,6 +41,21 @@ def test_the_chosen_row_is_marked_and_the_count_is_honest():
     assert text.count("stratos_") == 12
 
 
+def test_what_hours_hold_of_a_start_is_said():
+    plan = planned()
+    booted, queued = "about 10 min of them for each rented server", "waiting in the queue"
+    for cloud, says, silent in (
+        ("aws", booted, queued), ("slurm", queued, booted), ("ray", queued, booted),
+        ("local", "", booted), ("local", "", queued),
+    ):  # fmt: skip
+        roles = [
+            one if one.offer is None else replace(one, offer=replace(one.offer, cloud=cloud))
+            for one in plan.roles
+        ]
+        text = " ".join(printed(replace(plan, roles=roles)).split())
+        assert says in text and silent not in text, cloud
+
+
 def test_every_alternative_has_its_row():
     text = printed(planned())
     for label in ("accuracy", "cost", "time", "latency"):
