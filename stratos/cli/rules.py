@@ -281,7 +281,7 @@ def _executor(config: Config) -> Iterator[str]:
         return
     if (why := executor.unusable()) is not None:
         yield why
-    if "distill" in executor.stages and trainer.num_nodes > 1:
+    if "distill" in executor.stages and trainer.num_nodes > 1 and not executor.takes_nodes:
         yield (
             f"trainer.num_nodes={trainer.num_nodes}: executor={executor.kind} runs a stage on one "
             "node. Type trainer.num_nodes=1, or executor=here, which writes a script for each node."

@@ -1,4 +1,4 @@
-"""Multi-process training: started here, or by a script on every server."""
+"""Multi-process training: started here, as a job on several nodes, or by a script on each."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 
 from stratos import records
 from stratos.config import Config
+from stratos.core import meeting
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
@@ -60,7 +61,7 @@ def train_together(config: Config, plan: Plan, corpus: Corpus, context: Context)
     path.touch(mode=0o600)
     path.write_bytes(pickle.dumps(job))
     trainer = config.trainer
-    if trainer.num_nodes > 1:
+    if trainer.num_nodes > 1 and meeting.called() is None:
         script = folder / SCRIPT
         script.write_text(
             launch_script(plan.student, folder.resolve(), trainer.num_nodes, trainer.devices)
@@ -73,8 +74,12 @@ def train_together(config: Config, plan: Plan, corpus: Corpus, context: Context)
         )
     # Where this process is killed, the training processes end with it.
     guard = Path(__file__).parents[1] / "deploy" / "guard.py"
-    command = [sys.executable, "-P", str(guard), "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={trainer.devices}", "-m", "stratos.distill.worker", str(folder)]
+    command = [sys.executable, "-P", str(guard), "torch.distributed.run"]
+    if (file := meeting.called()) is not None and trainer.num_nodes > 1:
+        command += meeting.call(file, folder.resolve(), trainer.num_nodes, trainer.devices).words(0)
+    else:
+        command += ["--standalone", f"--nproc-per-node={trainer.devices}"]
+        command += ["-m", "stratos.distill.worker", str(folder)]
     _listen(command, folder / LOG, context)
     done = records.load(result, context.fingerprint, Student)
     if done is None:

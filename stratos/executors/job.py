@@ -125,6 +125,8 @@ class JobSettings:
 
     kind: ClassVar[str]
     """Choice of the group."""
+    takes_nodes: ClassVar[bool] = False
+    """Whether a job may have several nodes."""
     stages: tuple[StageName, ...] = ()
     """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
     hosted teacher, or needs no server, stays in this process."""
@@ -155,6 +157,7 @@ class Executor(Protocol):
     """Whatever runs jobs: five methods, and the settings that all of them share."""
 
     kind: ClassVar[str]
+    takes_nodes: ClassVar[bool]
 
     @property
     def stages(self) -> tuple[StageName, ...]:
@@ -232,6 +235,7 @@ def job_spec(
     *,
     deadline_hours: float | None = None,
     withheld: tuple[str, ...] = (),
+    nodes: int = 1,
 ) -> JobSpec:
     """Return the job of a stage.
 
@@ -242,6 +246,7 @@ def job_spec(
         settings: of the executor.
         deadline_hours: of the run; no job takes longer.
         withheld: variables of the environment that the job does not get.
+        nodes: that it runs on.
     """
     folder = folder.resolve()
     name = job_name(folder, stage)
@@ -264,11 +269,11 @@ def job_spec(
         stage=stage,
         folder=folder,
         role=ROLE_OF[stage],
-        nodes=1,
+        nodes=nodes,
         offer=offer,
         hours=hours,
         planned_hours=planned or LEAST_HOURS,
-        usd_per_hour=price,
+        usd_per_hour=price * nodes,
         command=(sys.executable, "-m", "stratos.stage", str(folder), stage, "--job"),
         env={"STRATOS_JOB": name},
         withheld=withheld,

@@ -86,6 +86,7 @@ class Slurm(JobSettings):
     """Submit stages to SLURM."""
 
     kind: ClassVar[str] = "slurm"
+    takes_nodes: ClassVar[bool] = True
     stages: tuple[StageName, ...] = ("distill",)
     """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
     hosted teacher, or needs no server, stays in this process."""
@@ -158,7 +159,8 @@ class Slurm(JobSettings):
         executor.update_parameters(**self._parameters(spec, minutes, share))
         try:
             with without(spec.withheld):  # sbatch hands on all that it has
-                made = executor.submit(Work(spec.command, spec.env))
+                folder = _folder(spec) if spec.nodes > 1 else None
+                made = executor.submit(Work(spec.command, spec.env, folder))
         except (submitit.core.utils.FailedJobError, subprocess.SubprocessError, OSError) as error:
             raise StratosError(
                 f"{spec.stage}: SLURM refused the job: {last_line(str(error))}. It was asked for "
@@ -247,7 +249,7 @@ class Slurm(JobSettings):
             "stderr_to_stdout": True,
             # A node that dies, or a job of more weight, sends it back into the queue.
             "additional_parameters": {"requeue": True},
-            "srun_args": None if cpus is None else [f"--cpus-per-task={cpus}"],
+            "srun_args": _srun(cpus, spec.nodes),
         }
         return {**{key: value for key, value in wanted.items() if value is not None}, "wckey": None}
 
@@ -258,6 +260,13 @@ class Slurm(JobSettings):
         parts = [f"{key}={told[key]}" for key in shown if key in told]
         limit = [f"time={told['time']} min"] if "time" in told else []
         return ", ".join([f"nodes={spec.nodes}", *parts, *limit])
+
+
+def _srun(cpus: int | None, nodes: int) -> list[str] | None:
+    """Return what srun is told, which starts a process on each node."""
+    words = [] if cpus is None else [f"--cpus-per-task={cpus}"]
+    # The first node says how the job ends, and may have to save when another one has ended.
+    return [*words, *(["--kill-on-bad-exit=0"] if nodes > 1 else [])] or None
 
 
 def _job(spec: JobSpec, id: str, is_new: bool) -> Job:

@@ -10,14 +10,16 @@ from pathlib import Path
 
 
 def processes(run: Path) -> list[int]:
-    """Return the processes of jobs of a run folder."""
+    """Return the processes of jobs of a run folder, and those of a training on several nodes."""
     found = []
     for one in Path("/proc").glob("[0-9]*"):
         try:
             words = (one / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"--job" in words and str(run).encode() in words:
+        folder = str(run).encode()
+        is_worker = b"stratos.distill.worker" in words and folder + b"/distill" in words
+        if (b"--job" in words and folder in words) or is_worker:
             found.append(int(one.name))
     return found
 

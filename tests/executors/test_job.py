@@ -61,6 +61,16 @@ def test_settings_go_before_the_plan(tmp_path: Path) -> None:
     assert hours_and_price(Slurm(), short) == (0.25, 1.0)
 
 
+def test_nodes_cost_what_they_cost_each(tmp_path: Path) -> None:
+    def usd_per_hour(settings: Slurm) -> float:
+        spec = job_spec(plan(TRAIN), "distill", tmp_path, settings, nodes=3)
+        assert spec.nodes == 3
+        return spec.usd_per_hour
+
+    assert usd_per_hour(Slurm()) == 3.0
+    assert usd_per_hour(Slurm(usd_per_hour=0.5)) == 1.5
+
+
 def test_a_stage_goes_where_its_role_has_a_server() -> None:
     there = plan(HOSTED, TRAIN)
     assert has_server("distill", there)
@@ -166,6 +176,11 @@ def test_what_submitit_is_told(tmp_path: Path) -> None:
         "#SBATCH --signal=USR2@90",
     } <= lines  # fmt: skip
     assert "--wckey" not in told and "--cpus-per-task=4 work" in told
+    assert "kill-on-bad-exit" not in told
+    two = replace(spec, nodes=2)
+    told = submitit._make_sbatch_string("work", tmp_path, **slurm._parameters(two, 600))
+    assert "#SBATCH --nodes=2" in told.splitlines()
+    assert "--cpus-per-task=4 --kill-on-bad-exit=0 work" in told
     other = Slurm(gres="gpu:h100:2")._parameters(spec, 600)
     assert other["gres"] == "gpu:h100:2" and "gpus_per_node" not in other
 

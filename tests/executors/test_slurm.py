@@ -62,6 +62,78 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
     assert [one["usd_per_hour"] for one in rented] == [0] * len(rented)
 
 
+@pytest.fixture(scope="session")
+def trained_by_two(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Return a run whose student was trained by two processes of this machine."""
+    folder = tmp_path_factory.mktemp("by-two") / "run"
+    shutil.copytree(prepared, folder)
+    command = Command(folder)
+    assert command.start("trainer=ddp", "trainer.devices=2").wait(300) == 0, command.said
+    return command
+
+
+TWO_NODES = ("trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2")
+
+
+def test_two_nodes_train_together(
+    on_slurm: Command, trained_by_two: Command, slurm: Cluster
+) -> None:
+    process = on_slurm.start(*ON, *TWO_NODES, "executor.usd_per_hour=3")
+    on_slurm.until(lambda: slurm.jobs() == ["RUNNING"])
+    told = slurm.run("scontrol", "show", "job", "-o")
+    assert " NumNodes=2 " in told.splitlines()[-1]
+    assert process.wait(300) == 0, on_slurm.said
+    assert on_slurm.student() == trained_by_two.student()
+    assert files(on_slurm.weights) == files(trained_by_two.weights)
+    rented = [one for one in on_slurm.ledger() if one.get("kind") == "rented"]
+    assert [one["usd_per_hour"] for one in rented] == [6]
+
+
+@WHOLE
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_node_of_two_that_dies_changes_nothing(
+    on_slurm: Command, trained_by_two: Command, slurm: Cluster, which: int
+) -> None:
+    process = on_slurm.start(*ON, *TWO_NODES)
+    on_slurm.until(on_slurm.has_checkpoint)
+    with slurm.frozen(on_slurm.run):
+        node = ("n1", "n2")[which]
+        slurm.lose(node)
+    try:
+        assert process.poll() is None, on_slurm.said
+    finally:
+        slurm.back(node)
+    assert process.wait(300) == 0, on_slurm.said
+    assert on_slurm.student() == trained_by_two.student()
+    assert files(on_slurm.weights) == files(trained_by_two.weights)
+    assert ", gone on 1×: " in on_slurm.said
+
+
+@WHOLE
+def test_two_nodes_are_told_to_end_and_go_on(
+    on_slurm: Command, trained_by_two: Command, slurm: Cluster
+) -> None:
+    process = on_slurm.start(*ON, *TWO_NODES)
+    on_slurm.until(on_slurm.has_checkpoint)
+    with slurm.frozen(on_slurm.run):
+        process.send_signal(signal.SIGINT)
+        on_slurm.until(lambda: slurm.jobs() != ["RUNNING"])
+    assert process.wait(120) == 128 + signal.SIGINT, on_slurm.said
+    assert slurm.jobs() == [] and slurm.processes(on_slurm.run) == []
+    assert on_slurm.start(*ON, *TWO_NODES).wait(300) == 0, on_slurm.said
+    assert on_slurm.student() == trained_by_two.student()
+    assert ", gone on 1×: " in on_slurm.said
+
+
+@WHOLE
+def test_an_error_of_a_stage_of_two_nodes_ends_both(on_slurm: Command, slurm: Cluster) -> None:
+    """The first node fails before it calls the other."""
+    broken = (*ON, "trainer=fsdp", "trainer.devices=1", "trainer.num_nodes=2")
+    assert on_slurm.start(*broken).wait(120) == 1
+    assert "needs a GPU, and this machine has none" in on_slurm.said.splitlines()[-1]
+    assert slurm.jobs() == []
+
+
 @WHOLE
 def test_a_job_of_more_weight_changes_nothing(
     on_slurm: Command, trained: Command, slurm: Cluster
@@ -194,9 +266,6 @@ def test_what_cannot_be_submitted(on_slurm: Command, tmp_path: Path) -> None:
     assert told("executor=slurm", "executor.gpus=9").startswith(
         "distill: SLURM refused the job: Batch job submission failed: Requested node configuration "
         "is not available. It was asked for nodes=1, gpus_per_node=9, time="
-    )
-    assert told("executor=slurm", "trainer.num_nodes=2").startswith(
-        "trainer.num_nodes=2: executor=slurm runs a stage on one node. Type trainer.num_nodes=1"
     )
     running = dict(on_slurm.env)
     (tmp_path / "slurm.conf").write_text("This is none.\n")
