@@ -6,9 +6,11 @@ from pathlib import Path
 
 from stratos.cli.preflight import check_rows
 from stratos.config import Config
+from stratos.core.errors import CapacityError, StratosError
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.records import Deployment, Probe
 from stratos.run.other_task import OtherTaskError, refusal
+from stratos.run.refused import MOST, NAME, refuse, without_refused
 from stratos.run.runner import Runner, opened
 from stratos.run.stages import (
     DEPLOY,
@@ -38,12 +40,42 @@ def run_pipeline(config: Config) -> float | None:
     check_before(config)
     if told := refusal(config, config.run_dir, "hydra.sweep.dir"):
         raise OtherTaskError(told)  # of a job of a sweep; for any other run the check saw it
-    with opened(config, STAGES) as run:
-        number = run_stages(run)
+    with opened(without_refused(config), STAGES) as run:
+        number = _with_servers_that_can_be_had(run)
         run.summarize()
         if config.deploy.keep and (config.run_dir / "bundle" / "config.json").exists():
             _keep_hosted(run)
     return number
+
+
+def _with_servers_that_can_be_had(run: Runner) -> float | None:
+    """Run the stages; plan again without a server that cannot be had, a few times.
+
+    Raises:
+        StratosError: a stage cannot go on.
+    """
+    for time in range(1, MOST + 1):
+        try:
+            return run_stages(run)
+        except CapacityError as error:
+            path = run.config.run_dir / NAME
+            refuse(run.config.run_dir, error)
+            if PLAN.name not in run.asked:
+                raise StratosError(
+                    f"{error} Give the command again with plan among its stages: it plans without "
+                    f"that server. To try it again, delete {path}."
+                ) from error
+            if time == MOST:
+                raise StratosError(
+                    f"{error} {MOST} servers could not be had, one after the other. The same "
+                    f"command plans without them; to try them again, delete {path}."
+                ) from error
+            run.console.note(
+                f"{error} The plan is solved again without it ({time} of {MOST} at most; to try it "
+                f"again later, delete {path})."
+            )
+            run.config = without_refused(run.config)
+    raise AssertionError
 
 
 def _keep_hosted(run: Runner) -> None:

@@ -69,10 +69,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(folder: Path, stage: str, is_job: bool, say: Callable[..., None]) -> None:
     from stratos.pipeline import check_before, run_stages
+    from stratos.run.refused import without_refused
     from stratos.run.runner import opened
     from stratos.run.stages import STAGES as ALL
 
-    config = _config(folder, stage)
+    config = without_refused(_config(folder, stage))
     with disk_errors("run", folder, config.cache_dir):
         check_before(config)
         if not is_job:

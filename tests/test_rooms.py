@@ -59,7 +59,7 @@ ARROWS = {
     "pilot": (
         "catalog config core distill estimate ledger plan records run synthesize teachers"
     ),
-    "pipeline": "cli config deploy distill pilot records run students",
+    "pipeline": "cli config core deploy distill pilot records run students",
     "__main__": "cli config core pipeline run",
     "serve": "core deploy estimate records",
     "verify": "core decode deploy pretrained tasks",

@@ -42,6 +42,20 @@ class BudgetError(StratosError):
     """The next step would pass the budget."""
 
 
+class CapacityError(StratosError):
+    """A server that the plan chose cannot be had now.
+
+    Args:
+        text: what the user reads.
+        server: as `cloud.quotas` names it: cloud/region/instance type.
+    """
+
+    def __init__(self, text: str, server: str) -> None:
+        """Take both."""
+        super().__init__(text)
+        self.server = server
+
+
 class OverspentError(StratosError):
     """More was billed than was set aside: the budget is passed, and nothing more is paid.
 

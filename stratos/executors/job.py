@@ -193,11 +193,16 @@ class Executor(Protocol):
 
         Raises:
             StratosError: the engine refuses it.
+            CapacityError: its server cannot be had; the plan is solved again without it.
         """
         ...
 
     def status(self, job: Job) -> Status:
-        """Return how a job stands; it is asked every other second."""
+        """Return how a job stands; it is asked every other second.
+
+        Raises:
+            CapacityError: its server cannot be had; the plan is solved again without it.
+        """
         ...
 
     def cancel(self, spec: JobSpec) -> None:
