@@ -139,8 +139,8 @@ def _run_once(handover: Handover, context: Context) -> Status:
         _end(handover, context)
         servers.release()
         raise
+    executor.release(job)  # first: a server that it ends is paid until then
     servers.release()
-    executor.release(job)
     _is_back(spec)
     return status
 

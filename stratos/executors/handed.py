@@ -46,18 +46,18 @@ def lock_path(run: Path, stage: str) -> Path:
 def find(run: Path, stage: str) -> Handed | None:
     """Return which job a stage was handed to; None if it was to none, or is back."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
-        return msgspec.json.decode(_path(run, stage).read_bytes(), type=Handed)
+        return msgspec.json.decode(path_of(run, stage).read_bytes(), type=Handed)
     return None
 
 
 def keep(run: Path, stage: str, handed: Handed) -> None:
     """Write down which job a stage was handed to."""
-    write_atomically(_path(run, stage), msgspec.json.encode(handed))
+    write_atomically(path_of(run, stage), msgspec.json.encode(handed))
 
 
 def forget(run: Path, stage: str) -> None:
     """Take notice that a stage is back."""
-    _path(run, stage).unlink(missing_ok=True)
+    path_of(run, stage).unlink(missing_ok=True)
 
 
 def refusal(known: Handed, run: Path, stage: str) -> str:
@@ -65,7 +65,7 @@ def refusal(known: Handed, run: Path, stage: str) -> str:
     return (
         f"{stage} was handed to {known.place} by executor={known.executor}, and is not known to be "
         f"back. Give the same command with executor={known.executor} executor.stages=[{stage}]: it "
-        f"follows that job. Or end the job, and delete {_path(run, stage)}."
+        f"follows that job. Or end the job, and delete {path_of(run, stage)}."
     )
 
 
@@ -74,5 +74,6 @@ def is_any(run: Path) -> bool:
     return any(folder_of(run).glob("*.json"))
 
 
-def _path(run: Path, stage: str) -> Path:
+def path_of(run: Path, stage: str) -> Path:
+    """Return the file that says which job a stage was handed to."""
     return folder_of(run) / f"{stage}.json"

@@ -64,6 +64,10 @@ class JobSpec:
     """Variables that the job has beside those of the command that submits it."""
     withheld: tuple[str, ...] = ()
     """Variables of that command which the job does not get: keys of teachers."""
+    spot: bool = False
+    """Whether the plan rents the server at its spot price."""
+    files: tuple[Path, ...] = ()
+    """Of this machine, outside of the run folder, which the stage reads."""
 
     @property
     def gpus(self) -> int:
@@ -241,6 +245,7 @@ def job_spec(
     deadline_hours: float | None = None,
     withheld: tuple[str, ...] = (),
     nodes: int = 1,
+    files: tuple[Path, ...] = (),
 ) -> JobSpec:
     """Return the job of a stage.
 
@@ -252,6 +257,7 @@ def job_spec(
         deadline_hours: of the run; no job takes longer.
         withheld: variables of the environment that the job does not get.
         nodes: that it runs on.
+        files: of this machine, outside of the run folder, that the stage reads.
     """
     folder = folder.resolve()
     name = job_name(folder, stage)
@@ -282,6 +288,8 @@ def job_spec(
         command=(sys.executable, "-m", "stratos.stage", str(folder), stage, "--job"),
         env={"STRATOS_JOB": name},
         withheld=withheld,
+        spot=choice is not None and _is_spot(choice),
+        files=files,
     )
 
 
@@ -299,4 +307,8 @@ def _server(plan: Plan, role: str) -> RoleChoice | None:
 def _usd_per_hour(choice: RoleChoice) -> float:
     assert choice.offer is not None
     spot = choice.offer.usd_per_hour_spot
-    return spot if choice.spot and spot is not None else choice.offer.usd_per_hour
+    return spot if _is_spot(choice) and spot is not None else choice.offer.usd_per_hour
+
+
+def _is_spot(choice: RoleChoice) -> bool:
+    return choice.spot and choice.offer is not None and choice.offer.usd_per_hour_spot is not None

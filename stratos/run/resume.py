@@ -7,11 +7,13 @@ and the files that the record names are still there, the stage is not run again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -144,6 +146,20 @@ def task_inputs(config: Config) -> dict[str, str]:
     """Return the task's own part of what a record is made from, as `named` names it."""
     task = {"task": config.plain.get("task")}
     return _named(task, _files(task))
+
+
+def files_of(stage: Stage[Any], config: Config) -> tuple[Path, ...]:
+    """Return the files and folders that a stage reads outside of the run folder, absolute."""
+    keys = (*stage.reads, "cloud.gpu_file", "paths.records_from")
+    named = local_files({key: _select(config.plain, key) for key in keys})
+    found = [Path(one) for _, path in named
+             for one in ([path] if path.exists() else glob(str(path), recursive=True))]  # fmt: skip
+    for name in (*stage.after, *stage.uses):
+        with contextlib.suppress(OSError, msgspec.DecodeError, records.EditedError):
+            kept = opened_in(config.run_dir / f"{name}.json")
+            found += [config.run_dir / one for one in kept.files]
+    absolute = dict.fromkeys(path.absolute() for path in found)
+    return tuple(one for one in absolute if not one.is_relative_to(config.run_dir.absolute()))
 
 
 def _files(subset: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -358,6 +358,7 @@ class Runner:
             deadline_hours=deadline,
             withheld=keys_of(self.config),
             nodes=self.config.trainer.num_nodes if stage.name == "distill" else 1,
+            files=resume.files_of(stage, self.config),
         )
         longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
         run_there(Handover(executor, spec, mark, self._inputs_now(stage), longest), context)

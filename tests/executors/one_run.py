@@ -34,6 +34,8 @@ class Command:
     def __init__(self, run: Path) -> None:
         self.run = run
         self.env: Mapping[str, str] = os.environ
+        self.prefix: tuple[str, ...] = ()
+        """Of the command: what it runs in."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *argv: str) -> subprocess.Popen[bytes]:
@@ -47,7 +49,7 @@ class Command:
                "OMP_NUM_THREADS": "1"}  # fmt: skip
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stratos", *words],
+                [*self.prefix, sys.executable, "-m", "stratos", *words],
                 cwd=self.run.parent, env=env, stdout=log, stderr=log, preexec_fn=_heed_ctrl_c,
             )  # fmt: skip
         return self.process
@@ -62,7 +64,7 @@ class Command:
         env = {**self.env, "XDG_STATE_HOME": str(self.state),
                "STRATOS_CACHE": str(self.run.parent / "cache")}  # fmt: skip
         return subprocess.run(
-            [sys.executable, "-m", "stratos.servers", *argv],
+            [*self.prefix, sys.executable, "-m", "stratos.servers", *argv],
             env=env, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 

@@ -99,6 +99,28 @@ def test_fingerprint_follows_the_files_that_the_config_names(tmp_path: Path) -> 
     assert first != mark(stage, cloud={"catalog": ["builtin", str(catalog)]})
 
 
+def test_files_that_a_stage_reads_outside_of_the_run_folder(tmp_path: Path) -> None:
+    run, data = tmp_path / "run", tmp_path / "data"
+    for path in (run / "corpus" / "train", data / "a.jsonl", data / "b.jsonl", data / "gpus.csv",
+                 data / "elsewhere" / "train", data / "weights" / "model"):  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    plain = {"task": {"path": str(data / "*.jsonl")}, "cloud": {"gpu_file": str(data / "gpus.csv")},
+             "teacher": {"path": str(data / "weights")}, "paths": {}}  # fmt: skip
+    config: Any = SimpleNamespace(plain=plain, run_dir=run)
+    stage = Stage("distill", Corpus, reads=("task",), after=("synthesize",), uses=("probe",))
+
+    def names() -> set[str]:
+        return {str(one.relative_to(tmp_path)) for one in resume.files_of(stage, config)}
+
+    assert names() == {"data/a.jsonl", "data/b.jsonl", "data/gpus.csv"}
+    for folder in ("corpus", str(data / "elsewhere")):
+        corpus = replace(CORPUS, path=folder)
+        resume.keep(Stage("synthesize", Corpus, reads=()), run, "mark", corpus)
+        more = set() if folder == "corpus" else {"data/elsewhere/train"}
+        assert names() == {"data/a.jsonl", "data/b.jsonl", "data/gpus.csv"} | more
+
+
 @pytest.mark.parametrize("named", ["{0}", "{0}/*/vms.csv", "{0}/aws/vms.csv,{0}/gcp/vms.csv"])
 def test_fingerprint_follows_every_file_of_a_folder_or_pattern(tmp_path: Path, named: str) -> None:
     stage = Stage("plan", Corpus, reads=("cloud",))
