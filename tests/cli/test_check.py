@@ -46,6 +46,7 @@ TASK_OF = {
 ELSEWHERE = {
     ("cloud", "runpod"), ("task", "gsm8k"), ("task", "aime"), ("experiment", "gsm8k"),
     ("cloud", "slurm"), ("executor", "slurm"), ("cloud", "ray"), ("executor", "ray"),
+    ("executor", "skypilot"),
 }  # fmt: skip
 
 
@@ -98,7 +99,8 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
         reasons = (
             "the hub cannot be reached and no copy is here|The catalog https://.* cannot be read|"
             "there is no sbatch on the PATH|SLURM does not answer|submitit is not installed|"
-            "no Ray dashboard answers at http|ray\\[default\\], which is not installed"
+            "no Ray dashboard answers at http|ray\\[default\\], which is not installed|"
+            "there is no program sky|there is no rsync|SkyPilot may use no cloud"
         )
         assert all(re.search(reasons, one) for one in found)
         return

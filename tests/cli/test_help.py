@@ -17,13 +17,15 @@ from stratos.config import StudentConfig
 from stratos.core.errors import ConfigError, nearest
 from stratos.executors.here import Here
 from stratos.executors.ray import Ray
+from stratos.executors.skypilot import SkyPilot
 from stratos.executors.slurm import Slurm
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.tasks.classify import ClassifyTask
 from stratos.teachers.openai import OpenAITeacher
 
 SCHEMAS = (
-    *GROUPS.values(), StudentConfig, ClassifyTask, PseudoLabels, OpenAITeacher, Here, Ray, Slurm,
+    *GROUPS.values(), StudentConfig, ClassifyTask, PseudoLabels, OpenAITeacher, Here, Ray,
+    SkyPilot, Slurm,
 )  # fmt: skip
 
 

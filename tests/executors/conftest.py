@@ -1,4 +1,4 @@
-"""Real clusters for the whole session, and a run folder in which the corpus is made."""
+"""Real engines for the whole session, and a run folder in which the corpus is made."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import one_ray
 from one_cluster import Cluster, whats_lacking
 from one_ray import RayCluster
 from one_run import Command
+from one_sky import Sky
+from one_sky import whats_lacking as whats_lacking_of_sky
 from probed_run import probe_by_hand
 from required import lacking
 
@@ -85,4 +87,25 @@ def ray_cluster() -> Iterator[RayCluster]:
 def on_ray(ray_cluster: RayCluster, command: Command) -> Command:
     """Return the command of a run that trains on the cluster."""
     command.env = ray_cluster.env
+    return command
+
+
+@pytest.fixture(scope="session")
+def sky() -> Iterator[Sky]:
+    """Return a SkyPilot with an AWS that boots."""
+    if why := whats_lacking_of_sky():
+        lacking("skypilot", why)
+    engine = Sky()
+    try:
+        if why := engine.up():
+            lacking("skypilot", f"SkyPilot does not start here:\n{why}")
+        yield engine
+    finally:
+        engine.down()
+
+
+@pytest.fixture
+def on_sky(sky: Sky, command: Command) -> Command:
+    """Return the command of a run that trains on a server of SkyPilot."""
+    command.prefix = sky.prefix
     return command

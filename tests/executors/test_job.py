@@ -18,6 +18,7 @@ from stratos.core.errors import StratosError
 from stratos.executors.here import Here
 from stratos.executors.job import ROLE_OF, StageName, State, has_server, job_name, job_spec
 from stratos.executors.ray import Ray
+from stratos.executors.skypilot import SkyPilot
 from stratos.executors.slurm import Slurm, limits
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.kept_config import kept_config
@@ -57,6 +58,10 @@ def test_settings_go_before_the_plan(tmp_path: Path) -> None:
     assert hours_and_price(Slurm(hours=8.0, usd_per_hour=0.0)) == (8.0, 0.0)
     assert hours_and_price(Slurm(hours_factor=3.0)) == (15.0, 1.0)
     assert hours_and_price(Slurm(), replace(TRAIN, spot=True)) == (10.0, 0.4)
+    assert [
+        job_spec(plan(one), "distill", tmp_path, Slurm()).spot
+        for one in (TRAIN, replace(TRAIN, spot=True))
+    ] == [False, True]
     short = replace(TRAIN, hours=0.001, hours_range=None)
     assert hours_and_price(Slurm(), short) == (0.25, 1.0)
 
@@ -148,7 +153,7 @@ def test_every_stage_that_may_go_has_a_role() -> None:
     assert set(ROLE_OF) == set(StageName.__args__) <= {one.name for one in STAGES}
 
 
-@pytest.mark.parametrize("executor", [Here, Ray, Slurm])
+@pytest.mark.parametrize("executor", [Here, Ray, SkyPilot, Slurm])
 def test_every_key_stands_in_the_yaml(executor: type) -> None:
     shipped = OmegaConf.load(conf_dir() / "executor" / f"{executor.__name__.lower()}.yaml")
     assert shipped.pop("_target_") == f"{executor.__module__}.{executor.__qualname__}"
@@ -158,7 +163,10 @@ def test_every_key_stands_in_the_yaml(executor: type) -> None:
 def test_nothing_is_imported_for_an_executor_that_is_not_asked_for() -> None:
     code = "import sys, stratos.__main__, stratos.cli.check; print(sorted(sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for name in ("submitit", "ray", "stratos.executors.slurm", "stratos.executors.follow"):
+    for name in (
+        "submitit", "ray", "stratos.executors.slurm", "stratos.executors.skypilot",
+        "stratos.executors.follow",
+    ):  # fmt: skip
         assert f"'{name}'" not in told.stdout
 
 

@@ -1,0 +1,186 @@
+"""A job as a task of SkyPilot: pure functions from what the plan chose to what is launched."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stratos.executors.job import JobSpec
+
+LONGEST_NAME = 42
+"""Characters that the pickiest of the clouds takes; SkyPilot shortens what is longer itself."""
+SENT = "sent"
+"""Folder on the node with what this machine sends."""
+RUN, WHEEL, PINS = "run.tar", "wheel", "pins.txt"
+"""Files of it: the run folder, a folder with the wheel of Stratos, versions of what it needs."""
+
+INSTALL = """\
+command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh
+uv venv --quiet --python {python} "$STRATOS_VENV"
+uv pip install --quiet --python "$STRATOS_VENV/bin/python" --constraint "$STRATOS_SENT/{pins}" \
+"$STRATOS_SENT/{wheel}"/*.whl{packages}"""
+"""What makes `$STRATOS_VENV/bin/python` run this version of Stratos, on the versions of here."""
+
+_SCRIPT = """\
+# Runs one stage of a run: unpacks the run folder, installs Stratos, and tells how it ends.
+set -u
+export PATH="$HOME/.local/bin:$PATH" STRATOS_SENT={sent} STRATOS_VENV="$HOME"/{venv}
+cd "$HOME"/{base}
+say() {{ echo "$1" >state.new && mv state.new state; }}
+ended() {{ say "exit $1"; exit "$1"; }}
+echo $$ >pid
+say setup
+own() {{ # the same path as on the machine that sent it, which may lie in a folder of root
+    mkdir -p "$1" 2>/dev/null && [ -w "$1" ] && return
+    sudo mkdir -p "$1" && sudo chown "$(id -un)" "$1"
+    local above=$1
+    while above=$(dirname "$above") && [ "$above" != / ]; do
+        [ -x "$above" ] || sudo chmod a+x "$above"
+    done
+}}
+run={run}
+(
+    set -e
+    own "$run"
+    tar -xf "$STRATOS_SENT"/{packed} -C "$run"
+{setup}
+) >>log 2>&1
+code=$? # and not "||", which would have the shell go on behind a line that fails
+[ $code = 0 ] || ended $code
+say stage
+# The stage saves when it is told to end; `timeout` tells it so at its time limit.
+cd "$run"
+{limit}"$STRATOS_VENV"/bin/python {command} >>"$HOME"/{base}/log 2>&1 &
+cd "$HOME"/{base}
+echo $! >stage.pid
+trap 'kill -TERM $(cat stage.pid)' TERM
+wait $!
+code=$?
+while kill -0 "$(cat stage.pid)" 2>/dev/null; do wait "$(cat stage.pid)"; code=$?; done
+ended $code
+"""
+TIMED_OUT = 124
+"""Exit code of `timeout` where the time was over."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The server that is asked for: that of the plan, or what the settings have in its place."""
+
+    infra: str
+    """cloud/region, or any other infra of SkyPilot."""
+    instance_type: str | None
+    accelerators: str | None
+    """Such as "A10G:1"."""
+    spot: bool
+
+    @property
+    def name(self) -> str:
+        """Short name for messages."""
+        spot = ", spot" if self.spot else ""
+        return " ".join(one for one in (self.infra, self.instance_type or self.accelerators or "")
+                        if one) + spot  # fmt: skip
+
+    @property
+    def cloud(self) -> str:
+        """Name of the cloud; "" for any."""
+        return self.infra.partition("/")[0]
+
+
+def cluster_name(job: str) -> str:
+    """Return the name of a job's cluster: one that every cloud takes, the same at every start."""
+    plain = re.sub(r"[^a-z0-9]+", "-", job.lower()).strip("-")
+    if plain == job and len(plain) <= LONGEST_NAME and plain[:1].isalpha():
+        return plain
+    mark = hashlib.sha256(job.encode()).hexdigest()[:6]
+    head = plain if plain[:1].isalpha() else f"job-{plain}"
+    return f"{head[: LONGEST_NAME - 7].rstrip('-')}-{mark}"
+
+
+def base_of(cluster: str) -> str:
+    """Return the folder of a job on its node, from the home there."""
+    return f".stratos/{cluster}"
+
+
+def task_of(
+    spec: JobSpec,
+    wanted: Wanted,
+    *,
+    sent: Path,
+    setup: str,
+    idle_minutes: int | None,
+    image: str | None = None,
+    disk_gib: int | None = None,
+) -> dict[str, Any]:
+    """Return a task in SkyPilot's YAML schema.
+
+    Args:
+        spec: the job.
+        wanted: its server.
+        sent: folder of this machine with what the node gets.
+        setup: shell commands that install Stratos, see `INSTALL`.
+        idle_minutes: after which the server ends itself where no job is left; None for never.
+        image: of the server, in SkyPilot's words.
+        disk_gib: of the server.
+    """
+    name = cluster_name(spec.name)
+    resources: dict[str, Any] = {
+        "infra": wanted.infra,
+        "instance_type": wanted.instance_type,
+        "accelerators": wanted.accelerators,
+        "use_spot": wanted.spot,
+        "image_id": image,
+        "disk_size": disk_gib,
+        "labels": {"stratos-run": _label(spec.folder.name), "stratos-role": _label(spec.role)},
+    }
+    if idle_minutes is not None:
+        # An open connection is no work: what follows a job may be gone.
+        resources["autostop"] = {"idle_minutes": idle_minutes, "down": True, "wait_for": "jobs"}
+    return {
+        "name": name,
+        "num_nodes": spec.nodes,
+        "resources": {key: value for key, value in resources.items() if value not in (None, "")},
+        "envs": dict(spec.env),
+        "file_mounts": {
+            f"~/{base_of(name)}/{SENT}": str(sent),
+            # Under the same path as here: that is how the config names them.
+            **{str(path): str(path) for path in spec.files},
+        },
+        "run": script_of(spec, setup),
+    }
+
+
+def script_of(spec: JobSpec, setup: str) -> str:
+    """Return what the node runs."""
+    name = cluster_name(spec.name)
+    limit = "" if spec.hours is None else f"timeout --kill-after=180 {spec.hours * 3600:.0f} "
+    return _SCRIPT.format(
+        base=base_of(name),
+        sent=f'"$HOME"/{base_of(name)}/{SENT}',
+        venv=f"{base_of(name)}/venv",
+        run=shlex.quote(str(spec.folder)),
+        packed=RUN,
+        setup=setup,
+        limit=limit,
+        command=shlex.join(spec.command[1:]),
+    )
+
+
+def install(python: str, packages: tuple[str, ...]) -> str:
+    """Return the commands that install the wheel that was sent.
+
+    Args:
+        python: version, such as "3.12".
+        packages: what is installed beside it, as pip names it.
+    """
+    more = "".join(f" {shlex.quote(one)}" for one in packages)
+    return INSTALL.format(python=python, pins=PINS, wheel=WHEEL, packages=more)
+
+
+def _label(text: str) -> str:
+    """Return a text that every cloud takes as the value of a label."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "none"

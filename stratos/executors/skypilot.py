@@ -1,0 +1,226 @@
+"""Stages as jobs on servers that SkyPilot rents: one cluster of its own for each, ended with it.
+
+The server shares no file system with this machine. It is sent the run folder, and this version of
+Stratos. What the stage says and writes is brought back while it runs, so that a server that is
+taken back costs what was done since the last checkpoint. The record comes last, when the server is
+gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import yaml
+from msgspec import Meta
+
+from stratos.core.atomic_files import remove, write_atomically
+from stratos.core.errors import StratosError
+from stratos.executors import handed
+from stratos.executors.job import Job, JobSettings, JobSpec, StageName, Status
+from stratos.executors.sky_check import enabled_clouds, program, why_not
+from stratos.executors.sky_cluster import Cluster
+from stratos.executors.sky_follow import Following
+from stratos.executors.sky_pack import pack, python_version
+from stratos.executors.sky_task import SENT, Wanted, cluster_name, install, task_of
+
+_NO_SERVER = frozenset(("local", "slurm", "ray"))
+"""Clouds of the catalog that rent nothing."""
+_STAYING = {
+    "evaluate": "every read of a test item is counted in the cache folder of this machine",
+    "deploy": "it tries the student's server where the bundle lies",
+}
+"""Stages that go to no server, and why."""
+
+_following: dict[str, Following] = {}
+"""Jobs that this process follows, by their clusters."""
+
+
+@dataclass(frozen=True)
+class SkyPilot(JobSettings):
+    """Run stages on servers that SkyPilot rents."""
+
+    kind: ClassVar[str] = "skypilot"
+    stages: tuple[StageName, ...] = ("distill",)
+    """Stages that run as jobs, of probe, synthesize and distill; one that asks a hosted teacher, or
+    needs no server, stays in this process."""
+    infra: str | None = None
+    """Where to rent, in SkyPilot's words, such as aws/us-east-1 or kubernetes; null takes the
+    plan's server."""
+    instance_type: str | None = None
+    """Instance type, in place of the plan's server."""
+    accelerators: str | None = None
+    """GPUs in SkyPilot's words, such as A10G:1, in place of the plan's server."""
+    spot: bool | None = None
+    """Whether to rent spot servers; null does what the plan says."""
+    image: str | None = None
+    """Image of the server, such as docker:nvcr.io/nvidia/pytorch:25.10-py3; null takes
+    SkyPilot's."""
+    disk_gib: Annotated[int, Meta(ge=1)] | None = None
+    """Disk of the server; null takes SkyPilot's default."""
+    idle_minutes: Annotated[int, Meta(ge=1)] | None = 30
+    """The server ends itself after so many minutes without a job, with what it has not sent back;
+    null for clouds where it cannot."""
+    setup: str | None = None
+    """Shell commands that make $STRATOS_VENV/bin/python run the Stratos of $STRATOS_SENT; null
+    installs it with uv, on the versions of this machine."""
+    packages: tuple[str, ...] = ()
+    """What is installed beside Stratos, such as bitsandbytes."""
+    env: tuple[str, ...] = ()
+    """Variables of this machine's environment that the job gets, such as HF_TOKEN."""
+    fetch_every_minutes: Annotated[float, Meta(ge=0)] = 5.0
+    """How often what the stage has written is brought back, checkpoints among it."""
+    program: str = "sky"
+    """SkyPilot's program, where it is not on the PATH: it may live in an environment of its own."""
+
+    def unusable(self) -> str | None:
+        """Return why nothing can be launched; asks SkyPilot which clouds it may use."""
+        elsewhere = (self.infra, self.instance_type, self.accelerators)
+        if any(elsewhere) and self.usd_per_hour is None:
+            return (
+                "executor.infra, executor.instance_type and executor.accelerators ask for another "
+                "server than the plan's, whose price is not known. Type "
+                "executor.usd_per_hour=<dollars>."
+            )
+        if staying := [one for one in self.stages if one in _STAYING]:
+            return (
+                f"executor.stages: {staying[0]} runs on this machine with executor=skypilot: "
+                f"{_STAYING[staying[0]]}. Leave it out of executor.stages."
+            )
+        return why_not(self.program)
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Begin to launch the server of a job, or return the job of its name that is there."""
+        _following.pop(cluster_name(spec.name), None)
+        following = self._follow(spec)
+        if following.is_there():
+            return self._job(following, is_new=False)
+        wanted = self._wanted(spec)
+        self._check(spec, wanted)
+        following.down()  # what an earlier command may have left of it
+        task = self._write(spec, wanted, following.cluster.folder)
+        following.launch(task, [name for name in self.env if name in os.environ])
+        return self._job(following, is_new=True)
+
+    def status(self, job: Job) -> Status:
+        """Return how a job stands; changes no file."""
+        return self._follow(job.spec).status()
+
+    def events(self, job: Job) -> Iterator[tuple[str, list[Any], bool]]:
+        """Bring back what a job has said and written since the last call; yield what it said."""
+        self._follow(job.spec).bring()
+        yield from super().events(job)
+
+    def cancel(self, spec: JobSpec) -> None:
+        """Have the stage save and end, bring back what it has done, and end the server."""
+        following = self._follow(spec)
+        following.tell_others()
+        following.save()
+        following.down()
+        remove(following.cluster.folder)
+        _following.pop(following.cluster.name, None)
+
+    def release(self, job: Job) -> None:
+        """End the server of a job that has ended, and put its record in place if it left one."""
+        following = self._follow(job.spec)
+        _following.pop(following.cluster.name, None)
+        try:
+            following.down()
+        except StratosError:  # who pays for it is told; what it made is there all the same
+            following.finish()
+            raise
+        following.finish()
+
+    def _elsewhere(self, spot: bool) -> Wanted | None:
+        """Return the server that the settings ask for; None where it is the plan's."""
+        if not any((self.infra, self.instance_type, self.accelerators)):
+            return None
+        return Wanted(self.infra or "", self.instance_type, self.accelerators, spot)
+
+    def _wanted(self, spec: JobSpec) -> Wanted:
+        """Return the server of a job.
+
+        Raises:
+            StratosError: the plan has none that SkyPilot could rent.
+        """
+        spot = spec.spot if self.spot is None else self.spot
+        wanted = self._elsewhere(spot) or _planned(spec, spot)
+        if wanted is not None:
+            return wanted
+        which = "the plan has no server for it"
+        if spec.offer is not None:
+            which = f"the plan chose {spec.offer.name}, which is not rented"
+        elif spec.stage == "probe":
+            which = "there is no plan before the probe"
+        raise StratosError(
+            f"{spec.stage}: SkyPilot rents what the plan chose, and {which}. Plan with a cloud, "
+            "such as cloud=aws, or type executor.infra=<cloud/region> "
+            "executor.accelerators=<GPU:count> executor.usd_per_hour=<dollars>."
+        )
+
+    def _check(self, spec: JobSpec, wanted: Wanted) -> None:
+        """Refuse what must not be launched, or what SkyPilot would refuse later.
+
+        Raises:
+            StratosError: SkyPilot may not use the cloud, or the job would get a teacher's key.
+        """
+        if keys := [one for one in self.env if one in spec.withheld]:
+            raise StratosError(
+                f"executor.env={keys[0]}: it holds the key of a teacher, and no job gets one. "
+                "Leave it out."
+            )
+        if (why := self.unusable()) is not None:
+            raise StratosError(why)
+        enabled = enabled_clouds(program(self.program) or self.program)
+        if wanted.cloud and wanted.cloud.lower() not in enabled:
+            raise StratosError(
+                f"{spec.stage}: it is to run on {wanted.name}, and SkyPilot may not use "
+                f"{wanted.cloud}. It may use: {', '.join(enabled)}. Type sky check {wanted.cloud}, "
+                f"which says what it lacks, or plan with a cloud that it may use: "
+                f"cloud={enabled[0]}."
+            )
+
+    def _write(self, spec: JobSpec, wanted: Wanted, folder: Path) -> Path:
+        """Write what is sent, and return the task that is launched."""
+        remove(folder)
+        pack(spec.folder, spec.stage, folder / SENT)
+        setup = self.setup or install(python_version(), self.packages)
+        task = task_of(
+            spec, wanted, sent=folder / SENT, setup=setup, idle_minutes=self.idle_minutes,
+            image=self.image, disk_gib=self.disk_gib,
+        )  # fmt: skip
+        path = folder / "task.yaml"
+        write_atomically(path, yaml.safe_dump(task, sort_keys=False).encode())
+        return path
+
+    def _follow(self, spec: JobSpec) -> Following:
+        """Return what this process knows of a job."""
+        name = cluster_name(spec.name)
+        if name not in _following:
+            folder = handed.folder_of(spec.folder) / self.kind / spec.stage
+            path = program(self.program) or self.program
+            cluster = Cluster(name, path, folder, spec.withheld)
+            spot = spec.spot if self.spot is None else self.spot
+            wanted = self._elsewhere(spot) or _planned(spec, spot)
+            _following[name] = Following(
+                spec, cluster, "server" if wanted is None else wanted.name, spot,
+                self.fetch_every_minutes * 60,
+            )  # fmt: skip
+        return _following[name]
+
+    def _job(self, following: Following, is_new: bool) -> Job:
+        return Job(following.spec, following.cluster.name, following.place, following.log, is_new)
+
+
+def _planned(spec: JobSpec, spot: bool) -> Wanted | None:
+    """Return the server that the plan chose; None where that is none to rent."""
+    offer = spec.offer
+    if offer is None or offer.cloud in _NO_SERVER:
+        return None
+    card = None
+    if offer.accelerator is not None:
+        card = f"{offer.accelerator}:{offer.accelerator_count}"
+    return Wanted(f"{offer.cloud}/{offer.region}", offer.instance_type, card, spot)
