@@ -174,8 +174,10 @@ class SkyPilot(JobSettings):
             )
         if (why := self.unusable()) is not None:
             raise StratosError(why)
+        if self._elsewhere(wanted.spot) is not None:
+            return  # SkyPilot has several words for an infra
         enabled = enabled_clouds(program(self.program) or self.program)
-        if wanted.cloud and wanted.cloud.lower() not in enabled:
+        if wanted.cloud not in enabled:
             raise StratosError(
                 f"{spec.stage}: it is to run on {wanted.name}, and SkyPilot may not use "
                 f"{wanted.cloud}. It may use: {', '.join(enabled)}. Type sky check {wanted.cloud}, "
