@@ -11,6 +11,7 @@ import os
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 
@@ -118,12 +119,11 @@ class Ray(JobSettings):
         try:
             cluster = self._connect()
             told = cluster.told(f"/api/jobs/{job.id}")
-            nodes = {one.id: one.ip for one in cluster.nodes()} if told is not None else {}
         except (OSError, StratosError) as error:
             return Status(State.UNKNOWN, f"Ray does not answer ({error})")
         if told is None:
             return Status(State.LOST, f"{job.place} is forgotten by Ray")
-        node = nodes.get(str(told.get("driver_node_id")), "a node")
+        node = urlsplit(str(told.get("driver_agent_http_address"))).hostname or "a node"
         name, since = told["status"], attempt(job).began_at
         if name == "PENDING":
             return Status(State.PENDING, f"{job.place} {self._waits(cluster, job.spec)}")
