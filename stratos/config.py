@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
+from stratos.engines.base import Engine
 from stratos.executors.here import Here
 from stratos.executors.job import Executor
 from stratos.records import CardRun
@@ -319,6 +320,12 @@ class DeployConfig:
     that this machine sustains; 0 turns it off."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """Port of the loopback server; 0 takes a free one."""
+    engine: Engine | None = None
+    """What serves it; null takes the plan's engine where it runs here, else transformers."""
+    n_export_items: Count = 400
+    """Held-out items that each export for another engine is asked, at most."""
+    max_loss_points: Amount = 1.0
+    """Points of accuracy that an export may lose; one that loses more is left out."""
     keep: bool = False
     """Leave the student hosted on this machine when the run has ended, until
     `python -m stratos.serve stop <run>`."""

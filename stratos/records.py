@@ -407,7 +407,7 @@ class ServingSetting:
     """How a server that answers requests is run, and what is expected of it."""
 
     engine: str
-    """Name of the program: transformers, transformers-batching or vllm."""
+    """Name of the program: transformers, transformers-batching, vllm or llamacpp."""
     slots: int = 1
     """Answers that one replica gives at once."""
     tensor_parallel: int = 1
@@ -416,6 +416,8 @@ class ServingSetting:
     """Share of its capacity that it is planned to be busy to; 0 for requests one at a time."""
     requests_per_s: tuple[float, ...] = ()
     """What one server answers of each size of requests alone, at that utilisation."""
+    format: str = ""
+    """Export that is served; "" for the bundle's own weights."""
 
     @property
     def name(self) -> str:
@@ -923,6 +925,49 @@ class LoadResult:
 
 
 @dataclass(frozen=True)
+class Export:
+    """One format of the student for another engine, and how it answered held-out items."""
+
+    format: str
+    n_bytes: int
+    n_items: int
+    n_equal: int
+    """Answers that are those of the evaluation to the letter."""
+    exact: Interval
+    """Share right of these items."""
+    evaluated: Interval
+    """The same in the evaluation."""
+    loss_points: Interval
+    """Points of accuracy lost; below 0 where it is better (Tango's interval)."""
+    p_value: float
+    """McNemar's exact test."""
+    latency_p50_ms: float
+    latency_p95_ms: float
+    """Of one request at a time."""
+    requests_per_s: float
+    at_once: int
+    """Requests in flight for the rate."""
+    memory_mib: float
+    """Resident memory of the server."""
+    known: tuple[str, ...] = ()
+    """Its answers to the bundle's known questions."""
+    is_kept: bool = True
+    """False for one that lost too much: it is not in the bundle."""
+
+
+@dataclass(frozen=True)
+class Exports:
+    """What a bundle holds for another engine."""
+
+    engine: str
+    version: str
+    """Of the engine's package."""
+    note: str
+    """What has to be known about the files."""
+    formats: tuple[Export, ...]
+
+
+@dataclass(frozen=True)
 class Deployment:
     """The bundle, and what the server that served it showed under load."""
 
@@ -952,6 +997,8 @@ class Deployment:
     """Cores that other work on this machine took while answers were timed; None: not known."""
     was_busy: bool = False
     """Whether that slowed the server: next to no core was idle. Nothing is judged then."""
+    exports: Exports | None = None
+    """None where the server's engine loads the bundle as it is."""
 
 
 @dataclass(frozen=True)

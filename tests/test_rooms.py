@@ -22,10 +22,11 @@ ARROWS = {
     "core": "ledger records",
     "records": "core",
     # A config names the contracts of what it configures.
-    "config": "executors records synthesize tasks teachers",
+    "config": "engines executors records synthesize tasks teachers",
     "convert": "config core synthesize",
     "ledger": "core records",
     "pretrained": "core",
+    "engines": "core pretrained records",
     "tasks": "convert core",
     "decode": "tasks",
     # What is bought and what it takes.
@@ -47,7 +48,7 @@ ARROWS = {
         "teachers"
     ),
     "deploy": (
-        "catalog config core estimate evaluate plan pretrained records synthesize tasks"
+        "catalog config core engines estimate evaluate plan pretrained records synthesize tasks"
     ),
     "report": "catalog config core deploy evaluate ledger plan records",
     # What runs the stages.
@@ -61,8 +62,8 @@ ARROWS = {
     ),
     "pipeline": "cli config core deploy distill pilot records run students",
     "__main__": "cli config core pipeline run",
-    "serve": "core deploy estimate records",
-    "verify": "core decode deploy pretrained tasks",
+    "serve": "core deploy engines records",
+    "verify": "core decode deploy pretrained records tasks",
     "door": "core deploy",
     "servers": "core deploy executors ledger",
     "stage": "catalog cli config core executors pipeline run",

@@ -14,6 +14,7 @@ from figures_of import (
     own_data,
     planning,
     running,
+    serving,
     students,
     summary,
 )
@@ -28,6 +29,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **own_data.BLOCKS,
     **planning.BLOCKS,
     **running.BLOCKS,
+    **serving.BLOCKS,
     **students.BLOCKS,
     **summary.BLOCKS,
 }

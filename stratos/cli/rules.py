@@ -86,6 +86,7 @@ def impossible(config: Config) -> list[str]:
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
     problems += [*_signals(config), *_teachers(config), *_executor(config)]
+    problems += _server(config)
     only = config.strategies[0] if len(config.strategies) == 1 else None
     if only is not None and only.makes_questions and not config.task.can_reverse:
         problems.append(
@@ -286,6 +287,16 @@ def _executor(config: Config) -> Iterator[str]:
             f"trainer.num_nodes={trainer.num_nodes}: executor={executor.kind} runs a stage on one "
             "node. Type trainer.num_nodes=1, or executor=here, which writes a script for each node."
         )
+
+
+def _server(config: Config) -> Iterator[str]:
+    """Yield what keeps the serving engine from being started here."""
+    deploy, executor = config.deploy, config.executor
+    if deploy.engine is None or deploy.name == "none" or "deploy" not in config.stages:
+        return
+    is_elsewhere = "deploy" in executor.stages and executor.kind != "here"
+    if not is_elsewhere and (why := deploy.engine.unusable()) is not None:
+        yield why
 
 
 def _planner(config: Config) -> Iterator[str]:

@@ -9,11 +9,13 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any, Literal, Union
 
 import msgspec
 
 from stratos.convert import aliases
+from stratos.convert.targets import find_class
 from stratos.core.errors import did_you_mean
 
 
@@ -63,6 +65,9 @@ def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any
 def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     """Convert one value to the type of its field."""
     args = typing.get_args(kind)
+    bases = tuple(one for one in (kind, *args) if isinstance(one, type) and is_dataclass(one))
+    if isinstance(value, Mapping) and "_target_" in value and bases:
+        return _read_target(value, kind, bases, where, problems)
     if typing.get_origin(kind) is tuple and args[-1:] == (Ellipsis,):
         if isinstance(value, list | tuple):
             return tuple(
@@ -97,6 +102,22 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
             return msgspec.convert(form, kind)
     problems.append(f"{where}={show(value)}: expected {in_words(kind)}.")
     return None
+
+
+def _read_target(
+    node: Mapping[str, Any], kind: Any, bases: tuple[type, ...], where: str, problems: list[str]
+) -> Any:
+    """Make an instance of the class that `_target_` names, which has to be of the field's type."""
+    target = node["_target_"]
+    found = find_class(target)
+    if isinstance(found, str):
+        problems.append(f"{where}._target_={target}: {found}")
+        return None
+    if not issubclass(found, bases):
+        problems.append(f"{where}._target_={target}: expected a class that is {in_words(kind)}.")
+        return None
+    settings = {key: value for key, value in node.items() if key != "_target_"}
+    return read_dataclass(settings, found, where, problems)
 
 
 def in_words(kind: Any) -> str:

@@ -3,81 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from stratos.estimate.engines import TRANSFORMERS, TRANSFORMERS_BATCHING, VLLM
+from stratos.engines.base import Engine
+from stratos.engines.hugging_face import Transformers, TransformersBatching
+from stratos.engines.llamacpp import LlamaCpp
+from stratos.engines.vllm import Vllm
 from stratos.records import ServingSetting
-
-PAGE_TOKENS = 256
-"""Tokens of a block of the cache of transformers' continuous batching."""
 
 MOST_CONTEXT = 8192
 """Longest context that a server keeps a cache for, where a model allows more."""
 
-ALONE = ServingSetting(TRANSFORMERS.name)
+ALONE = ServingSetting(Transformers.kind)
 """One request at a time, as plans of earlier versions are served."""
 
 
-@dataclass(frozen=True)
-class Launch:
-    """How an engine is installed and started."""
-
-    requirement: str
-    """What `pip install` takes."""
-    program: str
-    module: str
-    """The program, as for `python -m`."""
-    options: Callable[[ServingSetting, int, int], list[str]]
-    """From the setting, the GPUs of the server and the context to the options beside address."""
-    note: str = ""
-    """What its user has to know, as a comment of the service file."""
-
-
-def _none(run: ServingSetting, n_devices: int, context: int) -> list[str]:
-    return []
-
-
-def _in_pages(run: ServingSetting, n_devices: int, context: int) -> list[str]:
-    # One page more for each answer, so that a request that comes finds room before one has ended.
-    pages = run.slots * (math.ceil(context / PAGE_TOKENS) + 1)
-    return ["--continuous-batching", "--cb-num-blocks", str(pages)]
-
-
-def _vllm(run: ServingSetting, n_devices: int, context: int) -> list[str]:
-    replicas = max(1, n_devices // run.tensor_parallel)
-    # Greedy where a request says nothing else: vLLM's own default would draw at temperature 1.
-    return [
-        "--max-num-seqs",
-        str(run.slots),
-        "--max-model-len",
-        str(context),
-        *(["--tensor-parallel-size", str(run.tensor_parallel)] if run.tensor_parallel > 1 else []),
-        *(["--data-parallel-size", str(replicas)] if replicas > 1 else []),
-        "--override-generation-config",
-        json.dumps({"temperature": 0}),
-    ]
-
-
-_TRANSFORMERS = "transformers.cli.transformers"
-
-LAUNCHES = {
-    TRANSFORMERS.name: Launch(
-        "transformers[serving]>=5.0", "transformers", _TRANSFORMERS, _none,
-        "It answers one request after another: a second one waits.",
-    ),
-    TRANSFORMERS_BATCHING.name: Launch(
-        "transformers[serving]>=5.17", "transformers", _TRANSFORMERS, _in_pages,
-        "It answers several requests at once; sampling options of the first request hold for all.",
-    ),
-    VLLM.name: Launch(
-        "vllm>=0.11", "vllm", "vllm.entrypoints.cli.main", _vllm,
-        "It answers several requests at once.",
-    ),
-}  # fmt: skip
+ENGINES: dict[str, Engine] = {
+    engine.kind: engine for engine in (Transformers(), TransformersBatching(), Vllm(), LlamaCpp())
+}
+"""By the name that plans and records have for them."""
 
 
 ONE_THREAD_BYTES = 300_000_000
@@ -98,9 +43,9 @@ def environment_of(bundle: Path) -> dict[str, str]:
     return found
 
 
-def launch_of(run: ServingSetting | None) -> Launch:
-    """Return how the engine of a setting is started; None is that of earlier plans."""
-    return LAUNCHES[(run or ALONE).engine]
+def engine_of(run: ServingSetting | None) -> Engine:
+    """Return the engine of a setting; None is that of earlier plans."""
+    return ENGINES[(run or ALONE).engine]
 
 
 def serve_arguments(
@@ -121,7 +66,7 @@ def serve_arguments(
         n_devices: GPUs of the server.
         context: tokens of the longest chat with its answer.
     """
-    options = launch_of(run).options(run or ALONE, n_devices, min(context, MOST_CONTEXT))
+    options = engine_of(run).options(run or ALONE, n_devices, min(context, MOST_CONTEXT))
     return ["serve", model, "--host", host, "--port", str(port), *options]
 
 
@@ -135,7 +80,7 @@ def serve_command(
 ) -> str:
     """Return the command line that serves one model, as a user types it."""
     arguments = serve_arguments(model, host, port, run, n_devices, context)
-    return shlex.join([launch_of(run).program, *arguments])
+    return shlex.join([*engine_of(run).program.split(), *arguments])
 
 
 def context_of(bundle: Path) -> int:

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ from stratos.core.locks import locked
 from stratos.core.process import Process
 from stratos.deploy.commands import (
     context_of,
+    engine_of,
     environment_of,
-    launch_of,
     serve_arguments,
 )
+from stratos.deploy.exports import exported
 from stratos.deploy.manifest import MANIFEST, Known, read_known
 from stratos.deploy.server import HOST, check_free, free_port, last_lines
 from stratos.records import ServingSetting
@@ -91,6 +92,11 @@ class Hosted:
         """Whether somebody of this machine looks after it."""
         one = self.supervisor
         return one is not None and one.is_of_this_machine and not one.is_dead()
+
+    def serves(self, run: ServingSetting | None) -> bool:
+        """Return whether it is of the engine and the export that a setting names."""
+        form = "" if run is None else run.format
+        return self.module == engine_of(run).module and (not form or form in self.arguments)
 
     @staticmethod
     def read(state: Path) -> Hosted | None:
@@ -192,8 +198,12 @@ def prepare(
         run: the engine, and answers at once; None for one request at a time.
 
     Raises:
-        StratosError: the bundle is served already, or the port is taken.
+        StratosError: the bundle is served already, the port is taken, the engine is not installed,
+            or the bundle holds no export for it.
     """
+    if (why := engine_of(run).unusable()) is not None:
+        raise StratosError(why)
+    asked = known_to(bundle, run)
     state = state_of(bundle, cache_dir)
     before = Hosted.read(state)
     if before is not None and before.runs:
@@ -215,17 +225,32 @@ def prepare(
     hosted = Hosted(
         bundle=str(bundle),
         port=port,
-        module=launch_of(run).module,
+        module=engine_of(run).module,
         arguments=serve_arguments(str(bundle), HOST, port, run, context=context_of(bundle)),
         environment=environment_of(bundle),
         max_tokens=longest_answer(bundle),
         log=str(log),
         since=time.strftime("%Y-%m-%d %H:%M:%S"),
         version=digest_of(bundle / MANIFEST),
-        asked=list(read_known(bundle)),
+        asked=asked,
     )
     hosted.write(state)
     return state, hosted
+
+
+def known_to(bundle: Path, run: ServingSetting | None) -> list[Known]:
+    """Return the known questions of a bundle, with the answers that its server should give.
+
+    An export may answer otherwise than the evaluation, within its measured loss.
+
+    Raises:
+        StratosError: the bundle does not hold the export.
+    """
+    known = read_known(bundle)
+    if run is None or not run.format:
+        return list(known)
+    texts = exported(bundle, engine_of(run), run.format).known
+    return [replace(one, text=text) for one, text in zip(known, texts, strict=False)]
 
 
 def start(state: Path, start_seconds: float = START_S) -> Hosted:
@@ -274,7 +299,7 @@ def keep_hosted(
     with starting(bundle, cache_dir):
         before = Hosted.read(state)
         if before is not None and before.runs:
-            if not before.is_outdated:
+            if before.serves(run) and not before.is_outdated:
                 return before, True
             stop(state, before)
             port = port or before.port  # its clients know that one

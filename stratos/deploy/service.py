@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from stratos.core.printable import visible
-from stratos.deploy.commands import context_of, environment_of, launch_of, serve_command
+from stratos.deploy.commands import context_of, engine_of, environment_of, serve_command
 from stratos.records import Offer, RoleChoice
 
 _SKY_CLOUDS = frozenset(("aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod", "vast"))
@@ -50,11 +50,11 @@ def _sky_yaml(choice: RoleChoice, offer: Offer, name: str, bundle: Path) -> str:
     if offer.accelerator is not None:
         card = f"{offer.accelerator}:{offer.accelerator_count}"
         accelerators = f"  accelerators: {_scalar(card)}\n"
-    launch = launch_of(choice.run)
+    engine = engine_of(choice.run)
     command = _command(choice, bundle, host="127.0.0.1", port=8000)
     return f"""\
 # {_comment(f"Serves the student on {offer.name} at ${price:g} an hour{dated}.")}
-# {launch.note}
+# {engine.note}
 #
 #   sky launch -c {name} serve.sky.yaml       start the server
 #   ssh -L 8000:localhost:8000 {name}         reach it at http://localhost:8000/v1
@@ -70,7 +70,7 @@ resources:
 file_mounts:
   ~/bundle: {_scalar(str(bundle))}
 setup: |
-  pip install "{launch.requirement}"
+  pip install "{engine.requirement}"
 run: |
   cd ~/bundle
   export {_exported(bundle)}
@@ -102,15 +102,15 @@ def _exported(bundle: Path) -> str:
 
 def _script(choice: RoleChoice, name: str, bundle: Path) -> str:
     where = choice.offer.name if choice.offer is not None else "any machine"
-    launch = launch_of(choice.run)
+    engine = engine_of(choice.run)
     command = _command(choice, bundle, host="HOST", port=8000)
     command = command.replace("--host HOST --port 8000", _FROM_ENVIRONMENT)
     return f"""\
 #!/bin/sh
 # {_comment(f"Serves {name} on {where}.")}
-# {launch.note}
+# {engine.note}
 #
-#   pip install "{launch.requirement}"
+#   pip install "{engine.requirement}"
 #   sh serve.sh                            at http://127.0.0.1:8000/v1
 #   HOST=127.0.0.1 PORT=9000 sh serve.sh   elsewhere
 #

@@ -15,11 +15,12 @@ from stratos.deploy.bundle import make_bundle
 from stratos.deploy.card import card_name, model_card
 from stratos.deploy.commands import (
     context_of,
+    engine_of,
     environment_of,
-    launch_of,
     serve_arguments,
     serve_command,
 )
+from stratos.deploy.exports import make_exports, with_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import HOST, free_port, serving
 from stratos.deploy.service import service_file
@@ -95,6 +96,18 @@ def deploy(
         bundle,
         [Known(one.messages, one.text, one.gold, one.score.exact >= 1.0) for one in kept[:N_KNOWN]],
     )
+    engine = config.deploy.engine
+    exports = None
+    if engine is not None:
+        exports = make_exports(
+            bundle,
+            engine,
+            kept[: config.deploy.n_export_items],
+            config.task,
+            context,
+            max_tokens=config.evaluate.max_new_tokens,
+            max_loss_points=config.deploy.max_loss_points,
+        )
     file_name, text = service_file(
         plan.role("serve"), card_name(config, student), bundle.absolute()
     )
@@ -103,7 +116,7 @@ def deploy(
 
     context.tick(0, len(asked), "server starts")
     port = config.deploy.port or free_port()
-    run, window = setting_here(plan), context_of(bundle)
+    run, window = setting_here(plan, engine), context_of(bundle)
     chosen = named(config.students, plan.student)
     rate, shares = config.traffic.requests_per_s, plan.role("serve").traffic
     plans = Plans(
@@ -118,7 +131,7 @@ def deploy(
         serve_arguments(str(bundle.absolute()), HOST, port, run, context=window),
         port=port,
         log_path=context.run_dir / "deploy" / "server.log",
-        module=launch_of(run).module,
+        module=engine_of(run).module,
         environment=environment_of(bundle),
     ) as server:
         trial = try_server(
@@ -154,12 +167,14 @@ def deploy(
         load_note=trial.load_note,
         others_cores=trial.others_cores,
         was_busy=trial.was_busy,
+        exports=exports,
     )
-    write_atomically(bundle / "README.md", with_speed(card, deployment).encode())
+    card = with_exports(with_speed(card, deployment), exports)
+    write_atomically(bundle / "README.md", card.encode())
     write_manifest(bundle)
     deployment = replace(
         deployment,
-        bundle_bytes=sum(file.stat().st_size for file in bundle.iterdir()),
+        bundle_bytes=sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()),
         seconds=time.perf_counter() - started,
     )
     _warn(deployment, limit_ms, context)

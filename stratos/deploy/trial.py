@@ -13,6 +13,7 @@ from stratos.core.machine_load import others_between, usage
 from stratos.deploy.commands import ALONE
 from stratos.deploy.load_test import LoadTest, OpenLoop, load_test, open_loop
 from stratos.deploy.server import Server
+from stratos.engines.base import Engine
 from stratos.estimate import (
     Foresight,
     ServedHere,
@@ -70,8 +71,15 @@ class Plans:
     """Where the calibration of this machine lies."""
 
 
-def setting_here(plan: Plan) -> ServingSetting:
-    """Return how the bundle is served on this machine: as planned, where its engine runs here."""
+def setting_here(plan: Plan, engine: Engine | None = None) -> ServingSetting:
+    """Return how the bundle is served on this machine.
+
+    Args:
+        plan: whose engine it is, where that runs here.
+        engine: the one that was asked for; None takes the plan's.
+    """
+    if engine is not None:
+        return engine.setting()
     run = plan.role("serve").run
     if run is not None and run.engine in (TRANSFORMERS.name, TRANSFORMERS_BATCHING.name):
         return run

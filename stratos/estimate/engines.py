@@ -87,6 +87,18 @@ step takes 2.5 ms of the host (scheduler, sampler, detokenizer): 2.7 ms a token 
 needs none, one at a time on one EPYC core; before version 0.6 it was 8 ms of a Llama 3 8B's 13 on
 an H100 (vLLM blog, 2024-09-05)."""
 
+LLAMA_CPP = ServingEngine(
+    name="llamacpp",
+    slots=(8,),
+    utilisations=(k.UTILISATION,),
+    all_devices=False,
+    request_s=0.003,
+    block=0.1,
+    step=0.1,
+)
+"""llama.cpp on a CPU: its host is compiled code, and its front takes 2 to 3 ms a request
+(benchmarks/engines.py)."""
+
 GENERATE = ServingEngine(
     name="generate",
     slots=(1,),
@@ -98,7 +110,7 @@ GENERATE = ServingEngine(
 )
 """`generate` of transformers on a whole batch, as local teachers answer: no server."""
 
-ENGINES = {engine.name: engine for engine in (TRANSFORMERS, TRANSFORMERS_BATCHING, VLLM)}
+ENGINES = {engine.name: engine for engine in (TRANSFORMERS, TRANSFORMERS_BATCHING, VLLM, LLAMA_CPP)}
 """Those that serve, by name."""
 
 VLLM_LEAST_HEAD, VLLM_MOST_HEAD = 32, 256

@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.counted import counted
@@ -27,7 +28,8 @@ from stratos.deploy.hosting import (
     stop,
 )
 from stratos.deploy.supervisor import supervise
-from stratos.estimate.engines import TRANSFORMERS_BATCHING
+from stratos.engines.hugging_face import TransformersBatching
+from stratos.engines.llamacpp import LlamaCpp
 from stratos.records import ServingSetting
 
 
@@ -44,7 +46,15 @@ def main() -> None:
     parser.add_argument("words", nargs="*", metavar="FOLDER", help="run folder, or a bundle")
     parser.add_argument("--port", type=int, default=0, help="where it listens (default: any free)")
     parser.add_argument(
-        "--at-once", type=int, default=1, help="requests that are answered at once (default: 1)"
+        "--engine",
+        choices=("transformers", "llamacpp"),
+        help="what serves it (default: transformers, or llamacpp where a format is named)",
+    )
+    parser.add_argument("--format", help="export that is served, such as q8_0 (with llamacpp)")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        help="requests that are answered at once (default: 1 of transformers, 8 of llamacpp)",
     )
     parser.add_argument(
         "--foreground", action="store_true", help="serve in this process, until Ctrl-C"
@@ -71,9 +81,7 @@ def main() -> None:
 
 def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
     bundle = bundle_in(folder)
-    run = None
-    if told.at_once > 1:
-        run = ServingSetting(TRANSFORMERS_BATCHING.name, slots=told.at_once)
+    run = _setting(told)
     try:
         with starting(bundle, cache_dir):
             state, hosted = prepare(bundle, cache_dir, port=told.port, run=run)
@@ -101,6 +109,29 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
         f"  stop:   python -m stratos.serve stop {name}\n"
         "It listens on this machine alone, and asks for no key."
     )
+
+
+def _setting(told: argparse.Namespace) -> ServingSetting | None:
+    """Return the engine that was asked for; None for one request at a time by transformers.
+
+    Raises:
+        StratosError: the engine has no formats.
+    """
+    if told.engine == "llamacpp" or (told.engine is None and told.format):
+        engine = LlamaCpp()
+        return replace(
+            engine.setting(),
+            slots=told.at_once or engine.at_once,
+            format=told.format or engine.format,
+        )
+    if told.format:
+        raise StratosError(
+            f"--format {told.format}: transformers serves the bundle as it is. Add --engine "
+            "llamacpp, or leave the format out."
+        )
+    if (told.at_once or 1) > 1:
+        return ServingSetting(TransformersBatching.kind, slots=told.at_once)
+    return None
 
 
 def _as_measured(hosted: Hosted) -> str:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.decode.batched import complete
-from stratos.deploy.hosting import bundle_in, longest_answer
-from stratos.deploy.manifest import check_manifest, read_known
+from stratos.deploy.commands import (
+    ENGINES,
+    context_of,
+    engine_of,
+    environment_of,
+    serve_arguments,
+)
+from stratos.deploy.exports import read_exports
+from stratos.deploy.hosting import ask, bundle_in, longest_answer
+from stratos.deploy.manifest import Known, check_manifest, read_known
+from stratos.deploy.server import HOST, free_port, serving
 from stratos.pretrained import load_model, load_tokenizer
+from stratos.records import ServingSetting
 from stratos.tasks.base import Message
 
 MOST_TOKENS = 1024
@@ -60,6 +72,58 @@ def verify(folder: Path) -> None:
             "the model is not what was measured."
         )
     print(f"{counted(len(known), 'known question')} answered as in the evaluation.")
+    _verify_exports(bundle, known)
+
+
+def _verify_exports(bundle: Path, known: Sequence[Known]) -> None:
+    """Ask each export the known questions, by the engine that serves it.
+
+    Raises:
+        StratosError: the engine does not load one, or answers otherwise than when it was made.
+    """
+    held = read_exports(bundle)
+    for one in held.formats if held is not None else ():
+        if held is None or not one.is_kept:
+            continue
+        engine = ENGINES[held.engine]
+        if (why := engine.unusable()) is not None:
+            print(f"{one.format}: not asked. {why}")
+            continue
+        texts = _served(bundle, replace(engine.setting(), format=one.format), known)
+        n_other = sum(text != before for text, before in zip(texts, one.known, strict=True))
+        if n_other:
+            raise StratosError(
+                f"{one.format} for {engine.title}: {counted(n_other, 'answer')} of {len(known)} "
+                f"differ from when it was made with {held.version}. Another version of the engine "
+                "may round differently; many differences mean that the file is not what was "
+                "measured."
+            )
+        print(
+            f"{one.format}: {counted(len(known), 'known question')} answered by {engine.title} as "
+            "when it was made."
+        )
+
+
+def _served(bundle: Path, run: ServingSetting, known: Sequence[Known]) -> list[str]:
+    """Return what the server of an export answers.
+
+    Raises:
+        StratosError: it does not start or answer.
+    """
+    port = free_port()
+    arguments = serve_arguments(str(bundle), HOST, port, run, context=context_of(bundle))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(
+            arguments,
+            port=port,
+            log_path=Path(folder) / "server.log",
+            module=engine_of(run).module,
+            environment=environment_of(bundle),
+        ),
+    ):
+        most = longest_answer(bundle) or MOST_TOKENS
+        return [ask(port, one.messages, most) for one in known]
 
 
 def answers(bundle: Path, chats: Sequence[list[Message]]) -> list[str]:

@@ -47,6 +47,7 @@ ELSEWHERE = {
     ("cloud", "runpod"), ("task", "gsm8k"), ("task", "aime"), ("experiment", "gsm8k"),
     ("cloud", "slurm"), ("executor", "slurm"), ("cloud", "ray"), ("executor", "ray"),
     ("executor", "skypilot"),
+    ("deploy", "vllm"), ("deploy", "llamacpp"),
 }  # fmt: skip
 
 
@@ -100,7 +101,8 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
             "the hub cannot be reached and no copy is here|The catalog https://.* cannot be read|"
             "there is no sbatch on the PATH|SLURM does not answer|submitit is not installed|"
             "no Ray dashboard answers at http|ray\\[default\\], which is not installed|"
-            "there is no program sky|there is no rsync|SkyPilot may use no cloud"
+            "there is no program sky|there is no rsync|SkyPilot may use no cloud|"
+            "(vLLM|llama.cpp) is not installed here"
         )
         assert all(re.search(reasons, one) for one in found)
         return
@@ -656,3 +658,17 @@ def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(tmp_path
         assert missing_files({"task": {"path": nothing}}) == [
             f"task.path={nothing}: there is no such file or folder."
         ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("deploy.engine._target_=stratos.engines.llamacpp.Nothing", "cannot be imported"),
+        ("deploy.engine._target_=stratos.executors.here.Here", "expected a class that is Engine"),
+        ("deploy.engine.formats=[q5]", "deploy.engine.formats[0]=q5: expected one of f32, f16,"),
+        ("+deploy.engine.slots=2", "deploy.engine.slots: there is no such key."),
+    ],
+)  # fmt: skip
+def test_a_serving_engine_that_there_is_not_is_told(typed: str, told: str) -> None:
+    found = problems("+task=mahjong", "deploy=llamacpp", typed)
+    assert any(told in one for one in found), found

@@ -4,14 +4,14 @@ import json
 import shlex
 
 from stratos.deploy.commands import (
-    LAUNCHES,
+    ENGINES,
     ONE_THREAD_BYTES,
     context_of,
     environment_of,
     serve_arguments,
     serve_command,
 )
-from stratos.estimate.engines import ENGINES
+from stratos.estimate import engines
 from stratos.records import ServingSetting
 
 
@@ -22,7 +22,7 @@ def test_a_path_with_spaces_is_quoted_in_the_command():
 
 
 def test_every_engine_that_is_planned_can_be_started():
-    assert set(LAUNCHES) == set(ENGINES)
+    assert set(ENGINES) == set(engines.ENGINES)
 
 
 def test_batches_of_transformers_have_a_cache_for_all_slots():

@@ -3,7 +3,14 @@ from math import comb, inf, log, sqrt
 
 import pytest
 
-from stratos.evaluate.metrics import _ratio_score, mcnemar_exact, mean, percentile, ratio_interval
+from stratos.evaluate.metrics import (
+    _ratio_score,
+    difference_interval,
+    mcnemar_exact,
+    mean,
+    percentile,
+    ratio_interval,
+)
 
 
 def test_mcnemar_agrees_with_published_values():
@@ -76,6 +83,46 @@ def test_ratio_score_uses_the_likeliest_shares_under_the_hypothesis(counts, rati
 def test_counts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"^Counts 5, 6 and 0 do not fit into 10 items\.$"):
         ratio_interval(5, 6, 0, 10)
+
+
+@pytest.mark.parametrize("counts", [(5, 1, 60), (0, 0, 400), (1, 0, 44), (3, 12, 100), (9, 9, 20)])
+def test_the_ends_of_a_difference_are_those_that_a_score_test_just_rejects(counts):
+    """A brute-force twin: the likeliest shares under a difference, from a fine grid."""
+    only_first, only_second, n = counts
+
+    def score(difference: float) -> float:
+        def likelihood(second: float) -> float:
+            shares = (second + difference, second, 1 - 2 * second - difference)
+            found = 0.0
+            for k, p in zip((only_first, only_second, n - only_first - only_second), shares,
+                            strict=True):  # fmt: skip
+                if p < 0 or (k and p <= 0):
+                    return -inf
+                found += k * log(p) if k else 0.0
+            return found
+
+        low, high = max(0.0, -difference), (1 - difference) / 2
+        for _ in range(4):
+            width = (high - low) / 400
+            grid = [low + i * width for i in range(401)]
+            best = max(grid, key=likelihood)
+            low, high = max(low, best - width), min(high, best + width)
+        variance = n * (2 * best + difference - difference**2)
+        return (only_first - only_second - n * difference) / sqrt(variance)
+
+    low, high = difference_interval(*counts)
+    assert score(low) == pytest.approx(1.959964, rel=1e-3)
+    assert score(high) == pytest.approx(-1.959964, rel=1e-3)
+    other = difference_interval(only_second, only_first, n)
+    assert other == pytest.approx((-high, -low))
+
+
+def test_no_item_that_differs_leaves_a_width():
+    # The closed form: z² / (n + z²).
+    assert difference_interval(0, 0, 400) == pytest.approx((-3.8415 / 403.8415, 3.8415 / 403.8415),
+                                                           rel=1e-4)  # fmt: skip
+    with pytest.raises(ValueError, match=r"^Counts 5 and 6 do not fit into 10 items\.$"):
+        difference_interval(5, 6, 10)
 
 
 def test_percentile_is_the_nearest_rank():

@@ -1,0 +1,52 @@
+"""Serving engines and formats beside each other: `engines.py`."""
+
+from __future__ import annotations
+
+import record
+
+from figures_of.common import source, span, table
+
+RESULT = "serving/exports"
+MODELS = {
+    "stratos_1m, untrained": "shape of the 1M Mahjong student, random weights, 160 tokens",
+    "sums": "300k parameters, trained, 2 tokens",
+    "sql": "SmolLM2-135M, trained, 21 tokens",
+}
+
+
+def engines() -> str:
+    """Return a row for each engine and format: the range over rounds."""
+    kept = record.load(RESULT)
+    rows: dict[tuple[str, str], list[dict]] = {}
+    for row in kept["result"]["rows"]:
+        rows.setdefault((row["model"], row["engine"]), []).append(row)
+    head = ("student", "engine", "ms alone, p50", "requests/s, 8 at once", "CPU ms a token",
+            "MiB", "same text")  # fmt: skip
+    lines = []
+    for model, title in MODELS.items():
+        for (name, engine), found in rows.items():
+            if name != model:
+                continue
+            same = f"{found[0]['equal']} of {found[0]['items']}"
+            lines.append(
+                (
+                    title,
+                    engine,
+                    span((one["p50_ms"] for one in found), ".0f"),
+                    span((one["requests_per_s"] for one in found), ".3g"),
+                    span((one["cpu_ms_per_token"] for one in found), ".2f"),
+                    span((one["memory_mib"] for one in found), ".0f"),
+                    same,
+                )
+            )
+            title = ""
+    return (
+        f"{table(head, lines)}\n\n{source(RESULT)}; {len(found)} rounds of all engines in turn, "
+        f"with other work on the machine (load average {kept['load_average']:.0f}): compare the "
+        "engines, not the numbers with those of an idle machine. The same text is that of the "
+        "evaluation, or of transformers for random weights: what these answer is decided by a "
+        "hair, so that rounding to q8_0 changes all of it."
+    )
+
+
+BLOCKS = {"engines": engines}

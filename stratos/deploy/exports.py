@@ -1,0 +1,250 @@
+"""Exports for another engine: made, served, and compared with the evaluation item by item.
+
+A format is worth what it answers. Each is loaded by the engine that will serve it, and asked the
+held-out questions that the evaluation asked; nothing is kept that loses more than is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from stratos.core.atomic_files import write_atomically
+from stratos.core.context import Context
+from stratos.core.errors import StratosError
+from stratos.core.intervals import wilson
+from stratos.deploy.commands import context_of, environment_of, serve_arguments
+from stratos.deploy.load_test import load_test
+from stratos.deploy.manifest import N_KNOWN
+from stratos.deploy.server import HOST, free_port, serving
+from stratos.engines.base import EXPORTS, Engine
+from stratos.evaluate.answer_files import KeptAnswer
+from stratos.evaluate.metrics import difference_interval, mcnemar_exact
+from stratos.records import Export, Exports, Interval, ServingSetting, to_json
+from stratos.tasks.base import Item, Task
+
+RECORD = "exports.json"
+HEADING = "## Exports"
+N_ALONE = 32
+"""Questions that are asked one at a time, for the time of an answer."""
+
+
+def make_exports(
+    bundle: Path,
+    engine: Engine,
+    kept: Sequence[KeptAnswer],
+    task: Task,
+    context: Context,
+    *,
+    max_tokens: int,
+    max_loss_points: float,
+) -> Exports | None:
+    """Make the exports that an engine serves, and measure each; None where it needs none.
+
+    Args:
+        bundle: folder that they are put into.
+        engine: names the formats.
+        kept: the questions, with what was answered in the evaluation.
+        task: scores the answers.
+        context: takes warnings and progress.
+        max_tokens: longest answer, as in the evaluation.
+        max_loss_points: points of accuracy that a format may lose.
+
+    Raises:
+        StratosError: the served format cannot be made or loses too much, or the engine fails.
+    """
+    forms = []
+    for form in engine.exports:
+        if (why := engine.cannot_export(bundle, form)) is None:
+            forms.append(form)
+            continue
+        told = f"The student cannot be exported as {form} for {engine.title}: {why}."
+        if form == engine.served:
+            raise StratosError(f"{told} Choose another with deploy.engine.format=<format>.")
+        context.warn(told)
+    if not forms:
+        return None
+    context.tick(0, len(forms), "exports")
+    note = engine.export(bundle, forms, [one.messages for one in kept])
+    found = []
+    for form in forms:
+        export = _measured(bundle, engine, form, kept, task, context, max_tokens)
+        if export.loss_points.mean > max_loss_points:
+            engine.file_of(bundle, form).unlink()
+            export = replace(export, is_kept=False)
+            _refuse(engine, export, max_loss_points, context)
+        found.append(export)
+    exports = Exports(engine.kind, _version(engine), note, tuple(found))
+    write_atomically(bundle / EXPORTS / RECORD, to_json(exports))
+    return exports
+
+
+def _measured(
+    bundle: Path,
+    engine: Engine,
+    form: str,
+    kept: Sequence[KeptAnswer],
+    task: Task,
+    context: Context,
+    max_tokens: int,
+) -> Export:
+    """Serve one format, ask the questions alone and together, and compare the answers."""
+    run: ServingSetting = replace(engine.setting(), format=form)
+    port, chats = free_port(), [one.messages for one in kept]
+    with serving(
+        serve_arguments(str(bundle.absolute()), HOST, port, run, context=context_of(bundle)),
+        port=port,
+        log_path=context.run_dir / "deploy" / f"{engine.kind}-{form}.log",
+        module=engine.module,
+        environment=environment_of(bundle),
+    ) as server:
+        # The first request goes uncounted: an engine may call itself healthy and end at it.
+        alone = load_test(
+            server,
+            chats[:N_ALONE],
+            max_tokens=max_tokens,
+            concurrency=1,
+            tick=lambda done, total: context.tick(done, total, f"{form}, one at a time"),
+        )
+        together = load_test(
+            server,
+            chats,
+            max_tokens=max_tokens,
+            concurrency=run.slots,
+            tick=lambda done, total: context.tick(done, total, f"{form}, {run.slots} at once"),
+        )
+        memory_mib = psutil.Process(server.process.pid).memory_info().rss / 2**20
+    texts = [answer.text for answer in together.answers]
+    right = [_is_right(task, one, text) for one, text in zip(kept, texts, strict=True)]
+    was_right = [one.score.exact >= 1 for one in kept]
+    pairs = list(zip(was_right, right, strict=True))
+    lost, won, n = pairs.count((True, False)), pairs.count((False, True)), len(kept)
+    low, high = difference_interval(lost, won, n)
+    return Export(
+        format=form,
+        n_bytes=engine.file_of(bundle, form).stat().st_size,
+        n_items=n,
+        n_equal=sum(one.text == text for one, text in zip(kept, texts, strict=True)),
+        exact=wilson(sum(right), n),
+        evaluated=wilson(sum(was_right), n),
+        loss_points=Interval(100 * (lost - won) / n, 100 * low, 100 * high),
+        p_value=mcnemar_exact(lost, won),
+        latency_p50_ms=alone.latency_ms(0.5),
+        latency_p95_ms=alone.latency_ms(0.95),
+        requests_per_s=together.requests_per_s,
+        at_once=run.slots,
+        memory_mib=memory_mib,
+        known=tuple(texts[:N_KNOWN]),
+    )
+
+
+def _is_right(task: Task, one: KeptAnswer, text: str) -> bool:
+    """Score an answer by the gold answer that was kept; the same text has the same score."""
+    if text == one.text:
+        return one.score.exact >= 1
+    item = Item(id=one.id, slice=one.slice, question=one.question, answer=one.gold)
+    return task.score(text, item).exact >= 1
+
+
+def _refuse(engine: Engine, export: Export, most: float, context: Context) -> None:
+    """Say that a format lost too much.
+
+    Raises:
+        StratosError: it is the one to be served.
+    """
+    loss = export.loss_points
+    told = (
+        f"{export.format} for {engine.title} loses {loss.mean:.1f} points of accuracy (95% "
+        f"interval {loss.low:.1f} to {loss.high:.1f}) on {export.n_items:,} held-out items, more "
+        f"than deploy.max_loss_points={most:g}"
+    )
+    if export.format == engine.served:
+        raise StratosError(
+            f"{told}. Serve another with deploy.engine.format=f32, or allow it with "
+            f"deploy.max_loss_points={loss.mean:.1f}."
+        )
+    context.warn(f"{told}: it is left out of the bundle.")
+
+
+def _version(engine: Engine) -> str:
+    try:
+        return f"{engine.needs[0]} {version(engine.needs[0])}"
+    except PackageNotFoundError:
+        return engine.needs[0]
+
+
+def read_exports(bundle: Path) -> Exports | None:
+    """Return what a bundle holds for another engine; None where it holds nothing.
+
+    Raises:
+        StratosError: the record is damaged.
+    """
+    path = bundle / EXPORTS / RECORD
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Exports)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise StratosError(f"{path} cannot be read ({error}).") from error
+
+
+def exported(bundle: Path, engine: Engine, form: str) -> Export:
+    """Return an export of a bundle by its format.
+
+    Raises:
+        StratosError: the bundle does not hold it.
+    """
+    held = read_exports(bundle)
+    formats = held.formats if held is not None and held.engine == engine.kind else ()
+    kept = [one for one in formats if one.is_kept]
+    for one in kept:
+        if one.format == form:
+            return one
+    has = f"it has {', '.join(one.format for one in kept)}" if kept else "it has none"
+    raise StratosError(
+        f"{bundle} has no {form} export for {engine.title}: {has}. The command of its run makes "
+        f"it, with deploy={engine.kind} deploy.engine.format={form} added."
+    )
+
+
+def with_exports(card: str, exports: Exports | None) -> str:
+    """Return the model card with the table of exports, before its limits."""
+    if exports is None:
+        return card
+    n_items = exports.formats[0].n_items
+    lines = [
+        HEADING,
+        "",
+        f"Files in `{EXPORTS}/` for {exports.engine} ({exports.version}). Each was served and "
+        f"asked {n_items:,} questions of the evaluation. Loss is in points of accuracy against "
+        "the answers of the evaluation, with its 95% interval (Tango) and McNemar's exact test.",
+        "",
+        "| format | MB | right | loss | p | same text | p50, p95 alone | requests/s | memory |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        *(_row(one) for one in exports.formats),
+        "",
+        exports.note,
+        "",
+        "    python -m stratos.serve . --engine llamacpp --format "
+        + next((one.format for one in exports.formats[::-1] if one.is_kept), ""),
+        "",
+        "",
+    ]
+    before, limits, after = card.partition("## Limits")
+    return f"{before}{chr(10).join(lines)}{limits}{after}"
+
+
+def _row(one: Export) -> str:
+    name = one.format if one.is_kept else f"{one.format} (left out)"
+    loss = one.loss_points
+    return (
+        f"| {name} | {one.n_bytes / 1e6:.1f} | {one.exact.mean:.1%} of {one.n_items:,} "
+        f"| {loss.mean:.1f} [{loss.low:.1f}, {loss.high:.1f}] | {one.p_value:.2g} "
+        f"| {one.n_equal:,} | {one.latency_p50_ms:.0f}, {one.latency_p95_ms:.0f} ms "
+        f"| {one.requests_per_s:.1f} at {one.at_once} | {one.memory_mib:.0f} MiB |"
+    )

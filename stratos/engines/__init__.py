@@ -1,0 +1,1 @@
+"""Serving engines: programs that serve a bundle as an OpenAI-compatible server."""

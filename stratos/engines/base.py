@@ -1,0 +1,100 @@
+"""The contract of a serving engine: how it is installed and started, and what it can serve."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from stratos.records import ServingSetting
+
+Count = Annotated[int, Meta(ge=1)]
+Message = dict[str, str]
+"""One message of a chat: its role and its content."""
+
+EXPORTS = "exports"
+"""Folder of a bundle that holds what was exported for other engines."""
+
+
+@dataclass(frozen=True)
+class Engine(ABC):
+    """A program that serves a bundle, with its settings (`deploy.engine`)."""
+
+    kind: ClassVar[str]
+    """Name in plans, in records, and on the command line."""
+    title: ClassVar[str]
+    """Name in a sentence."""
+    requirement: ClassVar[str]
+    """What `pip install` takes."""
+    needs: ClassVar[tuple[str, ...]]
+    """Modules without which it cannot be started."""
+    program: ClassVar[str]
+    """What a user types to start it, before its arguments."""
+    module: ClassVar[str]
+    """The same, as for `python -m`."""
+    note: ClassVar[str]
+    """What its user has to know, as a comment of the service file."""
+
+    at_once: Count = 1
+    """Answers at once."""
+
+    @property
+    def exports(self) -> tuple[str, ...]:
+        """Formats that are made for it; none where it loads the bundle as it is."""
+        return ()
+
+    @property
+    def served(self) -> str:
+        """Return the format that is served; "" for the bundle's own weights."""
+        return ""
+
+    def cannot_export(self, bundle: Path, form: str) -> str | None:
+        """Return why a bundle cannot be exported in a format; None if it can."""
+        return None
+
+    def export(self, bundle: Path, forms: Sequence[str], chats: Sequence[list[Message]]) -> str:
+        """Make exports of a bundle; return what has to be known about them.
+
+        Args:
+            bundle: Hugging Face folder.
+            forms: formats, of `exports`.
+            chats: questions that the engine has to cut into the same tokens as transformers.
+
+        Raises:
+            StratosError: they cannot be made, or the engine would read a question otherwise.
+        """
+        return ""
+
+    def file_of(self, bundle: Path, form: str) -> Path:
+        """Return where an export lies."""
+        return export_path(bundle, form)
+
+    def setting(self) -> ServingSetting:
+        """Return how it is run."""
+        return ServingSetting(self.kind, slots=self.at_once, format=self.served)
+
+    def unusable(self) -> str | None:
+        """Return why it cannot be started here, with what to type; None if it can."""
+        if all(find_spec(name) is not None for name in self.needs):
+            return None
+        return f'{self.title} is not installed here. Type: pip install "{self.requirement}"'
+
+    @abstractmethod
+    def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:
+        """Return the arguments of its program beside model and address.
+
+        Args:
+            run: how it is run.
+            n_devices: GPUs of the server.
+            context: tokens of the longest chat with its answer.
+        """
+
+
+def export_path(bundle: Path, name: str) -> Path:
+    """Return where an export of a bundle lies."""
+    return bundle / EXPORTS / name

@@ -1,0 +1,378 @@
+"""Serve a bundle's GGUF file with llama.cpp, behind the bundle's own chat template and tokenizer.
+
+    python -m stratos.engines.llama_server serve BUNDLE --format q8_0 --port 8000
+
+llama.cpp's server runs in this process and listens on a socket file that no one else can reach. It
+is given token ids and gives token ids, so that a chat is cut as in the evaluation whatever GGUF can
+express, and an answer is put together as transformers does.
+
+    python -m stratos.engines.llama_server tokens FILE.gguf < chats.jsonl
+
+prints the ids that llama.cpp itself makes of each chat, by the template and tokenizer in the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stratos.core.errors import StratosError
+from stratos.engines.base import export_path
+from stratos.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
+from stratos.engines.gguf_file import end_ids, has_byte_pairs
+
+if TYPE_CHECKING:
+    import httpx
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+THREADS = "OMP_NUM_THREADS"
+"""Variable of the environment with the threads of one answer; `deploy` sets it for small models."""
+MOST_TOKENS = 1024
+"""Longest answer of a bundle that says none."""
+LEAST_CONTEXT = 2048
+"""Tokens of a slot: four of the longest answers, and so many at least, where the model has them.
+llama.cpp takes the memory of all slots at its start."""
+PASSED_ON = (
+    "temperature", "top_p", "top_k", "min_p", "seed", "frequency_penalty", "presence_penalty",
+)  # fmt: skip
+"""Options of a request that llama.cpp has by the same name."""
+PLAIN = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+"""Greedy where a request says nothing else, as the bundle is; what is drawn is drawn from all."""
+NOT_SERVED = ("logprobs", "tools", "functions", "logit_bias", "response_format")
+"""Options of the API that would change an answer, and that are refused in place of ignored."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve a bundle, or print how llama.cpp itself cuts chats; exit with 1 where that fails."""
+    parser = argparse.ArgumentParser(prog="python -m stratos.engines.llama_server")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="serve a bundle until the process ends")
+    serve.add_argument("bundle", type=Path)
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--format", required=True, help="f32, f16, q8_0 or q4_k_m")
+    serve.add_argument("--slots", type=int, default=8, help="answers at once")
+    serve.add_argument("--context", type=int, default=8192, help="tokens of the longest chat")
+    tokens = commands.add_parser("tokens", help="print llama.cpp's ids of chats, as JSON lines")
+    tokens.add_argument("file", type=Path)
+    told = parser.parse_args(argv)
+    try:
+        if told.command == "tokens":
+            _print_tokens(told.file)
+        else:
+            _serve(told)
+    except StratosError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+def _serve(told: argparse.Namespace) -> None:
+    import uvicorn
+
+    path = export_path(told.bundle, f"{told.format}.gguf")
+    context = min(told.context, max(LEAST_CONTEXT, 4 * _longest_answer(told.bundle)))
+    if not path.is_file():
+        raise StratosError(f"{told.bundle} has no {told.format} export for llama.cpp.")
+    with tempfile.TemporaryDirectory(prefix="stratos-llama-") as folder:
+        socket = str(Path(folder) / "llama.sock")  # in a folder of this user alone
+        server = _llama(path, socket, told.slots, context, own_template=False)
+        app = application(told.bundle, socket, told.slots)
+        uvicorn.run(app, host=told.host, port=told.port, log_level="warning", access_log=False)
+        del server
+
+
+def _llama(path: Path, socket: str, slots: int, context: int, *, own_template: bool) -> Any:
+    """Load a file into llama.cpp's server, which listens on a socket file.
+
+    Raises:
+        StratosError: llama.cpp refuses the file.
+    """
+    import xllamacpp
+
+    asked = xllamacpp.CommonParams()
+    asked.model.path = str(path)
+    asked.hostnames = [socket]
+    asked.ui = False
+    asked.n_parallel = slots
+    asked.n_ctx = slots * context
+    threads = int(os.environ.get(THREADS) or os.cpu_count() or 1)
+    asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = threads
+    # Flash attention rounds otherwise than transformers, and takes a CPU twice as long.
+    asked.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    if path.stem == "f32":
+        asked.cache_type_k = asked.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    if not own_template:  # that of a file without a tokenizer refuses all chats
+        asked.chat_template, asked.use_jinja = "chatml", False
+    try:
+        return xllamacpp.Server(asked)
+    except RuntimeError as error:
+        raise StratosError(f"llama.cpp cannot load {path} ({error}).") from error
+
+
+def application(bundle: Path, socket: str, slots: int) -> Starlette:
+    """Return the web application that answers chats with llama.cpp's answers.
+
+    Args:
+        bundle: chat template, tokenizer, and the longest answer.
+        socket: file that llama.cpp listens on.
+        slots: requests that llama.cpp answers at once; more wait there.
+    """
+    import httpx
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+
+    front = _Front(
+        ChatIds(bundle),
+        httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=socket, limits=httpx.Limits()),
+            base_url="http://llama",
+            timeout=None,
+        ),
+        model=str(bundle),
+        most_tokens=_longest_answer(bundle),
+        ends=end_ids(bundle),
+        streams_text=has_byte_pairs(bundle),
+    )
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", front.chat, methods=["POST"]),
+            Route("/v1/models", front.models),
+            Route("/health", front.health),
+        ]
+    )
+
+
+def _longest_answer(bundle: Path) -> int:
+    try:
+        facts = json.loads((bundle / "generation_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return MOST_TOKENS
+    return int(facts.get("max_new_tokens") or MOST_TOKENS)
+
+
+class _Front:
+    """The OpenAI API, as far as a narrow model has it."""
+
+    def __init__(
+        self,
+        chats: ChatIds,
+        llama: httpx.AsyncClient,
+        *,
+        model: str,
+        most_tokens: int,
+        ends: frozenset[int],
+        streams_text: bool,
+    ) -> None:
+        self._chats = chats
+        self._llama = llama
+        self._model = model
+        self._most_tokens = most_tokens
+        self._ends = ends
+        self._streams_text = streams_text
+
+    async def health(self, request: Request) -> Response:
+        from starlette.responses import JSONResponse
+
+        found = await self._llama.get("/health")
+        return JSONResponse(found.json(), found.status_code)
+
+    async def models(self, request: Request) -> Response:
+        from starlette.responses import JSONResponse
+
+        one = {"id": self._model, "object": "model", "created": 0, "owned_by": "stratos"}
+        return JSONResponse({"object": "list", "data": [one]})
+
+    async def chat(self, request: Request) -> Response:
+        """Answer a chat, at once or in parts."""
+        from starlette.responses import JSONResponse, StreamingResponse
+
+        try:
+            body = json.loads(await request.body())
+            asked, stops = self._asked(body)
+        except (ChatError, ValueError, TypeError) as error:
+            return _error(400, str(error))
+        head = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": self._model,
+        }
+        if body.get("stream"):
+            request_ = self._llama.build_request("POST", "/completion", json=asked)
+            answer = await self._llama.send(request_, stream=True)
+            if answer.status_code != 200:
+                await answer.aread()
+                await answer.aclose()
+                return _passed_on(answer)
+            head["object"] = "chat.completion.chunk"
+            return StreamingResponse(
+                self._stream(answer, head, stops), media_type="text/event-stream"
+            )
+        answer = await self._llama.post("/completion", json=asked)
+        if answer.status_code != 200:
+            return _passed_on(answer)
+        found = answer.json()
+        text = self._chats.text(self._before_end(found["tokens"]))
+        cut = first_stop(text, stops)
+        is_cut = cut < len(text)
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text[:cut]},
+            "finish_reason": "stop" if is_cut else _finish(found),
+        }
+        head["object"] = "chat.completion"
+        return JSONResponse({**head, "choices": [choice], "usage": _usage(found)})
+
+    def _asked(self, body: Any) -> tuple[dict[str, Any], list[str]]:
+        """Return what llama.cpp is asked, and the stop sequences.
+
+        Raises:
+            ValueError: the request is not one that can be answered.
+        """
+        if not isinstance(body, Mapping) or not isinstance(body.get("messages"), list):
+            raise ValueError("messages: expected a list of messages.")
+        for name, value in ((name, body.get(name)) for name in NOT_SERVED):
+            if value not in (None, False, [], {}, {"type": "text"}):
+                raise ValueError(f"{name}: this server does not have it.")
+        if body.get("n") not in (None, 1):
+            raise ValueError("n: this server gives one answer to a request.")
+        most = body.get("max_completion_tokens") or body.get("max_tokens") or self._most_tokens
+        if not isinstance(most, int) or most < 1:
+            raise ValueError(f"max_tokens={most}: expected a whole number of at least 1.")
+        stops = body.get("stop") or []
+        stops = [stops] if isinstance(stops, str) else stops
+        if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
+            raise ValueError("stop: expected a text, or a list of texts.")
+        messages = [_plain(message) for message in body["messages"]]
+        options = {name: body[name] for name in PASSED_ON if body.get(name) is not None}
+        asked = {
+            **PLAIN,
+            **options,
+            "prompt": self._chats.ids(messages),
+            "n_predict": most,
+            "return_tokens": True,
+            "stream": bool(body.get("stream")),
+        }
+        return asked, stops
+
+    def _before_end(self, ids: Sequence[int]) -> Sequence[int]:
+        """Return the ids of an answer before the first that ends it: llama.cpp may know fewer."""
+        place = next((place for place, one in enumerate(ids) if one in self._ends), len(ids))
+        return ids[:place]
+
+    async def _stream(
+        self, answer: httpx.Response, head: Mapping[str, Any], stops: Sequence[str]
+    ) -> AsyncIterator[str]:
+        """Yield an answer's parts as events; closing it early ends the work of llama.cpp."""
+        pieces, cut, last = self._chats.pieces(), StopCut(stops), {}
+        try:
+            yield _event(head, {"role": "assistant", "content": ""})
+            async for line in answer.aiter_lines():
+                if not line.startswith("data: {"):
+                    if line.startswith("error: "):
+                        yield f"data: {line.removeprefix('error: ')}\n\n"
+                    continue
+                last = json.loads(line.removeprefix("data: "))
+                ids = last.get("tokens") or []
+                # Of a character of several tokens llama.cpp names the last one alone.
+                text = (
+                    last.get("content", "")
+                    if self._streams_text
+                    else pieces.take(self._before_end(ids))
+                )
+                if part := cut.take(text):
+                    yield _event(head, {"content": part})
+                if cut.is_over or last.get("stop") or self._ends & set(ids):
+                    break
+            if part := cut.rest():
+                yield _event(head, {"content": part})
+            finish = "stop" if cut.is_over else _finish(last)
+            yield _event(head, {}, finish, _usage(last))
+            yield "data: [DONE]\n\n"
+        finally:
+            await answer.aclose()
+
+
+def _plain(message: Any) -> dict[str, Any]:
+    """Return a message whose content is a text, also where it came in parts.
+
+    Raises:
+        ValueError: it is no message, or has parts that are no text.
+    """
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise ValueError("messages: each needs a role and a content.")
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, Mapping)]
+        if len(parts) < len(content) or any(part.get("type") != "text" for part in parts):
+            raise ValueError("messages: this server reads text alone.")
+        content = "".join(str(part.get("text", "")) for part in parts)
+    if not isinstance(content, str):
+        raise ValueError("messages: each needs a role and a content.")
+    return {**message, "content": content}
+
+
+def _event(
+    head: Mapping[str, Any],
+    delta: Mapping[str, Any],
+    finish: str | None = None,
+    usage: Mapping[str, Any] | None = None,
+) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    more = {} if usage is None else {"usage": usage}
+    return f"data: {json.dumps({**head, 'choices': [choice], **more})}\n\n"
+
+
+def _finish(found: Mapping[str, Any]) -> str:
+    return "length" if found.get("stop_type") == "limit" else "stop"
+
+
+def _usage(found: Mapping[str, Any]) -> dict[str, int]:
+    asked, made = int(found.get("tokens_evaluated", 0)), int(found.get("tokens_predicted", 0))
+    return {"prompt_tokens": asked, "completion_tokens": made, "total_tokens": asked + made}
+
+
+def _error(status: int, message: str) -> Response:
+    from starlette.responses import JSONResponse
+
+    error = {"message": message, "type": "invalid_request_error", "code": status}
+    return JSONResponse({"error": error}, status)
+
+
+def _passed_on(answer: httpx.Response) -> Response:
+    """Return llama.cpp's own error, such as a chat that is longer than the context."""
+    try:
+        message = str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = answer.text[:200]
+    return _error(answer.status_code, message)
+
+
+def _print_tokens(path: Path) -> None:
+    """Print the ids of the chats on standard input, as llama.cpp makes them."""
+    import httpx
+
+    with tempfile.TemporaryDirectory(prefix="stratos-llama-") as folder:
+        socket = str(Path(folder) / "llama.sock")
+        server = _llama(path, socket, 1, 512, own_template=True)
+        transport = httpx.HTTPTransport(uds=socket)
+        with httpx.Client(transport=transport, base_url="http://llama", timeout=60) as llama:
+            for line in sys.stdin:
+                told = llama.post("/apply-template", json={"messages": json.loads(line)})
+                text = told.json().get("prompt", "")
+                asked = {"content": text, "add_special": False, "parse_special": True}
+                print(json.dumps(llama.post("/tokenize", json=asked).json()["tokens"]), flush=True)
+        del server
+
+
+if __name__ == "__main__":
+    main()

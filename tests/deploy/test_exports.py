@@ -1,0 +1,245 @@
+"""Exports are made, served by the real engine, and compared with the evaluation item by item."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_run import tiny_context
+
+from stratos.core.errors import StratosError
+from stratos.deploy import deploy
+from stratos.deploy.commands import serve_arguments
+from stratos.deploy.exports import make_exports, read_exports
+from stratos.deploy.hosting import keep_hosted, state_of
+from stratos.deploy.manifest import check_manifest, read_known
+from stratos.deploy.server import HOST, ServeError, free_port, serving
+from stratos.engines.base import export_path
+from stratos.engines.llamacpp import LlamaCpp
+from stratos.evaluate.answer_files import read_answers
+
+ENGINE = LlamaCpp(at_once=4, formats=("f32", "q8_0"), format="q8_0")
+pytestmark = pytest.mark.skipif(ENGINE.unusable() is not None, reason=str(ENGINE.unusable()))
+
+
+class Deployed:
+    """A run whose student was exported, and what the stage said."""
+
+    def __init__(self, run: Any, folder: Path) -> None:
+        shutil.copytree(run.folder, folder)
+        self.folder, self.warnings = folder, list[str]()
+        self.context = tiny_context(folder, warn=self.warnings.append)
+        self.config = replace(
+            run.config, deploy=replace(run.config.deploy, engine=ENGINE, load_seconds=0)
+        )
+        record = deploy(self.config, run.plan, run.scorecard, run.student, self.context)
+        assert record is not None
+        self.record, self.bundle = record, Path(record.bundle_path)
+
+
+@pytest.fixture(scope="module")
+def deployed(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    return Deployed(run, tmp_path_factory.mktemp("exported") / "run")
+
+
+def test_every_format_answers_the_items_of_the_evaluation(deployed: Deployed) -> None:
+    kept = read_answers(deployed.folder)
+    held = deployed.record.exports
+    assert held is not None and held == read_exports(deployed.bundle)
+    assert held.engine == "llamacpp" and held.version.startswith("xllamacpp 20")
+    assert [one.format for one in held.formats] == ["f32", "q8_0"]
+    whole = held.formats[0]
+    assert whole.n_equal == whole.n_items == len(kept)
+    assert whole.loss_points.mean == 0 and whole.loss_points.low < 0 < whole.loss_points.high
+    assert whole.p_value == 1.0 and whole.exact == whole.evaluated
+    assert whole.known == tuple(one.text for one in kept[:3])
+    for one in held.formats:
+        path = export_path(deployed.bundle, f"{one.format}.gguf")
+        assert one.is_kept and one.n_bytes == path.stat().st_size
+        assert 0 < one.latency_p50_ms <= one.latency_p95_ms and one.requests_per_s > 0
+        assert 20 < one.memory_mib < 2000
+    # Words looked up in a list are nothing that GGUF knows.
+    assert held.note.startswith("The files take token ids alone: GGUF cannot express the tok")
+
+
+def test_the_served_answers_are_compared_and_the_card_has_the_table(deployed: Deployed) -> None:
+    assert deployed.record.run is not None and deployed.record.run.engine == "llamacpp"
+    assert deployed.record.run.format == "q8_0"
+    assert deployed.record.n_equal >= 10  # of 12
+    card = (deployed.bundle / "README.md").read_text()
+    assert card.index("## Speed") < card.index("## Exports") < card.index("## Limits")
+    [row] = re.findall(r"^\| f32 .*$", card, re.M)
+    assert "| 0.0 [-" in row and " at 4 |" in row
+    assert "--engine llamacpp --format q8_0" in card
+    assert check_manifest(deployed.bundle) > 10
+
+
+def test_a_format_that_loses_too_much_is_left_out_and_the_served_one_refused(
+    deployed: Deployed, run: Any
+) -> None:
+    bundle = deployed.folder / "other"
+    shutil.copytree(deployed.bundle, bundle)
+    task = run.config.task
+    # An evaluation that was right where the export is not: on a fifth of the items.
+    kept = read_answers(deployed.folder)
+    for place in range(0, len(kept), 5):
+        one = kept[place]
+        kept[place] = replace(one, text=f"{one.text} ; 1", gold="x")
+    warnings: list[str] = []
+    context = tiny_context(deployed.folder, warn=warnings.append)
+
+    def make(engine: LlamaCpp, most: float) -> Any:
+        return make_exports(
+            bundle, engine, kept, task, context, max_tokens=64, max_loss_points=most
+        )
+
+    n_lost = sum(one.score.exact >= 1 for one in kept[::5])
+    loss = 100 * n_lost / len(kept)
+    assert loss > 5
+    with pytest.raises(StratosError) as refused:
+        make(replace(ENGINE, formats=(), format="f32"), 1.0)
+    assert str(refused.value).startswith(f"f32 for llama.cpp loses {loss:.1f} points of accuracy (")
+    assert str(refused.value).endswith(
+        f"more than deploy.max_loss_points=1. Serve another with deploy.engine.format=f32, or "
+        f"allow it with deploy.max_loss_points={loss:.1f}."
+    )
+    assert not export_path(bundle, "f32.gguf").exists()
+    allowed = make(replace(ENGINE, formats=(), format="f32"), 100.0)
+    assert allowed.formats[0].loss_points.mean == pytest.approx(loss)
+    assert allowed.formats[0].loss_points.low > 0 and allowed.formats[0].p_value < 0.05
+
+
+def test_a_format_that_the_widths_do_not_allow_is_said(deployed: Deployed, run: Any) -> None:
+    bundle = deployed.folder / "narrow"
+    shutil.copytree(deployed.bundle, bundle)
+    kept = read_answers(deployed.folder)[:2]
+    with pytest.raises(StratosError) as refused:
+        make_exports(
+            bundle, LlamaCpp(formats=(), format="q4_k_m"), kept, run.config.task,
+            deployed.context, max_tokens=64, max_loss_points=1.0,
+        )  # fmt: skip
+    assert str(refused.value) == (
+        "The student cannot be exported as q4_k_m for llama.cpp: q4_k_m needs a width that 256 "
+        "divides, and its widths are 32 and 64. Choose another with deploy.engine.format=<format>."
+    )
+
+
+def test_tokens_that_are_not_those_of_transformers_are_refused(
+    deployed: Deployed, run: Any
+) -> None:
+    bundle = deployed.folder / "cut"
+    shutil.copytree(deployed.bundle, bundle)
+    kept = read_answers(deployed.folder)[:2]
+    from stratos.engines import chat_ids
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat_ids.ChatIds, "ids", lambda self, chat: [2, 5])
+        with pytest.raises(StratosError, match=r"give other tokens \(question 1, token 2: \d+ \("):
+            make_exports(
+                bundle, ENGINE, kept, run.config.task, deployed.context,
+                max_tokens=64, max_loss_points=1.0,
+            )  # fmt: skip
+
+
+def command(module: str, *argv: str, cache: Path) -> Any:
+    import os
+
+    environment = {**os.environ, "STRATOS_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", module, *argv],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_it_is_hosted_by_the_engine_and_stopped(deployed: Deployed, tmp_path: Path) -> None:
+    bundle = str(deployed.bundle)
+    done = command("stratos.serve", bundle, "--engine", "llamacpp", cache=tmp_path)
+    assert done.returncode == 0, done.stderr
+    try:
+        assert "It answers 3 known questions as in the evaluation." in done.stdout
+        (curl,) = re.findall(r"ask:    (curl .*)", done.stdout)
+        said = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=60)
+        known = read_known(deployed.bundle)
+        assert json.loads(said.stdout)["choices"][0]["message"]["content"] == known[0].text
+        run = deployed.record.run
+        eight = replace(ENGINE.setting(), slots=8)
+        hosted, ran = keep_hosted(deployed.bundle.resolve(), tmp_path, run=eight)
+        assert ran
+        # Another format takes its place, on the same port.
+        assert run is not None
+        other, ran = keep_hosted(
+            deployed.bundle.resolve(), tmp_path, run=replace(run, format="f32")
+        )
+        assert not ran and other.port == hosted.port and "f32" in other.arguments
+    finally:
+        stopped = command("stratos.serve", "stop", "--all", cache=tmp_path)
+    assert "stopped" in stopped.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (("--format", "q4_k_m"), "has no q4_k_m export for llama.cpp: it has f32, q8_0. The "
+         "command of its run makes it, with deploy=llamacpp deploy.engine.format=q4_k_m added."),
+        (("--engine", "transformers", "--format", "q8_0"), "--format q8_0: transformers serves "
+         "the bundle as it is. Add --engine llamacpp, or leave the format out."),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_served_is_said(deployed: Deployed, tmp_path: Path, argv, told) -> None:
+    done = command("stratos.serve", str(deployed.bundle), *argv, cache=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith(told)
+
+
+def test_verify_asks_each_export_and_sees_what_was_changed(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    done = command("stratos.verify", str(deployed.bundle), cache=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for form in ("f32", "q8_0"):
+        assert (
+            f"{form}: 3 known questions answered by llama.cpp as when it was made." in done.stdout
+        )
+    bundle = tmp_path / "bundle"
+    shutil.copytree(deployed.bundle, bundle)
+    path = export_path(bundle, "q8_0.gguf")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(StratosError, match=r"exports/q8_0\.gguf has changed"):
+        check_manifest(bundle)
+
+
+def test_an_engine_that_is_not_installed_is_said(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LlamaCpp, "needs", ("no_such_module", "gguf"))
+    told = 'llama.cpp is not installed here. Type: pip install "stratos-llm[llamacpp]"'
+    assert LlamaCpp().unusable() == told
+    with pytest.raises(StratosError, match=re.escape(told)):
+        keep_hosted(deployed.bundle, deployed.folder, run=ENGINE.setting())
+    assert not state_of(deployed.bundle, deployed.folder).exists()
+
+
+def test_an_engine_that_dies_at_its_start_is_said_with_its_last_lines(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(deployed.bundle, bundle)
+    export_path(bundle, "q8_0.gguf").write_bytes(b"GGUF and nothing else")
+    port = free_port()
+    with (
+        pytest.raises(ServeError) as died,
+        serving(
+            serve_arguments(str(bundle), HOST, port, ENGINE.setting()),
+            port=port, log_path=tmp_path / "log", module=ENGINE.module,
+        ),
+    ):  # fmt: skip
+        pass
+    assert str(died.value).startswith("The server ended with code 1 before it answered. The end of")
+    assert "  llama.cpp cannot load" in str(died.value)
