@@ -39,6 +39,8 @@ KNOWN = ".mirror.json"
 CLAIM_S = 900.0
 """A claim that was not renewed for so long has no living holder."""
 _RENEW_S = 120.0
+_SETTLES_S = 3.0
+"""How long two commands that take over one claim may be apart."""
 _SMALL = 32 * 2**20
 """Bytes of a file that is read into memory, and so copied as it was at one moment."""
 _HYDRA = ".hydra"
@@ -166,9 +168,15 @@ class Mirror:
         """
         with self._said("written to"):
             self._take()
+        ended = threading.Event()
+        # Files that take longer than a claim lasts are no silence.
+        thread = threading.Thread(target=self._keep_claim, args=(ended,), daemon=True)
+        thread.start()
         try:
             yield
         finally:
+            ended.set()
+            thread.join()
             with contextlib.suppress(Exception):
                 claim = self._read(CLAIM, Claim)
                 if claim is not None and claim.token == self._token:
@@ -219,6 +227,7 @@ class Mirror:
                     files[str(path.relative_to(self.folder))] = stored
             if known.ids and files == known.files:
                 return
+            self._renew(is_now=True)  # another may have taken it over while files were stored
             made = Manifest(uuid4().hex, Process.this().host, time.time(), files)
             # Where this process ends between the two, either manifest is its own.
             self._know((*known.ids[:1], made.id), known.files)
@@ -312,6 +321,7 @@ class Mirror:
     def _take(self) -> None:
         """Claim the copy for this process."""
         mine = msgspec.json.encode(self._claim())
+        is_taken_over = False
         for _ in range(2):
             try:
                 self._make_parent(self._at(CLAIM))
@@ -320,10 +330,14 @@ class Mirror:
                 other = self._read(CLAIM, Claim)
                 if other is not None and not _is_given_up(other):
                     raise BusyError(_refusal(self.url, other)) from None
-                with contextlib.suppress(FileNotFoundError):
-                    self._system.rm_file(self._at(CLAIM))
+                if other is not None and self._read(CLAIM, Claim) == other:
+                    with contextlib.suppress(FileNotFoundError):
+                        self._system.rm_file(self._at(CLAIM))
+                is_taken_over = True
                 continue
             # A file system that knows no "create" has overwritten: the last one has it.
+            if is_taken_over:  # so has whoever found the same one given up, and deletes this one
+                time.sleep(_SETTLES_S)
             held = self._read(CLAIM, Claim)
             if held is None or held.token == self._token:
                 self._renewed_at = time.monotonic()
@@ -335,8 +349,14 @@ class Mirror:
             else _refusal(self.url, other)
         )
 
-    def _renew(self) -> None:
-        if time.monotonic() < self._renewed_at + _RENEW_S:
+    def _keep_claim(self, ended: threading.Event) -> None:
+        while not ended.wait(_RENEW_S / 2):
+            with contextlib.suppress(Exception):  # whoever stores files says what fails
+                self._renew()
+
+    def _renew(self, is_now: bool = False) -> None:
+        is_due = time.monotonic() >= self._renewed_at + _RENEW_S / 2
+        if not (is_due or is_now):
             return
         other = self._read(CLAIM, Claim)
         if other is not None and other.token != self._token:
@@ -344,6 +364,8 @@ class Mirror:
                 f"{redact(self.url)} is worked with by another command by now ({_who(other)}): "
                 "nothing more is copied there."
             )
+        if other is not None and not is_due:
+            return
         self._write(CLAIM, msgspec.json.encode(self._claim()))
         self._renewed_at = time.monotonic()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     yield "memory://bucket/runs/a"
     fsspec.filesystem("memory").store.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SETTLES_S", 0.0)
 
 
 @pytest.fixture
@@ -242,6 +248,76 @@ def test_who_has_lost_its_claim_copies_no_more(tmp_path: Path, url: str, warned:
         one.push_or_warn()
     assert "worked with by another command by now (process 1 of elsewhere" in warned[0]
     assert one._read(CLAIM, Claim).token == "x"
+
+
+def test_who_was_thought_gone_changes_nothing_of_its_successor(
+    tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
+    one, other = Mirror(folder(first), url, warned.append), Mirror(second, url, warned.append)
+    second.mkdir()
+    with one.held():
+        one.pull()
+        one.push()
+        claim = Claim(one._token, Process("elsewhere", 1), "/there", time.time() - CLAIM_S - 1)
+        one._write(CLAIM, msgspec.json.encode(claim))
+        with other.held():
+            other.pull()
+            folder(second, {"distill.json": b"{2}"})
+            other.push()
+            folder(first, {"corpus/train.parquet": b"other rows"})
+            one.push_or_warn()
+            folder(second, {"evaluate.json": b"{2}"})
+            other.push()
+    assert len(warned) == 1 and "is worked with by another command by now" in warned[0]
+    third.mkdir()
+    synced(third, url, warned)
+    assert content(third) == work(content(second))
+
+
+def test_a_claim_is_renewed_while_files_take_long(
+    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RENEW_S", 0.1)
+    one = Mirror(folder(tmp_path / "first"), url, warned.append)
+    with one.held():
+        before = one._read(CLAIM, Claim).at
+        until = time.monotonic() + 10
+        while one._read(CLAIM, Claim).at == before:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_of_two_that_take_over_one_claim_one_has_it(
+    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SETTLES_S", 0.5)
+    me, refused = Process.this(), []
+    both = [Mirror(folder(tmp_path / name), url, warned.append) for name in ("first", "second")]
+    gone = Claim("x", Process(me.host, 2**22 + 1, me.boot, "1"), "/there", time.time())
+    both[0]._make_parent(both[0]._at(CLAIM))
+    both[0]._write(CLAIM, msgspec.json.encode(gone))
+    rm, together = both[0]._system.rm_file, threading.Barrier(2)
+
+    def rm_late(place: str) -> None:
+        if together.wait(5):  # the second one deletes what the first one has just written
+            time.sleep(0.2)
+        rm(place)
+
+    def take(one: Mirror) -> None:
+        try:
+            one._take()
+        except BusyError:
+            refused.append(one)
+
+    monkeypatch.setattr(both[0]._system, "rm_file", rm_late)
+    threads = [threading.Thread(target=take, args=(one,)) for one in both]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 1
+    assert both[0]._read(CLAIM, Claim).token != refused[0]._token
 
 
 @pytest.mark.parametrize(("wrong", "told"), [
