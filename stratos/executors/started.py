@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import importlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,8 @@ class Started(msgspec.Struct, frozen=True):
     """For messages, such as "SLURM job 12"."""
     at: float = 0.0
     """When it was submitted, in seconds since the epoch."""
+    host: str = ""
+    """Machine of the command that submitted it; "" in files of older versions."""
 
     @property
     def executor(self) -> Executor:
@@ -97,7 +100,7 @@ def folder() -> Path:
 
 
 def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> None:
-    """Write a job down.
+    """Write a job down; one that is not submitted yet does not hide what still has its name.
 
     Raises:
         OSError: it cannot be.
@@ -113,9 +116,10 @@ def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> No
         usd_per_hour=spec.usd_per_hour,
         target=f"{cls.__module__}.{cls.__qualname__}",
         settings=dataclasses.asdict(executor),  # type: ignore[call-overload]
-        id=id,
+        id=id or id_of(spec.name),
         place=place,
         at=time.time(),
+        host=socket.gethostname(),
     )
     path = _path(spec.name)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -106,19 +107,27 @@ def _down(names: Sequence[str], is_all: bool) -> bool:
     for name in found if is_all else names:
         one = found[name]
         print(f"{name}: told to end …", flush=True)
+        has_ended = _status(one).state in _OVER
         try:
+            _check_machine(one)
             one.executor.cancel(one.spec)
         except StratosError as error:
             print(visible(str(error)), file=sys.stderr)
             are_gone = False
             continue
-        print(f"{name}: gone.{_settled(one)}")
+        print(f"{name}: gone.{_settled(one, None if has_ended else time.time())}")
         started.forget(name)
     return are_gone
 
 
-def _settled(one: Started) -> str:
-    """Settle what a job has cost, where no command follows it; return what there is to say."""
+def _settled(one: Started, at: float | None) -> str:
+    """Settle what a job has cost, where no command follows it; return what there is to say.
+
+    Args:
+        one: the job.
+        at: when its servers were given back, in seconds since the epoch; None where it had ended
+            before, unseen.
+    """
     folder = Path(one.folder)
     if not folder.is_dir():
         return " The folder of its run is gone."
@@ -126,7 +135,7 @@ def _settled(one: Started) -> str:
         with locked(folder / ".lock"):
             ledger = Ledger(folder / "ledger.jsonl")
             before = ledger.spent_usd
-            settle_unseen(folder, one.stage, ledger, at=time.time())
+            settle_unseen(folder, one.stage, ledger, at)
             cost = ledger.spent_usd - before
     except BlockingIOError:
         return " The command that follows it takes notice."
@@ -138,9 +147,22 @@ def _status(one: Started) -> Status:
     if not one.id:
         return Status(State.UNKNOWN, "the command that was submitting it was cut short")
     try:
+        _check_machine(one)
         return one.executor.status(one.job)
     except StratosError as error:
         return Status(State.UNKNOWN, str(error))
+
+
+def _check_machine(one: Started) -> None:
+    """Check that a process is looked for on the machine that it was started on.
+
+    Raises:
+        StratosError: it was another one, with which this one shares the list.
+    """
+    if one.executor.kind == "here" and one.host not in ("", socket.gethostname()):
+        raise StratosError(
+            f"{one.name}: it is a process of {one.host}: type python -m stratos.servers there."
+        )
 
 
 def _is_handed(one: Started) -> bool:

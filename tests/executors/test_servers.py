@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import threading
 from pathlib import Path
 
 import msgspec
@@ -12,9 +14,11 @@ import pytest
 from one_run import Command
 
 from stratos.core.process import Process
+from stratos.deploy.hosting import CACHE
 from stratos.executors import started
 from stratos.executors.here import Here
 from stratos.executors.job import JobSpec
+from stratos.servers import __main__ as servers
 
 ON = ("executor.stages=[distill]", "executor.usd_per_hour=3.6", "trainer.max_tokens=120000")
 
@@ -95,3 +99,59 @@ def test_what_cannot_be_loaded_is_said_and_stays(
 def _jobs(command: Command) -> list[started.Started]:
     paths = (command.state / "stratos" / "jobs").glob("*.json")
     return [msgspec.json.decode(one.read_bytes(), type=started.Started) for one in paths]
+
+
+def _kept(folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch, id: str) -> JobSpec:
+    """Write down a job of `here` whose run has a folder."""
+    monkeypatch.setenv(started.STATE, str(state))
+    monkeypatch.setenv(CACHE, str(state))
+    folder.mkdir(exist_ok=True)
+    spec = JobSpec(
+        name="stratos-a-distill", stage="distill", folder=folder, role="train", nodes=1,
+        offer=None, hours=None, planned_hours=1.0, usd_per_hour=2.0, command=(), env={},
+    )  # fmt: skip
+    started.keep(Here(), spec, id, "process 1")
+    return spec
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_job_that_had_ended_unseen_is_not_paid_until_it_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_ended: bool
+) -> None:
+    process = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    one, booked = Process.of(process.pid), []
+    threading.Thread(target=process.wait, daemon=True).start()
+    _kept(tmp_path / "run", tmp_path, monkeypatch, f"{one.pid} {one.boot} {one.started}")
+    monkeypatch.setattr(
+        servers, "settle_unseen", lambda _run, _stage, _ledger, at: booked.append(at)
+    )
+    if has_ended:
+        process.kill()
+        process.wait()
+    assert servers._down([], is_all=True)
+    assert one.is_dead()
+    assert [at is None for at in booked] == [has_ended]
+
+
+def test_a_process_of_another_machine_is_not_called_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A home folder that machines share has one list."""
+    _kept(tmp_path / "run", tmp_path, monkeypatch, "1 anotherboot 2")
+    [path] = started.folder().glob("*.json")
+    there = msgspec.structs.replace(next(started.jobs()), host="elsewhere")
+    path.write_bytes(msgspec.json.encode(there))
+    servers._list()
+    assert "it is a process of elsewhere" in capsys.readouterr().out
+    assert not servers._down([], is_all=True)
+    assert list(started.jobs()) == [there]
+
+
+def test_a_job_of_a_deleted_folder_is_known_until_the_next_one_of_its_name_is_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = _kept(tmp_path / "run", tmp_path, monkeypatch, "1 boot 2")
+    started.keep(Here(), spec)  # about to submit
+    assert started.id_of(spec.name) == "1 boot 2"
+    started.keep(Here(), spec, "3 boot 4", "process 3")
+    assert started.id_of(spec.name) == "3 boot 4"
