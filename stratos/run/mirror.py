@@ -22,7 +22,7 @@ from uuid import uuid4
 import msgspec
 
 from stratos.config import Config
-from stratos.core.atomic_files import replacing_file, write_atomically
+from stratos.core.atomic_files import replacing_file, staged_apart, write_atomically
 from stratos.core.counted import counted
 from stratos.core.digest import digest_of, identity
 from stratos.core.errors import BusyError, StratosError
@@ -201,7 +201,7 @@ class Mirror:
         if known is not None and manifest.id in known.ids:
             self._know((manifest.id,), manifest.files)
             return
-        if self._has_gone_on(known):
+        if self._has_gone_on(known, manifest):
             raise StratosError(
                 f"{self.folder} and {redact(self.url)} hold different runs, or each has gone on "
                 f"from the same one: the copy was written by {manifest.host} at "
@@ -242,7 +242,8 @@ class Mirror:
         """Return what is copied, in the order in which it is read."""
         found = [
             one for one in self.folder.rglob("*")
-            if one.is_file() and not one.is_symlink() and not _is_passing(one.name)
+            if one.is_file() and not one.is_symlink()
+            and not any(map(_is_passing, one.relative_to(self.folder).parts))
         ]  # fmt: skip
 
         def key(path: Path) -> tuple[int, str]:
@@ -261,6 +262,8 @@ class Mirror:
                 if self._lacks(stored, known):
                     self._system.pipe_file(self._object(stored.sha256), data)
                 return stored
+            if path.suffix == ".jsonl":
+                return self._store_begun(path, before.st_size, known)
             stored = Stored(digest_of(path), before.st_size)
             if self._lacks(stored, known):
                 self._system.put_file(str(path), self._object(stored.sha256))
@@ -271,6 +274,20 @@ class Mirror:
                 raise
             return None
         return known.files.get(str(path.relative_to(self.folder)))
+
+    def _store_begun(self, path: Path, n_bytes: int, known: Known) -> Stored:
+        """Store the lines that a file has by now, which may always be written to."""
+        whole = staged_apart(path)
+        try:
+            with path.open("rb") as file, whole.open("wb") as copy:
+                while n_bytes > 0 and (data := file.read(min(n_bytes, _SMALL))):
+                    n_bytes -= copy.write(data)
+            stored = Stored(digest_of(whole), whole.stat().st_size)
+            if self._lacks(stored, known):
+                self._system.put_file(str(whole), self._object(stored.sha256))
+            return stored
+        finally:
+            whole.unlink(missing_ok=True)
 
     def _lacks(self, stored: Stored, known: Known) -> bool:
         if known.ids and stored in known.files.values():
@@ -310,13 +327,21 @@ class Mirror:
         for name in (known.files if known is not None else {}).keys() - manifest.files.keys():
             (self.folder / name).unlink(missing_ok=True)
 
-    def _has_gone_on(self, known: Known | None) -> bool:
-        """Return whether the run folder holds what its copy never had."""
-        if known is not None and known.files:
-            now = {str(one.relative_to(self.folder)): digest_of(one) for one in self._files()}
-            then = {name: one.sha256 for name, one in known.files.items()}
-            return any(then.get(name) != digest for name, digest in now.items() if _tells(name))
-        return (self.folder / _LEDGER).exists() or any(self.folder.glob("*.json"))
+    def _has_gone_on(self, known: Known | None, manifest: Manifest) -> bool:
+        """Return whether the run folder holds what its copy never had.
+
+        What a copy holds may lie there already: a command that fetched it was cut short.
+        """
+        names = [str(one.relative_to(self.folder)) for one in self._files()]
+        now = [name for name in names if _tells(name)]
+        then = {} if known is None else known.files
+        if not then and not any(_is_record(name) or name == _LEDGER for name in now):
+            return False
+        for name in now:
+            had = [files[name].sha256 for files in (then, manifest.files) if name in files]
+            if digest_of(self.folder / name) not in had:
+                return True
+        return False
 
     def _take(self) -> None:
         """Claim the copy for this process."""

@@ -332,9 +332,60 @@ def test_a_url_that_cannot_be_used_is_said_before_anything_runs(
 
 
 def test_what_passes_is_not_copied(tmp_path: Path, url: str, warned: list[str]) -> None:
-    half = {".lock": b"", "jobs/distill.lock": b"", ".plan.json.new": b"", "x/.a.1.2.tmp": b""}
+    half = {".lock": b"", "jobs/distill.lock": b"", ".plan.json.new": b"", "x/.a.1.2.tmp": b"",
+            ".bundle.new/model.safetensors": b"", "x/.y.old/z": b""}  # fmt: skip
     synced(folder(tmp_path / "first", {**FILES, **half}), url, warned)
     second = tmp_path / "second"
     second.mkdir()
     synced(second, url, warned)
     assert content(second) == work(FILES)
+
+
+def test_what_was_fetched_in_part_is_fetched_again(
+    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced(folder(tmp_path / "first"), url, warned)
+    second = tmp_path / "second"
+    second.mkdir()
+    one, n_got = Mirror(second, url, warned.append), 0
+    get = one._system.get_file
+
+    def cut_short(*args: Any) -> None:
+        nonlocal n_got
+        if n_got == 2:
+            raise ConnectionError("gone")
+        n_got += 1
+        get(*args)
+
+    monkeypatch.setattr(one._system, "get_file", cut_short)
+    with one.held(), pytest.raises(StratosError, match="cannot be read: gone"):
+        one.pull()
+    monkeypatch.setattr(one._system, "get_file", get)
+    assert (second / "ledger.jsonl").exists()
+    synced(second, url, warned)
+    assert content(second) == work(FILES)
+
+
+def test_a_large_file_that_grows_all_the_time_is_copied(
+    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SMALL", 4)
+    first, second = folder(tmp_path / "first"), tmp_path / "second"
+    one = Mirror(first, url, warned.append)
+    put = one._system.put_file
+
+    def meanwhile(*args: Any) -> None:
+        with (first / "ledger.jsonl").open("ab") as file:
+            file.write(b"more\n")
+        put(*args)
+
+    monkeypatch.setattr(one._system, "put_file", meanwhile)
+    with one.held():
+        one.pull()
+        one.push()
+        before = (first / "ledger.jsonl").read_bytes()
+        one.push()
+    monkeypatch.setattr(one._system, "put_file", put)
+    second.mkdir()
+    synced(second, url, warned)
+    assert (second / "ledger.jsonl").read_bytes() == before
