@@ -20,7 +20,7 @@ from stratos.core.errors import StratosError
 from stratos.deploy.hosting import CACHE, Hosted, bundle_in, state_of
 from stratos.door.nginx import Door, Limits, config
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME = re.compile(r"(?!-$)[A-Za-z0-9_.-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9_.+/=~-]{16,512}")
 """Of what nginx reads as it stands."""
 _WAITS_S = 120.0
@@ -167,7 +167,7 @@ def _asked(host: str, port: int, key: str | None, asked: Any, is_tls: bool) -> t
 
 def _address(listen: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
-    if not re.fullmatch(r"[A-Za-z0-9.:*\[\]-]+", host) or not port.isdigit():
+    if not re.fullmatch(r"[A-Za-z0-9.:*\[\]-]+", host) or not re.fullmatch(r"[0-9]{1,5}", port):
         raise StratosError(f"--listen {listen}: type HOST:PORT, such as 0.0.0.0:8443.")
     return host, int(port)
 
@@ -176,7 +176,7 @@ def _made(door: Door) -> dict[str, str]:
     """Return the key that was made for this door, now or before."""
     path = door.folder / "keys"
     if not path.exists():
-        door.folder.mkdir(parents=True, exist_ok=True)
+        door.make_folder()
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(f"default sk-{secrets.token_hex(24)}\n")
     return _read(path)
@@ -189,7 +189,8 @@ def _read(path: Path) -> dict[str, str]:
         StratosError: a line is no name and key; the message does not show it.
     """
     keys: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    text = path.read_text(encoding="utf-8", errors="replace")  # such a line is refused
+    for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

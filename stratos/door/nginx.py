@@ -85,6 +85,11 @@ class Door:
         one = Process.of(pid)  # its title holds the path of its config
         return None if one.is_dead() or str(self.conf).encode() not in words else one
 
+    def make_folder(self) -> None:
+        """Make the folder, which nobody else reads: the config holds keys."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+
     def start(self, text: str) -> bool:
         """Start nginx with a config, or have the one that runs take it; return whether it ran.
 
@@ -92,7 +97,7 @@ class Door:
             StratosError: there is no nginx, or it refuses the config or does not start.
         """
         nginx = program()
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # the config holds keys
+        self.make_folder()
         call = [nginx, "-p", str(self.folder), "-e", str(self.errors), "-c"]
         with replacing_file(self.conf) as new:
             new.write_text(text)
@@ -249,14 +254,18 @@ http {{
     default_type application/json;
     error_page 401 = @unauthorized;
     error_page 404 = @unknown;
+    error_page 411 = @no_length;
     error_page 413 = @too_long;
     error_page 429 = @too_many;
     error_page 500 502 503 504 = @down;
-    location ~ ^({paths})$ {{
+    location ~ ^(?<asked>{paths})$ {{
       if ($client = "-") {{ return 401; }}
+      # nginx would write to the disk what comes in many small pieces.
+      if ($http_transfer_encoding) {{ return 411; }}
       limit_conn key {limits.open_requests_per_key};
       limit_conn all {limits.open_requests};
-      proxy_pass http://student;
+      # The path as it was compared, not as it was sent.
+      proxy_pass http://student$asked$is_args$args;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_set_header Authorization "";
@@ -270,6 +279,9 @@ http {{
       return 401 '{_error("Unknown API key.", "invalid_api_key")}';
     }}
     location @unknown {{ return 404 '{_error("There is no such path.", "not_found")}'; }}
+    location @no_length {{
+      return 411 '{_error("A request needs a Content-Length.", "length_required")}';
+    }}
     location @too_long {{
       return 413 '{_error(f"A request may have {body} KiB.", "request_too_large")}';
     }}

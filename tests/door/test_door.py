@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -152,6 +153,11 @@ def test_nothing_else_of_the_server_is_reached(opened: Opened) -> None:
         status, text, _ = opened.ask(path=path)
         assert (status, json.loads(text)["error"]["code"]) == (404, "not_found"), path
     assert len(Student.seen) == n
+    # What nginx reads as a path that is let through arrives as that one.
+    for path in ("/metrics/../v1/completions", "/load%3f/../v1//completions?a=b"):
+        assert opened.ask(path=path)[0] == 200
+    paths = [path for path, _ in Student.seen[n:]]
+    assert paths == ["/v1/completions", "/v1/completions?a=b"]
 
 
 def test_a_long_request_is_refused_and_a_long_enough_one_is_not(opened: Opened) -> None:
@@ -233,13 +239,28 @@ def test_what_is_asked_is_nowhere_on_the_disk(opened: Opened) -> None:
     secret = b"my-very-private-question"
     assert opened.ask(body=secret * 5000)[0] == 200
     assert opened.ask(BOB, body=secret, path="/v1/completions")[0] == 200
+    status, text = _in_pieces(opened.port, secret)
+    assert (status, json.loads(text)["error"]["code"]) == (411, "length_required")
     opened.door.stop()
+    assert "tmp-body" not in opened.door.errors.read_text()
     for path in opened.door.folder.rglob("*"):
         if path.is_file():
             assert secret not in path.read_bytes(), path
-    last = opened.door.log.read_text().splitlines()[-1].split()
+    last = opened.door.log.read_text().splitlines()[-2].split()
     assert last[1:3] == ["bob", "200"] and last[-2:] == ["POST", "/v1/completions"]
     assert opened.door.folder.stat().st_mode & 0o077 == 0
+
+
+def _in_pieces(port: int, data: bytes) -> tuple[int, str]:
+    """Ask without a length, in more bytes of frames than of what is asked."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"Authorization": f"Bearer {ALICE}", "Transfer-Encoding": "chunked"}
+    pieces = b"".join(b"1;%s\r\n%c\r\n" % (b"x" * 300, one) for one in data * 50)
+    connection.request("POST", "/v1/completions", pieces + b"0\r\n\r\n", headers)
+    response = connection.getresponse()
+    found = response.status, response.read().decode()
+    connection.close()
+    return found
 
 
 def test_a_stop_ends_answers_first(opened: Opened) -> None:
@@ -271,22 +292,25 @@ def test_given_again_it_takes_other_keys_while_it_runs(opened: Opened) -> None:
 
 def test_a_key_is_made_once(opened: Opened) -> None:
     opened.door.stop()
+    shutil.rmtree(opened.door.folder)
     listen = ("--listen", f"127.0.0.1:{opened.port}")
     told = [opened.run(str(opened.bundle), *listen) for _ in range(2)]
     found = [one.stdout.split("key:")[1].split()[0] for one in told]
     assert found[0] == found[1] and len(found[0]) == 51
     assert opened.ask(found[0])[0] == 200
     assert (opened.door.folder / "keys").stat().st_mode & 0o077 == 0
+    assert opened.door.folder.stat().st_mode & 0o077 == 0  # its config has them, too
 
 
 @pytest.mark.parametrize(("lines", "told"), [
     ("alice short\n", "line 1: type a name"), ("a b c\n", "line 1: type a name"),
     (f"a {ALICE}\nb {ALICE}\n", "line 2: this name or key is there already"),
     ("\n# none\n", "holds no key"), (f'a {ALICE}";\n', "line 1: type a name"),
+    (f"- {ALICE}\n", "line 1: type a name"), (f"a {ALICE}\udcff\n", "line 1: type a name"),
 ])  # fmt: skip
 def test_keys_that_cannot_be_used(tmp_path: Path, lines: str, told: str) -> None:
     one = Opened(tmp_path, 1)
-    (tmp_path / "keys").write_text(lines)
+    (tmp_path / "keys").write_bytes(lines.encode(errors="surrogateescape"))
     done = one.open()
     assert done.returncode == 1 and told in done.stderr
     assert ALICE not in done.stderr
@@ -301,6 +325,8 @@ def test_what_cannot_be_opened(opened: Opened, tmp_path: Path) -> None:
     assert done.returncode == 1 and "Address already in use" in done.stderr
     taken.close()
     done = opened.open("--listen", "8443")
+    assert done.returncode == 1 and "type HOST:PORT" in done.stderr
+    done = opened.open("--listen", "127.0.0.1:²")
     assert done.returncode == 1 and "type HOST:PORT" in done.stderr
     done = opened.open("--tls-cert", "a.pem")
     assert done.returncode == 1 and "go together" in done.stderr
