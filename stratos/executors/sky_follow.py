@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from stratos.core.atomic_files import remove, write_atomically
-from stratos.core.errors import StratosError
+from stratos.core.errors import CapacityError, StratosError
 from stratos.executors.job import JobSpec, State, Status
 from stratos.executors.sky_cluster import Cluster
 from stratos.executors.sky_fetch import Fetched
@@ -33,7 +33,13 @@ class Following:
     """One job on its cluster, as this process knows it."""
 
     def __init__(
-        self, spec: JobSpec, cluster: Cluster, wanted: str, is_spot: bool, fetch_every_s: float
+        self,
+        spec: JobSpec,
+        cluster: Cluster,
+        wanted: str,
+        is_spot: bool,
+        fetch_every_s: float,
+        is_planned: bool = True,
     ) -> None:
         """Know nothing yet.
 
@@ -43,12 +49,14 @@ class Following:
             wanted: its server, for messages.
             is_spot: whether the cloud may take the server back.
             fetch_every_s: seconds between two copies of what the stage has written.
+            is_planned: whether the server is that of the plan, and not another of the user's.
         """
         self.spec = spec
         self.cluster = cluster
         self.place = f"cluster {cluster.name}"
         self._wanted = wanted
         self._is_spot = is_spot
+        self._is_planned = is_planned
         self._fetched = Fetched(spec, cluster, self.log, fetch_every_s)
         self._state = ""
         """See `Node.state`; "" while the node does not answer."""
@@ -200,7 +208,11 @@ class Following:
         return self._is(state, f"{self.place} is launched{f': {said}' if said else ''}")
 
     def _refused(self) -> Status:
-        """Return why the launch failed, with what to type."""
+        """Return why the launch failed.
+
+        Raises:
+            CapacityError: the server of the plan cannot be had.
+        """
         try:
             said = plain(self.log.read_text(errors="replace"))
         except OSError:
@@ -211,13 +223,11 @@ class Following:
             f"SkyPilot gets no {self._wanted}: the cloud has none left now, or the account has no "
             f"quota for it. What each zone answered is in {self.log}."
         )
-        if (offer := self.spec.offer) is not None:
+        offer = self.spec.offer
+        if self._is_planned and offer is not None:
             key = f"{offer.cloud}/{offer.region}/{offer.instance_type}"
-            text += (
-                " Give the same command later, or plan without it: add plan to stages, and type "
-                f"'+cloud.quotas={{{key}: 0}}'."
-            )
-        return Status(State.STUCK, text)
+            raise CapacityError(f"{self.spec.stage}: {text}", key)
+        return Status(State.STUCK, f"{text} Give the same command later, or name another server.")
 
     def _as_seen(self) -> Status:
         """Return how the job stood when the node was looked at last."""

@@ -206,10 +206,11 @@ class SkyPilot(JobSettings):
             path = program(self.program) or self.program
             cluster = Cluster(name, path, folder, spec.withheld)
             spot = spec.spot if self.spot is None else self.spot
-            wanted = self._elsewhere(spot) or _planned(spec, spot)
+            elsewhere = self._elsewhere(spot)
+            wanted = elsewhere or _planned(spec, spot)
             _following[name] = Following(
                 spec, cluster, "server" if wanted is None else wanted.name, spot,
-                self.fetch_every_minutes * 60,
+                self.fetch_every_minutes * 60, is_planned=elsewhere is None,
             )  # fmt: skip
         return _following[name]
 

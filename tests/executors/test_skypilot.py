@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from required import lacking
 
-from stratos.core.errors import StratosError
+from stratos.core.errors import CapacityError, StratosError
 from stratos.executors import handed, sky_check, skypilot
 from stratos.executors.handed import Handed
 from stratos.executors.job import JobSpec, State, job_spec
@@ -414,14 +414,24 @@ def test_a_server_that_cannot_be_had(sky: Callable[..., Path], tmp_path: Path) -
     executor = SkyPilot(program=str(sky()))
     log = "\x1b[33msky.exceptions.ResourcesUnavailableError: Failed to acquire resources\x1b[0m\n"
     job = launched(executor, tmp_path / "run", 1, log)
+    with pytest.raises(CapacityError) as caught:
+        executor.status(job)
+    assert caught.value.server == "aws/us-east-1/g5.xlarge"
+    assert str(caught.value) == (
+        "distill: SkyPilot gets no aws/us-east-1 g5.xlarge, spot: the cloud has none left now, or "
+        f"the account has no quota for it. What each zone answered is in {job.log}."
+    )
+
+
+def test_a_server_of_the_users_own_that_cannot_be_had(
+    sky: Callable[..., Path], tmp_path: Path
+) -> None:
+    executor = SkyPilot(program=str(sky()), infra="aws/us-west-2", instance_type="g5.xlarge")
+    job = launched(executor, tmp_path / "run", 1, "sky.exceptions.ResourcesUnavailableError: x\n")
     status = executor.status(job)
     assert (status.state, status.since) == (State.STUCK, None)
-    assert status.text == (
-        "SkyPilot gets no aws/us-east-1 g5.xlarge, spot: the cloud has none left now, or the "
-        f"account has no quota for it. What each zone answered is in {job.log}. Give the same "
-        "command later, or plan without it: add plan to stages, and type "
-        "'+cloud.quotas={aws/us-east-1/g5.xlarge: 0}'."
-    )
+    assert status.text.startswith("SkyPilot gets no aws/us-west-2 g5.xlarge")
+    assert status.text.endswith("Give the same command later, or name another server.")
 
 
 def test_a_server_that_is_gone_and_one_that_nobody_knows_of(
