@@ -465,7 +465,9 @@ def _tells(name: str) -> bool:
 
 
 def _is_given_up(claim: Claim) -> bool:
-    return claim.holder.is_dead() or time.time() > claim.at + CLAIM_S
+    # Containers of several machines may share one name: only a process of this boot is looked for.
+    is_seen = claim.holder.boot == Process.this().boot
+    return (is_seen and claim.holder.is_dead()) or time.time() > claim.at + CLAIM_S
 
 
 def _who(claim: Claim) -> str:

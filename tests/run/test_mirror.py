@@ -215,20 +215,22 @@ def test_the_second_of_two_commands_is_shown_the_first(
         pass
 
 
-@pytest.mark.parametrize(("host", "age_s", "is_free"), [
-    ("elsewhere", CLAIM_S - 60, False), ("elsewhere", CLAIM_S + 60, True), (None, 0, True),
+@pytest.mark.parametrize(("host", "boot", "age_s", "is_free"), [
+    ("elsewhere", "other", CLAIM_S - 60, False), ("elsewhere", "other", CLAIM_S + 60, True),
+    (None, None, 0, True), (None, "other", 0, False),
 ])  # fmt: skip
 def test_a_claim_whose_holder_is_gone_is_taken_over(
-    tmp_path: Path, url: str, warned: list[str], host: str | None, age_s: float, is_free: bool
-) -> None:
+    tmp_path: Path, url: str, warned: list[str],
+    host: str | None, boot: str | None, age_s: float, is_free: bool,
+) -> None:  # fmt: skip
     one = Mirror(folder(tmp_path / "first"), url, warned.append)
     me = Process.this()
-    holder = Process(host or me.host, 2**22 + 1, me.boot, "1")
+    holder = Process(host or me.host, 2**22 + 1, boot or me.boot, "1")
     claim = Claim("x", holder, "/there", time.time() - age_s)
     one._make_parent(one._at(CLAIM))
     one._write(CLAIM, msgspec.json.encode(claim))
     if not is_free:
-        with pytest.raises(BusyError, match="of elsewhere, in /there"), one.held():
+        with pytest.raises(BusyError, match=f"of {holder.host}, in /there"), one.held():
             pass
         return
     with one.held():
