@@ -19,6 +19,10 @@ _SLACK = 2**16
 """Bytes beyond its tensors that a file of weights takes."""
 
 
+STAGED = (".*.new", ".*.old", ".*.tmp")
+"""Names of what is half written, or makes room: no copy of a folder holds them."""
+
+
 class DiskFull(StratosError):
     """There is no room for a file; what was there before is untouched."""
 

@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from stratos.core.atomic_files import write_atomically
+from stratos.core.atomic_files import STAGED, write_atomically
 from stratos.executors import handed
 from stratos.executors.job import JobSpec
 from stratos.executors.sky_cluster import Cluster
@@ -19,8 +19,7 @@ from stratos.executors.sky_node import Unreachable, last_words
 
 _GONE = 24
 """Exit code of rsync where a file was gone before it was read: a checkpoint that made room."""
-_NOT_WHOLE = ("--exclude=.*.new", "--exclude=.*.tmp")
-"""What is being written."""
+_NOT_WHOLE = tuple(f"--exclude={one}" for one in STAGED)
 _WRITTEN = {
     "probe": ("/probe/***",),
     "synthesize": ("/corpus/***", "/rows_to_label.jsonl"),

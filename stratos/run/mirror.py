@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,7 +23,7 @@ from uuid import uuid4
 import msgspec
 
 from stratos.config import Config
-from stratos.core.atomic_files import replacing_file, staged_apart, write_atomically
+from stratos.core.atomic_files import STAGED, replacing_file, staged_apart, write_atomically
 from stratos.core.counted import counted
 from stratos.core.digest import digest_of, identity
 from stratos.core.errors import BusyError, StratosError
@@ -451,7 +452,7 @@ def _protocols(system: Any) -> tuple[str, ...]:
 
 def _is_passing(name: str) -> bool:
     """Return whether a file means nothing on another machine, or is only half there."""
-    is_half = name.startswith(".") and name.endswith((".new", ".old", ".tmp"))
+    is_half = any(fnmatchcase(name, one) for one in STAGED)
     return is_half or name == KNOWN or name.endswith(".lock")
 
 
