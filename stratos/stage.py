@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import STAGES, Config
+from stratos.core.atomic_files import sweep
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.locks import locked
@@ -120,6 +121,7 @@ def _opened_for_another(config: Config, stage: str, say: Callable[..., None]) ->
     console = ToldConsole(say, folder)
     lock = handed.lock_path(folder, stage)
     with locked(lock, waiting=lambda: console.note(f"{stage}: an earlier job has it yet.")):
+        sweep(folder)
         config.cache_dir.mkdir(parents=True, exist_ok=True)
         if config.cloud.gpu_file is not None:
             from stratos.catalog.gpus import use_gpu_file

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
+import hashlib
 import os
+import re
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from stratos.core.errors import StratosError
+from stratos.core.process import Process
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 """A limit on the size of files (EFBIG) is none of the disk; `core.disk_errors` says what it is."""
@@ -21,6 +27,12 @@ _SLACK = 2**16
 
 STAGED = (".*.new", ".*.old", ".*.tmp")
 """Names of what is half written, or makes room: no copy of a folder holds them."""
+_TEMPORARY = re.compile(r"\..+\.(?:(?P<machine>\w{8})-(?P<pid>\d+)-(?P<started>\w*)|\d+)\.\d+\.tmp")
+"""Name of a temporary file: of what, its writer (of older versions: the process id alone), its
+thread."""
+_FORGOTTEN_S = 48 * 3600.0
+"""A file that another machine wrote, whose processes cannot be seen from here, counts as left
+behind when nothing was added to it for so long."""
 
 
 class DiskFull(StratosError):
@@ -34,7 +46,53 @@ def staged(path: Path) -> Path:
 
 def staged_apart(path: Path) -> Path:
     """Return the same where several threads or processes may write the file at once."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    return path.with_name(f".{path.name}.{_writer()}.{threading.get_ident()}.tmp")
+
+
+def sweep(folder: Path, levels: int | None = None) -> None:
+    """Delete temporary files whose writer was killed; what cannot be deleted stays.
+
+    Args:
+        folder: in which they are looked for, and in the folders below it.
+        levels: how many levels of folders; None for all.
+    """
+    depth = len(folder.parts)
+    for place, inner, names in os.walk(folder):
+        if levels is not None and len(Path(place).parts) - depth >= levels - 1:
+            inner.clear()
+        for name in names:
+            if name.endswith(".tmp") and (found := _TEMPORARY.fullmatch(name)) is not None:
+                path = Path(place, name)
+                with contextlib.suppress(OSError):
+                    if _is_left_behind(path, found):
+                        path.unlink()
+
+
+def _is_left_behind(path: Path, name: re.Match[str]) -> bool:
+    """Return whether the writer of a temporary file is gone."""
+    if name["machine"] == _machine():
+        this, started = Process.this(), name["started"].replace("_", ".")
+        return Process(this.host, int(name["pid"]), this.boot, started).is_dead()
+    return time.time() > path.stat().st_mtime + _FORGOTTEN_S
+
+
+def _writer() -> str:
+    """Return what names this process in a temporary file."""
+    this = Process.this()
+    return f"{_machine()}-{this.pid}-{this.started.replace('.', '_')}"
+
+
+@functools.cache
+def _machine() -> str:
+    """Return eight digits of where this process can be seen: a boot of a machine, or a container.
+
+    Containers of one machine share its boot, and may share a name; their processes are told apart
+    by the namespace of their numbers.
+    """
+    this, numbers = Process.this(), ""
+    with contextlib.suppress(OSError):
+        numbers = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{this.host} {this.boot} {numbers}".encode()).hexdigest()[:8]
 
 
 @contextmanager

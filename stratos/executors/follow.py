@@ -49,15 +49,17 @@ def run_there(handover: Handover, context: Context) -> None:
     handed.folder_of(spec.folder).mkdir(exist_ok=True)
     _end_other(handover, context)
     for start in range(1, _STARTS + 1):
-        status = _run_once(handover, context)
+        job, status = _run_once(handover, context)
         if status.state is State.DONE:
             return
         if start < _STARTS:
             context.note(f"{spec.stage}: {status.text}; it is submitted again.")
-    raise StratosError(
+    cure = f"{status.cure} " if status.cure else ""
+    head = (
         f"{spec.stage}: its job was lost {_STARTS} times, the last time because {status.text}. "
-        f"What it has done is kept: the same command goes on.{_instead(executor)}"
+        f"{cure}What it has done is kept: the same command goes on.{_instead(executor)}"
     )
+    raise StratosError(_with_end_of_log(head, job))
 
 
 def settle_unseen(run: Path, stage: str, ledger: Ledger, at: float | None = None) -> None:
@@ -105,7 +107,7 @@ def _end_other(handover: Handover, context: Context) -> None:
         _is_back(spec)
 
 
-def _run_once(handover: Handover, context: Context) -> Status:
+def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
     """Submit a job, or find it, and follow it to its end; it is lost or done then."""
     executor, spec = handover.executor, handover.spec
     servers = _Servers(context.ledger, spec)
@@ -142,7 +144,7 @@ def _run_once(handover: Handover, context: Context) -> Status:
     executor.release(job)  # first: a server that it ends is paid until then
     servers.release()
     _is_back(spec)
-    return status
+    return job, status
 
 
 def _is_back(spec: JobSpec) -> None:
@@ -269,11 +271,15 @@ def _instead(executor: Executor) -> str:
 
 def _last_words(job: Job, status: Status) -> str:
     """Return what a job died of that said nothing itself: how it ended, and the end of its log."""
+    return _with_end_of_log(f"{job.spec.stage} failed as {job.place}: {status.text}.", job)
+
+
+def _with_end_of_log(head: str, job: Job) -> str:
+    """Return a message with the last lines that a job printed behind it."""
     try:
         lines = job.log.read_text(errors="replace").splitlines()[-_LINES:]
     except OSError:
         lines = []
-    head = f"{job.spec.stage} failed as {job.place}: {status.text}."
     if not lines:
         return f"{head} It left no log ({job.log})."
     return "\n".join([f"{head} The end of {job.log}:", *(f"    {line}" for line in lines)])

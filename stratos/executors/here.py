@@ -16,6 +16,7 @@ from stratos.executors.job import Job, JobSettings, JobSpec, State, Status
 _SAVES_S = 60.0
 """How long a stage may take to save what it has done when it is told to end."""
 _LOOK_S = 0.1
+_MEMORY = "Where the memory of this machine was at its end, close what else takes of it."
 
 _started: dict[str, subprocess.Popen[bytes]] = {}
 """Job to its process, of those that this process started."""
@@ -72,7 +73,7 @@ class Here(JobSettings):
         if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
             return Status(State.CANCELLED, "it was told to end")
         if code < 0:
-            return Status(State.LOST, f"it was killed by signal {-code}")
+            return Status(State.LOST, f"it was killed by signal {-code}", cure=_MEMORY)
         return Status(State.FAILED, f"it ended with exit code {code}")
 
     def cancel(self, spec: JobSpec) -> None:

@@ -34,6 +34,10 @@ ROLE_OF: dict[str, str] = {
 PLANNED = frozenset(("synthesize", "distill"))
 """Stages whose hours a plan tells. There is none before the probe, and the hours of a server that
 serves are those of the service, not of the stages that try it."""
+_KILLS = frozenset((4, 6, 7, 8, 9, 11))
+"""Signals that end a process at once: ILL, ABRT, BUS, FPE, KILL, SEGV."""
+MORE_MEMORY = "Where its memory was at its end, type executor.memory_gib=<more GiB>."
+"""Cure of a job that is killed again and again on a node."""
 LEAST_HOURS = 0.25
 """Shortest time limit of a job, and what is reserved for one of unknown hours: what starts and
 saves it takes minutes, and more is reserved while it runs."""
@@ -87,7 +91,8 @@ class State(Enum):
     """It ended with an error of its own, which would come again."""
     CANCELLED = "cancelled"
     LOST = "lost"
-    """It ended by no fault of its own, or nobody knows any more how: it may be started again."""
+    """It ended by no fault of its own, was killed, or nobody knows any more how: it may be started
+    again."""
     UNKNOWN = "unknown"
     """The engine does not answer; the job may well go on."""
 
@@ -102,6 +107,8 @@ class Status:
     since: float | None = None
     """When its servers were handed to it, in seconds since the epoch; None where that is not
     known."""
+    cure: str = ""
+    """What to type where it ends in this way again and again."""
 
 
 @dataclass
@@ -229,6 +236,18 @@ class Executor(Protocol):
 def why_no_executor(cls: type) -> str | None:
     """Return why a class runs no jobs; None if it does."""
     return None if issubclass(cls, JobSettings) else "is no executor."
+
+
+def killed_by(code: int | None) -> int | None:
+    """Return the signal that killed a process; None where it ended by itself, or was told to end.
+
+    Args:
+        code: its exit code: -9 after a SIGKILL, or 128 + 9 where a shell ran it.
+    """
+    if code is None:
+        return None
+    number = -code if code < 0 else code - 128
+    return number if number in _KILLS else None
 
 
 def has_server(stage: str, plan: Plan | None) -> bool:

@@ -19,7 +19,16 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import duration
 from stratos.core.ray_nodes import CLOUD, GPU_TYPE, Dashboard, connect, shares_of_cluster
 from stratos.executors.chosen import chosen_share
-from stratos.executors.job import Job, JobSettings, JobSpec, StageName, State, Status
+from stratos.executors.job import (
+    MORE_MEMORY,
+    Job,
+    JobSettings,
+    JobSpec,
+    StageName,
+    State,
+    Status,
+    killed_by,
+)
 from stratos.executors.ray_job import (
     NO_FOLDER,
     NO_PYTHON,
@@ -46,7 +55,6 @@ _HANDED_ON = ("OMP_NUM_THREADS", "PYTHONPATH", "HF_HOME", "HF_HUB_OFFLINE")
 """Variables that a job gets from this process, beside those of Stratos and of `executor.env`."""
 _TOLD = (-15, 128 + 15)
 """Exit codes of a command that was told to end, by whoever takes the node away."""
-_KILLED = (-9, 128 + 9)
 _LOST = frozenset((
     None, "JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE",
     "JOB_SUPERVISOR_ACTOR_START_FAILURE",
@@ -199,10 +207,10 @@ class Ray(JobSettings):
         if code is None:
             lines = str(told.get("message")).strip().splitlines()
             return Status(State.FAILED, f"{error}: {lines[-1] if lines else ''}", since)
-        cure = ""
-        if code in _KILLED:
-            cure = ", killed; if its memory was at its end, type executor.memory_gib=<more GiB>"
-        return Status(State.FAILED, f"exit code {code}{cure}", since)
+        if (number := killed_by(code)) is not None:
+            text = f"{job.place} was killed by signal {number} on {node}"
+            return Status(State.LOST, text, since, MORE_MEMORY)
+        return Status(State.FAILED, f"exit code {code}", since)
 
     def _limit(self, cluster: Dashboard, job: Job, since: float | None) -> None:
         """Tell a job to end that has reached its time limit; Ray has none."""

@@ -28,7 +28,16 @@ from stratos.core.shares import Share
 from stratos.core.slurm_nodes import CLOUD, last_line, run, shares_of_cluster
 from stratos.executors import handed
 from stratos.executors.chosen import chosen_share
-from stratos.executors.job import Job, JobSettings, JobSpec, StageName, State, Status
+from stratos.executors.job import (
+    MORE_MEMORY,
+    Job,
+    JobSettings,
+    JobSpec,
+    StageName,
+    State,
+    Status,
+    killed_by,
+)
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
@@ -188,6 +197,11 @@ class Slurm(JobSettings):
             where = told.get("NodeList", "")
             return Status(state, f"{job.place} on {where}", _when(told.get("StartTime", "")))
         cure = _CURES.get(name, "")
+        if state is State.FAILED and (number := _killed_by(told.get("ExitCode", ""))) is not None:
+            text = (
+                f"{job.place} was killed by signal {number} on {told.get('NodeList', 'its node')}"
+            )
+            return Status(State.LOST, text, _when(told.get("StartTime", "")), MORE_MEMORY)
         text = f"{name}, exit code {told.get('ExitCode', '?')}. {cure}".rstrip(". ")
         return Status(state, text, _when(told.get("StartTime", "")))
 
@@ -360,6 +374,12 @@ def _when(text: str) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:  # Unknown, N/A
         return None
+
+
+def _killed_by(code: str) -> int | None:
+    """Return the signal that killed a job's process, by "exit code:signal"; None if none did."""
+    found = re.fullmatch(r"(\d+):(\d+)", code)
+    return None if found is None else killed_by(-int(found[2]) or int(found[1]))
 
 
 def _is_over(told: dict[str, str]) -> bool:

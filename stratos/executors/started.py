@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from stratos.core.atomic_files import write_atomically
+from stratos.core.atomic_files import sweep, write_atomically
 from stratos.core.errors import StratosError
 from stratos.executors import handed
 from stratos.executors.job import Executor, Job, JobSpec
@@ -123,6 +123,7 @@ def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> No
     )
     path = _path(spec.name)
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
     write_atomically(path, msgspec.json.encode(one))
 
 

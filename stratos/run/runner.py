@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from stratos.config import Config
-from stratos.core.atomic_files import write_atomically
+from stratos.core.atomic_files import sweep, write_atomically
 from stratos.core.chunk_engine import Engine, Here
 from stratos.core.context import Context
 from stratos.core.disk_errors import disk_errors
@@ -62,6 +62,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
                     f"{folder}: another process is working in this folder. Wait for it to end, "
                     "or leave hydra.run.dir out for a new folder."
                 ) from None
+        sweep(folder)
         _make_cache_folder(config.cache_dir)
         mirror = stack.enter_context(mirrored(config, console.warn))
         warnings = Warnings(folder / "warnings.json", console.warn)
@@ -84,6 +85,7 @@ def _make_cache_folder(folder: Path) -> None:
             f"The cache folder {folder} cannot be made ({error.strerror}). Type "
             "paths.cache_dir=<folder>, or set STRATOS_CACHE=<folder> in the environment."
         ) from error
+    sweep(folder, levels=2)
 
 
 def _asked(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:

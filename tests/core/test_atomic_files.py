@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from stratos.core.atomic_files import replacing, replacing_file, write_atomically
+from stratos.core import atomic_files
+from stratos.core.atomic_files import (
+    replacing,
+    replacing_file,
+    staged_apart,
+    sweep,
+    write_atomically,
+)
 
 
 def left_in(folder: Path) -> list[str]:
@@ -69,3 +80,56 @@ def test_threads_that_write_one_file_at_once_do_not_mix(tmp_path: Path) -> None:
     data = path.read_bytes()
     assert not failed and len(data) == 2000 and len(set(data)) == 1
     assert left_in(tmp_path) == ["shared.bin"]
+
+
+WRITER = """
+import sys, pathlib
+from stratos.core.atomic_files import staged_apart
+path = staged_apart(pathlib.Path(sys.argv[1]))
+path.write_bytes(b"half")
+print(path.name, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_writer_leaves_is_swept_and_what_lives_is_not(tmp_path: Path) -> None:
+    inner = tmp_path / "corpus"
+    inner.mkdir()
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(inner / "train.parquet")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert writer.stdout is not None
+    name = writer.stdout.readline().strip()
+    own = staged_apart(inner / "own.json")
+    own.write_bytes(b"half")
+    sweep(tmp_path)
+    assert left_in(inner) == sorted([name, own.name]), "both are being written"
+    writer.kill()
+    writer.wait()
+    sweep(tmp_path, levels=1)
+    assert name in left_in(inner), "it lies deeper than it was looked for"
+    sweep(tmp_path, levels=2)
+    assert left_in(inner) == [own.name]
+
+
+def test_files_of_other_machines_are_swept_by_their_age(tmp_path: Path) -> None:
+    """The process that has such a number here says nothing of the one that has it there."""
+    dead = 2**22 + 1
+    here = atomic_files._machine()
+    of_another = [".a.json.0123abcd-1-99.5.tmp", f".b.json.{dead}.5.tmp", f".c.{os.getpid()}.7.tmp"]
+    kept = ["a.json", ".note.tmp", ".x.json.new", "a.1.2.tmp", f".d.{here}-{os.getpid()}-.3.tmp"]
+    for one in (
+        *of_another,
+        *kept,
+        f".e.{here}-{os.getpid()}-1.3.tmp",
+        f".f.{here}-{dead}-1.3.tmp",
+    ):
+        (tmp_path / one).write_bytes(b"half")
+    sweep(tmp_path)
+    assert left_in(tmp_path) == sorted([*of_another, *kept]), "none was known to be left behind"
+    long_ago = time.time() - atomic_files._FORGOTTEN_S - 60
+    for one in (*of_another, *kept):
+        os.utime(tmp_path / one, (long_ago, long_ago))
+    sweep(tmp_path)
+    assert left_in(tmp_path) == sorted(kept)

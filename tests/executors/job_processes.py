@@ -35,6 +35,11 @@ def frozen(run: Path) -> Iterator[None]:
         _signal(pids, signal.SIGCONT)
 
 
+def kill(pids: list[int]) -> None:
+    """End processes as a machine without memory does."""
+    _signal(pids, signal.SIGKILL)
+
+
 def _signal(pids: list[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):

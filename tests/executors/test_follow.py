@@ -146,10 +146,15 @@ def test_a_job_that_is_always_lost_is_given_up(
     job: Callable[..., Handover], context: Context, said: list[str]
 ) -> None:
     with pytest.raises(StratosError) as given_up:
-        run_there(job("import os; os.kill(os.getpid(), 9)"), context)
+        run_there(
+            job("import os; print('a batch is loaded', flush=True); os.kill(os.getpid(), 9)"),
+            context,
+        )
+    log = handed.folder_of(context.run_dir) / "distill.log"
     assert str(given_up.value) == (
-        "distill: its job was lost 4 times, the last time because it was killed by signal 9. What "
-        "it has done is kept: the same command goes on."
+        "distill: its job was lost 4 times, the last time because it was killed by signal 9. Where "
+        "the memory of this machine was at its end, close what else takes of it. What it has done "
+        f"is kept: the same command goes on. The end of {log}:" + "\n    a batch is loaded" * 4
     )
     assert sum("submitted as" in one for one in said) == 4
 

@@ -15,8 +15,17 @@ from omegaconf import OmegaConf
 from stratos.cli.compose import conf_dir
 from stratos.core.environment import without
 from stratos.core.errors import StratosError
+from stratos.executors import slurm
 from stratos.executors.here import Here
-from stratos.executors.job import ROLE_OF, StageName, State, has_server, job_name, job_spec
+from stratos.executors.job import (
+    ROLE_OF,
+    StageName,
+    State,
+    has_server,
+    job_name,
+    job_spec,
+    killed_by,
+)
 from stratos.executors.ray import Ray
 from stratos.executors.skypilot import SkyPilot
 from stratos.executors.slurm import Slurm, limits
@@ -48,6 +57,23 @@ def test_a_job_is_what_the_plan_says(tmp_path: Path) -> None:
     assert spec.name == job_name(run, "distill")
     assert spec.name.startswith("stratos-my-run-1-") and spec.name.endswith("-distill")
     assert spec.name != job_name(tmp_path / "other" / "my run,1", "distill")
+
+
+@pytest.mark.parametrize(
+    ("code", "signal"),
+    [(None, None), (0, None), (1, None), (-9, 9), (137, 9), (139, 11), (-15, None), (143, None),
+     (128 + 53, None)],
+)  # fmt: skip
+def test_what_killed_a_process(code: int | None, signal: int | None) -> None:
+    assert killed_by(code) == signal
+
+
+@pytest.mark.parametrize(
+    ("code", "signal"),
+    [("0:9", 9), ("137:0", 9), ("1:0", None), ("0:53", None), ("0:125", None), ("", None)],
+)
+def test_what_killed_a_job_of_slurm(code: str, signal: int | None) -> None:
+    assert slurm._killed_by(code) == signal
 
 
 def test_settings_go_before_the_plan(tmp_path: Path) -> None:

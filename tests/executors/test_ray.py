@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from job_processes import kill
 from one_ray import RayCluster
 from one_run import Command, files
 
@@ -183,17 +184,30 @@ def test_a_job_that_ray_gives_up_waits_again(on_ray: Command, ray_cluster: RayCl
 
 
 @WHOLE
-def test_a_job_that_fails_without_a_word_shows_the_end_of_its_log(
-    on_ray: Command, ray_cluster: RayCluster
+def test_a_stage_that_is_killed_goes_on_and_one_that_always_is_ends(
+    on_ray: Command, trained: Command, ray_cluster: RayCluster
 ) -> None:
     process = on_ray.start(*ON)
     on_ray.until(on_ray.has_checkpoint)
-    for pid in ray_cluster.processes(on_ray.run):
-        os.kill(pid, signal.SIGKILL)
-    assert process.wait(60) == 1
+    kill(ray_cluster.processes(on_ray.run))
+    assert process.wait(120) == 0, on_ray.said
     assert re.search(
-        r"distill failed as Ray job \S+-1: exit code -9, killed; if its memory was at its end, "
-        r"type executor\.memory_gib=<more GiB>\. The end of \S+-1\.log:\n    ",
+        r"distill: Ray job \S+-1 was killed by signal 9 on [\d.]+; it is submitted again\.",
+        on_ray.said,
+    )
+    assert on_ray.student() == trained.student()
+    assert ", gone on 1×: " in on_ray.said
+    (on_ray.run / "distill.json").unlink()
+    process = on_ray.start(*ON, "seed=1")
+    while process.poll() is None:
+        kill(ray_cluster.processes(on_ray.run))
+        time.sleep(0.2)
+    assert process.wait() == 1
+    assert re.search(
+        r"distill: its job was lost 4 times, the last time because Ray job \S+ was killed by "
+        r"signal 9 on [\d.]+\. Where its memory was at its end, type "
+        r"executor\.memory_gib=<more GiB>\. What it has done is kept: the same "
+        r"command goes on\. Or run it on this machine: executor=here\. The end of \S+\.log:\n    ",
         on_ray.said,
     ), on_ray.said
 

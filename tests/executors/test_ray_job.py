@@ -113,6 +113,9 @@ def test_folders_of_one_path_on_two_machines_have_jobs_of_two_names(tmp_path: Pa
     ("told", "state", "text"),
     [
         ({"driver_exit_code": 1}, State.FAILED, "exit code 1"),
+        (
+            {"driver_exit_code": -9}, State.LOST, "Ray job a-1 was killed by signal 9 on 10.0.0.2"
+        ),
         ({"driver_exit_code": 143}, State.LOST, "Ray job a-1 was told to end on 10.0.0.2"),
         ({"error_type": "JOB_SUPERVISOR_ACTOR_DIED"}, State.LOST, "Ray job a-1 has lost its node"),
         ({"error_type": None}, State.LOST, "Ray job a-1 has lost its node"),

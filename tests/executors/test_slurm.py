@@ -6,9 +6,11 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
+from job_processes import kill
 from one_cluster import Cluster
 from one_run import Command, files
 
@@ -228,18 +230,32 @@ def test_a_queue_that_is_too_long(on_slurm: Command, slurm: Cluster) -> None:
 
 
 @WHOLE
-def test_a_job_that_fails_without_a_word_shows_the_end_of_its_log(
-    on_slurm: Command, slurm: Cluster
+def test_a_stage_that_is_killed_goes_on_and_one_that_always_is_ends(
+    on_slurm: Command, trained: Command, slurm: Cluster
 ) -> None:
     process = on_slurm.start(*ON)
     on_slurm.until(on_slurm.has_checkpoint)
-    for pid in slurm.processes(on_slurm.run):
-        os.kill(pid, signal.SIGKILL)
-    assert process.wait(60) == 1
+    kill(slurm.processes(on_slurm.run))
+    assert process.wait(120) == 0, on_slurm.said
     assert re.search(
-        r"distill failed as SLURM job \d+: FAILED, exit code \d+:\d+\. The end of \S+\.out:\n    ",
+        r"distill: SLURM job \d+ was killed by signal 9 on n\d; it is submitted again\.",
         on_slurm.said,
     )
+    assert on_slurm.student() == trained.student()
+    assert ", gone on 1×: " in on_slurm.said
+    (on_slurm.run / "distill.json").unlink()
+    process = on_slurm.start(*ON, "seed=1")
+    while process.poll() is None:
+        kill(slurm.processes(on_slurm.run))
+        time.sleep(0.2)
+    assert process.wait() == 1
+    assert re.search(
+        r"distill: its job was lost 4 times, the last time because SLURM job \d+ was killed by "
+        r"signal 9 on n\d\. Where its memory was at its end, type "
+        r"executor\.memory_gib=<more GiB>\. What it has done is kept: the same "
+        r"command goes on\. Or run it on this machine: executor=here\. The end of \S+\.out:\n    ",
+        on_slurm.said,
+    ), on_slurm.said
     assert slurm.jobs() == []
 
 
