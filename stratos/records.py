@@ -481,6 +481,9 @@ class RoleChoice:
     needs so much beyond `usd`, and does not spend it."""
     run: ServingSetting | None = None
     """For serving: how the server is run; None in plans of earlier versions."""
+    wait_hours: float | None = None
+    """For a node of a cluster: hours until it would be handed out, beside `hours`; None where that
+    is not known."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
 
-from stratos.catalog.gpus import Gpu, find_gpu
+from stratos.catalog.gpu_variants import SAME_MEMORY
+from stratos.catalog.gpus import Gpu, find_gpu, variants
 from stratos.catalog.table import Table
+from stratos.core.counted import counted
 from stratos.core.errors import CatalogError, StratosError
 from stratos.core.shares import Share
 from stratos.records import Offer
@@ -21,6 +24,22 @@ _MIB_A_GIB = 1024
 _MAKERS = frozenset(("nvidia", "amd", "geforce", "tesla", "quadro", "instinct"))
 _SLICE = re.compile(r"\dg\.\d+gb")
 """In the name of a part of a card (MIG)."""
+
+
+_SIZE = re.compile(r"\d+gb?\b")
+"""In the name of a card: its memory."""
+_LARGER = 1.5
+"""Times the memory at which it is worth telling that a card may be a larger one of its name."""
+_ALL = "*"
+
+
+class Nodes(NamedTuple):
+    """The nodes of a cluster, to be planned with."""
+
+    table: Table
+    wait_hours: dict[tuple[str, str, str], float]
+    """Cloud, region and instance type of an offer to the hours until a job of it would start."""
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -38,10 +57,15 @@ class Manager:
     """What to look at where it has no node."""
     source: str
     """Of the offers."""
+    waits: Callable[[list[Share]], tuple[dict[tuple[str, str], float], str]]
+    """Returns the hours until a job of each share would start, by partition and name, and why some
+    are not known."""
+    within: Callable[[list[Share]], tuple[list[Share], list[str]]] = lambda shares: (shares, [])
+    """Returns the shares that this user's jobs may have, and warnings."""
 
 
-def cluster_table(manager: Manager, cloud: CloudConfig) -> tuple[Table, list[str]]:
-    """Return the offers of a cluster, and warnings.
+def cluster_nodes(manager: Manager, cloud: CloudConfig) -> Nodes:
+    """Return the offers of a cluster, how long they would be waited for, and warnings.
 
     Raises:
         CatalogError: it does not answer, or no node of it can be planned with.
@@ -52,7 +76,7 @@ def cluster_table(manager: Manager, cloud: CloudConfig) -> tuple[Table, list[str
         raise CatalogError(
             f"cloud={manager.cloud}: {error} Or take another catalog, such as cloud=local."
         ) from error
-    cards = {one.gpu: card_of(one.gpu) for one in shares if one.n_gpus}
+    cards = {one.gpu: _fitting(one) for one in shares if one.n_gpus}
     known = [one for one in shares if not one.n_gpus or cards[one.gpu] is not None]
     unknown = sorted({one.gpu or "gpu, without a type" for one in shares if one not in known})
     lacks = (
@@ -63,11 +87,59 @@ def cluster_table(manager: Manager, cloud: CloudConfig) -> tuple[Table, list[str
     if not known:
         reason = lacks if unknown else manager.nothing
         raise CatalogError(f"cloud={manager.cloud}: there is nothing to plan with. {reason}")
+    warnings = [f"Nodes of {manager.name} are left out. {lacks}"] if unknown else []
+    warnings += _small_ones(known, cards, manager)
+    known, said = manager.within(known)
+    warnings += said
+    if not known:
+        raise CatalogError(
+            f"cloud={manager.cloud}: there is nothing to plan with. {' '.join(said)}"
+        )
     offers = [
         offer_of(one, cards.get(one.gpu) if one.n_gpus else None, manager, cloud) for one in known
     ]
     table = Table.of(offers, [one.count for one in known])
-    return table, [f"Nodes of {manager.name} are left out. {lacks}"] if unknown else []
+    asked = [one for one in known if _is_wanted(one.partition, cloud.regions)]
+    waits, why = manager.waits(asked)
+    if len(waits) < len(asked):
+        warnings.append(
+            f"{manager.name}: how long a job waits is not known for {len(asked) - len(waits)} of "
+            f"{counted(len(asked), 'kind')} of servers ({why}): no waiting is counted for them."
+        )
+    hours = {(manager.cloud, *key): one for key, one in waits.items()}
+    return Nodes(table, hours, warnings)
+
+
+def _fitting(share: Share) -> Gpu | None:
+    """Return the GPU of a share: of the variants of what it is called, that of its memory."""
+    card = card_of(share.gpu)
+    if card is None or share.gpu_gib is None:
+        return card
+    near = [one for one in (card, *variants(card))
+            if abs(share.gpu_gib / one.memory_gib - 1) <= SAME_MEMORY]  # fmt: skip
+    return near[0] if near else card
+
+
+def _small_ones(
+    shares: Sequence[Share], cards: dict[str, Gpu | None], manager: Manager
+) -> Iterator[str]:
+    """Say which GPUs are planned as the smallest that has their name."""
+    told = {one.gpu for one in shares if one.gpu_gib is not None}
+    for name, card in sorted(cards.items()):
+        if card is None or name in told or _SIZE.search(name.lower()):
+            continue
+        larger = [one for one in variants(card) if one.memory_gib >= _LARGER * card.memory_gib]
+        if larger:
+            yield (
+                f"{manager.name} calls GPUs {name}, of which there are several sizes: they are "
+                f"planned with {card.memory_gib:g} GB. Where they have "
+                f"{larger[0].memory_gib:g} GB, have the type in {manager.types} named "
+                f"{larger[0].name}."
+            )
+
+
+def _is_wanted(partition: str, regions: Sequence[str]) -> bool:
+    return any(fnmatchcase(partition, one) for one in regions or (_ALL,))
 
 
 def offer_of(share: Share, card: Gpu | None, manager: Manager, cloud: CloudConfig) -> Offer:

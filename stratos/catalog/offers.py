@@ -15,10 +15,10 @@ from stratos.catalog.gpus import COLUMNS, use_gpu_file
 from stratos.catalog.listings import Listings
 from stratos.catalog.local import local_offer
 from stratos.catalog.parse import parse
-from stratos.catalog.ray import ray_table
+from stratos.catalog.ray import ray_nodes
 from stratos.catalog.residency import left_out
 from stratos.catalog.select import select
-from stratos.catalog.slurm import slurm_table
+from stratos.catalog.slurm import slurm_nodes
 from stratos.catalog.source import File, cloud_of, read_files, state_of
 from stratos.catalog.table import LOCAL, Offers, Table
 from stratos.core.errors import CatalogError
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_SHOWN_ERRORS = 8
 """Malformed values that one message lists."""
 
-_CLUSTERS = {SLURM: slurm_table, RAY: ray_table}
+_CLUSTERS = {SLURM: slurm_nodes, RAY: ray_nodes}
 """Cloud to what reads its nodes."""
 
 CACHE_FOLDER = "catalogs"
@@ -49,6 +49,9 @@ class Catalog:
     warnings: tuple[str, ...]
     left_out: dict[str, str] = field(default_factory=dict)
     """Cloud to the reason why none of its offers is among them."""
+    wait_hours: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    """Cloud, region and instance type of a cluster's servers to the hours until a job of them would
+    start; not there where that is not known."""
 
     @cached_property
     def offers(self) -> Sequence[Offer]:
@@ -100,6 +103,7 @@ def load_catalog(
 def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
     warnings: list[str] = []
     tables: list[Table] = []
+    wait_hours: dict[tuple[str, str, str], float] = {}
     cleaned = Cleaned.empty()
     if not cloud.providers or {*cloud.providers} - {LOCAL, *_CLUSTERS}:
         if not all(cloud.catalog) or not cloud.catalog:
@@ -118,9 +122,10 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
         tables.append(Table.of([local_offer()]))
     for name in _CLUSTERS:
         if name in cloud.providers:
-            nodes, said = _CLUSTERS[name](cloud)
-            tables.append(nodes)
-            warnings += said
+            nodes = _CLUSTERS[name](cloud)
+            tables.append(nodes.table)
+            wait_hours |= nodes.wait_hours
+            warnings += nodes.warnings
     table = tables[0] if len(tables) == 1 else Table.concat(tables)
     if not len(table):
         raise CatalogError(
@@ -131,7 +136,8 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
     table, said = select(table, cloud)
     warnings += _left_out(cleaned)
     warnings += said
-    return Catalog(table, cleaned.dropped, tuple(warnings), left_out(everything, table, cloud))
+    others = left_out(everything, table, cloud)
+    return Catalog(table, cleaned.dropped, tuple(warnings), others, wait_hours)
 
 
 def _listings(files: list[tuple[File, str]]) -> Listings:

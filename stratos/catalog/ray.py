@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stratos.catalog.cluster import Manager, cluster_table
-from stratos.catalog.table import Table
-from stratos.core.ray_nodes import CLOUD, shares_of_cluster
+from stratos.catalog.cluster import Manager, Nodes, cluster_nodes
+from stratos.core.ray_nodes import CLOUD, expected_waits, shares_of_cluster
 
 if TYPE_CHECKING:
     from stratos.config import CloudConfig
 
 
-def ray_table(cloud: CloudConfig) -> tuple[Table, list[str]]:
-    """Return the offers of the cluster whose dashboard is at `cloud.ray_address`, and warnings.
+def ray_nodes(cloud: CloudConfig) -> Nodes:
+    """Return the offers of the cluster of `cloud.ray_address`, their waits, and warnings.
 
     Raises:
         CatalogError: it does not answer, or no node of it can be planned with.
@@ -25,5 +24,6 @@ def ray_table(cloud: CloudConfig) -> tuple[Table, list[str]]:
         types="Ray's accelerator_type",
         nothing="It has no node with a CPU: see ray status.",
         source="ray",
+        waits=lambda shares: expected_waits(cloud.ray_address, shares),
     )
-    return cluster_table(ray, cloud)
+    return cluster_nodes(ray, cloud)

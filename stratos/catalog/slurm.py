@@ -4,12 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stratos.catalog.cluster import Manager, cluster_table
-from stratos.catalog.table import Table
+from stratos.catalog.cluster import Manager, Nodes, cluster_nodes
+from stratos.core.counted import counted
+from stratos.core.shares import Share
+from stratos.core.slurm_limits import allowance_of_user, within
 from stratos.core.slurm_nodes import CLOUD, shares_of_cluster
+from stratos.core.slurm_waits import expected_waits
 
 if TYPE_CHECKING:
     from stratos.config import CloudConfig
+
+
+def _allowed(shares: list[Share]) -> tuple[list[Share], list[str]]:
+    """Return the shares that the limits of account and QOS leave, and what they leave out."""
+    allowance, why = allowance_of_user()
+    if why:
+        return shares, [
+            f"SLURM: the limits of your account and QOS cannot be read ({why}); those of the "
+            "partitions are kept alone. See sacctmgr show assoc."
+        ]
+    if allowance is None:
+        return shares, []
+    kept, left_out = within(shares, allowance)
+    if not left_out:
+        return kept, []
+    return kept, [
+        f"SLURM: {counted(len(left_out), 'kind')} of servers are left out, which the limits of "
+        f"{allowance} do not give. Set SBATCH_ACCOUNT or SBATCH_QOS for others of yours."
+    ]
+
 
 _SLURM = Manager(
     cloud=CLOUD,
@@ -18,13 +41,15 @@ _SLURM = Manager(
     types="SLURM's GRES",
     nothing="It has no node that is up: see sinfo -R.",
     source="sinfo",
+    waits=expected_waits,
+    within=_allowed,
 )
 
 
-def slurm_table(cloud: CloudConfig) -> tuple[Table, list[str]]:
-    """Return the offers of the cluster that this machine submits to, and warnings.
+def slurm_nodes(cloud: CloudConfig) -> Nodes:
+    """Return the offers of the cluster that this machine submits to, their waits, and warnings.
 
     Raises:
         CatalogError: SLURM does not answer, or no node of it can be planned with.
     """
-    return cluster_table(_SLURM, cloud)
+    return cluster_nodes(_SLURM, cloud)

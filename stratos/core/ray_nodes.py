@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +33,7 @@ _OLDEST = (2, 40)
 _ANSWERS_S = 60.0
 """How long a request may take: submitting one starts an agent where there is none."""
 _MIB = 2**20
+_MIB_A_GIB = 1024
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Node:
     id: str
     ip: str
     resources: dict[str, float]
+    gpu_gib: float | None = None
+    """Memory of its smallest GPU; None where it is not told."""
 
     @property
     def gpu(self) -> str:
-        """Type of its GPUs; "" where it tells none."""
+        """Type of its GPUs; "" where it tells none. Of A100 and A100-80G the second is it."""
         found = (one for one in self.resources if one.startswith(GPU_TYPE))
-        return next(found, "").removeprefix(GPU_TYPE)
+        return max(found, key=len, default="").removeprefix(GPU_TYPE)
 
     def has(self, wanted: dict[str, float]) -> bool:
         """Return whether it has what a job asks for, were it idle."""
@@ -91,13 +95,30 @@ class Dashboard:
         told = self.told("/api/v0/nodes?detail=1&limit=10000&timeout=30") or {}
         try:
             listed = told["data"]["result"]["result"]
-            return [
+            alive = [
                 Node(one["node_id"], one["node_ip"], one["resources_total"])
                 for one in listed
                 if one["state"] == "ALIVE"
             ]
         except (KeyError, TypeError) as error:
             raise OSError(f"what it tells of its nodes is not understood ({error!r})") from error
+        if not any(one.gpu for one in alive):
+            return alive
+        memory = self._gpu_memory()
+        return [replace(one, gpu_gib=memory.get(one.id)) for one in alive]
+
+    def _gpu_memory(self) -> dict[str, float]:
+        """Return the GiB of the smallest GPU of each node, by its id; what is not told, lacks."""
+        found = {}
+        try:
+            told = self.told("/nodes?view=summary") or {}
+            for one in told["data"]["summary"]:
+                sizes = [float(gpu["memoryTotal"]) for gpu in one.get("gpus") or ()]
+                if sizes:
+                    found[one["raylet"]["nodeId"]] = min(sizes) / _MIB_A_GIB
+        except (OSError, KeyError, TypeError, ValueError):  # as another version tells it
+            pass
+        return found
 
     def in_use(self) -> dict[str, tuple[float, float]]:
         """Return how much of each resource is in use, and of how much; what is not told, lacks."""
@@ -157,17 +178,61 @@ def shares_of_cluster(address: str | None) -> list[Share]:
         raise StratosError(_silent(dashboard.address, error, "cloud.ray_address")) from error
 
 
+def expected_waits(
+    address: str | None, shares: list[Share]
+) -> tuple[dict[tuple[str, str], float], str]:
+    """Return which shares are free now, at 0 hours, and why the wait of others is not known."""
+    try:
+        return free_now(connect(address).in_use(), shares)
+    except StratosError as error:
+        return {}, str(error).rstrip(".")
+
+
+def free_now(
+    used: dict[str, tuple[float, float]], shares: list[Share]
+) -> tuple[dict[tuple[str, str], float], str]:
+    """Return which shares are free, at 0 hours, and why the wait of others is not known.
+
+    Ray foretells nothing: a job that what is free has no room for waits until others have ended.
+
+    Args:
+        used: how much of each resource is in use, and of how much.
+        shares: what jobs may take.
+    """
+    if not used:
+        return {}, "Ray does not tell what is in use"
+    free = {name: whole - taken for name, (taken, whole) in used.items()}
+    waits = {
+        (one.partition, one.name): 0.0
+        for one in shares
+        if free.get("CPU", 0.0) >= one.cpus and free.get("GPU", 0.0) >= one.n_gpus
+    }
+    names = [name for name in ("CPU", "GPU") if name in used]
+    busy = " and ".join(f"{used[name][0]:g} of {used[name][1]:g} {name}" for name in names)
+    return waits, f"{busy} are in use now"
+
+
 def shares(nodes: list[Node]) -> list[Share]:
     """Return what jobs may take of nodes; those without a CPU run none."""
     return together(_shares(nodes))
 
 
 def _shares(nodes: list[Node]) -> Iterator[Share]:
+    # A job that asks for a type may get any node of it: it can count on the smallest memory.
+    sizes: defaultdict[str, list[float | None]] = defaultdict(list)
+    for one in nodes:
+        sizes[one.gpu].append(one.gpu_gib)
+    memory = {
+        gpu: None if None in found else min(one for one in found if one is not None)
+        for gpu, found in sizes.items()
+    }
     for one in nodes:
         cpus, gpus = int(one.resources.get("CPU", 0)), int(one.resources.get("GPU", 0))
         if cpus:
-            memory = int(one.resources.get("memory", 0)) // _MIB
-            yield from shares_of_node(REGION, cpus, memory, [(one.gpu, gpus)] if gpus else [])
+            mib = int(one.resources.get("memory", 0)) // _MIB
+            cards = [(one.gpu, gpus)] if gpus else []
+            for share in shares_of_node(REGION, cpus, mib, cards):
+                yield replace(share, gpu_gib=memory[one.gpu])
 
 
 def _silent(address: str, error: OSError, setting: str) -> str:

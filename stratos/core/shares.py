@@ -20,6 +20,8 @@ class Share:
     n_gpus: int
     features: tuple[str, ...]
     count: int
+    gpu_gib: float | None = None
+    """Memory of a GPU; None where the cluster does not tell it."""
 
     @property
     def name(self) -> str:

@@ -27,11 +27,11 @@ does not answer."""
 _GPUS = re.compile(r"gpu(?::(?P<type>[^:(]+))??(?::(?P<n>\d+))?(?:\(.*\))?")
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str, timeout_s: float = ANSWERS_S) -> subprocess.CompletedProcess[str]:
     """Run a command of SLURM; Ctrl-C does not reach it."""
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=ANSWERS_S, check=False,
+            command, capture_output=True, text=True, timeout=timeout_s, check=False,
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -42,6 +42,15 @@ def last_line(text: str) -> str:
     """Return the last line of what SLURM said, without the name of the command."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     return re.sub(r"^\w+: (error: )?", "", lines[-1]).rstrip(".") if lines else "it says nothing"
+
+
+def minutes_of(text: str) -> int | None:
+    """Return the minutes of a time as SLURM writes it: [days-][[hours:]minutes:]seconds."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if found is None:  # infinite, n/a
+        return None
+    days, hours, minutes, _ = (int(one or 0) for one in found.groups())
+    return (days * 24 + hours) * 60 + minutes
 
 
 def shares_of_cluster(is_any: bool = False) -> list[Share]:

@@ -131,7 +131,8 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
         _write_down(handover, job.id, job.place, servers, context)
         if job.is_new:
             servers.settle_left()
-            context.note(f"{spec.stage}: submitted as {job.place} ({spec.name}).")
+            expected = f"; {job.expected}" if job.expected else ""
+            context.note(f"{spec.stage}: submitted as {job.place} ({spec.name}){expected}.")
         else:
             context.note(f"{spec.stage}: follows {job.place} ({spec.name}), which is under way.")
         status = _followed(handover, job, servers, context)

@@ -124,6 +124,8 @@ class Job:
     """What it prints."""
     is_new: bool = True
     """Whether it was submitted now."""
+    expected: str = ""
+    """When it would start, as the engine expects; "" where it does not say."""
     submitted_at: float = field(default_factory=time.time, repr=False)
     """Seconds since the epoch."""
     n_heard: int = field(default=0, repr=False)

@@ -24,8 +24,11 @@ from msgspec import Meta
 
 from stratos.core.environment import without
 from stratos.core.errors import StratosError, did_you_mean
+from stratos.core.formats import duration
 from stratos.core.shares import Share
-from stratos.core.slurm_nodes import CLOUD, last_line, run, shares_of_cluster
+from stratos.core.slurm_limits import allowance_of_user
+from stratos.core.slurm_nodes import CLOUD, last_line, minutes_of, run, shares_of_cluster
+from stratos.core.slurm_waits import expected_start
 from stratos.executors import handed
 from stratos.executors.chosen import chosen_share
 from stratos.executors.job import (
@@ -79,6 +82,12 @@ _NEVER = re.compile(
     r"PartitionTimeLimit|(QOS|Assoc)Max\w*PerJob\w*|Invalid(Account|QOS)|(Account|QOS)NotAllowed"
 )
 """Reasons to wait that time does not change."""
+_OPTIONS = (
+    "nodes", "ntasks_per_node", "partition", "qos", "account", "constraint", "gres",
+    "gpus_per_node", "cpus_per_task", "mem", "time",
+)  # fmt: skip
+"""What submitit is told of a job that sbatch calls the same, but for its dashes."""
+_SOON_S = 120.0
 _CHANGE = (
     "Change executor.partition, executor.qos, executor.gpus, executor.cpus, executor.memory_gib or "
     "executor.hours"
@@ -165,7 +174,9 @@ class Slurm(JobSettings):
             max_num_timeout=parts * (self.max_timeouts + 1) - 1,
             python=shlex.quote(spec.command[0]),
         )
-        executor.update_parameters(**self._parameters(spec, minutes, share))
+        asked = self._parameters(spec, minutes, share)
+        executor.update_parameters(**asked)
+        expected = _expected(asked)
         try:
             with without(spec.withheld):  # sbatch hands on all that it has
                 folder = _folder(spec) if spec.nodes > 1 else None
@@ -175,7 +186,7 @@ class Slurm(JobSettings):
                 f"{spec.stage}: SLURM refused the job: {last_line(str(error))}. It was asked for "
                 f"{self._asked(spec, minutes, share)}. {_CHANGE}, or type executor=here."
             ) from error
-        return _job(spec, made.job_id, is_new=True)
+        return _job(spec, made.job_id, is_new=True, expected=expected)
 
     def status(self, job: Job) -> Status:
         """Return how a job stands."""
@@ -224,12 +235,16 @@ class Slurm(JobSettings):
     def _parts(self, spec: JobSpec, share: Share | None = None) -> tuple[int, int | None]:
         """Return in how many jobs after each other the hours are spent, and the minutes of each.
 
-        More hours than the partition gives a job are no error: it goes back into the queue.
+        More hours than partition, account or QOS give a job are no error: it goes back into the
+        queue.
         """
         if spec.hours is None:
             return 1, None
         partition = self.partition or (share.partition if share is not None else None)
         minutes, longest = math.ceil(spec.hours * 60), _longest(_partitions().stdout, partition)
+        allowance, _ = allowance_of_user(self.account, self.qos)
+        if allowance is not None and allowance.minutes is not None:
+            longest = min(allowance.minutes, longest or allowance.minutes)
         if longest is None or minutes <= longest:
             return 1, minutes
         return math.ceil(minutes / longest), longest
@@ -283,8 +298,19 @@ def _srun(cpus: int | None, nodes: int) -> list[str] | None:
     return [*words, *(["--kill-on-bad-exit=0"] if nodes > 1 else [])] or None
 
 
-def _job(spec: JobSpec, id: str, is_new: bool) -> Job:
-    return Job(spec, id, f"SLURM job {id}", _folder(spec) / f"{id}_0_log.out", is_new)
+def _job(spec: JobSpec, id: str, is_new: bool, expected: str = "") -> Job:
+    return Job(spec, id, f"SLURM job {id}", _folder(spec) / f"{id}_0_log.out", is_new, expected)
+
+
+def _expected(asked: dict[str, Any]) -> str:
+    """Say when SLURM expects to start a job that is about to be submitted; "" where at once."""
+    seconds = expected_start([
+        f"--{key.replace('_', '-')}={asked[key]}" for key in _OPTIONS if key in asked
+    ])  # fmt: skip
+    if seconds is None or seconds < _SOON_S:
+        return ""
+    where = f" for partition {asked['partition']}" if "partition" in asked else ""
+    return f"it waits about {duration(seconds)}{where}, as SLURM expects"
 
 
 def _folder(spec: JobSpec) -> Path:
@@ -313,7 +339,7 @@ def limits(told: str) -> dict[str, Limit]:
     found = {}
     for line in told.splitlines():
         name, _, limit = line.rpartition(" ")
-        found[name.removesuffix("*")] = Limit(_minutes(limit), name.endswith("*"))
+        found[name.removesuffix("*")] = Limit(minutes_of(limit), name.endswith("*"))
     return found
 
 
@@ -330,15 +356,6 @@ def _longest(told: str, partition: str | None) -> int | None:
         names = partition.split(",")
     minutes = [found[one].minutes for one in names if one in found]
     return None if None in minutes else max((one for one in minutes if one), default=None)
-
-
-def _minutes(text: str) -> int | None:
-    """Return the minutes of a time as SLURM writes it: [days-][[hours:]minutes:]seconds."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
-    if found is None:  # infinite, n/a
-        return None
-    days, hours, minutes, _ = (int(one or 0) for one in found.groups())
-    return (days * 24 + hours) * 60 + minutes
 
 
 def _listed(name: str) -> list[tuple[str, str]] | None:

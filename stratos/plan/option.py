@@ -18,8 +18,9 @@ class Option:
     offer: Offer | None
     spot: bool
     hours: float
+    """Until the work is done, with those that its servers are waited for."""
     usd: float
-    """Dollars of all `count` servers for `hours`, without egress."""
+    """Dollars of all `count` servers for the hours of work, without egress."""
     latency_ms: float = 0.0
     """Predicted p95 of one answer, of the slowest bucket; 0 for a role that answers nobody."""
     count: int = 1
@@ -36,6 +37,9 @@ class Option:
     """Whether a hosted teacher is asked through its provider's batch API."""
     last_call_usd: float = 0.0
     """How much more than a call of a hosted teacher costs is set aside for it."""
+    wait_hours: float | None = None
+    """Part of `hours` until its servers, the nodes of a cluster, would be handed out; None where
+    that is not known, and of others."""
 
     @cached_property
     def name(self) -> str:
@@ -77,7 +81,7 @@ class Option:
                 offer=self.offer,
                 count=self.count,
                 spot=self.spot,
-                hours=self.hours,
+                hours=self.hours - (self.wait_hours or 0.0),
                 usd=self.usd,
                 note=self.note,
                 hours_range=self.hours_range,
@@ -85,6 +89,7 @@ class Option:
                 as_batch=self.as_batch,
                 last_call_usd=self.last_call_usd,
                 run=self.run,
+                wait_hours=self.wait_hours,
             ),
         )
 

@@ -135,8 +135,9 @@ def _usd_range(roles: Sequence[RoleChoice], egress_usd: float) -> Range | None:
 
 def _hours_range(roles: Sequence[RoleChoice]) -> Range | None:
     """The same for the hours until the student serves."""
-    waited = [role for role in roles if role.role != "serve"]
-    return _sum([_known(role.hours_range, role.hours, role) for role in waited])
+    before = [role for role in roles if role.role != "serve"]
+    queued = sum(role.wait_hours or 0.0 for role in before)
+    return _sum([_known(role.hours_range, role.hours, role) for role in before], queued)
 
 
 def _known(between: Range | None, value: float, role: RoleChoice) -> Range | None:

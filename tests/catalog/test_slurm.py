@@ -22,9 +22,16 @@ cpu|up|drained|NO|5|64|262144|(null)|(null)
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch):
-    def say(text: str, code: int = 0, error: str = "") -> None:
-        answer = subprocess.CompletedProcess((), code, text, error)
-        monkeypatch.setattr(slurm_nodes, "run", lambda *command: answer)
+    def say(text: str, code: int = 0, error: str = "", **others: str) -> None:
+        """Have sinfo say a text, and other commands what is given by their names."""
+        said = {"sbatch": "Job 1 to start at 2026-01-01T00:00:00", "scontrol": "", **others}
+
+        def run(*command: str, **_: float) -> subprocess.CompletedProcess[str]:
+            if command[0] == "sinfo":
+                return subprocess.CompletedProcess(command, code, text, error)
+            return subprocess.CompletedProcess(command, 0, said.get(command[0], ""), "")
+
+        monkeypatch.setattr(slurm_nodes, "run", run)
 
     return say
 

@@ -363,6 +363,37 @@ def test_the_cluster_is_the_catalog_and_a_job_asks_for_what_the_plan_chose(
     assert f" CPUs/Task={2 * n} " in job and f" MinMemoryNode={4000 * n}M " in job
 
 
+def test_the_wait_for_a_partition_is_part_of_the_deadline(
+    on_slurm: Command, slurm: Cluster
+) -> None:
+    here = ("cloud=slurm", "cloud.regions=[main]", "stages=[plan]")
+    taken = ("-p", "main", "--exclusive", "-N2", "-t", "60", "-o", "/dev/null", "--wrap=sleep 600")
+    id = slurm.run("sbatch", "--parsable", *taken)
+    try:
+        last = time.monotonic() + 60
+        while slurm.jobs() != ["RUNNING"]:
+            assert time.monotonic() < last, slurm.jobs()
+            time.sleep(0.2)
+        assert on_slurm.start(*here).wait(120) == 0, on_slurm.said
+        plan = on_slurm.record("plan")
+        [train] = [one for one in plan["roles"] if one["role"] == "train"]
+        assert train["wait_hours"] == pytest.approx(1.0, abs=0.051)
+        assert plan["hours"] >= 2 * train["wait_hours"] + train["hours"]
+        assert "the training waits about 1.0 h of them for partition main" in on_slurm.said
+        assert on_slurm.start(*here, "limits.deadline_hours=1.5").wait(120) != 0
+        assert "deadline" in on_slurm.said and "limits.deadline_hours=" in on_slurm.said
+        # And what is submitted says what it waits for.
+        process = on_slurm.start(*ON, "executor.gpus=1", "executor.max_pending_hours=0.001")
+        assert process.wait(120) == 1
+        assert re.search(
+            r"submitted as SLURM job \d+ \(\S+\); it waits about 5\d min \d\d s for partition "
+            r"main, as SLURM expects\.",
+            on_slurm.said,
+        ), on_slurm.said
+    finally:
+        slurm.run("scancel", id)
+
+
 def test_a_job_that_no_queue_would_ever_start(on_slurm: Command, slurm: Cluster) -> None:
     with slurm.drained():
         process = on_slurm.start(*ON, "executor.hours=1.5")

@@ -67,8 +67,7 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
 
         minutes = 60 * STARTUP_HOURS
         caption += f"\nhours: about {minutes:.0f} min of them for each rented server to start"
-    if any(role.offer is not None and role.offer.cloud in QUEUED for role in plan.roles):
-        caption += "\nhours: waiting in the queue of the cluster is not counted"
+    caption += "".join(f"\nhours: {one}" for one in waits_of(plan))
     table = Table(
         title="Plans that no other plan dominates",
         caption=caption,
@@ -95,6 +94,21 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
             style="bold" if row.is_chosen else None,
         )
     return table
+
+
+def waits_of(plan: Plan) -> list[str]:
+    """Say how long the plan waits for nodes of a cluster before its student serves."""
+    said = []
+    for role in plan.roles:
+        if role.offer is None or role.offer.cloud not in QUEUED or role.role == "serve":
+            continue
+        name = {"teacher": "the teacher", "train": "the training"}[role.role]
+        where = f"for partition {role.offer.region}" if role.offer.cloud == "slurm" else "for nodes"
+        if role.wait_hours is None:
+            said.append(f"how long {name} waits {where} is not known, and not counted")
+        elif role.wait_hours:
+            said.append(f"{name} waits about {role.wait_hours:.1f} h of them {where}")
+    return said
 
 
 @dataclass

@@ -42,6 +42,8 @@ class Market:
     """Number of the set of quotas that it counts in."""
     caps: Caps
     offer: Callable[[int], Offer]
+    wait_hours: Floats
+    """Until a job of it would start; NaN where that is not known, and of what waits for nothing."""
 
     def __len__(self) -> int:
         """Return the number of servers."""
@@ -82,7 +84,10 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
         most = np.minimum(most, affordable.astype(np.int64))
     left = np.flatnonzero(most > 0)
     rows, price, is_spot, most = rows[left], price[left], is_spot[left], most[left]
-    keep = _undominated(table, rows, price, is_spot, group[rows])
+    wait_hours = _waits_of(catalog)[rows]
+    # A server that is waited for longer is no worse otherwise, and no better either.
+    alike = combine(group[rows], ranks(wait_hours)) if catalog.wait_hours else group[rows]
+    keep = _undominated(table, rows, price, is_spot, alike)
     rows = rows[keep]
     few = np.unique(rows[table.max_count[rows] < cloud.max_nodes])
     stock = {catalog.offer(row): int(table.max_count[row]) for row in few.tolist()}
@@ -96,7 +101,25 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
         group=group[rows],
         caps=replace(caps, stock=stock),
         offer=catalog.offer,
+        wait_hours=wait_hours[keep],
     )
+
+
+def _waits_of(catalog: Catalog) -> Floats:
+    """Return for every row the hours until a job of it would start; NaN where they are unknown."""
+    table, known = catalog.table, catalog.wait_hours
+    waits = np.full(len(table), np.nan)
+    clouds = {cloud for cloud, _, _ in known}
+    for row in np.flatnonzero(table.cloud.where(clouds.__contains__)).tolist() if known else []:
+        offer = catalog.offer(row)
+        waits[row] = known.get((offer.cloud, offer.region, offer.instance_type), np.nan)
+    return waits
+
+
+def ranks(wait_hours: Floats) -> Ints:
+    """Return numbers that are equal where waits are, unknown ones among them."""
+    filled = np.nan_to_num(wait_hours, nan=-1.0)
+    return np.unique(filled, return_inverse=True)[1].astype(np.int64)
 
 
 def _quotas_of(table: Table, caps: Caps) -> tuple[Ints, Ints]:

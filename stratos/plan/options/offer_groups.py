@@ -16,7 +16,7 @@ import numpy as np
 from stratos.catalog.text_column import combine
 from stratos.estimate import Fleet
 from stratos.estimate.fleet import Bools, Floats, Ints
-from stratos.plan.options.market import Market
+from stratos.plan.options.market import Market, ranks
 from stratos.plan.options.spot import spot_factor
 from stratos.plan.quotas import counts
 
@@ -37,6 +37,8 @@ class OfferGroups:
     """Servers that a role may have at once."""
     usd_per_hour: Floats
     """Price of the cheapest."""
+    wait_hours: Floats
+    """Until a job of any of its servers would start; NaN as in `Market`."""
     servers: Ints
     """Of the market: shelf by shelf, each from the cheapest on."""
     keys: Ints
@@ -52,7 +54,13 @@ class OfferGroups:
             market: the servers.
             fleet: one of each of its kinds.
         """
-        alike = combine(market.kind, market.spot.astype(np.int64), market.group, market.most)
+        alike = combine(
+            market.kind,
+            market.spot.astype(np.int64),
+            market.group,
+            market.most,
+            ranks(market.wait_hours),
+        )
         shelf = np.unique(alike, return_inverse=True)[1].astype(np.int64)
         prices, rank = np.unique(market.usd_per_hour, return_inverse=True)
         keys = shelf * len(prices) + rank
@@ -66,6 +74,7 @@ class OfferGroups:
             group=market.group[cheapest],
             most=market.most[cheapest],
             usd_per_hour=market.usd_per_hour[cheapest],
+            wait_hours=market.wait_hours[cheapest],
             servers=servers,
             keys=keys[servers],
             prices=prices,

@@ -47,25 +47,22 @@ def job_options(offer_groups: OfferGroups, job: Job) -> tuple[Option, ...]:
     """
     market, lots = offer_groups.market, offer_groups.lots
     ranges = job.hours(lots.pair_fleet, lots.pair_count)
-    lot, server = _below(
-        offer_groups,
-        lots.shelf,
-        lots.count,
-        ranges.mean[lots.pair] * lots.spot_factor,
-        ranges.mean[lots.pair] * lots.spot_factor,
-        job.slack,
-    )
+    paid = ranges.mean[lots.pair] * lots.spot_factor
+    waited = np.nan_to_num(offer_groups.wait_hours[lots.shelf])
+    lot, server = _below(offer_groups, lots.shelf, lots.count, paid, paid + waited, job.slack)
     pair, factor = lots.pair[lot], lots.spot_factor[lot]
     hours, low, high = (ends[pair] * factor for ends in (ranges.mean, ranges.low, ranges.high))
     price = lots.count[lot] * market.usd_per_hour[server]
-    place = market.place[server]
-    near = undominated(hours * price, hours, place, job.slack)
+    place, wait = market.place[server], market.wait_hours[server]
+    until_done = hours + np.nan_to_num(wait)
+    near = undominated(hours * price, until_done, place, job.slack)
     options = [
         Option(
             offer=market.offer(int(market.row[server[i]])),
             spot=bool(market.spot[server[i]]),
-            hours=float(hours[i]),
+            hours=float(until_done[i]),
             usd=float(hours[i] * price[i]),
+            wait_hours=None if np.isnan(wait[i]) else float(wait[i]),
             count=int(lots.count[lot[i]]),
             note=job.note,
             hours_range=(float(low[i]), float(high[i])),
@@ -75,7 +72,7 @@ def job_options(offer_groups: OfferGroups, job: Job) -> tuple[Option, ...]:
     ]
     names = [option.sort_name for option in options]
     usd = hours[near] * price[near]
-    left = kept(usd, hours[near], np.zeros(len(near)), place[near], names, job.slack.most)
+    left = kept(usd, until_done[near], np.zeros(len(near)), place[near], names, job.slack.most)
     return tuple(options[i] for i in left)
 
 

@@ -43,13 +43,20 @@ def test_the_chosen_row_is_marked_and_the_count_is_honest():
 
 def test_what_hours_hold_of_a_start_is_said():
     plan = planned()
-    booted, queued = "about 10 min of them for each rented server", "waiting in the queue"
-    for cloud, says, silent in (
-        ("aws", booted, queued), ("slurm", queued, booted), ("ray", queued, booted),
-        ("local", "", booted), ("local", "", queued),
+    booted, queued = "about 10 min of them for each rented server", " waits "
+    place = plan.role("train").offer.region
+    of_slurm = f"hours: the training waits about 2.0 h of them for partition {place}"
+    unknown = f"hours: how long the training waits for partition {place} is not known"
+    for cloud, wait, says, silent in (
+        ("aws", None, booted, queued), ("slurm", 2.0, of_slurm, booted),
+        ("slurm", None, unknown, booted),
+        ("ray", 0.5, "waits about 0.5 h of them for nodes", booted), ("ray", 0.0, "", queued),
+        ("local", None, "", booted), ("local", None, "", queued),
     ):  # fmt: skip
         roles = [
-            one if one.offer is None else replace(one, offer=replace(one.offer, cloud=cloud))
+            one
+            if one.offer is None
+            else replace(one, offer=replace(one.offer, cloud=cloud), wait_hours=wait)
             for one in plan.roles
         ]
         text = " ".join(printed(replace(plan, roles=roles)).split())
