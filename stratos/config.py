@@ -146,6 +146,9 @@ class StudentConfig:
     """Licence of the starting weights (ours for random weights)."""
     runs: tuple[CardRun, ...] = ()
     """Recorded runs, for predicted accuracy and latency."""
+    is_gguf: bool = False
+    """Whether llama.cpp's file can hold the model at `path`, where the model is not here to tell:
+    Llama, Mistral, Qwen2 or Qwen3 without scaled rotary embeddings."""
     facts: dict[str, Count] = field(default_factory=dict)
     """Facts of the model at `path` (n_params, n_layers, …, head_size), to plan before a
     download."""
@@ -322,6 +325,9 @@ class DeployConfig:
     """Port of the loopback server; 0 takes a free one."""
     engine: Engine | None = None
     """What serves it; null takes the plan's engine where it runs here, else transformers."""
+    engines: dict[str, Engine] = field(default_factory=dict)
+    """Engines, with their formats, that the plan chooses from (`deploy=auto`); without any it takes
+    vLLM on GPUs and transformers elsewhere."""
     n_export_items: Count = 400
     """Held-out items that each export for another engine is asked, at most."""
     max_loss_points: Amount = 1.0

@@ -104,6 +104,8 @@ class ModelCard:
     retires: str = ""
     """Day from which a hosted model answers no more, as YYYY-MM-DD; "" where none is known."""
     retires_source: str = ""
+    is_gguf: bool = False
+    """Whether llama.cpp's file can hold the model: its architecture, and how positions are told."""
 
 
 @dataclass(frozen=True)
@@ -424,7 +426,8 @@ class ServingSetting:
         """Short name, by which ties are broken too."""
         cut = f", {self.tensor_parallel} GPUs a replica" if self.tensor_parallel > 1 else ""
         busy = f", {self.utilisation:.0%} busy" if self.utilisation else ""
-        return f"{self.engine}, {self.slots} at once{cut}{busy}"
+        form = f" {self.format}" if self.format else ""
+        return f"{self.engine}{form}, {self.slots} at once{cut}{busy}"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ ARROWS = {
     "decode": "tasks",
     # What is bought and what it takes.
     "catalog": "config core records",
-    "estimate": "catalog config core records tasks",
+    "estimate": "catalog config core engines records tasks",
     # What teaches and what learns.
     "teachers": "config convert core decode ledger pretrained records tasks",
     "students": "config core pretrained teachers",

@@ -10,6 +10,7 @@ from stratos.engines.base import Engine
 from stratos.engines.hugging_face import Transformers, TransformersBatching
 from stratos.engines.llamacpp import LlamaCpp
 from stratos.engines.vllm import Vllm
+from stratos.estimate import constants as k
 from stratos.records import ServingSetting
 
 MOST_CONTEXT = 8192
@@ -25,12 +26,6 @@ ENGINES: dict[str, Engine] = {
 """By the name that plans and records have for them."""
 
 
-ONE_THREAD_BYTES = 300_000_000
-"""Weights up to which one CPU thread serves: two were 1% slower at 123M parameters and 23% at 0.9M
-(`benchmarks/serving/threads.py`), and no larger model was tried. Threads wait for each other at
-each of some hundred operations a token."""
-
-
 def environment_of(bundle: Path) -> dict[str, str]:
     """Return what a bundle's server finds in its environment, on a GPU and on a CPU alike.
 
@@ -38,7 +33,7 @@ def environment_of(bundle: Path) -> dict[str, str]:
     """
     found = {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     n_bytes = sum(file.stat().st_size for file in bundle.glob("*.safetensors"))
-    if 0 < n_bytes <= ONE_THREAD_BYTES:
+    if 0 < n_bytes <= k.ONE_THREAD_BYTES:
         found["OMP_NUM_THREADS"] = "1"
     return found
 

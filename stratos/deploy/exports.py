@@ -43,6 +43,7 @@ def make_exports(
     *,
     max_tokens: int,
     max_loss_points: float,
+    may_change: bool = False,
 ) -> Exports | None:
     """Make the exports that an engine serves, and measure each; None where it needs none.
 
@@ -54,10 +55,13 @@ def make_exports(
         context: takes warnings and progress.
         max_tokens: longest answer, as in the evaluation.
         max_loss_points: points of accuracy that a format may lose.
+        may_change: whether another format may be served where the one that was to be loses too
+            much; see `served_format`.
 
     Raises:
         StratosError: the served format cannot be made or loses too much, or the engine fails.
     """
+    must = "" if may_change else engine.served
     forms = []
     for form in engine.exports:
         if (why := engine.cannot_export(bundle, form)) is None:
@@ -77,11 +81,33 @@ def make_exports(
         if export.loss_points.mean > max_loss_points:
             engine.file_of(bundle, form).unlink()
             export = replace(export, is_kept=False)
-            _refuse(engine, export, max_loss_points, context)
+            _refuse(engine, export, max_loss_points, must, context)
         found.append(export)
     exports = Exports(engine.kind, _version(engine), note, tuple(found))
     write_atomically(bundle / EXPORTS / RECORD, to_json(exports))
     return exports
+
+
+def served_format(engine: Engine, exports: Exports, context: Context) -> str:
+    """Return the format to serve: the engine's, else the smallest that lost no more than allowed.
+
+    Raises:
+        StratosError: all lost more.
+    """
+    kept = sorted((one for one in exports.formats if one.is_kept), key=lambda one: one.n_bytes)
+    names = [one.format for one in kept]
+    if engine.served in names:
+        return engine.served
+    if not names:
+        raise StratosError(
+            f"Each format for {engine.title} loses more than deploy.max_loss_points. Serve the "
+            "student by transformers, with deploy=local, or allow more."
+        )
+    context.warn(
+        f"{names[0]} is served in place of {engine.served}, which the plan counted on: its "
+        "latency and requests per second are those of the load test, not of the plan."
+    )
+    return names[0]
 
 
 def _measured(
@@ -151,11 +177,11 @@ def _is_right(task: Task, one: KeptAnswer, text: str) -> bool:
     return task.score(text, item).exact >= 1
 
 
-def _refuse(engine: Engine, export: Export, most: float, context: Context) -> None:
+def _refuse(engine: Engine, export: Export, most: float, must: str, context: Context) -> None:
     """Say that a format lost too much.
 
     Raises:
-        StratosError: it is the one to be served.
+        StratosError: it is the one that has to be served.
     """
     loss = export.loss_points
     told = (
@@ -163,7 +189,7 @@ def _refuse(engine: Engine, export: Export, most: float, context: Context) -> No
         f"interval {loss.low:.1f} to {loss.high:.1f}) on {export.n_items:,} held-out items, more "
         f"than deploy.max_loss_points={most:g}"
     )
-    if export.format == engine.served:
+    if export.format == must:
         raise StratosError(
             f"{told}. Serve another with deploy.engine.format=f32, or allow it with "
             f"deploy.max_loss_points={loss.mean:.1f}."

@@ -20,12 +20,18 @@ from stratos.deploy.commands import (
     serve_arguments,
     serve_command,
 )
-from stratos.deploy.exports import make_exports, with_exports
+from stratos.deploy.exports import make_exports, served_format, with_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import HOST, free_port, serving
 from stratos.deploy.service import service_file
 from stratos.deploy.speed import with_speed
-from stratos.deploy.trial import Plans, planned_per_s, setting_here, try_server
+from stratos.deploy.trial import (
+    Plans,
+    engine_here,
+    planned_per_s,
+    setting_here,
+    try_server,
+)
 from stratos.estimate import card_of_student
 from stratos.evaluate.answer_files import read_answers
 from stratos.plan.traffic import rates_of
@@ -96,7 +102,7 @@ def deploy(
         bundle,
         [Known(one.messages, one.text, one.gold, one.score.exact >= 1.0) for one in kept[:N_KNOWN]],
     )
-    engine = config.deploy.engine
+    engine = engine_here(config.deploy, plan)
     exports = None
     if engine is not None:
         exports = make_exports(
@@ -107,7 +113,11 @@ def deploy(
             context,
             max_tokens=config.evaluate.max_new_tokens,
             max_loss_points=config.deploy.max_loss_points,
+            may_change=config.deploy.engine is None,
         )
+    run, window = setting_here(plan, engine), context_of(bundle)
+    if engine is not None and exports is not None:
+        run = replace(run, format=served_format(engine, exports, context))
     file_name, text = service_file(
         plan.role("serve"), card_name(config, student), bundle.absolute()
     )
@@ -116,7 +126,6 @@ def deploy(
 
     context.tick(0, len(asked), "server starts")
     port = config.deploy.port or free_port()
-    run, window = setting_here(plan, engine), context_of(bundle)
     chosen = named(config.students, plan.student)
     rate, shares = config.traffic.requests_per_s, plan.role("serve").traffic
     plans = Plans(

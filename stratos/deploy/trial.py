@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from stratos.catalog.local import local_offer
+from stratos.config import DeployConfig
 from stratos.core.machine_load import others_between, usage
 from stratos.deploy.commands import ALONE
 from stratos.deploy.load_test import LoadTest, OpenLoop, load_test, open_loop
@@ -21,6 +22,7 @@ from stratos.estimate import (
     block_seconds,
     calibration,
     foresee,
+    over_estimate,
     remember,
 )
 from stratos.estimate.engines import TRANSFORMERS, TRANSFORMERS_BATCHING
@@ -69,6 +71,18 @@ class Plans:
     """Rate that the plan has for one of its servers; None where requests come one at a time."""
     cache_dir: Path
     """Where the calibration of this machine lies."""
+
+
+def engine_here(deploy: DeployConfig, plan: Plan) -> Engine | None:
+    """Return the engine that serves here where it is not that of earlier plans: see `setting_here`.
+
+    It is the one that was asked for, else the one that the plan chose, if it runs here.
+    """
+    run = plan.role("serve").run
+    if deploy.engine is not None or run is None:
+        return deploy.engine
+    chosen = next((one for one in deploy.engines.values() if one.kind == run.engine), None)
+    return None if chosen is None or chosen.unusable() else chosen.as_planned(run)
 
 
 def setting_here(plan: Plan, engine: Engine | None = None) -> ServingSetting:
@@ -161,15 +175,18 @@ def try_server(
 def _remember(closed: LoadTest, work: Workload, plans: Plans) -> None:
     """Let the answers speak for this machine from now on."""
     seconds, machine = closed.mean_seconds, calibration(plans.cache_dir)
+    card, run = plans.card, plans.run
     served = ServedHere(
-        engine=plans.run.engine,
-        model=plans.card.name,
-        n_params=plans.card.n_params,
-        block_s=block_seconds(plans.card, local_offer(), work, plans.run, seconds, machine),
+        engine=run.engine,
+        model=card.name,
+        n_params=card.n_params,
+        block_s=block_seconds(card, local_offer(), work, run, seconds, machine),
         answer_s=seconds,
         answer_tokens=work.answer_tokens,
         n_requests=len(closed.answers),
         date=time.strftime("%Y-%m-%d"),
+        format=run.format,
+        over_estimate=over_estimate(card, work, run, seconds, machine),
     )
     remember(plans.cache_dir, served)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from msgspec import Meta
 
@@ -39,6 +39,8 @@ class Engine(ABC):
     """The same, as for `python -m`."""
     note: ClassVar[str]
     """What its user has to know, as a comment of the service file."""
+    wants: ClassVar[str] = "memory for the model"
+    """What a server and a model have to have."""
 
     at_once: Count = 1
     """Answers at once."""
@@ -77,6 +79,10 @@ class Engine(ABC):
     def setting(self) -> ServingSetting:
         """Return how it is run."""
         return ServingSetting(self.kind, slots=self.at_once, format=self.served)
+
+    def as_planned(self, run: ServingSetting) -> Self:
+        """Return the engine as a plan runs it."""
+        return replace(self, at_once=run.slots)
 
     def unusable(self) -> str | None:
         """Return why it cannot be started here, with what to type; None if it can."""

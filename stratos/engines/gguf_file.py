@@ -48,8 +48,13 @@ class _Tokenizer:
 
 def cannot_export(bundle: Path, form: str) -> str | None:
     """Return why a bundle cannot be written in a format; None if it can."""
-    facts = _facts(bundle)
-    kind, rope = str(facts.get("model_type")), facts.get("rope_parameters") or {}
+    return why_not_gguf(_facts(bundle), form)
+
+
+def why_not_gguf(facts: Mapping[str, Any], form: str) -> str | None:
+    """Return why a model cannot be written in a format, by its config.json; None if it can."""
+    kind = str(facts.get("model_type"))
+    rope = facts.get("rope_parameters") or facts.get("rope_scaling") or {}
     if kind not in ARCHITECTURES:
         return (
             f"its architecture is {kind}, and those that can be written are "

@@ -48,6 +48,8 @@ PASSED_ON = (
 """Options of a request that llama.cpp has by the same name."""
 PLAIN = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 """Greedy where a request says nothing else, as the bundle is; what is drawn is drawn from all."""
+ERRORS = 1
+"""What llama.cpp logs: nothing but errors."""
 NOT_SERVED = ("logprobs", "tools", "functions", "logit_bias", "response_format")
 """Options of the API that would change an answer, and that are refused in place of ignored."""
 
@@ -104,6 +106,9 @@ def _llama(path: Path, socket: str, slots: int, context: int, *, own_template: b
     asked.hostnames = [socket]
     asked.ui = False
     asked.n_parallel = slots
+    # No copies of earlier chats: their number grows with each request, and none comes again.
+    asked.cache_ram_mib = 0
+    asked.verbosity = ERRORS  # else eight lines of log a request
     asked.n_ctx = slots * context
     threads = int(os.environ.get(THREADS) or os.cpu_count() or 1)
     asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = threads
@@ -134,7 +139,10 @@ def application(bundle: Path, socket: str, slots: int) -> Starlette:
     front = _Front(
         ChatIds(bundle),
         httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=socket, limits=httpx.Limits()),
+            # A connection each: llama.cpp closes those that are kept, maybe just as one is used.
+            transport=httpx.AsyncHTTPTransport(
+                uds=socket, limits=httpx.Limits(max_keepalive_connections=0)
+            ),
             base_url="http://llama",
             timeout=None,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +29,7 @@ class LlamaCpp(Engine):
     program = "python -m stratos.engines.llama_server"
     module = "stratos.engines.llama_server"
     note = "It answers several requests at once."
+    wants = "a server without GPU, and a model that GGUF can hold in one of the formats"
 
     at_once: Count = 8
     formats: tuple[Format, ...] = ("f32", "q8_0")
@@ -45,6 +46,11 @@ class LlamaCpp(Engine):
     def served(self) -> str:
         """Return the format that is served."""
         return self.format
+
+    def as_planned(self, run: ServingSetting) -> LlamaCpp:
+        """Return it with the plan's format, and f32, which is served if that one loses too much."""
+        formats: tuple[Format, ...] = (run.format, "f32")  # type: ignore[assignment]
+        return replace(super().as_planned(run), format=formats[0], formats=formats)
 
     def cannot_export(self, bundle: Path, form: str) -> str | None:
         """Return why a bundle has no such GGUF file; None if it can have."""

@@ -20,6 +20,7 @@ class Vllm(Engine):
     program = "vllm"
     module = "vllm.entrypoints.cli.main"
     note = "It answers several requests at once."
+    wants = "a GPU from compute capability 7.0 on, and attention heads of 32 to 256"
 
     at_once: Count = 16
 

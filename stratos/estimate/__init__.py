@@ -3,8 +3,9 @@
 from stratos.estimate.calibrate import Calibration, ServedHere, calibration, remember
 from stratos.estimate.cards import card_of_student
 from stratos.estimate.device import device_of
+from stratos.estimate.engines import EngineChoice
 from stratos.estimate.fleet import Fleet, Ranges
-from stratos.estimate.foresight import Foresight, block_seconds, foresee
+from stratos.estimate.foresight import Foresight, block_seconds, foresee, over_estimate
 from stratos.estimate.generation import generate, generate_all
 from stratos.estimate.inference import answers_per_s, batch_hours
 from stratos.estimate.jobs import TrainingJob, Workload
@@ -14,6 +15,7 @@ from stratos.estimate.training import train, train_all
 
 __all__ = [
     "Calibration",
+    "EngineChoice",
     "Fleet",
     "Foresight",
     "Ranges",
@@ -31,6 +33,7 @@ __all__ = [
     "foresee",
     "generate",
     "generate_all",
+    "over_estimate",
     "remember",
     "serving",
     "serving_all",

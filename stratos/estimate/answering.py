@@ -28,8 +28,15 @@ from numpy.typing import NDArray
 
 from stratos.core.counted import counted
 from stratos.estimate import constants as k
+from stratos.estimate.cards import forward_flops_per_token, parts
 from stratos.estimate.device import Device, recorded_machine
-from stratos.estimate.engines import TRANSFORMERS, ServingEngine
+from stratos.estimate.engines import (
+    COMPILED,
+    OWN_WEIGHTS,
+    TRANSFORMERS,
+    ServingEngine,
+    WeightFormat,
+)
 from stratos.estimate.fitted import fitted
 from stratos.estimate.fleet import Bools, Fleet, Ints, Ranges, ranged, source_of
 from stratos.estimate.jobs import Workload
@@ -79,10 +86,23 @@ def tensor_degrees(card: ModelCard, device: Device) -> tuple[int, ...]:
 
 
 def fits(
-    card: ModelCard, fleet: Fleet, context: float, batch: Number, tensor_parallel: int
+    card: ModelCard,
+    fleet: Fleet,
+    context: float,
+    batch: Number,
+    tensor_parallel: int,
+    form: WeightFormat = OWN_WEIGHTS,
 ) -> Bools:
     """Return where a group of devices holds model and cache."""
-    return serving_bytes(card, context, batch, tensor_parallel) <= fleet.memory_bytes
+    held = serving_bytes(
+        card,
+        context,
+        batch,
+        tensor_parallel,
+        weight_bytes=form.weight_bytes,
+        cache_bytes=form.cache_bytes,
+    )
+    return held <= fleet.memory_bytes
 
 
 def all_degrees(card: ModelCard, fleet: Fleet) -> Iterator[int]:
@@ -109,6 +129,7 @@ class Pace:
     work: Workload
     prefill: Number
     decode: DecodeLine
+    """Of an answer alone, and `decode_together` of several, where that is another."""
     engine: ServingEngine
     n_layers: int
     request_s: float
@@ -118,12 +139,16 @@ class Pace:
     is_gpu: Any
     scale: Number = 1.0
     """Recorded over predicted seconds of an answer alone, on a CPU."""
+    decode_together: DecodeLine | None = None
 
     def steady(self, batch: int) -> AnswerTime:
         """Return what one answer takes on a server in steady state."""
         step = self.step(batch)
         first = self.prefill + (step.seconds / 2 if batch > 1 else 0.0)
         output = step.seconds + (batch - 1) * self.prefill / max(1.0, self.work.answer_tokens)
+        if self.engine.is_compiled:  # requests pass through one thread, which may be slower
+            rest = (batch - 1) * self.request_s - self.work.answer_tokens * output - first
+            first = first + np.maximum(0.0, rest)
         return self._scaled(first, output, step)
 
     def together(self, batch: Number) -> AnswerTime:
@@ -133,10 +158,12 @@ class Pace:
 
     def step(self, batch: Number) -> Step:
         """Return what a step of so many sequences takes."""
-        step = self.decode.seconds(batch)
+        alone = self.decode_together is None or (np.ndim(batch) == 0 and batch == 1)
+        decode = self.decode if alone or self.decode_together is None else self.decode_together
+        step = decode.seconds(batch)
         host = self.block_s * self.engine.host_blocks(self.n_layers, batch)
         # A CPU computes a block while it is issued: one after the other, without a GPU's floors.
-        computed = step - self.decode.floor
+        computed = step - decode.floor
         return Step(
             seconds=np.where(self.is_gpu, np.maximum(step, host), host + computed),
             launches=host >= computed,
@@ -154,8 +181,11 @@ def pace(
     work: Workload,
     tensor_parallel: int,
     engine: ServingEngine,
+    form: WeightFormat = OWN_WEIGHTS,
 ) -> Pace:
     """Return the pace of a work on `tensor_parallel` of the server's devices."""
+    if engine.is_compiled:
+        return _compiled_pace(card, device, work, engine, form)
     fit, setup = fitted().inference, ServeSetup(tensor_parallel)
     found = Pace(
         work=work,
@@ -172,6 +202,52 @@ def pace(
         return found
     own = device.is_gpu | device.load_tested
     return replace(found, scale=np.where(own, 1.0, median(recorded)))
+
+
+def _compiled_pace(
+    card: ModelCard,
+    device: Device | Fleet,
+    work: Workload,
+    engine: ServingEngine,
+    form: WeightFormat,
+) -> Pace:
+    """Return the pace of an engine that computes by code of its own, on a CPU.
+
+        step(b) = host(b) + read + b · (2·N + 4·L·w·context) / (share · P)
+
+    P is the FLOP/s of a prefill by as many threads as serve, `share` that of the format, alone or
+    together; `read` are the seconds of the weights that no cache holds. A batch gains little: each
+    sequence is multiplied for itself.
+    """
+    small = k.BYTES_PER_PARAM_BUNDLE * card.n_params <= k.ONE_THREAD_BYTES
+    cores = np.maximum(1.0, device.vcpus) ** k.CPU_SCALING
+    unused = cores if small else 1.0
+    flops = device.infer_flops / unused
+    one: Any = device
+    serving = replace(one, infer_flops=flops, attention_flops=flops)
+    fit = fitted().inference
+    n_bytes = max(0.0, form.weight_bytes * parts(card).products - k.CPU_CACHE_BYTES)
+    read = n_bytes * unused / (fit.weights * device.bytes_per_s)
+    context = work.prompt_tokens + work.answer_tokens / 2
+
+    def line(share: float) -> DecodeLine:
+        token = forward_flops_per_token(card, context) / (share * flops)
+        return DecodeLine(weights=read, products=0.0, floor=0.0, sequence=token)
+
+    return Pace(
+        work=work,
+        prefill=prefill_seconds(
+            card, serving, ServeSetup(), work.prompt_tokens, replace(fit, prefill_floor_s=0.0)
+        ),
+        decode=line(form.alone),
+        engine=engine,
+        n_layers=card.n_layers,
+        request_s=engine.request_s or 0.0,
+        block_s=device.decode_floor_s,
+        is_gpu=device.is_gpu,
+        scale=device.compiled_scale,
+        decode_together=line(form.batch),
+    )
 
 
 def recorded_over_computed(card: ModelCard, work: Workload) -> tuple[float, ...]:
@@ -212,14 +288,15 @@ def answer_ranges(
     spread, middle = k.CPU_RECORDED_ERROR, median(recorded)
     low = seconds * min(min(recorded) / middle, 1 / spread)
     high = seconds * max(max(recorded) / middle, spread)
-    return found.where(fleet.is_gpu | fleet.load_tested, Ranges(seconds, low, high))
+    own = fleet.is_gpu | fleet.load_tested | (np.asarray(engine) == COMPILED)
+    return found.where(own, Ranges(seconds, low, high))
 
 
 def answer_source(
     card: ModelCard, device: Device, work: Workload, launches: bool, engine: str
 ) -> str:
     """Return the sentence that says where the range of `answer_ranges` is from."""
-    own = device.is_gpu or device.load_tested
+    own = device.is_gpu or device.load_tested or engine == COMPILED
     recorded = () if own else recorded_over_computed(card, work)
     if recorded:
         return f"latency of {counted(len(recorded), 'recorded run')}"

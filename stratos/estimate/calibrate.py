@@ -15,7 +15,8 @@ neither. Rates are those of one core. The result is kept in the cache folder, an
 where the machine's processor or its number of cores is another.
 
 A load test of `deploy` adds what a server took for a request and a token here (`ServedHere`). From
-then on that is the floor of a step on this machine, in place of small operations.
+then on that is the floor of a step on this machine, in place of small operations. One of llama.cpp,
+whose time is arithmetic, scales the whole of its answers.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ from stratos.core.machine import n_cores
 from stratos.records import from_json, to_json
 
 GEMM_SIZE = 1024
-ROWS = 8192
+ROWS = 32768
 SMALL = 128
 N_SMALL = 1000
 FILE = "calibration.json"
+COMPILED = "llamacpp"
+"""The engine whose host is no Python: load tests scale all of its estimate."""
 MOST_SERVED = 9
 """Load tests that are kept: the newest."""
 SECONDS_EACH = 0.4
@@ -59,6 +62,10 @@ class ServedHere:
     """Mean tokens of it."""
     n_requests: int
     date: str
+    format: str = ""
+    """Export that was served; "" for the bundle's own weights."""
+    over_estimate: float = 1.0
+    """Seconds of an answer over those of the estimate without load tests."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +86,15 @@ class Calibration:
 
     @property
     def block_s(self) -> float | None:
-        """Seconds that the host takes for a block, by the load tests; None where none was made."""
-        return median(one.block_s for one in self.served) if self.served else None
+        """Seconds that Python takes for a block, by the load tests; None where none was made."""
+        found = [one.block_s for one in self.served if one.engine != COMPILED]
+        return median(found) if found else None
+
+    @property
+    def over_estimate(self) -> float | None:
+        """Seconds of llama.cpp over the estimate's, by the load tests; None where none was made."""
+        found = [one.over_estimate for one in self.served if one.engine == COMPILED]
+        return median(found) if found else None
 
 
 def machine_name() -> str:
@@ -103,7 +117,7 @@ def measure() -> Calibration:
     a, b = (rng.random((GEMM_SIZE, GEMM_SIZE), dtype=np.float32) for _ in range(2))
     product = np.empty_like(a)
     gemm_s = _best(lambda: np.matmul(a, b, out=product))
-    tall, vector = rng.random((ROWS, GEMM_SIZE), dtype=np.float32), b[0].copy()
+    tall, vector = np.ones((ROWS, GEMM_SIZE), dtype=np.float32), b[0].copy()
     matvec_s = _best(lambda: tall @ vector)
     square, short = a[:SMALL, :SMALL].copy(), b[0, :SMALL].copy()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.core.errors import ConfigError
 from stratos.core.hub import config_file
+from stratos.engines.gguf_file import why_not_gguf
 from stratos.estimate import constants as k
 from stratos.records import ModelCard
 
@@ -79,6 +80,7 @@ def card_of_student(student: StudentConfig, task: Task) -> ModelCard:
         context_length=student.context_length,
         license=student.license,
         runs=student.runs,
+        is_gguf=True,  # Llama
     )
 
 
@@ -121,6 +123,7 @@ def _card_of_folder(student: StudentConfig) -> ModelCard:
         license=student.license,
         runs=student.runs,
         head_size=facts.get("head_dim"),
+        is_gguf=why_not_gguf(facts, "f32") is None,
     )
 
 
@@ -135,7 +138,13 @@ def _card_of_facts(student: StudentConfig) -> ModelCard:
     """Return the card of a model that is not downloaded yet, from what its YAML states."""
     stated: dict[str, Any] = {"context_length": student.context_length, **student.facts}
     try:
-        return ModelCard(name=student.name, license=student.license, runs=student.runs, **stated)
+        return ModelCard(
+            name=student.name,
+            license=student.license,
+            runs=student.runs,
+            is_gguf=student.is_gguf,
+            **stated,
+        )
     except TypeError as error:
         known = "n_params, n_layers, hidden_size, n_heads, n_kv_heads, intermediate_size"
         raise ConfigError(

@@ -154,6 +154,17 @@ CPU_SCALING = 0.8
 """n vCPUs work like n**0.8 of one: half of them are hyperthreads, and small matrices do not split.
 Assumption; a measurement of the machine replaces it where a card has one."""
 
+CPU_CACHE_BYTES = 16e6
+"""Weights that a CPU's cache holds from one step to the next; the rest is read from memory."""
+
+ONE_THREAD_BYTES = 300_000_000
+"""Weights of a bundle up to which one CPU thread serves: two were 1% slower at 123M parameters and
+23% at 0.9M (`benchmarks/serving/threads.py`), and no larger model was tried. Threads wait for each
+other at each of some hundred operations a token."""
+
+BYTES_PER_PARAM_BUNDLE = 4
+"""fp32: a bundle of a student that was trained here."""
+
 # --- memory --------------------------------------------------------------------------------------
 
 RUNTIME_GIB_CPU = 2.0

@@ -44,6 +44,10 @@ class Device:
     """Whether a measurement of this very machine speaks."""
     load_tested: bool
     """Whether a load test of a server on this very machine does."""
+    compiled_scale: float = 1.0
+    """Seconds of llama.cpp over the estimate's, by load tests on this very machine."""
+    compiled_tested: bool = False
+    """Whether there were any."""
 
 
 @lru_cache(maxsize=100_000)
@@ -100,6 +104,7 @@ def _cpu(offer: Offer, calibration: Calibration | None, startup: float) -> Devic
     train, infer = k.CPU_TRAIN_GFLOPS_PER_VCPU * 1e9, k.CPU_INFER_GFLOPS_PER_VCPU * 1e9
     bandwidth, floor = k.CPU_GB_PER_S_PER_VCPU * 1e9, k.CPU_DECODE_S_PER_LAYER
     served = None if calibration is None else calibration.block_s
+    compiled = None if calibration is None else calibration.over_estimate
     if calibration is not None:
         train = calibration.gemm_flops * k.CPU_TRAIN_OVER_GEMM
         infer = calibration.gemm_flops * k.CPU_INFER_OVER_GEMM
@@ -124,6 +129,8 @@ def _cpu(offer: Offer, calibration: Calibration | None, startup: float) -> Devic
         decode_floor_s=floor,
         calibrated=calibration is not None,
         load_tested=served is not None,
+        compiled_scale=compiled or 1.0,
+        compiled_tested=compiled is not None,
     )
 
 

@@ -1,19 +1,47 @@
-"""Serving engines (vLLM, transformers) and their host overhead.
+"""Serving engines (vLLM, transformers, llama.cpp), their formats and their host overhead.
 
-The estimate, the plan, the service file and the load test speak of the same engine: `engines_on`
+The estimate, the plan, the service file and the load test speak of the same engine: `runners`
 is the one place that says which ones a server may run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stratos.engines.gguf_file import BLOCK_WIDTH, K_WIDTH
 from stratos.estimate import constants as k
+from stratos.estimate.calibrate import COMPILED
 from stratos.estimate.fleet import Bools, Fleet
 from stratos.records import ModelCard
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """How an engine holds the weights, and how fast a CPU multiplies with them."""
+
+    name: str
+    """Of the export; "" for the bundle's own weights."""
+    weight_bytes: float = k.BYTES_PER_PARAM_INFER
+    """Bytes per parameter."""
+    cache_bytes: float = k.BYTES_KV
+    """Bytes per number of the cache."""
+    alone: float = 0.0
+    """FLOP/s of one answer alone over those of a prefill; 0 where no CPU was measured."""
+    batch: float = 0.0
+    """The same of several answers together."""
+
+    def holds(self, card: ModelCard) -> bool:
+        """Return whether a model can be exported in it."""
+        widths = (card.hidden_size, card.intermediate_size)
+        if self.name == "q4_k_m":
+            return any(width % K_WIDTH == 0 for width in widths)
+        return self.name != "q8_0" or not any(width % BLOCK_WIDTH for width in widths)
+
+
+OWN_WEIGHTS = WeightFormat("")
 
 
 @dataclass(frozen=True)
@@ -41,6 +69,22 @@ class ServingEngine:
     step: float
     sequence: float = 0.0
     row: float = 0.0
+    formats: tuple[WeightFormat, ...] = (OWN_WEIGHTS,)
+    least_context: int = 0
+    """Tokens of a slot that it takes the memory of at least, where the model has them."""
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it computes by code of its own, whose rates its formats have."""
+        return self.name == COMPILED
+
+    def format(self, name: str) -> WeightFormat:
+        """Return one of its formats by name."""
+        return next((one for one in self.formats if one.name == name), self.formats[0])
+
+    def slot_context(self, card: ModelCard, context: float) -> float:
+        """Return the tokens that it takes the memory of for one answer."""
+        return max(context, min(card.context_length, self.least_context))
 
     def host_blocks(self, n_layers: int, batch: float) -> float:
         """Return what a step of a batch takes the host, in blocks."""
@@ -88,16 +132,24 @@ needs none, one at a time on one EPYC core; before version 0.6 it was 8 ms of a 
 an H100 (vLLM blog, 2024-09-05)."""
 
 LLAMA_CPP = ServingEngine(
-    name="llamacpp",
-    slots=(8,),
+    name=COMPILED,
+    slots=(1, 8),
     utilisations=(k.UTILISATION,),
     all_devices=False,
-    request_s=0.003,
-    block=0.1,
-    step=0.1,
+    request_s=0.002,
+    block=0.038,
+    step=0.0,
+    row=0.043,
+    formats=(
+        WeightFormat("f32", 4.0, 4.0, alone=0.37, batch=0.32),
+        WeightFormat("f16", 2.0, 2.0, alone=0.86, batch=0.45),
+        WeightFormat("q8_0", 1.0625, 2.0, alone=0.86, batch=0.67),
+        WeightFormat("q4_k_m", 0.61, 2.0, alone=1.06, batch=0.69),
+    ),
+    least_context=2048,
 )
-"""llama.cpp on a CPU: its host is compiled code, and its front takes 2 to 3 ms a request
-(benchmarks/engines.py)."""
+"""llama.cpp on a CPU. Its rates are those of eight students of 0.3 to 31 million parameters on one
+EPYC core (benchmarks/engine_estimate.py); one thread answers, and one more hands requests on."""
 
 GENERATE = ServingEngine(
     name="generate",
@@ -127,13 +179,54 @@ def vllm_serves(card: ModelCard) -> bool:
     return head % 8 == 0 and VLLM_LEAST_HEAD <= head <= VLLM_MOST_HEAD
 
 
-def engines_on(card: ModelCard, fleet: Fleet) -> Iterator[tuple[ServingEngine, Bools]]:
-    """Yield each engine that serves a model, with the servers of a fleet that it runs on.
+@dataclass(frozen=True)
+class EngineChoice:
+    """An engine that a plan may take."""
 
-    A GPU runs vLLM where vLLM knows GPU and model, else `transformers serve`; a CPU runs the
-    latter, one after another or in batches.
+    engine: str
+    """Name, of `ENGINES`."""
+    formats: tuple[str, ...] = ()
+    """Formats that it may serve; none for all of its own."""
+    slots: tuple[int, ...] = ()
+    """Answers at once that it may give; none for those it is considered at."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """An engine with a format, and the servers of a fleet that it runs on."""
+
+    engine: ServingEngine
+    format: WeightFormat
+    runs: Bools
+
+
+def runners(
+    card: ModelCard, fleet: Fleet, choices: Sequence[EngineChoice] | None = None
+) -> Iterator[Runner]:
+    """Yield each engine and format that serve a model, with the servers that they run on.
+
+    Args:
+        card: the student.
+        fleet: the servers.
+        choices: engines that are asked for. None takes vLLM where it knows GPU and model, else
+            `transformers serve`: on a CPU one after another or in batches.
     """
     vllm = fleet.is_gpu & ~np.isin(fleet.name, NO_VLLM) & vllm_serves(card)
-    yield VLLM, vllm
-    yield TRANSFORMERS, ~vllm
-    yield TRANSFORMERS_BATCHING, ~fleet.is_gpu
+    if choices is None:
+        yield Runner(VLLM, OWN_WEIGHTS, vllm)
+        yield Runner(TRANSFORMERS, OWN_WEIGHTS, ~vllm)
+        yield Runner(TRANSFORMERS_BATCHING, OWN_WEIGHTS, ~fleet.is_gpu)
+        return
+    runs = {
+        VLLM.name: vllm,
+        TRANSFORMERS.name: ~vllm if VLLM.name in [one.engine for one in choices] else vllm | True,
+        TRANSFORMERS_BATCHING.name: ~fleet.is_gpu,
+        LLAMA_CPP.name: ~fleet.is_gpu & card.is_gguf,
+    }
+    for choice in choices:
+        engine = ENGINES[choice.engine]
+        if choice.slots:
+            engine = replace(engine, slots=choice.slots)
+        for form in engine.formats:
+            if form.holds(card) and (not choice.formats or form.name in choice.formats):
+                yield Runner(engine, form, runs[choice.engine])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratos.estimate import constants as k
+from stratos.estimate.calibrate import COMPILED
 from stratos.estimate.device import Device
 from stratos.estimate.fitted import fitted
 from stratos.estimate.prediction_error import Setting
@@ -43,6 +44,8 @@ class Fleet:
     decode_floor_s: Floats
     calibrated: Bools
     load_tested: Bools
+    compiled_scale: Floats
+    compiled_tested: Bools
 
     @classmethod
     def of(cls, devices: Sequence[Device]) -> Fleet:
@@ -120,7 +123,8 @@ def ranged(
     low, high = errors[of_name, of_engine].T
     own = k.CPU_CALIBRATED_ERROR if quantity == "training" else k.CPU_RECORDED_ERROR
     cpu_error = np.where(fleet.calibrated, k.CPU_CALIBRATED_ERROR, k.CPU_ERROR)
-    cpu_error = np.where(fleet.load_tested, own, cpu_error)
+    tested = np.where(engines == COMPILED, fleet.compiled_tested, fleet.load_tested)
+    cpu_error = np.where(tested, own, cpu_error)
     error = np.where(fleet.is_gpu, k.EAGER_ERROR, cpu_error)
     by_factor = within(mean, error)
     most = np.maximum(mean * high, mean + hidden)
@@ -130,7 +134,8 @@ def ranged(
 def source_of(device: Device, quantity: str, launches: bool, engine: str) -> str:
     """Return the sentence that says where the times of `ranged` are from."""
     if not device.is_gpu:
-        if device.load_tested and quantity != "training":
+        tested = device.compiled_tested if engine == COMPILED else device.load_tested
+        if tested and quantity != "training":
             return "load tests of servers on this machine"
         return f"roofline of {'this machine, measured' if device.calibrated else 'an assumed CPU'}"
     if launches:

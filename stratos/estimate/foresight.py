@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stratos.catalog.local import local_offer
 from stratos.estimate.answering import answer_ranges, answer_source, pace
 from stratos.estimate.calibrate import Calibration
 from stratos.estimate.device import device_of
@@ -60,7 +61,8 @@ def foresee(
     """
     device = device_of(offer, calibration)
     fleet = Fleet.of([device])
-    found = pace(card, fleet, work, run.tensor_parallel, ENGINES[run.engine])
+    engine = ENGINES[run.engine]
+    found = pace(card, fleet, work, run.tensor_parallel, engine, engine.format(run.format))
 
     def answer(batch: int) -> Interval:
         time = found.steady(batch)
@@ -96,3 +98,19 @@ def block_seconds(
     computed = pace(card, device, work, 1, engine).steady(1).seconds(work.answer_tokens)
     host = max(answer_s - float(computed), LEAST_HOST_SHARE * answer_s)
     return host / (work.answer_tokens * engine.host_blocks(card.n_layers, 1))
+
+
+def over_estimate(
+    card: ModelCard, work: Workload, run: ServingSetting, answer_s: float, machine: Calibration
+) -> float:
+    """Return the seconds of an answer over those of the estimate without load tests.
+
+    Args:
+        card: the student.
+        work: mean size of the requests.
+        run: how it was served on this machine; the answers came one at a time.
+        answer_s: mean seconds of an answer.
+        machine: the measurement of this machine.
+    """
+    expected = foresee(card, local_offer(), work, run, replace(machine, served=()))
+    return 1000 * answer_s / expected.answer_ms.mean

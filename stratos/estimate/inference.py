@@ -33,7 +33,8 @@ def answers_per_s(card: ModelCard, offer: Offer, work: Workload, run: ServingSet
     At all of its capacity where requests come one at a time.
     """
     device, engine = device_of(offer), ENGINES[run.engine]
-    answer = pace(card, device, work, run.tensor_parallel, engine).steady(run.slots)
+    form = engine.format(run.format)
+    answer = pace(card, device, work, run.tensor_parallel, engine, form).steady(run.slots)
     replicas = max(1, device.count // run.tensor_parallel) if engine.all_devices else 1
     busy = run.utilisation or 1.0
     return busy * replicas * run.slots / float(answer.seconds(work.answer_tokens))

@@ -10,6 +10,7 @@ import numpy as np
 from stratos.estimate.answering import answer_ranges, answer_source
 from stratos.estimate.calibrate import Calibration
 from stratos.estimate.device import device_of
+from stratos.estimate.engines import EngineChoice
 from stratos.estimate.fleet import Fleet, Floats, Ranges, ranged, source_of
 from stratos.estimate.jobs import Workload
 from stratos.estimate.serving import mean_wait, p95_seconds, serving_all
@@ -25,6 +26,8 @@ class ServingPoint:
     """One way to run a server: no other one of it is faster for an answer and gives more."""
 
     engine: str
+    format: str
+    """Export that it serves; "" for the bundle's own weights."""
     batch: int
     """Answers that a replica gives at once."""
     utilisation: float
@@ -47,6 +50,7 @@ def serving(
     works: Sequence[Workload],
     calibration: Calibration | None = None,
     fastest: bool = False,
+    choices: Sequence[EngineChoice] | None = None,
 ) -> tuple[ServingPoint, ...]:
     """Return the operating points of one server that no other dominates; none if nothing fits.
 
@@ -56,9 +60,10 @@ def serving(
         works: sizes of the requests that it answers; latency and rate are given for each.
         calibration: the measurement of this machine, for local offers.
         fastest: requests come one at a time: return the point with the fastest answers alone.
+        choices: engines and formats that are asked for; see `runners`.
     """
     device = device_of(offer, calibration)
-    points = serving_all(card, Fleet.of([device]), works, fastest=fastest)
+    points = serving_all(card, Fleet.of([device]), works, fastest=fastest, choices=choices)
     if not len(points):
         return ()
     fleet = Fleet.of([device] * len(points))
@@ -90,6 +95,7 @@ def serving(
         found.append(
             ServingPoint(
                 engine=engine,
+                format=str(points.format[i]),
                 batch=setting[0],
                 utilisation=setting[1],
                 tensor_parallel=int(points.tensor_parallel[i]),

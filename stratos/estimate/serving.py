@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stratos.estimate.answering import AnswerTime, all_degrees, fits, pace
-from stratos.estimate.engines import ServingEngine, engines_on
+from stratos.estimate.engines import EngineChoice, Runner, runners
 from stratos.estimate.fleet import Bools, Fleet, Floats, Ints
 from stratos.estimate.jobs import Workload
 from stratos.estimate.queueing import (
@@ -38,6 +38,8 @@ class ServingTable:
     """Its server: a number of the fleet."""
     engine: Any
     """Name of the engine."""
+    format: Any
+    """Name of the format that it serves; "" for the bundle's own weights."""
     batch: Ints
     utilisation: Floats
     tensor_parallel: Ints
@@ -64,6 +66,7 @@ def serving_all(
     works: Sequence[Workload],
     shares: Sequence[float] | None = None,
     fastest: bool = False,
+    choices: Sequence[EngineChoice] | None = None,
 ) -> ServingTable:
     """Return the operating points of each server that no other of it dominates.
 
@@ -75,30 +78,30 @@ def serving_all(
             ones.
         fastest: requests come one at a time: return the point of each server with the fastest
             answer to the slowest work alone.
+        choices: engines and formats that are asked for; see `runners`.
     """
     weights = np.ones(len(works)) if shares is None else np.array(shares, dtype=np.float64)
     parts: list[ServingTable] = []
-    for engine, runs in engines_on(card, fleet):
-        rows = np.flatnonzero(runs)
-        if len(rows) and not (fastest and engine.slots[0] > 1):
-            parts += _points(card, fleet, rows, works, weights / weights.sum(), engine, fastest)
+    for one in runners(card, fleet, choices):
+        if not (fastest and one.engine.slots[0] > 1):
+            parts += _points(card, fleet, works, weights / weights.sum(), one, fastest)
     return _fastest(parts) if fastest else _undominated(parts, len(fleet))
 
 
 def _points(
     card: ModelCard,
     fleet: Fleet,
-    on: Ints,
     works: Sequence[Workload],
     weights: Floats,
-    engine: ServingEngine,
+    runner: Runner,
     fastest: bool,
 ) -> list[ServingTable]:
-    """Return the points of an engine on some servers of a fleet, those that fit."""
+    """Return the points of an engine on the servers that it runs on, those that fit."""
+    engine, form, on = runner.engine, runner.format, np.flatnonzero(runner.runs)
     # An answer takes the longer, the more there are.
     slots = engine.slots[:1] if fastest else engine.slots
     utilisations = (0.0,) if fastest else engine.utilisations
-    context = max(work.context for work in works)
+    context = engine.slot_context(card, max(work.context for work in works))
     parts: list[ServingTable] = []
     before = np.full((len(fleet), len(works)), np.inf)
     every = np.zeros(len(fleet), bool)
@@ -106,15 +109,15 @@ def _points(
     for g in all_degrees(card, fleet) if engine.all_devices else (1,):
         on = on[fleet.count[on] >= g]
         some = fleet.take(on)
-        paces = [pace(card, some, work, g, engine) for work in works]
+        paces = [pace(card, some, work, g, engine, form) for work in works]
         alone = np.column_stack([p.steady(1).seconds(p.work.answer_tokens) for p in paces])
         go_on = ~(every[on] & (alone >= before[on]).all(axis=1))  # else more do not shorten it
         rows = np.flatnonzero(go_on)
         on, some, alone = on[rows], some.take(rows), alone[rows]
         before[on] = alone
-        every[on] = fits(card, some, context, engine.slots[-1], g)
+        every[on] = fits(card, some, context, engine.slots[-1], g, form)
         for batch in slots:
-            held = fits(card, some, context, batch, g)
+            held = fits(card, some, context, batch, g, form)
             times = tuple(p.steady(batch).take(rows[held]) for p in paces)
             server = on[held]
             seconds = np.column_stack(
@@ -127,6 +130,7 @@ def _points(
                     ServingTable(
                         server,
                         np.full(len(server), engine.name),
+                        np.full(len(server), form.name),
                         np.full(len(server), batch),
                         np.full(len(server), utilisation),
                         np.full(len(server), g),

@@ -5,13 +5,13 @@ import shlex
 
 from stratos.deploy.commands import (
     ENGINES,
-    ONE_THREAD_BYTES,
     context_of,
     environment_of,
     serve_arguments,
     serve_command,
 )
 from stratos.estimate import engines
+from stratos.estimate.constants import ONE_THREAD_BYTES
 from stratos.records import ServingSetting
 
 

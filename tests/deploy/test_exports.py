@@ -14,16 +14,20 @@ from typing import Any
 import pytest
 from tiny_run import tiny_context
 
+from stratos.config import DeployConfig
 from stratos.core.errors import StratosError
 from stratos.deploy import deploy
 from stratos.deploy.commands import serve_arguments
-from stratos.deploy.exports import make_exports, read_exports
+from stratos.deploy.exports import make_exports, read_exports, served_format
 from stratos.deploy.hosting import keep_hosted, state_of
 from stratos.deploy.manifest import check_manifest, read_known
 from stratos.deploy.server import HOST, ServeError, free_port, serving
+from stratos.deploy.trial import engine_here
 from stratos.engines.base import export_path
+from stratos.engines.hugging_face import Transformers
 from stratos.engines.llamacpp import LlamaCpp
 from stratos.evaluate.answer_files import read_answers
+from stratos.records import ServingSetting
 
 ENGINE = LlamaCpp(at_once=4, formats=("f32", "q8_0"), format="q8_0")
 pytestmark = pytest.mark.skipif(ENGINE.unusable() is not None, reason=str(ENGINE.unusable()))
@@ -243,3 +247,31 @@ def test_an_engine_that_dies_at_its_start_is_said_with_its_last_lines(
         pass
     assert str(died.value).startswith("The server ended with code 1 before it answered. The end of")
     assert "  llama.cpp cannot load" in str(died.value)
+
+
+def test_the_planned_format_gives_way_to_one_that_loses_less(deployed: Deployed) -> None:
+    held = deployed.record.exports
+    assert held is not None
+    whole, small = held.formats
+    engine = LlamaCpp().as_planned(ServingSetting("llamacpp", 8, format="q8_0"))
+    assert isinstance(engine, LlamaCpp) and engine.exports == ("q8_0", "f32")
+    said: list[str] = []
+    context = tiny_context(deployed.folder, warn=said.append)
+    assert served_format(engine, held, context) == "q8_0" and not said
+    lost = replace(held, formats=(whole, replace(small, is_kept=False)))
+    assert served_format(engine, lost, context) == "f32"
+    assert said[0].startswith("f32 is served in place of q8_0, which the plan counted on")
+    with pytest.raises(StratosError, match=r"Each format for llama\.cpp loses more"):
+        served_format(engine, replace(held, formats=()), context)
+
+
+def test_the_engine_of_the_plan_is_served(run: Any) -> None:
+    serve = replace(run.plan.role("serve"), run=ServingSetting("llamacpp", 4, format="f16"))
+    others = [one for one in run.plan.roles if one.role != "serve"]
+    plan = replace(run.plan, roles=(*others, serve))
+    settings = DeployConfig(engines={"a": Transformers(), "b": LlamaCpp()})
+    engine = engine_here(settings, plan)
+    assert engine is not None
+    assert engine.setting() == ServingSetting("llamacpp", slots=4, format="f16")
+    assert engine_here(DeployConfig(engine=ENGINE), plan) is ENGINE
+    assert engine_here(DeployConfig(), plan) is None

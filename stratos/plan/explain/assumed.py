@@ -17,6 +17,7 @@ from stratos.plan.egress import BYTES_PER_PARAM, BYTES_PER_TOKEN
 from stratos.plan.explain.prices import egress_of
 from stratos.plan.objective import RATES, Rates
 from stratos.plan.option import Option
+from stratos.plan.options.engine_choices import loss_of
 from stratos.plan.options.spot import CHECKPOINT_HOURS, INTERRUPTIONS_PER_HOUR, RESTART_HOURS
 from stratos.plan.problem import ROLES, Choice, Problem
 from stratos.records import Assumption, Price
@@ -63,6 +64,8 @@ def _servers(parts: Iterable[tuple[str, Option]]) -> Iterator[Assumption]:
             yield from _spot()
         if part.run is not None and part.run.utilisation:
             yield utilised(part.run.utilisation)
+        if part.run is not None and part.run.format:
+            yield loss_of(part.run.format)
         if offer.accelerator is None and offer.cloud != LOCAL and role == "train":
             yield Assumption(
                 "training speed of a vCPU",

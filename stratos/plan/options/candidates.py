@@ -24,6 +24,7 @@ from stratos.plan.accuracy.without_model import without_model
 from stratos.plan.egress import Egress, list_prices
 from stratos.plan.left_out import Exclusions
 from stratos.plan.options.answered_before import Kept
+from stratos.plan.options.engine_choices import no_engine, not_chosen_from
 from stratos.plan.options.more_rows import more_rows
 from stratos.plan.options.pricing import Pricing
 from stratos.plan.options.repeating import not_asked
@@ -169,6 +170,8 @@ def build_problem(
         for who, (verb, n_bytes) in pricing.too_big.items():
             if who not in held:
                 pairs.left_out.add(who, Reason.NO_SERVER, _too_big(verb, n_bytes, catalog))
+        for who in pricing.no_engine - held:
+            pairs.left_out.add(who, Reason.NO_SERVER, no_engine(config.deploy))
     return Problem(
         candidates=tuple(candidates),
         options=_joined(pricing.options for pricing in priced),
@@ -178,7 +181,7 @@ def build_problem(
         exclusions=tuple(pairs.left_out.values()),
         not_rented=catalog.left_out,
         evidence=tuple(dict.fromkeys(pairs.evidence)),
-        warnings=catalog.warnings,
+        warnings=(*catalog.warnings, *not_chosen_from(config.deploy)),
         n_offers=len(catalog.offers),
         max_tokens={one.teacher: one.max_tokens_by_prompt for one in probe.teachers},
         teachers={teacher.teacher: teacher.card for teacher in probe.teachers},

@@ -14,6 +14,7 @@ from stratos.core.counted import counted
 from stratos.distill.recipe import Length
 from stratos.estimate import (
     Calibration,
+    EngineChoice,
     Fleet,
     Ranges,
     TrainingJob,
@@ -22,11 +23,13 @@ from stratos.estimate import (
     serving_all,
     train_all,
 )
+from stratos.estimate.engines import runners
 from stratos.estimate.fleet import Ints
 from stratos.estimate.inference import inference_bytes
 from stratos.estimate.training import training_bytes
 from stratos.plan.egress import BYTES_PER_PARAM, Egress
 from stratos.plan.option import Option
+from stratos.plan.options.engine_choices import engine_choices
 from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.market import Market, open_market
 from stratos.plan.options.offer_groups import OfferGroups
@@ -59,6 +62,13 @@ class Pricing:
     assumed: dict[str, tuple[Assumption, ...]] = field(default_factory=dict)
     too_big: dict[str, tuple[str, float]] = field(default_factory=dict)
     """Who is held by no server of the area: what it is to do, and the bytes that takes."""
+    no_engine: set[str] = field(default_factory=set)
+    """Students that no engine of the choice serves on a server of the area."""
+
+    @cached_property
+    def choices(self) -> tuple[EngineChoice, ...] | None:
+        """The engines that the config lets the plan choose from."""
+        return engine_choices(self.config.deploy)
 
     @cached_property
     def market(self) -> Market:
@@ -140,17 +150,25 @@ class Pricing:
             rates = rates_of(config, len(works))
             self.gb[key] = _bundle_gb(card)
             self.assumed[key] = requests.assumptions
+            choices = self.choices
             service = Service(
-                lambda fleet: serving_all(card, fleet, works, rates, fastest=rates is None),
+                lambda fleet: serving_all(card, fleet, works, rates, rates is None, choices),
                 hours,
                 self.slack.moving(gb_in=self.gb[key]),
                 f"{hours:g} h of serving",
                 rates,
+                names_engine=choices is not None,
             )
             self.options[key] = service_options(self.offer_groups, service)
             if rates is not None:
                 self.rates[key] = rates
         context = max(work.context for work in works)
+        fleet = self.offer_groups.fleet
+        if not self.options[key] and not any(
+            one.runs.any() for one in runners(card, fleet, self.choices)
+        ):
+            self.no_engine.add(card.name)
+            return None
         return self._held(key, card.name, "serve", inference_bytes(card, context))
 
     def _held(self, key: str, who: str, verb: str, n_bytes: float) -> str | None:

@@ -118,6 +118,9 @@ class Service:
     rates: tuple[float, ...] | None = None
     """Requests per second by bucket; None where they come one at a time, and where `points` has
     but the fastest point of each server."""
+    names_engine: bool = False
+    """Whether the note says by which engine and format it is served: where several were asked
+    for."""
 
 
 def service_options(offer_groups: OfferGroups, service: Service) -> tuple[Option, ...]:
@@ -128,28 +131,33 @@ def service_options(offer_groups: OfferGroups, service: Service) -> tuple[Option
     market, points = offer_groups.market, service.points(offer_groups.fleet)
     select = _single if service.rates is None else _mixed
     point, server = select(offer_groups, points, service)
-    return tuple(
-        Option(
-            offer=market.offer(int(market.row[i])),
-            spot=False,
-            hours=service.hours,
-            usd=service.hours * float(market.usd_per_hour[i]),
-            latency_ms=float(points.latency_ms[p].max()),
-            note=service.note,
-            latencies_ms=() if service.rates is None else tuple(points.latency_ms[p].tolist()),
-            requests_per_s=()
-            if service.rates is None
-            else tuple(points.requests_per_s[p].tolist()),
-            run=ServingSetting(
-                engine=str(points.engine[p]),
-                slots=int(points.batch[p]),
-                tensor_parallel=int(points.tensor_parallel[p]),
-                utilisation=float(points.utilisation[p]),
-                requests_per_s=tuple(points.requests_per_s[p].tolist()),
-            ),
+    found = []
+    for p, i in zip(point.tolist(), server.tolist(), strict=True):
+        latencies, rates = (
+            tuple(figures[p].tolist()) for figures in (points.latency_ms, points.requests_per_s)
         )
-        for p, i in zip(point.tolist(), server.tolist(), strict=True)
-    )
+        run = ServingSetting(
+            engine=str(points.engine[p]),
+            slots=int(points.batch[p]),
+            tensor_parallel=int(points.tensor_parallel[p]),
+            utilisation=float(points.utilisation[p]),
+            requests_per_s=rates,
+            format=str(points.format[p]),
+        )
+        found.append(
+            Option(
+                offer=market.offer(int(market.row[i])),
+                spot=False,
+                hours=service.hours,
+                usd=service.hours * float(market.usd_per_hour[i]),
+                latency_ms=max(latencies),
+                note=f"{service.note} by {run.name}" if service.names_engine else service.note,
+                latencies_ms=() if service.rates is None else latencies,
+                requests_per_s=() if service.rates is None else rates,
+                run=run,
+            )
+        )
+    return tuple(found)
 
 
 def _on_demand(offer_groups: OfferGroups, points: ServingTable) -> tuple[Ints, Ints]:

@@ -1,0 +1,88 @@
+"""Which engine serves which model in which format, and what it takes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hardware_world import SEVEN, TINY, cpu, gpu
+
+from stratos.estimate import Calibration, EngineChoice, Fleet, Workload, foresee, serving
+from stratos.estimate.calibrate import ServedHere
+from stratos.estimate.device import device_of
+from stratos.estimate.engines import LLAMA_CPP, runners
+from stratos.estimate.foresight import over_estimate
+from stratos.records import ServingSetting
+
+WORK = Workload(64, 150)
+LLAMA = (EngineChoice("llamacpp"),)
+STUDENT = replace(TINY, is_gguf=True)
+HERE = Calibration("this", 50e9, 30e9, 1.2e-6, "2026-11-27")
+
+
+def on(card, offer, choices=LLAMA):
+    fleet = Fleet.of([device_of(offer)])
+    return [(one.engine.name, one.format.name) for one in runners(card, fleet, choices) if one.runs]
+
+
+def test_llama_cpp_serves_what_gguf_holds_on_servers_without_gpu():
+    assert on(STUDENT, cpu()) == [("llamacpp", "f32"), ("llamacpp", "f16"), ("llamacpp", "q8_0")]
+    assert on(TINY, cpu()) == [] == on(STUDENT, gpu("H100"))
+    assert ("llamacpp", "q4_k_m") in on(replace(STUDENT, hidden_size=256), cpu())
+    assert ("llamacpp", "q8_0") not in on(replace(STUDENT, hidden_size=100), cpu())
+    asked = (EngineChoice("llamacpp", ("q8_0",)), EngineChoice("transformers"))
+    assert on(STUDENT, cpu(), asked) == [("llamacpp", "q8_0"), ("transformers", "")]
+
+
+def test_without_a_choice_a_plan_takes_what_it_took():
+    assert on(STUDENT, cpu(), None) == [("transformers", ""), ("transformers-batching", "")]
+    both = (EngineChoice("vllm"), EngineChoice("transformers"))
+    assert on(SEVEN, gpu("H100"), both) == on(SEVEN, gpu("H100"), None) == [("vllm", "")]
+    assert on(SEVEN, gpu("H100"), both[1:]) == [("transformers", "")]
+
+
+def test_llama_cpp_is_several_times_as_fast_as_transformers_on_a_cpu():
+    [slow] = serving(STUDENT, cpu(), [WORK], fastest=True)
+    [fast] = serving(STUDENT, cpu(), [WORK], fastest=True, choices=LLAMA)
+    assert (fast.engine, fast.batch) == ("llamacpp", 1)
+    assert 5 < slow.latency_ms[0].mean / fast.latency_ms[0].mean < 20
+    most = max(one.requests_per_s[0] for one in serving(STUDENT, cpu(), [WORK], choices=LLAMA))
+    assert most > 3 * max(one.requests_per_s[0] for one in serving(STUDENT, cpu(), [WORK]))
+
+
+def test_fewer_bytes_a_weight_fit_where_others_do_not():
+    choices = [(EngineChoice("llamacpp", (form,)),) for form in ("f32", "f16", "q8_0", "q4_k_m")]
+    card = replace(SEVEN, is_gguf=True)
+    fits = [bool(serving(card, cpu(8, 11.0), [WORK], choices=one)) for one in choices]
+    assert fits == [False, False, True, True]
+
+
+def test_one_thread_serves_a_small_model_whatever_the_server():
+    def answer(vcpus, card):
+        return serving(card, cpu(vcpus, 64.0), [WORK], fastest=True, choices=LLAMA)[0]
+
+    assert answer(2, STUDENT).latency_ms == answer(32, STUDENT).latency_ms
+    large = replace(SEVEN, is_gguf=True)
+    assert answer(2, large).latency_ms[0].mean > 5 * answer(32, large).latency_ms[0].mean
+
+
+def test_short_answers_are_as_many_as_one_thread_hands_on():
+    run = ServingSetting("llamacpp", 8, format="q8_0")
+    found = foresee(STUDENT, cpu(), Workload(8, 1), run)
+    assert found.requests_per_s.mean == pytest.approx(1 / LLAMA_CPP.request_s)
+
+
+def test_a_load_test_of_llama_cpp_scales_its_answers_and_no_others():
+    run = ServingSetting("llamacpp", 8, format="q8_0")
+    local = cpu(2, 8, "local")
+    before = foresee(STUDENT, local, WORK, run, HERE).answer_ms
+    ratio = over_estimate(STUDENT, WORK, run, 0.05, HERE)
+    assert ratio == pytest.approx(50 / before.mean)
+    served = ServedHere("llamacpp", "x", 1, 9.9, 0.05, 150, 32, "", "q8_0", ratio)
+    after = replace(HERE, served=(served,))
+    found = foresee(STUDENT, local, WORK, run, after).answer_ms
+    assert found.mean == pytest.approx(50)
+    assert found.high / found.mean < before.high / before.mean
+    assert found.source == "load tests of servers on this machine"
+    other = ServingSetting("transformers")
+    assert foresee(STUDENT, local, WORK, other, after) == foresee(STUDENT, local, WORK, other, HERE)
+    assert np.isclose(over_estimate(STUDENT, WORK, run, 0.05, after), ratio)
