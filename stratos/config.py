@@ -332,6 +332,9 @@ class DeployConfig:
     """Held-out items that each export for another engine is asked, at most."""
     max_loss_points: Amount = 1.0
     """Points of accuracy that an export may lose; one that loses more is left out."""
+    push_to: str | None = None
+    """Where the bundle is published when the run has ended: a folder, s3://…, gs://…, az://…, or
+    hf://OWNER/NAME."""
     keep: bool = False
     """Leave the student hosted on this machine when the run has ended, until
     `python -m stratos.serve stop <run>`."""

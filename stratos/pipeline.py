@@ -6,7 +6,8 @@ from pathlib import Path
 
 from stratos.cli.preflight import check_rows
 from stratos.config import Config
-from stratos.core.errors import CapacityError, StratosError
+from stratos.core.errors import CapacityError, ConfigError, StratosError
+from stratos.core.redact import redact
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.records import Deployment, Probe
 from stratos.run.other_task import OtherTaskError, refusal
@@ -38,13 +39,23 @@ def run_pipeline(config: Config) -> float | None:
         StratosError: a stage cannot go on; what was made before it is kept.
     """
     check_before(config)
+    if config.deploy.push_to is not None and "deploy" in config.stages:
+        from stratos.deploy.push import check_target
+
+        try:
+            check_target(config.deploy.push_to)
+        except StratosError as error:
+            raise ConfigError(f"deploy.push_to={error}") from error
     if told := refusal(config, config.run_dir, "hydra.sweep.dir"):
         raise OtherTaskError(told)  # of a job of a sweep; for any other run the check saw it
     with opened(without_refused(config), STAGES) as run:
         number = _with_servers_that_can_be_had(run)
         run.summarize()
-        if config.deploy.keep and (config.run_dir / "bundle" / "config.json").exists():
-            _keep_hosted(run)
+        if (config.run_dir / "bundle" / "config.json").exists():
+            if config.deploy.push_to is not None:
+                _push(run, config.deploy.push_to)
+            if config.deploy.keep:
+                _keep_hosted(run)
     return number
 
 
@@ -76,6 +87,17 @@ def _with_servers_that_can_be_had(run: Runner) -> float | None:
             )
             run.config = without_refused(run.config)
     raise AssertionError
+
+
+def _push(run: Runner, target: str) -> None:
+    """Publish the bundle, and say where it is."""
+    from stratos.deploy.push import push
+
+    done = push(run.config.run_dir / "bundle", target)
+    run.console.note(
+        f"The bundle {'was already' if done.was_there else 'is now'} at {redact(done.url)}. To "
+        f"check a copy, type: python -m stratos.verify {redact(target)}"
+    )
 
 
 def _keep_hosted(run: Runner) -> None:

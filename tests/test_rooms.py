@@ -62,7 +62,9 @@ ARROWS = {
     ),
     "pipeline": "cli config core deploy distill pilot records run students",
     "__main__": "cli config core pipeline run",
-    "serve": "core deploy engines records",
+    "serve": (
+        "cli core deploy door engines evaluate records run tasks teachers"
+    ),
     "verify": "core decode deploy pretrained records tasks",
     "door": "core deploy",
     "servers": "core deploy executors ledger",

@@ -292,6 +292,8 @@ def _executor(config: Config) -> Iterator[str]:
 def _server(config: Config) -> Iterator[str]:
     """Yield what keeps the serving engine from being started here."""
     deploy, executor = config.deploy, config.executor
+    if deploy.push_to is not None and deploy.name == "none":
+        yield f"deploy.push_to={deploy.push_to}: deploy=none makes no bundle. Type deploy=local."
     if deploy.engine is None or deploy.name == "none" or "deploy" not in config.stages:
         return
     is_elsewhere = "deploy" in executor.stages and executor.kind != "here"

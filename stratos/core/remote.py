@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from stratos.core.foreign import cause
@@ -41,6 +42,21 @@ def file_system(url: str) -> tuple[Any, str]:
             f"begins with {', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
         ) from error
     return found
+
+
+def protocols(system: Any) -> tuple[str, ...]:
+    """Return the names of a file system of fsspec."""
+    named = system.protocol
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def make_parent(system: Any, path: str) -> None:
+    """Make the folder of a file, where folders have to be made.
+
+    An object store has none, and would be told to make a bucket.
+    """
+    if "file" in protocols(system):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _settings(protocol: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def read_known(bundle: Path) -> tuple[Known, ...]:
 
 def write_manifest(bundle: Path) -> None:
     """Write the SHA-256 of each file: the last thing that is done to a bundle."""
-    files = {name: digest_of(bundle / name) for name in _names(bundle)}
+    files = {name: digest_of(bundle / name) for name in names_in(bundle)}
     text = json.dumps({"sha256": files}, indent=1) + "\n"
     write_atomically(bundle / MANIFEST, text.encode())
 
@@ -74,7 +74,7 @@ def check_manifest(bundle: Path) -> int:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StratosError(f"{bundle / MANIFEST} cannot be read ({error!r}).") from error
-    here = {name: digest_of(bundle / name) for name in _names(bundle)}
+    here = {name: digest_of(bundle / name) for name in names_in(bundle)}
     wrong = [f"{name} is missing" for name in sorted(told.keys() - here.keys())]
     wrong += [f"{name} is not of it" for name in sorted(here.keys() - told.keys())]
     wrong += [
@@ -88,7 +88,8 @@ def check_manifest(bundle: Path) -> int:
     return len(told)
 
 
-def _names(bundle: Path) -> list[str]:
+def names_in(bundle: Path) -> list[str]:
+    """Return all files of a bundle but its manifest, by path below it."""
     return sorted(
         path.relative_to(bundle).as_posix()
         for path in bundle.rglob("*")

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratos.core.atomic_files import replacing_file
+from stratos.core.atomic_files import replacing_file, write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.deploy.server import last_lines
@@ -99,12 +99,18 @@ class Door:
         nginx = program()
         self.make_folder()
         call = [nginx, "-p", str(self.folder), "-e", str(self.errors), "-c"]
+        before = self.conf.read_bytes() if self.conf.exists() else None
         with replacing_file(self.conf) as new:
             new.write_text(text)
             if (why := _refused([*call, str(new), "-t", "-q"])) is not None:
                 raise StratosError(f"nginx refuses its config: {why}")
         if (running := self.process) is not None:
-            self._reload(running)
+            try:
+                self._reload(running)
+            except StratosError:
+                if before is not None:  # what it goes on with
+                    write_atomically(self.conf, before)
+                raise
             return True
         self._end_orphans()
         if (why := _refused([*call, str(self.conf)])) is not None:
@@ -206,7 +212,7 @@ def config(
         tls: certificate and its key; None for plain HTTP.
     """
     known = "\n".join(
-        f'    "~^Bearer {re.escape(key)}$" {name};' for name, key in sorted(keys.items())
+        f'    "~^(?i:Bearer) +{re.escape(key)}$" {name};' for name, key in sorted(keys.items())
     )
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     n_files = min(max(soft, hard), _FILES_A_CONNECTION * _CONNECTIONS)

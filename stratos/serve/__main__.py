@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,9 @@ from stratos.deploy.hosting import (
     state_of,
     stop,
 )
+from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
+from stratos.door.nginx import Door
 from stratos.engines.hugging_face import TransformersBatching
 from stratos.engines.llamacpp import LlamaCpp
 from stratos.records import ServingSetting
@@ -59,6 +62,12 @@ def main() -> None:
     parser.add_argument(
         "--foreground", action="store_true", help="serve in this process, until Ctrl-C"
     )
+    parser.add_argument(
+        "--page", action="store_true", help="show a page to try it in a browser, until Ctrl-C"
+    )
+    parser.add_argument(
+        "--page-port", type=int, default=0, help="where the page listens (default: any free)"
+    )
     parser.add_argument("--start-seconds", type=float, default=START_S, help=argparse.SUPPRESS)
     parser.add_argument("--all", action="store_true", help="with stop: all that runs")
     told = parser.parse_args()
@@ -67,6 +76,8 @@ def main() -> None:
     if (not command and len(folders) != 1) or len(folders) > 1:
         parser.error("name one folder: python -m stratos.serve outputs/<run>")
     cache_dir = Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
+    if told.page and (command or told.foreground):
+        parser.error("--page goes with a start, and not with --foreground")
     try:
         if command == "status":
             _status(cache_dir, folders)
@@ -90,6 +101,8 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
                 hosted = start(state, told.start_seconds)
     except ServedError as served:
         print(served)
+        if told.page and (running := Hosted.read(state_of(bundle, cache_dir))) is not None:
+            _show_page(bundle, running, told.page_port)
         return
     if told.foreground:
         print(f"Serving {bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
@@ -109,6 +122,24 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
         f"  stop:   python -m stratos.serve stop {name}\n"
         "It listens on this machine alone, and asks for no key."
     )
+    if told.page:
+        _show_page(bundle, hosted, told.page_port)
+
+
+def _show_page(bundle: Path, hosted: Hosted, port: int) -> None:
+    from stratos.serve.origin import origin_of
+    from stratos.serve.page import serve_page
+
+    if port:
+        check_free(port, "--page-port <number>", "--page-port 0")
+    port = port or free_port()
+    origin = origin_of(bundle)
+    print(
+        f"The page is at http://{HOST}:{port} until Ctrl-C; the student's server stays. From "
+        f"another machine: ssh -L {port}:{HOST}:{port} {socket.gethostname()}",
+        flush=True,
+    )
+    serve_page(hosted, origin, port)
 
 
 def _setting(told: argparse.Namespace) -> ServingSetting | None:
@@ -186,8 +217,11 @@ def _stop(cache_dir: Path, folders: list[Path], is_all: bool) -> None:
     wanted = [state_of(_named(folder), cache_dir) for folder in folders]
     found = [(s, one) for s, one in hosted_here(cache_dir) if is_all or s in wanted]
     for state, one in found:
+        # A door left open would let its clients in to whatever takes the port next.
+        was_open = Door(state.with_suffix(".door")).stop()
         ran = stop(state, one)
-        print(f"{one.bundle}: {'stopped' if ran else 'was not running any more'}.")
+        door = ", and its door is closed" if was_open else ""
+        print(f"{one.bundle}: {'stopped' if ran else 'was not running any more'}{door}.")
     if not found:
         print("Nothing is served." if is_all else f"{folders[0]} is not served.")
 

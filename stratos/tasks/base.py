@@ -156,6 +156,13 @@ class Task(ABC):
         """Return the symbols of the task's own small tokenizer; None for byte-level BPE."""
         return None
 
+    def typed(self, question: str) -> Item | None:
+        """Return the item of a question that somebody typed, with its right answer.
+
+        None, the default, where the task cannot work out the answer, or it is no such question.
+        """
+        return None
+
     # --- training items made answer first --------------------------------------------------------
 
     can_reverse: bool = False

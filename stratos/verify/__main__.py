@@ -22,6 +22,7 @@ from stratos.deploy.commands import (
 from stratos.deploy.exports import read_exports
 from stratos.deploy.hosting import ask, bundle_in, longest_answer
 from stratos.deploy.manifest import Known, check_manifest, read_known
+from stratos.deploy.push import fetched, is_url
 from stratos.deploy.server import HOST, free_port, serving
 from stratos.pretrained import load_model, load_tokenizer
 from stratos.records import ServingSetting
@@ -39,9 +40,14 @@ def main() -> None:
         "whose answers are known from the evaluation.",
         epilog="example: python -m stratos.verify outputs/<run>/bundle",
     )
-    parser.add_argument("folder", type=Path, help="bundle, or the folder of its run")
+    parser.add_argument("place", help="bundle, the folder of its run, or the URL of a copy")
+    place = parser.parse_args().place
     try:
-        verify(parser.parse_args().folder)
+        if is_url(place):
+            with tempfile.TemporaryDirectory() as folder:
+                verify(fetched(place, Path(folder)))
+        else:
+            verify(Path(place))
     except StratosError as error:
         print(error, file=sys.stderr)
         sys.exit(1)

@@ -5,14 +5,18 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The tiny task, its student and its records are those of the evaluation's tests.
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "executors"))  # an S3 on this machine
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
+from browser import chrome, page
 from tiny_run import tiny_config, tiny_context, tiny_corpus, tiny_plan, tiny_probe, tiny_trained
 from tiny_student import make_students
 
 from stratos import records
 from stratos.evaluate import evaluate
+
+__all__ = ["chrome", "page"]
 
 
 class Run:

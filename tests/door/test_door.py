@@ -290,6 +290,37 @@ def test_given_again_it_takes_other_keys_while_it_runs(opened: Opened) -> None:
     ).stdout  # fmt: skip
 
 
+def test_the_word_before_a_key_may_be_small_and_the_key_may_not(opened: Opened) -> None:
+    def asked(authorization: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=60)
+        try:
+            headers = {"Authorization": authorization}
+            connection.request("POST", "/v1/chat/completions", b"{}", headers)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    assert asked(f"bearer {BOB}") == asked(f"BEARER {BOB}") == 200
+    assert asked(f"bearer {BOB.upper()}") == asked(f"basic {BOB}") == 401
+
+
+def test_a_config_that_is_not_taken_is_not_shown(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stratos.door.nginx._START_S", 1.0)
+    before = opened.door.conf.read_text()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StratosError, match="does not take its new config"):
+            opened.door.start(
+                before.replace(f"listen 127.0.0.1:{opened.port}", f"listen 127.0.0.1:{port}")
+            )
+    assert opened.door.conf.read_text() == before
+    assert opened.ask()[0] == 200
+
+
 def test_a_key_is_made_once(opened: Opened) -> None:
     opened.door.stop()
     shutil.rmtree(opened.door.folder)

@@ -200,6 +200,18 @@ class DiscardTask(MahjongTask):
         """Return the symbols of hands and paths."""
         return _symbols()
 
+    def typed(self, question: str) -> Item | None:
+        """Return the item of a hand that somebody typed; None if no discard makes it ready."""
+        try:
+            hand = text_to_hand("".join(question.split()))
+        except ValueError:
+            return None
+        if sum(map(sum, hand)) != 14 or not any(discards(hand).values()):
+            return None
+        suits = sum(any(counts) for counts in hand)
+        is_flush = suits == 1 and not any(hand[3])
+        return self._discard_item(hand, "full_flush" if is_flush else "general")
+
     def verify(self, item: Item) -> str | None:
         """Check every discard of a path, its tiles and its sum, and the answer."""
         try:

@@ -241,6 +241,14 @@ class MahjongTask(Task):
             return f"{item.question} has not 13 tiles"
         return check(hand, f"{item.rationale}{path.ANSWER} {item.answer}")
 
+    def typed(self, question: str) -> Item | None:
+        """Return the item of a hand that somebody typed; None if it is none that is ready."""
+        try:
+            hand = text_to_hand("".join(question.split()))
+        except ValueError:
+            return None
+        return self._item(hand) if sum(map(sum, hand)) == 13 and waits(hand) else None
+
     def answer_size(self, item: Item) -> int:
         """Return how many tiles complete the hand."""
         return len(_kinds(text_to_hand(item.answer)))

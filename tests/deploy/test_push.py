@@ -1,0 +1,123 @@
+"""A bundle that is published and checked where it was put: a folder, an S3 on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from one_s3 import BUCKET, S3, whats_lacking
+from required import lacking
+
+from stratos.core.errors import StratosError
+from stratos.deploy import push as module
+from stratos.deploy.manifest import MANIFEST, write_manifest
+from stratos.deploy.push import check_target, fetched, push, repository_of
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "bundle"
+    (folder / "exports").mkdir(parents=True)
+    for name, text in {
+        "config.json": "{}",
+        "model.safetensors": "w",
+        "exports/q8_0.gguf": "g",
+    }.items():
+        (folder / name).write_text(text)
+    write_manifest(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    if (why := whats_lacking()) is not None:
+        lacking("s3", why)
+    one = S3(tmp_path_factory.mktemp("s3") / "log")
+    one.up()
+    yield one
+    one.down()
+
+
+def test_it_is_put_somewhere_whole_and_once(bundle: Path, tmp_path: Path) -> None:
+    there = tmp_path / "shelf" / "one"
+    check_target(str(there))
+    assert not list(there.iterdir())
+    seen: list[tuple[int, int]] = []
+    assert push(bundle, str(there), lambda *at: seen.append(at)).n_files == 3
+    assert seen == [(0, 3), (1, 3), (2, 3)]
+    copied = fetched(f"file://{there}", tmp_path / "copy")
+    assert (copied / "exports" / "q8_0.gguf").read_text() == "g"
+    assert push(bundle, str(there)).was_there
+    (there / "model.safetensors").write_text("cut")  # of another length
+    assert not push(bundle, str(there)).was_there
+    assert (there / "model.safetensors").read_text() == "w"
+
+
+def test_a_push_that_is_cut_short_leaves_nothing_that_looks_whole(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "shelf"
+    push(bundle, str(there))
+    (bundle / "model.safetensors").write_text("another")
+    write_manifest(bundle)
+    put = module._put
+
+    def cut(system: Any, path: Path, place: str) -> None:
+        if path.name == "model.safetensors":
+            raise OSError("the cable was pulled")
+        put(system, path, place)
+
+    monkeypatch.setattr(module, "_put", cut)
+    with pytest.raises(StratosError, match=r"shelf cannot be used .*the cable was pulled"):
+        push(bundle, str(there))
+    assert not (there / MANIFEST).exists()
+    with pytest.raises(StratosError, match="holds no bundle: there is no manifest"):
+        fetched(f"file://{there}", tmp_path / "copy")
+
+
+def test_what_has_changed_is_not_published(bundle: Path, tmp_path: Path) -> None:
+    (bundle / "config.json").write_text("[]")
+    with pytest.raises(StratosError, match=r"config\.json has changed"):
+        push(bundle, str(tmp_path / "shelf"))
+
+
+@pytest.mark.parametrize("url", ["hf://me", "hf://", "hf://a/b/c"])
+def test_a_repository_has_an_owner(url: str) -> None:
+    with pytest.raises(StratosError, match="expected hf://OWNER/NAME"):
+        check_target(url)
+    assert repository_of("hf://me/mahjong/") == "me/mahjong"
+
+
+def test_what_cannot_be_written_is_said_before(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StratosError, match="cannot be used"):
+        check_target(str(tmp_path / "file"))
+    with pytest.raises(StratosError, match="there is no file system nowhere"):
+        check_target("nowhere://bucket/bundle")
+
+
+def test_s3_takes_it_and_verify_reads_it_from_there(
+    bundle: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{BUCKET}/students/one"
+    check_target(url)
+    assert not push(bundle, url).was_there
+    assert push(bundle, url).was_there
+    assert [name for name in s3.names() if name.startswith("students/")] == sorted(
+        f"students/one/{name}"
+        for name in ("config.json", "exports/q8_0.gguf", MANIFEST, "model.safetensors")
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "stratos.verify", url],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert "3 files, all as they were made." in done.stdout, done.stderr
+    with pytest.raises(StratosError, match="cannot be used"):
+        check_target("s3://another-bucket/students")
