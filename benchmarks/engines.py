@@ -22,6 +22,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -42,6 +43,18 @@ IN_FLIGHT = 8
 FORMATS = ("f32", "f16", "q8_0", "q4_k_m")
 SHAPE_TOKENS = 160
 """Tokens of an answer of the 1M Mahjong student (conf/student/stratos_1m.yaml)."""
+
+
+class Shape(NamedTuple):
+    """Of a student with random weights."""
+
+    width: int
+    mlp: int
+    layers: int
+    heads: int
+
+
+SHAPE_1M = Shape(128, 384, 4, 4)
 
 
 def main() -> None:
@@ -70,8 +83,11 @@ def main() -> None:
         keep("serving/exports", {"in_flight": IN_FLIGHT, "rows": rows}, more={"engines": versions})
 
 
-def untrained(bundle: Path, n: int) -> tuple[Path, list]:
-    """Return a bundle of the 1M student's shape whose weights are random, and questions."""
+def untrained(bundle: Path, n: int, shape: Shape = SHAPE_1M) -> tuple[Path, list]:
+    """Return a bundle of a student's shape whose weights are random, and questions.
+
+    Its answers have all the tokens that a request allows: it never ends one by itself.
+    """
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -84,15 +100,18 @@ def untrained(bundle: Path, n: int) -> tuple[Path, list]:
     tokenizer = symbol_tokenizer(symbols)
     tokenizer.save_pretrained(bundle)
     torch.manual_seed(0)
-    LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=4,
-            num_attention_heads=4, num_key_value_heads=4, intermediate_size=384,
-            max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.1,
-            bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+            vocab_size=len(tokenizer), hidden_size=shape.width, num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads, num_key_value_heads=shape.heads,
+            intermediate_size=shape.mlp, max_position_embeddings=1024, tie_word_embeddings=True,
+            initializer_range=0.1, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-    ).save_pretrained(bundle)  # fmt: skip
+    )  # fmt: skip
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tokenizer.eos_token_id] = 0
+    model.save_pretrained(bundle)
     GenerationConfig(
         do_sample=False, max_new_tokens=768, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -1,17 +1,15 @@
-"""The service file that serves the bundle on the planned server."""
+"""The service files that serve the bundle on the planned servers."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import yaml
-
-from stratos.core.printable import visible
-from stratos.deploy.commands import context_of, engine_of, environment_of, serve_command
-from stratos.records import Offer, RoleChoice
+from stratos.deploy.commands import context_of, engine_of, serve_command
+from stratos.deploy.sky_service import exported, installs, plain, sky_service
+from stratos.records import RoleChoice
 
 _SKY_CLOUDS = frozenset(("aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod", "vast"))
 """Clouds that SkyPilot knows by the same name; any other server is given a launch script."""
@@ -19,20 +17,28 @@ _SKY_CLOUDS = frozenset(("aws", "azure", "gcp", "lambda", "nebius", "oci", "runp
 _FROM_ENVIRONMENT = '--host "${HOST:-127.0.0.1}" --port "${PORT:-8000}"'
 
 
-def service_file(choice: RoleChoice, name: str, bundle: Path) -> tuple[str, str]:
-    """Return name and text of the service file for the server of a role.
+def service_files(
+    choices: Sequence[RoleChoice], name: str, bundle: Path
+) -> Iterator[tuple[str, str]]:
+    """Yield name and text of the service file for each choice of the role "serve".
 
-    A SkyPilot task where SkyPilot knows the cloud, else a launch script for the server itself. It
-    starts the engine that the plan counted on, at its setting.
+    A SkyServe service where SkyPilot knows the cloud, else a launch script for the server itself.
+    It starts the engine that the plan counted on, at its setting. A mix of servers has a file for
+    each kind.
 
     Args:
-        choice: of the role "serve".
+        choices: of the role "serve".
         name: of the service.
         bundle: folder of the bundle; the script looks for it beside its own folder.
     """
-    if choice.offer is not None and choice.offer.cloud in _SKY_CLOUDS:
-        return "serve.sky.yaml", _sky_yaml(choice, choice.offer, _service_name(name), bundle)
-    return "serve.sh", _script(choice, name, bundle)
+    for number, choice in enumerate(choices, 1):
+        mark = f"-{number}" if len(choices) > 1 else ""
+        if choice.offer is not None and choice.offer.cloud in _SKY_CLOUDS:
+            file = f"serve{mark}.sky.yaml"
+            service = _service_name(f"{name}{mark}")
+            yield file, sky_service(choice, choice.offer, service, file, bundle)
+        else:
+            yield f"serve{mark}.sh", _script(choice, name, f"serve{mark}.sh", bundle)
 
 
 def _service_name(name: str) -> str:
@@ -41,82 +47,25 @@ def _service_name(name: str) -> str:
     return plain if plain[:1].isalpha() else f"student-{plain}".rstrip("-")
 
 
-def _sky_yaml(choice: RoleChoice, offer: Offer, name: str, bundle: Path) -> str:
-    price = offer.usd_per_hour
-    if choice.spot and offer.usd_per_hour_spot is not None:
-        price = offer.usd_per_hour_spot
-    dated = f", price of {offer.price_date}" if offer.price_date else ""
-    accelerators = ""
-    if offer.accelerator is not None:
-        card = f"{offer.accelerator}:{offer.accelerator_count}"
-        accelerators = f"  accelerators: {_scalar(card)}\n"
-    engine = engine_of(choice.run)
-    command = _command(choice, bundle, host="127.0.0.1", port=8000)
-    return f"""\
-# {_comment(f"Serves the student on {offer.name} at ${price:g} an hour{dated}.")}
-# {engine.note}
-#
-#   sky launch -c {name} serve.sky.yaml       start the server
-#   ssh -L 8000:localhost:8000 {name}         reach it at http://localhost:8000/v1
-#   sky down {name}                           stop it, and the bill
-#
-# The server has no authentication, so it listens on localhost only. To expose it, put an
-# proxy that does know keys before it.
-name: {_scalar(name)}
-resources:
-  infra: {_scalar(f"{offer.cloud}/{offer.region}")}
-  instance_type: {_scalar(offer.instance_type)}
-{accelerators}  use_spot: {str(choice.spot).lower()}
-file_mounts:
-  ~/bundle: {_scalar(str(bundle))}
-setup: |
-  pip install "{engine.requirement}"
-run: |
-  cd ~/bundle
-  export {_exported(bundle)}
-  {command}
-"""
-
-
-def _scalar(text: str) -> str:
-    """Return a text as YAML writes it, on one line whatever is in it."""
-    written: str = yaml.safe_dump(text, default_style=None, width=float("inf"), allow_unicode=False)
-    line = written.removesuffix("...\n").strip()
-    return line if "\n" not in line else json.dumps(text)
-
-
-def _comment(text: str) -> str:
-    """Return a text that ends no comment: one line, without characters that nobody can see."""
-    return " ".join(visible(text).split())
-
-
-def _command(choice: RoleChoice, bundle: Path, host: str, port: int) -> str:
-    """Return the command that serves the bundle from within its folder."""
-    n_devices = choice.offer.accelerator_count if choice.offer is not None else 0
-    return serve_command(".", host, port, choice.run, max(1, n_devices), context_of(bundle))
-
-
-def _exported(bundle: Path) -> str:
-    return " ".join(f"{name}={value}" for name, value in environment_of(bundle).items())
-
-
-def _script(choice: RoleChoice, name: str, bundle: Path) -> str:
+def _script(choice: RoleChoice, name: str, file: str, bundle: Path) -> str:
     where = choice.offer.name if choice.offer is not None else "any machine"
+    times = f" It runs on each of {choice.count}." if choice.count > 1 else ""
     engine = engine_of(choice.run)
-    command = _command(choice, bundle, host="HOST", port=8000)
+    n_devices = choice.offer.accelerator_count if choice.offer is not None else 0
+    command = serve_command(".", "HOST", 8000, choice.run, max(1, n_devices), context_of(bundle))
     command = command.replace("--host HOST --port 8000", _FROM_ENVIRONMENT)
+    install = "".join(f"#   {line}\n" for line in installs(engine, choice.offer))
     return f"""\
 #!/bin/sh
-# {_comment(f"Serves {name} on {where}.")}
+# {plain(f"Serves {name} on {where}.{times}")}
 # {engine.note}
 #
-#   pip install "{engine.requirement}"
-#   sh serve.sh                            at http://127.0.0.1:8000/v1
-#   HOST=127.0.0.1 PORT=9000 sh serve.sh   elsewhere
+{install}#   sh {file}                            at http://127.0.0.1:8000/v1
+#   HOST=127.0.0.1 PORT=9000 sh {file}   elsewhere
 #
 # The server has no authentication: do not expose it without an authenticating proxy.
 set -eu
 cd "$(dirname "$0")"/../{shlex.quote(bundle.name)}
-export {_exported(bundle)}
+export {exported(bundle)}
 exec {command}
 """

@@ -23,7 +23,7 @@ from stratos.deploy.commands import (
 from stratos.deploy.exports import make_exports, served_format, with_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import HOST, free_port, serving
-from stratos.deploy.service import service_file
+from stratos.deploy.service import service_files
 from stratos.deploy.speed import with_speed
 from stratos.deploy.trial import (
     Plans,
@@ -118,11 +118,16 @@ def deploy(
     run, window = setting_here(plan, engine), context_of(bundle)
     if engine is not None and exports is not None:
         run = replace(run, format=served_format(engine, exports, context))
-    file_name, text = service_file(
-        plan.role("serve"), card_name(config, student), bundle.absolute()
-    )
-    service = context.run_dir / "deploy" / file_name
-    write_atomically(service, text.encode())
+    folder = context.run_dir / "deploy"
+    files = [
+        (folder / name, text)
+        for name, text in service_files(
+            plan.roles_of("serve"), card_name(config, student), bundle.absolute()
+        )
+    ]
+    for path, text in files:
+        write_atomically(path, text.encode())
+    service = files[0][0]
 
     context.tick(0, len(asked), "server starts")
     port = config.deploy.port or free_port()

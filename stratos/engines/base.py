@@ -31,6 +31,11 @@ class Engine(ABC):
     """Name in a sentence."""
     requirement: ClassVar[str]
     """What `pip install` takes."""
+    packages: ClassVar[tuple[str, ...]]
+    """What is installed on its server, as requirements; the versions are those of this machine,
+    where it has them."""
+    uses_torch: ClassVar[bool] = False
+    """Whether PyTorch is among them, or comes with them."""
     needs: ClassVar[tuple[str, ...]]
     """Modules without which it cannot be started."""
     program: ClassVar[str]

@@ -19,6 +19,8 @@ class Transformers(Engine):
     kind = "transformers"
     title = "transformers serve"
     requirement = "transformers[serving]>=5.0"
+    packages = (requirement,)
+    uses_torch = True
     needs = ("transformers", "fastapi", "uvicorn")
     program = "transformers"
     module = "transformers.cli.transformers"
@@ -35,6 +37,7 @@ class TransformersBatching(Transformers):
 
     kind = "transformers-batching"
     requirement = "transformers[serving]>=5.17"
+    packages = (requirement,)
     note = (
         "It answers several requests at once; sampling options of the first request hold for all."
     )

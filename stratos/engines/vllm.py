@@ -16,6 +16,7 @@ class Vllm(Engine):
     kind = "vllm"
     title = "vLLM"
     requirement = "vllm>=0.11"
+    packages = (requirement,)
     needs = ("vllm",)
     program = "vllm"
     module = "vllm.entrypoints.cli.main"

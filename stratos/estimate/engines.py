@@ -137,19 +137,20 @@ LLAMA_CPP = ServingEngine(
     utilisations=(k.UTILISATION,),
     all_devices=False,
     request_s=0.002,
-    block=0.038,
+    block=0.035,
     step=0.0,
-    row=0.043,
+    row=0.044,
     formats=(
-        WeightFormat("f32", 4.0, 4.0, alone=0.37, batch=0.32),
-        WeightFormat("f16", 2.0, 2.0, alone=0.86, batch=0.45),
-        WeightFormat("q8_0", 1.0625, 2.0, alone=0.86, batch=0.67),
-        WeightFormat("q4_k_m", 0.61, 2.0, alone=1.06, batch=0.69),
+        WeightFormat("f32", 4.0, 4.0, alone=0.165, batch=0.154),
+        WeightFormat("f16", 2.0, 2.0, alone=0.38, batch=0.216),
+        WeightFormat("q8_0", 1.0625, 2.0, alone=0.39, batch=0.322),
+        WeightFormat("q4_k_m", 0.61, 2.0, alone=0.495, batch=0.332),
     ),
     least_context=2048,
 )
-"""llama.cpp on a CPU. Its rates are those of eight students of 0.3 to 31 million parameters on one
-EPYC core (benchmarks/engine_estimate.py); one thread answers, and one more hands requests on."""
+"""llama.cpp on a CPU. Its rates are those of students of 0.3 to 31 million parameters on one EPYC
+core whose fp32 product reaches 120 GFLOP/s (benchmarks/engine_estimate.py); one thread answers, and
+one more hands requests on."""
 
 GENERATE = ServingEngine(
     name="generate",

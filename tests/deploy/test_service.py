@@ -1,12 +1,17 @@
 import subprocess
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
 from tiny_run import SERVER
 
-from stratos.deploy.service import service_file
+from stratos.deploy.manifest import Known, write_known
+from stratos.deploy.service import service_files
+from stratos.deploy.sky_service import installs
+from stratos.engines.hugging_face import Transformers
+from stratos.engines.llamacpp import LlamaCpp
 from stratos.records import RoleChoice, ServingSetting
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,6 +32,11 @@ VLLM = ServingSetting("vllm", slots=16, tensor_parallel=2, utilisation=0.7)
 BATCHING = ServingSetting("transformers-batching", slots=4, utilisation=0.7)
 
 
+def service_file(choice, name, bundle):
+    [found] = service_files([choice], name, bundle)
+    return found
+
+
 def role(offer, spot: bool = False, run: ServingSetting | None = None) -> RoleChoice:
     return RoleChoice("serve", offer, 1, spot, 24.0, 1.0, run=run)
 
@@ -34,12 +44,13 @@ def role(offer, spot: bool = False, run: ServingSetting | None = None) -> RoleCh
 @pytest.mark.parametrize(
     ("choice", "golden"),
     [
-        (role(SERVER, run=BATCHING), "cpu.sky.yaml"),
+        (replace(role(SERVER, run=BATCHING), count=3), "cpu.sky.yaml"),
         (role(replace(GPU, accelerator_count=8), spot=True, run=VLLM), "gpu.sky.yaml"),
         (role(replace(SERVER, cloud="local", region="here")), "local.sh"),
     ],
 )
-def test_the_service_file_is_as_agreed(choice, golden):
+def test_the_service_file_is_as_agreed(choice, golden, monkeypatch):
+    monkeypatch.setattr("stratos.deploy.sky_service.version", lambda name: "1.2.3+cpu")
     _, text = service_file(choice, "larger-tiny", BUNDLE)
     assert text == (GOLDEN / golden).read_text()
 
@@ -50,14 +61,71 @@ def test_clouds_that_skypilot_knows_get_a_task_and_others_a_script():
     assert service_file(role(None), "x", BUNDLE)[0] == "serve.sh"
 
 
-def test_the_task_is_yaml_that_mounts_the_bundle_and_opens_no_port():
+def test_the_service_mounts_the_bundle_and_lets_no_one_in_without_a_key():
     _, text = service_file(role(GPU), "Larger: Tiny_1M", BUNDLE)
     task = yaml.safe_load(text)
     assert task["name"] == "larger-tiny-1m"
     assert task["file_mounts"] == {"~/bundle": str(BUNDLE)}
     assert task["resources"]["infra"] == "gcp/us-central1"
     assert task["resources"]["accelerators"] == "L4:1"
-    assert "ports" not in task["resources"]
+    assert task["resources"]["ports"] == 8000
+    assert task["secrets"] == {"STRATOS_KEY": None}
+    assert "--host 127.0.0.1 --port 8001" in task["run"]
+    assert '!= "Bearer ${STRATOS_KEY}") { return 401; }' in task["run"]
+    assert subprocess.run(["sh", "-n"], input=task["run"], text=True, check=False).returncode == 0
+
+
+def test_a_server_is_ready_when_it_has_answered_a_question_of_the_bundle(tmp_path):
+    chat = [{"role": "user", "content": "1m 2m 3m"}]
+    write_known(tmp_path, [Known(chat, "4m", "4m", True)])
+    _, text = service_file(replace(role(GPU, spot=True), count=3), "x", tmp_path)
+    service = yaml.safe_load(text)["service"]
+    probe = service["readiness_probe"]
+    assert probe["path"] == "/v1/chat/completions"
+    assert probe["post_data"]["messages"] == chat
+    assert probe["headers"] == {"Authorization": "Bearer $STRATOS_KEY"}
+    assert service["replica_policy"] == {
+        "min_replicas": 3, "max_replicas": 3, "dynamic_ondemand_fallback": True,
+    }  # fmt: skip
+
+
+def test_each_kind_of_server_of_a_mix_has_a_service_of_its_own():
+    mix = [
+        replace(role(GPU, run=VLLM), count=2, traffic=(1.0, 0.25)),
+        replace(role(SERVER, run=BATCHING), traffic=(0.0, 0.75)),
+    ]
+    found = dict(service_files(mix, "x", BUNDLE))
+    assert list(found) == ["serve-1.sky.yaml", "serve-2.sky.yaml"]
+    tasks = [yaml.safe_load(text) for text in found.values()]
+    assert [task["name"] for task in tasks] == ["x-1", "x-2"]
+    assert [task["service"]["replica_policy"]["min_replicas"] for task in tasks] == [2, 1]
+    assert "It gets 100%, 25% of the requests" in found["serve-1.sky.yaml"]
+
+
+def test_versions_are_those_of_this_machine_and_torch_that_of_the_server():
+    cpu, gpu = installs(Transformers(), SERVER), installs(Transformers(), GPU)
+    assert cpu[0] == (
+        f'pip install "torch=={version("torch").partition("+")[0]}" '
+        "--index-url https://download.pytorch.org/whl/cpu"
+    )
+    assert cpu[1:] == gpu == (
+        f'pip install "transformers[serving]=={version("transformers")}"',
+    )  # fmt: skip
+    assert installs(replace(LlamaCpp()), SERVER)[1].startswith('pip install "stratos-llm[llamacpp]')
+
+
+@pytest.mark.parametrize("spot", [False, True])
+def test_skypilot_takes_the_service(spot):
+    sky = pytest.importorskip("sky")
+    from sky.utils import common_utils, schemas
+
+    _, text = service_file(role(GPU, spot=spot, run=VLLM), "x", Path(__file__).parent)
+    task = yaml.safe_load(text)
+    common_utils.validate_schema(task, schemas.get_task_schema(), "task: ")
+    common_utils.validate_schema(task["service"], schemas.get_service_schema(), "service: ")
+    made = sky.Task.from_yaml_config(task, secrets_overrides=[("STRATOS_KEY", "abc")])
+    assert made.service.readiness_headers == {"Authorization": "Bearer abc"}
+    assert made.service.min_replicas == 1
 
 
 def test_a_name_that_no_letter_begins_is_given_one():
@@ -77,7 +145,9 @@ def test_no_name_leaves_its_place_in_the_yaml():
     offer = replace(GPU, region=HOSTILE, instance_type=HOSTILE, price_date=HOSTILE)
     _, text = service_file(role(offer), HOSTILE, Path(f"/runs/{HOSTILE}/bundle"))
     task = yaml.safe_load(text)
-    assert set(task) == {"name", "resources", "file_mounts", "setup", "run"}
+    assert set(task) == {
+        "name", "resources", "secrets", "file_mounts", "service", "setup", "run",
+    }  # fmt: skip
     assert task["resources"]["infra"] == f"gcp/{HOSTILE}"
     assert task["resources"]["instance_type"] == HOSTILE
     assert task["file_mounts"] == {"~/bundle": f"/runs/{HOSTILE}/bundle"}

@@ -217,11 +217,10 @@ def test_the_service_script_and_the_cards_commands_serve_the_bundle(deployed, tm
     import time
 
     from stratos.deploy.server import free_port
-    from stratos.deploy.service import service_file
+    from stratos.deploy.service import service_files
 
-    name, text = service_file(
-        replace(deployed.run.plan.role("serve"), offer=None), "larger-tiny", deployed.bundle
-    )
+    choice = replace(deployed.run.plan.role("serve"), offer=None)
+    [(name, text)] = service_files([choice], "larger-tiny", deployed.bundle)
     script = deployed.run.folder / "deploy" / name
     script.write_text(text)
     card = (deployed.bundle / "README.md").read_text()

@@ -2,7 +2,8 @@
 # Serves larger-tiny on local/here c7i.large.
 # It answers one request after another: a second one waits.
 #
-#   pip install "transformers[serving]>=5.0"
+#   pip install "torch==1.2.3" --index-url https://download.pytorch.org/whl/cpu
+#   pip install "transformers[serving]==1.2.3"
 #   sh serve.sh                            at http://127.0.0.1:8000/v1
 #   HOST=127.0.0.1 PORT=9000 sh serve.sh   elsewhere
 #
