@@ -14,6 +14,7 @@ from stratos.config import Config
 from stratos.core.atomic_files import sweep, write_atomically
 from stratos.core.chunk_engine import Engine, Here
 from stratos.core.context import Context
+from stratos.core.counted import counted
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.foreign import cause
@@ -31,6 +32,8 @@ from stratos.run.mirror import Mirror, mirrored
 from stratos.run.placing import keys_of, why_here
 from stratos.run.resume import Stage
 from stratos.run.tracking import Tracker, tracked
+from stratos.teachers.cached import restored
+from stratos.teachers.kept_answers import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +68,8 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
         sweep(folder)
         _make_cache_folder(config.cache_dir)
         mirror = stack.enter_context(mirrored(config, console.warn))
+        if mirror is not None and (n := restored(folder, config.cache_dir, console.warn)):
+            console.note(f"{counted(n, 'answer', spec=',')} of teachers came with the copy.")
         warnings = Warnings(folder / "warnings.json", console.warn)
         tracker = stack.enter_context(tracked(config, warnings.add))
         for teacher in config.teachers:
@@ -304,6 +309,7 @@ class Runner:
                 fingerprint=mark,
                 note=self.console.note,
                 spent_seconds=sum(getattr(one, "seconds", 0.0) for one in self.records.values()),
+                answers_dir=None if self._mirror is None else self.config.run_dir / FOLDER,
                 engine=engine,
             )
             record: T | None
