@@ -10,7 +10,7 @@ import hashlib
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -72,6 +72,8 @@ class JobSpec:
     """Whether the plan rents the server at its spot price."""
     files: tuple[Path, ...] = ()
     """Of this machine, outside of the run folder, which the stage reads."""
+    cache: Mapping[str, bytes] = field(default_factory=dict)
+    """What the stage finds in the folder of the caches where that is not shared, by its name."""
 
     @property
     def gpus(self) -> int:
@@ -140,6 +142,8 @@ class JobSettings:
     """Choice of the group."""
     takes_nodes: ClassVar[bool] = False
     """Whether a job may have several nodes."""
+    shares_files: ClassVar[bool] = True
+    """Whether a job reaches the run folder and the folder of the caches of this machine."""
     stages: tuple[StageName, ...] = ()
     """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
     hosted teacher, or needs no server, stays in this process."""
@@ -171,6 +175,7 @@ class Executor(Protocol):
 
     kind: ClassVar[str]
     takes_nodes: ClassVar[bool]
+    shares_files: ClassVar[bool]
 
     @property
     def stages(self) -> tuple[StageName, ...]:
@@ -267,6 +272,7 @@ def job_spec(
     withheld: tuple[str, ...] = (),
     nodes: int = 1,
     files: tuple[Path, ...] = (),
+    cache: Mapping[str, bytes] | None = None,
 ) -> JobSpec:
     """Return the job of a stage.
 
@@ -279,6 +285,7 @@ def job_spec(
         withheld: variables of the environment that the job does not get.
         nodes: that it runs on.
         files: of this machine, outside of the run folder, that the stage reads.
+        cache: what the stage finds in the folder of the caches where that is not shared.
     """
     folder = folder.resolve()
     name = job_name(folder, stage)
@@ -311,6 +318,7 @@ def job_spec(
         withheld=withheld,
         spot=choice is not None and _is_spot(choice),
         files=files,
+        cache=cache or {},
     )
 
 

@@ -24,6 +24,8 @@ _WRITTEN = {
     "probe": ("/probe/***",),
     "synthesize": ("/corpus/***", "/rows_to_label.jsonl"),
     "distill": ("/distill/***",),
+    "evaluate": ("/evaluate/***",),
+    "deploy": ("/bundle/***", "/deploy/***"),
 }
 """Stage to what it writes in a run folder. All else is the command's, which may have made it again
 since it was sent."""

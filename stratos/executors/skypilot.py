@@ -29,11 +29,6 @@ from stratos.executors.sky_task import SENT, Wanted, cluster_name, install, task
 
 _NO_SERVER = frozenset(("local", "slurm", "ray"))
 """Clouds of the catalog that rent nothing."""
-_STAYING = {
-    "evaluate": "every read of a test item is counted in the cache folder of this machine",
-    "deploy": "it tries the student's server where the bundle lies",
-}
-"""Stages that go to no server, and why."""
 
 _following: dict[str, Following] = {}
 """Jobs that this process follows, by their clusters."""
@@ -44,9 +39,10 @@ class SkyPilot(JobSettings):
     """Run stages on servers that SkyPilot rents."""
 
     kind: ClassVar[str] = "skypilot"
+    shares_files: ClassVar[bool] = False
     stages: tuple[StageName, ...] = ("distill",)
-    """Stages that run as jobs, of probe, synthesize and distill; one that asks a hosted teacher, or
-    needs no server, stays in this process."""
+    """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
+    hosted teacher, or needs no server, stays in this process."""
     infra: str | None = None
     """Where to rent, in SkyPilot's words, such as aws/us-east-1 or kubernetes; null takes the
     plan's server."""
@@ -84,11 +80,6 @@ class SkyPilot(JobSettings):
                 "executor.infra, executor.instance_type and executor.accelerators ask for another "
                 "server than the plan's, whose price is not known. Type "
                 "executor.usd_per_hour=<dollars>."
-            )
-        if staying := [one for one in self.stages if one in _STAYING]:
-            return (
-                f"executor.stages: {staying[0]} runs on this machine with executor=skypilot: "
-                f"{_STAYING[staying[0]]}. Leave it out of executor.stages."
             )
         return why_not(self.program)
 
@@ -188,7 +179,7 @@ class SkyPilot(JobSettings):
     def _write(self, spec: JobSpec, wanted: Wanted, folder: Path) -> Path:
         """Write what is sent, and return the task that is launched."""
         remove(folder)
-        pack(spec.folder, spec.stage, folder / SENT)
+        pack(spec, folder / SENT)
         setup = self.setup or install(python_version(), self.packages)
         task = task_of(
             spec, wanted, sent=folder / SENT, setup=setup, idle_minutes=self.idle_minutes,

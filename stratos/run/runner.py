@@ -29,7 +29,7 @@ from stratos.records import Plan, Report, from_json, to_json
 from stratos.run import resume
 from stratos.run.console import Console
 from stratos.run.mirror import Mirror, mirrored
-from stratos.run.placing import keys_of, why_here
+from stratos.run.placing import cache_for, keys_of, why_here
 from stratos.run.resume import Stage
 from stratos.run.tracking import Tracker, tracked
 from stratos.teachers.cached import restored
@@ -367,6 +367,9 @@ class Runner:
             withheld=keys_of(self.config),
             nodes=self.config.trainer.num_nodes if stage.name == "distill" else 1,
             files=resume.files_of(stage, self.config),
+            cache={}
+            if executor.shares_files
+            else cache_for(self.config, stage.name, self.records.get("distill")),
         )
         longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
         run_there(Handover(executor, spec, mark, self._inputs_now(stage), longest), context)
