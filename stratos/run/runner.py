@@ -23,13 +23,13 @@ from stratos.core.locks import locked
 from stratos.core.ray_engine import connected
 from stratos.executors import handed
 from stratos.executors.handed import Handed
-from stratos.executors.job import job_spec
+from stratos.executors.job_of_stage import job_spec
 from stratos.ledger import Ledger, reserves
 from stratos.records import Plan, Report, from_json, to_json
 from stratos.run import resume
 from stratos.run.console import Console
 from stratos.run.mirror import Mirror, mirrored
-from stratos.run.placing import cache_for, keys_of, why_here
+from stratos.run.placing import cache_for, keys_of, planned_egress_usd, returns_of, why_here
 from stratos.run.resume import Stage
 from stratos.run.tracking import Tracker, tracked
 from stratos.teachers.cached import restored
@@ -370,6 +370,7 @@ class Runner:
             cache={}
             if executor.shares_files
             else cache_for(self.config, stage.name, self.records.get("distill")),
+            returns=returns_of(self.config, stage.name, self.records.get("plan")),
         )
         longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
         run_there(Handover(executor, spec, mark, self._inputs_now(stage), longest), context)
@@ -393,7 +394,7 @@ class Runner:
     def _settle_job(self, stage: Stage[Any]) -> None:
         """Settle a job that has left its record while no command followed it."""
         if self._job is None and handed.find(self.config.run_dir, stage.name) is not None:
-            from stratos.executors.follow import settle_unseen
+            from stratos.executors.paid import settle_unseen
 
             settle_unseen(self.config.run_dir, stage.name, self.ledger)
 
@@ -524,7 +525,7 @@ class Runner:
             if self.asked & {stage.name, *spenders}:
                 budget = self.ledger.budget_usd
                 left = None if budget is None else max(0.0, budget - self.ledger.committed_usd)
-                usd = reserves.planned_usd(record, left)
+                usd = reserves.planned_usd(record, left, planned_egress_usd(self.config, record))
                 reserves.allot(self.ledger, self._marks[stage.name], usd)
         elif stage.name in self.asked:
             for role in stage.releases:

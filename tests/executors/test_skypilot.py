@@ -25,7 +25,8 @@ from required import lacking
 from stratos.core.errors import CapacityError, StratosError
 from stratos.executors import handed, sky_check, skypilot
 from stratos.executors.handed import Handed
-from stratos.executors.job import JobSpec, State, job_spec
+from stratos.executors.job import JobSpec, Returns, State
+from stratos.executors.job_of_stage import job_spec
 from stratos.executors.sky_cluster import Cluster
 from stratos.executors.sky_fetch import rules
 from stratos.executors.sky_node import Unreachable
@@ -120,6 +121,39 @@ def test_a_server_that_is_not_rented(tmp_path: Path) -> None:
         "executor.infra=<cloud/region> executor.accelerators=<GPU:count> "
         "executor.usd_per_hour=<dollars>."
     )
+
+
+def test_what_a_server_sends_here_is_billed_by_its_cloud(tmp_path: Path) -> None:
+    def listed(cloud: str) -> float:
+        return {"aws": 0.09, "lambda": 0.0}.get(cloud, 0.5)
+
+    assert SkyPilot().usd_per_gb_of(GPU, listed) == 0.09
+    assert SkyPilot(usd_per_gb=0.01).usd_per_gb_of(GPU, listed) == 0.01
+    assert SkyPilot(infra="lambda/x").usd_per_gb_of(GPU, listed) == 0.0
+    assert SkyPilot(infra="slurm/mine").usd_per_gb_of(GPU, listed) == 0.0, "nodes of one's own"
+    assert SkyPilot(accelerators="H100:1").usd_per_gb_of(None, listed) == 0.5, "any cloud"
+
+
+@pytest.mark.parametrize(
+    ("settings", "copy_gb", "minutes"),
+    [
+        ({}, 0.0, 5.0),
+        ({}, 0.005, 60 * (2 * 0.005 * 0.09 / (0.1 * 0.4)) ** 0.5),
+        ({}, 16.0, 60 * (2 * 16 * 0.09 / (0.1 * 0.4)) ** 0.5),
+        ({"spot": False}, 0.005, 60 * (2 * 0.005 * 0.09 / (0.001 * 0.4)) ** 0.5),
+        ({"fetch_every_minutes": 20.0}, 16.0, 20.0),
+    ],
+)
+def test_large_checkpoints_are_brought_back_less_often(
+    tmp_path: Path, settings: dict, copy_gb: float, minutes: float
+) -> None:
+    executor = SkyPilot(**settings)
+    spec = spec_of(tmp_path, returns=Returns(usd_per_gb=0.09, end_gb=1.0, copy_gb=copy_gb))
+    assert executor._minutes(spec) == pytest.approx(max(5.0, minutes))
+    n_copies = 5 * 60 / executor._minutes(spec)  # the high end of the plan is 5 h
+    assert executor.egress_gb(spec) == pytest.approx(1.0 + (1 + n_copies) * copy_gb)
+    free = replace(spec, returns=Returns(end_gb=1.0, copy_gb=copy_gb))
+    assert executor.egress_gb(free) == 0.0
 
 
 def test_no_job_gets_the_key_of_a_teacher(tmp_path: Path) -> None:

@@ -33,10 +33,16 @@ def test_a_student_of_skypilot_is_the_student_of_here(
     assert sky.instances() == [] and sky.clusters() == "[]"
     # The server of the plan at its price, from its launch to its end.
     [rented] = [one for one in on_sky.ledger() if one.get("kind") == "rented"]
-    [settled] = [one for one in on_sky.ledger() if one["kind"] == "settled"]
+    [settled, egress] = [one for one in on_sky.ledger() if one["kind"] == "settled"]
     assert rented["usd_per_hour"] > 0
     assert settled["seconds"] > MINUTES
     assert settled["usd"] == pytest.approx(settled["seconds"] / 3600 * rented["usd_per_hour"])
+    # What it sent here, at the list price, is within what was set aside for it before the launch.
+    [leaving] = [one for one in on_sky.ledger() if one["kind"] == "leaving"]
+    sent = sum(map(len, files(on_sky.run / "distill").values()))
+    assert sent / 2 < egress["n_bytes"] and egress["role"] == "egress"
+    assert egress["usd"] == pytest.approx(egress["n_bytes"] / 1e9 * 0.09)
+    assert egress["usd"] <= leaving["reserved_usd"]
     # The record is there: nothing is launched again.
     boots = sky.boots()
     assert on_sky.start(*ON).wait(2 * MINUTES) == 0
@@ -53,7 +59,7 @@ def test_all_other_stages_leave_what_they_leave_here(
         command.begin_with_student_of(trained)
     assert here.start(*small).wait(5 * MINUTES) == 0, here.said
     named = (
-        "executor.infra=aws/us-east-1", "executor.instance_type=m5.large",
+        "executor.infra=aws/us-east-1", "executor.instance_type=c7i.large",
         "executor.usd_per_hour=0.1", "executor.stages=[probe]",
     )  # fmt: skip
     assert on_sky.start(*small, "stages=[probe]", *ON, *named).wait(10 * MINUTES) == 0, on_sky.said
@@ -86,6 +92,14 @@ def test_all_other_stages_leave_what_they_leave_here(
         ("probe", "teacher"), ("synthesize", "teacher"), ("evaluate", "serve"), ("deploy", "serve")
     ]  # fmt: skip
     assert [one["usd_per_hour"] for one in rented][2:] == [serve, serve]
+    egress = [one for one in on_sky.ledger()
+              if one["kind"] == "settled" and one["role"] == "egress"]  # fmt: skip
+    assert [one["stage"] for one in egress] == ["probe", *jobs]
+    bundle = sum(map(len, ours.values()))
+    assert egress[-1]["n_bytes"] > bundle / 2
+    for one in egress:
+        assert 0 < one["usd"] == pytest.approx(one["n_bytes"] / 1e9 * 0.09)
+        assert one["usd"] <= one["planned_usd"]
     assert sky.instances() == [] and sky.clusters() == "[]"
 
 
@@ -149,7 +163,8 @@ def test_a_server_that_nobody_has(on_sky: Command, sky: Sky) -> None:
     assert said.startswith("distill: SkyPilot gets no aws/us-east-1 ")
     assert said.endswith(f"To try it again, delete {on_sky.run}/refused.json.")
     assert sky.instances() == [] and sky.clusters() == "[]"
-    assert [one["usd"] for one in on_sky.ledger() if one.get("kind") == "settled"] == [0]
+    settled = [one for one in on_sky.ledger() if one.get("kind") == "settled"]
+    assert [(one["role"], one["usd"]) for one in settled] == [("train", 0), ("egress", 0)]
 
 
 def test_an_error_of_the_stage_is_the_same_as_here(on_sky: Command, sky: Sky) -> None:
