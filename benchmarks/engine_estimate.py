@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 from dataclasses import asdict
@@ -26,14 +27,12 @@ from statistics import fmean
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from engines import FORMATS, SHAPE_TOKENS, Shape, untrained
+from engines import FORMATS, SHAPE_TOKENS, Shape, hosted, untrained
 from record import keep
 
 from stratos.catalog.local import local_offer
 from stratos.config import StudentConfig
-from stratos.deploy.commands import context_of, engine_of, environment_of, serve_arguments
 from stratos.deploy.load_test import load_test, open_loop
-from stratos.deploy.server import HOST, free_port, serving
 from stratos.engines.gguf_export import export
 from stratos.engines.gguf_file import cannot_export
 from stratos.estimate import Calibration, Workload, card_of_student, foresee
@@ -76,8 +75,10 @@ def main() -> None:
                 bundle, chats = untrained(Path(work) / name, 128, SHAPES[name])
                 rows += measured(f"shape {name}", bundle, chats, told, machine, SHAPE_TOKENS)
         for run in told.runs:
-            chats = [one.messages for one in read_answers(run)]
-            rows += measured(run.name, run / "bundle", chats, told, machine, 768)
+            with tempfile.TemporaryDirectory() as work:
+                bundle = Path(shutil.copytree(run / "bundle", Path(work) / "bundle"))
+                chats = [one.messages for one in read_answers(run)]
+                rows += measured(run.name, bundle, chats, told, machine, 768)
     if told.keep:
         keep("serving/estimate", {"calibration": asdict(machine), "rows": rows})
 
@@ -117,12 +118,7 @@ def one_case(
     most: int,
 ) -> dict:
     """Serve a bundle by one engine; return what it showed, and what was expected."""
-    port = free_port()
-    with serving(
-        serve_arguments(str(bundle), HOST, port, run, context=context_of(bundle)),
-        port=port, log_path=bundle / "server.log", module=engine_of(run).module,
-        environment=environment_of(bundle),
-    ) as server:  # fmt: skip
+    with hosted(bundle, run) as server:
         prefer(server.process.pid, told.priority)
 
         def closed(n: int, at_once: int):

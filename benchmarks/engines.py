@@ -2,6 +2,8 @@
 
     python benchmarks/engines.py outputs/<run> …         runs that have a bundle and its answers
     python benchmarks/engines.py --shape                 the 1M Mahjong student's shape, untrained
+    python benchmarks/engines.py --losses outputs/<run>  keeps what deploy measured of each format
+                                                         of a run (deploy=llamacpp)
 
 Every engine is asked the same questions by the same client (plain HTTP over kept connections, a
 thread for each request in flight), in one go, so that other work on the machine meets all of them.
@@ -19,19 +21,24 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from record import keep
 
+from stratos import records
 from stratos.core.machine_load import group_seconds, others_between, usage
 from stratos.deploy.commands import context_of, engine_of, environment_of, serve_arguments
+from stratos.deploy.exports import read_exports
 from stratos.deploy.server import HOST, Server, free_port, serving
 from stratos.engines.gguf_export import export
 from stratos.engines.gguf_file import cannot_export
@@ -62,11 +69,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--shape", action="store_true")
+    parser.add_argument("--losses", action="store_true")
     parser.add_argument("--items", type=int, default=24)
     parser.add_argument("--formats", nargs="*", default=["f32", "q8_0"], choices=FORMATS)
     parser.add_argument("--rounds", type=int, default=1, help="how often all are measured")
     parser.add_argument("--keep", action="store_true")
     told = parser.parse_args()
+    if told.losses:
+        keep("serving/format_loss", [losses(run) for run in told.runs])
+        return
     rows = []
     with tempfile.TemporaryDirectory() as work:
         for run in told.runs:
@@ -81,6 +92,20 @@ def main() -> None:
     if told.keep:
         versions = {name: version(name) for name in ("xllamacpp", "llama-cpp-py-sync", "gguf")}
         keep("serving/exports", {"in_flight": IN_FLIGHT, "rows": rows}, more={"engines": versions})
+
+
+def losses(run: Path) -> dict:
+    """Return what each format of a run's bundle lost, with student and training."""
+    exports = read_exports(run / "bundle")
+    student = records.load(run / "distill.json", None, records.Student)
+    assert exports is not None, f"{run} has no exports"
+    return {
+        "student": student.name,
+        "train_tokens": student.train_tokens,
+        "task": records.load(run / "evaluate.json", None, records.Scorecard).task,
+        "engine": exports.version,
+        "formats": msgspec.to_builtins(exports.formats),
+    }
 
 
 def untrained(bundle: Path, n: int, shape: Shape = SHAPE_1M) -> tuple[Path, list]:
@@ -147,12 +172,7 @@ def one_case(
     bundle: Path, run: ServingSetting, chats: list, max_tokens: int
 ) -> tuple[dict, list[str]]:
     """Serve a bundle by one engine; return what it showed, and its answers."""
-    port = free_port()
-    with serving(
-        serve_arguments(str(bundle), HOST, port, run, context=context_of(bundle)),
-        port=port, log_path=bundle / "server.log", module=engine_of(run).module,
-        environment=environment_of(bundle),
-    ) as server:  # fmt: skip
+    with hosted(bundle, run) as server:
         asked = asker(server, str(bundle), max_tokens)
         asked(chats[0])
         group = server.process.pid
@@ -178,6 +198,18 @@ def one_case(
         "was_busy": busy,
     }
     return row, [one[1] for one in alone]
+
+
+@contextmanager
+def hosted(bundle: Path, run: ServingSetting) -> Iterator[Server]:
+    """Yield a server of a bundle, started as `deploy` does."""
+    port = free_port()
+    with serving(
+        serve_arguments(str(bundle), HOST, port, run, context=context_of(bundle)),
+        port=port, log_path=bundle / "server.log", module=engine_of(run).module,
+        environment=environment_of(bundle),
+    ) as server:  # fmt: skip
+        yield server
 
 
 def asker(server: Server, model: str, max_tokens: int):

@@ -928,6 +928,27 @@ class LoadResult:
     """Requests per second at most."""
     planned_per_s: float | None = None
     """Rate that the plan has for one of its servers; None where requests come one at a time."""
+    latency_p99_ms: float | None = None
+    first_token_ms: tuple[float, ...] = ()
+    """To the first token with the wait before it, of a streamed test at the same rate: 50th, 95th
+    and 99th percentile."""
+    token_ms: tuple[float, ...] = ()
+    """The same of the time per token after the first."""
+    n_errors: int = 0
+    """Requests that failed."""
+    tokens_per_s: float = 0.0
+    usd_per_1000: float | None = None
+    """Dollars of 1,000 answers, if the planned server gave as many as this machine."""
+    planned_usd_per_1000: float | None = None
+    """The same at the plan's rate."""
+    holds_limit: bool = True
+    """Whether it kept up with the rate within the latency limit, without an error."""
+    servers_here: int | None = None
+    """Servers like this machine that hold the plan's rate within the limit; None where no rate is
+    planned, or none was sustained."""
+    servers_planned: int | None = None
+    """The same of the planned offer, which is faster or slower than this machine as the estimate
+    has it."""
 
 
 @dataclass(frozen=True)

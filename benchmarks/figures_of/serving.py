@@ -7,6 +7,8 @@ import record
 from figures_of.common import source, span, table
 
 RESULT = "serving/exports"
+LOSS = "serving/format_loss"
+ENDURANCE = "serving/endurance"
 MODELS = {
     "stratos_1m, untrained": "shape of the 1M Mahjong student, random weights, 160 tokens",
     "sums": "300k parameters, trained, 2 tokens",
@@ -49,4 +51,43 @@ def engines() -> str:
     )
 
 
-BLOCKS = {"engines": engines}
+def format_loss() -> str:
+    """Return a row for each student and format: what the stage `deploy` measured."""
+    kept = record.load(LOSS)
+    head = ("student", "format", "MB", "right", "points lost, 95% interval", "p", "same text")
+    lines = []
+    for one in kept["result"]:
+        title = f"{one['student']}, {one['train_tokens'] / 1e6:.0f}M tokens of {one['task']}"
+        for form in one["formats"]:
+            loss = form["loss_points"]
+            lines.append(
+                (
+                    title,
+                    form["format"],
+                    f"{form['n_bytes'] / 1e6:.2f}",
+                    f"{form['exact']['mean']:.1%}",
+                    f"{loss['mean']:.1f} [{loss['low']:.1f}, {loss['high']:.1f}]",
+                    f"{form['p_value']:.2g}",
+                    f"{form['n_equal']:,} of {form['n_items']:,}",
+                )
+            )
+            title = ""
+    return f"{table(head, lines)}\n\n{source(LOSS)}; test items of the evaluation, asked over HTTP."
+
+
+def endurance() -> str:
+    """Return what a server showed over many requests."""
+    kept = record.load(ENDURANCE)["result"]
+    first, last = kept["parts"][1], kept["parts"][-1]
+    errors = sum(kept["errors"].values())
+    return (
+        f"{kept['requests']:,} requests to the shape of the 1M Mahjong student in {kept['format']}, "
+        f"{kept['in_flight']} at once, {kept['seconds'] / 60:.0f} minutes: {errors} errors, memory "
+        f"{first['memory_mib']:.1f} MiB after a tenth and {last['memory_mib']:.1f} MiB at the end "
+        f"({kept['memory_growth']:+.1%}), {last['open_files']} open files, "
+        f"{last['log_bytes']:,} bytes of log. {source(ENDURANCE)}, with other work on the machine "
+        "(`python benchmarks/serving/endurance.py`)."
+    )
+
+
+BLOCKS = {"engines": engines, "format_loss": format_loss, "endurance": endurance}

@@ -24,12 +24,10 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engines import IN_FLIGHT, asker, untrained
+from engines import IN_FLIGHT, asker, hosted, untrained
 from record import keep
 
 from stratos.core.machine_load import group_seconds
-from stratos.deploy.commands import context_of, engine_of, environment_of, serve_arguments
-from stratos.deploy.server import HOST, free_port, serving
 from stratos.engines.gguf_export import export
 from stratos.evaluate.answer_files import read_answers
 from stratos.evaluate.metrics import percentile
@@ -65,12 +63,7 @@ def main() -> None:
 def endured(bundle: Path, chats: list, told: argparse.Namespace) -> dict:
     """Return what the server showed."""
     run = ServingSetting("llamacpp", IN_FLIGHT, format=told.format)
-    port = free_port()
-    with serving(
-        serve_arguments(str(bundle), HOST, port, run, context=context_of(bundle)),
-        port=port, log_path=bundle / "server.log", module=engine_of(run).module,
-        environment=environment_of(bundle),
-    ) as server:  # fmt: skip
+    with hosted(bundle, run) as server:
         ask, errors = asker(server, str(bundle), told.tokens), Counter[str]()
 
         def one(chat: list) -> tuple[float, int]:

@@ -9,6 +9,7 @@ the moment that it was due, so that a slow server cannot thin out its own load.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -40,6 +41,8 @@ class Served:
     first_token: float | None = None
     """Seconds to the first token, where the answer was streamed."""
     prompt_tokens: int = 0
+    error: str = ""
+    """Why there is no answer, in an open loop."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,31 @@ class LoadTest:
 
     def latency_ms(self, share: float) -> float:
         """Return the milliseconds that a `share` of all answers took at most."""
-        return percentile((answer.seconds * 1000 for answer in self.answers), share)
+        return percentile((answer.seconds * 1000 for answer in self.given), share)
+
+    @property
+    def given(self) -> tuple[Served, ...]:
+        """Return the answers, without requests that failed."""
+        return tuple(answer for answer in self.answers if not answer.error)
+
+    @property
+    def n_errors(self) -> int:
+        """Return the number of requests that failed."""
+        return len(self.answers) - len(self.given)
+
+    def first_token_ms(self, share: float) -> float:
+        """Return the milliseconds to the first token, where answers were streamed."""
+        firsts = [one.first_token for one in self.given if one.first_token is not None]
+        return percentile((1000 * first for first in firsts), share) if firsts else math.nan
+
+    def token_ms(self, share: float) -> float:
+        """Return the milliseconds per token after the first, where answers were streamed."""
+        each = [
+            1000 * (one.seconds - one.first_token) / (one.output_tokens - 1)
+            for one in self.given
+            if one.first_token is not None and one.output_tokens > 1
+        ]
+        return percentile(each, share) if each else math.nan
 
     @property
     def mean_seconds(self) -> float:
@@ -181,8 +208,10 @@ def open_loop(
         stream: take the time to the first token too.
 
     Raises:
-        ServeError: a request failed; with the end of the server's log.
+        ServeError: all requests failed; with the end of the server's log.
     """
+    import openai
+
     rng = random.Random(seed)
     due_seconds = n_requests / requests_per_s
     # A Poisson process of which one knows how many came: each at a moment of its own. The rate is
@@ -197,17 +226,23 @@ def open_loop(
             nonlocal n_done
             await asyncio.sleep(max(0.0, due[i] - (time.perf_counter() - started)))
             late = time.perf_counter() - started - due[i]
-            served = await ask(chats[i % len(chats)])
+            try:
+                served = await ask(chats[i % len(chats)])
+            except openai.OpenAIError as error:
+                now = time.perf_counter() - started
+                served = Served("", 0, now - due[i] - late, error=str(error) or repr(error))
             n_done += 1
             tick(n_done, n_requests)
             first = None if served.first_token is None else served.first_token + late
             return Served(
                 served.text, served.output_tokens, served.seconds + late, due[i], late, first,
-                served.prompt_tokens,
+                served.prompt_tokens, served.error,
             )  # fmt: skip
 
         answers = await _all([one(i) for i in range(n_requests)])
         seconds = time.perf_counter() - started
+        if all(one.error for one in answers):
+            raise ServeError(_failed(server, answers[0].error))
         return OpenLoop(tuple(answers), seconds, requests_per_s, due_seconds)
 
     return _with_client(server, max_tokens, stream, run)

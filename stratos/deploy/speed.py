@@ -46,8 +46,27 @@ def _under_load(load: LoadResult, busy: bool) -> list[str]:
     if load.capacity is not None:
         most += f"; {_predicted(load.capacity, _rate, busy)}"
     lines.append(f"{most}.")
+    if load.n_errors:
+        lines.append(f"{load.n_errors:,} requests failed.")
+    if load.first_token_ms and load.token_ms:
+        lines.append(
+            f"Streamed at that rate: the first token after {_each(load.first_token_ms)}, each "
+            f"further token after {_each(load.token_ms)} (p50, p95, p99). Whole answers, not "
+            f"streamed: p50 {_ms(load.latency_p50_ms)}, p99 {_ms(load.latency_p99_ms or 0.0)}, "
+            f"{load.tokens_per_s:,.0f} tokens a second."
+        )
+    if load.usd_per_1000 is not None:
+        planned = load.planned_usd_per_1000
+        beside = "" if planned is None else f"; the plan has ${planned:.3g}"
+        lines.append(
+            f"1,000 answers at that rate cost ${load.usd_per_1000:.3g} by the planned server's "
+            f"price{beside}."
+        )
     if not load.kept_up:
         lines.append("It did not keep up with that rate: the queue grew until the end.")
+    elif not load.holds_limit:
+        lines.append("The latency limit breaks at each rate that was tried.")
+    lines += _holding(load)
     if load.planned_per_s is not None:
         kept = load.kept_up and load.requests_per_s >= load.planned_per_s * 0.999
         lines.append(
@@ -55,6 +74,21 @@ def _under_load(load: LoadResult, busy: bool) -> list[str]:
             + ("keeps up with that." if kept else "is tested at the highest rate it keeps up with.")
         )
     return lines
+
+
+def _holding(load: LoadResult) -> list[str]:
+    """Say what holds the plan's rate where this machine does not."""
+    planned = load.planned_per_s
+    if planned is None or load.servers_here is None or load.requests_per_s >= planned * 0.999:
+        return []
+    there = ""
+    if load.servers_planned is not None:
+        there = f", or {load.servers_planned} of the planned server by its estimate,"
+    return [f"{load.servers_here} servers like this machine{there} hold the plan's rate."]
+
+
+def _each(quantiles: tuple[float, ...]) -> str:
+    return ", ".join(_ms(one) if one >= 10 else f"{one:.2g} ms" for one in quantiles)
 
 
 def with_speed(card: str, deployment: Deployment) -> str:

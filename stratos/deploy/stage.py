@@ -26,12 +26,12 @@ from stratos.deploy.server import HOST, free_port, serving
 from stratos.deploy.service import service_files
 from stratos.deploy.speed import with_speed
 from stratos.deploy.trial import (
-    Plans,
     engine_here,
     planned_per_s,
     setting_here,
     try_server,
 )
+from stratos.deploy.under_load import Plans
 from stratos.estimate import card_of_student
 from stratos.evaluate.answer_files import read_answers
 from stratos.plan.traffic import rates_of
@@ -140,6 +140,10 @@ def deploy(
         run=run,
         planned_per_s=planned_per_s(plan, rates_of(config, len(shares)) if rate else None),
         cache_dir=context.cache_dir,
+        limit_ms=config.limits.latency_ms,
+        offer=plan.role("serve").offer,
+        count=plan.role("serve").count,
+        planned_run=plan.role("serve").run,
     )
     with serving(
         serve_arguments(str(bundle.absolute()), HOST, port, run, context=window),

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 from stratos.catalog.local import local_offer
 from stratos.config import DeployConfig
 from stratos.core.machine_load import others_between, usage
 from stratos.deploy.commands import ALONE
-from stratos.deploy.load_test import LoadTest, OpenLoop, load_test, open_loop
+from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.server import Server
+from stratos.deploy.under_load import Asking, Plans, Tick, under_load
 from stratos.engines.base import Engine
 from stratos.estimate import (
-    Foresight,
     ServedHere,
     Workload,
     block_seconds,
@@ -26,21 +25,11 @@ from stratos.estimate import (
     remember,
 )
 from stratos.estimate.engines import TRANSFORMERS, TRANSFORMERS_BATCHING
-from stratos.estimate.queueing import p95_over_service, wait_of_waiting
-from stratos.records import LoadResult, ModelCard, Plan, Prediction, ServingSetting
+from stratos.records import LoadResult, Plan, Prediction, ServingSetting
 from stratos.tasks.base import Message
-
-SHARES = (0.85, 0.6)
-"""Shares of the capacity that are tried, the highest first, where the plan's rate is none or too
-high: closer to the capacity the queue of a short test says little."""
-
-LEAST_REQUESTS = 5
-"""Requests of an open loop below which it is left out."""
 
 ROUNDS = 4
 """Rounds of all slots that the capacity of an engine that batches is measured over, at most."""
-
-Tick = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -54,23 +43,6 @@ class Trial:
     was_busy: bool
     load: LoadResult | None
     load_note: str
-
-
-@dataclass(frozen=True)
-class Plans:
-    """What a trial is to compare with."""
-
-    card: ModelCard
-    """The student."""
-    task: str
-    strategy: str
-    """Kind of the strategy: with the task, whose recorded runs speak."""
-    run: ServingSetting
-    """How the bundle is served here."""
-    planned_per_s: float | None
-    """Rate that the plan has for one of its servers; None where requests come one at a time."""
-    cache_dir: Path
-    """Where the calibration of this machine lies."""
 
 
 def engine_here(deploy: DeployConfig, plan: Plan) -> Engine | None:
@@ -166,9 +138,8 @@ def try_server(
     load, note = None, ""
     if load_seconds:
         capacity = _capacity(server, chats, closed, plans.run, max_tokens, load_seconds)
-        load, note = _open(
-            server, chats, plans, expected, capacity, max_tokens, load_seconds, seed, tick
-        )
+        asking = Asking(server, chats, max_tokens, load_seconds, seed, tick)
+        load, note = under_load(asking, plans, expected, capacity, work)
     return Trial(closed, answer_ms, others, busy, load, note)
 
 
@@ -211,74 +182,3 @@ def _capacity(
         concurrency=run.slots,
         tick=lambda done, total: None,
     )
-
-
-def _open(
-    server: Server,
-    chats: Sequence[list[Message]],
-    plans: Plans,
-    expected: Foresight,
-    capacity: LoadTest,
-    max_tokens: int,
-    load_seconds: float,
-    seed: int,
-    tick: Tick,
-) -> tuple[LoadResult | None, str]:
-    """Run the open loop at the plan's rate or the highest that is kept up with; else say why not.
-
-    Returns:
-        The result, and why there is none.
-    """
-    most, planned = capacity.requests_per_s, plans.planned_per_s
-    rates = [share * most for share in SHARES]
-    if planned is not None and planned * load_seconds >= LEAST_REQUESTS:
-        rates = [*([planned] if planned <= rates[0] else []), *(r for r in rates if r < planned)]
-    test: OpenLoop | None = None
-    for rate in rates:
-        n = round(rate * load_seconds)
-        if n < LEAST_REQUESTS:
-            break
-        test = open_loop(
-            server,
-            chats,
-            requests_per_s=rate,
-            n_requests=n,
-            max_tokens=max_tokens,
-            seed=seed,
-            tick=lambda done, total: tick(done, total, "requests with random arrivals"),
-        )
-        if test.kept_up:
-            break
-    if test is None:
-        return None, (
-            f"{load_seconds:g} seconds hold fewer than {LEAST_REQUESTS} requests at a rate that "
-            f"this machine keeps up with: raise deploy.load_seconds."
-        )
-    p95 = test.latency_ms(0.95)
-    predicted = expected.p95_ms(test.asked_per_s)
-    return LoadResult(
-        requests_per_s=test.asked_per_s,
-        n_requests=len(test.answers),
-        seconds=test.seconds,
-        kept_up=test.kept_up,
-        gap_variation=test.gap_variation,
-        latest_ms=test.latest_ms,
-        latency_p50_ms=test.latency_ms(0.5),
-        latency_p95_ms=p95,
-        capacity_per_s=most,
-        queue_p95_ms=_queue_p95_ms(capacity, test.asked_per_s, plans.run.slots),
-        p95_ms=None if predicted is None else Prediction(predicted, p95),
-        capacity=Prediction(expected.requests_per_s, most),
-        planned_per_s=planned,
-    ), ""
-
-
-def _queue_p95_ms(busy: LoadTest, requests_per_s: float, slots: int) -> float | None:
-    """Return what the queue model makes of the answers of a closed loop with all slots busy."""
-    utilisation = requests_per_s / busy.requests_per_s
-    if utilisation >= 1.0:
-        return None
-    mean = busy.mean_seconds
-    square = mean**2 * (1 + busy.variation**2)
-    wait = wait_of_waiting(slots, utilisation, mean, square)
-    return 1000 * mean * float(p95_over_service(slots, utilisation, wait / mean))

@@ -1,5 +1,6 @@
 """The load test beside the plan and the estimate, with a server whose answers take a known time."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,13 +11,15 @@ from stratos.core import machine_load
 from stratos.core.machine_load import Usage, others_between, usage
 from stratos.deploy import trial
 from stratos.deploy.speed import sentences, with_speed
-from stratos.deploy.trial import Plans, planned_per_s, setting_here, try_server
+from stratos.deploy.trial import planned_per_s, setting_here, try_server
+from stratos.deploy.under_load import Plans
 from stratos.estimate import calibration
 from stratos.records import (
     Deployment,
     Interval,
     LoadResult,
     ModelCard,
+    Offer,
     Prediction,
     ServingSetting,
 )
@@ -162,3 +165,45 @@ def test_a_record_of_an_earlier_version_says_nothing_and_the_card_stays():
     old = shown(load=None, answer_ms=None)
     assert sentences(old) == []
     assert with_speed("# x\n\n## Limits\n", old) == "# x\n\n## Limits\n"
+
+
+def test_times_of_tokens_dollars_and_errors_are_said():
+    full = replace(
+        shown().load, first_token_ms=(12.0, 30.0, 55.0), token_ms=(0.2, 0.31, 12.4),
+        latency_p99_ms=1400.0, tokens_per_s=480.0, usd_per_1000=0.0093, planned_usd_per_1000=0.0011,
+        n_errors=2, servers_here=9, servers_planned=7,
+    )  # fmt: skip
+    said = sentences(shown(load=full))
+    assert said[3:7] == [
+        "2 requests failed.",
+        "Streamed at that rate: the first token after 12 ms, 30 ms, 55 ms, each further token "
+        "after 0.2 ms, 0.31 ms, 12 ms (p50, p95, p99). Whole answers, not streamed: p50 280 ms, "
+        "p99 1.4 s, 480 tokens a second.",
+        "1,000 answers at that rate cost $0.0093 by the planned server's price; the plan has "
+        "$0.0011.",
+        "9 servers like this machine, or 7 of the planned server by its estimate, hold the plan's "
+        "rate.",
+    ]
+    broken = sentences(shown(load=replace(full, holds_limit=False)))
+    assert "The latency limit breaks at each rate that was tried." in broken
+
+
+def test_the_highest_rate_within_the_limit_is_found_and_what_holds_the_plan(tmp_path):
+    """Answers take 50 ms one after another: 95 of 100 are within 150 ms at some rate below 20/s."""
+    offer = Offer("aws", "r", "x", None, 0, 2.0, 8.0, 0.0, 0.36)
+    planned = ServingSetting("transformers", utilisation=0.7)
+    with one_at_a_time(0.05) as server:
+        server.process = type("Process", (), {"pid": 1})
+        plans = Plans(CARD, "t", "s", ALONE, 40.0, tmp_path, 150.0, offer, 2, planned)
+        load = try_server(
+            server, CHATS, plans, max_tokens=4, concurrency=1, load_seconds=2.0, seed=0,
+            tick=lambda done, total, what: None,
+        ).load  # fmt: skip
+    assert load is not None and load.usd_per_1000 == pytest.approx(0.1 / load.requests_per_s)
+    assert load.planned_usd_per_1000 == pytest.approx(0.0025)
+    if load.holds_limit:
+        assert load.latency_p95_ms <= 150
+        assert load.servers_here == math.ceil(80 / load.requests_per_s)
+        assert load.servers_planned is not None
+    else:
+        assert load.servers_here is None

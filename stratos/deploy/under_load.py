@@ -1,0 +1,215 @@
+"""A server under requests with random arrivals, beside the plan and the estimate.
+
+The rate is the plan's, or the highest that this machine sustains: one at which the server keeps up
+and the 95th percentile is within the limit, found by bisection below its capacity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stratos.deploy.load_test import LoadTest, OpenLoop, open_loop
+from stratos.deploy.server import Server
+from stratos.estimate import Foresight, Workload, answers_per_s
+from stratos.estimate.queueing import p95_over_service, wait_of_waiting
+from stratos.records import LoadResult, ModelCard, Offer, Prediction, ServingSetting
+from stratos.tasks.base import Message
+
+FIRST_SHARE = 0.85
+"""Share of the capacity that is tried first where the plan's rate is none or too high: closer to
+the capacity the queue of a short test says little."""
+
+MOST_TRIES = 3
+"""Rates that are tried at most."""
+
+LEAST_REQUESTS = 5
+"""Requests of an open loop below which it is left out."""
+
+QUANTILES = (0.5, 0.95, 0.99)
+
+Tick = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What a trial is to compare with."""
+
+    card: ModelCard
+    """The student."""
+    task: str
+    strategy: str
+    """Kind of the strategy: with the task, whose recorded runs speak."""
+    run: ServingSetting
+    """How the bundle is served here."""
+    planned_per_s: float | None
+    """Rate that the plan has for one of its servers; None where requests come one at a time."""
+    cache_dir: Path
+    """Where the calibration of this machine lies."""
+    limit_ms: float | None = None
+    """95th percentile that the user allows."""
+    offer: Offer | None = None
+    """The planned server, and how many there are."""
+    count: int = 1
+    planned_run: ServingSetting | None = None
+    """How it is run there."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a server is asked."""
+
+    server: Server
+    chats: Sequence[list[Message]]
+    max_tokens: int
+    seconds: float
+    """In which requests are due."""
+    seed: int
+    """Of the moments."""
+    tick: Tick
+
+    def at(self, requests_per_s: float, *, stream: bool = False) -> OpenLoop | None:
+        """Ask at a mean rate; None where too few requests would be due.
+
+        A streamed test is half as long: it is for the tokens' times alone.
+        """
+        n = round(requests_per_s * self.seconds / (2 if stream else 1))
+        if n < LEAST_REQUESTS:
+            return None
+        what = "streamed requests" if stream else "requests with random arrivals"
+        return open_loop(
+            self.server,
+            self.chats,
+            requests_per_s=requests_per_s,
+            n_requests=n,
+            max_tokens=self.max_tokens,
+            seed=self.seed,
+            tick=lambda done, total: self.tick(done, total, what),
+            stream=stream,
+        )
+
+
+def under_load(
+    asking: Asking, plans: Plans, expected: Foresight, capacity: LoadTest, work: Workload
+) -> tuple[LoadResult | None, str]:
+    """Run the open loop at the plan's rate or the highest that is sustained; else say why not.
+
+    Args:
+        asking: the server and the questions.
+        plans: what to compare with.
+        expected: what the estimate has for this machine.
+        capacity: a closed loop with all slots busy.
+        work: mean size of the requests.
+
+    Returns:
+        The result, and why there is none.
+    """
+    tests, sustained = _tests(asking, plans, capacity.requests_per_s)
+    if not tests:
+        return None, (
+            f"{asking.seconds:g} seconds hold fewer than {LEAST_REQUESTS} requests at a rate that "
+            f"this machine keeps up with: raise deploy.load_seconds."
+        )
+    test = tests[-1] if sustained is None else sustained
+    streamed = asking.at(test.asked_per_s, stream=True)
+    p95 = test.latency_ms(0.95)
+    predicted = expected.p95_ms(test.asked_per_s)
+    here, there = _servers(plans, expected, None if sustained is None else test.asked_per_s, work)
+    dollars, planned_dollars = _usd_per_1000(plans, test.asked_per_s)
+    return LoadResult(
+        requests_per_s=test.asked_per_s,
+        n_requests=len(test.answers),
+        seconds=test.seconds,
+        kept_up=test.kept_up,
+        gap_variation=test.gap_variation,
+        latest_ms=test.latest_ms,
+        latency_p50_ms=test.latency_ms(0.5),
+        latency_p95_ms=p95,
+        capacity_per_s=capacity.requests_per_s,
+        queue_p95_ms=_queue_p95_ms(capacity, test.asked_per_s, plans.run.slots),
+        p95_ms=None if predicted is None else Prediction(predicted, p95),
+        capacity=Prediction(expected.requests_per_s, capacity.requests_per_s),
+        planned_per_s=plans.planned_per_s,
+        latency_p99_ms=test.latency_ms(0.99),
+        first_token_ms=() if streamed is None else _quantiles(streamed.first_token_ms),
+        token_ms=() if streamed is None else _quantiles(streamed.token_ms),
+        n_errors=test.n_errors + (0 if streamed is None else streamed.n_errors),
+        tokens_per_s=test.tokens_per_s,
+        usd_per_1000=dollars,
+        planned_usd_per_1000=planned_dollars,
+        holds_limit=sustained is not None,
+        servers_here=here,
+        servers_planned=there,
+    ), ""
+
+
+def _tests(asking: Asking, plans: Plans, most: float) -> tuple[list[OpenLoop], OpenLoop | None]:
+    """Return the open loops that were run, and of those that are sustained the busiest."""
+    tests: list[OpenLoop] = []
+    sustained: OpenLoop | None = None
+    low, high, planned = 0.0, most, plans.planned_per_s
+    rate = FIRST_SHARE * most
+    if planned is not None and planned * asking.seconds >= LEAST_REQUESTS and planned <= rate:
+        rate = planned
+    while len(tests) < MOST_TRIES and (test := asking.at(rate)) is not None:
+        tests.append(test)
+        if _holds(test, plans.limit_ms):
+            sustained, low = test, rate
+            if len(tests) == 1:  # the plan's rate, or as close to the capacity as a test can tell
+                break
+        else:
+            high = rate
+        rate = (low + high) / 2
+    return tests, sustained
+
+
+def _holds(test: OpenLoop, limit_ms: float | None) -> bool:
+    """Return whether a server sustains what it was asked."""
+    in_time = limit_ms is None or test.latency_ms(0.95) <= limit_ms
+    return test.kept_up and in_time and not test.n_errors
+
+
+def _quantiles(of: Callable[[float], float]) -> tuple[float, ...]:
+    found = tuple(map(of, QUANTILES))
+    return () if any(map(math.isnan, found)) else found
+
+
+def _servers(
+    plans: Plans, expected: Foresight, sustained: float | None, work: Workload
+) -> tuple[int | None, int | None]:
+    """Return how many servers hold the plan's rate: like this machine, and of the planned offer.
+
+    The planned one is taken to be faster than this machine as the estimate has it.
+    """
+    if plans.planned_per_s is None or not sustained:
+        return None, None
+    total = plans.planned_per_s * plans.count
+    here = math.ceil(total / sustained - 1e-9)
+    run = plans.planned_run
+    if plans.offer is None or run is None:
+        return here, None
+    full = answers_per_s(plans.card, plans.offer, work, run) / (run.utilisation or 1.0)
+    each = sustained * full / expected.requests_per_s.mean
+    return here, math.ceil(total / each - 1e-9)
+
+
+def _usd_per_1000(plans: Plans, requests_per_s: float) -> tuple[float | None, float | None]:
+    """Return dollars of 1,000 answers by the planned server's price: as measured, as planned."""
+    if plans.offer is None:
+        return None, None
+    a_second = plans.offer.usd_per_hour / 3600
+    planned = plans.planned_per_s
+    return 1000 * a_second / requests_per_s, 1000 * a_second / planned if planned else None
+
+
+def _queue_p95_ms(busy: LoadTest, requests_per_s: float, slots: int) -> float | None:
+    """Return what the queue model makes of the answers of a closed loop with all slots busy."""
+    utilisation = requests_per_s / busy.requests_per_s
+    if utilisation >= 1.0:
+        return None
+    mean = busy.mean_seconds
+    square = mean**2 * (1 + busy.variation**2)
+    wait = wait_of_waiting(slots, utilisation, mean, square)
+    return 1000 * mean * float(p95_over_service(slots, utilisation, wait / mean))
