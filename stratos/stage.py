@@ -43,7 +43,7 @@ def main() -> None:
             say = events.Teller(handed.events_path(folder, args.stage))
             say(events.BEGAN, platform.node(), os.getpid())
         try:
-            _run(folder, args.stage, args.job, say)
+            _run(folder, args.stage, args.job, say, args.cache)
         except StratosError as error:
             say(events.ERROR, str(error))
             print(visible(str(error)), file=sys.stderr)
@@ -65,16 +65,22 @@ def _parser() -> argparse.ArgumentParser:
         "--job", action="store_true",
         help="be the job of a command that holds the folder, and say there how far it is",
     )  # fmt: skip
+    parser.add_argument(
+        "--cache", metavar="FOLDER",
+        help="use this folder of caches, in place of that of the config",
+    )  # fmt: skip
     return parser
 
 
-def _run(folder: Path, stage: str, is_job: bool, say: Callable[..., None]) -> None:
+def _run(
+    folder: Path, stage: str, is_job: bool, say: Callable[..., None], cache: str | None
+) -> None:
     from stratos.pipeline import check_before, run_stages
     from stratos.run.refused import without_refused
     from stratos.run.runner import opened
     from stratos.run.stages import STAGES as ALL
 
-    config = without_refused(_config(folder, stage))
+    config = without_refused(_config(folder, stage, cache))
     with disk_errors("run", folder, config.cache_dir):
         check_before(config)
         if not is_job:
@@ -85,7 +91,7 @@ def _run(folder: Path, stage: str, is_job: bool, say: Callable[..., None]) -> No
             run_stages(run)
 
 
-def _config(folder: Path, stage: str) -> Config:
+def _config(folder: Path, stage: str, cache: str | None) -> Config:
     """Return the config of the run, for one stage in this process."""
     from hydra.core.utils import configure_log
 
@@ -96,6 +102,8 @@ def _config(folder: Path, stage: str) -> Config:
         raise ConfigError(f"{folder}: there is no such folder. Name the folder of a run.")
     kept = kept_config(folder)
     kept.stages, kept.executor = [stage], HERE
+    if cache is not None:
+        kept.paths.cache_dir = cache
     use_kept(kept, folder)
     with suppress(OSError):  # relative paths are those of where the command was typed
         os.chdir(str(kept.hydra.runtime.cwd))

@@ -81,8 +81,9 @@ def endurance() -> str:
     first, last = kept["parts"][1], kept["parts"][-1]
     errors = sum(kept["errors"].values())
     return (
-        f"{kept['requests']:,} requests to the shape of the 1M Mahjong student in {kept['format']}, "
-        f"{kept['in_flight']} at once, {kept['seconds'] / 60:.0f} minutes: {errors} errors, memory "
+        f"{kept['requests']:,} requests to the shape of the 1M Mahjong student in "
+        f"{kept['format']}, {kept['in_flight']} at once, {kept['seconds'] / 60:.0f} minutes: "
+        f"{errors} errors, memory "
         f"{first['memory_mib']:.1f} MiB after a tenth and {last['memory_mib']:.1f} MiB at the end "
         f"({kept['memory_growth']:+.1%}), {last['open_files']} open files, "
         f"{last['log_bytes']:,} bytes of log. {source(ENDURANCE)}, with other work on the machine "

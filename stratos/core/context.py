@@ -47,5 +47,8 @@ class Context:
     """Say something that explains what happens next; shown and not kept."""
     spent_seconds: float = 0.0
     """What the stages before this one took: `limits.deadline_hours` is for all of them."""
+    answers_dir: Path | None = None
+    """Where answers of hosted teachers are kept beside the cache; None where the folder of the run
+    has no copy."""
     engine: Engine = field(default_factory=Here)
     """Where work is done that is the same wherever it is done."""

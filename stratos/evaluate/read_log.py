@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import BinaryIO
@@ -46,15 +46,26 @@ def note_reads(
             if (line["run"], line["student"]) == (own["run"], own["student"]):
                 is_noted = is_noted or line["ids"] == own["ids"]
                 continue
-            ids = line["ids"]
-            both = wanted & {ids[at : at + _DIGITS] for at in range(0, len(ids), _DIGITS)}
-            if both:
+            if both := wanted & _marks_in(line):
                 seen |= both
                 runs.add((line["run"], line["student"]))
         if not is_noted:
             entry = {"date": date.today().isoformat(), **own}
             file.write(json.dumps(entry).encode() + b"\n")
     return EarlierReads(len(runs), len(seen), len(wanted))
+
+
+def excerpt(cache_dir: Path, items: Sequence[Item]) -> bytes:
+    """Return the lines of the log that are about some items: what another machine has to know.
+
+    Args:
+        cache_dir: the folder of the caches, in which the log lies.
+        items: that are about to be asked there.
+    """
+    wanted = set(map(_mark, items))
+    with opened_alone(cache_dir / LOG) as file:
+        found = [line for line in _lines(file) if wanted & _marks_in(line)]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in found)
 
 
 def said_of_runs(cache_dir: Path, run_dir: Path, items: Sequence[Item]) -> str:
@@ -71,9 +82,7 @@ def said_of_runs(cache_dir: Path, run_dir: Path, items: Sequence[Item]) -> str:
     days: dict[str, str] = {}
     with opened_alone(cache_dir / LOG) as file:
         for line in _lines(file):
-            ids = line["ids"]
-            marks = {ids[at : at + _DIGITS] for at in range(0, len(ids), _DIGITS)}
-            if line["run"] != own and wanted & marks:
+            if line["run"] != own and wanted & _marks_in(line):
                 days.pop(line["run"], None)  # the last one comes last
                 days[line["run"]] = line["date"]
     if not days:
@@ -86,6 +95,11 @@ def said_of_runs(cache_dir: Path, run_dir: Path, items: Sequence[Item]) -> str:
 
 def _mark(item: Item) -> str:
     return hashlib.blake2b(item.id.encode(), digest_size=_DIGITS // 2).hexdigest()
+
+
+def _marks_in(line: Mapping[str, str]) -> set[str]:
+    ids = line["ids"]
+    return {ids[at : at + _DIGITS] for at in range(0, len(ids), _DIGITS)}
 
 
 def _lines(file: BinaryIO) -> Iterator[dict[str, str]]:

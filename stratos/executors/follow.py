@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from stratos.core.context import Context
@@ -12,14 +11,11 @@ from stratos.core.errors import BudgetError, StratosError
 from stratos.core.formats import duration
 from stratos.executors import handed, started
 from stratos.executors.events import BEGAN, ERROR, LOG, NOTE, TICK, WARN
-from stratos.executors.job import Executor, Job, JobSpec, State, Status, job_name
-from stratos.ledger import Ledger
-from stratos.ledger.servers import Lease, leases, rent
+from stratos.executors.job import Executor, Job, JobSpec, State, Status
+from stratos.executors.paid import Paid
 
 _LOOK_S = 1.0
 """Seconds between two questions to the engine."""
-_METER_S = 30.0
-"""Seconds between two lines of the ledger about servers that run."""
 _STARTS = 4
 """Times that a job is submitted that is lost each time."""
 _LINES = 20
@@ -62,34 +58,6 @@ def run_there(handover: Handover, context: Context) -> None:
     raise StratosError(_with_end_of_log(head, job))
 
 
-def settle_unseen(run: Path, stage: str, ledger: Ledger, at: float | None = None) -> None:
-    """Settle what is open of a job that ended while nobody followed it.
-
-    Args:
-        run: its folder.
-        stage: of the job.
-        ledger: of the run.
-        at: when the servers were given back, in seconds since the epoch; None for the moment at
-            which the job said something last.
-    """
-    known = handed.find(run, stage)
-    if known is None:
-        return
-    for lease in leases(ledger):
-        if lease.line.what == known.servers:
-            lease.release(_last_word(run, stage, lease) if at is None else at)
-    handed.forget(run, stage)
-    started.forget(job_name(run, stage))
-
-
-def _last_word(run: Path, stage: str, lease: Lease) -> float | None:
-    """Return when a job said something last, in seconds since the epoch; None if it never did."""
-    events = handed.events_path(run, stage)
-    if lease.launched_at is None or not events.exists():
-        return None
-    return max(lease.launched_at, events.stat().st_mtime)
-
-
 def _end_other(handover: Handover, context: Context) -> None:
     """Cancel a job of this stage that an earlier command submitted for other inputs."""
     spec = handover.spec
@@ -110,40 +78,40 @@ def _end_other(handover: Handover, context: Context) -> None:
 def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
     """Submit a job, or find it, and follow it to its end; it is lost or done then."""
     executor, spec = handover.executor, handover.spec
-    servers = _Servers(context.ledger, spec)
-    servers.reserve()
+    paid = Paid(context.ledger, executor, spec)
+    paid.reserve()
     is_first = handed.find(spec.folder, spec.stage) is None
     try:
         if is_first:
             handed.events_path(spec.folder, spec.stage).unlink(missing_ok=True)
-            _write_down(handover, "", spec.name, servers, context)  # the job reads it
+            _write_down(handover, "", spec.name, paid, context)  # the job reads it
         job = executor.submit(spec)
     except StratosError:  # it was refused
         if is_first:
             _is_back(spec)
-            servers.release()
+            paid.release()
         raise
     except BaseException:  # it may have been submitted
         _end(handover, context)
-        servers.release()
+        paid.release()
         raise
     try:
-        _write_down(handover, job.id, job.place, servers, context)
+        _write_down(handover, job.id, job.place, paid, context)
         if job.is_new:
-            servers.settle_left()
+            paid.settle_left()
             expected = f"; {job.expected}" if job.expected else ""
             context.note(f"{spec.stage}: submitted as {job.place} ({spec.name}){expected}.")
         else:
             context.note(f"{spec.stage}: follows {job.place} ({spec.name}), which is under way.")
-        status = _followed(handover, job, servers, context)
+        status = _followed(handover, job, paid, context)
     except BaseException as error:
         if not isinstance(error, Exception):
             context.note(f"{spec.stage}: {job.place} is told to end; waiting until it is gone.")
         _end(handover, context)
-        servers.release()
+        paid.release()
         raise
     executor.release(job)  # first: a server that it ends is paid until then
-    servers.release()
+    paid.release()
     _is_back(spec)
     return job, status
 
@@ -154,11 +122,9 @@ def _is_back(spec: JobSpec) -> None:
     started.forget(spec.name)
 
 
-def _write_down(
-    handover: Handover, id: str, place: str, servers: _Servers, context: Context
-) -> None:
+def _write_down(handover: Handover, id: str, place: str, paid: Paid, context: Context) -> None:
     one = handed.Handed(
-        handover.executor.kind, id, place, handover.mark, handover.inputs, servers.what
+        handover.executor.kind, id, place, handover.mark, handover.inputs, paid.what
     )
     handed.keep(handover.spec.folder, handover.spec.stage, one)
     try:
@@ -186,7 +152,7 @@ def _end(handover: Handover, context: Context) -> None:
         raise
 
 
-def _followed(handover: Handover, job: Job, servers: _Servers, context: Context) -> Status:
+def _followed(handover: Handover, job: Job, paid: Paid, context: Context) -> Status:
     """Follow a job to its end.
 
     Raises:
@@ -204,7 +170,7 @@ def _followed(handover: Handover, job: Job, servers: _Servers, context: Context)
             elif not is_old or kind == WARN:
                 _hand_on(kind, values, job, context)
         if status.state is State.PENDING:
-            servers.are_back()
+            paid.are_back()
             context.tick(0, 0, status.text)
             _check_waiting(handover, status, time.monotonic() - waits_since)
         elif status.state is State.STUCK:
@@ -213,13 +179,13 @@ def _followed(handover: Handover, job: Job, servers: _Servers, context: Context)
             )
         elif status.state is State.RUNNING:
             waits_since = time.monotonic()
-            _pay(servers, status, spec, job)
+            _pay(paid, status, spec, job)
             if not job.n_heard:
                 context.tick(0, 0, status.text)
         elif status.state is State.UNKNOWN:
             context.tick(0, 0, status.text)
         else:
-            servers.ran(status.since or (job.submitted_at if job.is_new else None))
+            paid.ran(status.since or (job.submitted_at if job.is_new else None))
             break
         time.sleep(_LOOK_S)
     if status.state is State.CANCELLED:
@@ -256,9 +222,9 @@ def _check_waiting(handover: Handover, status: Status, seconds: float) -> None:
     )
 
 
-def _pay(servers: _Servers, status: Status, spec: JobSpec, job: Job) -> None:
+def _pay(paid: Paid, status: Status, spec: JobSpec, job: Job) -> None:
     try:
-        servers.run(status.since)
+        paid.run(status.since)
     except BudgetError as error:
         raise StratosError(
             f"{spec.stage}: the money for {job.place} has ended, so that it is cancelled. {error} "
@@ -284,60 +250,3 @@ def _with_end_of_log(head: str, job: Job) -> str:
     if not lines:
         return f"{head} It left no log ({job.log})."
     return "\n".join([f"{head} The end of {job.log}:", *(f"    {line}" for line in lines)])
-
-
-class _Servers:
-    """The ledger's lines about the servers of a job."""
-
-    def __init__(self, ledger: Ledger, spec: JobSpec) -> None:
-        self._ledger = ledger
-        self._spec = spec
-        offer = "a server" if spec.offer is None else spec.offer.name
-        self.what = f"{spec.role} {spec.nodes} × {offer} for {spec.name}"
-        self._lease: Lease | None = None
-        self._metered_at = 0.0
-
-    def reserve(self) -> None:
-        """Set aside what they cost at most, or go on with what an earlier command set aside."""
-        left = [one for one in leases(self._ledger) if one.line.what == self.what]
-        self._lease = left[0] if left else self._rent()
-
-    def settle_left(self) -> None:
-        """Settle what an earlier command left, whose job has ended unseen: by its last word."""
-        assert self._lease is not None
-        if self._lease.launched_at is None:
-            return
-        self._lease.release(_last_word(self._spec.folder, self._spec.stage, self._lease))
-        self._lease = self._rent()
-
-    def run(self, since: float | None) -> None:
-        """Take notice that they run."""
-        assert self._lease is not None
-        if self._lease.launched_at is None:
-            self._lease.launch(since)
-        if time.monotonic() > self._metered_at + _METER_S:
-            self._metered_at = time.monotonic()
-            self._lease.meter()
-
-    def ran(self, since: float | None) -> None:
-        """Take notice of servers that were given back before anybody saw them run."""
-        assert self._lease is not None
-        if self._lease.launched_at is None and since is not None:
-            self._lease.launch(since)
-
-    def are_back(self) -> None:
-        """Take notice that the job waits for servers: those that it had are no more its own."""
-        assert self._lease is not None
-        if self._lease.launched_at is not None:
-            self._lease.release()
-            self._lease = self._rent()
-
-    def release(self) -> None:
-        """Settle them."""
-        if self._lease is not None:
-            self._lease.release()
-            self._lease = None
-
-    def _rent(self) -> Lease:
-        spec = self._spec
-        return rent(self._ledger, spec.role, self.what, spec.usd_per_hour, spec.planned_hours)

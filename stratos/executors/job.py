@@ -6,11 +6,8 @@ what lies in the folder. So whatever ends it, the cure is to start it again.
 
 from __future__ import annotations
 
-import hashlib
-import re
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -18,29 +15,27 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from msgspec import Meta
 
-from stratos.records import Offer, Plan, RoleChoice
+from stratos.records import Offer
 
 Amount = Annotated[float, Meta(ge=0)]
 StageName = Literal["probe", "synthesize", "distill", "evaluate", "deploy"]
 
-ROLE_OF: dict[str, str] = {
-    "probe": "teacher",
-    "synthesize": "teacher",
-    "distill": "train",
-    "evaluate": "serve",
-    "deploy": "serve",
-}
-"""Stage to the role of the plan whose server does its work."""
-PLANNED = frozenset(("synthesize", "distill"))
-"""Stages whose hours a plan tells. There is none before the probe, and the hours of a server that
-serves are those of the service, not of the stages that try it."""
 _KILLS = frozenset((4, 6, 7, 8, 9, 11))
 """Signals that end a process at once: ILL, ABRT, BUS, FPE, KILL, SEGV."""
 MORE_MEMORY = "Where its memory was at its end, type executor.memory_gib=<more GiB>."
 """Cure of a job that is killed again and again on a node."""
-LEAST_HOURS = 0.25
-"""Shortest time limit of a job, and what is reserved for one of unknown hours: what starts and
-saves it takes minutes, and more is reserved while it runs."""
+
+
+@dataclass(frozen=True)
+class Returns:
+    """What a job sends to this machine where they share no files, in GB (10^9 bytes), at most."""
+
+    usd_per_gb: float = 0.0
+    """What its cloud bills for that."""
+    end_gb: float = 0.0
+    """At its end."""
+    copy_gb: float = 0.0
+    """Each time that what it has done so far is brought back."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +67,9 @@ class JobSpec:
     """Whether the plan rents the server at its spot price."""
     files: tuple[Path, ...] = ()
     """Of this machine, outside of the run folder, which the stage reads."""
+    cache: Mapping[str, bytes] = field(default_factory=dict)
+    """What the stage finds in the folder of the caches where that is not shared, by its name."""
+    returns: Returns = Returns()
 
     @property
     def gpus(self) -> int:
@@ -140,6 +138,8 @@ class JobSettings:
     """Choice of the group."""
     takes_nodes: ClassVar[bool] = False
     """Whether a job may have several nodes."""
+    shares_files: ClassVar[bool] = True
+    """Whether a job reaches the run folder and the folder of the caches of this machine."""
     stages: tuple[StageName, ...] = ()
     """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
     hosted teacher, or needs no server, stays in this process."""
@@ -152,6 +152,19 @@ class JobSettings:
     0 is for nodes of your own."""
     max_pending_hours: Amount | None = None
     """Longest wait in a queue; null waits as long as limits.deadline_hours, or without end."""
+
+    def usd_per_gb_of(self, offer: Offer | None, listed: Callable[[str], float]) -> float:
+        """Return dollars for a GB that a job sends to this machine.
+
+        Args:
+            offer: the server that the plan chose.
+            listed: gives the list price of a cloud, by its name.
+        """
+        return 0.0
+
+    def egress_gb(self, spec: JobSpec) -> float:
+        """Return how many GB a job sends to this machine that are billed, at most."""
+        return 0.0
 
     def events(self, job: Job) -> Iterator[tuple[str, list[Any], bool]]:
         """Yield what a job has said since the last call: kind, values, and whether it is old.
@@ -167,10 +180,11 @@ class JobSettings:
 
 
 class Executor(Protocol):
-    """Whatever runs jobs: five methods, and the settings that all of them share."""
+    """Whatever runs jobs: its methods, and the settings that all of them share."""
 
     kind: ClassVar[str]
     takes_nodes: ClassVar[bool]
+    shares_files: ClassVar[bool]
 
     @property
     def stages(self) -> tuple[StageName, ...]:
@@ -234,6 +248,14 @@ class Executor(Protocol):
         """Yield what a job has said since the last call: kind, values, and whether it is old."""
         ...
 
+    def usd_per_gb_of(self, offer: Offer | None, listed: Callable[[str], float]) -> float:
+        """Return dollars for a GB that a job sends to this machine."""
+        ...
+
+    def egress_gb(self, spec: JobSpec) -> float:
+        """Return how many GB a job sends to this machine that are billed, at most."""
+        ...
+
 
 def why_no_executor(cls: type) -> str | None:
     """Return why a class runs no jobs; None if it does."""
@@ -250,86 +272,3 @@ def killed_by(code: int | None) -> int | None:
         return None
     number = -code if code < 0 else code - 128
     return number if number in _KILLS else None
-
-
-def has_server(stage: str, plan: Plan | None) -> bool:
-    """Return whether the plan has a server for a stage; before there is a plan, any will do."""
-    return stage == "probe" or (plan is not None and _server(plan, ROLE_OF[stage]) is not None)
-
-
-def job_spec(
-    plan: Plan | None,
-    stage: str,
-    folder: Path,
-    settings: Executor | JobSettings,
-    *,
-    deadline_hours: float | None = None,
-    withheld: tuple[str, ...] = (),
-    nodes: int = 1,
-    files: tuple[Path, ...] = (),
-) -> JobSpec:
-    """Return the job of a stage.
-
-    Args:
-        plan: of the run; the probe has none.
-        stage: its name.
-        folder: of the run.
-        settings: of the executor.
-        deadline_hours: of the run; no job takes longer.
-        withheld: variables of the environment that the job does not get.
-        nodes: that it runs on.
-        files: of this machine, outside of the run folder, that the stage reads.
-    """
-    folder = folder.resolve()
-    name = job_name(folder, stage)
-    choice = None if plan is None or stage == "probe" else _server(plan, ROLE_OF[stage])
-    offer = None if choice is None else choice.offer
-    planned = 0.0
-    if choice is not None and stage in PLANNED:
-        planned = max(choice.hours, *(choice.hours_range or (0.0,)))
-        if stage == "synthesize":  # servers share its questions, and a job has one
-            planned *= choice.count
-    hours = settings.hours
-    if hours is None:
-        wanted = max(LEAST_HOURS, planned * settings.hours_factor) if planned else None
-        hours = min((one for one in (wanted, deadline_hours) if one is not None), default=None)
-    price = settings.usd_per_hour
-    if price is None:
-        price = 0.0 if choice is None else _usd_per_hour(choice)
-    return JobSpec(
-        name=name,
-        stage=stage,
-        folder=folder,
-        role=ROLE_OF[stage],
-        nodes=nodes,
-        offer=offer,
-        hours=hours,
-        planned_hours=planned or LEAST_HOURS,
-        usd_per_hour=price * nodes,
-        command=(sys.executable, "-m", "stratos.stage", str(folder), stage, "--job"),
-        env={"STRATOS_JOB": name},
-        withheld=withheld,
-        spot=choice is not None and _is_spot(choice),
-        files=files,
-    )
-
-
-def job_name(folder: Path, stage: str) -> str:
-    """Return the name of a stage's job: one for each run folder."""
-    mark = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:6]
-    shown = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name)[:60]
-    return f"stratos-{shown}-{mark}-{stage}"
-
-
-def _server(plan: Plan, role: str) -> RoleChoice | None:
-    return next((one for one in plan.roles_of(role) if one.offer is not None), None)
-
-
-def _usd_per_hour(choice: RoleChoice) -> float:
-    assert choice.offer is not None
-    spot = choice.offer.usd_per_hour_spot
-    return spot if _is_spot(choice) and spot is not None else choice.offer.usd_per_hour
-
-
-def _is_spot(choice: RoleChoice) -> bool:
-    return choice.spot and choice.offer is not None and choice.offer.usd_per_hour_spot is not None

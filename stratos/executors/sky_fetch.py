@@ -14,6 +14,7 @@ from pathlib import Path
 from stratos.core.atomic_files import STAGED, write_atomically
 from stratos.executors import handed
 from stratos.executors.job import JobSpec
+from stratos.executors.received import Received
 from stratos.executors.sky_cluster import Cluster
 from stratos.executors.sky_node import Unreachable, last_words
 
@@ -24,6 +25,8 @@ _WRITTEN = {
     "probe": ("/probe/***",),
     "synthesize": ("/corpus/***", "/rows_to_label.jsonl"),
     "distill": ("/distill/***",),
+    "evaluate": ("/evaluate/***",),
+    "deploy": ("/bundle/***", "/deploy/***"),
 }
 """Stage to what it writes in a run folder. All else is the command's, which may have made it again
 since it was sent."""
@@ -47,6 +50,9 @@ class Fetched:
         self._every_s = every_s
         self._copied_at = float("-inf")
         self._copying: subprocess.Popen[bytes] | None = None
+        self._received = Received(spec.folder, spec.stage)
+        self._said: Path | None = None
+        """What rsync says of the copy under way."""
 
     def tails(self) -> str:
         """Append to the files of here what was appended to those of the node.
@@ -63,6 +69,7 @@ class Fetched:
         while True:
             log_at, heard = _number(mark), events.stat().st_size if events.exists() else 0
             look = self._cluster.node.look(events, heard, log_at)
+            self._received.add(look.n_bytes)
             for path, data in ((events, look.events), (self._log, look.log)):
                 if data:
                     with path.open("ab") as file:
@@ -81,6 +88,7 @@ class Fetched:
         """
         is_copying = self._copying is not None and self._copying.poll() is None
         if not is_copying and time.monotonic() > self._copied_at + self._every_s:
+            self._ended()
             self._copy()
 
     def all(self) -> None:
@@ -91,7 +99,8 @@ class Fetched:
         """
         if self._copying is not None:
             self._copying.communicate()
-        _wait(self._copy())
+            self._ended()
+        self._wait(self._copy())
 
     def record(self, path: Path) -> None:
         """Copy the record of the stage to a path.
@@ -100,21 +109,43 @@ class Fetched:
             Unreachable: it is not here.
         """
         source = self._spec.folder / f"{self._spec.stage}.json"
-        _wait(self._cluster.node.copy([f"{self._cluster.name}:{source}", str(path)]))
+        self._wait(self._begin([f"{self._cluster.name}:{source}", str(path)]))
 
     def stop(self) -> None:
         """Copy no more."""
         if self._copying is not None and self._copying.poll() is None:
             self._copying.kill()
             self._copying.communicate()
+        self._ended()
 
     def _copy(self) -> subprocess.Popen[bytes]:
         """Begin to copy what the stage writes."""
         self._copied_at = time.monotonic()
         folder = f"{self._spec.folder}/"
         place = f"{self._cluster.name}:{folder}"
-        self._copying = self._cluster.node.copy([*rules(self._spec.stage), place, folder])
+        self._copying = self._begin([*rules(self._spec.stage), place, folder])
         return self._copying
+
+    def _begin(self, words: list[str]) -> subprocess.Popen[bytes]:
+        self._said = self._received.new_copy()
+        return self._cluster.node.copy(words, self._said)
+
+    def _wait(self, copying: subprocess.Popen[bytes]) -> None:
+        """Wait for files.
+
+        Raises:
+            Unreachable: they are not all here.
+        """
+        _, said = copying.communicate()
+        self._ended()
+        if copying.returncode not in (0, _GONE):
+            raise Unreachable(last_words(said.decode(errors="replace")))
+
+    def _ended(self) -> None:
+        """Count the bytes of a copy that has ended."""
+        if self._said is not None:
+            self._received.ended(self._said)
+            self._said = None
 
 
 def rules(stage: str) -> list[str]:
@@ -124,17 +155,6 @@ def rules(stage: str) -> list[str]:
     """
     written = [f"--include={one}" for one in _WRITTEN[stage]]
     return ["--delete-after", *_NOT_WHOLE, *written, "--exclude=/*"]
-
-
-def _wait(copying: subprocess.Popen[bytes]) -> None:
-    """Wait for files.
-
-    Raises:
-        Unreachable: they are not all here.
-    """
-    _, said = copying.communicate()
-    if copying.returncode not in (0, _GONE):
-        raise Unreachable(last_words(said.decode(errors="replace")))
 
 
 def _number(path: Path) -> int:

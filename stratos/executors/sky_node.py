@@ -44,6 +44,8 @@ class Look:
     """See `Node.state`."""
     events: bytes
     log: bytes
+    n_bytes: int
+    """That the node sent to say so."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ class Node:
             )
         )  # fmt: skip
         state, said, log, *_ = [*asked.splitlines(), "", ""]
-        return Look(state.strip(), base64.b64decode(said), base64.b64decode(log))
+        return Look(
+            state.strip(), base64.b64decode(said), base64.b64decode(log), len(asked.encode())
+        )
 
     def tell_to_end(self) -> None:
         """Have the stage save what it has done and end.
@@ -92,22 +96,24 @@ class Node:
         """
         self._ssh(_END.format(base=self.base))
 
-    def copy(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
+    def copy(self, words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Begin to bring files back.
 
         Args:
             words: of rsync; a source begins with the name of the cluster and a colon.
+            log: where rsync says how many bytes have come.
 
         Raises:
             Unreachable: it is not known how to reach the node.
         """
         shell = shlex.join(["ssh", *self._options()])
-        return subprocess.Popen(
-            ["rsync", "--archive", "--no-owner", "--no-group", "--protect-args", "--timeout=60",
-             "--rsh", shell, *words],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                ["rsync", "--archive", "--no-owner", "--no-group", "--protect-args", "--timeout=60",
+                 "--stats", "--info=progress2", "--outbuf=N", "--rsh", shell, *words],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.PIPE,
+                start_new_session=True,
+            )  # fmt: skip
 
     def disconnect(self) -> None:
         """Close the connection that looks share."""

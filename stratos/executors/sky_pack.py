@@ -15,7 +15,8 @@ from stratos.core.atomic_files import remove
 from stratos.core.conf import conf_dir
 from stratos.core.errors import StratosError
 from stratos.executors import handed
-from stratos.executors.sky_task import PINS, RUN, WHEEL
+from stratos.executors.job import JobSpec
+from stratos.executors.sky_task import CACHE, PINS, RUN, WHEEL
 
 _NAME = "stratos-llm"
 _LEFT_OUT = frozenset((handed.FOLDER, "wandb", "ledger.jsonl", ".lock"))
@@ -23,24 +24,27 @@ _LEFT_OUT = frozenset((handed.FOLDER, "wandb", "ledger.jsonl", ".lock"))
 _LAUNCHERS = "hydra_plugins.stratos_launchers"
 
 
-def pack(run: Path, stage: str, into: Path) -> None:
-    """Write all that the node of a stage needs into a folder.
+def pack(spec: JobSpec, into: Path) -> None:
+    """Write all that the node of a job needs into a folder.
 
     Args:
-        run: folder of the run.
-        stage: that the node runs.
+        spec: the job.
         into: is replaced.
     """
+    run = spec.folder
     remove(into)
     (into / WHEEL).mkdir(parents=True)
     write_wheel(into / WHEEL)
+    (into / CACHE).mkdir()
+    for name, data in spec.cache.items():
+        (into / CACHE / name).write_bytes(data)
     (into / PINS).write_text("".join(f"{one}\n" for one in pins()))
     with tarfile.open(into / RUN, "w", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(run.iterdir()):
             # What begins with a dot is being written, but for the config that Hydra keeps.
             if path.name not in _LEFT_OUT and (path.name == ".hydra" or path.name[0] != "."):
                 tar.add(path, path.name)
-        known = handed.path_of(run, stage)
+        known = handed.path_of(run, spec.stage)
         tar.add(known, str(known.relative_to(run)))  # the job reads there what it was handed
 
 

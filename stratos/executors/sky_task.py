@@ -15,8 +15,9 @@ LONGEST_NAME = 42
 """Characters that the pickiest of the clouds takes; SkyPilot shortens what is longer itself."""
 SENT = "sent"
 """Folder on the node with what this machine sends."""
-RUN, WHEEL, PINS = "run.tar", "wheel", "pins.txt"
-"""Files of it: the run folder, a folder with the wheel of Stratos, versions of what it needs."""
+RUN, WHEEL, PINS, CACHE = "run.tar", "wheel", "pins.txt", "cache"
+"""Files of it: the run folder, a folder with the wheel of Stratos, versions of what it needs, a
+folder with what the cache of the node begins with."""
 
 INSTALL = """\
 command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh
@@ -47,6 +48,7 @@ run={run}
     set -e
     own "$run"
     tar -xf "$STRATOS_SENT"/{packed} -C "$run"
+    cp -R "$STRATOS_SENT"/{cache} .
 {setup}
 ) >>log 2>&1
 code=$? # and not "||", which would have the shell go on behind a line that fails
@@ -54,7 +56,8 @@ code=$? # and not "||", which would have the shell go on behind a line that fail
 say stage
 # The stage saves when it is told to end; `timeout` tells it so at its time limit.
 cd "$run"
-{limit}"$STRATOS_VENV"/bin/python {command} >>"$HOME"/{base}/log 2>&1 &
+{limit}"$STRATOS_VENV"/bin/python {command} --cache "$HOME"/{base}/{cache} \
+    >>"$HOME"/{base}/log 2>&1 &
 cd "$HOME"/{base}
 echo $! >stage.pid
 trap 'kill -TERM $(cat stage.pid)' TERM
@@ -164,6 +167,7 @@ def script_of(spec: JobSpec, setup: str) -> str:
         venv=f"{base_of(name)}/venv",
         run=shlex.quote(str(spec.folder)),
         packed=RUN,
+        cache=CACHE,
         setup=setup,
         limit=limit,
         command=shlex.join(spec.command[1:]),

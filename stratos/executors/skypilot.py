@@ -8,8 +8,9 @@ gone.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -20,20 +21,22 @@ from msgspec import Meta
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
 from stratos.executors import handed
-from stratos.executors.job import Job, JobSettings, JobSpec, StageName, Status
+from stratos.executors.job import Amount, Job, JobSettings, JobSpec, StageName, Status
 from stratos.executors.sky_check import enabled_clouds, program, why_not
 from stratos.executors.sky_cluster import Cluster
 from stratos.executors.sky_follow import Following
 from stratos.executors.sky_pack import pack, python_version
 from stratos.executors.sky_task import SENT, Wanted, cluster_name, install, task_of
+from stratos.records import Offer
 
 _NO_SERVER = frozenset(("local", "slurm", "ray"))
 """Clouds of the catalog that rent nothing."""
-_STAYING = {
-    "evaluate": "every read of a test item is counted in the cache folder of this machine",
-    "deploy": "it tries the student's server where the bundle lies",
-}
-"""Stages that go to no server, and why."""
+_OWN = frozenset(("local", "slurm", "ray", "ssh"))
+"""First parts of an infra whose servers are the user's own: nobody bills what they send."""
+_LEAST_MINUTES = 5.0
+"""Between two times that what a stage has done is brought back."""
+_LOST_SPOT, _LOST = 0.1, 0.001
+"""Times an hour that a server is lost: on spot as the plan assumes, and any other."""
 
 _following: dict[str, Following] = {}
 """Jobs that this process follows, by their clusters."""
@@ -44,9 +47,10 @@ class SkyPilot(JobSettings):
     """Run stages on servers that SkyPilot rents."""
 
     kind: ClassVar[str] = "skypilot"
+    shares_files: ClassVar[bool] = False
     stages: tuple[StageName, ...] = ("distill",)
-    """Stages that run as jobs, of probe, synthesize and distill; one that asks a hosted teacher, or
-    needs no server, stays in this process."""
+    """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
+    hosted teacher, or needs no server, stays in this process."""
     infra: str | None = None
     """Where to rent, in SkyPilot's words, such as aws/us-east-1 or kubernetes; null takes the
     plan's server."""
@@ -71,8 +75,12 @@ class SkyPilot(JobSettings):
     """What is installed beside Stratos, such as bitsandbytes."""
     env: tuple[str, ...] = ()
     """Variables of this machine's environment that the job gets, such as HF_TOKEN."""
-    fetch_every_minutes: Annotated[float, Meta(ge=0)] = 5.0
-    """How often what the stage has written is brought back, checkpoints among it."""
+    fetch_every_minutes: Annotated[float, Meta(ge=0)] | None = None
+    """How often what the stage has written is brought back, checkpoints among it; null takes what
+    costs least: 5, and more where the cloud bills large checkpoints."""
+    usd_per_gb: Amount | None = None
+    """Dollars for a GB that the server sends to this machine; null takes the list price of its
+    cloud."""
     program: str = "sky"
     """SkyPilot's program, where it is not on the PATH: it may live in an environment of its own."""
 
@@ -84,11 +92,6 @@ class SkyPilot(JobSettings):
                 "executor.infra, executor.instance_type and executor.accelerators ask for another "
                 "server than the plan's, whose price is not known. Type "
                 "executor.usd_per_hour=<dollars>."
-            )
-        if staying := [one for one in self.stages if one in _STAYING]:
-            return (
-                f"executor.stages: {staying[0]} runs on this machine with executor=skypilot: "
-                f"{_STAYING[staying[0]]}. Leave it out of executor.stages."
             )
         return why_not(self.program)
 
@@ -134,6 +137,39 @@ class SkyPilot(JobSettings):
             raise
         following.finish()
 
+    def usd_per_gb_of(self, offer: Offer | None, listed: Callable[[str], float]) -> float:
+        """Return dollars for a GB that a job sends to this machine."""
+        if self.usd_per_gb is not None:
+            return self.usd_per_gb
+        elsewhere = self._elsewhere(spot=False)
+        cloud = elsewhere.cloud if elsewhere is not None else "" if offer is None else offer.cloud
+        return 0.0 if cloud in _OWN else listed(cloud)
+
+    def egress_gb(self, spec: JobSpec) -> float:
+        """Return how many GB a job sends to this machine that are billed, at most."""
+        returns = spec.returns
+        if not returns.usd_per_gb:
+            return 0.0
+        n_copies = spec.planned_hours * 60 / max(1.0, self._minutes(spec))
+        return returns.end_gb + (1 + n_copies) * returns.copy_gb
+
+    def _minutes(self, spec: JobSpec) -> float:
+        """Return the minutes between two times that what a stage has done is brought back.
+
+        A copy costs C dollars; a server that is lost, r times an hour, costs what it did since the
+        last one, at P dollars an hour. Their sum is least at sqrt(2·C / (r·P)) hours (Young 1974).
+        """
+        if self.fetch_every_minutes is not None:
+            return self.fetch_every_minutes
+        copy_usd = spec.returns.usd_per_gb * spec.returns.copy_gb
+        lost_usd = spec.usd_per_hour * (_LOST_SPOT if self._is_spot(spec) else _LOST)
+        if not (copy_usd and lost_usd):
+            return _LEAST_MINUTES
+        return max(_LEAST_MINUTES, 60 * math.sqrt(2 * copy_usd / lost_usd))
+
+    def _is_spot(self, spec: JobSpec) -> bool:
+        return spec.spot if self.spot is None else self.spot
+
     def _elsewhere(self, spot: bool) -> Wanted | None:
         """Return the server that the settings ask for; None where it is the plan's."""
         if not any((self.infra, self.instance_type, self.accelerators)):
@@ -146,7 +182,7 @@ class SkyPilot(JobSettings):
         Raises:
             StratosError: the plan has none that SkyPilot could rent.
         """
-        spot = spec.spot if self.spot is None else self.spot
+        spot = self._is_spot(spec)
         wanted = self._elsewhere(spot) or _planned(spec, spot)
         if wanted is not None:
             return wanted
@@ -188,7 +224,7 @@ class SkyPilot(JobSettings):
     def _write(self, spec: JobSpec, wanted: Wanted, folder: Path) -> Path:
         """Write what is sent, and return the task that is launched."""
         remove(folder)
-        pack(spec.folder, spec.stage, folder / SENT)
+        pack(spec, folder / SENT)
         setup = self.setup or install(python_version(), self.packages)
         task = task_of(
             spec, wanted, sent=folder / SENT, setup=setup, idle_minutes=self.idle_minutes,
@@ -205,12 +241,12 @@ class SkyPilot(JobSettings):
             folder = handed.folder_of(spec.folder) / self.kind / spec.stage
             path = program(self.program) or self.program
             cluster = Cluster(name, path, folder, spec.withheld)
-            spot = spec.spot if self.spot is None else self.spot
+            spot = self._is_spot(spec)
             elsewhere = self._elsewhere(spot)
             wanted = elsewhere or _planned(spec, spot)
             _following[name] = Following(
                 spec, cluster, "server" if wanted is None else wanted.name, spot,
-                self.fetch_every_minutes * 60, is_planned=elsewhere is None,
+                self._minutes(spec) * 60, is_planned=elsewhere is None,
             )  # fmt: skip
         return _following[name]
 

@@ -24,7 +24,9 @@ from stratos.ledger.file import LedgerFile, now
 from stratos.ledger.lines import (
     Expected,
     Extended,
+    Leaving,
     Line,
+    Opened,
     Overrun,
     Rented,
     Reserved,
@@ -79,6 +81,8 @@ class Ledger:
                     if (owed := self.totals.owed_usd(line, time.time())) > 0:
                         append(Extended(id=line.id, reserved_usd=owed, at=now()))
                     continue
+                if isinstance(line, Leaving):
+                    continue  # whoever follows the job counts its bytes
                 if line.id in under_way:
                     continue  # what it pays for goes on at the provider
                 other_host = line.host != Process.this().host
@@ -324,10 +328,12 @@ class Ledger:
         parts = ", ".join(f"${usd:.2f} for {name}" for name, usd in held.items())
         return f" (of limits.budget_usd={self.budget_usd:g} the plan holds {parts})"
 
-    def settle(self, line: Rented, usd: float, seconds: float) -> None:
-        """Record what servers cost, and how long they ran."""
+    def settle(
+        self, line: Rented | Leaving, usd: float, *, seconds: float = 0.0, n_bytes: int = 0
+    ) -> None:
+        """Record what servers cost and how long they ran, or what bytes cost that have left."""
         with self._file.exclusive() as append:
-            append(self._settled(line, usd, seconds=seconds))
+            append(self._settled(line, usd, seconds=seconds, n_bytes=n_bytes))
 
     def _opened(self, reservation: Reservation) -> Reserved:
         me = Process.this()
@@ -344,7 +350,7 @@ class Ledger:
             at=now(),
         )
 
-    def _settled(self, line: Reserved | Rented, usd: float, **more: object) -> Settled:
+    def _settled(self, line: Opened, usd: float, **more: object) -> Settled:
         """Return the second line of a reservation: planned at most, and actual."""
         return Settled(
             id=line.id,

@@ -89,6 +89,8 @@ class Settled(_Line, frozen=True, kw_only=True, tag="settled"):
     output_tokens: int = 0
     seconds: float = 0.0
     """Of servers: from launch to release."""
+    n_bytes: int = 0
+    """Of egress: bytes that left."""
     extra_input_tokens: int = 0
     output_factor: float = 1.0
     share_sum: float = 0.0
@@ -173,6 +175,27 @@ class Rented(_Line, frozen=True, kw_only=True, tag="rented"):
         return max(seconds, self.min_seconds) / 3600 * self.usd_per_hour
 
 
+class Leaving(_Line, frozen=True, kw_only=True, tag="leaving"):
+    """Money that is set aside for bytes that leave a cloud, before its server is launched."""
+
+    id: str
+    what: str
+    reserved_usd: float
+    usd_per_gb: float
+    bytes_before: int = 0
+    """Where the counter of the job's bytes stood."""
+    stage: str = ""
+    role: str = "egress"
+
+    def n_bytes(self, counter: int) -> int:
+        """Return how many bytes have left by a state of the counter."""
+        return max(0, counter - self.bytes_before)
+
+    def usd(self, counter: int) -> float:
+        """Return what they cost."""
+        return self.n_bytes(counter) / 1e9 * self.usd_per_gb
+
+
 class Launched(_Line, frozen=True, kw_only=True, tag="launched"):
     """From now on servers cost money, also where the process that rented them dies."""
 
@@ -180,15 +203,16 @@ class Launched(_Line, frozen=True, kw_only=True, tag="launched"):
 
 
 class Metered(_Line, frozen=True, kw_only=True, tag="metered"):
-    """How long servers have run so far."""
+    """How long servers have run so far, or how many bytes have left."""
 
     id: str
-    seconds: float
-    usd: float
+    seconds: float = 0.0
+    usd: float = 0.0
+    n_bytes: int = 0
 
 
 class Extended(_Line, frozen=True, kw_only=True, tag="extended"):
-    """More money that is set aside for servers that run longer than planned."""
+    """More money that is set aside: servers run longer than planned, or more bytes leave."""
 
     id: str
     reserved_usd: float
@@ -210,6 +234,7 @@ Line = (
     | Allotted
     | Released
     | Rented
+    | Leaving
     | Launched
     | Metered
     | Extended
@@ -223,7 +248,11 @@ _MOST_USD = 1e12
 _AMOUNTS = ("usd", "reserved_usd", "planned_usd", "total_usd", "expected_usd")
 
 
-def role_of(line: Reserved | Settled | Rented) -> str:
+Opened = Reserved | Rented | Leaving
+"""First line of a reservation."""
+
+
+def role_of(line: Opened | Settled) -> str:
     """Return whose money a line is about; older lines tell by how they name what is paid for."""
     first = line.what.partition(" ")[0]
     return line.role or (first if first in ROLES else "other")

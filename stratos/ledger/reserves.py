@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from stratos.ledger.book import Ledger
 
 
-def planned_usd(plan: Plan, left_usd: float | None = None) -> dict[str, float]:
+def planned_usd(
+    plan: Plan, left_usd: float | None = None, returned_usd: float = 0.0
+) -> dict[str, float]:
     """Return what to hold for each role: the high end of its dollars.
 
     For a hosted teacher that is as much more as its last call wants set aside.
@@ -28,12 +30,13 @@ def planned_usd(plan: Plan, left_usd: float | None = None) -> dict[str, float]:
         left_usd: what there is for all of them; None without a budget. Where the high ends are
             more, each role is held its expected dollars and the same share of the way to its high
             end; where even the expected dollars are more, the same share of them.
+        returned_usd: egress of what jobs send to the machine of the command, which no plan counts.
     """
     mean, high = dict.fromkeys(ROLES, 0.0), dict.fromkeys(ROLES, 0.0)
     for choice in plan.roles:
         mean[choice.role] += choice.usd + choice.last_call_usd
         high[choice.role] += max(choice.usd, *(choice.usd_range or (0.0,))) + choice.last_call_usd
-    mean["egress"] = high["egress"] = plan.egress_usd
+    mean["egress"] = high["egress"] = plan.egress_usd + returned_usd
     share, scale = 1.0, 1.0
     if left_usd is not None and sum(high.values()) > left_usd:
         room, span = left_usd - sum(mean.values()), sum(high.values()) - sum(mean.values())

@@ -13,8 +13,10 @@ from stratos.ledger.lines import (
     Extended,
     HandedIn,
     Launched,
+    Leaving,
     Line,
     Metered,
+    Opened,
     Overrun,
     Released,
     Rented,
@@ -51,7 +53,7 @@ class Totals:
     """Dollars settled by stage."""
     spent_by: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Dollars settled by role."""
-    open: dict[str, Reserved | Rented] = field(default_factory=dict)
+    open: dict[str, Opened] = field(default_factory=dict)
     """Reservations that are not settled, whoever made them."""
     extended: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """What was set aside for them later."""
@@ -78,7 +80,7 @@ class Totals:
             BadLine: its running total does not fit.
         """
         match line:
-            case Reserved() | Rented():
+            case Reserved() | Rented() | Leaving():
                 self._open(line)
             case Settled():
                 self._settle(line)
@@ -106,7 +108,7 @@ class Totals:
             id_: batch for batch in self.batches.values() for id_ in batch.ids if id_ in self.open
         }
 
-    def set_aside(self, line: Reserved | Rented) -> float:
+    def set_aside(self, line: Opened) -> float:
         """Return what is set aside for a reservation by now."""
         return line.reserved_usd + self.extended.get(line.id, 0.0)
 
@@ -153,7 +155,7 @@ class Totals:
             for role, usd in line.usd.items()
         }
 
-    def _open(self, line: Reserved | Rented) -> None:
+    def _open(self, line: Opened) -> None:
         if line.id not in self.open:
             self.reserved_usd += line.reserved_usd
             self.open[line.id] = line

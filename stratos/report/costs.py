@@ -93,7 +93,7 @@ def cost_rows(
         rows.append(
             CostRow(
                 "egress",
-                "data between regions and clouds",
+                "data that leaves regions and clouds",
                 plan.egress_usd if plan is not None else None,
                 None,
                 spent["egress"],

@@ -32,6 +32,7 @@ from stratos.core.formats import duration
 from stratos.core.process import Process
 from stratos.core.redact import redact
 from stratos.core.remote import file_system
+from stratos.teachers.kept_answers import n_bytes
 
 MANIFEST, CLAIM, OBJECTS = "manifest.json", "claim.json", "objects"
 """What lies below the URL."""
@@ -40,6 +41,8 @@ KNOWN = ".mirror.json"
 CLAIM_S = 900.0
 """A claim that was not renewed for so long has no living holder."""
 _RENEW_S = 120.0
+_ANSWERS_S = 10.0
+"""How long answers that were paid for may lie here alone."""
 _SETTLES_S = 3.0
 """How long two commands that take over one claim may be apart."""
 _SMALL = 32 * 2**20
@@ -129,6 +132,10 @@ class Mirror:
         self._soon, self._ended = threading.Event(), threading.Event()
         self._token = uuid4().hex
         self._renewed_at = 0.0
+        self._objects: dict[str, int] | None = None
+        """Digest to bytes of what is stored; None until the URL was asked."""
+        self._n_answer_bytes = 0
+        self._linked: set[Path] = set()
         try:
             self._system, root = file_system(self.url)
         except OSError as error:
@@ -145,12 +152,20 @@ class Mirror:
         self._soon.set()
 
     def keep_pushing(self, seconds: float) -> None:
-        """Copy what has changed every so many seconds, and whenever `soon` is called."""
+        """Copy what has changed every so many seconds, and whenever `soon` is called.
+
+        Answers that were paid for wait no longer than `_ANSWERS_S`.
+        """
+        seconds = min(seconds, _RENEW_S)
+        due = time.monotonic() + seconds
         while not self._ended.is_set():
-            self._soon.wait(min(seconds, _RENEW_S))
+            is_asked = self._soon.wait(min(seconds, _ANSWERS_S))
             self._soon.clear()
-            if not self._ended.is_set():
+            has_answers = n_bytes(self.folder) != self._n_answer_bytes
+            is_due = is_asked or has_answers or time.monotonic() >= due
+            if is_due and not self._ended.is_set():
                 self.push_or_warn()
+                due = time.monotonic() + seconds
 
     def push_or_warn(self) -> None:
         """Copy what has changed; a failure is said, and tried again the next time."""
@@ -222,11 +237,15 @@ class Mirror:
         known = self._known() or Known(self.url, ())
         with self._said("written to"):
             self._renew()
+            self._n_answer_bytes = n_bytes(self.folder)
+            if self._objects is None:
+                self._objects = self._stored_objects()
             files = {}
             for path in self._files():
                 if (stored := self._store(path, known)) is not None:
                     files[str(path.relative_to(self.folder))] = stored
             if known.ids and files == known.files:
+                self._sweep(files)
                 return
             self._renew(is_now=True)  # another may have taken it over while files were stored
             made = Manifest(uuid4().hex, Process.this().host, time.time(), files)
@@ -234,24 +253,57 @@ class Mirror:
             self._know((*known.ids[:1], made.id), known.files)
             self._write(MANIFEST, msgspec.json.encode(made))
             self._know((made.id,), files)
-            gone = {one.sha256 for one in known.files.values()}
-            for digest in gone - {one.sha256 for one in files.values()}:
-                with contextlib.suppress(FileNotFoundError):
-                    self._system.rm_file(self._object(digest))
+            self._sweep(files)
+
+    def _stored_objects(self) -> dict[str, int]:
+        """Ask the URL for the objects that it has: it may have lost some, or have too many."""
+        self._system.invalidate_cache()
+        try:
+            found = self._system.find(f"{self._root}/{OBJECTS}", detail=True)
+        except FileNotFoundError:
+            return {}
+        return {place.rpartition("/")[2]: int(one["size"] or 0) for place, one in found.items()}
+
+    def _sweep(self, files: dict[str, Stored]) -> None:
+        """Delete the objects that no manifest names: old ones, and those of a push that was killed.
+
+        Nobody else stores any, because the claim is held.
+        """
+        assert self._objects is not None
+        for digest in self._objects.keys() - {one.sha256 for one in files.values()}:
+            with contextlib.suppress(FileNotFoundError):
+                self._system.rm_file(self._object(digest))
+            del self._objects[digest]
 
     def _files(self) -> list[Path]:
-        """Return what is copied, in the order in which it is read."""
-        found = [
-            one for one in self.folder.rglob("*")
-            if one.is_file() and not one.is_symlink()
-            and not any(map(_is_passing, one.relative_to(self.folder).parts))
-        ]  # fmt: skip
+        """Return what is copied, in the order in which it is read; links as what they lead to."""
+        found = []
+        for one in self.folder.rglob("*"):
+            if any(map(_is_passing, one.relative_to(self.folder).parts)):
+                continue
+            if one.is_file():
+                found.append(one)
+            elif one.is_symlink():
+                self._say_left_out(one)
 
         def key(path: Path) -> tuple[int, str]:
             is_record = path.parent == self.folder and path.suffix == ".json"
             return (0 if is_record else 2 if path.name == _LEDGER else 1), str(path)
 
         return sorted(found, key=key)
+
+    def _say_left_out(self, link: Path) -> None:
+        """Warn of a link to a folder, or to nothing, once; what leads into the run folder is there.
+
+        W&B links to the folder of its last run.
+        """
+        if link in self._linked or link.resolve().is_relative_to(self.folder.resolve()):
+            return
+        self._linked.add(link)
+        self._warn(
+            f"{link} is a link to {link.resolve()}, which is no file: it is not in the copy of "
+            f"this run behind {redact(self.url)}. Put what it leads to into the run folder."
+        )
 
     def _store(self, path: Path, known: Known) -> Stored | None:
         """Store a file; return what it was stored as, or None if it is gone or being written."""
@@ -260,14 +312,12 @@ class Mirror:
             if before.st_size <= _SMALL:
                 data = path.read_bytes()
                 stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
-                if self._lacks(stored, known):
-                    self._system.pipe_file(self._object(stored.sha256), data)
+                self._store_object(stored, data)
                 return stored
             if path.suffix == ".jsonl":
-                return self._store_begun(path, before.st_size, known)
+                return self._store_begun(path, before.st_size)
             stored = Stored(digest_of(path), before.st_size)
-            if self._lacks(stored, known):
-                self._system.put_file(str(path), self._object(stored.sha256))
+            self._store_object(stored, path)
             if identity(path.stat()) == identity(before):
                 return stored
         except FileNotFoundError:
@@ -276,7 +326,7 @@ class Mirror:
             return None
         return known.files.get(str(path.relative_to(self.folder)))
 
-    def _store_begun(self, path: Path, n_bytes: int, known: Known) -> Stored:
+    def _store_begun(self, path: Path, n_bytes: int) -> Stored:
         """Store the lines that a file has by now, which may always be written to."""
         whole = staged_apart(path)
         try:
@@ -284,21 +334,23 @@ class Mirror:
                 while n_bytes > 0 and (data := file.read(min(n_bytes, _SMALL))):
                     n_bytes -= copy.write(data)
             stored = Stored(digest_of(whole), whole.stat().st_size)
-            if self._lacks(stored, known):
-                self._system.put_file(str(whole), self._object(stored.sha256))
+            self._store_object(stored, whole)
             return stored
         finally:
             whole.unlink(missing_ok=True)
 
-    def _lacks(self, stored: Stored, known: Known) -> bool:
-        if known.ids and stored in known.files.values():
-            return False
+    def _store_object(self, stored: Stored, content: bytes | Path) -> None:
+        """Store what is in a file, unless it is there already."""
+        assert self._objects is not None
+        if self._objects.get(stored.sha256) == stored.n_bytes:
+            return
         place = self._object(stored.sha256)
-        try:
-            return bool(self._system.info(place)["size"] != stored.n_bytes)
-        except FileNotFoundError:
-            self._make_parent(place)
-            return True
+        self._make_parent(place)
+        if isinstance(content, bytes):
+            self._system.pipe_file(place, content)
+        else:
+            self._system.put_file(str(content), place)
+        self._objects[stored.sha256] = stored.n_bytes
 
     def _fetch(self, manifest: Manifest, known: Known | None) -> None:
         """Put all that a manifest names into the run folder, records last.
@@ -345,33 +397,62 @@ class Mirror:
         return False
 
     def _take(self) -> None:
-        """Claim the copy for this process."""
-        mine = msgspec.json.encode(self._claim())
-        is_taken_over = False
-        for _ in range(2):
-            try:
-                self._make_parent(self._at(CLAIM))
-                self._system.pipe_file(self._at(CLAIM), mine, mode="create")
-            except FileExistsError:
-                other = self._read(CLAIM, Claim)
-                if other is not None and not _is_given_up(other):
-                    raise BusyError(_refusal(self.url, other)) from None
-                if other is not None and self._read(CLAIM, Claim) == other:
-                    with contextlib.suppress(FileNotFoundError):
-                        self._system.rm_file(self._at(CLAIM))
-                is_taken_over = True
-                continue
-            # A file system that knows no "create" has overwritten: the last one has it.
-            if is_taken_over:  # so has whoever found the same one given up, and deletes this one
-                time.sleep(_SETTLES_S)
-            held = self._read(CLAIM, Claim)
-            if held is None or held.token == self._token:
-                self._renewed_at = time.monotonic()
-                return
+        """Claim the copy for this process.
+
+        Raises:
+            BusyError: another command has it.
+        """
+        self._make_parent(self._at(CLAIM))
+        if self._win(CLAIM):
+            time.sleep(_SETTLES_S)  # where a file system overwrites all the same, the last one wins
+        held = self._read(CLAIM, Claim)
+        if held is None or held.token != self._token:
+            raise self._is_busy()
+        self._renewed_at = time.monotonic()
+
+    def _win(self, name: str) -> bool:
+        """Have a file hold the claim of this process, and return whether it held a given up one.
+
+        A file is created only where there is none, so that one command does it, however slow the
+        others are. The file of a holder that is gone is overwritten by whoever wins the file that
+        is named after it. Who wins that one late, when the first has deleted it, finds another
+        claim than the one that was given up.
+
+        Raises:
+            BusyError: another command has it, or is about to.
+        """
+        if self._create(name):
+            return False
+        held = self._read(name, Claim)
+        if held is None:
+            raise self._is_busy()
+        if not _is_given_up(held):
+            raise BusyError(_refusal(self.url, held))
+        taking_over = f"{CLAIM}.{held.token}-{held.at:.0f}"
+        self._win(taking_over)
+        try:
+            if self._read(name, Claim) != held:
+                raise self._is_busy()
+            self._write(name, msgspec.json.encode(self._claim()))
+        finally:
+            with contextlib.suppress(Exception):
+                self._system.rm_file(self._at(taking_over))
+        return True
+
+    def _create(self, name: str) -> bool:
+        """Write the claim of this process to a file, unless it is there; return whether it did."""
+        try:
+            data = msgspec.json.encode(self._claim())
+            self._system.pipe_file(self._at(name), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def _is_busy(self) -> BusyError:
         other = self._read(CLAIM, Claim)
-        raise BusyError(
+        return BusyError(
             f"{redact(self.url)}: another command has just begun to work with it."
-            if other is None
+            if other is None or _is_given_up(other)
             else _refusal(self.url, other)
         )
 

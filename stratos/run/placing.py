@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 from stratos.config import Config
 from stratos.core.by_name import find
-from stratos.executors.job import has_server
-from stratos.records import Plan
+from stratos.executors.job import Returns
+from stratos.executors.job_of_stage import has_server, job_spec, offer_of
+from stratos.plan.egress import list_prices
+from stratos.plan.sent_back import sent_back_gb
+from stratos.records import Plan, Student
 from stratos.teachers.base import HasKey, HasWeights, Teacher
 
 
@@ -32,6 +35,54 @@ def keys_of(config: Config) -> tuple[str, ...]:
     """Return the variables of the environment that hold keys of teachers: no job gets them."""
     names = (one.api_key_env for one in config.teachers if isinstance(one, HasKey))
     return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def cache_for(config: Config, stage: str, student: Student | None) -> dict[str, bytes]:
+    """Return what a job needs of the cache folder of this machine, which it does not share.
+
+    Whoever reads test items is noted in a log of this machine. So that is done before the job is
+    submitted, whatever becomes of it, and the job finds what the log says about these items.
+
+    Args:
+        config: of the run.
+        stage: that runs as a job.
+        student: of the run, where there is one.
+    """
+    if stage != "evaluate" or student is None:
+        return {}
+    from stratos.evaluate.read_log import LOG, excerpt, note_reads  # imports torch
+
+    items = config.task.items("test", config.evaluate.n_items, config.seed)
+    note_reads(config.cache_dir, config.run_dir, student.weights_sha256, items)
+    return {LOG: excerpt(config.cache_dir, items)}
+
+
+def returns_of(config: Config, stage: str, plan: Plan | None) -> Returns:
+    """Return what a job sends to this machine, and what its cloud bills for that.
+
+    Args:
+        config: of the run.
+        stage: that runs as a job.
+        plan: of the run.
+    """
+    if config.executor.shares_files:
+        return Returns()
+    price = config.executor.usd_per_gb_of(
+        offer_of(plan, stage), lambda cloud: list_prices().of(cloud)[1]
+    )
+    return Returns(price, *sent_back_gb(config, plan, stage))
+
+
+def planned_egress_usd(config: Config, plan: Plan) -> float:
+    """Return what jobs will cost that send their files to this machine, at most."""
+    usd = 0.0
+    for stage in config.executor.stages:
+        if config.executor.shares_files or why_here(config, stage, plan) is not None:
+            continue
+        returns = returns_of(config, stage, plan)
+        spec = job_spec(plan, stage, config.run_dir, config.executor, returns=returns)
+        usd += returns.usd_per_gb * config.executor.egress_gb(spec)
+    return usd
 
 
 def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:

@@ -14,6 +14,7 @@ from stratos.config import Config
 from stratos.core.atomic_files import sweep, write_atomically
 from stratos.core.chunk_engine import Engine, Here
 from stratos.core.context import Context
+from stratos.core.counted import counted
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.foreign import cause
@@ -22,15 +23,17 @@ from stratos.core.locks import locked
 from stratos.core.ray_engine import connected
 from stratos.executors import handed
 from stratos.executors.handed import Handed
-from stratos.executors.job import job_spec
+from stratos.executors.job_of_stage import job_spec
 from stratos.ledger import Ledger, reserves
 from stratos.records import Plan, Report, from_json, to_json
 from stratos.run import resume
 from stratos.run.console import Console
 from stratos.run.mirror import Mirror, mirrored
-from stratos.run.placing import keys_of, why_here
+from stratos.run.placing import cache_for, keys_of, planned_egress_usd, returns_of, why_here
 from stratos.run.resume import Stage
 from stratos.run.tracking import Tracker, tracked
+from stratos.teachers.cached import restored
+from stratos.teachers.kept_answers import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +68,8 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
         sweep(folder)
         _make_cache_folder(config.cache_dir)
         mirror = stack.enter_context(mirrored(config, console.warn))
+        if mirror is not None and (n := restored(folder, config.cache_dir, console.warn)):
+            console.note(f"{counted(n, 'answer', spec=',')} of teachers came with the copy.")
         warnings = Warnings(folder / "warnings.json", console.warn)
         tracker = stack.enter_context(tracked(config, warnings.add))
         for teacher in config.teachers:
@@ -304,6 +309,7 @@ class Runner:
                 fingerprint=mark,
                 note=self.console.note,
                 spent_seconds=sum(getattr(one, "seconds", 0.0) for one in self.records.values()),
+                answers_dir=None if self._mirror is None else self.config.run_dir / FOLDER,
                 engine=engine,
             )
             record: T | None
@@ -361,6 +367,10 @@ class Runner:
             withheld=keys_of(self.config),
             nodes=self.config.trainer.num_nodes if stage.name == "distill" else 1,
             files=resume.files_of(stage, self.config),
+            cache={}
+            if executor.shares_files
+            else cache_for(self.config, stage.name, self.records.get("distill")),
+            returns=returns_of(self.config, stage.name, self.records.get("plan")),
         )
         longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
         run_there(Handover(executor, spec, mark, self._inputs_now(stage), longest), context)
@@ -384,7 +394,7 @@ class Runner:
     def _settle_job(self, stage: Stage[Any]) -> None:
         """Settle a job that has left its record while no command followed it."""
         if self._job is None and handed.find(self.config.run_dir, stage.name) is not None:
-            from stratos.executors.follow import settle_unseen
+            from stratos.executors.paid import settle_unseen
 
             settle_unseen(self.config.run_dir, stage.name, self.ledger)
 
@@ -515,7 +525,7 @@ class Runner:
             if self.asked & {stage.name, *spenders}:
                 budget = self.ledger.budget_usd
                 left = None if budget is None else max(0.0, budget - self.ledger.committed_usd)
-                usd = reserves.planned_usd(record, left)
+                usd = reserves.planned_usd(record, left, planned_egress_usd(self.config, record))
                 reserves.allot(self.ledger, self._marks[stage.name], usd)
         elif stage.name in self.asked:
             for role in stage.releases:

@@ -23,8 +23,8 @@ from stratos.core.money import exact_usd
 from stratos.core.printable import visible
 from stratos.deploy.hosting import CACHE, hosted_here
 from stratos.executors import handed, started
-from stratos.executors.follow import settle_unseen
 from stratos.executors.job import State, Status
+from stratos.executors.paid import settle_unseen
 from stratos.executors.started import Started
 from stratos.ledger import Ledger
 

@@ -14,6 +14,7 @@ from stratos.teachers.base import (
     TOO_LONG,
     Answer,
     Bounded,
+    HasWeights,
     Question,
     Streaming,
     Teacher,
@@ -25,6 +26,7 @@ from stratos.teachers.cache import AnswerCache
 from stratos.teachers.call_budget import CallBudget, price
 from stratos.teachers.chunks import ask_in_chunks
 from stratos.teachers.cost_estimate import expect
+from stratos.teachers.kept_answers import KeptAnswers
 from stratos.teachers.reorder_buffer import WINDOW, ReorderBuffer
 
 
@@ -130,7 +132,10 @@ def stream_ask(
         TeacherError: the teacher failed.
     """
     total = len(questions) if isinstance(questions, Sequence) else 0
-    cache = AnswerCache(context.cache_dir, context.warn, cache_mode(teacher))
+    also = None
+    if context.answers_dir is not None and not isinstance(teacher, HasWeights):
+        also = KeptAnswers(context.answers_dir, context.warn)
+    cache = AnswerCache(context.cache_dir, context.warn, cache_mode(teacher), also)
     window = ReorderBuffer(
         questions,
         identities(teacher),

@@ -25,6 +25,7 @@ import msgspec
 from stratos.core.counted import counted
 from stratos.core.process import Process
 from stratos.teachers.base import Answer, CacheMode, Question
+from stratos.teachers.kept_answers import KeptAnswer, KeptAnswers
 
 FILE_NAME = "teacher_answers.sqlite"
 
@@ -93,12 +94,18 @@ class AnswerCache:
         folder: where the file lies; made if it is not there.
         warn: told about corrupt entries and about a file that cannot be used.
         mode: off neither finds nor keeps, read finds, write does both.
+        also: where answers are kept, too.
     """
 
     def __init__(
-        self, folder: Path, warn: Callable[[str], None], mode: CacheMode = "write"
+        self,
+        folder: Path,
+        warn: Callable[[str], None],
+        mode: CacheMode = "write",
+        also: KeptAnswers | None = None,
     ) -> None:
         """Remember the place; the file is opened at the first use."""
+        self._also = also
         self.path = folder / FILE_NAME
         self._warn = warn
         self._mode = mode
@@ -154,6 +161,19 @@ class AnswerCache:
         text = json.dumps(msgspec.to_builtins(answer))
         row = (key, text, _digest(key, text))
         self._use("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)
+        if self._also is not None:
+            self._also.add(KeptAnswer(*row))
+
+    def restore(self, rows: Sequence[KeptAnswer]) -> int:
+        """Take over rows of another machine's cache that are whole, and return how many are new."""
+        whole = [one for one in rows if one.digest == _digest(one.key, one.answer)]
+        # Rows of one file came together: where its last one is known, all of them are.
+        if not whole or self.get([whole[-1].key]):
+            return 0
+        for one in whole:
+            row = (one.key, one.answer, one.digest)
+            self._use("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", row)
+        return len(whole)
 
     def claim(self, key: str) -> bool:
         """Return whether this process may ask a question: no other one is about to.

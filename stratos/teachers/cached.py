@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 from stratos.teachers.base import Answer, Question, Teacher, cache_mode, identities
 from stratos.teachers.cache import FILE_NAME, AnswerCache, question_key
+from stratos.teachers.kept_answers import read
 
 _AT_A_TIME = 256
 
@@ -26,6 +27,12 @@ def look_up(
             found = cache.get(by_key)
             known += [(unknown.pop(by_key[key]), answer) for key, answer in found.items()]
     return known, list(unknown.values())
+
+
+def restored(run_dir: Path, cache_dir: Path, warn: Callable[[str], None]) -> int:
+    """Put the answers that lie in a run folder into the cache; return how many it did not have."""
+    with closing(AnswerCache(cache_dir, warn)) as cache:
+        return sum(cache.restore(rows) for rows in read(run_dir))
 
 
 def n_kept(teacher: Teacher, questions: Iterable[Question], cache_dir: Path) -> int:

@@ -6,14 +6,17 @@
 #   STRATOS_MOTO   one with moto[server,ec2,iam] and pyyaml (which may be the same)
 #   STRATOS_SKY_OPT (/opt/stratos-sky) with what nodes would download; `warm` fills it
 # Usage:
-#   skypilot.sh warm PYTHON310      with a network, once: PYTHON310 is the folder of a Python 3.10
+#   skypilot.sh make PYTHON310      with a network, once: the environment, in $STRATOS_SKY_OPT/sky, and
+#                                   what `warm` does. PYTHON310 is the folder of a Python 3.10.
+#   skypilot.sh warm PYTHON310      the latter alone
 #   skypilot.sh up DIR              DIR is none of /tmp: nodes have a /tmp of their own
 #   skypilot.sh run DIR COMMAND…    in the namespace, with what it takes to reach both
 #   skypilot.sh down DIR
 set -euo pipefail
-what=${1:?warm, up, run or down} dir=${2:?a folder}
+what=${1:?make, warm, up, run or down} dir=${2:?a folder}
 here=$(cd "$(dirname "$0")" && pwd)
 opt=${STRATOS_SKY_OPT:-/opt/stratos-sky} net=stratos-sky
+[ "$what" != make ] || STRATOS_SKY=$opt/sky
 sky=${STRATOS_SKY:?a virtual environment with skypilot} moto=${STRATOS_MOTO:-$STRATOS_SKY}
 
 inside() {
@@ -24,6 +27,12 @@ inside() {
 }
 
 case $what in
+make)
+    [ -x "$dir/bin/python3.10" ] || { echo "$dir/bin/python3.10 is not there" >&2 && exit 1; }
+    [ -x "$sky/bin/sky" ] || { python3 -m venv "$sky" &&
+        "$sky/bin/pip" -q install 'skypilot[aws]==0.14.1'; }
+    STRATOS_SKY=$sky exec bash "$0" warm "$dir"
+    ;;
 warm)
     mkdir -p "$opt/uv-cache" "$opt/home"
     [ -d "$opt/python3.10" ] || cp -r "$2" "$opt/python3.10"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stratos.config import CallbacksConfig
-from stratos.evaluate.read_log import LOG, note_reads, said_of_runs
+from stratos.evaluate.read_log import LOG, excerpt, note_reads, said_of_runs
 from stratos.evaluate.reads import said
 from stratos.records import EarlierReads
 from stratos.tasks.base import Item
@@ -42,6 +42,19 @@ def test_the_same_student_of_the_same_run_counts_once(tmp_path: Path) -> None:
         "another student of the run has been looked at before"
     )
     assert note(tmp_path, "2", *range(20)).n_runs == 2
+
+
+def test_another_machine_finds_what_the_log_says_about_its_items(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    note(here, "1", *range(10))
+    note(here, "2", *range(100, 110))
+    assert note(here, "3", *range(5, 15)) == EarlierReads(1, 5, 10)
+    there.mkdir()
+    (there / LOG).write_bytes(excerpt(here, items(*range(5, 15))))
+    before = (there / LOG).read_text()
+    assert [json.loads(line)["run"] for line in before.splitlines()] == ["/runs/1", "/runs/3"]
+    assert note(there, "3", *range(5, 15)) == EarlierReads(1, 5, 10)
+    assert (there / LOG).read_text() == before, "it was noted before it was sent"
 
 
 def test_a_run_says_first_which_runs_were_measured_on_its_rows(tmp_path: Path) -> None:

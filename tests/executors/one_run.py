@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,17 @@ CLOCKS = frozenset((
     "expected_seconds", "usd_per_1000", "bundle_bytes", "n_cached",
 ))  # fmt: skip
 """Fields of records that a clock, or the order of runs, decides; a bundle tells its speed."""
+
+
+def all_but_distill(teacher: Path) -> tuple[str, ...]:
+    """Return what runs all other stages, as short as they can be, with a teacher in a folder."""
+    return (
+        "teacher=local", f"teacher.path={teacher}", "probe.n_items=4", "probe.max_items=4",
+        "probe.n_trial_items=2", "probe.max_tokens=16",
+        "stages=[probe,plan,synthesize,evaluate,deploy]", "evaluate.n_items=4",
+        "evaluate.n_teacher_items=2", "evaluate.n_untouched_items=2", "deploy.n_requests=2",
+        "deploy.load_seconds=0",
+    )  # fmt: skip
 
 
 class Command:
@@ -79,6 +91,14 @@ class Command:
             assert self.process is not None and self.process.poll() is None, self.said
             assert time.monotonic() < last, self.said
             time.sleep(0.02)
+
+    def begin_with_student_of(self, other: Command) -> None:
+        """Make the run folder one in which a student is trained, and all else is to be made."""
+        shutil.rmtree(self.run, ignore_errors=True)
+        shutil.copytree(other.run, self.run)
+        shutil.rmtree(self.run / "corpus")
+        for stage in ("probe", "plan", "synthesize"):
+            (self.run / f"{stage}.json").unlink()
 
     def has_checkpoint(self) -> bool:
         return any((self.run / "distill" / "checkpoints").glob("*.ckpt"))

@@ -19,8 +19,10 @@ from stratos.core.errors import BudgetError, StratosError
 from stratos.executors import follow, handed
 from stratos.executors.follow import Handover, run_there
 from stratos.executors.here import Here
-from stratos.executors.job import JobSpec
+from stratos.executors.job import JobSpec, Returns
+from stratos.executors.paid import Paid
 from stratos.ledger import Ledger
+from stratos.ledger.leaving import leaves
 from stratos.ledger.servers import leases
 
 
@@ -191,11 +193,42 @@ def test_ctrl_c_ends_the_job_first(
     assert handed.find(context.run_dir, "distill") is None and leases(context.ledger) == []
 
 
+class Sends(Here):
+    """Runs jobs on a machine whose cloud bills what they send."""
+
+    def egress_gb(self, spec: JobSpec) -> float:
+        return spec.returns.end_gb
+
+
+def test_what_a_job_sends_is_reserved_before_it_and_paid_by_what_came(
+    job: Callable[..., Handover], context: Context
+) -> None:
+    counter = handed.folder_of(context.run_dir) / "distill.received"
+    code = f"open({str(counter)!r}, 'w').write('3000000000')"
+    handover = replace(job(code, usd_per_hour=0.0), executor=Sends())
+    spec = replace(handover.spec, returns=Returns(usd_per_gb=0.09, end_gb=200.0, copy_gb=1.0))
+    with pytest.raises(BudgetError) as dear:
+        run_there(replace(handover, spec=spec), context)
+    assert str(dear.value).startswith(f"egress of {spec.name} may cost $18.0000, and $0.0000 of")
+    assert str(dear.value).endswith(
+        "Fewer copies of checkpoints cost less: executor.fetch_every_minutes=<more minutes>."
+    )
+    assert leases(context.ledger) == leaves(context.ledger) == []
+    assert handed.find(context.run_dir, "distill") is None
+    spec = replace(handover.spec, returns=Returns(usd_per_gb=0.09, end_gb=5.0))
+    run_there(replace(handover, spec=spec), context)
+    assert context.ledger.spent_by("egress") == pytest.approx(0.27)
+    assert leaves(context.ledger) == [] and context.ledger.reserved_usd == 0
+    # The next job of the stage pays for what it sends itself.
+    run_there(replace(handover, spec=spec), context)
+    assert context.ledger.spent_by("egress") == pytest.approx(0.27)
+
+
 def test_the_servers_of_a_job_that_ended_unseen_cost_until_its_last_word(
     job: Callable[..., Handover], context: Context
 ) -> None:
     handover = job("", usd_per_hour=3.6)
-    servers = follow._Servers(context.ledger, handover.spec)
+    servers = Paid(context.ledger, handover.executor, handover.spec)
     servers.reserve()
     servers.run(time.time() - 3600)
     handed.folder_of(context.run_dir).mkdir()

@@ -17,15 +17,8 @@ from stratos.core.environment import without
 from stratos.core.errors import StratosError
 from stratos.executors import slurm
 from stratos.executors.here import Here
-from stratos.executors.job import (
-    ROLE_OF,
-    StageName,
-    State,
-    has_server,
-    job_name,
-    job_spec,
-    killed_by,
-)
+from stratos.executors.job import StageName, State, killed_by
+from stratos.executors.job_of_stage import ROLE_OF, has_server, job_name, job_spec
 from stratos.executors.ray import Ray
 from stratos.executors.skypilot import SkyPilot
 from stratos.executors.slurm import Slurm, limits

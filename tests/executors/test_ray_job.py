@@ -14,7 +14,8 @@ from stratos.core import ray_nodes
 from stratos.core.errors import StratosError
 from stratos.core.shares import Share
 from stratos.executors import started
-from stratos.executors.job import Job, JobSpec, State, job_spec
+from stratos.executors.job import Job, JobSpec, State
+from stratos.executors.job_of_stage import job_spec
 from stratos.executors.ray import Ray
 from stratos.executors.ray_job import NO_FOLDER, NO_PYTHON, Ask, attempts, next_attempt
 from stratos.records import Offer, Plan, RoleChoice

@@ -25,7 +25,8 @@ from required import lacking
 from stratos.core.errors import CapacityError, StratosError
 from stratos.executors import handed, sky_check, skypilot
 from stratos.executors.handed import Handed
-from stratos.executors.job import JobSpec, State, job_spec
+from stratos.executors.job import JobSpec, Returns, State
+from stratos.executors.job_of_stage import job_spec
 from stratos.executors.sky_cluster import Cluster
 from stratos.executors.sky_fetch import rules
 from stratos.executors.sky_node import Unreachable
@@ -120,6 +121,39 @@ def test_a_server_that_is_not_rented(tmp_path: Path) -> None:
         "executor.infra=<cloud/region> executor.accelerators=<GPU:count> "
         "executor.usd_per_hour=<dollars>."
     )
+
+
+def test_what_a_server_sends_here_is_billed_by_its_cloud(tmp_path: Path) -> None:
+    def listed(cloud: str) -> float:
+        return {"aws": 0.09, "lambda": 0.0}.get(cloud, 0.5)
+
+    assert SkyPilot().usd_per_gb_of(GPU, listed) == 0.09
+    assert SkyPilot(usd_per_gb=0.01).usd_per_gb_of(GPU, listed) == 0.01
+    assert SkyPilot(infra="lambda/x").usd_per_gb_of(GPU, listed) == 0.0
+    assert SkyPilot(infra="slurm/mine").usd_per_gb_of(GPU, listed) == 0.0, "nodes of one's own"
+    assert SkyPilot(accelerators="H100:1").usd_per_gb_of(None, listed) == 0.5, "any cloud"
+
+
+@pytest.mark.parametrize(
+    ("settings", "copy_gb", "minutes"),
+    [
+        ({}, 0.0, 5.0),
+        ({}, 0.005, 60 * (2 * 0.005 * 0.09 / (0.1 * 0.4)) ** 0.5),
+        ({}, 16.0, 60 * (2 * 16 * 0.09 / (0.1 * 0.4)) ** 0.5),
+        ({"spot": False}, 0.005, 60 * (2 * 0.005 * 0.09 / (0.001 * 0.4)) ** 0.5),
+        ({"fetch_every_minutes": 20.0}, 16.0, 20.0),
+    ],
+)
+def test_large_checkpoints_are_brought_back_less_often(
+    tmp_path: Path, settings: dict, copy_gb: float, minutes: float
+) -> None:
+    executor = SkyPilot(**settings)
+    spec = spec_of(tmp_path, returns=Returns(usd_per_gb=0.09, end_gb=1.0, copy_gb=copy_gb))
+    assert executor._minutes(spec) == pytest.approx(max(5.0, minutes))
+    n_copies = 5 * 60 / executor._minutes(spec)  # the high end of the plan is 5 h
+    assert executor.egress_gb(spec) == pytest.approx(1.0 + (1 + n_copies) * copy_gb)
+    free = replace(spec, returns=Returns(end_gb=1.0, copy_gb=copy_gb))
+    assert executor.egress_gb(free) == 0.0
 
 
 def test_no_job_gets_the_key_of_a_teacher(tmp_path: Path) -> None:
@@ -224,7 +258,8 @@ def test_a_run_folder_is_sent_without_money_and_tracking(tmp_path: Path) -> None
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text(name)
     handed.keep(run, "distill", Handed("skypilot", "", "", "mark", {}))
-    pack(run, "distill", tmp_path / "sent")
+    pack(spec_of(run, cache={"reads.jsonl": b"seen"}), tmp_path / "sent")
+    assert (tmp_path / "sent" / "cache" / "reads.jsonl").read_bytes() == b"seen"
     with tarfile.open(tmp_path / "sent" / "run.tar") as tar:
         names = {one.name for one in tar if one.isfile()}
     assert names == {
@@ -272,7 +307,7 @@ class Node:
         handed.keep(source, "distill", Handed("skypilot", "", "", "mark", {}))
         spec = replace(spec_of(source), hours=hours)
         self.base = home / ".stratos" / cluster_name(spec.name)
-        pack(source, "distill", self.base / "sent")
+        pack(replace(spec, cache={"reads.jsonl": b"seen"}), self.base / "sent")
         spec = replace(spec, folder=run, command=("", "-c", stage))
         self.run = run
         self.process = subprocess.Popen(
@@ -304,11 +339,12 @@ time.sleep(60)
 
 
 def test_the_node_runs_the_stage_in_the_folder_of_the_run(tmp_path: Path) -> None:
-    node = Node(tmp_path, "print('well done'); open('made', 'w').close()")
+    node = Node(tmp_path, "import sys; print(*sys.argv[1:]); open('made', 'w').close()")
     assert node.process.wait(60) == 0 and node.state == "exit 0"
     assert (node.run / "made").exists() and (node.run / "corpus").is_dir()
     assert (node.run / "jobs" / "distill.json").exists()
-    assert (node.base / "log").read_text() == "well done\n"
+    assert (node.base / "log").read_text() == f"--cache {node.base}/cache\n"
+    assert (node.base / "cache" / "reads.jsonl").read_text() == "seen"
 
 
 def test_the_node_tells_how_the_stage_ends(tmp_path: Path) -> None:
@@ -375,10 +411,6 @@ def test_a_skypilot_that_cannot_be_used(sky: Callable[..., Path]) -> None:
         "environment with executor.program=<path of sky>."
     )
     assert SkyPilot(program=str(sky())).unusable() is None
-    assert SkyPilot(program=str(sky()), stages=("distill", "evaluate")).unusable() == (
-        "executor.stages: evaluate runs on this machine with executor=skypilot: every read of a "
-        "test item is counted in the cache folder of this machine. Leave it out of executor.stages."
-    )
     assert SkyPilot(program=str(sky(version="0.11.2"))).unusable() == (
         "executor=skypilot: SkyPilot 0.11.2 is too old. Type: pip install 'skypilot>=0.14'"
     )

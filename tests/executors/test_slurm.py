@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from job_processes import kill
 from one_cluster import Cluster
-from one_run import Command, files
+from one_run import Command, all_but_distill, files
 
 ON = ("executor=slurm", "executor.partition=main")
 WHOLE = pytest.mark.skipif(
@@ -298,19 +298,10 @@ def test_all_other_stages_leave_what_they_leave_here(
     on_slurm: Command, trained: Command, slurm: Cluster, tmp_path: Path
 ) -> None:
     """Corpus and answers byte for byte; the server of `deploy` is one of the node."""
-    small = (
-        "teacher=local", f"teacher.path={trained.weights}", "probe.n_items=4", "probe.max_items=4",
-        "probe.n_trial_items=2", "probe.max_tokens=16", "stages=[probe,plan,synthesize,evaluate,"
-        "deploy]", "evaluate.n_items=4", "evaluate.n_teacher_items=2",
-        "evaluate.n_untouched_items=2", "deploy.n_requests=2", "deploy.load_seconds=0",
-    )  # fmt: skip
+    small = all_but_distill(trained.weights)
     here = Command(tmp_path / "here" / "run")
     for command in (here, on_slurm):
-        shutil.rmtree(command.run, ignore_errors=True)
-        shutil.copytree(trained.run, command.run)
-        shutil.rmtree(command.run / "corpus")
-        for stage in ("probe", "plan", "synthesize"):
-            (command.run / f"{stage}.json").unlink()
+        command.begin_with_student_of(trained)
     jobs = ("probe", "synthesize", "evaluate", "deploy")
     process = on_slurm.start(*small, *ON, f"executor.stages=[{','.join(jobs)}]")
     assert here.start(*small).wait(300) == 0, here.said

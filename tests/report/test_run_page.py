@@ -145,7 +145,7 @@ def test_mixed_servers_and_egress_are_counted(factory: ModuleType, tmp_path: Pat
     records["plan"] = replace(plan, roles=mixed, usd=11.3, egress_usd=0.25)
     money = make(factory, tmp_path, records).section("costs")
     assert f"{factory.C7.name} + 2 × {factory.G5.name} $11.00" in money
-    assert "Egress data between regions and clouds $0.25" in money
+    assert "Egress data that leaves regions and clouds $0.25" in money
 
 
 def test_secrets_of_the_config_stay_out(factory: ModuleType, tmp_path: Path) -> None:

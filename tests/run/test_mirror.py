@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -290,36 +291,121 @@ def test_a_claim_is_renewed_while_files_take_long(
             time.sleep(0.05)
 
 
-def test_of_two_that_take_over_one_claim_one_has_it(
-    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("late", ["creates", "overwrites"])
+def test_of_many_that_take_over_one_claim_one_has_it(
+    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
-    monkeypatch.setattr(module, "_SETTLES_S", 0.5)
-    me, refused = Process.this(), []
-    both = [Mirror(folder(tmp_path / name), url, warned.append) for name in ("first", "second")]
+    """Whatever time they take: all have found the same claim given up before one goes on."""
+    me, had = Process.this(), []
+    everyone = [Mirror(folder(tmp_path / str(i)), url, warned.append) for i in range(4)]
     gone = Claim("x", Process(me.host, 2**22 + 1, me.boot, "1"), "/there", time.time())
-    both[0]._make_parent(both[0]._at(CLAIM))
-    both[0]._write(CLAIM, msgspec.json.encode(gone))
-    rm, together = both[0]._system.rm_file, threading.Barrier(2)
+    # And one was killed in taking it over.
+    died = Claim("y", Process(me.host, 2**22 + 1, me.boot, "1"), "/there", time.time())
+    everyone[0]._make_parent(everyone[0]._at(CLAIM))
+    everyone[0]._write(CLAIM, msgspec.json.encode(gone))
+    everyone[0]._write(f"{CLAIM}.x-{gone.at:.0f}", msgspec.json.encode(died))
+    together = threading.Barrier(len(everyone))
 
-    def rm_late(place: str) -> None:
-        if together.wait(5):  # the second one deletes what the first one has just written
+    def take(i: int) -> None:
+        one, reads = everyone[i], 0
+        read, write = one._read, one._write
+
+        def read_late(name: str, type: type) -> Any:
+            nonlocal reads
+            found, reads = read(name, type), reads + 1
+            if reads == 1:
+                together.wait(10)
+                time.sleep(0.1 * i if late == "creates" else 0)
+            return found
+
+        def write_late(name: str, data: bytes) -> None:
             time.sleep(0.2)
-        rm(place)
+            write(name, data)
 
-    def take(one: Mirror) -> None:
-        try:
+        one._read = read_late  # type: ignore[method-assign]
+        if late == "overwrites":
+            one._write = write_late  # type: ignore[method-assign]
+        with contextlib.suppress(BusyError):
             one._take()
-        except BusyError:
-            refused.append(one)
+            had.append(one)
 
-    monkeypatch.setattr(both[0]._system, "rm_file", rm_late)
-    threads = [threading.Thread(target=take, args=(one,)) for one in both]
+    threads = [threading.Thread(target=take, args=(i,)) for i in range(len(everyone))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(refused) == 1
-    assert both[0]._read(CLAIM, Claim).token != refused[0]._token
+    assert len(had) == 1
+    assert had[0]._read(CLAIM, Claim).token == had[0]._token
+    names = had[0]._system.ls(had[0]._root, detail=False)
+    assert [one.rpartition("/")[2] for one in names] == [CLAIM]
+
+
+def objects(one: Mirror) -> set[str]:
+    return set(one._stored_objects())
+
+
+def test_an_object_that_was_lost_is_stored_again(
+    tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    first = folder(tmp_path / "first")
+    one = synced(first, url, warned)
+    manifest = one._read(MANIFEST, module.Manifest)
+    one._system.rm_file(one._object(manifest.files["corpus/train.parquet"].sha256))
+    one._system.pipe_file(one._object(manifest.files["plan.json"].sha256), b"cut short")
+    synced(first, url, warned)
+    second = tmp_path / "second"
+    second.mkdir()
+    synced(second, url, warned)
+    assert content(second) == work(FILES)
+
+
+def test_what_a_killed_push_stored_is_deleted_by_the_next(
+    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = folder(tmp_path / "first")
+    one = synced(first, url, warned)
+    before = objects(one)
+    assert before == {
+        stored.sha256 for stored in one._read(MANIFEST, module.Manifest).files.values()
+    }
+    folder(first, {"distill.json": b"half of a run"})
+    one, write = Mirror(first, url, warned.append), Mirror._write
+
+    def killed(self: Mirror, name: str, data: bytes) -> None:
+        if name == MANIFEST:
+            raise KeyboardInterrupt
+        write(self, name, data)
+
+    monkeypatch.setattr(Mirror, "_write", killed)
+    with one.held(), pytest.raises(KeyboardInterrupt):
+        one.push()
+    monkeypatch.setattr(Mirror, "_write", write)
+    assert len(objects(one)) == len(before) + 1
+    (first / "distill.json").unlink()  # what it would have named is not there any more
+    synced(first, url, warned)
+    assert objects(one) == before
+
+
+def test_links_to_files_are_copied_and_others_are_said(
+    tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    first = folder(tmp_path / "first")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "rows.jsonl").write_bytes(b"rows")
+    (first / "rows.jsonl").symlink_to(tmp_path / "elsewhere" / "rows.jsonl")
+    (first / "rows").symlink_to(tmp_path / "elsewhere")
+    (first / "gone").symlink_to(tmp_path / "nowhere")
+    (first / "latest").symlink_to(first / "corpus")
+    one = synced(first, url, warned)
+    one.push()
+    second = tmp_path / "second"
+    second.mkdir()
+    synced(second, url, warned)
+    assert content(second) == {**work(FILES), "rows.jsonl": b"rows"}
+    assert sorted(one.split(" is a link to ")[0] for one in warned) == [
+        f"{first}/gone", f"{first}/rows"
+    ]  # fmt: skip
+    assert not (second / "rows.jsonl").is_symlink()
 
 
 @pytest.mark.parametrize(("wrong", "told"), [

@@ -1,0 +1,159 @@
+"""The ledger's lines about one job: servers by the second, and what they send here by the GB."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from stratos.core.errors import BudgetError
+from stratos.executors import handed, started
+from stratos.executors.job import Executor, JobSpec
+from stratos.executors.job_of_stage import job_name
+from stratos.executors.received import Received
+from stratos.ledger import Ledger
+from stratos.ledger.leaving import Leave, expect, leaves
+from stratos.ledger.servers import Lease, leases, rent
+
+_METER_S = 30.0
+"""Seconds between two lines of the ledger about servers that run."""
+
+
+class Paid:
+    """What a job costs: reserved before it is submitted, settled when its servers are given back.
+
+    Raises:
+        BudgetError: by `reserve` and `run`: there is no money for it, or no more.
+    """
+
+    def __init__(self, ledger: Ledger, executor: Executor, spec: JobSpec) -> None:
+        """Nothing is reserved yet."""
+        self._ledger = ledger
+        self._spec = spec
+        self._egress_gb = executor.egress_gb(spec)
+        offer = "a server" if spec.offer is None else spec.offer.name
+        self.what = f"{spec.role} {spec.nodes} × {offer} for {spec.name}"
+        """What its servers are called in the ledger."""
+        self._lease: Lease | None = None
+        self._leave: Leave | None = None
+        self._metered_at = 0.0
+
+    def reserve(self) -> None:
+        """Set aside what it costs at most, or go on with what an earlier command set aside."""
+        left = [one for one in leases(self._ledger) if one.line.what == self.what]
+        self._lease = left[0] if left else self._rent()
+        if self._egress_gb and self._leave is None:
+            try:
+                self._leave = self._expect()
+            except BaseException:
+                self._lease.release()
+                raise
+
+    def settle_left(self) -> None:
+        """Settle what an earlier command left, whose job has ended unseen: by its last word."""
+        assert self._lease is not None
+        if self._lease.launched_at is None:
+            return
+        self._lease.release(_last_word(self._spec.folder, self._spec.stage, self._lease))
+        self._lease = self._rent()
+
+    def run(self, since: float | None) -> None:
+        """Take notice that its servers run."""
+        assert self._lease is not None
+        if self._lease.launched_at is None:
+            self._lease.launch(since)
+        if time.monotonic() > self._metered_at + _METER_S:
+            self._metered_at = time.monotonic()
+            self._lease.meter()
+            if self._leave is not None:
+                self._leave.meter(self._counter, self._ahead_gb)
+
+    def ran(self, since: float | None) -> None:
+        """Take notice of servers that were given back before anybody saw them run."""
+        assert self._lease is not None
+        if self._lease.launched_at is None and since is not None:
+            self._lease.launch(since)
+
+    def are_back(self) -> None:
+        """Take notice that the job waits for servers: those that it had are no more its own."""
+        assert self._lease is not None
+        if self._lease.launched_at is not None:
+            self._lease.release()
+            self._lease = self._rent()
+
+    def release(self) -> None:
+        """Settle it: its servers are given back, and nothing more is sent."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+        if self._leave is not None:
+            self._leave.settle(self._counter)
+            self._leave = None
+
+    @property
+    def _ahead_gb(self) -> float:
+        """Return what the job has yet to send where it is told to end now."""
+        assert self._leave is not None
+        returns = self._spec.returns
+        if returns.copy_gb:  # what was sent so far are copies
+            return returns.end_gb
+        return max(0.0, returns.end_gb - self._leave.gb(self._counter))
+
+    @property
+    def _counter(self) -> int:
+        return Received(self._spec.folder, self._spec.stage).total
+
+    def _rent(self) -> Lease:
+        spec = self._spec
+        return rent(self._ledger, spec.role, self.what, spec.usd_per_hour, spec.planned_hours)
+
+    def _expect(self) -> Leave:
+        what = _egress_of(self._spec.name)
+        left = [one for one in leaves(self._ledger) if one.line.what == what]
+        if left:
+            return left[0]
+        price = self._spec.returns.usd_per_gb
+        try:
+            return expect(self._ledger, what, price, self._egress_gb, self._counter)
+        except BudgetError as error:
+            if not self._spec.returns.copy_gb:
+                raise
+            raise BudgetError(
+                f"{error} Fewer copies of checkpoints cost less: "
+                "executor.fetch_every_minutes=<more minutes>."
+            ) from error
+
+
+def settle_unseen(run: Path, stage: str, ledger: Ledger, at: float | None = None) -> None:
+    """Settle what is open of a job that ended while nobody followed it.
+
+    Args:
+        run: its folder.
+        stage: of the job.
+        ledger: of the run.
+        at: when the servers were given back, in seconds since the epoch; None for the moment at
+            which the job said something last.
+    """
+    known = handed.find(run, stage)
+    if known is None:
+        return
+    for lease in leases(ledger):
+        if lease.line.what == known.servers:
+            lease.release(_last_word(run, stage, lease) if at is None else at)
+    name = job_name(run, stage)
+    for leave in leaves(ledger):
+        if leave.line.what == _egress_of(name):
+            leave.settle(Received(run, stage).total)
+    handed.forget(run, stage)
+    started.forget(name)
+
+
+def _egress_of(name: str) -> str:
+    return f"egress of {name}"
+
+
+def _last_word(run: Path, stage: str, lease: Lease) -> float | None:
+    """Return when a job said something last, in seconds since the epoch; None if it never did."""
+    events = handed.events_path(run, stage)
+    if lease.launched_at is None or not events.exists():
+        return None
+    return max(lease.launched_at, events.stat().st_mtime)

@@ -1,0 +1,59 @@
+"""Answers that also lie in the run folder, and what another machine's cache takes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stratos.teachers import kept_answers
+from stratos.teachers.base import Answer
+from stratos.teachers.cache import AnswerCache
+from stratos.teachers.cached import restored
+from stratos.teachers.kept_answers import FOLDER, KeptAnswers, n_bytes
+
+
+def filled(run: Path, cache: Path, said: list[str], keys: range) -> None:
+    """Answer questions as a command does, each with what it takes to be told apart."""
+    one = AnswerCache(cache, said.append, also=KeptAnswers(run / FOLDER, said.append))
+    for i in keys:
+        one.put(f"key {i}", Answer(f"text {i}", i, 1, 0.5, logprobs=((("é", -0.5),),)))
+    one.close()
+
+
+def held(cache: Path, n: int) -> list[str]:
+    one = AnswerCache(cache, lambda text: None)
+    found = one.get([f"key {i}" for i in range(n)])
+    one.close()
+    return [found[key].text for key in sorted(found)]
+
+
+def test_another_cache_takes_over_what_is_whole(tmp_path: Path) -> None:
+    run, said = tmp_path / "run", list[str]()
+    filled(run, tmp_path / "first", said, range(3))
+    filled(run, tmp_path / "first", said, range(3, 5))
+    last = sorted((run / FOLDER).iterdir())[-1]
+    with last.open("ab") as file:  # and was killed in the midst of a line
+        file.write(b'{"key": "key 5", "answer": "{')
+    filled(run, tmp_path / "first", said, range(5, 6))
+    damaged = sorted((run / FOLDER).iterdir())[0]
+    damaged.write_bytes(damaged.read_bytes().replace(b"text 1", b"tixt 1"))
+    assert restored(run, tmp_path / "second", said.append) == 5
+    assert held(tmp_path / "second", 6) == ["text 0", "text 2", "text 3", "text 4", "text 5"]
+    assert restored(run, tmp_path / "second", said.append) == 0, "they are there"
+    assert restored(run, tmp_path / "first", said.append) == 0
+    assert restored(tmp_path / "none", tmp_path / "second", said.append) == 0
+    assert said == []
+
+
+def test_files_are_parts_and_their_size_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_answers, "_PART_BYTES", 1000)
+    monkeypatch.setattr(kept_answers, "MOST_BYTES", 4000)
+    run, said = tmp_path / "run", list[str]()
+    filled(run, tmp_path / "cache", said, range(100))
+    parts = sorted((run / FOLDER).iterdir())
+    assert len(parts) == 4 and 4000 <= n_bytes(run) < 5000
+    assert len(said) == 1 and "more answers are kept in the cache of this machine alone" in said[0]
+    assert len(held(tmp_path / "cache", 100)) == 100
