@@ -9,6 +9,13 @@ from figures_of.common import source, span, table
 RESULT = "serving/exports"
 LOSS = "serving/format_loss"
 ENDURANCE = "serving/endurance"
+ESTIMATE = "serving/estimate"
+ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95"}
+STUDENTS = {
+    "shape 2m": "1.9M parameters, random weights, 160 tokens",
+    "mahjong_1m": "0.9M parameters, trained on Mahjong",
+    "mahjong_300k": "0.3M parameters, trained on Mahjong",
+}
 MODELS = {
     "stratos_1m, untrained": "shape of the 1M Mahjong student, random weights, 160 tokens",
     "sums": "300k parameters, trained, 2 tokens",
@@ -91,4 +98,49 @@ def endurance() -> str:
     )
 
 
-BLOCKS = {"engines": engines, "format_loss": format_loss, "endurance": endurance}
+def engine_estimate() -> str:
+    """Return a row for each student, engine and format: measured over rounds, and predicted."""
+    kept = record.load(ESTIMATE)
+    rows: dict[tuple[str, ...], list[dict]] = {}
+    for row in kept["result"]:
+        rows.setdefault((row["student"], row["engine"], row["format"]), []).append(row)
+    head = ("student", "engine", "answer alone, ms", "predicted", "requests/s", "predicted",
+            "p95 at 70%, ms", "predicted", "off by more than 25%")  # fmt: skip
+    lines, titles, counts = [], set(), dict.fromkeys(ESTIMATED, 0)
+    for (student, engine, form), found in rows.items():
+        # The round in which other work disturbed least: the generator was least late.
+        calm = min(found, key=lambda row: row["latest_ms"])
+        missed = [
+            title
+            for name, title in ESTIMATED.items()
+            if abs(calm[f"{name}_predicted"] / calm[name] - 1) > 0.25
+        ]
+        for name, title in ESTIMATED.items():
+            counts[name] += title not in missed
+        cells = []
+        for name, form_of in zip(ESTIMATED, (".0f", ".3g", ".0f"), strict=True):
+            cells += [
+                span((row[name] for row in found), form_of),
+                format(calm[f"{name}_predicted"], form_of),
+            ]
+        title = "" if student in titles else STUDENTS.get(student, student)
+        titles.add(student)
+        named = f"{engine} {form}".strip().replace("llamacpp", "llama.cpp")
+        lines.append((title, f"{named}, {calm['at_once']} at once", *cells, ", ".join(missed)))
+    within = "; ".join(
+        f"{ESTIMATED[name]} {count} of {len(rows)}" for name, count in counts.items()
+    )
+    loads = span((row["load_average"] for row in kept["result"]), ".0f")
+    return (
+        f"{table(head, lines)}\n\nWithin 25%: {within}. {source(ESTIMATE)}; load average {loads}, "
+        "other work kept off by Linux's autogroups. Of several rounds the range is shown, and that "
+        "one judged in which the load generator was least late."
+    )
+
+
+BLOCKS = {
+    "engine_estimate": engine_estimate,
+    "engines": engines,
+    "format_loss": format_loss,
+    "endurance": endurance,
+}

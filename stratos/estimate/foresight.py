@@ -31,6 +31,8 @@ class Foresight:
     busy_ms: Interval
     """Mean of an answer with all slots busy, without the wait before it."""
     slots: int
+    shares: bool = False
+    """Whether answers share a processor, so that few are faster than many."""
 
     def p95_ms(self, requests_per_s: float) -> Interval | None:
         """Return the 95th percentile of an answer under a rate; None where it is overrun by it."""
@@ -39,7 +41,9 @@ class Foresight:
             return None
         one = self.busy_ms
         ends = np.array([[one.mean], [one.low], [one.high]])
-        mean, low, high = p95_at_ends(ends, np.ones(1), self.slots, utilisation)[:, 0].tolist()
+        alone = np.array([self.answer_ms.mean / one.mean]) if self.shares else None
+        p95 = p95_at_ends(ends, np.ones(1), self.slots, utilisation, alone)
+        mean, low, high = p95[:, 0].tolist()
         return Interval(mean, low, high, one.source)
 
 
@@ -72,7 +76,7 @@ def foresee(
     busy = answer(run.slots)
     mean, low, high = (1000 * run.slots / ms for ms in (busy.mean, busy.high, busy.low))
     most = Interval(mean, low, high, busy.source)
-    return Foresight(answer(1), most, busy, run.slots)
+    return Foresight(answer(1), most, busy, run.slots, engine.is_compiled)
 
 
 def block_seconds(

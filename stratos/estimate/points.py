@@ -85,7 +85,7 @@ def serving(
     found = []
     for i, setting in enumerate(settings):
         ends = np.array([_ends(ranges, i) for ranges in answers]).T
-        p95 = 1000 * p95_at_ends(ends, weights, *setting)
+        p95 = 1000 * p95_at_ends(ends, weights, *setting, points.alone[i])
         waits = 1000 * mean_waits_at_ends(ends, weights, *setting)
         engine, floor = str(engines[i]), bool(launches[i])
         queued = queue_note(ends, weights, setting[1])
@@ -115,7 +115,13 @@ def _ends(ranges: Ranges, i: int) -> tuple[float, float, float]:
     return float(ranges.mean[i]), float(ranges.low[i]), float(ranges.high[i])
 
 
-def p95_at_ends(seconds: Floats, weights: Floats, batch: int, utilisation: float) -> Floats:
+def p95_at_ends(
+    seconds: Floats,
+    weights: Floats,
+    batch: int,
+    utilisation: float,
+    alone: Floats | None = None,
+) -> Floats:
     """Return the 95th percentile of wait and answer at mean, low and high, by (end, work).
 
     The rate of requests is that of the mean at its utilisation: slower answers keep the server
@@ -126,11 +132,12 @@ def p95_at_ends(seconds: Floats, weights: Floats, batch: int, utilisation: float
         weights: share of each work in the requests.
         batch: answers at once.
         utilisation: share of the time that a slot is busy, at the mean.
+        alone: by work; see `p95_seconds`.
     """
     busy = _busy_at_ends(seconds, weights, utilisation)
     return np.vstack(
         [
-            p95_seconds(row[None], weights, batch, share)
+            p95_seconds(row[None], weights, batch, share, alone)
             for row, share in zip(seconds, busy, strict=True)
         ]
     )

@@ -27,6 +27,7 @@ from stratos.estimate.queueing import (
     variation_squared,
     wait_of_waiting,
 )
+from stratos.estimate.sharing import p95_shared
 from stratos.records import ModelCard, ServingSetting
 
 
@@ -47,6 +48,9 @@ class ServingTable:
     """95th percentile of one answer with the wait before it, by work."""
     requests_per_s: Floats
     """What one server gives of each work alone, at its utilisation."""
+    alone: Floats
+    """By work: share of its seconds that an answer alone takes, where answers share a processor;
+    NaN elsewhere."""
     times: tuple[AnswerTime, ...]
     """By work: what an answer takes at all points, without the wait."""
 
@@ -123,6 +127,7 @@ def _points(
             seconds = np.column_stack(
                 [t.seconds(work.answer_tokens) for t, work in zip(times, works, strict=True)]
             )
+            shares = alone[held] / seconds if engine.is_compiled else np.full_like(seconds, np.nan)
             replicas = fleet.count[server] // g if engine.all_devices else np.ones_like(server)
             for utilisation in utilisations:
                 share = utilisation or 1.0
@@ -134,15 +139,22 @@ def _points(
                         np.full(len(server), batch),
                         np.full(len(server), utilisation),
                         np.full(len(server), g),
-                        1000 * p95_seconds(seconds, weights, batch, utilisation),
+                        1000 * p95_seconds(seconds, weights, batch, utilisation, shares),
                         share * (replicas * batch)[:, None] / seconds,
+                        shares,
                         times,
                     )
                 )
     return parts
 
 
-def p95_seconds(seconds: Floats, weights: Floats, batch: int, utilisation: float) -> Floats:
+def p95_seconds(
+    seconds: Floats,
+    weights: Floats,
+    batch: int,
+    utilisation: float,
+    alone: Floats | None = None,
+) -> Floats:
     """Return the 95th percentile of wait and answer together, by (server, work).
 
     Args:
@@ -150,7 +162,10 @@ def p95_seconds(seconds: Floats, weights: Floats, batch: int, utilisation: float
         weights: share of each work in the requests.
         batch: answers at once.
         utilisation: share of the time that a slot is busy.
+        alone: share of `seconds` that an answer alone takes, where answers share a processor.
     """
+    if alone is not None and batch > 1 and not np.isnan(alone).any():
+        return seconds * p95_shared(batch, utilisation, alone)
     mean, square = _mixture(seconds, weights)
     wait = wait_of_waiting(batch, utilisation, mean, square)[:, None]
     return seconds * p95_over_service(batch, utilisation, wait / seconds)
