@@ -29,7 +29,7 @@ from statistics import fmean
 sys.path.insert(0, str(Path(__file__).parent))
 
 from engines import FORMATS, SHAPE_TOKENS, Shape, hosted, untrained
-from record import keep
+from record import keep, load
 
 from stratos.catalog.local import local_offer
 from stratos.config import StudentConfig
@@ -54,8 +54,8 @@ ALONE, ROUNDS = 8, 8
 """Questions one at a time, and rounds of all slots."""
 LOAD = 0.7
 """Share of the measured requests per second that the open loop asks."""
-MOST_SECONDS, MOST_REQUESTS = 8.0, 300
-"""Length of an open loop."""
+MOST_REQUESTS = 300
+"""Of an open loop."""
 
 
 def main() -> None:
@@ -65,6 +65,8 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", type=Path, default=[])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", help="engines whose name begins so")
+    parser.add_argument("--seconds", type=float, default=45.0, help="of an open loop, at most")
+    parser.add_argument("--add", action="store_true", help="to what is kept")
     parser.add_argument("--priority", type=int, default=0, help="such as -10")
     parser.add_argument("--keep", action="store_true")
     told = parser.parse_args()
@@ -80,6 +82,8 @@ def main() -> None:
                 bundle = Path(shutil.copytree(run / "bundle", Path(work) / "bundle"))
                 chats = [one.messages for one in read_answers(run)]
                 rows += measured(run.name, bundle, chats, told, 768)
+    if told.add:
+        rows = [*load("serving/estimate")["result"], *rows]
     if told.keep:
         keep("serving/estimate", rows)
 
@@ -140,7 +144,7 @@ def one_case(
         rate = LOAD * busy.requests_per_s
         under = open_loop(
             server, chats, requests_per_s=rate, max_tokens=most, seed=0,
-            n_requests=max(30, min(MOST_REQUESTS, round(rate * MOST_SECONDS))),
+            n_requests=max(30, min(MOST_REQUESTS, round(rate * told.seconds))),
             tick=lambda done, total: None,
         )  # fmt: skip
     work = Workload(

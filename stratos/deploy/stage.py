@@ -30,6 +30,7 @@ from stratos.deploy.trial import (
     planned_per_s,
     setting_here,
     try_server,
+    with_format,
 )
 from stratos.deploy.under_load import Plans
 from stratos.estimate import card_of_student
@@ -118,12 +119,11 @@ def deploy(
     run, window = setting_here(plan, engine), context_of(bundle)
     if engine is not None and exports is not None:
         run = replace(run, format=served_format(engine, exports, context))
+    servers = with_format(plan.roles_of("serve"), run)
     folder = context.run_dir / "deploy"
     files = [
         (folder / name, text)
-        for name, text in service_files(
-            plan.roles_of("serve"), card_name(config, student), bundle.absolute()
-        )
+        for name, text in service_files(servers, card_name(config, student), bundle.absolute())
     ]
     for path, text in files:
         write_atomically(path, text.encode())

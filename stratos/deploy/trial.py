@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from stratos.catalog.local import local_offer
 from stratos.config import DeployConfig
+from stratos.core.errors import StratosError
 from stratos.core.machine_load import others_between, usage
 from stratos.deploy.commands import ALONE
 from stratos.deploy.load_test import LoadTest, load_test
@@ -25,7 +26,7 @@ from stratos.estimate import (
     remember,
 )
 from stratos.estimate.engines import TRANSFORMERS, TRANSFORMERS_BATCHING
-from stratos.records import LoadResult, Plan, Prediction, ServingSetting
+from stratos.records import LoadResult, Plan, Prediction, RoleChoice, ServingSetting
 from stratos.tasks.base import Message
 
 ROUNDS = 4
@@ -49,12 +50,31 @@ def engine_here(deploy: DeployConfig, plan: Plan) -> Engine | None:
     """Return the engine that serves here where it is not that of earlier plans: see `setting_here`.
 
     It is the one that was asked for, else the one that the plan chose, if it runs here.
+
+    Raises:
+        StratosError: the plan's servers need files that cannot be made here.
     """
     run = plan.role("serve").run
     if deploy.engine is not None or run is None:
         return deploy.engine
     chosen = next((one for one in deploy.engines.values() if one.kind == run.engine), None)
-    return None if chosen is None or chosen.unusable() else chosen.as_planned(run)
+    if chosen is None:
+        return None
+    if (why := chosen.unusable()) is not None:
+        if run.format:
+            raise StratosError(f"The plan serves the student as {run.format}. {why}")
+        return None
+    return chosen.as_planned(run)
+
+
+def with_format(choices: Sequence[RoleChoice], run: ServingSetting) -> tuple[RoleChoice, ...]:
+    """Return the planned servers with the format that is served in place of one that lost."""
+    return tuple(
+        replace(choice, run=replace(choice.run, format=run.format))
+        if choice.run is not None and choice.run.engine == run.engine and choice.run.format
+        else choice
+        for choice in choices
+    )
 
 
 def setting_here(plan: Plan, engine: Engine | None = None) -> ServingSetting:

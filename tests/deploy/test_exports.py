@@ -22,7 +22,7 @@ from stratos.deploy.exports import make_exports, read_exports, served_format
 from stratos.deploy.hosting import keep_hosted, state_of
 from stratos.deploy.manifest import check_manifest, read_known
 from stratos.deploy.server import HOST, ServeError, free_port, serving
-from stratos.deploy.trial import engine_here
+from stratos.deploy.trial import engine_here, with_format
 from stratos.engines.base import export_path
 from stratos.engines.hugging_face import Transformers
 from stratos.engines.llamacpp import LlamaCpp
@@ -265,7 +265,7 @@ def test_the_planned_format_gives_way_to_one_that_loses_less(deployed: Deployed)
         served_format(engine, replace(held, formats=()), context)
 
 
-def test_the_engine_of_the_plan_is_served(run: Any) -> None:
+def test_the_engine_of_the_plan_is_served(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     serve = replace(run.plan.role("serve"), run=ServingSetting("llamacpp", 4, format="f16"))
     others = [one for one in run.plan.roles if one.role != "serve"]
     plan = replace(run.plan, roles=(*others, serve))
@@ -275,3 +275,9 @@ def test_the_engine_of_the_plan_is_served(run: Any) -> None:
     assert engine.setting() == ServingSetting("llamacpp", slots=4, format="f16")
     assert engine_here(DeployConfig(engine=ENGINE), plan) is ENGINE
     assert engine_here(DeployConfig(), plan) is None
+    [whole] = with_format([serve], ServingSetting("llamacpp", 4, format="f32"))
+    assert whole.run is not None and (whole.run.format, whole.run.slots) == ("f32", 4)
+    assert with_format([serve], ServingSetting("transformers")) == (serve,)
+    monkeypatch.setattr(LlamaCpp, "needs", ("no_such_module",))
+    with pytest.raises(StratosError, match=r"The plan serves the student as f16\. llama"):
+        engine_here(settings, plan)

@@ -41,6 +41,7 @@ def reasons(
         *spent(problem),
         _strategy(problem, chosen),
         _accuracy(chosen),
+        *_engines(chosen),
         *_asked(problem, chosen),
         _goal(problem, chosen),
         *_beside(problem, chosen, feasible, rates),
@@ -68,6 +69,13 @@ def _strategy(problem: Problem, chosen: Choice) -> str:
     if others:
         return f"{strategy} was chosen over {', '.join(others)}, which were also possible."
     return problem.strategies[strategy].why_alone()
+
+
+def _engines(chosen: Choice) -> list[str]:
+    """Say which engines and formats serve, if the plan chose among several."""
+    runs = [one.run for one in chosen.options[2].parts if one.run is not None]
+    named = dict.fromkeys(run.name for run in runs if run.format)
+    return [f"Served by {listed(list(named))}: chosen with the servers."] if named else []
 
 
 def _accuracy(chosen: Choice) -> str:
