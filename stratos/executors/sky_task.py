@@ -37,7 +37,11 @@ echo $$ >pid
 say setup
 own() {{ # the same path as on the machine that sent it, which may lie in a folder of root
     mkdir -p "$1" 2>/dev/null && [ -w "$1" ] && return
-    sudo mkdir -p "$1" && sudo chown "$(id -un)" "$1"
+    sudo -n mkdir -p "$1" 2>/dev/null && sudo chown "$(id -un)" "$1" || {{
+        echo "The folder of the run cannot be made on the server: $1. Type hydra.run.dir=<folder>" \
+            "with one that $(id -un) may make there, too."
+        return 1
+    }}
     local above=$1
     while above=$(dirname "$above") && [ "$above" != / ]; do
         [ -x "$above" ] || sudo chmod a+x "$above"

@@ -47,6 +47,9 @@ class Spend:
     usd: float
     role: str = ""
     """Whose money it was; "" where the line does not tell."""
+    stage: str = ""
+    seconds: float = 0.0
+    """That servers were held for it; 0 for all that is paid otherwise."""
 
 
 def cost_rows(
@@ -134,7 +137,7 @@ def read_ledger(path: Path) -> tuple[Spend, ...]:
     spends = []
     for line in _lines(path):
         if isinstance(line, Settled):
-            spends.append(Spend(line.what, line.usd, role_of(line)))
+            spends.append(Spend(line.what, line.usd, role_of(line), line.stage, line.seconds))
         elif isinstance(line, Stated):
             spends.append(Spend(line.what, line.usd, "other"))
     return tuple(spends)

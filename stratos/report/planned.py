@@ -166,6 +166,11 @@ def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
             _outcome(paid, plan.usd_range, ""),
             _without(plan.usd_range),
         )
+    if stages := dict.fromkeys(spend.stage for spend in spends if spend.seconds):
+        # Serving is paid from when it begins, and what ran here cost nothing.
+        planned = sum(role.usd for role in plan.roles if role.role != "serve")
+        note = f"servers were rented for {', '.join(stages)}"
+        return PlannedRow("dollars until served", usd(planned), "", usd(paid), "open", note)
     hosted = _hosted(plan)
     if not hosted:
         note = "no server was rented"

@@ -375,6 +375,14 @@ def test_what_cannot_be_installed_ends_the_job(tmp_path: Path) -> None:
     assert (node.base / "log").read_text() == "trying\n"
 
 
+def test_a_folder_that_cannot_be_made_on_the_node(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    node = Node(tmp_path, "")
+    assert node.process.wait(60) == 1 and node.state == "exit 1"
+    said = (node.base / "log").read_text()
+    assert said.startswith(f"The folder of the run cannot be made on the server: {node.run}. Type ")
+
+
 # --- what is said ---------------------------------------------------------------------------------
 
 

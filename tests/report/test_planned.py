@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from stratos.catalog.local import local_offer
-from stratos.core.formats import hours
+from stratos.core.formats import hours, usd
 from stratos.core.intervals import on_items, wilson
 from stratos.records import Interval, Plan, Tried
 from stratos.report.costs import Spend
@@ -140,6 +140,22 @@ def test_a_hosted_teacher_s_dollars_are_judged_wherever_the_servers_are(
     assert rows(plan, records, Spend("teacher x", 1.4))["dollars of the teacher"].outcome == (
         "outside"
     )
+
+
+def test_servers_that_were_rented_are_compared_with_what_is_paid_until_served(
+    records: dict[str, Any],
+) -> None:
+    plan = records["plan"]
+    spends = (
+        Spend("teacher x", 0.5, "teacher", "synthesize"),
+        Spend("train 1 × a server", 0.2, "train", "distill", seconds=60.0),
+        Spend("egress of a job", 0.1, "egress", "distill"),
+    )
+    row = rows(plan, records, *spends)["dollars until served"]
+    planned = sum(role.usd for role in plan.roles if role.role != "serve")
+    assert (row.planned, row.outcome) == (usd(planned), "open")
+    assert row.measured == usd(0.8 - plan.spent_usd)
+    assert row.note == "servers were rented for distill"
 
 
 def test_a_hosted_teacher_s_answers_come_many_at_once(records: dict[str, Any]) -> None:
