@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
@@ -27,7 +27,8 @@ from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.formats import duration
 from stratos.core.shares import Share
 from stratos.core.slurm_limits import allowance_of_user
-from stratos.core.slurm_nodes import CLOUD, last_line, minutes_of, run, shares_of_cluster
+from stratos.core.slurm_nodes import CLOUD, last_line, run, shares_of_cluster
+from stratos.core.slurm_partitions import limits, longest, partitions
 from stratos.core.slurm_waits import expected_start
 from stratos.executors import handed
 from stratos.executors.chosen import chosen_share
@@ -133,7 +134,7 @@ class Slurm(JobSettings):
             return NO_SBATCH
         if importlib.util.find_spec("submitit") is None:
             return NO_SUBMITIT
-        asked = _partitions()
+        asked = partitions()
         if asked.returncode:
             return (
                 f"executor=slurm: SLURM does not answer ({_reason(asked)}). Try sinfo, or type "
@@ -148,11 +149,11 @@ class Slurm(JobSettings):
                     f"executor.partition={self.partition}: there is no partition {unknown[0]}."
                     f"{did_you_mean(unknown[0], known)} There are: {', '.join(known)}."
                 )
-        longest = _longest(asked.stdout, self.partition)
-        if self.hours is not None and longest is not None and self.hours * 60 > longest:
+        most = longest(asked.stdout, self.partition)
+        if self.hours is not None and most is not None and self.hours * 60 > most:
             return (
-                f"executor.hours={self.hours:g}: the partition lets a job run {longest / 60:g} h. "
-                f"Type executor.hours={longest / 60:g}: a job that reaches it goes back into the "
+                f"executor.hours={self.hours:g}: the partition lets a job run {most / 60:g} h. "
+                f"Type executor.hours={most / 60:g}: a job that reaches it goes back into the "
                 "queue and on from its checkpoint, executor.max_timeouts times."
             )
         return None
@@ -241,13 +242,13 @@ class Slurm(JobSettings):
         if spec.hours is None:
             return 1, None
         partition = self.partition or (share.partition if share is not None else None)
-        minutes, longest = math.ceil(spec.hours * 60), _longest(_partitions().stdout, partition)
+        minutes, most = math.ceil(spec.hours * 60), longest(partitions().stdout, partition)
         allowance, _ = allowance_of_user(self.account, self.qos)
         if allowance is not None and allowance.minutes is not None:
-            longest = min(allowance.minutes, longest or allowance.minutes)
-        if longest is None or minutes <= longest:
+            most = min(allowance.minutes, most or allowance.minutes)
+        if most is None or minutes <= most:
             return 1, minutes
-        return math.ceil(minutes / longest), longest
+        return math.ceil(minutes / most), most
 
     def _parameters(
         self, spec: JobSpec, minutes: int | None, share: Share | None = None
@@ -320,42 +321,6 @@ def _folder(spec: JobSpec) -> Path:
 def _share(spec: JobSpec) -> Share | None:
     """Return what the plan chose of the cluster; where its nodes are busy or drained, it waits."""
     return chosen_share(spec, CLOUD, lambda: shares_of_cluster(is_any=True), "SLURM")
-
-
-class Limit(NamedTuple):
-    """Of a partition."""
-
-    minutes: int | None
-    """Longest that a job may run there; None for no limit."""
-    is_default: bool
-
-
-def _partitions() -> subprocess.CompletedProcess[str]:
-    return run("sinfo", "-h", "-o", "%P %l")
-
-
-def limits(told: str) -> dict[str, Limit]:
-    """Read the partitions, each once for each state of its nodes, from what sinfo says."""
-    found = {}
-    for line in told.splitlines():
-        name, _, limit = line.rpartition(" ")
-        found[name.removesuffix("*")] = Limit(minutes_of(limit), name.endswith("*"))
-    return found
-
-
-def _longest(told: str, partition: str | None) -> int | None:
-    """Return how many minutes a job may run in partitions; None for any number.
-
-    Args:
-        told: by sinfo, of all of them.
-        partition: one, or several; None for the default one.
-    """
-    found = limits(told)
-    names = [one for one in found if found[one].is_default]
-    if partition is not None:
-        names = partition.split(",")
-    minutes = [found[one].minutes for one in names if one in found]
-    return None if None in minutes else max((one for one in minutes if one), default=None)
 
 
 def _listed(name: str) -> list[tuple[str, str]] | None:

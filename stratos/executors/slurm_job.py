@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -57,9 +58,11 @@ class Work:
         """Save, because SLURM is about to end the job; submitit has it requeued then."""
         from submitit.helpers import DelayedSubmission
 
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait()
+        if self._process is not None and self._process.returncode is None:
+            # This is a signal's handler, and what it interrupts holds the lock of `Popen.wait`.
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self._process.pid, signal.SIGTERM)
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Work(self.command, self.env, self.folder))
 
     @property

@@ -6,11 +6,12 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
 from stratos.core.errors import StratosError
-from stratos.core.ray_nodes import Node, connect, shares, shares_of_cluster
+from stratos.core.ray_nodes import Dashboard, Node, connect, shares, shares_of_cluster
 
 SILENT = (
     "Start the cluster with ray start --head, make its dashboard reachable (--dashboard-host, ssh "
@@ -111,3 +112,24 @@ def test_nodes_that_are_alive_give_what_they_have(served: Callable[..., str]) ->
 def test_gpus_without_a_type_have_none() -> None:
     [share, _] = shares([Node("a", "10.0.0.1", {"CPU": 2.0, "GPU": 2.0})])
     assert (share.gpu, share.n_gpus, share.memory_mib) == ("", 1, 0)
+
+
+def test_the_memory_of_gpus_is_that_of_the_smallest_where_the_dashboard_tells_it() -> None:
+    a100 = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:A100": 1.0, "memory": 2.0**34}
+    nodes = [
+        {"node_id": id, "node_ip": "10.0.0.1", "resources_total": a100, "state": "ALIVE"}
+        for id in ("a", "b")
+    ]
+    gpus = [{"name": "NVIDIA A100-SXM4-80GB", "memoryTotal": mib} for mib in (81920, 81251)]
+    summary = [{"raylet": {"nodeId": "a"}, "gpus": gpus}, {"raylet": {"nodeId": "b"}, "gpus": []}]
+
+    class Told(Dashboard):
+        def told(self, path: str) -> dict[str, Any]:
+            if path.startswith("/nodes?"):
+                return {"result": True, "data": {"summary": summary}}
+            return {"data": {"result": {"result": nodes}}}
+
+    found = Told("http://head:8265", None).nodes()
+    assert [one.gpu_gib for one in found] == [81251 / 1024, None]
+    summary.clear()
+    assert [one.gpu_gib for one in Told("http://head:8265", None).nodes()] == [None, None]

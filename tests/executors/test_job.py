@@ -15,13 +15,14 @@ from omegaconf import OmegaConf
 from stratos.cli.compose import conf_dir
 from stratos.core.environment import without
 from stratos.core.errors import StratosError
+from stratos.core.slurm_partitions import limits
 from stratos.executors import slurm
 from stratos.executors.here import Here
 from stratos.executors.job import StageName, State, killed_by
 from stratos.executors.job_of_stage import ROLE_OF, has_server, job_name, job_spec
 from stratos.executors.ray import Ray
 from stratos.executors.skypilot import SkyPilot
-from stratos.executors.slurm import Slurm, limits
+from stratos.executors.slurm import Slurm
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.kept_config import kept_config
 from stratos.run.stages import STAGES
@@ -158,7 +159,7 @@ def test_more_hours_than_a_partition_gives_are_several_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = subprocess.CompletedProcess((), 0, "short* 2:00:00\nlong infinite\n", "")
-    monkeypatch.setattr("stratos.executors.slurm._partitions", lambda: answer)
+    monkeypatch.setattr("stratos.executors.slurm.partitions", lambda: answer)
     spec = job_spec(plan(TRAIN), "distill", tmp_path, Slurm())
     assert spec.hours == 10
     assert Slurm()._parts(spec) == (5, 120)

@@ -128,6 +128,29 @@ def test_two_nodes_are_told_to_end_and_go_on(
 
 
 @WHOLE
+@pytest.mark.parametrize("n_nodes", [1, 2])
+def test_a_job_that_reaches_its_time_limit_goes_on(
+    on_slurm: Command, trained: Command, trained_by_two: Command, slurm: Cluster, n_nodes: int
+) -> None:
+    """SLURM warns it 90 seconds before three minutes have passed, give or take one."""
+    nodes, like = ((), trained) if n_nodes == 1 else (TWO_NODES, trained_by_two)
+    process = on_slurm.start(*ON, *nodes, "executor.hours=0.05")
+    on_slurm.until(on_slurm.has_checkpoint)
+    logs = on_slurm.run / "jobs" / "slurm"
+    with slurm.frozen(on_slurm.run):
+        on_slurm.until(lambda: "this job is timed-out" in _logged(logs), 200)
+    assert process.wait(300) == 0, on_slurm.said
+    assert on_slurm.student() == like.student()
+    assert files(on_slurm.weights) == files(like.weights)
+    assert ", gone on 1×: " in on_slurm.said and on_slurm.said.count("submitted as") == 1
+    assert slurm.jobs() == [] and slurm.processes(on_slurm.run) == []
+
+
+def _logged(folder: Path) -> str:
+    return "".join(one.read_text(errors="replace") for one in folder.glob("*.out"))
+
+
+@WHOLE
 def test_an_error_of_a_stage_of_two_nodes_ends_both(on_slurm: Command, slurm: Cluster) -> None:
     """The first node fails before it calls the other."""
     broken = (*ON, "trainer=fsdp", "trainer.devices=1", "trainer.num_nodes=2")
