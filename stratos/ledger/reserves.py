@@ -49,7 +49,8 @@ def planned_usd(
 def allot(ledger: Ledger, plan: str, usd: Mapping[str, float]) -> None:
     """Hold for each role what a plan counts with; what an earlier plan held is free.
 
-    Nothing is written where the same plan holds money of the same budget already.
+    Where the same plan holds money of the same budget already, only roles are added that it did not
+    hold any for: another executor may have its own egress.
 
     Args:
         ledger: of the run.
@@ -60,7 +61,9 @@ def allot(ledger: Ledger, plan: str, usd: Mapping[str, float]) -> None:
     if before is None and not usd:
         return
     if before is not None and (before.plan, before.budget_usd) == (plan, ledger.budget_usd):
-        return
+        if usd.keys() <= before.usd.keys():
+            return
+        usd = {**usd, **before.usd}
     with ledger.exclusive() as append:
         append(Allotted(plan=plan, usd=dict(usd), budget_usd=ledger.budget_usd, at=now()))
 

@@ -149,11 +149,14 @@ class Totals:
         """Take the reserves of a plan; what was spent of them under the same plan stays spent."""
         same = self.plan is not None and self.plan.plan == line.plan
         before = self.reserves if same else {}
+        # With the budget of before, roles are added, and those that are done stay so.
+        is_more = same and self.plan is not None and self.plan.budget_usd == line.budget_usd
         self.plan = line
-        self.reserves = {
-            role: Reserve(usd, before[role].spent_usd if role in before else 0.0)
-            for role, usd in line.usd.items()
-        }
+        self.reserves = {}
+        for role, usd in line.usd.items():
+            one = before.get(role, Reserve(usd))
+            released = one.released_usd if is_more else None
+            self.reserves[role] = Reserve(usd, one.spent_usd, released)
 
     def _open(self, line: Opened) -> None:
         if line.id not in self.open:

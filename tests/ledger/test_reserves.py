@@ -121,6 +121,20 @@ def test_another_plan_takes_the_place_of_the_reserves(tmp_path: Path) -> None:
     assert richer.left_usd() == 18.0
 
 
+def test_a_role_that_another_executor_brings_is_held_beside_the_others(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", 10.0, stage="plan")
+    reserves.allot(ledger, "a plan", HELD)
+    reserves.release(ledger, "teacher")
+    reserves.allot(ledger, "a plan", {"train": 0.5, "egress": 0.25})
+    assert {role: one.usd for role, one in ledger.totals.reserves.items()} == {
+        **HELD, "egress": 0.25
+    }  # fmt: skip
+    assert ledger.held_usd("serve") == {"train": 1.0, "egress": 0.25}, "the teacher is done"
+    n_lines = ledger.totals.n_lines
+    reserves.allot(ledger, "a plan", HELD)
+    assert ledger.totals.n_lines == n_lines, "what is held stays so"
+
+
 def test_the_cap_of_a_role_does_not_move_with_what_others_spend_of_theirs(tmp_path: Path) -> None:
     """Else a stage that the money cut short would go on, and pay for nothing."""
     from stratos.ledger.servers import rent
