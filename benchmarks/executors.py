@@ -1,7 +1,8 @@
 """What it costs to run stages as jobs, and whether kills change what they make.
 
     python benchmarks/executors.py                        all executors whose engine is installed
-    python benchmarks/executors.py --executors slurm --kills 10 --keep
+    python benchmarks/executors.py --keep                 and keeps times and kills
+    python benchmarks/executors.py --executors ray --kills-only --minutes 8 --keep
 
 Each engine is a real one on this machine (tests/clusters). Measured: seconds from the command to
 the first step of a training, beside the same in the command's own process and beside an empty job
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -29,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import record
 from record import keep
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -41,6 +44,7 @@ from probed_run import probe_by_hand  # noqa: E402
 
 STAGES = {"synthesize": "corpus", "distill": "distill/student"}
 """Stage to what is compared of it."""
+KILLS = "executors_kills"
 LONGEST_S = 600
 
 
@@ -117,21 +121,38 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10, help="of each executor and stage")
     parser.add_argument("--repeats", type=int, default=3, help="of what is timed")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills-only", action="store_true", help="measure no times")
+    parser.add_argument("--minutes", type=float, help="for the kills of one executor, at most")
     parser.add_argument("--keep", action="store_true", help="write the result")
     args = parser.parse_args()
-    result: dict[str, Any] = {"kills": args.kills, "seed": args.seed}
+    result: dict[str, Any] = {"seed": args.seed}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepared, trained = _prepared(folder)
-        result["own_process"] = _first_steps(prepared, folder, (), os.environ, args.repeats)
+        if not args.kills_only:
+            result["own_process"] = _first_steps(prepared, folder, (), os.environ, args.repeats)
         for executor in args.executors.split(","):
             (folder / executor).mkdir()
             with ENGINES[executor](folder / executor) as engine:
-                found = _measured(engine, prepared, trained, folder, args)
-                result[executor] = found
-                print(executor, json.dumps(found, indent=1), flush=True)
-    if args.keep:
+                if not args.kills_only:
+                    result[executor] = _times(engine, prepared, folder, args.repeats)
+                    print(executor, json.dumps(result[executor], indent=1), flush=True)
+                killed = _killed(engine, prepared, trained, folder, args)
+                print(executor, json.dumps(killed, indent=1), flush=True)
+            if args.keep:  # executors may be measured one at a time
+                keep_kills(executor, killed, args.seed)
+    if args.keep and not args.kills_only:
         keep("executors", result)
+
+
+def keep_kills(executor: str, killed: dict[str, Any], seed: int) -> None:
+    """Write what kills of one executor left, beside what is kept of the others."""
+    load = round(os.getloadavg()[0], 2)
+    with contextlib.suppress(FileNotFoundError):
+        others = record.load(KILLS)["result"]
+        keep(KILLS, {**others, executor: {**killed, "load_average": load}}, seed=seed)
+        return
+    keep(KILLS, {executor: {**killed, "load_average": load}}, seed=seed)
 
 
 def _prepared(folder: Path) -> tuple[dict[str, Path], dict[str, dict[str, bytes]]]:
@@ -150,25 +171,40 @@ def _prepared(folder: Path) -> tuple[dict[str, Path], dict[str, dict[str, bytes]
     return before, after
 
 
-def _measured(
+def _times(
+    engine: Engine, prepared: dict[str, Path], folder: Path, repeats: int
+) -> dict[str, list[float]]:
+    empty = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        engine.empty()
+        empty.append(round(time.perf_counter() - started, 2))
+    on = (*engine.arguments, "executor.stages=[distill]")
+    return {
+        "empty_job_s": empty,
+        "first_step_s": _first_steps(prepared, folder, on, engine.env, repeats),
+    }
+
+
+def _killed(
     engine: Engine,
     prepared: dict[str, Path],
     trained: dict[str, dict[str, bytes]],
     folder: Path,
     args: argparse.Namespace,
 ) -> dict[str, Any]:
-    empty = []
-    for _ in range(args.repeats):
-        started = time.perf_counter()
-        engine.empty()
-        empty.append(round(time.perf_counter() - started, 2))
-    on = (*engine.arguments, "executor.stages=[distill]")
-    first = _first_steps(prepared, folder, on, engine.env, args.repeats)
     draw = random.Random(args.seed)
-    kills = {}
-    for stage in STAGES:
-        kills[stage] = _kills(engine, stage, prepared[stage], trained[stage], folder, draw, args)
-    return {"empty_job_s": empty, "first_step_s": first, "killed": kills}
+    found = {}
+    began = time.monotonic()
+    for n_left, stage in zip(range(len(STAGES), 0, -1), STAGES, strict=True):
+        until = math.inf
+        if args.minutes is not None:  # what is left of them is shared by the stages that are
+            now = time.monotonic()
+            until = now + (began + 60 * args.minutes - now) / n_left
+        found[stage] = _kills(
+            engine, stage, prepared[stage], trained[stage], folder, draw, args.kills, until
+        )
+    return found
 
 
 def _first_steps(
@@ -194,7 +230,8 @@ def _kills(
     wanted: dict[str, bytes],
     folder: Path,
     draw: random.Random,
-    args: argparse.Namespace,
+    n_kills: int,
+    until: float,
 ) -> dict[str, Any]:
     """Kill the stage or its command at random moments; return how often all was equal."""
     on = (*engine.arguments, f"executor.stages=[{stage}]", f"stages=[{stage}]")
@@ -204,7 +241,9 @@ def _kills(
     longest = time.perf_counter() - started
     shutil.rmtree(whole.run.parent)
     told = []
-    for i in range(args.kills):
+    for i in range(n_kills):
+        if time.monotonic() > until:
+            break
         command = _copied(prepared, folder / f"killed_{i}", engine.env)
         process = command.start(*on)
         at, victim = draw.uniform(0, longest), ("job", "command")[i % 2]
