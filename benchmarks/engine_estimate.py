@@ -7,7 +7,8 @@ slots busy (closed loop), and the 95th percentile with random arrivals (open loo
 of these. Predicted is that at 70% of the requests per second predicted, as a plan has it. The
 estimate knows of this machine what `calibrate` measures just before and after, and of load tests
 nothing. Its rates of llama.cpp are those of the shapes 300k, 1m, 3m, 7m and 28m; the shape 2m and
-the runs took no part in that.
+the runs took no part in that. What a request and a sequence take besides was set after a first
+round with the runs.
 
 Other work on the machine is kept off as far as Linux allows (`--priority`, as root: the share of
 this process group and of the servers'). The load average, and the gaps between requests as sent,

@@ -10,6 +10,7 @@ RESULT = "serving/exports"
 LOSS = "serving/format_loss"
 ENDURANCE = "serving/endurance"
 ESTIMATE = "serving/estimate"
+PEER = "serving/load_peer"
 ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95"}
 STUDENTS = {
     "shape 2m": "1.9M parameters, random weights, 160 tokens",
@@ -107,7 +108,9 @@ def engine_estimate() -> str:
     head = ("student", "engine", "answer alone, ms", "predicted", "requests/s", "predicted",
             "p95 at 70%, ms", "predicted", "off by more than 25%")  # fmt: skip
     lines, titles, counts = [], set(), dict.fromkeys(ESTIMATED, 0)
-    for (student, engine, form), found in rows.items():
+    order = list(dict.fromkeys(student for student, _, _ in rows))
+    by_student = sorted(rows.items(), key=lambda row: order.index(row[0][0]))
+    for (student, engine, form), found in by_student:
         # The round in which other work disturbed least: the generator was least late.
         calm = min(found, key=lambda row: row["latest_ms"])
         missed = [
@@ -138,7 +141,35 @@ def engine_estimate() -> str:
     )
 
 
+def load_peer() -> str:
+    """Return the load generator of `deploy` beside AIPerf: rate, gaps and times, over rounds."""
+    kept = record.load(PEER)
+    told = kept["result"]
+    head = ("generator", "sent a second", "variation of gaps", "p50, ms", "p95, ms", "errors")
+    lines = []
+    for name, title in (("stratos", "`deploy`"), ("aiperf", "AIPerf")):
+        found = [row for row in told["rows"] if row["generator"] == name]
+        lines.append(
+            (
+                title,
+                *(
+                    span((row[key] for row in found), form)
+                    for key, form in (
+                        ("sent_per_s", ".3g"), ("gap_variation", ".2f"), ("p50_ms", ".0f"),
+                        ("p95_ms", ".0f"),
+                    )
+                ),
+                str(sum(row["errors"] for row in found)),
+            )
+        )  # fmt: skip
+    return (
+        f"{told['requests']} held-out questions at {told['rate']:g} a second to llama.cpp, in "
+        f"turns (`benchmarks/serving/load_peer.py`):\n\n{table(head, lines)}\n\n{source(PEER)}."
+    )
+
+
 BLOCKS = {
+    "load_peer": load_peer,
     "engine_estimate": engine_estimate,
     "engines": engines,
     "format_loss": format_loss,

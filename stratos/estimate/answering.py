@@ -147,8 +147,8 @@ class Pace:
         first = self.prefill + (step.seconds / 2 if batch > 1 else 0.0)
         output = step.seconds + (batch - 1) * self.prefill / max(1.0, self.work.answer_tokens)
         if self.engine.is_compiled:  # requests pass through one thread, which may be slower
-            rest = (batch - 1) * self.request_s - self.work.answer_tokens * output - first
-            first = first + np.maximum(0.0, rest)
+            answer = self.request_s + first + self.work.answer_tokens * output
+            first = first + np.maximum(0.0, batch * self.engine.front_s - answer)
         return self._scaled(first, output, step)
 
     def together(self, batch: Number) -> AnswerTime:

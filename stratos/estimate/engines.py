@@ -70,6 +70,8 @@ class ServingEngine:
     sequence: float = 0.0
     row: float = 0.0
     formats: tuple[WeightFormat, ...] = (OWN_WEIGHTS,)
+    front_s: float = 0.0
+    """Seconds of one thread that every request passes."""
     least_context: int = 0
     """Tokens of a slot that it takes the memory of at least, where the model has them."""
 
@@ -136,10 +138,11 @@ LLAMA_CPP = ServingEngine(
     slots=(1, 8),
     utilisations=(k.UTILISATION,),
     all_devices=False,
-    request_s=0.002,
+    request_s=0.006,
     block=0.035,
     step=0.0,
-    row=0.044,
+    row=0.06,
+    front_s=0.002,
     formats=(
         WeightFormat("f32", 4.0, 4.0, alone=0.165, batch=0.154),
         WeightFormat("f16", 2.0, 2.0, alone=0.38, batch=0.216),

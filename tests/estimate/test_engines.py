@@ -72,7 +72,7 @@ def test_one_thread_serves_a_small_model_whatever_the_server():
 def test_short_answers_are_as_many_as_one_thread_hands_on():
     run = ServingSetting("llamacpp", 8, format="q8_0")
     found = foresee(STUDENT, cpu(), Workload(8, 1), run)
-    assert found.requests_per_s.mean == pytest.approx(1 / LLAMA_CPP.request_s)
+    assert found.requests_per_s.mean == pytest.approx(1 / LLAMA_CPP.front_s)
 
 
 def test_a_load_test_of_llama_cpp_scales_its_answers_and_no_others():
