@@ -173,7 +173,9 @@ def _is_right(task: Task, one: KeptAnswer, text: str) -> bool:
     """Score an answer by the gold answer that was kept; the same text has the same score."""
     if text == one.text:
         return one.score.exact >= 1
-    item = Item(id=one.id, slice=one.slice, question=one.question, answer=one.gold)
+    item = Item(
+        id=one.id, slice=one.slice, question=one.question, answer=one.gold, origin=one.origin
+    )
     return task.score(text, item).exact >= 1
 
 

@@ -28,6 +28,7 @@ class KeptAnswer:
     text: str
     output_tokens: int
     score: Score
+    origin: str = ""
 
 
 def answers_path(run_dir: Path) -> Path:
@@ -47,6 +48,7 @@ def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
             text=text,
             output_tokens=n_tokens,
             score=score,
+            origin=item.origin,
         )
         for item, text, n_tokens, score in zip(
             answers.items, answers.texts, answers.tokens, answers.scores, strict=True

@@ -36,6 +36,8 @@ class Item:
     family: str = ""
     """Content hash of what a symmetry of the task cannot change ("": the id itself): splits are by
     family, so that no question of one split is a mirror of a question of another."""
+    origin: str = ""
+    """Where the task finds again what its score needs beside the gold answer ("": nothing)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ NEEDS_A_VALUE = {
     ("teacher", "endpoint"): "teacher.model=mine teacher.base_url=http://127.0.0.1:8000/v1",
     ("task", "jsonl"): "task.path=items.jsonl",
     ("task", "classify"): "task.path=items.jsonl",
+    ("task", "reasoning_gym"): "task.name=gcd",
 }
 _ROWS = "+task=jsonl task.path=items.jsonl"
 TASK_OF = {
@@ -47,7 +48,7 @@ ELSEWHERE = {
     ("cloud", "runpod"), ("task", "gsm8k"), ("task", "aime"), ("experiment", "gsm8k"),
     ("cloud", "slurm"), ("executor", "slurm"), ("cloud", "ray"), ("executor", "ray"),
     ("executor", "skypilot"),
-    ("deploy", "vllm"), ("deploy", "llamacpp"),
+    ("deploy", "vllm"), ("deploy", "llamacpp"), ("task", "reasoning_gym"),
 }  # fmt: skip
 
 
@@ -99,7 +100,7 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
     if (group, name) in ELSEWHERE and found:  # without a network, a login node, an extra
         reasons = (
             "the hub cannot be reached and no copy is here|The catalog https://.* cannot be read|"
-            "there is no sbatch on the PATH|SLURM does not answer|submitit is not installed|"
+            "needs the package reasoning-gym|there is no sbatch on the PATH|SLURM does not answer|submitit is not installed|"
             "no Ray dashboard answers at http|ray\\[default\\], which is not installed|"
             "there is no program sky|there is no rsync|SkyPilot may use no cloud|"
             "(vLLM|llama.cpp) is not installed here"

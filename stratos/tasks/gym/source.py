@@ -1,0 +1,158 @@
+"""Entries of reasoning-gym: made by number, so that each is made again wherever it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+from stratos.core.errors import StratosError, did_you_mean
+
+NOT_INSTALLED = "needs the package reasoning-gym. Type: pip install 'stratos-llm[gym]'"
+BLOCK = 2000
+"""Entries that are made from one seed of the package."""
+SEEDS_APART = 10_000_000
+"""Between the first seeds of two seeds of ours: the package adds an entry's number to the seed."""
+_N_SEEDS = 400
+"""Seeds of ours that differ: some generators take none of more than 32 bits."""
+NEED_HASH_SEED = frozenset(
+    ("isomorphic_strings", "knight_swap", "polynomial_multiplication", "ransom_note", "word_ladder")
+)
+"""Generators that go through sets, and so make others in a process that hashes otherwise."""
+WITHOUT_GOLD = frozenset(
+    ("boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour")
+)
+"""Generators that can check an answer and give none."""
+_NO_TASK = frozenset(("composite",))
+"""A mixture of other generators."""
+_LIMITS = ("seed", "size")
+"""Settings of a generator that are ours."""
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all generators.
+
+    Raises:
+        StratosError: the package is not installed.
+    """
+    return tuple(sorted(_registry()[0].keys() - _NO_TASK))
+
+
+def check(name: str, parameters: Mapping[str, Any], level: int | None) -> None:
+    """Check that there is such a generator with such settings.
+
+    Raises:
+        ValueError: there is none; the message says what to type.
+    """
+    if find_spec("reasoning_gym") is None:
+        raise ValueError(f"task=reasoning_gym {NOT_INSTALLED}")
+    known = names()
+    if name not in known:
+        raise ValueError(
+            f"name={name}: there is no such generator.{did_you_mean(name, known)} docs/gym.md "
+            "lists them."
+        )
+    if name in NEED_HASH_SEED and not (os.environ.get("PYTHONHASHSEED") or "random").isdigit():
+        raise ValueError(
+            f"name={name}: this generator makes other questions in each process, unless Python "
+            "hashes alike. Type PYTHONHASHSEED=0 before the command."
+        )
+    settings = [field.name for field in fields(_registry()[0][name][1])]
+    settings = [one for one in settings if one not in _LIMITS]
+    for one in parameters:
+        if one not in settings:
+            raise ValueError(
+                f"parameters.{one}: {name} has no such setting.{did_you_mean(one, settings)} "
+                f"Known: {', '.join(settings)}."
+            )
+    if level is not None and name not in _registry()[1]:
+        raise ValueError(f"level={level}: {name} has no levels. Type task.level=null.")
+    try:
+        generator(name, frozen(parameters), level, 0)
+    except (AssertionError, ValueError, TypeError) as error:
+        raise ValueError(f"parameters: {name} refuses them ({error}).") from error
+
+
+def frozen(parameters: Mapping[str, Any]) -> str:
+    """Return settings as what a generator is found by."""
+    return json.dumps(parameters, sort_keys=True)
+
+
+@lru_cache(maxsize=8)
+def generator(name: str, parameters: str, level: int | None, seed: int) -> Any:
+    """Return a block of entries of the package.
+
+    Args:
+        name: of the generator.
+        parameters: its settings, as `frozen` gives them.
+        level: of its curriculum; None for the settings alone.
+        seed: of the block.
+    """
+    classes, curricula = _registry()
+    cls, config_cls = classes[name]
+    known = {field.name for field in fields(config_cls)}
+    settings: dict[str, Any] = {}
+    if level is not None:
+        curriculum = curricula[name]()
+        for attribute in curriculum.attributes.values():
+            curriculum.set_attr_level(attribute.name, min(level, len(attribute.levels) - 1))
+        made = curriculum.generate_configuration({})
+        settings = {field.name: getattr(made, field.name) for field in fields(made)}
+    settings |= json.loads(parameters)
+    settings |= {key: value for key, value in (("seed", seed), ("size", BLOCK)) if key in known}
+    config = config_cls(**settings)
+    if hasattr(config, "validate"):
+        config.validate()
+    return cls(config=config)
+
+
+def entries(
+    name: str, parameters: str, level: int | None, seed: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the entries of a seed with the place of each: without end."""
+    block = 0
+    while True:
+        source = generator(name, parameters, level, first_of(seed, block))
+        for number in range(min(BLOCK, len(source))):
+            yield f"{seed}.{block}.{number}", source[number]
+        block += 1
+
+
+def entry_at(
+    name: str, parameters: str, level: int | None, place: str
+) -> tuple[Any, dict[str, Any]]:
+    """Make the entry of a place again; return it behind its generator, which checks answers.
+
+    Raises:
+        StratosError: it is no place.
+    """
+    try:
+        seed, block, number = map(int, place.split("."))
+    except ValueError:
+        raise StratosError(f"{place!r} is no place of an entry of {name}.") from None
+    source = generator(name, parameters, level, first_of(seed, block))
+    return source, source[number]
+
+
+def first_of(seed: int, block: int) -> int:
+    """Return the package's seed of a block."""
+    return seed % _N_SEEDS * SEEDS_APART + block * BLOCK
+
+
+@cache
+def _registry() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the generators and the curricula of the package, by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its plotting packages
+        try:
+            import reasoning_gym
+            from reasoning_gym.factory import CURRICULA, DATASETS
+        except ImportError as error:
+            raise StratosError(f"task=reasoning_gym {NOT_INSTALLED}") from error
+    assert reasoning_gym is not None
+    return DATASETS, CURRICULA
