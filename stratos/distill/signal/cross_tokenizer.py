@@ -117,6 +117,10 @@ class CrossTokenizerSource:
         return row, torch.from_numpy(np.concatenate(places))
 
 
+_WINDOW, _OVERLAP = 32, 8
+"""Tokens that are decoded one by one, and those before them that may decide how they read."""
+
+
 def decode(tokenizer: Any, ids: np.ndarray) -> str:
     """Return the text of tokens, special ones included, spaces as they are."""
     text: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
@@ -146,10 +150,32 @@ def token_ends(
 
 
 def _decoded_ends(tokenizer: Any, text: str, tokens: np.ndarray) -> np.ndarray:
-    lengths = [len(decode(tokenizer, tokens[: n + 1])) for n in range(len(tokens))]
+    lengths = _lengths_by_windows(tokenizer, tokens)
+    if lengths[-1:] != [len(decode(tokenizer, tokens))]:  # what is far before decides, too
+        lengths = [len(decode(tokenizer, tokens[: n + 1])) for n in range(len(tokens))]
     ends = np.minimum(np.array(lengths, np.int64), len(text))
     # A part of a character decodes to marks that the whole one takes back.
     return np.minimum.accumulate(ends[::-1])[::-1]
+
+
+def _lengths_by_windows(tokenizer: Any, tokens: np.ndarray) -> list[int]:
+    """Return how long the text of the first 1, 2, … tokens is, if only near ones decide that.
+
+    Each token is decoded with those of its window before it, and a window begins with the last
+    tokens of the one before: their text is whole, and what it is preceded by is the same.
+    """
+    lengths: list[int] = []
+    start = n_before = 0
+    while len(lengths) < len(tokens):
+        overlap = len(lengths) - start
+        n_overlap = len(decode(tokenizer, tokens[start : len(lengths)])) if overlap else 0
+        stop = min(len(lengths) + _WINDOW, len(tokens))
+        for n in range(len(lengths), stop):
+            text = decode(tokenizer, tokens[start : n + 1])
+            lengths.append(n_before + len(text) - n_overlap)
+        # The next one begins a few tokens back, where the text does not end within a character.
+        n_before, start = lengths[-1], max(0, stop - _OVERLAP)
+    return lengths
 
 
 def _spans(ends: np.ndarray) -> list[tuple[int, int]]:

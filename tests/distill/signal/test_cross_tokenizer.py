@@ -28,7 +28,12 @@ from stratos.distill.head import head_loss
 from stratos.distill.logit_module import LogitModule
 from stratos.distill.objectives import Hidden, LMHead, Objective, Shared
 from stratos.distill.signal import open_source
-from stratos.distill.signal.cross_tokenizer import decode, token_ends
+from stratos.distill.signal.cross_tokenizer import (
+    _decoded_ends,
+    _lengths_by_windows,
+    decode,
+    token_ends,
+)
 
 SIZES = {"coarse": 500, "fine": 270}
 IDS = [3, 11, 0]
@@ -164,6 +169,18 @@ def test_ends_of_tokens_are_the_same_from_offsets_and_from_decoding(make: Any) -
         for n, end in enumerate(ends, start=1):
             part = decode(words, one[:n])
             assert "\ufffd" in part or part == text[:end]
+
+
+@pytest.mark.parametrize("make", [lambda: tokenizer(270), lambda: tokenizer(500), metaspace])
+def test_ends_by_windows_are_those_of_decoding_all_before(make: Any) -> None:
+    words, rng = make(), np.random.default_rng(0)
+    for n in (0, 1, 33, 200):
+        tokens = rng.integers(3, len(words), n)  # cuts within characters, too
+        slow = [len(decode(words, tokens[: i + 1])) for i in range(n)]
+        assert _lengths_by_windows(words, tokens) == slow
+        text = decode(words, tokens)
+        wanted = np.minimum.accumulate(np.minimum(np.array(slow, int), len(text))[::-1])[::-1]
+        assert _decoded_ends(words, text, tokens).tolist() == wanted.tolist()
 
 
 def test_text_that_the_tokenizer_would_cut_otherwise_is_still_aligned(tmp_path: Path) -> None:
