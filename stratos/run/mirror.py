@@ -31,7 +31,7 @@ from stratos.core.foreign import cause
 from stratos.core.formats import duration
 from stratos.core.process import Process
 from stratos.core.redact import redact
-from stratos.core.remote import file_system
+from stratos.core.remote import file_system, make_parent
 from stratos.teachers.kept_answers import n_bytes
 
 MANIFEST, CLAIM, OBJECTS = "manifest.json", "claim.json", "objects"
@@ -345,7 +345,7 @@ class Mirror:
         if self._objects.get(stored.sha256) == stored.n_bytes:
             return
         place = self._object(stored.sha256)
-        self._make_parent(place)
+        make_parent(self._system, place)
         if isinstance(content, bytes):
             self._system.pipe_file(place, content)
         else:
@@ -402,7 +402,7 @@ class Mirror:
         Raises:
             BusyError: another command has it.
         """
-        self._make_parent(self._at(CLAIM))
+        make_parent(self._system, self._at(CLAIM))
         if self._win(CLAIM):
             time.sleep(_SETTLES_S)  # where a file system overwrites all the same, the last one wins
         held = self._read(CLAIM, Claim)
@@ -502,10 +502,6 @@ class Mirror:
     def _write(self, name: str, data: bytes) -> None:
         self._system.pipe_file(self._at(name), data)
 
-    def _make_parent(self, place: str) -> None:
-        if "file" in _protocols(self._system):
-            Path(place).parent.mkdir(parents=True, exist_ok=True)
-
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
 
@@ -524,11 +520,6 @@ class Mirror:
                 f"{redact(self.url)} cannot be {what}: {redact(cause(error))}. Type "
                 "paths.mirror=<another URL>, or paths.mirror=null for a run without a copy."
             ) from error
-
-
-def _protocols(system: Any) -> tuple[str, ...]:
-    named = system.protocol
-    return (named,) if isinstance(named, str) else tuple(named)
 
 
 def _is_passing(name: str) -> bool:

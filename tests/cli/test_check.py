@@ -100,7 +100,8 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
     if (group, name) in ELSEWHERE and found:  # without a network, a login node, an extra
         reasons = (
             "the hub cannot be reached and no copy is here|The catalog https://.* cannot be read|"
-            "needs the package reasoning-gym|there is no sbatch on the PATH|SLURM does not answer|submitit is not installed|"
+            "needs the package reasoning-gym|there is no sbatch on the PATH|SLURM does not answer|"
+            "submitit is not installed|"
             "no Ray dashboard answers at http|ray\\[default\\], which is not installed|"
             "there is no program sky|there is no rsync|SkyPilot may use no cloud|"
             "(vLLM|llama.cpp) is not installed here"

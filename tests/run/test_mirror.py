@@ -15,6 +15,7 @@ import pytest
 
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.process import Process
+from stratos.core.remote import make_parent
 from stratos.run import mirror as module
 from stratos.run.mirror import CLAIM, CLAIM_S, KNOWN, MANIFEST, Claim, Mirror
 
@@ -228,7 +229,7 @@ def test_a_claim_whose_holder_is_gone_is_taken_over(
     me = Process.this()
     holder = Process(host or me.host, 2**22 + 1, boot or me.boot, "1")
     claim = Claim("x", holder, "/there", time.time() - age_s)
-    one._make_parent(one._at(CLAIM))
+    make_parent(one._system, one._at(CLAIM))
     one._write(CLAIM, msgspec.json.encode(claim))
     if not is_free:
         with pytest.raises(BusyError, match=f"of {holder.host}, in /there"), one.held():
