@@ -302,7 +302,7 @@ def test_of_many_that_take_over_one_claim_one_has_it(
     gone = Claim("x", Process(me.host, 2**22 + 1, me.boot, "1"), "/there", time.time())
     # And one was killed in taking it over.
     died = Claim("y", Process(me.host, 2**22 + 1, me.boot, "1"), "/there", time.time())
-    everyone[0]._make_parent(everyone[0]._at(CLAIM))
+    make_parent(everyone[0]._system, everyone[0]._at(CLAIM))
     everyone[0]._write(CLAIM, msgspec.json.encode(gone))
     everyone[0]._write(f"{CLAIM}.x-{gone.at:.0f}", msgspec.json.encode(died))
     together = threading.Barrier(len(everyone))
