@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import CapacityError, StratosError
-from stratos.executors.job import JobSpec, State, Status
+from stratos.executors.job import JobSpec, State, Status, killed_by
 from stratos.executors.sky_cluster import Cluster
 from stratos.executors.sky_fetch import Fetched
 from stratos.executors.sky_node import Unreachable, exit_code, last_words, plain
@@ -25,6 +25,7 @@ _SILENT_S, _INIT_S = 900.0, 180.0
 """How long a node may be silent before it is given up: one that the cloud calls up, any other."""
 _DOWNS, _DOWN_S = 3, 10.0
 """Times that a cluster is ended where that fails, and seconds between them."""
+_MORE_MEMORY = "Where its memory was at its end, type executor.instance_type=<one with more>."
 _TOLD = (130, 143)
 """Exit codes of a stage that was told to end."""
 
@@ -253,6 +254,9 @@ class Following:
             )
         if code in _TOLD:
             return self._is(State.CANCELLED, "it was told to end")
+        if (number := killed_by(code)) is not None:
+            text = f"{self.place} was killed by signal {number} on its server"
+            return Status(State.LOST, text, self._since, _MORE_MEMORY)
         return self._is(State.FAILED, f"it ended with exit code {code}")
 
     def _silent(self, why: str) -> Status:

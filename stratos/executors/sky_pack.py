@@ -19,8 +19,8 @@ from stratos.executors.job import JobSpec
 from stratos.executors.sky_task import CACHE, PINS, RUN, WHEEL
 
 _NAME = "stratos-llm"
-_LEFT_OUT = frozenset((handed.FOLDER, "wandb", "ledger.jsonl", ".lock"))
-"""Of a run folder: money and tracking stay with the command."""
+_LEFT_OUT = frozenset((handed.FOLDER, "wandb", "ledger.jsonl", ".lock", "answers"))
+"""Of a run folder: money, tracking and answers that were paid stay with the command."""
 _LAUNCHERS = "hydra_plugins.stratos_launchers"
 
 

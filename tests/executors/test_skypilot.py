@@ -488,6 +488,25 @@ def test_a_server_that_is_gone_and_one_that_nobody_knows_of(
     assert executor.status(job).state is State.UNKNOWN
 
 
+def test_a_stage_that_was_killed_is_lost_and_one_that_failed_is_not(
+    sky: Callable[..., Path], tmp_path: Path
+) -> None:
+    executor = SkyPilot(program=str(sky()))
+    job = launched(executor, tmp_path / "run", 0)
+    executor.status(job)
+    following = skypilot._following[job.id]
+    following._has_all = True
+    found = {}
+    for code in (137, 139, 1, 143):
+        following._state = f"exit {code}"
+        found[code] = following._as_seen()
+    assert [found[code].state for code in found] == [
+        State.LOST, State.LOST, State.FAILED, State.CANCELLED
+    ]  # fmt: skip
+    assert found[137].text == f"cluster {job.id} was killed by signal 9 on its server"
+    assert "executor.instance_type=<one with more>" in found[137].cure
+
+
 def test_a_cluster_that_does_not_end_is_shouted(
     sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
