@@ -104,7 +104,14 @@ class Paid:
 
     def _rent(self) -> Lease:
         spec = self._spec
-        return rent(self._ledger, spec.role, self.what, spec.usd_per_hour, spec.planned_hours)
+        return rent(
+            self._ledger,
+            spec.role,
+            self.what,
+            spec.usd_per_hour,
+            spec.planned_hours,
+            server="" if spec.offer is None else spec.offer.name,
+        )
 
     def _expect(self) -> Leave:
         what = _egress_of(self._spec.name)

@@ -333,7 +333,8 @@ class Ledger:
     ) -> None:
         """Record what servers cost and how long they ran, or what bytes cost that have left."""
         with self._file.exclusive() as append:
-            append(self._settled(line, usd, seconds=seconds, n_bytes=n_bytes))
+            server = line.server if isinstance(line, Rented) else ""
+            append(self._settled(line, usd, seconds=seconds, n_bytes=n_bytes, server=server))
 
     def _opened(self, reservation: Reservation) -> Reserved:
         me = Process.this()

@@ -89,6 +89,8 @@ class Settled(_Line, frozen=True, kw_only=True, tag="settled"):
     output_tokens: int = 0
     seconds: float = 0.0
     """Of servers: from launch to release."""
+    server: str = ""
+    """Name of the offer that the servers are of; "" where none is known."""
     n_bytes: int = 0
     """Of egress: bytes that left."""
     extra_input_tokens: int = 0
@@ -159,6 +161,8 @@ class Rented(_Line, frozen=True, kw_only=True, tag="rented"):
     """Of all of them together."""
     min_seconds: float = 0.0
     """Billed at least."""
+    server: str = ""
+    """Name of the offer that they are of; "" where none is known."""
     stage: str = ""
     host: str = ""
     pid: int = 0

@@ -27,6 +27,7 @@ def rent(
     usd_per_hour: float,
     hours: float,
     min_seconds: float = 0.0,
+    server: str = "",
 ) -> Lease:
     """Set aside what servers will cost at most, before they are launched.
 
@@ -37,6 +38,7 @@ def rent(
         usd_per_hour: of all of them together.
         hours: that they will run at most, the high end of what is planned.
         min_seconds: that are billed at least.
+        server: name of the offer that they are of.
 
     Raises:
         BudgetError: so much is neither held for the role nor free.
@@ -49,6 +51,7 @@ def rent(
         usd_per_hour=usd_per_hour,
         reserved_usd=usd_per_hour * hours,
         min_seconds=min_seconds,
+        server=server,
         stage=ledger.stage,
         host=me.host,
         pid=me.pid,

@@ -62,6 +62,8 @@ class Totals:
     plan: Allotted | None = None
     reserves: dict[str, Reserve] = field(default_factory=dict)
     """What the plan holds, by role."""
+    earlier: dict[str, dict[str, Reserve]] = field(default_factory=dict)
+    """What plans before this one held, by fingerprint; one of them may be taken up again."""
     tries: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Answers, and tries that may be billed and brought none, by what was paid for."""
     overruns: dict[str, Overrun] = field(default_factory=dict)
@@ -148,7 +150,9 @@ class Totals:
     def _allot(self, line: Allotted) -> None:
         """Take the reserves of a plan; what was spent of them under the same plan stays spent."""
         same = self.plan is not None and self.plan.plan == line.plan
-        before = self.reserves if same else {}
+        if self.plan is not None and not same:
+            self.earlier[self.plan.plan] = self.reserves
+        before = self.reserves if same else self.earlier.get(line.plan, {})
         # With the budget of before, roles are added, and those that are done stay so.
         is_more = same and self.plan is not None and self.plan.budget_usd == line.budget_usd
         self.plan = line

@@ -1,7 +1,8 @@
-"""The cost table: planned, spent here, and hours here at the plan's price.
+"""The cost table: planned, spent, and measured hours at the plan's price.
 
 A run on this machine is no run on the planned server, so the third column multiplies the hours
-that were measured here with the planned server's price and is labelled as just that.
+that were measured with the planned server's price and is labelled as just that. A stage that ran
+as a job has the hours of all its attempts, as the ledger has them.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Spend:
     stage: str = ""
     seconds: float = 0.0
     """That servers were held for it; 0 for all that is paid otherwise."""
+    server: str = ""
+    """Name of the offer that these servers are of; "" where the line does not tell."""
 
 
 def cost_rows(
@@ -66,7 +69,7 @@ def cost_rows(
         spends: the ledger's lines; one that begins with a role's name belongs to that role.
         reserves: what the plan holds, by role.
     """
-    seconds, stages = _measured(records)
+    seconds, stages = _measured(records, spends)
     spent: dict[str, float] = defaultdict(float)
     for spend in spends:
         first = spend.what.split(maxsplit=1)[0] if spend.what.strip() else ""
@@ -137,7 +140,8 @@ def read_ledger(path: Path) -> tuple[Spend, ...]:
     spends = []
     for line in _lines(path):
         if isinstance(line, Settled):
-            spends.append(Spend(line.what, line.usd, role_of(line), line.stage, line.seconds))
+            paid = Spend(line.what, line.usd, role_of(line), line.stage, line.seconds, line.server)
+            spends.append(paid)
         elif isinstance(line, Stated):
             spends.append(Spend(line.what, line.usd, "other"))
     return tuple(spends)
@@ -159,12 +163,30 @@ def _lines(path: Path) -> Iterator[Line]:
                 yield read(text)
 
 
-def stage_seconds(records: Mapping[str, Any]) -> dict[str, float]:
-    """Return how long each stage of this run took."""
-    return {name: record.seconds for name, record in records.items() if record is not None}
+def metered(spends: Iterable[Spend], stage: str) -> list[Spend]:
+    """Return the attempts of a stage that servers were held for, one for each time."""
+    return [spend for spend in spends if spend.stage == stage and spend.seconds]
 
 
-def _measured(records: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, list[str]]]:
+def stage_seconds(records: Mapping[str, Any], spends: Sequence[Spend] = ()) -> dict[str, float]:
+    """Return how long each stage of this run took, attempts that were killed or preempted included.
+
+    Args:
+        records: stage name to its record, as far as the stages have run.
+        spends: the ledger's lines.
+    """
+    took = {name: record.seconds for name, record in records.items() if record is not None}
+    for stage in dict.fromkeys(spend.stage for spend in spends if spend.seconds):
+        # A record lacks what a killed attempt did after its last checkpoint; the ledger lacks what
+        # ran on this machine. Neither counts anything twice.
+        held = sum(spend.seconds for spend in metered(spends, stage))
+        took[stage] = max(took.get(stage, 0.0), held)
+    return took
+
+
+def _measured(
+    records: Mapping[str, Any], spends: Sequence[Spend]
+) -> tuple[dict[str, float], dict[str, list[str]]]:
     """Give the time of every stage to the role whose server would have done it."""
     corpus = records.get("synthesize")
     asks_teacher = corpus is not None and corpus.teacher_tokens > 0
@@ -178,7 +200,7 @@ def _measured(records: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, l
     }
     seconds: dict[str, float] = defaultdict(float)
     stages: dict[str, list[str]] = {role: [] for role in ROLES}
-    for stage, took in stage_seconds(records).items():
+    for stage, took in stage_seconds(records, spends).items():
         if stage in role_of:
             seconds[role_of[stage]] += took
             stages[role_of[stage]].append(stage)

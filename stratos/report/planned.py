@@ -3,7 +3,8 @@
 A prediction is missed where the measured value lies outside its interval, a bound where it lies
 above it. A value that was
 measured elsewhere than where it was planned (hours and latencies of this machine, where servers
-were planned) is shown beside the plan and judged by nothing.
+were planned) is shown beside the plan and judged by nothing. Hours of a stage that ran as a job are
+those of all its attempts, as the ledger has them; they lack the wait for servers.
 """
 
 from __future__ import annotations
@@ -34,9 +35,16 @@ from stratos.records import (
     SliceScore,
     Student,
 )
-from stratos.report.costs import Spend
+from stratos.report.costs import Spend, metered, stage_seconds
 
 Outcome = Literal["inside", "outside", "open"]
+
+_STAGES = {
+    "teacher": ("synthesize", "evaluate"),
+    "train": ("distill",),
+    "serve": ("deploy",),
+}
+"""Stages that measure what is planned for a role."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,9 @@ def planned_rows(
         return ()
     rows = (
         _accuracy(plan, records.get("evaluate")),
-        _hours(plan, records),
+        _hours(plan, records, spends),
         _dollars(plan, records, spends),
-        _latency(plan, records.get("deploy")),
+        _latency(plan, records, spends),
     )
     return tuple(row for row in rows if row is not None)
 
@@ -112,15 +120,16 @@ def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
     )
 
 
-def _hours(plan: Plan, records: Mapping[str, Any]) -> PlannedRow | None:
+def _hours(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> PlannedRow | None:
     corpus: Corpus | None = records.get("synthesize")
     student: Student | None = records.get("distill")
     if corpus is None or student is None:
         return None
     scorecard: Scorecard | None = records.get("evaluate")
     teacher = scorecard.score("teacher") if scorecard is not None else None
-    seconds = corpus.seconds + student.seconds
-    elsewhere = _elsewhere([role for role in plan.roles if role.role != "serve"])
+    took_of = stage_seconds(records, spends)
+    seconds = took_of["synthesize"] + took_of["distill"]
+    elsewhere = _elsewhere([role for role in plan.roles if role.role != "serve"], records, spends)
     if teacher is not None and not _hosted(plan):
         seconds += teacher.seconds
     elif teacher is not None:
@@ -139,6 +148,7 @@ def _hours(plan: Plan, records: Mapping[str, Any]) -> PlannedRow | None:
     took = before + seconds / 3600
     notes = (
         elsewhere or _without(between),
+        *_attempts(spends),
         f"both count that {taken_before(before)}" if before else "",
     )
     return PlannedRow(
@@ -156,7 +166,7 @@ def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
         return None
     # What probe and pilot were paid was gone before the plan was made.
     paid = max(0.0, sum(spend.usd for spend in spends) - plan.spent_usd)
-    elsewhere = _elsewhere(plan.roles)
+    elsewhere = _elsewhere(plan.roles, records, spends)
     if not elsewhere:
         return PlannedRow(
             "dollars",
@@ -190,10 +200,11 @@ def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
     )
 
 
-def _latency(plan: Plan, deployment: Deployment | None) -> PlannedRow | None:
+def _latency(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> PlannedRow | None:
+    deployment: Deployment | None = records.get("deploy")
     if deployment is None:
         return None
-    elsewhere = _elsewhere(plan.roles_of("serve"))
+    elsewhere = _elsewhere(plan.roles_of("serve"), records, spends)
     load = deployment.load
     # A plan for a rate of requests counts their wait; one for requests one at a time has none.
     waited = load is not None and load.planned_per_s is not None
@@ -217,12 +228,47 @@ def _without(between: tuple[float, float] | None) -> str:
     return "the plan has no interval for it" if between is None else ""
 
 
-def _elsewhere(roles: Sequence[RoleChoice]) -> str:
-    """Say for which servers roles were planned that are not this machine; "" if for none."""
-    names = dict.fromkeys(
-        role.offer.name for role in roles if role.offer is not None and role.offer.cloud != CLOUD
+def _elsewhere(
+    roles: Sequence[RoleChoice], records: Mapping[str, Any], spends: Sequence[Spend]
+) -> str:
+    """Say which roles were measured elsewhere than they were planned, and where; "" if none."""
+    by_place: dict[str, dict[str, None]] = {}
+    for role in roles:
+        if role.offer is None or role.offer.cloud == CLOUD:
+            continue
+        for place in _places(role.role, role.offer.name, records, spends):
+            by_place.setdefault(place, {})[role.offer.name] = None
+    return "; ".join(
+        f"planned for {', '.join(names)}, measured on {place}" for place, names in by_place.items()
     )
-    return f"planned for {', '.join(names)}, measured on this machine" if names else ""
+
+
+def _places(
+    role: str, planned: str, records: Mapping[str, Any], spends: Sequence[Spend]
+) -> dict[str, None]:
+    """Return where stages of a role ran, other than on the planned server."""
+    found: dict[str, None] = {}
+    for stage in _STAGES[role]:
+        if (record := records.get(stage)) is None:
+            continue
+        held = metered(spends, stage)
+        # A record that counts more than the servers were held for began on this machine.
+        if sum(spend.seconds for spend in held) < record.seconds:
+            found["this machine"] = None
+        for spend in held:
+            if spend.server != planned:
+                found[spend.server or "rented servers"] = None
+    return found
+
+
+def _attempts(spends: Sequence[Spend]) -> list[str]:
+    """Say which stages' hours are those of jobs, and of how many attempts."""
+    told = []
+    for stage in ("synthesize", "distill"):
+        if held := metered(spends, stage):
+            n = counted(len(held), "attempt")
+            told.append(f"{stage} counts {n} on servers, without the wait for them")
+    return told
 
 
 def _outcome(value: float, between: tuple[float, float] | None, elsewhere: str) -> Outcome:

@@ -99,7 +99,8 @@ def _row(sweep_dir: Path, job: Job, common: set[str]) -> Row:
         next((s.exact for s in measured.slices if s.slice == "all"), None) if measured else None
     )
     comparison = scorecard.comparison if scorecard else None
-    seconds = sum(costs.stage_seconds(job.records).values())
+    spends = costs.read_ledger(job.folder / "ledger.jsonl")
+    seconds = sum(costs.stage_seconds(job.records, spends).values())
     return Row(
         job=job,
         href=_href(sweep_dir, job),

@@ -140,8 +140,8 @@ def _costs(plan: Plan, records: Mapping[str, Any], ledger: Path) -> Table:
     for heading in (
         "planned there",
         "spent of its reserve",
-        "spent here",
-        "hours here × the plan's price",
+        "spent in all",
+        "hours measured × the plan's price",
     ):
         table.add_column(heading, justify="right")
     for row in cost_rows(plan, records, read_ledger(ledger), read_reserves(ledger)):

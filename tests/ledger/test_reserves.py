@@ -12,8 +12,9 @@ import pytest
 
 from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, reserves
+from stratos.ledger.servers import rent
 from stratos.records import Interval, Plan, RoleChoice
-from stratos.report.costs import read_reserves
+from stratos.report.costs import read_ledger, read_reserves
 
 HELD = {"teacher": 3.0, "train": 1.0, "serve": 2.0}
 
@@ -119,6 +120,21 @@ def test_another_plan_takes_the_place_of_the_reserves(tmp_path: Path) -> None:
     assert richer.left_usd(role="serve") == 20.0 - 2.0 - 1.5
     reserves.allot(richer, "", {})  # it is being planned
     assert richer.left_usd() == 18.0
+
+
+def test_what_was_spent_of_a_plan_stays_spent_where_it_is_taken_up_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", 10.0, stage="distill")
+    reserves.allot(ledger, "a plan", HELD)
+    lease = rent(ledger, "train", "train a server", 3600.0, 1 / 3600, server="slurm/main a server")
+    lease.launch(at=1000.0)
+    lease.release(at=1000.75)
+    (spend,) = read_ledger(ledger.path)
+    assert (spend.seconds, spend.server) == (0.75, "slurm/main a server")
+    reserves.allot(ledger, "", {})  # the next command begins with a stage before the plan
+    reserves.allot(ledger, "a plan", HELD)
+    assert ledger.totals.reserves["train"].spent_usd == pytest.approx(0.75)
+    assert ledger.left_usd() == pytest.approx(10.0 - 0.75 - 0.25 - 2.0)
+    assert read_reserves(ledger.path)["train"].spent_usd == pytest.approx(0.75)
 
 
 def test_a_role_that_another_executor_brings_is_held_beside_the_others(tmp_path: Path) -> None:

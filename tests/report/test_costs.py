@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from stratos.ledger.totals import Reserve
-from stratos.report.costs import Spend, cost_rows, read_ledger
+from stratos.report.costs import Spend, cost_rows, read_ledger, stage_seconds
 
 
 def test_hours_here_are_priced_as_planned(factory: ModuleType, tmp_path: Path) -> None:
@@ -35,6 +35,22 @@ def test_a_corpus_that_a_teacher_wrote_counts_as_the_teachers_time(
     rows = {row.role: row for row in cost_rows(records["plan"], records)}
     assert rows["teacher"].stages == ("probe", "synthesize")
     assert rows["train"].stages == ("distill",)
+
+
+def test_hours_of_a_job_are_those_of_all_its_attempts(factory: ModuleType, tmp_path: Path) -> None:
+    records = factory.make_records(tmp_path)
+    spends = tuple(
+        Spend("train", one / 3600, "train", "distill", one, "a server")
+        for one in (95.5, 2150.5, 29.0)
+    )
+    train = {row.role: row for row in cost_rows(records["plan"], records, spends)}["train"]
+    assert train.measured_hours == pytest.approx((9.2 + 95.5 + 2150.5 + 29.0) / 3600)
+    assert train.stages == ("synthesize", "distill")
+    assert stage_seconds(records, spends)["distill"] == pytest.approx(2275.0)
+    # It failed, and has no record: its attempts were paid all the same.
+    assert stage_seconds({}, spends) == pytest.approx({"distill": 2275.0})
+    # Most of it ran on this machine.
+    assert stage_seconds(records, spends[2:])["distill"] == records["distill"].seconds
 
 
 def test_spend_goes_to_the_role_that_it_names(factory: ModuleType) -> None:

@@ -158,6 +158,37 @@ def test_servers_that_were_rented_are_compared_with_what_is_paid_until_served(
     assert row.note == "servers were rented for distill"
 
 
+def test_all_attempts_of_a_job_count_and_are_measured_where_they_ran(
+    records: dict[str, Any],
+) -> None:
+    plan, student = records["plan"], records["distill"]
+    train = plan.role("train")
+    hosted = replace(plan.role("teacher"), offer=None)
+    plan = replace(plan, roles=(hosted, train, *plan.roles_of("serve")), hours_range=(0.0, 99.0))
+    held = (student.seconds, 300.0, 40.0)  # the first two were killed
+
+    def row(server: str, *seconds: float) -> PlannedRow:
+        spends = [Spend("train", 0.1, "train", "distill", one, server) for one in seconds]
+        return rows(plan, records, *spends)["time until served"]
+
+    here = rows(plan, records)["time until served"]
+    assert here.note == f"planned for {train.offer.name}, measured on this machine"
+    there = row(train.offer.name, *held)
+    others = records["synthesize"].seconds + records["evaluate"].score("teacher").seconds
+    assert there.measured == hours((sum(held) + others) / 3600)
+    assert "distill counts 3 attempts on servers, without the wait for them" in there.note
+    assert there.outcome == "inside" and "this machine" not in there.note
+    other = row("slurm/main another", *held)
+    assert other.outcome == "open"
+    assert other.note.startswith(
+        f"planned for {train.offer.name}, measured on slurm/main another; distill counts"
+    )
+    assert "measured on rented servers" in row("", *held).note, "an older ledger does not tell"
+    begun_here = row(train.offer.name, 40.0)
+    assert begun_here.measured == here.measured
+    assert "measured on this machine" in begun_here.note
+
+
 def test_a_hosted_teacher_s_answers_come_many_at_once(records: dict[str, Any]) -> None:
     plan = local(records["plan"])
     others = tuple(role for role in plan.roles if role.role != "teacher")
