@@ -40,6 +40,9 @@ class Nodes(NamedTuple):
     wait_hours: dict[tuple[str, str, str], float]
     """Cloud, region and instance type of an offer to the hours until a job of it would start."""
     warnings: list[str]
+    preempts: dict[tuple[str, str], dict[str, str]]
+    """Cloud and partition to the partitions whose jobs its own may preempt, and what becomes of
+    those."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Manager:
     are not known."""
     within: Callable[[list[Share]], tuple[list[Share], list[str]]] = lambda shares: (shares, [])
     """Returns the shares that this user's jobs may have, and warnings."""
+    preempts: Callable[[Sequence[str]], dict[str, dict[str, str]]] = lambda partitions: {}
+    """Returns each partition to those whose jobs its own may preempt, and what becomes of those."""
 
 
 def cluster_nodes(manager: Manager, cloud: CloudConfig) -> Nodes:
@@ -107,7 +112,9 @@ def cluster_nodes(manager: Manager, cloud: CloudConfig) -> Nodes:
             f"{counted(len(asked), 'kind')} of servers ({why}): no waiting is counted for them."
         )
     hours = {(manager.cloud, *key): one for key, one in waits.items()}
-    return Nodes(table, hours, warnings)
+    found = manager.preempts(sorted({one.partition for one in known}))
+    preempts = {(manager.cloud, name): others for name, others in found.items()}
+    return Nodes(table, hours, warnings, preempts)
 
 
 def _fitting(share: Share) -> Gpu | None:

@@ -52,6 +52,9 @@ class Catalog:
     wait_hours: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """Cloud, region and instance type of a cluster's servers to the hours until a job of them would
     start; not there where that is not known."""
+    preempts: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    """Cloud and partition of a cluster to the partitions whose jobs its own may preempt, and what
+    becomes of those."""
 
     @cached_property
     def offers(self) -> Sequence[Offer]:
@@ -104,6 +107,7 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
     warnings: list[str] = []
     tables: list[Table] = []
     wait_hours: dict[tuple[str, str, str], float] = {}
+    preempts: dict[tuple[str, str], dict[str, str]] = {}
     cleaned = Cleaned.empty()
     if not cloud.providers or {*cloud.providers} - {LOCAL, *_CLUSTERS}:
         if not all(cloud.catalog) or not cloud.catalog:
@@ -125,6 +129,7 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
             nodes = _CLUSTERS[name](cloud)
             tables.append(nodes.table)
             wait_hours |= nodes.wait_hours
+            preempts |= nodes.preempts
             warnings += nodes.warnings
     table = tables[0] if len(tables) == 1 else Table.concat(tables)
     if not len(table):
@@ -137,7 +142,7 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
     warnings += _left_out(cleaned)
     warnings += said
     others = left_out(everything, table, cloud)
-    return Catalog(table, cleaned.dropped, tuple(warnings), others, wait_hours)
+    return Catalog(table, cleaned.dropped, tuple(warnings), others, wait_hours, preempts)
 
 
 def _listings(files: list[tuple[File, str]]) -> Listings:

@@ -9,6 +9,7 @@ from stratos.core.counted import counted
 from stratos.core.shares import Share
 from stratos.core.slurm_limits import allowance_of_user, within
 from stratos.core.slurm_nodes import CLOUD, shares_of_cluster
+from stratos.core.slurm_preemption import preempted_by
 from stratos.core.slurm_waits import expected_waits
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ _SLURM = Manager(
     source="sinfo",
     waits=expected_waits,
     within=_allowed,
+    preempts=preempted_by,
 )
 
 

@@ -100,6 +100,10 @@ class Problem:
     """Sentences with the numbers that candidates were kept or left out by."""
     ranges: Mapping[str, str] = field(default_factory=dict)
     """Work of a teacher to what makes the number of its answers a range."""
+    wait_hours: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+    """Cloud, region and instance type of a cluster's servers to the hours they are waited for."""
+    preempts: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+    """Cloud and partition to those whose jobs its own may preempt, and what becomes of those."""
     warnings: tuple[str, ...] = ()
     n_offers: int = 0
     max_tokens: Mapping[str, dict[str, int]] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from stratos.core.counted import listed
 from stratos.core.formats import sentence, taken_before
 from stratos.core.intervals import predicted
 from stratos.plan.explain.in_words import GAINS, describe, difference, in_dollars, is_same, money
+from stratos.plan.explain.queued import queued
 from stratos.plan.limits import LIMITS, with_limit
 from stratos.plan.objective import ALTERNATIVES, SINGLE, Linear, Rates, best, levels
 from stratos.plan.problem import Choice, Problem
@@ -42,6 +43,7 @@ def reasons(
         _strategy(problem, chosen),
         _accuracy(chosen),
         *_engines(chosen),
+        *queued(problem, chosen),
         *_asked(problem, chosen),
         _goal(problem, chosen),
         *_beside(problem, chosen, feasible, rates),

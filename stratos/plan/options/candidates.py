@@ -182,6 +182,8 @@ def build_problem(
         not_rented=catalog.left_out,
         evidence=tuple(dict.fromkeys(pairs.evidence)),
         warnings=(*catalog.warnings, *not_chosen_from(config.deploy)),
+        wait_hours=catalog.wait_hours,
+        preempts=catalog.preempts,
         n_offers=len(catalog.offers),
         max_tokens={one.teacher: one.max_tokens_by_prompt for one in probe.teachers},
         teachers={teacher.teacher: teacher.card for teacher in probe.teachers},
