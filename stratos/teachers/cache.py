@@ -73,6 +73,12 @@ SELECT host, pid, owner, coalesce(boot, ''), coalesce(started, '')
 FROM claims LEFT JOIN owners USING (owner) WHERE key = ?
 """
 _FORGET = "DELETE FROM owners WHERE at < ? AND owner NOT IN (SELECT owner FROM claims)"
+# One statement and one commit for a file of rows. What the cache has already stays as it is.
+_RESTORE = """
+INSERT OR IGNORE INTO answers
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+FROM json_each(?) RETURNING 1
+"""
 _SAME = """
 INSERT INTO same VALUES (?1, ?2) ON CONFLICT (identity) DO UPDATE SET teacher = ?2
 """
@@ -166,14 +172,12 @@ class AnswerCache:
 
     def restore(self, rows: Sequence[KeptAnswer]) -> int:
         """Take over rows of another machine's cache that are whole, and return how many are new."""
-        whole = [one for one in rows if one.digest == _digest(one.key, one.answer)]
-        # Rows of one file came together: where its last one is known, all of them are.
-        if not whole or self.get([whole[-1].key]):
-            return 0
-        for one in whole:
-            row = (one.key, one.answer, one.digest)
-            self._use("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", row)
-        return len(whole)
+        whole = [
+            (one.key, one.answer, one.digest)
+            for one in rows
+            if one.digest == _digest(one.key, one.answer)
+        ]
+        return len(self._rows(_RESTORE, (json.dumps(whole),))) if whole else 0
 
     def claim(self, key: str) -> bool:
         """Return whether this process may ask a question: no other one is about to.

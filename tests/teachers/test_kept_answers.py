@@ -46,6 +46,18 @@ def test_another_cache_takes_over_what_is_whole(tmp_path: Path) -> None:
     assert said == []
 
 
+def test_a_cache_that_has_some_of_a_file_takes_over_the_others(tmp_path: Path) -> None:
+    run, said = tmp_path / "run", list[str]()
+    filled(run, tmp_path / "first", said, range(100))
+    other = AnswerCache(tmp_path / "second", said.append)
+    other.put("key 99", Answer("of its own", 1, 1, 0.5))  # the last row of the file
+    other.close()
+    assert restored(run, tmp_path / "second", said.append) == 99
+    texts = held(tmp_path / "second", 100)
+    assert len(texts) == 100 and texts[-1] == "of its own"
+    assert said == []
+
+
 def test_files_are_parts_and_their_size_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
