@@ -162,6 +162,7 @@ def _followed(handover: Handover, job: Job, paid: Paid, context: Context) -> Sta
     error, waits_since = "", time.monotonic()
     while True:
         status = executor.status(job)
+        job.may_copy = paid.covers_copy
         for kind, values, is_old in executor.events(job):
             if kind == BEGAN:
                 error = ""

@@ -126,6 +126,8 @@ class Job:
     """When it would start, as the engine expects; "" where it does not say."""
     submitted_at: float = field(default_factory=time.time, repr=False)
     """Seconds since the epoch."""
+    may_copy: bool = field(default=True, repr=False)
+    """Whether there is money for one more copy of what it has done so far."""
     n_heard: int = field(default=0, repr=False)
     """Bytes of its events that were read."""
 

@@ -67,6 +67,11 @@ class Paid:
             if self._leave is not None:
                 self._leave.meter(self._counter, self._ahead_gb)
 
+    @property
+    def covers_copy(self) -> bool:
+        """Whether one more copy may begin: it is set aside for, and the end of the job after it."""
+        return self._leave is None or self._leave.covers(self._counter, self._ahead_gb)
+
     def ran(self, since: float | None) -> None:
         """Take notice of servers that were given back before anybody saw them run."""
         assert self._lease is not None
@@ -91,11 +96,11 @@ class Paid:
 
     @property
     def _ahead_gb(self) -> float:
-        """Return what the job has yet to send where it is told to end now."""
+        """Return what the job has yet to send at most where it is told to end now."""
         assert self._leave is not None
         returns = self._spec.returns
-        if returns.copy_gb:  # what was sent so far are copies
-            return returns.end_gb
+        if returns.copy_gb:  # what was sent so far are copies; one that is under way goes on
+            return returns.end_gb + returns.copy_gb
         return max(0.0, returns.end_gb - self._leave.gb(self._counter))
 
     @property

@@ -278,8 +278,12 @@ class Following:
             return self._is(State.LOST, f"{self.place} does not answer any more ({why})")
         return unknown
 
-    def bring(self) -> None:
-        """Bring back what the job has said since the last call, and what is due of the rest."""
+    def bring(self, may_copy: bool = True) -> None:
+        """Bring back what the job has said since the last call, and what is due of the rest.
+
+        Args:
+            may_copy: whether a copy of what it has done so far may begin.
+        """
         if self._state in ("", "new"):
             return
         try:
@@ -290,7 +294,7 @@ class Following:
                 if code == 0:
                     self._fetched.record(self._record)
                 self._has_all = True
-            elif self._state == "stage":
+            elif self._state == "stage" and may_copy:
                 self._fetched.some()
         except Unreachable:
             self._state = ""  # the next look tells what became of the node

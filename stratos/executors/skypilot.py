@@ -114,7 +114,7 @@ class SkyPilot(JobSettings):
 
     def events(self, job: Job) -> Iterator[tuple[str, list[Any], bool]]:
         """Bring back what a job has said and written since the last call; yield what it said."""
-        self._follow(job.spec).bring()
+        self._follow(job.spec).bring(job.may_copy)
         yield from super().events(job)
 
     def cancel(self, spec: JobSpec) -> None:

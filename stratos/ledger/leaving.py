@@ -14,6 +14,7 @@ from stratos.ledger.file import now
 from stratos.ledger.lines import Extended, Leaving, Metered
 
 ROLE = "egress"
+_ROUNDING_USD = 1e-9
 
 
 def expect(ledger: Ledger, what: str, usd_per_gb: float, gb: float, counter: int) -> Leave:
@@ -65,6 +66,16 @@ class Leave:
     def gb(self, counter: int) -> float:
         """Return GB that have left by a state of the counter."""
         return self.line.n_bytes(counter) / 1e9
+
+    def covers(self, counter: int, ahead_gb: float) -> bool:
+        """Return whether enough is set aside for what has left, and for more.
+
+        Args:
+            counter: of the bytes by now.
+            ahead_gb: GB of what may leave after that.
+        """
+        usd = self.line.usd(counter) + ahead_gb * self.line.usd_per_gb
+        return usd <= self.set_aside_usd + _ROUNDING_USD
 
     def meter(self, counter: int, ahead_gb: float) -> None:
         """Record what they have cost so far, and set more aside where that runs out.

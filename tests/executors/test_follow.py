@@ -16,11 +16,12 @@ import pytest
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
-from stratos.executors import follow, handed
+from stratos.executors import follow, handed, paid
 from stratos.executors.follow import Handover, run_there
 from stratos.executors.here import Here
 from stratos.executors.job import JobSpec, Returns
 from stratos.executors.paid import Paid
+from stratos.executors.received import Received
 from stratos.ledger import Ledger
 from stratos.ledger.leaving import leaves
 from stratos.ledger.servers import leases
@@ -222,6 +223,43 @@ def test_what_a_job_sends_is_reserved_before_it_and_paid_by_what_came(
     # The next job of the stage pays for what it sends itself.
     run_there(replace(handover, spec=spec), context)
     assert context.ledger.spent_by("egress") == pytest.approx(0.27)
+
+
+class Copies(Here):
+    """Brings back 100 GB again and again, 25 at each look, and 150 at the end."""
+
+    sent_gb = 0
+
+    def egress_gb(self, spec: JobSpec) -> float:
+        return spec.returns.end_gb + 3 * spec.returns.copy_gb
+
+    def events(self, job):
+        if self.sent_gb % 100 or job.may_copy:
+            self._send(job.spec, 25)
+        yield from super().events(job)
+
+    def cancel(self, spec: JobSpec) -> None:
+        super().cancel(spec)
+        self._send(spec, -self.sent_gb % 100 + 150)  # a copy that has begun ends first
+
+    def _send(self, spec: JobSpec, gb: int) -> None:
+        object.__setattr__(self, "sent_gb", self.sent_gb + gb)
+        Received(spec.folder, spec.stage).add(gb * 10**9)
+
+
+@pytest.mark.parametrize("meter_s", [0.0, 0.7])
+def test_copies_end_where_the_budget_has_no_room_for_one_more_and_the_end(
+    job: Callable[..., Handover], context: Context, monkeypatch: pytest.MonkeyPatch, meter_s: float
+) -> None:
+    monkeypatch.setattr(paid, "_METER_S", meter_s)
+    handover = replace(job("import time; time.sleep(60)", usd_per_hour=0.0), executor=Copies())
+    spec = replace(handover.spec, returns=Returns(usd_per_gb=0.09, end_gb=150.0, copy_gb=100.0))
+    ledger = Ledger(context.run_dir / "egress.jsonl", 0.09 * 450, stage="distill")
+    with pytest.raises(StratosError, match=r"the money for process .* has ended"):
+        run_there(replace(handover, spec=spec), replace(context, ledger=ledger))
+    sent_gb = Received(spec.folder, spec.stage).total / 1e9
+    assert 350 <= sent_gb <= 450
+    assert ledger.spent_usd == pytest.approx(0.09 * sent_gb) and ledger.reserved_usd == 0
 
 
 def test_the_servers_of_a_job_that_ended_unseen_cost_until_its_last_word(
