@@ -50,7 +50,7 @@ def allot(ledger: Ledger, plan: str, usd: Mapping[str, float]) -> None:
     """Hold for each role what a plan counts with; what an earlier plan held is free.
 
     Where the same plan holds money of the same budget already, only roles are added that it did not
-    hold any for: another executor may have its own egress.
+    hold any for, and egress grows: another executor may have its own, or more.
 
     Args:
         ledger: of the run.
@@ -61,9 +61,10 @@ def allot(ledger: Ledger, plan: str, usd: Mapping[str, float]) -> None:
     if before is None and not usd:
         return
     if before is not None and (before.plan, before.budget_usd) == (plan, ledger.budget_usd):
-        if usd.keys() <= before.usd.keys():
+        egress = max(usd.get("egress", 0.0), before.usd.get("egress", 0.0))
+        usd = {**usd, **before.usd, **({"egress": egress} if egress else {})}
+        if usd == before.usd:
             return
-        usd = {**usd, **before.usd}
     with ledger.exclusive() as append:
         append(Allotted(plan=plan, usd=dict(usd), budget_usd=ledger.budget_usd, at=now()))
 

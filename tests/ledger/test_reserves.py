@@ -151,6 +151,16 @@ def test_a_role_that_another_executor_brings_is_held_beside_the_others(tmp_path:
     assert ledger.totals.n_lines == n_lines, "what is held stays so"
 
 
+def test_more_egress_of_another_executor_is_held_too(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", 20.0, stage="plan")
+    reserves.allot(ledger, "a plan", {"train": 5.0, "egress": 0.5})
+    reserves.allot(ledger, "a plan", {"train": 6.0, "egress": 10.5})
+    assert ledger.held_usd("teacher") == {"train": 5.0, "egress": 10.5}
+    n_lines = ledger.totals.n_lines
+    reserves.allot(ledger, "a plan", {"train": 5.0, "egress": 0.5})
+    assert ledger.totals.n_lines == n_lines, "the larger one stays"
+
+
 def test_the_cap_of_a_role_does_not_move_with_what_others_spend_of_theirs(tmp_path: Path) -> None:
     """Else a stage that the money cut short would go on, and pay for nothing."""
     from stratos.ledger.servers import rent
