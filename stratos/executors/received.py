@@ -31,14 +31,15 @@ class Received:
     @property
     def total(self) -> int:
         """All bytes so far, those of copies that are under way among them."""
-        copies = self._copies.glob("*") if self._copies.is_dir() else ()
-        return self._kept() + self._unwritten + sum(map(_of_copy, copies))
+        copies = {path.name: _of_copy(path) for path in self._files()}
+        kept, counted = self._kept()
+        return kept + self._unwritten + sum(n for name, n in copies.items() if name not in counted)
 
     def add(self, n_bytes: int) -> None:
         """Count the bytes of an answer."""
         self._unwritten += n_bytes
         if self._unwritten > _WRITES_BYTES:
-            self._write(0)
+            self._write()
 
     def new_copy(self) -> Path:
         """Return a file for what `rsync` says of a copy."""
@@ -46,20 +47,34 @@ class Received:
         return self._copies / uuid4().hex[:12]
 
     def ended(self, copy: Path) -> None:
-        """Count a copy that has ended."""
-        self._write(_of_copy(copy))
+        """Count a copy that has ended; one that was counted already adds nothing."""
+        self._write(copy)
         copy.unlink(missing_ok=True)
 
-    def _write(self, n_bytes: int) -> None:
-        total, self._unwritten = self._kept() + self._unwritten + n_bytes, 0
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path, str(total).encode())
+    def _files(self) -> list[Path]:
+        return list(self._copies.glob("*")) if self._copies.is_dir() else []
 
-    def _kept(self) -> int:
+    def _write(self, copy: Path | None = None) -> None:
+        """Write the count down, with a copy and the names of those in it whose file is there.
+
+        So a process that is killed before it deletes the file of a copy has not counted it twice.
+        """
+        total, counted = self._kept()
+        if copy is not None and copy.name not in counted:
+            total += _of_copy(copy)
+            counted.add(copy.name)
+        total, self._unwritten = total + self._unwritten, 0
+        counted &= {path.name for path in self._files()}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._path, "\n".join([str(total), *sorted(counted)]).encode())
+
+    def _kept(self) -> tuple[int, set[str]]:
+        """Return the bytes that are written down, and the copies among them, by name."""
         try:
-            return int(self._path.read_text())
+            total, *counted = self._path.read_text().split()
+            return int(total), {*counted}
         except (OSError, ValueError):
-            return 0
+            return 0, set()
 
 
 def _of_copy(copy: Path) -> int:

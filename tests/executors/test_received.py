@@ -63,3 +63,24 @@ def test_a_copy_that_is_cut_short_counts_as_far_as_it_came(rsync, tmp_path: Path
     copying.wait()
     # Nobody counts it any more; whoever comes next does.
     assert MB <= Received(tmp_path / "run", "distill").total < 8 * MB
+
+
+def test_a_copy_counts_once_where_its_file_outlives_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    received = Received(tmp_path / "run", "distill")
+    copy = received.new_copy()
+    copy.write_text("Total bytes received: 1,000\n")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", killed)
+        received.ended(copy)
+    again = Received(tmp_path / "run", "distill")
+    assert copy.exists() and again.total == 1000
+    again.add(100_000)  # is written down
+    assert Received(tmp_path / "run", "distill").total == 101_000
+    again.ended(copy)
+    assert not copy.exists()
+    assert again.total == Received(tmp_path / "run", "distill").total == 101_000
