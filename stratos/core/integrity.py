@@ -8,7 +8,7 @@ neither size nor time.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,31 @@ from stratos.records import FileMark
 def marks_of(record: Any, folder: Path) -> dict[str, FileMark]:
     """Return the mark of every file that a record names, or that lies in a folder it names."""
     found: dict[str, FileMark] = {}
+    for value, named in _named(record, folder):
+        for path in [named] if named.is_file() else sorted(named.rglob("*")):
+            if path.is_file():
+                key = Path(value) / path.relative_to(named)
+                status = path.stat()
+                found[key.as_posix()] = FileMark(
+                    status.st_size, status.st_mtime_ns, digest_of(path)
+                )
+    return found
+
+
+def _named(record: Any, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Return what a record names, as it is written there and where it lies."""
     for entry in dataclasses.fields(record):
         value = getattr(record, entry.name)
         if value and (entry.name == "path" or entry.name.endswith("_path")):
-            named = folder / value
-            for path in [named] if named.is_file() else sorted(named.rglob("*")):
-                if path.is_file():
-                    key = Path(value) / path.relative_to(named)
-                    status = path.stat()
-                    found[key.as_posix()] = FileMark(
-                        status.st_size, status.st_mtime_ns, digest_of(path)
-                    )
-    return found
+            yield value, folder / value
+
+
+def missing(record: Any, folder: Path) -> Path | None:
+    """Return the first file or folder that a record names and that is not there; else None."""
+    for _, named in _named(record, folder):
+        if not named.exists():
+            return named
+    return None
 
 
 def changed(

@@ -19,6 +19,20 @@ def local_path(url: str) -> str:
     return url.removeprefix("file://").removeprefix("local://")
 
 
+def why_relative(url: str) -> str | None:
+    """Return why a URL of this machine is no absolute path, and what to type; None if it is one.
+
+    `file://tmp/x` would be the folder `tmp/x` below the current one.
+    """
+    protocol, found, path = url.partition("://")
+    if not found or protocol not in ("file", "local") or path.startswith(("/", "~")):
+        return None
+    if not path or Path(path).is_absolute():  # with a drive, on Windows
+        return None
+    meant = Path(path).absolute() if path.startswith(".") else Path(f"/{path}")
+    return f"two slashes make this a path below the current folder: type {protocol}://{meant}"
+
+
 def file_system(url: str) -> tuple[Any, str]:
     """Return fsspec's file system of a URL, and the path in it.
 

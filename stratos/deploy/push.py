@@ -17,7 +17,7 @@ from uuid import uuid4
 from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
 from stratos.core.redact import redact
-from stratos.core.remote import file_system, make_parent
+from stratos.core.remote import file_system, make_parent, why_relative
 from stratos.deploy.manifest import MANIFEST, check_manifest, names_in
 
 HUB = "hf://"
@@ -50,6 +50,8 @@ def check_target(target: str) -> None:
         with _said(target):
             _hub().whoami()
         return
+    if (why := why_relative(target)) is not None:
+        raise StratosError(f"{target}: {why}.")
     with _said(target):
         system, root = _opened(target)
         trial = f"{root}/.stratos-{uuid4().hex}"

@@ -84,7 +84,8 @@ def train(
         torch.set_num_threads(settings.n_threads)
     L.seed_everything(config.seed, verbose=False)
     checkpoint = newest(folder / "checkpoints", context.warn)
-    ready = prepare(config, plan, corpus, context, untouched=rank == 0 and checkpoint is None)
+    has_twin = checkpoint is not None and (folder / "untouched").exists()
+    ready = prepare(config, plan, corpus, context, untouched=rank == 0 and not has_twin)
     data, chosen = ready.data, ready.chosen
     length = training_length(settings, chosen, len(data), float(data.lengths.mean()))
     rates = learning_rates(settings, chosen.path is None, ready.model.config.hidden_size)

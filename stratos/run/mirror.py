@@ -22,7 +22,7 @@ from uuid import uuid4
 
 import msgspec
 
-from stratos.config import Config
+from stratos.config import STAGES, Config
 from stratos.core.atomic_files import STAGED, replacing_file, staged_apart, write_atomically
 from stratos.core.counted import counted
 from stratos.core.digest import digest_of, identity
@@ -31,7 +31,8 @@ from stratos.core.foreign import cause
 from stratos.core.formats import duration
 from stratos.core.process import Process
 from stratos.core.redact import redact
-from stratos.core.remote import file_system, make_parent
+from stratos.core.remote import file_system, make_parent, protocols, why_relative
+from stratos.run.held_folder import FolderGoneError, HeldFolder
 from stratos.teachers.kept_answers import n_bytes
 
 MANIFEST, CLAIM, OBJECTS = "manifest.json", "claim.json", "objects"
@@ -44,11 +45,14 @@ _RENEW_S = 120.0
 _ANSWERS_S = 10.0
 """How long answers that were paid for may lie here alone."""
 _SETTLES_S = 3.0
-"""How long two commands that take over one claim may be apart."""
+"""How long two commands that take over one claim may be apart, and how long somebody who deletes
+the run folder may be at it between one file and its lock."""
 _SMALL = 32 * 2**20
 """Bytes of a file that is read into memory, and so copied as it was at one moment."""
 _HYDRA = ".hydra"
 _LEDGER = "ledger.jsonl"
+_RECORDS = frozenset(f"{stage}.json" for stage in (*STAGES, "pilot"))
+"""Files that no command deletes."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -90,8 +94,16 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def mirrored(config: Config, warn: Callable[[str], None]) -> Iterator[Mirror | None]:
+def mirrored(
+    config: Config, held: HeldFolder, warn: Callable[[str], None], note: Callable[[str], None]
+) -> Iterator[Mirror | None]:
     """Keep a copy of the run folder behind `paths.mirror` for as long as the block runs.
+
+    Args:
+        config: the run's config.
+        held: the run folder.
+        warn: says what the user should read.
+        note: says what was fetched, and that the copy is whole at the end.
 
     Raises:
         StratosError: the URL cannot be used, or holds another run than the folder.
@@ -101,9 +113,11 @@ def mirrored(config: Config, warn: Callable[[str], None]) -> Iterator[Mirror | N
     if url is None:
         yield None
         return
-    mirror = Mirror(config.run_dir, url, warn)
+    mirror = Mirror(config.run_dir, url, warn, held)
+    held.how_to_go_on = mirror.how_to_go_on
     with mirror.held():
-        mirror.pull()
+        if n := mirror.pull():
+            note(f"Fetched from {redact(url)}: {counted(n, 'file', spec=',')}, {mirror.as_of}.")
         mirror.push()
         thread = threading.Thread(
             target=mirror.keep_pushing, args=(config.paths.mirror_minutes * 60,), daemon=True
@@ -114,19 +128,38 @@ def mirrored(config: Config, warn: Callable[[str], None]) -> Iterator[Mirror | N
         finally:
             mirror.end()
             thread.join()
-            mirror.push_or_warn()
+            if not held.is_gone() and mirror.push_or_warn():
+                note(f"The copy at {redact(url)} is whole.")
 
 
 class Mirror:
     """The copy behind one URL."""
 
-    def __init__(self, folder: Path, url: str, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        warn: Callable[[str], None],
+        held: HeldFolder | None = None,
+    ) -> None:
         """Copy `folder` to `url`.
+
+        Args:
+            folder: of the run.
+            url: where the copy is.
+            warn: says what the user should read.
+            held: tells whether the folder is still there; the folder as it is now unless given.
 
         Raises:
             StratosError: the URL names no file system that can be used here.
         """
+        if (why := why_relative(url)) is not None:
+            raise StratosError(f"paths.mirror={url}: {why}.")
         self.folder = folder
+        self._held_folder = HeldFolder(folder) if held is None else held
+        self._is_gone_said = False
+        self._copied_at = 0.0
+        """When the manifest was written that is there now, in seconds since the epoch."""
         self.url = url.rstrip("/")
         self._warn = warn
         self._soon, self._ended = threading.Event(), threading.Event()
@@ -167,12 +200,38 @@ class Mirror:
                 self.push_or_warn()
                 due = time.monotonic() + seconds
 
-    def push_or_warn(self) -> None:
-        """Copy what has changed; a failure is said, and tried again the next time."""
+    @property
+    def as_of(self) -> str:
+        """When the copy was written, as the end of a sentence."""
+        return f"as of {_moment(self._copied_at)}"
+
+    def how_to_go_on(self) -> str:
+        """Say what to type when the run folder is gone."""
+        return (
+            f"The same command fetches the copy of {_moment(self._copied_at)} from "
+            f"{redact(self.url)} and goes on."
+        )
+
+    def push_or_warn(self) -> bool:
+        """Copy what has changed; return whether the copy is whole.
+
+        A failure is said, and tried again the next time. That the run folder is gone is said once.
+        """
         try:
             self.push()
+        except FolderGoneError:
+            if not self._is_gone_said:
+                self._is_gone_said = True
+                self._warn(
+                    f"The run folder {self.folder} is gone or was emptied: nothing more is copied "
+                    f"to {redact(self.url)}, which keeps the copy of {_moment(self._copied_at)}. "
+                    "The command ends as soon as its present stage does."
+                )
+            return False
         except StratosError as error:
             self._warn(str(error))
+            return False
+        return True
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -198,8 +257,10 @@ class Mirror:
                 if claim is not None and claim.token == self._token:
                     self._system.rm_file(self._at(CLAIM))
 
-    def pull(self) -> None:
-        """Bring the run folder to where another machine has left the copy.
+    def pull(self) -> int:
+        """Bring the run folder to where the copy was left; return how many files were fetched.
+
+        A folder that was emptied since is filled again.
 
         Raises:
             StratosError: both have gone on, or what was stored is damaged.
@@ -213,27 +274,32 @@ class Mirror:
                     f"{redact(self.url)} has lost its copy of this run; it is copied there again."
                 )
             self._know(())
-            return
-        if known is not None and manifest.id in known.ids:
+            return 0
+        self._copied_at = manifest.at
+        if self._is_emptied(manifest):
+            known = None
+        elif known is not None and manifest.id in known.ids:
             self._know((manifest.id,), manifest.files)
-            return
+            return 0
         if self._has_gone_on(known, manifest):
             raise StratosError(
                 f"{self.folder} and {redact(self.url)} hold different runs, or each has gone on "
                 f"from the same one: the copy was written by {manifest.host} at "
-                f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(manifest.at))}. To go on from "
-                "the copy, type hydra.run.dir=<a new folder>; to keep what is here, "
-                "paths.mirror=<another URL>."
+                f"{_moment(manifest.at)}. To go on from the copy, type "
+                "hydra.run.dir=<a new folder>; to keep what is here, paths.mirror=<another URL>."
             )
-        self._fetch(manifest, known)
+        n = self._fetch(manifest, known)
         self._know((manifest.id,), manifest.files)
+        return n
 
     def push(self) -> None:
         """Copy what has changed since the last time.
 
         Raises:
+            FolderGoneError: the run folder was deleted or emptied; the copy stays as it is.
             StratosError: the URL cannot be written to.
         """
+        self._held_folder.check()
         known = self._known() or Known(self.url, ())
         with self._said("written to"):
             self._renew()
@@ -247,12 +313,18 @@ class Mirror:
             if known.ids and files == known.files:
                 self._sweep(files)
                 return
+            if known.files.keys() - files.keys():
+                time.sleep(_SETTLES_S)  # somebody may be about to delete all of the folder
+            self._held_folder.check()
             self._renew(is_now=True)  # another may have taken it over while files were stored
             made = Manifest(uuid4().hex, Process.this().host, time.time(), files)
             # Where this process ends between the two, either manifest is its own.
             self._know((*known.ids[:1], made.id), known.files)
             self._write(MANIFEST, msgspec.json.encode(made))
+            self._copied_at = made.at
             self._know((made.id,), files)
+            for name in _RECORDS & files.keys():
+                self._held_folder.add_record(name)
             self._sweep(files)
 
     def _stored_objects(self) -> dict[str, int]:
@@ -352,13 +424,14 @@ class Mirror:
             self._system.put_file(str(content), place)
         self._objects[stored.sha256] = stored.n_bytes
 
-    def _fetch(self, manifest: Manifest, known: Known | None) -> None:
-        """Put all that a manifest names into the run folder, records last.
+    def _fetch(self, manifest: Manifest, known: Known | None) -> int:
+        """Put all that a manifest names into the run folder, records last; return how many files.
 
         Raises:
             StratosError: an object is missing or damaged; then no record was put there.
         """
         names = sorted(manifest.files, key=lambda one: (_is_record(one), one))
+        n = 0
         for name in names:
             stored, path = manifest.files[name], self.folder / name
             if not path.resolve().is_relative_to(self.folder.resolve()):
@@ -377,8 +450,21 @@ class Mirror:
                         "the folder of the machine that wrote it, or begin anew without a copy: "
                         "paths.mirror=null."
                     )
+            n += 1
         for name in (known.files if known is not None else {}).keys() - manifest.files.keys():
             (self.folder / name).unlink(missing_ok=True)
+        return n
+
+    def _is_emptied(self, manifest: Manifest) -> bool:
+        """Return whether the run folder has lost all records, the ledger, and other files too.
+
+        So it is after `rm -rf <folder>/*`, which leaves the hidden files. Where only records were
+        deleted, the user wants their stages to run again.
+        """
+        kept = {*_RECORDS, _LEDGER}
+        lost = {name for name in manifest.files if not _has_content(self.folder / name)}
+        named = manifest.files.keys() & kept
+        return bool(named & _RECORDS) and named <= lost and any(map(_tells, lost - kept))
 
     def _has_gone_on(self, known: Known | None, manifest: Manifest) -> bool:
         """Return whether the run folder holds what its copy never had.
@@ -386,7 +472,7 @@ class Mirror:
         What a copy holds may lie there already: a command that fetched it was cut short.
         """
         names = [str(one.relative_to(self.folder)) for one in self._files()]
-        now = [name for name in names if _tells(name)]
+        now = [name for name in names if _tells(name) and _has_content(self.folder / name)]
         then = {} if known is None else known.files
         if not then and not any(_is_record(name) or name == _LEDGER for name in now):
             return False
@@ -500,7 +586,12 @@ class Mirror:
             raise StratosError(f"{redact(self.url)}/{name} is damaged: {error}") from error
 
     def _write(self, name: str, data: bytes) -> None:
-        self._system.pipe_file(self._at(name), data)
+        place = self._at(name)
+        if "file" not in protocols(self._system):  # an object store shows the old one or the new
+            self._system.pipe_file(place, data)
+            return
+        with replacing_file(Path(place)) as new:
+            self._system.pipe_file(str(new), data)
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -535,6 +626,19 @@ def _is_record(name: str) -> bool:
 def _tells(name: str) -> bool:
     """Return whether a file is work of the run, and not only a command's own log and config."""
     return not name.startswith(f"{_HYDRA}/") and not name.endswith(".log")
+
+
+def _has_content(path: Path) -> bool:
+    """Return whether there is more than an empty file, such as a ledger that was just opened."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _moment(at: float) -> str:
+    """Return a time in seconds since the epoch as it is read here."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _is_given_up(claim: Claim) -> bool:

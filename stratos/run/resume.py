@@ -26,7 +26,7 @@ from stratos.core.counted import counted, listed
 from stratos.core.digest import digest_of, digest_of_code, digest_of_path, files_in
 from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
-from stratos.core.integrity import changed, marks_of
+from stratos.core.integrity import changed, marks_of, missing
 from stratos.run.closure import digest_of_closure, file_of
 from stratos.run.moved import opened_in
 
@@ -267,6 +267,9 @@ def find(stage: Stage[T], folder: Path) -> Kept | None:
     other = changed(envelope.files, folder)
     if other is not None:
         return Kept(trouble=f"{path} names {other}")
+    # A folder that was gone when the record was written has no marks.
+    if (gone := missing(record, folder)) is not None:
+        return Kept(trouble=f"{path} names {gone}, which is gone")
     return Kept(record, envelope.fingerprint, "", bool(envelope.sha256), envelope.inputs)
 
 

@@ -19,6 +19,7 @@ from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.foreign import cause
 from stratos.core.formats import usd
+from stratos.core.integrity import missing
 from stratos.core.locks import locked
 from stratos.core.ray_engine import connected
 from stratos.executors import handed
@@ -28,6 +29,7 @@ from stratos.ledger import Ledger, reserves
 from stratos.records import Plan, Report, from_json, to_json
 from stratos.run import resume
 from stratos.run.console import Console
+from stratos.run.held_folder import LOCK, HeldFolder
 from stratos.run.mirror import Mirror, mirrored
 from stratos.run.placing import cache_for, keys_of, planned_egress_usd, returns_of, why_here
 from stratos.run.resume import Stage
@@ -59,7 +61,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
         with disk_errors("start", folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                stack.enter_context(locked(folder / ".lock"))
+                stack.enter_context(locked(folder / LOCK))
             except BlockingIOError:
                 raise BusyError(
                     f"{folder}: another process is working in this folder. Wait for it to end, "
@@ -67,10 +69,11 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
                 ) from None
         sweep(folder)
         _make_cache_folder(config.cache_dir)
-        mirror = stack.enter_context(mirrored(config, console.warn))
+        held = HeldFolder(folder)
+        mirror = stack.enter_context(mirrored(config, held, console.warn, console.note))
         if mirror is not None and (n := restored(folder, config.cache_dir, console.warn)):
             console.note(f"{counted(n, 'answer', spec=',')} of teachers came with the copy.")
-        warnings = Warnings(folder / "warnings.json", console.warn)
+        warnings = Warnings(folder / "warnings.json", console.warn, held)
         tracker = stack.enter_context(tracked(config, warnings.add))
         for teacher in config.teachers:
             stack.callback(teacher.close)
@@ -78,8 +81,8 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
             from stratos.catalog.gpus import use_gpu_file  # not before it is needed
 
             use_gpu_file(config.cloud.gpu_file)
-        with console.closing():
-            yield Runner(config, console, tracker, warnings, stages, mirror=mirror)
+        with console.closing(), held.watched():
+            yield Runner(config, console, tracker, warnings, stages, mirror=mirror, held=held)
 
 
 def _make_cache_folder(folder: Path) -> None:
@@ -115,9 +118,18 @@ def _switched_off(config: Config) -> frozenset[str]:
 class Warnings:
     """What the user should read: said once, and kept by stage for the report and a resumed run."""
 
-    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
-        """Go on with the warnings that an earlier run left at `path`."""
+    def __init__(
+        self, path: Path, say: Callable[[str], None], held: HeldFolder | None = None
+    ) -> None:
+        """Go on with the warnings that an earlier run left at `path`.
+
+        Args:
+            path: of the file.
+            say: shows a warning.
+            held: the run folder; nothing is written once it is gone.
+        """
         self.path = path
+        self._held = held
         self.stage = "start"
         self._say = say
         self._by_stage: dict[str, list[str]] = {}
@@ -137,6 +149,8 @@ class Warnings:
         if text not in said:
             said.append(text)
             self._say(text)
+            if self._held is not None and self._held.is_gone():
+                return
             write_atomically(self.path, to_json(self._by_stage))
 
     def all(self) -> list[str]:
@@ -156,6 +170,7 @@ class Runner:
         stages: Sequence[Stage[Any]],
         job: Handed | None = None,
         mirror: Mirror | None = None,
+        held: HeldFolder | None = None,
     ) -> None:
         """Start without records.
 
@@ -167,6 +182,7 @@ class Runner:
             stages: all that there are, in order.
             job: what this process was handed, where another one holds the run.
             mirror: copy of the run folder that is kept.
+            held: the run folder, where this process has its lock.
         """
         self.config = config
         self.stages = stages
@@ -178,6 +194,7 @@ class Runner:
         path = config.run_dir / "ledger.jsonl"
         self._job = job
         self._mirror = mirror
+        self._held = held
         is_alone = job is None and not handed.is_any(config.run_dir)
         self.ledger = Ledger(path, config.limits.budget_usd, is_alone=is_alone)
         self.records: dict[str, Any] = {}
@@ -199,6 +216,7 @@ class Runner:
         """
         if stage.name not in self.needed:
             return None
+        self._check_held()
         if stage.name not in self.asked:
             return self._read(stage)
         self._require(stage)
@@ -321,7 +339,9 @@ class Runner:
                     self._check_handed(stage, mark)
                     with self._blamed(stage):
                         record = self._call(stage, inputs, optional, context)
+                    self._check_held()
                     if record is not None:
+                        self._check_left(stage, record)
                         mark = self._fingerprint(stage, record)
                         made_from = self._inputs(stage, record)
                         resume.keep(stage, self.config.run_dir, mark, record, made_from)
@@ -414,6 +434,27 @@ class Runner:
             )
         if self._job is None and (known := handed.find(folder, stage.name)) is not None:
             raise StratosError(handed.refusal(known, folder, stage.name))
+
+    def _check_held(self) -> None:
+        """Check that the run folder is there before a record is read from it or written to it.
+
+        Raises:
+            FolderGoneError: it is not.
+        """
+        if self._held is not None:
+            self._held.check()
+
+    def _check_left(self, stage: Stage[Any], record: Any) -> None:
+        """Check that all is there that a stage has just made.
+
+        Raises:
+            StratosError: something was deleted meanwhile.
+        """
+        if (gone := missing(record, self.config.run_dir)) is not None:
+            raise StratosError(
+                f"{stage.name}: {gone} was deleted while the stage worked. Give the same command "
+                "again: the stage goes on, and makes it again."
+            )
 
     def _inputs_now(self, stage: Stage[Any]) -> dict[str, str]:
         kept = resume.find(stage, self.config.run_dir)
@@ -534,6 +575,8 @@ class Runner:
     def _take(self, stage: Stage[T], record: T, mark: str) -> T:
         self.records[stage.name] = record
         self._marks[stage.name] = mark
+        if self._held is not None and (self.config.run_dir / f"{stage.name}.json").exists():
+            self._held.add_record(f"{stage.name}.json")
         self._hold_money(stage, record)
         if isinstance(seconds := getattr(record, "seconds", None), float):
             self.tracker.for_stage(stage.name)({"seconds": seconds})

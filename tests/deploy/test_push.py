@@ -99,6 +99,8 @@ def test_what_cannot_be_written_is_said_before(tmp_path: Path) -> None:
         check_target(str(tmp_path / "file"))
     with pytest.raises(StratosError, match="there is no file system nowhere"):
         check_target("nowhere://bucket/bundle")
+    with pytest.raises(StratosError, match=r"type file:///tmp/user/x\."):
+        check_target("file://tmp/user/x")
 
 
 def test_s3_takes_it_and_verify_reads_it_from_there(

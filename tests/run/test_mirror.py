@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -17,6 +19,7 @@ from stratos.core.errors import BusyError, StratosError
 from stratos.core.process import Process
 from stratos.core.remote import make_parent
 from stratos.run import mirror as module
+from stratos.run.held_folder import LOCK, FolderGoneError, HeldFolder
 from stratos.run.mirror import CLAIM, CLAIM_S, KNOWN, MANIFEST, Claim, Mirror
 
 FILES = {
@@ -478,3 +481,102 @@ def test_a_large_file_that_grows_all_the_time_is_copied(
     second.mkdir()
     synced(second, url, warned)
     assert (second / "ledger.jsonl").read_bytes() == before
+
+
+def deleted(path: Path) -> None:
+    shutil.rmtree(path)
+
+
+def made_anew(path: Path) -> None:
+    """Delete a folder, while the command that works in it writes there again."""
+    with (path / LOCK).open():  # as its holder has it, so that no other file gets its inode
+        shutil.rmtree(path)
+        folder(path, {LOCK: b"", "distill/step-8.ckpt": b"weights"})
+
+
+def emptied(path: Path) -> None:
+    """Do what `rm -rf path/*` does: hidden files stay."""
+    for one in path.glob("[!.]*"):
+        shutil.rmtree(one) if one.is_dir() else one.unlink()
+    (path / "ledger.jsonl").touch()  # a ledger that was opened since
+
+
+@pytest.mark.parametrize("lose", [deleted, made_anew, emptied])
+def test_a_run_folder_that_is_lost_while_a_command_works_is_fetched_by_the_next(
+    tmp_path: Path, url: str, warned: list[str], lose: Callable[[Path], None]
+) -> None:
+    first = folder(tmp_path / "first", {**FILES, LOCK: b""})
+    one = Mirror(first, url, warned.append, HeldFolder(first))
+    with one.held():
+        one.pull()
+        one.push()
+        lose(first)
+        before = content(first)
+        assert not one.push_or_warn() and not one.push_or_warn()
+        with pytest.raises(FolderGoneError, match="is gone or was emptied while"):
+            one.push()
+        assert content(first) == before
+    assert len(warned) == 1 and "is gone or was emptied: nothing more is copied" in warned[0]
+    first.mkdir(exist_ok=True)
+    again = Mirror(first, url, warned.append)
+    with again.held():
+        assert again.pull() == len(work(FILES))
+        again.push()
+    assert work(FILES).items() <= content(first).items()
+    second = tmp_path / "second"
+    second.mkdir()
+    synced(second, url, warned)
+    assert work(FILES).items() <= content(second).items()
+    assert len(warned) == 1
+
+
+def test_a_folder_that_is_deleted_file_by_file_is_not_copied_half(
+    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = folder(tmp_path / "first", {**FILES, LOCK: b""})
+    one = Mirror(first, url, warned.append, HeldFolder(first))
+    with one.held():
+        one.pull()
+        one.push()
+        shutil.rmtree(first / "corpus")
+        monkeypatch.setattr(time, "sleep", lambda _: shutil.rmtree(first, ignore_errors=True))
+        with pytest.raises(FolderGoneError):
+            one.push()
+        manifest = one._read(MANIFEST, module.Manifest)
+    assert manifest.files.keys() == FILES.keys()
+
+
+def test_a_record_that_the_user_deleted_between_two_commands_stays_deleted(
+    tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    first = folder(tmp_path / "first")
+    synced(first, url, warned)
+    (first / "plan.json").unlink()
+    (first / "ledger.jsonl").unlink()
+    one = synced(first, url, warned)
+    assert "plan.json" not in one._read(MANIFEST, module.Manifest).files
+    assert warned == []
+
+
+def test_what_was_fetched_and_that_the_copy_is_whole_is_said(
+    tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    notes: list[str] = []
+    for name in ("first", "second"):
+        run = folder(tmp_path / name, FILES if name == "first" else {})
+        paths = SimpleNamespace(mirror=url, mirror_minutes=1.0)
+        config: Any = SimpleNamespace(paths=paths, run_dir=run)
+        with module.mirrored(config, HeldFolder(run), warned.append, notes.append):
+            pass
+    whole = f"The copy at {url} is whole."
+    assert notes[0] == notes[2] == whole and len(notes) == 3
+    assert notes[1].startswith(f"Fetched from {url}: 3 files, as of 20")
+    assert warned == []
+
+
+def test_a_path_below_the_current_folder_is_no_url(tmp_path: Path, warned: list[str]) -> None:
+    for wrong, right in (("file://tmp/user/x", "file:///tmp/user/x"),
+                         ("local://x", "local:///x"),
+                         ("file://./x", f"file://{Path.cwd()}/x")):  # fmt: skip
+        with pytest.raises(StratosError, match=rf"paths\.mirror={wrong}: .* type {right}\."):
+            Mirror(tmp_path, wrong, warned.append)

@@ -239,6 +239,14 @@ def test_a_record_whose_files_are_gone_or_changed_is_not_used(tmp_path: Path) ->
     assert resume.find(stages.SYNTHESIZE, tmp_path).trouble == f"{names} is gone"
 
 
+def test_a_record_that_was_written_when_its_folder_was_gone_is_not_used(tmp_path: Path) -> None:
+    resume.keep(stages.SYNTHESIZE, tmp_path, "mark", replace(CORPUS, path=str(tmp_path / "corpus")))
+    kept = resume.find(stages.SYNTHESIZE, tmp_path)
+    assert kept is not None and kept.record is None
+    names = f"{tmp_path / 'synthesize.json'} names {tmp_path / 'corpus'}, which is gone"
+    assert kept.trouble == names
+
+
 @pytest.mark.parametrize(
     ("number", "message"),
     [
