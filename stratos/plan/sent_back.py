@@ -5,6 +5,7 @@ from __future__ import annotations
 from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.estimate import card_of_student
+from stratos.estimate.engines import ENGINES
 from stratos.estimate.memory import adapter_params
 from stratos.plan.egress import BYTES_PER_TOKEN
 from stratos.records import Plan
@@ -12,7 +13,7 @@ from stratos.records import Plan
 SMALL_GB = 0.01
 """What every stage sends: progress, logs, tokenizers, answers, charts."""
 _BYTES_PER_PARAM = 4.0
-"""Of the weights of a student, trained and untouched, in its bundle, and in an export: fp32."""
+"""Of the weights of a student, trained and untouched, and in its bundle: fp32."""
 _BYTES_PER_TRAINED = 16.0
 """Of a parameter that is trained, in a checkpoint: fp32 weights, two moments, a moving average."""
 
@@ -32,7 +33,24 @@ def sent_back_gb(config: Config, plan: Plan | None, stage: str) -> tuple[float, 
     card = card_of_student(named(config.students, plan.student), config.task)
     weights = _BYTES_PER_PARAM * card.n_params / 1e9
     if stage == "deploy":
-        return SMALL_GB + weights * (2 if config.deploy.engine is not None else 1), 0.0
+        return SMALL_GB + weights + _exports_gb(config, plan, card.n_params), 0.0
     trained = card.n_params if config.trainer.adapter == "none" else adapter_params(card)
     copy = _BYTES_PER_TRAINED * trained / 1e9
     return SMALL_GB + 2 * weights + copy, copy
+
+
+def _exports_gb(config: Config, plan: Plan, n_params: float) -> float:
+    """Return GB of the files that are made of a bundle for its engine, in every format."""
+    engine = config.deploy.engine
+    if engine is None:
+        run = plan.role("serve").run
+        known = {one.kind: one for one in config.deploy.engines.values()}
+        if run is None or run.engine not in known:
+            return 0.0
+        engine = known[run.engine].as_planned(run)
+    told = ENGINES.get(engine.kind)
+    per_param = (
+        _BYTES_PER_PARAM if told is None else told.format(form).weight_bytes
+        for form in engine.exports
+    )
+    return sum(per_param) * n_params / 1e9

@@ -10,12 +10,16 @@ from world import World, context
 
 from stratos.config import CloudConfig
 from stratos.core.by_name import named
+from stratos.engines.base import Engine
+from stratos.engines.llamacpp import LlamaCpp
+from stratos.engines.vllm import Vllm
 from stratos.estimate import card_of_student
 from stratos.executors.here import Here
 from stratos.executors.skypilot import SkyPilot
 from stratos.ledger.reserves import planned_usd
 from stratos.plan import plan
 from stratos.plan.sent_back import SMALL_GB, sent_back_gb
+from stratos.records import ServingSetting
 from stratos.run.placing import planned_egress_usd, returns_of
 
 AWS = CloudConfig(name="aws", providers=("aws",))
@@ -36,6 +40,32 @@ def test_weights_and_checkpoints_are_what_weighs(tmp_path: Path) -> None:
     assert corpus == pytest.approx(SMALL_GB + 4e-9 * record.train_tokens)
     lora = replace(config, trainer=replace(config.trainer, adapter="lora"))
     assert sent_back_gb(lora, record, "distill")[1] < 16 * n
+
+
+@pytest.mark.parametrize(
+    ("engine", "planned", "bytes_per_param"),
+    [
+        (LlamaCpp(), "", 4 + 4 + 1.0625),
+        (LlamaCpp(formats=("f32", "f16", "q8_0", "q4_k_m")), "", 4 + 4 + 2 + 1.0625 + 0.61),
+        (None, "f16", 4 + 2 + 4),
+        (None, "q8_0", 4 + 1.0625 + 4),
+        (None, "f32", 4 + 4),
+        (Vllm(), "", 4),
+    ],
+)
+def test_each_format_that_deploy_makes_weighs(
+    tmp_path: Path, engine: Engine | None, planned: str, bytes_per_param: float
+) -> None:
+    config, probe = World(cloud=AWS).config(tmp_path), World(cloud=AWS).probe()
+    record = plan(config, probe, context(tmp_path))
+    if planned:
+        run = ServingSetting("llamacpp", format=planned)
+        roles = [replace(one, run=run) if one.role == "serve" else one for one in record.roles]
+        record = replace(record, roles=tuple(roles))
+    deploy = replace(config.deploy, engine=engine, engines={"llamacpp": LlamaCpp()})
+    n = card_of_student(named(config.students, record.student), config.task).n_params / 1e9
+    gb, _ = sent_back_gb(replace(config, deploy=deploy), record, "deploy")
+    assert gb == pytest.approx(SMALL_GB + bytes_per_param * n)
 
 
 def test_it_is_held_of_the_budget_with_the_plan(tmp_path: Path) -> None:
