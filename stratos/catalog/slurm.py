@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stratos.catalog.cluster import Manager, Nodes, cluster_nodes
 from stratos.core.counted import counted
 from stratos.core.shares import Share
-from stratos.core.slurm_limits import allowance_of_user, within
+from stratos.core.slurm_limits import allowances_of_user, within
 from stratos.core.slurm_nodes import CLOUD, shares_of_cluster
 from stratos.core.slurm_preemption import preempted_by
 from stratos.core.slurm_waits import expected_waits
@@ -18,20 +18,26 @@ if TYPE_CHECKING:
 
 def _allowed(shares: list[Share]) -> tuple[list[Share], list[str]]:
     """Return the shares that the limits of account and QOS leave, and what they leave out."""
-    allowance, why = allowance_of_user()
+    allowances, why = allowances_of_user({one.partition for one in shares})
     if why:
         return shares, [
             f"SLURM: the limits of your account and QOS cannot be read ({why}); those of the "
             "partitions are kept alone. See sacctmgr show assoc."
         ]
-    if allowance is None:
+    if not allowances:
         return shares, []
-    kept, left_out = within(shares, allowance)
-    if not left_out:
+    kept, said, n_left_out = list[Share](), dict[str, None](), 0
+    for one in shares:
+        allowance = allowances[one.partition]
+        some, left_out = within([one], allowance)
+        kept += some
+        n_left_out += len(left_out)
+        said |= dict.fromkeys(str(allowance) for _ in left_out)
+    if not n_left_out:
         return kept, []
     return kept, [
-        f"SLURM: {counted(len(left_out), 'kind')} of servers are left out, which the limits of "
-        f"{allowance} do not give. Set SBATCH_ACCOUNT or SBATCH_QOS for others of yours."
+        f"SLURM: {counted(n_left_out, 'kind')} of servers are left out, which the limits of "
+        f"{'; '.join(said)} do not give. Set SBATCH_ACCOUNT or SBATCH_QOS for others of yours."
     ]
 
 

@@ -243,9 +243,15 @@ class Slurm(JobSettings):
             return 1, None
         partition = self.partition or (share.partition if share is not None else None)
         minutes, most = math.ceil(spec.hours * 60), longest(partitions().stdout, partition)
-        allowance, _ = allowance_of_user(self.account, self.qos)
+        allowance, _ = allowance_of_user(self.account, self.qos, partition)
         if allowance is not None and allowance.minutes is not None:
             most = min(allowance.minutes, most or allowance.minutes)
+        if most == 0:
+            raise StratosError(
+                f"{spec.stage}: the limits of {allowance} give a job no time. Type "
+                "executor.qos=<another of yours>, or executor.account=<another>; see sacctmgr show "
+                "assoc, and sacctmgr show qos."
+            )
         if most is None or minutes <= most:
             return 1, minutes
         return math.ceil(minutes / most), most

@@ -41,6 +41,44 @@ def test_limits_of_the_qos_take_the_place_of_the_accounts() -> None:
     )
 
 
+def test_a_limit_of_the_qos_replaces_only_those_of_its_kind() -> None:
+    told = "lab|me||normal|normal|9||||\nlab||root|normal|normal||2||cpu=64,gres/gpu=4|\n"
+    found = allowance(told, "normal|100|||gres/gpu=64|cpu=128|\n", "lab", None, "me")
+    assert (found.at_once, found.jobs) == ({"cpu": 128, "gres/gpu": 4}, 2)
+    assert allowance(told, "normal|||||||\n", "lab", None, "me").jobs == 2
+    assert allowance(told, "normal|3|50||||\n", "lab", None, "me").jobs == 3
+
+
+def test_of_limits_of_a_job_the_nearest_holds() -> None:
+    told = (
+        "lab|me||normal|normal|20||cpu=64||3-00:00:00\n"
+        "lab||root|normal|normal|2||cpu=8,node=2||1-00:00:00\n"
+    )
+    found = allowance(told, "normal||||||\n", "lab", None, "me")
+    assert (found.jobs, found.per_job, found.minutes) == (20, {"cpu": 64, "node": 2}, 3 * 1440)
+    assert allowance(told, "normal||||||\n", "lab", None, "bob").minutes == 1440
+
+
+def test_a_partition_may_have_an_association_of_its_own() -> None:
+    told = (
+        "lab|me||normal|normal|1||gres/gpu=1||00:30:00|short\n"
+        "lab|me||normal|normal|5|||||\n"
+        "lab||root|normal|normal|||||2-00:00:00|\n"
+    )
+    jobs = {
+        name: allowance(told, "", "lab", None, "me", name).jobs for name in ("short", "main", "")
+    }
+    assert jobs == {"short": 1, "main": 5, "": 5}
+    assert allowance(told, "", "lab", None, "me", "short").minutes == 30
+
+
+def test_no_job_fits_where_none_may_take_time() -> None:
+    told = "lab|me||normal|normal|||||00:00:00|\n"
+    found = allowance(told, "", "lab", None, "me")
+    assert found.minutes == 0 and str(found).endswith("MaxWall=0")
+    assert found.count(Share("main", 1, 1024, "", 0, (), 9)) == 0
+
+
 def test_a_share_is_left_out_or_taken_as_often_as_the_limits_allow() -> None:
     def share(cpus: int, gpus: int, count: int = 9, mib: int = 1024) -> Share:
         return Share("main", cpus, mib, "h100" if gpus else "", gpus, (), count)

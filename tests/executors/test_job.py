@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from stratos.cli.compose import conf_dir
 from stratos.core.environment import without
 from stratos.core.errors import StratosError
+from stratos.core.slurm_limits import Allowance
 from stratos.core.slurm_partitions import limits
 from stratos.executors import slurm
 from stratos.executors.here import Here
@@ -167,6 +168,17 @@ def test_more_hours_than_a_partition_gives_are_several_jobs(
     assert Slurm(partition="short,long")._parts(spec) == (1, 600)
     assert Slurm()._parts(replace(spec, hours=1.01)) == (1, 61)
     assert Slurm()._parts(replace(spec, hours=None)) == (1, None)
+
+
+def test_an_account_that_gives_a_job_no_time_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = subprocess.CompletedProcess((), 0, "short* 2:00:00\n", "")
+    none = Allowance("account lab, QOS normal", minutes=0)
+    monkeypatch.setattr("stratos.executors.slurm.partitions", lambda: answer)
+    monkeypatch.setattr("stratos.executors.slurm.allowance_of_user", lambda *_: (none, ""))
+    with pytest.raises(StratosError, match=r"account lab.*MaxWall=0 give a job no time\. Type"):
+        Slurm()._parts(job_spec(plan(TRAIN), "distill", tmp_path, Slurm()))
 
 
 def test_every_stage_that_may_go_has_a_role() -> None:
