@@ -156,8 +156,17 @@ def size(n_params: int) -> str:
     return f"{magnitude(n_params)} parameters" if n_params else ""
 
 
+_LEAST_RATIO = 0.05
+"""Below it a ratio is written as 0.0."""
+
+
 def at_least(comparison: Comparison) -> str:
-    """Write the lower bound of student over teacher with the highest that its items could show."""
+    """Write the lower bound of student over teacher with the highest that its items could show.
+
+    "" where the bound is none.
+    """
+    if comparison.ratio_at_least < _LEAST_RATIO:
+        return ""
     items = counted(comparison.n_items, "item", spec=",")
     return (
         f"at least {comparison.ratio_at_least:.1f}× the teacher (the {items} that both answered "

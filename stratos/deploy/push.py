@@ -7,17 +7,19 @@ it names; `python -m stratos.verify` compares each with its SHA-256.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
+from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
 from stratos.core.redact import redact
-from stratos.core.remote import file_system, make_parent, why_relative
+from stratos.core.remote import file_system, make_parent, protocols, why_relative
 from stratos.deploy.manifest import MANIFEST, check_manifest, names_in
 
 HUB = "hf://"
@@ -85,10 +87,19 @@ def push(bundle: Path, target: str, tick: Callable[[int, int], None] | None = No
             return Pushed(target, n_files, was_there=True)
         if before is not None:
             system.rm_file(there)
+            for name in _named_by(before) - {MANIFEST, *names}:  # of an earlier bundle
+                if system.exists(f"{root}/{name}"):
+                    system.rm_file(f"{root}/{name}")
         for place, name in enumerate(names):
             if tick is not None:
                 tick(place, len(names))
             _put(system, bundle / name, f"{root}/{name}")
+        system.invalidate_cache()
+        if system.exists(there):
+            raise StratosError(
+                f"{redact(target)}: another bundle was put there meanwhile. Give the command again "
+                "when that push has ended."
+            )
         _put(system, bundle / MANIFEST, there)
     return Pushed(target, n_files, was_there=False)
 
@@ -155,7 +166,21 @@ def _opened(target: str) -> tuple[Any, str]:
 
 
 def _is_there(system: Any, path: Path, there: str) -> bool:
-    return bool(system.exists(there) and system.info(there)["size"] == path.stat().st_size)
+    """Return whether a file is there: by its size, and on disks by what is in it."""
+    if not system.exists(there) or system.info(there)["size"] != path.stat().st_size:
+        return False
+    return "file" not in protocols(system) or digest_of(Path(there)) == digest_of(path)
+
+
+def _named_by(manifest: bytes) -> set[str]:
+    """Return the files that a manifest names; none of one that cannot be read."""
+    try:
+        return {
+            str(name) for name in json.loads(manifest)["sha256"]
+            if not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+        }  # fmt: skip
+    except (ValueError, KeyError, TypeError):
+        return set()
 
 
 def _put(system: Any, path: Path, there: str) -> None:

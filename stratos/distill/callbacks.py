@@ -121,6 +121,8 @@ class TrainingMonitor(L.Callback):
         """Start the clock behind the loading of a checkpoint, and listen for signals."""
         self._wall, self._cpu = time.monotonic(), time.process_time()
         self._step = trainer.global_step
+        if self._step and rank() == 0:
+            self._context.note(f"The training goes on from its checkpoint at step {self._step:,}.")
         self._interrupts.listen()
         self._checkpoints.start()
         self.catch_up(trainer, pl_module)

@@ -29,6 +29,7 @@ _WAITS_S = 120.0
 def main() -> None:
     """Open a door, say how it is, or close it; exit with 1 where that fails."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m stratos.door",
         usage="python -m stratos.door [status|stop] FOLDER [options]",
         description="Let other machines reach a student that python -m stratos.serve hosts: nginx "

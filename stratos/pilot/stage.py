@@ -59,6 +59,7 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
     if is_auto:
         why = open_question(problem, left)
         if not why:
+            context.note("pilot: none is needed; no short training would change the plan.")
             return None
         pairs = tuple(pair for pair in pairs if not pair.is_known)
         here = machine or calibration(context.cache_dir)

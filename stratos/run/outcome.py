@@ -92,12 +92,20 @@ def _(plan: Plan) -> str:
         if role.offer is not None
     ]
     server = f" on {' + '.join(servers)}" if servers else ""
+    if server and (engines := _engines(plan)):
+        server += f" with {engines}"
     return (
         f"{plan.teacher} → {plan.student} by {plan.strategy}{server}: {usd(plan.usd)}, "
         f"{hours(plan.hours)}, {milliseconds(plan.latency_ms)}, accuracy "
         f"{predicted(plan.accuracy)}; {plan.status}, "
         f"{counted(plan.n_frontier, 'plan')} on the frontier"
     )
+
+
+def _engines(plan: Plan) -> str:
+    """Return which engines and formats serve; "" where the bundle's own weights are served."""
+    runs = [role.run for role in plan.roles_of("serve") if role.run is not None]
+    return " and ".join(dict.fromkeys(f"{run.engine} {run.format}" for run in runs if run.format))
 
 
 @outcome.register
@@ -151,7 +159,8 @@ def _(scorecard: Scorecard) -> str:
     compared = scorecard.comparison
     found = verdict(scorecard)
     told = f"; {found.headline}" if found is not None and found.headline else ""
-    ratio = f"; {at_least(compared)}" if compared else ""
+    bound = at_least(compared) if compared else ""
+    ratio = f"; {bound}" if bound else ""
     reads = f"; {said(scorecard.earlier_reads)}" if scorecard.earlier_reads else ""
     return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{told}{ratio}{reads}"
 

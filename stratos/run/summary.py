@@ -61,8 +61,8 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
         if found is not None:
             style = _STYLES[found.outcome]
             console.print(found.text, style=style, soft_wrap=True, markup=False)
-        if scorecard.comparison is not None:
-            told = sentence(at_least(scorecard.comparison))
+        if scorecard.comparison is not None and (bound := at_least(scorecard.comparison)):
+            told = sentence(bound)
             console.print(told, soft_wrap=True, markup=False)
     if missed := _missed(config, records):
         console.print(missed, style="yellow", soft_wrap=True, markup=False)

@@ -39,6 +39,7 @@ from stratos.records import ServingSetting
 def main() -> None:
     """Start a server that stays, tell what runs, or stop it; exit with 1 where that fails."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m stratos.serve",
         usage="python -m stratos.serve [status|stop] [FOLDER] [options]",
         description="Host the student of a run on this machine, as an OpenAI-compatible server.",
@@ -101,6 +102,9 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
                 hosted = start(state, told.start_seconds)
     except ServedError as served:
         print(served)
+        before = Hosted.read(state_of(bundle, cache_dir))
+        if before is not None and (other := _not_applied(before, told, run)):
+            print(f"It goes on as it was started: {other} counts only after a stop.")
         if told.page and (running := Hosted.read(state_of(bundle, cache_dir))) is not None:
             _show_page(bundle, running, told.page_port)
         return
@@ -124,6 +128,17 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
     )
     if told.page:
         _show_page(bundle, hosted, told.page_port)
+
+
+def _not_applied(before: Hosted, told: argparse.Namespace, run: ServingSetting | None) -> str:
+    """Return which options of a start differ from what runs; "" where none does."""
+    other = []
+    if told.port and told.port != before.port:
+        other.append(f"--port {told.port}")
+    if (told.engine or told.format) and not before.serves(run):
+        other.append(f"--engine {told.engine}" if told.engine else "")
+        other.append(f"--format {told.format}" if told.format else "")
+    return " and ".join(filter(None, other))
 
 
 def _show_page(bundle: Path, hosted: Hosted, port: int) -> None:

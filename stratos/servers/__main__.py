@@ -35,6 +35,7 @@ _OVER = frozenset((State.DONE, State.FAILED, State.CANCELLED, State.LOST))
 def main() -> None:
     """List what runs, or end it; exit with 1 where something may still run."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m stratos.servers",
         usage="python -m stratos.servers [down NAME… | down --all]",
         description="List the jobs that were started from this machine, with what they cost an "
@@ -44,7 +45,10 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="with down: every job")
     told = parser.parse_args()
     if told.words[:1] not in ([], ["down"]) or (told.all and not told.words):
-        parser.error("type python -m stratos.servers, or python -m stratos.servers down NAME")
+        meant = did_you_mean(told.words[0], ["down"]) if told.words else ""
+        parser.error(
+            f"type python -m stratos.servers, or python -m stratos.servers down NAME.{meant}"
+        )
     try:
         if not told.words:
             _list()

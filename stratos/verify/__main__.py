@@ -35,6 +35,7 @@ MOST_TOKENS = 1024
 def main() -> None:
     """Check a bundle; exit with 1 where it is not what was made or answers otherwise."""
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m stratos.verify",
         description="Check the files of a bundle by their SHA-256, load it, and ask it questions "
         "whose answers are known from the evaluation.",

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 import stratos.report
 from stratos.core import formats
 from stratos.core.printable import visible
-from stratos.records import PlanPoint
+from stratos.records import Comparison, Interval, PlanPoint
+
+
+def test_a_bound_of_nothing_is_not_written() -> None:
+    one = Interval(0.0, 0.0, 0.05)
+    compared = Comparison(67, one, one, None, 0.01, 0, 28, 0.001)
+    assert formats.at_least(compared) == ""
+    more = replace(compared, ratio_at_least=1.5)
+    assert formats.at_least(more).startswith("at least 1.5× the teacher (the 67 items")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,35 @@ def test_it_is_put_somewhere_whole_and_once(bundle: Path, tmp_path: Path) -> Non
     assert (there / "model.safetensors").read_text() == "w"
 
 
+def test_what_an_earlier_bundle_had_goes_and_nothing_else(bundle: Path, tmp_path: Path) -> None:
+    there = tmp_path / "shelf"
+    there.mkdir()
+    (there / "mine.txt").write_text("not of a bundle")
+    push(bundle, str(there))
+    (there / "model.safetensors").write_text("x")  # damage of the same size
+    assert not push(bundle, str(there)).was_there
+    assert (there / "model.safetensors").read_text() == "w"
+    (bundle / "exports" / "q8_0.gguf").unlink()
+    write_manifest(bundle)
+    push(bundle, str(there))
+    assert not (there / "exports" / "q8_0.gguf").exists()
+    assert (there / "mine.txt").exists()
+
+
+def test_a_push_beside_another_leaves_its_manifest_out(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, put = tmp_path / "shelf", module._put
+
+    def beside(system: Any, path: Path, place: str) -> None:
+        put(system, path, place)
+        (there / MANIFEST).write_text("of another")
+
+    monkeypatch.setattr(module, "_put", beside)
+    with pytest.raises(StratosError, match="another bundle was put there meanwhile"):
+        push(bundle, str(there))
+
+
 def test_a_push_that_is_cut_short_leaves_nothing_that_looks_whole(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,9 +10,15 @@ from pathlib import Path
 import pytest
 from required import lacking
 
-from stratos.tasks.base import Item
+from stratos.tasks.base import Item, Split
 from stratos.tasks.gym import GymTask
-from stratos.tasks.gym.harmless import EXPRESSIONS, LISTS, is_harmless
+from stratos.tasks.gym.harmless import (
+    BOARDS,
+    EXPRESSIONS,
+    LISTS,
+    is_harmless,
+    is_really_right,
+)
 from stratos.tasks.gym.source import NEED_HASH_SEED, NOT_INSTALLED, WITHOUT_GOLD, names
 
 DOCS = Path(__file__).parents[2] / "docs" / "gym.md"
@@ -71,6 +77,18 @@ def test_an_entry_is_made_again_in_another_process() -> None:
     assert done.stdout.split()[-1] == "1.0"
 
 
+def test_what_draws_from_the_randomness_of_all_is_made_again() -> None:
+    found = [item.id for item in GymTask("list_functions").items("test", 5)]
+    code = (
+        "from stratos.tasks.gym import GymTask;"
+        "print([i.id for i in GymTask('list_functions').items('test', 5)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == str(found)
+
+
 def test_answers_of_several_lines_and_of_one() -> None:
     queens = GymTask("n_queens")
     item = queens.items("test", 1)[0]
@@ -81,23 +99,61 @@ def test_answers_of_several_lines_and_of_one() -> None:
     assert sums.score(f"First 1, then 2.\n{item.answer}", item).exact == 1.0
 
 
-@pytest.mark.parametrize("text", [
+EVIL = [
     "__import__('os').system('touch /tmp/hacked')", "open('/etc/passwd').read()", "exec(x)",
-    "x.func", "(1).__class__", "().a", "9**9**9**9", "9**99999", "9" * 50, "1" * 3000, "lambda: 1",
-    "[0]*10**9", "[x for x in y]", "print", "x;y", "x\nimport os", "2^9^9", "getattr(x,y)",
-])  # fmt: skip
+    "x.func", "(1).__class__", "().a", "9**9**9**9", "9**99999", "9**(9+0)**9", "9**(99+0)**9",
+    "(9**9)**(9*9)", "9**sqrt(9**50)", "9**(x - x + 9**9)", "9" * 100, "1" * 3000, "lambda: 1",
+    "[0]*10**9", "print",
+    "[x for x in y]", "x;y", "x\nimport os", "2^9^9", "getattr(x,y)", "sin(x, y)", "exp(x=1)",
+    "True if x else y", "'a'", "((x+1)**30)**30", "1e999", "0**-1 if 1 else 2", "+".join("x" * 400),
+    "[0 for D.x in [self] for Random.zz in ['system']]", "entry['metadata']['solution']",
+    "[0 for Random.randint in [max]]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", EVIL, ids=range(len(EVIL)))
 def test_what_is_more_than_a_sum_is_never_evaluated(text: str) -> None:
-    assert not any(is_harmless(name, text) for name in EXPRESSIONS)
-    if "(" in text or "*" in text or "__" in text:
-        assert not any(is_harmless(name, text) for name in LISTS)
+    assert not any(is_harmless(name, text) for name in EXPRESSIONS | LISTS | BOARDS)
+
+
+def test_expressions_that_answers_are_made_of_may_be_judged() -> None:
+    for text in ("(50 - 3)*4 + 2/3", "-34*x**8/15 - 5*x/4 + C", "-4*(-2*x - 8)**(3/2)/3 + C",
+                 "exp(2*x)*sin(x) + log(Abs(x)) + pi", "-896*x**5 + 2240*x**4"):  # fmt: skip
+        assert all(is_harmless(name, text) for name in EXPRESSIONS), text
+
+
+def test_verifiers_that_are_too_lenient_are_not_followed() -> None:
+    entry = {"metadata": {"numbers": [3, 8, 3, 8]}}
+    assert is_really_right("puzzle24", "8/(3 - 8/3)", entry)
+    assert not is_really_right("puzzle24", "6*4*1*1", entry)
+    assert not is_really_right("puzzle24", "8*3 + 8/3 - 2", entry)
+    assert not is_really_right("puzzle24", "8*3 + 3/8", entry)
+    gold = {"answer": "['1.5', '2.0']"}
+    assert is_really_right("number_sorting", '["1.5", "2"]', gold)
+    assert not is_really_right("number_sorting", "['2.4', '2.9']", gold)
+
+
+def test_another_spelling_is_for_the_verifier_to_judge() -> None:
+    task = GymTask("caesar_cipher")
+    item = task.items("test", 1)[0]
+    assert task.score(item.answer.lower(), item).exact == 0.0
+    task = GymTask("rotate_matrix")
+    item = next(one for one in task.items("test", 9) if "\n" in one.answer)
+    assert task.score(" ".join(item.answer.split()), item).exact == 0.0
+
+
+def test_questions_that_differ_in_signs_are_different() -> None:
+    task = GymTask("n_queens")
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    assert [len(task.items(split, 40)) for split in splits] == [40, 40, 40]
 
 
 def test_right_answers_of_these_generators_are_harmless() -> None:
     slow = {"intermediate_integration", "puzzle24", "countdown"}
-    for name in sorted((EXPRESSIONS | LISTS) - NEED_HASH_SEED - slow):
+    for name in sorted((EXPRESSIONS | LISTS | BOARDS) - NEED_HASH_SEED - slow):
         task = GymTask(name)
         for item in task.items("train", 2):
-            assert is_harmless(name, item.answer), (name, item.answer)
+            assert is_harmless(name, item.answer) or name in LISTS, (name, item.answer)
             assert task.score(item.answer, item).exact == 1.0
 
 
@@ -111,12 +167,13 @@ def test_every_verifier_that_evaluates_is_guarded() -> None:
         if "eval(" in judged or "parse_expr(" in judged or "sympify(" in judged:
             found.add(path.stem)
     found -= {"propositional_logic"}  # its parse_expr is a parser of its own
-    assert found <= LISTS | EXPRESSIONS | {"gsm_symbolic"}, found
+    assert found <= LISTS | BOARDS | EXPRESSIONS | {"number_sorting"}, found
 
 
 @pytest.mark.parametrize(("argv", "told"), [
     ({"name": "chain_sums"}, "there is no such generator. Did you mean chain_sum"),
     ({"name": "composite"}, "there is no such generator"),
+    ({"name": "knight_swap"}, "there is no such generator"),
     ({"name": "chain_sum", "parameters": {"max_term": 3}}, "Did you mean max_terms"),
     ({"name": "chain_sum", "parameters": {"seed": 3}}, "has no such setting"),
     ({"name": "chain_sum", "parameters": {"min_terms": 9, "max_terms": 2}}, "refuses them"),

@@ -15,8 +15,7 @@ from stratos.tasks import chat
 from stratos.tasks.answers import word_f1
 from stratos.tasks.base import Item, Message, Score, Split, Task
 from stratos.tasks.gym import source
-from stratos.tasks.gym.harmless import is_harmless
-from stratos.tasks.split import content_id, family_id, normalised
+from stratos.tasks.gym.harmless import is_harmless, is_really_right
 
 _SHARES: tuple[tuple[Split, int], ...] = (("train", 60), ("validation", 75), ("test", 100))
 """Split and the hundredth below which a question's hash puts it there."""
@@ -88,7 +87,7 @@ class GymTask(Task):
         return source.frozen(self.parameters)
 
     def _drawn(self, seed: int) -> Iterator[tuple[Split, Item]]:
-        """Yield items with their split, no two of one family, until nothing new comes.
+        """Yield items with their split, no two alike, until nothing new comes.
 
         Args:
             seed: of the source; even ones are those of `items`, odd ones those of `reverse`.
@@ -97,24 +96,24 @@ class GymTask(Task):
         n_repeated = 0
         for place, entry in source.entries(self.name, self._parameters, self.level, seed):
             question = str(entry["question"]).strip()
-            family = family_id(question)
-            if family in seen:
+            # Signs and spaces are what some questions are made of: boards, rectangles, letters.
+            made = hashlib.blake2b(question.encode(), digest_size=8).hexdigest()
+            if made in seen:
                 n_repeated += 1
                 if n_repeated > max(_MOST_REPEATED, len(seen)):
                     return
                 continue
             n_repeated = 0
-            seen.add(family)
+            seen.add(made)
             gold = entry["answer"]
             item = Item(
-                id=content_id(question),
+                id=made,
                 slice="main",
                 question=question,
                 answer="" if gold is None else str(gold).strip(),
-                family=family,
                 origin=place,
             )
-            yield _split_of(family), item
+            yield _split_of(made), item
 
     @property
     def can_reverse(self) -> bool:  # type: ignore[override]
@@ -199,7 +198,7 @@ class GymTask(Task):
         answer = self.parse(text)
         if answer is None:
             return Score(0.0, 0.0, False)
-        if normalised(answer) == normalised(item.answer) and item.answer:
+        if answer == item.answer:
             return Score(1.0, 1.0, True)
         if not item.origin:
             return Score(0.0, word_f1(answer, item.answer), True)
@@ -208,6 +207,8 @@ class GymTask(Task):
         verifier, entry = source.entry_at(self.name, self._parameters, self.level, item.origin)
         try:
             points = float(verifier.score_answer(answer=answer, entry=entry))
+            if points >= 1.0 and not is_really_right(self.name, answer, entry):
+                points = 0.0
         except Exception:  # what a model writes is not what each verifier expects
             points = 0.0
         points = min(1.0, max(0.0, points))
@@ -219,6 +220,6 @@ class GymTask(Task):
         return 1 / len(labels) if 1 < len(labels) <= _MOST_LABELS else 0.0
 
 
-def _split_of(family: str) -> Split:
-    place = int(family, 16) % 100
+def _split_of(item_id: str) -> Split:
+    place = int(item_id, 16) % 100
     return next(split for split, below in _SHARES if place < below)
