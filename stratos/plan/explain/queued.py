@@ -49,6 +49,6 @@ def _said(
     modes = listed([f"{name} (PreemptMode={mode})" for name, mode in sorted(others.items())])
     free = ",".join(sorted(name for name in waits if name != offer.region))
     return (
-        f"{said[:-1]}, whose jobs may preempt those of {modes}: cloud.regions=[{free}] leaves "
-        f"{offer.region} out."
+        f"{said} Jobs of {offer.region} may preempt those of {modes}: cloud.regions=[{free}] "
+        f"leaves {offer.region} out."
     )

@@ -33,8 +33,8 @@ def test_waits_that_decided_are_named_and_whose_jobs_make_room():
         "chosen for the t"
     )
     assert said.endswith(
-        "whose jobs may preempt those of main (PreemptMode=REQUEUE): cloud.regions=[main] leaves "
-        "urgent out."
+        ". Jobs of urgent may preempt those of main (PreemptMode=REQUEUE): cloud.regions=[main] "
+        "leaves urgent out."
     )
     (said,) = reasons(waits, {})
     assert "urgent about 0 h and main about 2 h" in said and "preempt" not in said
