@@ -420,6 +420,9 @@ class ServingSetting:
     """What one server answers of each size of requests alone, at that utilisation."""
     format: str = ""
     """Export that is served; "" for the bundle's own weights."""
+    alone: tuple[float, ...] = ()
+    """By size: share of its seconds with all slots busy that an answer alone takes, where answers
+    share a processor; else none."""
 
     @property
     def name(self) -> str:

@@ -17,11 +17,12 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from stratos.estimate.queueing import spread
 
-SLOTS = (4, 8, 16)
+SLOTS = (2, 4, 8, 16, 32, 64)
 RATIOS = (0.06, 0.125, 0.2, 0.3, 0.45, 0.65, 1.0)
 BUSY = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
 N_REQUESTS = 60_000
@@ -30,8 +31,31 @@ FILE = Path(__file__).parents[2] / "stratos" / "estimate" / "sharing.toml"
 
 def p95(slots: int, ratio: float, busy: float, n: int = N_REQUESTS, seed: int = 0) -> float:
     """Return the 95th percentile of wait and answer, over an answer with all slots busy."""
+    return p95_by_size(slots, ratio, busy, (1.0,), (1.0,), n, seed)[0]
+
+
+def p95_by_size(
+    slots: int,
+    ratio: float,
+    busy: float,
+    sizes: Sequence[float],
+    weights: Sequence[float],
+    n: int = N_REQUESTS,
+    seed: int = 0,
+) -> list[float]:
+    """Return the same for each of several sizes on one server, in seconds.
+
+    Args:
+        slots: answers at once.
+        ratio: r of every size.
+        busy: share ρ of what it answers at most.
+        sizes: seconds of an answer with all slots busy.
+        weights: share of each size in the requests; they add up to 1.
+        n: requests that are answered; the first tenth of each size is left out.
+        seed: of arrivals and work.
+    """
     rng, sigma = random.Random(seed), spread()
-    rate = busy * slots
+    rate = busy * slots / sum(w * size for w, size in zip(weights, sizes, strict=True))
 
     def slow(others: int) -> float:
         return ratio + (1 - ratio) * (others - 1) / (slots - 1)
@@ -39,26 +63,29 @@ def p95(slots: int, ratio: float, busy: float, n: int = N_REQUESTS, seed: int = 
     # All that are answered advance alike: one clock of work for all, and a heap of its ends.
     now = work = 0.0
     arrival, arrived = rng.expovariate(rate), 0
-    answered: list[tuple[float, float]] = []
-    waiting: list[float] = []
-    seconds: list[float] = []
-    while len(seconds) < n:
+    answered: list[tuple[float, float, int]] = []
+    waiting: list[tuple[float, int]] = []
+    seconds: list[list[float]] = [[] for _ in sizes]
+    while sum(map(len, seconds)) < n:
         end = now + (answered[0][0] - work) * slow(len(answered)) if answered else math.inf
         if arrival < end and arrived < n:
             if answered:
                 work += (arrival - now) / slow(len(answered))
             now = arrival
-            waiting.append(now)
+            size = rng.choices(range(len(sizes)), weights)[0] if len(sizes) > 1 else 0
+            waiting.append((now, size))
             arrived += 1
             arrival = now + rng.expovariate(rate)
         else:
-            work, began = heapq.heappop(answered)
+            work, began, size = heapq.heappop(answered)
             now = end
-            seconds.append(now - began)
+            seconds[size].append(now - began)
         if waiting and len(answered) < slots:
-            needed = rng.lognormvariate(-(sigma**2) / 2, sigma)
-            heapq.heappush(answered, (work + needed, waiting.pop(0)))
-    return sorted(seconds[n // 10 :])[int(0.95 * 0.9 * n)]
+            began, size = waiting.pop(0)
+            needed = sizes[size] * rng.lognormvariate(-(sigma**2) / 2, sigma)
+            heapq.heappush(answered, (work + needed, began, size))
+    late = [sorted(one[len(one) // 10 :]) for one in seconds]
+    return [one[int(0.95 * len(one))] for one in late]
 
 
 def main() -> None:

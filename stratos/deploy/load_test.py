@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean, pstdev
+from statistics import fmean, median, pstdev
 from typing import Any
 
 from stratos.core.connections import limits
@@ -124,10 +124,21 @@ class OpenLoop(LoadTest):
     def kept_up(self) -> bool:
         """Return whether the server kept up: as few requests at the end as a stable queue has.
 
-        A server that is short of capacity by a tenth is behind by a tenth of all requests.
+        A server that is short of capacity by a tenth is behind by a tenth of all requests, beside
+        those that are under way anyhow: as many as come in the time of an answer (Little's law).
+        That time is the median of the first quarter, before a queue has grown; where it has by
+        then, it goes on to grow: by a fifth of all requests in the second half.
         """
-        behind = sum(one.due + one.seconds > self.due_seconds for one in self.answers)
-        return behind <= max(3.0, 0.1 * len(self.answers))
+        n = len(self.answers)
+        behind = self._under_way(self.due_seconds)
+        grown = behind - self._under_way(self.due_seconds / 2)
+        early = [one.seconds for one in self.given if one.due <= self.due_seconds / 4]
+        under_way = self.asked_per_s * median(early) if early else 0.0
+        return behind <= under_way + max(3.0, 0.1 * n) and grown <= max(3.0, 0.2 * n)
+
+    def _under_way(self, moment: float) -> int:
+        """Return how many requests wait or are answered at a moment."""
+        return sum(one.due <= moment < one.due + one.seconds for one in self.answers)
 
     @property
     def latest_ms(self) -> float:

@@ -27,7 +27,7 @@ from stratos.estimate.queueing import (
     variation_squared,
     wait_of_waiting,
 )
-from stratos.estimate.sharing import p95_shared
+from stratos.estimate.sharing import more_wait, p95_shared
 from stratos.records import ModelCard, ServingSetting
 
 
@@ -165,7 +165,8 @@ def p95_seconds(
         alone: share of `seconds` that an answer alone takes, where answers share a processor.
     """
     if alone is not None and batch > 1 and not np.isnan(alone).any():
-        return seconds * p95_shared(batch, utilisation, alone)
+        longer = more_wait(batch, utilisation, seconds, weights, alone)
+        return seconds * p95_shared(batch, utilisation, alone) + longer
     mean, square = _mixture(seconds, weights)
     wait = wait_of_waiting(batch, utilisation, mean, square)[:, None]
     return seconds * p95_over_service(batch, utilisation, wait / seconds)
@@ -191,16 +192,14 @@ def routed_p95_ms(
         setting: how it is run.
     """
     slots, busy = setting.slots, setting.utilisation
-    relative = 1.0 / np.array(requests_per_s)
+    relative = 1.0 / np.array([requests_per_s])
+    alone = np.array([setting.alone]) if setting.alone else None
 
-    def wait(weights: Sequence[float]) -> Any:
+    def p95(weights: Sequence[float]) -> Floats:
         share = np.array(weights, dtype=np.float64)
-        mean, square = _mixture(relative, share / share.sum())
-        return wait_of_waiting(slots, busy, mean, square)
+        return p95_seconds(relative, share / share.sum(), slots, busy, alone)[0]
 
-    before = p95_over_service(slots, busy, wait(traffic) / relative)
-    behind = p95_over_service(slots, busy, wait(routed) / relative)
-    return tuple((np.array(latencies_ms) * behind / before).tolist())
+    return tuple((np.array(latencies_ms) * p95(routed) / p95(traffic)).tolist())
 
 
 def mean_wait(seconds: Floats, weights: Floats, batch: int, utilisation: float) -> Floats:

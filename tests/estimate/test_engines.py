@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hardware_world import SEVEN, TINY, cpu, gpu
-from sharing import p95
+from sharing import p95, p95_by_size
 
 from stratos.estimate import Calibration, EngineChoice, Fleet, Workload, foresee, serving
 from stratos.estimate import constants as k
@@ -14,6 +14,7 @@ from stratos.estimate.device import device_of
 from stratos.estimate.engines import LLAMA_CPP, runners
 from stratos.estimate.foresight import over_estimate
 from stratos.estimate.queueing import p95_over_service, wait_of_waiting
+from stratos.estimate.serving import p95_seconds, routed_p95_ms
 from stratos.estimate.sharing import p95_shared
 from stratos.records import ServingSetting
 
@@ -97,8 +98,32 @@ def test_few_answers_at_once_are_faster_than_many_and_the_percentile_knows():
     for slots, ratio, busy in ((8, 0.125, 0.7), (8, 0.3, 0.5), (4, 0.2, 0.8)):
         simulated = p95(slots, ratio, busy, n=20_000, seed=1)
         assert p95_shared(slots, busy, ratio) == pytest.approx(simulated, rel=0.12)
+    for slots in (2, 3, 12, 64):
+        for ratio, busy in ((0.2, 0.6), (0.45, 0.7)):
+            simulated = p95(slots, ratio, busy, n=30_000, seed=1)
+            assert p95_shared(slots, busy, ratio) == pytest.approx(simulated, rel=0.15)
     wait = wait_of_waiting(8, 0.7, 1.0)
     assert p95_shared(8, 0.7, 1.0) == pytest.approx(p95_over_service(8, 0.7, wait), rel=0.05)
     assert p95_shared(8, 0.0, 0.2) == pytest.approx(k.P95_OVER_MEAN * 0.2)
     rising = [float(p95_shared(8, busy / 100, 0.2)) for busy in range(0, 100, 3)]
     assert rising == sorted(rising) and rising[-1] > 4 * rising[-4]
+
+
+@pytest.mark.parametrize("slots", [4, 8])
+@pytest.mark.parametrize(
+    ("sizes", "weights"), [((1.0, 10.0), (0.5, 0.5)), ((1.0, 3.0), (0.7, 0.3))]
+)
+def test_short_answers_wait_for_the_long_ones_that_share_their_processor(slots, sizes, weights):
+    """Seen: 1.8 s promised where a short answer between long ones took 7.8 s, and 0.4 s on a server
+    of short ones alone, where it took 1.9 s."""
+    busy, ratio = 0.7, 0.3
+    alone = np.full((1, 2), ratio)
+    found = p95_seconds(np.array([sizes]), np.array(weights), slots, busy, alone)[0]
+    seen = np.median(
+        [p95_by_size(slots, ratio, busy, sizes, weights, 20_000, seed) for seed in range(3)], axis=0
+    )
+    assert (found > 0.95 * seen).all() and (found < 1.35 * seen).all()
+    capacity = [busy * slots / size for size in sizes]
+    run = ServingSetting("llamacpp", slots, 1, busy, format="q8_0", alone=(ratio, ratio))
+    short, _ = routed_p95_ms((1000 * found).tolist(), capacity, weights, (1.0, 0.0), run)
+    assert short == pytest.approx(1000 * p95(slots, ratio, busy, n=30_000), rel=0.1)

@@ -143,6 +143,7 @@ def service_options(offer_groups: OfferGroups, service: Service) -> tuple[Option
             utilisation=float(points.utilisation[p]),
             requests_per_s=rates,
             format=str(points.format[p]),
+            alone=() if np.isnan(points.alone[p]).any() else tuple(points.alone[p].tolist()),
         )
         found.append(
             Option(
