@@ -22,6 +22,8 @@ from stratos.deploy.server import HOST, ServeError, free_port, serving
 from stratos.deploy.speed import sentences
 from stratos.deploy.trial import Trial, try_server
 from stratos.estimate import Workload, calibration, card_of_student, foresee
+from stratos.estimate.engines import ENGINES
+from stratos.estimate.foresight import LEAST_HOST_SHARE
 from stratos.evaluate.answer_files import answers_path, read_answers
 from stratos.records import Deployment, ServingSetting, from_json, to_json
 
@@ -120,7 +122,7 @@ def test_progress_is_told(deployed):
     assert deployed.ticks[1] == (0, 12, "server starts")
     assert (12, 12, "requests") in deployed.ticks
     done, total, what = deployed.ticks[-1]
-    assert done == total and what == "requests with random arrivals"
+    assert done == total and what in ("requests with random arrivals", "streamed requests")
 
 
 def test_the_server_is_tested_at_the_highest_rate_that_it_keeps_up_with(deployed):
@@ -160,7 +162,12 @@ def test_a_measurement_joins_the_estimate_of_this_machine_if_it_is_quiet(deploye
     work = Workload(10.0, served.answer_tokens)
     run = deployed.record.run
     now = foresee(deployed.student_card, local_offer(), work, run, known)
-    assert now.answer_ms.mean / 1000 == pytest.approx(mean_s, rel=0.05)
+    host_s = served.block_s * served.answer_tokens
+    host_s *= ENGINES["transformers"].host_blocks(deployed.student_card.n_layers, 1)
+    if host_s > 1.01 * LEAST_HOST_SHARE * mean_s:
+        assert now.answer_ms.mean / 1000 == pytest.approx(mean_s, rel=0.05)
+    else:  # faster than what a request is taken for beside the host: the estimate's least stands
+        assert now.answer_ms.mean / 1000 > mean_s
 
 
 def test_the_server_is_gone_and_its_log_is_kept(deployed):

@@ -22,7 +22,11 @@ def slowly(folder, **settings):
     run = conftest.run_distill
     run = getattr(run, "__wrapped__", None) or run._get_wrapped_function()
     run(pathlib.Path({corpus!r}))(pathlib.Path(folder), ticks=Ticks(), **settings)
-slowly({folder!r}, **{settings!r})
+try:
+    slowly({folder!r}, **{settings!r})
+except KeyboardInterrupt:
+    # Python itself ends with 1 or with the signal, as what runs at its exit may have it.
+    sys.exit(130)
 """
 
 
