@@ -317,6 +317,7 @@ class Mirror:
                 time.sleep(_SETTLES_S)  # somebody may be about to delete all of the folder
             self._held_folder.check()
             self._renew(is_now=True)  # another may have taken it over while files were stored
+            self._check_nobody_went_on(known)
             made = Manifest(uuid4().hex, Process.this().host, time.time(), files)
             # Where this process ends between the two, either manifest is its own.
             self._know((*known.ids[:1], made.id), known.files)
@@ -326,6 +327,23 @@ class Mirror:
             for name in _RECORDS & files.keys():
                 self._held_folder.add_record(name)
             self._sweep(files)
+
+    def _check_nobody_went_on(self, known: Known) -> None:
+        """Check that the manifest is still the one that the run folder goes on from.
+
+        A machine that slept may have lost its claim to a command that has ended since, and took its
+        own claim away.
+
+        Raises:
+            StratosError: it is another's.
+        """
+        there = self._read(MANIFEST, Manifest)
+        if there is not None and there.id not in known.ids:
+            raise StratosError(
+                f"{redact(self.url)}: a command on {there.host} has gone on from the copy since "
+                f"({_moment(there.at)}): nothing more is copied there. To go on from what it left, "
+                "give the command with hydra.run.dir=<a new folder>."
+            )
 
     def _stored_objects(self) -> dict[str, int]:
         """Ask the URL for the objects that it has: it may have lost some, or have too many."""

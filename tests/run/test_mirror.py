@@ -20,7 +20,7 @@ from stratos.core.process import Process
 from stratos.core.remote import make_parent
 from stratos.run import mirror as module
 from stratos.run.held_folder import LOCK, FolderGoneError, HeldFolder
-from stratos.run.mirror import CLAIM, CLAIM_S, KNOWN, MANIFEST, Claim, Mirror
+from stratos.run.mirror import CLAIM, CLAIM_S, KNOWN, MANIFEST, Claim, Manifest, Mirror
 
 FILES = {
     "plan.json": b"{}", "corpus/train.parquet": b"rows", "ledger.jsonl": b'{"usd": 1}\n',
@@ -580,3 +580,28 @@ def test_a_path_below_the_current_folder_is_no_url(tmp_path: Path, warned: list[
                          ("file://./x", f"file://{Path.cwd()}/x")):  # fmt: skip
         with pytest.raises(StratosError, match=rf"paths\.mirror={wrong}: .* type {right}\."):
             Mirror(tmp_path, wrong, warned.append)
+
+
+def test_who_slept_while_another_went_on_and_ended_changes_nothing(
+    tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    slept = Mirror(folder(tmp_path / "first"), url, warned.append)
+    slept._take()
+    slept.push()
+    slept._system.rm_file(slept._at(CLAIM))  # taken over as given up, and taken away at the end
+    other = Mirror(tmp_path / "second", url, warned.append)
+    (tmp_path / "second").mkdir()
+    with other.held():
+        other.pull()
+        (tmp_path / "second" / "paid.json").write_text("of the other")
+        other.push()
+    left = other._read(MANIFEST, Manifest)
+    slept._renewed_at = time.monotonic() - 3600
+    (tmp_path / "first" / "late.json").write_text("woke up")
+    assert not slept.push_or_warn()
+    assert "has gone on from the copy since" in warned[-1]
+    assert slept._read(MANIFEST, Manifest) == left and "paid.json" in left.files
+    (tmp_path / "third").mkdir()
+    slept._system.rm_file(slept._at(CLAIM))
+    Mirror(tmp_path / "third", url, warned.append).pull()
+    assert (tmp_path / "third" / "paid.json").read_text() == "of the other"
