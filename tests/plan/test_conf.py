@@ -21,7 +21,10 @@ FILES = [(group, file) for group in SCHEMAS for file in sorted((CONF / group).gl
 @pytest.mark.parametrize(("group", "file"), FILES, ids=lambda value: getattr(value, "stem", value))
 def test_a_choice_says_every_field_in_its_type(group, file, monkeypatch):
     node = "main|up|idle|NO|1|4|8192|(null)|(null)\n"
-    answered = lambda *words, **_: CompletedProcess(words, 0, node, "")  # noqa: E731
+
+    def answered(*words, **_):
+        return CompletedProcess(words, 0, node, "")
+
     monkeypatch.setattr(slurm_nodes, "run", answered)
     share = Share("cluster", 4, 8192, "", 0, (), 1)
     monkeypatch.setattr("stratos.catalog.ray.shares_of_cluster", lambda address: [share])
