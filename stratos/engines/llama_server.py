@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from stratos.core.errors import StratosError
 from stratos.engines.base import export_path
 from stratos.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
 from stratos.engines.gguf_file import end_ids, has_byte_pairs
+from stratos.engines.socket_folder import socket_folder
 
 if TYPE_CHECKING:
     import httpx
@@ -85,8 +85,7 @@ def _serve(told: argparse.Namespace) -> None:
     context = min(told.context, max(LEAST_CONTEXT, 4 * _longest_answer(told.bundle)))
     if not path.is_file():
         raise StratosError(f"{told.bundle} has no {told.format} export for llama.cpp.")
-    with tempfile.TemporaryDirectory(prefix="stratos-llama-") as folder:
-        socket = str(Path(folder) / "llama.sock")  # in a folder of this user alone
+    with socket_folder() as socket:
         server = _llama(path, socket, told.slots, context, own_template=False)
         app = application(told.bundle, socket, told.slots)
         uvicorn.run(app, host=told.host, port=told.port, log_level="warning", access_log=False)
@@ -369,8 +368,7 @@ def _print_tokens(path: Path) -> None:
     """Print the ids of the chats on standard input, as llama.cpp makes them."""
     import httpx
 
-    with tempfile.TemporaryDirectory(prefix="stratos-llama-") as folder:
-        socket = str(Path(folder) / "llama.sock")
+    with socket_folder() as socket:
         server = _llama(path, socket, 1, 512, own_template=True)
         transport = httpx.HTTPTransport(uds=socket)
         with httpx.Client(transport=transport, base_url="http://llama", timeout=60) as llama:
