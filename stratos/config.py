@@ -419,6 +419,8 @@ class EvaluateConfig:
     """Batch size of the student."""
     max_new_tokens: Count = 768
     """Maximum tokens of a student's answer."""
+    constrained: bool = True
+    """Where answers have a JSON Schema: measure the student with constrained decoding, too."""
 
 
 @dataclass(frozen=True)

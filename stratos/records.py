@@ -735,7 +735,7 @@ class ModelScore:
     """One model, or one baseline, on the test split."""
 
     role: str
-    """student, untouched, teacher, majority, lookup, linear or chance."""
+    """student, constrained, untouched, teacher, majority, lookup, linear or chance."""
     name: str
     slices: tuple[SliceScore, ...]
     input_tokens: int = 0

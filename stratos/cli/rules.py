@@ -354,7 +354,9 @@ def _why_missing(key: str, path: Path) -> str | None:
 
 def _names_a_file(key: str, value: str) -> bool:
     """Tell a path from a hub name ("org/model") and from a URL of another file system."""
-    if not (key in ("path", "catalog", "records_from") or key.endswith(("_path", "_file"))):
+    if not (
+        key in ("path", "catalog", "records_from", "schema") or key.endswith(("_path", "_file"))
+    ):
         return False
     if value.startswith("file://"):
         return True

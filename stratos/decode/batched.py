@@ -7,7 +7,7 @@ and writes into a cache with room (`stratos.decode.kv_cache`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -51,6 +51,7 @@ def complete(
     tick: Callable[[int, int], None] | None = None,
     poll: Callable[[], None] | None = None,
     choose_threads: bool = True,
+    schemas: Sequence[Mapping[str, Any] | None] = (),
 ) -> list[Completion]:
     """Answer every chat greedily, in the order given.
 
@@ -67,6 +68,11 @@ def complete(
         poll: called behind every token; what it raises ends the answering.
         choose_threads: decode on as many CPU threads as are fastest, rather than on torch's.
             Their number decides how sums are rounded: no for what a training rests on.
+        schemas: JSON Schema that the answer to each chat has to match, None for any answer; empty
+            leaves all of them free (`stratos.decode.constrained`).
+
+    Raises:
+        ValueError: no grammar can be made for the tokenizer.
     """
     prompts: list[list[int]] = [
         tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)[
@@ -74,17 +80,23 @@ def complete(
         ]
         for chat in chats
     ]
+    ends = end_tokens(model, tokenizer)
+    pick: Pick = likeliest
+    if any(schema is not None for schema in schemas):
+        from stratos.decode.constrained import by_schemas
+
+        pick = by_schemas(tokenizer, schemas, sorted(ends))
     answers = write(
         model,
         tokenizer,
         prompts,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
+        pick=pick,
         tick=tick,
         poll=poll,
         choose_threads=choose_threads,
     )
-    ends = end_tokens(model, tokenizer)
     return [
         Completion(
             text=tokenizer.decode(tokens, skip_special_tokens=True),

@@ -29,6 +29,7 @@ MOST_LABELS = 20
 """Labels of a task that the card names."""
 _ROLES = {
     "student": "this model",
+    "constrained": "this model, decoding constrained by the schema",
     "teacher": "teacher",
     "untouched": "this model before training",
     "majority": "most frequent answer",

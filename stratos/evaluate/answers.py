@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -54,11 +55,13 @@ def ask_folder(
     batch_size: int,
     tick: Tick | None = None,
     from_hub: bool = False,
+    schemas: Sequence[Mapping[str, Any] | None] = (),
 ) -> Answers:
     """Ask the model in a Hugging Face folder as a student is asked, and score what it writes.
 
     Loading is not counted in the seconds. Weights are read from safetensors alone, and no code
-    that a folder brings is run. A name of the hub is fetched only with `from_hub`.
+    that a folder brings is run. A name of the hub is fetched only with `from_hub`. `schemas`
+    constrain the answers as those of `complete` do.
 
     Raises:
         ForeignFileError: there is no such model, or it is no causal language model.
@@ -77,6 +80,7 @@ def ask_folder(
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         tick=tick,
+        schemas=schemas,
     )
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     texts = tuple(completion.text for completion in completions)

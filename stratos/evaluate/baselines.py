@@ -150,7 +150,7 @@ def _baseline(
         role,
         name,
         by_slice(items, scores),
-        fields=field_shares(items, texts),
+        fields=field_shares(task, items, texts),
         labels=confusion(items, texts),
     )
     return Baseline(score, scores)

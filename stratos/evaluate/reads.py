@@ -70,7 +70,7 @@ def reads_of_run(
             read("distill", "validation", f"{n:,}{again}", "accuracy of the kept weights")
     if scorecard is not None:
         for score in scorecard.scores:
-            if score.role in ("student", "untouched", "teacher"):
+            if score.role in ("student", "constrained", "untouched", "teacher"):
                 items = f"{score.slice().n_items:,}"
                 read("evaluate", "test", items, f"{score.role}: measured", scorecard.seed)
     return tuple(rows)

@@ -19,6 +19,7 @@ from stratos.estimate import card_of_student
 from stratos.evaluate.answer_files import answers_path, write_answers, write_examples
 from stratos.evaluate.answers import Answers, ask_folder, ask_teacher
 from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled_items
+from stratos.evaluate.by_grammar import ROLE, ask_constrained, schemas_of
 from stratos.evaluate.cost import usd_per_1000
 from stratos.evaluate.fields import field_shares
 from stratos.evaluate.labels import confusion
@@ -79,7 +80,9 @@ def evaluate(
     shared = _subset(items, max(n_teacher, options.n_untouched_items), config.seed)
     teacher_items = shared[:n_teacher]
     untouched_items = shared[: options.n_untouched_items]
-    ticks = _Ticks(context, len(items) + len(untouched_items) + len(teacher_items))
+    schemas = schemas_of(config, corpus, items, context)
+    n_asked = len(items) + len(schemas) + len(untouched_items) + len(teacher_items)
+    ticks = _Ticks(context, n_asked)
 
     by_student = ask_folder(
         task,
@@ -90,6 +93,10 @@ def evaluate(
         tick=ticks.part("student", len(items)),
     )
     write_answers(context.run_dir, task, by_student)
+    constrained = None
+    if schemas:
+        tick = ticks.part("student, constrained", len(schemas))
+        constrained = ask_constrained(config, student, items, schemas, tick, context)
     by_untouched = ask_folder(
         task,
         Path(student.untouched_path),
@@ -111,6 +118,9 @@ def evaluate(
         _student_score(config, plan, student, by_student),
         _model_score(task, "untouched", f"{student.name}, untouched", by_untouched),
     ]
+    if constrained is not None:
+        name = f"{student.name}, constrained by the schema"
+        scores.append(_model_score(task, ROLE, name, constrained))
     fitting = partial(context.tick, ticks.total, ticks.total, FITTING)
     fitting()
     free = free_baselines(task, labelled_items(task, Path(corpus.path)), items, fitting)
@@ -119,7 +129,7 @@ def evaluate(
     comparison = None
     if by_teacher.items:
         scores.append(_teacher_score(config, probe, plan, by_teacher))
-        compared.append(versus(scores[2], by_teacher.items, by_teacher.scores))
+        compared.append(versus(scores[-1], by_teacher.items, by_teacher.scores))
         comparison = compare([of_student[item.id] for item in by_teacher.items], by_teacher.scores)
     scores += [*(one.score for one in free), chance(task, items)]
     if not any(score.exact for score in by_student.scores):
@@ -229,7 +239,7 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
         n_truncated=answers.n_truncated,
         wall_seconds=answers.wall_seconds,
         n_cached=answers.n_cached,
-        fields=field_shares(answers.items, read),
+        fields=field_shares(task, answers.items, read),
         labels=confusion(answers.items, read),
     )
 

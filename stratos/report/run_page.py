@@ -37,6 +37,7 @@ from stratos.report.render import render
 
 ROLE_NAMES = {
     "student": "Student",
+    "constrained": "Student, decoding constrained by the schema",
     "teacher": "Teacher",
     "untouched": "Untouched student",
     "linear": "TF-IDF with logistic regression",

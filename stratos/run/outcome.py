@@ -148,7 +148,7 @@ def _validated(student: Student) -> str:
 @outcome.register
 def _(scorecard: Scorecard) -> str:
     parts = []
-    for role in ("student", "teacher", "untouched"):
+    for role in ("student", "constrained", "teacher", "untouched"):
         score = scorecard.score(role)
         if score is not None:
             large = f" ({score.name}, {size(score.n_params)})" if role == "teacher" else ""

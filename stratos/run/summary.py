@@ -33,6 +33,7 @@ _ROLES = {
     "linear": "TF-IDF with logistic regression",
     "teacher": "teacher",
     "untouched": "untouched student",
+    "constrained": "student, decoding constrained by the schema",
     "student": "student",
 }
 """Roles in the order of the table, and what they are called there."""

@@ -104,6 +104,20 @@ class Task(ABC):
     def score(self, text: str, item: Item) -> Score:
         """Score a model's text against the gold answer."""
 
+    def field_scores(self, item: Item, answer: str | None) -> Mapping[str, float]:
+        """Return field to how right it is in an answer, as `parse` reads it; None is no answer.
+
+        None at all, the default: then fields of JSON objects are compared as `exact` does.
+        """
+        return {}
+
+    def answer_schema(self, item: Item) -> Mapping[str, Any] | None:
+        """Return the JSON Schema that answers to an item match, for constrained decoding.
+
+        None, the default, where answers are no JSON.
+        """
+        return None
+
     # --- what a model is asked -------------------------------------------------------------------
 
     @property

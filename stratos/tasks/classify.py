@@ -46,6 +46,7 @@ class ClassifyTask(JsonlTask):
     min_f1: float = field(init=False, default=1.0)
     verifier: dict[str, Any] | None = field(init=False, default=None)
     options: str = field(init=False, default="options")
+    schema: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Check the labels, then everything that a file of questions needs.

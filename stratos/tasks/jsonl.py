@@ -9,6 +9,7 @@ of it and nothing else is the test split.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import re
@@ -22,7 +23,7 @@ from stratos.core.errors import ConfigError, StratosError
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.remote import local_path
 from stratos.tasks import chat, doubts
-from stratos.tasks.answers import states_answer, word_f1
+from stratos.tasks.answers import states_answer
 from stratos.tasks.base import Item, Message, Score, Split, Task
 from stratos.tasks.files import OTHER_SEPARATORS, is_local, separator_of
 from stratos.tasks.metrics import LETTERS, Metric, MetricName, Own, metric_of
@@ -38,6 +39,8 @@ from stratos.tasks.rows import (
     read_rows,
     shown,
 )
+from stratos.tasks.schema import BySchema
+from stratos.tasks.schema.document import read_schema
 from stratos.tasks.split import content_id, family_id, id_of, order_key
 from stratos.tasks.table import Row, Rows
 
@@ -100,6 +103,9 @@ class JsonlTask(Task):
     correct."""
     verifier: dict[str, Any] | None = None
     """Your own dataclass in place of `metric`: `_target_` and its fields."""
+    schema: str | None = None
+    """A file with a JSON Schema, in place of `metric`: answers are JSON objects that match it, and
+    each field is compared by its kind."""
     question: str = "question"
     """Field with the question; `a|b` takes the first of them that a file has."""
     answer: str = "answer"
@@ -155,7 +161,11 @@ class JsonlTask(Task):
             raise ValueError("question and answer name the fields of the file: neither is empty.")
         if not 0 < self.min_f1 <= 1:
             raise ValueError("min_f1 must be above 0 and at most 1.")
-        if self.verifier is not None:
+        if self.schema and (self.metric != "exact" or self.verifier is not None):
+            raise ValueError("schema: it is the metric. Leave task.metric and task.verifier out.")
+        if self.schema and not is_local(self.schema):
+            raise ValueError(f"schema={self.schema}: it has to be a file of this machine.")
+        if self.verifier is not None or (self.schema and not self._why_no_schema):
             _ = self._metric
         if self.unlabelled_path and self.metric == "regex":
             raise ValueError(
@@ -163,6 +173,8 @@ class JsonlTask(Task):
                 "teacher can write. Leave unlabelled_path out, or take another metric."
             )
         here = [path for path in self._all_paths.values() if is_local(path)]
+        if self._why_no_schema:
+            return  # with all other files of the config
         reasons = {path: why_unreadable(os.path.expanduser(local_path(path))) for path in here}
         for path, reason in reasons.items():
             # Whether it is there at all is looked at with all other files of the config.
@@ -223,7 +235,8 @@ class JsonlTask(Task):
         """Return the digest of what was read of all of its files."""
         unlabelled = self._content.unlabelled
         files = (*self._files, *(() if unlabelled is None else (unlabelled,)))
-        return hashlib.sha256("".join(f.rows.sha256() for f in files).encode()).hexdigest()
+        read = [*(file.rows.sha256() for file in files), self._schema_text]
+        return hashlib.sha256("".join(read).encode()).hexdigest()
 
     # --- rows without answers ---------------------------------------------------------------------
 
@@ -336,7 +349,12 @@ class JsonlTask(Task):
     @property
     def notes(self) -> tuple[str, ...]:
         """Return how many rows each split has, and how files are read that are no usual CSV."""
-        return (*self._separators, self._sizes)
+        by = (
+            [f"{self.schema}: fields are compared so: {self._metric.described()}."]
+            if isinstance(self._metric, BySchema)
+            else []
+        )
+        return (*self._separators, self._sizes, *by)
 
     @property
     def _sizes(self) -> str:
@@ -387,7 +405,33 @@ class JsonlTask(Task):
 
     @cached_property
     def _metric(self) -> Metric:
+        if self.schema is not None:
+            made = BySchema(self._schema or {}, self.min_f1)
+            _ = made.kinds
+            return made
         return metric_of(self.metric, self.min_f1, self.verifier)
+
+    def answer_schema(self, item: Item) -> dict[str, Any] | None:
+        """Return the JSON Schema that every answer matches; None where there is none."""
+        return self._schema
+
+    @cached_property
+    def _schema(self) -> dict[str, Any] | None:
+        return None if self.schema is None else read_schema(self.schema)
+
+    @property
+    def _why_no_schema(self) -> str | None:
+        return None if self.schema is None else why_unreadable(os.path.expanduser(self.schema))
+
+    @property
+    def _schema_text(self) -> str:
+        found = self._schema
+        return "" if found is None else json.dumps(found, sort_keys=True)
+
+    def field_scores(self, item: Item, answer: str | None) -> dict[str, float]:
+        """Return how right each field of an answer is, by the schema."""
+        metric = self._metric
+        return metric.field_scores(answer, item.answer) if isinstance(metric, BySchema) else {}
 
     @property
     def _fields(self) -> Fields:
@@ -429,7 +473,7 @@ class JsonlTask(Task):
             files = tuple(map(identity_of, self._all_paths.values()))
         except OSError:
             files = (None,)
-        key = (type(self), repr(self), files)
+        key = (type(self), repr(self), files, self._schema_text)
         if None in files:
             return self._read_files()
         if key not in _contents:
@@ -701,7 +745,14 @@ class JsonlTask(Task):
 
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
         """Return the chat that asks a teacher; an item is never its own example."""
-        return chat.ask(self.system_prompt, prompt, self._examples(prompt), item)
+        told = self.system_prompt
+        if self.schema is not None:
+            told = f"{told} The answer is a JSON object that matches this schema: {self._told}"
+        return chat.ask(told, prompt, self._examples(prompt), item)
+
+    @cached_property
+    def _told(self) -> str:
+        return json.dumps(self._schema, ensure_ascii=False)
 
     @property
     def system_prompt(self) -> str:
@@ -757,14 +808,15 @@ class JsonlTask(Task):
         """Compare with the gold answer by the task's metric; F1 is over words."""
         answer = self.parse(text)
         right = answer is not None and self._metric.compare(answer, item.answer) >= 1
-        if not right and self.metric == "exact" and self.verifier is None:
+        if not right and self.metric == "exact" and self.verifier is self.schema is None:
             # A gold answer may have several lines, or a word that announces one elsewhere.
             behind = text.partition(chat.MARK)[2], text.rpartition(chat.MARK)[2]
             wholes = (whole.strip() for whole in (text, *behind))
             right = any(self._metric.compare(one, item.answer) >= 1 for one in wholes if one)
         if answer is None and not right:
             return Score(0.0, 0.0, False)
-        return Score(float(right), 1.0 if right else word_f1(answer or "", item.answer), True)
+        overlap = 1.0 if right else self._metric.overlap(answer or "", item.answer)
+        return Score(float(right), overlap, True)
 
 
 def _meant(names: str, known: Iterable[str]) -> str:

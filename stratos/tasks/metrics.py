@@ -58,9 +58,21 @@ class Metric(Protocol):
         """Return a gold answer in a form that all of its spellings share that count as equal."""
         ...
 
+    def overlap(self, answer: str, gold: str) -> float:
+        """Return how much a wrong answer has in common with the gold answer, from 0 to 1."""
+        ...
+
+
+class _Words:
+    """Answers that have words in common."""
+
+    def overlap(self, answer: str, gold: str) -> float:
+        """Return F1 over words."""
+        return word_f1(answer, gold)
+
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(_Words):
     """Equal but for case and spacing; JSON objects are equal whatever the order of their keys."""
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
@@ -97,7 +109,7 @@ class F1(Exact):
 
 
 @dataclass(frozen=True)
-class Numeric:
+class Numeric(_Words):
     """Equal as numbers, whatever their spelling."""
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:

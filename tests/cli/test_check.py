@@ -118,6 +118,8 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
 def test_the_commands_of_the_readme_pass_the_check(command: str, tmp_path: Path) -> None:
     (tmp_path / "questions.jsonl").write_text(ROWS)
     (tmp_path / "more.jsonl").write_text('{"question": "Two and two?"}\n')
+    (tmp_path / "orders.jsonl").write_text(re.sub(r'"(\d)"', r'{"n": \1}', ROWS))
+    (tmp_path / "order.json").write_text('{"type": "object"}')
     (tmp_path / "prices" / "aws").mkdir(parents=True)
     shutil.copy(BUILTIN, tmp_path / "prices" / "aws" / "vms.csv")
     (tmp_path / "mine" / "task").mkdir(parents=True)

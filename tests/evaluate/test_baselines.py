@@ -151,14 +151,22 @@ def test_objects_are_answered_field_by_field(tmp_path):
     assert found["majority"].fields["animal.legs"].mean == 1.0
 
 
+class Plain:
+    """A task that scores no fields itself."""
+
+    @staticmethod
+    def field_scores(item: Item, answer: str | None) -> dict[str, float]:
+        return {}
+
+
 def test_a_field_is_right_by_its_value_alone():
     golds = [Item("1", "main", "q", '{"a": "New York", "b": {"c": 1}}')]
     shares = {
-        text: {name: one.mean for name, one in field_shares(golds, [text]).items()}
+        text: {name: one.mean for name, one in field_shares(Plain(), golds, [text]).items()}
         for text in ('{"b": {"c": 1.0}, "a": "new  york"}', '{"a": 1}', '{"b": {"c": true}}', None)
     }
     assert [list(one.values()) for one in shares.values()] == [[1, 1], [0, 0], [0, 0], [0, 0]]
-    assert field_shares([*golds, Item("2", "main", "q", "none")], ["", ""]) == {}
+    assert field_shares(Plain(), [*golds, Item("2", "main", "q", "none")], ["", ""]) == {}
 
 
 @pytest.mark.parametrize(

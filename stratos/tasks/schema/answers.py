@@ -1,0 +1,232 @@
+"""Answers that a JSON Schema describes: checked by it, and compared field by field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+from stratos.tasks.answers import behind_marker, word_f1
+from stratos.tasks.objects import (
+    Path,
+    as_key,
+    fields_of,
+    object_at_start,
+    object_of,
+    same,
+    written,
+)
+from stratos.tasks.rows import shown
+from stratos.tasks.schema.document import Schema, pointer, resolved, validator
+
+SCORE = "x-score"
+"""Keyword of a schema that says how a field is compared."""
+VALID = "(valid)"
+"""Name of the share of answers that match the schema, among those of the fields."""
+_NEAR = 1e-9
+"""Relative difference from which two numbers are two."""
+_NO_KINDS = "it has to be one of exact, numeric, set or text"
+
+
+class Kind(Enum):
+    """How a field is compared."""
+
+    EXACT = "exact"
+    """Equal up to case and spacing."""
+    NUMERIC = "numeric"
+    """Equal as numbers."""
+    SET = "set"
+    """The same elements, in any order."""
+    TEXT = "text"
+    """Enough words in common."""
+
+
+@dataclass(frozen=True)
+class BySchema:
+    """Right if the answer matches the schema, and every field is right.
+
+    Keeps the contract of `stratos.tasks.metrics.Metric`.
+    """
+
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    min_f1: float = 0.8
+    """Of fields that are texts: word overlap from which they are right."""
+
+    @cached_property
+    def _validator(self) -> Any:
+        return validator(self.schema)
+
+    @cached_property
+    def kinds(self) -> dict[Path, Kind]:
+        """Return how each field that the schema names is compared.
+
+        Raises:
+            ValueError: a field names a kind that there is not.
+        """
+        found: dict[Path, Kind] = {}
+        self._collect(self.schema, (), found, ())
+        return found
+
+    def canonical(self, answer: str, options: Any = ()) -> str:
+        """Return a gold answer as the text that a student learns.
+
+        Raises:
+            ValueError: it does not match the schema; the message says where.
+        """
+        try:
+            found = json.loads(answer)
+        except (ValueError, RecursionError):
+            raise ValueError(f"the answer {shown(answer)} is no JSON object") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"the answer {shown(answer)} is no JSON object")
+        if problem := self.problem(found):
+            raise ValueError(f"the answer does not match the schema: {problem}")
+        if not same(found, found):
+            raise ValueError(f"the answer {shown(answer)} has NaN, which equals nothing")
+        return written(self._ordered(self.schema, found))
+
+    def _ordered(self, node: Schema, value: Any) -> Any:
+        """Return a value with its fields in the order of the schema, as a grammar wants them."""
+        node = resolved(self.schema, node)
+        if not isinstance(node, Mapping):
+            return value
+        if isinstance(value, list) and "items" in node:
+            return [self._ordered(node["items"], one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        inner = node.get("properties", {})
+        names = [*(name for name in inner if name in value), *(n for n in value if n not in inner)]
+        return {name: self._ordered(inner.get(name, True), value[name]) for name in names}
+
+    def problem(self, answer: Mapping[str, Any]) -> str | None:
+        """Return what is wrong with an answer by the schema, at its first place; None if nothing.
+
+        The deepest error of alternatives is told, as it names what the writer meant to write.
+        """
+        from jsonschema.exceptions import best_match
+
+        try:
+            error = best_match(self._validator.iter_errors(answer))
+        except RecursionError:
+            return "it is nested too deep"
+        if error is None:
+            return None
+        return f"{pointer(error.absolute_path)}: {shown(error.message, 120)}"
+
+    def read(self, text: str) -> str | None:
+        """Return the JSON object that a text ends with or announces; None if there is none."""
+        found = object_of(text) or object_at_start(behind_marker(text)) or object_at_start(text)
+        return None if found is None else written(found)
+
+    def compare(self, answer: str, gold: str) -> float:
+        """Return 1 where the answer matches the schema and every field is right."""
+        found = object_of(answer)
+        if found is None or self.problem(found):
+            return 0.0
+        return float(all(score >= 1 for score in self._fields(found, gold, whole=True).values()))
+
+    def overlap(self, answer: str, gold: str) -> float:
+        """Return the mean score of the fields that the answer or the gold answer has."""
+        scores = self._fields(object_of(answer) or {}, gold, whole=True)
+        return sum(scores.values()) / len(scores) if scores else 1.0
+
+    def field_scores(self, answer: str | None, gold: str) -> dict[str, float]:
+        """Return field to how right it is, of the gold answer's; and whether the answer is valid.
+
+        Args:
+            answer: as it was read; None where there was none.
+            gold: the gold answer.
+        """
+        found = object_of(answer or "")
+        valid = float(found is not None and self.problem(found) is None)
+        scores = self._fields(found or {}, gold, whole=False)
+        return {VALID: valid, **{".".join(path): score for path, score in scores.items()}}
+
+    def normal(self, answer: str) -> str:
+        """Return a gold answer in a form that all spellings share that are equal by the schema."""
+        found = object_of(answer)
+        if found is None:
+            return answer
+        made = {
+            ".".join(path): sorted(map(as_key, value))
+            if self._kind(path) is Kind.SET and isinstance(value, list)
+            else value
+            for path, value in fields_of(found).items()
+        }
+        return as_key(made)
+
+    def described(self) -> str:
+        """Return how each field is compared, in words."""
+        return ", ".join(f"{'.'.join(path)} {kind.value}" for path, kind in self.kinds.items())
+
+    def _kind(self, path: Path) -> Kind:
+        return self.kinds.get(path, Kind.EXACT)
+
+    def _fields(self, found: Mapping[str, Any], gold: str, *, whole: bool) -> dict[Path, float]:
+        """Return the score of each field of the gold answer; with `whole`, of those added, too."""
+        wanted, given = fields_of(object_of(gold) or {}), fields_of(found)
+        scores = {
+            path: self._score(path, given[path], value) if path in given else 0.0
+            for path, value in wanted.items()
+        }
+        added = {path: 0.0 for path in given if path not in wanted} if whole else {}
+        return {**scores, **added}
+
+    def _score(self, path: Path, given: Any, wanted: Any) -> float:
+        kind = self._kind(path)
+        if kind is Kind.SET and isinstance(given, list) and isinstance(wanted, list):
+            return float({*map(as_key, given)} == {*map(as_key, wanted)})
+        if kind is Kind.TEXT and isinstance(given, str) and isinstance(wanted, str):
+            overlap = word_f1(given, wanted)
+            return 1.0 if same(given, wanted) or overlap >= self.min_f1 else overlap
+        if kind is Kind.NUMERIC and _is_number(given) and _is_number(wanted):
+            return float(abs(given - wanted) <= _NEAR * max(abs(given), abs(wanted)))
+        return float(same(given, wanted))
+
+    def _collect(
+        self, node: Schema, path: Path, found: dict[Path, Kind], within: tuple[int, ...]
+    ) -> None:
+        """Add the kinds of the fields below a schema, those of a recursive one once.
+
+        Args:
+            node: the schema.
+            path: of the field that it describes.
+            found: added to.
+            within: the ids of the schemas that it is in.
+        """
+        node = resolved(self.schema, node)
+        if not isinstance(node, Mapping) or id(node) in within:
+            return
+        within = (*within, id(node))
+        for part in ("allOf", "anyOf", "oneOf"):
+            for one in node.get(part, ()):
+                self._collect(one, path, found, within)
+        properties = node.get("properties", {})
+        for name, inner in properties.items():
+            self._collect(inner, (*path, name), found, within)
+        if path and not properties and (kind := _kind_of(node, path)) is not None:
+            found.setdefault(path, kind)
+
+
+def _kind_of(node: Mapping[str, Any], path: Path) -> Kind | None:
+    """Return how a field of a schema is compared; None where the schema does not say what it is."""
+    named = node.get(SCORE)
+    if named is not None:
+        if named not in [kind.value for kind in Kind]:
+            raise ValueError(f"{SCORE}={named} of {'.'.join(path)}: {_NO_KINDS}.")
+        return Kind(named)
+    types = node.get("type", ())
+    types = {types} if isinstance(types, str) else {*types}
+    types -= {"null"}
+    if types and types <= {"number", "integer"}:
+        return Kind.NUMERIC
+    if types == {"array"} and node.get("uniqueItems"):
+        return Kind.SET
+    return Kind.EXACT if types or "enum" in node or "const" in node else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,370 @@
+"""A JSON Schema from a file: read once, and refused where it cannot be trusted.
+
+A schema is refused if it refers to another document, if no finite answer can match it, or if a
+reference leads to itself without a step into the answer, so that validation would never end.
+Patterns are matched by RE2 (through Arrow), whose time grows with the length of a text alone; a
+pattern that needs backtracking is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from stratos.core.foreign import cause, open_regular
+from stratos.core.remote import local_path
+from stratos.tasks.rows import shown
+
+_LARGEST = 2**20
+"""Bytes of a schema."""
+_MOST_NODES = 20_000
+_DEEPEST = 100
+_ELSEWHERE = ("$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAnchor")
+"""References whose target depends on the way that led to them."""
+_UNKNOWN = ("unevaluatedItems", "unevaluatedProperties", "dependencies", "extends")
+"""Keywords that would be checked by patterns that may backtrack, or are older than draft 6."""
+_OF_ONE = ("not", "if", "then", "else", "items", "additionalItems", "contains", "propertyNames",
+           "additionalProperties")  # fmt: skip
+_OF_LIST = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_FORMATS = ("date", "email", "ipv4", "ipv6", "uuid")
+"""Formats that are checked: those for which nothing has to be installed."""
+
+Schema = Mapping[str, Any] | bool
+
+
+def read_schema(path: str) -> dict[str, Any]:
+    """Return the JSON Schema of a file.
+
+    Raises:
+        ValueError: there is none, or it is refused; the message says where and why.
+        OSError: the file cannot be read.
+    """
+    with open_regular(os.path.expanduser(local_path(path))) as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ValueError(f"{path}: a schema may have {_LARGEST // 2**20} MiB.")
+    try:
+        found = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 (byte {error.start + 1}).") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}: not JSON ({error.msg}, line {error.lineno}, column {error.colno})."
+        ) from error
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"{path}: not JSON that can be read ({cause(error)}).") from error
+    # What the API of a provider takes as a response format.
+    if isinstance(found, dict) and isinstance(found.get("schema"), dict) and "type" not in found:
+        found = found["schema"]
+    if problem := why_refused(found):
+        raise ValueError(f"{path}: {problem}")
+    if not _allows_object(found):
+        raise ValueError(
+            f'{path}: an answer is one JSON object, so that a schema says "type": "object". Put '
+            'what it describes into a property: {"type": "object", "properties": {…}}'
+        )
+    return dict(found)
+
+
+def why_refused(schema: Any) -> str | None:
+    """Return what is wrong with a schema; None if answers can be checked by it."""
+    from jsonschema.exceptions import SchemaError
+
+    if not isinstance(schema, dict):
+        return f"a JSON Schema is an object, this is {shown(json.dumps(schema))}."
+    try:
+        nodes = dict(_nodes(schema))
+        _class_of(schema).check_schema(schema)
+    except SchemaError as error:
+        return f"no JSON Schema: {pointer(error.absolute_path)}: {shown(error.message, 160)}."
+    except (RecursionError, _TooLargeError):
+        return f"a schema may have {_MOST_NODES:,} parts, {_DEEPEST} inside each other."
+    known = {id(node) for node in nodes.values()}
+    for place, node in nodes.items():
+        if problem := _why_refused_alone(schema, node, known):
+            return f"{place}: {problem}"
+    if (circle := _endless_reference(schema, nodes)) is not None:
+        return f"{circle}: its $ref leads back to itself, so that checking it would never end."
+    if (endless := _endless_answer(schema, nodes)) is not None:
+        return (
+            f"{endless}: it requires itself, so that no finite answer matches it. Take the "
+            'property out of "required", or allow null.'
+        )
+    return None
+
+
+def validator(schema: Mapping[str, Any]) -> Any:
+    """Return what finds the errors of an answer; patterns are matched in linear time."""
+    from jsonschema import FormatChecker
+    from jsonschema.validators import extend
+
+    own = {"pattern": _pattern, "patternProperties": _pattern_properties}
+    own["additionalProperties"] = _additional_properties
+    cls = extend(_class_of(schema), own)
+    return cls(schema, format_checker=FormatChecker(_FORMATS))
+
+
+def pointer(path: Any) -> str:
+    """Return a path into a JSON value as a user reads it: $.lines[0].total."""
+    return "$" + "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path)
+
+
+def resolved(root: Mapping[str, Any], node: Schema) -> Schema:
+    """Return what a schema's reference leads to, however many there are."""
+    for _ in range(_DEEPEST):
+        if not isinstance(node, Mapping) or not isinstance(node.get("$ref"), str):
+            return node
+        node = _target(root, node["$ref"])
+    return node
+
+
+class _TooLargeError(Exception):
+    """A schema has too many parts."""
+
+
+def _class_of(schema: Mapping[str, Any]) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+
+    return validator_for(schema, default=Draft202012Validator)
+
+
+def _nodes(schema: Schema, place: str = "$", depth: int = 0) -> Iterator[tuple[str, Schema]]:
+    """Yield every schema in a schema with its place.
+
+    Raises:
+        _TooLargeError: there are too many.
+    """
+    left: list[tuple[str, Any, int]] = [(place, schema, depth)]
+    n = 0
+    while left:
+        here, node, depth = left.pop()
+        n += 1
+        if depth > _DEEPEST or n > _MOST_NODES:
+            raise _TooLargeError
+        if not isinstance(node, Mapping | bool):
+            continue
+        yield here, node
+        if isinstance(node, Mapping):
+            left += [(f"{here}.{at}", inner, depth + 1) for at, inner in _parts(node)][::-1]
+
+
+def _parts(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name in _OF_ONE:
+        if isinstance(node.get(name), Mapping | bool):
+            yield name, node[name]
+    for name in _OF_LIST:
+        if isinstance(node.get(name), list):
+            yield from ((f"{name}[{k}]", inner) for k, inner in enumerate(node[name]))
+    for name in _BY_NAME:
+        if isinstance(node.get(name), Mapping):
+            yield from ((f"{name}.{key}", inner) for key, inner in node[name].items())
+
+
+def _why_refused_alone(root: Mapping[str, Any], node: Schema, known: set[int]) -> str | None:
+    """Return what is wrong with one schema of a root, whose schemas have the `known` ids."""
+    if not isinstance(node, Mapping):
+        return None
+    for name in _UNKNOWN:
+        if name in node:
+            return f"{name} is not supported: leave it out."
+    for name in _ELSEWHERE:
+        if name in node:
+            return f"{name} is not supported. Type $ref with a place in this file: #/$defs/…"
+    if node is not root and "$id" in node:
+        return "$id inside a schema changes what $ref means, and is not supported: leave it out."
+    reference = node.get("$ref")
+    if reference is not None:
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            return (
+                f"$ref {shown(str(reference))} names another document, which is not fetched. Copy "
+                "it into this file under $defs, and type #/$defs/…"
+            )
+        try:
+            is_schema = id(_target(root, reference)) in known
+        except KeyError:
+            is_schema = False
+        if not is_schema:
+            return f"$ref {shown(reference)} names no schema of this file."
+    patterns = [node["pattern"]] if isinstance(node.get("pattern"), str) else []
+    by_name = node.get("patternProperties")
+    for pattern in [*patterns, *(by_name if isinstance(by_name, Mapping) else ())]:
+        if problem := _why_no_pattern(pattern):
+            return f"the pattern {shown(pattern)} cannot be matched safely ({problem})."
+    return None
+
+
+def _target(root: Mapping[str, Any], reference: str) -> Any:
+    """Return what a reference names.
+
+    Raises:
+        KeyError: it names nothing.
+    """
+    from urllib.parse import unquote
+
+    name = unquote(reference.removeprefix("#"))
+    if not name:
+        return root
+    if not name.startswith("/"):
+        for _, node in _nodes(root):
+            if isinstance(node, Mapping) and node.get("$anchor") == name:
+                return node
+        raise KeyError(reference)
+    found: Any = root
+    for step in name[1:].split("/"):
+        step = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and step.isdigit() and int(step) < len(found):
+            found = found[int(step)]
+        elif isinstance(found, Mapping):
+            found = found[step]
+        else:
+            raise KeyError(reference)
+    if not isinstance(found, Mapping | bool):
+        raise KeyError(reference)
+    return found
+
+
+def _in_place(root: Mapping[str, Any], node: Schema) -> Iterator[Schema]:
+    """Yield what a value has to be checked by as well, without a step into it."""
+    if not isinstance(node, Mapping):
+        return
+    if isinstance(node.get("$ref"), str):
+        yield _target(root, node["$ref"])
+    for name in ("not", "if", "then", "else"):
+        if name in node:
+            yield node[name]
+    for name in ("allOf", "anyOf", "oneOf"):
+        yield from node.get(name, ())
+    yield from node.get("dependentSchemas", {}).values()
+
+
+def _endless_reference(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> str | None:
+    """Return the place of a schema that is checked by itself again, at the same value."""
+    places = {id(node): place for place, node in nodes.items()}
+    done: set[int] = set()
+    for start in nodes.values():
+        # A walk in depth that keeps its path: a node that is met on its own path closes a circle.
+        path: list[tuple[Schema, Iterator[Schema]]] = [(start, _in_place(root, start))]
+        on_path = {id(start)}
+        while path and id(start) not in done:
+            node, others = path[-1]
+            following = next(others, None)
+            if following is None:
+                path.pop()
+                on_path.discard(id(node))
+                if isinstance(node, Mapping):
+                    done.add(id(node))
+            elif isinstance(following, Mapping) and id(following) in on_path:
+                return places.get(id(following), "$")
+            elif isinstance(following, Mapping) and id(following) not in done:
+                path.append((following, _in_place(root, following)))
+                on_path.add(id(following))
+    return None
+
+
+def _endless_answer(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> str | None:
+    """Return the place of a schema that no finite value matches, as it requires itself."""
+    mappings = {id(node): node for node in nodes.values() if isinstance(node, Mapping)}
+    finite: set[int] = set()
+    # The least fixed point: what is finite by what is known to be so, until nothing is added.
+    while added := {key for key, node in mappings.items() if key not in finite
+                    and _is_finite(root, node, finite)}:  # fmt: skip
+        finite |= added
+    used = _used(root)
+    return next(
+        (place for place, node in nodes.items()
+         if isinstance(node, Mapping) and id(node) not in finite and id(node) in used), None
+    )  # fmt: skip
+
+
+def _is_finite(root: Mapping[str, Any], node: Mapping[str, Any], finite: set[int]) -> bool:
+    def known(inner: Any) -> bool:
+        return not isinstance(inner, Mapping) or id(inner) in finite
+
+    every: list[Any] = list(node.get("allOf", ()))
+    if isinstance(node.get("$ref"), str):
+        every.append(_target(root, node["$ref"]))
+    kinds = node.get("type", "object" if "properties" in node else None)
+    kinds = [kinds] if isinstance(kinds, str) else kinds or []
+    if kinds == ["object"]:
+        properties = node.get("properties", {})
+        every += [properties[name] for name in node.get("required", ()) if name in properties]
+    if kinds == ["array"] and node.get("minItems", 0) > 0 and "items" in node:
+        every.append(node["items"])
+    some = [node[name] for name in ("anyOf", "oneOf") if node.get(name)]
+    return all(map(known, every)) and all(any(map(known, options)) for options in some)
+
+
+def _used(root: Mapping[str, Any]) -> set[int]:
+    """Return what a value has to be checked by from the root, through required parts alone."""
+    found: set[int] = set()
+    left: list[Any] = [root]
+    while left:
+        node = left.pop()
+        if not isinstance(node, Mapping) or id(node) in found:
+            continue
+        found.add(id(node))
+        left += node.get("allOf", ())
+        if isinstance(node.get("$ref"), str):
+            left.append(_target(root, node["$ref"]))
+        properties = node.get("properties", {})
+        left += [properties[name] for name in node.get("required", ()) if name in properties]
+        left += [node["items"]] if node.get("minItems", 0) and "items" in node else []
+    return found
+
+
+def _allows_object(schema: Mapping[str, Any]) -> bool:
+    found = resolved(schema, schema)
+    kinds = found.get("type", "object") if isinstance(found, Mapping) else "object"
+    return kinds == "object" or (isinstance(kinds, list) and "object" in kinds)
+
+
+@cache
+def _why_no_pattern(pattern: str) -> str | None:
+    try:
+        _finds("", pattern)
+    except ValueError as error:
+        return str(error).removeprefix("Invalid regular expression: ")
+    return None
+
+
+def _finds(text: str, pattern: str) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = text.encode("utf-8", "replace").decode()
+    return bool(pc.match_substring_regex(pa.scalar(text), pattern).as_py())
+
+
+def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError
+
+    if isinstance(value, str) and not _finds(value, pattern):
+        yield ValidationError(f"{shown(value)!r} does not match {shown(pattern)!r}")
+
+
+def _pattern_properties(validator: Any, patterns: Any, value: Any, schema: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        for pattern, inner in patterns.items():
+            for name, one in value.items():
+                if _finds(name, pattern):
+                    yield from validator.descend(one, inner, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, value: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError
+
+    if not isinstance(value, Mapping) or allowed is True:
+        return
+    patterns = schema.get("patternProperties", {})
+    for name, one in value.items():
+        if name in schema.get("properties", {}) or any(_finds(name, p) for p in patterns):
+            continue
+        if allowed is False:
+            yield ValidationError(f"it has a field {shown(name)!r} that the schema does not")
+        else:
+            yield from validator.descend(one, allowed, path=name)

@@ -1,0 +1,221 @@
+"""Answers by a JSON Schema: which schemas are refused, and how each kind of field is compared."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stratos.evaluate.fields import field_shares
+from stratos.tasks.base import Item
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.schema import BySchema
+from stratos.tasks.schema.document import read_schema, validator, why_refused
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "vendor": {"type": "string"},
+        "total": {"type": "number"},
+        "currency": {"enum": ["EUR", "USD"]},
+        "goods": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+        "note": {"type": "string", "x-score": "text"},
+        "of": {"$ref": "#/$defs/who"},
+    },
+    "required": ["vendor", "total"],
+    "additionalProperties": False,
+    "$defs": {"who": {"type": "object", "properties": {"id": {"type": "integer"}}}},
+}
+GOLD = {"vendor": "Acme Ltd", "total": 3, "goods": ["b", "a"], "note": "to be paid by cash"}
+
+
+def answer(**changes: Any) -> str:
+    return json.dumps({k: v for k, v in {**GOLD, **changes}.items() if v is not None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "right"),
+    [
+        ({"vendor": "acme  LTD", "total": 3.0, "goods": ["a", "b"]}, 1),
+        ({"note": "to be paid with cash"}, 1),
+        ({"note": "cheque"}, 0),
+        ({"total": 3.01}, 0),
+        ({"goods": ["a"]}, 0),
+        ({"goods": ["a", "b", "a"]}, 0),  # no set by the schema
+        ({"goods": None}, 0),
+        ({"currency": "EUR"}, 0),  # the gold answer has none
+        ({"total": "3"}, 0),
+        ({"colour": "red"}, 0),
+        ({"total": True}, 0),
+    ],
+)
+def test_an_answer_is_right_where_it_is_valid_and_every_field_is(changes: Any, right: int) -> None:
+    metric = BySchema(SCHEMA)
+    gold = metric.canonical(json.dumps(GOLD))
+    assert metric.compare(answer(**changes), gold) == right
+    assert metric.overlap(answer(**changes), gold) <= 1
+
+
+def test_fields_are_scored_by_their_kind_also_in_an_answer_that_is_not_valid() -> None:
+    metric = BySchema(SCHEMA)
+    given = answer(total="3", goods=["a", "b"], note="paid by cash")
+    scores = metric.field_scores(f"It is {given}", json.dumps(GOLD))
+    assert scores == {
+        "(valid)": 0,
+        "vendor": 1,
+        "total": 0,
+        "goods": 1,
+        "note": pytest.approx(0.75),
+    }
+    assert metric.field_scores(None, json.dumps(GOLD))["(valid)"] == 0
+    assert metric.read(f"Answer: ```json\n{given}\n```") == given
+    assert metric.read("no object") is None
+    with pytest.raises(ValueError, match="x-score=fuzzy of a: it has to be one of exact"):
+        _ = BySchema({"properties": {"a": {"x-score": "fuzzy"}}}).kinds
+
+
+def test_gold_answers_are_written_in_the_order_of_the_schema() -> None:
+    metric = BySchema(SCHEMA)
+    one = metric.canonical('{"total": 1, "of": {"id": 2}, "vendor": "x"}')
+    assert one == '{"vendor": "x", "total": 1, "of": {"id": 2}}'
+    same = (metric.normal(answer(goods=goods)) for goods in (["a", "b"], ["b", "a"]))
+    assert len(set(same)) == 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"$ref": "https://a.org/b"}, "$: $ref https://a.org/b names another document"),
+        ({"$ref": "#/$defs/a"}, "$: $ref #/$defs/a names no schema of this file."),
+        ({"$ref": "#"}, "$: its $ref leads back to itself"),
+        (
+            {"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"not": {"$ref": "#"}}}},
+            "$: its $ref leads back to itself",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+            "$: it requires itself",
+        ),
+        (
+            {
+                "type": "object",
+                "properties": {"a": {"type": "array", "items": {"$ref": "#"}, "minItems": 1}},
+                "required": ["a"],
+            },
+            "$: it requires itself",
+        ),
+        (
+            {"properties": {"a": {"pattern": r"(a+)\1"}}},
+            r"$.properties.a: the pattern (a+)\1 cannot",
+        ),
+        ({"patternProperties": {"^(?!x)": {}}}, "$: the pattern ^(?!x) cannot be matched safely"),
+        ({"type": "objekt"}, "no JSON Schema: $.type: 'objekt' is not valid"),
+        ({"properties": {"a": {"$dynamicRef": "#a"}}}, "$.properties.a: $dynamicRef is not"),
+        ({"unevaluatedProperties": False}, "$: unevaluatedProperties is not supported"),
+        ({"properties": {"a": {"$id": "b"}}}, "$.properties.a: $id inside a schema"),
+        ([1], "a JSON Schema is an object, this is [1]."),
+    ],
+)
+def test_a_schema_that_cannot_be_trusted_is_refused_with_its_place(schema: Any, said: str) -> None:
+    assert (why_refused(schema) or "").startswith(said)
+
+
+def test_recursion_that_ends_is_fine() -> None:
+    tree = {
+        "type": "object",
+        "properties": {
+            "kids": {"type": "array", "items": {"$ref": "#"}},
+            "next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]},
+        },
+        "required": ["kids", "next"],
+    }
+    assert why_refused(tree) is None
+    metric = BySchema(tree)
+    assert metric.problem({"kids": [{"kids": [], "next": None}], "next": None}) is None
+    assert metric.problem({"kids": [{"kids": 1, "next": None}], "next": None})
+    deep: dict[str, Any] = {"type": "object"}
+    for _ in range(5000):
+        deep = {"type": "object", "properties": {"a": deep}}
+    assert "inside each other" in (why_refused(deep) or "")
+
+
+def test_a_pattern_that_would_backtrack_without_end_is_matched_in_linear_time() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}},
+        "patternProperties": {"^(x+)+$": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    assert why_refused(schema) is None
+    started = time.monotonic()
+    checked = validator(schema)
+    assert not checked.is_valid({"a": "a" * 2000 + "!"})
+    assert not checked.is_valid({"x" * 2000 + "!": 1})
+    assert checked.is_valid({"a": "aaa", "xx": 1})
+    assert not checked.is_valid({"xx": "1"})
+    assert time.monotonic() - started < 5
+
+
+def write(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def rows(n: int) -> list[dict[str, Any]]:
+    return [
+        {"question": f"Bill {i} of Acme", "answer": {"vendor": "Acme", "total": i}}
+        for i in range(n)
+    ]
+
+
+def test_a_task_takes_a_schema_in_place_of_its_metric(tmp_path: Path) -> None:
+    schema = tmp_path / "a.json"
+    schema.write_text(json.dumps(SCHEMA))
+    path = write(tmp_path / "a.jsonl", rows(200))
+    task = JsonlTask(path, schema=str(schema))
+    [item] = task.items("test", 1)
+    assert task.score(f"Answer: {item.answer}", item).exact == 1
+    wrong = task.score('{"vendor": "Acme", "total": -1}', item)
+    assert (wrong.exact, wrong.f1, wrong.parsed) == (0, 0.5, True)
+    assert not task.score("none", item).parsed
+    assert '"additionalProperties": false' in task.messages(item)[0]["content"]
+    assert "schema" not in task.system_prompt
+    assert task.answer_schema(item) == SCHEMA
+    assert any("vendor exact, total numeric, currency exact, goods set" in n for n in task.notes)
+    shares = field_shares(task, [item, item], [item.answer, '{"vendor": "Acme"}'])
+    assert {name: one.mean for name, one in shares.items()} == {
+        "(valid)": 0.5, "vendor": 1, "total": 0.5
+    }  # fmt: skip
+    before = task.content_sha256
+    schema.write_text(json.dumps({**SCHEMA, "title": "b"}))
+    assert JsonlTask(path, schema=str(schema)).content_sha256 != before
+
+
+def test_rows_that_do_not_match_are_named_or_skipped(tmp_path: Path) -> None:
+    schema = tmp_path / "a.json"
+    schema.write_text(json.dumps({"name": "bill", "strict": True, "schema": SCHEMA}))
+    assert read_schema(str(schema)) == SCHEMA  # what a provider takes as a response format
+    bad = [{"question": "a", "answer": {"vendor": "x"}}, {"question": "b", "answer": "[1]"}]
+    path = write(tmp_path / "a.jsonl", [*bad, *rows(200)])
+    with pytest.raises(ValueError) as caught:
+        JsonlTask(path, schema=str(schema))
+    assert "line 1: the answer does not match the schema: $: 'total' is" in str(caught.value)
+    assert "line 2: the answer [1] is no JSON object" in str(caught.value)
+    task = JsonlTask(path, schema=str(schema), on_error="skip")
+    assert task.left_out == {"broken line": 2}
+    with pytest.raises(ValueError, match="schema: it is the metric"):
+        JsonlTask(path, schema=str(schema), metric="f1")
+    for text, said in (("{", "not JSON"), ('{"type": "array"}', "an answer is one JSON object")):
+        schema.write_text(text)
+        with pytest.raises(ValueError, match=said):
+            JsonlTask(path, schema=str(schema))
+
+
+def test_a_task_without_a_schema_scores_no_fields_itself(tmp_path: Path) -> None:
+    task = JsonlTask(write(tmp_path / "a.jsonl", rows(200)))
+    item = Item("1", "main", "q", '{"a": 1}')
+    assert task.field_scores(item, "x") == {}
+    assert task.answer_schema(item) is None
