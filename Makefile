@@ -44,5 +44,5 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[aws,dev,gym,llamacpp,qlora,ray,schema,slurm,sweep]'
+	$(BIN)/python -m pip install --quiet --editable '.[aws,datasets,dev,gym,llamacpp,qlora,ray,schema,slurm,sweep]'
 	touch $@

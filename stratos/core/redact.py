@@ -30,6 +30,13 @@ _SECRET_VALUE = re.compile(
     r"\b(sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|AKIA[A-Z0-9]{12,}"
     r"|AIza[\w-]{20,}|xox[abprs]-[\w-]{10,})"
 )
+_IN_TEXTS = re.compile(
+    _SECRET_VALUE.pattern
+    + r"|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}|\bglpat-[\w-]{16,}|\bya29\.[\w-]{20,}"
+    r"|(?<=\bBearer )[\w.~+/-]{20,}=*"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]+(?:-----END [A-Z ]*PRIVATE KEY-----)?"
+)
+"""What is a key or a token wherever it stands in a text that somebody else wrote."""
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
 _QUERY_NAME = (
     r"[\w.\-]*(?:signature|credential|secret|token|passw(?:or)?d|api[_\-]?key|authorization)"
@@ -119,6 +126,11 @@ def redact_text(text: str) -> str:
     if "=" in text:
         text = _QUERY_SECRET.sub(rf"\1={HIDDEN}", text)
     return text
+
+
+def redact_shapes(text: str) -> tuple[str, int]:
+    """Return a text of somebody else without keys and tokens, known by shape; and how many."""
+    return _IN_TEXTS.subn(HIDDEN, text)
 
 
 def redact(value: Any, name: str = "") -> Any:

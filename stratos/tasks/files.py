@@ -26,10 +26,13 @@ from stratos.core.counted import counted
 from stratos.core.digest import identity, remember
 from stratos.core.foreign import cause, open_regular
 from stratos.core.remote import file_system, local_path
+from stratos.tasks.json_values import is_values, values_in
 
 _HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(~parquet|refs/\w+/\w+|[^/]+))?/(.+)")
 _REVISIONS = {"~parquet": "refs/convert/parquet"}
 _NO_HUB_FILE = "hf:// names a file of a data set: hf://datasets/OWNER/NAME[@REVISION]/FILE"
+_HEAD = 4096
+"""Bytes that tell whether a file is JSON lines."""
 _CHUNK = 2**20
 """Bytes that are read at a time."""
 LONGEST_LINE = 16 * 2**20
@@ -42,8 +45,14 @@ called."""
 _FAST = msgspec.json.Decoder()
 
 
-def read_records(path: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
+def read_records(
+    path: str, *, any_json: bool = False
+) -> Iterator[tuple[str, dict[str, Any] | str]]:
     """Yield where each row stands ("line 3") with its fields, or with what is wrong with it.
+
+    Args:
+        path: of the file.
+        any_json: also read one JSON array, and objects of several lines.
 
     Raises:
         OSError: the file cannot be fetched or read.
@@ -54,6 +63,8 @@ def read_records(path: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
             yield from _parquet(file)
         elif name.endswith((".csv", ".tsv")):
             yield from _csv(file, "\t" if name.endswith(".tsv") else None)
+        elif any_json and _is_values(file):
+            yield from values_in(file, LONGEST_LINE)
         else:
             yield from _json_lines(file)
 
@@ -187,6 +198,13 @@ def _status(file: IO[bytes]) -> os.stat_result | None:
         return os.fstat(file.fileno())
     except (OSError, AttributeError):  # of another file system
         return None
+
+
+def _is_values(file: IO[bytes]) -> bool:
+    """Return whether a file is an array of objects, or objects of several lines each."""
+    found = is_values(file.read(_HEAD))
+    file.seek(0)
+    return found
 
 
 def _begins_array(line: bytes) -> bool:

@@ -19,6 +19,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from msgspec.structs import replace as replace_row
+
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.remote import local_path
@@ -31,6 +33,7 @@ from stratos.tasks.rows import (
     Fields,
     FileRows,
     Takes,
+    Unanswered,
     columns_of,
     find_field,
     identity_of,
@@ -175,7 +178,7 @@ class JsonlTask(Task):
         here = [path for path in self._all_paths.values() if is_local(path)]
         if self._why_no_schema:
             return  # with all other files of the config
-        reasons = {path: why_unreadable(os.path.expanduser(local_path(path))) for path in here}
+        reasons = {path: self._why_unreadable(path) for path in here}
         for path, reason in reasons.items():
             # Whether it is there at all is looked at with all other files of the config.
             if reason is not None and os.path.lexists(os.path.expanduser(local_path(path))):
@@ -185,6 +188,10 @@ class JsonlTask(Task):
                 _ = self._by_split, self._unlabelled
             except ConfigError as error:
                 raise ValueError(str(error)) from error
+
+    def _why_unreadable(self, path: str) -> str | None:
+        """Return why a path of this machine is no file that can be read; None where it is one."""
+        return why_unreadable(os.path.expanduser(local_path(path)))
 
     # --- items -----------------------------------------------------------------------------------
 
@@ -465,6 +472,9 @@ class JsonlTask(Task):
 
     @cached_property
     def _content(self) -> Content:
+        return self._read_once()
+
+    def _read_once(self) -> Content:
         """Return what is in the files; what is on this machine is read once in a process.
 
         Check, run and every job of a sweep make a task of their own of the same settings.
@@ -504,13 +514,17 @@ class JsonlTask(Task):
 
     def _rows_of(self, key: str, path: str, fields: Fields) -> FileRows:
         try:
-            return read_rows(path, fields, partial(self._check, key))
+            return read_rows(path, fields, partial(self._check, key), self._records(path))
         except OSError as error:
             reason = error.strerror or str(error)
             found = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
             raise ConfigError(
                 f"{key}={path} cannot be read: {reason}{self._or_here()}{found and f'.{found}'}"
             ) from error
+
+    def _records(self, path: str) -> Iterable[tuple[str, Row | Unanswered | str]] | None:
+        """Return what is read in place of the lines of a file; None where it is these."""
+        return None
 
     def _read(self, key: str, path: str) -> FileRows:
         found = self._rows_of(key, path, self._fields_of(path))
@@ -619,8 +633,8 @@ class JsonlTask(Task):
         from stratos.tasks.strata import TEST, TRAIN, VALIDATION, stratified
 
         rows, tested = self._divided()
-        families = rows.column("families")
-        is_known = np.isin(families, tested.column("families"))
+        families = self._families(rows)
+        is_known = np.isin(families, self._families(tested))
         free = np.flatnonzero(~is_known)
         split = stratified(
             families[free],
@@ -637,6 +651,10 @@ class JsonlTask(Task):
         n_copies = sum(len(held[name]) - len(once[name]) for name in held)
         left = {"training question of the test file": int(is_known.sum()), doubts.COPY: n_copies}
         return {"train": rows.take(free[split == TRAIN]), **once}, left
+
+    def _families(self, rows: Rows) -> NDArray[np.uint64]:
+        """Return of each row a hash that it shares with all that have to be of its split."""
+        return rows.column("families")
 
     def _forms(self, rows: Rows) -> NDArray[np.uint64]:
         """Return a hash of each answer: the same for spellings that the metric takes for equal."""
@@ -698,7 +716,7 @@ class JsonlTask(Task):
         if self._is_choice:
             lines = [f"{a}) {text}" for a, text in zip(LETTERS, row.options, strict=False)]
             question = "\n".join([question, *lines])
-        return Row(row.line, question, answer, rationale, slice, row.options)
+        return replace_row(row, question=question, answer=answer, rationale=rationale, slice=slice)
 
     def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
         """Return a gold answer of the file of a key in canonical spelling."""

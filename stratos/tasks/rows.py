@@ -248,7 +248,12 @@ def likely_fields(path: str) -> tuple[str, str] | None:
     return (first, second) if len(texts[second]) <= len(texts[first]) else (second, first)
 
 
-def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> FileRows:
+def read_rows(
+    path: str,
+    fields: Fields,
+    check: Callable[[Row], Row | str],
+    records: Iterable[tuple[str, dict[str, Any] | Row | Unanswered | str]] | None = None,
+) -> FileRows:
     """Read every line of a file, local, behind any fsspec URL, or on the hub; once, in a stream.
 
     Where one question has two answers, nobody can tell which is right: none of its rows is good.
@@ -257,6 +262,8 @@ def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> F
         path: of the file.
         fields: names of the fields.
         check: returns a row in canonical form, or what is wrong with it.
+        records: what is read in place of the file's lines: where each stands, with its fields, the
+            row that it is, or what is wrong with it.
 
     Raises:
         OSError: the file cannot be read.
@@ -267,13 +274,13 @@ def read_rows(path: str, fields: Fields, check: Callable[[Row], Row | str]) -> F
     table = Table()
     n_lines = n_passed = 0
     numbers = array("Q")  # of each row its line
-    for line, data in read_records(path):
+    for line, data in read_records(path) if records is None else records:
         n_lines += 1
         if isinstance(data, dict) and _is_passed(data, fields):
             n_passed += 1
             continue
-        made = data if isinstance(data, str) else _row(line, data, fields)
-        if isinstance(made, _Unanswered):
+        made = _row(line, data, fields) if isinstance(data, dict) else data
+        if isinstance(made, Unanswered):
             unanswered.add(n_lines, line, made.why)
             continue
         made = check(made) if isinstance(made, Row) else made
@@ -367,13 +374,13 @@ def nearest_fields(names: str, known: Iterable[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Unanswered:
+class Unanswered:
     """A row with a question, whose answer nobody has written."""
 
     why: str
 
 
-def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | str | _Unanswered:
+def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | str | Unanswered:
     of = fields.of(data)
     found = []
     for names in (fields.question, fields.answer):
@@ -386,11 +393,11 @@ def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | str | _Unansw
             lacks = f"{_LACKS} {names.replace('|', ' or ')}; it has {known}"
             # Any other field may be an answer whose name is misspelled.
             is_bare = names is fields.answer and set(data) <= {*of.values(), fields.options}
-            return _Unanswered(lacks) if is_bare else lacks
+            return Unanswered(lacks) if is_bare else lacks
         text = _text(data[name])
         if not text and (isinstance(data[name], str) or data[name] is None):
             empty = f"has no {shown(name)}"
-            return _Unanswered(empty) if names is fields.answer else empty
+            return Unanswered(empty) if names is fields.answer else empty
         if not text:
             return f"{name} is {_quoted(data[name])}, not a text"
         found.append(text)

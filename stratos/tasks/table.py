@@ -27,6 +27,17 @@ _IN_MEMORY = 32 * 2**20
 _WRITTEN_AT_ONCE = 2**20
 
 
+class Logged(msgspec.Struct, frozen=True, array_like=True):
+    """Which conversation a row is a turn of."""
+
+    conversation: int
+    """Its number among those of all files of the task."""
+    time_s: float
+    """When, in seconds since 1970; NaN where nobody says."""
+    model: str
+    """That wrote the answer; "" where nobody says."""
+
+
 class Row(msgspec.Struct, frozen=True, array_like=True):
     """One line of the file."""
 
@@ -37,9 +48,11 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     rationale: str
     slice: str
     options: tuple[str, ...]
+    logged: Logged | None = None
+    """Of a row that is a turn of a conversation."""
 
 
-Column = Literal["ids", "families", "answers", "slices", "has_path"]
+Column = Literal["ids", "families", "answers", "slices", "has_path", "conversations", "times"]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Row).decode
 
@@ -105,6 +118,10 @@ class Table:
         """Of each answer a hash: equal answers have equal ones."""
         self.slices = array("H")
         self.has_path = array("B")
+        self.conversations = array("Q")
+        """Of rows that are turns: which conversation."""
+        self.times = array("d")
+        """The same: when, in seconds since 1970, or NaN."""
         self.slice_names: dict[str, int] = {}
 
     def append(self, row: Row) -> None:
@@ -115,6 +132,9 @@ class Table:
         self.answers.append(answer_hash(row.answer))
         self.slices.append(self.slice_names.setdefault(row.slice, len(self.slice_names)))
         self.has_path.append(bool(row.rationale))
+        if row.logged is not None:
+            self.conversations.append(row.logged.conversation)
+            self.times.append(row.logged.time_s)
         self._ends.append(self._spool.append(_encode(row)))
 
     def __len__(self) -> int:

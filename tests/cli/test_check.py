@@ -29,6 +29,9 @@ SHIPPED = sorted(
 )
 README = Path(__file__).parents[2] / "README.md"
 ROWS = "".join(f'{{"question": "{i}+{i}", "answer": "{i % 2}"}}\n' for i in range(200))
+CHATS = "".join(
+    f'{{"prompt": "What is {i} and {i}?", "completion": "{i % 2}"}}\n' for i in range(200)
+)
 NEEDS_AN_EXTRA = {"optuna"}
 NEEDS_A_VALUE = {
     ("student", "local"): "student.path=org/model",
@@ -36,6 +39,7 @@ NEEDS_A_VALUE = {
     ("teacher", "endpoint"): "teacher.model=mine teacher.base_url=http://127.0.0.1:8000/v1",
     ("task", "jsonl"): "task.path=items.jsonl",
     ("task", "classify"): "task.path=items.jsonl",
+    ("task", "chat"): "task.path=chats.jsonl",
     ("task", "reasoning_gym"): "task.name=gcd",
 }
 _ROWS = "+task=jsonl task.path=items.jsonl"
@@ -84,6 +88,7 @@ def retirement(name: str) -> str:
 def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").write_text(ROWS)
     (tmp_path / "more.jsonl").write_text('{"question": "Two and two?"}\n')
+    (tmp_path / "chats.jsonl").write_text(CHATS)
     if name in NEEDS_AN_EXTRA:
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     names_a_task = group == "experiment"
@@ -120,6 +125,7 @@ def test_the_commands_of_the_readme_pass_the_check(command: str, tmp_path: Path)
     (tmp_path / "more.jsonl").write_text('{"question": "Two and two?"}\n')
     (tmp_path / "orders.jsonl").write_text(re.sub(r'"(\d)"', r'{"n": \1}', ROWS))
     (tmp_path / "order.json").write_text('{"type": "object"}')
+    (tmp_path / "chats.jsonl").write_text(CHATS)
     (tmp_path / "prices" / "aws").mkdir(parents=True)
     shutil.copy(BUILTIN, tmp_path / "prices" / "aws" / "vms.csv")
     (tmp_path / "mine" / "task").mkdir(parents=True)

@@ -1,0 +1,50 @@
+"""What is doubtful about conversations; said before anything is asked."""
+
+from __future__ import annotations
+
+from stratos.core.counted import counted
+from stratos.tasks.messages.turn_rows import TurnReader
+
+
+def of_images(path: str, n: int) -> list[str]:
+    """Say that images are left out."""
+    if not n:
+        return []
+    told = counted(n, "image or file", "images and files", spec=",")
+    are = "is" if n == 1 else "are"
+    return [
+        f"{path}: {told} in messages {are} left out, since a language model reads text alone. "
+        "What was said of them cannot be learnt."
+    ]
+
+
+def of_calls(path: str, n: int) -> list[str]:
+    """Say that calls of tools are not learnt."""
+    if not n:
+        return []
+    told = counted(n, "turn of the model calls", "turns of the model call", spec=",")
+    return [
+        f"{path}: {told} tools, which this task does not learn; they stay in the history of later "
+        "turns."
+    ]
+
+
+def of_systems(path: str, reader: TurnReader) -> list[str]:
+    """Say that there are several system prompts."""
+    n, of = reader.n_other_system, reader.n_conversations
+    if not n:
+        return []
+    return [
+        f"{path}: {n:,} of {counted(of, 'conversation', spec=',')} have a system prompt that is "
+        "not the commonest one. It stays in their history, and a student with random weights does "
+        f"not read it. See the workloads: python -m stratos.logs {path}"
+    ]
+
+
+def of_secrets(n: int) -> list[str]:
+    """Say that keys were replaced."""
+    if not n:
+        return []
+    are = "is" if n == 1 else "are"
+    told = counted(n, "key or token", "keys and tokens", spec=",")
+    return [f"{told} in the messages {are} replaced by ***."]

@@ -1,0 +1,124 @@
+"""Each answer of the model as a row: the history is the question."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from math import nan
+
+import msgspec
+
+from stratos.tasks.messages.alike import Alike
+from stratos.tasks.messages.conversation import Conversation, as_question
+from stratos.tasks.messages.message_file import Seen, read_conversations
+from stratos.tasks.messages.workload import workload_of
+from stratos.tasks.rows import Unanswered
+from stratos.tasks.table import Logged, Row
+
+SLICES = ("first turn", "second turn", "later turns")
+"""Which answer of the model in its conversation a row is."""
+_N_FOR_SYSTEM = 1000
+"""Conversations of which most have to have a system prompt for it to be the task's."""
+_MOST_PREFIXES = 50
+"""Beginnings of a conversation that are compared with others."""
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass
+class TurnReader:
+    """Reads the turns of files, and remembers which of them belong together."""
+
+    messages_key: str | None = None
+    answer_key: str | None = None
+    workload: str | None = None
+    """Id of the only workload that is read; None reads all."""
+    system: str | None = None
+    """System prompt that is the task's own, and so left out of histories; None before it is
+    known."""
+    seen: Seen = field(default_factory=Seen)
+    alike: Alike = field(default_factory=Alike)
+    n_conversations: int = 0
+    n_other_system: int = 0
+    """Conversations whose system prompt is not the task's."""
+
+    def find_system(self, path: str) -> None:
+        """Take the system prompt that more than half of the first conversations have, if one is.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        counts: Counter[str] = Counter()
+        found = self._conversations(path, Seen())
+        read = (one for _, one in found if isinstance(one, Conversation))
+        counts.update(one.system for one in islice(read, _N_FOR_SYSTEM))
+        [(system, n)] = counts.most_common(1) or [("", 0)]
+        self.system = system if n > counts.total() / 2 else ""
+
+    def rows(self, path: str) -> Iterator[tuple[str, Row | Unanswered | str]]:
+        """Yield where each answer of the model stands with its row, or with what is wrong.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        for line, found in self._conversations(path, self.seen):
+            if not isinstance(found, Conversation):
+                yield line, found
+            elif found.answered:
+                yield from self._turns(line, found)
+
+    def _conversations(
+        self, path: str, seen: Seen
+    ) -> Iterator[tuple[str, Conversation | Unanswered | str]]:
+        for line, found in read_conversations(path, seen, self.messages_key, self.answer_key):
+            is_other = (
+                self.workload is not None
+                and isinstance(found, Conversation)
+                and workload_of(found).id != self.workload
+            )
+            if is_other:
+                seen.passed["conversations of other workloads"] += 1
+            else:
+                yield line, found
+
+    def _turns(self, line: str, found: Conversation) -> Iterator[tuple[str, Row]]:
+        number = self.alike.add(found.asked, _beginnings(found))
+        self.n_conversations += 1
+        self.n_other_system += bool(found.system) and found.system != self.system
+        start = int(found.messages[0]["role"] == "system" and found.system == self.system)
+        time_s = nan if found.about.time_s is None else found.about.time_s
+        logged = Logged(number, time_s, found.about.model)
+        turns = [k for k, one in enumerate(found.messages) if one["role"] == "assistant"]
+        for place in found.answered:
+            turn = turns.index(place)
+            where = line if len(found.answered) == 1 else f"{line}, turn {turn + 1}"
+            yield (
+                where,
+                Row(
+                    where,
+                    as_question(found.messages[start:place]),
+                    found.messages[place]["content"].strip(),
+                    "",
+                    SLICES[min(turn, len(SLICES) - 1)],
+                    (),
+                    logged,
+                ),
+            )
+
+
+def _beginnings(found: Conversation) -> tuple[int, ...]:
+    """Return what a conversation shares with others that are a part of it, or of its session."""
+    digest = hashlib.blake2b(digest_size=8)
+    links: list[int] = []
+    for one in found.messages:
+        if one["role"] == "system":
+            continue
+        digest.update(_encode((one["role"], one["content"].strip())))
+        if one["role"] == "assistant" and len(links) < _MOST_PREFIXES:
+            links.append(int.from_bytes(digest.digest(), "big"))
+    if found.about.session:
+        session = hashlib.blake2b(f"session {found.about.session}".encode(), digest_size=8).digest()
+        links.append(int.from_bytes(session, "big"))
+    return tuple(links)

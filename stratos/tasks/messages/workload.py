@@ -1,0 +1,53 @@
+"""Which workload a conversation is of: by its system prompt, or by how its question begins.
+
+Numbers, dates, ids and addresses in them do not count: a template that is filled in is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from stratos.tasks.messages.conversation import Conversation
+from stratos.tasks.split import normalised
+
+_WORDS_OF_SYSTEM = 12
+_FEW_WORDS = 8
+"""Words of a system prompt below which it says nothing of the work, such as "You are helpful."."""
+_WORDS_OF_QUESTION = 4
+_READ = 2000
+"""Characters of a text that are looked at."""
+_FILLED_IN = re.compile(r"https?://\S+|\S+@\S+|\S*\d\S*")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Conversations with one system prompt, or one template."""
+
+    id: str
+    """Eight digits, the same for the same prompts in any file."""
+    beginning: str
+    """The words that tell it, of a system prompt or of a question."""
+    is_system: bool
+    """Whether they are of a system prompt."""
+
+
+def workload_of(conversation: Conversation) -> Workload:
+    """Return the workload of a conversation."""
+    system = _words(conversation.system)
+    if len(system) >= _FEW_WORDS:
+        return _workload(system[:_WORDS_OF_SYSTEM], True)
+    first = next(one["content"] for one in conversation.messages if one["role"] == "user")
+    return _workload(_words(first)[:_WORDS_OF_QUESTION], False)
+
+
+def _workload(words: list[str], is_system: bool) -> Workload:
+    beginning = " ".join(words)
+    kind = "system" if is_system else "user"
+    digest = hashlib.blake2b(f"{kind} {beginning}".encode("utf-8", "replace"), digest_size=4)
+    return Workload(digest.hexdigest(), beginning, is_system)
+
+
+def _words(text: str) -> list[str]:
+    return _FILLED_IN.sub("…", normalised(text[:_READ])).split()
