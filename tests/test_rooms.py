@@ -65,6 +65,7 @@ ARROWS = {
     "serve": (
         "cli core deploy door engines evaluate records run tasks teachers"
     ),
+    "logs": "core tasks teachers",
     "verify": "core decode deploy pretrained records tasks",
     "door": "core deploy",
     "servers": "core deploy executors ledger",

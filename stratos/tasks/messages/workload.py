@@ -26,7 +26,7 @@ class Workload:
     """Conversations with one system prompt, or one template."""
 
     id: str
-    """Eight digits, the same for the same prompts in any file."""
+    """A letter and eight digits, the same for the same prompts in any file."""
     beginning: str
     """The words that tell it, of a system prompt or of a question."""
     is_system: bool
@@ -46,7 +46,8 @@ def _workload(words: list[str], is_system: bool) -> Workload:
     beginning = " ".join(words)
     kind = "system" if is_system else "user"
     digest = hashlib.blake2b(f"{kind} {beginning}".encode("utf-8", "replace"), digest_size=4)
-    return Workload(digest.hexdigest(), beginning, is_system)
+    # A letter in front, lest Hydra takes digits for a number.
+    return Workload(f"w{digest.hexdigest()}", beginning, is_system)
 
 
 def _words(text: str) -> list[str]:

@@ -1,0 +1,62 @@
+"""`python -m stratos.logs FILE`: which workloads a log has, what they cost, what to run next."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stratos.core.errors import StratosError
+from stratos.core.foreign import beside
+from stratos.core.printable import visible
+from stratos.core.remote import local_path
+from stratos.logs.model_price import card_named
+from stratos.logs.survey import survey
+from stratos.logs.survey_text import lines_of
+from stratos.tasks.files import is_local
+from stratos.tasks.messages.recognised import KNOWN
+
+
+def main() -> None:
+    """Read a file and print what is in it; exit with 1 where it cannot be read."""
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="python -m stratos.logs",
+        description="Read logged conversations, tell workloads apart, and say of each what it "
+        "costs, what its answers are, and the command that makes a student of it. Nothing is "
+        "asked or sent.",
+        epilog=f"formats: {KNOWN}",
+    )
+    parser.add_argument("path", help="file, URL, or folder of datasets")
+    parser.add_argument("--card", help="teacher at whose price all tokens count, such as gpt_4o")
+    parser.add_argument("--messages-key", help="field of the messages, if not recognised")
+    parser.add_argument("--answer-key", help="field of the answer beside them")
+    options = parser.parse_args()
+    try:
+        card = None if options.card is None else card_named(options.card)
+        tick = _tick if sys.stderr.isatty() else lambda n: None
+        found = survey(options.path, options.messages_key, options.answer_key, tick)
+        for line in lines_of(found, card):
+            print(visible(line))
+        if not found.n_conversations:
+            print(f"No conversation could be read. Formats: {KNOWN}.", file=sys.stderr)
+            sys.exit(1)
+    except StratosError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        path = options.path
+        meant = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
+        print(f"{path} cannot be read: {reason}.{meant}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _tick(n: int) -> None:
+    print(f"\r{n:,} rows read", end="\r", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
