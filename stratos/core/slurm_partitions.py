@@ -14,19 +14,23 @@ class Limit(NamedTuple):
     minutes: int | None
     """Longest that a job may run there; None for no limit."""
     is_default: bool
+    usual_minutes: int | None = None
+    """How long one may run that asks for no time; None where the partition does not say."""
 
 
 def partitions() -> subprocess.CompletedProcess[str]:
     """Ask sinfo for the partitions and their limits."""
-    return run("sinfo", "-h", "-o", "%P %l")
+    return run("sinfo", "-h", "-o", "%P %l %L")
 
 
 def limits(told: str) -> dict[str, Limit]:
     """Read the partitions, each once for each state of its nodes, from what sinfo says."""
     found = {}
     for line in told.splitlines():
-        name, _, limit = line.rpartition(" ")
-        found[name.removesuffix("*")] = Limit(minutes_of(limit), name.endswith("*"))
+        name, longest, usual = line.split()
+        found[name.removesuffix("*")] = Limit(
+            minutes_of(longest), name.endswith("*"), None if usual == "n/a" else minutes_of(usual)
+        )
     return found
 
 
@@ -37,9 +41,27 @@ def longest(told: str, partition: str | None) -> int | None:
         told: by sinfo, of all of them.
         partition: one, or several; None for the default one.
     """
+    minutes = [one.minutes for one in _named(told, partition)]
+    return None if None in minutes else max((one for one in minutes if one), default=None)
+
+
+def usual(told: str, partition: str | None) -> int | None:
+    """Return how many minutes a job runs in partitions that asks for none; None without end.
+
+    Args:
+        told: by sinfo, of all of them.
+        partition: one, or several, of which the shortest counts; None for the default one.
+    """
+    found = [
+        one.usual_minutes if one.usual_minutes is not None else one.minutes
+        for one in _named(told, partition)
+    ]
+    return min((one for one in found if one is not None), default=None)
+
+
+def _named(told: str, partition: str | None) -> list[Limit]:
     found = limits(told)
     names = [one for one in found if found[one].is_default]
     if partition is not None:
         names = partition.split(",")
-    minutes = [found[one].minutes for one in names if one in found]
-    return None if None in minutes else max((one for one in minutes if one), default=None)
+    return [found[one] for one in names if one in found]

@@ -28,7 +28,7 @@ from stratos.core.formats import duration
 from stratos.core.shares import Share
 from stratos.core.slurm_limits import allowance_of_user
 from stratos.core.slurm_nodes import CLOUD, last_line, run, shares_of_cluster
-from stratos.core.slurm_partitions import limits, longest, partitions
+from stratos.core.slurm_partitions import limits, longest, partitions, usual
 from stratos.core.slurm_waits import expected_start
 from stratos.executors import handed
 from stratos.executors.chosen import chosen_share
@@ -59,6 +59,8 @@ _LOOK_S = 0.5
 _SAVES_S = 90
 """Seconds before its time limit at which a job is told to save and go back into the queue."""
 _MIB_A_GIB = 1024
+_NO_LIMIT_MINUTES = 365 * 24 * 60
+"""Of a job without a limit, in a partition without one."""
 
 _STATES = {
     "PENDING": State.PENDING,
@@ -233,16 +235,19 @@ class Slurm(JobSettings):
     def release(self, job: Job) -> None:
         """Give nothing back: the nodes of a job that has ended are SLURM's again."""
 
-    def _parts(self, spec: JobSpec, share: Share | None = None) -> tuple[int, int | None]:
+    def _parts(self, spec: JobSpec, share: Share | None = None) -> tuple[int, int]:
         """Return in how many jobs after each other the hours are spent, and the minutes of each.
 
         More hours than partition, account or QOS give a job are no error: it goes back into the
-        queue.
+        queue. Without hours it is the partition's usual time: submitit would ask for five minutes.
         """
-        if spec.hours is None:
-            return 1, None
         partition = self.partition or (share.partition if share is not None else None)
-        minutes, most = math.ceil(spec.hours * 60), longest(partitions().stdout, partition)
+        told = partitions().stdout
+        most = longest(told, partition)
+        if spec.hours is None:
+            minutes = usual(told, partition) or _NO_LIMIT_MINUTES
+        else:
+            minutes = math.ceil(spec.hours * 60)
         allowance, _ = allowance_of_user(self.account, self.qos, partition)
         if allowance is not None and allowance.minutes is not None:
             most = min(allowance.minutes, most or allowance.minutes)
@@ -254,10 +259,12 @@ class Slurm(JobSettings):
             )
         if most is None or minutes <= most:
             return 1, minutes
+        if spec.hours is None:
+            return 1, most
         return math.ceil(minutes / most), most
 
     def _parameters(
-        self, spec: JobSpec, minutes: int | None, share: Share | None = None
+        self, spec: JobSpec, minutes: int, share: Share | None = None
     ) -> dict[str, Any]:
         """Return what submitit is told of a job: settings first, then what the plan chose."""
         gpus = spec.gpus if self.gpus is None else self.gpus
@@ -289,13 +296,12 @@ class Slurm(JobSettings):
         }
         return {**{key: value for key, value in wanted.items() if value is not None}, "wckey": None}
 
-    def _asked(self, spec: JobSpec, minutes: int | None, share: Share | None) -> str:
+    def _asked(self, spec: JobSpec, minutes: int, share: Share | None) -> str:
         """Say what a job was asked for."""
         told = self._parameters(spec, minutes, share)
         shown = ("partition", "qos", "account", "gres", "gpus_per_node", "cpus_per_task", "mem")
         parts = [f"{key}={told[key]}" for key in shown if key in told]
-        limit = [f"time={told['time']} min"] if "time" in told else []
-        return ", ".join([f"nodes={spec.nodes}", *parts, *limit])
+        return ", ".join([f"nodes={spec.nodes}", *parts, f"time={minutes} min"])
 
 
 def _srun(cpus: int | None, nodes: int) -> list[str] | None:

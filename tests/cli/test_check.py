@@ -421,7 +421,7 @@ def test_all_mistakes_are_told_together() -> None:
         (
             ["-m", "+task=mahjong", "hydra/launcher=poool"],
             "hydra/launcher=poool: there is no hydra/launcher poool. Did you mean pool? Known: "
-            "basic, pool.",
+            "basic, pool, ray, slurm.",
         ),
     ],
 )

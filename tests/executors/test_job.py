@@ -151,15 +151,15 @@ def test_a_job_does_not_get_the_keys_of_teachers(
     [("2:00:00", 120), ("1-00:00:00", 1440), ("30:00", 30), ("infinite", None), ("n/a", None)],
 )
 def test_limits_as_slurm_writes_them(text: str, minutes: int | None) -> None:
-    assert limits(f"gpu* {text}\nlong 7-00:00:00\n") == {
-        "gpu": (minutes, True), "long": (10080, False)
+    assert limits(f"gpu* {text} n/a\nlong 7-00:00:00 1:00:00\n") == {
+        "gpu": (minutes, True, None), "long": (10080, False, 60)
     }  # fmt: skip
 
 
 def test_more_hours_than_a_partition_gives_are_several_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = subprocess.CompletedProcess((), 0, "short* 2:00:00\nlong infinite\n", "")
+    answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 30:00\nlong infinite n/a\n", "")
     monkeypatch.setattr("stratos.executors.slurm.partitions", lambda: answer)
     spec = job_spec(plan(TRAIN), "distill", tmp_path, Slurm())
     assert spec.hours == 10
@@ -167,13 +167,17 @@ def test_more_hours_than_a_partition_gives_are_several_jobs(
     assert Slurm(partition="long")._parts(spec) == (1, 600)
     assert Slurm(partition="short,long")._parts(spec) == (1, 600)
     assert Slurm()._parts(replace(spec, hours=1.01)) == (1, 61)
-    assert Slurm()._parts(replace(spec, hours=None)) == (1, None)
+    # Without hours it is what the partition gives a job that asks for none (submitit: 5 minutes).
+    unknown = replace(spec, hours=None)
+    assert Slurm()._parts(unknown) == (1, 30)
+    assert Slurm(partition="short,long")._parts(unknown) == (1, 30)
+    assert Slurm(partition="long")._parts(unknown) == (1, 365 * 24 * 60)
 
 
 def test_an_account_that_gives_a_job_no_time_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = subprocess.CompletedProcess((), 0, "short* 2:00:00\n", "")
+    answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 n/a\n", "")
     none = Allowance("account lab, QOS normal", minutes=0)
     monkeypatch.setattr("stratos.executors.slurm.partitions", lambda: answer)
     monkeypatch.setattr("stratos.executors.slurm.allowance_of_user", lambda *_: (none, ""))

@@ -1,6 +1,10 @@
-"""The settings of `hydra/launcher=pool`."""
+"""The settings of `hydra/launcher=pool`, `slurm` and `ray`.
 
-from dataclasses import dataclass
+OmegaConf takes plain types alone. What `slurm` and `ray` are told of a job goes to the executors of
+the same names (`stratos.executors`), which check it.
+"""
+
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -18,3 +22,67 @@ class PoolConfig:
     """How long a job may run; it is ended then, and the others go on. None for no limit."""
     memory_gib: float | None = None
     """How much memory a job may hold with all its processes; the same. None for no limit."""
+
+
+@dataclass
+class ClusterConfig:
+    """What both clusters may be told."""
+
+    n_jobs: int = 16
+    """Jobs that are submitted at the same time, waiting ones included."""
+    retries: int = 3
+    """How often a job is submitted again that was killed, or whose node was lost."""
+    usd_per_hour: float = 0.0
+    """Dollars that the node of a job costs an hour, for `python -m stratos.servers`."""
+    max_pending_hours: float | None = None
+    """Longest wait of a job in the queue. None for no limit."""
+    memory_gib: float | None = None
+    """Memory of a job in GiB. None takes the cluster's default."""
+
+
+@dataclass
+class SlurmConfig(ClusterConfig):
+    """What `hydra.launcher.` may say with `hydra/launcher=slurm`."""
+
+    _target_: str = "hydra_plugins.stratos_launchers.slurm.SlurmLauncher"
+    partition: str | None = None
+    """Partition. None takes the cluster's default."""
+    qos: str | None = None
+    """Quality of service. None takes the account's default."""
+    account: str | None = None
+    """Account that is charged. None takes the user's default."""
+    gpus: int | None = None
+    """GPUs of the node."""
+    gres: str | None = None
+    """Generic resources in SLURM's words, such as gpu:h100:2, in place of `gpus`."""
+    cpus: int | None = None
+    """CPUs. None takes the partition's default."""
+    constraint: str | None = None
+    """Features that the node must have, in SLURM's words."""
+    hours: float | None = None
+    """Time limit. A job that reaches it goes back into the queue and on from there. None takes the
+    partition's default."""
+    max_timeouts: int = 3
+    """How often a job that reaches its time limit goes back into the queue."""
+
+
+@dataclass
+class RayConfig(ClusterConfig):
+    """What `hydra.launcher.` may say with `hydra/launcher=ray`."""
+
+    _target_: str = "hydra_plugins.stratos_launchers.ray.RayLauncher"
+    address: str | None = None
+    """Dashboard of the cluster. None takes RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""
+    cpus: float = 1.0
+    """CPUs, and with that the threads of a job."""
+    gpus: float | None = None
+    """GPUs of the node."""
+    resources: dict[str, float] | None = None
+    """What else the node must have, by Ray's names."""
+    autoscales: bool = False
+    """The cluster adds nodes when jobs wait: a job may ask for what no node has now."""
+    python: str | None = None
+    """Python of the nodes. None takes the path of the one that runs this command."""
+    env: list[str] = field(default_factory=list)
+    """Variables of this environment that a job gets, such as OPENAI_API_KEY; whoever reaches the
+    dashboard reads them."""

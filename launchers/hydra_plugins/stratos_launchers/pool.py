@@ -60,9 +60,9 @@ class PoolLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the jobs and return their outcomes in the order they were given."""
-        from hydra_plugins.stratos_launchers import _pool
+        from hydra_plugins.stratos_launchers import _one_job, _pool
 
         assert self.config is not None and self.hydra_context is not None
         assert self.task_function is not None
-        sweep = _pool.Sweep(self.settings, self.config, self.hydra_context, self.task_function)
-        return _pool.launch(sweep, job_overrides, initial_job_idx)
+        sweep = _one_job.Sweep(self.config, self.hydra_context, self.task_function)
+        return _pool.launch(sweep, self.settings, job_overrides, initial_job_idx)
