@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from stratos.config import Config
 from stratos.tasks.base import Item, Task
@@ -40,20 +40,27 @@ class HeldOut:
     Args:
         items: what is held out.
         others: training questions, to tell what all questions of the task have in common.
+        own_words: the part of a question that is compared (`Task.own_words`).
     """
 
-    def __init__(self, items: Iterable[Item], others: Sequence[Item] = ()) -> None:
+    def __init__(
+        self,
+        items: Iterable[Item],
+        others: Sequence[Item] = (),
+        own_words: Callable[[str], str] = str,
+    ) -> None:
         """Keep ids, families and n-grams; no text."""
         items = list(items)
+        self._own_words = own_words
         self._ids = frozenset(item.id for item in items)
         self._families = frozenset(map(family_of, items))
         n_with: Counter[str] = Counter()
         for item in items:
-            n_with.update(set(_to_look_for(item.question)))
+            n_with.update(set(_to_look_for(own_words(item.question))))
         self._by_beginning = _by_beginning(n_with)
         if n_with:
             for item in others:
-                n_with.update(set(self._grams(item.question)))
+                n_with.update(set(self._grams(own_words(item.question))))
         self._by_beginning = _by_beginning(g for g, n in n_with.items() if n <= MOST_IN_COMMON)
 
     def leak(self, item: Item, completion: str = "") -> str | None:
@@ -63,7 +70,7 @@ class HeldOut:
         if family_of(item) in self._families:
             return CANONICAL
         if self._by_beginning:
-            found = next(self._grams(f"{item.question}\n{completion}"), None)
+            found = next(self._grams(f"{self._own_words(item.question)}\n{completion}"), None)
             return OVERLAP if found is not None else None
         return None
 
@@ -86,13 +93,13 @@ def held_out(config: Config) -> HeldOut:
     if listed is not None:
         return listed
     items = _read_by(config)
-    return HeldOut(items, _others(config.task, items))
+    return HeldOut(items, _others(config.task, items), config.task.own_words)
 
 
 def listed_by(task: Task) -> HeldOut | None:
     """Return every validation and test item of a task; None where it cannot list them."""
     items = task.held_out()
-    return None if items is None else HeldOut(items, _others(task, items))
+    return None if items is None else HeldOut(items, _others(task, items), task.own_words)
 
 
 def without_leaks(config: Config, items: Iterable[Item], refused: Counter[str]) -> list[Item]:
@@ -125,7 +132,7 @@ def _read_by(config: Config) -> list[Item]:
 
 
 def _others(task: Task, items: Sequence[Item]) -> list[Item]:
-    if not any(True for item in items for _ in _to_look_for(item.question)):
+    if not any(True for item in items for _ in _to_look_for(task.own_words(item.question))):
         return []
     return task.items("train", _N_FOR_PHRASES)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from stratos.tasks.base import Item
@@ -42,12 +42,19 @@ class NearDuplicates:
     Args:
         threshold: Jaccard index from which on two questions are near duplicates.
         sample: questions of the task, to tell its phrases.
+        own_words: the part of a question that is compared (`Task.own_words`).
     """
 
-    def __init__(self, threshold: float, sample: Iterable[Item] = ()) -> None:
+    def __init__(
+        self,
+        threshold: float,
+        sample: Iterable[Item] = (),
+        own_words: Callable[[str], str] = str,
+    ) -> None:
         """Draw the hash functions: the same in every run."""
         import numpy as np
 
+        self._own_words = own_words
         self._threshold = threshold
         rng = np.random.default_rng(0)
         self._a = rng.integers(1, _PRIME, _N_HASHES, dtype=np.uint64)[:, None]
@@ -58,15 +65,16 @@ class NearDuplicates:
         n_sampled = 0
         for item in sample:
             n_sampled += 1
-            counts.update(set(_triples(_words(item.question))))
+            counts.update(set(_triples(_words(own_words(item.question)))))
         most = max(2.0, _PHRASE_SHARE * n_sampled)
         self._phrases = frozenset(triple for triple, n in counts.items() if n > most)
 
     def is_near(self, item: Item) -> bool:
         """Return whether a question that was kept says the same; if none does, keep this one."""
-        if item.question.count(" ") + 1 < _FEWEST_WORDS:
+        question = self._own_words(item.question)
+        if question.count(" ") + 1 < _FEWEST_WORDS:
             return False
-        words = _words(item.question)
+        words = _words(question)
         triples = set(_triples(words)) - self._phrases
         if len(words) < _FEWEST_WORDS or not triples:
             return False

@@ -91,7 +91,10 @@ def _near_duplicates(config: Config, strategy: Strategy) -> NearDuplicates | Non
     threshold = strategy.near_duplicate_share
     if not threshold:
         return None
-    return NearDuplicates(threshold, config.task.items("train", _N_FOR_PHRASES, config.seed))
+    task = config.task
+    return NearDuplicates(
+        threshold, task.items("train", _N_FOR_PHRASES, config.seed), task.own_words
+    )
 
 
 def _planned_strategy(config: Config, plan: Plan) -> Strategy:

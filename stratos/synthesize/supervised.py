@@ -60,7 +60,7 @@ class Supervised(Strategy):
     ) -> Iterator[tuple[Item, str]]:
         """Yield the rows with what is learnt of each; a reasoning that does not hold is none."""
         task = config.task
-        for item in task.reverse(self.n_items, config.seed):
+        for item in task.items("train", min(self.n_items, task.n_train), config.seed):
             has_path = self.reasoning and bool(item.rationale)
             if not has_path or holds(item, task.verify(item), tally):
                 yield item, self.learnt(task, item)

@@ -258,6 +258,13 @@ class Task(ABC):
         """Return a gold answer in a form that all of its spellings share that score alike."""
         return answer
 
+    def own_words(self, question: str) -> str:
+        """Return the part of a question that is compared with others: by default all of it.
+
+        Leaks and near duplicates are told by it.
+        """
+        return question
+
     def answer_size(self, item: Item) -> int:
         """Return the size of an answer, as the corpus record counts them: by default characters."""
         return len(item.answer)

@@ -418,7 +418,7 @@ class JsonlTask(Task):
             return made
         return metric_of(self.metric, self.min_f1, self.verifier)
 
-    def answer_schema(self, item: Item) -> dict[str, Any] | None:
+    def answer_schema(self, item: Item) -> Mapping[str, Any] | None:
         """Return the JSON Schema that every answer matches; None where there is none."""
         return self._schema
 
@@ -522,7 +522,9 @@ class JsonlTask(Task):
                 f"{key}={path} cannot be read: {reason}{self._or_here()}{found and f'.{found}'}"
             ) from error
 
-    def _records(self, path: str) -> Iterable[tuple[str, Row | Unanswered | str]] | None:
+    def _records(
+        self, path: str
+    ) -> Iterable[tuple[str, dict[str, Any] | Row | Unanswered | str]] | None:
         """Return what is read in place of the lines of a file; None where it is these."""
         return None
 

@@ -32,6 +32,10 @@ ROWS = "".join(f'{{"question": "{i}+{i}", "answer": "{i % 2}"}}\n' for i in rang
 CHATS = "".join(
     f'{{"prompt": "What is {i} and {i}?", "completion": "{i % 2}"}}\n' for i in range(200)
 )
+CALLS = "".join(
+    f'{{"question": "time {i}", "tools": [{{"name": "time"}}], "calls": [{{"name": "time"}}]}}\n'
+    for i in range(200)
+)
 NEEDS_AN_EXTRA = {"optuna"}
 NEEDS_A_VALUE = {
     ("student", "local"): "student.path=org/model",
@@ -41,6 +45,7 @@ NEEDS_A_VALUE = {
     ("task", "classify"): "task.path=items.jsonl",
     ("task", "chat"): "task.path=chats.jsonl",
     ("task", "reasoning_gym"): "task.name=gcd",
+    ("task", "tools"): "task.path=calls.jsonl",
 }
 _ROWS = "+task=jsonl task.path=items.jsonl"
 TASK_OF = {
@@ -89,6 +94,7 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
     (tmp_path / "items.jsonl").write_text(ROWS)
     (tmp_path / "more.jsonl").write_text('{"question": "Two and two?"}\n')
     (tmp_path / "chats.jsonl").write_text(CHATS)
+    (tmp_path / "calls.jsonl").write_text(CALLS)
     if name in NEEDS_AN_EXTRA:
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     names_a_task = group == "experiment"
@@ -126,6 +132,7 @@ def test_the_commands_of_the_readme_pass_the_check(command: str, tmp_path: Path)
     (tmp_path / "orders.jsonl").write_text(re.sub(r'"(\d)"', r'{"n": \1}', ROWS))
     (tmp_path / "order.json").write_text('{"type": "object"}')
     (tmp_path / "chats.jsonl").write_text(CHATS)
+    (tmp_path / "calls.jsonl").write_text(CALLS)
     (tmp_path / "prices" / "aws").mkdir(parents=True)
     shutil.copy(BUILTIN, tmp_path / "prices" / "aws" / "vms.csv")
     (tmp_path / "mine" / "task").mkdir(parents=True)

@@ -1,0 +1,186 @@
+"""Draw calls from the schemas of tools: by type, enum, format, examples, and training rows."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stratos.tasks.schema.document import resolved
+from stratos.tasks.tools.calls import Call
+from stratos.tasks.tools.signatures import Tool
+
+_FROM_ROWS = 0.5
+"""Share of values that are taken from the training rows, where those have some."""
+_WITH_OPTIONAL = 0.5
+"""Share of calls that have an optional argument."""
+_DEEPEST = 4
+_MOST_ITEMS = 3
+_TRIES = 20
+_SPAN = 100
+"""Between the bounds of a number of which one is not said."""
+
+_BY_NAME = (
+    (("city", "location", "place", "destination", "origin"),
+     "Paris|Tokyo|Cairo|Lima|Oslo|Toronto|Nairobi|Sydney|Madrid|Mumbai"),
+    (("country", "nation"), "France|Japan|Egypt|Peru|Norway|Canada|Kenya|Spain|India|Brazil"),
+    (("name", "user", "person", "author", "artist", "customer"),
+     "Alice Martin|Omar Haddad|Yuki Tanaka|Lena Novak|Carlos Diaz|Priya Shah|John Miller"),
+    (("language", "lang"), "English|French|Japanese|Spanish|German|Arabic|Hindi"),
+    (("currency",), "EUR|USD|GBP|JPY|CHF|INR|CAD"),
+    (("color", "colour"), "red|blue|green|black|white|yellow"),
+    (("time", "hour"), "08:30|12:00|17:45|21:15|06:00"),
+    (("month",), "January|March|May|July|September|November"),
+    (("day",), "Monday|Tuesday|Thursday|Friday|Sunday"),
+    (("title", "subject", "topic", "query", "keyword", "text", "message", "note"),
+     "quarterly report|solar energy|garden tools|team lunch|travel plans|jazz history|new bicycle"),
+)  # fmt: skip
+_WORDS = tuple(
+    "amber|birch|cedar|delta|ember|falcon|granite|harbor|indigo|juniper|kestrel|lagoon|maple|"  # noqa: SIM905
+    "nectar|opal|prairie|quartz|river|sable|tundra".split("|")
+)
+
+
+class CannotDrawError(Exception):
+    """A schema asks for values that nothing here can make, such as those of a pattern."""
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """Draws calls of tools."""
+
+    seen: Mapping[tuple[str, str], Sequence[Any]] = field(default_factory=dict)
+    """Of a tool's argument its values in the training rows."""
+
+    def call(self, tool: Tool, rng: random.Random) -> Call:
+        """Return a valid call of a tool.
+
+        Raises:
+            CannotDrawError: none could be made.
+        """
+        for _ in range(_TRIES):
+            arguments: dict[str, Any] = {}
+            for name, schema in tool.properties.items():
+                if name not in tool.required and rng.random() >= _WITH_OPTIONAL:
+                    continue
+                try:
+                    arguments[name] = self._argument(tool, name, schema, rng)
+                except CannotDrawError:
+                    if name in tool.required:
+                        raise
+            if tool.problem(arguments) is None:
+                return Call(tool.name, arguments)
+        raise CannotDrawError(tool.name)
+
+    def _argument(self, tool: Tool, name: str, schema: Any, rng: random.Random) -> Any:
+        known = self.seen.get((tool.name, name), ())
+        if known and rng.random() < _FROM_ROWS:
+            return rng.choice(known)
+        try:
+            return value_of(tool.parameters, schema, name, rng)
+        except CannotDrawError:
+            if not known:
+                raise
+            return rng.choice(known)
+
+
+def value_of(
+    root: Mapping[str, Any], schema: Any, name: str, rng: random.Random, depth: int = 0
+) -> Any:
+    """Return a value that a schema describes.
+
+    Args:
+        root: the schema that references are read in.
+        schema: of the value.
+        name: of the argument, which tells what a text may be.
+        rng: source of chance.
+        depth: how many values this one is in.
+
+    Raises:
+        CannotDrawError: nothing here can make one.
+    """
+    schema = resolved(root, schema)
+    if not isinstance(schema, Mapping) or depth > _DEEPEST:
+        raise CannotDrawError(name)
+    for key in ("enum", "examples"):
+        if isinstance(schema.get(key), list) and schema[key]:
+            return rng.choice(schema[key])
+    if "const" in schema:
+        return schema["const"]
+    for key in ("anyOf", "oneOf"):
+        if schema.get(key):
+            return value_of(root, rng.choice(schema[key]), name, rng, depth + 1)
+    kinds = schema.get("type", "string")
+    kind = kinds if isinstance(kinds, str) else next((k for k in kinds if k != "null"), "null")
+    if kind == "boolean":
+        return rng.random() < 0.5
+    if kind in ("integer", "number"):
+        return _number(schema, kind == "integer", rng)
+    if kind == "string":
+        return _text(schema, name, rng)
+    if kind == "array":
+        inner = schema.get("items", {"type": "string"})
+        least = schema.get("minItems", 1)
+        n = rng.randint(least, max(least, min(_MOST_ITEMS, schema.get("maxItems", _MOST_ITEMS))))
+        found: list[Any] = []
+        for _ in range(_TRIES):
+            if len(found) == n:
+                break
+            one = value_of(root, inner, name, rng, depth + 1)
+            found += [one] if one not in found else []
+        return found
+    if kind == "object" and schema.get("properties"):
+        required = schema.get("required", ())
+        return {
+            key: value_of(root, one, key, rng, depth + 1)
+            for key, one in schema["properties"].items()
+            if key in required or rng.random() < _WITH_OPTIONAL
+        }
+    raise CannotDrawError(name)
+
+
+def _number(schema: Mapping[str, Any], is_whole: bool, rng: random.Random) -> float:
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    low = (min(1, high - _SPAN) if high is not None and high < 1 else 1) if low is None else low
+    high = max(low + _SPAN, low) if high is None else high
+    step = schema.get("multipleOf", 1 if is_whole else 0.5)
+    n = int((high - low) / step) if step > 0 else 0
+    start = low + rng.randint(0, max(0, n)) * step
+    if step:  # the multiple that is nearest
+        start = round(start / step) * step
+    return int(start) if is_whole else round(float(start), 6)
+
+
+def _text(schema: Mapping[str, Any], name: str, rng: random.Random) -> str:
+    form = schema.get("format")
+    day = datetime.date(2024, 1, 1) + datetime.timedelta(rng.randrange(1000))
+    time = f"{rng.randrange(24):02d}:{rng.choice((0, 15, 30, 45)):02d}"
+    word = rng.choice(_WORDS)
+    made = {
+        "date": day.isoformat(),
+        "date-time": f"{day.isoformat()}T{time}:00Z",
+        "time": f"{time}:00",
+        "email": f"{word}@{rng.choice(_WORDS)}.org",
+        "uuid": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
+        "uri": f"https://{word}.org/{rng.choice(_WORDS)}",
+        "ipv4": ".".join(str(rng.randrange(1, 255)) for _ in range(4)),
+    }
+    if form in made:
+        return made[form]
+    if "pattern" in schema or form is not None:
+        raise CannotDrawError(name)
+    words = name.lower().replace("-", "_").split("_")
+    if "date" in words:
+        return made["date"]
+    if "email" in words:
+        return made["email"]
+    if "id" in words or name.endswith("Id"):
+        return f"{word[:2].upper()}{rng.randrange(1000, 9999)}"
+    for names, values in _BY_NAME:
+        if any(one in words for one in names):
+            return rng.choice(values.split("|"))
+    return f"{word} {rng.choice(_WORDS)}"

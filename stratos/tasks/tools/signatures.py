@@ -1,0 +1,231 @@
+"""Tools as a model reads them: name, description, and the JSON Schema of the arguments.
+
+Taken are the forms of the OpenAI and Anthropic APIs, and a bare function with `parameters`. Types
+that are named as in Python (`dict`, `float`) are read as those of JSON Schema.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from stratos.tasks.rows import shown
+from stratos.tasks.schema.document import pointer, validator, why_refused
+
+_TYPES = {
+    "dict": "object", "float": "number", "double": "number", "int": "integer", "long": "integer",
+    "str": "string", "bool": "boolean", "list": "array", "tuple": "array", "any": None,
+}  # fmt: skip
+_HEAD, _REQUEST, _CONVERSATION = "Tools:\n", "\n\nRequest:\n", "\n\nConversation:\n"
+_INNER = ("items", "additionalProperties", "not")
+_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_MAPS = ("properties", "$defs", "definitions")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool that may be called."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """JSON Schema of the arguments: an object."""
+
+    @cached_property
+    def line(self) -> str:
+        """The tool as one line of JSON."""
+        return json.dumps(
+            {
+                "name": self.name,
+                "description": self.description,
+                "parameters": self.parameters,
+            },
+            ensure_ascii=False,
+        )
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """Name to schema of each argument."""
+        found: Mapping[str, Any] = self.parameters.get("properties", {})
+        return found
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Names of the arguments that every call has."""
+        return tuple(self.parameters.get("required", ()))
+
+    @cached_property
+    def closed(self) -> dict[str, Any]:
+        """Return the schema of the arguments; those that it does not name are errors."""
+        named = {"type": "object", "properties": {}, **self.parameters}
+        return {"additionalProperties": False, **named}
+
+    @cached_property
+    def _validator(self) -> Any:
+        return validator(self.closed)
+
+    def problem(self, arguments: Mapping[str, Any]) -> str | None:
+        """Return what is wrong with the arguments of a call; None if nothing."""
+        from jsonschema.exceptions import best_match
+
+        try:
+            error = best_match(self._validator.iter_errors(arguments))
+        except RecursionError:
+            return "the arguments are nested too deep"
+        if error is None:
+            return None
+        return f"{pointer(error.absolute_path)}: {shown(error.message, 120)}"
+
+    def ordered(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments in the order of the schema, as a grammar wants them."""
+        known = [name for name in self.properties if name in arguments]
+        names = [*known, *(name for name in arguments if name not in self.properties)]
+        return {name: arguments[name] for name in names}
+
+
+def tools_of(value: Any) -> tuple[Tool, ...]:
+    """Return the tools that a row names.
+
+    Raises:
+        ValueError: they cannot be read; the message says which and why.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError(f"tools is {shown(value)}, which is no JSON") from None
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list):
+        raise ValueError("tools is no list")
+    return _tools_of(json.dumps(value, ensure_ascii=False))
+
+
+@lru_cache(maxsize=4096)
+def _tools_of(text: str) -> tuple[Tool, ...]:
+    found = tuple(_tool_of(one, k) for k, one in enumerate(json.loads(text), start=1))
+    names = [tool.name for tool in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two tools are called {shown(twice[0])}")
+    return found
+
+
+def _tool_of(value: Any, number: int) -> Tool:
+    if isinstance(value, Mapping) and isinstance(value.get("function"), Mapping):
+        value = value["function"]
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise ValueError(f"tool {number} has no name")
+    name = value["name"].strip()
+    if not name or name != shown(name, 200):
+        raise ValueError(f"tool {number} is called {shown(name) or 'nothing'}")
+    parameters = value.get("parameters", value.get("input_schema")) or {}
+    if not isinstance(parameters, Mapping):
+        raise ValueError(f"the parameters of {name} are no object")
+    parameters = _as_json_schema(parameters)
+    if (problem := why_refused(parameters)) is not None:
+        raise ValueError(f"the parameters of {name}: {problem.rstrip('.')}")
+    if parameters.get("type", "object") != "object":
+        raise ValueError(f"the parameters of {name} are no object, but {parameters['type']}")
+    return Tool(name, str(value.get("description") or "").strip(), parameters)
+
+
+def _as_json_schema(node: Any) -> Any:
+    """Return a schema whose types are those of JSON Schema."""
+    if not isinstance(node, Mapping):
+        return node
+    made = dict(node)
+    kind = made.get("type")
+    if isinstance(kind, str) and kind in _TYPES:
+        made["type"] = _TYPES[kind]
+        if made["type"] is None:
+            del made["type"]
+    for name in _INNER:
+        if name in made:
+            made[name] = _as_json_schema(made[name])
+    for name in _LISTS:
+        if isinstance(made.get(name), list):
+            made[name] = [_as_json_schema(one) for one in made[name]]
+    for name in _MAPS:
+        if isinstance(made.get(name), Mapping):
+            made[name] = {key: _as_json_schema(one) for key, one in made[name].items()}
+    return made
+
+
+# --- the text of a question ----------------------------------------------------------------------
+
+
+def question_of(tools: Sequence[Tool], messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text that a model is asked with: the tools, and what was said."""
+    head = _HEAD + "\n".join(tool.line for tool in tools)
+    if len(messages) == 1 and messages[0]["role"] == "user":
+        return f"{head}{_REQUEST}{messages[0]['content']}"
+    lines = (json.dumps(message, ensure_ascii=False) for message in messages)
+    return head + _CONVERSATION + "\n".join(lines)
+
+
+@lru_cache(maxsize=4096)
+def tools_in(question: str) -> tuple[Tool, ...]:
+    """Return the tools that a question's text names; none where it is no such text."""
+    head = _parts(question)[0]
+    try:
+        lines = [json.loads(line) for line in head.removeprefix(_HEAD).splitlines() if line]
+        return tools_of(lines)
+    except ValueError:
+        return ()
+
+
+def request_in(question: str) -> str:
+    """Return what a question's text asks for, without the tools."""
+    return _parts(question)[1]
+
+
+def _parts(question: str) -> tuple[str, str]:
+    # No line of a tool holds a line end, so that the first mark is the right one.
+    for mark in (_REQUEST, _CONVERSATION):
+        head, found, rest = question.partition(mark)
+        if found and "\n\n" not in head:
+            return head, rest
+    return ("", question) if not question.startswith(_HEAD) else (question, "")
+
+
+# --- the grammar of an answer --------------------------------------------------------------------
+
+
+def grammar_of(tools: Sequence[Tool]) -> dict[str, Any]:
+    """Return the JSON Schema of a list of calls of these tools."""
+    definitions: dict[str, Any] = {}
+    calls = []
+    for number, tool in enumerate(tools):
+        place = f"tool{number}"
+        definitions[place] = _moved(tool.closed, f"#/$defs/{place}")
+        arguments = {"$ref": f"#/$defs/{place}"}
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": tool.name}, "arguments": arguments},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+        )
+    items: dict[str, Any] = {"items": {"anyOf": calls}} if calls else {"maxItems": 0}
+    return {"type": "array", **items, "$defs": definitions}
+
+
+def _moved(node: Any, place: str) -> Any:
+    """Return a schema whose references begin at a place of another one."""
+    if isinstance(node, list):
+        return [_moved(one, place) for one in node]
+    if not isinstance(node, Mapping):
+        return node
+    return dict(_moved_fields(node, place))
+
+
+def _moved_fields(node: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
+    for name, inner in node.items():
+        if name == "$ref" and isinstance(inner, str):
+            yield name, place + inner.removeprefix("#")
+        elif name not in ("$schema", "$id"):
+            yield name, _moved(inner, place)

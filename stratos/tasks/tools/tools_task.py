@@ -1,0 +1,219 @@
+"""The user's own file of requests as a task: which tools are called, and with what."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+from stratos.core.errors import ConfigError
+from stratos.tasks.answers import nearest_by_words
+from stratos.tasks.base import Item, Score
+from stratos.tasks.files import read_records
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.metrics import Metric, MetricName
+from stratos.tasks.rows import Fields, Unanswered
+from stratos.tasks.split import content_id, family_id
+from stratos.tasks.table import Row
+from stratos.tasks.tools.calls import Call, read, written
+from stratos.tasks.tools.injected import Injected
+from stratos.tasks.tools.matching import is_right, overlap, overlap_of_arguments, why_invalid
+from stratos.tasks.tools.signatures import grammar_of, request_in, tools_in
+from stratos.tasks.tools.tool_rows import Names, row_of
+
+SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irrelevant"
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Keeps the contract of `stratos.tasks.metrics.Metric`, without the schemas of the tools."""
+
+    ordered: bool = False
+
+    def canonical(self, answer: str, options: Sequence[str]) -> str:
+        """Return gold calls as they are: they were checked with their row."""
+        return answer
+
+    def read(self, text: str) -> str | None:
+        """Return the calls that a text makes; None where none can be read."""
+        found = read(text)
+        return None if found is None else written(found)
+
+    def compare(self, answer: str, gold: str) -> float:
+        """Return 1 for the same calls with the same arguments."""
+        return float(self.normal(answer) == self.normal(gold))
+
+    def normal(self, answer: str) -> str:
+        """Return calls in an order that all that are equal share."""
+        calls = [written([call]) for call in read(answer) or ()]
+        return "".join(calls if self.ordered else sorted(calls))
+
+    def overlap(self, answer: str, gold: str) -> float:
+        """Return F1 over names and arguments."""
+        return overlap(read(answer) or (), read(gold) or ())
+
+
+@dataclass(frozen=True)
+class ToolsTask(JsonlTask):
+    """Requests, the tools that are offered, and the calls that answer them."""
+
+    name: str = "tools"
+    """Name shown in tables and written into records."""
+    question: str = "question|request|query|prompt"
+    """Field with the request; `a|b` takes the first of them that a file has."""
+    conversation: str = "messages"
+    """Field with messages in place of the request; the last one's calls may be the gold calls."""
+    tools: str = "tools|functions|function"
+    """Field with the tools."""
+    answer: str = "calls|tool_calls|answer"
+    """Field with the gold calls; an empty list where no tool fits."""
+    ordered: bool = False
+    """Whether the order of several calls counts."""
+    n_drawn: int = 2000
+    """Requests that injection makes from the tools' schemas, beside the training rows."""
+    instruction: str = (
+        "Call the tools that the request needs. The answer is a JSON list of calls, such as "
+        '[{"name": "tool", "arguments": {"argument": "value"}}], or [] if no tool fits.'
+    )
+    """What a model is told before a request."""
+    n_examples: int = 2
+    """Training rows used as few-shot examples."""
+    slices: tuple[str, ...] = field(init=False, default=(SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT))
+    slice: str | None = field(init=False, default=None)
+    metric: MetricName = field(init=False, default="exact")
+    min_f1: float = field(init=False, default=1.0)
+    verifier: dict[str, Any] | None = field(init=False, default=None)
+    schema: str | None = field(init=False, default=None)
+    options: str = field(init=False, default="options")
+    rationale: str | None = field(init=False, default=None)
+    split_answer: str | None = field(init=False, default=None)
+    unlabelled_path: str | None = field(init=False, default=None)
+
+    # --- rows ------------------------------------------------------------------------------------
+
+    def _records(self, path: str) -> Iterable[tuple[str, dict[str, Any] | Unanswered | str]]:
+        names = Names(self.question, self.conversation, self.tools, self.answer)
+        for line, data in read_records(path, any_json=True):
+            yield line, data if isinstance(data, str) else row_of(data, names)
+
+    @property
+    def _fields(self) -> Fields:
+        return Fields("question", "answer", None, "slice", "options")
+
+    def _slice_of(self, key: str, row: Row) -> str:
+        return row.slice
+
+    def _item(self, row: Row) -> Item:
+        item = super()._item(row)
+        return replace(item, origin=row.options[0]) if row.options else item
+
+    def _choices(self, item: Item) -> tuple[str, ...]:
+        return ()
+
+    @cached_property
+    def _metric(self) -> Metric:
+        return Calls(self.ordered)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return how many rows each split and each slice has."""
+        rows = [row for part in self._by_split.values() for row in part]
+        counts = Counter(row.slice for row in rows)
+        told = ", ".join(f"{counts[name]:,} {name}" for name in self.slices if counts[name])
+        return (*super().notes, f"Requests of {self.path}: {told}.")
+
+    def own_words(self, question: str) -> str:
+        """Return the request alone: many questions share their tools."""
+        return request_in(question)
+
+    def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
+        """Answer each request with the calls of the nearest training request."""
+        known, asked = ([request_in(one.question) for one in some] for some in (train, items))
+        places = nearest_by_words(known, asked) if known else []
+        return [train[place].answer for place in places] or ["" for _ in items]
+
+    # --- reading and scoring ---------------------------------------------------------------------
+
+    def score(self, text: str, item: Item) -> Score:
+        """Compare the calls that a text makes with the gold calls; F1 is over their parts."""
+        found = read(text)
+        if found is None:
+            return Score(0.0, 0.0, False)
+        gold = gold_of(item)
+        right = is_right(found, gold, tools_in(item.question), ordered=self.ordered)
+        return Score(float(right), 1.0 if right else overlap(found, gold), True)
+
+    def field_scores(self, item: Item, answer: str | None) -> dict[str, float]:
+        """Return whether calls are valid, whether they name the right tools, and F1 of the rest."""
+        found, gold = read(answer) if answer else None, gold_of(item)
+        tools = tools_in(item.question)
+        named = Counter(call.name for call in gold)
+        scores = {
+            "(valid)": float(found is not None and why_invalid(found, tools) is None),
+            "tools": float(found is not None and Counter(call.name for call in found) == named),
+        }
+        if any(call.arguments for call in gold):
+            right = found is not None and is_right(found, gold, tools, ordered=self.ordered)
+            scores["arguments"] = 1.0 if right else overlap_of_arguments(found or (), gold)
+        return scores
+
+    def answer_schema(self, item: Item) -> Mapping[str, Any] | None:
+        """Return the JSON Schema of a list of calls of the tools that an item offers."""
+        return _grammar("\n".join(tool.line for tool in tools_in(item.question)), item.question)
+
+    def verify(self, item: Item) -> str | None:
+        """Check that the calls are valid and are read back from the answer."""
+        problem = why_invalid(gold_of(item), tools_in(item.question))
+        return problem or (
+            None if self.score(item.answer, item).exact == 1 else "its calls cannot be read back"
+        )
+
+    # --- injection -------------------------------------------------------------------------------
+
+    def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
+        """Yield the training rows, then requests that are made from calls, up to `n` in all.
+
+        A request is kept if the call is recovered from it without the answer.
+        """
+        rows = self.items("train", min(n, self.n_train), seed)
+        yield from rows
+        held = frozenset(item.family for item in self.held_out())
+        made = Injected.of(rows, gold_of)
+        for question, calls, slice in made.draw(min(self.n_drawn, n - len(rows)), seed):
+            item = Item(content_id(question), slice, question, written(calls))
+            item = replace(item, family=family_id(question))
+            if item.family not in held:
+                yield item
+
+    def __post_init__(self) -> None:
+        """Check the settings, and every line of a file on this machine.
+
+        Raises:
+            ValueError: something is wrong; the message lists all lines that are broken.
+        """
+        if self.n_drawn < 0:
+            raise ValueError("n_drawn must be at least 0.")
+        try:
+            super().__post_init__()
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+
+def gold_of(item: Item) -> list[Call]:
+    """Return the gold calls of an item, with what else is right."""
+    calls = read(item.answer) or []
+    if not item.origin:
+        return calls
+    more = json.loads(item.origin)
+    return [
+        replace(call, accept=accept, optional=frozenset(optional))
+        for call, (accept, optional) in zip(calls, more, strict=True)
+    ]
+
+
+@lru_cache(maxsize=1024)
+def _grammar(tools: str, question: str) -> Mapping[str, Any]:
+    return grammar_of(tools_in(question))

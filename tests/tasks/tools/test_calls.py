@@ -1,0 +1,167 @@
+"""Tool calls: read in every form that models write, and compared by the tools' schemas."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from stratos.tasks.tools.calls import Call, calls_of, read, written
+from stratos.tasks.tools.matching import is_right, overlap, why_invalid
+from stratos.tasks.tools.signatures import grammar_of, question_of, request_in, tools_in, tools_of
+
+WEATHER: dict[str, Any] = {
+    "name": "weather",
+    "description": "Get the weather.",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "integer", "default": 1},
+            "unit": {"type": "string", "enum": ["C", "F"]},
+            "parts": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+            "where": {"type": "object", "properties": {"lat": {"type": "number"}}},
+        },
+        "required": ["city"],
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "clock", "parameters": {}}}
+TOOLS = tools_of([WEATHER, CLOCK])
+ROME = [Call("weather", {"city": "Rome", "days": 2})]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"name": "weather", "arguments": {"city": "Rome", "days": 2}}]',
+        'Answer: {"name": "weather", "arguments": {"city": "Rome", "days": 2}}',
+        '```json\n[{"name": "weather", "parameters": {"city": "Rome", "days": 2}}]\n```',
+        'I call it.\n<tool_call>\n{"name": "weather", "arguments": {"city": "Rome", "days": 2}}\n'
+        "</tool_call>",
+        '{"tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": '
+        '"{\\"city\\": \\"Rome\\", \\"days\\": 2}"}}]}',
+        'Answer: [weather(city="Rome", days=2)]',
+        '<|python_tag|>weather(city="Rome", days=2)',
+        'For [1] see {x}: [{"name": "weather", "arguments": {"city": "Rome", "days": 2}}] Done.',
+    ],
+)
+def test_calls_are_read_in_every_form(text: str) -> None:
+    assert read(text) == ROME
+
+
+def test_several_calls_no_call_and_what_is_neither() -> None:
+    two = [Call("clock"), Call("weather", {"city": "Rome"})]
+    assert read(written(two)) == two
+    lines = '{"name": "clock", "arguments": {}}\n{"name": "weather", "arguments": {"city": "Rome"}}'
+    assert read(lines) == two
+    assert read("<tool_call>{}</tool_call>") is None
+    for none in ("[]", "Answer: []", "None.", "no tool", "Answer: no call"):
+        assert read(none) == [], none
+    cut = '[{"name": "weather", "arguments": {"city": '
+    code = "__import__('os').system('x')", "f(open('x'))"
+    for neither in ("", "It is sunny.", cut, "[1, 2]", *code, "[" * 5000, "{" * 9999):
+        assert read(neither) is None, neither
+
+
+@pytest.mark.parametrize(
+    ("given", "gold", "right"),
+    [
+        ({"city": "rome"}, {"city": "Rome"}, True),
+        ({"city": "Rome", "days": 1}, {"city": "Rome"}, True),  # the default
+        ({"city": "Rome"}, {"city": "Rome", "days": 1}, True),
+        ({"city": "Rome", "days": 2}, {"city": "Rome"}, False),
+        ({"city": "Rome"}, {"city": "Rome", "unit": "C"}, False),
+        ({"city": "Rome", "unit": "C"}, {"city": "Rome"}, False),
+        ({"city": "Rome", "unit": "K"}, {"city": "Rome", "unit": "K"}, False),  # not of the enum
+        ({"city": "Rome", "days": "2"}, {"city": "Rome", "days": 2}, False),  # the type
+        ({"city": "Rome", "days": 2.0}, {"city": "Rome", "days": 2}, True),
+        ({"days": 2}, {"city": "Rome", "days": 2}, False),
+        ({"city": "Rome", "more": 1}, {"city": "Rome"}, False),
+        ({"city": "Rome", "parts": ["a", "b"]}, {"city": "Rome", "parts": ["b", "a"]}, True),
+        ({"city": "Rome", "where": {"lat": 1}}, {"city": "Rome", "where": {"lat": 1.0}}, True),
+        ({"city": "Rome", "where": {}}, {"city": "Rome", "where": {"lat": 1.0}}, False),
+    ],
+)
+def test_arguments_are_compared_by_their_schema(given: Any, gold: Any, right: bool) -> None:
+    one, other = [Call("weather", given)], [Call("weather", gold)]
+    assert is_right(one, other, TOOLS, ordered=False) is right
+
+
+def test_what_a_row_accepts_besides_is_right_too() -> None:
+    gold = [Call("weather", {"city": "Rome", "unit": "C"}, {"city": ["Roma"]}, frozenset(["unit"]))]
+    for arguments in ({"city": "Roma", "unit": "C"}, {"city": "Rome"}):
+        assert is_right([Call("weather", arguments)], gold, TOOLS, ordered=False)
+    assert not is_right([Call("weather", {"city": "Paris"})], gold, TOOLS, ordered=False)
+
+
+def test_the_order_of_calls_counts_only_where_it_is_said_to() -> None:
+    calls = [Call("weather", {"city": city}) for city in ("Rome", "Oslo")]
+    assert is_right(calls[::-1], calls, TOOLS, ordered=False)
+    assert not is_right(calls[::-1], calls, TOOLS, ordered=True)
+    assert not is_right(calls[:1] * 2, calls, TOOLS, ordered=False)
+    # Either fits the first gold call, only one the second: a greedy pairing would fail.
+    gold = [Call("weather", {"city": "Rome"}, {"city": ["Oslo"]}), calls[0]]
+    assert is_right([calls[0], calls[1]], gold, TOOLS, ordered=False)
+    assert is_right([], [], TOOLS, ordered=False)
+    assert not is_right([Call("clock")], [], TOOLS, ordered=False)
+    assert overlap(calls, calls[:1]) == pytest.approx(2 * 2 / 6)
+
+
+def test_tools_are_read_in_the_forms_of_apis_and_refused_by_name() -> None:
+    anthropic = {"name": "weather", "input_schema": WEATHER["parameters"]}
+    assert tools_of([anthropic])[0].properties == TOOLS[0].properties
+    bfcl = {
+        "name": "a.b",
+        "parameters": {
+            "type": "dict",
+            "properties": {
+                "x": {"type": "tuple", "items": {"type": "float"}},
+                "y": {"type": "any"},
+            },
+        },
+    }
+    properties = {"x": {"type": "array", "items": {"type": "number"}}, "y": {}}
+    assert tools_of(json.dumps([bfcl]))[0].properties == properties
+    for tools, said in (
+        ("{", "which is no JSON"),
+        ([{"x": 1}], "tool 1 has no name"),
+        ([WEATHER, WEATHER], "two tools are called weather"),
+        ([{"name": "a", "parameters": {"$ref": "http://a/b"}}], "the parameters of a: "),
+        ([{"name": "a", "parameters": {"type": "array"}}], "are no object, but array"),
+        ([{"name": "a\x1b[31m"}], "tool 1 is called"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            tools_of(tools)
+    with pytest.raises(ValueError, match=r"the arguments of call 1 are .* which is no JSON"):
+        calls_of([{"name": "a", "arguments": "{"}])
+    assert why_invalid([Call("x")], TOOLS) == (
+        "call 1 is of x, which is no tool of the row; it has weather, clock"
+    )
+
+
+def test_a_question_tells_its_tools_and_its_request_again() -> None:
+    request = "Weather?\n\nRequest:\nTools:\n"
+    question = question_of(TOOLS, [{"role": "user", "content": request}])
+    assert (tools_in(question), request_in(question)) == (TOOLS, request)
+    turns = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
+    question = question_of(TOOLS, turns)
+    assert tools_in(question) == TOOLS
+    assert [json.loads(line) for line in request_in(question).splitlines()] == turns
+    assert tools_in(question_of((), turns[1:])) == ()
+    assert tools_in("What is it?") == ()
+
+
+def test_the_grammar_of_an_answer_takes_valid_calls_alone() -> None:
+    from stratos.tasks.schema.document import validator
+
+    tree = {"name": "tree", "parameters": {"properties": {"of": {"$ref": "#/$defs/n"}},
+            "$defs": {"n": {"type": "integer"}}}}  # fmt: skip
+    checked = validator(grammar_of(tools_of([WEATHER, CLOCK, tree])))
+    assert checked.is_valid(json.loads(written(ROME)))
+    assert checked.is_valid([])
+    assert checked.is_valid([{"name": "tree", "arguments": {"of": 1}}])
+    assert not checked.is_valid([{"name": "tree", "arguments": {"of": "1"}}])
+    assert not checked.is_valid([{"name": "weather", "arguments": {}}])
+    assert not checked.is_valid([{"name": "other", "arguments": {}}])
+    assert validator(grammar_of(())).is_valid([])
