@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from stratos.core.counted import counted
 from stratos.executors.job import Executor, JobSettings, JobSpec, Returns
 from stratos.records import Offer, Plan, RoleChoice
 
@@ -72,8 +73,7 @@ def job_spec(
     planned = 0.0
     if choice is not None and stage in PLANNED:
         planned = max(choice.hours, *(choice.hours_range or (0.0,)))
-        if stage == "synthesize":  # servers share its questions, and a job has one
-            planned *= choice.count
+        planned *= max(1.0, choice.count / nodes)  # a plan that was made for more servers
     hours = settings.hours
     if hours is None:
         wanted = max(LEAST_HOURS, planned * settings.hours_factor) if planned else None
@@ -98,6 +98,27 @@ def job_spec(
         files=files,
         cache=cache or {},
         returns=returns or Returns(),
+    )
+
+
+def fewer_nodes(plan: Plan | None, spec: JobSpec, kind: str) -> str | None:
+    """Say that a job has fewer servers than the plan counts with; None where it has them all.
+
+    A plan that is made with the executor counts with the servers that its jobs have. One that was
+    made without it may have shared the work among more.
+
+    Args:
+        plan: of the run.
+        spec: of the job.
+        kind: choice of the executor.
+    """
+    choice = _choice(plan, spec.stage)
+    if choice is None or spec.stage not in PLANNED or kind == "here" or choice.count <= spec.nodes:
+        return None
+    return (
+        f"the plan counts with {counted(choice.count, 'server')}, and a job of executor={kind} has "
+        f"{spec.nodes}: it takes up to {choice.count / spec.nodes:g} times as long. Delete "
+        "plan.json in the folder of the run to plan for what the job has."
     )
 
 

@@ -24,7 +24,7 @@ from stratos.core.locks import locked
 from stratos.core.ray_engine import connected
 from stratos.executors import handed
 from stratos.executors.handed import Handed
-from stratos.executors.job_of_stage import job_spec
+from stratos.executors.job_of_stage import fewer_nodes, job_spec
 from stratos.ledger import Ledger, reserves
 from stratos.records import Plan, Report, from_json, to_json
 from stratos.run import resume
@@ -392,6 +392,8 @@ class Runner:
             else cache_for(self.config, stage.name, self.records.get("distill")),
             returns=returns_of(self.config, stage.name, self.records.get("plan")),
         )
+        if (fewer := fewer_nodes(self.records.get("plan"), spec, executor.kind)) is not None:
+            context.warn(f"{stage.name}: {fewer}")
         longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
         run_there(Handover(executor, spec, mark, self._inputs_now(stage), longest), context)
         kept = resume.find(stage, folder)

@@ -20,7 +20,7 @@ from stratos.core.slurm_partitions import limits
 from stratos.executors import slurm
 from stratos.executors.here import Here
 from stratos.executors.job import StageName, State, killed_by
-from stratos.executors.job_of_stage import ROLE_OF, has_server, job_name, job_spec
+from stratos.executors.job_of_stage import ROLE_OF, fewer_nodes, has_server, job_name, job_spec
 from stratos.executors.ray import Ray
 from stratos.executors.skypilot import SkyPilot
 from stratos.executors.slurm import Slurm
@@ -31,7 +31,7 @@ from stratos.run.stages import STAGES
 GPU = Offer(
     "aws", "us-east-1", "g5.xlarge", "A10G", 1, 4, 16, 24, usd_per_hour=1.0, usd_per_hour_spot=0.4
 )
-TRAIN = RoleChoice("train", GPU, 2, False, hours=3.0, usd=6.0, hours_range=(2.0, 5.0))
+TRAIN = RoleChoice("train", GPU, 1, False, hours=3.0, usd=6.0, hours_range=(2.0, 5.0))
 HOSTED = RoleChoice("teacher", None, 0, False, hours=1.0, usd=2.0)
 
 
@@ -85,6 +85,17 @@ def test_settings_go_before_the_plan(tmp_path: Path) -> None:
     ] == [False, True]
     short = replace(TRAIN, hours=0.001, hours_range=None)
     assert hours_and_price(Slurm(), short) == (0.25, 1.0)
+
+
+def test_a_plan_of_more_servers_than_a_job_has_takes_longer_and_is_said(tmp_path: Path) -> None:
+    two = plan(replace(TRAIN, count=2))
+    spec = job_spec(two, "distill", tmp_path, Slurm())
+    assert (spec.planned_hours, spec.hours) == (10.0, 20.0)
+    said = fewer_nodes(two, spec, "slurm")
+    assert said is not None and said.startswith("the plan counts with 2 servers, and a job of")
+    assert "up to 2 times as long" in said
+    both = job_spec(two, "distill", tmp_path, Slurm(), nodes=2)
+    assert both.planned_hours == 5.0 and fewer_nodes(two, both, "slurm") is None
 
 
 def test_nodes_cost_what_they_cost_each(tmp_path: Path) -> None:

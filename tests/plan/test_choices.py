@@ -8,6 +8,7 @@ from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, STUDENTS, World, replace
 from stratos.catalog import Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
 from stratos.core.errors import InfeasibleError
+from stratos.executors.slurm import Slurm
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
 from stratos.records import ModelCard
@@ -270,3 +271,20 @@ def test_a_dearer_region_changes_nothing():
     names = {o.name for options in problems[0].options.values() for o in options}
     assert "aws/us-east-1 g4dn.xlarge (1xT4)" in names
     assert not any("/far " in name for name in names)
+
+
+@pytest.mark.parametrize("num_nodes", [1, 3])
+def test_a_training_that_runs_as_a_job_has_the_servers_of_that_job(num_nodes):
+    """`executor=here` carries no plan out: there the plan shares the work as it likes."""
+    world = World(cloud=AWS, objective=ObjectiveConfig("fastest"), strategies=(ALIGNMENT,))
+    config, probe = world.config(), replace(world, teachers=(SIGHTED,)).probe()
+
+    def counts(one):
+        found = solve(build_problem(one, probe, load_catalog(AWS)))
+        return found.role("teacher").count, found.role("train").count
+
+    assert all(count > 3 for count in counts(config))
+    executor = Slurm(stages=("synthesize", "distill"))
+    trainer = replace(config.trainer, num_nodes=num_nodes)
+    assert counts(replace(config, executor=executor, trainer=trainer)) == (1, num_nodes)
+    assert counts(replace(config, executor=Slurm()))[0] > 3, "its answers are not made by a job"

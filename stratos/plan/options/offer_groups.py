@@ -8,6 +8,7 @@ each is looked at only down to the price that may still be of use.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,7 +84,14 @@ class OfferGroups:
     @cached_property
     def lots(self) -> Lots:
         """Every shelf with every number of servers that a role may have of it."""
-        numbers = sorted({n for most in np.unique(self.most).tolist() for n in counts(most)})
+        return self._lots({n for most in np.unique(self.most).tolist() for n in counts(most)})
+
+    def lots_of(self, count: int | None) -> Lots:
+        """Return every shelf with so many servers of it; None for any number."""
+        return self.lots if count is None else self._lots({count})
+
+    def _lots(self, allowed: Set[int]) -> Lots:
+        numbers = sorted(allowed)
         shelf, count = np.nonzero(self.most[:, None] >= np.array(numbers, dtype=np.int64))
         count = np.array(numbers, dtype=np.int64)[count]
         alike = combine(self.kind[shelf], count)

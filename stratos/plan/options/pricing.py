@@ -113,6 +113,7 @@ class Pricing:
                     lambda fleet, n: _generate(card, fleet, n, load, ends),
                     self.slack.moving(gb_out=self.gb[key]),
                     counted(load.n_answers, "answer"),
+                    self._nodes("synthesize"),
                 )
                 self.options[key] = job_options(self.offer_groups, job)
         if is_hosted(card):  # its size, which nobody may know, is its host's care
@@ -131,9 +132,20 @@ class Pricing:
                 lambda fleet, n: train_all(card, fleet, training, n),
                 self.slack.moving(self.dataset_gb, n_servers * _bundle_gb(card)),
                 f"{length.tokens:,} tokens: {length.reason}",
+                self._nodes("distill"),
             )
             self.options[key] = job_options(self.offer_groups, job)
         return self._held(key, card.name, "train", training_bytes(card, length.batch_tokens))
+
+    def _nodes(self, stage: str) -> int | None:
+        """Return the servers that a stage has as a job; None where nothing but a plan bounds them.
+
+        A job has one node, and a training those that `trainer.num_nodes` names.
+        """
+        executor = self.config.executor
+        if executor.kind == "here" or stage not in executor.stages:
+            return None
+        return self.config.trainer.num_nodes if stage == "distill" else 1
 
     def serving(self, card: ModelCard, strategy: str, requests: Requests) -> str | None:
         """Return the key of serving a student that a strategy trained, None if none holds it.

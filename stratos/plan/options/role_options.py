@@ -36,6 +36,8 @@ class Job:
     """Hours on so many of each of some servers; NaN where memory does not hold it."""
     slack: Slack
     note: str
+    count: int | None = None
+    """Servers that it runs on; None for any number."""
 
 
 def job_options(offer_groups: OfferGroups, job: Job) -> tuple[Option, ...]:
@@ -45,7 +47,7 @@ def job_options(offer_groups: OfferGroups, job: Job) -> tuple[Option, ...]:
         offer_groups: the servers.
         job: the work.
     """
-    market, lots = offer_groups.market, offer_groups.lots
+    market, lots = offer_groups.market, offer_groups.lots_of(job.count)
     ranges = job.hours(lots.pair_fleet, lots.pair_count)
     paid = ranges.mean[lots.pair] * lots.spot_factor
     waited = np.nan_to_num(offer_groups.wait_hours[lots.shelf])
