@@ -133,20 +133,30 @@ def ask_teacher(
     questions = [Question(asked, limit.tokens) for asked in chats]
     expect(teacher, questions, context)
     answers: list[Answer] = []
+    n_asked = n_again = 0
 
     def tell(done: int, total: int) -> None:
         if tick is not None:
-            tick(min(len(chats), len(answers) + done), len(chats))
+            most = len(chats) + n_again
+            tick(min(most, n_asked + done), most)
 
     def ask(questions: Sequence[Question]) -> list[Answer]:
-        return ask_questions(teacher, questions, context, tick=tell, cut=True)
+        nonlocal n_asked
+        found = ask_questions(teacher, questions, context, tick=tell, cut=True)
+        n_asked += len(questions)
+        return found
+
+    def ask_again(questions: Sequence[Question]) -> None:
+        nonlocal n_again
+        n_again += len(questions)
+        expect_again(teacher, questions, context)
 
     for part in parts_in_time(chats, minutes, pace):
         [found] = ask_whole(
             teacher,
             [(part, limit)],
             ask,
-            foretell=lambda more: expect_again(teacher, more, context),
+            foretell=ask_again,
         )
         answers += found.answers
         before, limit = limit, found.limit.measured_by(found.answers)

@@ -87,7 +87,14 @@ def test_a_perfect_teacher(
             "parrot", "parrot-large", base_url=server.base_url, api_key_env="PARROT_KEY"
         )
         items = task.items("test", 60)
-        answers = ask_teacher(task, teacher, "reasoning", items, limit=limit, context=context)
+        ticks: list[tuple[int, int]] = []
+        answers = ask_teacher(
+            task, teacher, "reasoning", items, limit=limit, context=context,
+            tick=lambda done, total: ticks.append((done, total)),
+        )  # fmt: skip
+    assert ticks == sorted(ticks), "progress never goes back"
+    assert ticks[-1][0] == ticks[-1][1] >= 60
+    assert (ticks[-1][1] > 60) is (limit.tokens < 64 or cuts_at is not None), "again is more work"
     n_right = sum(score.exact == 1 for score in answers.scores)
     assert n_right >= right and (right or n_right < 10)
     assert answers.n_truncated >= n_cut and (n_cut or answers.n_truncated <= 3)
