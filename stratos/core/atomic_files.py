@@ -148,6 +148,26 @@ def write_atomically(path: Path, data: bytes, *, flushed: bool = True) -> None:
         new.write_bytes(data)
 
 
+def create_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to a file that is not there, so that no reader sees a part of it.
+
+    Raises:
+        FileExistsError: it is there, if only by now: of several writers one succeeds.
+    """
+    new = staged_apart(path)
+    try:
+        new.write_bytes(data)
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links: what is written is there in a moment
+            with path.open("xb") as file:
+                file.write(data)
+    finally:
+        new.unlink(missing_ok=True)
+
+
 @contextmanager
 def room_for(n_bytes: int, path: Path, what: str) -> Iterator[None]:
     """Refuse to write what the disk has no room for, before or in the midst of it.

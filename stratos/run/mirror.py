@@ -23,7 +23,13 @@ from uuid import uuid4
 import msgspec
 
 from stratos.config import STAGES, Config
-from stratos.core.atomic_files import STAGED, replacing_file, staged_apart, write_atomically
+from stratos.core.atomic_files import (
+    STAGED,
+    create_atomically,
+    replacing_file,
+    staged_apart,
+    write_atomically,
+)
 from stratos.core.counted import counted
 from stratos.core.digest import digest_of, identity
 from stratos.core.errors import BusyError, StratosError
@@ -545,9 +551,12 @@ class Mirror:
 
     def _create(self, name: str) -> bool:
         """Write the claim of this process to a file, unless it is there; return whether it did."""
+        data, place = msgspec.json.encode(self._claim()), self._at(name)
         try:
-            data = msgspec.json.encode(self._claim())
-            self._system.pipe_file(self._at(name), data, mode="create")
+            if "file" in protocols(self._system):
+                create_atomically(Path(place), data)
+            else:
+                self._system.pipe_file(place, data, mode="create")
         except FileExistsError:
             return False
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from stratos.core import atomic_files
 from stratos.core.atomic_files import (
+    create_atomically,
     replacing,
     replacing_file,
     staged_apart,
@@ -133,3 +136,42 @@ def test_files_of_other_machines_are_swept_by_their_age(tmp_path: Path) -> None:
         os.utime(tmp_path / one, (long_ago, long_ago))
     sweep(tmp_path)
     assert left_in(tmp_path) == sorted(kept)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_many_that_create_a_file_one_does_and_no_reader_sees_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    if not has_links:
+
+        def refused(*_: object) -> None:
+            raise OSError(errno.EPERM, "no links here")
+
+        monkeypatch.setattr(os, "link", refused)
+    path, seen, won = tmp_path / "claim", set[bytes](), list[int]()
+    texts = [bytes([65 + i]) * 200_000 for i in range(8)]
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            with contextlib.suppress(FileNotFoundError):
+                seen.add(path.read_bytes())
+
+    def create(i: int) -> None:
+        with contextlib.suppress(FileExistsError):
+            create_atomically(path, texts[i])
+            won.append(i)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    writers = [threading.Thread(target=create, args=(i,)) for i in range(8)]
+    for one in writers:
+        one.start()
+    for one in writers:
+        one.join()
+    time.sleep(0.05)
+    done.set()
+    reader.join()
+    assert len(won) == 1 and path.read_bytes() == texts[won[0]]
+    assert not has_links or seen == {texts[won[0]]}
+    assert [one.name for one in tmp_path.iterdir()] == ["claim"], "nothing is left beside it"
