@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.foreign import beside
 from stratos.core.printable import visible
@@ -31,8 +32,17 @@ def main() -> None:
     parser.add_argument("--card", help="teacher at whose price all tokens count, such as gpt_4o")
     parser.add_argument("--messages-key", help="field of the messages, if not recognised")
     parser.add_argument("--answer-key", help="field of the answer beside them")
+    parser.add_argument(
+        "--doubtful",
+        metavar="PAGE",
+        help="write a page (HTML) of logged answers that are probably wrong",
+    )
+    parser.add_argument("--workload", help="id of the only workload that the page is about")
     options = parser.parse_args()
     try:
+        if options.doubtful is not None:
+            _write_doubtful(options)
+            return
         card = None if options.card is None else card_named(options.card)
         tick = _tick if sys.stderr.isatty() else lambda n: None
         found = survey(options.path, options.messages_key, options.answer_key, tick)
@@ -52,6 +62,25 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _write_doubtful(options: argparse.Namespace) -> None:
+    from stratos.logs.doubtful_page import write_page
+    from stratos.tasks.messages import LogTask
+
+    try:
+        task = LogTask(
+            options.path,
+            messages_key=options.messages_key,
+            answer_key=options.answer_key,
+            workload=options.workload,
+            on_error="skip",
+        )
+        n = write_page(task, Path(options.doubtful))
+    except ValueError as error:
+        raise StratosError(str(error)) from error
+    told = counted(n, "doubtful answer", spec=",")
+    print(f"{options.doubtful}: {told}, the first ones of each reason.")
 
 
 def _tick(n: int) -> None:

@@ -143,7 +143,9 @@ def _next(found: Survey, facts: Facts, several: bool) -> str:
     if facts.workload is None and several:
         return "tell them apart yourself, such as by a system prompt of their own"
     path = found.path if _PLAIN.fullmatch(found.path) else f'"{found.path}"'
-    words = ["python", "-m", "stratos", "+task=chat", f"task.path={path}"]
+    # A log has times, by which it is split; other files are split by a hash.
+    task = "logs" if facts.n_timed == facts.n and facts.first_s < facts.last_s else "chat"
+    words = ["python", "-m", "stratos", f"+task={task}", f"task.path={path}"]
     if several and facts.workload is not None:
         words.append(f"task.workload={facts.workload.id}")
     if found.broken.n_lines or found.unanswered.n_lines:

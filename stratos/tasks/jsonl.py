@@ -13,7 +13,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -514,7 +514,9 @@ class JsonlTask(Task):
 
     def _rows_of(self, key: str, path: str, fields: Fields) -> FileRows:
         try:
-            return read_rows(path, fields, partial(self._check, key), self._records(path))
+            return read_rows(
+                path, fields, partial(self._check, key), self._records(path), self._settle
+            )
         except OSError as error:
             reason = error.strerror or str(error)
             found = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
@@ -526,6 +528,11 @@ class JsonlTask(Task):
         self, path: str
     ) -> Iterable[tuple[str, dict[str, Any] | Row | Unanswered | str]] | None:
         """Return what is read in place of the lines of a file; None where it is these."""
+        return None
+
+    @property
+    def _settle(self) -> Callable[[Sequence[Row]], int | None] | None:
+        """What tells which of several answers to a question is taken; None takes none of them."""
         return None
 
     def _read(self, key: str, path: str) -> FileRows:

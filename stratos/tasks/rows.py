@@ -12,13 +12,17 @@ from difflib import get_close_matches
 from enum import Enum
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratos.core.counted import counted, listed
 from stratos.core.digest import identity
 from stratos.core.remote import local_path
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.table import Row, Rows, Table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _SHOWN = 20
 """Causes that a message lists before it only counts."""
@@ -253,6 +257,7 @@ def read_rows(
     fields: Fields,
     check: Callable[[Row], Row | str],
     records: Iterable[tuple[str, dict[str, Any] | Row | Unanswered | str]] | None = None,
+    settle: Callable[[Sequence[Row]], int | None] | None = None,
 ) -> FileRows:
     """Read every line of a file, local, behind any fsspec URL, or on the hub; once, in a stream.
 
@@ -264,6 +269,8 @@ def read_rows(
         check: returns a row in canonical form, or what is wrong with it.
         records: what is read in place of the file's lines: where each stands, with its fields, the
             row that it is, or what is wrong with it.
+        settle: returns which of the rows of one question with different answers is taken, None for
+            none; without it they are no good rows.
 
     Raises:
         OSError: the file cannot be read.
@@ -293,7 +300,9 @@ def read_rows(
     taken = np.ones(len(table), bool)
     for group in _repeats(table):
         taken[group[1:]] = False
-        if _contradict(table, group, numbers, problems):
+        if settle is not None:
+            _settled(table, group, taken, settle)
+        elif _contradict(table, group, numbers, problems):
             taken[group[0]] = False
     return FileRows(
         path,
@@ -324,6 +333,22 @@ def _repeats(table: Table) -> Iterator[list[int]]:
     stops = np.concatenate([ends, [len(ids)]])
     for k in np.flatnonzero(stops - starts > 1):
         yield order[starts[k] : stops[k]].tolist()
+
+
+def _settled(
+    table: Table,
+    group: list[int],
+    taken: NDArray[np.bool_],
+    settle: Callable[[Sequence[Row]], int | None],
+) -> None:
+    """Take one of the rows of a question, or none of them where their answers differ."""
+    rows = [table.row(k) for k in group]
+    if len({row.answer for row in rows}) < 2:
+        return
+    kept = settle(rows)
+    taken[group[0]] = False
+    if kept is not None:
+        taken[group[kept]] = True
 
 
 def _contradict(table: Table, group: list[int], numbers: Sequence[int], problems: Problems) -> bool:

@@ -36,6 +36,8 @@ class Logged(msgspec.Struct, frozen=True, array_like=True):
     """When, in seconds since 1970; NaN where nobody says."""
     model: str
     """That wrote the answer; "" where nobody says."""
+    workload: str
+    """Id of the workload that it is of."""
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):

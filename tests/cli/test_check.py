@@ -30,7 +30,8 @@ SHIPPED = sorted(
 README = Path(__file__).parents[2] / "README.md"
 ROWS = "".join(f'{{"question": "{i}+{i}", "answer": "{i % 2}"}}\n' for i in range(200))
 CHATS = "".join(
-    f'{{"prompt": "What is {i} and {i}?", "completion": "{i % 2}"}}\n' for i in range(200)
+    f'{{"prompt": "What is {i} and {i}?", "completion": "{i % 2}", "created": {10**9 + i}}}\n'
+    for i in range(200)
 )
 CALLS = "".join(
     f'{{"question": "time {i}", "tools": [{{"name": "time"}}], "calls": [{{"name": "time"}}]}}\n'
@@ -44,6 +45,7 @@ NEEDS_A_VALUE = {
     ("task", "jsonl"): "task.path=items.jsonl",
     ("task", "classify"): "task.path=items.jsonl",
     ("task", "chat"): "task.path=chats.jsonl",
+    ("task", "logs"): "task.path=chats.jsonl",
     ("task", "reasoning_gym"): "task.name=gcd",
     ("task", "tools"): "task.path=calls.jsonl",
 }

@@ -78,7 +78,7 @@ def test_what_is_printed_says_dollars_a_month_and_the_command(log: str) -> None:
         one.workload.id for one in survey(log).workloads if one.system == SORT if one.workload
     )
     assert (
-        f"next: python -m stratos +task=chat task.path={log} task.workload={id} "
+        f"next: python -m stratos +task=logs task.path={log} task.workload={id} "
         "task.on_error=skip" in text
     )
 

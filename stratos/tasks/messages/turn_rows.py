@@ -89,7 +89,7 @@ class TurnReader:
         self.n_other_system += bool(found.system) and found.system != self.system
         start = int(found.messages[0]["role"] == "system" and found.system == self.system)
         time_s = nan if found.about.time_s is None else found.about.time_s
-        logged = Logged(number, time_s, found.about.model)
+        logged = Logged(number, time_s, found.about.model, workload_of(found).id)
         turns = [k for k, one in enumerate(found.messages) if one["role"] == "assistant"]
         for place in found.answered:
             turn = turns.index(place)

@@ -1,0 +1,174 @@
+"""Which logged answers are probably wrong, told by what most answers of their workload are like.
+
+Nothing is asked: an answer is doubtful where it lacks what nearly all others have. Each check is
+learnt from the answers themselves, and is used only where they agree on it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stratos.tasks.messages.conversation import history_of
+from stratos.tasks.objects import fields_of, object_of
+from stratos.tasks.split import normalised
+from stratos.tasks.table import Row, Rows
+
+NO_JSON = "no JSON object, as nearly all others are"
+FIELDS = "other fields than nearly all others"
+TYPES = "a field of another type than in nearly all others"
+NOT_SAID = "a value that is not in the messages, where nearly all others copy it"
+RARE = "a label that hardly any other answer is"
+REFUSED = "a refusal"
+LOOPS = "a text that repeats itself"
+CONTRADICTED = "another answer than most of those to the same request"
+
+_FEWEST = 50
+"""Answers from which others can be told to be unlike them."""
+_NEARLY_ALL, _HARDLY_ANY = 0.95, 0.02
+_RARE = 0.002
+_MOST_LABELS, _ANSWERS_A_LABEL, _LONGEST_LABEL = 200, 5, 40
+_USUAL = 0.2
+"""Share of refusals from which they are what the workload is about."""
+_REFUSAL = re.compile(
+    r"(?:i'?m|i am) sorry,? but|(?:i'?m|i am) (?:unable|not able) to|i can(?:no|')t (?:help|assist|"
+    r"comply|fulfil|answer|provide)|as an ai\b|as a language model",
+    re.IGNORECASE,
+)
+_BEGINNING = 200
+"""Characters of an answer that are looked at for a refusal."""
+_LOOP = re.compile(r"(.{8,80}?)\1{4,}", re.DOTALL)
+_SHORTEST_COPY = 2
+
+Path = tuple[str, ...]
+
+
+@dataclass
+class AnswerChecks:
+    """What nearly all answers of one workload have in common."""
+
+    n: int = 0
+    n_objects: int = 0
+    n_refusals: int = 0
+    n_fields: Counter[Path] = field(default_factory=Counter)
+    n_types: dict[Path, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    n_copied: Counter[Path] = field(default_factory=Counter)
+    n_values: Counter[Path] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    n_long: int = 0
+
+    def learn(self, question: str, answer: str) -> None:
+        """Take an answer in."""
+        self.n += 1
+        found = object_of(answer)
+        self.n_refusals += _is_refusal(answer)
+        if found is None:
+            self._learn_label(answer)
+            return
+        self.n_objects += 1
+        said = _said(question)
+        for path, value in fields_of(found).items():
+            self.n_fields[path] += 1
+            self.n_types[path][_type(value)] += 1
+            for text in _copies(value):
+                self.n_values[path] += 1
+                self.n_copied[path] += text in said
+
+    def _learn_label(self, answer: str) -> None:
+        if len(answer) > _LONGEST_LABEL:
+            self.n_long += 1
+        elif len(self.labels) <= _MOST_LABELS * 10:
+            self.labels[normalised(answer)] += 1
+
+    def doubt(self, question: str, answer: str) -> str | None:
+        """Return what is doubtful about an answer; None where nothing is."""
+        if self.n < _FEWEST:
+            return None
+        if self.n_refusals < _USUAL * self.n and _is_refusal(answer):
+            return REFUSED
+        if _LOOP.search(answer):
+            return LOOPS
+        found = object_of(answer)
+        if self.n_objects >= _NEARLY_ALL * self.n or self._are_objects:
+            return NO_JSON if found is None else self._of_object(question, found)
+        if found is None and self._are_labels:
+            n = self.labels[normalised(answer)]
+            if len(answer) > _LONGEST_LABEL or n <= max(1.0, _RARE * self.n):
+                return RARE
+        return None
+
+    @property
+    def _are_objects(self) -> bool:
+        """Whether answers are objects but for those that are cut or wrapped in words."""
+        return self.n_objects >= 0.8 * self.n and not self._are_labels
+
+    @property
+    def _are_labels(self) -> bool:
+        n, different = self.labels.total(), len(self.labels)
+        return (
+            n >= _FEWEST
+            and self.n_long <= (1 - _NEARLY_ALL) * self.n
+            and different <= min(_MOST_LABELS, n / _ANSWERS_A_LABEL)
+        )
+
+    def _of_object(self, question: str, found: Mapping[str, Any]) -> str | None:
+        fields = fields_of(found)
+        usual = [p for p, n in self.n_fields.items() if n >= _NEARLY_ALL * self.n_objects]
+        if any(path not in fields for path in usual):
+            return FIELDS
+        if usual and any(self.n_fields[p] < _HARDLY_ANY * self.n_objects for p in fields):
+            return FIELDS
+        for path, value in fields.items():
+            types = self.n_types[path]
+            if types[_type(value)] < _HARDLY_ANY * types.total():
+                return TYPES
+        said = _said(question)
+        for path, value in fields.items():
+            n = self.n_values[path]
+            if n < _FEWEST or self.n_copied[path] < _NEARLY_ALL * n:
+                continue
+            if any(text not in said for text in _copies(value)):
+                return NOT_SAID
+        return None
+
+
+def doubts_of(rows: Rows) -> Iterator[str | None]:
+    """Yield what is doubtful about the answer of each row of a log; the rows are read twice."""
+    checks: dict[str, AnswerChecks] = defaultdict(AnswerChecks)
+    for row in rows:
+        checks[_workload(row)].learn(row.question, row.answer)
+    for row in rows:
+        yield checks[_workload(row)].doubt(row.question, row.answer)
+
+
+def _workload(row: Row) -> str:
+    return "" if row.logged is None else row.logged.workload
+
+
+def _is_refusal(answer: str) -> bool:
+    return _REFUSAL.search(answer, 0, _BEGINNING) is not None
+
+
+def _said(question: str) -> str:
+    return normalised("\n".join(one["content"] for one in history_of(question)))
+
+
+def _copies(value: Any) -> list[str]:
+    """Return the texts of a value that may be copied from a message."""
+    values = value if isinstance(value, list) else [value]
+    return [
+        normalised(str(one))
+        for one in values
+        if isinstance(one, str | int | float)
+        and not isinstance(one, bool)
+        and len(str(one)) >= _SHORTEST_COPY
+    ]
+
+
+def _type(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return "number" if isinstance(value, int | float) else type(value).__name__

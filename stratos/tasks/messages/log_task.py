@@ -1,0 +1,230 @@
+"""Production logs as a task: train on what came before, test on what came after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from math import isnan
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from stratos.core.counted import counted, listed
+from stratos.core.errors import ConfigError
+from stratos.tasks import doubts
+from stratos.tasks.base import Item, Split
+from stratos.tasks.messages.answer_checks import CONTRADICTED, doubts_of
+from stratos.tasks.messages.chat_task import ChatContent, ChatTask
+from stratos.tasks.split import order_key
+from stratos.tasks.table import Row, Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MAJORITY = 2 / 3
+"""Share of the answers to one request from which the commonest one holds."""
+_MOST_UNTIMED = 0.5
+_UNTIMED = "row without a time"
+_REPEATED = "near duplicate of an earlier row"
+
+
+@dataclass(frozen=True)
+class LogContent(ChatContent):
+    """What was read of a log."""
+
+    doubtful: tuple[tuple[str, Row], ...] = ()
+    """Rows whose logged answer is not used, each with the reason."""
+
+
+@dataclass(frozen=True)
+class LogTask(ChatTask):
+    """Logged requests with their answers, split by time."""
+
+    name: str = "logs"
+    """Name shown in tables and written into records."""
+    answers: Literal["trust", "verify", "relabel"] = "verify"
+    """Logged answers: trust all, verify them and leave out what is doubtful, or relabel: let a
+    teacher answer the doubtful ones anew."""
+    test_path: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Check the settings, and every row of a file on this machine.
+
+        Raises:
+            ValueError: something is wrong; the message lists all lines that are broken.
+        """
+        if self.answers not in ("trust", "verify", "relabel"):
+            raise ValueError(f"answers={self.answers}: known are trust, verify, relabel.")
+        super().__post_init__()
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def _read_files(self) -> LogContent:
+        contradicted: list[Row] = []
+        self.__dict__["_contradicted"] = contradicted
+        content = super()._read_files()
+        del self.__dict__["_contradicted"]
+        [own] = content.files
+        untimed = np.isnan(own.rows.column("times"))
+        if untimed.mean() > _MOST_UNTIMED:
+            raise ConfigError(
+                f"{self.path}: {int(untimed.sum()):,} of {len(own.rows):,} rows have no time, by "
+                "which logs are split. Type +task=chat, which splits by a hash."
+            )
+        doubtful = [(CONTRADICTED, row) for row in contradicted]
+        if self.answers != "trust":
+            found = list(doubts_of(own.rows))
+            doubtful += [(why, own.rows[k]) for k, why in enumerate(found) if why]
+            holds = np.array([why is None for why in found])
+            own = replace(own, rows=own.rows.take(holds))
+        if not own.rows:
+            raise ConfigError(f"{self.path}: no logged answer holds. See task.answers=trust.")
+        return LogContent(
+            (own,),
+            reader=content.reader,
+            keys=content.keys,
+            metric=content.metric,
+            doubtful=tuple(doubtful),
+        )
+
+    @cached_property
+    def _log(self) -> LogContent:
+        content = self._content
+        assert isinstance(content, LogContent)
+        return content
+
+    @property
+    def _settle(self) -> Callable[[Sequence[Row]], int | None]:
+        return self._vote
+
+    def _vote(self, rows: Sequence[Row]) -> int | None:
+        """Return the last row with the answer that most of those to one request have.
+
+        With answers that are trusted it is the last of the commonest ones, however few.
+        """
+        counts = Counter(self._form(row.answer) for row in rows)
+        [(commonest, n)] = counts.most_common(1)
+        holds = self.answers == "trust" or n >= _MAJORITY * len(rows)
+        of_commonest = [k for k, row in enumerate(rows) if self._form(row.answer) == commonest]
+        contradicted: list[Row] = self.__dict__["_contradicted"]
+        contradicted += [row for k, row in enumerate(rows) if not holds or k not in of_commonest]
+        return of_commonest[-1] if holds else None
+
+    def _form(self, answer: str) -> str:
+        return " ".join(answer.casefold().split())
+
+    # --- the split by time -----------------------------------------------------------------------
+
+    @cached_property
+    def _split(self) -> tuple[dict[Split, Rows], dict[str, int]]:
+        """Return the rows of each split, and how many are in none, by reason.
+
+        What repeats an earlier row, or nearly, is in no later split: it would be known by heart.
+        """
+        [own] = self._files
+        times = own.rows.column("times")
+        timed = np.flatnonzero(~np.isnan(times))
+        ids = own.rows.column("ids")
+        order = timed[np.lexsort((ids[timed], times[timed]))]
+        n = len(order)
+        n_test, n_validation = round(n * self.test_share), round(n * self.validation_share)
+        starts = n - n_test - n_validation, n - n_test
+        parts = np.split(order, starts)
+        families = self._families(own.rows)
+        earlier: NDArray[np.uint64] = np.zeros(0, np.uint64)
+        made: dict[Split, Rows] = {}
+        n_repeated = n_copies = 0
+        splits: tuple[Split, ...] = ("train", "validation", "test")
+        for split, places in zip(splits, parts, strict=True):
+            is_new = ~np.isin(families[places], earlier)
+            n_repeated += int((~is_new).sum())
+            rows = own.rows.take(places[is_new])
+            made[split] = rows if split == "train" else self._once(rows)
+            n_copies += int(is_new.sum()) - len(made[split])
+            earlier = np.concatenate([earlier, families[places]])
+        left = {
+            _UNTIMED: int(len(times) - n),
+            _REPEATED: n_repeated,
+            doubts.COPY: n_copies,
+        }
+        return {
+            "train": made["train"],
+            "validation": made["validation"],
+            "test": made["test"],
+        }, left
+
+    @property
+    def _borders_s(self) -> list[float]:
+        """The first and last time of each split, in order, in seconds since 1970."""
+        found = (rows.column("times") for rows in self._by_split.values())
+        return [time for times in found if len(times) for time in (times.min(), times.max())]
+
+    # --- doubtful answers ------------------------------------------------------------------------
+
+    @cached_property
+    def _to_relabel(self) -> list[Row]:
+        """Return the doubtful rows of the time that is trained on, none of which is held out."""
+        if self.answers != "relabel":
+            return []
+        train, *held = (self._by_split[one] for one in ("train", "validation", "test"))
+        last_s = float(train.column("times").max()) if len(train) else 0.0
+        known = set(np.concatenate([self._families(rows) for rows in (train, *held)]).tolist())
+        found: dict[str, Row] = {}
+        for _, row in self._log.doubtful:
+            assert row.logged is not None
+            is_late = isnan(row.logged.time_s) or row.logged.time_s > last_s
+            if not is_late and int(self._content.keys[row.logged.conversation]) not in known:
+                found.setdefault(row.question, row)
+        return list(found.values())
+
+    @property
+    def n_unlabelled(self) -> int:
+        """How many doubtful rows a teacher is to answer anew."""
+        return len(self._to_relabel)
+
+    def unlabelled(self, n: int, seed: int = 0) -> list[Item]:
+        """Return up to `n` of them without their logged answers."""
+        items = [replace(self._item(row), answer="", choices=()) for row in self._to_relabel]
+        return sorted(items, key=lambda item: order_key(item.id, seed))[:n]
+
+    @property
+    def doubtful(self) -> tuple[tuple[str, Row], ...]:
+        """Rows whose logged answer is not used, each with the reason."""
+        return self._log.doubtful
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Return how many rows are not used, by reason."""
+        reasons = Counter(f"answer that is {why}" for why, _ in self.doubtful)
+        return {**super().left_out, **reasons}
+
+    @property
+    def _sizes(self) -> str:
+        n = {split: f"{len(rows):,}" for split, rows in self._by_split.items()}
+        borders = [f"{datetime.fromtimestamp(one, UTC):%Y-%m-%d %H:%M}" for one in self._borders_s]
+        told = f"{n['train']} to train on, {n['validation']} validation rows, {n['test']} test rows"
+        if len(borders) == 6:
+            told = (
+                f"{n['train']} to train on ({borders[0]} to {borders[1]}), {n['validation']} "
+                f"validation rows (to {borders[3]}), {n['test']} test rows (to {borders[5]}, UTC)"
+            )
+        return f"Rows of {self.path}, by time: {told}. No later row nearly repeats an earlier one."
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Return what is doubtful about the rows, with how many answers are not used and why."""
+        found = Counter(why for why, _ in self.doubtful)
+        if not found:
+            return super().complaints
+        n = found.total()
+        reasons = listed(f"{k:,} {why}" for why, k in found.most_common())
+        told = counted(n, "logged answer is", "logged answers are", spec=",")
+        more = f"; {self.n_unlabelled:,} go to a teacher" if self.answers == "relabel" else ""
+        return (
+            f"{self.path}: {told} not used: {reasons}{more}. Look at them: python -m stratos.logs "
+            f"{self.path} --doubtful doubtful.html",
+            *super().complaints,
+        )

@@ -1,0 +1,197 @@
+"""Logs as a task: split by time, doubtful answers found."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stratos.tasks.base import Item, Split
+from stratos.tasks.messages import LogTask
+from stratos.tasks.messages import answer_checks as checks
+
+EXTRACT = "Extract the product and the order from the message of a customer as a JSON object."
+SORT = "Say whether the review that the user sends is positive or negative, in one word only."
+START = 1_760_000_000
+WORDS = [f"{one}{two}{three}" for one in "bdklm" for two in "aeiou" for three in "nrstwxyz"]
+
+
+def row(system: str, asked: str, said: str, hour: float) -> dict[str, Any]:
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": asked}]
+    return {"created": START + 3600 * hour, "model": "m", "messages": messages, "response": said}
+
+
+def extractions(n: int) -> list[dict[str, Any]]:
+    rng = random.Random(0)
+    rows = []
+    for k in range(n):
+        product, order = rng.choice(["mug", "lamp", "chair"]), rng.randrange(10**4, 10**6)
+        asked = f"{' '.join(rng.choices(WORDS, k=9))} my {product} of order {order} is late"
+        said = json.dumps({"product": product, "order": order})
+        rows.append(row(EXTRACT, asked, said, k))
+    return rows
+
+
+def labels(n: int) -> list[dict[str, Any]]:
+    rng = random.Random(1)
+    return [
+        row(SORT, " ".join(rng.choices(WORDS, k=12)), rng.choice(["positive", "negative"]), k)
+        for k in range(n)
+    ]
+
+
+def write(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in rows))
+    return str(path)
+
+
+def every_item(task: LogTask) -> list[Item]:
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    return [item for split in splits for item in task.items(split, 999)]
+
+
+def times(task: LogTask) -> dict[str, list[float]]:
+    return {
+        split: [one.logged.time_s for one in rows if one.logged]
+        for split, rows in task._by_split.items()
+    }
+
+
+def test_what_is_trained_on_came_before_what_is_tested(tmp_path: Path) -> None:
+    rows = extractions(200)
+    random.Random(3).shuffle(rows)
+    task = LogTask(write(tmp_path / "a.jsonl", rows))
+    found = times(task)
+    assert {split: len(one) for split, one in found.items()} == {
+        "train": 120,
+        "validation": 30,
+        "test": 50,
+    }
+    assert max(found["train"]) < min(found["validation"]) <= max(found["validation"])
+    assert max(found["validation"]) < min(found["test"])
+    assert "120 to train on (2025-10-09 08:53 to 2025-10-14 07:53)" in task.notes[1]
+
+
+def test_what_repeats_an_earlier_row_is_in_no_later_split(tmp_path: Path) -> None:
+    rows = extractions(200)
+    for k in range(180, 190):  # nearly the same as in training, with the same numbers
+        early = rows[k - 170]
+        asked = early["messages"][1]["content"].replace("is late", "comes late")
+        rows[k] = row(EXTRACT, asked, early["response"], k)
+    task = LogTask(write(tmp_path / "a.jsonl", rows))
+    n = task.left_out["near duplicate of an earlier row"]
+    assert 8 <= n <= 10  # MinHash misses one now and then
+    assert task.n_test == 50 - n
+
+
+SPOILT: dict[str, Callable[[dict[str, Any]], str]] = {
+    checks.NO_JSON: lambda said: json.dumps(said)[:-1],
+    checks.FIELDS: lambda said: json.dumps({"item": said["product"], "order": said["order"]}),
+    checks.TYPES: lambda said: json.dumps({**said, "order": str(said["order"])}),
+    checks.NOT_SAID: lambda said: json.dumps({**said, "order": said["order"] + 1}),
+    checks.REFUSED: lambda said: "I'm sorry, but I can't help with that.",
+    checks.LOOPS: lambda said: "the order of the mug is " * 30,
+}
+
+
+@pytest.mark.parametrize("why", SPOILT)
+def test_a_doubtful_answer_is_found_and_no_other(why: str, tmp_path: Path) -> None:
+    rows = extractions(400)
+    spoilt = random.Random(5).sample(range(400), 6)
+    for k in spoilt:
+        rows[k]["response"] = SPOILT[why](json.loads(rows[k]["response"]))
+    task = LogTask(write(tmp_path / "a.jsonl", rows))
+    assert {one.line: reason for reason, one in task.doubtful} == {
+        f"line {k + 1}": why for k in spoilt
+    }
+    assert any(f"6 logged answers are not used: 6 {why}" in one for one in task.complaints)
+    trusted = LogTask(write(tmp_path / "a.jsonl", rows), answers="trust")
+    assert not trusted.doubtful and trusted.n_train + trusted.n_test == 240 + 100
+
+
+def test_a_label_that_hardly_any_other_is_is_doubtful(tmp_path: Path) -> None:
+    rows = labels(300)
+    rows[7]["response"] = "postive"
+    rows[9]["response"] = "The review is positive, since the customer says so twice in it."
+    task = LogTask(write(tmp_path / "a.jsonl", rows))
+    assert {(why, one.line) for why, one in task.doubtful} == {
+        (checks.RARE, "line 8"),
+        (checks.RARE, "line 10"),
+    }
+
+
+def test_workloads_of_one_file_are_checked_apart(tmp_path: Path) -> None:
+    task = LogTask(write(tmp_path / "a.jsonl", [*extractions(100), *labels(100)]))
+    assert not task.doubtful
+
+
+def test_texts_that_differ_are_not_doubtful(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    rows = [
+        row(
+            EXTRACT,
+            " ".join(rng.choices(WORDS, k=9)),
+            " ".join(rng.choices(WORDS, k=k % 40 + 1)),
+            k,
+        )
+        for k in range(300)
+    ]
+    assert not LogTask(write(tmp_path / "a.jsonl", rows)).doubtful
+
+
+def test_the_answer_that_most_have_to_one_request_is_taken(tmp_path: Path) -> None:
+    rows = labels(100)
+    asked = rows[0]["messages"][1]["content"]
+    for hour, said in ((1.5, "positive"), (1.6, "Positive"), (1.7, "negative")):
+        rows.append(row(SORT, asked, said, hour))
+    rows[0]["response"] = "positive"
+    tied = rows[2]["messages"][1]["content"]
+    rows[2]["response"] = "positive"
+    rows.append(row(SORT, tied, "negative", 1.8))
+    task = LogTask(write(tmp_path / "a.jsonl", rows))
+    assert Counter(why for why, _ in task.doubtful) == {checks.CONTRADICTED: 3}
+    every = every_item(task)
+    assert [one.answer for one in every if one.question == asked] == ["Positive"]
+    assert not [one for one in every if one.question == tied]
+    trusted = LogTask(write(tmp_path / "b.jsonl", rows), answers="trust")
+    assert len([one for one in every_item(trusted) if one.question == tied]) == 1
+
+
+def test_doubtful_answers_of_the_time_of_training_go_to_a_teacher(tmp_path: Path) -> None:
+    rows = extractions(400)
+    for k in (10, 20, 390):
+        rows[k]["response"] = rows[k]["response"][:-1]
+    task = LogTask(write(tmp_path / "a.jsonl", rows), answers="relabel")
+    items = task.unlabelled(10)
+    asked = {rows[k]["messages"][1]["content"] for k in (10, 20)}
+    assert {one.question for one in items} == asked and {one.answer for one in items} == {""}
+    made = task.labelled(items[0], '{"product": "mug", "order": 1}')
+    assert made is not None and made.answer == '{"product": "mug", "order": 1}'
+    assert task.as_row(made, made.answer)["messages"][-1]["content"] == made.answer
+
+
+def test_rows_without_times_are_refused_or_counted(tmp_path: Path) -> None:
+    rows = extractions(100)
+    del rows[3]["created"]
+    assert LogTask(write(tmp_path / "a.jsonl", rows)).left_out["row without a time"] == 1
+    for one in rows[10:]:
+        del one["created"]
+    with pytest.raises(ValueError, match=r"91 of 100 rows have no time.*Type \+task=chat"):
+        LogTask(write(tmp_path / "b.jsonl", rows))
+
+
+def test_a_page_shows_the_doubtful_answers(tmp_path: Path) -> None:
+    from stratos.logs.doubtful_page import write_page
+
+    rows = extractions(100)
+    rows[5]["response"] = "<script>alert(1)</script>\x1b[31m"
+    task = LogTask(write(tmp_path / "a.jsonl", rows))
+    assert write_page(task, tmp_path / "page.html") == 1
+    text = (tmp_path / "page.html").read_text()
+    assert "1: no JSON object" in text and "<td><pre>line 6</pre></td>" in text
+    assert "&lt;script&gt;" in text and "<script>" not in text and "\x1b" not in text
