@@ -18,6 +18,7 @@ from figures_of import (
     serving,
     students,
     summary,
+    tool_calls,
 )
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -34,4 +35,5 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **serving.BLOCKS,
     **students.BLOCKS,
     **summary.BLOCKS,
+    **tool_calls.BLOCKS,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,9 @@ from stratos.tasks.objects import as_key, same
 from stratos.tasks.schema.document import resolved
 from stratos.tasks.tools.calls import Call
 from stratos.tasks.tools.signatures import Tool
+
+_PAUSE = re.compile(r"[.,;:!?]+(?=\s|$)")
+"""Signs of a sentence, which do not count in a text: they stand before a space, or at the end."""
 
 
 def why_invalid(calls: Sequence[Call], tools: Sequence[Tool]) -> str | None:
@@ -28,7 +32,7 @@ def why_invalid(calls: Sequence[Call], tools: Sequence[Tool]) -> str | None:
 def is_right(
     given: Sequence[Call], gold: Sequence[Call], tools: Sequence[Tool], *, ordered: bool
 ) -> bool:
-    """Return whether calls are valid, and are the gold calls one by one, in any order.
+    """Return whether calls are the gold calls one by one, in any order.
 
     Args:
         given: what a model calls.
@@ -36,9 +40,9 @@ def is_right(
         tools: that it may call.
         ordered: whether the order counts.
     """
-    if len(given) != len(gold) or why_invalid(given, tools) is not None:
-        return False
     by_name = {tool.name: tool for tool in tools}
+    if len(given) != len(gold) or any(call.name not in by_name for call in given):
+        return False
     fits = [[same_call(one, other, by_name[one.name]) for other in gold] for one in given]
     if ordered:
         return all(row[place] for place, row in enumerate(fits))
@@ -62,55 +66,65 @@ def _pairs_all(fits: Sequence[Sequence[bool]]) -> bool:
 
 
 def same_call(given: Call, gold: Call, tool: Tool) -> bool:
-    """Return whether a valid call does what a gold call does.
+    """Return whether a call does what a gold call does.
 
-    An argument that is left out has the default of its schema.
+    An argument that is left out, or is null where that is no value, has the default of its schema.
     """
     if given.name != gold.name:
         return False
-    for name in given.arguments.keys() | gold.arguments.keys():
-        schema = resolved(tool.parameters, tool.properties.get(name, True))
-        default = schema.get("default") if isinstance(schema, Mapping) else None
-        right = list(gold.accept.get(name, ()))
-        if name in gold.arguments:
-            right.append(gold.arguments[name])
-        elif default is not None:
+    ours, theirs = tool.without_nulls(given.arguments), tool.without_nulls(gold.arguments)
+    if any(name not in ours for name in tool.required) or not all(map(tool.has, ours)):
+        return False
+    for name in ours.keys() | theirs.keys():
+        schema = tool.properties.get(name, True)
+        default = _default(tool, schema)
+        right = [*gold.accept.get(name, ()), *([theirs[name]] if name in theirs else [])]
+        if name not in theirs and default is not None:
             right.append(default)
-        if name in given.arguments:
-            if not any(_same(given.arguments[name], one, schema, tool) for one in right):
+        if name in ours:
+            if not any(is_same(ours[name], one, schema, tool) for one in right):
                 return False
         elif name not in gold.optional and not (
-            default is not None and any(_same(default, one, schema, tool) for one in right)
+            default is not None and any(is_same(default, one, schema, tool) for one in right)
         ):
             return False
     return True
 
 
+def is_same(given: Any, wanted: Any, schema: Any, tool: Tool) -> bool:
+    """Return whether a value is right: it is the wanted one, or is equal and matches the schema."""
+    if type(given) is type(wanted) and given == wanted:
+        return True
+    return _same(given, wanted, schema, tool) and tool.takes(schema, given)
+
+
 def _same(given: Any, wanted: Any, schema: Any, tool: Tool) -> bool:
     """Return whether two values are equal by their schema."""
     schema = resolved(tool.parameters, schema)
-    if not isinstance(schema, Mapping):
-        return same(given, wanted)
+    named: Mapping[str, Any] = schema if isinstance(schema, Mapping) else {}
     if isinstance(given, list) and isinstance(wanted, list):
-        if schema.get("uniqueItems"):
+        if named.get("uniqueItems"):
             return {*map(as_key, given)} == {*map(as_key, wanted)}
-        inner = schema.get("items", True)
+        inner = named.get("items", True)
         pairs = zip(given, wanted, strict=False)
         return len(given) == len(wanted) and all(_same(a, b, inner, tool) for a, b in pairs)
     if isinstance(given, Mapping) and isinstance(wanted, Mapping):
-        properties = schema.get("properties", {})
         for name in given.keys() | wanted.keys():
-            inner = resolved(tool.parameters, properties.get(name, True))
-            default = inner.get("default") if isinstance(inner, Mapping) else None
-            if name not in given and name not in wanted:
-                continue
-            a, b = given.get(name, default), wanted.get(name, default)
+            inner = named.get("properties", {}).get(name, True)
+            default = _default(tool, inner)
             if (name not in given or name not in wanted) and default is None:
                 return False
-            if not _same(a, b, inner, tool):
+            if not _same(given.get(name, default), wanted.get(name, default), inner, tool):
                 return False
         return True
+    if isinstance(given, str) and isinstance(wanted, str):
+        return same(_PAUSE.sub("", given), _PAUSE.sub("", wanted))
     return same(given, wanted)
+
+
+def _default(tool: Tool, schema: Any) -> Any:
+    schema = resolved(tool.parameters, schema)
+    return schema.get("default") if isinstance(schema, Mapping) else None
 
 
 def overlap(given: Sequence[Call], gold: Sequence[Call]) -> float:

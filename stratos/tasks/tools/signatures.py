@@ -79,8 +79,31 @@ class Tool:
             return None
         return f"{pointer(error.absolute_path)}: {shown(error.message, 120)}"
 
+    def has(self, name: str) -> bool:
+        """Return whether there may be an argument of a name."""
+        return name in self.properties or self.closed["additionalProperties"] is not False
+
+    def takes(self, schema: Any, value: Any) -> bool:
+        """Return whether a value matches a schema of these parameters."""
+        try:
+            found: bool = self._validator.evolve(schema=schema).is_valid(value)
+        except RecursionError:
+            return False
+        return found
+
+    def without_nulls(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments without those that are null and whose schema takes no null."""
+        return {
+            name: value
+            for name, value in arguments.items()
+            if value is not None
+            or name in self.required
+            or name not in self.properties
+            or self.takes(self.properties[name], None)
+        }
+
     def ordered(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return arguments in the order of the schema, as a grammar wants them."""
+        """Return arguments as they are learnt: in the order of the schema, as a grammar wants."""
         known = [name for name in self.properties if name in arguments]
         names = [*known, *(name for name in arguments if name not in self.properties)]
         return {name: arguments[name] for name in names}

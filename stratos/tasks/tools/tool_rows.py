@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stratos.tasks.rows import Unanswered, find_field, shown
@@ -48,9 +48,15 @@ def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered
             return Unanswered(f"has no {names.calls.replace('|', ' or ')}")
     except ValueError as error:
         return str(error)
+    by_name = {tool.name: tool for tool in tools}
+    calls = [
+        replace(call, arguments=by_name[call.name].without_nulls(call.arguments))
+        if call.name in by_name
+        else call
+        for call in calls
+    ]
     if problem := why_invalid(calls, tools):
         return problem
-    by_name = {tool.name: tool for tool in tools}
     ordered = [Call(call.name, by_name[call.name].ordered(call.arguments)) for call in calls]
     made: dict[str, Any] = {
         "question": question_of(tools, messages),
