@@ -69,6 +69,8 @@ ARROWS = {
     "verify": "core decode deploy pretrained records tasks",
     "door": "core deploy",
     "servers": "core deploy executors ledger",
+    "status": "core records report",
+    "compare": "core evaluate records report",
     "stage": "catalog cli config core executors pipeline run",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""

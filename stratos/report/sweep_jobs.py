@@ -62,7 +62,7 @@ class Job:
 def read_jobs(sweep_dir: Path) -> list[Job]:
     """Read every job of a sweep, in the order of their numbers."""
     folders = sorted(_job_folders(sweep_dir), key=lambda folder: _natural(str(folder)))
-    return [_read_job(sweep_dir, folder) for folder in folders]
+    return [read_job(sweep_dir, folder) for folder in folders]
 
 
 def is_run(folder: Path) -> bool:
@@ -78,7 +78,13 @@ def _job_folders(sweep_dir: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if name not in found and name != "wandb"]
 
 
-def _read_job(sweep_dir: Path, folder: Path) -> Job:
+def read_job(sweep_dir: Path, folder: Path) -> Job:
+    """Read one job of a sweep, or a run by itself.
+
+    Args:
+        sweep_dir: a folder above it, to which its name is relative.
+        folder: of the run.
+    """
     records: dict[str, Any] = {}
     trouble: list[str] = []
     for stage, record_type in RECORDS.items():

@@ -1,0 +1,105 @@
+"""`python -m stratos.compare A B`: what differs between two runs, and which student is better."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stratos.compare.paired import Paired, paired, said
+from stratos.compare.sides import Side, changed, figures, read_side
+from stratos.core.errors import StratosError
+from stratos.core.printable import visible
+
+_WIDTH = 120
+"""Columns where there is no terminal."""
+
+
+def main() -> None:
+    """Compare two runs; exit with 2 where one is none."""
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="python -m stratos.compare",
+        description="Compare two runs: which student is better on the test items that both "
+        "answered, and what differs in settings, plan and measurements.",
+        epilog="example: python -m stratos.compare outputs/<run> outputs/<another>",
+    )
+    parser.add_argument("first", type=Path, metavar="A")
+    parser.add_argument("second", type=Path, metavar="B")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    told = parser.parse_args()
+    try:
+        first, second = read_side(told.first), read_side(told.second)
+    except StratosError as error:
+        print(visible(str(error)), file=sys.stderr)
+        sys.exit(2)
+    found = paired(first.answers, second.answers) if _is_comparable(first, second) else None
+    if told.json:
+        print(json.dumps(_plain(first, second, found)))
+        return
+    print(visible(_verdict(first, second, found)))
+    _show(first, second)
+
+
+def _is_comparable(first: Side, second: Side) -> bool:
+    return first.metric == second.metric
+
+
+def _verdict(first: Side, second: Side, found: Paired | None) -> str:
+    if found is not None:
+        return said(found, ("A", "B"))
+    missing = [name for name, one in (("A", first), ("B", second)) if not one.answers]
+    if missing:
+        return f"{' and '.join(missing)} has no answers to test items yet: no verdict."
+    if not _is_comparable(first, second):
+        return f"A is scored by {first.metric}, B by {second.metric}: no verdict."
+    return "A and B were asked no test item in common: no verdict. Give both one task and one seed."
+
+
+def _show(first: Side, second: Side) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH
+    ours, theirs = figures(first), figures(second)
+    table = _table("", first, second)
+    for key in dict.fromkeys((*ours, *theirs)):
+        pair = (ours.get(key, ""), theirs.get(key, ""))
+        style = "" if pair[0] == pair[1] else "bold"
+        table.add_row(key, *(Text(visible(one), style=style) for one in pair))
+    console.print(table)
+    settings = changed(first, second)
+    if not settings:
+        console.print("All settings are equal.")
+        return
+    table = _table("setting", first, second)
+    for key, (one, other) in settings.items():
+        table.add_row(Text(visible(key)), Text(visible(one)), Text(visible(other)))
+    console.print(table)
+
+
+def _table(heading: str, first: Side, second: Side) -> Table:
+    table = Table()
+    table.add_column(heading, overflow="fold")
+    for name, one in (("A", first), ("B", second)):
+        table.add_column(f"{name} {visible(str(one.job.folder))}", overflow="fold")
+    return table
+
+
+def _plain(first: Side, second: Side, found: Paired | None) -> dict[str, object]:
+    return {
+        "a": {"folder": str(first.job.folder), **figures(first)},
+        "b": {"folder": str(second.job.folder), **figures(second)},
+        "settings": {key: list(pair) for key, pair in changed(first, second).items()},
+        "paired": None if found is None else {**dataclasses.asdict(found), "better": found.outcome},
+        "verdict": _verdict(first, second, found),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the runs of a folder are at: stage, money, accuracy."""

@@ -1,0 +1,63 @@
+"""Two students on the items that both answered."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from stratos.compare.paired import paired, said
+from stratos.evaluate.answer_files import KeptAnswer
+from stratos.tasks.base import Score
+
+
+def answers(right: list[bool], first: int = 0) -> list[KeptAnswer]:
+    return [
+        KeptAnswer(
+            str(i), "all", f"question {i}", f"gold {i}", [], "text", 1, Score(float(one), 0.0, True)
+        )
+        for i, one in enumerate(right, first)
+    ]
+
+
+def test_the_counts_are_those_of_shared_items() -> None:
+    ours = answers([True] * 6 + [False] * 4)  # 0 to 9
+    theirs = answers([False, True, True, True, True, True, True, False], first=4)  # 4 to 11
+    found = paired(ours, theirs)
+    assert found is not None
+    assert (found.n_items, found.only_first, found.only_second) == (6, 1, 4)
+    assert (found.first, found.second) == (2 / 6, 5 / 6)
+    assert found.low < found.second - found.first < found.high
+    assert found.outcome == "open"
+    assert said(found, ("A", "B")).startswith("A and B are not told apart: B 83.3%, A 33.3% of the")
+
+
+def test_an_item_of_another_gold_answer_is_another_item() -> None:
+    ours, theirs = answers([True]), answers([True])
+    theirs[0] = KeptAnswer("0", "all", "question 0", "another", [], "", 1, Score(1.0, 1.0, True))
+    assert paired(ours, theirs) is None
+    assert paired([], theirs) is None
+
+
+@pytest.mark.parametrize(("lead", "outcome"), [(40, "second"), (-40, "first"), (0, "open")])
+def test_a_sure_lead_is_one_in_both_orders(lead: int, outcome: str) -> None:
+    ours = [True] * 200 + [False] * 100
+    theirs = [True] * (200 + lead) + [False] * (100 - lead)
+    found = paired(answers(ours), answers(theirs))
+    assert found is not None and found.outcome == outcome
+    back = paired(answers(theirs), answers(ours))
+    assert back is not None
+    assert back.outcome == {"first": "second", "second": "first", "open": "open"}[outcome]
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low), abs=1e-9)
+    assert back.p_value == found.p_value
+
+
+def test_equal_students_are_seldom_told_apart() -> None:
+    rng, wrong = random.Random(0), 0
+    for _ in range(400):
+        ours = answers([rng.random() < 0.8 for _ in range(150)])
+        theirs = answers([rng.random() < 0.8 for _ in range(150)])
+        found = paired(ours, theirs)
+        assert found is not None
+        wrong += found.outcome != "open"
+    assert wrong <= 0.05 * 400
