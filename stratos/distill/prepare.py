@@ -12,6 +12,7 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.records import Corpus, Plan
 from stratos.students import ready
+from stratos.tasks.chat import offer_tools
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
         tokenizer=None if taken is None else taken.tokenizer,
         instruction=instruction,
     )
+    if config.task.offers_tools:
+        offer_tools(tokenizer)
     if taken is not None:
         # The teacher may end its answers with another token than its texts.
         model.generation_config.eos_token_id = list(taken.end_ids)

@@ -49,21 +49,30 @@ class ChatIds:
         }
         self._compiled = _environment().from_string(self.template)
 
-    def ids(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def ids(self, messages: Sequence[Mapping[str, Any]], tools: Any = None) -> list[int]:
         """Return the token ids of a chat, up to where the answer begins.
 
+        Args:
+            messages: of the chat.
+            tools: that are offered, as the API has them; None for none.
+
         Raises:
-            ChatError: the template does not take the chat.
+            ChatError: the template does not take the chat, or no tools.
         """
+        text = self._written(messages, tools)
+        if tools is not None and text == self._written(messages, None):
+            raise ChatError("tools: the chat template of this model takes none.")
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _written(self, messages: Sequence[Mapping[str, Any]], tools: Any) -> str:
         import jinja2
 
         try:
-            text = self._compiled.render(
-                messages=messages, add_generation_prompt=True, **self._special
+            return self._compiled.render(
+                messages=messages, tools=tools, add_generation_prompt=True, **self._special
             )
         except (jinja2.TemplateError, TypeError, AttributeError, KeyError) as error:
             raise ChatError(f"The chat template does not take this chat: {error}") from error
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of an answer, without special tokens."""

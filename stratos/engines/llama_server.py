@@ -50,7 +50,7 @@ PLAIN = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 """Greedy where a request says nothing else, as the bundle is; what is drawn is drawn from all."""
 ERRORS = 1
 """What llama.cpp logs: nothing but errors."""
-NOT_SERVED = ("logprobs", "tools", "functions", "logit_bias", "response_format")
+NOT_SERVED = ("logprobs", "functions", "logit_bias")
 """Options of the API that would change an answer, and that are refused in place of ignored."""
 
 
@@ -230,12 +230,14 @@ class _Front:
         found = answer.json()
         text = self._chats.text(self._before_end(found["tokens"]))
         cut = first_stop(text, stops)
-        is_cut = cut < len(text)
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text[:cut]},
-            "finish_reason": "stop" if is_cut else _finish(found),
-        }
+        finish = "stop" if cut < len(text) else _finish(found)
+        message: dict[str, Any] = {"role": "assistant", "content": text[:cut]}
+        if body.get("tools") and (calls := _calls(text[:cut])):
+            message, finish = (
+                {"role": "assistant", "content": None, "tool_calls": calls},
+                "tool_calls",
+            )
+        choice = {"index": 0, "message": message, "finish_reason": finish}
         head["object"] = "chat.completion"
         return JSONResponse({**head, "choices": [choice], "usage": _usage(found)})
 
@@ -260,11 +262,17 @@ class _Front:
         if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
             raise ValueError("stop: expected a text, or a list of texts.")
         messages = [_plain(message) for message in body["messages"]]
+        tools = body.get("tools") or None
+        if tools is not None and body.get("stream"):
+            raise ValueError("tools: calls are given whole. Leave stream out.")
+        if body.get("tool_choice") not in (None, "auto"):
+            raise ValueError("tool_choice: this server has auto alone.")
         options = {name: body[name] for name in PASSED_ON if body.get(name) is not None}
         asked = {
             **PLAIN,
             **options,
-            "prompt": self._chats.ids(messages),
+            **_grammar(body.get("response_format")),
+            "prompt": self._chats.ids(messages, tools),
             "n_predict": most,
             "return_tokens": True,
             "stream": bool(body.get("stream")),
@@ -326,6 +334,45 @@ def _plain(message: Any) -> dict[str, Any]:
     if not isinstance(content, str):
         raise ValueError("messages: each needs a role and a content.")
     return {**message, "content": content}
+
+
+def _grammar(response_format: Any) -> dict[str, Any]:
+    """Return what llama.cpp is asked so that an answer has the form that a request names.
+
+    Raises:
+        ValueError: there is no such form.
+    """
+    if response_format in (None, {}, {"type": "text"}):
+        return {}
+    if isinstance(response_format, Mapping):
+        if response_format.get("type") == "json_object":
+            return {"json_schema": {"type": "object"}}
+        named = response_format.get("json_schema")
+        schema = named.get("schema") if isinstance(named, Mapping) else None
+        if response_format.get("type") == "json_schema" and isinstance(schema, Mapping):
+            return {"json_schema": schema}
+    raise ValueError(
+        'response_format: expected {"type": "json_schema", "json_schema": {"schema": {…}}}, '
+        "json_object or text."
+    )
+
+
+def _calls(text: str) -> list[dict[str, Any]]:
+    """Return the calls that an answer is, as the API has them; none where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(found, list):
+        return []
+    calls = []
+    for one in found:
+        if not isinstance(one, dict) or not isinstance(one.get("name"), str):
+            return []
+        arguments = json.dumps(one.get("arguments", {}), ensure_ascii=False)
+        function = {"name": one["name"], "arguments": arguments}
+        calls.append({"id": f"call_{uuid.uuid4().hex}", "type": "function", "function": function})
+    return calls
 
 
 def _event(

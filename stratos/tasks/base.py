@@ -118,6 +118,9 @@ class Task(ABC):
         """
         return None
 
+    offers_tools: bool = False
+    """True if questions name tools: then the student's chat template takes those of a request."""
+
     # --- what a model is asked -------------------------------------------------------------------
 
     @property

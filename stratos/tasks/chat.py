@@ -90,6 +90,39 @@ _NO_SYSTEM = """\
 """
 
 
+_TOOLS = """\
+{%- if tools -%}
+{%- set offered = namespace(lines=[], said=[]) -%}
+{%- for tool in tools -%}
+{%- set one = tool['function'] if 'function' in tool else tool -%}
+{%- set offered.lines = offered.lines + [{'name': one['name'],
+ 'description': (one.get('description') or '') | trim,
+ 'parameters': one.get('parameters') or {}} | tojson] -%}
+{%- endfor -%}
+{%- for message in messages -%}
+{%- set offered.said = offered.said + [{'role': message['role'],
+ 'content': (message['content'] or '') | trim} | tojson] -%}
+{%- endfor -%}
+{%- set asked = '\\n\\nConversation:\\n' ~ offered.said | join('\\n') -%}
+{%- if messages | length == 1 and messages[0]['role'] == 'user' -%}
+{%- set asked = '\\n\\nRequest:\\n' ~ messages[0]['content'] | trim -%}
+{%- endif -%}
+{%- set question = 'Tools:\\n' ~ offered.lines | join('\\n') ~ asked -%}
+{%- set messages = [{'role': 'user', 'content': question}] -%}
+{%- endif -%}
+"""
+
+
+def offer_tools(tokenizer: Any) -> None:
+    """Let a tokenizer's chat template take `tools`: as the text that a student is trained on.
+
+    It is that of `stratos.tasks.tools.signatures.question_of`.
+    """
+    template = tokenizer.chat_template
+    if isinstance(template, str):
+        tokenizer.chat_template = _TOOLS + template
+
+
 def instruct(tokenizer: Any, instruction: str) -> None:
     """Put an instruction into a tokenizer's chat template: the system message of every chat.
 

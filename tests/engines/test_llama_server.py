@@ -248,3 +248,37 @@ def test_a_missing_export_is_said(bundle) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == f"{bundle} has no f16 export for llama.cpp.\n"
+
+
+def test_an_answer_matches_the_schema_that_a_request_names(server) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"kind": {"enum": ["cat", "dog"]}, "legs": {"type": "integer", "maximum": 9}},
+        "required": ["kind", "legs"],
+        "additionalProperties": False,
+    }
+    named = {"type": "json_schema", "json_schema": {"name": "animal", "schema": schema}}
+    answer = ask(server, CHATS[0], response_format=named, max_tokens=100)
+    found = json.loads(text_of(answer))
+    assert found["kind"] in ("cat", "dog") and isinstance(found["legs"], int)
+    assert ask(server, CHATS[0], response_format={"type": "text"})["choices"]
+    for more, said in (
+        ({"response_format": {"type": "json_schema"}}, "response_format: expected"),
+        ({"response_format": {"type": "grammar"}}, "response_format: expected"),
+        ({"tools": [{"name": "a"}]}, "tools: the chat template of this model takes none."),
+        ({"tools": [{"name": "a"}], "stream": True}, "tools: calls are given whole."),
+        ({"tool_choice": "required"}, "tool_choice: this server has auto alone."),
+    ):
+        status, text = post(server, {"messages": CHATS[0], **more})
+        assert status == 400
+        assert said in json.loads(text)["error"]["message"]
+
+
+def test_calls_are_given_as_the_api_has_them() -> None:
+    from stratos.engines.llama_server import _calls
+
+    [call] = _calls('[{"name": "a", "arguments": {"é": 1}}]')
+    assert call["function"] == {"name": "a", "arguments": '{"é": 1}'}
+    assert call["type"] == "function"
+    for text in ("[]", "none", '[{"x": 1}]', '{"name": "a"}', "[" * 9000):
+        assert _calls(text) == []

@@ -92,6 +92,9 @@ class ToolsTask(JsonlTask):
     split_answer: str | None = field(init=False, default=None)
     unlabelled_path: str | None = field(init=False, default=None)
 
+    offers_tools = True
+    """The student's chat template takes `tools`."""
+
     # --- rows ------------------------------------------------------------------------------------
 
     def _records(self, path: str) -> Iterable[tuple[str, dict[str, Any] | Unanswered | str]]:

@@ -1,0 +1,50 @@
+"""Tools of a request are written by the student's chat template as the text that it has learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stratos.distill.tokenizer import trained_tokenizer
+from stratos.engines.chat_ids import ChatError, ChatIds
+from stratos.tasks.chat import instruct, offer_tools
+from stratos.tasks.tools.signatures import question_of, tools_of
+
+TOOLS: list[dict[str, Any]] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "Get the weather, é.",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        },
+    },
+    {"name": "clock"},
+]
+ONE = [{"role": "user", "content": "What's it like in <Rome>?"}]
+SEVERAL = [{"role": "system", "content": "Now is 5."}, *ONE]
+
+
+@pytest.mark.parametrize("told", ["", "Call the tools."])
+@pytest.mark.parametrize("messages", [ONE, SEVERAL])
+def test_it_writes_the_question_of_the_training(messages: Any, told: str, tmp_path: Path) -> None:
+    tokenizer = trained_tokenizer(["What's it like in Rome?"] * 3, 300)
+    instruct(tokenizer, told)
+    asked = [{"role": "user", "content": question_of(tools_of(TOOLS), messages)}]
+    wanted = tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
+    plain = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    offer_tools(tokenizer)
+    for tools, ids in ((TOOLS, wanted), (None, plain)):
+        found = tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)
+        assert found["input_ids"] == ids
+    tokenizer.save_pretrained(tmp_path)
+    assert ChatIds(tmp_path).ids(messages, TOOLS) == wanted
+    assert ChatIds(tmp_path).ids(messages) == plain
+
+
+def test_a_template_that_takes_none_says_so(tmp_path: Path) -> None:
+    trained_tokenizer(["a"] * 3, 300).save_pretrained(tmp_path)
+    with pytest.raises(ChatError, match="the chat template of this model takes none"):
+        ChatIds(tmp_path).ids(ONE, TOOLS)
