@@ -14,6 +14,7 @@ _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w")
 _DIGITS = re.compile(r"(?<![\w.])\+?\(?\d[\d ()./-]{6,22}\d(?![\w])")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 _SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
+_IP = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 _DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?: .*)?")
 _LEAST_OF_PHONE, _MOST_OF_PHONE = 9, 15
 """Digits of a phone number with its prefix (E.164)."""
@@ -40,7 +41,8 @@ def _kind(written: str) -> str | None:
         return ID
     if _LEAST_OF_CARD <= len(digits) <= _MOST_OF_CARD and _is_card(digits):
         return CARD
-    if not _LEAST_OF_PHONE <= len(digits) <= _MOST_OF_PHONE or _DATE.fullmatch(written):
+    is_other = _DATE.fullmatch(written) or _IP.fullmatch(written)
+    if is_other or not _LEAST_OF_PHONE <= len(digits) <= _MOST_OF_PHONE:
         return None
     # A bare run of digits may be any number: a phone number has a prefix or separators.
     parts = re.split(r"[ ()./-]+", written.strip("+()"))

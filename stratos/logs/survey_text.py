@@ -17,11 +17,12 @@ from stratos.teachers.openai_settings import OpenAISettings
 
 _PLAIN = re.compile(r"[\w./:@~+-]+")
 """A path that Hydra takes without quotes."""
+_MODELS_SHOWN = 4
 _MOST_SHOWN = 12
 _MONTH_S = 30 * 86_400.0
 _SHORTEST_S = 86_400.0
 """Time that a log has to span before it tells what a month costs."""
-_FEW_ANSWERS = 200
+_MOST_LABELS = 200
 _LONGEST = 90
 _FEWEST_ROWS = 50
 """Answers below which nothing can be learnt and measured."""
@@ -76,7 +77,10 @@ def _of_workload(
         f"    tokens: {facts.input_tokens / facts.n:,.0f} in, {facts.output_tokens / facts.n:,.0f} "
         f"out a row{by}"
     )
-    models = [f"{shown(model) or 'not named'} {n:,}" for model, n in facts.models.most_common(4)]
+    models = [
+        f"{shown(model) or 'not named'} {n:,}"
+        for model, n in facts.models.most_common(_MODELS_SHOWN)
+    ]
     yield f"    model: {listed(models)}"
     yield f"    cost: {_cost(facts, card)}"
     metric = suited_to(facts.answers) if facts.answers else "f1"
@@ -103,7 +107,7 @@ def _answers(facts: Facts, metric: str) -> str:
     else:
         different = len(set(facts.answers))
         of = f" of the first {len(facts.answers):,}" if len(facts.answers) < facts.n_answers else ""
-        is_label = metric == "exact" and different <= min(_FEW_ANSWERS, len(facts.answers) // 2)
+        is_label = metric == "exact" and different <= min(_MOST_LABELS, len(facts.answers) // 5)
         what = "labels" if is_label else "different texts"
         told.append(f"{different:,} {what}{of}")
     return f"{told[0]}; metric that fits: {metric}"
@@ -120,9 +124,11 @@ def _cost(facts: Facts, card: OpenAISettings | None) -> str:
         else:
             usd += price
     if len(unpriced) == len(facts.tokens_of):
-        named = listed(sorted(shown(one) or "no named model" for one in unpriced)[:4])
-        return f"no card has a price of {named}. Name one: --card gpt_4o_mini"
-    also = f"; without {listed(sorted(map(shown, unpriced))[:4])}" if unpriced else ""
+        named = [shown(one) for one in sorted(unpriced) if one][:_MODELS_SHOWN]
+        told = f"no card has a price of {listed(named)}" if named else "the rows name no model"
+        return f"{told}. Take the price of a card: --card gpt_4o_mini"
+    others = [shown(one) or "rows without a model" for one in sorted(unpriced)[:_MODELS_SHOWN]]
+    also = f"; without {listed(others)}, of which no card has a price" if others else ""
     what = f"{cents(usd)} for these rows"
     if facts.n_timed < facts.n / 2:
         return f"{what}; the file has no times, which would tell what a month costs{also}"

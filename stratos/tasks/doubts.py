@@ -132,7 +132,7 @@ def of_labels(rows: BySplit, labels: Sequence[str]) -> list[str]:
         f"{shown(rare)} ({counted(n[rare], 'row')}) for {shown(common)} ({n[common]})"
         for rare in labels
         for common in labels
-        if _is_rare(n[rare], n[common]) and _are_alike(rare, common)
+        if _is_rare(n[rare], n[common]) and are_alike(rare, common)
     ]
     if slips:
         told.append(
@@ -231,7 +231,7 @@ def _is_rare(n: int, n_common: int) -> bool:
     return 0 < n <= _RARE * n_common or (n == 1 and n_common >= _ONE_AGAINST)
 
 
-def _are_alike(one: str, other: str) -> bool:
+def are_alike(one: str, other: str) -> bool:
     """Return whether one label may be a slip of the other: one key, or little of a long label.
 
     Labels that differ in a number are meant to: "1 star" and "2 stars".

@@ -356,12 +356,14 @@ class JsonlTask(Task):
     @property
     def notes(self) -> tuple[str, ...]:
         """Return how many rows each split has, and how files are read that are no usual CSV."""
-        by = (
-            [f"{self.schema}: fields are compared so: {self._metric.described()}."]
-            if isinstance(self._metric, BySchema)
-            else []
-        )
-        return (*self._separators, self._sizes, *by)
+        return (*self._separators, self._sizes, *self._schema_note)
+
+    @property
+    def _schema_note(self) -> list[str]:
+        metric = self._metric
+        if not isinstance(metric, BySchema):
+            return []
+        return [f"{self.schema}: fields are compared so: {metric.described()}."]
 
     @property
     def _sizes(self) -> str:
@@ -413,10 +415,14 @@ class JsonlTask(Task):
     @cached_property
     def _metric(self) -> Metric:
         if self.schema is not None:
-            made = BySchema(self._schema or {}, self.min_f1)
-            _ = made.kinds
-            return made
+            return self._by_schema
         return metric_of(self.metric, self.min_f1, self.verifier)
+
+    @cached_property
+    def _by_schema(self) -> BySchema:
+        made = BySchema(self._schema or {}, self.min_f1)
+        _ = made.kinds
+        return made
 
     def answer_schema(self, item: Item) -> Mapping[str, Any] | None:
         """Return the JSON Schema that every answer matches; None where there is none."""

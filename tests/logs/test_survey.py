@@ -110,7 +110,7 @@ def test_a_log_without_prices_and_times_says_so(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     text = "\n".join(lines_of(survey(str(path)), None))
-    assert "cost: no card has a price of no named model. Name one: --card gpt_4o_mini" in text
+    assert "cost: the rows name no model. Take the price of a card: --card gpt_4o_mini" in text
     assert "(estimated: 4 characters each)" in text
     named = "\n".join(lines_of(survey(str(path)), card_named("gpt_4o")))
     assert "the file has no times, which would tell what a month costs" in named

@@ -123,7 +123,9 @@ class Alike:
     def _sign(self, triples: NDArray[np.uint64]) -> None:
         assert self._phrases is not None
         if len(triples) and len(self._phrases):
-            triples = triples[~np.isin(triples, self._phrases)]
+            # `isin` sorts both; the phrases are sorted already.
+            places = np.searchsorted(self._phrases, triples).clip(max=len(self._phrases) - 1)
+            triples = triples[self._phrases[places] != triples]
         self._has_signature.append(len(triples) > 0)
         if len(triples):
             mixed = (self._a * triples[None, :] + self._b) >> np.uint64(32)

@@ -10,8 +10,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from stratos.tasks.doubts import are_alike
 from stratos.tasks.messages.conversation import history_of
 from stratos.tasks.objects import fields_of, object_of
 from stratos.tasks.split import normalised
@@ -21,6 +23,7 @@ NO_JSON = "no JSON object, as nearly all others are"
 FIELDS = "other fields than nearly all others"
 TYPES = "a field of another type than in nearly all others"
 NOT_SAID = "a value that is not in the messages, where nearly all others copy it"
+NO_MATCH = "no match of task.schema"
 RARE = "a label that hardly any other answer is"
 REFUSED = "a refusal"
 LOOPS = "a text that repeats itself"
@@ -28,8 +31,14 @@ CONTRADICTED = "another answer than most of those to the same request"
 
 _FEWEST = 50
 """Answers from which others can be told to be unlike them."""
-_NEARLY_ALL, _HARDLY_ANY = 0.95, 0.02
+_MOST, _NEARLY_ALL = 0.8, 0.95
+"""Shares of the answers that are objects, or of objects that have a field."""
+_USUAL_TYPE, _COPIED = 0.9, 0.9
+"""Shares of the values of a field that are of one type, or stand in the messages."""
+_HARDLY_ANY = 0.02
 _RARE = 0.002
+_OF_SLIP = 0.1
+"""Share of the answers of a label that a slip of it may have."""
 _MOST_LABELS, _ANSWERS_A_LABEL, _LONGEST_LABEL = 200, 5, 40
 _USUAL = 0.2
 """Share of refusals from which they are what the workload is about."""
@@ -92,27 +101,29 @@ class AnswerChecks:
         if _LOOP.search(answer):
             return LOOPS
         found = object_of(answer)
-        if self.n_objects >= _NEARLY_ALL * self.n or self._are_objects:
+        if self.n_objects >= _MOST * self.n:
             return NO_JSON if found is None else self._of_object(question, found)
-        if found is None and self._are_labels:
-            n = self.labels[normalised(answer)]
-            if len(answer) > _LONGEST_LABEL or n <= max(1.0, _RARE * self.n):
-                return RARE
-        return None
+        is_label = len(answer) <= _LONGEST_LABEL and normalised(answer) not in self._odd_labels
+        return RARE if self._are_labels and not is_label else None
 
-    @property
-    def _are_objects(self) -> bool:
-        """Whether answers are objects but for those that are cut or wrapped in words."""
-        return self.n_objects >= 0.8 * self.n and not self._are_labels
-
-    @property
+    @cached_property
     def _are_labels(self) -> bool:
         n, different = self.labels.total(), len(self.labels)
-        return (
-            n >= _FEWEST
-            and self.n_long <= (1 - _NEARLY_ALL) * self.n
-            and different <= min(_MOST_LABELS, n / _ANSWERS_A_LABEL)
-        )
+        return n >= _MOST * self.n and different <= min(_MOST_LABELS, n / _ANSWERS_A_LABEL)
+
+    @cached_property
+    def _odd_labels(self) -> set[str]:
+        """Labels of hardly any answer, and those that look like a slip of a common one."""
+        if not self._are_labels:
+            return set()
+        least = max(1.0, _RARE * self.n)
+        slips = {
+            one
+            for one, n in self.labels.items()
+            for other, of_other in self.labels.items()
+            if n <= _OF_SLIP * of_other and are_alike(one, other)
+        }
+        return slips | {one for one, n in self.labels.items() if n <= least}
 
     def _of_object(self, question: str, found: Mapping[str, Any]) -> str | None:
         fields = fields_of(found)
@@ -123,12 +134,14 @@ class AnswerChecks:
             return FIELDS
         for path, value in fields.items():
             types = self.n_types[path]
-            if types[_type(value)] < _HARDLY_ANY * types.total():
+            [(_, n)] = types.most_common(1)
+            is_usual = n >= _USUAL_TYPE * types.total() and value is not None
+            if is_usual and types[_type(value)] < n:
                 return TYPES
         said = _said(question)
         for path, value in fields.items():
             n = self.n_values[path]
-            if n < _FEWEST or self.n_copied[path] < _NEARLY_ALL * n:
+            if n < _FEWEST or self.n_copied[path] < _COPIED * n:
                 continue
             if any(text not in said for text in _copies(value)):
                 return NOT_SAID

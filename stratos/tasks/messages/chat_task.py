@@ -72,7 +72,6 @@ class ChatTask(JsonlTask):
     slice: str | None = field(init=False, default=None)
     slices: tuple[str, ...] = field(init=False, default=SLICES)
     unlabelled_path: str | None = field(init=False, default=None)
-    schema: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Check the settings, and every conversation of a file on this machine.
@@ -82,6 +81,8 @@ class ChatTask(JsonlTask):
         """
         if self.metric not in ("auto", "exact", "numeric", "f1"):
             raise ValueError(f"metric={self.metric}: known are auto, exact, numeric, f1.")
+        if self.schema and self.metric == "auto":
+            object.__setattr__(self, "metric", "exact")
         if self.answer_key is not None and self.messages_key is None:
             raise ValueError("answer_key goes with messages_key: name the field of the messages.")
         super().__post_init__()
@@ -132,17 +133,19 @@ class ChatTask(JsonlTask):
         return reader.rows(path)
 
     def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
-        return (
-            metric_of("numeric", 1.0, None).canonical(answer, options)
-            if (self.metric == "numeric" and self.verifier is None)
-            else answer
-        )
+        if self.schema is not None:
+            return self._metric.canonical(answer, options)
+        if self.metric == "numeric" and self.verifier is None:
+            return metric_of("numeric", 1.0, None).canonical(answer, options)
+        return answer
 
     def _slice_of(self, key: str, row: Row) -> str:
         return row.slice
 
     @cached_property
     def _metric(self) -> Metric:
+        if self.schema is not None:
+            return self._by_schema
         if self.verifier is not None:
             return metric_of("exact", 1.0, self.verifier)
         name = self._content.metric if self.metric == "auto" else self.metric
@@ -185,6 +188,7 @@ class ChatTask(JsonlTask):
             f"Formats of {self.path}: {formats}. Metric: {self.metric}{self._from_f1}.",
             self._sizes,
             *doubtful.of_secrets(seen.n_secrets),
+            *self._schema_note,
         )
 
     @property
@@ -274,7 +278,7 @@ class ChatTask(JsonlTask):
     def parse(self, text: str) -> str | None:
         """Return the whole text, without the thoughts in front of it; None of an empty one."""
         text = _THOUGHTS.sub("", text).strip()
-        if self.verifier is not None or self.metric == "numeric":
+        if self.metric == "numeric" or not self.verifier is self.schema is None:
             return self._metric.read(text)
         return text or None
 
@@ -294,4 +298,4 @@ class ChatTask(JsonlTask):
 
     @property
     def _is_exact(self) -> bool:
-        return self.metric == "exact"
+        return self.metric == "exact" and self.schema is None

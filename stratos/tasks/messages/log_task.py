@@ -16,7 +16,7 @@ from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
 from stratos.tasks import doubts
 from stratos.tasks.base import Item, Split
-from stratos.tasks.messages.answer_checks import CONTRADICTED, doubts_of
+from stratos.tasks.messages.answer_checks import CONTRADICTED, NO_MATCH, doubts_of
 from stratos.tasks.messages.chat_task import ChatContent, ChatTask
 from stratos.tasks.split import order_key
 from stratos.tasks.table import Row, Rows
@@ -76,7 +76,10 @@ class LogTask(ChatTask):
             )
         doubtful = [(CONTRADICTED, row) for row in contradicted]
         if self.answers != "trust":
-            found = list(doubts_of(own.rows))
+            found = [
+                why or self._against_schema(row)
+                for why, row in zip(doubts_of(own.rows), own.rows, strict=True)
+            ]
             doubtful += [(why, own.rows[k]) for k, why in enumerate(found) if why]
             holds = np.array([why is None for why in found])
             own = replace(own, rows=own.rows.take(holds))
@@ -89,6 +92,23 @@ class LogTask(ChatTask):
             metric=content.metric,
             doubtful=tuple(doubtful),
         )
+
+    def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
+        try:
+            return super()._canonical(key, answer, options)
+        except ValueError:
+            if self.answers == "trust" or self.schema is None:
+                raise
+            return answer  # is doubtful, and no broken line
+
+    def _against_schema(self, row: Row) -> str | None:
+        if self.schema is None:
+            return None
+        try:
+            self._metric.canonical(row.answer, row.options)
+        except ValueError:
+            return NO_MATCH
+        return None
 
     @cached_property
     def _log(self) -> LogContent:

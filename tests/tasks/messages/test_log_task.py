@@ -185,6 +185,31 @@ def test_rows_without_times_are_refused_or_counted(tmp_path: Path) -> None:
         LogTask(write(tmp_path / "b.jsonl", rows))
 
 
+def test_answers_that_do_not_match_a_schema_are_doubtful_and_the_others_scored_by_it(
+    tmp_path: Path,
+) -> None:
+    fields = {"product": {"enum": ["mug", "lamp", "chair"]}, "order": {"type": "integer"}}
+    schema = tmp_path / "schema.json"
+    schema.write_text(
+        json.dumps({"type": "object", "properties": fields, "required": ["product", "order"]})
+    )
+    rows = extractions(100)
+    for k in (5, 6, 7):  # one of them is in the message, but not what the schema lists
+        rows[k]["response"] = rows[k]["response"].replace('"product": "', '"product": "x')
+    rows[5]["messages"][1]["content"] += " xmug xlamp xchair"
+    path = write(tmp_path / "a.jsonl", rows)
+    task = LogTask(path, schema=str(schema))
+    assert {one.line for _, one in task.doubtful} == {"line 6", "line 7", "line 8"}
+    assert (checks.NO_MATCH, "line 6") in {(why, one.line) for why, one in task.doubtful}
+    assert task.metric == "exact"
+    [item] = task.items("test", 1)
+    assert task.score(f"```json\n{item.answer}\n```", item).exact == 1
+    assert task.answer_schema(item) is not None
+    assert set(task.field_scores(item, item.answer).values()) == {1.0}
+    with pytest.raises(ValueError, match="broken line"):
+        LogTask(path, schema=str(schema), answers="trust")
+
+
 def test_a_page_shows_the_doubtful_answers(tmp_path: Path) -> None:
     from stratos.logs.doubtful_page import write_page
 
