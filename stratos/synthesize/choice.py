@@ -99,6 +99,7 @@ def pick(
     can_reverse: bool,
     n_rows: int | None = None,
     n_unlabelled: int = 0,
+    n_made: int = 0,
 ) -> dict[str, Verdict]:
     """Return strategy name to whether it may be taken; by the rule above.
 
@@ -111,6 +112,7 @@ def pick(
         can_reverse: it can build a question from an answer.
         n_rows: labelled rows to train on; None where the task makes its own questions.
         n_unlabelled: rows of the task's file without an answer.
+        n_made: items that the task makes beside its rows.
     """
     verdicts: dict[str, Verdict] = {}
     has_rows = n_rows is not None and supervises(strategies, complexity)
@@ -130,7 +132,7 @@ def pick(
             )
         elif strategy.adds_rows:
             verdicts[name] = _labels(teacher, strategy, complexity)
-        elif has_rows and (why := _repeats(strategy, teacher)):
+        elif has_rows and (why := _repeats(strategy, teacher, n_made)):
             concerns: Literal["strategy", "teacher"] = "strategy"
             if strategy.learns_teacher:
                 concerns = "teacher"
@@ -172,10 +174,11 @@ def supervises(strategies: Sequence[Strategy], complexity: ComplexityConfig) -> 
     return any(one.learns_rows and leaves(complexity, one) for one in strategies)
 
 
-def _repeats(strategy: Strategy, teacher: TeacherProbe) -> str:
+def _repeats(strategy: Strategy, teacher: TeacherProbe, n_made: int) -> str:
     """Return why a strategy adds nothing to the labelled rows of a file; "" where it does."""
     if strategy.makes_questions:
-        return "" if strategy.writes_reasoning else "supervised learns the same rows"
+        is_more = strategy.writes_reasoning or n_made > 0
+        return "" if is_more else "supervised learns the same rows"
     if not strategy.learns_teacher or strategy.needs_logits:
         return ""
     if reasons(teacher.prompt):

@@ -310,6 +310,11 @@ class Task(ABC):
         """
         return None
 
+    @property
+    def n_made(self) -> int:
+        """How many training items `reverse` makes beside the rows of a file, at most."""
+        return 0
+
     def refusals(self) -> list[str]:
         """Return why nothing can be learnt or measured from the rows; nothing where it can."""
         return []

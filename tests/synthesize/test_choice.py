@@ -209,7 +209,12 @@ ROWS = (*ALL, Supervised())
 
 
 def of_rows(
-    right: int = 99, prompt: str = "default", strategies=ROWS, student_facts=GROWN, n_rows=180
+    right: int = 99,
+    prompt: str = "default",
+    strategies=ROWS,
+    student_facts=GROWN,
+    n_rows=180,
+    n_made=0,
 ):
     one = replace(teacher(right), prompt=prompt)
     return pick(
@@ -220,6 +225,7 @@ def of_rows(
         task="tickets",
         can_reverse=True,
         n_rows=n_rows,
+        n_made=n_made,
     )
 
 
@@ -229,6 +235,8 @@ def test_answers_that_a_file_has_are_learnt_and_not_asked_for() -> None:
     assert found["alignment"].reason == "the file has the answers, which wise could only repeat"
     assert (found["alignment"].why_not, found["alignment"].concerns) == (Reason.REPEATS, "teacher")
     assert found["injection"].reason == "supervised learns the same rows"
+    more = of_rows(strategies=(Alignment(), Injection(), Supervised()), n_made=10)
+    assert {name for name, one in more.items() if one.is_taken} == {"supervised", "injection"}
 
 
 def test_what_a_teacher_adds_may_be_asked_for() -> None:

@@ -254,6 +254,7 @@ class _Pairs:
                 can_reverse=config.task.can_reverse,
                 n_rows=config.task.n_train if config.task.has_rows else None,
                 n_unlabelled=config.task.n_unlabelled,
+                n_made=config.task.n_made,
             )[name]
             if verdict.evidence:
                 self.evidence.append(verdict.evidence)

@@ -218,7 +218,8 @@ def expected_rows(config: Config, teacher: TeacherProbe, strategy: Strategy) -> 
     Two digits of what teachers answer right, so that teachers that are about as good share a work.
     """
     n_items, n_train = strategy.n_items, n_labelled(config)
-    n = min(n_items, n_train or n_items)
+    n_made = config.task.n_made if strategy.makes_questions else 0
+    n = min(n_items, (n_train or n_items) + n_made)
     if strategy.adds_rows:
         added = float(f"{strategy.n_added(config.task, teacher.exact.mean):.2g}")
         return min(n_items, n + added)

@@ -176,6 +176,11 @@ class ToolsTask(JsonlTask):
 
     # --- injection -------------------------------------------------------------------------------
 
+    @property
+    def n_made(self) -> int:
+        """How many requests `reverse` makes beside the rows."""
+        return self.n_drawn
+
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
         """Yield the training rows, then requests that are made from calls, up to `n` in all.
 
