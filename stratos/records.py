@@ -995,6 +995,8 @@ class Exports:
     note: str
     """What has to be known about the files."""
     formats: tuple[Export, ...]
+    served: str = ""
+    """Format that the run served; "" where the bundle's own weights were."""
 
 
 @dataclass(frozen=True)
@@ -1029,6 +1031,13 @@ class Deployment:
     """Whether that slowed the server: next to no core was idle. Nothing is judged then."""
     exports: Exports | None = None
     """None where the server's engine loads the bundle as it is."""
+
+    @property
+    def served(self) -> Export | None:
+        """What the format that is served answered; None for the bundle's own weights."""
+        form = self.run.format if self.run is not None else ""
+        formats = self.exports.formats if form and self.exports is not None else ()
+        return next((one for one in formats if one.format == form), None)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from stratos.convert.declared import contradictions
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.printable import shown
-from stratos.core.ray_engine import NOT_INSTALLED, is_installed
+from stratos.core.ray_engine import is_installed, not_installed
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.teachers.facts import FACTS
@@ -267,7 +267,7 @@ def _engine(config: Config) -> Iterator[str]:
     """Yield what the engine of a stage lacks."""
     synthesize = config.synthesize
     if synthesize.engine == "ray" and not is_installed():
-        yield NOT_INSTALLED
+        yield not_installed()
     if synthesize.engine != "ray" and synthesize.ray_address is not None:
         yield (
             f"synthesize.ray_address={synthesize.ray_address} needs synthesize.engine=ray. Add it, "

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from stratos.core import extras
 from stratos.core.counted import counted
 from stratos.core.digest import is_users_own
 from stratos.core.errors import StratosError
@@ -27,7 +28,6 @@ from stratos.core.errors import StratosError
 A = TypeVar("A")
 B = TypeVar("B")
 
-NOT_INSTALLED = "synthesize.engine=ray: Ray is not installed. Type: pip install 'stratos-llm[ray]'"
 _CHUNKS_A_WORKER = 2
 """Under way, so that a worker that ends one finds the next."""
 _WAITING = 4
@@ -45,6 +45,11 @@ def is_installed() -> bool:
     return importlib.util.find_spec("ray") is not None
 
 
+def not_installed() -> str:
+    """Return what to type where Ray is missing."""
+    return f"synthesize.engine=ray: Ray is not installed. Type: {extras.install('ray')}"
+
+
 @contextmanager
 def connected(address: str | None, say: Callable[[str], None]) -> Iterator[RayEngine]:
     """Connect to a cluster, or start one of this machine; it ends, or is left, with the block.
@@ -57,7 +62,7 @@ def connected(address: str | None, say: Callable[[str], None]) -> Iterator[RayEn
         StratosError: Ray is not installed, or the cluster cannot be reached.
     """
     if not is_installed():
-        raise StratosError(NOT_INSTALLED)
+        raise StratosError(not_installed())
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this run
     import ray
 

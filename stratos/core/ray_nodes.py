@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from stratos.core import extras
 from stratos.core.environment import without
 from stratos.core.errors import StratosError
 from stratos.core.shares import Share, shares_of_node, together
@@ -22,10 +23,6 @@ REGION = "cluster"
 GPU_TYPE = "accelerator_type:"
 """Begins the resource by which a node tells the type of its GPUs."""
 VARIABLE, DEFAULT = "RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265"
-NOT_INSTALLED = (
-    "a Ray cluster is reached by ray[default], which is not installed. Type: pip install "
-    "'stratos-llm[ray]'."
-)
 _OTHERS = (VARIABLE, "RAY_ADDRESS")
 """Variables that Ray takes in place of any address that it is given."""
 _OLDEST = (2, 40)
@@ -141,7 +138,7 @@ def connect(address: str | None, setting: str = "cloud.ray_address") -> Dashboar
         StratosError: Ray is not installed, nothing answers, or it is not what is needed.
     """
     if importlib.util.find_spec("ray") is None:
-        raise StratosError(NOT_INSTALLED)
+        raise StratosError(_not_installed())
     found = address or os.environ.get(VARIABLE) or DEFAULT
     if not re.match(r"https?://", found):
         raise StratosError(
@@ -163,6 +160,13 @@ def connect(address: str | None, setting: str = "cloud.ray_address") -> Dashboar
             f"to work. Start it with Ray {oldest} or newer."
         )
     return dashboard
+
+
+def _not_installed() -> str:
+    return (
+        "a Ray cluster is reached by ray[default], which is not installed. Type: "
+        f"{extras.install('ray')}."
+    )
 
 
 def shares_of_cluster(address: str | None) -> list[Share]:
@@ -262,7 +266,7 @@ def _client(address: str) -> Any:
             return Client(address)
     except (RuntimeError, ValueError) as error:
         if "ray[default]" in str(error):
-            raise StratosError(NOT_INSTALLED) from error
+            raise StratosError(_not_installed()) from error
         raise OSError(_first_line(str(error))) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from stratos.core import extras
 from stratos.core.foreign import cause
 
 _EXTRAS = {"s3": "aws", "s3a": "aws", "gs": "gcp", "gcs": "gcp", "abfs": "azure", "az": "azure"}
@@ -46,7 +47,7 @@ def file_system(url: str) -> tuple[Any, str]:
         found: tuple[Any, str] = fsspec.url_to_fs(url, **_settings(protocol))
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
-        hint = f"Type: pip install 'stratos-llm[{extra}]'" if extra else cause(error)
+        hint = f"Type: {extras.install(extra)}" if extra else cause(error)
         raise OSError(f"{protocol}:// needs a package that is not installed. {hint}") from error
     except ValueError as error:
         if protocol in fsspec.available_protocols():

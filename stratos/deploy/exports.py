@@ -56,7 +56,7 @@ def make_exports(
         max_tokens: longest answer, as in the evaluation.
         max_loss_points: points of accuracy that a format may lose.
         may_change: whether another format may be served where the one that was to be loses too
-            much; see `served_format`.
+            much, or cannot be made; see `chosen_format`.
 
     Raises:
         StratosError: the served format cannot be made or loses too much, or the engine fails.
@@ -68,7 +68,7 @@ def make_exports(
             forms.append(form)
             continue
         told = f"The student cannot be exported as {form} for {engine.title}: {why}."
-        if form == engine.served:
+        if form == must:
             raise StratosError(f"{told} Choose another with deploy.engine.format=<format>.")
         context.warn(told)
     if not forms:
@@ -84,30 +84,13 @@ def make_exports(
             _refuse(engine, export, max_loss_points, must, context)
         found.append(export)
     exports = Exports(engine.kind, _version(engine), note, tuple(found))
-    write_atomically(bundle / EXPORTS / RECORD, to_json(exports))
+    write_exports(bundle, exports)
     return exports
 
 
-def served_format(engine: Engine, exports: Exports, context: Context) -> str:
-    """Return the format to serve: the engine's, else the smallest that lost no more than allowed.
-
-    Raises:
-        StratosError: all lost more.
-    """
-    kept = sorted((one for one in exports.formats if one.is_kept), key=lambda one: one.n_bytes)
-    names = [one.format for one in kept]
-    if engine.served in names:
-        return engine.served
-    if not names:
-        raise StratosError(
-            f"Each format for {engine.title} loses more than deploy.max_loss_points. Serve the "
-            "student by transformers, with deploy=local, or allow more."
-        )
-    context.warn(
-        f"{names[0]} is served in place of {engine.served}, which the plan counted on: its "
-        "latency and requests per second are those of the load test, not of the plan."
-    )
-    return names[0]
+def write_exports(bundle: Path, exports: Exports) -> None:
+    """Write down what a bundle holds for another engine."""
+    write_atomically(bundle / EXPORTS / RECORD, to_json(exports))
 
 
 def _measured(
@@ -258,13 +241,19 @@ def with_exports(card: str, exports: Exports | None) -> str:
         "",
         exports.note,
         "",
-        "    python -m stratos.serve . --engine llamacpp --format "
-        + next((one.format for one in exports.formats[::-1] if one.is_kept), ""),
-        "",
-        "",
+        *_how_to_serve(exports),
     ]
     before, limits, after = card.partition("## Limits")
     return f"{before}{chr(10).join(lines)}{limits}{after}"
+
+
+def _how_to_serve(exports: Exports) -> list[str]:
+    """Return the command that serves one of the files; none where all lost too much."""
+    kept = [one.format for one in exports.formats if one.is_kept]
+    if not kept:
+        return []
+    form = exports.served or kept[-1]
+    return [f"    python -m stratos.serve . --engine {exports.engine} --format {form}", "", ""]
 
 
 def _row(one: Export) -> str:

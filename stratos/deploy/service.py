@@ -7,8 +7,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stratos.core.atomic_files import remove
+from stratos.core.wheel import pins, write_wheel
 from stratos.deploy.commands import context_of, engine_of, serve_command
-from stratos.deploy.sky_service import exported, installs, plain, sky_service
+from stratos.deploy.sky_service import PINS, exported, installs, plain, sky_service
 from stratos.records import RoleChoice
 
 _SKY_CLOUDS = frozenset(("aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod", "vast"))
@@ -18,7 +20,7 @@ _FROM_ENVIRONMENT = '--host "${HOST:-127.0.0.1}" --port "${PORT:-8000}"'
 
 
 def service_files(
-    choices: Sequence[RoleChoice], name: str, bundle: Path
+    choices: Sequence[RoleChoice], name: str, bundle: Path, wheels: Path
 ) -> Iterator[tuple[str, str]]:
     """Yield name and text of the service file for each choice of the role "serve".
 
@@ -30,15 +32,34 @@ def service_files(
         choices: of the role "serve".
         name: of the service.
         bundle: folder of the bundle; the script looks for it beside its own folder.
+        wheels: folder with the wheel of Stratos, see `write_wheels`; the script looks for it in its
+            own.
     """
     for number, choice in enumerate(choices, 1):
         mark = f"-{number}" if len(choices) > 1 else ""
         if choice.offer is not None and choice.offer.cloud in _SKY_CLOUDS:
             file = f"serve{mark}.sky.yaml"
             service = _service_name(f"{name}{mark}")
-            yield file, sky_service(choice, choice.offer, service, file, bundle)
+            yield file, sky_service(choice, choice.offer, service, file, bundle, wheels)
         else:
             yield f"serve{mark}.sh", _script(choice, name, f"serve{mark}.sh", bundle)
+
+
+def write_wheels(choices: Sequence[RoleChoice], folder: Path) -> None:
+    """Write this version of Stratos for the servers that need it, with the versions of the rest.
+
+    Args:
+        choices: of the role "serve".
+        folder: is replaced.
+
+    Raises:
+        StratosError: it was not installed, so that nobody knows what it needs.
+    """
+    remove(folder)
+    if any(engine_of(choice.run).extra for choice in choices):
+        folder.mkdir(parents=True)
+        write_wheel(folder)
+        (folder / PINS).write_text("".join(f"{one}\n" for one in pins()))
 
 
 def _service_name(name: str) -> str:

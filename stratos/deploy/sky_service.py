@@ -17,8 +17,10 @@ from typing import Any
 import yaml
 
 from stratos.core.printable import visible
+from stratos.core.wheel import python_version
 from stratos.deploy.commands import context_of, engine_of, environment_of, serve_command
 from stratos.deploy.manifest import read_known
+from stratos.deploy.nginx_config import Limits, script
 from stratos.engines.base import Engine
 from stratos.records import Offer, RoleChoice
 
@@ -32,28 +34,17 @@ START_S = 1200
 """Seconds from the order of a server to its first answer, at most."""
 PROBE_S = 60
 """Seconds that the answer to the probe may take."""
+WAITING = 4
+"""Requests that are answered or wait at once, for each answer at once; more get 429."""
+WHEELS, PINS = "stratos", "pins.txt"
+"""Folder with the wheel of this version of Stratos, and in it the versions of what it needs."""
 MODEL = "."
 """Name of the model in requests: the engine starts in the folder of the bundle."""
 
-DOOR = """\
-events {}
-http {
-  access_log off;
-  server {
-    listen %(port)d;
-    client_max_body_size 256k;
-    location / {
-      if ($http_authorization != "Bearer ${%(key)s}") { return 401; }
-      proxy_pass http://127.0.0.1:%(engine)d;
-      proxy_buffering off;
-      proxy_read_timeout 600s;
-    }
-  }
-}
-"""
 
-
-def sky_service(choice: RoleChoice, offer: Offer, name: str, file: str, bundle: Path) -> str:
+def sky_service(
+    choice: RoleChoice, offer: Offer, name: str, file: str, bundle: Path, wheels: Path
+) -> str:
     """Return the text of a service: a comment with its commands, then SkyPilot's YAML.
 
     Args:
@@ -62,12 +53,13 @@ def sky_service(choice: RoleChoice, offer: Offer, name: str, file: str, bundle: 
         name: of the service, as clouds take it.
         file: name of the file, for its commands.
         bundle: folder of the bundle.
+        wheels: folder with the wheel of Stratos, for engines that it runs itself.
     """
     task: dict[str, Any] = {
         "name": name,
         "resources": _resources(choice, offer),
         "secrets": {KEY: None},
-        "file_mounts": {"~/bundle": str(bundle)},
+        "file_mounts": _mounts(choice, bundle, wheels),
         "service": _service(choice, bundle),
         "setup": _Block(_setup(engine_of(choice.run), offer)),
         "run": _Block(_run(choice, bundle)),
@@ -76,6 +68,11 @@ def sky_service(choice: RoleChoice, offer: Offer, name: str, file: str, bundle: 
     return comment + yaml.dump(
         task, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=False
     )
+
+
+def _mounts(choice: RoleChoice, bundle: Path, wheels: Path) -> dict[str, str]:
+    found = {"~/bundle": str(bundle)}
+    return found | {f"~/{WHEELS}": str(wheels)} if engine_of(choice.run).extra else found
 
 
 def _resources(choice: RoleChoice, offer: Offer) -> dict[str, Any]:
@@ -107,14 +104,25 @@ def _service(choice: RoleChoice, bundle: Path) -> dict[str, Any]:
     }
 
 
-def installs(engine: Engine, offer: Offer | None) -> tuple[str, ...]:
-    """Return the commands that install an engine on a server, at the versions of this machine."""
+def installs(
+    engine: Engine, offer: Offer | None, wheels: str = WHEELS, pip: str = "pip"
+) -> tuple[str, ...]:
+    """Return the commands that install an engine on a server, at the versions of this machine.
+
+    Args:
+        engine: the engine; one that Stratos runs is installed from the wheel of this version.
+        offer: the server; None for any.
+        wheels: folder with that wheel, as the shell there has it.
+        pip: the installer.
+    """
     found = []
     is_cpu = offer is not None and offer.accelerator is None
     if is_cpu and engine.uses_torch:
-        found.append(f'pip install "{_pinned("torch")}" --index-url {CPU_TORCH}')
-    wanted = " ".join(f'"{_pinned(one)}"' for one in engine.packages)
-    return (*found, f"pip install {wanted}")
+        found.append(f'{pip} install "{_pinned("torch")}" --index-url {CPU_TORCH}')
+    wanted = [f'"{_pinned(one)}"' for one in engine.packages]
+    if engine.extra:
+        wanted = [f'"$(ls {wheels}/*.whl)[{engine.extra}]"', *wanted, f"-c {wheels}/{PINS}"]
+    return (*found, " ".join([pip, "install", *wanted]))
 
 
 def _pinned(requirement: str) -> str:
@@ -128,24 +136,30 @@ def _pinned(requirement: str) -> str:
 
 
 def _setup(engine: Engine, offer: Offer) -> str:
-    lines = [*installs(engine, offer), "sudo apt-get update && sudo apt-get install -y nginx-light"]
+    lines = list(installs(engine, offer))
+    if engine.extra:  # Stratos needs a Python that the server may not have
+        lines = [
+            "command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh",
+            'export PATH="$HOME/.local/bin:$PATH" VIRTUAL_ENV="$HOME/venv"',
+            f'uv venv --quiet --python {python_version()} "$VIRTUAL_ENV"',
+            *installs(engine, offer, f"~/{WHEELS}", "uv pip"),
+        ]
+    lines.append("sudo apt-get update && sudo apt-get install -y nginx-light")
     return "\n".join(lines) + "\n"
 
 
 def _run(choice: RoleChoice, bundle: Path) -> str:
     """Return the shell script that starts door and engine on a server."""
     n_devices = choice.offer.accelerator_count if choice.offer is not None else 0
+    path = 'export PATH="$HOME/venv/bin:$PATH"\n' if engine_of(choice.run).extra else ""
     command = serve_command(
         MODEL, "127.0.0.1", ENGINE_PORT, choice.run, max(1, n_devices), context_of(bundle)
     )
-    door = DOOR % {"port": PORT, "engine": ENGINE_PORT, "key": KEY}
-    # nginx's own variables stay, the key is the shell's.
-    escaped = door.replace("$http_authorization", "\\$http_authorization")
-    return (
-        f"cat > ~/door.conf <<END\n{escaped}END\n"
-        'sudo nginx -c "$HOME/door.conf"\n'
-        f"cd ~/bundle\nexport {exported(bundle)}\n{command}\n"
-    )
+    at_once = choice.run.slots if choice.run is not None else 1
+    n_replicas = max(1, n_devices // (choice.run.tensor_parallel if choice.run else 1))
+    most = max(Limits().open_requests, WAITING * at_once * n_replicas)
+    door = script(str(PORT), ENGINE_PORT, KEY, Limits(most, most))
+    return f"{door}{path}cd ~/bundle\nexport {exported(bundle)}\n{command}\n"
 
 
 def exported(bundle: Path) -> str:

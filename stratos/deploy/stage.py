@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,19 +12,23 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.counted import counted
+from stratos.core.errors import StratosError
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.card import card_name, model_card
+from stratos.deploy.chosen_format import chosen_format
 from stratos.deploy.commands import (
+    ALONE,
     context_of,
     engine_of,
     environment_of,
     serve_arguments,
     serve_command,
 )
-from stratos.deploy.exports import make_exports, served_format, with_exports
+from stratos.deploy.exports import make_exports, with_exports, write_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
-from stratos.deploy.server import HOST, free_port, serving
-from stratos.deploy.service import service_files
+from stratos.deploy.server import HOST, ServeError, free_port, serving
+from stratos.deploy.service import service_files, write_wheels
+from stratos.deploy.sky_service import WHEELS
 from stratos.deploy.speed import with_speed
 from stratos.deploy.trial import (
     engine_here,
@@ -33,17 +38,21 @@ from stratos.deploy.trial import (
     with_format,
 )
 from stratos.deploy.under_load import Plans
+from stratos.engines.base import ExportError
 from stratos.estimate import card_of_student
-from stratos.evaluate.answer_files import read_answers
+from stratos.evaluate.answer_files import KeptAnswer, read_answers
 from stratos.plan.traffic import rates_of
 from stratos.records import (
     Corpus,
     Deployment,
+    Export,
+    Exports,
     LoadResult,
     Pilot,
     Plan,
     Probe,
     Scorecard,
+    ServingSetting,
     Student,
 )
 from stratos.synthesize.strategy import kind_of
@@ -103,28 +112,20 @@ def deploy(
         bundle,
         [Known(one.messages, one.text, one.gold, one.score.exact >= 1.0) for one in kept[:N_KNOWN]],
     )
-    engine = engine_here(config.deploy, plan)
-    exports = None
-    if engine is not None:
-        exports = make_exports(
-            bundle,
-            engine,
-            kept[: config.deploy.n_export_items],
-            config.task,
-            context,
-            max_tokens=config.evaluate.max_new_tokens,
-            max_loss_points=config.deploy.max_loss_points,
-            may_change=config.deploy.engine is None,
-        )
-    run, window = setting_here(plan, engine), context_of(bundle)
-    if engine is not None and exports is not None:
-        run = replace(run, format=served_format(engine, exports, context))
+    run, exports = _engine_and_exports(config, plan, bundle, kept, context)
+    window = context_of(bundle)
     servers = with_format(plan.roles_of("serve"), run)
     folder = context.run_dir / "deploy"
     files = [
         (folder / name, text)
-        for name, text in service_files(servers, card_name(config, student), bundle.absolute())
+        for name, text in service_files(
+            servers, card_name(config, student), bundle.absolute(), (folder / WHEELS).absolute()
+        )
     ]
+    try:
+        write_wheels(servers, folder / WHEELS)
+    except StratosError as error:  # all else of the stage is as good without it
+        context.warn(f"{folder / WHEELS} has no wheel for the servers: {error}")
     for path, text in files:
         write_atomically(path, text.encode())
     service = files[0][0]
@@ -208,6 +209,47 @@ def deploy(
     return deployment
 
 
+def _engine_and_exports(
+    config: Config, plan: Plan, bundle: Path, kept: Sequence[KeptAnswer], context: Context
+) -> tuple[ServingSetting, Exports | None]:
+    """Make the exports of the engine; return how the bundle is served, and what they answered.
+
+    Where the plan chose the engine, transformers stands in for it if no export can be served.
+
+    Raises:
+        StratosError: the engine that was asked for cannot serve the student as it was asked to.
+    """
+    engine, least = engine_here(config.deploy, plan), config.limits.accuracy
+    if engine is None or not engine.exports:
+        return setting_here(plan, engine), None
+    is_planned = config.deploy.engine is None
+    # A limit is about all items of the evaluation, so that all are asked.
+    asked = kept if least is not None else kept[: config.deploy.n_export_items]
+    try:
+        exports = make_exports(
+            bundle,
+            engine,
+            asked,
+            config.task,
+            context,
+            max_tokens=config.evaluate.max_new_tokens,
+            max_loss_points=config.deploy.max_loss_points,
+            may_change=is_planned,
+        )
+    except (ExportError, ServeError) as error:
+        if not is_planned:
+            raise
+        context.warn(f"transformers serves the student, and not {engine.title}: {error}")
+        return ALONE, None
+    if exports is None:
+        return ALONE, None
+    form = chosen_format(engine, exports, context, least_accuracy=least, may_change=is_planned)
+    exports = replace(exports, served=form or "")
+    write_exports(bundle, exports)
+    run = setting_here(plan, engine)
+    return (ALONE if form is None else replace(run, format=form)), exports
+
+
 def _logged(load: LoadResult | None) -> dict[str, float]:
     if load is None:
         return {}
@@ -218,13 +260,23 @@ def _logged(load: LoadResult | None) -> dict[str, float]:
     }
 
 
+def _why_other(served: Export | None) -> str:
+    if served is None:
+        return "A few may: rounding differs with the size of a batch."
+    return (
+        f"{served.format} rounds its weights: it has {served.exact.mean:.1%} of "
+        f"{counted(served.n_items, 'test item', spec=',')}, full precision "
+        f"{served.evaluated.mean:.1%}."
+    )
+
+
 def _warn(deployment: Deployment, limit_ms: float | None, context: Context) -> None:
     n_other = deployment.n_requests - deployment.n_equal
     if n_other:
         context.warn(
             f"{n_other} of {counted(deployment.n_requests, 'answer')} of the server "
             f"{'differs from that' if n_other == 1 else 'differ from those'} of the evaluation. "
-            "A few may: rounding differs with the size of a batch."
+            f"{_why_other(deployment.served)}"
         )
     if limit_ms is not None and not deployment.meets_latency_limit:
         context.warn(

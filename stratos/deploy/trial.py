@@ -68,13 +68,16 @@ def engine_here(deploy: DeployConfig, plan: Plan) -> Engine | None:
 
 
 def with_format(choices: Sequence[RoleChoice], run: ServingSetting) -> tuple[RoleChoice, ...]:
-    """Return the planned servers with the format that is served in place of one that lost."""
-    return tuple(
-        replace(choice, run=replace(choice.run, format=run.format))
-        if choice.run is not None and choice.run.engine == run.engine and choice.run.format
-        else choice
-        for choice in choices
-    )
+    """Return the planned servers with what is served in place of a format that lost too much."""
+
+    def as_served(planned: ServingSetting | None) -> ServingSetting | None:
+        if planned is None or not planned.format:
+            return planned
+        if planned.engine == run.engine:
+            return replace(planned, format=run.format)
+        return run if not run.format else planned
+
+    return tuple(replace(choice, run=as_served(choice.run)) for choice in choices)
 
 
 def setting_here(plan: Plan, engine: Engine | None = None) -> ServingSetting:

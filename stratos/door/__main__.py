@@ -18,7 +18,8 @@ from typing import Any
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.deploy.hosting import CACHE, Hosted, bundle_in, state_of
-from stratos.door.nginx import Door, Limits, config
+from stratos.deploy.nginx_config import Limits, config
+from stratos.door.nginx import Door
 
 _NAME = re.compile(r"(?!-$)[A-Za-z0-9_.-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9_.+/=~-]{16,512}")

@@ -11,6 +11,8 @@ from typing import Annotated, ClassVar, Self
 
 from msgspec import Meta
 
+from stratos.core import extras
+from stratos.core.errors import StratosError
 from stratos.records import ServingSetting
 
 Count = Annotated[int, Meta(ge=1)]
@@ -19,6 +21,10 @@ Message = dict[str, str]
 
 EXPORTS = "exports"
 """Folder of a bundle that holds what was exported for other engines."""
+
+
+class ExportError(StratosError):
+    """An engine cannot serve a student as transformers does; transformers itself can."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,9 @@ class Engine(ABC):
     title: ClassVar[str]
     """Name in a sentence."""
     requirement: ClassVar[str]
-    """What `pip install` takes."""
+    """What `pip install` takes; "" where an extra of Stratos installs it."""
+    extra: ClassVar[str] = ""
+    """Extra of Stratos that installs it, and whose server Stratos itself runs."""
     packages: ClassVar[tuple[str, ...]]
     """What is installed on its server, as requirements; the versions are those of this machine,
     where it has them."""
@@ -73,7 +81,7 @@ class Engine(ABC):
             chats: questions that the engine has to cut into the same tokens as transformers.
 
         Raises:
-            StratosError: they cannot be made, or the engine would read a question otherwise.
+            ExportError: they cannot be made, or the engine would read a question otherwise.
         """
         return ""
 
@@ -93,7 +101,8 @@ class Engine(ABC):
         """Return why it cannot be started here, with what to type; None if it can."""
         if all(find_spec(name) is not None for name in self.needs):
             return None
-        return f'{self.title} is not installed here. Type: pip install "{self.requirement}"'
+        typed = extras.install(self.extra) if self.extra else f'pip install "{self.requirement}"'
+        return f"{self.title} is not installed here. Type: {typed}"
 
     @abstractmethod
     def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stratos.core.errors import StratosError
+from stratos.engines.base import ExportError
 
 if TYPE_CHECKING:
     import jinja2
@@ -29,7 +30,7 @@ class ChatIds:
         """Read the files of a bundle.
 
         Raises:
-            StratosError: they cannot be read.
+            ExportError: they cannot be read.
         """
         from tokenizers import Tokenizer
 
@@ -38,7 +39,7 @@ class ChatIds:
             self.template = _template_of(bundle, facts)
             self.tokenizer: Tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
         except Exception as error:  # tokenizers raises a bare Exception
-            raise StratosError(f"The tokenizer in {bundle} cannot be read ({error}).") from error
+            raise ExportError(f"The tokenizer in {bundle} cannot be read ({error}).") from error
         # The server adds nothing and cuts nothing: the template writes all that a chat needs.
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stratos.core.errors import StratosError
-from stratos.engines.base import Message, export_path
+from stratos.engines.base import ExportError, Message, export_path
 from stratos.engines.chat_ids import ChatIds
 from stratos.engines.gguf_file import write_gguf
 from stratos.pretrained import load_tokenizer
@@ -30,15 +29,15 @@ def export(bundle: Path, forms: Sequence[str], chats: Sequence[list[Message]]) -
         chats: held-out questions.
 
     Raises:
-        StratosError: the server would cut a chat otherwise than transformers, or llama.cpp does
+        ExportError: the server would cut a chat otherwise than transformers, or llama.cpp does
             not load the file.
     """
     tokenizer, own = load_tokenizer(bundle), ChatIds(bundle)
     expected = [_by_transformers(tokenizer, chat) for chat in chats]
     if told := first_difference(expected, [own.ids(chat) for chat in chats], own):
-        raise StratosError(
+        raise ExportError(
             f"{bundle} cannot be served by llama.cpp: its chat template and tokenizer, read "
-            f"without transformers, give other tokens ({told}). Serve it with deploy=local."
+            f"without transformers, give other tokens ({told}). Serve it with deploy=transformers."
         )
     files = {form: export_path(bundle, f"{form}.gguf") for form in forms}
     first = min(forms, key=list(files).index)
@@ -64,7 +63,7 @@ def by_llama(path: Path, chats: Sequence[list[Message]]) -> list[list[int]]:
     """Return the ids that llama.cpp makes of chats by the template and tokenizer in a file.
 
     Raises:
-        StratosError: it does not load the file, or does not answer.
+        ExportError: it does not load the file, or does not answer.
     """
     try:
         done = subprocess.run(
@@ -75,13 +74,13 @@ def by_llama(path: Path, chats: Sequence[list[Message]]) -> list[list[int]]:
             timeout=_TOKENS_S,
         )
     except subprocess.TimeoutExpired:
-        raise StratosError(
+        raise ExportError(
             f"llama.cpp did not cut {len(chats)} chats within {_TOKENS_S:g} seconds."
         ) from None
     lines = done.stdout.splitlines()
     if done.returncode != 0 or len(lines) != len(chats):
         last = "\n".join(f"  {line}" for line in done.stderr.splitlines()[-_LOG_LINES:])
-        raise StratosError(f"llama.cpp cannot load {path}. Its last lines:\n{last}")
+        raise ExportError(f"llama.cpp cannot load {path}. Its last lines:\n{last}")
     return [json.loads(line) for line in lines]
 
 

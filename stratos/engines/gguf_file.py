@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stratos.core import extras
 from stratos.core.atomic_files import replacing
-from stratos.core.errors import StratosError
+from stratos.engines.base import ExportError
 from stratos.engines.chat_ids import ChatIds
 
 if TYPE_CHECKING:
@@ -81,10 +82,10 @@ def write_gguf(bundle: Path, path: Path, form: str, *, ids_only: bool = False) -
         ids_only: leave the tokenizer out, though llama.cpp may have it.
 
     Raises:
-        StratosError: the bundle cannot be written in this format.
+        ExportError: the bundle cannot be written in this format.
     """
     if told := cannot_export(bundle, form):
-        raise StratosError(f"{bundle} cannot be written as {form}: {told}.")
+        raise ExportError(f"{bundle} cannot be written as {form}: {told}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as staged:
         if form == "q4_k_m":
@@ -261,7 +262,7 @@ def _tensors(bundle: Path, facts: Mapping[str, Any]) -> Iterator[tuple[str, np.n
                     continue
                 told = names.get_name(key, try_suffixes=(".weight", ".bias"))
                 if told is None:
-                    raise StratosError(
+                    raise ExportError(
                         f"{bundle} cannot be written as GGUF: llama.cpp knows no weight {key} of "
                         f"the architecture {name}."
                     )
@@ -283,14 +284,14 @@ def _quantize(source: Path, path: Path, form: str) -> None:
     """Quantize a file with llama.cpp's own quantizer.
 
     Raises:
-        StratosError: it is not installed, or refuses the file.
+        ExportError: it is not installed, or refuses the file.
     """
     try:
         from llama_cpp_py_sync import _cffi_bindings as bindings
     except ImportError as error:
-        raise StratosError(
-            f"{form} needs llama.cpp's quantizer, which is not installed here. Type: pip install "
-            '"stratos-llm[llamacpp]"'
+        raise ExportError(
+            f"{form} needs llama.cpp's quantizer, which is not installed here. Type: "
+            + extras.install("llamacpp")
         ) from error
     ffi, library = bindings.get_ffi(), bindings.get_lib()
     quiet = ffi.callback("ggml_log_callback", lambda *_: None)
@@ -303,4 +304,4 @@ def _quantize(source: Path, path: Path, form: str) -> None:
     code = library.llama_model_quantize(str(source).encode(), str(path).encode(), asked)
     library.llama_log_set(ffi.NULL, ffi.NULL)
     if code != 0:
-        raise StratosError(f"llama.cpp could not quantize {source} to {form} (code {code}).")
+        raise ExportError(f"llama.cpp could not quantize {source} to {form} (code {code}).")

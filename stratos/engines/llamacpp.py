@@ -24,8 +24,9 @@ class LlamaCpp(Engine):
 
     kind = "llamacpp"
     title = "llama.cpp"
-    requirement = "stratos-llm[llamacpp]"
-    packages = (requirement, "xllamacpp>=2026.10")
+    requirement = ""
+    extra = "llamacpp"
+    packages = ("xllamacpp>=2026.10",)
     uses_torch = True
     needs = ("xllamacpp", "gguf")
     program = "python -m stratos.engines.llama_server"

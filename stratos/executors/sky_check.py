@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from stratos.core import extras
 from stratos.executors.sky_cluster import sky
 from stratos.executors.sky_node import last_words
 
@@ -27,9 +28,9 @@ def why_not(name: str) -> str | None:
     found = program(name)
     if found is None:
         return (
-            f"executor=skypilot: there is no program {name}. Type: pip install "
-            "'stratos-llm[skypilot]' 'skypilot[aws]' (or another cloud), or name that of another "
-            "environment with executor.program=<path of sky>."
+            f"executor=skypilot: there is no program {name}. Type: "
+            f"{extras.install('skypilot', 'skypilot[aws]')} (or another cloud), or name that of "
+            "another environment with executor.program=<path of sky>."
         )
     for one in ("ssh", "rsync"):
         if shutil.which(one) is None:

@@ -20,12 +20,13 @@ from msgspec import Meta
 
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
+from stratos.core.wheel import python_version
 from stratos.executors import handed
 from stratos.executors.job import Amount, Job, JobSettings, JobSpec, StageName, Status
 from stratos.executors.sky_check import enabled_clouds, program, why_not
 from stratos.executors.sky_cluster import Cluster
 from stratos.executors.sky_follow import Following
-from stratos.executors.sky_pack import pack, python_version
+from stratos.executors.sky_pack import pack
 from stratos.executors.sky_task import SENT, Wanted, cluster_name, install, task_of
 from stratos.records import Offer
 

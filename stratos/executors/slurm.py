@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
+from stratos.core import extras
 from stratos.core.environment import without
 from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.formats import duration
@@ -50,7 +51,6 @@ NO_SBATCH = (
     "executor=slurm: there is no sbatch on the PATH, so that this machine cannot submit to SLURM. "
     "Give the command on a login node of the cluster, or type executor=here."
 )
-NO_SUBMITIT = "executor=slurm: submitit is not installed. Type: pip install 'stratos-llm[slurm]'"
 _ENDS_S = 300.0
 """How long a cancelled job may take to be gone: its nodes clean up behind it."""
 _REQUEUES_S = 120.0
@@ -135,7 +135,7 @@ class Slurm(JobSettings):
         if shutil.which("sbatch") is None:
             return NO_SBATCH
         if importlib.util.find_spec("submitit") is None:
-            return NO_SUBMITIT
+            return f"executor=slurm: submitit is not installed. Type: {extras.install('slurm')}"
         asked = partitions()
         if asked.returncode:
             return (

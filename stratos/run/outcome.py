@@ -183,8 +183,14 @@ def _(deployment: Deployment) -> str:
             f"{milliseconds(load.latency_p95_ms)}"
             f"{'' if deployment.was_busy else _judged(load.p95_ms)}"
         )
+    served = deployment.served
+    told = ""
+    if served is not None:
+        told = (
+            f"{served.format} {percent(served.exact.mean)} of {count(served.n_items)} test items, "
+        )
     return (
-        f"{deployment.n_equal}/{deployment.n_requests} {equal} of the evaluation, "
+        f"{told}{deployment.n_equal}/{deployment.n_requests} {equal} of the evaluation, "
         f"p95 {milliseconds(deployment.latency_p95_ms)}{limit[deployment.meets_latency_limit]}"
         f"{under}; bundle {n_bytes(deployment.bundle_bytes)}"
     )

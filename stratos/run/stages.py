@@ -171,6 +171,7 @@ DEPLOY = Stage(
         "deploy.load_seconds",
         "deploy.port",
         "traffic",
+        "limits.accuracy",
         "limits.latency_ms",
         "evaluate.max_new_tokens",
         "seed",

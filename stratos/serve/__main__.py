@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.deploy.exports import read_exports
 from stratos.deploy.hosting import (
     CACHE,
     START_S,
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument(
         "--engine",
         choices=("transformers", "llamacpp"),
-        help="what serves it (default: transformers, or llamacpp where a format is named)",
+        help="what serves it (default: that of the run, or llamacpp where a format is named)",
     )
     parser.add_argument("--format", help="export that is served, such as q8_0 (with llamacpp)")
     parser.add_argument(
@@ -93,7 +94,7 @@ def main() -> None:
 
 def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
     bundle = bundle_in(folder)
-    run = _setting(told)
+    run = _setting(told, bundle)
     try:
         with starting(bundle, cache_dir):
             state, hosted = prepare(bundle, cache_dir, port=told.port, run=run)
@@ -157,22 +158,29 @@ def _show_page(bundle: Path, hosted: Hosted, port: int) -> None:
     serve_page(hosted, origin, port)
 
 
-def _setting(told: argparse.Namespace) -> ServingSetting | None:
-    """Return the engine that was asked for; None for one request at a time by transformers.
+def _setting(told: argparse.Namespace, bundle: Path) -> ServingSetting | None:
+    """Return the engine that was asked for, else that of the run, if it is installed.
+
+    None is one request at a time by transformers.
 
     Raises:
         StratosError: the engine has no formats.
     """
-    if told.engine == "llamacpp" or (told.engine is None and told.format):
-        engine = LlamaCpp()
+    form, engine = told.format, told.engine
+    if engine is None and not form:
+        held = read_exports(bundle)
+        if held is not None and held.served and LlamaCpp().unusable() is None:
+            form = held.served
+    if engine == "llamacpp" or (engine is None and form):
+        llama = LlamaCpp()
         return replace(
-            engine.setting(),
-            slots=told.at_once or engine.at_once,
-            format=told.format or engine.format,
+            llama.setting(),
+            slots=told.at_once or llama.at_once,
+            format=form or llama.format,
         )
-    if told.format:
+    if form:
         raise StratosError(
-            f"--format {told.format}: transformers serves the bundle as it is. Add --engine "
+            f"--format {form}: transformers serves the bundle as it is. Add --engine "
             "llamacpp, or leave the format out."
         )
     if (told.at_once or 1) > 1:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from server import Provider
 
+CLONE = Path(__file__).parents[2]
 LIMIT_S = 60
 """Seconds after which a command is said to hang, on a machine that is busy with other things."""
 BASE = (
@@ -73,7 +74,7 @@ def run(text: str, teacher: Provider, folder: Path, env: Mapping[str, str] | Non
             code = RAISES
     told = error.getvalue().replace(str(folder), "{here}").replace(teacher.base_url, "{teacher}")
     files = next((one.resolve().parent for one in folder.iterdir() if one.is_symlink()), folder)
-    told = told.replace(str(files), "{files}")
+    told = told.replace(str(files), "{files}").replace(str(CLONE), "{clone}")
     return Told(code, told.strip(), out.getvalue(), sum(teacher.tries.values()) - before)
 
 

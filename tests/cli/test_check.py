@@ -18,6 +18,7 @@ from stratos.cli.check import check
 from stratos.cli.compose import hydra_for
 from stratos.cli.rules import missing_files
 from stratos.convert.targets import ALLOW_TARGETS
+from stratos.core import extras
 from stratos.core.conf import conf_dir
 from stratos.core.errors import ConfigError
 from stratos.teachers.lifetime import retired, shipped_teachers
@@ -153,7 +154,7 @@ def test_an_engine_that_is_not_there_is_said_before_anything_runs(
 ) -> None:
     monkeypatch.setattr("stratos.cli.rules.is_installed", lambda: False)
     assert problems("+task=mahjong", "synthesize.engine=ray") == [
-        "synthesize.engine=ray: Ray is not installed. Type: pip install 'stratos-llm[ray]'"
+        f"synthesize.engine=ray: Ray is not installed. Type: {extras.install('ray')}"
     ]
     assert problems("+task=mahjong", "synthesize.ray_address=auto") == [
         "synthesize.ray_address=auto needs synthesize.engine=ray. Add it, or leave the address out."

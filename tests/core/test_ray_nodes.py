@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from stratos.core import extras
 from stratos.core.errors import StratosError
 from stratos.core.ray_nodes import Dashboard, Node, connect, shares, shares_of_cluster
 
@@ -82,8 +83,8 @@ def test_what_answers_is_old_or_no_ray(served: Callable[..., str]) -> None:
 def test_a_part_of_ray_is_not_installed(served: Callable[..., str], monkeypatch) -> None:
     monkeypatch.setattr("ray.dashboard.modules.job.sdk.requests", None)
     assert why_not(served()) == (
-        "a Ray cluster is reached by ray[default], which is not installed. Type: pip install "
-        "'stratos-llm[ray]'."
+        "a Ray cluster is reached by ray[default], which is not installed. Type: "
+        f"{extras.install('ray')}."
     )
 
 

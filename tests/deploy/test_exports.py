@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from tiny_run import tiny_context
 
-from stratos.config import DeployConfig
+from stratos.config import DeployConfig, LimitsConfig
+from stratos.core import extras
 from stratos.core.errors import StratosError
 from stratos.deploy import deploy
+from stratos.deploy.chosen_format import chosen_format
 from stratos.deploy.commands import serve_arguments
-from stratos.deploy.exports import make_exports, read_exports, served_format
+from stratos.deploy.exports import make_exports, read_exports, with_exports
 from stratos.deploy.hosting import keep_hosted, state_of
 from stratos.deploy.manifest import check_manifest, read_known
 from stratos.deploy.server import HOST, ServeError, free_port, serving
@@ -27,7 +29,7 @@ from stratos.engines.base import export_path
 from stratos.engines.hugging_face import Transformers
 from stratos.engines.llamacpp import LlamaCpp
 from stratos.evaluate.answer_files import read_answers
-from stratos.records import ServingSetting
+from stratos.records import Interval, ServingSetting
 
 ENGINE = LlamaCpp(at_once=4, formats=("f32", "q8_0"), format="q8_0")
 pytestmark = pytest.mark.skipif(ENGINE.unusable() is not None, reason=str(ENGINE.unusable()))
@@ -223,7 +225,7 @@ def test_an_engine_that_is_not_installed_is_said(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LlamaCpp, "needs", ("no_such_module", "gguf"))
-    told = 'llama.cpp is not installed here. Type: pip install "stratos-llm[llamacpp]"'
+    told = f"llama.cpp is not installed here. Type: {extras.install('llamacpp')}"
     assert LlamaCpp().unusable() == told
     with pytest.raises(StratosError, match=re.escape(told)):
         keep_hosted(deployed.bundle, deployed.folder, run=ENGINE.setting())
@@ -257,18 +259,115 @@ def test_the_planned_format_gives_way_to_one_that_loses_less(deployed: Deployed)
     assert isinstance(engine, LlamaCpp) and engine.exports == ("q8_0", "f32")
     said: list[str] = []
     context = tiny_context(deployed.folder, warn=said.append)
-    assert served_format(engine, held, context) == "q8_0" and not said
+    assert chosen_format(engine, held, context) == "q8_0" and not said
     lost = replace(held, formats=(whole, replace(small, is_kept=False)))
-    assert served_format(engine, lost, context) == "f32"
-    assert said[0].startswith("f32 is served in place of q8_0, which the plan counted on")
-    with pytest.raises(StratosError, match=r"Each format for llama\.cpp loses more"):
-        served_format(engine, replace(held, formats=()), context)
+    assert chosen_format(engine, lost, context) == "f32"
+    assert said.pop() == (
+        "q8_0 for llama.cpp loses more than deploy.max_loss_points. f32 is served in its place: "
+        "latency and requests per second are those of the load test, not of the plan."
+    )
+    none = replace(held, formats=tuple(replace(one, is_kept=False) for one in held.formats))
+    assert chosen_format(engine, none, context) is None
+    assert "the bundle's own weights, by transformers, are served in its place" in said.pop()
+    assert "stratos.serve" not in with_exports("## Limits", none)
+
+
+def test_what_is_served_keeps_the_accuracy_limit(deployed: Deployed) -> None:
+    """A format that breaks the limit gives way to the smallest that keeps it."""
+    held = deployed.record.exports
+    assert held is not None
+    whole, small = (
+        replace(one, evaluated=Interval(0.95, 0.93, 0.97), n_items=1000) for one in held.formats
+    )
+    f32 = replace(whole, exact=Interval(0.948, 0.93, 0.96))
+    f16 = replace(whole, format="f16", n_bytes=whole.n_bytes // 2, exact=f32.exact)
+    q8_0 = replace(small, exact=Interval(0.941, 0.92, 0.95))
+    held = replace(held, formats=(f32, q8_0, f16))
+    said: list[str] = []
+    context = tiny_context(deployed.folder, warn=said.append)
+
+    def chosen(least: float, may_change: bool = True) -> str | None:
+        return chosen_format(ENGINE, held, context, least_accuracy=least, may_change=may_change)
+
+    assert chosen(0.94) == "q8_0" and not said
+    assert chosen(0.945) == "f16", "the smallest that keeps it"
+    assert said.pop() == (
+        "As q8_0 the student has 94.1% of 1,000 test items (95% interval 92.0% to 95.0%), in full "
+        "precision 95.0%, which breaks limits.accuracy=0.945. f16 is served in its place: latency "
+        "and requests per second are those of the load test, not of the plan."
+    )
+    with pytest.raises(
+        StratosError, match=r"0\.945\. Serve another with deploy\.engine\.format=f16"
+    ):
+        chosen(0.945, may_change=False)
+    assert chosen(0.949) is None, "no file keeps it, and the bundle does"
+    with pytest.raises(StratosError, match=r"Serve another with deploy=transformers\."):
+        chosen(0.949, may_change=False)
+    said.clear()
+    assert chosen(0.96) == "q8_0" and not said, "the student itself breaks it"
+
+
+def planned(run: Any, form: str) -> Any:
+    """The plan, with llama.cpp as its engine."""
+    serve = replace(run.plan.role("serve"), run=ServingSetting("llamacpp", 4, format=form))
+    return replace(run.plan, roles=(*(one for one in run.plan.roles if one.role != "serve"), serve))
+
+
+AUTO = DeployConfig(
+    n_requests=4, load_seconds=0, engines={"a": Transformers(), "b": LlamaCpp(formats=("f32",))}
+)
+
+
+def test_transformers_serves_what_the_planned_engine_cannot(run: Any, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    said: list[str] = []
+    context = tiny_context(tmp_path / "run", warn=said.append)
+    from stratos.engines import chat_ids
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat_ids.ChatIds, "ids", lambda self, chat: [2, 5])
+        record = deploy(
+            replace(run.config, deploy=AUTO), planned(run, "q8_0"), run.scorecard, run.student,
+            context,
+        )  # fmt: skip
+    assert record is not None and record.run == ServingSetting("transformers")
+    assert record.n_equal == 4 and record.exports is None and record.served is None
+    [told] = said
+    assert told.startswith("transformers serves the student, and not llama.cpp: ")
+    service = Path(record.service_path).read_text()
+    assert "transformers serve ." in service and "llama_server" not in service
+
+
+def test_with_a_limit_all_items_are_asked_and_the_verdict_is_about_the_format(
+    run: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    context = tiny_context(tmp_path / "run")
+    config = replace(
+        run.config, deploy=replace(AUTO, n_export_items=3), limits=LimitsConfig(accuracy=0.999)
+    )
+    record = deploy(config, planned(run, "q8_0"), run.scorecard, run.student, context)
+    assert record is not None and record.served is not None
+    n_items = len(read_answers(run.folder))
+    assert record.served.n_items == n_items > 3
+    from stratos.run.summary import _missed
+
+    def missed(exact: Interval) -> str:
+        served = replace(record.served, exact=exact)
+        held = replace(record, exports=replace(record.exports, formats=(served,)))
+        return _missed(config, {"evaluate": run.scorecard, "deploy": held})
+
+    assert run.scorecard.score("student").slice().exact.mean == 1.0
+    assert missed(Interval(0.9995, 0.99, 1.0)) == ""
+    assert missed(Interval(0.9, 0.8, 0.95)) == (
+        "limits.accuracy=0.999 is not met: the student as it is served (q8_0) has 90.0% of the "
+        "test items (95% interval 80.0% to 95.0%). In full precision it has 100.0%."
+    )
 
 
 def test_the_engine_of_the_plan_is_served(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve = replace(run.plan.role("serve"), run=ServingSetting("llamacpp", 4, format="f16"))
-    others = [one for one in run.plan.roles if one.role != "serve"]
-    plan = replace(run.plan, roles=(*others, serve))
+    plan = planned(run, "f16")
+    serve = plan.role("serve")
     settings = DeployConfig(engines={"a": Transformers(), "b": LlamaCpp()})
     engine = engine_here(settings, plan)
     assert engine is not None
@@ -277,7 +376,8 @@ def test_the_engine_of_the_plan_is_served(run: Any, monkeypatch: pytest.MonkeyPa
     assert engine_here(DeployConfig(), plan) is None
     [whole] = with_format([serve], ServingSetting("llamacpp", 4, format="f32"))
     assert whole.run is not None and (whole.run.format, whole.run.slots) == ("f32", 4)
-    assert with_format([serve], ServingSetting("transformers")) == (serve,)
+    [other] = with_format([serve], ServingSetting("transformers"))
+    assert other.run == ServingSetting("transformers"), "no file could be served"
     monkeypatch.setattr(LlamaCpp, "needs", ("no_such_module",))
     with pytest.raises(StratosError, match=r"The plan serves the student as f16\. llama"):
         engine_here(settings, plan)

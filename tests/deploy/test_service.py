@@ -8,7 +8,7 @@ import yaml
 from tiny_run import SERVER
 
 from stratos.deploy.manifest import Known, write_known
-from stratos.deploy.service import service_files
+from stratos.deploy.service import service_files, write_wheels
 from stratos.deploy.sky_service import installs
 from stratos.engines.hugging_face import Transformers
 from stratos.engines.llamacpp import LlamaCpp
@@ -16,6 +16,7 @@ from stratos.records import RoleChoice, ServingSetting
 
 GOLDEN = Path(__file__).parent / "golden"
 BUNDLE = Path("/runs/one of many/bundle")
+WHEELS = Path("/runs/one of many/deploy/stratos")
 GPU = replace(
     SERVER,
     cloud="gcp",
@@ -29,11 +30,12 @@ GPU = replace(
 
 
 VLLM = ServingSetting("vllm", slots=16, tensor_parallel=2, utilisation=0.7)
+LLAMA_CPP = ServingSetting("llamacpp", slots=8, format="q8_0", utilisation=0.7)
 BATCHING = ServingSetting("transformers-batching", slots=4, utilisation=0.7)
 
 
 def service_file(choice, name, bundle):
-    [found] = service_files([choice], name, bundle)
+    [found] = service_files([choice], name, bundle, WHEELS)
     return found
 
 
@@ -46,11 +48,14 @@ def role(offer, spot: bool = False, run: ServingSetting | None = None) -> RoleCh
     [
         (replace(role(SERVER, run=BATCHING), count=3), "cpu.sky.yaml"),
         (role(replace(GPU, accelerator_count=8), spot=True, run=VLLM), "gpu.sky.yaml"),
+        (role(SERVER, run=LLAMA_CPP), "llamacpp.sky.yaml"),
         (role(replace(SERVER, cloud="local", region="here")), "local.sh"),
+        (role(replace(SERVER, cloud="local", region="here"), run=LLAMA_CPP), "llamacpp.sh"),
     ],
 )
 def test_the_service_file_is_as_agreed(choice, golden, monkeypatch):
     monkeypatch.setattr("stratos.deploy.sky_service.version", lambda name: "1.2.3+cpu")
+    monkeypatch.setattr("stratos.deploy.sky_service.python_version", lambda: "3.11")
     _, text = service_file(choice, "larger-tiny", BUNDLE)
     assert text == (GOLDEN / golden).read_text()
 
@@ -71,7 +76,8 @@ def test_the_service_mounts_the_bundle_and_lets_no_one_in_without_a_key():
     assert task["resources"]["ports"] == 8000
     assert task["secrets"] == {"STRATOS_KEY": None}
     assert "--host 127.0.0.1 --port 8001" in task["run"]
-    assert '!= "Bearer ${STRATOS_KEY}") { return 401; }' in task["run"]
+    assert '"~^(?i:Bearer) +${STRATOS_KEY}\\$" default;' in task["run"]
+    assert "limit_conn all 32;" in task["run"]
     assert subprocess.run(["sh", "-n"], input=task["run"], text=True, check=False).returncode == 0
 
 
@@ -94,7 +100,7 @@ def test_each_kind_of_server_of_a_mix_has_a_service_of_its_own():
         replace(role(GPU, run=VLLM), count=2, traffic=(1.0, 0.25)),
         replace(role(SERVER, run=BATCHING), traffic=(0.0, 0.75)),
     ]
-    found = dict(service_files(mix, "x", BUNDLE))
+    found = dict(service_files(mix, "x", BUNDLE, WHEELS))
     assert list(found) == ["serve-1.sky.yaml", "serve-2.sky.yaml"]
     tasks = [yaml.safe_load(text) for text in found.values()]
     assert [task["name"] for task in tasks] == ["x-1", "x-2"]
@@ -111,7 +117,22 @@ def test_versions_are_those_of_this_machine_and_torch_that_of_the_server():
     assert cpu[1:] == gpu == (
         f'pip install "transformers[serving]=={version("transformers")}"',
     )  # fmt: skip
-    assert installs(replace(LlamaCpp()), SERVER)[1].startswith('pip install "stratos-llm[llamacpp]')
+    wanted = installs(LlamaCpp(), SERVER)[1]
+    assert wanted == (
+        f'pip install "$(ls stratos/*.whl)[llamacpp]" "xllamacpp=={version("xllamacpp")}" '
+        "-c stratos/pins.txt"
+    )
+
+
+def test_a_server_of_llama_cpp_has_the_stratos_of_here_and_no_other_server_does(tmp_path):
+    mix = [role(SERVER, run=BATCHING), role(SERVER, run=LLAMA_CPP)]
+    write_wheels(mix, tmp_path / "stratos")
+    assert sorted(one.name for one in (tmp_path / "stratos").iterdir()) == [
+        "pins.txt", f"stratos_llm-{version('stratos-llm')}-py3-none-any.whl",
+    ]  # fmt: skip
+    assert "torch==" in (tmp_path / "stratos" / "pins.txt").read_text()
+    write_wheels(mix[:1], tmp_path / "stratos")
+    assert not (tmp_path / "stratos").exists()
 
 
 @pytest.mark.parametrize("spot", [False, True])

@@ -6,9 +6,11 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -27,7 +29,9 @@ from required import lacking
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.deploy.hosting import CACHE, Hosted, state_of
-from stratos.door.nginx import Door, Limits, config, program
+from stratos.deploy.nginx_config import Limits, config, script
+from stratos.deploy.server import free_port
+from stratos.door.nginx import Door, program
 
 KEYS = "# who\nalice sk-alice-0123456789abcdef\nbob sk-Bob+0/1=2.3_4~5-67\n"
 ALICE, BOB = (line.split()[1] for line in KEYS.splitlines()[1:])
@@ -135,6 +139,65 @@ def opened(nginx: None, student: ThreadingHTTPServer, tmp_path: Path) -> Iterato
     yield one
     with contextlib.suppress(StratosError):
         one.door.stop()
+
+
+SUDO = '#!/bin/sh\nexec "$@"\n'
+"""In place of the one of a server, where the user is another one."""
+
+
+def test_a_server_of_a_service_file_has_the_same_door(
+    nginx: None, student: ThreadingHTTPServer, opened: Opened, tmp_path: Path
+) -> None:
+    """The script starts a real nginx: key, paths, size, and 429 with Retry-After as above."""
+    home, port = tmp_path / "home", free_port()
+    (home / "bin").mkdir(parents=True)
+    (home / "bin" / "sudo").write_text(SUDO)
+    (home / "bin" / "sudo").chmod(0o755)
+    text = script(f"127.0.0.1:{port}", student.server_address[1], "THE_KEY_OF_IT", Limits(2, 2))
+
+    def run(key: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(home / "bin"), str(Path(program()).parent), os.environ["PATH"]])
+        environment = {**os.environ, "HOME": str(home), "PATH": path, "THE_KEY_OF_IT": key}
+        return subprocess.run(
+            ["sh", "-c", text], env=environment, capture_output=True, text=True, check=False
+        )
+
+    for bad in ("", 'x"; }', "a.b", "$HOME"):
+        refused = run(bad)
+        assert refused.returncode == 1
+        assert refused.stderr == "THE_KEY_OF_IT: letters, digits, - and _ alone.\n"
+    started = run("abc_D-123")
+    assert started.returncode == 0, started.stderr
+    one = Opened.__new__(Opened)
+    one.port = port
+    try:
+        until = time.monotonic() + 15
+        while True:
+            with contextlib.suppress(OSError):
+                if one.ask("abc_D-123")[0] == 200:
+                    break
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        for key in (None, "abc_d-123", "abc_D-1234", "xabc_D-123"):
+            assert one.ask(key)[0] == 401
+        assert one.ask("abc_D-123", path="/load_model")[0] == 404
+        assert one.ask("abc_D-123", b"x" * 300_000)[0] == 413
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: one.ask("abc_D-123"), range(8)))
+        codes = Counter(status for status, _, _ in found)
+        assert codes[200] >= 2 and codes[429] >= 4 and sum(codes.values()) == 8
+        assert {head["Retry-After"] for status, _, head in found if status == 429} == {"1"}
+        assert stat.S_IMODE((home / "door").stat().st_mode) == 0o700
+    finally:
+        os.kill(int((home / "door" / "nginx.pid").read_text()), signal.SIGTERM)
+
+    def answers(text: str) -> str:  # what follows the keys and the port of the server
+        return re.sub(r"server 127[^;]*|limit_conn (key|all) \d+|listen [^;]*", "", text.split(
+            "limit_conn_zone", 1)[1])  # fmt: skip
+
+    assert answers((home / "door" / "nginx.conf").read_text()) == answers(
+        opened.door.conf.read_text()
+    )
 
 
 def test_only_who_has_a_key_is_answered_and_the_key_stays_outside(opened: Opened) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stratos.core import ray_nodes
+from stratos.core import extras, ray_nodes
 from stratos.core.errors import StratosError
 from stratos.core.shares import Share
 from stratos.executors import started
@@ -147,6 +147,6 @@ def test_a_node_that_does_not_see_the_run(spec: JobSpec) -> None:
 def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_nodes.importlib.util, "find_spec", lambda name: None)
     assert Ray().unusable() == (
-        "executor=ray: a Ray cluster is reached by ray[default], which is not installed. Type: pip "
-        "install 'stratos-llm[ray]'. Or type executor=here."
+        "executor=ray: a Ray cluster is reached by ray[default], which is not installed. Type: "
+        f"{extras.install('ray')}. Or type executor=here."
     )

@@ -22,7 +22,9 @@ from typing import Any
 import pytest
 from required import lacking
 
+from stratos.core import extras
 from stratos.core.errors import CapacityError, StratosError
+from stratos.core.wheel import pins, write_wheel
 from stratos.executors import handed, sky_check, skypilot
 from stratos.executors.handed import Handed
 from stratos.executors.job import JobSpec, Returns, State
@@ -30,7 +32,7 @@ from stratos.executors.job_of_stage import job_spec
 from stratos.executors.sky_cluster import Cluster
 from stratos.executors.sky_fetch import rules
 from stratos.executors.sky_node import Unreachable
-from stratos.executors.sky_pack import pack, pins, write_wheel
+from stratos.executors.sky_pack import pack
 from stratos.executors.sky_task import Wanted, cluster_name, install, script_of, task_of
 from stratos.executors.skypilot import SkyPilot
 from stratos.records import Offer, Plan, RoleChoice
@@ -414,9 +416,9 @@ def sky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
 def test_a_skypilot_that_cannot_be_used(sky: Callable[..., Path]) -> None:
     assert SkyPilot(program="no-such-sky").unusable() == (
-        "executor=skypilot: there is no program no-such-sky. Type: pip install "
-        "'stratos-llm[skypilot]' 'skypilot[aws]' (or another cloud), or name that of another "
-        "environment with executor.program=<path of sky>."
+        "executor=skypilot: there is no program no-such-sky. Type: "
+        f"{extras.install('skypilot', 'skypilot[aws]')} (or another cloud), or name that of "
+        "another environment with executor.program=<path of sky>."
     )
     assert SkyPilot(program=str(sky())).unusable() is None
     assert SkyPilot(program=str(sky(version="0.11.2"))).unusable() == (

@@ -13,11 +13,11 @@ from cluster_parts import SlowTask, SlowTeacher, written_down
 from echo_teacher import EchoTeacher, chats
 
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
-from stratos.core import ray_engine
+from stratos.core import extras, ray_engine
 from stratos.core.chunk_engine import Here, in_chunks
 from stratos.core.context import Context
 from stratos.core.errors import StratosError, TeacherError
-from stratos.core.ray_engine import NOT_INSTALLED, RayEngine, connected
+from stratos.core.ray_engine import RayEngine, connected, not_installed
 from stratos.ledger import Ledger
 from stratos.records import Corpus
 from stratos.synthesize import synthesize
@@ -192,8 +192,8 @@ def test_without_ray_it_is_said_what_to_type(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ray_engine, "is_installed", lambda: False)
     with pytest.raises(StratosError) as caught, connected(None, print):
         pass
-    assert str(caught.value) == NOT_INSTALLED
-    assert "pip install 'stratos-llm[ray]'" in NOT_INSTALLED
+    assert str(caught.value) == not_installed()
+    assert str(caught.value).endswith(f"Ray is not installed. Type: {extras.install('ray')}")
 
 
 def test_a_cluster_that_is_not_there() -> None:

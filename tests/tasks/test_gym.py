@@ -19,7 +19,7 @@ from stratos.tasks.gym.harmless import (
     is_harmless,
     is_really_right,
 )
-from stratos.tasks.gym.source import NEED_HASH_SEED, NOT_INSTALLED, WITHOUT_GOLD, names
+from stratos.tasks.gym.source import NEED_HASH_SEED, WITHOUT_GOLD, names, not_installed
 
 DOCS = Path(__file__).parents[2] / "docs" / "gym.md"
 
@@ -27,7 +27,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "gym.md"
 @pytest.fixture(autouse=True)
 def _installed() -> None:
     if importlib.util.find_spec("reasoning_gym") is None:
-        lacking("gym", NOT_INSTALLED)
+        lacking("gym", not_installed())
 
 
 def test_splits_share_no_question_and_seeds_draw_others() -> None:

@@ -24,7 +24,7 @@ from stratos.plan.accuracy.without_model import without_model
 from stratos.plan.egress import Egress, list_prices
 from stratos.plan.left_out import Exclusions
 from stratos.plan.options.answered_before import Kept
-from stratos.plan.options.engine_choices import no_engine, not_chosen_from
+from stratos.plan.options.engine_choices import no_engine, not_chosen_from, not_in, too_lossy
 from stratos.plan.options.more_rows import more_rows
 from stratos.plan.options.pricing import Pricing
 from stratos.plan.options.repeating import not_asked
@@ -146,21 +146,23 @@ def build_problem(
                 pair = (teacher.teacher, card.name, strategy.name)
                 if (train_key := pricing.training(card, trained[pair])) is None:
                     continue
-                serve_key = pricing.serving(card, strategy.kind, requests[pair])
+                candidate = Candidate(
+                    teacher=teacher.teacher,
+                    student=card.name,
+                    strategy=strategy.name,
+                    accuracy=accuracies[pair],
+                    work=(teacher_key, train_key, ""),
+                    prompt=teacher.prompt,
+                    confidence=_counted(config.limits),
+                    train_tokens=trained[pair].tokens,
+                )
+                lossy = too_lossy(pricing.choices, candidate.limit_accuracy, config.limits)
+                if lossy and candidate.is_known:
+                    pairs.evidence.append(not_in(lossy, card.name, config.limits))
+                serve_key = pricing.serving(card, strategy.kind, requests[pair], lossy)
                 if serve_key is None:
                     continue
-                candidates.append(
-                    Candidate(
-                        teacher=teacher.teacher,
-                        student=card.name,
-                        strategy=strategy.name,
-                        accuracy=accuracies[pair],
-                        work=(teacher_key, train_key, serve_key),
-                        prompt=teacher.prompt,
-                        confidence=_counted(config.limits),
-                        train_tokens=trained[pair].tokens,
-                    )
-                )
+                candidates.append(replace(candidate, work=(teacher_key, train_key, serve_key)))
     if not any(candidate.is_known for candidate in candidates):
         candidates = [_with_stand_in(candidate, config, probe) for candidate in candidates]
     if not with_hopeless:

@@ -29,7 +29,7 @@ from stratos.estimate.inference import inference_bytes
 from stratos.estimate.training import training_bytes
 from stratos.plan.egress import BYTES_PER_PARAM, Egress
 from stratos.plan.option import Option
-from stratos.plan.options.engine_choices import engine_choices
+from stratos.plan.options.engine_choices import engine_choices, without
 from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.market import Market, open_market
 from stratos.plan.options.offer_groups import OfferGroups
@@ -147,22 +147,32 @@ class Pricing:
             return None
         return self.config.trainer.num_nodes if stage == "distill" else 1
 
-    def serving(self, card: ModelCard, strategy: str, requests: Requests) -> str | None:
+    def serving(
+        self,
+        card: ModelCard,
+        strategy: str,
+        requests: Requests,
+        left_out: frozenset[str] = frozenset(),
+    ) -> str | None:
         """Return the key of serving a student that a strategy trained, None if none holds it.
 
         Args:
             card: the student.
             strategy: how it is trained.
             requests: to the student.
+            left_out: formats that it is not served in.
         """
         config, works = self.config, requests.works
-        key = f"serve {card.name} {strategy} {requests.name}{self.suffix}"
+        fewer = f" without {' '.join(sorted(left_out))}" if left_out else ""
+        key = f"serve {card.name} {strategy} {requests.name}{fewer}{self.suffix}"
+        choices = self.choices
+        if choices is not None and left_out:
+            choices = without(choices, left_out)
         if key not in self.options:
             hours = config.limits.serve_hours
             rates = rates_of(config, len(works))
             self.gb[key] = _bundle_gb(card)
             self.assumed[key] = requests.assumptions
-            choices = self.choices
             service = Service(
                 lambda fleet: serving_all(card, fleet, works, rates, rates is None, choices),
                 hours,
@@ -177,7 +187,7 @@ class Pricing:
         context = max(work.context for work in works)
         fleet = self.offer_groups.fleet
         if not self.options[key] and not any(
-            one.runs.any() for one in runners(card, fleet, self.choices)
+            one.runs.any() for one in runners(card, fleet, choices)
         ):
             self.no_engine.add(card.name)
             return None

@@ -12,9 +12,9 @@ from functools import cache, lru_cache
 from importlib.util import find_spec
 from typing import Any
 
+from stratos.core import extras
 from stratos.core.errors import StratosError, did_you_mean
 
-NOT_INSTALLED = "needs the package reasoning-gym. Type: pip install 'stratos-llm[gym]'"
 BLOCK = 2000
 """Entries that are made from one seed of the package."""
 SEEDS_APART = 10_000_000
@@ -44,6 +44,11 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_registry()[0].keys() - _NO_TASK))
 
 
+def not_installed() -> str:
+    """Return what to type where the package is missing."""
+    return f"task=reasoning_gym needs the package reasoning-gym. Type: {extras.install('gym')}"
+
+
 def check(name: str, parameters: Mapping[str, Any], level: int | None) -> None:
     """Check that there is such a generator with such settings.
 
@@ -51,7 +56,7 @@ def check(name: str, parameters: Mapping[str, Any], level: int | None) -> None:
         ValueError: there is none; the message says what to type.
     """
     if find_spec("reasoning_gym") is None:
-        raise ValueError(f"task=reasoning_gym {NOT_INSTALLED}")
+        raise ValueError(not_installed())
     known = names()
     if name not in known:
         raise ValueError(
@@ -165,6 +170,6 @@ def _registry() -> tuple[dict[str, Any], dict[str, Any]]:
             import reasoning_gym
             from reasoning_gym.factory import CURRICULA, DATASETS
         except ImportError as error:
-            raise StratosError(f"task=reasoning_gym {NOT_INSTALLED}") from error
+            raise StratosError(not_installed()) from error
     assert reasoning_gym is not None
     return DATASETS, CURRICULA

@@ -1,18 +1,21 @@
 """A plan chooses engine and format with the servers, if it is let to."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from test_market import rented
 from world import World
 
 from stratos.catalog import Catalog, Table
-from stratos.config import DeployConfig, TrafficConfig
+from stratos.config import DeployConfig, LimitsConfig, TrafficConfig
+from stratos.core import extras
 from stratos.engines.hugging_face import Transformers
 from stratos.engines.llamacpp import LlamaCpp
 from stratos.engines.vllm import Vllm
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.engine_choices import engine_choices
+from stratos.plan.options.engine_choices import LOSS_POINTS, engine_choices, loss_points
 
 ENGINES = {"llamacpp": LlamaCpp(formats=("f32", "q8_0")), "transformers": Transformers()}
 
@@ -22,9 +25,11 @@ def installed(monkeypatch):
     monkeypatch.setattr(LlamaCpp, "needs", ())
 
 
-def problem(engines, rate=20.0):
+def problem(engines, rate=20.0, **limits):
     world = World(traffic=TrafficConfig(requests_per_s=rate))
-    config = replace(world.config(), deploy=DeployConfig(engines=engines))
+    config = replace(
+        world.config(), deploy=DeployConfig(engines=engines), limits=LimitsConfig(**limits)
+    )
     offers = [rented("aws", "us-east-1", f"c{n}", 0.1 * n, vcpus=2.0 * n) for n in (1, 2)]
     catalog = Catalog(Table.of(offers), {}, ())
     return build_problem(config, world.probe(), catalog)
@@ -57,8 +62,8 @@ def test_what_is_not_installed_is_not_chosen_and_that_is_said(monkeypatch):
     found = problem(ENGINES)
     assert {one.run.engine for one in served(found)} == {"transformers"}
     assert found.warnings == (
-        "The plan does not consider llama.cpp. llama.cpp is not installed here. Type: pip install "
-        '"stratos-llm[llamacpp]"',
+        "The plan does not consider llama.cpp. llama.cpp is not installed here. Type: "
+        + extras.install("llamacpp"),
     )
 
 
@@ -76,3 +81,38 @@ def test_a_fixed_engine_leaves_the_plan_as_it_is():
     assert engine_choices(DeployConfig(engine=LlamaCpp())) is None
     [one] = engine_choices(DeployConfig(engines={"x": LlamaCpp(at_once=4)}))
     assert (one.engine, one.formats, one.slots) == ("llamacpp", ("f32", "q8_0"), (1, 4))
+
+
+def test_a_format_is_offered_while_what_it_may_lose_keeps_the_accuracy_limit():
+    def formats(least, confidence="mean"):
+        found = problem(ENGINES, accuracy=least, confidence=confidence)
+        works = {one.work[2] for one in found.candidates if one.student == "stratos_1m"}
+        return {one.run.format for work in works for one in found.options[work]}, found
+
+    candidate = next(one for one in problem(ENGINES).candidates if one.student == "stratos_1m")
+    mean, low = candidate.accuracy.mean, candidate.accuracy.low
+    q8_0 = loss_points("q8_0") / 100
+    assert 0 < q8_0 < loss_points("q8_0", "low") / 100
+    assert "q8_0" in formats(mean - q8_0 - 1e-4)[0]
+    only, found = formats(mean - q8_0 + 1e-4)
+    assert only == {"f32"}
+    assert any(
+        one.startswith("stratos_1m is not served as q8_0 (0.1 points): what these may lose")
+        for one in found.evidence
+    )
+    assert formats(low - 0.001, "low")[0] == {"f32"}, "then the upper end of the loss counts"
+    assert "q8_0" in formats(low - 0.0061, "low")[0]
+    assert formats(0.999)[0] == {"f32"}, "a limit that is lowered to what it reaches is kept"
+
+
+def test_what_formats_lose_is_the_most_that_was_measured():
+    path = Path(__file__).parents[3] / "benchmarks/results/serving/format_loss.json"
+    rows = [one for run in json.loads(path.read_text())["result"] for one in run["formats"]]
+    for form in {one["format"] for one in rows}:
+        found = [one for one in rows if one["format"] == form]
+        if all(one["n_equal"] == one["n_items"] for one in found):
+            assert form not in LOSS_POINTS
+            continue
+        loss = [one["loss_points"] for one in found]
+        most = max(one["mean"] for one in loss), max(one["high"] for one in loss)
+        assert LOSS_POINTS[form] == pytest.approx(most, abs=0.06)
