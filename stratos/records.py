@@ -952,6 +952,10 @@ class LoadResult:
     servers_planned: int | None = None
     """The same of the planned offer, which is faster or slower than this machine as the estimate
     has it."""
+    is_sure: bool = True
+    """Whether the requests were enough to tell if it kept up."""
+    utilisation: float | None = None
+    """The rate over that of its answers while all slots were busy; None where they never were."""
 
 
 @dataclass(frozen=True)

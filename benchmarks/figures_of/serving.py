@@ -11,6 +11,7 @@ LOSS = "serving/format_loss"
 ENDURANCE = "serving/endurance"
 ESTIMATE = "serving/estimate"
 PEER = "serving/load_peer"
+KEEPING_UP = "serving/keeping_up"
 ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95"}
 STUDENTS = {
     "shape 2m": "1.9M parameters, random weights, 160 tokens",
@@ -141,6 +142,27 @@ def engine_estimate() -> str:
     )
 
 
+def keeping_up() -> str:
+    """Return how often the load test is right, by requests of a part and share of the capacity."""
+    rows = record.load(KEEPING_UP)["result"]
+    shares = sorted({row["share"] for row in rows})
+    head = ("requests of a part", *(f"{share:.0%}" for share in shares), "parts")
+    lines = []
+    for n in sorted({row["requests"] for row in rows}):
+        found = {row["share"]: row for row in rows if row["requests"] == n}
+        cells = [
+            f"{row['right'] / row['tests']:.0%} · {row['sure_and_wrong'] / row['tests']:.1%}"
+            for row in (found[share] for share in shares)
+        ]
+        lines.append((str(n), *cells, span(row["mean_parts"] for row in found.values())))
+    tests = rows[0]["tests"]
+    return (
+        f"{table(head, lines)}\n\nRight verdicts · sure and wrong ones, of {tests:,} simulated "
+        "tests each: 1, 4 and 16 slots; uniform, exponential and lognormal times of an answer "
+        "(`benchmarks/serving/keeping_up.py`)."
+    )
+
+
 def load_peer() -> str:
     """Return the load generator of `deploy` beside AIPerf: rate, gaps and times, over rounds."""
     kept = record.load(PEER)
@@ -170,6 +192,7 @@ def load_peer() -> str:
 
 BLOCKS = {
     "load_peer": load_peer,
+    "keeping_up": keeping_up,
     "engine_estimate": engine_estimate,
     "engines": engines,
     "format_loss": format_loss,

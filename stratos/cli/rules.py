@@ -293,7 +293,7 @@ def _server(config: Config) -> Iterator[str]:
     """Yield what keeps the serving engine from being started here."""
     deploy, executor = config.deploy, config.executor
     if deploy.push_to is not None and deploy.name == "none":
-        yield f"deploy.push_to={deploy.push_to}: deploy=none makes no bundle. Type deploy=local."
+        yield f"deploy.push_to={deploy.push_to}: deploy=none makes no bundle. Leave that out."
     if deploy.engine is None or deploy.name == "none" or "deploy" not in config.stages:
         return
     is_elsewhere = "deploy" in executor.stages and executor.kind != "here"

@@ -169,7 +169,7 @@ def bundle_in(folder: Path) -> Path:
             return path.resolve()
     raise StratosError(
         f"{folder} holds no bundle: name the folder of a finished run (outputs/<run>) or its "
-        "bundle. A run with deploy=none makes none; the same command with deploy=local does."
+        "bundle. A run with deploy=none makes none; the same command without it does."
     )
 
 

@@ -14,11 +14,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from statistics import fmean, median, pstdev
+from statistics import fmean, pstdev
 from typing import Any
 
 from stratos.core.connections import limits
+from stratos.deploy.keeping_up import KeepingUp, keeping_up
 from stratos.deploy.server import ServeError, Server
 from stratos.evaluate.metrics import percentile
 from stratos.tasks.base import Message
@@ -109,6 +111,8 @@ class OpenLoop(LoadTest):
     """Rate that the moments were drawn for."""
     due_seconds: float = 0.0
     """Seconds in which the requests were due."""
+    slots: int = 1
+    """Answers that the server makes at once."""
 
     @property
     def gap_variation(self) -> float:
@@ -120,25 +124,16 @@ class OpenLoop(LoadTest):
         gaps = [b - a for a, b in pairwise(sent)]
         return pstdev(gaps) / fmean(gaps)
 
+    @cached_property
+    def keeping_up(self) -> KeepingUp:
+        """What the test has shown of the server's capacity; failed requests count, too."""
+        spans = [(one.due, one.due + one.seconds) for one in self.answers]
+        return keeping_up(spans, self.asked_per_s, self.due_seconds, self.slots)
+
     @property
     def kept_up(self) -> bool:
-        """Return whether the server kept up: as few requests at the end as a stable queue has.
-
-        A server that is short of capacity by a tenth is behind by a tenth of all requests, beside
-        those that are under way anyhow: as many as come in the time of an answer (Little's law).
-        That time is the median of the first quarter, before a queue has grown; where it has by
-        then, it goes on to grow: by a fifth of all requests in the second half.
-        """
-        n = len(self.answers)
-        behind = self._under_way(self.due_seconds)
-        grown = behind - self._under_way(self.due_seconds / 2)
-        early = [one.seconds for one in self.given if one.due <= self.due_seconds / 4]
-        under_way = self.asked_per_s * median(early) if early else 0.0
-        return behind <= under_way + max(3.0, 0.1 * n) and grown <= max(3.0, 0.2 * n)
-
-    def _under_way(self, moment: float) -> int:
-        """Return how many requests wait or are answered at a moment."""
-        return sum(one.due <= moment < one.due + one.seconds for one in self.answers)
+        """Return whether the server kept up."""
+        return self.keeping_up.keeps_up
 
     @property
     def latest_ms(self) -> float:
@@ -205,6 +200,8 @@ def open_loop(
     seed: int,
     tick: Tick,
     stream: bool = False,
+    slots: int = 1,
+    most_parts: int = 1,
 ) -> OpenLoop:
     """Ask chats at random moments, at a mean rate, and wait for all answers.
 
@@ -212,11 +209,14 @@ def open_loop(
         server: OpenAI-compatible, with one model, which has answered before.
         chats: the questions, from the first on again where there are more requests.
         requests_per_s: mean rate of a Poisson process.
-        n_requests: how many.
+        n_requests: how many; of each part, where there are several.
         max_tokens: longest answer.
         seed: of the moments.
         tick: called with (done, total).
         stream: take the time to the first token too.
+        slots: answers that the server makes at once.
+        most_parts: it goes on with as many requests again while it is not sure whether the server
+            keeps up, so often at most.
 
     Raises:
         ServeError: all requests failed; with the end of the server's log.
@@ -224,17 +224,15 @@ def open_loop(
     import openai
 
     rng = random.Random(seed)
-    due_seconds = n_requests / requests_per_s
-    # A Poisson process of which one knows how many came: each at a moment of its own. The rate is
-    # then the one that was asked for, however few they are.
-    due = sorted(rng.uniform(0, due_seconds) for _ in range(n_requests))
+    part_s = n_requests / requests_per_s
 
     async def run(ask: _Ask) -> OpenLoop:
         started = time.perf_counter()
-        n_done = 0
+        due: list[float] = []
+        ended: dict[int, float] = {}
+        tasks: list[asyncio.Task[Served]] = []
 
         async def one(i: int) -> Served:
-            nonlocal n_done
             await asyncio.sleep(max(0.0, due[i] - (time.perf_counter() - started)))
             late = time.perf_counter() - started - due[i]
             try:
@@ -242,19 +240,42 @@ def open_loop(
             except openai.OpenAIError as error:
                 now = time.perf_counter() - started
                 served = Served("", 0, now - due[i] - late, error=str(error) or repr(error))
-            n_done += 1
-            tick(n_done, n_requests)
+            ended[i] = due[i] + late + served.seconds
+            tick(len(ended), len(due))
             first = None if served.first_token is None else served.first_token + late
             return Served(
                 served.text, served.output_tokens, served.seconds + late, due[i], late, first,
                 served.prompt_tokens, served.error,
             )  # fmt: skip
 
-        answers = await _all([one(i) for i in range(n_requests)])
+        def is_sure(until: float) -> bool:
+            spans = [(moment, ended.get(i, math.inf)) for i, moment in enumerate(due)]
+            return keeping_up(spans, requests_per_s, until, slots).is_sure
+
+        try:
+            for part in range(1, most_parts + 1):
+                # A Poisson process of which one knows how many came: each at a moment of its own.
+                # The rate is then the one that was asked for, however few they are.
+                begin = part_s * (part - 1)
+                due += sorted(begin + rng.uniform(0, part_s) for _ in range(n_requests))
+                tasks += [asyncio.ensure_future(one(i)) for i in range(len(tasks), len(due))]
+                if part == most_parts:
+                    break
+                # The next part begins on time, while requests of this one are under way.
+                left = started + part * part_s - time.perf_counter()
+                found, _ = await asyncio.wait(
+                    tasks, timeout=max(0.0, left), return_when=asyncio.FIRST_EXCEPTION
+                )
+                if any(task.exception() for task in found) or is_sure(part * part_s):
+                    break
+            answers = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
         seconds = time.perf_counter() - started
         if all(one.error for one in answers):
             raise ServeError(_failed(server, answers[0].error))
-        return OpenLoop(tuple(answers), seconds, requests_per_s, due_seconds)
+        return OpenLoop(tuple(answers), seconds, requests_per_s, part * part_s, slots)
 
     return _with_client(server, max_tokens, stream, run)
 

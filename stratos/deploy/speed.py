@@ -66,6 +66,11 @@ def _under_load(load: LoadResult, busy: bool) -> list[str]:
         lines.append("It did not keep up with that rate: the queue grew until the end.")
     elif not load.holds_limit:
         lines.append("The latency limit breaks at each rate that was tried.")
+    if not load.is_sure:
+        lines.append(
+            "So few requests leave it open whether it keeps up in the long run: "
+            "deploy.load_seconds=60 asks longer."
+        )
     lines += _holding(load)
     if load.planned_per_s is not None:
         kept = load.kept_up and load.requests_per_s >= load.planned_per_s * 0.999

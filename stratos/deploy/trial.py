@@ -161,7 +161,7 @@ def try_server(
     load, note = None, ""
     if load_seconds:
         capacity = _capacity(server, chats, closed, plans.run, max_tokens, load_seconds)
-        asking = Asking(server, chats, max_tokens, load_seconds, seed, tick)
+        asking = Asking(server, chats, max_tokens, load_seconds, seed, tick, plans.run.slots)
         load, note = under_load(asking, plans, expected, capacity, work)
     return Trial(closed, answer_ms, others, busy, load, note)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stratos.deploy.keeping_up import LOOKS
 from stratos.deploy.load_test import LoadTest, OpenLoop, open_loop
 from stratos.deploy.server import Server
 from stratos.estimate import Foresight, Workload, answers_per_s
@@ -21,6 +22,9 @@ from stratos.tasks.base import Message
 FIRST_SHARE = 0.85
 """Share of the capacity that is tried first where the plan's rate is none or too high: closer to
 the capacity the queue of a short test says little."""
+
+CLEAR_SHARE = 0.5
+"""Share of the capacity of a closed loop below which few requests tell that a server keeps up."""
 
 MOST_TRIES = 3
 """Rates that are tried at most."""
@@ -65,15 +69,20 @@ class Asking:
     chats: Sequence[list[Message]]
     max_tokens: int
     seconds: float
-    """In which requests are due."""
+    """In which requests are due; of each part, while the test goes on."""
     seed: int
     """Of the moments."""
     tick: Tick
+    slots: int = 1
+    """Answers that the server makes at once."""
 
-    def at(self, requests_per_s: float, *, stream: bool = False) -> OpenLoop | None:
+    def at(
+        self, requests_per_s: float, *, stream: bool = False, most_parts: int = 1
+    ) -> OpenLoop | None:
         """Ask at a mean rate; None where too few requests would be due.
 
-        A streamed test is half as long: it is for the tokens' times alone.
+        A streamed test is half as long: it is for the tokens' times alone. Another one goes on
+        while it is not sure whether the server keeps up, for `most_parts` times its seconds.
         """
         n = round(requests_per_s * self.seconds / (2 if stream else 1))
         if n < LEAST_REQUESTS:
@@ -88,6 +97,8 @@ class Asking:
             seed=self.seed,
             tick=lambda done, total: self.tick(done, total, what),
             stream=stream,
+            slots=self.slots,
+            most_parts=most_parts,
         )
 
 
@@ -123,6 +134,9 @@ def under_load(
         n_requests=len(test.answers),
         seconds=test.seconds,
         kept_up=test.kept_up,
+        is_sure=test.keeping_up.is_sure
+        or test.asked_per_s <= CLEAR_SHARE * capacity.requests_per_s,
+        utilisation=test.keeping_up.utilisation,
         gap_variation=test.gap_variation,
         latest_ms=test.latest_ms,
         latency_p50_ms=test.latency_ms(0.5),
@@ -153,7 +167,10 @@ def _tests(asking: Asking, plans: Plans, most: float) -> tuple[list[OpenLoop], O
     rate = FIRST_SHARE * most
     if planned is not None and planned * asking.seconds >= LEAST_REQUESTS and planned <= rate:
         rate = planned
-    while len(tests) < MOST_TRIES and (test := asking.at(rate)) is not None:
+    while len(tests) < MOST_TRIES:
+        parts = 1 if rate <= CLEAR_SHARE * most else LOOKS
+        if (test := asking.at(rate, most_parts=parts)) is None:
+            break
         tests.append(test)
         if _holds(test, plans.limit_ms):
             sustained, low = test, rate

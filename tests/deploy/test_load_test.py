@@ -67,6 +67,7 @@ def test_an_open_loop_does_not_wait_for_a_slow_server():
     assert [one.text for one in test.answers[:13]] == [str(i % 12) for i in range(13)]
     assert test.due_seconds == pytest.approx(1.0)
     assert not test.kept_up
+    assert test.keeping_up.utilisation > 1.9
     assert test.seconds > 40 * 0.05 * 0.95
     assert test.latency_ms(0.95) > 500  # half a second of requests was in front of the last
 
@@ -83,6 +84,28 @@ def test_an_open_loop_that_is_kept_up_with_has_the_wait_in_its_latency():
     assert [one.due for one in test.answers] == [one.due for one in again.answers]
     assert min(one.seconds for one in test.answers) >= 0.02
     assert test.latest_ms >= 0
+
+
+def test_an_open_loop_goes_on_while_it_is_not_sure():
+    with one_at_a_time(0.02) as server:
+        ticks = []
+
+        def asked(rate, n):
+            return open_loop(
+                server, CHATS, requests_per_s=rate, n_requests=n, max_tokens=4, seed=3,
+                tick=lambda *done: ticks.append(done), most_parts=4,
+            )  # fmt: skip
+
+        clear, few = asked(80, 80), asked(20, 6)
+    assert clear.due_seconds == 1.0 and not clear.kept_up and clear.keeping_up.is_sure
+    assert clear.keeping_up.utilisation > 1.5
+    # Six requests of a part tell nothing: it went on, at the same rate, without a pause.
+    assert few.kept_up and few.due_seconds > 0.3
+    parts = round(few.due_seconds / 0.3)
+    assert len(few.answers) == 6 * parts
+    for part in range(parts):
+        assert sum(0.3 * part <= one.due < 0.3 * (part + 1) for one in few.answers) == 6
+    assert ticks[-1] == (6 * parts, 6 * parts)
 
 
 def test_a_stream_tells_when_its_first_token_came():
@@ -104,19 +127,22 @@ def test_a_connection_is_given_up_before_the_server_closes_it():
 
 
 def test_what_kept_up_means():
-    def loop(seconds):
+    def loop(seconds, slots):
         answers = tuple(Served("", 1, seconds, due=i / 10) for i in range(100))
-        return OpenLoop(answers, 11.0, 10.0, 10.0)
+        return OpenLoop(answers, 11.0, 10.0, 10.0, slots)
 
-    assert loop(0.3).gap_variation == pytest.approx(0, abs=1e-9)  # a metronome
-    assert loop(0.3).kept_up
-    assert loop(2.0).kept_up  # twenty are under way all the time, at the end too
+    assert loop(0.3, 4).gap_variation == pytest.approx(0, abs=1e-9)  # a metronome
+    assert loop(0.3, 4).kept_up
+    # Twenty are under way all the time, at the end too; 24 could be.
+    assert loop(2.0, 24).kept_up
     growing = tuple(Served("", 1, 0.3 + 0.2 * i / 10, due=i / 10) for i in range(100))
-    assert not OpenLoop(growing, 12.2, 10.0, 10.0).kept_up  # two seconds of ten are behind
+    test = OpenLoop(growing, 12.2, 10.0, 10.0, 3)  # two seconds of ten are behind
+    assert not test.kept_up and test.keeping_up.is_sure
+    assert test.keeping_up.utilisation == pytest.approx(1.2, rel=0.02)
 
 
 def of_slots(slots, seconds, share, seed):
-    """Return a test of 15 s of a server whose slots are asked for such a share of what they do."""
+    """Return a part, 15 s, of a server whose slots are asked for such a share of what they do."""
     rng = random.Random(seed)
     rate = share * slots / seconds
     n = round(15 * rate)
@@ -125,7 +151,7 @@ def of_slots(slots, seconds, share, seed):
         end = max(due, heapq.heappop(free)) + seconds * rng.uniform(0.7, 1.3)
         heapq.heappush(free, end)
         answers.append(Served("", 1, end - due, due=due))
-    return OpenLoop(tuple(answers), max(free), rate, n / rate)
+    return OpenLoop(tuple(answers), max(free), rate, n / rate, slots)
 
 
 @pytest.mark.parametrize(("slots", "seconds"), [(16, 2.0), (64, 3.0), (8, 0.3)])

@@ -227,7 +227,7 @@ def test_the_service_script_and_the_cards_commands_serve_the_bundle(deployed, tm
     from stratos.deploy.service import service_files
 
     choice = replace(deployed.run.plan.role("serve"), offer=None)
-    [(name, text)] = service_files([choice], "larger-tiny", deployed.bundle)
+    [(name, text)] = service_files([choice], "larger-tiny", deployed.bundle, tmp_path / "stratos")
     script = deployed.run.folder / "deploy" / name
     script.write_text(text)
     card = (deployed.bundle / "README.md").read_text()
