@@ -44,5 +44,17 @@ def packages(extra: str) -> list[str]:
     return [one.partition(";")[0].strip() for one in requirements if mark.search(one)]
 
 
+def installed(extra: str) -> list[str]:
+    """Return the packages of an extra at the versions of here; none where one is missing."""
+    found = []
+    for requirement in packages(extra):
+        name = re.split(r"[^\w.-]", requirement)[0]
+        try:
+            found.append(f"{name}=={metadata.version(name).partition('+')[0]}")
+        except metadata.PackageNotFoundError:
+            return []
+    return found
+
+
 def _quoted(requirement: str) -> str:
     return f"'{requirement}'" if "'" not in requirement else shlex.quote(requirement)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-NOT_INSTALLED = "Constrained decoding needs llguidance. Type: pip install 'stratos-llm[schema]'"
 _STYLE = {
     # As `stratos.tasks.objects.written` writes, which is what a student has learnt.
     "whitespace_flexible": False,

@@ -219,10 +219,14 @@ def _engine_and_exports(
     Raises:
         StratosError: the engine that was asked for cannot serve the student as it was asked to.
     """
-    engine, least = engine_here(config.deploy, plan), config.limits.accuracy
+    is_planned, least = config.deploy.engine is None, config.limits.accuracy
+    try:
+        engine = engine_here(config.deploy, plan)
+    except ExportError as error:
+        context.warn(f"transformers serves the student: {error}")
+        return ALONE, None
     if engine is None or not engine.exports:
         return setting_here(plan, engine), None
-    is_planned = config.deploy.engine is None
     # A limit is about all items of the evaluation, so that all are asked.
     asked = kept if least is not None else kept[: config.deploy.n_export_items]
     try:

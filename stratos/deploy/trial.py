@@ -9,13 +9,12 @@ from statistics import fmean
 
 from stratos.catalog.local import local_offer
 from stratos.config import DeployConfig
-from stratos.core.errors import StratosError
 from stratos.core.machine_load import others_between, usage
 from stratos.deploy.commands import ALONE
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.server import Server
 from stratos.deploy.under_load import Asking, Plans, Tick, under_load
-from stratos.engines.base import Engine
+from stratos.engines.base import Engine, ExportError
 from stratos.estimate import (
     ServedHere,
     Workload,
@@ -52,7 +51,7 @@ def engine_here(deploy: DeployConfig, plan: Plan) -> Engine | None:
     It is the one that was asked for, else the one that the plan chose, if it runs here.
 
     Raises:
-        StratosError: the plan's servers need files that cannot be made here.
+        ExportError: the plan's servers need files that cannot be made here.
     """
     run = plan.role("serve").run
     if deploy.engine is not None or run is None:
@@ -62,7 +61,7 @@ def engine_here(deploy: DeployConfig, plan: Plan) -> Engine | None:
         return None
     if (why := chosen.unusable()) is not None:
         if run.format:
-            raise StratosError(f"The plan serves the student as {run.format}. {why}")
+            raise ExportError(f"The plan serves the student as {run.format}. {why}")
         return None
     return chosen.as_planned(run)
 

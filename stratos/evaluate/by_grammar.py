@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stratos.config import Config
+from stratos.core import extras
 from stratos.core.context import Context
-from stratos.decode.constrained import NOT_INSTALLED, is_installed, why_no_grammar
+from stratos.decode.constrained import is_installed, why_no_grammar
 from stratos.evaluate.answers import Answers, ask_folder
 from stratos.records import Corpus, Student
 from stratos.tasks.base import Item
@@ -31,7 +32,7 @@ def schemas_of(
     if not any(one is not None for one in found) or not config.evaluate.constrained:
         return []
     if not is_installed():
-        context.warn(NOT_INSTALLED)
+        context.warn(f"Constrained decoding needs llguidance. Type: {extras.install('schema')}")
         return []
     if not _is_bare(Path(corpus.path)):
         context.note("The student reasons before it answers: its decoding is not constrained.")

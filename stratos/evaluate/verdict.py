@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stratos.core.counted import counted
-from stratos.records import FREE_ROLES, Scorecard, Versus
+from stratos.records import FREE_ROLES, Deployment, Interval, Scorecard, Versus
 
 SURE = 0.05
 """p-value below which a difference counts."""
@@ -128,3 +128,17 @@ def _advice(best: Versus, is_one_of_two: bool) -> str:
         return f"{told}; the student saves the cost and the time of an answer."
     told = "Training made it worse" if outcome == "worse" else "Training did not help significantly"
     return f"{told}: try more rows or other training settings."
+
+
+def accuracy_as_served(
+    scorecard: Scorecard | None, deployment: Deployment | None
+) -> tuple[Interval, str] | None:
+    """Return the accuracy that a limit counts, and the format that has it; None before both.
+
+    It is that of the format that is served, where it was asked the test items, else that of the
+    student as evaluated, with "" for its own weights.
+    """
+    if deployment is not None and (served := deployment.served) is not None:
+        return served.exact, served.format
+    student = scorecard.score("student") if scorecard is not None else None
+    return None if student is None else (student.slice().exact, "")

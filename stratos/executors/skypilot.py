@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
+from stratos.core.extras import installed
 from stratos.core.wheel import python_version
 from stratos.executors import handed
 from stratos.executors.job import Amount, Job, JobSettings, JobSpec, StageName, Status
@@ -226,7 +227,9 @@ class SkyPilot(JobSettings):
         """Write what is sent, and return the task that is launched."""
         remove(folder)
         pack(spec, folder / SENT)
-        setup = self.setup or install(python_version(), self.packages)
+        # What the plan may have chosen to serve with, as it is here.
+        engines = installed("llamacpp") if spec.stage == "deploy" else []
+        setup = self.setup or install(python_version(), (*self.packages, *engines))
         task = task_of(
             spec, wanted, sent=folder / SENT, setup=setup, idle_minutes=self.idle_minutes,
             image=self.image, disk_gib=self.disk_gib,

@@ -17,7 +17,7 @@ from stratos.core.counted import by_reason
 from stratos.core.redact import redact
 from stratos.deploy.speed import sentences
 from stratos.evaluate.reads import reads_of_run, said
-from stratos.evaluate.verdict import verdict
+from stratos.evaluate.verdict import accuracy_as_served, verdict
 from stratos.plan.explain.show import net_text
 from stratos.records import (
     Corpus,
@@ -90,6 +90,7 @@ def write_run_page(
         labels=_labels(scorecard),
         deployment=named.get("deploy"),
         speed=sentences(named["deploy"]) if "deploy" in named else [],
+        accuracy_verdict=_accuracy_verdict(config, scorecard, named.get("deploy")),
         slices=_slices(scorecard),
         scores=_scores(scorecard),
         role_names=ROLE_NAMES,
@@ -135,6 +136,14 @@ def _by_stage(records: Any) -> dict[str, Any]:
         for name in (STAGES[0], "pilot", *STAGES[1:-1])
     }
     return {name: record for name, record in found.items() if record is not None}
+
+
+def _accuracy_verdict(config: Config, scorecard: Scorecard | None, deployment: Any) -> str:
+    """Say whether what is served keeps the accuracy limit; "" where there is none."""
+    least, found = config.limits.accuracy, accuracy_as_served(scorecard, deployment)
+    if least is None or found is None:
+        return ""
+    return "kept" if found[0].mean >= least else "NOT kept"
 
 
 def _slices(scorecard: Scorecard | None) -> list[str]:

@@ -23,6 +23,7 @@ from stratos.core.formats import (
     usd,
 )
 from stratos.evaluate.reads import said
+from stratos.evaluate.verdict import accuracy_as_served, verdict
 from stratos.records import Corpus, Deployment, Export, ModelScore, Plan, Probe, Scorecard
 from stratos.report.costs import CostRow, cost_rows, read_ledger, read_reserves
 from stratos.report.planned import PlannedRow, planned_rows
@@ -56,8 +57,6 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     for part in _accuracy(records):
         console.print(part)
     if scorecard := records.get("evaluate"):
-        from stratos.evaluate.verdict import verdict
-
         found = verdict(scorecard)
         if found is not None:
             style = _STYLES[found.outcome]
@@ -91,15 +90,15 @@ def _missed(config: Config, records: Mapping[str, Any]) -> str:
     least = config.limits.accuracy
     if student is None or least is None:
         return ""
-    exact, who, more = student.slice().exact, "the student", "The plan used a prediction."
-    deployment: Deployment | None = records.get("deploy")
-    served = deployment.served if deployment is not None else None
-    if served is not None:
-        if exact.mean >= least:
-            more = f"In full precision it has {exact.mean:.1%}."
-        exact, who = served.exact, f"the student as it is served ({served.format})"
-    if exact.mean >= least:
+    found = accuracy_as_served(scorecard, records.get("deploy"))
+    if found is None or found[0].mean >= least:
         return ""
+    exact, form = found
+    who = f"the student as it is served ({form})" if form else "the student"
+    whole = student.slice().exact.mean
+    more = "The plan used a prediction."
+    if form and whole >= least:
+        more = f"In full precision it has {whole:.1%}."
     return (
         f"limits.accuracy={least:g} is not met: {who} has {exact.mean:.1%} of the test items "
         f"(95% interval {exact.low:.1%} to {exact.high:.1%}). {more}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ def test_from_a_clone_it_is_installed_from_the_clone(
 def test_from_a_wheel_it_is_the_packages_of_the_extra(
     extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if extra not in (metadata.metadata(extras.NAME).get_all("Provides-Extra") or []):
+        pytest.skip("Stratos was installed before this extra was added")
     monkeypatch.setattr(extras, "is_clone", lambda: False)
     first, *words = shlex.split(extras.install(extra).removeprefix("pip "))
     assert first == "install"
@@ -40,6 +43,23 @@ def test_from_a_wheel_it_is_the_packages_of_the_extra(
         return sorted(re.split(r"[^\w.-]", one)[0].lower() for one in requirements)
 
     assert names(words) == names(EXTRAS[extra])
+
+
+def test_what_is_installed_of_an_extra_has_its_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {"submitit": "1.5.3+local"}
+
+    def version(name: str) -> str:
+        if name not in held:
+            raise metadata.PackageNotFoundError(name)
+        return held[name]
+
+    monkeypatch.setattr(extras.metadata, "version", version)
+    assert extras.installed("slurm") == ["submitit==1.5.3"]
+    assert extras.installed("llamacpp") == []
+    held |= {"xllamacpp": "2026.10.1", "llama-cpp-py-sync": "0.11"}
+    assert sorted(extras.installed("llamacpp")) == [
+        "llama-cpp-py-sync==0.11", "xllamacpp==2026.10.1",
+    ]  # fmt: skip
 
 
 def test_no_text_names_a_package_index_that_does_not_have_it() -> None:

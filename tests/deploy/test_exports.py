@@ -24,6 +24,7 @@ from stratos.deploy.exports import make_exports, read_exports, with_exports
 from stratos.deploy.hosting import keep_hosted, state_of
 from stratos.deploy.manifest import check_manifest, read_known
 from stratos.deploy.server import HOST, ServeError, free_port, serving
+from stratos.deploy.stage import _engine_and_exports
 from stratos.deploy.trial import engine_here, with_format
 from stratos.engines.base import export_path
 from stratos.engines.hugging_face import Transformers
@@ -334,6 +335,15 @@ def test_transformers_serves_what_the_planned_engine_cannot(run: Any, tmp_path: 
     assert record.n_equal == 4 and record.exports is None and record.served is None
     [told] = said
     assert told.startswith("transformers serves the student, and not llama.cpp: ")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LlamaCpp, "needs", ("no_such_module",))
+        run_here, exports = _engine_and_exports(
+            replace(run.config, deploy=AUTO), planned(run, "q8_0"), tmp_path, [], context
+        )
+    assert run_here == ServingSetting("transformers") and exports is None
+    assert said[1].startswith(
+        "transformers serves the student: The plan serves the student as q8_0. llama.cpp is not "
+    )
     service = Path(record.service_path).read_text()
     assert "transformers serve ." in service and "llama_server" not in service
 

@@ -10,8 +10,17 @@ from typing import Any
 
 import pytest
 
+from stratos.config import LimitsConfig
 from stratos.ledger import Ledger, reserves
-from stratos.records import Interval, Report, SliceScore, Versus
+from stratos.records import (
+    Export,
+    Exports,
+    Interval,
+    Report,
+    ServingSetting,
+    SliceScore,
+    Versus,
+)
 from stratos.report import report
 
 STAGES = ("probe", "plan", "synthesize", "distill", "evaluate", "deploy")
@@ -327,3 +336,32 @@ def test_hostile_text_is_text(factory: ModuleType, tmp_path: Path) -> None:
     raw = (tmp_path / "report.html").read_bytes()
     assert b"\x1b" not in raw
     assert "\u202e" not in raw.decode()
+
+
+def test_formats_are_told_and_the_accuracy_limit_counts_what_is_served(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    evidence = make(factory, tmp_path).section("evidence")
+    assert "Served as the weights as evaluated" in evidence and "Points lost" not in evidence
+    records = factory.make_records(tmp_path)
+    whole = Export(
+        "f32", 3_800_000, 1000, 1000, Interval(0.979, 0.968, 0.986), Interval(0.979, 0.968, 0.986),
+        Interval(0.0, -0.4, 0.4), 1.0, 38.0, 74.0, 16.2, 8, 114.6,
+    )  # fmt: skip
+    small = replace(
+        whole, format="q8_0", n_bytes=1_020_000, n_equal=990, exact=Interval(0.961, 0.947, 0.972),
+        loss_points=Interval(1.8, 0.9, 2.9), p_value=0.0002,
+    )  # fmt: skip
+    records["deploy"] = replace(
+        records["deploy"], run=ServingSetting("llamacpp", 8, format="q8_0"),
+        exports=Exports("llamacpp", "x 1", "Whole.", (whole, small), "q8_0"),
+    )  # fmt: skip
+    limits = {least: LimitsConfig(accuracy=least) for least in (0.96, 0.97)}
+    pages = {
+        least: make(factory, tmp_path, records, limits=one).section("evidence")
+        for least, one in limits.items()
+    }
+    assert "Served as q8_0 for llamacpp: 96.1% (94.7–97.2%) of 1,000 test items" in pages[0.96]
+    assert "Accuracy limit kept (96.0%)" in pages[0.96]
+    assert "Accuracy limit NOT kept (97.0%)" in pages[0.97], "the student itself has 97.9%"
+    assert "q8_0 served 96.1% 94.7–97.2% 1.8 0.9 to 2.9 0.0002 990 1.0 115 MiB" in pages[0.97]

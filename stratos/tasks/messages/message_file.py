@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from stratos.core import extras
 from stratos.core.foreign import cause
 from stratos.core.remote import local_path
 from stratos.tasks.files import is_local, read_records
@@ -16,7 +17,6 @@ from stratos.tasks.messages.recognised import conversation_in, parts_of_row
 from stratos.tasks.rows import Unanswered
 
 _HUB = "hf://datasets/"
-_NEEDS = "it needs the package datasets. Type: pip install 'stratos-llm[datasets]'"
 
 
 @dataclass
@@ -143,6 +143,8 @@ def _library() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise OSError(_NEEDS) from error
+        raise OSError(
+            f"it needs the package datasets. Type: {extras.install('datasets')}"
+        ) from error
     datasets.disable_progress_bars()
     return datasets
