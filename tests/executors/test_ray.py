@@ -272,7 +272,8 @@ def test_all_other_stages_leave_what_they_leave_here(
         "teacher=local", f"teacher.path={trained.weights}", "probe.n_items=4", "probe.max_items=4",
         "probe.n_trial_items=2", "probe.max_tokens=16", "stages=[probe,plan,synthesize,evaluate,"
         "deploy]", "evaluate.n_items=4", "evaluate.n_teacher_items=2",
-        "evaluate.n_untouched_items=2", "deploy.n_requests=2", "deploy.load_seconds=0",
+        "evaluate.n_untouched_items=2", "deploy.n_requests=2", "deploy=local",
+        "deploy.load_seconds=0",
     )  # fmt: skip
     here = Command(tmp_path / "here" / "run")
     for command in (here, on_ray):
