@@ -37,6 +37,10 @@ _IN_TEXTS = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]+(?:-----END [A-Z ]*PRIVATE KEY-----)?"
 )
 """What is a key or a token wherever it stands in a text that somebody else wrote."""
+_MARKS = (
+    "sk-", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "AKIA", "AIza", "xox",
+    "eyJ", "glpat-", "ya29.", "Bearer ", "PRIVATE KEY",
+)  # fmt: skip
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
 _QUERY_NAME = (
     r"[\w.\-]*(?:signature|credential|secret|token|passw(?:or)?d|api[_\-]?key|authorization)"
@@ -130,6 +134,9 @@ def redact_text(text: str) -> str:
 
 def redact_shapes(text: str) -> tuple[str, int]:
     """Return a text of somebody else without keys and tokens, known by shape; and how many."""
+    # Each form has one of these in it. To look for them is ten times as fast as the pattern.
+    if not any(mark in text for mark in _MARKS):
+        return text, 0
     return _IN_TEXTS.subn(HIDDEN, text)
 
 

@@ -16,6 +16,8 @@ _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b
 _SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
 _IP = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 _DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?: .*)?")
+_AROUND = 64
+"""Characters of a mail address before its @, at most."""
 _LEAST_OF_PHONE, _MOST_OF_PHONE = 9, 15
 """Digits of a phone number with its prefix (E.164)."""
 _LEAST_OF_CARD, _MOST_OF_CARD = 13, 19
@@ -24,7 +26,7 @@ _LEAST_OF_CARD, _MOST_OF_CARD = 13, 19
 def personal_data(text: str) -> set[str]:
     """Return which kinds of personal data a text seems to hold."""
     found: set[str] = set()
-    if "@" in text and _EMAIL.search(text):
+    if _has_mail(text):
         found.add(EMAIL)
     for match in _DIGITS.finditer(text):
         if kind := _kind(match[0]):
@@ -32,6 +34,16 @@ def personal_data(text: str) -> set[str]:
     if any(_is_iban(match[0]) for match in _IBAN.finditer(text)):
         found.add(IBAN)
     return found
+
+
+def _has_mail(text: str) -> bool:
+    """Return whether a text has a mail address; only what stands around an @ is looked at."""
+    place = text.find("@")
+    while place >= 0:
+        if _EMAIL.search(text, max(0, place - _AROUND), place + 4 * _AROUND):
+            return True
+        place = text.find("@", place + 1)
+    return False
 
 
 def _kind(written: str) -> str | None:

@@ -83,6 +83,7 @@ def _of_workload(
     ]
     yield f"    model: {listed(models)}"
     yield f"    cost: {_cost(facts, card)}"
+    yield from _terms(facts)
     metric = suited_to(facts.answers) if facts.answers else "f1"
     yield f"    answers: {_answers(facts, metric)}"
     copies = f"{facts.n_copies:,} ({facts.n_copies / facts.n:.0%})" if facts.n_copies else "none"
@@ -111,6 +112,17 @@ def _answers(facts: Facts, metric: str) -> str:
         what = "labels" if is_label else "different texts"
         told.append(f"{different:,} {what}{of}")
     return f"{told[0]}; metric that fits: {metric}"
+
+
+def _terms(facts: Facts) -> Iterator[str]:
+    """Say which of the models' terms do not allow what is planned with their answers."""
+    cards = {one.name: one for one in map(card_of, facts.models) if one is not None}
+    for one in cards.values():
+        if one.outputs_may_train is False:
+            yield (
+                f"    terms: those of {one.model} ({one.license}) do not allow to train competing "
+                "models on its answers. Make sure that you may"
+            )
 
 
 def _cost(facts: Facts, card: OpenAISettings | None) -> str:

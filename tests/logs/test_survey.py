@@ -72,6 +72,7 @@ def test_what_is_printed_says_dollars_a_month_and_the_command(log: str) -> None:
         card.usd_per_million_input_tokens * 201_000 + card.usd_per_million_output_tokens * 20_100
     ) / 1e6
     assert f"cost: ${usd * 30 / 19.9:,.2f} a month (${usd:,.2f} for these rows, 2025-10-09" in text
+    assert "terms: those of gpt-4o (OpenAI terms of use) do not allow to train competing" in text
     assert "answers: JSON objects, 94.5% parse; metric that fits: exact" in text
     assert "answers: 2 labels; metric that fits: exact" in text
     id = next(

@@ -28,6 +28,8 @@ _BAND = 4
 _FEWEST_WORDS = 8
 _MOST_WORDS = 1000
 """Words of a text that are compared."""
+_MOST_HASHES = 100_000
+"""Words whose hash is kept."""
 _N_FOR_PHRASES = 2000
 _PHRASE_SHARE = 0.05
 _FEW_LINKED, _LINKED_SHARE, _MOST_LINKED = 20, 0.02, 200
@@ -46,6 +48,7 @@ class Alike:
         rng = np.random.default_rng(0)
         self._a = rng.integers(1, 2**63, _N_HASHES, dtype=np.uint64)[:, None] | np.uint64(1)
         self._b = rng.integers(0, 2**63, _N_HASHES, dtype=np.uint64)[:, None]
+        self._hashes: dict[str, int] = {}
         self._wholes = array("Q")
         self._signatures = bytearray()
         self._has_signature = array("B")
@@ -72,7 +75,9 @@ class Alike:
             self._links[0].append(link)
             self._links[1].append(number)
         words = _NO_WORD.sub("", normal).split()[:_MOST_WORDS]
-        triples = _triples(words) if len(words) >= _FEWEST_WORDS else np.zeros(0, np.uint64)
+        triples = np.zeros(0, np.uint64)
+        if len(words) >= _FEWEST_WORDS:
+            triples = _triples([self._hash(word) for word in words])
         self._senses.append(zlib.crc32(" ".join(sorted(_NUMBER.findall(normal))).encode()))
         if self._phrases is None:
             self._first.append(triples)
@@ -81,6 +86,15 @@ class Alike:
         else:
             self._sign(triples)
         return number
+
+    def _hash(self, word: str) -> int:
+        """Return the hash of a word; those of frequent ones are looked up."""
+        found = self._hashes.get(word)
+        if found is None:
+            found = zlib.crc32(word.encode("utf-8", "replace"))
+            if len(self._hashes) < _MOST_HASHES:
+                self._hashes[word] = found
+        return found
 
     def groups(self) -> NDArray[np.int64]:
         """Return the group of each text: the least number of those that belong to it."""
@@ -159,8 +173,13 @@ class Alike:
         return numbers[rare][left], numbers[rare][right]
 
 
-def _triples(words: list[str]) -> NDArray[np.uint64]:
-    hashes = np.array([zlib.crc32(word.encode("utf-8", "replace")) for word in words], np.uint64)
+def _triples(words: list[int]) -> NDArray[np.uint64]:
+    """Return the hashes of three words behind each other, each once.
+
+    Args:
+        words: hash of each word.
+    """
+    hashes = np.array(words, np.uint64)
     mixed = hashes[:-2] * _MIX[0] + hashes[1:-1] * _MIX[1] + hashes[2:] * _MIX[2]
     return np.unique(mixed ^ (mixed >> np.uint64(29)))
 

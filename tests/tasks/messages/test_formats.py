@@ -392,3 +392,21 @@ def test_a_history_is_one_text_and_back() -> None:
         assert history_of(as_question(history)) == history
     assert as_question([ASKED]) == "Two and two?"
     assert history_of('[{"role":"x"') == [{"role": "user", "content": '[{"role":"x"'}]
+
+
+def test_every_form_of_a_key_is_replaced() -> None:
+    from stratos.core.redact import redact_shapes
+
+    jwt = f"eyJ{'a' * 12}.{'b' * 12}.{'c' * 12}"
+    keys = [
+        *(f"{mark}{'a1' * 16}" for mark in ("sk-", "sk-ant-", "hf_", "ghp_", "gho_", "ghu_")),
+        *(f"{mark}{'a1' * 16}" for mark in ("ghs_", "ghr_", "github_pat_", "AIza", "xoxb-")),
+        *(f"{mark}{'a1' * 16}" for mark in ("glpat-", "ya29.", "Bearer ")),
+        f"AKIA{'A1' * 8}",
+        jwt,
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
+    ]
+    for key in keys:
+        text, n = redact_shapes(f"use {key} now")
+        assert n == 1 and text.replace("Bearer ", "") == "use *** now", key
+    assert redact_shapes("a task-force of sk-ill") == ("a task-force of sk-ill", 0)
