@@ -109,8 +109,8 @@ def _answers(facts: Facts, metric: str) -> str:
         different = len(set(facts.answers))
         of = f" of the first {len(facts.answers):,}" if len(facts.answers) < facts.n_answers else ""
         is_label = metric == "exact" and different <= min(_MOST_LABELS, len(facts.answers) // 5)
-        what = "labels" if is_label else "different texts"
-        told.append(f"{different:,} {what}{of}")
+        what = ("label", "labels") if is_label else ("text", "different texts")
+        told.append(f"{counted(different, *what, spec=',')}{of}")
     return f"{told[0]}; metric that fits: {metric}"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 _CHUNK = 2**20
+_TOO_LONG = "is longer than a row may be"
 _DECODER = json.JSONDecoder()
 _BETWEEN = re.compile(r"[\s,\[\ufeff]*")
 _END = re.compile(r"[\s,\]]*")
@@ -38,13 +39,14 @@ def values_in(file: IO[bytes], longest: int) -> Iterator[tuple[str, dict[str, An
         try:
             if place == len(text):
                 raise json.JSONDecodeError("cut off", text, place)
+            start = place
             value, place = _DECODER.raw_decode(text, place)
         except json.JSONDecodeError as error:
             if _END.fullmatch(text, place) and is_over:
                 return
             rest = len(text) - place
             if is_over or rest > longest:
-                why = "is longer than a row may be" if rest > longest else _told(error, text)
+                why = _TOO_LONG if rest > longest else _told(error, text)
                 yield where, why
                 return
             try:
@@ -59,7 +61,10 @@ def values_in(file: IO[bytes], longest: int) -> Iterator[tuple[str, dict[str, An
             yield where, "not JSON that can be read"
             return
         number += 1
-        yield where, value if isinstance(value, dict) else "expected an object"
+        if place - start > longest:
+            yield where, _TOO_LONG
+        else:
+            yield where, value if isinstance(value, dict) else "expected an object"
         place = _behind(_CLOSED, text, place)
 
 

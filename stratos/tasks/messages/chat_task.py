@@ -123,7 +123,8 @@ class ChatTask(JsonlTask):
                 raise
             raise ConfigError(
                 f"{error}\n    Known formats: {KNOWN}. Name the fields of another one: "
-                "task.messages_key=… task.answer_key=…"
+                "task.messages_key=… task.answer_key=… Rows of a question and its answer: "
+                "+task=jsonl"
             ) from error
 
     def _records(self, path: str) -> Iterable[tuple[str, Row | Unanswered | str]]:

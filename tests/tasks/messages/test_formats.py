@@ -234,6 +234,23 @@ def test_one_array_and_objects_of_several_lines_are_read_as_rows(tmp_path: Path)
     assert read(str(path)) == []
 
 
+def test_a_row_that_is_too_long_is_named_and_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stratos.tasks import files
+
+    monkeypatch.setattr(files, "LONGEST_LINE", 10_000)
+    long = {"messages": [{**ASKED, "content": "x" * 20_000}, SAID]}
+    for name, rows in (("a.json", [long, ROWS["ShareGPT"]]), ("b.jsonl", None)):
+        path = tmp_path / name
+        if rows:
+            path.write_text(json.dumps(rows))
+        else:
+            write(path, long, ROWS["ShareGPT"])
+        (_, wrong), (_, found) = read(str(path))
+        assert "long" in wrong and isinstance(found, Conversation)
+
+
 def test_columns_of_csv_and_parquet_hold_json(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"messages": [json.dumps([SYSTEM, ASKED, SAID])] * 2})
