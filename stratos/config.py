@@ -441,6 +441,16 @@ class TrafficConfig:
 
     requests_per_s: Annotated[float, Meta(gt=0)] | None = None
     """Mean request rate; None plans for one request at a time, on one server."""
+    requests_per_day: Annotated[float, Meta(gt=0)] | None = None
+    """Requests a day in the first month. Then the plan serves for `months` (in place of
+    `limits.serve_hours`) at the rate of the busiest hours of the last one, unless `requests_per_s`
+    is set, and says after how many days distilling has paid."""
+    months: Annotated[float, Meta(gt=0, le=120)] = 12.0
+    """Horizon of the verdict: how long the student is to serve."""
+    growth_per_month: Annotated[float, Meta(gt=-1, le=1)] = 0.0
+    """Growth of the requests from month to month: 0.1 is 10% more."""
+    peak_over_mean: Annotated[float, Meta(ge=1)] = 2.0
+    """Rate of the busiest hours over the mean of the day: servers are planned for the former."""
     buckets: tuple[BucketConfig, ...] = ()
     """Sizes of the requests; empty takes those that the probe or recorded runs measured."""
 

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -538,6 +538,48 @@ class PlanPoint:
 
 
 @dataclass(frozen=True)
+class Way:
+    """A way to have the task's requests answered: the planned student, or a hosted model."""
+
+    name: str
+    is_student: bool
+    accuracy: Interval
+    usd_per_answer: Interval | None
+    """Of a hosted model; None for the student, whose servers are paid by the hour."""
+    latency_ms: float | None
+    """Mean of a hosted model, as the probe saw it; the student's 95th percentile."""
+    why_not: str = ""
+    """Why it is no alternative; "" where it is one."""
+    retires: str = ""
+    """Day from which it answers no more, as YYYY-MM-DD; "" where none is known."""
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Whether distilling pays, against the cheapest hosted model that does the task as well."""
+
+    outcome: Literal["distil", "stay", "open"]
+    text: str
+    """The same in words, with the numbers that decide it."""
+    ways: tuple[Way, ...]
+    reference: str
+    """The hosted model that it is compared with; "" where there is none."""
+    once_usd: Interval
+    """Of teacher, training and data, from now on."""
+    servers_usd_per_day: float
+    """Of the student's servers, idle or not."""
+    months: float
+    requests_per_day: float | None = None
+    """In the first month; None where it was not said."""
+    growth_per_month: float = 0.0
+    payback_days: Interval | None = None
+    """After which the student stays cheaper; None where it is not by the end of the horizon. Its
+    high end is infinite where it may not be."""
+    break_even_per_day: Interval | None = None
+    """Requests a day from which on it is cheaper over the whole horizon."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """Teacher, student, strategy and servers, chosen together, and why."""
 
@@ -600,6 +642,8 @@ class Plan:
     `objective`."""
     teacher_retires: str = ""
     """Day from which the teacher answers no more, as YYYY-MM-DD; "" where none is known."""
+    worth: Worth | None = None
+    """Whether it pays; None where no hosted model was probed, and in older records."""
 
     def roles_of(self, name: str) -> tuple[RoleChoice, ...]:
         """Return every choice for one role: serving may mix servers."""

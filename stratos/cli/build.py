@@ -26,6 +26,7 @@ from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import wrong_names
 from stratos.core.redact import learn, redact, resolved
 from stratos.executors.job import why_no_executor
+from stratos.plan.horizon import with_horizon
 from stratos.tasks.base import Task, why_no_task
 from stratos.teachers.base import Teacher
 
@@ -110,6 +111,7 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     if problems:
         return None, list(dict.fromkeys(problems))
     config = Config(**values, plain=redact(plain))
+    config = with_horizon(config)
     problems += impossible(config)
     return (None, problems) if problems else (config, [])
 

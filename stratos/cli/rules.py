@@ -23,14 +23,12 @@ from stratos.core.printable import shown
 from stratos.core.ray_engine import is_installed, not_installed
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
+from stratos.plan.horizon import MAX_SERVE_HOURS
 from stratos.teachers.facts import FACTS
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy
     from stratos.teachers.base import Teacher
-
-MAX_SERVE_HOURS = 87_600
-"""Ten years."""
 
 MAX_REQUESTS_PER_S = 1_000_000
 """More than all of the world's largest services answer with a model."""
@@ -244,9 +242,13 @@ def _traffic(config: Config) -> Iterator[str]:
     """Yield rates and sizes of requests that no student can answer."""
     traffic = config.traffic
     if traffic.requests_per_s is not None and traffic.requests_per_s > MAX_REQUESTS_PER_S:
+        typed, grown = f"traffic.requests_per_s={traffic.requests_per_s:g} is", ""
+        if traffic.requests_per_day is not None:
+            typed = f"traffic.requests_per_day={traffic.requests_per_day:g} comes to"
+            grown = f", after {traffic.months:g} months of growth"
         yield (
-            f"traffic.requests_per_s={traffic.requests_per_s:g} is more than "
-            f"{MAX_REQUESTS_PER_S:,} requests a second, too many for one student."
+            f"{typed} more than {MAX_REQUESTS_PER_S:,} requests a second{grown}, too many for one "
+            "student."
         )
     longest = max((student.context_length for student in config.students), default=0)
     sizes = [(bucket.prompt_tokens, bucket.answer_tokens) for bucket in traffic.buckets]

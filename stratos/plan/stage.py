@@ -18,6 +18,7 @@ from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
+from stratos.plan.worth import worth_of
 from stratos.records import Pilot, Plan, Probe
 
 if TYPE_CHECKING:
@@ -91,4 +92,5 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
             "plan/n_frontier": chosen.n_frontier,
         }
     )
-    return replace(chosen, history=history, history_recipe=recipe_of(config))
+    found = worth_of(config, probe, chosen)
+    return replace(chosen, history=history, history_recipe=recipe_of(config), worth=found)

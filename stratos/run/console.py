@@ -32,6 +32,8 @@ from stratos.core.formats import duration
 from stratos.core.printable import visible
 from stratos.run.outcome import outcome
 
+WORTH_STYLES = {"distil": "green", "open": "yellow", "stay": "red"}
+
 _HEARTBEAT_S = 30.0
 """Seconds between two lines of a running stage where no bar can be drawn."""
 _NAME_WIDTH = max(map(len, STAGES))
@@ -129,6 +131,9 @@ class Console:
     def done(self, name: str, record: Any, again: bool = False) -> None:
         """Say in one line what a stage came to, and whether it was made before."""
         took = "made before" if again else duration(record.seconds)
+        if name == "plan" and record.worth is not None:
+            self._line(name, record.worth.text, WORTH_STYLES[record.worth.outcome])
+            _log.info("plan: %s", record.worth.text)
         self._line(name, f"{outcome(record)}  ({took})", style="green" if not again else "cyan")
         _log.info("%s: %s (%s)", name, outcome(record), took)
         if name == "plan" and not again:

@@ -48,6 +48,8 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     plan: Plan | None = records.get("plan")
     console.print()
     if plan is not None:
+        if plan.worth is not None:
+            console.print(plan.worth.text, soft_wrap=True, markup=False)
         console.print(
             f"{plan.teacher} → {plan.student} by {plan.strategy}, chosen as {plan.objective}"
         )
@@ -118,6 +120,10 @@ def final_numbers(records: Mapping[str, Any]) -> dict[str, float | str]:
             "planned_hours": plan.hours,
             "planned_net_usd": plan.net_usd or 0.0,
         }
+        if plan.worth is not None:
+            numbers["worth"] = plan.worth.outcome
+            if plan.worth.payback_days is not None:
+                numbers["payback_days"] = plan.worth.payback_days.mean
         if plan.accuracy.is_known:
             numbers["planned_accuracy"] = plan.accuracy.mean
             numbers["planned_accuracy_low"] = plan.accuracy.low

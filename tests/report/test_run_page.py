@@ -20,6 +20,8 @@ from stratos.records import (
     ServingSetting,
     SliceScore,
     Versus,
+    Way,
+    Worth,
 )
 from stratos.report import report
 
@@ -143,6 +145,42 @@ def test_what_limits_are_worth_and_what_the_choice_gains(
     assert "Teacher answers until 2027-01-14" in plan
     assert "a list of <prices>" in plan  # escaped, or it would be a tag
     assert "p95 latency over the mean 1.5 times answers differ in length" in plan
+
+
+def test_whether_it_pays_is_said_first_and_the_ways_are_listed(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    price = Interval(0.002, 0.0018, 0.0022)
+    hosted = Way("gpt<b>", False, Interval(0.9, 0.8, 0.95), price, 900.0, retires="2027-01-01")
+    poor = replace(hosted, name="poor", why_not="12.0% (8.0–20.0%), surely less accurate")
+    text = "Distil: pays back after 41 days [29, 66] at 20,000 requests a day against gpt<b>."
+    records = factory.make_records(tmp_path)
+    plan = records["plan"]
+    student = Way(plan.student, True, plan.accuracy, None, plan.latency_ms)
+    worth = Worth(
+        "distil",
+        text,
+        (student, hosted, poor),
+        "gpt<b>",
+        Interval(5.0, 4.0, 7.0),
+        2.0,
+        12.0,
+        20_000.0,
+    )
+    records["plan"] = replace(plan, worth=worth)
+    made = report(factory.make_config(tmp_path), records, factory.make_context(tmp_path))
+    page = read(Path(made.path))
+    assert text in page.section("result") and "b" not in page.tags[:20]
+    shown = page.section("plan")
+    for said in (
+        "gpt<b> 90.0%",
+        "ends on 2027-01-01",
+        "surely less accurate",
+        "$2.00",
+        "$1,218",
+        "$60.88",
+    ):
+        assert said in shown, shown[:3000]
 
 
 def test_mixed_servers_and_egress_are_counted(factory: ModuleType, tmp_path: Path) -> None:
