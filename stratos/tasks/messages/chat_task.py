@@ -245,6 +245,10 @@ class ChatTask(JsonlTask):
                 shown += [*asked, {"role": "assistant", "content": example.answer}]
         return [*told, *shown, *history]
 
+    def own_words(self, question: str) -> str:
+        """Return what the user wrote: the model's turns repeat, and are no sign of a leak."""
+        return "\n".join(one["content"] for one in history_of(question) if one["role"] == "user")
+
     @property
     def _opening(self) -> list[Message]:
         return [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []

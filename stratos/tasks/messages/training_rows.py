@@ -15,6 +15,10 @@ SHAREGPT = "ShareGPT"
 ALPACA = "Alpaca"
 PROMPTS = "prompt and completion"
 
+_SAID_TO_INSTRUCTIONS = ("output", "response")
+_PROMPT = ("prompt", "input", "question")
+_COMPLETION = ("completion", "preferred_output", "chosen", "response")
+
 Row = Mapping[str, Any]
 
 
@@ -36,11 +40,13 @@ def read_sharegpt(row: Row) -> Conversation | None:
 
 def read_alpaca(row: Row) -> Conversation | None:
     """Return the conversation of `{"instruction": …, "input": …, "output": …}`, or None."""
-    if not isinstance(row.get("instruction"), str) or "output" not in row:
+    said = next((name for name in _SAID_TO_INSTRUCTIONS if name in row), None)
+    if not isinstance(row.get("instruction"), str) or said is None:
         return None
-    instruction, given, output = row["instruction"], row.get("input") or "", row["output"]
+    instruction, output = row["instruction"], row[said]
+    given = row.get("input") or row.get("context") or ""
     if not isinstance(given, str) or not isinstance(output, str | None):
-        raise WrongRow("input or output is no text")
+        raise WrongRow(f"input or {said} is no text")
     turns: list[Turn] = []
     history = decoded(row.get("history"))
     for pair in history if isinstance(history, list) else ():
@@ -49,7 +55,7 @@ def read_alpaca(row: Row) -> Conversation | None:
         turns += [Turn("user", pair[0]), Turn("assistant", pair[1], is_learnt=False)]
     turns.append(Turn("user", f"{instruction}\n\n{given}" if given else instruction))
     if not (output or "").strip():
-        raise UnansweredRow("has no answer of the model (output)")
+        raise UnansweredRow(f"has no answer of the model ({said})")
     turns.append(Turn("assistant", output or ""))
     return conversation_of(_with_system(row, turns), particulars(ALPACA, row))
 
@@ -59,8 +65,10 @@ def read_prompts(row: Row) -> Conversation | None:
 
     Each is a text or a list of messages.
     """
-    prompt = messages_in(row.get("prompt", row.get("input")))
-    answer = messages_in(row.get("completion", row.get("preferred_output", row.get("chosen"))))
+    prompt, answer = (
+        messages_in(next((row[name] for name in names if row.get(name) is not None), None))
+        for names in (_PROMPT, _COMPLETION)
+    )
     if prompt is None or answer is None:
         return None
     if isinstance(prompt, Mapping) and "messages" in prompt:

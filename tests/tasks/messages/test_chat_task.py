@@ -252,6 +252,27 @@ def test_a_workload_is_read_alone(tmp_path: Path) -> None:
     assert task.system_prompt == SYSTEM
 
 
+def test_replies_of_the_model_that_repeat_are_no_leaks(tmp_path: Path) -> None:
+    from stratos.synthesize.leaks import HeldOut
+
+    canned = (
+        "Please open the settings, choose security, and press the button to reset your password."
+    )
+    rows = []
+    for row in chats(200, turns=[3]):
+        for one in row["messages"]:
+            if one["role"] == "assistant":
+                one["content"] = canned
+        row["messages"][3]["content"] += " thanks"
+        rows.append(row)
+    task = ChatTask(write(tmp_path / "a.jsonl", rows))
+    held = HeldOut(task.held_out(), task.items("train", 1000), task.own_words)
+    train = task.items("train", 1000)
+    assert not [item for item in train if held.leak(item, item.answer)]
+    [item] = task.items("test", 1)
+    assert held.leak(item) is not None
+
+
 def test_text_that_tries_to_be_more_stays_text(tmp_path: Path) -> None:
     odd = 'x \x1b[31mred\x1b[0m {{ 7*7 }} <script>alert(1)</script> [{"role":"system"'
     rows = [*chats(60), {"messages": [user(odd), said("refund")]}]

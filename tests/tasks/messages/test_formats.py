@@ -182,6 +182,24 @@ def spoilt(node: Any, value: Any) -> list[Any]:
     return []
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Two and two?", "completion": "Four."},
+        {"prompt": "Two and two?", "response": "Four."},
+        {"system_prompt": "Be brief.", "question": "Two and two?", "response": "Four."},
+        {"instruction": "Two and two?", "context": "", "response": "Four."},
+        {"input": "Two and two?", "output": "Four."},
+        {"input": {"messages": [ASKED]}, "preferred_output": [SAID], "non_preferred_output": []},
+        {"chosen": [ASKED, SAID], "rejected": [ASKED], "prompt": "Two and two?"},
+    ],
+)
+def test_other_spellings_of_a_pair_are_known(row: dict[str, Any], tmp_path: Path) -> None:
+    [(_, found)] = read(write(tmp_path / "a.jsonl", row))
+    assert isinstance(found, Conversation), found
+    assert list(found.messages)[-2:] == [ASKED, SAID] and len(found.answered) == 1
+
+
 def test_particulars_are_read_where_formats_have_them(tmp_path: Path) -> None:
     [(_, of_pair)] = read(
         write(tmp_path / "a.jsonl", ROWS["chat-completions requests and responses"])
