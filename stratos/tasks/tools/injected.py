@@ -15,8 +15,8 @@ from stratos.tasks.tools.request_templates import JOINS, Requests, templates_of
 from stratos.tasks.tools.signatures import Tool, question_of, request_in, tools_in
 from stratos.tasks.tools.tool_rows import slice_of
 
-_TRIES = 20
-"""Draws for each request that is wanted, after which no more are tried."""
+_MOST_IN_VAIN = 500
+"""Draws in a row that bring no new request, after which there are no more."""
 _LEAST = 0.1
 """Share of a slice at least, where its requests can be made."""
 _MOST_CALLS = 3
@@ -63,11 +63,12 @@ class Injected:
         """Yield up to `n` different questions with their calls and their slice."""
         rng = random.Random(f"tools {seed}")
         known: set[str] = set()
-        for _ in range(_TRIES * n if self.offers else 0):
-            if len(known) >= n:
-                return
+        in_vain = 0
+        while self.offers and len(known) < n and in_vain < _MOST_IN_VAIN:
+            in_vain += 1
             made = self._one(rng)
             if made is not None and made[0] not in known:
+                in_vain = 0
                 known.add(made[0])
                 yield made
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,8 @@ from stratos.tasks.tools.calls import Call, written
 from stratos.tasks.tools.signatures import Tool
 
 _MOST_SLOTS = 6
+_MOST_WORDINGS = 200
+"""Templates of one tool: each request is read by all of them."""
 _LONGEST = 400
 """Characters of a request that is read back."""
 _FORMS = (
@@ -34,6 +37,10 @@ _STYLES = ((" with ", " "), (": ", " = "), (", ", ": "), (" using ", " "), (", w
 JOINS = (". Also, ", ". Then ", "; and ", ". After that, ")
 """What stands between the requests for several calls."""
 _FIRST = re.compile(r"(?<=[a-z\d)])\.(?:\s|$)|\n")
+_PREFACE = re.compile(
+    r"(?:this|the) (?:function|tool|api|method|endpoint)\s+(?:is used to |allows you to |can )?",
+    re.IGNORECASE,
+)
 _CAMEL = re.compile(r"(?<=[a-z\d])(?=[A-Z])")
 
 
@@ -103,7 +110,7 @@ def learnt(request: str, call: Call, tool: Tool) -> Template | None:
         )
         if len(found) == 1:
             places.append((*found[0], name))
-        elif not found and (isinstance(value, bool) or _is_choice(tool, name)):
+        elif not found and isinstance(value, str | bool) and _is_choice(tool, name):
             fixed.append((name, value))
         else:
             return None
@@ -156,17 +163,17 @@ class Requests:
 
 
 def templates_of(rows: Iterable[tuple[str, Call, Tool]]) -> dict[str, list[Template]]:
-    """Return the templates of training rows by the tool that they call."""
-    found: dict[str, dict[Template, None]] = {}
+    """Return the templates of training rows by the tool that they call, the commonest of many."""
+    found: dict[str, Counter[Template]] = {}
     for request, call, tool in rows:
         template = learnt(request, call, tool)
         # One that does not read its own row back is of no use.
         if template is not None and template.read(request, tool) == call:
-            try:
-                found.setdefault(tool.name, {})[template] = None
-            except TypeError:  # a fixed value that cannot be hashed
-                continue
-    return {name: list(some) for name, some in found.items()}
+            found.setdefault(tool.name, Counter())[template] += 1
+    return {
+        name: [template for template, _ in some.most_common(_MOST_WORDINGS)]
+        for name, some in found.items()
+    }
 
 
 def _plain(call: Call, tool: Tool, rng: random.Random) -> str:
@@ -215,12 +222,20 @@ def _phrase(tool: Tool) -> str:
     first = _FIRST.split(tool.description, maxsplit=1)[0].strip().rstrip(".")
     if not first or len(first) > _LONGEST // 4:
         return f"call {tool.name}"
-    verb, _, rest = first.partition(" ")
-    # Of "Returns the weather" the verb.
-    lower = verb.lower() if not verb.isupper() else verb
-    if lower.endswith("s") and not lower.endswith("ss") and rest:
-        lower = lower[:-1]
-    return f"{lower} {rest}".strip()
+    verb, _, rest = _PREFACE.sub("", first).partition(" ")
+    return f"{_bare(verb)} {rest}".strip()
+
+
+def _bare(verb: str) -> str:
+    """Return a verb as it follows "Please": that of "Returns the weather" is "return"."""
+    if verb.isupper():
+        return verb
+    verb = verb.lower()
+    if verb.endswith("ies"):
+        return f"{verb[:-3]}y"
+    if verb.endswith(("ches", "shes", "sses", "xes", "zzes")):
+        return verb[:-2]
+    return verb[:-1] if verb.endswith("s") and not verb.endswith(("ss", "us", "is")) else verb
 
 
 def _words(name: str) -> str:

@@ -129,14 +129,14 @@ def tools_of(value: Any) -> tuple[Tool, ...]:
 
 @lru_cache(maxsize=4096)
 def _tools_of(text: str) -> tuple[Tool, ...]:
-    found = tuple(_tool_of(one, k) for k, one in enumerate(json.loads(text), start=1))
+    found = tuple(_named_tool(one, k) for k, one in enumerate(json.loads(text), start=1))
     names = [tool.name for tool in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two tools are called {shown(twice[0])}")
     return found
 
 
-def _tool_of(value: Any, number: int) -> Tool:
+def _named_tool(value: Any, number: int) -> Tool:
     if isinstance(value, Mapping) and isinstance(value.get("function"), Mapping):
         value = value["function"]
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
@@ -147,12 +147,23 @@ def _tool_of(value: Any, number: int) -> Tool:
     parameters = value.get("parameters", value.get("input_schema")) or {}
     if not isinstance(parameters, Mapping):
         raise ValueError(f"the parameters of {name} are no object")
-    parameters = _as_json_schema(parameters)
-    if (problem := why_refused(parameters)) is not None:
-        raise ValueError(f"the parameters of {name}: {problem.rstrip('.')}")
-    if parameters.get("type", "object") != "object":
-        raise ValueError(f"the parameters of {name} are no object, but {parameters['type']}")
-    return Tool(name, str(value.get("description") or "").strip(), parameters)
+    found = Tool(name, str(value.get("description") or "").strip(), _as_json_schema(parameters))
+    return _checked(found.line)
+
+
+@lru_cache(maxsize=65_536)
+def _checked(line: str) -> Tool:
+    """Return the tool of a line; tools repeat from row to row, and are checked once.
+
+    Raises:
+        ValueError: its parameters are refused; the message says why.
+    """
+    tool = Tool(**json.loads(line))
+    if (problem := why_refused(tool.parameters)) is not None:
+        raise ValueError(f"the parameters of {tool.name}: {problem.rstrip('.')}")
+    if (kind := tool.parameters.get("type", "object")) != "object":
+        raise ValueError(f"the parameters of {tool.name} are no object, but {kind}")
+    return tool
 
 
 def _as_json_schema(node: Any) -> Any:
