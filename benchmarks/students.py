@@ -71,6 +71,7 @@ def run(student: str, seed: int, folder: Path, extra: list[str]) -> None:
     """Run the main command once in its own folder."""
     command = [sys.executable, "-m", "stratos", "+task=mahjong", "cloud=aws"]
     command += [f"student={student}", f"seed={seed}", "logger=none", f"hydra.run.dir={folder}"]
+    command += ["deploy=local"]
     command += [f"callbacks.n_final_validation_items={N_VALIDATION}"]
     before = yardstick_cpu_seconds()
     start = time.monotonic()

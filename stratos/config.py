@@ -330,6 +330,9 @@ class DeployConfig:
     vLLM on GPUs and transformers elsewhere."""
     n_export_items: Count = 400
     """Held-out items that each export for another engine is asked, at most."""
+    export_minutes: Amount = 3.0
+    """Minutes that each export is asked for, about: slow students are asked fewer items, unless
+    limits.accuracy is set."""
     max_loss_points: Amount = 1.0
     """Points of accuracy that an export may lose; one that loses more is left out."""
     push_to: str | None = None

@@ -6,6 +6,7 @@ held-out questions that the evaluation asked; nothing is kept that loses more th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -19,19 +20,20 @@ from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
 from stratos.deploy.commands import context_of, environment_of, serve_arguments
-from stratos.deploy.load_test import load_test
+from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.manifest import N_KNOWN
-from stratos.deploy.server import HOST, free_port, serving
+from stratos.deploy.server import HOST, Server, free_port, serving
 from stratos.engines.base import EXPORTS, Engine
 from stratos.evaluate.answer_files import KeptAnswer
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact
 from stratos.records import Export, Exports, Interval, ServingSetting, to_json
-from stratos.tasks.base import Item, Task
+from stratos.tasks.base import Item, Message, Task
 
 RECORD = "exports.json"
 HEADING = "## Exports"
-N_ALONE = 32
-"""Questions that are asked one at a time, for the time of an answer."""
+N_FIRST, N_ALONE, ALONE_SHARE = 8, 32, 0.2
+"""Questions that are asked one at a time, for the time of an answer: first, and where these take
+no more than a share of the time."""
 
 
 def make_exports(
@@ -44,8 +46,12 @@ def make_exports(
     max_tokens: int,
     max_loss_points: float,
     may_change: bool = False,
+    least_accuracy: float | None = None,
+    minutes: float = math.inf,
 ) -> Exports | None:
     """Make the exports that an engine serves, and measure each; None where it needs none.
+
+    Where another format may be served, those behind the first that keeps all limits are not made.
 
     Args:
         bundle: folder that they are put into.
@@ -57,6 +63,8 @@ def make_exports(
         max_loss_points: points of accuracy that a format may lose.
         may_change: whether another format may be served where the one that was to be loses too
             much, or cannot be made; see `chosen_format`.
+        least_accuracy: `limits.accuracy`; then all questions are asked.
+        minutes: that one format is asked for, about; slow students are asked fewer questions.
 
     Raises:
         StratosError: the served format cannot be made or loses too much, or the engine fails.
@@ -74,15 +82,22 @@ def make_exports(
     if not forms:
         return None
     context.tick(0, len(forms), "exports")
-    note = engine.export(bundle, forms, [one.messages for one in kept])
-    found = []
+    chats = [one.messages for one in kept]
+    note = "" if may_change else engine.export(bundle, forms, chats)
+    seconds = math.inf if least_accuracy is not None else 60 * minutes
+    found: list[Export] = []
     for form in forms:
-        export = _measured(bundle, engine, form, kept, task, context, max_tokens)
+        if may_change:
+            note = engine.export(bundle, [form], chats)
+        export = _measured(bundle, engine, form, kept, task, context, max_tokens, seconds)
         if export.loss_points.mean > max_loss_points:
             engine.file_of(bundle, form).unlink()
             export = replace(export, is_kept=False)
             _refuse(engine, export, max_loss_points, must, context)
         found.append(export)
+        keeps = least_accuracy is None or export.exact.mean >= least_accuracy
+        if may_change and export.is_kept and keeps:
+            break
     exports = Exports(engine.kind, _version(engine), note, tuple(found))
     write_exports(bundle, exports)
     return exports
@@ -101,6 +116,7 @@ def _measured(
     task: Task,
     context: Context,
     max_tokens: int,
+    seconds: float,
 ) -> Export:
     """Serve one format, ask the questions alone and together, and compare the answers."""
     run: ServingSetting = replace(engine.setting(), format=form)
@@ -113,13 +129,11 @@ def _measured(
         environment=environment_of(bundle),
     ) as server:
         # The first request goes uncounted: an engine may call itself healthy and end at it.
-        alone = load_test(
-            server,
-            chats[:N_ALONE],
-            max_tokens=max_tokens,
-            concurrency=1,
-            tick=lambda done, total: context.tick(done, total, f"{form}, one at a time"),
-        )
+        alone = _alone(server, chats[:N_FIRST], form, context, max_tokens)
+        n = max(N_FIRST, int(min(len(chats), seconds / alone.mean_seconds)))
+        kept, chats = kept[:n], chats[:n]
+        if N_ALONE * alone.mean_seconds < ALONE_SHARE * seconds:
+            alone = _alone(server, chats[:N_ALONE], form, context, max_tokens)
         together = load_test(
             server,
             chats,
@@ -149,6 +163,19 @@ def _measured(
         at_once=run.slots,
         memory_mib=memory_mib,
         known=tuple(texts[:N_KNOWN]),
+    )
+
+
+def _alone(
+    server: Server, chats: Sequence[list[Message]], form: str, context: Context, max_tokens: int
+) -> LoadTest:
+    """Ask questions one at a time."""
+    return load_test(
+        server,
+        chats,
+        max_tokens=max_tokens,
+        concurrency=1,
+        tick=lambda done, total: context.tick(done, total, f"{form}, one at a time"),
     )
 
 
@@ -227,12 +254,11 @@ def with_exports(card: str, exports: Exports | None) -> str:
     """Return the model card with the table of exports, before its limits."""
     if exports is None:
         return card
-    n_items = exports.formats[0].n_items
     lines = [
         HEADING,
         "",
         f"Files in `{EXPORTS}/` for {exports.engine} ({exports.version}). Each was served and "
-        f"asked {n_items:,} questions of the evaluation. Loss is in points of accuracy against "
+        "asked questions of the evaluation. Loss is in points of accuracy against "
         "the answers of the evaluation, with its 95% interval (Tango) and McNemar's exact test.",
         "",
         "| format | MB | right | loss | p | same text | p50, p95 alone | requests/s | memory |",

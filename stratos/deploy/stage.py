@@ -239,6 +239,8 @@ def _engine_and_exports(
             max_tokens=config.evaluate.max_new_tokens,
             max_loss_points=config.deploy.max_loss_points,
             may_change=is_planned,
+            least_accuracy=least,
+            minutes=config.deploy.export_minutes,
         )
     except (ExportError, ServeError) as error:
         if not is_planned:

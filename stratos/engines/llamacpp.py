@@ -51,7 +51,7 @@ class LlamaCpp(Engine):
         return self.format
 
     def as_planned(self, run: ServingSetting) -> LlamaCpp:
-        """Return it with the plan's format, and f32, which is served if that one loses too much."""
+        """Return it with the plan's format, and f32, which is made if that one breaks a limit."""
         formats: tuple[Format, ...] = (run.format, "f32")  # type: ignore[assignment]
         return replace(super().as_planned(run), format=formats[0], formats=formats)
 

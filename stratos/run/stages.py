@@ -165,6 +165,7 @@ DEPLOY = Stage(
         "deploy.engine",
         "deploy.engines",
         "deploy.n_export_items",
+        "deploy.export_minutes",
         "deploy.max_loss_points",
         "deploy.n_requests",
         "deploy.concurrency",

@@ -308,6 +308,29 @@ def test_what_is_served_keeps_the_accuracy_limit(deployed: Deployed) -> None:
     assert chosen(0.96) == "q8_0" and not said, "the student itself breaks it"
 
 
+def test_a_slow_student_is_asked_fewer_items(deployed: Deployed, run: Any) -> None:
+    bundle = deployed.folder / "slow"
+    shutil.copytree(deployed.bundle, bundle)
+    kept = read_answers(deployed.folder)
+    assert len(kept) > 20
+    said: list[str] = []
+    context = tiny_context(deployed.folder, warn=said.append)
+
+    def asked(engine: LlamaCpp, **more: Any) -> list[tuple[str, int]]:
+        found = make_exports(
+            bundle, engine, kept, run.config.task, context,
+            max_tokens=64, max_loss_points=1.0, minutes=0.0001, may_change=True, **more,
+        )  # fmt: skip
+        assert found is not None
+        return [(one.format, one.n_items) for one in found.formats]
+
+    engine = LlamaCpp().as_planned(ServingSetting("llamacpp", 4, format="q8_0"))
+    assert asked(engine) == [("q8_0", 8)]
+    assert asked(engine, least_accuracy=0.5) == [("q8_0", len(kept))]
+    # None keeps such a limit, and all are made to tell.
+    assert asked(engine, least_accuracy=1.1) == [("q8_0", len(kept)), ("f32", len(kept))]
+
+
 def planned(run: Any, form: str) -> Any:
     """The plan, with llama.cpp as its engine."""
     serve = replace(run.plan.role("serve"), run=ServingSetting("llamacpp", 4, format=form))
@@ -360,6 +383,9 @@ def test_with_a_limit_all_items_are_asked_and_the_verdict_is_about_the_format(
     assert record is not None and record.served is not None
     n_items = len(read_answers(run.folder))
     assert record.served.n_items == n_items > 3
+    # It keeps the limit, so that no other is made.
+    assert [one.format for one in record.exports.formats] == ["q8_0"]
+    assert not export_path(Path(record.bundle_path), "f32.gguf").exists()
     from stratos.run.summary import _missed
 
     def missed(exact: Interval) -> str:

@@ -402,4 +402,6 @@ def test_formats_are_told_and_the_accuracy_limit_counts_what_is_served(
     assert "Served as q8_0 for llamacpp: 96.1% (94.7–97.2%) of 1,000 test items" in pages[0.96]
     assert "Accuracy limit kept (96.0%)" in pages[0.96]
     assert "Accuracy limit NOT kept (97.0%)" in pages[0.97], "the student itself has 97.9%"
-    assert "q8_0 served 96.1% 94.7–97.2% 1.8 0.9 to 2.9 0.0002 990 1.0 115 MiB" in pages[0.97]
+    assert (
+        "q8_0 served 96.1% 94.7–97.2% 1.8 0.9 to 2.9 0.0002 990 of 1,000 1.0 115 MiB" in pages[0.97]
+    )
