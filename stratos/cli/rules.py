@@ -99,7 +99,7 @@ def impossible(config: Config) -> list[str]:
     elif only is not None and only.labels_rows and not _has_unlabelled(config):
         problems.append(
             f"strategy={only.kind}: the task {config.task.name} has no rows without answers. "
-            "Name a file of them with task.unlabelled_path=<file>, or type strategy=supervised."
+            f"{config.task.how_to_label}, or type strategy=supervised."
         )
     groups: dict[str, tuple[Teacher | StudentConfig | Strategy, ...]] = {
         "teacher": config.teachers,

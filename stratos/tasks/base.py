@@ -356,6 +356,11 @@ class Task(ABC):
         """How many rows without an answer there are: by default none."""
         return 0
 
+    @property
+    def how_to_label(self) -> str:
+        """What to type so that there are some, as a sentence goes on."""
+        return "Name a file of them with task.unlabelled_path=<file>"
+
     def unlabelled(self, n: int, seed: int = 0) -> list[Item]:
         """Return up to `n` of them, the same for the same seed; their answer is ""."""
         return []

@@ -569,7 +569,9 @@ class JsonlTask(Task):
                 )
             raise ConfigError(found.complaint(mend, f"{_ANSWER}{offer}"))
         if not found.rows:
-            raise ConfigError(f"{path} has no {'good lines' if found.n_lines else 'lines'}.")
+            what = "good lines" if found.n_lines else "lines"
+            causes = f" {found.complaint()}" if found.n_problems else ""
+            raise ConfigError(f"{path} has no {what}.{causes}")
         if self.rationale and key == "task.path" and not found.rows.column("has_path").any():
             columns = columns_of(path)
             is_known = find_field(dict.fromkeys(columns), self.rationale) is not None

@@ -19,7 +19,7 @@ from stratos.tasks.messages.conversation import history_of
 from stratos.tasks.messages.message_file import is_saved
 from stratos.tasks.messages.recognised import KNOWN
 from stratos.tasks.messages.suited import suited_metric
-from stratos.tasks.messages.turn_rows import SLICES, TurnReader
+from stratos.tasks.messages.turn_rows import OTHER_WORKLOAD, SLICES, TurnReader
 from stratos.tasks.metrics import Metric, MetricName, metric_of
 from stratos.tasks.rows import FileRows, Unanswered
 from stratos.tasks.split import content_id, id_of
@@ -117,6 +117,12 @@ class ChatTask(JsonlTask):
         try:
             return super()._read(key, path)
         except ConfigError as error:
+            others = reader.seen.passed[OTHER_WORKLOAD]
+            if self.workload is not None and others and not reader.n_conversations:
+                raise ConfigError(
+                    f"task.workload={self.workload}: none of {others:,} conversations of {path} "
+                    f"is of it. See which there are: python -m stratos.logs {path}"
+                ) from error
             if reader.seen.formats or not reader.seen.n_rows:
                 raise
             if self.messages_key is not None:
@@ -244,6 +250,11 @@ class ChatTask(JsonlTask):
                 asked = [one for one in history_of(example.question) if one["role"] != "system"]
                 shown += [*asked, {"role": "assistant", "content": example.answer}]
         return [*told, *shown, *history]
+
+    @property
+    def how_to_label(self) -> str:
+        """What to type so that a teacher answers rows."""
+        return "A log has some with +task=logs task.answers=relabel"
 
     def own_words(self, question: str) -> str:
         """Return what the user wrote: the model's turns repeat, and are no sign of a leak."""

@@ -205,6 +205,11 @@ class LogTask(ChatTask):
         """How many doubtful rows a teacher is to answer anew."""
         return len(self._to_relabel)
 
+    @property
+    def how_to_label(self) -> str:
+        """What to type so that a teacher answers rows."""
+        return "Doubtful ones are answered anew with task.answers=relabel, if there are any"
+
     def unlabelled(self, n: int, seed: int = 0) -> list[Item]:
         """Return up to `n` of them without their logged answers."""
         items = [replace(self._item(row), answer="", choices=()) for row in self._to_relabel]

@@ -20,6 +20,8 @@ from stratos.tasks.table import Logged, Row
 
 SLICES = ("first turn", "second turn", "later turns")
 """Which answer of the model in its conversation a row is."""
+OTHER_WORKLOAD = "conversations of other workloads"
+"""Why rows are left out that nothing is wrong with."""
 _N_FOR_SYSTEM = 1000
 """Conversations of which most have to have a system prompt for it to be the task's."""
 _MOST_PREFIXES = 50
@@ -79,7 +81,7 @@ class TurnReader:
                 and workload_of(found).id != self.workload
             )
             if is_other:
-                seen.passed["conversations of other workloads"] += 1
+                seen.passed[OTHER_WORKLOAD] += 1
             else:
                 yield line, found
 

@@ -250,6 +250,8 @@ def test_a_workload_is_read_alone(tmp_path: Path) -> None:
     assert task.left_out["conversations of other workloads"] == 40
     task = ChatTask(path, workload=ids[0], on_error="skip")
     assert task.system_prompt == SYSTEM
+    with pytest.raises(ValueError, match=r"task.workload=w0: none of 100 .*stratos.logs"):
+        ChatTask(path, workload="w0")
 
 
 def test_replies_of_the_model_that_repeat_are_no_leaks(tmp_path: Path) -> None:
