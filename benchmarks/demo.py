@@ -18,8 +18,8 @@ import record
 
 FOLDER = "outputs/demo"
 COLUMNS = 120
-_BEGINS = re.compile(r"[a-z]+ +…")
-"""What a stage prints when it begins."""
+_PROGRESS = re.compile(r"[a-z]+ +(…|\d+% .*)")
+"""What a stage prints when it begins, and while it runs."""
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
 def kept(printed: str) -> str:
     """Return the text without what names the run folder, and what is printed while it runs."""
     text = re.sub(rf"\S*{FOLDER}", "outputs/<run>", printed)
-    lines = [line.rstrip() for line in text.splitlines() if not _BEGINS.fullmatch(line)]
+    lines = [line.rstrip() for line in text.splitlines() if not _PROGRESS.fullmatch(line)]
     return "\n".join(lines) + "\n"
 
 
