@@ -34,8 +34,8 @@ def write_page(task: LogTask, path: Path) -> int:
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>Doubtful answers</title>",
         f"<style>{_STYLE}</style><h1>Doubtful answers of {_text(task.path)}</h1>",
-        f"<p>{counts.total():,} answers are not used. A check may be wrong: if most of what it "
-        "finds is right, type task.answers=trust.</p>",
+        f"<p>{counts.total():,} answers are not used. A check may be wrong: if most of these "
+        "answers are right, type task.answers=trust.</p>",
     ]
     for why, n in counts.most_common():
         parts.append(f"<h2>{n:,}: {_text(why)}</h2>")

@@ -20,11 +20,12 @@ from stratos.tasks.messages.particulars import particulars
 COMPLETIONS = "chat-completions requests and responses"
 RESPONSES = "Responses API requests and responses"
 ANTHROPIC = "Anthropic messages"
-LITELLM = "LiteLLM log"
-LANGFUSE = "Langfuse export"
+LITELLM = "LiteLLM log rows"
+LANGFUSE = "Langfuse observations"
 
 CUT_SHORT = "answers that were cut short"
 FAILED = "requests that failed"
+OTHER_SPAN = "spans of other work"
 
 _REQUESTS = ("request", "request_body", "body", "input", "kwargs", "params", "inputs")
 _RESPONSES = ("response", "response_body", "completion", "output", "outputs", "result", "answer")
@@ -34,6 +35,10 @@ _OF_LANGFUSE = {
     "traceId", "trace_id", "observationId", "parentObservationId", "calculatedTotalCost",
     "usageDetails", "latestScore", "bookmarked",
 }  # fmt: skip
+_OTHER_WORK = {
+    "SPAN", "EVENT", "TOOL", "RETRIEVER", "CHAIN", "AGENT", "EMBEDDING", "EVALUATOR", "GUARDRAIL",
+}  # fmt: skip
+"""Types of Langfuse's observations that are no answer of a model."""
 _CUT = {"length", "max_tokens", "max_output_tokens", "content_filter"}
 """Reasons for which an answer ended before its end."""
 
@@ -52,6 +57,8 @@ def read_exchange(row: Row) -> Conversation | None:
     request = _request(row)
     if request is None:
         return None
+    if str(row.get("type")).upper() in _OTHER_WORK and not _OF_LANGFUSE.isdisjoint(row):
+        raise PassedOver(OTHER_SPAN)
     has_response, response = _response(row)
     if not has_response:
         return None

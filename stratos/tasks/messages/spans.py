@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stratos.tasks.messages.conversation import Conversation, PassedOver, Turn, UnansweredRow
-from stratos.tasks.messages.exchanges import CUT_SHORT, FAILED
+from stratos.tasks.messages.exchanges import CUT_SHORT, FAILED, OTHER_SPAN
 from stratos.tasks.messages.message_parts import decoded, parts_of, turns_of
 from stratos.tasks.messages.ordered import conversation_of
 from stratos.tasks.messages.particulars import particulars, seconds_of
@@ -19,7 +19,6 @@ from stratos.tasks.messages.particulars import particulars, seconds_of
 OTEL = "OpenTelemetry GenAI spans"
 OPENINFERENCE = "OpenInference spans"
 OPENLLMETRY = "OpenLLMetry spans"
-OTHER_SPAN = "spans of other work"
 
 _LISTED = re.compile(
     r"(?:gen_ai|llm)\.(prompt|completion|input_messages|output_messages)\.(\d+)\.(.+)"

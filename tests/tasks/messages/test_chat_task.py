@@ -183,6 +183,8 @@ def test_another_system_prompt_stays_in_its_history(tmp_path: Path) -> None:
     [
         (["yes", "no", "maybe"], "exact"),
         (['{"a": 1}', '```json\n{"a": 2}\n```'], "exact"),
+        ([f"summary number {k} of it" for k in range(60)], "f1"),
+        ([f"2020-01-{k}" for k in range(60)], "exact"),
         (["A sentence of many words that nobody would ever call a label.", "yes"], "f1"),
     ],
 )

@@ -84,7 +84,7 @@ ROWS = {
             "stop_reason": "end_turn",
         },
     },
-    "LiteLLM log": {
+    "LiteLLM log rows": {
         "id": "1",
         "call_type": "acompletion",
         "model": "m",
@@ -94,7 +94,7 @@ ROWS = {
         "response_cost": 0.1,
         "status": "success",
     },
-    "Langfuse export": {
+    "Langfuse observations": {
         "id": "1",
         "traceId": "t",
         "type": "GENERATION",
@@ -209,8 +209,8 @@ def test_particulars_are_read_where_formats_have_them(tmp_path: Path) -> None:
         11,
         3,
     )
-    [(_, of_litellm)] = read(write(tmp_path / "a.jsonl", ROWS["LiteLLM log"]))
-    [(_, of_langfuse)] = read(write(tmp_path / "a.jsonl", ROWS["Langfuse export"]))
+    [(_, of_litellm)] = read(write(tmp_path / "a.jsonl", ROWS["LiteLLM log rows"]))
+    [(_, of_langfuse)] = read(write(tmp_path / "a.jsonl", ROWS["Langfuse observations"]))
     assert of_litellm.about.time_s == of_langfuse.about.time_s == 1_760_000_000.5
     assert (of_langfuse.about.input_tokens, of_langfuse.about.output_tokens) == (11, 3)
     nano = otlp(
@@ -349,12 +349,13 @@ def test_what_is_no_answer_is_passed_over_and_counted(tmp_path: Path) -> None:
     cut = {"messages": [ASKED], "choices": [{"finish_reason": "length", "message": SAID}]}
     failed = {"messages": [ASKED], "response": {"error": {"message": "429"}}}
     other = otlp({"http.method": "GET"})
+    search = {**ROWS["Langfuse observations"], "type": "RETRIEVER"}
     seen = Seen()
-    assert read(write(tmp_path / "a.jsonl", cut, failed, other), seen) == []
+    assert read(write(tmp_path / "a.jsonl", cut, failed, other, search), seen) == []
     assert seen.passed == {
         "answers that were cut short": 1,
         "requests that failed": 1,
-        "spans of other work": 1,
+        "spans of other work": 2,
     }
 
 
