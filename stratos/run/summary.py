@@ -238,7 +238,23 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
     if scorecard.earlier_reads is not None:
         told.append(said(scorecard.earlier_reads))
     doubtful = [_who(score) for score in scores if score.is_cut_short]
-    return "; ".join(told), table, *_doubts(doubtful)
+    lost = [] if deployment is None else _lost(deployment)
+    return "; ".join(told), table, *lost, *_doubts(doubtful)
+
+
+def _lost(deployment: Deployment) -> list[Text]:
+    """Say what the format that is served loses, on the items that it was asked."""
+    served = deployment.served
+    if served is None:
+        return []
+    loss = served.loss_points
+    # Zero has no sign, whatever rounding makes of it.
+    mean, low, high = (f"{round(value, 1) + 0.0:.1f}" for value in (loss.mean, loss.low, loss.high))
+    told = (
+        f"As {served.format} the student loses {mean} points (95% interval {low} to {high}) on "
+        f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked."
+    )
+    return [Text(told)]
 
 
 def _doubts(names: list[str]) -> list[Text]:

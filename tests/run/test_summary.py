@@ -1,5 +1,6 @@
 """What the summary says of the student, of limits that it misses and of what is as good."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +10,18 @@ import pytest
 from stratos.config import LimitsConfig
 from stratos.core.intervals import wilson
 from stratos.evaluate.scores import against, by_slice, compare
-from stratos.records import ModelScore, Scorecard
+from stratos.records import (
+    Deployment,
+    Export,
+    Exports,
+    Interval,
+    ModelScore,
+    Scorecard,
+    ServingSetting,
+)
 from stratos.run.console import PlainConsole
 from stratos.run.outcome import outcome
-from stratos.run.summary import _doubts, _missed, show
+from stratos.run.summary import _doubts, _lost, _missed, show
 from stratos.tasks.base import Item, Score
 
 
@@ -40,6 +49,24 @@ def test_answers_that_were_cut_are_said_as_plain_text(capsys: pytest.CaptureFixt
     PlainConsole(width=300).print(told)
     assert capsys.readouterr().out.startswith("More than 1 in 20 answers of teacher (a[/INST]b) ")
     assert _doubts([]) == []
+
+
+def test_what_the_served_format_loses_is_said() -> None:
+    export = Export(
+        "q8_0", 1, 1200, 1190, Interval(0.96, 0.9, 1.0), Interval(0.96, 0.9, 1.0),
+        Interval(-0.01, -0.44, 0.62), 1.0, 1.0, 1.0, 1.0, 8, 1.0,
+    )  # fmt: skip
+    deployment = Deployment(
+        "bundle", "", 1, 1, 1.0, 1.0, 1.0, "", 0, 0.0,
+        run=ServingSetting("llamacpp", 8, format="q8_0"),
+        exports=Exports("llamacpp", "", "", (export,), "q8_0"),
+    )  # fmt: skip
+    (told,) = _lost(deployment)
+    assert str(told) == (
+        "As q8_0 the student loses 0.0 points (95% interval -0.4 to 0.6) on the 1,200 test items "
+        "that this format was asked."
+    )
+    assert _lost(replace(deployment, run=ServingSetting("transformers"))) == []
 
 
 def test_what_needs_no_model_is_said_before_the_ratio(
