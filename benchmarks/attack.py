@@ -31,7 +31,12 @@ from typing import Any
 from record import keep
 
 ROOT = Path(__file__).parents[1]
-TESTS = ("tests/attack", "tests/executors/test_slurm.py", "tests/executors/test_ray.py")
+TESTS = (
+    "tests/attack",
+    "tests/executors/test_slurm.py",
+    "tests/executors/test_ray.py",
+    "tests/executors/test_sweeps_on_clusters.py",
+)
 ALONE = ("tests/executors/test_skypilot_engine.py",)
 """Tests that no other process may run at the same time: their network has one name."""
 SKYPILOT = ROOT / "tests" / "clusters" / "skypilot.sh"

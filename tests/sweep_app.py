@@ -17,7 +17,7 @@ ConfigStore.instance().store(
     name="app",
     node={
         "x": 1, "kill": -1, "once": False, "fail": -1, "results": "results",
-        "hang": -1, "eat": -1, "deaf": False,
+        "hang": -1, "eat": -1, "deaf": False, "slow_end": 0,
     },
 )
 
@@ -43,7 +43,8 @@ def main(cfg):
         try:
             time.sleep(300)
         except BaseException as error:
-            print("ended by", type(error).__name__, flush=True)
+            print("ended by", type(error).__name__, "at", time.time(), flush=True)
+            time.sleep(cfg.slow_end)
             child.kill()
             raise
     time.sleep(0.2 * (3 - cfg.x))  # the first job ends last

@@ -58,6 +58,11 @@ _known: set[str] = set()
 _pattern: re.Pattern[str] | None = None
 
 
+def is_secret_variable(name: str) -> bool:
+    """Return whether a variable of the environment is called as those that hold secrets."""
+    return _SECRET_VARIABLE.search(name) is not None
+
+
 def remember(secret: str) -> None:
     """Hide a value from now on, wherever it turns up."""
     global _pattern

@@ -124,7 +124,7 @@ def fewer_nodes(plan: Plan | None, spec: JobSpec, kind: str) -> str | None:
 
 def job_name(folder: Path, stage: str) -> str:
     """Return the name of a stage's job: one for each run folder."""
-    mark = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:6]
+    mark = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
     shown = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name)[:60]
     return f"stratos-{shown}-{mark}-{stage}"
 

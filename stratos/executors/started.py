@@ -123,6 +123,7 @@ def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> No
     )
     path = _path(spec.name)
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o700)  # settings may hold the login of a URL
     sweep(path.parent)
     write_atomically(path, msgspec.json.encode(one))
 

@@ -28,7 +28,7 @@ def test_a_student_of_ray_is_the_student_of_here(
     assert on_ray.start(*on).wait(300) == 0, on_ray.said
     assert on_ray.student() == trained.student()
     assert files(on_ray.weights) == files(trained.weights)
-    name = r"stratos-run-\w{6}-distill"
+    name = r"stratos-run-\w{12}-distill"
     assert re.search(rf"distill: submitted as Ray job {name}-\w{{6}}-1 \({name}\)", on_ray.said)
     [job] = ray_cluster.jobs(on_ray.run)
     assert job["status"] == "SUCCEEDED" and job["metadata"]["stage"] == "distill"

@@ -27,7 +27,7 @@ def test_a_student_of_slurm_is_the_student_of_here(
     assert on_slurm.student() == trained.student()
     assert files(on_slurm.weights) == files(trained.weights)
     said = on_slurm.said
-    assert re.search(r"distill: submitted as SLURM job \d+ \(stratos-run-\w{6}-distill\)", said)
+    assert re.search(r"distill: submitted as SLURM job \d+ \(stratos-run-\w{12}-distill\)", said)
     assert slurm.jobs() == []
     # Servers at the price of the plan's offer, from the start of the job to its end.
     rented = [one for one in on_slurm.ledger() if one.get("kind") == "rented"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,12 @@ from one_cluster import Cluster
 from one_ray import RayCluster
 from sweep_app import alive, write_app
 
+WHOLE = pytest.mark.skipif(
+    os.environ.get("STRATOS_ATTACK") != "whole", reason="takes long: make attack runs it"
+)
 
-@pytest.fixture(params=["slurm", "ray"])
+
+@pytest.fixture(params=["slurm", pytest.param("ray", marks=WHOLE)])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Cluster | RayCluster]:
     if request.param == "slurm":
         return "slurm", request.getfixturevalue("slurm")
@@ -71,7 +78,7 @@ def test_jobs_run_on_nodes_and_a_killed_one_starts_again(
     assert not list((app / "state/stratos/jobs").glob("*")), "nothing is said to run any more"
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=WHOLE)])
 def test_jobs_end_with_their_sweep(
     app: Path, engine: tuple[str, Cluster | RayCluster], how: signal.Signals
 ) -> None:
@@ -127,3 +134,107 @@ def test_what_cannot_be_submitted_is_one_clear_error(app: Path) -> None:
         assert done.returncode == 1
         assert said in done.stderr, done.stderr
         assert "Traceback" not in done.stderr and "executor" not in done.stderr
+
+
+def test_nothing_of_another_sweep_is_taken_for_a_jobs_own(app: Path, slurm: Cluster) -> None:
+    engine = ("slurm", slurm)
+    first = start(app, engine, "x=1", "hang=1")
+    until(lambda: (app / "out/0/pids").exists(), first)
+    first.kill()
+    first.communicate()
+    shutil.rmtree(app / "out")
+    again = start(app, engine, "x=2")
+    said, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, said + errors
+    assert (app / "returned").read_text().splitlines() == ["x=2 COMPLETED 20.0"]
+    env = {**slurm.env, "XDG_STATE_HOME": str(app / "state")}
+    servers = [sys.executable, "-m", "stratos.servers"]
+    listed = subprocess.run(servers, env=env, capture_output=True, text=True, check=True).stdout
+    assert "1 job" in listed, "the job of the deleted folder is not forgotten"
+    subprocess.run([*servers, "down", "--all"], env=env, check=True, capture_output=True)
+    assert not slurm.jobs()
+
+
+def test_a_sweep_that_is_given_again_follows_the_same_job_and_no_other(
+    app: Path, slurm: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("x=1", "hang=1", "results=${oc.env:MY_X}")
+
+    def begin(value: str) -> tuple[subprocess.Popen[str], str]:
+        """Start a sweep, and return it with the id of its job."""
+        monkeypatch.setitem(slurm.env, "MY_X", value)
+        sweep = start(app, ("slurm", slurm), *settings)
+        assert sweep.stdout is not None
+        for line in sweep.stdout:
+            if found := re.search(r"SLURM job (\d+),", line):
+                return sweep, found[1]
+        raise AssertionError("nothing was submitted")
+
+    first, job = begin("1")
+    until(lambda: (app / "out/0/pids").exists(), first)
+    first.kill()
+    first.wait()
+    same, followed = begin("1")
+    assert followed == job
+    same.kill()
+    same.wait()
+    other, another = begin("2")
+    assert another != job
+    assert slurm.run("squeue", "-h", "-o", "%i").split() == [another], "the first one was ended"
+    other.send_signal(signal.SIGINT)
+    other.communicate(timeout=60)
+    assert not slurm.jobs()
+
+
+def test_what_a_job_is_told_is_private_and_nothing_planted_is_loaded(
+    app: Path, slurm: Cluster
+) -> None:
+    with slurm.drained():
+        sweep = start(app, ("slurm", slurm), "x=1", "hydra.launcher.retries=0")
+        until(lambda: bool(slurm.jobs()), sweep)
+        [folder] = [one for one in (app / "out/.jobs").iterdir() if one.is_dir()]
+        assert (app / "out/.jobs").stat().st_mode & 0o077 == 0
+        assert all(one.stat().st_mode & 0o077 == 0 for one in folder.iterdir())
+        planted = b"cos\nsystem\n(S'touch PLANTED'\ntR."
+        (folder / "job.pickle").write_bytes(planted)
+        (folder / "outcome.json").write_text('{"token": "guessed", "is_done": true, "value": 1}')
+    _, errors = sweep.communicate(timeout=120)
+    assert sweep.returncode == 1 and "ended without a word" in errors
+    assert not list(app.rglob("PLANTED"))
+    logs = [one.read_text() for one in app.glob("out/0/jobs/slurm/*.out")]
+    assert any("is not what the sweep wrote: it is not loaded" in one for one in logs)
+
+
+def test_two_sweeps_in_one_folder_and_executors_within_jobs_are_refused(
+    app: Path, slurm: Cluster
+) -> None:
+    first = start(app, ("slurm", slurm), "x=1", "hang=1")
+    until(lambda: (app / "out/0/pids").exists(), first)
+    second = start(app, ("slurm", slurm), "x=2")
+    _, errors = second.communicate(timeout=60)
+    assert second.returncode == 1 and "Another sweep works in" in errors
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+    third = start(app, ("slurm", slurm), "x=1", "+executor._target_=stratos.executors.slurm.Slurm")
+    _, errors = third.communicate(timeout=60)
+    assert third.returncode == 1 and "would hold a node while its stages wait" in errors
+
+
+@WHOLE
+def test_all_jobs_are_told_to_end_at_once(app: Path, slurm: Cluster) -> None:
+    sweep = start(app, ("slurm", slurm), "x=1,2", "hang=0", "slow_end=10")
+    until(lambda: len(list(app.glob("out/*/pids"))) >= 2, sweep)
+    sweep.send_signal(signal.SIGINT)
+    sweep.communicate(timeout=120)
+    logs = [path.read_text() for path in app.glob("out/*/console.log")]
+    told = [float(re.findall(r"ended by Terminated at ([\d.]+)", one)[0]) for one in logs]
+    assert max(told) - min(told) < 8, "one after another the second is told 10 s later"
+    assert not left(app)
+
+
+def until(moment: Callable[[], bool], sweep: subprocess.Popen[str], seconds: float = 90) -> None:
+    """Wait for something, for as long as a sweep runs."""
+    deadline = time.monotonic() + seconds
+    while not moment():
+        assert time.monotonic() < deadline and sweep.poll() is None
+        time.sleep(0.1)

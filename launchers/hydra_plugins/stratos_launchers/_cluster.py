@@ -1,7 +1,9 @@
 """Runs the jobs of a sweep as jobs of a cluster, each a process of its own on some node.
 
 They are submitted, watched and ended by the executors that run stages (`stratos.executors`). What a
-job is, and how it ended, lies in files of its folder, which the nodes share with this machine.
+job is, and how it ended, lies in files below the folder of the sweep, which the nodes share with
+this machine and other users cannot read. A job is known by a token that is drawn for it, and says
+it with its outcome: so that nothing that another sweep left in the folder is taken for its own.
 """
 
 from __future__ import annotations
@@ -9,11 +11,15 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
+import os
 import pickle
+import secrets
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
@@ -28,13 +34,16 @@ from hydra_plugins.stratos_launchers._one_job import (
     log_path_of,
     one_job,
 )
+from hydra_plugins.stratos_launchers._outcome import Outcome, read_outcome, write_privately
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from stratos.core.atomic_files import write_atomically
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
+from stratos.core.locks import locked
 from stratos.core.os_signals import end_as_by_ctrl_c
+from stratos.core.redact import is_secret_variable
 from stratos.executors import started
 from stratos.executors.job import Executor, Job, JobSpec, State, Status
 from stratos.executors.job_of_stage import job_name
@@ -42,9 +51,13 @@ from stratos.executors.job_of_stage import job_name
 log = logging.getLogger(__name__)
 
 MODULE = "hydra_plugins.stratos_launchers._on_node"
-_FOLDER = "jobs"
+_FOLDER = ".jobs"
+"""Of the sweep: what its jobs are."""
 _LOOK_S = 1.0
 """Between two rounds of questions; so long again for every ten jobs, which are asked for singly."""
+_TRIES = 5
+"""Times that a job of an earlier command is looked for where the cluster does not answer."""
+_TRY_S = 3.0
 _OVER = frozenset((State.DONE, State.FAILED, State.CANCELLED, State.LOST))
 
 
@@ -69,6 +82,14 @@ class Cluster:
         return message
 
 
+class _Known(msgspec.Struct, frozen=True):
+    """What is kept of a job from before it is submitted."""
+
+    token: str
+    mark: str
+    """Digest of what it is made from."""
+
+
 @dataclass
 class _Job:
     """One job of the sweep."""
@@ -76,32 +97,25 @@ class _Job:
     index: int
     overrides: list[str]
     config: DictConfig
+    folder: Path
+    """Of its own files."""
     spec: JobSpec
+    token: str = ""
     n_starts: int = 0
     handle: Job | None = None
     outcome: JobReturn = field(default_factory=JobReturn)
     waits_since: float = 0.0
+    was_there: bool = False
+    """Whether an earlier command may have submitted it."""
 
     @property
     def log_path(self) -> Path:
         return log_path_of(self.config)
 
     @property
-    def file(self) -> Path:
-        """What it is."""
-        return _file(self.spec.folder)
-
-    @property
-    def mark(self) -> str:
-        """Digest of what it is made from: its config without Hydra's own part."""
-        own = [str(key) for key in self.config if key != "hydra"]
-        text = OmegaConf.to_yaml(OmegaConf.masked_copy(self.config, own), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
     def outcome_file(self) -> Path:
         """How it ended."""
-        return outcome_file(self.file)
+        return self.folder / "outcome.json"
 
 
 def executor_of(kind: str, target: str, settings: Mapping[str, Any]) -> Executor:
@@ -119,11 +133,6 @@ def executor_of(kind: str, target: str, settings: Mapping[str, Any]) -> Executor
     return made
 
 
-def outcome_file(file: Path) -> Path:
-    """Return where a job says how it ended, by the file that says what it is."""
-    return file.with_name("sweep_outcome.pickle")
-
-
 def launch(
     sweep: Sweep, cluster: Cluster, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
 ) -> Sequence[JobReturn]:
@@ -137,6 +146,21 @@ def launch(
     end_as_by_ctrl_c()  # jobs do not end with this process
     if (why := cluster.executor.unusable()) is not None:
         raise JobFailedError(cluster.in_our_words(why))
+    place = Path(str(sweep.config.hydra.sweep.dir)).resolve()
+    try:
+        with locked(place / _FOLDER / ".lock"):
+            os.chmod(place / _FOLDER, 0o700)
+            return _launch(sweep, cluster, job_overrides, initial_job_idx)
+    except BlockingIOError:
+        raise JobFailedError(
+            f"Another sweep works in {place}. Wait for it, or give this one a folder of its own: "
+            "hydra.sweep.dir=<folder>."
+        ) from None
+
+
+def _launch(
+    sweep: Sweep, cluster: Cluster, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+) -> Sequence[JobReturn]:
     jobs = [
         _prepare(sweep, cluster, list(overrides), index)
         for index, overrides in enumerate(job_overrides, initial_job_idx)
@@ -157,7 +181,6 @@ def launch(
                 if not _is_over(job, cluster):
                     continue
                 running.remove(job)
-                _forget(job)
                 if job.outcome.status == JobStatus.UNKNOWN:
                     waiting.insert(0, job)
                 else:
@@ -170,45 +193,67 @@ def launch(
 
 
 def _prepare(sweep: Sweep, cluster: Cluster, overrides: list[str], index: int) -> _Job:
+    """Return a job, by its token if an earlier command has drawn one.
+
+    Raises:
+        JobFailedError: each of its stages would wait for a node that such jobs hold.
+    """
     config = sweep.job_config(overrides, index)
-    folder = folder_of(config).resolve()
+    _check_executor(config, cluster)
+    run = folder_of(config).resolve()
+    name = job_name(run, "sweep")
+    folder = Path(str(config.hydra.sweep.dir)).resolve() / _FOLDER / name
     spec = JobSpec(
-        name=job_name(folder, "sweep"),
+        name=name,
         stage=f"job {index}",
-        folder=folder,
+        folder=run,
         role="sweep",
         nodes=1,
         offer=None,
         hours=cluster.executor.hours,
         planned_hours=0.0,
         usd_per_hour=cluster.executor.usd_per_hour or 0.0,
-        command=(sys.executable, "-m", MODULE, str(_file(folder))),
+        command=(),
         env={},
+        withheld=_withheld(cluster),
     )
-    return _Job(index, overrides, config, spec)
+    return _Job(index, overrides, config, folder, spec)
 
 
-def _file(folder: Path) -> Path:
-    """Return the file that says what the job of a folder is."""
-    return folder / _FOLDER / "sweep_job.pickle"
+def _check_executor(config: DictConfig, cluster: Cluster) -> None:
+    target = OmegaConf.select(config, "executor._target_", throw_on_resolution_failure=False)
+    cls = type(cluster.executor)
+    if target == f"{cls.__module__}.{cls.__qualname__}":
+        raise JobFailedError(
+            f"hydra/launcher={cluster.kind} with executor={cluster.kind}: every job of the sweep "
+            "would hold a node while its stages wait for others. Type hydra/launcher=pool, "
+            "so that the stages are submitted from this machine, or executor=here."
+        )
+
+
+def _withheld(cluster: Cluster) -> tuple[str, ...]:
+    """Return the variables that a job does not get whose environment others can read."""
+    shown: tuple[str, ...] = getattr(cluster.executor, "env", ())
+    if cluster.kind != "ray":
+        return ()
+    return tuple(one for one in os.environ if is_secret_variable(one) and one not in shown)
 
 
 def _submit(job: _Job, sweep: Sweep, cluster: Cluster) -> bool:
     """Submit a job, or find the one of an earlier command; False where it is refused."""
-    job.file.parent.mkdir(parents=True, exist_ok=True)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    job.log_path.parent.mkdir(parents=True, exist_ok=True)
     job.log_path.touch()
-    mark = job.file.with_name("sweep_mark")
     try:
-        if mark.exists() and mark.read_text() != job.mark:
-            cluster.executor.cancel(job.spec)  # of an earlier command, with other settings
-        mark.write_text(job.mark)
-        write_atomically(job.file, _to_send(sweep, job))
-        job.outcome_file.unlink(missing_ok=True)
+        if not job.token:
+            _draw(job, cluster)
+        _hand_over(job, sweep)
         started.keep(cluster.executor, job.spec)
-        job.handle = cluster.executor.submit(job.spec)
+        job.handle = _submitted(job, cluster)
         started.keep(cluster.executor, job.spec, job.handle.id, job.handle.place)
     except StratosError as error:
-        _forget(job)
+        if not job.was_there:  # nothing was submitted
+            _forget(job)
         job.outcome = _failed(job, cluster, f"{error}")
         _say(job)
         return False
@@ -219,11 +264,73 @@ def _submit(job: _Job, sweep: Sweep, cluster: Cluster) -> bool:
     return True
 
 
-def _to_send(sweep: Sweep, job: _Job) -> bytes:
-    """Return what the process of a job needs: where modules are found, then the job."""
+def _draw(job: _Job, cluster: Cluster) -> None:
+    """Give a job its token: that of an earlier command, if it is the same job.
+
+    Raises:
+        StratosError: a job of an earlier command, with other settings, does not end.
+    """
+    file, mark = job.folder / "known.json", _mark(job.config)
+    base = job.spec
+    with suppress(OSError, msgspec.DecodeError):
+        known = msgspec.json.decode(file.read_bytes(), type=_Known)
+        _take_token(job, base, known.token)
+        if known.mark == mark:
+            job.was_there = True
+            return
+        cluster.executor.cancel(job.spec)
+        _forget(job)
+    token = secrets.token_hex(4)
+    _take_token(job, base, token)
+    write_privately(file, msgspec.json.encode(_Known(token, mark)))
+
+
+def _take_token(job: _Job, base: JobSpec, token: str) -> None:
+    # In the name, too: two folders may have one, and a folder may be deleted while its job runs.
+    job.token, job.spec = token, replace(base, name=f"{base.name}-{token}")
+
+
+def _hand_over(job: _Job, sweep: Sweep) -> None:
+    """Write down what a job is; its command tells the digest, so that nothing else is loaded."""
     how: dict[str, Any] = spawn.get_preparation_data(f"stratos-job-{job.index}")
     how.pop("authkey", None)
-    return pickle.dumps((how, pickle.dumps(one_job(sweep, job.config))))
+    file = job.folder / "job.pickle"
+    if job.was_there and file.exists():  # the job may have yet to read it
+        data = file.read_bytes()
+    else:
+        data = pickle.dumps((how, pickle.dumps(one_job(sweep, job.config))))
+        write_privately(file, data)
+        job.outcome_file.unlink(missing_ok=True)
+    digest = hashlib.sha256(data).hexdigest()
+    words = (sys.executable, "-m", MODULE, str(job.folder), job.token, digest)
+    job.spec = replace(job.spec, command=words)
+
+
+def _submitted(job: _Job, cluster: Cluster) -> Job:
+    """Submit a job; where an earlier command may have done so, insist on an answer."""
+    for left in range(_TRIES if job.was_there else 1, 0, -1):
+        try:
+            return cluster.executor.submit(job.spec)
+        except StratosError:
+            if left == 1:
+                raise
+            time.sleep(_TRY_S)
+    raise AssertionError("the last try returns or raises")
+
+
+def _mark(config: DictConfig) -> str:
+    """Return the digest of what a job is made from: its config, without Hydra's own part."""
+    own = {str(key): _resolved(config, str(key)) for key in config if key != "hydra"}
+    return hashlib.sha256(OmegaConf.to_yaml(own, sort_keys=True).encode()).hexdigest()
+
+
+def _resolved(config: DictConfig, key: str) -> Any:
+    """Return a value with what it takes from elsewhere, such as variables of the environment."""
+    try:
+        value = config[key]
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    except (OmegaConfBaseException, ValueError):  # what the job alone can answer
+        return OmegaConf.to_container(config)[key]  # type: ignore[index,call-overload]
 
 
 def _is_over(job: _Job, cluster: Cluster) -> bool:
@@ -236,26 +343,45 @@ def _is_over(job: _Job, cluster: Cluster) -> bool:
         job.outcome = _failed(job, cluster, str(error))
         return True
     if status.state is State.STUCK or _waits_too_long(job, cluster, status):
-        _cancel(job, cluster)
-        job.outcome = _failed(job, cluster, f"Job {job.index}: {status.text} It is cancelled.")
+        gone = " It is cancelled." if _cancel(job, cluster) else ""
+        job.outcome = _failed(job, cluster, f"Job {job.index}: {status.text}{gone}")
         return True
     if status.state not in _OVER:
         return False
     cluster.executor.release(job.handle)
-    try:
-        job.outcome = pickle.loads(job.outcome_file.read_bytes())
+    _forget(job)
+    if (found := read_outcome(job.outcome_file, job.token)) is not None:
+        job.outcome = _returned(job, found)
+        _clear(job)
         return True
-    except (OSError, EOFError, pickle.UnpicklingError):
-        pass  # it was killed, or ended just when this command came for it
+    # Without a word it was killed, or another command took its files away just now.
     if status.state in (State.LOST, State.DONE) and job.n_starts <= cluster.retries:
         log.warning(f"\t#{job.index} : {status.text}; it is submitted again")
         job.outcome = JobReturn(overrides=job.overrides)
+        job.was_there = False
         return True
+    cure = f" {status.cure}" if status.cure else ""
     job.outcome = _failed(
-        job, cluster, f"Job {job.index} ended without a word: {status.text}. {status.cure} See "
-        f"{job.log_path} and {job.handle.log}.".replace(".  See", ". See"),
+        job, cluster, f"Job {job.index} ended without a word: {status.text}.{cure} See "
+        f"{job.log_path} and {job.handle.log}.",
     )  # fmt: skip
     return True
+
+
+def _returned(job: _Job, found: Outcome) -> JobReturn:
+    if not found.is_done:
+        return failed(job.overrides, found.message)
+    outcome = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
+    outcome.return_value = found.value
+    return outcome
+
+
+def _clear(job: _Job) -> None:
+    """Delete what a job was told: it may hold secrets."""
+    for name in ("job.pickle", "known.json", "outcome.json"):
+        (job.folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        job.folder.rmdir()
 
 
 def _waits_too_long(job: _Job, cluster: Cluster, status: Status) -> bool:
@@ -288,17 +414,44 @@ def _forget(job: _Job) -> None:
     started.forget(job.spec.name)
 
 
-def _cancel(job: _Job, cluster: Cluster) -> None:
+def _cancel(job: _Job, cluster: Cluster) -> bool:
+    """End a job; return whether it is gone. One that is not stays on the list of what runs."""
     try:
         cluster.executor.cancel(job.spec)
-        _forget(job)
     except StratosError as error:
         log.error(f"\t{cluster.in_our_words(str(error))}")
+        return False
+    _forget(job)
+    return True
 
 
 def _end(running: list[_Job], cluster: Cluster) -> None:
-    """End the jobs that still wait or run: the sweep was interrupted."""
-    if running:
-        log.warning(f"{counted(len(running), 'job')} of {cluster.kind} told to end …")
-    for job in running:
-        _cancel(job, cluster)
+    """End the jobs that still wait or run, all at once: the sweep was interrupted.
+
+    Who is told a second time leaves, and says what is left.
+    """
+    left = [job for job in running if job.token]
+    if not left:
+        return
+    log.warning(
+        f"{counted(len(left), 'job')} of {cluster.kind} told to end; waiting until they are"
+    )
+    gone: list[_Job] = []
+
+    def cancel(job: _Job) -> None:
+        if _cancel(job, cluster):
+            gone.append(job)
+
+    threads = [threading.Thread(target=cancel, args=(job,), daemon=True) for job in left]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:
+        for job in left:
+            if job not in gone:
+                log.error(
+                    f"\t#{job.index} may still run. To end it: python -m stratos.servers down "
+                    f"{job.spec.name}"
+                )
