@@ -8,7 +8,6 @@ unless AccountingStorageEnforce says so.
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -106,13 +105,12 @@ def allowances_of_user(
     enforced = re.search(r"^AccountingStorageEnforce\s*=\s*(.*)$", asked.stdout, re.MULTILINE)
     if enforced is None or not {"limits", "safe"} & {*enforced[1].strip().split(",")}:
         return {}, ""
-    account = account or os.environ.get("SBATCH_ACCOUNT") or os.environ.get("SLURM_ACCOUNT")
-    qos = qos or os.environ.get("SBATCH_QOS")
+    account, qos = account or usual_account(), qos or usual_qos()
     if account is None:
-        user = ("user", "where", f"name={getpass.getuser()}")
+        user = ("user", "where", f"name={slurm_nodes.user()}")
         said, why = _listed(*user, "format=DefaultAccount")
         if why or not said.strip():
-            return {}, why or f"{getpass.getuser()} has no default account"
+            return {}, why or f"{slurm_nodes.user()} has no default account"
         account = said.split("\n")[0]
     cluster = re.search(r"^ClusterName\s*=\s*(\S+)", asked.stdout, re.MULTILINE)
     where = f"cluster={'' if cluster is None else cluster[1]}"
@@ -133,6 +131,16 @@ def allowances_of_user(
     return {one: allowance(told, classes, account, qos, partition=one) for one in partitions}, ""
 
 
+def usual_account() -> str | None:
+    """Return the account that a variable of sbatch names; None for the user's default."""
+    return os.environ.get("SBATCH_ACCOUNT") or os.environ.get("SLURM_ACCOUNT")
+
+
+def usual_qos() -> str | None:
+    """Return the QOS that a variable of sbatch names; None for the association's default."""
+    return os.environ.get("SBATCH_QOS")
+
+
 def allowance(
     associations: str,
     classes: str,
@@ -151,7 +159,7 @@ def allowance(
         user: whose; None for this one.
         partition: of the jobs; "" for one that is not known.
     """
-    user = user or getpass.getuser()
+    user = user or slurm_nodes.user()
     rows = list(_rows(associations, _ASSOCIATION))
     mine = [one for one in rows if one["Account"] == account and one["User"] == user]
     own = [one for one in mine if one["Partition"] == partition]

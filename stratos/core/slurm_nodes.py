@@ -6,6 +6,8 @@ few lines; and its output is the same in all versions, which that of `--json` is
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from stratos.core.shares import Share, shares_of_node, together
 
 FORMAT = "%R|%a|%T|%h|%D|%c|%m|%G|%f"
 """Partition, availability, state, sharing, how many, and CPUs, MiB, GRES and features of one."""
+_N_CELLS = FORMAT.count("|") + 1
 CLOUD = "slurm"
 """Cloud of the offers that are nodes of SLURM."""
 ANSWERS_S = 30.0
@@ -24,18 +27,43 @@ _USABLE = frozenset(("idle", "mixed", "allocated", "completing", "planned", "res
 _MARKS = "~#%@^-+"
 """Behind a state: the node is asleep and woken up for a job, or reboots; not `*`, which is that it
 does not answer."""
+_OVERRIDES = re.compile(r"(SQUEUE|SINFO|SCANCEL|SBATCH|SACCT)_\w+|SLURM_TIME_FORMAT")
+"""Variables that change what commands of SLURM ask, do or print behind the back of their caller."""
 _GPUS = re.compile(r"gpu(?::(?P<type>[^:(]+))??(?::(?P<n>\d+))?(?:\(.*\))?")
 
 
 def run(*command: str, timeout_s: float = ANSWERS_S) -> subprocess.CompletedProcess[str]:
-    """Run a command of SLURM; Ctrl-C does not reach it."""
+    """Run a command of SLURM; Ctrl-C does not reach it, nor do the variables of `overrides`."""
+    ignored = {*overrides()}
     try:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=timeout_s, check=False,
             stdin=subprocess.DEVNULL, start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name not in ignored},
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))
+
+
+def overrides() -> tuple[str, ...]:
+    """Return the variables of this environment that no command of SLURM is to see."""
+    return tuple(name for name in os.environ if _OVERRIDES.fullmatch(name))
+
+
+def user() -> str:
+    """Return the user that SLURM knows this process by, whatever LOGNAME says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def unreadable(command: str, told: str) -> StratosError:
+    """Return the error of an answer of SLURM of which no line can be read."""
+    first = next((line for line in told.splitlines() if line.strip()), "")
+    return StratosError(
+        f"{command} says what cannot be read: {first[:200]!r}. Type {command} to see all of it."
+    )
 
 
 def last_line(text: str) -> str:
@@ -74,16 +102,23 @@ def shares_of_cluster(is_any: bool = False) -> list[Share]:
 def shares(told: str, is_any: bool = False) -> list[Share]:
     """Return the shares of the nodes that `sinfo` tells, by partition and name.
 
-    Where a partition gives a node to one job alone, a job takes all of it.
+    Where a partition gives a node to one job alone, a job takes all of it. Lines of something else
+    are left out.
+
+    Raises:
+        StratosError: there are no other lines.
     """
     return together(_shares(told, is_any))
 
 
 def _shares(told: str, is_any: bool) -> Iterator[Share]:
+    n_read = 0
     for line in told.splitlines():
-        partition, available, state, sharing, nodes, cpus, memory, gres, features = line.split(
-            "|", 8
-        )
+        cells = line.split("|", _N_CELLS - 1)
+        if len(cells) < _N_CELLS or not all(one.isdecimal() for one in cells[4:7]):
+            continue  # a banner of the site
+        n_read += 1
+        partition, available, state, sharing, nodes, cpus, memory, gres, features = cells
         if not is_any and (available != "up" or state.rstrip(_MARKS) not in _USABLE):
             continue
         yield from shares_of_node(
@@ -95,6 +130,8 @@ def _shares(told: str, is_any: bool) -> Iterator[Share]:
             nodes=int(nodes),
             is_whole=sharing == "EXCLUSIVE",
         )
+    if told.strip() and not n_read:
+        raise unreadable(f"sinfo -h -e -o '{FORMAT}'", told)
 
 
 def _cards(gres: str) -> Iterator[tuple[str, int]]:

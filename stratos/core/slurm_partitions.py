@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from typing import NamedTuple
 
-from stratos.core.slurm_nodes import minutes_of, run
+from stratos.core.slurm_nodes import minutes_of, run, unreadable
+
+_FORMAT = "%P %l %L"
+_TIME = r"[\d:-]+|infinite|n/a"
+_LINE = re.compile(rf"(?P<name>\S+?)(?P<default>\*?) (?P<longest>{_TIME}) (?P<usual>{_TIME})")
 
 
 class Limit(NamedTuple):
@@ -20,17 +25,25 @@ class Limit(NamedTuple):
 
 def partitions() -> subprocess.CompletedProcess[str]:
     """Ask sinfo for the partitions and their limits."""
-    return run("sinfo", "-h", "-o", "%P %l %L")
+    return run("sinfo", "-h", "-o", _FORMAT)
 
 
 def limits(told: str) -> dict[str, Limit]:
-    """Read the partitions, each once for each state of its nodes, from what sinfo says."""
-    found = {}
-    for line in told.splitlines():
-        name, longest, usual = line.split()
-        found[name.removesuffix("*")] = Limit(
-            minutes_of(longest), name.endswith("*"), None if usual == "n/a" else minutes_of(usual)
+    """Read the partitions, each once for each state of its nodes, from what sinfo says.
+
+    Raises:
+        StratosError: no line of it is one of a partition.
+    """
+    lines = (_LINE.fullmatch(line.strip()) for line in told.splitlines())
+    found = {
+        one["name"]: Limit(
+            minutes_of(one["longest"]), bool(one["default"]), minutes_of(one["usual"])
         )
+        for one in lines
+        if one is not None  # a banner of the site
+    }
+    if told.strip() and not found:
+        raise unreadable(f"sinfo -h -o '{_FORMAT}'", told)
     return found
 
 

@@ -81,6 +81,7 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
     paid = Paid(context.ledger, executor, spec)
     paid.reserve()
     is_first = handed.find(spec.folder, spec.stage) is None
+    was_known = bool(started.id_of(spec.name))
     try:
         if is_first:
             handed.events_path(spec.folder, spec.stage).unlink(missing_ok=True)
@@ -88,7 +89,9 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
         job = executor.submit(spec)
     except StratosError:  # it was refused
         if is_first:
-            _is_back(spec)
+            handed.forget(spec.folder, spec.stage)
+            if not was_known:  # else one of a folder that was deleted may run yet
+                started.forget(spec.name)
             paid.release()
         raise
     except BaseException:  # it may have been submitted

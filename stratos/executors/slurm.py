@@ -7,7 +7,6 @@ there, and calls a job failed whose node died and that runs again.
 
 from __future__ import annotations
 
-import getpass
 import importlib.util
 import math
 import re
@@ -16,8 +15,6 @@ import shutil
 import subprocess
 import time
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
@@ -27,11 +24,11 @@ from stratos.core.environment import without
 from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.formats import duration
 from stratos.core.shares import Share
-from stratos.core.slurm_limits import allowance_of_user
-from stratos.core.slurm_nodes import CLOUD, last_line, run, shares_of_cluster
+from stratos.core.slurm_limits import allowance_of_user, usual_account, usual_qos
+from stratos.core.slurm_nodes import CLOUD, last_line, overrides, run, shares_of_cluster, user
 from stratos.core.slurm_partitions import limits, longest, partitions, usual
 from stratos.core.slurm_waits import expected_start
-from stratos.executors import handed
+from stratos.executors import handed, slurm_queue, started
 from stratos.executors.chosen import chosen_share
 from stratos.executors.job import (
     MORE_MEMORY,
@@ -41,8 +38,9 @@ from stratos.executors.job import (
     StageName,
     State,
     Status,
-    killed_by,
 )
+from stratos.executors.slurm_files import folder_of, log_of, pattern
+from stratos.executors.slurm_queue import reason, signal_of, silent, time_of
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
@@ -53,8 +51,6 @@ NO_SBATCH = (
 )
 _ENDS_S = 300.0
 """How long a cancelled job may take to be gone: its nodes clean up behind it."""
-_REQUEUES_S = 120.0
-"""How long a job whose node died may take to be in the queue again."""
 _LOOK_S = 0.5
 _SAVES_S = 90
 """Seconds before its time limit at which a job is told to save and go back into the queue."""
@@ -91,6 +87,7 @@ _OPTIONS = (
 )  # fmt: skip
 """What submitit is told of a job that sbatch calls the same, but for its dashes."""
 _SOON_S = 120.0
+_GOES_ON = frozenset((State.PENDING, State.STUCK, State.RUNNING, State.UNKNOWN))
 _CHANGE = (
     "Change executor.partition, executor.qos, executor.gpus, executor.cpus, executor.memory_gib or "
     "executor.hours"
@@ -114,9 +111,9 @@ class Slurm(JobSettings):
     partition: str | None = None
     """Partition; null takes the cluster's default."""
     qos: str | None = None
-    """Quality of service; null takes the account's default."""
+    """Quality of service; null takes SBATCH_QOS, else the account's default."""
     account: str | None = None
-    """Account that is charged; null takes the user's default."""
+    """Account that is charged; null takes SBATCH_ACCOUNT, else the user's default."""
     gpus: CountOrZero | None = None
     """GPUs of the node; null takes those of the plan's server."""
     gres: str | None = None
@@ -139,7 +136,7 @@ class Slurm(JobSettings):
         asked = partitions()
         if asked.returncode:
             return (
-                f"executor=slurm: SLURM does not answer ({_reason(asked)}). Try sinfo, or type "
+                f"executor=slurm: SLURM does not answer ({reason(asked)}). Try sinfo, or type "
                 "executor=here."
             )
         found = limits(asked.stdout)
@@ -164,8 +161,9 @@ class Slurm(JobSettings):
         """Submit a job, or return the one of its name that waits or runs."""
         if (why := self.unusable()) is not None:
             raise StratosError(why)
-        if found := _active(spec.name):
-            return _job(spec, found[-1], is_new=False)
+        folder = folder_of(spec)
+        if (found := self._active(spec)) is not None:
+            return _job(spec, found, is_new=False)
         import submitit
 
         from stratos.executors.slurm_job import Work
@@ -173,7 +171,7 @@ class Slurm(JobSettings):
         share = _share(spec)
         parts, minutes = self._parts(spec, share)
         executor = submitit.SlurmExecutor(
-            _folder(spec),
+            folder,
             max_num_timeout=parts * (self.max_timeouts + 1) - 1,
             python=shlex.quote(spec.command[0]),
         )
@@ -181,9 +179,10 @@ class Slurm(JobSettings):
         executor.update_parameters(**asked)
         expected = _expected(asked)
         try:
-            with without(spec.withheld):  # sbatch hands on all that it has
-                folder = _folder(spec) if spec.nodes > 1 else None
-                made = executor.submit(Work(spec.command, spec.env, folder))
+            # sbatch hands on all that it has.
+            with without((*spec.withheld, *overrides())):
+                meets = folder if spec.nodes > 1 else None
+                made = executor.submit(Work(spec.command, spec.env, meets))
         except (submitit.core.utils.FailedJobError, subprocess.SubprocessError, OSError) as error:
             raise StratosError(
                 f"{spec.stage}: SLURM refused the job: {last_line(str(error))}. It was asked for "
@@ -193,38 +192,37 @@ class Slurm(JobSettings):
 
     def status(self, job: Job) -> Status:
         """Return how a job stands."""
-        asked = run("scontrol", "show", "job", "-o", job.id)
-        if asked.returncode and "Invalid job id" in asked.stderr + asked.stdout:
+        told = slurm_queue.told(job.id, job.spec.name)
+        if told is None:
+            return Status(State.UNKNOWN, "SLURM does not answer")
+        if not told:
             return Status(State.LOST, f"{job.place} is forgotten by SLURM")
-        if asked.returncode:
-            return Status(State.UNKNOWN, f"SLURM does not answer ({_reason(asked)})")
-        told = dict(re.findall(r"(\w+)=(\S*)", asked.stdout))
         name = told.get("JobState", "")
         state = _STATES.get(name, State.RUNNING)
-        if state is State.LOST and told.get("Requeue") == "1" and not _is_over(told):
+        if state is State.LOST and told.get("Requeue") == "1" and not slurm_queue.is_over(told):
             return Status(State.UNKNOWN, f"{job.place} has lost its node ({name})")
         if state is State.PENDING:
-            if _NEVER.fullmatch(reason := told.get("Reason", "")):
-                return Status(State.STUCK, f"{job.place} would wait forever ({reason}). {_CHANGE}.")
-            return Status(state, _waiting(job, told))
+            if _NEVER.fullmatch(why := told.get("Reason", "")):
+                return Status(State.STUCK, f"{job.place} would wait forever ({why}). {_CHANGE}.")
+            return Status(state, slurm_queue.waiting(job, told))
         if state is State.RUNNING:
             where = told.get("NodeList", "")
-            return Status(state, f"{job.place} on {where}", _when(told.get("StartTime", "")))
+            return Status(state, f"{job.place} on {where}", time_of(told.get("StartTime", "")))
         cure = _CURES.get(name, "")
-        if state is State.FAILED and (number := _killed_by(told.get("ExitCode", ""))) is not None:
+        if state is State.FAILED and (number := signal_of(told.get("ExitCode", ""))) is not None:
             text = (
                 f"{job.place} was killed by signal {number} on {told.get('NodeList', 'its node')}"
             )
-            return Status(State.LOST, text, _when(told.get("StartTime", "")), MORE_MEMORY)
+            return Status(State.LOST, text, time_of(told.get("StartTime", "")), MORE_MEMORY)
         text = f"{name}, exit code {told.get('ExitCode', '?')}. {cure}".rstrip(". ")
-        return Status(state, text, _when(told.get("StartTime", "")))
+        return Status(state, text, time_of(told.get("StartTime", "")))
 
     def cancel(self, spec: JobSpec) -> None:
         """Have SLURM end every job of this name, and wait until it is gone."""
-        told = ("scancel", f"--name={spec.name}", f"--user={getpass.getuser()}")
+        told = ("scancel", f"--name={spec.name}", f"--user={user()}")
         until = time.monotonic() + _ENDS_S
         run(*told)
-        while (left := _listed(spec.name)) or left is None:
+        while (left := slurm_queue.listed(spec.name)) or left is None:
             if time.monotonic() > until:
                 raise StratosError(
                     f"{spec.stage}: the job {spec.name} is not gone after {_ENDS_S:.0f} s. Type "
@@ -234,6 +232,32 @@ class Slurm(JobSettings):
 
     def release(self, job: Job) -> None:
         """Give nothing back: the nodes of a job that has ended are SLURM's again."""
+
+    def _active(self, spec: JobSpec) -> str | None:
+        """Return the job of a name that waits or runs; None if none does.
+
+        Raises:
+            StratosError: SLURM does not say.
+        """
+        queued = slurm_queue.listed(spec.name)
+        if queued is None:
+            raise silent(spec.name)
+        for id, state in reversed(queued):
+            if state != "COMPLETING":
+                return id
+        # One whose node has died is in no queue until SLURM has put it there again.
+        known = handed.find(spec.folder, spec.stage)
+        id = known.id if known is not None and known.executor == self.kind else ""
+        id = id or started.id_of(spec.name)
+        if not id or any(id == one for one, _ in queued):
+            return None
+        told = slurm_queue.told(id, spec.name)
+        if told is None:
+            raise silent(spec.name)
+        if not told or told.get("JobState") == "COMPLETING":
+            return None
+        stands = self.status(_job(spec, id, is_new=False))
+        return id if stands.state in _GOES_ON else None
 
     def _parts(self, spec: JobSpec, share: Share | None = None) -> tuple[int, int]:
         """Return in how many jobs after each other the hours are spent, and the minutes of each.
@@ -280,8 +304,8 @@ class Slurm(JobSettings):
             "nodes": spec.nodes,
             "ntasks_per_node": 1,
             "partition": partition,
-            "qos": self.qos,
-            "account": self.account,
+            "qos": self.qos or usual_qos(),
+            "account": self.account or usual_account(),
             "constraint": constraint,
             "gres": gres,
             "gpus_per_node": gpus if gpus and gres is None else None,
@@ -291,8 +315,8 @@ class Slurm(JobSettings):
             "signal_delay_s": _SAVES_S,
             "stderr_to_stdout": True,
             # A node that dies, or a job of more weight, sends it back into the queue.
-            "additional_parameters": {"requeue": True},
-            "srun_args": _srun(cpus, spec.nodes),
+            "additional_parameters": {"requeue": True, "output": pattern(spec, "0")},
+            "srun_args": _srun(spec, cpus),
         }
         return {**{key: value for key, value in wanted.items() if value is not None}, "wckey": None}
 
@@ -304,15 +328,17 @@ class Slurm(JobSettings):
         return ", ".join([f"nodes={spec.nodes}", *parts, f"time={minutes} min"])
 
 
-def _srun(cpus: int | None, nodes: int) -> list[str] | None:
+def _srun(spec: JobSpec, cpus: int | None) -> list[str]:
     """Return what srun is told, which starts a process on each node."""
-    words = [] if cpus is None else [f"--cpus-per-task={cpus}"]
+    words = [f"--output={pattern(spec, '%t')}"]  # the last one of two holds
+    if cpus is not None:
+        words.append(f"--cpus-per-task={cpus}")
     # The first node says how the job ends, and may have to save when another one has ended.
-    return [*words, *(["--kill-on-bad-exit=0"] if nodes > 1 else [])] or None
+    return [*words, *(["--kill-on-bad-exit=0"] if spec.nodes > 1 else [])]
 
 
 def _job(spec: JobSpec, id: str, is_new: bool, expected: str = "") -> Job:
-    return Job(spec, id, f"SLURM job {id}", _folder(spec) / f"{id}_0_log.out", is_new, expected)
+    return Job(spec, id, f"SLURM job {id}", log_of(spec, id), is_new, expected)
 
 
 def _expected(asked: dict[str, Any]) -> str:
@@ -326,61 +352,6 @@ def _expected(asked: dict[str, Any]) -> str:
     return f"it waits about {duration(seconds)}{where}, as SLURM expects"
 
 
-def _folder(spec: JobSpec) -> Path:
-    return handed.folder_of(spec.folder) / "slurm"
-
-
 def _share(spec: JobSpec) -> Share | None:
     """Return what the plan chose of the cluster; where its nodes are busy or drained, it waits."""
     return chosen_share(spec, CLOUD, lambda: shares_of_cluster(is_any=True), "SLURM")
-
-
-def _listed(name: str) -> list[tuple[str, str]] | None:
-    """Return (id, state) of the jobs of a name that SLURM has not done with; None if unknown."""
-    mine = ("-h", f"--name={name}", f"--user={getpass.getuser()}")
-    asked = run("squeue", *mine, "-o", "%i %T")
-    if asked.returncode:
-        return None
-    return [(id, state) for id, _, state in (one.partition(" ") for one in asked.stdout.split("\n")
-            if one)]  # fmt: skip
-
-
-def _active(name: str) -> list[str]:
-    """Return the jobs of a name that wait or run."""
-    return [id for id, state in _listed(name) or [] if state != "COMPLETING"]
-
-
-def _waiting(job: Job, told: dict[str, str]) -> str:
-    """Say how a job waits: where, why, behind how many, and until when."""
-    partition = told.get("Partition", "")
-    asked = run("squeue", "-h", "-t", "PD", "-p", partition, "--sort=-p,i", "-o", "%i")
-    ids = asked.stdout.split()
-    place = f", {ids.index(job.id) + 1} of {len(ids)}" if job.id in ids else ""
-    when = _when(told.get("StartTime", ""))
-    start = "" if when is None else f", expected to start {datetime.fromtimestamp(when):%H:%M}"
-    reason = told.get("Reason", "None")
-    why = "" if reason == "None" else f" ({reason})"
-    return f"{job.place} waits in the queue of {partition}{why}{place}{start}"
-
-
-def _when(text: str) -> float | None:
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:  # Unknown, N/A
-        return None
-
-
-def _killed_by(code: str) -> int | None:
-    """Return the signal that killed a job's process, by "exit code:signal"; None if none did."""
-    found = re.fullmatch(r"(\d+):(\d+)", code)
-    return None if found is None else killed_by(-int(found[2]) or int(found[1]))
-
-
-def _is_over(told: dict[str, str]) -> bool:
-    """Return whether a job has ended so long ago that SLURM does not queue it again."""
-    ended = _when(told.get("EndTime", ""))
-    return ended is not None and time.time() > ended + _REQUEUES_S
-
-
-def _reason(asked: subprocess.CompletedProcess[str]) -> str:
-    return last_line(asked.stderr or asked.stdout)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stratos.core import meeting
+from stratos.core import meeting, slurm_nodes
 
 _GRACE_S = 120.0
 """Longest grace of a job that is preempted; one that is still here then was not."""
@@ -100,7 +100,7 @@ class Work:
 def _is_ending() -> bool:
     """Return whether SLURM is about to end this job."""
     ours = ("squeue", "-h", "-j", os.environ["SLURM_JOB_ID"], "-o", "%T")
-    state = subprocess.run(ours, capture_output=True, text=True, check=False).stdout.strip()
+    state = slurm_nodes.run(*ours).stdout.strip()
     return state not in ("RUNNING", "")
 
 

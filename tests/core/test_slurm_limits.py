@@ -98,7 +98,7 @@ def test_a_share_is_left_out_or_taken_as_often_as_the_limits_allow() -> None:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch):
     """Have SLURM's commands answer as a slurmdbd had them answer, or as is given."""
-    monkeypatch.setattr(slurm_limits.getpass, "getuser", lambda: "ann")
+    monkeypatch.setattr(slurm_limits.slurm_nodes, "user", lambda: "ann")
     for name in ("SBATCH_ACCOUNT", "SLURM_ACCOUNT", "SBATCH_QOS"):
         monkeypatch.delenv(name, raising=False)
 

@@ -17,13 +17,13 @@ from stratos.core.environment import without
 from stratos.core.errors import StratosError
 from stratos.core.slurm_limits import Allowance
 from stratos.core.slurm_partitions import limits
-from stratos.executors import slurm
 from stratos.executors.here import Here
 from stratos.executors.job import StageName, State, killed_by
 from stratos.executors.job_of_stage import ROLE_OF, fewer_nodes, has_server, job_name, job_spec
 from stratos.executors.ray import Ray
 from stratos.executors.skypilot import SkyPilot
 from stratos.executors.slurm import Slurm
+from stratos.executors.slurm_queue import signal_of
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.kept_config import kept_config
 from stratos.run.stages import STAGES
@@ -68,7 +68,7 @@ def test_what_killed_a_process(code: int | None, signal: int | None) -> None:
     [("0:9", 9), ("137:0", 9), ("1:0", None), ("0:53", None), ("0:125", None), ("", None)],
 )
 def test_what_killed_a_job_of_slurm(code: str, signal: int | None) -> None:
-    assert slurm._killed_by(code) == signal
+    assert signal_of(code) == signal
 
 
 def test_settings_go_before_the_plan(tmp_path: Path) -> None:

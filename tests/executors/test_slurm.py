@@ -293,6 +293,29 @@ def test_an_error_of_the_stage_is_the_same_as_here(on_slurm: Command, slurm: Clu
     assert slurm.jobs() == []
 
 
+def test_variables_and_folders_change_nothing(
+    on_slurm: Command, slurm: Cluster, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a 50% of it"
+    folder.mkdir()
+    on_slurm.run.rename(folder / "run")
+    command = Command(folder / "run")
+    command.env = {
+        **slurm.env, "SLURM_TIME_FORMAT": "%F", "SBATCH_PARTITION": "urgent",
+        "SBATCH_TIMELIMIT": "3", "SQUEUE_STATES": "COMPLETED", "SQUEUE_PARTITION": "urgent",
+        "LOGNAME": "somebody", "USER": "somebody",
+    }  # fmt: skip
+    process = command.start(*ON, "executor.usd_per_hour=100", "limits.budget_usd=60")
+    command.until(lambda: slurm.jobs() == ["RUNNING"])
+    told = slurm.run("squeue", "-h", "-o", "%P %l")
+    assert told.startswith("main ") and told != "main 3:00"
+    assert process.wait(120) == 0, command.said
+    [settled] = [one for one in command.ledger() if one.get("kind") == "settled"]
+    assert 0 < settled["seconds"] < 120
+    [log] = (folder / "run" / "jobs" / "slurm").glob("*_log.out")
+    assert log.stat().st_size > 0
+
+
 def test_what_cannot_be_submitted(on_slurm: Command, tmp_path: Path) -> None:
     def told(*argv: str) -> str:
         assert on_slurm.start(*argv).wait(60) in (1, 2)

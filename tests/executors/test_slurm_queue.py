@@ -1,0 +1,148 @@
+"""What SLURM says of jobs: silence is no answer, and no variable or path changes what is read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stratos.core import slurm_limits, slurm_nodes
+from stratos.core.errors import StratosError
+from stratos.core.slurm_partitions import limits
+from stratos.executors import handed, slurm_queue, started
+from stratos.executors.job import Job, JobSpec, State
+from stratos.executors.slurm import Slurm
+from stratos.executors.slurm_files import folder_of, pattern
+
+NAME = "stratos-run-abc-distill"
+SHOWN = (
+    "JobId={id} JobName=" + NAME + " UserId=me(7) JobState={state} Reason=None Requeue=1 "
+    "Restarts=0 ExitCode={code} SubmitTime=2026-11-27T10:00:00 StartTime={start} EndTime={end} "
+    "NodeList=n1 Command={path}/submit.sh WorkDir={path} StdOut={path}/out"
+)
+
+
+@pytest.fixture
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return what makes commands of SLURM that say something, by their names."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", os.pathsep.join([str(folder), os.environ["PATH"]]))
+    monkeypatch.setenv(started.STATE, str(tmp_path / "state"))
+
+    def say(**scripts: str) -> None:
+        for name, script in scripts.items():
+            path = folder / name
+            path.write_text(f"#!/bin/bash\n{script}\n")
+            path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    say(sinfo="echo 'main* 2:00:00 30:00'", sbatch="touch \"$(dirname $0)/submitted\"; exit 1",
+        scontrol="echo 'Invalid job id specified' >&2; exit 1", squeue="true")  # fmt: skip
+    return say
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> JobSpec:
+    return JobSpec(
+        name=NAME, stage="distill", folder=tmp_path / "run", role="train", nodes=1, offer=None,
+        hours=None, planned_hours=1.0, usd_per_hour=2.0, command=("python",), env={},
+    )  # fmt: skip
+
+
+def shown(path: str = "/run", **changes: str) -> str:
+    fields = {"id": "7", "state": "RUNNING", "code": "0:0", "start": "2026-11-27T10:00:05",
+              "end": "2026-11-27T10:01:00", "path": path}  # fmt: skip
+    return SHOWN.format(**fields | changes)
+
+
+@pytest.mark.parametrize("which", ["squeue", "scontrol"])
+def test_a_silent_slurm_is_not_one_without_a_job(
+    fakes: Callable[..., None], spec: JobSpec, tmp_path: Path, which: str
+) -> None:
+    pytest.importorskip("submitit")
+    handed.folder_of(spec.folder).mkdir(parents=True)
+    handed.keep(spec.folder, "distill", handed.Handed("slurm", "7", "SLURM job 7", "a mark", {}))
+    fakes(**{which: "echo 'slurm_load_jobs error: Socket timed out' >&2; exit 1"})
+    with pytest.raises(StratosError) as refused:
+        Slurm().submit(spec)
+    assert str(refused.value) == (
+        f"SLURM does not answer, so that nobody can tell whether a job {NAME} waits or runs "
+        "already. Nothing is submitted. Give the same command again when squeue answers."
+    )
+    assert not (tmp_path / "bin" / "submitted").exists()
+
+
+def test_a_job_that_the_queue_does_not_show_is_asked_for_by_its_id(
+    fakes: Callable[..., None], spec: JobSpec
+) -> None:
+    pytest.importorskip("submitit")
+    fakes(scontrol=f"echo '{shown()}'")
+    started.keep(Slurm(), spec, "7", "SLURM job 7")
+    job = Slurm().submit(spec)
+    assert (job.id, job.is_new) == ("7", False)
+    # SLURM may count from the start again: another job has the id now.
+    fakes(scontrol=f"echo '{shown().replace(NAME, 'another')}'")
+    assert Slurm()._active(spec) is None
+    fakes(scontrol=f"echo '{shown(state='COMPLETED')}'")
+    assert Slurm()._active(spec) is None
+
+
+def test_variables_do_not_change_what_slurm_is_asked(
+    fakes: Callable[..., None], spec: JobSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SQUEUE_STATES", "SINFO_FORMAT", "SCANCEL_STATE", "SBATCH_PARTITION",
+                 "SLURM_TIME_FORMAT"):  # fmt: skip
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("SLURM_CONF", "/kept")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "lab")
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "somebody")
+    fakes(squeue="env; echo $*")
+    said = slurm_nodes.run("squeue", "-h").stdout.splitlines()
+    assert [one for one in said if one.startswith(("S", "L")) and "x" in one.split("=")] == []
+    assert "SLURM_CONF=/kept" in said
+    assert slurm_nodes.user() != "somebody"
+    fakes(squeue='[[ "$*" != *somebody* ]] && echo "7 RUNNING"')
+    assert slurm_queue.listed(NAME) == [("7", "RUNNING")]
+    # What is a user's choice of sbatch, and no setting, is said to submitit.
+    assert slurm_limits.usual_account() == "lab"
+    assert Slurm()._parameters(spec, 10)["account"] == "lab"
+    assert Slurm(account="mine")._parameters(spec, 10)["account"] == "mine"
+
+
+def test_a_path_is_no_field_of_a_job(fakes: Callable[..., None], spec: JobSpec) -> None:
+    fakes(scontrol=f"echo '{shown(path='/a JobState=FAILED ExitCode=7:0 b')}'")
+    status = Slurm().status(Job(spec, "7", "SLURM job 7", Path("log")))
+    assert (status.state, status.text) == (State.RUNNING, "SLURM job 7 on n1")
+
+
+@pytest.mark.parametrize("banner", ["NOTE: maintenance on Sunday, see https://cluster", "a b", ""])
+def test_a_banner_is_no_answer(fakes: Callable[..., None], banner: str) -> None:
+    fakes(squeue=f"echo '{banner}'; echo '7 RUNNING'")
+    assert slurm_queue.listed(NAME) == [("7", "RUNNING")]
+    assert limits(f"{banner}\nmain* 2:00:00 30:00\n") == {"main": (120, True, 30)}
+    node = "main|up|idle|OVERSUBSCRIBE:NO|2|4|8000|gpu:h100:2|(null)"
+    [_, *more] = slurm_nodes.shares(f"{banner}\n{node}\n")
+    assert more == slurm_nodes.shares(node)[1:]
+    if banner:
+        with pytest.raises(StratosError, match=rf"^sinfo -h -o '.*' says .*'{banner}'\. Type"):
+            limits(banner)
+        with pytest.raises(StratosError, match=r"^sinfo -h -e -o '.*' says what cannot be read"):
+            slurm_nodes.shares(banner)
+
+
+@pytest.fixture
+def at(spec: JobSpec) -> Iterator[Callable[[str], JobSpec]]:
+    from dataclasses import replace
+
+    yield lambda folder: replace(spec, folder=Path(folder))
+
+
+def test_what_slurm_would_replace_in_a_path(at: Callable[[str], JobSpec]) -> None:
+    assert pattern(at("/a 50% of/run"), "0") == "/a 50%% of/run/jobs/slurm/%j_0_log.out"
+    for folder in ("/a\nb", "/50%job", "/a\\b"):
+        with pytest.raises(StratosError, match=r"which a batch script of SLURM cannot name\. Type"):
+            folder_of(at(folder))
