@@ -124,6 +124,8 @@ class Problem:
     """Share of its dollars by which a plan with a mix may be dearer than the best mix that its
     place of training allows; 0 solves every place by itself."""
     settings: PlanConfig = field(default_factory=PlanConfig)
+    up: frozenset[str] = frozenset()
+    """Roles whose servers are nodes of a cluster, which nobody has to start."""
     _made: dict[Callable[[Problem], Any], Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

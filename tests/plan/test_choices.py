@@ -1,6 +1,7 @@
 """What is chosen: each limit in turn changes what it should, on the builtin catalog."""
 
 import re
+from pathlib import Path
 
 import pytest
 from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, STUDENTS, World, replace, runs
@@ -8,10 +9,14 @@ from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, STUDENTS, World, replace
 from stratos.catalog import Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
 from stratos.core.errors import InfeasibleError
+from stratos.executors.job import StageName
+from stratos.executors.job_of_stage import job_spec
+from stratos.executors.ray import Ray
+from stratos.executors.skypilot import SkyPilot
 from stratos.executors.slurm import Slurm
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
-from stratos.records import ModelCard
+from stratos.records import ModelCard, Offer
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 UNTRIED = tuple(replace(student, runs=()) for student in STUDENTS)
@@ -288,3 +293,60 @@ def test_a_training_that_runs_as_a_job_has_the_servers_of_that_job(num_nodes):
     trainer = replace(config.trainer, num_nodes=num_nodes)
     assert counts(replace(config, executor=executor, trainer=trainer)) == (1, num_nodes)
     assert counts(replace(config, executor=Slurm()))[0] > 3, "its answers are not made by a job"
+
+
+def test_a_job_is_planned_at_the_price_that_it_pays():
+    """What the ledger sets aside for the job is the high end of the plan's dollars."""
+    world = World(cloud=AWS, strategies=(ALIGNMENT,))
+    config, probe = world.config(), replace(world, teachers=(SIGHTED,)).probe()
+    stages: tuple[StageName, ...] = ("synthesize", "distill")
+
+    def found(price, kind=Slurm, cloud=AWS):
+        there = replace(config, cloud=cloud, executor=kind(stages=stages, usd_per_hour=price))
+        return solve(build_problem(there, probe, load_catalog(cloud)))
+
+    for kind in (Slurm, Ray, SkyPilot):
+        dear = found(50.0, kind)
+        for role, stage in (("teacher", "synthesize"), ("train", "distill")):
+            choice = dear.role(role)
+            assert choice.offer.usd_per_hour == 50.0 and choice.usd == 50.0 * choice.hours
+            job = job_spec(dear, stage, Path("run"), kind(stages=stages, usd_per_hour=50.0))
+            assert job.usd_per_hour * job.planned_hours == pytest.approx(choice.usd_range[1])
+        free = found(0.0, kind)
+        assert free.role("teacher").usd == free.role("train").usd == 0
+        as_listed = found(None, kind)
+        assert [one.role("serve").offer for one in (dear, free)] == 2 * [
+            as_listed.role("serve").offer
+        ], "no executor runs the service"
+        assert free.role("train").offer.accelerator_count <= 1, "the cheapest that does it"
+    on_spot = replace(AWS, spot=True, max_usd_per_hour=2.0)
+    assert not found(50.0, cloud=on_spot).role("train").spot
+    assert found(50.0, SkyPilot, on_spot).role("train").usd > 0
+
+
+def test_the_nodes_of_a_cluster_are_those_of_its_jobs():
+    """Servers of other clouds serve, and run no job."""
+    world = World(cloud=AWS)
+    config, probe = world.config(), world.probe()
+    catalog = load_catalog(AWS)
+    node = Offer("slurm", "gpu", "a100:1", "A100-80GB", 1, 8.0, 64.0, 80.0, 0.0)
+    both = replace(catalog, table=Table.of([*catalog.offers, node]))
+    there = replace(config, executor=Slurm(usd_per_hour=2.0))
+    train = solve(build_problem(there, probe, both)).role("train")
+    assert train.offer.name == node.name and train.usd == 2.0 * train.hours
+
+
+def test_nobody_waits_until_the_node_of_a_cluster_is_booted():
+    world = World(cloud=AWS)
+    config, probe = world.config(), world.probe()
+
+    def started(executor):
+        found = solve(build_problem(replace(config, executor=executor), probe, load_catalog(AWS)))
+        return found.role("train").hours, {one.name for one in found.assumptions}
+
+    stages: tuple[StageName, ...] = ("synthesize", "distill")
+    rented, assumed = started(SkyPilot(stages=stages))
+    assert "start-up of a rented server" in assumed
+    for executor in (Slurm(stages=stages), Ray(stages=stages)):
+        hours, assumed = started(executor)
+        assert hours < rented - 0.1 and "start-up of a rented server" not in assumed

@@ -41,18 +41,18 @@ def assumptions_of(
         for part in option.parts
         if part.offer is not None
     ]
-    found += _servers(parts)
+    found += _servers(parts, problem.up)
     found += _moved(problem, prices)
     if problem.objective.name == "balanced":
         found += _exchange(rates)
     return tuple(dict.fromkeys(found))
 
 
-def _servers(parts: Iterable[tuple[str, Option]]) -> Iterator[Assumption]:
+def _servers(parts: Iterable[tuple[str, Option]], up: frozenset[str]) -> Iterator[Assumption]:
     for role, part in parts:
         offer = part.offer
         assert offer is not None, "only servers are looked at"
-        if offer.is_rented and role != "serve":
+        if offer.is_rented and role != "serve" and role not in up:
             yield Assumption(
                 "start-up of a rented server",
                 60 * k.STARTUP_HOURS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -31,6 +32,7 @@ from stratos.plan.egress import BYTES_PER_PARAM, Egress
 from stratos.plan.option import Option
 from stratos.plan.options.engine_choices import engine_choices, without
 from stratos.plan.options.hosted import hosted_options, is_hosted
+from stratos.plan.options.job_servers import JobServers, runs_as_job
 from stratos.plan.options.market import Market, open_market
 from stratos.plan.options.offer_groups import OfferGroups
 from stratos.plan.options.role_options import Job, Service, job_options, service_options
@@ -82,6 +84,11 @@ class Pricing:
         return OfferGroups.of(self.market, fleet)
 
     @cached_property
+    def job_servers(self) -> JobServers:
+        """Those that stages may have as jobs of the executor."""
+        return JobServers.of(self.config, self.catalog, self.calibration, self.egress)
+
+    @cached_property
     def slack(self) -> Slack:
         """What a place can be the dearer by, of a work that moves nothing."""
         return Slack.of(self.catalog.table.places, self.egress)
@@ -109,13 +116,12 @@ class Pricing:
                     most_tokens=asked.most_tokens,
                 )
             else:
-                job = Job(
+                self.options[key] = self._job_options(
+                    "synthesize",
                     lambda fleet, n: _generate(card, fleet, n, load, ends),
-                    self.slack.moving(gb_out=self.gb[key]),
                     counted(load.n_answers, "answer"),
-                    self._nodes("synthesize"),
+                    gb_out=self.gb[key],
                 )
-                self.options[key] = job_options(self.offer_groups, job)
         if is_hosted(card):  # its size, which nobody may know, is its host's care
             return key
         return self._held(key, probed.teacher, "answer", inference_bytes(card, asked.longest))
@@ -128,24 +134,35 @@ class Pricing:
             student = named(config.students, card.name)
             training = TrainingJob(length.tokens, length.batch_tokens, student.context_length)
             n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
-            job = Job(
+            self.options[key] = self._job_options(
+                "distill",
                 lambda fleet, n: train_all(card, fleet, training, n),
-                self.slack.moving(self.dataset_gb, n_servers * _bundle_gb(card)),
                 f"{length.tokens:,} tokens: {length.reason}",
-                self._nodes("distill"),
+                gb_in=self.dataset_gb,
+                gb_out=n_servers * _bundle_gb(card),
             )
-            self.options[key] = job_options(self.offer_groups, job)
         return self._held(key, card.name, "train", training_bytes(card, length.batch_tokens))
 
-    def _nodes(self, stage: str) -> int | None:
-        """Return the servers that a stage has as a job; None where nothing but a plan bounds them.
+    def _job_options(
+        self,
+        stage: str,
+        hours: Callable[[Fleet, Ints], Ranges],
+        note: str,
+        gb_in: float = 0.0,
+        gb_out: float = 0.0,
+    ) -> tuple[Option, ...]:
+        """Return the options of a work that ends, by the stage that does it.
 
-        A job has one node, and a training those that `trainer.num_nodes` names.
+        As a job it has one node, and a training those that `trainer.num_nodes` names.
         """
-        executor = self.config.executor
-        if executor.kind == "here" or stage not in executor.stages:
-            return None
-        return self.config.trainer.num_nodes if stage == "distill" else 1
+        config = self.config
+        if not runs_as_job(config, stage):
+            return job_options(
+                self.offer_groups, Job(hours, self.slack.moving(gb_in, gb_out), note)
+            )
+        servers = self.job_servers
+        nodes = config.trainer.num_nodes if stage == "distill" else 1
+        return servers.options(Job(hours, servers.slack.moving(gb_in, gb_out), note, nodes))
 
     def serving(
         self,
