@@ -294,7 +294,7 @@ class ChatTask(JsonlTask):
     def parse(self, text: str) -> str | None:
         """Return the whole text, without the thoughts in front of it; None of an empty one."""
         text = _THOUGHTS.sub("", text).strip()
-        if self.metric == "numeric" or not self.verifier is self.schema is None:
+        if self.metric == "numeric" or self.verifier is not None or self.schema is not None:
             return self._metric.read(text)
         return text or None
 
