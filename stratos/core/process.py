@@ -42,6 +42,10 @@ class Process:
         """Whether it is a process of this machine, and of no container that is gone."""
         return self.host == socket.gethostname()
 
+    def is_alive_here(self) -> bool:
+        """Tell whether it runs on this machine, as far as this one can see."""
+        return self.is_of_this_machine and not self.is_dead()
+
     def is_dead(self) -> bool:
         """Tell whether it is gone; one that nothing is known of counts as living."""
         if not self.is_of_this_machine:

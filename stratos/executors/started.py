@@ -22,6 +22,7 @@ import msgspec
 
 from stratos.core.atomic_files import sweep, write_atomically
 from stratos.core.errors import StratosError
+from stratos.core.process import Process
 from stratos.executors import handed
 from stratos.executors.job import Executor, Job, JobSpec
 
@@ -53,6 +54,8 @@ class Started(msgspec.Struct, frozen=True):
     """When it was submitted, in seconds since the epoch."""
     host: str = ""
     """Machine of the command that submitted it; "" in files of older versions."""
+    command: Process | None = None
+    """The command that submitted it; None in files of older versions."""
 
     @property
     def executor(self) -> Executor:
@@ -120,6 +123,7 @@ def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> No
         place=place,
         at=time.time(),
         host=socket.gethostname(),
+        command=Process.this(),
     )
     path = _path(spec.name)
     path.parent.mkdir(parents=True, exist_ok=True)

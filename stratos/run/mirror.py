@@ -38,6 +38,7 @@ from stratos.core.formats import duration
 from stratos.core.process import Process
 from stratos.core.redact import redact
 from stratos.core.remote import file_system, make_parent, protocols, why_relative
+from stratos.executors import started
 from stratos.run.held_folder import FolderGoneError, HeldFolder
 from stratos.teachers.kept_answers import n_bytes
 
@@ -544,10 +545,24 @@ class Mirror:
             if self._read(name, Claim) != held:
                 raise self._is_busy()
             self._write(name, msgspec.json.encode(self._claim()))
+            if name == CLAIM:
+                self._say_jobs(held)
         finally:
             with contextlib.suppress(Exception):
                 self._system.rm_file(self._at(taking_over))
         return True
+
+    def _say_jobs(self, held: Claim) -> None:
+        """Name the jobs of a folder that the copy was of, and that nobody follows any more."""
+        if Path(held.folder) == self.folder.resolve():
+            return  # they are followed
+        for one in started.jobs():
+            if Path(one.folder) == Path(held.folder):
+                self._warn(
+                    f"{one.stage} of {held.folder}, which this copy was of, was handed to "
+                    f"{one.place or one.name}. It may still run, and is paid beside what runs now: "
+                    f"python -m stratos.servers down {one.name}"
+                )
 
     def _create(self, name: str) -> bool:
         """Write the claim of this process to a file, unless it is there; return whether it did."""
@@ -671,6 +686,8 @@ def _moment(at: float) -> str:
 def _is_given_up(claim: Claim) -> bool:
     # Containers of several machines may share one name: only a process of this boot is looked for.
     is_seen = claim.holder.boot == Process.this().boot
+    if is_seen and claim.holder.is_of_this_machine:  # whatever the clock says
+        return claim.holder.is_dead()
     return (is_seen and claim.holder.is_dead()) or time.time() > claim.at + CLAIM_S
 
 

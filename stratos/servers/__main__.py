@@ -148,6 +148,8 @@ def _settled(one: Started, at: float | None) -> str:
 
 
 def _status(one: Started) -> Status:
+    if not one.id and one.command is not None and one.command.is_alive_here():
+        return Status(State.UNKNOWN, f"process {one.command.pid} is about to submit it")
     if not one.id:
         return Status(State.UNKNOWN, "the command that was submitting it was cut short")
     try:

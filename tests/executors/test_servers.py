@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -155,3 +156,17 @@ def test_a_job_of_a_deleted_folder_is_known_until_the_next_one_of_its_name_is_su
     assert started.id_of(spec.name) == "1 boot 2"
     started.keep(Here(), spec, "3 boot 4", "process 3")
     assert started.id_of(spec.name) == "3 boot 4"
+
+
+def test_a_command_that_is_about_to_submit_is_not_called_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    spec = started.Started(
+        "stratos-run-1-distill", "distill", str(tmp_path / "run"), "train", 1, "", 1.0, "", {}
+    ).spec
+    started.keep(Here(), spec)
+    told = subprocess.run(
+        [sys.executable, "-m", "stratos.servers"], capture_output=True, text=True, check=True
+    ).stdout
+    assert f"process {os.getpid()} is about to submit it" in told and "cut short" not in told

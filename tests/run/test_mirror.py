@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import threading
 import time
@@ -18,6 +19,9 @@ import pytest
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.process import Process
 from stratos.core.remote import make_parent
+from stratos.executors import started
+from stratos.executors.job import JobSpec
+from stratos.executors.slurm import Slurm
 from stratos.run import mirror as module
 from stratos.run.held_folder import LOCK, FolderGoneError, HeldFolder
 from stratos.run.mirror import CLAIM, CLAIM_S, KNOWN, MANIFEST, Claim, Manifest, Mirror
@@ -240,6 +244,49 @@ def test_a_claim_whose_holder_is_gone_is_taken_over(
         return
     with one.held():
         assert one._read(CLAIM, Claim).token == one._token
+
+
+def test_a_holder_that_is_seen_alive_keeps_its_claim_whatever_the_clock_says(
+    tmp_path: Path, url: str, warned: list[str]
+) -> None:
+    one = Mirror(folder(tmp_path / "first"), url, warned.append)
+    claim = Claim("x", Process.of(os.getppid()), "/there", time.time() - 2 * CLAIM_S)
+    make_parent(one._system, one._at(CLAIM))
+    one._write(CLAIM, msgspec.json.encode(claim))
+    with pytest.raises(BusyError, match="in /there"), one.held():
+        pass
+
+
+def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
+    tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    spec = JobSpec(
+        "stratos-lost-distill",
+        "distill",
+        tmp_path / "lost",
+        "train",
+        1,
+        None,
+        None,
+        0.0,
+        1.0,
+        (),
+        {},
+    )
+    started.keep(Slurm(), spec, "7", "SLURM job 7")
+    one = Mirror(folder(tmp_path / "found"), url, warned.append)
+    me = Process.this()
+    gone = Process(me.host, 2**22 + 1, me.boot, "1")
+    make_parent(one._system, one._at(CLAIM))
+    claim = Claim("x", gone, str(tmp_path / "lost"), time.time())
+    one._write(CLAIM, msgspec.json.encode(claim))
+    with one.held():
+        pass
+    assert any(
+        "distill of" in said and "SLURM job 7" in said and "down stratos-lost-distill" in said
+        for said in warned
+    ), warned
 
 
 def test_who_has_lost_its_claim_copies_no_more(tmp_path: Path, url: str, warned: list[str]) -> None:
