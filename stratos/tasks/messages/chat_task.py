@@ -15,6 +15,7 @@ from stratos.core.errors import ConfigError
 from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.jsonl import Content, JsonlTask
 from stratos.tasks.messages import doubtful
+from stratos.tasks.messages.alike import Alike
 from stratos.tasks.messages.conversation import history_of
 from stratos.tasks.messages.message_file import is_saved
 from stratos.tasks.messages.recognised import KNOWN
@@ -105,10 +106,12 @@ class ChatTask(JsonlTask):
         self.__dict__["_reader"] = reader
         files = tuple(self._read(key, path) for key, path in self._paths.items())
         del self.__dict__["_reader"]
+        keys = reader.alike.keys()
+        reader.alike = Alike()  # the signatures are needed no more
         return ChatContent(
             files,
             reader=reader,
-            keys=reader.alike.keys(),
+            keys=keys,
             metric=suited_metric(files[0].rows) if self.metric == "auto" else self.metric,
         )
 
