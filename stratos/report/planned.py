@@ -168,14 +168,7 @@ def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
     paid = max(0.0, sum(spend.usd for spend in spends) - plan.spent_usd)
     elsewhere = _elsewhere(plan.roles, records, spends)
     if not elsewhere:
-        return PlannedRow(
-            "dollars",
-            usd(plan.usd),
-            _between(plan.usd_range, usd),
-            usd(paid),
-            _outcome(paid, plan.usd_range, ""),
-            _without(plan.usd_range),
-        )
+        return _dollars_until_served(plan, spends, paid)
     if stages := dict.fromkeys(spend.stage for spend in spends if spend.seconds):
         # Serving is paid from when it begins, and what ran here cost nothing.
         planned = sum(role.usd for role in plan.roles if role.role != "serve")
@@ -197,6 +190,28 @@ def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
         usd(paid),
         _outcome(paid, between, ""),
         _without(between) or "no server was rented",
+    )
+
+
+def _dollars_until_served(plan: Plan, spends: Sequence[Spend], paid: float) -> PlannedRow:
+    """Judge what is paid before the student serves: a run serves for no hour of the plan's."""
+    serving = sum(role.usd for role in plan.roles_of("serve"))
+    planned, between = max(0.0, plan.usd - serving), plan.usd_range
+    if between is not None:  # rented for given hours, it costs as much at both ends
+        between = max(0.0, between[0] - serving), max(0.0, between[1] - serving)
+    tried = sum(spend.usd for spend in spends if spend.role == "serve")
+    paid = max(0.0, paid - tried)
+    notes = (
+        _without(between),
+        f"the trials of the student on its server, {usd(tried)}, are in no plan" if tried else "",
+    )
+    return PlannedRow(
+        "dollars until served" if planned < plan.usd else "dollars",
+        usd(planned),
+        _between(between, usd),
+        usd(paid),
+        _outcome(paid, between, ""),
+        "; ".join(filter(None, notes)),
     )
 
 

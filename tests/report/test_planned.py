@@ -158,6 +158,36 @@ def test_servers_that_were_rented_are_compared_with_what_is_paid_until_served(
     assert row.note == "servers were rented for distill"
 
 
+def test_serving_for_the_horizon_is_no_part_of_a_run_whose_stages_were_all_jobs(
+    records: dict[str, Any],
+) -> None:
+    plan = records["plan"]
+    before = sum(role.usd for role in plan.roles if role.role != "serve") + plan.egress_usd
+    serve = replace(plan.role("serve"), usd=36.0)
+    roles = (*(role for role in plan.roles if role.role != "serve"), serve)
+    whole = before + 36.0
+    plan = replace(
+        plan,
+        roles=roles,
+        usd=whole,
+        usd_range=(0.9 * before + 36, 1.1 * before + 36),
+        spent_usd=0.0,
+    )
+    train, there = plan.role("train").offer.name, serve.offer.name
+    spends = [
+        Spend("train", before, "train", "distill", 1e5, train),
+        Spend("serve", 0.08, "serve", "deploy", 1e5, there),
+    ]
+    found = rows(plan, records, *spends)
+    row = found["dollars until served"]
+    assert "dollars" not in found
+    assert (row.planned, row.measured, row.outcome) == (usd(before), usd(before), "inside")
+    assert row.interval == f"{usd(0.9 * before)} to {usd(1.1 * before)}"
+    assert row.note == f"the trials of the student on its server, {usd(0.08)}, are in no plan"
+    dearer = [*spends, Spend("train", before, "train", "distill")]
+    assert rows(plan, records, *dearer)["dollars until served"].outcome == "outside"
+
+
 def test_all_attempts_of_a_job_count_and_are_measured_where_they_ran(
     records: dict[str, Any],
 ) -> None:
