@@ -16,6 +16,7 @@ from stratos.plan.accuracy.without_model import needs_no_model
 from stratos.plan.explain.variants import Variants
 from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.candidates import build_problem, this_machine
+from stratos.plan.options.job_servers import nodes_unknown
 from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
 from stratos.plan.worth import worth_of
@@ -47,6 +48,8 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     catalog = load_catalog(config.cloud, cache_dir=context.cache_dir)
     for warning in catalog.warnings:
         context.warn(warning)
+    if told := nodes_unknown(config, catalog):
+        context.warn(told)
     context.tick(1, 3, counted(len(catalog.offers), "offer"))
     if told := needs_no_model(probe):
         context.warn(told)

@@ -15,6 +15,7 @@ from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
 from stratos.core.errors import InfeasibleError
 from stratos.core.formats import hours
+from stratos.executors.slurm import Slurm
 from stratos.plan import frontier_table, plan
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
@@ -38,6 +39,27 @@ def test_the_record_survives_a_round_trip(tmp_path):
     assert ticks[-1][:2] == (3, 3)
     assert logged["plan/usd"] == record.usd
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_whose_nodes_are_no_offers_is_warned_of_before_the_plan(tmp_path):
+    world = World(cloud=AWS)
+
+    def said(**executor):
+        heard = []
+        run = replace(context(tmp_path), warn=heard.append)
+        config = replace(world.config(tmp_path), executor=Slurm(**executor), stages=("distill",))
+        plan(config, world.probe(), run)
+        return [text for text in heard if "cloud=slurm" in text]
+
+    assert said() == [
+        "executor=slurm runs distill on nodes of your cluster, and the plan does not know them: "
+        "with cloud=aws it chooses a server that is never rented. Hours, dollars and latency are "
+        "those of that server, at its price, without its start-up; limits are judged by them, and "
+        "a job asks for as many GPUs as it has. Type cloud=slurm: then the plan chooses among the "
+        "nodes of the cluster."
+    ]
+    assert "at $3 an hour (executor.usd_per_hour)" in said(usd_per_hour=3.0)[0]
+    assert not said(stages=("evaluate",)), "no stage of this run is a job"
 
 
 def test_the_same_input_gives_the_same_plan(tmp_path):

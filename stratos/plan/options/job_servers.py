@@ -35,6 +35,30 @@ def roles_that_are_up(config: Config) -> frozenset[str]:
     return frozenset(role for stage, role in roles.items() if runs_as_job(config, stage))
 
 
+def nodes_unknown(config: Config, catalog: Catalog) -> str | None:
+    """Warn that stages run on nodes of a cluster that are no offers of the plan.
+
+    Args:
+        config: of the run.
+        catalog: the offers.
+    """
+    executor = config.executor
+    stages = [one for one in executor.stages if one in config.stages and one != "probe"]
+    if executor.kind not in CLUSTERS or not stages:
+        return None
+    if catalog.table.cloud.where(lambda name: name == executor.kind).any():
+        return None
+    kind, price = executor.kind, executor.usd_per_hour
+    at = "at its price" if price is None else f"at ${price:g} an hour (executor.usd_per_hour)"
+    return (
+        f"executor={kind} runs {' and '.join(stages)} on nodes of your cluster, and the plan does "
+        f"not know them: with cloud={config.cloud.name} it chooses a server that is never rented. "
+        f"Hours, dollars and latency are those of that server, {at}, without its start-up; limits "
+        f"are judged by them, and a job asks for as many GPUs as it has. Type cloud={kind}: then "
+        "the plan chooses among the nodes of the cluster."
+    )
+
+
 @dataclass(frozen=True)
 class JobServers:
     """The servers that stages may have as jobs of an executor.
