@@ -5,7 +5,7 @@
 #   ray.sh back DIR NODE      the node is there again
 #   ray.sh down DIR           ends what `up` started
 # Jobs are submitted to http://127.0.0.1:$((RAY_PORT + 1)). The path of DIR has to be short: sockets
-# lie in it. PYTHON has ray[default]; RAY_PORT and the two above it are free, and so is 127.0.RAY_NET.
+# lie in it. PYTHON has ray[default]; RAY_PORT and the five above it are free, and so is 127.0.RAY_NET.
 set -euo pipefail
 what=${1:?up, lose, back or down} dir=${2:?a folder}
 python=${PYTHON:-python3} port=${RAY_PORT:-20380} net=127.0.${RAY_NET:-7}
@@ -26,6 +26,7 @@ head() {
     mkdir -p "$dir"
     STRATOS_RAY_NODE="$dir/n0" "${ray[@]}" --head --node-ip-address="$net.1" --port="$port" \
         --dashboard-host=127.0.0.1 --dashboard-port=$((port + 1)) \
+        --dashboard-agent-listen-port=$((port + 3)) \
         --ray-client-server-port=$((port + 2)) --num-cpus=0 --num-gpus=0 --temp-dir="$dir" \
         >"$dir/n0.log" 2>&1
 }
@@ -33,6 +34,7 @@ head() {
 node() { # by name
     local i=${1#n}
     STRATOS_RAY_NODE="$dir/$1" "${ray[@]}" --address="$net.1:$port" \
+        --dashboard-agent-listen-port=$((port + 3 + i)) \
         --node-ip-address="$net.$((i + 1))" --num-cpus=2 --num-gpus=1 --memory=4294967296 \
         --resources='{"accelerator_type:H100": 1}' \
         >"$dir/$1.log" 2>&1

@@ -20,8 +20,8 @@ from job_processes import frozen, processes
 from one_cluster import free_ports
 
 SCRIPT = Path(__file__).parents[1] / "clusters" / "ray.sh"
-N_PORTS = 3
-"""Of the head, its dashboard, and its server of Ray clients."""
+N_PORTS = 6
+"""Of the head, its dashboard, its server of Ray clients, and the agents of three nodes."""
 OF_DEFAULT = ("ray", "aiohttp", "aiohttp_cors", "pydantic", "opencensus")
 """Modules without which there is no dashboard."""
 
