@@ -1,0 +1,52 @@
+"""Which answers of a student are also asked for with constrained decoding."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stratos.config import EvaluateConfig
+from stratos.evaluate import by_grammar
+from stratos.evaluate.by_grammar import schemas_of
+from stratos.tasks.jsonl import JsonlTask
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+class Told:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warn = self.note = self.said.append
+
+
+def asked(folder: Path, completion: str, schema: Any = SCHEMA, **options: Any) -> tuple[Any, Any]:
+    rows = [{"question": f"What is {i}?", "answer": {"n": i}} for i in range(200)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "schema.json").write_text(json.dumps(schema))
+    pq.write_table(pa.table({"completion": [completion] * 3}), folder / "train.parquet")
+    task = JsonlTask(str(folder / "rows.jsonl"), schema=str(folder / "schema.json"))
+    config: Any = SimpleNamespace(task=task, evaluate=EvaluateConfig(**options))
+    corpus: Any = SimpleNamespace(path=str(folder / "train.parquet"))
+    context: Any = Told()
+    return schemas_of(config, corpus, task.items("test", 4), context), context.said
+
+
+def test_bare_json_is_constrained_and_reasoning_is_not(tmp_path: Path) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra schema")
+    assert asked(tmp_path, '{"n": 1}') == ([SCHEMA] * 4, [])
+    assert asked(tmp_path, '{"n": 1}', constrained=False) == ([], [])
+    said = "The student reasons before it answers: its decoding is not constrained."
+    assert asked(tmp_path, 'It is one. Answer: {"n": 1}') == ([], [said])
+
+
+def test_what_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_grammar, "is_installed", lambda: False)
+    found, [said] = asked(tmp_path, '{"n": 1}')
+    assert found == []
+    assert "llguidance" in said and "[schema]" in said
