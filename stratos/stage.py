@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,7 +42,7 @@ def main() -> None:
         say: Callable[..., None] = _unsaid
         if args.job:
             say = events.Teller(handed.events_path(folder, args.stage))
-            say(events.BEGAN, platform.node(), os.getpid())
+            say(events.BEGAN, platform.node(), os.getpid(), time.time())
         try:
             _run(folder, args.stage, args.job, say, args.cache)
         except StratosError as error:

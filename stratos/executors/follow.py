@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,9 @@ from stratos.core.errors import BudgetError, StratosError
 from stratos.core.formats import duration
 from stratos.executors import handed, started
 from stratos.executors.events import BEGAN, ERROR, LOG, NOTE, TICK, WARN
-from stratos.executors.job import Executor, Job, JobSpec, State, Status
+from stratos.executors.job import OVER, Executor, Job, JobSpec, State, Status
 from stratos.executors.paid import Paid
+from stratos.executors.unseen import settle_unseen, spans_of
 
 _LOOK_S = 1.0
 """Seconds between two questions to the engine."""
@@ -71,8 +73,27 @@ def _end_other(handover: Handover, context: Context) -> None:
             f"{spec.stage}: {known.place} was submitted for other inputs than those of now; it is "
             "cancelled."
         )
+        job, status = _earlier(spec, known), None
+        with contextlib.suppress(StratosError):  # it is cancelled in any case
+            status = handover.executor.status(job) if known.id else None
+        has_ended = status is not None and status.state in OVER
         handover.executor.cancel(spec)
+        said = settle_unseen(
+            spec.folder,
+            spec.stage,
+            context.ledger,
+            spans_of(handover.executor, job),
+            since=None if status is None else status.since,
+            at=None if has_ended else time.time(),
+        )
+        if said:
+            context.warn(said)
         _is_back(spec)
+
+
+def _earlier(spec: JobSpec, known: handed.Handed) -> Job:
+    """Return the job that an earlier command submitted."""
+    return Job(spec, known.id, known.place, handed.folder_of(spec.folder), is_new=False)
 
 
 def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
@@ -80,7 +101,8 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
     executor, spec = handover.executor, handover.spec
     paid = Paid(context.ledger, executor, spec)
     paid.reserve()
-    is_first = handed.find(spec.folder, spec.stage) is None
+    known = handed.find(spec.folder, spec.stage)
+    is_first = known is None
     was_known = bool(started.id_of(spec.name))
     try:
         if is_first:
@@ -101,7 +123,10 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
     try:
         _write_down(handover, job.id, job.place, paid, context)
         if job.is_new:
-            paid.settle_left()
+            if known is not None and (
+                said := paid.settle_left(spans_of(executor, _earlier(spec, known)))
+            ):
+                context.warn(said)
             expected = f"; {job.expected}" if job.expected else ""
             context.note(f"{spec.stage}: submitted as {job.place} ({spec.name}){expected}.")
         else:

@@ -95,6 +95,10 @@ class State(Enum):
     """The engine does not answer; the job may well go on."""
 
 
+OVER = frozenset((State.DONE, State.FAILED, State.CANCELLED, State.LOST))
+"""States of a job that holds no server."""
+
+
 @dataclass(frozen=True)
 class Status:
     """How a job stands now."""
@@ -167,6 +171,15 @@ class JobSettings:
     def egress_gb(self, spec: JobSpec) -> float:
         """Return how many GB a job sends to this machine that are billed, at most."""
         return 0.0
+
+    def held(self, job: Job) -> list[tuple[float, float]] | None:
+        """Return when a job that has ended held its servers, by its engine.
+
+        Returns:
+            Begin and end of each time, in seconds since the epoch, none where it never did; None
+            where the engine does not know.
+        """
+        return None
 
     def events(self, job: Job) -> Iterator[tuple[str, list[Any], bool]]:
         """Yield what a job has said since the last call: kind, values, and whether it is old.
@@ -244,6 +257,10 @@ class Executor(Protocol):
 
     def release(self, job: Job) -> None:
         """Give back what the engine holds for a job that has ended."""
+        ...
+
+    def held(self, job: Job) -> list[tuple[float, float]] | None:
+        """Return when a job that has ended held its servers, by its engine; None if unknown."""
         ...
 
     def events(self, job: Job) -> Iterator[tuple[str, list[Any], bool]]:

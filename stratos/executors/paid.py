@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from stratos.core.errors import BudgetError
-from stratos.executors import handed, started
 from stratos.executors.job import Executor, JobSpec
-from stratos.executors.job_of_stage import job_name
 from stratos.executors.received import Received
+from stratos.executors.unseen import Spans, egress_of, settle
 from stratos.ledger import Ledger
 from stratos.ledger.leaving import Leave, expect, leaves
 from stratos.ledger.servers import Lease, leases, rent
@@ -34,13 +32,14 @@ class Paid:
         self.what = f"{spec.role} {spec.nodes} × {offer} for {spec.name}"
         """What its servers are called in the ledger."""
         self._lease: Lease | None = None
+        self._is_left = False
         self._leave: Leave | None = None
         self._metered_at = 0.0
 
     def reserve(self) -> None:
         """Set aside what it costs at most, or go on with what an earlier command set aside."""
         left = [one for one in leases(self._ledger) if one.line.what == self.what]
-        self._lease = left[0] if left else self._rent()
+        self._lease, self._is_left = left[0] if left else self._rent(), bool(left)
         if self._egress_gb and self._leave is None:
             try:
                 self._leave = self._expect()
@@ -48,13 +47,22 @@ class Paid:
                 self._lease.release()
                 raise
 
-    def settle_left(self) -> None:
-        """Settle what an earlier command left, whose job has ended unseen: by its last word."""
+    def settle_left(self, spans: Spans | None) -> str:
+        """Settle what an earlier command left, whose job has ended unseen.
+
+        Args:
+            spans: when that job held its servers; None where its engine does not know.
+
+        Returns:
+            What is not known of its costs; "" where all is.
+        """
         assert self._lease is not None
-        if self._lease.launched_at is None:
-            return
-        self._lease.release(_last_word(self._spec.folder, self._spec.stage, self._lease))
+        if not self._is_left:
+            return ""
+        said = settle(self._lease, self._spec.folder, self._spec.stage, spans)
+        self._is_left = False
         self._lease = self._rent()
+        return said
 
     def run(self, since: float | None) -> None:
         """Take notice that its servers run."""
@@ -119,7 +127,7 @@ class Paid:
         )
 
     def _expect(self) -> Leave:
-        what = _egress_of(self._spec.name)
+        what = egress_of(self._spec.name)
         left = [one for one in leaves(self._ledger) if one.line.what == what]
         if left:
             return left[0]
@@ -133,39 +141,3 @@ class Paid:
                 f"{error} Fewer copies of checkpoints cost less: "
                 "executor.fetch_every_minutes=<more minutes>."
             ) from error
-
-
-def settle_unseen(run: Path, stage: str, ledger: Ledger, at: float | None = None) -> None:
-    """Settle what is open of a job that ended while nobody followed it.
-
-    Args:
-        run: its folder.
-        stage: of the job.
-        ledger: of the run.
-        at: when the servers were given back, in seconds since the epoch; None for the moment at
-            which the job said something last.
-    """
-    known = handed.find(run, stage)
-    if known is None:
-        return
-    for lease in leases(ledger):
-        if lease.line.what == known.servers:
-            lease.release(_last_word(run, stage, lease) if at is None else at)
-    name = job_name(run, stage)
-    for leave in leaves(ledger):
-        if leave.line.what == _egress_of(name):
-            leave.settle(Received(run, stage).total)
-    handed.forget(run, stage)
-    started.forget(name)
-
-
-def _egress_of(name: str) -> str:
-    return f"egress of {name}"
-
-
-def _last_word(run: Path, stage: str, lease: Lease) -> float | None:
-    """Return when a job said something last, in seconds since the epoch; None if it never did."""
-    events = handed.events_path(run, stage)
-    if lease.launched_at is None or not events.exists():
-        return None
-    return max(lease.launched_at, events.stat().st_mtime)

@@ -49,6 +49,7 @@ _STARTS_S = 60.0
 """How long a cluster that has just been started may take until it takes jobs."""
 _LOOK_S = 0.5
 _MIB_A_GIB = 1024
+_MS_A_S = 1000
 _OF_A_TYPE = 0.001
 """Asked of the resource that tells the type of a node's GPUs: any amount asks for such a node."""
 _HANDED_ON = ("OMP_NUM_THREADS", "PYTHONPATH", "HF_HOME", "HF_HUB_OFFLINE")
@@ -181,6 +182,22 @@ class Ray(JobSettings):
     def release(self, job: Job) -> None:
         """Take notice that a job is not wanted any more."""
         attempt(job).revoke()
+
+    def held(self, job: Job) -> list[tuple[float, float]] | None:
+        """Return when the last job of a stage held its node: by its files, and as Ray knows it."""
+        one = (attempts(job.spec) or [attempt(job)])[-1]
+        began = one.began_at
+        if began is None:
+            return [] if one.log.exists() else None
+        try:
+            told = self._connect().told(f"/api/jobs/{one.id}") or {}
+        except (OSError, StratosError):
+            told = {}
+        if told.get("status") == "RUNNING":
+            return [(began, time.time())]
+        ms = told.get("end_time")
+        ended = ms / _MS_A_S if ms else one.log.stat().st_mtime
+        return [(began, max(began, ended))]
 
     def _connect(self) -> Dashboard:
         return connect(self.address, "executor.address")

@@ -233,6 +233,10 @@ class Slurm(JobSettings):
     def release(self, job: Job) -> None:
         """Give nothing back: the nodes of a job that has ended are SLURM's again."""
 
+    def held(self, job: Job) -> list[tuple[float, float]] | None:
+        """Return when a job held its nodes, as accounting knows it, else the controller."""
+        return slurm_queue.held(job.spec.name, job.id)
+
     def _active(self, spec: JobSpec) -> str | None:
         """Return the job of a name that waits or runs; None if none does.
 

@@ -24,9 +24,11 @@ _JOB = re.compile(r"(\d+) ([A-Z_]+)")
 def listed(name: str) -> list[tuple[str, str]] | None:
     """Return (id, state) of the jobs of a name that SLURM has not done with; None if unknown."""
     asked = run("squeue", "-h", f"--name={name}", f"--user={user()}", "-o", "%i %T")
-    if asked.returncode:
-        return None
-    found = (_JOB.fullmatch(line.strip()) for line in asked.stdout.splitlines())
+    return None if asked.returncode else _jobs(asked.stdout)
+
+
+def _jobs(text: str) -> list[tuple[str, str]]:
+    found = (_JOB.fullmatch(line.strip()) for line in text.splitlines())
     return [(one[1], one[2]) for one in found if one is not None]
 
 
@@ -100,6 +102,54 @@ def is_over(told: Mapping[str, str]) -> bool:
     """Return whether a job has ended so long ago that SLURM does not queue it again."""
     ended = time_of(told.get("EndTime", ""))
     return ended is not None and time.time() > ended + _REQUEUES_S
+
+
+def held(name: str, id: str) -> list[tuple[float, float]] | None:
+    """Return when a job held its nodes: begin and end of each time, in seconds since the epoch.
+
+    Args:
+        name: of the job.
+        id: that is known of it; "" where its submission was cut short.
+
+    Returns:
+        None where SLURM does not know it, any more.
+    """
+    asked = run("squeue", "-h", "-t", "all", f"--name={name}", f"--user={user()}", "-o", "%i %T")
+    ids = [*(one for one, _ in _jobs(asked.stdout)), *([id] if id.isdecimal() else [])]
+    if not ids:
+        return None
+    last = max(ids, key=int)
+    found = _held_by_accounting(last, name)
+    return _held_by_controller(last, name) if found is None else found
+
+
+def _held_by_accounting(id: str, name: str) -> list[tuple[float, float]] | None:
+    """Return each time that a job ran: one that was queued again has several."""
+    columns = "JobName,Start,End"
+    asked = run("sacct", "-n", "-P", "-D", "-X", "-j", id, "-o", columns)
+    if asked.returncode:
+        return None
+    rows = [line.split("|") for line in asked.stdout.splitlines() if line.startswith(f"{name}|")]
+    spans = [_span(*row[1:]) for row in rows if len(row) == columns.count(",") + 1]
+    return [one for one in spans if one is not None] if spans else None
+
+
+def _held_by_controller(id: str, name: str) -> list[tuple[float, float]] | None:
+    """Return the last time that a job ran, which is all that the controller keeps."""
+    known = told(id, name)
+    if not known:
+        return None
+    span = _span(known.get("StartTime", ""), known.get("EndTime", ""))
+    return [] if span is None else [span]
+
+
+def _span(begin: str, end: str) -> tuple[float, float] | None:
+    """Return a time that has begun; one that has not ended, or is expected to later, ends now."""
+    first, now = time_of(begin), time.time()
+    if first is None or first >= now:
+        return None
+    last = min(now, time_of(end) or now)
+    return (first, last) if last > first else None
 
 
 def reason(asked: subprocess.CompletedProcess[str]) -> str:

@@ -108,7 +108,9 @@ def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> No
     Raises:
         OSError: it cannot be.
     """
-    cls = type(executor)
+    cls, before = type(executor), find(spec.name)
+    kept_id = id or ("" if before is None else before.id)
+    is_same = before is not None and before.id == kept_id
     one = Started(
         name=spec.name,
         stage=spec.stage,
@@ -119,9 +121,9 @@ def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> No
         usd_per_hour=spec.usd_per_hour,
         target=f"{cls.__module__}.{cls.__qualname__}",
         settings=dataclasses.asdict(executor),  # type: ignore[call-overload]
-        id=id or id_of(spec.name),
+        id=kept_id,
         place=place,
-        at=time.time(),
+        at=before.at if before is not None and is_same and kept_id else time.time(),
         host=socket.gethostname(),
         command=Process.this(),
     )
@@ -145,11 +147,17 @@ def jobs() -> Iterator[Started]:
             yield msgspec.json.decode(path.read_bytes(), type=Started)
 
 
+def find(name: str) -> Started | None:
+    """Return a job that is written down; None where it is not."""
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(_path(name).read_bytes(), type=Started)
+    return None
+
+
 def id_of(name: str) -> str:
     """Return what the engine knows a job by; "" where it is not known."""
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode(_path(name).read_bytes(), type=Started).id
-    return ""
+    one = find(name)
+    return "" if one is None else one.id
 
 
 def _path(name: str) -> Path:

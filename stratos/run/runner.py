@@ -416,9 +416,12 @@ class Runner:
     def _settle_job(self, stage: Stage[Any]) -> None:
         """Settle a job that has left its record while no command followed it."""
         if self._job is None and handed.find(self.config.run_dir, stage.name) is not None:
-            from stratos.executors.paid import settle_unseen
+            from stratos.executors.unseen import settle_unseen, spans_of_started
 
-            settle_unseen(self.config.run_dir, stage.name, self.ledger)
+            folder = self.config.run_dir
+            spans = spans_of_started(folder, stage.name)
+            if said := settle_unseen(folder, stage.name, self.ledger, spans):
+                self.console.warn(said)
 
     def _check_handed(self, stage: Stage[Any], mark: str) -> None:
         """Refuse to run a stage that a job still has, or as a job with other inputs than its own.

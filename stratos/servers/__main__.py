@@ -23,13 +23,10 @@ from stratos.core.money import exact_usd
 from stratos.core.printable import visible
 from stratos.deploy.hosting import CACHE, hosted_here
 from stratos.executors import handed, started
-from stratos.executors.job import State, Status
-from stratos.executors.paid import settle_unseen
+from stratos.executors.job import OVER, State, Status
 from stratos.executors.started import Started
+from stratos.executors.unseen import settle_unseen, spans_of
 from stratos.ledger import Ledger
-
-_OVER = frozenset((State.DONE, State.FAILED, State.CANCELLED, State.LOST))
-"""States of a job that holds no server."""
 
 
 def main() -> None:
@@ -64,7 +61,7 @@ def _list() -> None:
     usd_per_hour, n_running = 0.0, 0
     for one in started.jobs():
         status = _status(one)
-        if status.state in _OVER:
+        if status.state in OVER:
             print(f"{_head(one)}\n  has ended: {status.text}. {_to_take(one)}")
             if not _is_handed(one):
                 started.forget(one.name)
@@ -111,7 +108,7 @@ def _down(names: Sequence[str], is_all: bool) -> bool:
     for name in found if is_all else names:
         one = found[name]
         print(f"{name}: told to end …", flush=True)
-        has_ended = _status(one).state in _OVER
+        before = _status(one)
         try:
             _check_machine(one)
             one.executor.cancel(one.spec)
@@ -119,31 +116,33 @@ def _down(names: Sequence[str], is_all: bool) -> bool:
             print(visible(str(error)), file=sys.stderr)
             are_gone = False
             continue
-        print(f"{name}: gone.{_settled(one, None if has_ended else time.time())}")
+        print(f"{name}: gone.{_settled(one, before)}")
         started.forget(name)
     return are_gone
 
 
-def _settled(one: Started, at: float | None) -> str:
+def _settled(one: Started, before: Status) -> str:
     """Settle what a job has cost, where no command follows it; return what there is to say.
 
     Args:
-        one: the job.
-        at: when its servers were given back, in seconds since the epoch; None where it had ended
-            before, unseen.
+        one: the job, which is gone.
+        before: how it stood when it was told to end.
     """
+    at = None if before.state in OVER else time.time()
     folder = Path(one.folder)
     if not folder.is_dir():
         return " The folder of its run is gone."
     try:
         with locked(folder / ".lock"):
             ledger = Ledger(folder / "ledger.jsonl")
-            before = ledger.spent_usd
-            settle_unseen(folder, one.stage, ledger, at)
-            cost = ledger.spent_usd - before
+            spent_usd = ledger.spent_usd
+            spans = spans_of(one.executor, one.job)
+            said = settle_unseen(folder, one.stage, ledger, spans, since=before.since, at=at)
+            cost = ledger.spent_usd - spent_usd
     except BlockingIOError:
         return " The command that follows it takes notice."
     paid = f" {exact_usd(cost)} is booked for it." if cost else ""
+    paid += f" {said}" if said else ""
     return f"{paid} What it has done is kept in {folder}: the command of the run goes on from it."
 
 

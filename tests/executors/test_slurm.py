@@ -193,6 +193,36 @@ def test_a_command_that_is_told_to_end_leaves_nothing_running(
     assert ", gone on 1×: " in on_slurm.said
 
 
+@pytest.mark.parametrize("how", ["command", pytest.param("down", marks=WHOLE)])
+def test_hours_of_a_job_that_nobody_saw_are_booked(
+    on_slurm: Command, slurm: Cluster, how: str
+) -> None:
+    """The command dies while its job waits; the job runs, and ends."""
+    on = (*ON, "executor.usd_per_hour=100", "limits.budget_usd=60")
+    with slurm.drained():
+        process = on_slurm.start(*on)
+        on_slurm.until(lambda: slurm.jobs() == ["PENDING"])
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    last = time.monotonic() + 120
+    while slurm.jobs():
+        assert time.monotonic() < last, slurm.jobs()
+        time.sleep(0.2)
+    told = slurm.run("scontrol", "show", "job", "-o").splitlines()[-1]
+    [h, m, s] = re.findall(r" RunTime=(\d+):(\d+):(\d+) ", told)[0]
+    assert not any(one["kind"] == "launched" for one in on_slurm.ledger())
+    if how == "command":
+        assert on_slurm.start(*on).wait(120) == 0, on_slurm.said
+        assert "submitted as" not in on_slurm.said
+    else:
+        said = on_slurm.servers("down", "--all")
+        assert said.returncode == 0 and "is booked for it" in said.stdout, said.stderr
+    [settled] = [one for one in on_slurm.ledger() if one["kind"] == "settled"]
+    ran_s = int(h) * 3600 + int(m) * 60 + int(s)
+    assert settled["seconds"] == pytest.approx(ran_s, abs=1.5) and ran_s > 1
+    assert settled["usd"] == pytest.approx(settled["seconds"] / 36)
+
+
 @WHOLE
 def test_a_second_command_follows_the_job_of_the_first(
     on_slurm: Command, trained: Command, slurm: Cluster

@@ -1,0 +1,132 @@
+"""What a job cost that nobody followed: by its engine, its own words, or what was reserved."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stratos.executors import handed, slurm_queue
+from stratos.executors.events import BEGAN, TICK, Teller
+from stratos.executors.unseen import Spans, settle, settle_unseen
+from stratos.ledger import Ledger
+from stratos.ledger.servers import Lease, leases, rent
+
+AT = 1_700_000_000.0
+"""When the servers were rented."""
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.jsonl", 100.0, stage="distill")
+
+
+@pytest.fixture
+def lease(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Lease:
+    """Return servers at a cent a second that are rented for an hour and were never seen to run."""
+    monkeypatch.setattr("stratos.ledger.servers.now", lambda: AT)
+    return rent(ledger, "train", "servers", 36.0, 1.0)
+
+
+def spent(ledger: Ledger) -> float:
+    assert leases(ledger) == []
+    [settled] = [one for one in map(json.loads, ledger.path.read_text().splitlines())
+                 if one["kind"] == "settled"]  # fmt: skip
+    assert settled["usd"] == pytest.approx(settled["seconds"] / 100)
+    return ledger.spent_usd
+
+
+@pytest.mark.parametrize(
+    ("spans", "usd"),
+    [
+        ([(AT + 100, AT + 153)], 0.53),
+        ([(AT + 10, AT + 20), (AT + 500, AT + 530)], 0.4),  # queued again in between
+        ([], 0),  # it was cancelled while it waited
+        ([(AT - 3600, AT - 60)], 0),  # of another job
+        ([(AT - 3600, AT + 60)], 0.6),
+    ],
+)
+def test_an_engine_that_knows_is_believed(
+    ledger: Ledger, lease: Lease, tmp_path: Path, spans: Spans, usd: float
+) -> None:
+    assert settle(lease, tmp_path, "distill", spans) == ""
+    assert spent(ledger) == pytest.approx(usd)
+
+
+def test_without_an_engine_it_is_what_the_job_said_first_and_last(
+    ledger: Ledger, lease: Lease, tmp_path: Path
+) -> None:
+    handed.folder_of(tmp_path).mkdir()
+    path = handed.events_path(tmp_path, "distill")
+    tell = Teller(path)
+    tell(BEGAN, "n1", 7, AT - 50)  # of an earlier job of the stage
+    tell(BEGAN, "n1", 8, AT + 30)
+    tell(TICK, 1, 2, "")
+    os.utime(path, (AT + 80, AT + 80))
+    assert settle(lease, tmp_path, "distill", None) == ""
+    assert spent(ledger) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("passed_s", "usd"), [(60.0, 0.6), (86400.0, 36.0)])
+def test_where_nothing_is_known_what_is_reserved_is_booked_and_said(
+    ledger: Ledger, lease: Lease, tmp_path: Path, monkeypatch, passed_s: float, usd: float
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: AT + passed_s)
+    said = settle(lease, tmp_path, "distill", None)
+    assert said.startswith("distill: nobody knows how long the servers of its earlier job ran. $")
+    assert spent(ledger) == pytest.approx(usd)
+
+
+def test_a_job_that_is_ended_while_it_runs_costs_from_its_start(
+    ledger: Ledger, lease: Lease, tmp_path: Path
+) -> None:
+    (handed.folder_of(tmp_path)).mkdir()
+    one = handed.Handed("slurm", "7", "SLURM job 7", "a mark", {}, lease.line.what)
+    handed.keep(tmp_path, "distill", one)
+    assert settle_unseen(tmp_path, "distill", ledger, None, since=AT + 5, at=AT + 65) == ""
+    assert spent(ledger) == pytest.approx(0.6)
+    assert handed.find(tmp_path, "distill") is None
+
+
+@pytest.fixture
+def slurm_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return what sets the answers of SLURM by the command; one without an answer fails."""
+    import subprocess
+
+    def say(**answers: str) -> None:
+        def run(command: str, *_: str, **__: object) -> subprocess.CompletedProcess[str]:
+            return subprocess.CompletedProcess((), command not in answers, answers.get(command, ""),
+                                               "it does not answer")  # fmt: skip
+
+        monkeypatch.setattr(slurm_queue, "run", run)
+
+    return say
+
+
+def test_slurm_knows_when_a_job_ran(slurm_says: Callable[..., None]) -> None:
+    def clock(minute: int) -> float:
+        return slurm_queue.time_of(f"2026-01-01T10:{minute:02}:00") or 0.0
+
+    kept = ("JobId=7 JobName=a UserId=me(7) JobState=COMPLETED Restarts=1 "
+            "StartTime=2026-01-01T10:30:00 EndTime=2026-01-01T10:40:00 Command=x")  # fmt: skip
+    slurm_says(scontrol=kept)
+    assert slurm_queue.held("a", "7") == [(clock(30), clock(40))]
+    assert slurm_queue.held("another", "7") is None and slurm_queue.held("a", "") is None
+    # Of a submission that was cut short the name is known.
+    slurm_says(scontrol=kept, squeue="a banner\n7 COMPLETED\n")
+    assert slurm_queue.held("a", "") == [(clock(30), clock(40))]
+    slurm_says(scontrol=kept.replace("10:40:00", "10:30:00"))
+    assert slurm_queue.held("a", "7") == []
+    # Accounting knows every start.
+    rows = (
+        "a|2026-01-01T10:00:00|2026-01-01T10:05:00\na|2026-01-01T10:30:00|2026-01-01T10:40:00\n"
+        "a|None|Unknown\n"
+    )
+    slurm_says(scontrol=kept, sacct=rows)
+    assert slurm_queue.held("a", "7") == [(clock(0), clock(5)), (clock(30), clock(40))]
+    slurm_says()
+    assert slurm_queue.held("a", "7") is None
