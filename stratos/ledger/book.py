@@ -39,6 +39,7 @@ from stratos.records import Interval
 
 TEACHER = "teacher"
 """Role of what stages pay here: answers."""
+_CHEAPER_CALLS = "raise limits.budget_usd or limits.probe_usd, or choose a cheaper teacher"
 _ROUNDING_USD = 1e-12
 """Dollars by which a sum of floats may be off."""
 
@@ -300,7 +301,12 @@ class Ledger:
             append(self._settled(line, actual, **reservation.facts))
 
     def check(
-        self, what: str, usd: float, limit_usd: float | None = None, role: str = TEACHER
+        self,
+        what: str,
+        usd: float,
+        limit_usd: float | None = None,
+        role: str = TEACHER,
+        advice: str | None = None,
     ) -> None:
         """Check that so much may be set aside.
 
@@ -309,17 +315,28 @@ class Ledger:
             usd: the most that it can cost.
             limit_usd: a tighter cap than the budget.
             role: who spends it.
+            advice: what costs less, where no stage has a cap of its own: of servers, of egress.
 
         Raises:
             BudgetError: the total with all open reservations would pass the cap.
         """
         for cap, spent in self._caps(limit_usd, role):
-            if spent + self.reserved_usd + usd > cap + _ROUNDING_USD:
-                raise BudgetError(
-                    f"{what} may cost {exact_usd(usd)}, and {exact_usd(spent)} of ${cap:.2f} is "
-                    f"spent{self._said_of_held(role)}: raise limits.budget_usd or "
-                    "limits.probe_usd, or choose a cheaper teacher."
-                )
+            over = spent + self.reserved_usd + usd - cap
+            if over <= _ROUNDING_USD:
+                continue
+            aside, cure = "", _CHEAPER_CALLS
+            if advice is not None:
+                assert self.budget_usd is not None, "it is the only cap"
+                metered = sum(self.totals.metered.values())
+                spent += metered
+                if (more := self.reserved_usd - metered) > _ROUNDING_USD:
+                    aside = f", {exact_usd(more)} more set aside"
+                needed = math.ceil(100 * (self.budget_usd + over) - 1e-6) / 100
+                cure = f"type limits.budget_usd={needed:.2f} or more{advice}"
+            raise BudgetError(
+                f"{what} may cost {exact_usd(usd)}, and {exact_usd(spent)} of ${cap:.2f} is "
+                f"spent{aside}{self._said_of_held(role)}: {cure}."
+            )
 
     def _said_of_held(self, role: str) -> str:
         held = self.held_usd(role) if self.budget_usd is not None else {}

@@ -40,7 +40,7 @@ def expect(ledger: Ledger, what: str, usd_per_gb: float, gb: float, counter: int
         at=now(),
     )
     with ledger.exclusive() as append:
-        ledger.check(what, line.reserved_usd, role=ROLE)
+        ledger.check(what, line.reserved_usd, role=ROLE, advice="")
         append(line)
     return Leave(ledger, line)
 
@@ -93,7 +93,7 @@ class Leave:
             append(Metered(id=self.line.id, usd=usd, n_bytes=n_bytes, at=now()))
             short = usd + ahead_gb * self.line.usd_per_gb - self.set_aside_usd
             if short > 0:
-                self.ledger.check(self.line.what, short, role=ROLE)
+                self.ledger.check(self.line.what, short, role=ROLE, advice="")
                 append(Extended(id=self.line.id, reserved_usd=short, at=now()))
 
     def settle(self, counter: int) -> float:

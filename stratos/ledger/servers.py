@@ -16,6 +16,12 @@ from stratos.ledger.book import Ledger
 from stratos.ledger.file import now
 from stratos.ledger.lines import Extended, Launched, Metered, Rented
 
+_CHEAPER = {
+    "teacher": ", or choose a teacher that takes fewer hours",
+    "train": ", or train on fewer tokens with trainer.max_tokens=<tokens>",
+    "serve": ", or ask fewer items with evaluate.n_items=<items>",
+}
+"""What makes the hours of a role's servers fewer."""
 AHEAD_S = 60.0
 """Seconds for which the money must suffice beyond a look at the clock: a release takes time."""
 
@@ -60,7 +66,7 @@ def rent(
         at=now(),
     )
     with ledger.exclusive() as append:
-        ledger.check(what, line.reserved_usd, role=role)
+        ledger.check(what, line.reserved_usd, role=role, advice=_CHEAPER.get(role, ""))
         append(line)
     return Lease(ledger, line)
 
@@ -125,7 +131,8 @@ class Lease:
             append(Metered(id=self.line.id, seconds=at - launched, usd=usd, at=now()))
             short = self.usd(at + ahead_s) - self.set_aside_usd
             if short > 0:
-                self.ledger.check(self.line.what, short, role=self.line.role)
+                role = self.line.role
+                self.ledger.check(self.line.what, short, role=role, advice=_CHEAPER.get(role, ""))
                 append(Extended(id=self.line.id, reserved_usd=short, at=now()))
         return usd
 

@@ -59,6 +59,8 @@ class Totals:
     """What was set aside for them later."""
     launched: dict[str, float] = field(default_factory=dict)
     """When the servers of a reservation were launched, in seconds since the epoch."""
+    metered: dict[str, float] = field(default_factory=dict)
+    """What open reservations have cost so far, of what runs on: servers, and bytes that leave."""
     plan: Allotted | None = None
     reserves: dict[str, Reserve] = field(default_factory=dict)
     """What the plan holds, by role."""
@@ -100,6 +102,8 @@ class Totals:
             case Extended() if line.id in self.open:
                 self.extended[line.id] += line.reserved_usd
                 self.reserved_usd += line.reserved_usd
+            case Metered() if line.id in self.open:
+                self.metered[line.id] = line.usd
             case Expected() | Metered() | Released() | Extended():
                 pass
         self.n_lines += 1
@@ -174,7 +178,7 @@ class Totals:
             self.reserves[role].spent_usd += line.usd
         if (opened := self.open.get(line.id)) is not None:
             self.reserved_usd -= self.set_aside(opened)
-            for known in (self.open, self.extended, self.launched):
+            for known in (self.open, self.extended, self.launched, self.metered):
                 known.pop(line.id, None)
         if not self.open:
             self.reserved_usd = 0.0  # no rounding is left behind

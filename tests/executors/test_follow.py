@@ -109,8 +109,10 @@ def test_where_the_money_ends_the_job_ends(job: Callable[..., Handover], context
         run_there(handover, context)
     assert re.fullmatch(
         r"distill: the money for process (\d+) has ended, so that it is cancelled\. train 1 × a "
-        r"server for .* may cost \$11\.\d+, and \$0\.0000 of \$10\.00 is spent.* What it has done "
-        r"is kept: the same command with a larger limits\.budget_usd goes on\.",
+        r"server for .* may cost \$1[12]\.\d+, and \$(\d\.\d+) of \$10\.00 is spent, \$(\d\.\d+) "
+        r"more set aside.*: type limits\.budget_usd=1[67]\.\d\d or more, or train on fewer tokens "
+        r"with trainer\.max_tokens=<tokens>\. What it has done is kept: the same command with a "
+        r"larger limits\.budget_usd goes on\.",
         str(ended.value),
     )
     [pid] = re.findall(r"process (\d+)", str(ended.value))

@@ -157,6 +157,31 @@ def test_servers_of_a_killed_process_go_on_costing_until_they_are_released(
     assert (again.spent_usd, again.reserved_usd) == (pytest.approx(2.0), 0.0)
 
 
+def test_a_refusal_of_servers_counts_what_they_have_cost_and_says_what_is_enough(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", 100.0)
+    reserves.allot(ledger, "a plan", {"serve": 20.0})
+    lease = rent(ledger, "train", "train a server", PRICE, hours=60 / 3600)
+    lease.launch(at=1000.0)
+    with pytest.raises(BudgetError) as ended:
+        lease.meter(1050.0, ahead_s=40)
+    said = (
+        "train a server may cost $30.0000, and $50.0000 of $80.00 is spent, $10.0000 more set "
+        "aside (of limits.budget_usd=100 the plan holds $20.00 for serve): type "
+        "limits.budget_usd={} or more, or train on fewer tokens with trainer.max_tokens=<tokens>."
+    )
+    assert str(ended.value) == said.format("110.00")
+    ledger.budget_usd = 110.0
+    ledger.check("train a server", 30.0, role="train")
+    ledger.budget_usd = 100.0
+    lease.release(1050.0)
+    with pytest.raises(
+        BudgetError, match=r"^train a server may cost \$40\.0000, and \$50\.0000 of "
+    ):
+        rent(ledger, "train", "train a server", PRICE, hours=40 / 3600)
+
+
 def test_servers_that_cost_more_than_there_is_leave_nothing_to_spend(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl", 3.0)
     lease = rent(ledger, "train", "train a server", PRICE, hours=0.5 / 3600)
