@@ -267,6 +267,8 @@ def _instead(executor: Executor) -> str:
 
 def _last_words(job: Job, status: Status) -> str:
     """Return what a job died of that said nothing itself: how it ended, and the end of its log."""
+    if status.cure:
+        return f"{job.spec.stage}: {status.text}. {status.cure}"
     return _with_end_of_log(f"{job.spec.stage} failed as {job.place}: {status.text}.", job)
 
 

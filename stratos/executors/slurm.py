@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
@@ -54,6 +55,9 @@ _ENDS_S = 300.0
 _LOOK_S = 0.5
 _SAVES_S = 90
 """Seconds before its time limit at which a job is told to save and go back into the queue."""
+_LEAST_MINUTES = 3
+"""Of a time limit: SLURM counts whole minutes, and a start takes part of them."""
+_TAIL_BYTES = 20_000
 _MIB_A_GIB = 1024
 _NO_LIMIT_MINUTES = 365 * 24 * 60
 """Of a job without a limit, in a partition without one."""
@@ -91,6 +95,10 @@ _GOES_ON = frozenset((State.PENDING, State.STUCK, State.RUNNING, State.UNKNOWN))
 _CHANGE = (
     "Change executor.partition, executor.qos, executor.gpus, executor.cpus, executor.memory_gib or "
     "executor.hours"
+)
+_MORE_TIME = (
+    "What it has done is kept: the same command goes on. Type executor.hours=<more hours>, or "
+    "executor.max_timeouts=<more>."
 )
 _CURES = {
     "OUT_OF_MEMORY": "More memory is asked for with executor.memory_gib=<GiB>.",
@@ -149,6 +157,12 @@ class Slurm(JobSettings):
                     f"{did_you_mean(unknown[0], known)} There are: {', '.join(known)}."
                 )
         most = longest(asked.stdout, self.partition)
+        if self.hours is not None and round(self.hours * 60, 6) < _LEAST_MINUTES:
+            return (
+                f"executor.hours={self.hours:g}: a job is told to save {_SAVES_S} s before its "
+                "limit, and has to start before that. Type executor.hours="
+                f"{_LEAST_MINUTES / 60:g} or more."
+            )
         if self.hours is not None and most is not None and self.hours * 60 > most:
             return (
                 f"executor.hours={self.hours:g}: the partition lets a job run {most / 60:g} h. "
@@ -209,6 +223,10 @@ class Slurm(JobSettings):
             where = told.get("NodeList", "")
             return Status(state, f"{job.place} on {where}", time_of(told.get("StartTime", "")))
         cure = _CURES.get(name, "")
+        if state is State.FAILED and _ran_out_of_time(job.log):
+            limits = "time limit as often as executor.max_timeouts lets it"
+            text = f"{job.place} has reached its {limits}"
+            return Status(state, text, time_of(told.get("StartTime", "")), _MORE_TIME)
         if state is State.FAILED and (number := signal_of(told.get("ExitCode", ""))) is not None:
             text = (
                 f"{job.place} was killed by signal {number} on {told.get('NodeList', 'its node')}"
@@ -339,6 +357,16 @@ def _srun(spec: JobSpec, cpus: int | None) -> list[str]:
         words.append(f"--cpus-per-task={cpus}")
     # The first node says how the job ends, and may have to save when another one has ended.
     return [*words, *(["--kill-on-bad-exit=0"] if spec.nodes > 1 else [])]
+
+
+def _ran_out_of_time(log: Path) -> bool:
+    """Return whether a job ended because it was not to go back into the queue once more."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            return b"timed-out too many times" in file.read()
+    except OSError:
+        return False
 
 
 def _job(spec: JobSpec, id: str, is_new: bool, expected: str = "") -> Job:

@@ -146,6 +146,24 @@ def test_a_job_that_reaches_its_time_limit_goes_on(
     assert slurm.jobs() == [] and slurm.processes(on_slurm.run) == []
 
 
+@WHOLE
+def test_a_limit_that_is_reached_too_often_says_what_to_type(
+    on_slurm: Command, slurm: Cluster
+) -> None:
+    limits = ("executor.hours=0.05", "executor.max_timeouts=0")
+    process = on_slurm.start(
+        *ON, *limits, "trainer.max_tokens=100000000", "limits.train_hours=null"
+    )
+    assert process.wait(400) == 1
+    last = on_slurm.said.strip().splitlines()[-1]
+    assert "has reached its time limit as often as executor.max_timeouts lets it" in last
+    assert "executor.hours=<more hours>" in last and "Traceback" not in on_slurm.said
+    assert slurm.jobs() == []
+    process = on_slurm.start(*ON, "executor.hours=0.01")
+    assert process.wait(100) == 2
+    assert "Type executor.hours=0.05 or more" in on_slurm.said
+
+
 def _logged(folder: Path) -> str:
     return "".join(one.read_text(errors="replace") for one in folder.glob("*.out"))
 
