@@ -7,7 +7,7 @@ What is left of a reserve is free as soon as the role is done, or another plan i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from stratos.ledger.file import now
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def planned_usd(
-    plan: Plan, left_usd: float | None = None, returned_usd: float = 0.0
+    plan: Plan,
+    left_usd: float | None = None,
+    returned_usd: float = 0.0,
+    jobs: Collection[str] = (),
 ) -> dict[str, float]:
     """Return what to hold for each role: the high end of its dollars.
 
@@ -31,11 +34,13 @@ def planned_usd(
             more, each role is held its expected dollars and the same share of the way to its high
             end; where even the expected dollars are more, the same share of them.
         returned_usd: egress of what jobs send to the machine of the command, which no plan counts.
+        jobs: roles whose work is a job, which is not submitted without the high end. What they are
+            short of is taken from what is held for serving: nothing is served before they are done,
+            and what they leave is free again then.
     """
-    mean, high = dict.fromkeys(ROLES, 0.0), dict.fromkeys(ROLES, 0.0)
+    mean, high = dict.fromkeys(ROLES, 0.0), _high_usd(plan)
     for choice in plan.roles:
         mean[choice.role] += choice.usd + choice.last_call_usd
-        high[choice.role] += max(choice.usd, *(choice.usd_range or (0.0,))) + choice.last_call_usd
     mean["egress"] = high["egress"] = plan.egress_usd + returned_usd
     share, scale = 1.0, 1.0
     if left_usd is not None and sum(high.values()) > left_usd:
@@ -43,7 +48,29 @@ def planned_usd(
         share = max(0.0, room) / span if span > 0 else 0.0
         scale = min(1.0, left_usd / sum(mean.values())) if sum(mean.values()) else 1.0
     held = {role: scale * (mean[role] + share * (high[role] - mean[role])) for role in ROLES}
+    for role in jobs:
+        more = min(high[role] - held[role], held["serve"])
+        held[role], held["serve"] = held[role] + more, held["serve"] - more
     return {role: usd for role, usd in held.items() if usd > 0}
+
+
+def missing_usd(plan: Plan, held: Mapping[str, float], jobs: Collection[str]) -> float:
+    """Return what is held too little for the jobs of a plan to be submitted.
+
+    Args:
+        plan: what was planned.
+        held: dollars by role.
+        jobs: roles whose work is a job.
+    """
+    high = _high_usd(plan)
+    return sum(max(0.0, high[role] - held.get(role, 0.0)) for role in jobs)
+
+
+def _high_usd(plan: Plan) -> dict[str, float]:
+    high = dict.fromkeys(ROLES, 0.0)
+    for choice in plan.roles:
+        high[choice.role] += max(choice.usd, *(choice.usd_range or (0.0,))) + choice.last_call_usd
+    return high
 
 
 def allot(ledger: Ledger, plan: str, usd: Mapping[str, float]) -> None:

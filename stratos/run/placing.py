@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from stratos.config import Config
 from stratos.core.by_name import find
 from stratos.executors.job import Returns
-from stratos.executors.job_of_stage import has_server, job_spec, offer_of
+from stratos.executors.job_of_stage import PLANNED, ROLE_OF, has_server, job_spec, offer_of
 from stratos.plan.egress import list_prices
 from stratos.plan.sent_back import sent_back_gb
 from stratos.records import Plan, Student
@@ -83,6 +83,12 @@ def planned_egress_usd(config: Config, plan: Plan) -> float:
         spec = job_spec(plan, stage, config.run_dir, config.executor, returns=returns)
         usd += returns.usd_per_gb * config.executor.egress_gb(spec)
     return usd
+
+
+def roles_of_jobs(config: Config, plan: Plan) -> list[str]:
+    """Return the roles of a plan whose hours are those of jobs, each reserved in whole."""
+    stages = [one for one in config.executor.stages if one in PLANNED]
+    return [ROLE_OF[one] for one in stages if why_here(config, one, plan) is None]
 
 
 def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,11 +17,12 @@ from stratos.core.chunk_engine import Engine, Here
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.disk_errors import disk_errors
-from stratos.core.errors import BusyError, StratosError
+from stratos.core.errors import BudgetError, BusyError, StratosError
 from stratos.core.foreign import cause
 from stratos.core.formats import usd
 from stratos.core.integrity import missing
 from stratos.core.locks import locked
+from stratos.core.money import exact_usd
 from stratos.core.ray_engine import connected
 from stratos.executors import handed
 from stratos.executors.handed import Handed
@@ -31,7 +33,14 @@ from stratos.run import resume
 from stratos.run.console import Console
 from stratos.run.held_folder import LOCK, HeldFolder
 from stratos.run.mirror import Mirror, mirrored
-from stratos.run.placing import cache_for, keys_of, planned_egress_usd, returns_of, why_here
+from stratos.run.placing import (
+    cache_for,
+    keys_of,
+    planned_egress_usd,
+    returns_of,
+    roles_of_jobs,
+    why_here,
+)
 from stratos.run.resume import Stage
 from stratos.run.tracking import Tracker, tracked
 from stratos.teachers.cached import restored
@@ -571,11 +580,35 @@ class Runner:
             if self.asked & {stage.name, *spenders}:
                 budget = self.ledger.budget_usd
                 left = None if budget is None else max(0.0, budget - self.ledger.committed_usd)
-                usd = reserves.planned_usd(record, left, planned_egress_usd(self.config, record))
-                reserves.allot(self.ledger, self._marks[stage.name], usd)
+                jobs = roles_of_jobs(self.config, record)
+                egress = planned_egress_usd(self.config, record)
+                held = reserves.planned_usd(record, left, egress, jobs)
+                before = self.ledger.totals.plan
+                is_new = before is None or before.plan != self._marks[stage.name]
+                if is_new and self.asked & {*self.config.executor.stages}:
+                    self._check_jobs(record, held, jobs)
+                reserves.allot(self.ledger, self._marks[stage.name], held)
         elif stage.name in self.asked:
             for role in stage.releases:
                 reserves.release(self.ledger, role)
+
+    def _check_jobs(self, plan: Plan, held: Mapping[str, float], jobs: list[str]) -> None:
+        """Refuse a plan whose jobs could not be submitted, before anything of it is paid.
+
+        Raises:
+            BudgetError: their high ends are more than there is, without a dollar for serving.
+        """
+        missing_usd = reserves.missing_usd(plan, held, jobs)
+        budget = self.ledger.budget_usd
+        if budget is None or missing_usd <= 1e-9:
+            return
+        needed = math.ceil(100 * (budget + missing_usd) - 1e-6) / 100
+        raise BudgetError(
+            f"limits.budget_usd={budget:g} is enough for what the plan expects, and not for its "
+            f"jobs ({', '.join(jobs)}): the high end of their hours is set aside before they are "
+            f"submitted, which is {exact_usd(missing_usd)} more than there is. Type "
+            f"limits.budget_usd={needed:.2f} or more; what they do not use is free again."
+        )
 
     def _take(self, stage: Stage[T], record: T, mark: str) -> T:
         self.records[stage.name] = record

@@ -53,6 +53,20 @@ def test_where_the_high_ends_pass_the_budget_all_give_way_alike() -> None:
     )
 
 
+def test_a_job_has_its_high_end_and_serving_gives_way() -> None:
+    """Nothing is served before the job is done; what it leaves is free again then."""
+    one = plan(teacher=(2.0, 3.0), train=(0.5, 1.0), serve=(2.0, 2.0))  # 5.0 to 6.5
+    held = reserves.planned_usd(one, 5.0, jobs=["train"])
+    assert held == {"teacher": 2.0, "train": 1.0, "serve": 1.5, "egress": 0.5}
+    assert reserves.planned_usd(one, 6.5, jobs=["train"]) == reserves.planned_usd(one, 6.5)
+    assert reserves.missing_usd(one, held, ["train"]) == 0
+    dear = plan(teacher=(2.0, 3.0), train=(0.5, 4.0), serve=(2.0, 2.0))
+    held = reserves.planned_usd(dear, 5.0, jobs=["train"])
+    assert held == {"teacher": 2.0, "train": 2.5, "egress": 0.5}
+    assert reserves.missing_usd(dear, held, ["train"]) == 1.5
+    assert reserves.missing_usd(dear, held, []) == 0
+
+
 def test_a_role_spends_its_own_reserve_and_what_is_free(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl", 10.0, stage="synthesize")
     reserves.allot(ledger, "a plan", HELD)

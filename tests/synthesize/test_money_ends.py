@@ -6,7 +6,9 @@ The stages run as in a run, with a priced teacher behind a real server on loopba
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import pytest
 from chat_server import KEY, ChatServer
 
 from stratos import config as schema
+from stratos.core.errors import BudgetError
+from stratos.executors.slurm import Slurm
 from stratos.ledger import LedgerError, reserves
-from stratos.records import Corpus, Interval, Plan, Probe, RoleChoice
+from stratos.records import Corpus, Interval, Offer, Plan, Probe, RoleChoice
 from stratos.run import resume
 from stratos.run.runner import opened
 from stratos.run.stages import EVALUATE, PLAN, PROBE, STAGES, SYNTHESIZE
@@ -178,6 +182,27 @@ def test_what_the_planned_servers_need_is_not_spent_on_answers(
         run._hold_money(EVALUATE, None)
         assert run.ledger.totals.reserves["teacher"].released_usd == 1.0
         assert run.ledger.totals.reserves["serve"].released_usd is None
+
+
+def test_a_plan_whose_job_cannot_be_set_aside_for_is_refused_before_it_is_paid_for(
+    world: World,
+) -> None:
+    """The job is submitted with the high end of its hours alone; serving waits until it is done."""
+    node = Offer("slurm", "gpu", "node", None, 0, 8.0, 32.0, 0.0, 3.0)
+    train = RoleChoice("train", node, 1, False, 1.0, 3.0, usd_range=(2.0, 9.0))
+    serve = RoleChoice("serve", node, 1, False, 24.0, 4.0)
+    plan = replace(planned(), roles=(train, serve))
+    for budget, hint in ((8.0, "limits.budget_usd=9.00 or more"), (9.0, None)):
+        config = replace(world.config("distill", budget), executor=Slurm())
+        with opened(config, STAGES) as run:
+            run._marks[PLAN.name] = f"of {budget}"
+            if hint is None:
+                run._hold_money(PLAN, plan)
+                assert run.ledger.held_usd() == {"train": 9.0}
+                run.ledger.check("train a node", 9.0, role="train")
+            else:
+                with pytest.raises(BudgetError, match=re.escape(hint)):
+                    run._hold_money(PLAN, plan)
 
 
 def test_a_lost_ledger_is_no_fresh_budget(world: World) -> None:
