@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+JOB = "STRATOS_JOB"
+"""Name of the job that this process is, where it is one."""
+
 
 @contextmanager
 def without(names: Sequence[str]) -> Iterator[None]:

@@ -38,7 +38,9 @@ class Watching:
     """Measurements in a row that find nothing better before the training ends."""
     max_seconds: float | None = None
     usd_per_hour: float = 0.0
-    """Price of the server that the plan trains on."""
+    """Price of the servers that train."""
+    price: str = "at the plan's price"
+    """Whose price that is: of the plan, or what the job is paid at."""
 
 
 class _End(Enum):
@@ -280,16 +282,16 @@ class TrainingMonitor(L.Callback):
         return self.seconds / 3600 * self._watching.usd_per_hour
 
     def _line(self, step: int, loss: float) -> str:
-        """Return loss, accuracy, speed, planned dollars and time left as one line.
+        """Return loss, accuracy, speed, dollars and time left as one line.
 
-        Nothing is paid here: a server rented at the plan's price would have cost so much.
+        Only a job pays for servers: one rented at the plan's price would have cost so much.
         """
         parts = [f"loss {loss:.4f}"]
         if self._measured is not None:
             parts.append(f"exact {self._measured.exact:.3f}")
         parts.append(f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s")
         if self._watching.usd_per_hour:
-            parts.append(f"${self._usd():.2f} at the plan's price")
+            parts.append(f"${self._usd():.2f} {self._watching.price}")
         left = self.seconds / step * (self._watching.n_steps - step)
         if self._watching.max_seconds is not None:
             left = min(left, max(0.0, self._watching.max_seconds - self.seconds))

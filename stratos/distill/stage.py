@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from stratos.config import Config, StudentConfig
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import counted
+from stratos.core.environment import JOB
 from stratos.core.errors import StratosError
 from stratos.distill.validation import validate_kept
 from stratos.records import Corpus, Plan, Student
@@ -140,7 +142,7 @@ def train(
                 config.callbacks.stop_at_exact,
                 config.callbacks.patience,
                 max_seconds,
-                _usd_per_hour(plan),
+                *_price(config, plan),
             ),
             measuring,
             Checkpoints(
@@ -272,9 +274,16 @@ def _may_learn_more(folder: Path, cap_usd: float | None) -> bool:
     return cap_usd is None or cap_usd > float((folder / _CUT).read_text())
 
 
-def _usd_per_hour(plan: Plan) -> float:
-    """Return what the planned training servers cost together."""
-    return sum((role.usd / role.hours if role.hours else 0.0) for role in plan.roles_of("train"))
+def _price(config: Config, plan: Plan) -> tuple[float, str]:
+    """Return what the servers that train cost together an hour, and whose price that is."""
+    usd_per_hour = sum(
+        (one.usd / one.hours if one.hours else 0.0) for one in plan.roles_of("train")
+    )
+    if JOB not in os.environ or (executor := config.executor).kind == "here":
+        return usd_per_hour, "at the plan's price"
+    if executor.usd_per_hour is not None:
+        usd_per_hour = executor.usd_per_hour * config.trainer.num_nodes
+    return usd_per_hour, "for the job's servers"
 
 
 def _not_finite(error: Any, ready: Ready, folder: Path, config: Config) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stratos.core.counted import counted
+from stratos.core.environment import JOB
 from stratos.executors.job import Executor, JobSettings, JobSpec, Returns
 from stratos.records import Offer, Plan, RoleChoice
 
@@ -92,7 +93,7 @@ def job_spec(
         planned_hours=planned or LEAST_HOURS,
         usd_per_hour=price * nodes,
         command=(sys.executable, "-m", "stratos.stage", str(folder), stage, "--job"),
-        env={"STRATOS_JOB": name},
+        env={JOB: name},
         withheld=withheld,
         spot=choice is not None and _is_spot(choice),
         files=files,

@@ -187,6 +187,28 @@ def test_progress_says_what_a_user_wants_to_know(run_distill: Run, tmp_path: Pat
     assert re.fullmatch(said + " · validating", waits), waits
 
 
+def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stratos.distill.stage import _price
+    from stratos.executors.here import Here
+    from stratos.executors.slurm import Slurm
+    from stratos.records import RoleChoice
+
+    train = RoleChoice("train", None, 1, False, 2.0, 1.0)
+    plan: Any = SimpleNamespace(roles_of=lambda role: [train])
+
+    def price(executor: Any) -> tuple[float, str]:
+        trainer = SimpleNamespace(num_nodes=2)
+        config: Any = SimpleNamespace(executor=executor, trainer=trainer)
+        return _price(config, plan)
+
+    planned = (0.5, "at the plan's price")
+    assert price(Slurm(usd_per_hour=3.0)) == planned, "it runs in the command's own process"
+    monkeypatch.setenv("STRATOS_JOB", "stratos-run-distill")
+    assert price(Slurm(usd_per_hour=3.0)) == (6.0, "for the job's servers")
+    assert price(Slurm()) == (0.5, "for the job's servers")
+    assert price(Here()) == planned
+
+
 def test_measured_in_training_is_what_the_evaluation_measures(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
