@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stratos.core.context import Context
@@ -20,6 +20,7 @@ _LOOK_S = 1.0
 """Seconds between two questions to the engine."""
 _STARTS = 4
 """Times that a job is submitted that is lost each time."""
+_KEPT = "What it has done is kept: the same command with a larger limits.budget_usd goes on."
 _LINES = 20
 """Of a log whose job failed without a word."""
 
@@ -101,6 +102,7 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
     executor, spec = handover.executor, handover.spec
     paid = Paid(context.ledger, executor, spec)
     paid.reserve()
+    spec = replace(spec, paid_hours=paid.hours_left)
     known = handed.find(spec.folder, spec.stage)
     is_first = known is None
     was_known = bool(started.id_of(spec.name))
@@ -108,6 +110,7 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
         if is_first:
             handed.events_path(spec.folder, spec.stage).unlink(missing_ok=True)
             _write_down(handover, "", spec.name, paid, context)  # the job reads it
+        not_before = time.time()
         job = executor.submit(spec)
     except StratosError:  # it was refused
         if is_first:
@@ -117,9 +120,12 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
             paid.release()
         raise
     except BaseException:  # it may have been submitted
-        _end(handover, context)
-        paid.release()
+        if _end(handover, context):
+            paid.release()
         raise
+    if not job.is_new:
+        before = started.find(spec.name)
+        not_before = before.at if before is not None and before.id == job.id else 0.0
     try:
         _write_down(handover, job.id, job.place, paid, context)
         if job.is_new:
@@ -131,12 +137,12 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
             context.note(f"{spec.stage}: submitted as {job.place} ({spec.name}){expected}.")
         else:
             context.note(f"{spec.stage}: follows {job.place} ({spec.name}), which is under way.")
-        status = _followed(handover, job, paid, context)
+        status = _followed(handover, job, paid, context, not_before)
     except BaseException as error:
         if not isinstance(error, Exception):
             context.note(f"{spec.stage}: {job.place} is told to end; waiting until it is gone.")
-        _end(handover, context)
-        paid.release()
+        if _end(handover, context):  # else it costs money yet
+            paid.release()
         raise
     executor.release(job)  # first: a server that it ends is paid until then
     paid.release()
@@ -164,24 +170,35 @@ def _write_down(handover: Handover, id: str, place: str, paid: Paid, context: Co
         )
 
 
-def _end(handover: Handover, context: Context) -> None:
-    """Cancel the job, whatever became of it, and wait until it is gone."""
+def _end(handover: Handover, context: Context) -> bool:
+    """Cancel the job, whatever became of it, and wait until it is gone; return whether it is."""
     spec = handover.spec
     try:
         handover.executor.cancel(spec)
         _is_back(spec)
     except StratosError as error:
         context.warn(str(error))
+        return False
     except KeyboardInterrupt:
         context.warn(
             f"{spec.stage}: its job {spec.name} was told to end, and may not be gone. The same "
             "command follows it if it is not."
         )
         raise
+    return True
 
 
-def _followed(handover: Handover, job: Job, paid: Paid, context: Context) -> Status:
+def _followed(
+    handover: Handover, job: Job, paid: Paid, context: Context, not_before: float
+) -> Status:
     """Follow a job to its end.
+
+    Args:
+        handover: of the stage.
+        job: of the stage.
+        paid: of the job.
+        context: of the stage.
+        not_before: seconds since the epoch; an engine that tells an earlier start is wrong.
 
     Raises:
         StratosError: it failed, waits too long, or its money has ended.
@@ -190,6 +207,8 @@ def _followed(handover: Handover, job: Job, paid: Paid, context: Context) -> Sta
     error, waits_since = "", time.monotonic()
     while True:
         status = executor.status(job)
+        if status.since is not None:
+            status = replace(status, since=max(status.since, not_before))
         job.may_copy = paid.covers_copy
         for kind, values, is_old in executor.events(job):
             if kind == BEGAN:
@@ -213,6 +232,8 @@ def _followed(handover: Handover, job: Job, paid: Paid, context: Context) -> Sta
                 context.tick(0, 0, status.text)
         elif status.state is State.UNKNOWN:
             context.tick(0, 0, status.text)
+            if paid.is_launched:  # by the clock: nobody says that it has ended
+                _pay(paid, status, spec, job)
         else:
             paid.ran(status.since or (job.submitted_at if job.is_new else None))
             break
@@ -223,6 +244,12 @@ def _followed(handover: Handover, job: Job, paid: Paid, context: Context) -> Sta
             "is kept: the same command goes on."
         )
     if status.state is State.FAILED:
+        if not error and paid.has_ended_with_money(job.spec.paid_hours):
+            head = (
+                f"{spec.stage}: the money for {job.place} has ended, and its time limit with it. "
+                f"{_KEPT}"
+            )
+            raise StratosError(_with_end_of_log(head, job))
         raise StratosError(error or _last_words(job, status))
     return status
 
@@ -257,7 +284,7 @@ def _pay(paid: Paid, status: Status, spec: JobSpec, job: Job) -> None:
     except BudgetError as error:
         raise StratosError(
             f"{spec.stage}: the money for {job.place} has ended, so that it is cancelled. {error} "
-            "What it has done is kept: the same command with a larger limits.budget_usd goes on."
+            f"{_KEPT}"
         ) from error
 
 

@@ -70,6 +70,8 @@ class JobSpec:
     cache: Mapping[str, bytes] = field(default_factory=dict)
     """What the stage finds in the folder of the caches where that is not shared, by its name."""
     returns: Returns = Returns()
+    paid_hours: float | None = None
+    """For how many hours of its servers there is money; None for any number."""
 
     @property
     def gpus(self) -> int:

@@ -12,6 +12,8 @@ from stratos.ledger import Ledger
 from stratos.ledger.leaving import Leave, expect, leaves
 from stratos.ledger.servers import Lease, leases, rent
 
+_NEARLY_S = 240.0
+"""Seconds by which a job may end earlier than its money: it saves before its time limit."""
 _METER_S = 30.0
 """Seconds between two lines of the ledger about servers that run."""
 
@@ -74,6 +76,31 @@ class Paid:
             self._lease.meter()
             if self._leave is not None:
                 self._leave.meter(self._counter, self._ahead_gb)
+
+    @property
+    def is_launched(self) -> bool:
+        """Whether its servers were seen to run, and are not known to be back."""
+        return self._lease is not None and self._lease.launched_at is not None
+
+    @property
+    def hours_left(self) -> float | None:
+        """For how many hours of its servers there is money; None for any number."""
+        left_usd = self._ledger.left_usd(role=self._spec.role)
+        if left_usd is None or not self._spec.usd_per_hour or self._lease is None:
+            return None
+        left_usd += self._lease.set_aside_usd - self._lease.usd()
+        return max(0.0, left_usd / self._spec.usd_per_hour)
+
+    def has_ended_with_money(self, hours: float | None) -> bool:
+        """Return whether its servers ran for about so long as there was money for.
+
+        Args:
+            hours: for which there was money when the job was submitted.
+        """
+        if hours is None or self._lease is None or not self._spec.usd_per_hour:
+            return False
+        ran_s, paid_s = self._lease.usd() / self._spec.usd_per_hour * 3600, hours * 3600
+        return ran_s > max(paid_s / 2, paid_s - _NEARLY_S)
 
     @property
     def covers_copy(self) -> bool:

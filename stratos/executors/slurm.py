@@ -183,15 +183,15 @@ class Slurm(JobSettings):
         from stratos.executors.slurm_job import Work
 
         share = _share(spec)
-        parts, minutes = self._parts(spec, share)
+        starts, minutes, limited = self._starts(spec, share)
         executor = submitit.SlurmExecutor(
             folder,
-            max_num_timeout=parts * (self.max_timeouts + 1) - 1,
+            max_num_timeout=starts - 1,
             python=shlex.quote(spec.command[0]),
         )
         asked = self._parameters(spec, minutes, share)
         executor.update_parameters(**asked)
-        expected = _expected(asked)
+        expected = "; ".join(filter(None, (_expected(asked), limited)))
         try:
             # sbatch hands on all that it has.
             with without((*spec.withheld, *overrides())):
@@ -280,6 +280,23 @@ class Slurm(JobSettings):
             return None
         stands = self.status(_job(spec, id, is_new=False))
         return id if stands.state in _GOES_ON else None
+
+    def _starts(self, spec: JobSpec, share: Share | None) -> tuple[int, int, str]:
+        """Return how often a job may reach its time limit, that in minutes, and what limits it.
+
+        Whoever follows the job ends it where its money does. SLURM's own limit, at every start,
+        does so where nobody follows it.
+        """
+        parts, minutes = self._parts(spec, share)
+        starts = parts * (self.max_timeouts + 1)
+        if spec.paid_hours is None:
+            return starts, minutes, ""
+        paid = max(_LEAST_MINUTES, math.floor(spec.paid_hours * 60))
+        least = min(minutes, paid)
+        fewer = min(starts, paid // least)
+        if (fewer, least) == (starts, minutes):
+            return starts, minutes, ""
+        return fewer, least, f"there is money for {duration(paid * 60)}, then SLURM ends it"
 
     def _parts(self, spec: JobSpec, share: Share | None = None) -> tuple[int, int]:
         """Return in how many jobs after each other the hours are spent, and the minutes of each.

@@ -109,8 +109,12 @@ def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> No
         OSError: it cannot be.
     """
     cls, before = type(executor), find(spec.name)
-    kept_id = id or ("" if before is None else before.id)
-    is_same = before is not None and before.id == kept_id
+    kept_id, at = id, time.time()
+    if before is not None:
+        kept_id = id or before.id
+        # Of the same job, or of the one that was about to be submitted.
+        if kept_id and before.id in (kept_id, ""):
+            at = before.at
     one = Started(
         name=spec.name,
         stage=spec.stage,
@@ -123,7 +127,7 @@ def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> No
         settings=dataclasses.asdict(executor),  # type: ignore[call-overload]
         id=kept_id,
         place=place,
-        at=before.at if before is not None and is_same and kept_id else time.time(),
+        at=at,
         host=socket.gethostname(),
         command=Process.this(),
     )

@@ -19,7 +19,7 @@ from stratos.core.errors import BudgetError, StratosError
 from stratos.executors import follow, handed, paid
 from stratos.executors.follow import Handover, run_there
 from stratos.executors.here import Here
-from stratos.executors.job import JobSpec, Returns
+from stratos.executors.job import Job, JobSpec, Returns, State, Status
 from stratos.executors.paid import Paid
 from stratos.executors.received import Received
 from stratos.ledger import Ledger
@@ -194,6 +194,71 @@ def test_ctrl_c_ends_the_job_first(
     assert said[1] == f"distill: process {pid} is told to end; waiting until it is gone."
     assert not is_alive(pid)
     assert handed.find(context.run_dir, "distill") is None and leases(context.ledger) == []
+
+
+class Silent(Here):
+    """Does not say any more that a job runs, once it has."""
+
+    was_seen = False
+
+    def status(self, job: Job) -> Status:
+        status = super().status(job)
+        if status.state is State.RUNNING and self.was_seen:
+            return Status(State.UNKNOWN, "it does not answer")
+        object.__setattr__(self, "was_seen", True)
+        return status
+
+
+def test_a_job_whose_engine_is_silent_costs_money_by_the_clock(
+    job: Callable[..., Handover], context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paid, "_METER_S", 0.0)
+    # There is money for the minute that an end may take, and 0.4 s.
+    handover = job("import time; time.sleep(6)", planned_hours=0.001, usd_per_hour=596.0)
+    with pytest.raises(StratosError, match=r"the money for process \d+ has ended, so that it is"):
+        run_there(replace(handover, executor=Silent()), context)
+    assert leases(context.ledger) == []
+
+
+class Early(Here):
+    """Says that jobs began a day before, and keeps for what it was asked to run one."""
+
+    def submit(self, spec: JobSpec) -> Job:
+        object.__setattr__(self, "paid_hours", spec.paid_hours)
+        return super().submit(spec)
+
+    def status(self, job: Job) -> Status:
+        return replace(super().status(job), since=time.time() - 86400)
+
+
+def test_a_job_does_not_begin_before_it_is_submitted(
+    job: Callable[..., Handover], context: Context
+) -> None:
+    executor = Early()
+    run_there(replace(job("", usd_per_hour=2.0), executor=executor), context)
+    assert 0 < context.ledger.spent_usd < 0.1
+    # Of the $10 of the budget.
+    assert executor.paid_hours == pytest.approx(5.0)  # type: ignore[attr-defined]
+
+
+class Stays(Silent):
+    """Cannot tell that a job is gone."""
+
+    def cancel(self, spec: JobSpec) -> None:
+        super().cancel(spec)
+        raise StratosError("It is not gone.")
+
+
+def test_a_job_that_may_not_be_gone_costs_money_yet(
+    job: Callable[..., Handover], context: Context, said: list[str]
+) -> None:
+    handover = job("import time; time.sleep(60)", planned_hours=5 / 960, usd_per_hour=960.0)
+    with pytest.raises(StratosError, match="the money for process"):
+        run_there(replace(handover, executor=Stays()), context)
+    assert said[-1] == "It is not gone."
+    [lease] = leases(context.ledger)
+    assert lease.launched_at is not None
+    assert handed.find(context.run_dir, "distill") is not None
 
 
 class Sends(Here):

@@ -185,6 +185,27 @@ def test_more_hours_than_a_partition_gives_are_several_jobs(
     assert Slurm(partition="long")._parts(unknown) == (1, 365 * 24 * 60)
 
 
+def test_slurm_ends_a_job_where_its_money_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 30:00\nlong infinite n/a\n", "")
+    monkeypatch.setattr("stratos.executors.slurm.partitions", lambda: answer)
+    spec = job_spec(plan(TRAIN), "distill", tmp_path, Slurm())
+
+    def starts(paid_hours: float | None, **settings) -> tuple[int, int]:
+        n, minutes, said = Slurm(**settings)._starts(replace(spec, paid_hours=paid_hours), None)
+        assert paid_hours is None or n * minutes <= max(3, paid_hours * 60)
+        assert bool(said) == ((n, minutes) != Slurm(**settings)._starts(spec, None)[:2])
+        return n, minutes
+
+    # Ten hours are five jobs after each other, and each may reach its limit three times more.
+    assert starts(None) == starts(100.0) == (20, 120)
+    assert starts(5.0) == (2, 120) and starts(0.51) == (1, 30) and starts(0.0) == (1, 3)
+    assert starts(9.0, partition="long", max_timeouts=0) == (1, 540)
+    said = Slurm()._starts(replace(spec, paid_hours=0.3), None)[2]
+    assert said == "there is money for 18 min 00 s, then SLURM ends it"
+
+
 def test_an_account_that_gives_a_job_no_time_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

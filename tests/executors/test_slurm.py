@@ -216,10 +216,12 @@ def test_hours_of_a_job_that_nobody_saw_are_booked(
     on_slurm: Command, slurm: Cluster, how: str
 ) -> None:
     """The command dies while its job waits; the job runs, and ends."""
-    on = (*ON, "executor.usd_per_hour=100", "limits.budget_usd=60")
+    on = (*ON, "executor.usd_per_hour=100", "executor.hours=1", "limits.budget_usd=60")
     with slurm.drained():
         process = on_slurm.start(*on)
         on_slurm.until(lambda: slurm.jobs() == ["PENDING"])
+        minutes, _ = slurm.run("squeue", "-h", "-o", "%l").split(":")
+        assert 2 <= int(minutes) <= 36  # for which there is money
         process.send_signal(signal.SIGKILL)
         process.wait()
     last = time.monotonic() + 120

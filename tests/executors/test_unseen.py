@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from stratos.executors import handed, slurm_queue
+from stratos.core.errors import StratosError
+from stratos.executors import handed, slurm_queue, started
 from stratos.executors.events import BEGAN, TICK, Teller
+from stratos.executors.job import Job, JobSpec
+from stratos.executors.ray import Ray
+from stratos.executors.ray_job import next_attempt
 from stratos.executors.unseen import Spans, settle, settle_unseen
 from stratos.ledger import Ledger
 from stratos.ledger.servers import Lease, leases, rent
@@ -90,6 +94,35 @@ def test_a_job_that_is_ended_while_it_runs_costs_from_its_start(
     assert settle_unseen(tmp_path, "distill", ledger, None, since=AT + 5, at=AT + 65) == ""
     assert spent(ledger) == pytest.approx(0.6)
     assert handed.find(tmp_path, "distill") is None
+
+
+def test_ray_knows_when_a_job_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(started.STATE, str(tmp_path / "state"))
+    spec = JobSpec(
+        name="a", stage="distill", folder=tmp_path, role="train", nodes=1, offer=None, hours=None,
+        planned_hours=1.0, usd_per_hour=2.0, command=(), env={},
+    )  # fmt: skip
+    job = Job(spec, "x", "Ray job x", tmp_path / "log", is_new=False)
+    assert Ray().held(job) is None
+    one = next_attempt(spec)
+    one.want()
+    assert Ray().held(job) == []  # it waited, and was never started
+    one.log.with_suffix(".began").write_text("1700000000\n")
+    os.utime(one.log, (AT + 30, AT + 30))
+
+    class Answers:
+        def told(self, path: str) -> dict[str, object]:
+            assert path == f"/api/jobs/{one.id}"
+            return {"status": "SUCCEEDED", "end_time": (AT + 53) * 1000}
+
+    monkeypatch.setattr(Ray, "_connect", lambda _: Answers())
+    assert Ray().held(job) == [(AT, AT + 53)]
+
+    def silent(_: Ray) -> None:
+        raise StratosError("It does not answer.")
+
+    monkeypatch.setattr(Ray, "_connect", silent)
+    assert Ray().held(job) == [(AT, AT + 30)]
 
 
 @pytest.fixture
