@@ -33,6 +33,7 @@ from hydra_plugins.stratos_launchers._one_job import (
     folder_of,
     log_path_of,
     one_job,
+    say,
 )
 from hydra_plugins.stratos_launchers._outcome import Outcome, read_outcome, write_privately
 from omegaconf import DictConfig, OmegaConf
@@ -184,7 +185,7 @@ def _launch(
                 if job.outcome.status == JobStatus.UNKNOWN:
                     waiting.insert(0, job)
                 else:
-                    _say(job)
+                    say(job.index, job.outcome, log)
             if running:
                 time.sleep(_LOOK_S * (1 + len(running) // 10))
     finally:
@@ -255,7 +256,7 @@ def _submit(job: _Job, sweep: Sweep, cluster: Cluster) -> bool:
         if not job.was_there:  # nothing was submitted
             _forget(job)
         job.outcome = _failed(job, cluster, f"{error}")
-        _say(job)
+        say(job.index, job.outcome, log)
         return False
     job.n_starts += 1
     job.waits_since = time.monotonic()
@@ -400,14 +401,6 @@ def _waits_too_long(job: _Job, cluster: Cluster, status: Status) -> bool:
 
 def _failed(job: _Job, cluster: Cluster, message: str) -> JobReturn:
     return failed(job.overrides, cluster.in_our_words(message))
-
-
-def _say(job: _Job) -> None:
-    value = job.outcome._return_value
-    if job.outcome.status == JobStatus.COMPLETED:
-        log.info(f"\t#{job.index} : done → {value}")
-    else:
-        log.error(f"\t{value}")
 
 
 def _forget(job: _Job) -> None:

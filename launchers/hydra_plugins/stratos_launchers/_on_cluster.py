@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from hydra_plugins.stratos_launchers._launcher import SweepLauncher
+from omegaconf import OmegaConf
 
 
-class ClusterLauncher(Launcher):
+class ClusterLauncher(SweepLauncher):
     """Submits each job of a sweep to the manager of a cluster."""
 
     kind: ClassVar[str]
@@ -31,29 +30,15 @@ class ClusterLauncher(Launcher):
             key: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
             for key, value in settings.items()
         }
-        self.config: DictConfig | None = None
-        self.hydra_context: HydraContext | None = None
-        self.task_function: TaskFunction | None = None
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Take what Hydra hands to every launcher."""
-        self.hydra_context = hydra_context
-        self.task_function = task_function
-        self.config = config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the jobs and return their outcomes in the order they were given."""
-        from hydra_plugins.stratos_launchers import _cluster, _one_job
+        from hydra_plugins.stratos_launchers import _cluster
 
-        assert self.config is not None and self.hydra_context is not None
-        assert self.task_function is not None
-        sweep = _one_job.Sweep(self.config, self.hydra_context, self.task_function)
         cluster = _cluster.Cluster(
             self.kind, _cluster.executor_of(self.kind, self.executor, self.settings),
             self.n_jobs, self.retries,
         )  # fmt: skip
-        return _cluster.launch(sweep, cluster, job_overrides, initial_job_idx)
+        return _cluster.launch(self.sweep(), cluster, job_overrides, initial_job_idx)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -109,6 +110,14 @@ def failed(overrides: list[str], message: str) -> JobReturn:
     outcome = JobReturn(overrides=overrides, status=JobStatus.FAILED)
     outcome.return_value = JobFailedError(message)
     return outcome
+
+
+def say(index: int, outcome: JobReturn, log: logging.Logger) -> None:
+    """Say how a job ended."""
+    if outcome.status == JobStatus.COMPLETED:
+        log.info(f"\t#{index} : done → {outcome._return_value}")
+    else:
+        log.error(f"\t{outcome._return_value}")
 
 
 def redirect(log_path: Path) -> None:

@@ -17,13 +17,19 @@ from pathlib import Path
 
 from hydra.core.utils import (
     JobReturn,
-    JobStatus,
     configure_log,
     env_override,
     filter_overrides,
     setup_globals,
 )
-from hydra_plugins.stratos_launchers._one_job import OneJob, Sweep, failed, log_path_of, one_job
+from hydra_plugins.stratos_launchers._one_job import (
+    OneJob,
+    Sweep,
+    failed,
+    log_path_of,
+    one_job,
+    say,
+)
 from hydra_plugins.stratos_launchers._settings import PoolConfig
 from omegaconf import DictConfig
 
@@ -100,7 +106,7 @@ def launch(
                     log.warning(f"\t{job.outcome._return_value} It starts again.")
                     waiting.insert(0, job)
                 else:
-                    _say(job)
+                    say(job.index, job.outcome, log)
     finally:
         _stop(running)
     return [job.outcome for job in jobs]
@@ -188,14 +194,6 @@ def _collect(job: _Job) -> bool:
         # An exit of its own accord would come again; only a kill is worth another try.
         return code >= 0
     return True
-
-
-def _say(job: _Job) -> None:
-    value = job.outcome._return_value
-    if job.outcome.status == JobStatus.COMPLETED:
-        log.info(f"\t#{job.index} : done → {value}")
-    else:
-        log.error(f"\t{value}")
 
 
 def _stop(running: list[_Job]) -> None:

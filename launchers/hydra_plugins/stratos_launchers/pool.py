@@ -8,17 +8,15 @@ from collections.abc import Sequence
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.stratos_launchers._launcher import SweepLauncher
 from hydra_plugins.stratos_launchers._settings import PoolConfig
-from omegaconf import DictConfig
 
 ConfigStore.instance().store(
     group="hydra/launcher", name="pool", node=PoolConfig, provider="stratos"
 )
 
 
-class PoolLauncher(Launcher):
+class PoolLauncher(SweepLauncher):
     """Runs each job in a process of its own: one that is killed takes no other with it."""
 
     def __init__(
@@ -44,25 +42,11 @@ class PoolLauncher(Launcher):
             timeout_minutes=timeout_minutes,
             memory_gib=memory_gib,
         )
-        self.config: DictConfig | None = None
-        self.hydra_context: HydraContext | None = None
-        self.task_function: TaskFunction | None = None
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Take what Hydra hands to every launcher."""
-        self.hydra_context = hydra_context
-        self.task_function = task_function
-        self.config = config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the jobs and return their outcomes in the order they were given."""
-        from hydra_plugins.stratos_launchers import _one_job, _pool
+        from hydra_plugins.stratos_launchers import _pool
 
-        assert self.config is not None and self.hydra_context is not None
-        assert self.task_function is not None
-        sweep = _one_job.Sweep(self.config, self.hydra_context, self.task_function)
-        return _pool.launch(sweep, self.settings, job_overrides, initial_job_idx)
+        return _pool.launch(self.sweep(), self.settings, job_overrides, initial_job_idx)
