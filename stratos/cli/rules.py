@@ -284,6 +284,11 @@ def _executor(config: Config) -> Iterator[str]:
         return
     if (why := executor.unusable()) is not None:
         yield why
+    elif executor.kind == "slurm":
+        from stratos.executors.slurm_asks import no_node_takes  # others do without its modules
+
+        if (why := no_node_takes(executor)) is not None:
+            yield why
     if "distill" in executor.stages and trainer.num_nodes > 1 and not executor.takes_nodes:
         yield (
             f"trainer.num_nodes={trainer.num_nodes}: executor={executor.kind} runs a stage on one "
