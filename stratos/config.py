@@ -444,6 +444,8 @@ class TrafficConfig:
 
     requests_per_s: Annotated[float, Meta(gt=0)] | None = None
     """Mean request rate; None plans for one request at a time, on one server."""
+    buckets: tuple[BucketConfig, ...] = ()
+    """Sizes of the requests; empty takes those that the probe or recorded runs measured."""
     requests_per_day: Annotated[float, Meta(gt=0)] | None = None
     """Requests a day in the first month. Then the plan serves for `months` (in place of
     `limits.serve_hours`) at the rate of the busiest hours of the last one, unless `requests_per_s`
@@ -454,8 +456,6 @@ class TrafficConfig:
     """Growth of the requests from month to month: 0.1 is 10% more."""
     peak_over_mean: Annotated[float, Meta(ge=1)] = 2.0
     """Rate of the busiest hours over the mean of the day: servers are planned for the former."""
-    buckets: tuple[BucketConfig, ...] = ()
-    """Sizes of the requests; empty takes those that the probe or recorded runs measured."""
 
 
 @dataclass(frozen=True)
