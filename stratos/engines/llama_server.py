@@ -39,6 +39,8 @@ THREADS = "OMP_NUM_THREADS"
 """Variable of the environment with the threads of one answer; `deploy` sets it for small models."""
 MOST_TOKENS = 1024
 """Longest answer of a bundle that says none."""
+_LOGS_S = 0.5
+"""What the lines of an engine that fails take to be written."""
 LEAST_CONTEXT = 2048
 """Tokens of a slot: four of the longest answers, and so many at least, where the model has them.
 llama.cpp takes the memory of all slots at its start."""
@@ -74,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             _serve(told)
     except StratosError as error:
+        time.sleep(_LOGS_S)  # llama.cpp logs from a thread of its own: what counts comes last
         print(error, file=sys.stderr, flush=True)
         sys.exit(1)
 

@@ -63,7 +63,7 @@ class Command:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, sys.executable, "-m", "stratos", *words],
-                cwd=self.run.parent, env=env, stdout=log, stderr=log, preexec_fn=_heed_ctrl_c,
+                cwd=self.run.parent, env=env, stdout=log, stderr=log, preexec_fn=heed_ctrl_c,
             )  # fmt: skip
         return self.process
 
@@ -145,6 +145,6 @@ def _timeless(value: Any) -> Any:
     return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
-def _heed_ctrl_c() -> None:
+def heed_ctrl_c() -> None:
     """Let Ctrl-C reach the command: a shell's background ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

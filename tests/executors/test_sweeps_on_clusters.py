@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from one_cluster import Cluster
 from one_ray import RayCluster
+from one_run import heed_ctrl_c
 from sweep_app import alive, write_app
 
 WHOLE = pytest.mark.skipif(
@@ -54,7 +55,13 @@ def start(
     env = {k: v for k, v in cluster.env.items() if not k.endswith("_NUM_THREADS")}
     env |= {"XDG_STATE_HOME": str(app / "state"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=app, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=app,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_ctrl_c,
     )
 
 
