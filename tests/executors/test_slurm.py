@@ -376,8 +376,8 @@ def test_what_cannot_be_submitted(on_slurm: Command, tmp_path: Path) -> None:
         "urgent."
     )
     assert told("executor=slurm", "executor.gpus=9").startswith(
-        "distill: SLURM refused the job: Batch job submission failed: Requested node configuration "
-        "is not available. It was asked for nodes=1, gpus_per_node=9, time="
+        "executor.gpus=9: no node of SLURM can take such a job (allocation failure: Requested node "
+        "configuration is not available)."
     )
     running = dict(on_slurm.env)
     (tmp_path / "slurm.conf").write_text("This is none.\n")
