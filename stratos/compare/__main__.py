@@ -56,7 +56,8 @@ def _verdict(first: Side, second: Side, found: Paired | None) -> str:
         return said(found, ("A", "B"))
     missing = [name for name, one in (("A", first), ("B", second)) if not one.answers]
     if missing:
-        return f"{' and '.join(missing)} has no answers to test items yet: no verdict."
+        have = "has" if len(missing) == 1 else "have"
+        return f"{' and '.join(missing)} {have} no answers to test items yet: no verdict."
     if not _is_comparable(first, second):
         return f"A is scored by {first.metric}, B by {second.metric}: no verdict."
     return "A and B were asked no test item in common: no verdict. Give both one task and one seed."

@@ -148,6 +148,14 @@ def write_atomically(path: Path, data: bytes, *, flushed: bool = True) -> None:
         new.write_bytes(data)
 
 
+def write_privately(path: Path, data: bytes) -> None:
+    """Write `data` so that a reader sees the old file or the new one, and no other user either."""
+    with replacing_file(path) as new:
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+
+
 def create_atomically(path: Path, data: bytes) -> None:
     """Write `data` to a file that is not there, so that no reader sees a part of it.
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from served_bundle import CHATS
 
 from stratos.core.errors import StratosError
 from stratos.deploy.commands import environment_of, serve_arguments
 from stratos.deploy.server import HOST, Server, free_port, serving
-from stratos.distill.tokenizer import trained_tokenizer
 from stratos.engines.base import export_path
 from stratos.engines.chat_ids import ChatIds
 from stratos.engines.gguf_export import by_llama, export, first_difference
@@ -27,41 +27,6 @@ from stratos.records import ServingSetting
 pytestmark = pytest.mark.skipif(
     LlamaCpp().unusable() is not None, reason=str(LlamaCpp().unusable())
 )
-
-CHATS = [
-    [{"role": "user", "content": text}]
-    for text in ("How many orders?", "late orders of 日本 🀄", "a b  c\nd", "42 and 17")
-]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of random weights, whose answers are decided: no two tokens come close."""
-    import torch
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("bundle")
-    tokenizer = trained_tokenizer([chat[0]["content"] for chat in CHATS] * 3, 320)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, intermediate_size=256, max_position_embeddings=256,
-        tie_word_embeddings=True, initializer_range=0.2, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():  # tokens that are a part of a character alone are never the likeliest
-        for one in range(len(tokenizer)):
-            if "\ufffd" in tokenizer.decode([one]):
-                model.model.embed_tokens.weight[one] = 0
-    model.save_pretrained(folder)
-    GenerationConfig(
-        do_sample=False, max_new_tokens=24, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    ).save_pretrained(folder)  # fmt: skip
-    export(folder, ("f32", "q8_0"), CHATS)
-    return folder
 
 
 @pytest.fixture(scope="module")

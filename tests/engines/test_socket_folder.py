@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,20 +19,19 @@ from stratos.deploy.server import HOST, free_port, serving
 from stratos.engines.llamacpp import LlamaCpp
 from stratos.engines.socket_folder import SOCKET, socket_folder, sweep
 from stratos.records import ServingSetting
-from tests.engines.test_llama_server import bundle  # noqa: F401 - a fixture
 
 
 @pytest.fixture
-def temporary(monkeypatch, tmp_path_factory) -> Path:
+def temporary(monkeypatch) -> Iterator[Path]:
     """A temporary folder of the test's own, with a path that a socket file may have."""
-    folder = Path(tempfile.mkdtemp(prefix="st-"))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
+    with tempfile.TemporaryDirectory(prefix="st-") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 @pytest.mark.skipif(LlamaCpp().unusable() is not None, reason=str(LlamaCpp().unusable()))
-def test_a_server_that_is_stopped_leaves_no_folder(bundle, temporary, tmp_path) -> None:  # noqa: F811
+def test_a_server_that_is_stopped_leaves_no_folder(bundle, temporary, tmp_path) -> None:
     port = free_port()
     with serving(
         serve_arguments(str(bundle), HOST, port, ServingSetting("llamacpp", format="f32")),

@@ -35,10 +35,11 @@ from hydra_plugins.stratos_launchers._one_job import (
     one_job,
     say,
 )
-from hydra_plugins.stratos_launchers._outcome import Outcome, read_outcome, write_privately
+from hydra_plugins.stratos_launchers._outcome import Outcome, read_outcome
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from stratos.core.atomic_files import write_privately
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
@@ -46,7 +47,7 @@ from stratos.core.locks import locked
 from stratos.core.os_signals import end_as_by_ctrl_c
 from stratos.core.redact import is_secret_variable
 from stratos.executors import started
-from stratos.executors.job import Executor, Job, JobSpec, State, Status
+from stratos.executors.job import OVER, Executor, Job, JobSpec, State, Status
 from stratos.executors.job_of_stage import job_name
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,6 @@ _LOOK_S = 1.0
 _TRIES = 5
 """Times that a job of an earlier command is looked for where the cluster does not answer."""
 _TRY_S = 3.0
-_OVER = frozenset((State.DONE, State.FAILED, State.CANCELLED, State.LOST))
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,7 @@ def _is_over(job: _Job, cluster: Cluster) -> bool:
         gone = " It is cancelled." if _cancel(job, cluster) else ""
         job.outcome = _failed(job, cluster, f"Job {job.index}: {status.text}{gone}")
         return True
-    if status.state not in _OVER:
+    if status.state not in OVER:
         return False
     cluster.executor.release(job.handle)
     _forget(job)
@@ -361,6 +361,7 @@ def _is_over(job: _Job, cluster: Cluster) -> bool:
         job.outcome = JobReturn(overrides=job.overrides)
         job.was_there = False
         return True
+    _clear(job)
     cure = f" {status.cure}" if status.cure else ""
     job.outcome = _failed(
         job, cluster, f"Job {job.index} ended without a word: {status.text}.{cure} See "
@@ -415,6 +416,7 @@ def _cancel(job: _Job, cluster: Cluster) -> bool:
         log.error(f"\t{cluster.in_our_words(str(error))}")
         return False
     _forget(job)
+    _clear(job)
     return True
 
 

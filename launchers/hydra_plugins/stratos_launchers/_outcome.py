@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from stratos.core.atomic_files import staged_apart
+from stratos.core.atomic_files import write_privately
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -36,18 +35,3 @@ def read_outcome(file: Path, token: str) -> Outcome | None:
 def write_outcome(file: Path, outcome: Outcome) -> None:
     """Write down how a job ended."""
     write_privately(file, msgspec.json.encode(outcome, enc_hook=str))
-
-
-def write_privately(file: Path, data: bytes) -> None:
-    """Write a file that no other user reads, so that a reader sees all of it or nothing."""
-    new = staged_apart(file)
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(new, file)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise

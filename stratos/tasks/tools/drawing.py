@@ -38,10 +38,10 @@ _BY_NAME = (
     (("title", "subject", "topic", "query", "keyword", "text", "message", "note"),
      "quarterly report|solar energy|garden tools|team lunch|travel plans|jazz history|new bicycle"),
 )  # fmt: skip
-_WORDS = tuple(
-    "amber|birch|cedar|delta|ember|falcon|granite|harbor|indigo|juniper|kestrel|lagoon|maple|"  # noqa: SIM905
-    "nectar|opal|prairie|quartz|river|sable|tundra".split("|")
-)
+_WORDS = (
+    "amber", "birch", "cedar", "delta", "ember", "falcon", "granite", "harbor", "indigo", "juniper",
+    "kestrel", "lagoon", "maple", "nectar", "opal", "prairie", "quartz", "river", "sable", "tundra",
+)  # fmt: skip
 
 
 class CannotDrawError(Exception):
