@@ -1079,6 +1079,9 @@ class Deployment:
     """Whether that slowed the server: next to no core was idle. Nothing is judged then."""
     exports: Exports | None = None
     """None where the server's engine loads the bundle as it is."""
+    memory_gib: Prediction | None = None
+    """Of the server's processes after the load test, in GiB; predicted is the most that a plan
+    counts with. None where the system does not tell, and in records of earlier versions."""
 
     @property
     def served(self) -> Export | None:

@@ -70,6 +70,7 @@ ARROWS = {
     "door": "core deploy",
     "servers": "core deploy executors ledger",
     "status": "core records report",
+    "calibration": "core records report",
     "compare": "core evaluate records report",
     "stage": "catalog cli config core executors pipeline run",
 }  # fmt: skip

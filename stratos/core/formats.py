@@ -101,6 +101,18 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.0f} ms" if value >= 10 else f"{value:.2g} ms"
 
 
+def per_second(value: float | None) -> str:
+    """Write a rate."""
+    return f"{value:.3g}/s" if is_number(value) else NOTHING
+
+
+def gib(value: float | None) -> str:
+    """Write a size of memory in GiB, or MiB where it is below one."""
+    if not is_number(value):
+        return NOTHING
+    return f"{value:.1f} GiB" if value >= 1 else f"{1024 * value:.0f} MiB"
+
+
 def count(value: float | None) -> str:
     """Write a count with thousands separators."""
     return f"{value:,.0f}" if is_number(value) else NOTHING

@@ -187,6 +187,7 @@ def deploy(
         others_cores=trial.others_cores,
         was_busy=trial.was_busy,
         exports=exports,
+        memory_gib=trial.memory_gib,
     )
     card = with_exports(with_speed(card, deployment), exports)
     write_atomically(bundle / "README.md", card.encode())

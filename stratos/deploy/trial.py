@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+import psutil
+
 from stratos.catalog.local import local_offer
 from stratos.config import DeployConfig
 from stratos.core.machine_load import others_between, usage
@@ -23,9 +25,10 @@ from stratos.estimate import (
     foresee,
     over_estimate,
     remember,
+    server_gib,
 )
 from stratos.estimate.engines import TRANSFORMERS, TRANSFORMERS_BATCHING
-from stratos.records import LoadResult, Plan, Prediction, RoleChoice, ServingSetting
+from stratos.records import Interval, LoadResult, Plan, Prediction, RoleChoice, ServingSetting
 from stratos.tasks.base import Message
 
 ROUNDS = 4
@@ -43,6 +46,7 @@ class Trial:
     was_busy: bool
     load: LoadResult | None
     load_note: str
+    memory_gib: Prediction | None = None
 
 
 def engine_here(deploy: DeployConfig, plan: Plan) -> Engine | None:
@@ -162,7 +166,24 @@ def try_server(
         capacity = _capacity(server, chats, closed, plans.run, max_tokens, load_seconds)
         asking = Asking(server, chats, max_tokens, load_seconds, seed, tick, plans.run.slots)
         load, note = under_load(asking, plans, expected, capacity, work)
-    return Trial(closed, answer_ms, others, busy, load, note)
+    memory = _memory(group, plans, work)
+    return Trial(closed, answer_ms, others, busy, load, note, memory)
+
+
+def _memory(process_id: int, plans: Plans, work: Workload) -> Prediction | None:
+    """Return what the server's processes hold beside what a plan counts with at most.
+
+    None on a GPU, whose memory is another, and where the system does not tell.
+    """
+    if local_offer().accelerator is not None:
+        return None
+    try:
+        server = psutil.Process(process_id)
+        held = sum(one.memory_info().rss for one in (server, *server.children(recursive=True)))
+    except psutil.Error:
+        return None
+    most = server_gib(plans.card, work, plans.run)
+    return Prediction(Interval(most, 0.0, most, "what a plan counts with"), held / 2**30)
 
 
 def _remember(closed: LoadTest, work: Workload, plans: Plans) -> None:

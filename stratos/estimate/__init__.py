@@ -7,7 +7,7 @@ from stratos.estimate.engines import EngineChoice
 from stratos.estimate.fleet import Fleet, Ranges
 from stratos.estimate.foresight import Foresight, block_seconds, foresee, over_estimate
 from stratos.estimate.generation import generate, generate_all
-from stratos.estimate.inference import answers_per_s, batch_hours
+from stratos.estimate.inference import answers_per_s, batch_hours, server_gib
 from stratos.estimate.jobs import TrainingJob, Workload
 from stratos.estimate.points import ServingPoint, serving
 from stratos.estimate.serving import ServingTable, serving_all
@@ -35,6 +35,7 @@ __all__ = [
     "generate_all",
     "over_estimate",
     "remember",
+    "server_gib",
     "serving",
     "serving_all",
     "train",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from stratos.estimate import constants as k
 from stratos.estimate.answering import pace
 from stratos.estimate.device import device_of
 from stratos.estimate.engines import ENGINES
@@ -16,6 +17,23 @@ from stratos.records import ModelCard, Offer, ServingSetting
 def inference_bytes(card: ModelCard, context: float, batch: int = 1) -> float:
     """Return bytes of weights and cache on one device."""
     return serving_bytes(card, context, batch)
+
+
+def server_gib(card: ModelCard, work: Workload, run: ServingSetting) -> float:
+    """Return the most GiB that a plan counts with for a CPU server that answers: all of it.
+
+    Args:
+        card: the model.
+        work: mean size of the requests.
+        run: engine, format and answers at once.
+    """
+    engine = ENGINES[run.engine]
+    form = engine.format(run.format)
+    context = engine.slot_context(card, work.context)
+    held = serving_bytes(
+        card, context, run.slots, weight_bytes=form.weight_bytes, cache_bytes=form.cache_bytes
+    )
+    return float(held) / k.MEMORY_USABLE / 2**30 + k.RUNTIME_GIB_CPU
 
 
 def batch_hours(card: ModelCard, offer: Offer, work: Workload, n_answers: int) -> float:

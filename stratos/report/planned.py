@@ -10,8 +10,7 @@ those of all its attempts, as the ledger has them; they lack the wait for server
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from stratos.catalog.local import CLOUD
 from stratos.core.counted import counted
@@ -19,7 +18,6 @@ from stratos.core.formats import (
     hours,
     milliseconds,
     percent,
-    percent_range,
     right_shortly,
     taken_before,
     usd,
@@ -36,8 +34,8 @@ from stratos.records import (
     Student,
 )
 from stratos.report.costs import Spend, metered, stage_seconds
-
-Outcome = Literal["inside", "outside", "open"]
+from stratos.report.planned_here import rows_here
+from stratos.report.planned_row import Figures, PlannedRow, ends, judged, written
 
 _STAGES = {
     "teacher": ("synthesize", "evaluate"),
@@ -45,20 +43,6 @@ _STAGES = {
     "serve": ("deploy",),
 }
 """Stages that measure what is planned for a role."""
-
-
-@dataclass(frozen=True)
-class PlannedRow:
-    """One quantity, as planned and as measured."""
-
-    quantity: str
-    planned: str
-    interval: str
-    """Of the plan; "" where it has none."""
-    measured: str
-    outcome: Outcome
-    """open: it cannot be compared, for the reason in `note`."""
-    note: str = ""
 
 
 def planned_rows(
@@ -79,7 +63,9 @@ def planned_rows(
         _dollars(plan, records, spends),
         _latency(plan, records, spends),
     )
-    return tuple(row for row in rows if row is not None)
+    deployment: Deployment | None = records.get("deploy")
+    here = () if deployment is None else rows_here(deployment)
+    return (*(row for row in rows if row is not None), *here)
 
 
 def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
@@ -89,22 +75,25 @@ def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
     whole: SliceScore = score.slice()
     if not whole.n_items:
         return None
-    measured = f"{percent(whole.exact.mean)} ({_ends(whole.exact)})"
-    predicted, n = plan.accuracy, whole.n_items
+    measured = f"{percent(whole.exact.mean)} ({ends(whole.exact)})"
+    predicted, n, alone = plan.accuracy, whole.n_items, Figures(whole.exact.mean)
     if not (predicted.is_known and predicted.is_share_known):
         if predicted.tried is not None:
             tried = right_shortly(predicted.tried)
             note = "too short a training to predict from"
-            return PlannedRow("accuracy", tried, "", measured, "open", note)
+            return PlannedRow("accuracy", tried, "", measured, "open", "accuracy", alone, note)
         if predicted.high >= 1:
-            return PlannedRow("accuracy", "unknown", "", measured, "open", "nothing was predicted")
+            note = "nothing was predicted"
+            return PlannedRow("accuracy", "unknown", "", measured, "open", "accuracy", alone, note)
         most = on_items(Interval(predicted.high, predicted.high, predicted.high), n).high
         return PlannedRow(
             "accuracy",
             f"≤ {percent(predicted.high, 0)}, not measured",
-            _ends(predicted),
+            ends(predicted),
             measured,
             "inside" if whole.exact.mean <= most else "outside",
+            "accuracy",
+            Figures(whole.exact.mean, None, 0.0, most),
             f"≤ {percent(most)} as {counted(n, 'test item', spec=',')} may show it",
         )
     # What is planned is the accuracy itself; so many test items show it with an error of their own.
@@ -113,10 +102,12 @@ def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
     return PlannedRow(
         "accuracy",
         percent(predicted.mean),
-        _ends(predicted),
+        ends(predicted),
         measured,
         "inside" if is_inside else "outside",
-        f"{_ends(shown)} as {counted(n, 'test item', spec=',')} may show it",
+        "accuracy",
+        Figures(whole.exact.mean, predicted.mean, shown.low, shown.high),
+        f"{ends(shown)} as {counted(n, 'test item', spec=',')} may show it",
     )
 
 
@@ -154,9 +145,11 @@ def _hours(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> P
     return PlannedRow(
         "time until served",
         hours(before + plan.hours),
-        _between(between, hours),
+        written(between, hours),
         hours(took),
-        _outcome(took, between, elsewhere),
+        judged(took, between, elsewhere),
+        "hours",
+        _figures(took, before + plan.hours, between),
         "; ".join(filter(None, notes)),
     )
 
@@ -173,11 +166,15 @@ def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
         # Serving is paid from when it begins, and what ran here cost nothing.
         planned = sum(role.usd for role in plan.roles if role.role != "serve")
         note = f"servers were rented for {', '.join(stages)}"
-        return PlannedRow("dollars until served", usd(planned), "", usd(paid), "open", note)
+        numbers = Figures(paid, planned)
+        return PlannedRow(
+            "dollars until served", usd(planned), "", usd(paid), "open", "dollars", numbers, note
+        )
     hosted = _hosted(plan)
     if not hosted:
         note = "no server was rented"
-        return PlannedRow("dollars", usd(plan.usd), "", usd(paid), "open", note)
+        numbers = Figures(paid, plan.usd)
+        return PlannedRow("dollars", usd(plan.usd), "", usd(paid), "open", "dollars", numbers, note)
     planned = sum(role.usd for role in hosted)
     ranges = [role.usd_range for role in hosted if role.usd_range is not None]
     between = None
@@ -186,9 +183,11 @@ def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
     return PlannedRow(
         "dollars of the teacher",
         usd(planned),
-        _between(between, usd),
+        written(between, usd),
         usd(paid),
-        _outcome(paid, between, ""),
+        judged(paid, between, ""),
+        "dollars",
+        _figures(paid, planned, between),
         _without(between) or "no server was rented",
     )
 
@@ -208,9 +207,11 @@ def _dollars_until_served(plan: Plan, spends: Sequence[Spend], paid: float) -> P
     return PlannedRow(
         "dollars until served" if planned < plan.usd else "dollars",
         usd(planned),
-        _between(between, usd),
+        written(between, usd),
         usd(paid),
-        _outcome(paid, between, ""),
+        judged(paid, between, ""),
+        "dollars",
+        _figures(paid, planned, between),
         "; ".join(filter(None, notes)),
     )
 
@@ -230,8 +231,14 @@ def _latency(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
         "",
         milliseconds(measured),
         "open",
+        "latency",
+        Figures(measured, plan.latency_ms),
         elsewhere or _without(None),
     )
+
+
+def _figures(measured: float, planned: float, between: tuple[float, float] | None) -> Figures:
+    return Figures(measured, planned, *(between or (None, None)))
 
 
 def _hosted(plan: Plan) -> list[RoleChoice]:
@@ -284,19 +291,3 @@ def _attempts(spends: Sequence[Spend]) -> list[str]:
             n = counted(len(held), "attempt")
             told.append(f"{stage} counts {n} on servers, without the wait for them")
     return told
-
-
-def _outcome(value: float, between: tuple[float, float] | None, elsewhere: str) -> Outcome:
-    if elsewhere or between is None:
-        return "open"
-    low, high = between
-    slack = 1e-9 + 1e-6 * high
-    return "inside" if low - slack <= value <= high + slack else "outside"
-
-
-def _ends(interval: Interval) -> str:
-    return percent_range(interval.low, interval.high)
-
-
-def _between(between: tuple[float, float] | None, write: Any) -> str:
-    return f"{write(between[0])} to {write(between[1])}" if between is not None else ""

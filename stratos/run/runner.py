@@ -29,6 +29,7 @@ from stratos.executors.handed import Handed
 from stratos.executors.job_of_stage import fewer_nodes, job_spec
 from stratos.ledger import Ledger, reserves
 from stratos.records import Plan, Report, from_json, to_json
+from stratos.report.costs import read_ledger
 from stratos.run import resume
 from stratos.run.console import Console
 from stratos.run.held_folder import LOCK, HeldFolder
@@ -250,7 +251,7 @@ class Runner:
         """Show what came out, and give the tracker what runs are compared by."""
         from stratos.run.summary import final_numbers, show
 
-        self.tracker.summary(final_numbers(self.records))
+        self.tracker.summary(final_numbers(self.records, read_ledger(self.ledger.path)))
         for stage in self.stages:
             if stage.is_tracked and (name := stage.name) in self.records:
                 self.tracker.artifact(self.config.run_dir / f"{name}.json", name, "record")

@@ -25,8 +25,9 @@ from stratos.core.formats import (
 from stratos.evaluate.reads import said
 from stratos.evaluate.verdict import accuracy_as_served, verdict
 from stratos.records import Corpus, Deployment, Export, ModelScore, Plan, Probe, Scorecard
-from stratos.report.costs import CostRow, cost_rows, read_ledger, read_reserves
-from stratos.report.planned import PlannedRow, planned_rows
+from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
+from stratos.report.planned import planned_rows
+from stratos.report.planned_row import PlannedRow
 
 _ROLES = {
     "majority": "most frequent answer",
@@ -107,8 +108,15 @@ def _missed(config: Config, records: Mapping[str, Any]) -> str:
     )
 
 
-def final_numbers(records: Mapping[str, Any]) -> dict[str, float | str]:
-    """Return the numbers that runs are compared by."""
+def final_numbers(
+    records: Mapping[str, Any], spends: Sequence[Spend] = ()
+) -> dict[str, float | str]:
+    """Return the numbers that runs are compared by.
+
+    Args:
+        records: stage name to its record, as far as the stages have run.
+        spends: the ledger's lines.
+    """
     numbers: dict[str, float | str] = {}
     plan: Plan | None = records.get("plan")
     if plan is not None:
@@ -128,9 +136,10 @@ def final_numbers(records: Mapping[str, Any]) -> dict[str, float | str]:
             numbers["planned_accuracy"] = plan.accuracy.mean
             numbers["planned_accuracy_low"] = plan.accuracy.low
             numbers["planned_accuracy_high"] = plan.accuracy.high
-        for row in planned_rows(plan, records):
-            if row.quantity == "accuracy":
-                numbers["planned_accuracy_outcome"] = row.outcome
+        for row in planned_rows(plan, records, spends):
+            numbers[f"planned_{row.kind}_outcome"] = _worse(
+                row.outcome, numbers.get(f"planned_{row.kind}_outcome")
+            )
     scorecard: Scorecard | None = records.get("evaluate")
     if scorecard is not None:
         for role in _ROLES:
@@ -148,6 +157,12 @@ def final_numbers(records: Mapping[str, Any]) -> dict[str, float | str]:
         if deployment.served is not None:
             numbers["served_exact"] = deployment.served.exact.mean
     return numbers
+
+
+def _worse(outcome: str, before: float | str | None) -> str:
+    """Return of two outcomes of one kind the one that is to be seen."""
+    order = ("open", "inside", "outside")
+    return max(outcome, "open" if before is None else str(before), key=order.index)
 
 
 def _costs(plan: Plan, records: Mapping[str, Any], ledger: Path) -> Table:

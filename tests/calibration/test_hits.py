@@ -1,0 +1,111 @@
+"""`python -m stratos.calibration`, on folders as stages leave them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+
+import factory
+
+from stratos.calibration.hits import hits_of, judged_in, n_to_tell
+from stratos.core.intervals import wilson
+from stratos.records import Interval, LoadResult, Prediction, save
+
+ACCURACY = 0.979
+"""Of the student of the factory's records, on 1,000 test items."""
+
+
+def make_run(folder: Path, low: float, high: float, busy: bool = False) -> Path:
+    """Leave a run whose plan predicted an accuracy between two ends."""
+    folder.mkdir(parents=True)
+    factory.write_hydra(folder, [], ["probe", "plan"])
+    records = factory.make_records(folder)
+    predicted = Interval((low + high) / 2, low, high, "2 recorded runs")
+    records["plan"] = replace(records["plan"], accuracy=predicted)
+    load = LoadResult(
+        requests_per_s=2.0, n_requests=40, seconds=20.0, kept_up=True, gap_variation=1.0,
+        latest_ms=0.1, latency_p50_ms=100.0, latency_p95_ms=300.0, capacity_per_s=8.0,
+        queue_p95_ms=None, p95_ms=Prediction(Interval(250, 150, 350), 300.0),
+        capacity=Prediction(Interval(20, 15, 25), 8.0),
+    )  # fmt: skip
+    records["deploy"] = replace(
+        records["deploy"],
+        answer_ms=Prediction(Interval(80, 60, 90), 85.0),
+        load=load,
+        was_busy=busy,
+        memory_gib=Prediction(Interval(2.1, 0.0, 2.1), 0.9),
+    )
+    for stage, record in records.items():
+        save(folder / f"{stage}.json", stage, "mark", record)
+    return folder
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "stratos.calibration", *words], cwd=cwd, env=env,
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def test_hits_and_misses_of_all_runs_are_counted(tmp_path: Path) -> None:
+    for i in range(3):
+        make_run(tmp_path / "sweeps" / "day" / str(i), 0.95, 0.99)
+    make_run(tmp_path / "outputs" / "missed", 0.5, 0.6, busy=True)
+    found = judged_in([tmp_path / "outputs", tmp_path / "sweeps", tmp_path / "sweeps" / "day"])
+    by_kind = {one.kind: one for one in hits_of(found)}
+    accuracy = by_kind["accuracy"]
+    assert (accuracy.n, accuracy.n_inside, accuracy.n_open) == (4, 3, 0)
+    assert (accuracy.share.low, accuracy.share.high) == (wilson(3, 4).low, wilson(3, 4).high)
+    assert accuracy.verdict == "too few"
+    # Planned for a server of AWS and measured here: shown, and judged by nothing.
+    assert (by_kind["hours"].n, by_kind["hours"].n_open) == (0, 4)
+    # The plan's own p95 is judged by nothing; those of the load test are, but on a busy machine.
+    assert (by_kind["latency"].n, by_kind["latency"].n_inside) == (6, 6)
+    assert (by_kind["rate"].n, by_kind["rate"].n_inside) == (3, 0)
+    assert by_kind["rate"].ratio == pytest.approx(0.4)
+    assert (by_kind["memory"].n, by_kind["memory"].n_inside) == (4, 4)
+
+
+def test_enough_values_tell_whether_intervals_are_wide_enough(tmp_path: Path) -> None:
+    n = n_to_tell()
+    assert wilson(n, n).low >= 0.9 > wilson(n - 1, n - 1).low
+    [one] = judged_in([make_run(tmp_path / "a", 0.95, 0.99)])[:1]
+    [hits] = hits_of([one] * n)
+    assert hits.verdict == "holds"
+    missed = replace(one, row=replace(one.row, outcome="outside"))
+    assert hits_of([*[one] * 30, *[missed] * 10])[0].verdict == "too narrow"
+    assert hits_of([*[one] * 30, missed])[0].verdict == "too few"
+    assert hits_of([missed])[0].verdict == "too few", "one miss comes once in 20 times"
+    assert hits_of([missed] * 2)[0].verdict == "too narrow"
+
+
+def test_the_command_lists_misses_and_says_that_runs_are_too_few(tmp_path: Path) -> None:
+    make_run(tmp_path / "outputs" / "good", 0.95, 0.99)
+    make_run(tmp_path / "outputs" / "missed", 0.5, 0.6)
+    told = run(cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "2 runs with a plan" in told.stdout and "outputs/missed" in told.stdout
+    assert "Too few to tell: 35 values" in told.stdout and "\x1b" not in told.stdout
+    plain = json.loads(run("--json", "outputs", cwd=tmp_path).stdout)
+    assert plain["n_runs"] == 2 and plain["n_to_tell"] == 35
+    rows = [one for one in plain["rows"] if one["row"]["quantity"] == "accuracy"]
+    assert {Path(one["folder"]).name: one["row"]["outcome"] for one in rows} == {
+        "good": "inside", "missed": "outside"
+    }  # fmt: skip
+    assert rows[0]["row"]["figures"]["measured"] == pytest.approx(ACCURACY)
+
+
+def test_there_is_nothing(tmp_path: Path) -> None:
+    told = run(cwd=tmp_path)
+    assert told.returncode == 0 and "No run here has a plan" in told.stdout
+    told = run("nowhere", cwd=tmp_path)
+    assert told.returncode == 2 and told.stderr.startswith("nowhere is no folder. Type")
