@@ -6,9 +6,8 @@ For each student, engine and format: milliseconds of an answer alone, requests p
 slots busy (closed loop), and the 95th percentile with random arrivals (open loop, Poisson) at 70%
 of these. Predicted is that at 70% of the requests per second predicted, as a plan has it. The
 estimate knows of this machine what `calibrate` measures just before and after, and of load tests
-nothing. Its rates of llama.cpp are those of the shapes 300k, 1m, 3m, 7m and 28m; the shape 2m and
-the runs took no part in that. What a request and a sequence take besides was set after a first
-round with the runs.
+nothing. Its rates of llama.cpp are those of the shapes 300k, 1m, 3m, 7m and 28m, and what a block
+takes the host of transformers that of 300k and 1m; the shape 2m took no part in either.
 
 Other work on the machine is kept off as far as Linux allows (`--priority`, as root: the share of
 this process group and of the servers'). The load average, and the gaps between requests as sent,
@@ -173,6 +172,8 @@ def one_case(
         "sent_per_s": round(len(under.answers) / under.due_seconds, 3),
         "latest_ms": round(under.latest_ms, 1),
         "gemm_gflops": round(machine.gemm_flops / 1e9, 1),
+        "gb_per_s": round(machine.bytes_per_s / 1e9, 2),
+        "operation_us": round(1e6 * machine.operation_s, 3),
         "load_average": round(os.getloadavg()[0], 1),
     }
 

@@ -14,6 +14,8 @@ PEER = "serving/load_peer"
 KEEPING_UP = "serving/keeping_up"
 ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95"}
 STUDENTS = {
+    "shape 300k": "0.3M parameters, random weights, 160 tokens",
+    "shape 1m": "0.9M parameters, random weights, 160 tokens",
     "shape 2m": "1.9M parameters, random weights, 160 tokens",
     "mahjong_1m": "0.9M parameters, trained on Mahjong",
     "mahjong_300k": "0.3M parameters, trained on Mahjong",

@@ -229,6 +229,8 @@ def _compiled_pace(
     n_bytes = max(0.0, form.weight_bytes * parts(card).products - k.CPU_CACHE_BYTES)
     read = n_bytes * unused / (fit.weights * device.bytes_per_s)
     context = work.prompt_tokens + work.answer_tokens / 2
+    block = k.COMPILED_OPERATIONS_PER_LAYER / k.DECODE_OPERATIONS_PER_LAYER
+    in_operations = np.logical_and(device.calibrated, np.logical_not(device.load_tested))
 
     def line(share: float) -> DecodeLine:
         token = forward_flops_per_token(card, context) / (share * flops)
@@ -243,7 +245,7 @@ def _compiled_pace(
         engine=engine,
         n_layers=card.n_layers,
         request_s=engine.request_s or 0.0,
-        block_s=device.decode_floor_s,
+        block_s=device.decode_floor_s * np.where(in_operations, block, 1.0),
         is_gpu=device.is_gpu,
         scale=device.compiled_scale,
         decode_together=line(form.batch),

@@ -139,9 +139,12 @@ CPU_CALIBRATED_ERROR = 1.5
 CPU_ERROR = 2.5
 """The same of an assumed CPU: generations of cores differ by as much."""
 
-DECODE_OPERATIONS_PER_LAYER = 235
-"""The floor of a block on a CPU over one small numpy operation: 0.28 ms to 1.2 microseconds on one
-EPYC core."""
+DECODE_OPERATIONS_PER_LAYER = 150
+"""The floor of a block on a CPU over one small numpy operation, of servers on a quiet EPYC core:
+0.18 ms to 1.2 microseconds (`benchmarks/engine_estimate.py`)."""
+
+COMPILED_OPERATIONS_PER_LAYER = 235
+"""The same, of the blocks that the host of llama.cpp is counted in."""
 
 EAGER_ERROR = 1.5
 """Factor that a time may be off by where the floor of launches decides: Python and host differ."""
