@@ -226,7 +226,7 @@ class _Checker:
         self.found.extend(p for p in problems if p != NO_TASK)
         if config is not None:
             self.found.extend(unusable_files(config))
-        problem = _unwritable(composed, self.multirun)
+        problem = _another_folder(composed, self.multirun) or _unwritable(composed, self.multirun)
         if problem is None and config is not None:
             problem = self._of_another_task(config, composed)
         if problem is not None:
@@ -307,6 +307,21 @@ def _sweep_params(composed: DictConfig) -> dict[str, str]:
 def _mode(composed: DictConfig) -> str | None:
     mode = composed.hydra.mode
     return None if mode is None else mode.name
+
+
+def _another_folder(composed: DictConfig, multirun: bool) -> str | None:
+    """Return that a run's folder is not the one that Hydra keeps its config in, or None."""
+    told = str(OmegaConf.select(composed, "paths.run_dir"))
+    if told == str(composed.hydra.runtime.output_dir):
+        return None
+    key = "hydra.sweep.dir" if multirun or _mode(composed) == "MULTIRUN" else "hydra.run.dir"
+    if "://" in told:
+        return (
+            f"paths.run_dir={told}: a run works in a folder of this machine. Type "
+            f"paths.mirror={told}, which keeps a copy there and goes on from it, and "
+            f"{key}=<folder>."
+        )
+    return f"paths.run_dir={told}: Hydra names the folder of a run. Type {key}={told}."
 
 
 def _unwritable(composed: DictConfig, multirun: bool) -> str | None:

@@ -105,8 +105,8 @@ def job_spec(
 def fewer_nodes(plan: Plan | None, spec: JobSpec, kind: str) -> str | None:
     """Say that a job has fewer servers than the plan counts with; None where it has them all.
 
-    A plan that is made with the executor counts with the servers that its jobs have. One that was
-    made without it may have shared the work among more.
+    A plan counts with the servers that its jobs have. One of an earlier command, whose stage is not
+    asked for again, may have shared the work among more.
 
     Args:
         plan: of the run.
@@ -118,8 +118,8 @@ def fewer_nodes(plan: Plan | None, spec: JobSpec, kind: str) -> str | None:
         return None
     return (
         f"the plan counts with {counted(choice.count, 'server')}, and a job of executor={kind} has "
-        f"{spec.nodes}: it takes up to {choice.count / spec.nodes:g} times as long. Delete "
-        "plan.json in the folder of the run to plan for what the job has."
+        f"{spec.nodes}: it takes up to {choice.count / spec.nodes:g} times as long. Add plan "
+        "to the stages to plan for what the job has."
     )
 
 
