@@ -11,6 +11,7 @@ import pwd
 import re
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from stratos.core.errors import StratosError
 from stratos.core.shares import Share, shares_of_node, together
@@ -33,13 +34,16 @@ _GPUS = re.compile(r"gpu(?::(?P<type>[^:(]+))??(?::(?P<n>\d+))?(?:\(.*\))?")
 
 
 def run(*command: str, timeout_s: float = ANSWERS_S) -> subprocess.CompletedProcess[str]:
-    """Run a command of SLURM; Ctrl-C does not reach it, nor do the variables of `overrides`."""
+    """Run a command of SLURM; Ctrl-C does not reach it, nor do the variables of `overrides`.
+
+    It writes its times in UTC, which `time_of` reads: an hour that a clock has twice is none of it.
+    """
     ignored = {*overrides()}
+    env = {name: value for name, value in os.environ.items() if name not in ignored}
     try:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=timeout_s, check=False,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-            env={name: value for name, value in os.environ.items() if name not in ignored},
+            stdin=subprocess.DEVNULL, start_new_session=True, env=env | {"TZ": "UTC"},
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 1, "", str(error))
@@ -70,6 +74,14 @@ def last_line(text: str) -> str:
     """Return the last line of what SLURM said, without the name of the command."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     return re.sub(r"^\w+: (error: )?", "", lines[-1]).rstrip(".") if lines else "it says nothing"
+
+
+def time_of(text: str) -> float | None:
+    """Return a time as SLURM writes it to `run`, in seconds since the epoch; None if not known."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+    except ValueError:  # Unknown, N/A
+        return None
 
 
 def minutes_of(text: str) -> int | None:

@@ -16,7 +16,7 @@ from datetime import datetime
 
 from stratos.core import slurm_nodes
 from stratos.core.shares import Share
-from stratos.core.slurm_nodes import last_line
+from stratos.core.slurm_nodes import last_line, time_of
 
 _MOST_ASKED = 64
 """Shares that the scheduler is asked about: of more, the others have the wait of their history."""
@@ -40,12 +40,8 @@ def expected_start(arguments: Sequence[str], timeout_s: float = _ASKED_S) -> flo
     """
     asked = slurm_nodes.run("sbatch", "--test-only", *arguments, "--wrap=true", timeout_s=timeout_s)
     found = _STARTS.search(asked.stderr + asked.stdout)
-    if asked.returncode or found is None:
-        return None
-    try:
-        return max(0.0, datetime.fromisoformat(found[1]).timestamp() - time.time())
-    except ValueError:
-        return None
+    when = None if asked.returncode or found is None else time_of(found[1])
+    return None if when is None else max(0.0, when - time.time())
 
 
 def expected_waits(shares: Sequence[Share]) -> tuple[dict[tuple[str, str], float], str]:

@@ -26,7 +26,15 @@ from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.formats import duration
 from stratos.core.shares import Share
 from stratos.core.slurm_limits import allowance_of_user, usual_account, usual_qos
-from stratos.core.slurm_nodes import CLOUD, last_line, overrides, run, shares_of_cluster, user
+from stratos.core.slurm_nodes import (
+    CLOUD,
+    last_line,
+    overrides,
+    run,
+    shares_of_cluster,
+    time_of,
+    user,
+)
 from stratos.core.slurm_partitions import limits, longest, partitions, usual
 from stratos.core.slurm_waits import expected_start
 from stratos.executors import handed, slurm_queue, started
@@ -41,7 +49,7 @@ from stratos.executors.job import (
     Status,
 )
 from stratos.executors.slurm_files import folder_of, log_of, pattern
-from stratos.executors.slurm_queue import reason, signal_of, silent, time_of
+from stratos.executors.slurm_queue import reason, signal_of, silent
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]

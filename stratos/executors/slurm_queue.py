@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from stratos.core.errors import StratosError
-from stratos.core.slurm_nodes import last_line, run, user
+from stratos.core.slurm_nodes import last_line, run, time_of, user
 from stratos.executors.job import Job, killed_by
 
 _REQUEUES_S = 120.0
@@ -82,14 +82,6 @@ def waiting(job: Job, told: Mapping[str, str]) -> str:
     reason = told.get("Reason", "None")
     why = "" if reason == "None" else f" ({reason})"
     return f"{job.place} waits in the queue of {partition}{why}{place}{start}"
-
-
-def time_of(text: str) -> float | None:
-    """Return a time as SLURM writes it, in seconds since the epoch; None where it is not known."""
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:  # Unknown, N/A
-        return None
 
 
 def signal_of(code: str) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -45,7 +45,8 @@ def says(monkeypatch: pytest.MonkeyPatch):
 
 
 def at(seconds: float) -> str:
-    when = datetime.fromtimestamp(time.time() + seconds).isoformat(timespec="seconds")
+    when = datetime.fromtimestamp(time.time() + seconds, UTC)
+    when = f"{when:%Y-%m-%dT%H:%M:%S}"
     return f"sbatch: Job 3 to start at {when} using 1 processors on nodes n1 in partition main"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,20 @@ def test_variables_do_not_change_what_slurm_is_asked(
     assert slurm_limits.usual_account() == "lab"
     assert Slurm()._parameters(spec, 10)["account"] == "lab"
     assert Slurm(account="mine")._parameters(spec, 10)["account"] == "mine"
+
+
+def test_an_hour_that_a_clock_has_twice_is_one_hour(
+    fakes: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Berlin's clock says 02:30 an hour apart, in the night of 2026-10-25."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    asked = []
+    for hour in (0, 1):
+        seconds = datetime(2026, 10, 25, hour, 30, tzinfo=UTC).timestamp()
+        fakes(squeue=f'exec date -d "@{seconds:.0f}" +%Y-%m-%dT%H:%M:%S')
+        asked.append(slurm_nodes.time_of(slurm_nodes.run("squeue").stdout.strip()))
+        assert asked[-1] == seconds
+    assert slurm_nodes.time_of("Unknown") is None
 
 
 def test_a_path_is_no_field_of_a_job(fakes: Callable[..., None], spec: JobSpec) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stratos.core import slurm_nodes
 from stratos.core.errors import StratosError
 from stratos.executors import handed, slurm_queue, started
 from stratos.executors.events import BEGAN, TICK, Teller
@@ -142,7 +143,7 @@ def slurm_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_slurm_knows_when_a_job_ran(slurm_says: Callable[..., None]) -> None:
     def clock(minute: int) -> float:
-        return slurm_queue.time_of(f"2026-01-01T10:{minute:02}:00") or 0.0
+        return slurm_nodes.time_of(f"2026-01-01T10:{minute:02}:00") or 0.0
 
     kept = ("JobId=7 JobName=a UserId=me(7) JobState=COMPLETED Restarts=1 "
             "StartTime=2026-01-01T10:30:00 EndTime=2026-01-01T10:40:00 Command=x")  # fmt: skip
