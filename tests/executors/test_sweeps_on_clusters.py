@@ -101,6 +101,20 @@ def test_jobs_end_with_their_sweep(
     assert all("ended by Terminated" in one for one in told), "what was under way is settled"
 
 
+def test_a_job_that_has_to_wait_again_says_so(app: Path, slurm: Cluster) -> None:
+    sweep = start(app, ("slurm", slurm), "x=1", "hang=1")
+    until(lambda: bool(list(app.glob("out/*/pids"))), sweep)
+    time.sleep(3)  # the sweep has seen it at work
+    slurm.run("scontrol", "requeue", slurm.run("squeue", "-h", "-o", "%i"))
+    until(lambda: slurm.run("squeue", "-h", "-o", "%T") == "PENDING", sweep)
+    time.sleep(3)
+    sweep.send_signal(signal.SIGINT)
+    said, errors = sweep.communicate(timeout=60)
+    [line] = [one for one in said.splitlines() if "goes on from its last checkpoint" in one]
+    assert "#0 : SLURM job" in line and "waits in the queue of main" in line, said + errors
+    assert not left(app)
+
+
 def test_the_jobs_of_a_killed_sweep_are_listed_and_followed(
     app: Path, engine: tuple[str, Cluster | RayCluster]
 ) -> None:

@@ -106,6 +106,9 @@ class _Job:
     handle: Job | None = None
     outcome: JobReturn = field(default_factory=JobReturn)
     waits_since: float = 0.0
+    ran: bool = False
+    """Whether it was at work when it was last seen."""
+    waits_again: bool = False
     was_there: bool = False
     """Whether an earlier command may have submitted it."""
 
@@ -347,6 +350,7 @@ def _is_over(job: _Job, cluster: Cluster) -> bool:
         gone = " It is cancelled." if _cancel(job, cluster) else ""
         job.outcome = _failed(job, cluster, f"Job {job.index}: {status.text}{gone}")
         return True
+    _say_change(job, status)
     if status.state not in OVER:
         return False
     cluster.executor.release(job.handle)
@@ -368,6 +372,17 @@ def _is_over(job: _Job, cluster: Cluster) -> bool:
         f"{job.log_path} and {job.handle.log}.",
     )  # fmt: skip
     return True
+
+
+def _say_change(job: _Job, status: Status) -> None:
+    """Say that a job has to wait again, such as for another user's, and that it goes on."""
+    if job.ran and status.state is State.PENDING:
+        log.warning(f"\t#{job.index} : {status.text}; it goes on from its last checkpoint")
+        job.ran, job.waits_again = False, True
+    elif status.state is State.RUNNING:
+        if job.waits_again:
+            log.info(f"\t#{job.index} : {status.text}")
+        job.ran, job.waits_again = True, False
 
 
 def _returned(job: _Job, found: Outcome) -> JobReturn:
