@@ -21,7 +21,7 @@ from stratos.core.atomic_files import sweep
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.locks import locked
-from stratos.core.os_signals import Terminated
+from stratos.core.os_signals import Terminated, end_at_limit
 from stratos.core.printable import visible
 from stratos.core.streams import guard_logs, guarded
 from stratos.executors import events, handed
@@ -41,6 +41,7 @@ def main() -> None:
         folder = Path(args.folder).resolve()
         say: Callable[..., None] = _unsaid
         if args.job:
+            end_at_limit()
             say = events.Teller(handed.events_path(folder, args.stage))
             say(events.BEGAN, platform.node(), os.getpid(), time.time())
         try:
@@ -102,7 +103,9 @@ def _config(folder: Path, stage: str, cache: str | None) -> Config:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder. Name the folder of a run.")
     kept = kept_config(folder)
-    kept.stages, kept.executor = [stage], HERE
+    kept.stages = [stage]
+    if stage != "plan":  # which counts with the servers of the jobs, and is none
+        kept.executor = HERE
     if cache is not None:
         kept.paths.cache_dir = cache
     use_kept(kept, folder)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 JOB = "STRATOS_JOB"
 """Name of the job that this process is, where it is one."""
+JOB_SECONDS = "STRATOS_JOB_SECONDS"
+"""Seconds after which a job ends itself, where its engine has no time limit."""
 
 
 @contextmanager

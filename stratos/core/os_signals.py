@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from stratos.core.environment import JOB_SECONDS
+
 _LOOK_S = 0.5
 GRACE_S = 10.0
 """How long a process may take to end that is told to."""
@@ -40,6 +42,14 @@ def end_as_by_ctrl_c() -> None:
     for number in (getattr(signal, name) for name in names):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _terminate)
+
+
+def end_at_limit() -> None:
+    """End this process by SIGTERM when its time as a job is up, whoever follows it or nobody."""
+    if (text := os.environ.pop(JOB_SECONDS, None)) is not None:
+        timer = threading.Timer(float(text), os.kill, (os.getpid(), signal.SIGTERM))
+        timer.daemon = True
+        timer.start()
 
 
 def end_with_parent(*, at_once: bool = False) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 
+from stratos.core.environment import JOB_SECONDS
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
 from stratos.core.ray_nodes import CLOUD, GPU_TYPE, Dashboard, connect, shares_of_cluster
@@ -47,6 +48,8 @@ _SAVES_S = 120
 """Seconds that a job gets to save and end before Ray kills it; 3 by Ray's own choice."""
 _STARTS_S = 60.0
 """How long a cluster that has just been started may take until it takes jobs."""
+_AFTER_US_S = 60.0
+"""By how much later a job ends itself than the command that follows it would end it."""
 _LOOK_S = 0.5
 _MIB_A_GIB = 1024
 _MS_A_S = 1000
@@ -313,6 +316,9 @@ class Ray(JobSettings):
         names = [one for one in os.environ if one.startswith("STRATOS_")]
         wanted = {*names, *_HANDED_ON, *self.env} - {*spec.withheld}
         ours = {one: os.environ[one] for one in sorted(wanted) if one in os.environ}
+        hours = [one for one in (spec.hours, spec.paid_hours) if one is not None]
+        if hours:
+            ours[JOB_SECONDS] = f"{min(hours) * 3600 + _AFTER_US_S:.0f}"
         return {**ours, **spec.env, "RAY_JOB_STOP_WAIT_TIME_S": str(_SAVES_S)}
 
 

@@ -77,6 +77,17 @@ def test_a_job_gets_few_variables_and_no_key(
     assert found["STRATOS_JOB"] == spec.name and found["RAY_JOB_STOP_WAIT_TIME_S"] == "120"
 
 
+@pytest.mark.parametrize(
+    ("hours", "paid", "seconds"),
+    [(2.0, None, "7260"), (2.0, 0.5, "1860"), (None, 1.0, "3660"), (None, None, None)],
+)
+def test_a_job_ends_itself_when_its_hours_or_its_money_are_up(
+    spec: JobSpec, hours: float | None, paid: float | None, seconds: str | None
+) -> None:
+    found = Ray()._variables(replace(spec, hours=hours, paid_hours=paid))
+    assert found.get("STRATOS_JOB_SECONDS") == seconds
+
+
 def test_the_script_runs_what_the_node_can_and_what_is_wanted(spec: JobSpec) -> None:
     (spec.folder / "jobs").mkdir(parents=True)
     one = next_attempt(spec)
