@@ -96,6 +96,7 @@ def _run(
 def _config(folder: Path, stage: str, cache: str | None) -> Config:
     """Return the config of the run, for one stage in this process."""
     from hydra.core.utils import configure_log
+    from omegaconf import OmegaConf
 
     from stratos.cli.build import build
     from stratos.run.kept_config import kept_config, use_kept
@@ -103,7 +104,7 @@ def _config(folder: Path, stage: str, cache: str | None) -> Config:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder. Name the folder of a run.")
     kept = kept_config(folder)
-    kept.stages = [stage]
+    kept.stages, executor = [stage], kept.executor
     if stage != "plan":  # which counts with the servers of the jobs, and is none
         kept.executor = HERE
     if cache is not None:
@@ -112,6 +113,8 @@ def _config(folder: Path, stage: str, cache: str | None) -> Config:
     with suppress(OSError):  # relative paths are those of where the command was typed
         os.chdir(str(kept.hydra.runtime.cwd))
     config = build(kept)
+    # What the records of the run were made from.
+    config.plain["executor"] = OmegaConf.to_container(executor, resolve=True)
     configure_log(kept.hydra.job_logging, False)
     guard_logs()
     return config
