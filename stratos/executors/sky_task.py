@@ -122,6 +122,7 @@ def task_of(
     idle_minutes: int | None,
     image: str | None = None,
     disk_gib: int | None = None,
+    most_usd_per_hour: float | None = None,
 ) -> dict[str, Any]:
     """Return a task in SkyPilot's YAML schema.
 
@@ -133,6 +134,7 @@ def task_of(
         idle_minutes: after which the server ends itself where no job is left; None for never.
         image: of the server, in SkyPilot's words.
         disk_gib: of the server.
+        most_usd_per_hour: of a server that SkyPilot chooses by its GPUs.
     """
     name = cluster_name(spec.name)
     resources: dict[str, Any] = {
@@ -142,6 +144,7 @@ def task_of(
         "use_spot": wanted.spot,
         "image_id": image,
         "disk_size": disk_gib,
+        "max_hourly_cost": most_usd_per_hour,
         "labels": {"stratos-run": _label(spec.folder.name), "stratos-role": _label(spec.role)},
     }
     if idle_minutes is not None:

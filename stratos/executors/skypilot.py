@@ -233,6 +233,8 @@ class SkyPilot(JobSettings):
         task = task_of(
             spec, wanted, sent=folder / SENT, setup=setup, idle_minutes=self.idle_minutes,
             image=self.image, disk_gib=self.disk_gib,
+            # The ledger counts that price, whatever server SkyPilot takes.
+            most_usd_per_hour=None if wanted.instance_type else self.usd_per_hour or None,
         )  # fmt: skip
         path = folder / "task.yaml"
         write_atomically(path, yaml.safe_dump(task, sort_keys=False).encode())

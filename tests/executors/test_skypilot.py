@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from required import lacking
 
 from stratos.core import extras
@@ -111,6 +112,24 @@ def test_another_server_than_the_plans(tmp_path: Path) -> None:
         "executor.infra, executor.instance_type and executor.accelerators ask for another server "
         "than the plan's, whose price is not known. Type executor.usd_per_hour=<dollars>."
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [
+        ({"accelerators": "H100:1", "usd_per_hour": 2.0}, 2.0),
+        ({"accelerators": "H100:1", "usd_per_hour": 0.0}, None),
+        ({"instance_type": "p5.4xlarge", "usd_per_hour": 2.0}, None),
+        ({}, None),
+    ],
+)
+def test_a_server_that_skypilot_chooses_costs_no_more_than_the_ledger_counts(
+    settings: dict[str, Any], most: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stratos.executors.skypilot.pack", lambda *_: None)
+    spec, engine = spec_of(tmp_path), SkyPilot(**settings)
+    path = engine._write(spec, engine._wanted(spec), tmp_path / "sky")
+    assert yaml.safe_load(path.read_text())["resources"].get("max_hourly_cost") == most
 
 
 def test_a_server_that_is_not_rented(tmp_path: Path) -> None:
