@@ -132,6 +132,18 @@ def test_a_server_that_skypilot_chooses_costs_no_more_than_the_ledger_counts(
     assert yaml.safe_load(path.read_text())["resources"].get("max_hourly_cost") == most
 
 
+def test_a_job_on_kubernetes_is_the_task_that_is_kept(tmp_path: Path) -> None:
+    """No Kubernetes runs in these tests: what SkyPilot is handed is compared with a file."""
+    engine = SkyPilot(infra="kubernetes", accelerators="H100:1", spot=False, usd_per_hour=2.0)
+    spec = spec_of(Path("/runs/mine"))
+    task = task_of(
+        spec, engine._wanted(spec), sent=Path("/sent"), setup=install("3.12", ()),
+        idle_minutes=engine.idle_minutes, most_usd_per_hour=engine.usd_per_hour,
+    )  # fmt: skip
+    kept = Path(__file__).with_name("kubernetes.sky.yaml")
+    assert task == yaml.safe_load(kept.read_text())
+
+
 def test_a_server_that_is_not_rented(tmp_path: Path) -> None:
     local = replace(GPU, cloud="local", region="here")
     with pytest.raises(StratosError) as caught:
