@@ -63,7 +63,7 @@ ARROWS = {
     "pipeline": "cli config core deploy distill pilot records run students",
     "__main__": "cli config core pipeline run",
     "serve": (
-        "cli core deploy door engines evaluate records run tasks teachers"
+        "core deploy door engines evaluate records run tasks teachers"
     ),
     "logs": "core tasks teachers",
     "verify": "core decode deploy pretrained records tasks",
@@ -72,6 +72,7 @@ ARROWS = {
     "status": "core records report",
     "calibration": "core records report",
     "compare": "core evaluate records report",
+    "gate": "config core decode deploy evaluate pretrained records run tasks",
     "stage": "catalog cli config core executors pipeline run",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""

@@ -6,9 +6,11 @@ secrets that somebody typed were taken out when it was written.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,6 +18,9 @@ from yaml import YAMLError
 
 from stratos.core.errors import StratosError
 from stratos.core.redact import HIDDEN
+
+if TYPE_CHECKING:
+    from stratos.config import Config
 
 
 def kept_config(folder: Path) -> DictConfig:
@@ -51,6 +56,22 @@ def use_kept(config: DictConfig, folder: Path) -> None:
     OmegaConf.register_new_resolver(
         "hydra", lambda key: OmegaConf.select(config, f"hydra.{key}"), replace=True
     )
+
+
+def config_of(folder: Path) -> Config:
+    """Return the config of a run, in the folder in which its command was typed.
+
+    Raises:
+        StratosError: there is none, or it cannot be used here.
+    """
+    from stratos.cli.build import build
+
+    folder = folder.absolute()
+    kept = kept_config(folder)
+    use_kept(kept, folder)
+    with suppress(OSError):  # relative paths are those of where the command was typed
+        os.chdir(str(kept.hydra.runtime.cwd))
+    return build(kept)
 
 
 def _load(path: Path) -> DictConfig:

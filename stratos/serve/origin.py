@@ -5,8 +5,6 @@ A bundle that was copied away from its run has neither; its known answers are in
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,14 +132,9 @@ def origin_of(bundle: Path) -> Origin:
 
 
 def _of_run(bundle: Path, run_dir: Path, known: list[Example]) -> Origin:
-    from stratos.cli.build import build
-    from stratos.run.kept_config import kept_config, use_kept
+    from stratos.run.kept_config import config_of
 
-    kept = kept_config(run_dir)
-    use_kept(kept, run_dir)
-    with suppress(OSError):  # relative paths are those of where the command was typed
-        os.chdir(str(kept.hydra.runtime.cwd))
-    config = build(kept)
+    config = config_of(run_dir)
     if answers_path(run_dir).is_file():
         answers = read_answers(run_dir)[:MOST_EXAMPLES]
         known = [Example(one.question, one.gold) for one in answers]

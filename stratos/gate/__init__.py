@@ -1,0 +1,1 @@
+"""Whether a student is worse than another by more than is allowed: a check for CI."""
