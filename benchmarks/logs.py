@@ -210,8 +210,8 @@ def filters(n: int) -> None:
     record.keep("logs/filters", result, seed=SEED)
 
 
-def spoilt_log(n: int, share: float, seed: int) -> dict[str, Any]:
-    """Spoil a share of a log in each way; return what is found."""
+def spoilt_rows(n: int, share: float, seed: int) -> tuple[list[dict[str, Any]], dict[int, str]]:
+    """Spoil a share of a log in each way; return the rows, and place to kind of those spoilt."""
     rng = random.Random(seed)
     rows = [(extraction if k % 2 else opinion)(rng, k, 100) for k in range(n)]
     n_each = round(share * n)
@@ -235,6 +235,12 @@ def spoilt_log(n: int, share: float, seed: int) -> dict[str, Any]:
                 answer_of(again)["content"] = "neutral" if label != "neutral" else "positive"
                 spoilt[len(rows)] = CONTRADICTED
             rows.append(again)
+    return rows, spoilt
+
+
+def spoilt_log(n: int, share: float, seed: int) -> dict[str, Any]:
+    """Spoil a share of a log in each way; return what is found."""
+    rows, spoilt = spoilt_rows(n, share, seed)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.jsonl"
         path.write_text("".join(f"{json.dumps(one)}\n" for one in rows))

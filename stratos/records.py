@@ -199,6 +199,20 @@ class AnswerSpread:
 
 
 @dataclass(frozen=True)
+class LoggedProof:
+    """What the log of a model proves of it."""
+
+    model: str
+    """As the log has it."""
+    is_checked: bool
+    """False where nothing in the log could show that an answer is wrong."""
+    doubts: dict[str, int]
+    """Why to how many of the answers that were looked at are doubtful."""
+    are_counted: bool
+    """False where the log does not say tokens, so that they are told by the length of the texts."""
+
+
+@dataclass(frozen=True)
 class TeacherProbe:
     """What one reachable teacher showed on labelled validation items."""
 
@@ -252,6 +266,9 @@ class TeacherProbe:
     at_once: float | None = None
     """Answers that were under way at once on average, pauses included; None where none was asked
     for now, or not through an endpoint."""
+    logged: LoggedProof | None = None
+    """Of the model of a log, which was asked nothing: then `exact` is the share of its answers
+    that nothing in the log speaks against, which its accuracy is at most."""
 
     @property
     def is_cut_short(self) -> bool:
@@ -314,6 +331,8 @@ class Probe:
     """Cap on the money at which questions were left out; None where none were."""
     baselines: tuple[ModelScore, ...] = ()
     """What needs no model, on all validation items; none where the task has no rows of its own."""
+    logged: TeacherProbe | None = None
+    """The model of the task's log, if its price is known: among `teachers` or not."""
 
     def of_teacher(self, name: str) -> TeacherProbe:
         """Return what was seen of a reachable teacher."""
@@ -552,6 +571,9 @@ class Way:
     """Why it is no alternative; "" where it is one."""
     retires: str = ""
     """Day from which it answers no more, as YYYY-MM-DD; "" where none is known."""
+    is_logged: bool = False
+    """The model of the task's log: its accuracy is the share of its answers that nothing speaks
+    against, an upper bound."""
 
 
 @dataclass(frozen=True)
@@ -872,6 +894,31 @@ class Versus:
         return self.other_exact.mean - self.student_exact.mean
 
 
+@dataclass(frozen=True)
+class LoggedVersus:
+    """The student against the model that wrote the log: by the checks that find doubtful answers.
+
+    By agreement the logged model is always right. So both are judged by the same checks, on all
+    requests of the test time: those whose logged answer holds, and those where it is doubtful.
+    """
+
+    model: str
+    n_items: int
+    n_doubtful: int
+    """Requests whose logged answer is doubtful; the student was asked them beside the test."""
+    student_passes: Interval
+    logged_passes: Interval
+    only_student: int
+    """Requests to which the student's answer alone passes."""
+    only_logged: int
+    p_value: float
+    """Exact McNemar test, two-sided."""
+    agrees: Interval
+    """Share of the test items, whose logged answers hold, to which the student answers the same."""
+    student_doubts: dict[str, int] = field(default_factory=dict)
+    """Why to how many of the student's answers are doubtful."""
+
+
 FREE_ROLES = ("majority", "lookup", "linear")
 """Baselines that need no model and cost nothing, the simplest first."""
 
@@ -908,6 +955,9 @@ class Scorecard:
     answers_path: str = ""
     """JSON lines: every answer of the student, with the chat that led to it; "" in records of older
     versions."""
+    logged: LoggedVersus | None = None
+    """The student against the model of the task's log; None without a log, or where its answers
+    are trusted."""
 
     def score(self, role: str) -> ModelScore | None:
         """Return the score of one role, None if it was not measured."""

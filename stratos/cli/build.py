@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -29,6 +30,7 @@ from stratos.executors.job import why_no_executor
 from stratos.plan.horizon import with_horizon
 from stratos.tasks.base import Task, why_no_task
 from stratos.teachers.base import Teacher
+from stratos.teachers.logged import with_log
 
 GROUPS: dict[str, type] = {
     "cloud": schema.CloudConfig,
@@ -111,7 +113,7 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     if problems:
         return None, list(dict.fromkeys(problems))
     config = Config(**values, plain=redact(plain))
-    config = with_horizon(config)
+    config = with_horizon(replace(config, teachers=with_log(config.teachers, config.task)))
     problems += impossible(config)
     return (None, problems) if problems else (config, [])
 

@@ -45,6 +45,11 @@ class Answers:
     n_cached: int = 0
     """Answers that were kept from before, and took none of the `wall_seconds`."""
 
+    @staticmethod
+    def none() -> Answers:
+        """Return the answers of a model that is asked nothing."""
+        return Answers((), (), (), (), 0, 0.0, 0.0)
+
 
 def ask_folder(
     task: Task,

@@ -20,11 +20,13 @@ from stratos.evaluate.answer_files import answers_path, write_answers, write_exa
 from stratos.evaluate.answers import Answers, ask_folder, ask_teacher
 from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled_items
 from stratos.evaluate.by_grammar import ROLE, ask_constrained, schemas_of
+from stratos.evaluate.by_log import against_log, doubted_beside
 from stratos.evaluate.cost import usd_per_1000
 from stratos.evaluate.fields import field_shares
 from stratos.evaluate.labels import confusion
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare
+from stratos.evaluate.verdict import against_logged
 from stratos.records import (
     Corpus,
     ModelCard,
@@ -81,17 +83,21 @@ def evaluate(
     teacher_items = shared[:n_teacher]
     untouched_items = shared[: options.n_untouched_items]
     schemas = schemas_of(config, corpus, items, context)
-    n_asked = len(items) + len(schemas) + len(untouched_items) + len(teacher_items)
+    doubted = doubted_beside(task, items, config.seed)
+    n_asked = len(items) + len(schemas) + len(untouched_items) + len(teacher_items) + len(doubted)
     ticks = _Ticks(context, n_asked)
 
-    by_student = ask_folder(
-        task,
-        Path(student.path),
-        items,
-        max_new_tokens=options.max_new_tokens,
-        batch_size=options.batch_size,
-        tick=ticks.part("student", len(items)),
-    )
+    def ask_student(some: Sequence[Item]) -> Answers:
+        return ask_folder(
+            task,
+            Path(student.path),
+            some,
+            max_new_tokens=options.max_new_tokens,
+            batch_size=options.batch_size,
+            tick=ticks.part("student", len(some)),
+        )
+
+    by_student = ask_student(items)
     write_answers(context.run_dir, task, by_student)
     constrained = None
     if schemas:
@@ -105,9 +111,13 @@ def evaluate(
         batch_size=options.batch_size,
         tick=ticks.part("untouched student", len(untouched_items)),
     )
-    by_teacher = _ask_planned_teacher(
-        config, probe, plan, teacher_items, context, ticks.part("teacher", len(teacher_items))
-    )
+    by_teacher = Answers.none()
+    if teacher_items:
+        tick = ticks.part("teacher", len(teacher_items))
+        by_teacher = _ask_planned_teacher(config, probe, plan, teacher_items, context, tick)
+    logged = against_log(task, by_student, doubted, ask_student)
+    if logged is not None:
+        context.note(against_logged(logged))
 
     of_student = dict(zip((item.id for item in items), by_student.scores, strict=True))
 
@@ -155,6 +165,7 @@ def evaluate(
         against=tuple(compared),
         seed=config.seed,
         earlier_reads=reads,
+        logged=logged,
     )
 
 

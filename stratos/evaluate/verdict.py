@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stratos.core.counted import counted
-from stratos.records import FREE_ROLES, Deployment, Interval, Scorecard, Versus
+from stratos.core.formats import percent, percent_range
+from stratos.records import FREE_ROLES, Deployment, Interval, LoggedVersus, Scorecard, Versus
 
 SURE = 0.05
 """p-value below which a difference counts."""
@@ -142,3 +143,25 @@ def accuracy_as_served(
         return served.exact, served.format
     student = scorecard.score("student") if scorecard is not None else None
     return None if student is None else (student.slice().exact, "")
+
+
+def against_logged(versus: LoggedVersus) -> str:
+    """Return the comparison as sentences."""
+    agrees, n = versus.agrees, counted(versus.n_items, "request", spec=",")
+    student, logged = versus.student_passes, versus.logged_passes
+    return (
+        f"Student against the logged model {versus.model}: the student gives its answer to "
+        f"{percent(agrees.mean)} ({percent_range(agrees.low, agrees.high)}) of the test items, "
+        f"whose logged answers hold. Of {n} of the test time, with {versus.n_doubtful:,} whose "
+        f"logged answer is doubtful, {percent(student.mean)} of the student's answers pass the "
+        f"checks of the log, and {percent(logged.mean)} of the logged ones "
+        f"({versus.only_student:,} the student's alone, {versus.only_logged:,} the logged one's "
+        f"alone; {_lead_over_log(versus)})."
+    )
+
+
+def _lead_over_log(versus: LoggedVersus) -> str:
+    if versus.p_value >= SURE:
+        return f"not told apart, p = {versus.p_value:.2g}"
+    who = "the student" if versus.only_student > versus.only_logged else "the logged model"
+    return f"{who} leads, p = {versus.p_value:.2g}"

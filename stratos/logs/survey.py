@@ -10,14 +10,12 @@ import numpy as np
 
 from stratos.logs.personal import personal_data
 from stratos.tasks.messages.alike import Alike
-from stratos.tasks.messages.conversation import Conversation
+from stratos.tasks.messages.conversation import CHARACTERS_A_TOKEN, Conversation
 from stratos.tasks.messages.message_file import Seen, read_conversations
 from stratos.tasks.messages.workload import Workload, workload_of
 from stratos.tasks.objects import object_of
 from stratos.tasks.rows import Listing, Problems, Unanswered
 
-CHARACTERS_A_TOKEN = 4.0
-"""Of a text whose tokens nobody counted: about that of English prose."""
 _N_ANSWERS = 2000
 """Answers of a workload that are looked at for the metric."""
 _MOST_WORKLOADS = 50_000

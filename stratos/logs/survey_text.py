@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from stratos.core.counted import counted, listed
 from stratos.core.money import cents
 from stratos.core.printable import shown
-from stratos.logs.model_price import card_of, usd_of
-from stratos.logs.survey import CHARACTERS_A_TOKEN, Facts, Survey
+from stratos.logs.model_price import usd_of
+from stratos.logs.survey import Facts, Survey
+from stratos.tasks.messages.conversation import CHARACTERS_A_TOKEN
 from stratos.tasks.messages.suited import suited_to
+from stratos.teachers.model_names import card_of
 from stratos.teachers.openai_settings import OpenAISettings
 
 _PLAIN = re.compile(r"[\w./:@~+-]+")

@@ -123,7 +123,10 @@ def worth_of(
         plan: the student, what it costs and how accurate it is expected to be.
         today: from which on the horizon counts; None takes the date of this machine.
     """
-    ways = [_hosted(config, one, plan) for one in probe.teachers if is_hosted(one.card)]
+    probed = [*probe.teachers]
+    if probe.logged is not None and all(one.logged is None for one in probed):
+        probed.append(probe.logged)
+    ways = [_hosted(config, one, plan) for one in probed if is_hosted(one.card)]
     # An endpoint of the user's own has no price by the token, and is paid for otherwise.
     hosted = [one for one in ways if one.usd_per_answer is not None and one.usd_per_answer.mean > 0]
     if not hosted:
@@ -148,7 +151,10 @@ def worth_of(
     ends = _ends(once, per_day, reference)
     even = ends.break_even(horizon)
     facts |= {"reference": reference.name, "break_even_per_day": even}
-    doubt, end = _doubt(plan, reference), _end(reference, horizon, today or datetime.date.today())
+    doubt, end = (
+        _doubt(config, plan, reference),
+        _end(reference, horizon, today or datetime.date.today()),
+    )
     if rate is None:
         text = (
             f"Against {_named(reference)} distilling pays within {_months(horizon)} from "
@@ -167,14 +173,16 @@ def _hosted(config: Config, one: TeacherProbe, plan: Plan) -> Way:
     """Return a hosted model as a way, with the prompt that it did best with."""
     card = one.card
     seconds = one.seconds / one.n_items if one.n_items else None
+    logged = one.logged
     return Way(
-        name=one.teacher,
+        name=one.teacher if logged is None else f"{card.name} (logged)",
         is_student=False,
         accuracy=one.exact,
         usd_per_answer=_price_of_answer(one),
-        latency_ms=None if seconds is None else 1000 * seconds,
+        latency_ms=1000 * seconds if seconds and logged is None else None,
         why_not=_why_not(config, one, plan),
         retires=card.retires,
+        is_logged=logged is not None,
     )
 
 
@@ -182,6 +190,9 @@ def _why_not(config: Config, one: TeacherProbe, plan: Plan) -> str:
     """Return why a hosted model is no alternative to the student; "" where it is one."""
     found, limits = one.exact, config.limits
     shown = f"{percent(found.mean)} ({percent_range(found.low, found.high)})"
+    if one.logged is not None:
+        is_below = limits.accuracy is not None and found.high < limits.accuracy
+        return f"at most {shown}, below limits.accuracy" if is_below else ""
     if limits.accuracy is not None:
         counts = found.low if limits.confidence == "low" else found.mean
         return "" if counts >= limits.accuracy else f"{shown}, below limits.accuracy"
@@ -236,11 +247,20 @@ def _outcome(ends: Ends, rate: float, horizon: Horizon) -> Outcome:
     return "stay" if ends.in_favour.ahead(horizon.days, rate, horizon) < 0 else "open"
 
 
-def _doubt(plan: Plan, reference: Way) -> str:
+def _doubt(config: Config, plan: Plan, reference: Way) -> str:
     """Say that the student may well be less accurate than what it takes the place of."""
     student = plan.accuracy
     if not (student.is_known and student.is_share_known):
         return " How accurate the student will be is not known: see plan.pilot=true."
+    if reference.is_logged:
+        # What agrees with the logged answers is all that is known; the user says what is enough.
+        if config.limits.accuracy is not None:
+            return ""
+        return (
+            f" But the student is expected to give its answer to {percent(student.mean)} "
+            f"({percent_range(student.low, student.high)}) of requests: say from which share on "
+            "that is enough, such as limits.accuracy=0.9."
+        )
     if student.high < reference.accuracy.low:
         return (
             f" But the student is expected to be less accurate: {percent(student.mean)} "
@@ -286,11 +306,16 @@ def _text(
 
 def _named(way: Way) -> str:
     assert way.usd_per_answer is not None
-    ends = percent_range(way.accuracy.low, way.accuracy.high)
-    return (
-        f"{way.name} ({usd(1000 * way.usd_per_answer.mean)} for 1,000 answers, "
-        f"{percent(way.accuracy.mean)} [{ends}] right)"
-    )
+    return f"{way.name} ({usd(1000 * way.usd_per_answer.mean)} for 1,000 answers, {_right(way)})"
+
+
+def _right(way: Way) -> str:
+    right = f"{percent(way.accuracy.mean)} [{percent_range(way.accuracy.low, way.accuracy.high)}]"
+    if not way.is_logged:
+        return f"{right} right"
+    if not way.accuracy.is_known:
+        return "of which the log proves nothing"
+    return f"at most {right} right by what the log can prove"
 
 
 def _months(horizon: Horizon) -> str:

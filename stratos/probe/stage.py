@@ -15,12 +15,14 @@ from stratos.core.errors import BudgetError, ConfigError, TeacherError
 from stratos.core.intervals import wilson
 from stratos.evaluate.baselines import FITTING, free_baselines, labelled_rows
 from stratos.probe.complexity import judge
+from stratos.probe.log_proof import of_log, priced_log, said_of
 from stratos.probe.sequential import ERROR, listed, looks, undecided
 from stratos.probe.students import probe_students
 from stratos.probe.teacher_evaluation import TeacherEvaluation
 from stratos.records import Probe, TeacherProbe
 from stratos.synthesize.choice import injects, least_coverage, supervises
 from stratos.tasks.base import Task
+from stratos.teachers.logged import LoggedTeacher
 
 KEEP_LOADED_PARAMS = 500_000_000
 """A teacher up to this size stays in memory: `evaluate` asks it again, and loading takes longer."""
@@ -56,6 +58,9 @@ def probe(config: Config, context: Context) -> Probe:
         try:
             if reason := teacher.unreachable():
                 raise TeacherError(reason)
+            if isinstance(teacher, LoggedTeacher):
+                found.append(of_log(teacher))
+                continue
             found.append(interview.hold())
             more = _asks_more(found[-1].n_items, len(everything), n_most)
             _say_what_is_open(context, found[-1], thresholds, n_looks, more)
@@ -71,6 +76,11 @@ def probe(config: Config, context: Context) -> Probe:
     if not found:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in unreachable.items())
         raise TeacherError(f"No teacher is available:\n{reasons}")
+    log = priced_log(config.teachers, config.task)
+    logged = None if log is None else of_log(log)
+    if logged is not None:
+        context.note(said_of(logged))
+        _say_the_terms(context, log)
     students = probe_students(config, items, context)
     n = len(config.teachers)
     tick = partial(context.tick, n, n, FITTING)
@@ -81,13 +91,29 @@ def probe(config: Config, context: Context) -> Probe:
         task=config.task.name,
         teachers=tuple(found),
         unreachable=unreachable,
-        complexity=judge(config.complexity, config.task, items, found, students),
+        complexity=judge(
+            config.complexity,
+            config.task,
+            items,
+            [one for one in found if one.logged is None] or found,
+            students,
+        ),
         answers_path=str(answers_path),
         seconds=time.perf_counter() - started,
         students=students,
         cut_at_usd=context.ledger.cut_at_usd,
         baselines=tuple(baselines),
+        logged=logged,
     )
+
+
+def _say_the_terms(context: Context, log: LoggedTeacher | None) -> None:
+    card = None if log is None else log.settings
+    if card is not None and card.outputs_may_train is False:
+        context.warn(
+            f"The terms of {card.model} ({card.license}) do not allow to train competing models on "
+            "its answers. Make sure that you may."
+        )
 
 
 def _n_looks(config: Config, n_items: int, n_most: int) -> int:

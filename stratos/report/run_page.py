@@ -17,7 +17,7 @@ from stratos.core.counted import by_reason
 from stratos.core.redact import redact
 from stratos.deploy.speed import sentences
 from stratos.evaluate.reads import reads_of_run, said
-from stratos.evaluate.verdict import accuracy_as_served, verdict
+from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
 from stratos.plan.explain.show import net_text
 from stratos.records import (
     Corpus,
@@ -86,6 +86,7 @@ def write_run_page(
         student=student,
         scorecard=scorecard,
         verdict=verdict(scorecard) if scorecard else None,
+        against_logged=against_logged(scorecard.logged) if scorecard and scorecard.logged else "",
         fields=_fields(scorecard),
         labels=_labels(scorecard),
         deployment=named.get("deploy"),

@@ -23,7 +23,7 @@ from stratos.core.formats import (
     usd,
 )
 from stratos.evaluate.reads import said
-from stratos.evaluate.verdict import accuracy_as_served, verdict
+from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
 from stratos.records import Corpus, Deployment, Export, ModelScore, Plan, Probe, Scorecard
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
 from stratos.report.planned import planned_rows
@@ -231,9 +231,10 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
         for baseline in probe.baselines:
             table.add_row(*_score_row(baseline, [], any(n_cut)))
         for one in probe.teachers:
+            at_most = "at most " if one.logged is not None else ""
             table.add_row(
-                f"teacher ({one.teacher})",
-                percent(one.exact.mean),
+                f"teacher ({one.card.name if at_most else one.teacher})",
+                f"{at_most}{percent(one.exact.mean)}",
                 percent_range(one.exact.low, one.exact.high),
                 str(one.n_items),
                 *([str(one.n_truncated)] if any(n_cut) else []),
@@ -254,6 +255,8 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
         told.append(said(scorecard.earlier_reads))
     doubtful = [_who(score) for score in scores if score.is_cut_short]
     lost = [] if deployment is None else _lost(deployment)
+    if scorecard.logged is not None:
+        lost = [Text(against_logged(scorecard.logged)), *lost]
     return "; ".join(told), table, *lost, *_doubts(doubtful)
 
 

@@ -8,6 +8,7 @@
     `supervised` does, and takes its place.
 `augmentation`: the task has labelled rows, and the teacher covers `min_coverage`. It is taken where
     it is named (`strategy=augmentation`).
+The model of a log is asked nothing: no strategy is taken with it that needs more than its answers.
 `injection`: the task can build a question from an answer.
 `alignment`: the teacher answers at least `min_coverage` of the validation items exactly. Where
     another strategy may be taken whose items are all right, it surely answers at least
@@ -55,6 +56,7 @@ class Reason(Enum):
     CERTAIN = "the teacher's distribution adds nothing to its text"
     UNREACHABLE = "the teacher cannot be asked"
     STUDENT = "the student cannot be trained here"
+    LOG = "the model is known by its log alone"
     TOO_SLOW = "its training takes longer than allowed"
     NO_SERVER = "no allowed server is large or fast enough"
     HOPELESS = "it would get almost nothing right"
@@ -122,6 +124,8 @@ def pick(
         if not leaves(complexity, strategy):
             left = ", ".join(complexity.strategies)
             verdicts[name] = _not(Reason.DECLARED, f"complexity={complexity.level} leaves {left}")
+        elif teacher.logged is not None and (why := _asks_anew(strategy)):
+            verdicts[name] = _not(Reason.LOG, why, "teacher")
         elif strategy.learns_rows and n_rows is None:
             verdicts[name] = _not(Reason.TASK, f"the task {task} has no labelled rows")
         elif strategy.learns_rows and not strategy.adds_rows:
@@ -162,6 +166,13 @@ def _not(
     evidence: str = "",
 ) -> Verdict:
     return Verdict(False, reason, concerns, evidence, cause)
+
+
+def _asks_anew(strategy: Strategy) -> str:
+    """Return why a strategy needs more of a teacher than its log has; "" where it does not."""
+    if strategy.adds_rows or strategy.writes_reasoning:
+        return "its log has no answers to what it would be asked"
+    return "its log has its texts alone" if strategy.needs_logits else ""
 
 
 def injects(strategies: Sequence[Strategy], complexity: ComplexityConfig) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from stratos.tasks.answers import LETTER, nearest_by_words
+from stratos.tasks.logged_model import LoggedModel
 
 Split = Literal["train", "validation", "test"]
 Message = dict[str, str]
@@ -348,6 +349,37 @@ class Task(ABC):
     def parts(self) -> tuple[Any, ...]:
         """Objects of the user's own that the task is made of: their code counts like the task's."""
         return ()
+
+    # --- rows that a model answered, which is known by its log -----------------------------------
+
+    is_log: bool = False
+    """True if the rows are the logged answers of a model: then `logged` tells of it."""
+
+    @property
+    def logged(self) -> LoggedModel | None:
+        """What the log proves of the model that answered; None, the default, without a log."""
+        return None
+
+    def logged_answer(self, chat: Sequence[Message]) -> str | None:
+        """Return what the logged model answered to a chat of a training row; None if it did not.
+
+        Held-out rows are none of its answers here: theirs are what all others are compared with.
+        """
+        return None
+
+    def doubted(self, n: int, seed: int = 0) -> list[Item]:
+        """Return up to `n` requests of the test time whose logged answer is doubtful.
+
+        Each has that answer: no test item is among them.
+        """
+        return []
+
+    def doubt(self, item: Item, text: str) -> str | None:
+        """Return what is doubtful about an answer to a request of the log; None where nothing is.
+
+        The same checks find the logged answers that are doubtful.
+        """
+        return None
 
     # --- rows without an answer, which a teacher labels ------------------------------------------
 

@@ -38,6 +38,9 @@ class Logged(msgspec.Struct, frozen=True, array_like=True):
     """That wrote the answer; "" where nobody says."""
     workload: str
     """Id of the workload that it is of."""
+    input_tokens: int | None = None
+    """As logged; None where nobody says, or they are those of several answers."""
+    output_tokens: int | None = None
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):

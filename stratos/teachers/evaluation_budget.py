@@ -25,7 +25,12 @@ _FIRST, _MOST = 32, 128
 
 
 def n_allowed(config: Config, probed: TeacherProbe) -> int:
-    """Return how many test items a teacher may answer, whatever time that takes."""
+    """Return how many test items a teacher may answer, whatever time that takes.
+
+    The model of a log is asked none: its answers are what all others are compared with.
+    """
+    if probed.logged is not None:
+        return 0
     most = min(config.evaluate.n_teacher_items, config.evaluate.n_items)
     if config.task.has_rows:
         most = min(most, config.task.n_test)

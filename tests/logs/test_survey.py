@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from stratos.logs.model_price import card_named, card_of
+from stratos.logs.model_price import card_named
 from stratos.logs.personal import CARD, EMAIL, IBAN, ID, PHONE, personal_data
 from stratos.logs.survey import survey
 from stratos.logs.survey_text import lines_of
+from stratos.teachers.model_names import card_of
 
 EXTRACT = "Extract product and order from the message of a customer, as one JSON object."
 SORT = "Say whether the review that the user sends is positive or negative, in one word."

@@ -15,7 +15,7 @@ from stratos.plan.horizon import DAYS_A_MONTH, Horizon, with_horizon
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
 from stratos.plan.worth import Ends, Money, _outcome, worth_of
-from stratos.records import AnswerSpread
+from stratos.records import AnswerSpread, Interval, LoggedProof
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 N_CASES = 10_000
@@ -148,3 +148,37 @@ def test_an_endpoint_of_ones_own_has_no_price_to_compare_with():
     card = replace(HOSTED, usd_per_million_input_tokens=0.0, usd_per_million_output_tokens=0.0)
     own = replace(PAID, card=card)
     assert planned(TrafficConfig(requests_per_day=1e5), teachers=(BLIND, own))[2] is None
+
+
+def logged(right, n=200, *, is_checked=True, **changes):
+    proof = LoggedProof("gpt-large", is_checked, {}, True)
+    card = replace(HOSTED, name="gpt-large")
+    found = teacher(card, right=right, n=n, logged=proof, seconds=0.0, **changes)
+    return replace(found, teacher="logged_model")
+
+
+def test_the_logged_model_is_the_way_to_stay():
+    rate = TrafficConfig(requests_per_day=50_000)
+    _, _, found = planned(rate, teachers=(BLIND, logged(194)))
+    assert found.reference == "gpt-large (logged)"
+    assert "at most 97.0% [93.6–98.6%] right by what the log can prove" in found.text
+    # That the student agrees with it is all that is known: the user says what is enough.
+    assert found.outcome == "open" and "limits.accuracy=" in found.text
+    limits = LimitsConfig(accuracy=0.5, confidence="mean")
+    enough = planned(rate, limits, teachers=(BLIND, logged(194)))[2]
+    assert enough.outcome == "distil" and "97.0%" in enough.text
+    little = planned(TrafficConfig(requests_per_day=10), limits, teachers=(BLIND, logged(194)))[2]
+    assert little.outcome == "stay" and "with gpt-large (logged)" not in little.text.split(":")[0]
+
+
+def test_of_a_log_that_proves_nothing_that_is_said():
+    unknown = logged(1, is_checked=False)
+    unknown = replace(unknown, exact=Interval(0.5, 0.0, 1.0, is_known=False))
+    found = planned(TrafficConfig(requests_per_day=50_000), teachers=(BLIND, unknown))[2]
+    assert "of which the log proves nothing" in found.text
+
+
+def test_a_log_asks_for_nothing_and_costs_nothing():
+    _, plan, _ = planned(TrafficConfig(requests_per_day=50_000), teachers=(logged(194),))
+    assert plan.teacher == "logged_model" and plan.strategy == "injection"
+    assert sum(role.usd for role in plan.roles_of("teacher")) == 0

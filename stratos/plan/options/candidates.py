@@ -189,7 +189,7 @@ def build_problem(
         preempts=catalog.preempts,
         n_offers=len(catalog.offers),
         max_tokens={one.teacher: one.max_tokens_by_prompt for one in probe.teachers},
-        teachers={teacher.teacher: teacher.card for teacher in probe.teachers},
+        teachers={teacher.teacher: _card(teacher) for teacher in probe.teachers},
         assumed=_joined(pricing.assumed for pricing in priced),
         rates=_joined(pricing.rates for pricing in priced),
         gb=_joined(pricing.gb for pricing in priced),
@@ -279,6 +279,11 @@ class _Pairs:
             of = "" if verdict.concerns == "strategy" else teacher.teacher
             self.left_out.add(key, verdict.why_not, verdict.reason, strategy=name, teacher=of)
         return taken
+
+
+def _card(teacher: TeacherProbe) -> ModelCard:
+    """Return the facts of a teacher; a log stays when its model ends."""
+    return teacher.card if teacher.logged is None else replace(teacher.card, retires="")
 
 
 def _students(

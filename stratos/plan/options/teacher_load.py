@@ -92,6 +92,8 @@ def teacher_load_of(
         n_kept: answers it would ask for that are there already.
     """
     n_evaluated, n_taught = n_expected(config, teacher), strategy.n_questions(config.task)
+    if teacher.logged is not None:
+        n_taught = 0  # its answers are in the log
     n_least, n_most = strategy.fewest_samples(), strategy.most_samples()
     covered = teacher.exact.mean
     n_samples = covered * n_least + (1 - covered) * n_most

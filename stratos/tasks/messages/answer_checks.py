@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ FIELDS = "other fields than nearly all others"
 TYPES = "a field of another type than in nearly all others"
 NOT_SAID = "a value that is not in the messages, where nearly all others copy it"
 NO_MATCH = "no match of task.schema"
+NO_ANSWER = "no answer at all"
 RARE = "a label that hardly any other answer is"
 REFUSED = "a refusal"
 LOOPS = "a text that repeats itself"
@@ -106,6 +107,11 @@ class AnswerChecks:
         is_label = len(answer) <= _LONGEST_LABEL and normalised(answer) not in self._odd_labels
         return RARE if self._are_labels and not is_label else None
 
+    @property
+    def tell(self) -> bool:
+        """Whether an answer could be found wrong: texts of any form are only told to be broken."""
+        return self.n >= _FEWEST and (self.n_objects >= _MOST * self.n or self._are_labels)
+
     @cached_property
     def _are_labels(self) -> bool:
         n, different = self.labels.total(), len(self.labels)
@@ -148,16 +154,16 @@ class AnswerChecks:
         return None
 
 
-def doubts_of(rows: Rows) -> Iterator[str | None]:
-    """Yield what is doubtful about the answer of each row of a log; the rows are read twice."""
+def checks_of(rows: Rows) -> dict[str, AnswerChecks]:
+    """Return the checks of each workload of a log, by its id; the rows are read once."""
     checks: dict[str, AnswerChecks] = defaultdict(AnswerChecks)
     for row in rows:
-        checks[_workload(row)].learn(row.question, row.answer)
-    for row in rows:
-        yield checks[_workload(row)].doubt(row.question, row.answer)
+        checks[workload_in(row)].learn(row.question, row.answer)
+    return dict(checks)
 
 
-def _workload(row: Row) -> str:
+def workload_in(row: Row) -> str:
+    """Return the id of the workload that a row is of."""
     return "" if row.logged is None else row.logged.workload
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from stratos.tasks.base import Message
 
+CHARACTERS_A_TOKEN = 4.0
+"""Of a text whose tokens nobody counted: about that of English prose."""
 _BEGIN = '[{"role":"'
 """What a history begins with that is more than one question."""
 

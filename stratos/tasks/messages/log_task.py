@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from math import isnan
+from math import inf, isnan
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,9 +15,19 @@ import numpy as np
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
 from stratos.tasks import doubts
-from stratos.tasks.base import Item, Split
-from stratos.tasks.messages.answer_checks import CONTRADICTED, NO_MATCH, doubts_of
+from stratos.tasks.base import Item, Message, Split
+from stratos.tasks.logged_model import LoggedModel
+from stratos.tasks.messages.answer_checks import (
+    CONTRADICTED,
+    NO_ANSWER,
+    NO_MATCH,
+    AnswerChecks,
+    checks_of,
+    workload_in,
+)
 from stratos.tasks.messages.chat_task import ChatContent, ChatTask
+from stratos.tasks.messages.conversation import as_question
+from stratos.tasks.messages.logged_rows import AnswersByQuestion, model_of, time_of
 from stratos.tasks.split import order_key
 from stratos.tasks.table import Row, Rows
 
@@ -37,6 +47,8 @@ class LogContent(ChatContent):
 
     doubtful: tuple[tuple[str, Row], ...] = ()
     """Rows whose logged answer is not used, each with the reason."""
+    checks: Mapping[str, AnswerChecks] = field(default_factory=dict)
+    """What the answers of each workload are like; nothing where they are trusted."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +87,13 @@ class LogTask(ChatTask):
                 "which logs are split. Type +task=chat, which splits by a hash."
             )
         doubtful = [(CONTRADICTED, row) for row in contradicted]
+        checks: dict[str, AnswerChecks] = {}
         if self.answers != "trust":
+            checks = checks_of(own.rows)
             found = [
-                why or self._against_schema(row)
-                for why, row in zip(doubts_of(own.rows), own.rows, strict=True)
+                checks[workload_in(row)].doubt(row.question, row.answer)
+                or self._against_schema(row.answer, row.options)
+                for row in own.rows
             ]
             doubtful += [(why, own.rows[k]) for k, why in enumerate(found) if why]
             holds = np.array([why is None for why in found])
@@ -91,6 +106,7 @@ class LogTask(ChatTask):
             keys=content.keys,
             metric=content.metric,
             doubtful=tuple(doubtful),
+            checks=checks,
         )
 
     def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
@@ -101,11 +117,11 @@ class LogTask(ChatTask):
                 raise
             return answer  # is doubtful, and no broken line
 
-    def _against_schema(self, row: Row) -> str | None:
+    def _against_schema(self, answer: str, options: Sequence[str] = ()) -> str | None:
         if self.schema is None:
             return None
         try:
-            self._metric.canonical(row.answer, row.options)
+            self._metric.canonical(answer, options)
         except ValueError:
             return NO_MATCH
         return None
@@ -182,6 +198,64 @@ class LogTask(ChatTask):
         found = (rows.column("times") for rows in self._by_split.values())
         return [time for times in found if len(times) for time in (times.min(), times.max())]
 
+    # --- the logged model ------------------------------------------------------------------------
+
+    is_log = True
+
+    @cached_property
+    def logged(self) -> LoggedModel:
+        """What the answers of the validation time prove of the model that gave most of them."""
+        held = self._by_split["validation"]
+        start, stop = self._starts_s
+        late = [(why, row) for why, row in self.doubtful if start <= time_of(row) < stop]
+        rows = [*((None, row) for row in held), *late]
+        checks = self._log.checks.values()
+        return model_of(rows, self.schema is not None or any(one.tell for one in checks))
+
+    @property
+    def _starts_s(self) -> tuple[float, float]:
+        """When validation and test begin, in seconds since 1970."""
+        found = (self._by_split[one].column("times") for one in ("validation", "test"))
+        validation, test = (float(times.min()) if len(times) else inf for times in found)
+        return validation, test
+
+    def logged_answer(self, chat: Sequence[Message]) -> str | None:
+        """Return what was logged for a chat of a training row, as the prompt `zero_shot` asks."""
+        history = list(chat)
+        if self._opening and history[:1] == self._opening:
+            history = history[1:]
+        return self._known_answers.answer(as_question(history))
+
+    @cached_property
+    def _known_answers(self) -> AnswersByQuestion:
+        return AnswersByQuestion(self._by_split["train"])
+
+    def doubted(self, n: int, seed: int = 0) -> list[Item]:
+        """Return requests of the test time whose logged answer does not pass the checks."""
+        _, start = self._starts_s
+        earlier = [self._families(self._by_split[one]) for one in ("train", "validation")]
+        known = set(np.concatenate(earlier).tolist())
+        found: dict[str, Item] = {}
+        for why, row in self.doubtful:
+            assert row.logged is not None
+            is_new = int(self._content.keys[row.logged.conversation]) not in known
+            if why != CONTRADICTED and time_of(row) >= start and is_new:
+                item = self._item(row)
+                found.setdefault(item.id, item)
+        return sorted(found.values(), key=lambda item: order_key(item.id, seed))[:n]
+
+    def doubt(self, item: Item, text: str) -> str | None:
+        """Return which check an answer to a request of the log does not pass; None if it does."""
+        answer = self.parse(text)
+        if answer is None:
+            return NO_ANSWER
+        checks = self._log.checks.get(item.origin)
+        found = checks.doubt(item.question, answer) if checks is not None else None
+        return found or self._against_schema(answer)
+
+    def _item(self, row: Row) -> Item:
+        return replace(super()._item(row), origin=workload_in(row))
+
     # --- doubtful answers ------------------------------------------------------------------------
 
     @cached_property
@@ -195,7 +269,7 @@ class LogTask(ChatTask):
         found: dict[str, Row] = {}
         for _, row in self._log.doubtful:
             assert row.logged is not None
-            is_late = isnan(row.logged.time_s) or row.logged.time_s > last_s
+            is_late = isnan(time_of(row)) or time_of(row) > last_s
             if not is_late and int(self._content.keys[row.logged.conversation]) not in known:
                 found.setdefault(row.question, row)
         return list(found.values())

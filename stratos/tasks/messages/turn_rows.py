@@ -10,6 +10,7 @@ from itertools import islice
 from math import nan
 
 import msgspec
+from msgspec.structs import replace
 
 from stratos.tasks.messages.alike import Alike
 from stratos.tasks.messages.conversation import Conversation, as_question
@@ -91,7 +92,12 @@ class TurnReader:
         self.n_other_system += bool(found.system) and found.system != self.system
         start = int(found.messages[0]["role"] == "system" and found.system == self.system)
         time_s = nan if found.about.time_s is None else found.about.time_s
-        logged = Logged(number, time_s, found.about.model, workload_of(found).id)
+        about = found.about
+        logged = Logged(number, time_s, about.model, workload_of(found).id)
+        if len(found.answered) == 1:
+            logged = replace(
+                logged, input_tokens=about.input_tokens, output_tokens=about.output_tokens
+            )
         turns = [k for k, one in enumerate(found.messages) if one["role"] == "assistant"]
         for place in found.answered:
             turn = turns.index(place)

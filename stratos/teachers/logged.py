@@ -1,0 +1,149 @@
+"""The model whose answers a log has: they are kept answers, and nobody is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from stratos.core.errors import TeacherError, did_you_mean
+from stratos.core.printable import shown
+from stratos.records import ModelCard
+from stratos.tasks.base import Message, Task
+from stratos.teachers.base import STOP, Answer, CacheMode, Keep, Teacher, Tick
+from stratos.teachers.facts import FACTS
+from stratos.teachers.lifetime import shipped_teachers
+from stratos.teachers.model_names import card_of
+from stratos.teachers.openai_settings import OpenAISettings
+
+KIND = "logged_model"
+_UNKNOWN: dict[str, Any] = dict.fromkeys(FACTS, 0)
+
+
+@dataclass
+class LoggedTeacher:
+    """Gives the answers of the task's log again; it has no others, and no key."""
+
+    name: str = KIND
+    """Name shown in tables and in the plan."""
+    price_of: str | None = None
+    """Card of `teacher=` at whose price its answers count; null takes that of the logged model."""
+    log: Task | None = field(init=False, default=None, repr=False)
+    """The task of the run; a run without a log leaves this teacher out."""
+
+    cache: ClassVar[CacheMode] = "off"
+
+    def __post_init__(self) -> None:
+        """Check that the card is there.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if self.price_of is None:
+            return
+        names = [card.name for card in shipped_teachers()]
+        if self.price_of not in names:
+            raise ValueError(
+                f"price_of={self.price_of}: there is no such card."
+                f"{did_you_mean(self.price_of, names)} Known: {', '.join(names)}."
+            )
+
+    def of(self, task: Task) -> LoggedTeacher:
+        """Return the same teacher for a log."""
+        made = LoggedTeacher(self.name, self.price_of)
+        made.log = task
+        return made
+
+    @property
+    def model(self) -> str:
+        """Name of the model, as the log has it; "" where it names none."""
+        logged = None if self.log is None else self.log.logged
+        return "" if logged is None else shown(logged.name)
+
+    @property
+    def settings(self) -> OpenAISettings | None:
+        """The card at whose price its answers count; None where there is none."""
+        if self.price_of is not None:
+            return next(card for card in shipped_teachers() if card.name == self.price_of)
+        return card_of(self.model) if self.model else None
+
+    def unreachable(self) -> str | None:
+        """Return why the log cannot stand in for its model, or None."""
+        if self.log is None or self.log.logged is None:
+            return "the task has no log; type +task=logs"
+        if self.settings is None:
+            told = (
+                f"no card has a price of {self.model}" if self.model else "the log names no model"
+            )
+            return (
+                f"{told}, so that nobody knows what its answers cost. Name a card with that price: "
+                f"teacher.candidates.{KIND}.price_of=gpt_4o_mini"
+            )
+        return None
+
+    def card(self) -> ModelCard:
+        """Return the price of the model, by its card."""
+        card = self.settings
+        if card is None:
+            return ModelCard(name=self.model or self.name, **_UNKNOWN)
+        facts: dict[str, Any] = {**_UNKNOWN, **card.facts}
+        return ModelCard(
+            **facts,
+            name=self.model or self.name,
+            license=card.license,
+            usd_per_million_input_tokens=card.usd_per_million_input_tokens,
+            usd_per_million_output_tokens=card.usd_per_million_output_tokens,
+            price_date=card.price_date,
+            price_source=card.price_source,
+            retires=card.retires,
+            retires_source=card.retires_source,
+        )
+
+    def identity(self) -> str:
+        """Return what its answers depend on: the rows of the log."""
+        return f"{KIND} {self.log.content_sha256 if self.log is not None else ''}"
+
+    def ask(
+        self,
+        chats: Sequence[list[Message]],
+        max_tokens: int,
+        tick: Tick | None = None,
+        keep: Keep | None = None,
+    ) -> list[Answer]:
+        """Return what was logged for each chat of a training row.
+
+        Raises:
+            TeacherError: one of them is not in the log.
+        """
+        found = []
+        for place, chat in enumerate(chats):
+            text = None if self.log is None else self.log.logged_answer(chat)
+            if text is None:
+                raise TeacherError(
+                    f"{self.name} is known by its log alone, which has no answer to "
+                    f'"{shown(chat[-1]["content"])}". Name a teacher that can be asked: teacher=…'
+                )
+            answer = Answer(text, 0, 0, 0.0, cached=True, finish=STOP)
+            found.append(answer)
+            if keep is not None:
+                keep(place, answer)
+            if tick is not None:
+                tick(place + 1, len(chats))
+        return found
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def with_log(teachers: Sequence[Teacher], task: Task) -> tuple[Teacher, ...]:
+    """Return the teachers of a run whose logged one has its log.
+
+    Of several, it is left out where the task has none.
+    """
+    found: list[Teacher] = []
+    for one in teachers:
+        if not isinstance(one, LoggedTeacher):
+            found.append(one)
+        elif task.is_log or len(teachers) == 1:
+            found.append(one.of(task))
+    return tuple(found)
