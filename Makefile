@@ -2,13 +2,14 @@
 #   make demo    the main command on this machine, offline
 #   make test    the tests
 #   make lint    style, types and YAML
+#   make docs    the pages of docs/ as a site, in build/site
 #   make attack  every bad input, damage and kill there is: about an hour
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test lint attack wheel clean
+.PHONY: demo test lint docs attack wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -23,6 +24,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 attack: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python benchmarks/attack.py $(ARGS)

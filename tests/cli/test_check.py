@@ -9,18 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra._internal.utils import get_args_parser
+from checked import problems
 from omegaconf import OmegaConf
 
 from stratos.catalog.source import BUILTIN
 from stratos.cli.build import build
-from stratos.cli.check import check
 from stratos.cli.compose import hydra_for
 from stratos.cli.rules import missing_files
 from stratos.convert.targets import ALLOW_TARGETS
 from stratos.core import extras
 from stratos.core.conf import conf_dir
-from stratos.core.errors import ConfigError
 from stratos.teachers.lifetime import retired, shipped_teachers
 
 SHIPPED = sorted(
@@ -68,18 +66,6 @@ ELSEWHERE = {
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(ALLOW_TARGETS, raising=False)
-
-
-def problems(*argv: str) -> list[str]:
-    try:
-        check(get_args_parser().parse_args(list(argv)))
-    except ConfigError as error:
-        lines = str(error).splitlines()
-        if len(lines) > 1:
-            assert lines[0] == f"{len(lines) - 1} problems in the configuration:"
-            return [line.removeprefix("  ") for line in lines[1:]]
-        return lines
-    return []
 
 
 # --- what is shipped ------------------------------------------------------------------------------

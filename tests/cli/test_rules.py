@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import checked
 import pytest
-from hydra._internal.utils import get_args_parser
-
-from stratos.cli.check import check
-from stratos.core.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -17,12 +14,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def problems(*argv: str) -> list[str]:
-    try:
-        check(get_args_parser().parse_args(["+task=mahjong", *argv]))
-    except ConfigError as error:
-        head, *lines = str(error).splitlines()
-        return [line.strip() for line in lines] or [head]
-    return []
+    return checked.problems("+task=mahjong", *argv)
 
 
 BUCKET = "{prompt_tokens: 64, answer_tokens: 128, share: 1}"

@@ -1,4 +1,4 @@
-"""The `--help <group>` page: every key with type, default and meaning."""
+"""Every key of every group with type, default and meaning, and the page `--help <group>`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -25,8 +26,37 @@ _WIDTH = 96
 _LONGEST_DEFAULT = 60
 
 
+@dataclass(frozen=True)
+class Key:
+    """A key of the config, as it is typed."""
+
+    name: str
+    """Such as "trainer.max_steps"."""
+    default: str
+    kind: str
+    """What it takes, in words."""
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of the config, or one choice of it."""
+
+    name: str
+    """Such as "trainer", or "trainer=lora"."""
+    choices: tuple[tuple[str, str], ...]
+    """Name of each choice, and what its file says first."""
+    keys: tuple[Key, ...]
+    """None where the choices differ in theirs."""
+
+    @property
+    def typed(self) -> str:
+        """How a choice is typed, without its name."""
+        return f"{'+' if self.name == 'task' else ''}{self.name}="
+
+
 def group_page(asked: Sequence[str], config_dir: str | None = None) -> str:
-    """Return the keys of groups, or of named choices of them.
+    """Return the keys of groups, or of named choices of them, as a terminal shows them.
 
     Args:
         asked: each a group ("trainer") or a choice of one ("trainer=lora", "+task=classify").
@@ -35,14 +65,31 @@ def group_page(asked: Sequence[str], config_dir: str | None = None) -> str:
     Raises:
         ConfigError: there is no such group or choice.
     """
+    return "\n\n".join("\n".join(_lines(one)).rstrip() for one in groups(asked, config_dir))
+
+
+def groups(asked: Sequence[str] | None = None, config_dir: str | None = None) -> list[Group]:
+    """Return what there is to know of groups, or of named choices of them.
+
+    Args:
+        asked: see `group_page`; None for every group.
+        config_dir: folder of the user's own choices.
+
+    Raises:
+        ConfigError: there is no such group or choice.
+    """
     with hydra_for(config_dir) as hydra:
-        return "\n\n".join(_page(one, hydra) for one in asked)
+        return [_group(one, hydra) for one in (_names() if asked is None else asked)]
 
 
-def _page(asked: str, hydra: Hydra) -> str:
+def _names() -> list[str]:
+    return sorted({*TARGETS, *CANDIDATES, *GROUPS})
+
+
+def _group(asked: str, hydra: Hydra) -> Group:
     group, _, choice = asked.lstrip("+").partition("=")
     choices = sorted(hydra.config_loader.get_group_options(group)) if group else []
-    known = sorted({*TARGETS, *CANDIDATES, *GROUPS})
+    known = _names()
     if group not in known:
         raise ConfigError(
             f"--help {asked}: there is no group {group}.{did_you_mean(group, known)} Known: "
@@ -54,13 +101,37 @@ def _page(asked: str, hydra: Hydra) -> str:
             f"{', '.join(choices) or 'none'}."
         )
     node = OmegaConf.select(_composed(group, choice, hydra), group)
-    lines = [f"{group}={choice}" if choice else group, ""]
-    if choices and not choice:
-        lines += [*_choices(group, choices), ""]
     schema = _schema_of(group, node)
-    if schema is not None:
-        lines += _keys(group, schema, node)
-    return "\n".join(lines).rstrip()
+    return Group(
+        name=f"{group}={choice}" if choice else group,
+        choices=() if choice else tuple((name, _first_comment(group, name)) for name in choices),
+        keys=() if schema is None else tuple(_keys(group, schema, node)),
+    )
+
+
+def _lines(group: Group) -> list[str]:
+    lines = [group.name, ""]
+    if group.choices:
+        lines.append(
+            f"Choices, as {group.typed}<name> (the keys of one: --help {group.name}=<name>):"
+        )
+        for name, said in group.choices:
+            lines += textwrap.wrap(
+                said or "your own", _WIDTH, initial_indent=f"  {name:<22} ",
+                subsequent_indent=" " * 25,
+            )  # fmt: skip
+        lines.append("")
+    if group.keys:
+        lines.append("Keys and their defaults:")
+    for key in group.keys:
+        lines.append(f"  {key.name}={_shortened(key.default)}")
+        said = f"{key.kind.capitalize()}. {key.meaning}"
+        lines += textwrap.wrap(said, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return lines
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_DEFAULT else f"{text[: _LONGEST_DEFAULT - 1]}…"
 
 
 def _composed(group: str, choice: str, hydra: Hydra) -> DictConfig:
@@ -80,18 +151,6 @@ def _schema_of(group: str, node: Any) -> type | None:
     return schema_of(OmegaConf.create({group: node}), group)
 
 
-def _choices(group: str, choices: Sequence[str]) -> list[str]:
-    """Return each choice with what its file says first."""
-    plus = "+" if group == "task" else ""
-    lines = [f"Choices, as {plus}{group}=<name> (the keys of one: --help {group}=<name>):"]
-    for name in choices:
-        said = _first_comment(group, name)
-        lines += textwrap.wrap(
-            said or "your own", _WIDTH, initial_indent=f"  {name:<22} ", subsequent_indent=" " * 25
-        )
-    return lines
-
-
 def _first_comment(group: str, name: str) -> str:
     """Return the first sentences of a shipped choice's file."""
     try:
@@ -108,18 +167,15 @@ def _first_comment(group: str, name: str) -> str:
     return " ".join(said)
 
 
-def _keys(group: str, schema: type, node: Any) -> list[str]:
+def _keys(group: str, schema: type, node: Any) -> Iterator[Key]:
     hints = get_type_hints(schema, include_extras=True)
     meanings = meanings_of(schema)
-    lines = ["Keys and their defaults:"]
     for field in dataclasses.fields(schema):
-        if not field.init:
-            continue
-        default = _default(field, node)
-        lines.append(f"  {group}.{field.name}={default}")
-        said = f"{in_words(hints[field.name]).capitalize()}. {meanings.get(field.name, '')}"
-        lines += textwrap.wrap(said, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    return lines
+        if field.init:
+            yield Key(
+                f"{group}.{field.name}", _default(field, node), in_words(hints[field.name]),
+                meanings.get(field.name, ""),
+            )  # fmt: skip
 
 
 def _default(field: dataclasses.Field[Any], node: Any) -> str:
@@ -135,8 +191,7 @@ def _default(field: dataclasses.Field[Any], node: Any) -> str:
         value = field.default_factory()
     else:
         return "<required>"
-    text = show(list(value) if isinstance(value, tuple) else value)
-    return text if len(text) <= _LONGEST_DEFAULT else f"{text[: _LONGEST_DEFAULT - 1]}…"
+    return show(list(value) if isinstance(value, tuple) else value)
 
 
 def meanings_of(schema: type) -> dict[str, str]:
