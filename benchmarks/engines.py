@@ -29,19 +29,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from record import keep
 
 from stratos import records
-from stratos.core.machine_load import group_seconds, others_between, usage
-from stratos.deploy.commands import context_of, engine_of, environment_of, serve_arguments
+from stratos.core.machine_load import group_memory, group_seconds, others_between, usage
+from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.exports import read_exports
-from stratos.deploy.server import HOST, Server, free_port, serving
+from stratos.deploy.server import HOST, Server
 from stratos.engines.gguf_export import export
 from stratos.engines.gguf_file import cannot_export
+from stratos.engines.vllm import Vllm
 from stratos.evaluate.answer_files import read_answers
 from stratos.evaluate.metrics import percentile
 from stratos.records import ServingSetting
@@ -155,6 +155,12 @@ def measured(
         ("transformers", ServingSetting("transformers")),
         ("transformers, batching", ServingSetting("transformers-batching", slots=IN_FLIGHT)),
     ]
+    vllm = Vllm(formats=("f32", "bf16"))
+    if vllm.unusable() is None and (why := vllm.cannot_export(bundle, "f32")) is None:
+        for form in vllm.exports:
+            cases.append((f"vLLM, {form}", ServingSetting("vllm", IN_FLIGHT, format=form)))
+    else:
+        print(f"No row of vLLM: {vllm.unusable() or why}", file=sys.stderr)
     for form in forms:
         cases.append((f"llama.cpp, {form}", ServingSetting("llamacpp", IN_FLIGHT, format=form)))
     rows = []
@@ -184,7 +190,7 @@ def one_case(
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             together = list(pool.map(asked, chats))
         seconds = time.perf_counter() - started
-        memory = psutil.Process(group).memory_info().rss
+        memory = group_memory(group)
     milliseconds, tokens = [1000 * one[0] for one in alone], sum(one[2] for one in alone)
     row = {
         "p50_ms": round(percentile(milliseconds, 0.5), 1),
@@ -203,12 +209,7 @@ def one_case(
 @contextmanager
 def hosted(bundle: Path, run: ServingSetting) -> Iterator[Server]:
     """Yield a server of a bundle, started as `deploy` does."""
-    port = free_port()
-    with serving(
-        serve_arguments(str(bundle), HOST, port, run, context=context_of(bundle)),
-        port=port, log_path=bundle / "server.log", module=engine_of(run).module,
-        environment=environment_of(bundle),
-    ) as server:  # fmt: skip
+    with serving_bundle(bundle, run, bundle / "server.log") as server:
         yield server
 
 

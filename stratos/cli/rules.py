@@ -306,6 +306,19 @@ def _server(config: Config) -> Iterator[str]:
     is_elsewhere = "deploy" in executor.stages and executor.kind != "here"
     if not is_elsewhere and (why := deploy.engine.unusable()) is not None:
         yield why
+    # Students in folders are not opened: the stage tells.
+    heads = {one.name: one.hidden_size // one.n_heads for one in config.students if not one.path}
+    refused = {
+        name: why
+        for name, head in heads.items()
+        if (why := deploy.engine.cannot_serve(head)) is not None
+    }
+    if len(refused) == len(config.students):
+        told = "; ".join(f"{name}: {why}" for name, why in refused.items())
+        yield (
+            f"{deploy.engine.title} serves none of the students ({told}). Take another student, or "
+            "deploy=auto."
+        )
 
 
 def _planner(config: Config) -> Iterator[str]:

@@ -24,6 +24,12 @@ def n_cores() -> int:
     return max(1, min(n, math.ceil(cpu_quota() or n)))
 
 
+def has_gpu() -> bool:
+    """Return whether this machine has a GPU of NVIDIA or AMD, by its device files."""
+    devices = Path("/dev")
+    return any(devices.glob("nvidia[0-9]*")) or (devices / "kfd").exists()
+
+
 def is_limited() -> bool:
     """Return whether this process sees more cores than it may use."""
     return n_cores() < _n_seen()

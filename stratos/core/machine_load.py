@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,17 +55,25 @@ def usage(group: int) -> Usage | None:
 
 def group_seconds(group: int) -> float:
     """Return the CPU seconds so far of all processes of a group."""
-    ticks = 0
+    ticks = sum(int(fields[11]) + int(fields[12]) for fields in _processes(group))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def group_memory(group: int) -> int:
+    """Return the bytes of resident memory of all processes of a group."""
+    pages = sum(int(fields[21]) for fields in _processes(group))
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _processes(group: int) -> Iterator[list[str]]:
+    """Yield what proc(5) says in `stat` of each process of a group, from its state on."""
     for entry in PROC.iterdir():
         if not entry.name.isdigit():
             continue
-        try:
+        with suppress(OSError):  # it has ended meanwhile
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended meanwhile
-            continue
-        if int(fields[2]) == group:
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+            if int(fields[2]) == group:
+                yield fields
 
 
 def others_between(before: Usage | None, after: Usage | None) -> tuple[float | None, bool]:

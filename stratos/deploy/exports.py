@@ -9,28 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
-from stratos.deploy.commands import context_of, environment_of, serve_arguments
+from stratos.core.machine_load import group_memory
+from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.manifest import N_KNOWN
-from stratos.deploy.server import HOST, Server, free_port, serving
-from stratos.engines.base import EXPORTS, Engine
+from stratos.deploy.server import Server
+from stratos.engines.base import EXPORTS, Engine, ExportError
 from stratos.evaluate.answer_files import KeptAnswer
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact
 from stratos.records import Export, Exports, Interval, ServingSetting, to_json
 from stratos.tasks.base import Item, Message, Task
 
 RECORD = "exports.json"
-HEADING = "## Exports"
 N_FIRST, N_ALONE, ALONE_SHARE = 8, 32, 0.2
 """Questions that are asked one at a time, for the time of an answer: first, and where these take
 no more than a share of the time."""
@@ -75,6 +73,9 @@ def make_exports(
         if (why := engine.cannot_export(bundle, form)) is None:
             forms.append(form)
             continue
+        if not engine.makes_files:
+            told = f"{engine.title} cannot serve the student: {why}. Take deploy=auto."
+            raise ExportError(told)
         told = f"The student cannot be exported as {form} for {engine.title}: {why}."
         if form == must:
             raise StratosError(f"{told} Choose another with deploy.engine.format=<format>.")
@@ -89,16 +90,18 @@ def make_exports(
     for form in forms:
         if may_change:
             note = engine.export(bundle, [form], chats)
-        export = _measured(bundle, engine, form, kept, task, context, max_tokens, seconds)
+        export, told = _measured(bundle, engine, form, kept, task, context, max_tokens, seconds)
+        note = note or told
         if export.loss_points.mean > max_loss_points:
-            engine.file_of(bundle, form).unlink()
+            if engine.makes_files:
+                engine.file_of(bundle, form).unlink()
             export = replace(export, is_kept=False)
             _refuse(engine, export, max_loss_points, must, context)
         found.append(export)
         keeps = least_accuracy is None or export.exact.mean >= least_accuracy
         if may_change and export.is_kept and keeps:
             break
-    exports = Exports(engine.kind, _version(engine), note, tuple(found))
+    exports = Exports(engine.kind, engine.version(), note, tuple(found))
     write_exports(bundle, exports)
     return exports
 
@@ -117,18 +120,17 @@ def _measured(
     context: Context,
     max_tokens: int,
     seconds: float,
-) -> Export:
-    """Serve one format, ask the questions alone and together, and compare the answers."""
+) -> tuple[Export, str]:
+    """Serve one format, ask the questions alone and together, and compare the answers.
+
+    Returns:
+        What it showed, and what has to be known about its tokens.
+    """
     run: ServingSetting = replace(engine.setting(), format=form)
-    port, chats = free_port(), [one.messages for one in kept]
-    with serving(
-        serve_arguments(str(bundle.absolute()), HOST, port, run, context=context_of(bundle)),
-        port=port,
-        log_path=context.run_dir / "deploy" / f"{engine.kind}-{form}.log",
-        module=engine.module,
-        environment=environment_of(bundle),
-    ) as server:
-        # The first request goes uncounted: an engine may call itself healthy and end at it.
+    chats = [one.messages for one in kept]
+    log_path = context.run_dir / "deploy" / f"{engine.kind}-{form}.log"
+    with serving_bundle(bundle, run, log_path) as server:
+        note = engine.compare_tokens(server.url, bundle, chats)
         alone = _alone(server, chats[:N_FIRST], form, context, max_tokens)
         n = max(N_FIRST, int(min(len(chats), seconds / alone.mean_seconds)))
         kept, chats = kept[:n], chats[:n]
@@ -141,16 +143,16 @@ def _measured(
             concurrency=run.slots,
             tick=lambda done, total: context.tick(done, total, f"{form}, {run.slots} at once"),
         )
-        memory_mib = psutil.Process(server.process.pid).memory_info().rss / 2**20
+        memory_mib = group_memory(server.process.pid) / 2**20
     texts = [answer.text for answer in together.answers]
     right = [_is_right(task, one, text) for one, text in zip(kept, texts, strict=True)]
     was_right = [one.score.exact >= 1 for one in kept]
     pairs = list(zip(was_right, right, strict=True))
     lost, won, n = pairs.count((True, False)), pairs.count((False, True)), len(kept)
     low, high = difference_interval(lost, won, n)
-    return Export(
+    export = Export(
         format=form,
-        n_bytes=engine.file_of(bundle, form).stat().st_size,
+        n_bytes=engine.n_bytes(bundle, form),
         n_items=n,
         n_equal=sum(one.text == text for one, text in zip(kept, texts, strict=True)),
         exact=wilson(sum(right), n),
@@ -164,6 +166,7 @@ def _measured(
         memory_mib=memory_mib,
         known=tuple(texts[:N_KNOWN]),
     )
+    return export, note
 
 
 def _alone(
@@ -209,13 +212,6 @@ def _refuse(engine: Engine, export: Export, most: float, must: str, context: Con
     context.warn(f"{told}: it is left out of the bundle.")
 
 
-def _version(engine: Engine) -> str:
-    try:
-        return f"{engine.needs[0]} {version(engine.needs[0])}"
-    except PackageNotFoundError:
-        return engine.needs[0]
-
-
 def read_exports(bundle: Path) -> Exports | None:
     """Return what a bundle holds for another engine; None where it holds nothing.
 
@@ -247,47 +243,4 @@ def exported(bundle: Path, engine: Engine, form: str) -> Export:
     raise StratosError(
         f"{bundle} has no {form} export for {engine.title}: {has}. The command of its run makes "
         f"it, with deploy={engine.kind} deploy.engine.format={form} added."
-    )
-
-
-def with_exports(card: str, exports: Exports | None) -> str:
-    """Return the model card with the table of exports, before its limits."""
-    if exports is None:
-        return card
-    lines = [
-        HEADING,
-        "",
-        f"Files in `{EXPORTS}/` for {exports.engine} ({exports.version}). Each was served and "
-        "asked questions of the evaluation. Loss is in points of accuracy against "
-        "the answers of the evaluation, with its 95% interval (Tango) and McNemar's exact test.",
-        "",
-        "| format | MB | right | loss | p | same text | p50, p95 alone | requests/s | memory |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-        *(_row(one) for one in exports.formats),
-        "",
-        exports.note,
-        "",
-        *_how_to_serve(exports),
-    ]
-    before, limits, after = card.partition("## Limits")
-    return f"{before}{chr(10).join(lines)}{limits}{after}"
-
-
-def _how_to_serve(exports: Exports) -> list[str]:
-    """Return the command that serves one of the files; none where all lost too much."""
-    kept = [one.format for one in exports.formats if one.is_kept]
-    if not kept:
-        return []
-    form = exports.served or kept[-1]
-    return [f"    python -m stratos.serve . --engine {exports.engine} --format {form}", "", ""]
-
-
-def _row(one: Export) -> str:
-    name = one.format if one.is_kept else f"{one.format} (left out)"
-    loss = one.loss_points
-    return (
-        f"| {name} | {one.n_bytes / 1e6:.1f} | {one.exact.mean:.1%} of {one.n_items:,} "
-        f"| {loss.mean:.1f} [{loss.low:.1f}, {loss.high:.1f}] | {one.p_value:.2g} "
-        f"| {one.n_equal:,} | {one.latency_p50_ms:.0f}, {one.latency_p95_ms:.0f} ms "
-        f"| {one.requests_per_s:.1f} at {one.at_once} | {one.memory_mib:.0f} MiB |"
     )

@@ -16,11 +16,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -29,21 +28,17 @@ from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
 from stratos.core.locks import locked
 from stratos.core.process import Process
-from stratos.deploy.commands import (
-    context_of,
-    engine_of,
-    environment_of,
-    serve_arguments,
-)
+from stratos.deploy.bundle_server import QUESTION, arguments_here, ask
+from stratos.deploy.commands import engine_of, environment_of
 from stratos.deploy.exports import exported
 from stratos.deploy.manifest import MANIFEST, Known, read_known
 from stratos.deploy.server import HOST, check_free, free_port, last_lines
 from stratos.records import ServingSetting
-from stratos.tasks.base import Message
 
 CACHE = "STRATOS_CACHE"
 """Variable with the cache folder of commands that have no config."""
-START_S = 300.0
+START_SHARE = 1.5
+"""Of the seconds that an engine may take to start: nobody waits for the command that hosts it."""
 _STOP_S = 30.0
 _ANSWER_S = 120.0
 _LOOK_S = 0.2
@@ -74,6 +69,12 @@ class Hosted:
     """Of the server, when it last ended by itself."""
     is_given_up: bool = False
     """It ended at once too often."""
+    start_s: float = 300.0
+    """Seconds from its start to its first answer, at most."""
+    python: str = sys.executable
+    """Interpreter that has the module."""
+    format: str = ""
+    """Export that is served; "" for the bundle's own weights."""
     asked: list[Known] = field(default_factory=list)
     """Questions that tell whether it answers as it should."""
 
@@ -96,7 +97,7 @@ class Hosted:
     def serves(self, run: ServingSetting | None) -> bool:
         """Return whether it is of the engine and the export that a setting names."""
         form = "" if run is None else run.format
-        return self.module == engine_of(run).module and (not form or form in self.arguments)
+        return self.module == engine_of(run).module and (not form or form == self.format)
 
     @staticmethod
     def read(state: Path) -> Hosted | None:
@@ -201,7 +202,8 @@ def prepare(
         StratosError: the bundle is served already, the port is taken, the engine is not installed,
             or the bundle holds no export for it.
     """
-    if (why := engine_of(run).unusable()) is not None:
+    engine = engine_of(run)
+    if (why := engine.unusable()) is not None:
         raise StratosError(why)
     asked = known_to(bundle, run)
     state = state_of(bundle, cache_dir)
@@ -225,9 +227,12 @@ def prepare(
     hosted = Hosted(
         bundle=str(bundle),
         port=port,
-        module=engine_of(run).module,
-        arguments=serve_arguments(str(bundle), HOST, port, run, context=context_of(bundle)),
-        environment=environment_of(bundle),
+        module=engine.module,
+        arguments=arguments_here(bundle, port, run),
+        environment=environment_of(bundle) | engine.environment,
+        start_s=START_SHARE * engine.start_s,
+        python=engine.python,
+        format="" if run is None else run.format,
         max_tokens=longest_answer(bundle),
         log=str(log),
         since=time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -253,12 +258,12 @@ def known_to(bundle: Path, run: ServingSetting | None) -> list[Known]:
     return [replace(one, text=text) for one, text in zip(known, texts, strict=False)]
 
 
-def start(state: Path, start_seconds: float = START_S) -> Hosted:
+def start(state: Path, start_seconds: float | None = None) -> Hosted:
     """Start what was prepared, to stay when this process ends; return it when it has answered.
 
     Args:
         state: file of what was prepared.
-        start_seconds: longest wait for the first answer.
+        start_seconds: longest wait for the first answer; None takes what its engine may need.
 
     Raises:
         StratosError: nothing answers; then nothing is left running.
@@ -341,7 +346,7 @@ def differing(hosted: Hosted) -> int:
     """
     try:
         if not hosted.asked:
-            ask(hosted.port, [{"role": "user", "content": "Hello"}], 1)
+            ask(hosted.port, QUESTION, 1)
         return sum(
             ask(hosted.port, one.messages, hosted.max_tokens) != one.text for one in hosted.asked
         )
@@ -350,23 +355,6 @@ def differing(hosted: Hosted) -> int:
             f"{hosted.url} does not answer ({error or type(error).__name__}). The end of "
             f"{hosted.log}:\n{last_lines(Path(hosted.log))}"
         ) from error
-
-
-def ask(port: int, messages: Sequence[Message], max_tokens: int | None = None) -> str:
-    """Return a server's greedy answer.
-
-    Raises:
-        OSError: no connection.
-        HTTPException: the connection broke.
-        ValueError: what came is no answer.
-    """
-    asked: dict[str, Any] = {"messages": list(messages), "temperature": 0}
-    if max_tokens is not None:
-        asked["max_tokens"] = max_tokens
-    models = _json(port, "GET", "/v1/models", None)
-    asked["model"] = models["data"][0]["id"]
-    answer = _json(port, "POST", "/v1/chat/completions", asked)
-    return str(answer["choices"][0]["message"]["content"] or "")
 
 
 def longest_answer(bundle: Path) -> int | None:
@@ -378,28 +366,11 @@ def longest_answer(bundle: Path) -> int | None:
     return int(facts["max_new_tokens"]) if facts.get("max_new_tokens") else None
 
 
-def _json(port: int, method: str, path: str, body: Any) -> Any:
-    # The connection is made by hand: urllib would ask the proxy of the environment.
-    connection = http.client.HTTPConnection(HOST, port, timeout=_ANSWER_S)
-    try:
-        data = None if body is None else json.dumps(body).encode()
-        connection.request(method, path, data, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        text = response.read()
-        if response.status != 200:
-            raise ValueError(f"{path}: {response.status} {text[:200].decode(errors='replace')}")
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError(f"{path}: {text[:200].decode(errors='replace')}")
-        return found
-    finally:
-        connection.close()
-
-
-def _when_ready(state: Path, process: subprocess.Popen[bytes], start_seconds: float) -> Hosted:
+def _when_ready(
+    state: Path, process: subprocess.Popen[bytes], start_seconds: float | None
+) -> Hosted:
     """Wait for an answer: a server may call itself healthy and end at its first question."""
-    deadline = time.monotonic() + start_seconds
-    question: list[Message] = [{"role": "user", "content": "Hello"}]
+    began = time.monotonic()
     while True:
         hosted = Hosted.read(state)
         if hosted is None or hosted.is_given_up or process.poll() is not None:
@@ -407,13 +378,14 @@ def _when_ready(state: Path, process: subprocess.Popen[bytes], start_seconds: fl
             raise StratosError(
                 f"The server ended before it answered. The end of {log}:\n{last_lines(log)}"
             )
-        messages = hosted.asked[0].messages if hosted.asked else question
+        messages = hosted.asked[0].messages if hosted.asked else QUESTION
         with suppress(OSError, http.client.HTTPException, ValueError, KeyError, IndexError):
             ask(hosted.port, messages, hosted.max_tokens if hosted.asked else 1)
             return hosted
-        if time.monotonic() > deadline:
+        most_s = start_seconds or hosted.start_s
+        if time.monotonic() > began + most_s:
             raise StratosError(
-                f"The server did not answer within {start_seconds:g} seconds. The end of "
+                f"The server did not answer within {most_s:g} seconds. The end of "
                 f"{hosted.log}:\n{last_lines(Path(hosted.log))}\n"
                 "Give the command again when the machine is less busy, or --start-seconds <more>."
             )

@@ -65,6 +65,7 @@ def serving(
     health: str = "/health",
     start_seconds: float = 180.0,
     environment: Mapping[str, str] | None = None,
+    python: str = sys.executable,
 ) -> Iterator[Server]:
     """Run a server until the block is left, however that comes about.
 
@@ -79,6 +80,7 @@ def serving(
         health: path that answers 200 when it is ready.
         start_seconds: longest wait for that.
         environment: variables that it finds where the user has not set them.
+        python: interpreter that has the module.
 
     Raises:
         ServeError: the port is taken, or the server ended or was silent; with the end of its log.
@@ -86,7 +88,7 @@ def serving(
     check_free(port)
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log:
-        process = start_process(module, arguments, log, environment or {})
+        process = start_process(module, arguments, log, environment or {}, python)
     try:
         server = Server(process, port, log_path)
         _wait_until_healthy(server, health, start_seconds)
@@ -96,12 +98,16 @@ def serving(
 
 
 def start_process(
-    module: str, arguments: Sequence[str], log: BinaryIO, environment: Mapping[str, str]
+    module: str,
+    arguments: Sequence[str],
+    log: BinaryIO,
+    environment: Mapping[str, str],
+    python: str = sys.executable,
 ) -> subprocess.Popen[bytes]:
     """Start a server in a process group of its own, which ends with this process."""
     guard = Path(__file__).with_name("guard.py")
     return subprocess.Popen(
-        [sys.executable, "-P", str(guard), module, *arguments],
+        [python, "-P", str(guard), module, *arguments],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=subprocess.STDOUT,

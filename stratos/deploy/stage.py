@@ -14,19 +14,14 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.deploy.bundle import make_bundle
+from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.card import card_name, model_card
 from stratos.deploy.chosen_format import chosen_format
-from stratos.deploy.commands import (
-    ALONE,
-    context_of,
-    engine_of,
-    environment_of,
-    serve_arguments,
-    serve_command,
-)
-from stratos.deploy.exports import make_exports, with_exports, write_exports
+from stratos.deploy.commands import ALONE, context_of, serve_command
+from stratos.deploy.exports import make_exports, write_exports
+from stratos.deploy.exports_table import with_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
-from stratos.deploy.server import HOST, ServeError, free_port, serving
+from stratos.deploy.server import ServeError
 from stratos.deploy.service import service_files, write_wheels
 from stratos.deploy.sky_service import WHEELS
 from stratos.deploy.speed import with_speed
@@ -131,7 +126,6 @@ def deploy(
     service = files[0][0]
 
     context.tick(0, len(asked), "server starts")
-    port = config.deploy.port or free_port()
     chosen = named(config.students, plan.student)
     rate, shares = config.traffic.requests_per_s, plan.role("serve").traffic
     plans = Plans(
@@ -146,13 +140,8 @@ def deploy(
         count=plan.role("serve").count,
         planned_run=plan.role("serve").run,
     )
-    with serving(
-        serve_arguments(str(bundle.absolute()), HOST, port, run, context=window),
-        port=port,
-        log_path=context.run_dir / "deploy" / "server.log",
-        module=engine_of(run).module,
-        environment=environment_of(bundle),
-    ) as server:
+    log_path = context.run_dir / "deploy" / "server.log"
+    with serving_bundle(bundle, run, log_path, port=config.deploy.port) as server:
         trial = try_server(
             server,
             [answer.messages for answer in asked],

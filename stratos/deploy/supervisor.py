@@ -49,7 +49,9 @@ def _keep_running(state: Path, hosted: Hosted, stop: threading.Event) -> int:
     failures, wait_s = 0, FIRST_WAIT_S
     while not stop.is_set():
         with Path(hosted.log).open("ab") as log:
-            process = start_process(hosted.module, hosted.arguments, log, hosted.environment)
+            process = start_process(
+                hosted.module, hosted.arguments, log, hosted.environment, hosted.python
+            )
         hosted = replace(hosted, server_pid=process.pid)
         hosted.write(state)
         started = time.monotonic()

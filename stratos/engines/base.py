@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
@@ -54,19 +56,38 @@ class Engine(ABC):
     """What its user has to know, as a comment of the service file."""
     wants: ClassVar[str] = "memory for the model"
     """What a server and a model have to have."""
+    makes_files: ClassVar[bool] = False
+    """Whether its formats are files of their own; else it makes them of the bundle when it loads
+    it."""
+    start_s: ClassVar[float] = 180.0
+    """Seconds from its start to its first answer, at most."""
 
     at_once: Count = 1
     """Answers at once."""
 
     @property
     def exports(self) -> tuple[str, ...]:
-        """Formats that are made for it; none where it loads the bundle as it is."""
+        """Formats that are compared with the evaluation; none where it serves the bundle's own."""
         return ()
+
+    @property
+    def python(self) -> str:
+        """Interpreter that has its packages here."""
+        return sys.executable
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that it finds when it is started here, where the user has not set them."""
+        return {}
 
     @property
     def served(self) -> str:
         """Return the format that is served; "" for the bundle's own weights."""
         return ""
+
+    def cannot_serve(self, head: int) -> str | None:
+        """Return why it serves no model of an attention head's width; None if it does."""
+        return None
 
     def cannot_export(self, bundle: Path, form: str) -> str | None:
         """Return why a bundle cannot be exported in a format; None if it can."""
@@ -89,6 +110,23 @@ class Engine(ABC):
         """Return where an export lies."""
         return export_path(bundle, form)
 
+    def n_bytes(self, bundle: Path, form: str) -> int:
+        """Return the bytes of the weights in a format."""
+        return self.file_of(bundle, form).stat().st_size
+
+    def compare_tokens(self, url: str, bundle: Path, chats: Sequence[list[Message]]) -> str:
+        """Compare how its server cuts chats with transformers; return what has to be known.
+
+        Args:
+            url: address of its server.
+            bundle: what it serves.
+            chats: questions.
+
+        Raises:
+            ExportError: it reads a question otherwise.
+        """
+        return ""
+
     def setting(self) -> ServingSetting:
         """Return how it is run."""
         return ServingSetting(self.kind, slots=self.at_once, format=self.served)
@@ -96,6 +134,14 @@ class Engine(ABC):
     def as_planned(self, run: ServingSetting) -> Self:
         """Return the engine as a plan runs it."""
         return replace(self, at_once=run.slots)
+
+    def version(self) -> str:
+        """Return its package with its version."""
+        name = self.needs[0]
+        try:
+            return f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            return name
 
     def unusable(self) -> str | None:
         """Return why it cannot be started here, with what to type; None if it can."""

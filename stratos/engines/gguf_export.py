@@ -11,7 +11,7 @@ from pathlib import Path
 from stratos.engines.base import ExportError, Message, export_path
 from stratos.engines.chat_ids import ChatIds
 from stratos.engines.gguf_file import write_gguf
-from stratos.pretrained import load_tokenizer
+from stratos.engines.same_tokens import by_transformers, first_difference
 
 _TOKENS_S = 120.0
 _LOG_LINES = 6
@@ -32,8 +32,7 @@ def export(bundle: Path, forms: Sequence[str], chats: Sequence[list[Message]]) -
         ExportError: the server would cut a chat otherwise than transformers, or llama.cpp does
             not load the file.
     """
-    tokenizer, own = load_tokenizer(bundle), ChatIds(bundle)
-    expected = [_by_transformers(tokenizer, chat) for chat in chats]
+    own, expected = ChatIds(bundle), by_transformers(bundle, chats)
     if told := first_difference(expected, [own.ids(chat) for chat in chats], own):
         raise ExportError(
             f"{bundle} cannot be served by llama.cpp: its chat template and tokenizer, read "
@@ -82,29 +81,3 @@ def by_llama(path: Path, chats: Sequence[list[Message]]) -> list[list[int]]:
         last = "\n".join(f"  {line}" for line in done.stderr.splitlines()[-_LOG_LINES:])
         raise ExportError(f"llama.cpp cannot load {path}. Its last lines:\n{last}")
     return [json.loads(line) for line in lines]
-
-
-def first_difference(
-    expected: Sequence[Sequence[int]], found: Sequence[Sequence[int]], names: ChatIds
-) -> str:
-    """Return where two lists of token ids part, with the texts of both tokens; "" if nowhere."""
-    for place, (a, b) in enumerate(zip(expected, found, strict=True), 1):
-        if list(a) == list(b):
-            continue
-        n_same = next(
-            (n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-        )
-        told, other = (
-            "the end" if n_same == len(ids) else
-            f"{ids[n_same]} ({names.tokenizer.id_to_token(ids[n_same])!r})"
-            for ids in (a, b)
-        )  # fmt: skip
-        return f"question {place}, token {n_same + 1}: {told} becomes {other}"
-    return ""
-
-
-def _by_transformers(tokenizer: object, chat: list[Message]) -> list[int]:
-    found = tokenizer.apply_chat_template(  # type: ignore[attr-defined]
-        chat, add_generation_prompt=True, return_dict=True
-    )
-    return list(found["input_ids"])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stratos.engines.gguf_file import BLOCK_WIDTH, K_WIDTH
+from stratos.engines.vllm import no_kernel
 from stratos.estimate import constants as k
 from stratos.estimate.calibrate import COMPILED
 from stratos.estimate.fleet import Bools, Fleet
@@ -169,18 +170,13 @@ GENERATE = ServingEngine(
 ENGINES = {engine.name: engine for engine in (TRANSFORMERS, TRANSFORMERS_BATCHING, VLLM, LLAMA_CPP)}
 """Those that serve, by name."""
 
-VLLM_LEAST_HEAD, VLLM_MOST_HEAD = 32, 256
-"""Widths of an attention head that vLLM has kernels for on every GPU that it runs on, where they
-are multiples of 8 (its Triton and flash attention backends)."""
-
 NO_VLLM = ("M60", "P4", "P100", "MI25", "MI300X", "MI325X", "MI355X")
 """GPUs that vLLM's wheel does not run on: older than CUDA's compute capability 7.0, or AMD's."""
 
 
 def vllm_serves(card: ModelCard) -> bool:
     """Return whether vLLM has kernels for the model's attention heads."""
-    head = card.head_size or card.hidden_size // card.n_heads
-    return head % 8 == 0 and VLLM_LEAST_HEAD <= head <= VLLM_MOST_HEAD
+    return no_kernel(card.head_size or card.hidden_size // card.n_heads) is None
 
 
 @dataclass(frozen=True)

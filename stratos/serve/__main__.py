@@ -7,15 +7,14 @@ import os
 import shlex
 import socket
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.deploy.commands import ENGINES
 from stratos.deploy.exports import read_exports
 from stratos.deploy.hosting import (
     CACHE,
-    START_S,
     Hosted,
     ServedError,
     bundle_in,
@@ -34,6 +33,7 @@ from stratos.deploy.supervisor import supervise
 from stratos.door.nginx import Door
 from stratos.engines.hugging_face import TransformersBatching
 from stratos.engines.llamacpp import LlamaCpp
+from stratos.engines.vllm import Vllm
 from stratos.records import ServingSetting
 
 
@@ -52,14 +52,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="where it listens (default: any free)")
     parser.add_argument(
         "--engine",
-        choices=("transformers", "llamacpp"),
+        choices=("transformers", "llamacpp", "vllm"),
         help="what serves it (default: that of the run, or llamacpp where a format is named)",
     )
-    parser.add_argument("--format", help="export that is served, such as q8_0 (with llamacpp)")
+    parser.add_argument("--format", help="export that is served, such as q8_0")
     parser.add_argument(
         "--at-once",
         type=int,
-        help="requests that are answered at once (default: 1 of transformers, 8 of llamacpp)",
+        help="requests that are answered at once (default: 1 of transformers, 8 of llamacpp, 16 of "
+        "vllm)",
     )
     parser.add_argument(
         "--foreground", action="store_true", help="serve in this process, until Ctrl-C"
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument(
         "--page-port", type=int, default=0, help="where the page listens (default: any free)"
     )
-    parser.add_argument("--start-seconds", type=float, default=START_S, help=argparse.SUPPRESS)
+    parser.add_argument("--start-seconds", type=float, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--all", action="store_true", help="with stop: all that runs")
     told = parser.parse_args()
     command = told.words[0] if told.words and told.words[0] in ("status", "stop") else ""
@@ -105,7 +106,7 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
         print(served)
         before = Hosted.read(state_of(bundle, cache_dir))
         if before is not None and (other := _not_applied(before, told, run)):
-            print(f"It goes on as it was started: {other} counts only after a stop.")
+            print(f"It goes on as it was started: after a stop, {' and '.join(other)} will count.")
         if told.page and (running := Hosted.read(state_of(bundle, cache_dir))) is not None:
             _show_page(bundle, running, told.page_port)
         return
@@ -131,15 +132,15 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
         _show_page(bundle, hosted, told.page_port)
 
 
-def _not_applied(before: Hosted, told: argparse.Namespace, run: ServingSetting | None) -> str:
-    """Return which options of a start differ from what runs; "" where none does."""
+def _not_applied(before: Hosted, told: argparse.Namespace, run: ServingSetting | None) -> list[str]:
+    """Return which options of a start differ from what runs."""
     other = []
     if told.port and told.port != before.port:
         other.append(f"--port {told.port}")
     if (told.engine or told.format) and not before.serves(run):
         other.append(f"--engine {told.engine}" if told.engine else "")
         other.append(f"--format {told.format}" if told.format else "")
-    return " and ".join(filter(None, other))
+    return [one for one in other if one]
 
 
 def _show_page(bundle: Path, hosted: Hosted, port: int) -> None:
@@ -167,17 +168,16 @@ def _setting(told: argparse.Namespace, bundle: Path) -> ServingSetting | None:
         StratosError: the engine has no formats.
     """
     form, engine = told.format, told.engine
-    if engine is None and not form:
-        held = read_exports(bundle)
-        if held is not None and held.served and LlamaCpp().unusable() is None:
-            form = held.served
-    if engine == "llamacpp" or (engine is None and form):
-        llama = LlamaCpp()
-        return replace(
-            llama.setting(),
-            slots=told.at_once or llama.at_once,
-            format=form or llama.format,
-        )
+    held = read_exports(bundle)
+    if engine is None and not form and held is not None and held.served:
+        engine, form = held.engine, held.served
+        if ENGINES[engine].unusable() is not None:
+            engine = form = None
+    if engine == Vllm.kind:
+        return ServingSetting(engine, told.at_once or Vllm().at_once, format=form or "")
+    if engine == LlamaCpp.kind or (engine is None and form):
+        own = LlamaCpp()
+        return ServingSetting(own.kind, told.at_once or own.at_once, format=form or own.format)
     if form:
         raise StratosError(
             f"--format {form}: transformers serves the bundle as it is. Add --engine "

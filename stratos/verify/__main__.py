@@ -12,18 +12,12 @@ from pathlib import Path
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.decode.batched import complete
-from stratos.deploy.commands import (
-    ENGINES,
-    context_of,
-    engine_of,
-    environment_of,
-    serve_arguments,
-)
+from stratos.deploy.bundle_server import ask, serving_bundle
+from stratos.deploy.commands import ENGINES
 from stratos.deploy.exports import read_exports
-from stratos.deploy.hosting import ask, bundle_in, longest_answer
+from stratos.deploy.hosting import bundle_in, longest_answer
 from stratos.deploy.manifest import Known, check_manifest, read_known
 from stratos.deploy.push import fetched, is_url
-from stratos.deploy.server import HOST, free_port, serving
 from stratos.pretrained import load_model, load_tokenizer
 from stratos.records import ServingSetting
 from stratos.tasks.base import Message
@@ -117,20 +111,12 @@ def _served(bundle: Path, run: ServingSetting, known: Sequence[Known]) -> list[s
     Raises:
         StratosError: it does not start or answer.
     """
-    port = free_port()
-    arguments = serve_arguments(str(bundle), HOST, port, run, context=context_of(bundle))
     with (
         tempfile.TemporaryDirectory() as folder,
-        serving(
-            arguments,
-            port=port,
-            log_path=Path(folder) / "server.log",
-            module=engine_of(run).module,
-            environment=environment_of(bundle),
-        ),
+        serving_bundle(bundle, run, Path(folder) / "server.log") as server,
     ):
         most = longest_answer(bundle) or MOST_TOKENS
-        return [ask(port, one.messages, most) for one in known]
+        return [ask(server.port, one.messages, most) for one in known]
 
 
 def answers(bundle: Path, chats: Sequence[list[Message]]) -> list[str]:

@@ -149,6 +149,32 @@ def test_an_engine_that_is_not_there_is_said_before_anything_runs(
     assert problems("+task=mahjong", "synthesize.engine=ray", "synthesize.ray_address=auto") == []
 
 
+def test_what_vllm_cannot_serve_is_said_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("STRATOS_VLLM", raising=False)
+    monkeypatch.setattr("stratos.engines.base.find_spec", lambda name: None)
+    typed = ["+task=mahjong", "student=stratos_1m", "deploy=vllm"]
+    assert problems(*typed) == [
+        'vLLM is not installed here. Type: pip install "vllm>=0.11". If another environment has '
+        "it, type: export STRATOS_VLLM=<its folder>"
+    ]
+    monkeypatch.setenv("STRATOS_VLLM", str(tmp_path))
+    assert problems(*typed) == [
+        f"STRATOS_VLLM={tmp_path} is no virtual environment with vLLM. Type: {tmp_path}/bin/pip "
+        'install "vllm>=0.11"'
+    ]
+    package = tmp_path / "lib" / "python3.12" / "site-packages" / "vllm"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    assert problems(*typed) == []
+    assert problems(*typed, "student.n_heads=8") == [
+        "vLLM serves none of the students (stratos_1m: its attention heads are 16 wide, and vLLM "
+        "has kernels for 32 to 256, where 8 divides them). Take another student, or deploy=auto."
+    ]
+    assert problems(*typed, "student=auto") == []  # some of them are served
+
+
 def test_places_of_one_teacher_differ() -> None:
     served = ["+task=mahjong", "teacher=endpoint", "teacher.model=m"]
     assert problems(*served, "teacher.base_url=[http://a/v1,http://b/v1]") == []

@@ -43,6 +43,14 @@ def test_vllm_fills_all_gpus_and_is_greedy():
     assert not {"--tensor-parallel-size", "--data-parallel-size"} & set(alone)
 
 
+def test_vllm_compiles_nothing_without_a_gpu_and_takes_the_precision_that_is_named():
+    named = ServingSetting("vllm", slots=4, format="bf16")
+    words = serve_arguments("b", "h", 1, named, n_devices=0)
+    assert words[words.index("--dtype") + 1] == "bfloat16" and "--enforce-eager" in words
+    words = serve_arguments("b", "h", 1, ServingSetting("vllm"), n_devices=1)
+    assert not {"--dtype", "--enforce-eager"} & set(words)
+
+
 def test_the_context_is_that_of_the_bundle(tmp_path):
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 512}')
     assert context_of(tmp_path) == 512

@@ -82,7 +82,7 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
         assert again.returncode == 0 and f"is served at {hosted.url}/v1 since" in again.stdout
         assert "It goes on as it was started" not in again.stdout
         other = command("stratos.serve", str(bundle), "--port", "1", cache=tmp_path)
-        assert "as it was started: --port 1 counts only after" in other.stdout
+        assert "as it was started: after a stop, --port 1 will count." in other.stdout
         state.write_text("garbage")
         wait_for(lambda: Hosted.read(state) == hosted)
         taken = command("stratos.serve", str(bundle), "--port", str(hosted.port),

@@ -13,7 +13,7 @@ CHATS = [
 ]
 
 
-def make_bundle(folder: Path) -> Path:
+def make_bundle(folder: Path, forms: tuple[str, ...] = ("f32", "q8_0"), heads: int = 4) -> Path:
     """Write a model of random weights, whose answers are decided: no two tokens come close."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -22,8 +22,8 @@ def make_bundle(folder: Path) -> Path:
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, intermediate_size=256, max_position_embeddings=256,
+        vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=heads,
+        num_key_value_heads=heads // 2, intermediate_size=256, max_position_embeddings=256,
         tie_word_embeddings=True, initializer_range=0.2, bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
@@ -37,5 +37,24 @@ def make_bundle(folder: Path) -> Path:
         do_sample=False, max_new_tokens=24, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     ).save_pretrained(folder)  # fmt: skip
-    export(folder, ("f32", "q8_0"), CHATS)
+    if forms:
+        export(folder, forms, CHATS)
     return folder
+
+
+def by_transformers(bundle: Path) -> list[str]:
+    """Return what transformers answers, greedily."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(bundle)
+    model = AutoModelForCausalLM.from_pretrained(bundle)
+    texts = []
+    for chat in CHATS:
+        inputs = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        )
+        output = model.generate(**inputs, max_new_tokens=24)
+        answer = output[0, inputs["input_ids"].shape[1] :]
+        texts.append(tokenizer.decode(answer, skip_special_tokens=True))
+    assert len(set(texts)) == len(CHATS) and all(len(text) > 8 for text in texts)
+    return texts

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served_bundle import CHATS
+from served_bundle import CHATS, by_transformers
 
 from stratos.core.errors import StratosError
 from stratos.deploy.commands import environment_of, serve_arguments
 from stratos.deploy.server import HOST, Server, free_port, serving
 from stratos.engines.base import export_path
 from stratos.engines.chat_ids import ChatIds
-from stratos.engines.gguf_export import by_llama, export, first_difference
+from stratos.engines.gguf_export import by_llama, export
 from stratos.engines.gguf_file import cannot_export, write_gguf
 from stratos.engines.llamacpp import LlamaCpp
+from stratos.engines.same_tokens import first_difference
 from stratos.records import ServingSetting
 
 pytestmark = pytest.mark.skipif(
@@ -32,20 +33,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def expected(bundle: Path) -> list[str]:
     """What transformers answers, greedily."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(bundle)
-    model = AutoModelForCausalLM.from_pretrained(bundle)
-    texts = []
-    for chat in CHATS:
-        inputs = tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, return_dict=True, return_tensors="pt"
-        )
-        output = model.generate(**inputs, max_new_tokens=24)
-        answer = output[0, inputs["input_ids"].shape[1] :]
-        texts.append(tokenizer.decode(answer, skip_special_tokens=True))
-    assert len(set(texts)) == len(CHATS) and all(len(text) > 8 for text in texts)
-    return texts
+    return by_transformers(bundle)
 
 
 @pytest.fixture(scope="module")
