@@ -33,6 +33,10 @@ class Facts:
     """Conversations, or requests."""
     n_answers: int = 0
     n_multi_turn: int = 0
+    n_tools: int = 0
+    """Requests that offer tools."""
+    n_calling: int = 0
+    """Those of them whose last answer calls some."""
     input_tokens: float = 0.0
     output_tokens: float = 0.0
     n_counted: int = 0
@@ -61,6 +65,9 @@ class Facts:
         about = found.about
         self.n += 1
         self.system = self.system or found.system
+        self.n_tools += about.offers_tools
+        is_last_learnt = len(found.messages) - 1 in found.answered
+        self.n_calling += about.offers_tools and found.n_calls > 0 and not is_last_learnt
         self.n_multi_turn += sum(one["role"] == "user" for one in found.messages) > 1
         texts = [found.messages[place]["content"] for place in found.answered]
         self.n_answers += len(texts)
@@ -94,8 +101,9 @@ class Facts:
 
     def merge(self, other: Facts) -> None:
         """Take another workload in."""
-        for name in ("n", "n_answers", "n_multi_turn", "input_tokens", "output_tokens",
-                     "n_counted", "n_timed", "n_json", "n_like_json", "n_copies"):  # fmt: skip
+        for name in ("n", "n_answers", "n_multi_turn", "n_tools", "n_calling",
+                     "input_tokens", "output_tokens", "n_counted", "n_timed", "n_json",
+                     "n_like_json", "n_copies"):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.first_s, self.last_s = min(self.first_s, other.first_s), max(self.last_s, other.last_s)
         self.models.update(other.models)

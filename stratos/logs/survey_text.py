@@ -92,7 +92,12 @@ def _of_workload(
     yield f"    duplicates and near duplicates: {copies}"
     kinds = [f"{kind} in {n:,}" for kind, n in facts.personal.most_common()]
     yield f"    personal data, by plain patterns: {listed(kinds) if kinds else 'none found'}"
-    yield f"    next: {_next(found, facts, several)}"
+    if facts.n_tools:
+        yield f"    tools: offered in {facts.n_tools:,} rows, called in {facts.n_calling:,}"
+    if facts.n_calling >= _FEWEST_ROWS:
+        yield f"    next: {_command(found, facts, several, 'tools')}"
+    if facts.n_answers >= _FEWEST_ROWS or facts.n_calling < _FEWEST_ROWS:
+        yield f"    next: {_next(found, facts, several)}"
 
 
 def _name(facts: Facts) -> str:
@@ -162,9 +167,13 @@ def _next(found: Survey, facts: Facts, several: bool) -> str:
         return f"too few answers to learn from: {_FEWEST_ROWS} are the least"
     if facts.workload is None and several:
         return "tell them apart yourself, such as by a system prompt of their own"
-    path = found.path if _PLAIN.fullmatch(found.path) else f'"{found.path}"'
     # A log has times, by which it is split; other files are split by a hash.
-    task = "logs" if facts.n_timed == facts.n and facts.first_s < facts.last_s else "chat"
+    is_log = facts.n_timed == facts.n and facts.first_s < facts.last_s
+    return _command(found, facts, several, "logs" if is_log else "chat")
+
+
+def _command(found: Survey, facts: Facts, several: bool, task: str) -> str:
+    path = found.path if _PLAIN.fullmatch(found.path) else f'"{found.path}"'
     words = ["python", "-m", "stratos", f"+task={task}", f"task.path={path}"]
     if several and facts.workload is not None:
         words.append(f"task.workload={facts.workload.id}")

@@ -19,7 +19,7 @@ from stratos.core.counted import counted
 from stratos.core.errors import BudgetError
 from stratos.records import Plan
 from stratos.synthesize.admission import PretrainedStudent, pretrained
-from stratos.synthesize.first_look import none_right, size_of_first_look
+from stratos.synthesize.first_look import none_right, shown_first, size_of_first_look
 from stratos.synthesize.leaks import without_leaks
 from stratos.synthesize.planned_teacher import planned_teacher
 from stratos.synthesize.samples import Attempt, Rule, choose, fewest, settled
@@ -257,7 +257,7 @@ class Alignment(Strategy):
                             tally.usd += cost_usd(who.card(), [answer])
                             answers.append(answer)
                     if n_first and len(answers) == n_first:
-                        self._check_first(task, teacher, items, answers, tally.usd)
+                        self._check_first(task, teacher, items, answers, tally.usd, context)
             except BudgetError as error:
                 n_left = counted(len(questions) - len(answers), "question")
                 context.ledger.cut()
@@ -304,14 +304,20 @@ class Alignment(Strategy):
         items: Sequence[Item],
         answers: Sequence[Answer],
         paid_usd: float,
+        context: Context,
     ) -> None:
         """Go on only if a teacher is right now and then; what was cut may be right when whole.
+
+        How often it is right is said before all others are paid.
 
         Raises:
             TeacherError: all its first answers are wrong.
         """
         attempts = [_attempt(task, *pair) for pair in zip(items, answers, strict=False)]
         if any(one.is_right or one.is_cut for one in attempts):
+            n_right, what = sum(one.is_right for one in attempts), "are answered as in the file"
+            n, of = len(attempts), len(items)
+            context.note(shown_first(teacher.name, what, n_right, n, of, paid_usd))
             return
         first = items[0]
         said = (

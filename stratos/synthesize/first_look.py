@@ -5,7 +5,10 @@ Of n wrong answers and no right one, at most 3/n of all are right (95%, the rule
 
 from __future__ import annotations
 
+from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
+from stratos.core.formats import percent, percent_range
+from stratos.core.intervals import wilson
 from stratos.core.money import exact_usd
 
 LEAST, _MOST, _SHARE = 64, 512, 1 / 16
@@ -20,6 +23,28 @@ def size_of_first_look(n_items: int) -> int:
     """
     n = round(min(_MOST, max(LEAST, _SHARE * n_items)))
     return n if n < n_items else 0
+
+
+def shown_first(who: str, what: str, n_good: int, n: int, n_items: int, paid_usd: float) -> str:
+    """Return as a sentence what the first answers show, before all others are paid.
+
+    Args:
+        who: was asked.
+        what: is so of the good ones, such as "agree".
+        n_good: how many are.
+        n: items that were asked about.
+        n_items: how many there are.
+        paid_usd: what these cost.
+    """
+    share = wilson(n_good, n)
+    paid = ""
+    if paid_usd:
+        rest = exact_usd(paid_usd * (n_items - n) / n)
+        paid = f" {exact_usd(paid_usd)} is paid for them, about {rest} for the others."
+    return (
+        f"Teacher {who}: of the first {counted(n, 'item')} of {n_items:,}, {n_good} {what}, "
+        f"{percent(share.mean)} ({percent_range(share.low, share.high)}).{paid}"
+    )
 
 
 def none_right(said: str, n: int, n_items: int, paid_usd: float, instead: str) -> TeacherError:

@@ -5,6 +5,9 @@ where the answers agree (self-consistency, Wang et al., arXiv 2203.11171). Where
 row is the more informative the less they do (query by committee, Seung et al. 1992): it is asked
 again first, as long as there is money, and if that settles nothing it goes to `rows_to_label.jsonl`
 in the run folder, for a person to label.
+
+A few rows are asked first. How often their answers agree is said before the others are paid, and
+the others are not asked where it is surely too seldom.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from typing import ClassVar
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.counted import counted
+from stratos.core.intervals import wilson
 from stratos.records import Plan
+from stratos.synthesize.first_look import shown_first
 from stratos.synthesize.leaks import without_leaks
 from stratos.synthesize.planned_teacher import ask_and_count, planned_teacher
 from stratos.synthesize.strategy import Family, Strategy, Tally, Threshold
@@ -33,6 +38,7 @@ from stratos.teachers.prompting import chat, prompting
 ROWS_TO_LABEL = "rows_to_label.jsonl"
 """Name of the list in the run folder."""
 NO_MONEY, DISAGREE = "not asked: budget used up", "the teacher's answers disagree"
+NOT_WORTH = "not asked: answers to the first rows disagree"
 _AT_FIRST = 2
 """Answers to each row before those that disagree are asked again."""
 _MOST_LISTED = 500
@@ -60,6 +66,11 @@ class PseudoLabels(Strategy):
     """Maximum answers per row; if the first two agree, there are no more."""
     min_agreement: float = 0.75
     """Minimum share of a row's answers that must agree on its label."""
+    n_first: int = 32
+    """Rows that are asked first; 0 asks all at once."""
+    min_first_agreement: float = 0.25
+    """Minimum share of these whose answers must agree (high end of the interval), or no other rows
+    are asked."""
     temperature: float = 0.7
     """Temperature of the answers after the first one to each row."""
     reasoning: bool = True
@@ -71,6 +82,8 @@ class PseudoLabels(Strategy):
         """Check the numbers."""
         if min(self.n_items, self.n_unlabelled, self.max_tokens or 1) < 1:
             raise ValueError("n_items, n_unlabelled and max_tokens must be at least 1.")
+        if self.n_first < 0 or not 0 <= self.min_first_agreement < 1:
+            raise ValueError("n_first must be at least 0, min_first_agreement between 0 and 1.")
         if self.max_answers < _AT_FIRST:
             raise ValueError("max_answers must be at least 2: one answer agrees with itself.")
         if not (0 <= self.min_coverage <= 1 and 0.5 < self.min_agreement <= 1):
@@ -157,10 +170,10 @@ class PseudoLabels(Strategy):
         rows = [Votes(item) for item in without_leaks(config, items, tally.refused)]
         teacher = planned_teacher(config, plan, context)
         least = min(_AT_FIRST, len(self._ways(task, plan.prompt, teacher)))
-        self._ask(rows, task, teacher, plan, context, tally)
+        not_asked = self._ask(rows, task, teacher, plan, context, tally)
         for row in rows:
             if row.n < least:
-                tally.refused[NO_MONEY] += 1
+                tally.refused[not_asked] += 1
             elif row.best is None or not self._agrees(row):
                 tally.refused[DISAGREE] += 1
             else:
@@ -179,24 +192,58 @@ class PseudoLabels(Strategy):
         plan: Plan,
         context: Context,
         tally: Tally,
-    ) -> None:
-        """Ask each row twice, then again and again those whose answers agree least."""
+    ) -> str:
+        """Ask each row twice, then again and again those whose answers agree least.
+
+        Returns:
+            Why rows are left that were not asked, if there are any.
+        """
         ways = self._ways(task, plan.prompt, teacher)
         limits = {way: self._limit(task, teacher, way.prompt, plan.max_tokens) for way in ways}
         # Both answers to a row come together: where the money ends, rows are settled or untouched.
-        rounds = [ways[:_AT_FIRST], *([way] for way in ways[_AT_FIRST:])]
-        for number, asked in enumerate(rounds):
-            pending = [row for row in rows if number == 0 or row.disagreement > 0]
-            pending.sort(key=lambda row: -row.disagreement)
-            turns = [(row, way) for row in pending for way in asked]
+        both, *others = ways[:_AT_FIRST], *([way] for way in ways[_AT_FIRST:])
+        n_first = self.n_first if 0 < self.n_first < len(rows) and len(both) > 1 else 0
+
+        def ask(some: Sequence[Votes], asked: Sequence[_Way]) -> bool:
+            """Ask about rows; return whether the money sufficed."""
+            turns = [(row, way) for row in some for way in asked]
             questions = [way.question(task, row.item, limits[way]) for row, way in turns]
-            if number == 0:
-                expect(teacher, questions, context).show(context)
             answers = ask_and_count(teacher, questions, "asking", context, tally)
             for (row, _), answer in zip(turns, answers, strict=False):
                 row.add(task.labelled(row.item, answer.text))
-            if len(answers) < len(questions):
-                return
+            return len(answers) == len(questions)
+
+        all_of_it = [way.question(task, row.item, limits[way]) for row in rows for way in both]
+        expect(teacher, all_of_it, context).show(context)
+        if n_first:
+            paid = tally.usd
+            if not ask(rows[:n_first], both):
+                return NO_MONEY
+            if not self._is_worth_it(rows[:n_first], len(rows), plan, tally.usd - paid, context):
+                return NOT_WORTH
+        if not ask(rows[n_first:], both):
+            return NO_MONEY
+        for way in others:
+            pending = [row for row in rows if row.disagreement > 0]
+            pending.sort(key=lambda row: -row.disagreement)
+            if not ask(pending, way):
+                return NO_MONEY
+        return NO_MONEY
+
+    def _is_worth_it(
+        self, first: Sequence[Votes], n: int, plan: Plan, paid_usd: float, context: Context
+    ) -> bool:
+        """Say how often the answers to the first rows agree; return whether to ask the others."""
+        n_agree = sum(row.best is not None and row.agreement >= 1 for row in first)
+        what = f"are given {_AT_FIRST} answers that agree"
+        context.note(shown_first(plan.teacher, what, n_agree, len(first), n, paid_usd))
+        if wilson(n_agree, len(first)).high >= self.min_first_agreement:
+            return True
+        context.warn(
+            f"The answers of {plan.teacher} agree too seldom to be learnt: no other rows are "
+            "asked. strategy.n_first=0 asks all of them, and teacher=<name> another one."
+        )
+        return False
 
     def _ways(self, task: Task, prompt: str, teacher: Teacher) -> list[_Way]:
         """Return how a row is asked the first, the second … time.

@@ -12,7 +12,13 @@ from adder import rows_of, run
 from echo_teacher import EchoTeacher
 
 from stratos.records import ModelCard
-from stratos.synthesize.pseudo_labels import DISAGREE, NO_MONEY, ROWS_TO_LABEL, PseudoLabels
+from stratos.synthesize.pseudo_labels import (
+    DISAGREE,
+    NO_MONEY,
+    NOT_WORTH,
+    ROWS_TO_LABEL,
+    PseudoLabels,
+)
 from stratos.synthesize.votes import Votes
 from stratos.tasks.base import Item
 from stratos.tasks.classify import ClassifyTask
@@ -113,6 +119,48 @@ def test_the_money_ends_between_rows_and_not_within_one(tmp_path: Path) -> None:
     assert corpus.refused[NO_MONEY] > 0
     assert corpus.usd <= 1.0
     assert any("less" in one for one in said)
+
+
+def test_how_often_the_first_answers_agree_is_said_before_the_others_are_paid(
+    tmp_path: Path,
+) -> None:
+    task, teacher = task_of(tmp_path), Committee(usd=1000.0)
+    _, said = run(
+        tmp_path / "run", task, PseudoLabels(max_tokens=5), (teacher,), prompt="default",
+        budget_usd=10.0,
+    )  # fmt: skip
+    [told] = [one for one in said if "of the first 32 items of 60" in one]
+    assert "are given 2 answers that agree" in told
+    assert "$0.9600 is paid for them, about $0.8400 for the others" in told
+
+
+@dataclass
+class Guesser(Committee):
+    """Never says the same twice."""
+
+    def stream(
+        self, questions: Iterator[Question | None], meter: Any
+    ) -> Iterator[tuple[int, Answer] | None]:
+        for index, question in enumerate(questions):
+            assert question is not None
+            number = int(question.chat[-1]["content"].split()[-1])
+            self.asked.append((number, question.sample))
+            yield index, Answer(LABELS[(number + question.sample) % 3], 10, 5, 0.0, finish="stop")
+
+
+def test_a_teacher_that_hardly_ever_agrees_is_asked_no_more(tmp_path: Path) -> None:
+    teacher = Guesser()
+    task = task_of(tmp_path)
+    corpus, said = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
+    assert len(teacher.asked) == 64 and corpus.n_by_source == {"of the file": task.n_train}
+    assert corpus.refused[NOT_WORTH] == 28 and corpus.refused[DISAGREE] == 32
+    assert any("agree too seldom to be learnt" in one for one in said)
+    everything = Guesser()
+    run(
+        tmp_path / "all", task_of(tmp_path), PseudoLabels(n_first=0), (everything,),
+        prompt="default",
+    )  # fmt: skip
+    assert len({number for number, _ in everything.asked}) == 60
 
 
 def test_votes() -> None:

@@ -72,6 +72,8 @@ class About:
     input_tokens: int | None = None
     output_tokens: int | None = None
     latency_s: float | None = None
+    offers_tools: bool = False
+    """Whether the row has the tools that the model may call."""
     only_last: bool = False
     """The last message alone is the model's answer; what came before was answered elsewhere."""
 

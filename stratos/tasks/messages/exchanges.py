@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from stratos.tasks.messages.conversation import (
+    About,
     Conversation,
     PassedOver,
     Turn,
@@ -35,6 +37,7 @@ _OF_LANGFUSE = {
     "traceId", "trace_id", "observationId", "parentObservationId", "calculatedTotalCost",
     "usageDetails", "latestScore", "bookmarked",
 }  # fmt: skip
+_TOOLS = ("tools", "functions")
 _OTHER_WORK = {
     "SPAN", "EVENT", "TOOL", "RETRIEVER", "CHAIN", "AGENT", "EMBEDDING", "EVALUATOR", "GUARDRAIL",
 }  # fmt: skip
@@ -45,10 +48,32 @@ _CUT = {"length", "max_tokens", "max_output_tokens", "content_filter"}
 Row = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """A request with its response."""
+
+    turns: list[Turn]
+    """Those of the request, and behind them the response."""
+    about: About
+    tools: Any
+    """Tools that the request offers, as it has them; None where it offers none."""
+
+
 def read_exchange(row: Row) -> Conversation | None:
     """Return the conversation of a request with its response; None for another row.
 
     The response alone is the model's answer: what its request repeats was answered before.
+
+    Raises:
+        WrongRow: it is one, with something wrong.
+        PassedOver: its answer was cut short, or it failed.
+    """
+    found = exchange_in(row)
+    return None if found is None else conversation_of(found.turns, found.about)
+
+
+def exchange_in(row: Row) -> Exchange | None:
+    """Return the request and the response of a row; None where it is no such row.
 
     Raises:
         WrongRow: it is one, with something wrong.
@@ -70,8 +95,18 @@ def read_exchange(row: Row) -> Conversation | None:
         return None  # the answer is the last message: the other field is of another meaning
     answer, format = _answered(response, is_anthropic)
     about = particulars(_name(row, format), row, response, request)
-    about.only_last = True
-    return conversation_of([*before, answer], about)
+    tools = offered_tools(request, row, row.get("optional_params"), row.get("modelParameters"))
+    about.only_last, about.offers_tools = True, tools is not None
+    return Exchange([*before, answer], about, tools)
+
+
+def offered_tools(*places: Any) -> Any:
+    """Return the tools that the first of some objects has; None where none has any."""
+    for place in map(decoded, places):
+        for name in _TOOLS if isinstance(place, Mapping) else ():
+            if found := decoded(place.get(name)):
+                return found
+    return None
 
 
 def _request(row: Row) -> Row | list[Any] | str | None:

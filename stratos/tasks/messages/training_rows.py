@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stratos.tasks.messages.conversation import Conversation, Turn, UnansweredRow, WrongRow
+from stratos.tasks.messages.exchanges import offered_tools
 from stratos.tasks.messages.message_parts import decoded, messages_in, turns_of
 from stratos.tasks.messages.ordered import conversation_of
 from stratos.tasks.messages.particulars import particulars
@@ -27,7 +28,9 @@ def read_messages(row: Row) -> Conversation | None:
     found = decoded(row.get("messages", row.get("conversation", row.get("conversations"))))
     if found is None or _is_sharegpt(found):
         return None
-    return conversation_of(_with_system(row, turns_of(found)), particulars(MESSAGES, row))
+    about = particulars(MESSAGES, row)
+    about.offers_tools = offered_tools(row) is not None
+    return conversation_of(_with_system(row, turns_of(found)), about)
 
 
 def read_sharegpt(row: Row) -> Conversation | None:

@@ -9,20 +9,23 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
+from stratos.core.counted import listed
 from stratos.core.errors import ConfigError
 from stratos.tasks.answers import nearest_by_words
 from stratos.tasks.base import Item, Score
 from stratos.tasks.files import read_records
-from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.jsonl import Content, JsonlTask
+from stratos.tasks.messages import doubtful
 from stratos.tasks.metrics import Metric, MetricName
-from stratos.tasks.rows import Fields, Unanswered
+from stratos.tasks.rows import Fields, FileRows, Unanswered
 from stratos.tasks.split import content_id, family_id
 from stratos.tasks.table import Row
 from stratos.tasks.tools.calls import Call, read, written
 from stratos.tasks.tools.injected import Injected
+from stratos.tasks.tools.logged_calls import ToolRowReader
 from stratos.tasks.tools.matching import is_right, overlap, overlap_of_arguments, why_invalid
 from stratos.tasks.tools.signatures import grammar_of, request_in, tools_in
-from stratos.tasks.tools.tool_rows import Names, row_of
+from stratos.tasks.tools.tool_rows import Names
 
 SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irrelevant"
 
@@ -57,6 +60,13 @@ class Calls:
 
 
 @dataclass(frozen=True)
+class ToolsContent(Content):
+    """What was read of the files of a tools task."""
+
+    reader: ToolRowReader = field(default_factory=lambda: ToolRowReader(Names("", "", "", "")))
+
+
+@dataclass(frozen=True)
 class ToolsTask(JsonlTask):
     """Requests, the tools that are offered, and the calls that answer them."""
 
@@ -70,6 +80,9 @@ class ToolsTask(JsonlTask):
     """Field with the tools."""
     answer: str = "calls|tool_calls|answer"
     """Field with the gold calls; an empty list where no tool fits."""
+    workload: str | None = None
+    """Id of the only workload of a log to read, as `python -m stratos.logs` lists them; null reads
+    all."""
     ordered: bool = False
     """Whether the order of several calls counts."""
     n_drawn: int = 2000
@@ -97,10 +110,34 @@ class ToolsTask(JsonlTask):
 
     # --- rows ------------------------------------------------------------------------------------
 
-    def _records(self, path: str) -> Iterable[tuple[str, dict[str, Any] | Unanswered | str]]:
+    def _read_files(self) -> ToolsContent:
         names = Names(self.question, self.conversation, self.tools, self.answer)
+        reader = ToolRowReader(names, self.workload)
+        self.__dict__["_reader"] = reader
+        files = tuple(self._read(key, path) for key, path in self._paths.items())
+        del self.__dict__["_reader"]
+        return ToolsContent(files, reader=reader)
+
+    def _read(self, key: str, path: str) -> FileRows:
+        reader: ToolRowReader = self.__dict__["_reader"]
+        before = reader.passed.total()
+        try:
+            return super()._read(key, path)
+        except ConfigError as error:
+            if reader.passed.total() == before:
+                raise
+            left = listed(f"{n:,} {kind}" for kind, n in reader.passed.most_common())
+            raise ConfigError(
+                f"{error}\n    Left out of {path}: {left}. See what it holds: python -m "
+                f"stratos.logs {path}"
+            ) from error
+
+    def _records(self, path: str) -> Iterable[tuple[str, dict[str, Any] | Unanswered | str]]:
+        reader: ToolRowReader = self.__dict__["_reader"]
         for line, data in read_records(path, any_json=True):
-            yield line, data if isinstance(data, str) else row_of(data, names)
+            found = data if isinstance(data, str) else reader.read(data)
+            if found is not None:
+                yield line, found
 
     @property
     def _fields(self) -> Fields:
@@ -126,7 +163,23 @@ class ToolsTask(JsonlTask):
         rows = [row for part in self._by_split.values() for row in part]
         counts = Counter(row.slice for row in rows)
         told = ", ".join(f"{counts[name]:,} {name}" for name in self.slices if counts[name])
-        return (*super().notes, f"Requests of {self.path}: {told}.")
+        reader = self._tools_content.reader
+        logged = (
+            f" {reader.n_logged:,} were logged with their responses." if reader.n_logged else ""
+        )
+        secrets = doubtful.of_secrets(reader.n_secrets)
+        return (*super().notes, f"Requests of {self.path}: {told}.{logged}", *secrets)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Return how many rows of the files are not used, by reason."""
+        return {**super().left_out, **self._tools_content.reader.passed}
+
+    @property
+    def _tools_content(self) -> ToolsContent:
+        content = self._content
+        assert isinstance(content, ToolsContent)
+        return content
 
     def own_words(self, question: str) -> str:
         """Return the request alone: many questions share their tools."""

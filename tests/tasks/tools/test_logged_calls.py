@@ -1,0 +1,171 @@
+"""Logs of requests with tools as a task of calls."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stratos.tasks.tools import ToolsTask
+from stratos.tasks.tools.logged_calls import NO_TOOLS, TEXT_AFTER_RESULTS
+
+CITIES = [f"{one}{two}" for one in ("Ro", "Be", "Pa", "Li", "Ma") for two in ("me", "rn", "lo")]
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+OPENAI = [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}]
+ANTHROPIC = [{"name": "weather", "input_schema": SCHEMA}]
+SYSTEM = "You help with the weather of any city in the world by calling the tools you have."
+
+
+def chat(messages: list[Any], said: dict[str, Any], **more: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": None, **said}
+    return {
+        "created": 1_760_000_000,
+        "request": {"model": "gpt-4o", "messages": messages, "tools": OPENAI, **more},
+        "response": {"choices": [{"finish_reason": "stop", "message": message}]},
+    }
+
+
+def calls(city: str, arguments: Any = None) -> dict[str, Any]:
+    found = json.dumps({"city": city}) if arguments is None else arguments
+    function = {"name": "weather", "arguments": found}
+    return {"tool_calls": [{"id": "c1", "type": "function", "function": function}]}
+
+
+def asked(city: str, k: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"role": "system", "content": SYSTEM},
+        {"role": "user", "content": f"How warm is it in {city} on day {k}?"},
+    ]
+
+
+def completions(n: int) -> list[dict[str, Any]]:
+    return [chat(asked(CITIES[k % 15], k), calls(CITIES[k % 15])) for k in range(n)]
+
+
+def write(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in rows))
+    return str(path)
+
+
+def answers(task: ToolsTask) -> dict[str, str]:
+    splits = ("train", "validation", "test")
+    items = [item for split in splits for item in task.items(split, 999)]  # type: ignore[arg-type]
+    return {item.question: item.answer for item in items}
+
+
+def test_each_format_of_a_log_gives_the_same_calls(tmp_path: Path) -> None:
+    anthropic = {
+        "request": {
+            "model": "claude",
+            "system": SYSTEM,
+            "messages": asked("Oslo", 1)[1:],
+            "tools": ANTHROPIC,
+        },
+        "response": {
+            "stop_reason": "tool_use",
+            "content": [{"type": "tool_use", "id": "t", "name": "weather",
+                         "input": {"city": "Oslo"}}],
+        },
+    }  # fmt: skip
+    responses = {
+        "request": {"instructions": SYSTEM, "input": "How warm is it in Oslo on day 2?",
+                    "tools": [{"type": "function", "name": "weather", "parameters": SCHEMA}]},
+        "response": {"output": [{"type": "function_call", "call_id": "t", "name": "weather",
+                                 "arguments": '{"city": "Oslo"}'}]},
+    }  # fmt: skip
+    litellm = {
+        "call_type": "completion",
+        "messages": asked("Oslo", 3),
+        "optional_params": {"tools": OPENAI},
+        "response": {"choices": [{"message": {"role": "assistant", **calls("Oslo")}}]},
+    }
+    plain = {"messages": [*asked("Oslo", 4), {"role": "assistant", **calls("Oslo")}],
+             "tools": OPENAI}  # fmt: skip
+    rows = [*completions(40), anthropic, responses, litellm, plain]
+    task = ToolsTask(write(tmp_path / "a.jsonl", rows))
+    found = answers(task)
+    assert len(found) == 44
+    oslo = {question: answer for question, answer in found.items() if "Oslo" in question}
+    wanted = '[{"name": "weather", "arguments": {"city": "Oslo"}}]'
+    assert len(oslo) == 4 and set(oslo.values()) == {wanted}
+    heads = {question.partition("\n\n")[0] for question in oslo}
+    assert len(heads) == 1, "tools are written alike"
+    assert any("43 were logged with their responses" in one for one in task.notes)
+
+
+def test_text_is_no_call_but_not_behind_results(tmp_path: Path) -> None:
+    said = {"content": "I only know the weather."}
+    history = [*asked("Rome"), {"role": "assistant", **calls("Rome")},
+               {"role": "tool", "tool_call_id": "c1", "content": "21 C"}]  # fmt: skip
+    again = [*history, {"role": "user", "content": "And in Bern?"}]
+    rows = [
+        *completions(40),
+        chat([asked("x")[0], {"role": "user", "content": "Who are you?"}], said),
+        chat(history, {"content": "It is 21 degrees."}),
+        chat(again, calls("Bern")),
+        chat(asked("Oslo"), {"content": "Cold."}, tools=None),
+    ]
+    task = ToolsTask(write(tmp_path / "a.jsonl", rows))
+    found = answers(task)
+    [told] = [answer for question, answer in found.items() if "Who are you?" in question]
+    assert told == "[]"
+    [question] = [one for one in found if "And in Bern?" in one]
+    assert '"role": "tool", "content": "21 C"' in question and '"tool_calls"' in question
+    assert task.left_out == {TEXT_AFTER_RESULTS: 1, NO_TOOLS: 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (chat(asked("Rome"), calls("Rome", "{city")), "arguments that are no JSON"),
+        (chat([*asked("Rome"), {"role": "tool", "content": "1"}], calls("Rome")),
+         "the result of a tool that was not called"),
+        (chat([*asked("Rome")[1:], *asked("Rome")], calls("Rome")), "roles out of order"),
+        (chat(asked("Rome"), calls("Rome", '{"town": "Rome"}')), "town"),
+        (chat(asked("Rome"), {"tool_calls": [{"function": {"name": "rm", "arguments": "{}"}}]}),
+         "rm"),
+        (chat(asked("Rome"), calls("Rome"), tools=[{"function": {"name": "weather", "parameters": {
+            "type": "object", "properties": {"city": {"$ref": "https://x.test/a"}}}}}]),
+         "names another document"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_by_line(row: Any, why: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [*completions(40), row])
+    with pytest.raises(ValueError, match="line 41") as error:
+        ToolsTask(path)
+    assert why in str(error.value)
+    assert ToolsTask(path, on_error="skip").left_out == {"broken line": 1}
+
+
+def test_keys_in_a_log_reach_nothing(tmp_path: Path) -> None:
+    key = "sk-proj-" + "a1B2c3D4" * 6
+    rows = [*completions(40), chat(asked(f"Rome, my key is {key}"), calls(key))]
+    task = ToolsTask(write(tmp_path / "a.jsonl", rows))
+    assert not [one for pair in answers(task).items() for one in pair if key in one]
+    assert any("are replaced by ***" in one for one in task.notes)
+
+
+def test_a_log_without_calls_says_what_it_holds(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [chat(asked("Rome", k), {"content": "?"}, tools=None)
+                                        for k in range(60)])  # fmt: skip
+    with pytest.raises(ValueError, match="60 requests without tools") as error:
+        ToolsTask(path)
+    assert f"python -m stratos.logs {path}" in str(error.value)
+
+
+def test_the_survey_names_the_command(tmp_path: Path) -> None:
+    others = [chat([{"role": "user", "content": f"Tell me story number {k} of the sea, please."}],
+                   {"content": "Once."}, tools=None) for k in range(60)]  # fmt: skip
+    path = write(tmp_path / "a.jsonl", [*completions(60), *others])
+    done = subprocess.run(
+        [sys.executable, "-m", "stratos.logs", path], capture_output=True, text=True, check=True
+    )
+    [line] = [one for one in done.stdout.splitlines() if "+task=tools" in one]
+    assert "tools: offered in 60 rows, called in 60" in done.stdout
+    workload = line.rpartition("task.workload=")[2]
+    task = ToolsTask(path, workload=workload)
+    assert len(answers(task)) == 60 and sum(task.left_out.values()) == 60
