@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from msgspec import Meta
 
+from stratos.core.errors import StratosError
 from stratos.records import Offer
 
 Amount = Annotated[float, Meta(ge=0)]
@@ -77,6 +78,10 @@ class JobSpec:
     def gpus(self) -> int:
         """GPUs of each node that the plan counts with."""
         return 0 if self.offer is None else self.offer.accelerator_count
+
+
+class UnknownSubmissionError(StratosError):
+    """A job may have been submitted, and its engine does not say: it must not be forgotten."""
 
 
 class State(Enum):
@@ -237,6 +242,7 @@ class Executor(Protocol):
 
         Raises:
             StratosError: the engine refuses it.
+            UnknownSubmissionError: it may have been submitted, and the engine does not say.
             CapacityError: its server cannot be had; the plan is solved again without it.
         """
         ...

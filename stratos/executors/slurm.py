@@ -10,9 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
-import shlex
 import shutil
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +19,12 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta
 
 from stratos.core import extras
-from stratos.core.environment import without
 from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.formats import duration
 from stratos.core.shares import Share
 from stratos.core.slurm_limits import allowance_of_user, usual_account, usual_qos
 from stratos.core.slurm_nodes import (
     CLOUD,
-    last_line,
-    overrides,
     run,
     shares_of_cluster,
     time_of,
@@ -37,7 +32,7 @@ from stratos.core.slurm_nodes import (
 )
 from stratos.core.slurm_partitions import limits, longest, partitions, usual
 from stratos.core.slurm_waits import expected_start
-from stratos.executors import handed, slurm_queue, started
+from stratos.executors import handed, slurm_queue, slurm_submit, started
 from stratos.executors.chosen import chosen_share
 from stratos.executors.job import (
     MORE_MEMORY,
@@ -186,31 +181,23 @@ class Slurm(JobSettings):
         folder = folder_of(spec)
         if (found := self._active(spec)) is not None:
             return _job(spec, found, is_new=False)
-        import submitit
-
-        from stratos.executors.slurm_job import Work
-
         share = _share(spec)
         starts, minutes, limited = self._starts(spec, share)
-        executor = submitit.SlurmExecutor(
-            folder,
-            max_num_timeout=starts - 1,
-            python=shlex.quote(spec.command[0]),
-        )
         asked = self._parameters(spec, minutes, share)
-        executor.update_parameters(**asked)
         expected = "; ".join(filter(None, (_expected(asked), limited)))
         try:
-            # sbatch hands on all that it has.
-            with without((*spec.withheld, *overrides())):
-                meets = folder if spec.nodes > 1 else None
-                made = executor.submit(Work(spec.command, spec.env, meets))
-        except (submitit.core.utils.FailedJobError, subprocess.SubprocessError, OSError) as error:
+            id = slurm_submit.submit(spec, folder, asked, starts - 1)
+        except slurm_submit.RefusedError as error:
+            if not error.is_heard:
+                raise StratosError(
+                    f"{spec.stage}: sbatch failed ({error}), and SLURM has no job {spec.name}: "
+                    "nothing is submitted. Give the same command again, or type executor=here."
+                ) from error
             raise StratosError(
-                f"{spec.stage}: SLURM refused the job: {last_line(str(error))}. It was asked for "
+                f"{spec.stage}: SLURM refused the job: {error}. It was asked for "
                 f"{self._asked(spec, minutes, share)}. {_CHANGE}, or type executor=here."
             ) from error
-        return _job(spec, made.job_id, is_new=True, expected=expected)
+        return _job(spec, id, is_new=True, expected=expected)
 
     def status(self, job: Job) -> Status:
         """Return how a job stands."""
@@ -231,10 +218,12 @@ class Slurm(JobSettings):
             where = told.get("NodeList", "")
             return Status(state, f"{job.place} on {where}", time_of(told.get("StartTime", "")))
         cure = _CURES.get(name, "")
-        if state is State.FAILED and _ran_out_of_time(job.log):
+        if state is State.FAILED and _says(job.log, b"timed-out too many times"):
             limits = "time limit as often as executor.max_timeouts lets it"
             text = f"{job.place} has reached its {limits}"
             return Status(state, text, time_of(told.get("StartTime", "")), _MORE_TIME)
+        if state is State.FAILED and _says(job.log, b"could not find submitted jobs in path"):
+            return Status(State.LOST, f"{job.place} did not find what it was to run")
         if state is State.FAILED and (number := signal_of(told.get("ExitCode", ""))) is not None:
             text = (
                 f"{job.place} was killed by signal {number} on {told.get('NodeList', 'its node')}"
@@ -384,12 +373,12 @@ def _srun(spec: JobSpec, cpus: int | None) -> list[str]:
     return [*words, *(["--kill-on-bad-exit=0"] if spec.nodes > 1 else [])]
 
 
-def _ran_out_of_time(log: Path) -> bool:
-    """Return whether a job ended because it was not to go back into the queue once more."""
+def _says(log: Path, words: bytes) -> bool:
+    """Return whether submitit ended a job with these words."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            return b"timed-out too many times" in file.read()
+            return words in file.read()
     except OSError:
         return False
 

@@ -27,6 +27,12 @@ def listed(name: str) -> list[tuple[str, str]] | None:
     return None if asked.returncode else _jobs(asked.stdout)
 
 
+def ids(name: str) -> frozenset[str] | None:
+    """Return the ids of all jobs of a name that SLURM knows, ended ones too; None if unknown."""
+    asked = run("squeue", "-h", "-t", "all", f"--name={name}", f"--user={user()}", "-o", "%i %T")
+    return None if asked.returncode else frozenset(id for id, _ in _jobs(asked.stdout))
+
+
 def _jobs(text: str) -> list[tuple[str, str]]:
     found = (_JOB.fullmatch(line.strip()) for line in text.splitlines())
     return [(one[1], one[2]) for one in found if one is not None]
