@@ -558,15 +558,15 @@ class PlanPoint:
 
 @dataclass(frozen=True)
 class Way:
-    """A way to have the task's requests answered: the planned student, or a hosted model."""
+    """A way to have the task's requests answered: the planned student, or another model."""
 
     name: str
     is_student: bool
     accuracy: Interval
     usd_per_answer: Interval | None
-    """Of a hosted model; None for the student, whose servers are paid by the hour."""
+    """Of a hosted model; None for one whose servers are paid by the hour."""
     latency_ms: float | None
-    """Mean of a hosted model, as the probe saw it; the student's 95th percentile."""
+    """Mean of a hosted model, as the probe saw it; of one on servers its 95th percentile."""
     why_not: str = ""
     """Why it is no alternative; "" where it is one."""
     retires: str = ""
@@ -574,6 +574,31 @@ class Way:
     is_logged: bool = False
     """The model of the task's log: its accuracy is the share of its answers that nothing speaks
     against, an upper bound."""
+    kind: Literal["student", "hosted", "prompt", "open"] = "hosted"
+    """prompt: a hosted model with another prompt; open: a model as it is, on rented servers. In
+    records of earlier versions it is hosted for the student, too."""
+    usd_per_day: float | None = None
+    """Of the servers of an open model, idle or not."""
+    servers: str = ""
+    """On which an open model would run."""
+    prompt: str = ""
+    """With which a hosted model is asked; "" in records of earlier versions."""
+
+
+@dataclass(frozen=True)
+class ScaledToZero:
+    """The student's server when it is given back while nobody asks."""
+
+    usd_per_day: float
+    """Mean over the horizon."""
+    share_on: float
+    """Of the time."""
+    share_waiting: float
+    """Of the requests: those that come while it starts."""
+    start_s: float
+    """Seconds until it answers."""
+    keep_s: float
+    """Seconds without a request after which it is given back."""
 
 
 @dataclass(frozen=True)
@@ -599,6 +624,9 @@ class Worth:
     high end is infinite where it may not be."""
     break_even_per_day: Interval | None = None
     """Requests a day from which on it is cheaper over the whole horizon."""
+    scaled: ScaledToZero | None = None
+    """What its server costs if it is given back while nobody asks; None where that saves nothing,
+    is not told, or breaks the latency limit."""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from stratos.plan.accuracy.hardly_learnt import hardly_learnt
 from stratos.plan.accuracy.history import history_for, recipe_of
 from stratos.plan.accuracy.without_model import needs_no_model
 from stratos.plan.explain.variants import Variants
+from stratos.plan.open_models import open_ways
 from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.options.job_servers import nodes_unknown
 from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
-from stratos.plan.worth import worth_of
+from stratos.plan.worth import verdict_of
 from stratos.records import Pilot, Plan, Probe
 
 if TYPE_CHECKING:
@@ -95,5 +96,10 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
             "plan/n_frontier": chosen.n_frontier,
         }
     )
-    found = worth_of(config, probe, chosen)
+    found = verdict_of(
+        config,
+        probe,
+        chosen,
+        open_models=open_ways(config, probe, chosen, catalog, machine),
+    )
     return replace(chosen, history=history, history_recipe=recipe_of(config), worth=found)

@@ -18,6 +18,7 @@ from stratos.core.redact import redact
 from stratos.deploy.speed import sentences
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
+from stratos.plan.explain import ways_table
 from stratos.plan.explain.show import net_text
 from stratos.records import (
     Corpus,
@@ -113,6 +114,9 @@ def write_run_page(
         chosen=chosen_point(plan) if plan else None,
         chosen_rows=plan_rows(chosen_point(plan), "chosen") if plan else (),
         net=net_text,
+        way_name=ways_table.named,
+        way_said=ways_table.said,
+        first_month_usd=ways_table.first_month_usd,
         left_out=by_reason(plan.left_out) if plan else (),
         curves=curve_plots(student.curve) if student else (),
         examples=read_examples(_path(config, scorecard.examples_path)) if scorecard else None,

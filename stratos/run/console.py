@@ -191,7 +191,10 @@ class Console:
 
     def _show_plan(self, plan: Any) -> None:
         from stratos.plan.explain.show import alternatives_table, explanation, frontier_table
+        from stratos.plan.explain.ways_table import ways_table
 
+        if plan.worth is not None:
+            self.rich.print(ways_table(plan.worth))
         self.rich.print(frontier_table(plan))
         self.rich.print(alternatives_table(plan))
         if self.explain:

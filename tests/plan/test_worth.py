@@ -7,15 +7,29 @@ import random
 
 import numpy as np
 import pytest
+from rich.console import Console
 from world import BLIND, LARGE, World, replace, teacher
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, TrafficConfig
+from stratos.core.intervals import wilson
+from stratos.plan.break_even import Ends, Money
+from stratos.plan.explain.ways_table import ways_table
 from stratos.plan.horizon import DAYS_A_MONTH, Horizon, with_horizon
+from stratos.plan.open_models import open_ways
 from stratos.plan.options.candidates import build_problem
+from stratos.plan.scale_to_zero import share_on, share_waiting
 from stratos.plan.solution import solve
-from stratos.plan.worth import Ends, Money, _outcome, worth_of
-from stratos.records import AnswerSpread, Interval, LoggedProof
+from stratos.plan.worth import decided, verdict_of, worth_of
+from stratos.records import (
+    AnswerSpread,
+    Interval,
+    LoggedProof,
+    ModelScore,
+    PromptTrial,
+    SliceScore,
+    Way,
+)
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 N_CASES = 10_000
@@ -71,7 +85,7 @@ def test_distil_is_never_said_where_the_end_against_it_loses():
         spread = rng.uniform(1.0, 3.0)
         against = Money(mean.once * spread, mean.per_day, mean.per_answer / spread)
         favour = Money(mean.once / spread, mean.per_day, mean.per_answer * spread)
-        outcome = _outcome(Ends(mean, against, favour), rate, horizon)
+        outcome = Ends(mean, against, favour).outcome(rate, horizon)
         said[outcome] += 1
         worst, best = (simulated(one, rate, horizon, 300)[1][-1] for one in (against, favour))
         slack = 1e-6 * (against.once + mean.per_day * horizon.days)
@@ -82,11 +96,77 @@ def test_distil_is_never_said_where_the_end_against_it_loses():
     assert min(said.values()) > 500, "each is tried often"
 
 
-def planned(traffic, limits=None, teachers=(BLIND, PAID)):
+def alternatives(rng):
+    """Some hosted and open models, with prices that have a range."""
+    for i in range(rng.randint(1, 4)):
+        if rng.random() < 0.6:
+            price = 10 ** rng.uniform(-6, -1)
+            spread = rng.uniform(1.0, 2.0)
+            answer = Interval(price, price / spread, price * spread)
+            yield Way(f"hosted {i}", False, KNOWN, answer, None)
+        else:
+            usd = 10 ** rng.uniform(-1, 3)
+            yield Way(f"open {i}", False, KNOWN, None, None, kind="open", usd_per_day=usd)
+
+
+KNOWN = Interval(0.9, 0.85, 0.95)
+
+
+def test_the_verdict_over_all_ways_is_that_of_trying_all_ends():
+    """Dollars until the horizon's end are added up, for every way and every end of every range."""
+    rng, said = random.Random(2), {"distil": 0, "stay": 0, "open": 0}
+    for mean, rate, horizon in cases():
+        spread, able = rng.uniform(1.0, 2.0), list(alternatives(rng))
+        once = Interval(mean.once, mean.once / spread, mean.once * spread)
+        free = Money(0.0, 0.0, 1.0)
+        answers = simulated(free, rate, horizon, 200)[1][-1]
+        days = horizon.days
+
+        def costs(way, end, answers=answers, days=days):
+            price = way.usd_per_answer
+            return getattr(price, end) * answers if price else way.usd_per_day * days
+
+        ours = [one + mean.per_day * days for one in (once.low, once.high)]
+        theirs = [[costs(way, end) for end in ("low", "high")] for way in able]
+        wins = all(own < other for own in ours for ends in theirs for other in ends)
+        loses = any(all(own > other for own in ours for other in ends) for ends in theirs)
+        edge = min(abs(own / other - 1) for own in ours for ends in theirs for other in ends)
+        outcome, reference = decided(able, once, mean.per_day, rate, horizon)
+        said[outcome] += 1
+        if edge > 1e-5:
+            assert outcome == ("distil" if wins else "stay" if loses else "open")
+        means = {way.name: costs(way, "mean") for way in able}
+        if outcome != "stay":
+            assert means[reference.name] <= min(means.values()) * (1 + 1e-5)
+        else:
+            assert costs(reference, "high") <= min(ours) * (1 + 1e-5)
+    assert min(said.values()) > 500, "each is tried often"
+
+
+def test_a_server_that_is_given_back_is_paid_as_long_as_in_a_simulation():
+    rng = random.Random(3)
+    for per_s, start_s, keep_s in ((0.001, 300.0, 600.0), (0.005, 120.0, 300.0), (1e-4, 600, 60)):
+        n, paid, waiting, clock, ordered, ready, until = 40_000, 0.0, 0, 0.0, 0.0, 0.0, 0.0
+        for _ in range(n):
+            clock += rng.expovariate(per_s)
+            if clock > until:  # it is off, and ordered now
+                paid += until - ordered
+                ordered, ready = clock, clock + start_s
+            waiting += clock < ready
+            until = max(clock, ready) + keep_s
+        assert share_on(per_s, start_s, keep_s) == pytest.approx(paid / clock, rel=0.06)
+        assert share_waiting(per_s, start_s, keep_s) == pytest.approx(waiting / n, rel=0.06)
+    assert share_on(0.0, 60, 60) == 0.0
+    assert share_on(10.0, 60, 1200) == pytest.approx(1.0) and share_waiting(10.0, 60, 1200) < 1e-9
+
+
+def planned(traffic, limits=None, teachers=(BLIND, PAID), with_open=False):
     world = World(cloud=AWS, teachers=teachers, limits=limits or LimitsConfig(), traffic=traffic)
     config, probe = with_horizon(world.config()), world.probe()
-    plan = solve(build_problem(config, probe, load_catalog(AWS)))
-    return config, plan, worth_of(config, probe, plan, TODAY)
+    catalog = load_catalog(AWS)
+    plan = solve(build_problem(config, probe, catalog))
+    found = open_ways(config, probe, plan, catalog, None) if with_open else ()
+    return config, plan, worth_of(config, probe, plan, TODAY, found)
 
 
 def test_much_traffic_pays_and_little_does_not():
@@ -182,3 +262,84 @@ def test_a_log_asks_for_nothing_and_costs_nothing():
     _, plan, _ = planned(TrafficConfig(requests_per_day=50_000), teachers=(logged(194),))
     assert plan.teacher == "logged_model" and plan.strategy == "injection"
     assert sum(role.usd for role in plan.roles_of("teacher")) == 0
+
+
+def test_an_open_model_as_it_is_stands_on_servers_that_keep_up():
+    traffic = TrafficConfig(requests_per_day=200_000, months=12)
+    _, _, found = planned(traffic, teachers=(BLIND, PAID, teacher(LARGE, right=62)), with_open=True)
+    ways = {one.name: one for one in found.ways if one.kind == "open"}
+    assert ways["smollm2_135m"].why_not.endswith("surely less accurate")
+    large = ways["qwen2.5_7b"]
+    assert not large.why_not and large.usd_per_day > 0 and large.servers.count("aws/")
+    _, _, twice = planned(
+        TrafficConfig(requests_per_day=2_000_000, months=12),
+        teachers=(BLIND, PAID, teacher(LARGE, right=62)), with_open=True,
+    )  # fmt: skip
+    dearer = next(one for one in twice.ways if one.name == "qwen2.5_7b")
+    assert 3 * large.usd_per_day < dearer.usd_per_day < 12 * large.usd_per_day
+    assert large.usd_per_day > found.servers_usd_per_day, "it has a thousand times the parameters"
+
+
+def test_without_requests_a_day_nothing_says_how_many_servers_an_open_model_needs():
+    _, _, found = planned(TrafficConfig(), with_open=True)
+    assert {one.kind for one in found.ways} == {"student", "hosted"}
+
+
+def test_an_open_model_alone_is_a_way_to_compare_with():
+    traffic = TrafficConfig(requests_per_day=1000, months=1)
+    _, _, found = planned(traffic, teachers=(teacher(LARGE, right=64),), with_open=True)
+    assert found.reference == "qwen2.5_7b" and "as it is ($" in found.text
+    assert found.outcome in ("distil", "open", "stay")
+
+
+def test_what_a_better_prompt_alone_changes_is_listed():
+    trials = (PromptTrial("default", 16, 0.5, 0.25), PromptTrial("terse", 16, 0.75, 0.25))
+    better = replace(PAID, prompt="terse", trials=trials)
+    _, _, found = planned(TrafficConfig(requests_per_day=1e4), teachers=(BLIND, better))
+    [way] = [one for one in found.ways if one.kind == "prompt"]
+    assert way.name == "large, prompt default" and way.accuracy.mean == 0.5
+    assert way.why_not == (
+        "the prompt terse alone has 75.0% in place of 50.0% of the first 16 items"
+    )
+    assert found.reference == "large", "a way without a price decides nothing"
+    same = replace(PAID, trials=trials)
+    _, _, found = planned(TrafficConfig(requests_per_day=1e4), teachers=(BLIND, same))
+    assert not [one for one in found.ways if one.kind == "prompt"]
+
+
+def test_few_requests_are_told_what_a_server_costs_that_is_given_back():
+    _, _, few = planned(TrafficConfig(requests_per_day=20, months=12))
+    assert few.scaled is not None
+    assert few.scaled.usd_per_day < 0.6 * few.servers_usd_per_day
+    assert "is given back after 20 min 00 s without a request, it costs $" in few.text
+    _, _, limited = planned(
+        TrafficConfig(requests_per_day=20, months=12), LimitsConfig(latency_ms=5000)
+    )
+    assert limited.scaled is None, "one in three waits for a start"
+    assert planned(TrafficConfig(requests_per_day=50_000, months=12))[2].scaled is None
+
+
+def test_the_ways_are_shown_side_by_side():
+    _, _, found = planned(TrafficConfig(requests_per_day=50_000, months=12), with_open=True)
+    console = Console(width=200, record=True)
+    with console.capture() as caught:
+        console.print(ways_table(found))
+    text = caught.get()
+    for way in found.ways:
+        assert way.name in text
+    assert "distil: " in text and "compared with" in text and "as it is, on" in text
+
+
+def test_what_needs_no_model_leaves_the_verdict_open():
+    free = ModelScore("linear", "TF-IDF", (SliceScore("all", 200, wilson(199, 200), 0.0),))
+    world = World(
+        cloud=AWS, teachers=(BLIND, PAID), limits=LimitsConfig(),
+        traffic=TrafficConfig(requests_per_day=50_000, months=12),
+    )  # fmt: skip
+    config, probe = with_horizon(world.config()), world.probe()
+    plan = solve(build_problem(config, probe, load_catalog(AWS)))
+    assert verdict_of(config, probe, plan, TODAY).outcome == "distil"
+    found = verdict_of(config, replace(probe, baselines=(free,)), plan, TODAY)
+    assert found.outcome == "open"
+    assert found.text.startswith("Open. Without a model, TF-IDF answers 99.5% of 200 validation")
+    assert "Beside other models: Distil: pays back after" in found.text

@@ -1,0 +1,77 @@
+"""The ways to have the requests answered, side by side: for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stratos.core.formats import NOTHING, interval, milliseconds, percent, usd
+from stratos.core.printable import visible
+from stratos.plan.horizon import DAYS_A_MONTH
+from stratos.records import Way, Worth
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def ways_table(worth: Worth) -> Table:
+    """Return each way with accuracy, dollars and latency, and why it is no alternative."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title="Ways to have the requests answered", title_justify="left", header_style="bold"
+    )
+    table.add_column("way", overflow="fold")
+    for title in ("accuracy", "1,000 answers", "first month", "once", "latency"):
+        table.add_column(title, justify="right")
+    table.add_column("", overflow="fold", min_width=16)
+    for one in worth.ways:
+        table.add_row(
+            Text(visible(named(one))),
+            _accuracy(one),
+            NOTHING if one.usd_per_answer is None else usd(1000 * one.usd_per_answer.mean),
+            usd(first_month_usd(one, worth)),
+            usd(worth.once_usd.mean) if one.is_student else NOTHING,
+            milliseconds(one.latency_ms),
+            Text(visible(said(one, worth))),
+            style="bold" if one.is_student else None,
+        )
+    return table
+
+
+def named(one: Way) -> str:
+    """Return what a way is called."""
+    if one.is_student:
+        return f"distil: {one.name}"
+    if one.kind == "open":
+        return f"{one.name} as it is, on {one.servers}"
+    if one.kind == "hosted" and one.prompt:
+        return f"{one.name}, prompt {one.prompt}"
+    return one.name
+
+
+def first_month_usd(one: Way, worth: Worth) -> float | None:
+    """Return the dollars of the first month; None where the requests or the price are unknown."""
+    if one.is_student:
+        return DAYS_A_MONTH * worth.servers_usd_per_day
+    if one.usd_per_day is not None:
+        return DAYS_A_MONTH * one.usd_per_day
+    if one.usd_per_answer is None or worth.requests_per_day is None:
+        return None
+    return DAYS_A_MONTH * worth.requests_per_day * one.usd_per_answer.mean
+
+
+def said(one: Way, worth: Worth) -> str:
+    """Return what is to be known of a way as an alternative."""
+    told = one.why_not
+    if not one.is_student and not told:
+        told = "compared with" if one.name == worth.reference else "as good"
+    ends = f"ends on {one.retires}" if one.retires else ""
+    return "; ".join(filter(None, (told, ends)))
+
+
+def _accuracy(one: Way) -> str:
+    found = one.accuracy
+    if not (found.is_known and found.is_share_known):
+        return "unknown"
+    return f"{percent(found.mean)} ({interval(found)})"

@@ -1,0 +1,119 @@
+"""The ways to have a task's requests answered, beside a student: each with accuracy and dollars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from stratos.config import Config
+from stratos.core.counted import counted
+from stratos.core.formats import percent, percent_range
+from stratos.core.intervals import wilson
+from stratos.plan.options.hosted import is_hosted
+from stratos.records import Interval, Plan, Probe, TeacherProbe, Way
+
+_SPREAD_UNKNOWN = 0.5
+"""By what share the price of an answer may be off where the probe does not tell how they differ."""
+
+
+def hosted_ways(config: Config, probe: Probe, plan: Plan) -> tuple[Way, ...]:
+    """Return the hosted models that were probed and have a price, each with its best prompt.
+
+    An endpoint of the user's own has no price by the token, and is paid for otherwise.
+    """
+    probed = [*probe.teachers]
+    if probe.logged is not None and all(one.logged is None for one in probed):
+        probed.append(probe.logged)
+    ways = [_hosted(config, one, plan) for one in probed if is_hosted(one.card)]
+    return tuple(
+        one for one in ways if one.usd_per_answer is not None and one.usd_per_answer.mean > 0
+    )
+
+
+def _hosted(config: Config, one: TeacherProbe, plan: Plan) -> Way:
+    """Return a hosted model as a way, with the prompt that it did best with."""
+    card = one.card
+    seconds = one.seconds / one.n_items if one.n_items else None
+    logged = one.logged
+    return Way(
+        name=one.teacher if logged is None else f"{card.name} (logged)",
+        is_student=False,
+        accuracy=one.exact,
+        usd_per_answer=_price_of_answer(one),
+        latency_ms=1000 * seconds if seconds and logged is None else None,
+        why_not=why_not(config, one.exact, plan)
+        if logged is None
+        else _why_not_logged(config, one.exact),
+        retires=card.retires,
+        is_logged=logged is not None,
+        prompt=one.prompt if logged is None else "",
+    )
+
+
+def prompt_ways(config: Config, probe: Probe) -> Iterator[Way]:
+    """Yield hosted models with the task's first prompt, where another one did better.
+
+    That is what a better prompt alone changes. The probe keeps no tokens of the prompts that were
+    not taken on, so that these ways have no price.
+    """
+    first = config.task.prompts[0]
+    for one in probe.teachers:
+        tried = {trial.prompt: trial for trial in one.trials}
+        if not is_hosted(one.card) or one.prompt == first or not {first, one.prompt} <= {*tried}:
+            continue
+        before, best = tried[first], tried[one.prompt]
+        if not before.n_items or before.exact >= best.exact:
+            continue
+        yield Way(
+            name=f"{one.teacher}, prompt {first}",
+            is_student=False,
+            accuracy=wilson(round(before.exact * before.n_items), before.n_items),
+            usd_per_answer=None,
+            latency_ms=None,
+            why_not=(
+                f"the prompt {one.prompt} alone has {percent(best.exact)} in place of "
+                f"{percent(before.exact)} of the first {counted(before.n_items, 'item')}"
+            ),
+            retires=one.card.retires,
+            kind="prompt",
+            prompt=first,
+        )
+
+
+def why_not(config: Config, found: Interval, plan: Plan) -> str:
+    """Return why a model of some accuracy is no alternative to the student; "" where it is one."""
+    limits = config.limits
+    if not (found.is_known and found.is_share_known):
+        return "its accuracy is not known: it was not probed"
+    shown = f"{percent(found.mean)} ({percent_range(found.low, found.high)})"
+    if limits.accuracy is not None:
+        counts = found.low if limits.confidence == "low" else found.mean
+        return "" if counts >= limits.accuracy else f"{shown}, below limits.accuracy"
+    student = plan.accuracy
+    if student.is_known and student.is_share_known and found.high < student.low:
+        return f"{shown}, surely less accurate"
+    return ""
+
+
+def _why_not_logged(config: Config, most: Interval) -> str:
+    """Return the same of the model of a log, whose accuracy is at most what is known of it."""
+    least = config.limits.accuracy
+    if least is None or most.high >= least:
+        return ""
+    ends = percent_range(most.low, most.high)
+    return f"at most {percent(most.mean)} ({ends}), below limits.accuracy"
+
+
+def _price_of_answer(one: TeacherProbe) -> Interval | None:
+    """Return the dollars of an answer, with the error of a mean of so many; None without items."""
+    n, card, spread = one.n_items, one.card, one.spread
+    if n < 1:
+        return None
+    usd_in = (card.usd_per_million_input_tokens or 0.0) / 1e6
+    usd_out = (card.usd_per_million_output_tokens or 0.0) / 1e6
+    mean = (usd_in * one.input_tokens + usd_out * one.output_tokens) / n
+    error = _SPREAD_UNKNOWN * mean
+    if spread is not None and n > 1:
+        deviation = usd_in * spread.input_tokens + usd_out * spread.output_tokens
+        error = max(2 * deviation / math.sqrt(n), mean / n)
+    return Interval(mean, max(0.0, mean - error), mean + error, counted(n, "probe answer"))
