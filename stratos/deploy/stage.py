@@ -21,7 +21,7 @@ from stratos.deploy.commands import ALONE, context_of, serve_command
 from stratos.deploy.exports import make_exports, write_exports
 from stratos.deploy.exports_table import with_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
-from stratos.deploy.server import ServeError
+from stratos.deploy.server import ServeError, check_free
 from stratos.deploy.service import service_files, write_wheels
 from stratos.deploy.sky_service import WHEELS
 from stratos.deploy.speed import with_speed
@@ -85,6 +85,10 @@ def deploy(
     if config.deploy.name == "none":
         return None
     started = time.perf_counter()
+    # A server that is kept has the port that was asked for, and may have it now.
+    port = 0 if config.deploy.keep else config.deploy.port
+    if port:
+        check_free(port)
     bundle = context.run_dir / "bundle"
     kept = read_answers(context.run_dir, scorecard)
     asked = kept[: config.deploy.n_requests]
@@ -141,7 +145,7 @@ def deploy(
         planned_run=plan.role("serve").run,
     )
     log_path = context.run_dir / "deploy" / "server.log"
-    with serving_bundle(bundle, run, log_path, port=config.deploy.port) as server:
+    with serving_bundle(bundle, run, log_path, port=port) as server:
         trial = try_server(
             server,
             [answer.messages for answer in asked],

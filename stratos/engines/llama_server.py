@@ -50,6 +50,8 @@ PASSED_ON = (
 """Options of a request that llama.cpp has by the same name."""
 PLAIN = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 """Greedy where a request says nothing else, as the bundle is; what is drawn is drawn from all."""
+MOST_BYTES = 2 * 2**20
+"""Of a request: more than any chat that fits a context, and cut into tokens within seconds."""
 ERRORS = 1
 """What llama.cpp logs: nothing but errors."""
 NOT_SERVED = ("logprobs", "functions", "logit_bias")
@@ -204,11 +206,15 @@ class _Front:
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat, at once or in parts."""
+        from starlette.concurrency import run_in_threadpool
         from starlette.responses import JSONResponse, StreamingResponse
 
+        data = await _read(request)
+        if data is None:
+            return _error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
         try:
-            body = json.loads(await request.body())
-            asked, stops = self._asked(body)
+            # Cutting a long chat takes a while, in which others are answered.
+            body, asked, stops = await run_in_threadpool(self._asked, data)
         except (ChatError, ValueError, TypeError) as error:
             return _error(400, str(error))
         head = {
@@ -244,12 +250,13 @@ class _Front:
         head["object"] = "chat.completion"
         return JSONResponse({**head, "choices": [choice], "usage": _usage(found)})
 
-    def _asked(self, body: Any) -> tuple[dict[str, Any], list[str]]:
-        """Return what llama.cpp is asked, and the stop sequences.
+    def _asked(self, data: bytes) -> tuple[Mapping[str, Any], dict[str, Any], list[str]]:
+        """Return a request, what llama.cpp is asked, and the stop sequences.
 
         Raises:
             ValueError: the request is not one that can be answered.
         """
+        body = json.loads(data)
         if not isinstance(body, Mapping) or not isinstance(body.get("messages"), list):
             raise ValueError("messages: expected a list of messages.")
         for name, value in ((name, body.get(name)) for name in NOT_SERVED):
@@ -280,7 +287,7 @@ class _Front:
             "return_tokens": True,
             "stream": bool(body.get("stream")),
         }
-        return asked, stops
+        return body, asked, stops
 
     def _before_end(self, ids: Sequence[int]) -> Sequence[int]:
         """Return the ids of an answer before the first that ends it: llama.cpp may know fewer."""
@@ -318,6 +325,17 @@ class _Front:
             yield "data: [DONE]\n\n"
         finally:
             await answer.aclose()
+
+
+async def _read(request: Request) -> bytes | None:
+    """Return the body of a request; None where it is too long, and then it is read no further."""
+    parts, n = [], 0
+    async for part in request.stream():
+        n += len(part)
+        if n > MOST_BYTES:
+            return None
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _plain(message: Any) -> dict[str, Any]:

@@ -75,6 +75,17 @@ def text_of(answer: dict[str, Any]) -> str:
     return answer["choices"][0]["message"]["content"]
 
 
+def test_a_request_that_is_too_long_is_refused_and_others_are_answered(server, expected) -> None:
+    long = json.dumps({"messages": [{"role": "user", "content": "1 " * 2_000_000}]})
+    status, text = post(server, long.encode())
+    assert status == 413 and b"A request may have 2 MiB." in text
+    with ThreadPoolExecutor(4) as pool:  # 1.9 MiB: cut into tokens, and longer than the context
+        many = [pool.submit(post, server, long.encode()[:50] + b"1 " * 950_000 + b'"}]}')
+                for _ in range(3)]  # fmt: skip
+        assert text_of(ask(server, CHATS[0])) == expected[0]
+        assert {one.result()[0] for one in many} == {400}
+
+
 def test_usage_and_the_reason_of_the_end_are_told(server, bundle) -> None:
     answer = ask(server, CHATS[0], max_tokens=5)
     assert answer["choices"][0]["finish_reason"] == "length"
