@@ -458,8 +458,12 @@ def _text(value: Any) -> str:
 
 
 def _clean(text: str) -> str:
-    # Lone surrogates can stand in JSON and in no file.
-    return (text if text.isascii() else text.encode("utf-8", "replace").decode()).strip()
+    return writable(text).strip()
+
+
+def writable(text: str) -> str:
+    """Return a text without lone surrogates, which can stand in JSON and in no file."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _quoted(value: Any) -> str:

@@ -14,6 +14,7 @@ from stratos.tasks.messages.conversation import (
     UnansweredRow,
     WrongRow,
 )
+from stratos.tasks.rows import writable
 
 _TOLD = {"system": "a system message", "user": "a user's", "assistant": "the model's"}
 
@@ -33,7 +34,7 @@ def conversation_of(turns: Sequence[Turn], about: About) -> Conversation:
     n_images = n_calls = n_secrets = 0
     for number, turn in enumerate(turns, start=1):
         n_images += turn.n_images
-        text, n = redact_shapes(_written(turn))
+        text, n = redact_shapes(writable(_written(turn)))
         n_secrets += n
         last = messages[-1]["role"] if messages else None
         role = "user" if turn.role == "tool" else turn.role

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stratos.tasks.messages.conversation import About
+from stratos.tasks.rows import writable
 
 _MODEL = ("model", "model_name", "providedModelName", "model_id", "modelId")
 _TIME = (
@@ -20,6 +21,8 @@ _INPUT = ("input_tokens", "prompt_tokens", "inputTokens", "promptTokens")
 _OUTPUT = ("output_tokens", "completion_tokens", "outputTokens", "completionTokens")
 _USAGE = ("usage", "usageDetails", "usage_details", "token_usage")
 _LATENCY = ("latency_s", "latency", "duration_s")
+_LAST_S = 253_402_300_800.0
+"""When the year 10000 begins: no calendar here goes on."""
 _INNER = ("metadata", "request", "response", "body")
 """Objects of a row that are looked into, too."""
 
@@ -55,7 +58,10 @@ def particulars(format: str, row: Mapping[str, Any], *others: Any) -> About:
 
 
 def seconds_of(value: Any) -> float | None:
-    """Return a time in seconds since 1970: of a number of s, ms, µs or ns, or of ISO 8601."""
+    """Return a time in seconds since 1970: of a number of s, ms, µs or ns, or of ISO 8601.
+
+    What is no time that a calendar has is none.
+    """
     if isinstance(value, datetime):
         return value.replace(tzinfo=value.tzinfo or UTC).timestamp()
     if isinstance(value, str):
@@ -68,7 +74,9 @@ def seconds_of(value: Any) -> float | None:
             except ValueError:
                 return None
             return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not 0 < value < _LAST_S * 1e9:
         return None
     for unit in (1e9, 1e6, 1e3):
         # Seconds since 1970 have at most eleven digits for the next thousand years.
@@ -86,7 +94,7 @@ def _time(place: Mapping[str, Any]) -> float | None:
 
 def _text(places: list[Mapping[str, Any]], names: tuple[str, ...]) -> str:
     found = (one[name] for one in places for name in names if isinstance(one.get(name), str))
-    return next((text for text in found if text), "")
+    return writable(next((text for text in found if text), ""))
 
 
 def _count(places: list[Mapping[str, Any]], names: tuple[str, ...]) -> int | None:

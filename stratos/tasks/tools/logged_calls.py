@@ -15,7 +15,7 @@ from stratos.tasks.messages.exchanges import exchange_in
 from stratos.tasks.messages.ordered import conversation_of
 from stratos.tasks.messages.turn_rows import OTHER_WORKLOAD
 from stratos.tasks.messages.workload import workload_of
-from stratos.tasks.rows import Unanswered, find_field
+from stratos.tasks.rows import Unanswered, find_field, writable
 from stratos.tasks.tools.tool_rows import Names, row_of
 
 NO_TOOLS = "requests without tools"
@@ -77,7 +77,7 @@ class ToolRowReader:
 
     def _redacted(self, row: dict[str, Any]) -> dict[str, Any]:
         for name in ("question", "answer"):
-            row[name], n = redact_shapes(row[name])
+            row[name], n = redact_shapes(writable(row[name]))
             self.n_secrets += n
         return row
 

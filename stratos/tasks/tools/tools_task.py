@@ -124,7 +124,7 @@ class ToolsTask(JsonlTask):
         try:
             return super()._read(key, path)
         except ConfigError as error:
-            if reader.passed.total() == before:
+            if reader.n_logged or reader.passed.total() == before:
                 raise
             left = listed(f"{n:,} {kind}" for kind, n in reader.passed.most_common())
             raise ConfigError(

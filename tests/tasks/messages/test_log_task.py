@@ -152,6 +152,24 @@ def test_rows_without_times_are_refused_or_counted(tmp_path: Path) -> None:
         LogTask(write(tmp_path / "b.jsonl", rows))
 
 
+@pytest.mark.parametrize("time", [float("inf"), 1e300, 10**400, -5, True, "yesterday", [1]])
+def test_what_is_no_time_is_none(time: Any, tmp_path: Path) -> None:
+    rows = extractions(100)
+    rows[3]["created"] = time
+    task = LogTask(write(tmp_path / "a.jsonl", rows))
+    assert task.left_out["row without a time"] == 1 and "(2025-" in task.notes[1]
+
+
+def test_half_characters_and_controls_are_text_like_any_other(tmp_path: Path) -> None:
+    rows = labels(100)
+    for k, text in ((3, "half \ud83d of one"), (4, "a nul \0, a bell \7, an escape \x1b[2J")):
+        rows[k]["messages"][1]["content"] = text
+    rows[5] |= {"model": "m\ud800", "response": "positive \udfff"}
+    task = LogTask(write(tmp_path / "a.jsonl", rows))
+    asked = {one.question for one in every_item(task)}
+    assert "half ? of one" in asked and {one.line for _, one in task.doubtful} == {"line 6"}
+
+
 def test_answers_that_do_not_match_a_schema_are_doubtful_and_the_others_scored_by_it(
     tmp_path: Path,
 ) -> None:
