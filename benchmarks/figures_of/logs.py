@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import record
 
 from figures_of.common import source, table
@@ -48,4 +51,43 @@ def log_size() -> str:
     return f"{table(head, rows)}\n\n{source('logs/size')}, {load}."
 
 
-BLOCKS = {"log_filters": log_filters, "log_personal": log_personal, "log_size": log_size}
+def log_students() -> str:
+    """Students from what the filters leave and from the raw log: `log_students.py`."""
+    files = sorted((record.RESULTS / "logs").glob("students_*k.json"), key=_tokens)
+    whole = [record.load(f"logs/{one.stem}") for one in files]
+    rows = [
+        [
+            f"{one['verify']['train_tokens']:,}",
+            f"{one['seed']}",
+            f"{one['spoilt']} of {one['rows']:,}",
+            f"{one['left_out']}",
+            _right(one["verify"]),
+            _right(one["trust"]),
+            f"{one['only_filtered']} / {one['only_raw']}",
+            f"{one['p_value']:.1g}",
+        ]
+        for kept in whole
+        for one in kept["result"]["runs"]
+    ]
+    head = ["tokens of training", "seed", "rows spoilt", "left out", "from filtered", "from raw"]
+    head += ["right alone", "p (McNemar)"]
+    n = whole[0]["result"]["n_test"]
+    made_by = source(f"logs/{files[0].stem}")
+    return f"{table(head, rows)}\n\n{whole[0]['student']}, {n:,} fresh requests. {made_by}."
+
+
+def _tokens(path: Path) -> int:
+    return int(path.stem.removeprefix("students_").removesuffix("k"))
+
+
+def _right(one: dict[str, Any]) -> str:
+    mean, low, high = one["right"]
+    return f"{mean:.1%} ({low:.1%} to {high:.1%})"
+
+
+BLOCKS = {
+    "log_students": log_students,
+    "log_filters": log_filters,
+    "log_personal": log_personal,
+    "log_size": log_size,
+}

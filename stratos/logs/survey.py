@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from stratos.tasks.rows import Listing, Problems, Unanswered
 
 _N_ANSWERS = 2000
 """Answers of a workload that are looked at for the metric."""
+_CHARACTERS_KEPT = 32 * 2**20
+"""Of all these answers together: there may be as many workloads as rows."""
 _MOST_WORKLOADS = 50_000
 """Workloads that are told apart before all others are one."""
 _TICK = 1000
@@ -55,13 +58,20 @@ class Facts:
     """Answers that begin as one, whether they are."""
     answers: list[str] = field(default_factory=list)
     """The first ones."""
+    n_kept_characters: int = 0
+    """Of these answers."""
     n_copies: int = 0
     """Conversations that say the same as another one, or nearly."""
     system: str = ""
     """System prompt of the first one."""
 
-    def add(self, found: Conversation) -> None:
-        """Take a conversation in."""
+    def add(self, found: Conversation, keeps: bool = True) -> None:
+        """Take a conversation in.
+
+        Args:
+            found: a conversation.
+            keeps: whether its answers may be kept.
+        """
         about = found.about
         self.n += 1
         self.system = self.system or found.system
@@ -72,7 +82,7 @@ class Facts:
         texts = [found.messages[place]["content"] for place in found.answered]
         self.n_answers += len(texts)
         for text in texts:
-            self._add_answer(text)
+            self._add_answer(text, keeps)
         tokens = self.tokens_of.setdefault(about.model, [0.0, 0.0])
         self.models[about.model] += 1
         asked, said = _tokens(found)
@@ -92,12 +102,13 @@ class Facts:
         )
         self.personal.update(kinds)
 
-    def _add_answer(self, text: str) -> None:
+    def _add_answer(self, text: str, keeps: bool) -> None:
         is_like = text.lstrip().startswith(("{", "```json", "```\n{"))
         self.n_like_json += is_like
         self.n_json += is_like and object_of(text) is not None
-        if len(self.answers) < _N_ANSWERS:
+        if keeps and len(self.answers) < _N_ANSWERS:
             self.answers.append(text)
+            self.n_kept_characters += len(text)
 
     def merge(self, other: Facts) -> None:
         """Take another workload in."""
@@ -148,8 +159,9 @@ def survey(
     seen, alike = Seen(), Alike()
     facts: dict[str, Facts] = {}
     places: dict[str, int] = {}
-    of: list[int] = []
+    of = array("I")
     broken, unanswered = Problems(), Problems()
+    kept = 0
     for number, (line, found) in enumerate(
         read_conversations(path, seen, messages_key, answer_key), start=1
     ):
@@ -163,7 +175,9 @@ def survey(
             workload = workload_of(found)
             id = workload.id if workload.id in facts or len(facts) < _MOST_WORKLOADS else ""
             known = facts.setdefault(id, Facts(workload if id else None))
-            known.add(found)
+            kept -= known.n_kept_characters
+            known.add(found, keeps=kept < _CHARACTERS_KEPT)
+            kept += known.n_kept_characters
             alike.add(found.asked)
             of.append(places.setdefault(id, len(places)))
     _count_copies(facts, places, of, alike)
@@ -171,11 +185,11 @@ def survey(
 
 
 def _count_copies(
-    facts: dict[str, Facts], places: dict[str, int], of: list[int], alike: Alike
+    facts: dict[str, Facts], places: dict[str, int], of: array[int], alike: Alike
 ) -> None:
     if not of:
         return
-    pairs = np.stack([np.array(of), alike.groups()])
+    pairs = np.stack([np.frombuffer(of, np.uint32).astype(np.int64), alike.groups()])
     counts = np.bincount(np.unique(pairs, axis=1)[0], minlength=len(places))
     for id, place in places.items():
         facts[id].n_copies = facts[id].n - int(counts[place])

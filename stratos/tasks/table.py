@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _IN_MEMORY = 32 * 2**20
-"""Bytes of a spool up to which it has no file."""
+"""Bytes of a spool up to which it has no file, unless it is told another number."""
 _WRITTEN_AT_ONCE = 2**20
+_READ_AT_ONCE = 16 * 2**20
 
 
 class Logged(msgspec.Struct, frozen=True, array_like=True):
@@ -65,8 +66,13 @@ _decode = msgspec.msgpack.Decoder(Row).decode
 class Spool:
     """Bytes that are appended once and read anywhere, on disk where they are many."""
 
-    def __init__(self) -> None:
-        """Start empty, in memory."""
+    def __init__(self, in_memory: int = _IN_MEMORY) -> None:
+        """Start empty, in memory.
+
+        Args:
+            in_memory: bytes up to which it has no file.
+        """
+        self._in_memory = in_memory
         self._tail = bytearray()
         self._file: IO[bytes] | None = None
         self._n_written = 0
@@ -79,7 +85,7 @@ class Spool:
         """
         self._tail += data
         n_bytes = len(self._tail)
-        if n_bytes > (_IN_MEMORY if self._file is None else _WRITTEN_AT_ONCE):
+        if n_bytes > (self._in_memory if self._file is None else _WRITTEN_AT_ONCE):
             self._write()
             return self._n_written
         return self._n_written + n_bytes
@@ -91,18 +97,28 @@ class Spool:
         assert self._file is not None
         return os.pread(self._file.fileno(), stop - start, start)
 
+    def parts(self) -> Iterator[bytes]:
+        """Yield all bytes, some at a time: a single read of a file ends at 2 GiB."""
+        for start in range(0, self._n_written, _READ_AT_ONCE):
+            yield self.read(start, min(start + _READ_AT_ONCE, self._n_written))
+        yield bytes(self._tail)
+
+    def read_all(self) -> bytes:
+        """Return all bytes."""
+        return b"".join(self.parts())
+
     def _write(self) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (it lives as we do)
-        left = memoryview(bytes(self._tail))
+        tail, self._tail = self._tail, bytearray()
+        left = memoryview(tail)
         while left:
             left = left[self._file.write(left) :]
-        self._n_written += len(self._tail)
-        self._tail = bytearray()
+        self._n_written += len(tail)
 
     def __getstate__(self) -> bytes:
         """Return all bytes: a spool that is sent to another process takes them along."""
-        return (self.read(0, self._n_written) if self._n_written else b"") + bytes(self._tail)
+        return self.read_all()
 
     def __setstate__(self, data: bytes) -> None:
         """Take all bytes in."""
@@ -151,9 +167,12 @@ class Table:
         start = self._ends[index - 1] if index else 0
         return _decode(self._spool.read(start, self._ends[index]))
 
-    def content(self) -> bytes:
-        """Return every row as bytes, in the order of the lines."""
-        return self._spool.read(0, self._ends[-1]) if self._ends else b""
+    def content_digest(self) -> bytes:
+        """Return the SHA-256 of every row as bytes, in the order of the lines."""
+        digest = hashlib.sha256()
+        for part in self._spool.parts():
+            digest.update(part)
+        return digest.digest()
 
     def column(self, name: Column) -> NDArray[Any]:
         """Return one number of each row."""
@@ -271,7 +290,7 @@ class Rows(Sequence[Row]):
         """Return the digest of what the rows and all others of their files hold."""
         digest = hashlib.sha256()
         for table in self._tables:
-            digest.update(hashlib.sha256(table.content()).digest())
+            digest.update(table.content_digest())
         digest.update(self._table.tobytes() + self._index.tobytes())
         return digest.hexdigest()
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratos.tasks.split import family_hash, normalised
+from stratos.tasks.table import Spool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +26,10 @@ NEAR = 0.6
 """Share of hashes in common (an estimate of the Jaccard index) from which texts are near."""
 _N_HASHES = 64
 _BAND = 4
+_BYTES = 4 * _BAND
+"""Of a band of a signature."""
+_IN_MEMORY = 2**20
+"""Bytes of a band of all signatures that stay in memory; those of more lie in a file."""
 _FEWEST_WORDS = 8
 _MOST_WORDS = 1000
 """Words of a text that are compared."""
@@ -50,7 +55,7 @@ class Alike:
         self._b = rng.integers(0, 2**63, _N_HASHES, dtype=np.uint64)[:, None]
         self._hashes: dict[str, int] = {}
         self._wholes = array("Q")
-        self._signatures = bytearray()
+        self._bands = [Spool(_IN_MEMORY) for _ in range(_N_HASHES // _BAND)]
         self._has_signature = array("B")
         self._first: list[NDArray[np.uint64]] = []  # triples of the texts that tell the phrases
         self._senses = array("Q")
@@ -143,20 +148,26 @@ class Alike:
         self._has_signature.append(len(triples) > 0)
         if len(triples):
             mixed = (self._a * triples[None, :] + self._b) >> np.uint64(32)
-            self._signatures += mixed.min(1).astype(np.uint32).tobytes()
+            signature = mixed.min(1).astype(np.uint32).tobytes()
+            for k, band in enumerate(self._bands):
+                band.append(signature[k * _BYTES : (k + 1) * _BYTES])
 
     def _near_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         places = np.flatnonzero(np.frombuffer(self._has_signature, np.uint8))
         if len(places) < 2:
             return _no_pairs()
-        signatures = np.frombuffer(bytes(self._signatures), np.uint32).reshape(-1, _N_HASHES)
         senses = np.frombuffer(self._senses, np.uint64)[places]
+        n = len(places)
         lefts, rights = [], []
-        for band in range(0, _N_HASHES, _BAND):
-            some = np.ascontiguousarray(signatures[:, band : band + _BAND])
-            keys = _mixed(some.view(np.uint64), senses)
-            left, right = _neighbours(keys)
-            near = (signatures[left] == signatures[right]).mean(1) >= NEAR
+        for band in self._bands:
+            left, right = _neighbours(_mixed(_read(band, n).view(np.uint64), senses))
+            # The other bands one after the other: all of them would be most of the memory.
+            n_equal = np.zeros(len(left), np.uint8)
+            for other in self._bands if len(left) else ():
+                part = _read(other, n)
+                for k in range(_BAND):
+                    n_equal += part[left, k] == part[right, k]
+            near = n_equal >= NEAR * _N_HASHES
             lefts.append(places[left[near]])
             rights.append(places[right[near]])
         return np.concatenate(lefts), np.concatenate(rights)
@@ -171,6 +182,11 @@ class Alike:
         rare = counts[inverse] <= most
         left, right = _neighbours(keys[rare])
         return numbers[rare][left], numbers[rare][right]
+
+
+def _read(band: Spool, n: int) -> NDArray[np.uint32]:
+    """Return a band of all signatures: as many rows, with `_BAND` hashes each."""
+    return np.frombuffer(band.read_all(), np.uint32).reshape(n, _BAND)
 
 
 def _triples(words: list[int]) -> NDArray[np.uint64]:
