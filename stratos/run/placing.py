@@ -13,6 +13,7 @@ from stratos.plan.egress import list_prices
 from stratos.plan.sent_back import sent_back_gb
 from stratos.records import Plan, Student
 from stratos.teachers.base import HasKey, HasWeights, Teacher
+from stratos.teachers.logged import LoggedTeacher
 
 
 def why_here(config: Config, stage: str, plan: Plan | None) -> str | None:
@@ -111,7 +112,8 @@ def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
 
 
 def _is_hosted(teacher: Teacher) -> bool:
-    return not isinstance(teacher, HasWeights)
+    """Return whether a teacher is asked over the network; a log asks nobody."""
+    return not isinstance(teacher, HasWeights | LoggedTeacher)
 
 
 def _lacks_key(teacher: Teacher) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.placing import keys_of, why_here
 from stratos.teachers.huggingface import HuggingFaceTeacher
+from stratos.teachers.logged import LoggedTeacher
 from stratos.teachers.openai import OpenAITeacher
 
 OFFER = Offer("aws", "us-east-1", "m7i.large", None, 0, 2, 8, 0, usd_per_hour=0.1)
@@ -68,6 +69,16 @@ def test_a_probe_goes_where_no_hosted_teacher_can_be_asked(
     monkeypatch.delenv("BIG_KEY")
     config.teachers = (LOCAL, replace(HOSTED, api_key_env=None))
     assert why_here(config, "probe", None) == STAYS
+
+
+def test_a_log_is_asked_nothing_over_the_network(
+    config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BIG_KEY", raising=False)
+    config.teachers = (LOCAL, HOSTED, LoggedTeacher())
+    assert why_here(config, "probe", None) is None
+    there = plan("logged_model", replace(TEACHER, offer=None), TRAIN, SERVE)
+    assert why_here(config, "evaluate", there) is None
 
 
 def test_the_keys_that_no_job_gets(config: Any) -> None:
