@@ -222,6 +222,13 @@ class Own(Exact):
 
     verifier: Any = None
 
+    def canonical(self, answer: str, options: Sequence[str]) -> str:
+        """Return it as it is, unless the verifier says what is wrong with it."""
+        why_wrong = getattr(self.verifier, "why_wrong", None)
+        if why_wrong is not None and (why := self._ask("why_wrong", lambda: why_wrong(answer))):
+            raise ValueError(str(why))
+        return answer
+
     def read(self, text: str) -> str | None:
         """Let the verifier read, where it does."""
         read = getattr(self.verifier, "read", find_answer)
