@@ -72,6 +72,7 @@ ARROWS = {
     "status": "core records report",
     "calibration": "core records report",
     "compare": "core evaluate records report",
+    "drift": "core evaluate records run tasks",
     "gate": "config core decode deploy evaluate pretrained records run tasks",
     "stage": "catalog cli config core executors pipeline run",
 }  # fmt: skip

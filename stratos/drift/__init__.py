@@ -1,0 +1,1 @@
+"""Whether live requests and answers are still those that a student was evaluated on."""

@@ -1,0 +1,125 @@
+"""`python -m stratos.drift LOG --run RUN`: is live traffic what the student was tested on?"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
+from stratos.core.formats import p_value, percent
+from stratos.core.printable import visible
+from stratos.drift.live import absolute, evaluated, logged
+from stratos.drift.shifts import MOST, Shift, shifts
+
+STILL, MOVED, CANNOT = 0, 1, 2
+_WIDTH = 120
+"""Columns where there is no terminal."""
+
+
+def main() -> None:
+    """Compare a log with an evaluation; exit with 0, 1 or 2."""
+    told = _parser().parse_args()
+    try:
+        if not 0 < told.alpha < 1:
+            raise StratosError(f"--alpha {told.alpha:g}: type a share between 0 and 1, as 0.01.")
+        from stratos.run.kept_config import config_of
+
+        log, run_dir = absolute(told.log), told.run.absolute()
+        if not run_dir.is_dir():
+            raise StratosError(f"{told.run} is no folder. Name the folder of a run.")
+        task = config_of(run_dir).task
+        before = evaluated(run_dir, task.parse)
+        now, n_wrong = logged(log, task.parse, told.messages_key, told.answer_key)
+        found = shifts(before, now, told.alpha)
+    except StratosError as error:
+        print(visible(str(error)), file=sys.stderr)
+        sys.exit(CANNOT)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    moved = [one for one in found if one.is_shift]
+    if told.json:
+        plain = {
+            "moved": bool(moved),
+            "alpha": told.alpha,
+            "n_evaluated": len(before),
+            "n_live": len(now),
+            "n_unread_rows": n_wrong,
+            "checks": [dataclasses.asdict(one) for one in found],
+        }
+        print(json.dumps(plain))
+    else:
+        _show(found, told.alpha)
+        _tell(moved, len(before), len(now), n_wrong, told.log)
+    sys.exit(MOVED if moved else STILL)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="python -m stratos.drift",
+        description="Compare live requests and answers with those of a run's evaluation: words and "
+        "lengths of questions, lengths of answers, answers that cannot be read, shares of answers.",
+        epilog="exit code: 0 no shift, 1 a shift, 2 cannot be compared. example: python -m "
+        "stratos.drift calls.jsonl --run outputs/<run>",
+    )
+    parser.add_argument("log", metavar="LOG", help="file or URL of logged requests with answers")
+    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="folder of a run")
+    parser.add_argument(
+        "--alpha", type=float, default=0.01, help="false alarms per check (default 0.01)"
+    )
+    parser.add_argument("--messages-key", help="field of the messages, if not recognised")
+    parser.add_argument("--answer-key", help="field of the answer beside them")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    return parser
+
+
+def _show(found: list[Shift], alpha: float) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH
+    table = Table()
+    for heading in ("", "evaluation", "live"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("p", justify="right")
+    table.add_column("")
+    for one in found:
+        table.add_row(
+            one.name,
+            Text(visible(one.before)),
+            Text(visible(one.now)),
+            p_value(one.p_value),
+            Text("SHIFT", style="bold red") if one.is_shift else "",
+        )
+    console.print(table)
+    console.print(
+        f"A shift is p ≤ {alpha / len(found):.2g}: if nothing has changed, "
+        f"{percent(alpha)} of checks like this one alarm.",
+        soft_wrap=True,
+    )
+
+
+def _tell(moved: list[Shift], n_before: int, n_now: int, n_wrong: int, log: str) -> None:
+    part = f", of which {MOST:,} at most are compared" if max(n_before, n_now) > MOST else ""
+    left_out = f"; {counted(n_wrong, 'row')} could not be read" if n_wrong else ""
+    items = counted(n_before, "test item", spec=",")
+    print(f"{items}, {counted(n_now, 'live request', spec=',')}{part}{left_out}.")
+    if not moved:
+        print("No shift.")
+        return
+    print(
+        f"SHIFT: {', '.join(one.name for one in moved)}. The measured accuracy may not hold here. "
+        "To price a student of these requests (answers that were kept cost nothing), type: "
+        f"python -m stratos +task=logs {visible(f'task.path={log}')} stages=[probe,plan]"
+    )
+
+
+if __name__ == "__main__":
+    main()
