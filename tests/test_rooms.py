@@ -71,6 +71,7 @@ ARROWS = {
     "servers": "core deploy executors ledger",
     "status": "core records report",
     "calibration": "core records report",
+    "cascade": "core evaluate records report",
     "compare": "core evaluate records report",
     "drift": "core evaluate records run tasks",
     "gate": "config core decode deploy evaluate pretrained records run tasks",

@@ -39,6 +39,8 @@ class Completion:
     """The end token included."""
     is_truncated: bool = False
     """True if it ended at the longest length, or where the context was full, and not by itself."""
+    logprob: float | None = None
+    """Log-probability of all its tokens together; None where it was not asked for."""
 
 
 def complete(
@@ -52,6 +54,7 @@ def complete(
     poll: Callable[[], None] | None = None,
     choose_threads: bool = True,
     schemas: Sequence[Mapping[str, Any] | None] = (),
+    with_logprobs: bool = False,
 ) -> list[Completion]:
     """Answer every chat greedily, in the order given.
 
@@ -70,6 +73,7 @@ def complete(
             Their number decides how sums are rounded: no for what a training rests on.
         schemas: JSON Schema that the answer to each chat has to match, None for any answer; empty
             leaves all of them free (`stratos.decode.constrained`).
+        with_logprobs: say how likely the model finds each answer, free of any schema.
 
     Raises:
         ValueError: no grammar can be made for the tokenizer.
@@ -86,13 +90,14 @@ def complete(
         from stratos.decode.constrained import by_schemas
 
         pick = by_schemas(tokenizer, schemas, sorted(ends))
+    likelihood = Likelihood(pick, len(prompts)) if with_logprobs else None
     answers = write(
         model,
         tokenizer,
         prompts,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
-        pick=pick,
+        pick=pick if likelihood is None else likelihood,
         tick=tick,
         poll=poll,
         choose_threads=choose_threads,
@@ -103,9 +108,33 @@ def complete(
             input_tokens=len(prompt),
             output_tokens=len(tokens),
             is_truncated=not tokens or tokens[-1] not in ends,
+            logprob=None if likelihood is None else likelihood.sums[place],
         )
-        for prompt, tokens in zip(prompts, answers, strict=True)
+        for place, (prompt, tokens) in enumerate(zip(prompts, answers, strict=True))
     ]
+
+
+class Likelihood:
+    """Picks as another does, and adds up the log-probability of what is picked."""
+
+    def __init__(self, pick: Pick, n_prompts: int) -> None:
+        """Begin with no tokens.
+
+        Args:
+            pick: chooses the tokens.
+            n_prompts: prompts in all.
+        """
+        self._pick = pick
+        self.sums = [0.0] * n_prompts
+
+    def __call__(self, logits_BV: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
+        """Return the token of each row, (B, 1)."""
+        total_B1 = logits_BV.float().logsumexp(-1, keepdim=True)
+        picked_B1 = self._pick(logits_BV, prompts)
+        logprobs_B1 = logits_BV.gather(-1, picked_B1).float() - total_B1
+        for prompt, logprob in zip(prompts, logprobs_B1[:, 0].tolist(), strict=True):
+            self.sums[prompt] += logprob
+        return picked_B1
 
 
 def likeliest(logits_BV: torch.Tensor, prompts: Sequence[int] = ()) -> torch.Tensor:

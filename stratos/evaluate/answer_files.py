@@ -29,6 +29,8 @@ class KeptAnswer:
     output_tokens: int
     score: Score
     origin: str = ""
+    logprob: float | None = None
+    """Log-probability of the text by the student; None in files of earlier versions."""
 
 
 def answers_path(run_dir: Path) -> Path:
@@ -38,6 +40,7 @@ def answers_path(run_dir: Path) -> Path:
 
 def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
     """Keep every answer of the student."""
+    logprobs = answers.logprobs or (None,) * len(answers.items)
     kept = [
         KeptAnswer(
             id=item.id,
@@ -49,9 +52,10 @@ def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
             output_tokens=n_tokens,
             score=score,
             origin=item.origin,
+            logprob=logprob,
         )
-        for item, text, n_tokens, score in zip(
-            answers.items, answers.texts, answers.tokens, answers.scores, strict=True
+        for item, text, n_tokens, score, logprob in zip(
+            answers.items, answers.texts, answers.tokens, answers.scores, logprobs, strict=True
         )
     ]
     _write_lines(answers_path(run_dir), kept)

@@ -44,6 +44,8 @@ class Answers:
     """From the first question to the last answer, where that may be less than `seconds`."""
     n_cached: int = 0
     """Answers that were kept from before, and took none of the `wall_seconds`."""
+    logprobs: tuple[float | None, ...] = ()
+    """Log-probability of each answer; none where they were not asked for."""
 
     @staticmethod
     def none() -> Answers:
@@ -61,12 +63,13 @@ def ask_folder(
     tick: Tick | None = None,
     from_hub: bool = False,
     schemas: Sequence[Mapping[str, Any] | None] = (),
+    with_logprobs: bool = False,
 ) -> Answers:
     """Ask the model in a Hugging Face folder as a student is asked, and score what it writes.
 
     Loading is not counted in the seconds. Weights are read from safetensors alone, and no code
     that a folder brings is run. A name of the hub is fetched only with `from_hub`. `schemas`
-    constrain the answers as those of `complete` do.
+    constrain the answers as those of `complete` do; `with_logprobs` says how likely each is.
 
     Raises:
         ForeignFileError: there is no such model, or it is no causal language model.
@@ -86,6 +89,7 @@ def ask_folder(
         batch_size=batch_size,
         tick=tick,
         schemas=schemas,
+        with_logprobs=with_logprobs,
     )
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     texts = tuple(completion.text for completion in completions)
@@ -99,6 +103,7 @@ def ask_folder(
         cpu_seconds=cpu_seconds,
         max_tokens=max_new_tokens,
         n_truncated=sum(completion.is_truncated for completion in completions),
+        logprobs=tuple(completion.logprob for completion in completions) if with_logprobs else (),
     )
 
 

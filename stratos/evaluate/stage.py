@@ -95,6 +95,7 @@ def evaluate(
             max_new_tokens=options.max_new_tokens,
             batch_size=options.batch_size,
             tick=ticks.part("student", len(some)),
+            with_logprobs=True,
         )
 
     by_student = ask_student(items)

@@ -189,3 +189,24 @@ def test_rows_of_the_cache_move_as_indexing_says(rows):
     assert torch.equal(got_keys, torch.cat([keys[rows], more], dim=2))
     assert torch.equal(got_values, torch.cat([values[rows], more], dim=2))
     assert layer.get_seq_length() == 4
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_the_probability_of_an_answer_is_that_of_its_tokens(tokenizer, chats, batch_size):
+    model = wild_model()
+    found = complete(
+        model, tokenizer, chats, max_new_tokens=LONGEST, batch_size=batch_size, with_logprobs=True
+    )
+    for chat, one in zip(chats[:6], found, strict=False):
+        inputs = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        )
+        made = model.generate(
+            **inputs, max_new_tokens=LONGEST, do_sample=False, output_scores=True,
+            return_dict_in_generate=True,
+        )  # fmt: skip
+        scores = model.compute_transition_scores(made.sequences, made.scores, normalize_logits=True)
+        assert one.logprob == pytest.approx(scores.sum().item(), abs=1e-3)
+    plain = complete(model, tokenizer, chats, max_new_tokens=LONGEST, batch_size=batch_size)
+    assert [one.text for one in plain] == [one.text for one in found]
+    assert {one.logprob for one in plain} == {None}

@@ -1,0 +1,203 @@
+"""A cascade's threshold: how often its promise is broken, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+
+import factory
+
+from stratos.cascade.__main__ import main
+from stratos.cascade.answered import Answered, answered
+from stratos.cascade.threshold import (
+    UNREADABLE_ONLY,
+    Pair,
+    choose,
+    is_right,
+    n_needed,
+    p_value,
+    thresholds,
+)
+from stratos.cascade.verdict_said import cascade_of
+from stratos.evaluate.answer_files import KeptAnswer, answers_path
+from stratos.records import save
+from stratos.tasks.base import Score
+
+
+def drawn(rng: np.random.Generator, n: int, teacher: float, informative: float) -> list[Pair]:
+    """Draw items on which a student is right as often as its probability says, more or less."""
+    sure = rng.beta(3, 1, n)
+    right = rng.random(n) < informative * sure + (1 - informative) * sure.mean()
+    taught = rng.random(n) < teacher
+    unread = rng.random(n) < 0.02
+    return [
+        Pair(-math.inf if lost else math.log(p), bool(one and not lost), bool(other))
+        for p, one, other, lost in zip(sure, right, taught, unread, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "informative", "accuracy"),
+    [(0.95, 1.0, 0.85), (0.95, 1.0, 0.9), (0.9, 0.0, 0.8), (0.75, 1.0, 0.7), (0.3, 1.0, 0.7)],
+)
+def test_the_promise_is_broken_as_seldom_as_is_said(
+    teacher: float, informative: float, accuracy: float
+) -> None:
+    """The share that is right of 40,000 items stands for the truth; 1,000 draws choose."""
+    rng, n, delta = np.random.default_rng(0), 150, 0.05
+    everything = drawn(rng, 40_000, teacher, informative)
+    sure, student, taught = (
+        np.array([getattr(one, name) for one in everything])
+        for name in ("confidence", "student", "teacher")
+    )
+    right = np.column_stack([
+        np.where((sure < one) | np.isinf(sure), taught, student) for one in thresholds()
+    ])  # fmt: skip
+    assert right[7].tolist() == [is_right(everything[7], one) for one in thresholds()]
+    truth = dict(zip(thresholds(), right.mean(axis=0).tolist(), strict=True))
+    p_of = [p_value(wrong, n, accuracy) for wrong in range(n + 1)]
+    n_draws, broken, promised = 1000, 0, 0
+    for _ in range(n_draws):
+        places = rng.choice(len(everything), n, replace=False)
+        found = chosen(right[places], p_of, delta)
+        if found is not None:
+            promised += 1
+            broken += truth[found] < accuracy
+    assert broken <= n_draws * delta + 2.5 * math.sqrt(n_draws * delta * (1 - delta))
+    some = [everything[i] for i in places.tolist()]
+    one = choose(some, accuracy, delta)
+    assert (None if one is None else one.threshold) == chosen(right[places], p_of, delta)
+    assert accuracy > 0.8 or promised > 100, "a promise that is easy to keep is made often"
+
+
+def chosen(right: np.ndarray, p_of: list[float], delta: float) -> float | None:
+    """Return what `choose` does, in other words."""
+    wrong = (~right).sum(axis=0).tolist()
+    fine = [p_of[one] <= delta / 2 for one in wrong]
+    n_down = fine.index(False) if False in fine else len(fine)
+    n_up = fine[::-1].index(False) if False in fine else len(fine)
+    if n_up:
+        return UNREADABLE_ONLY
+    return thresholds()[n_down - 1] if n_down else None
+
+
+def test_the_p_value_is_that_of_the_binomial() -> None:
+    n, accuracy, wrong = 30, 0.9, 1
+    exact = sum(math.comb(n, k) * 0.1**k * 0.9 ** (n - k) for k in range(wrong + 1))
+    assert p_value(wrong, n, accuracy) == pytest.approx(exact)
+    assert p_value(0, 0, accuracy) == 1.0
+
+
+def test_what_is_sure_is_kept_and_what_is_not_goes_to_the_teacher() -> None:
+    pairs = [Pair(-0.001, True, True)] * 300 + [Pair(-2.0, False, True)] * 100
+    found = choose(pairs, 0.95, 0.05)
+    assert found is not None and -2.0 < found.threshold <= -0.001
+    assert (found.n_escalated, found.n_right) == (100, 400)
+    unread = [Pair(-math.inf, False, True)] * 100 + [Pair(-0.001, True, False)] * 300
+    found = choose(unread, 0.95, 0.05)
+    assert found is not None and found.threshold == UNREADABLE_ONLY and found.n_escalated == 100
+    hopeless = [Pair(-0.001, False, True)] * 400
+    found = choose(hopeless, 0.95, 0.05)
+    assert found is not None and (found.n_escalated, found.n_right) == (400, 400)
+
+
+def test_the_number_that_is_needed_is_the_least() -> None:
+    n = n_needed(1.0, 0.95, 0.05)
+    assert n is not None and p_value(0, n, 0.95) <= 0.025 < p_value(0, n - 1, 0.95)
+    assert n_needed(0.95, 0.95, 0.05) is None and n_needed(0.9, 0.95, 0.05) is None
+    many = n_needed(0.96, 0.95, 0.05)
+    assert many is not None and many > 1000
+
+
+def run_of(pairs: list[Pair]) -> Answered:
+    half = len(pairs) // 2
+    return Answered(
+        factory.make_plan(), pairs[:half], pairs[half:], 0.02, 0.5,
+        sum(one.student for one in pairs) / len(pairs),
+        sum(one.teacher for one in pairs) / len(pairs),
+    )  # fmt: skip
+
+
+def test_the_verdict_has_accuracy_share_and_dollars() -> None:
+    pairs = [Pair(-0.001, True, True), Pair(-0.001, True, True), Pair(-3.0, False, True)] * 200
+    found = cascade_of(run_of(pairs), 0.95, 0.95)
+    assert found.is_promised and found.escalated is not None
+    assert found.escalated.mean == pytest.approx(1 / 3, abs=0.01)
+    assert found.measured is not None and found.measured.mean == 1.0
+    assert found.usd_per_1000 == pytest.approx(0.02 + 0.5 * found.escalated.mean)
+    assert found.text.startswith("Ask the teacher below a probability of ")
+    assert "at least 95.0% right with 95% confidence (300 items chose it)" in found.text
+    assert "for 1,000 answers, the student alone $0.020, the teacher alone $0.50" in found.text
+
+
+def test_too_few_items_are_refused_with_the_number_that_is_enough() -> None:
+    few = cascade_of(run_of([Pair(-0.001, True, True)] * 40), 0.95, 0.95)
+    assert not few.is_promised and few.n_needed is not None
+    assert few.n_needed == 2 * (n_needed(1.0, 0.95, 0.05) or 0)
+    assert f"evaluate.n_teacher_items={few.n_needed}" in few.text
+    none = cascade_of(
+        run_of([Pair(-0.001, True, False), Pair(-1.0, False, True)] * 200), 0.95, 0.95
+    )
+    assert not none.is_promised and none.n_needed is None
+    assert none.text.startswith("95.0% cannot be promised: of 400 items that both answered")
+
+
+def make_run(folder: Path, n: int = 600, logprob: float | None = -0.001) -> Path:
+    (folder / "evaluate").mkdir(parents=True)
+    factory.write_hydra(folder, [], ["evaluate"])
+    records = factory.make_records(folder)
+    for stage in ("plan", "evaluate"):
+        save(folder / f"{stage}.json", stage, "mark", records[stage])
+    kept, rows = [], []
+    rng = random.Random(0)
+    for i in range(n):
+        right = rng.random() < 0.8
+        sure = logprob if right or logprob is None else -2.0
+        score = Score(float(right), 0.0, True)
+        kept.append(KeptAnswer(f"{i}", "all", f"q{i}", "g", [], "t", 1, score, logprob=sure))
+        teacher = {"exact": 1.0, "f1": 1.0, "parsed": True}
+        rows.append({"id": f"{i}", "teacher": "g", "scores": {"teacher": teacher}})
+    answers_path(folder).write_bytes(b"\n".join(map(msgspec.json.encode, kept)))
+    (folder / "evaluate" / "examples.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
+    return folder
+
+
+def test_the_command_reads_what_a_run_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run(tmp_path / "run")
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cascade", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, told.out, told.err
+
+    run = answered(folder)
+    assert run.n == 600 and 250 < len(run.choosing) < 350
+    code, text, _ = call(str(folder), "--accuracy", "0.95", "--json")
+    found = json.loads(text)
+    assert code == 0 and found["is_promised"] and found["measured"]["mean"] == 1.0
+    assert found["escalated"]["mean"] == pytest.approx(0.2, abs=0.06)
+    code, text, _ = call(str(folder), "--accuracy", "0.999")
+    assert code == 1 and "cannot be promised" in text
+    for words, told in (
+        ((str(tmp_path), "--accuracy", "0.9"), "is no folder of a run"),
+        ((str(folder), "--accuracy", "95"), "--accuracy: type a share between 0 and 1"),
+        ((str(make_run(tmp_path / "old", logprob=None)), "--accuracy", "0.9"), "earlier version"),
+    ):
+        code, _, error = call(*words)
+        assert code == 2 and told in error
+    (folder / "evaluate" / "examples.jsonl").write_text("")
+    assert "the teacher answered no test item" in call(str(folder), "--accuracy", "0.9")[2]
