@@ -27,6 +27,7 @@ from stratos.core.redact import redact_text
 from stratos.core.streams import Guarded, guard_files, guard_logs, guarded
 from stratos.core.yamls import check_places
 from stratos.run.lifecycle import leave, prepare
+from stratos.run.one_line import say_failed, take_flag
 
 if TYPE_CHECKING:
     from stratos.config import Config
@@ -43,6 +44,7 @@ def main() -> None:
 
 def _main() -> None:
     prepare()
+    sys.argv = take_flag(sys.argv)
     if "--version" in sys.argv[1:]:
         _say_version()
         return
@@ -153,6 +155,7 @@ def run(composed: DictConfig) -> float | None:
             with contextlib.suppress(OSError):
                 told = redact_text(visible(str(error))) or type(error).__name__
                 last_words.write_text(f"{told}\n")
+        say_failed(folder, error)
         if not isinstance(error, StratosError):
             raise
         print(visible(str(error)), file=sys.stderr)

@@ -30,12 +30,17 @@ from rich.text import Text
 from stratos.config import STAGES
 from stratos.core.formats import duration
 from stratos.core.printable import visible
+from stratos.run.one_line import is_for_machines
 from stratos.run.outcome import outcome
 
 WORTH_STYLES = {"distil": "green", "open": "yellow", "stay": "red"}
 
 _HEARTBEAT_S = 30.0
-"""Seconds between two lines of a running stage where no bar can be drawn."""
+"""Seconds between two lines of a running stage where no bar can be drawn, at least."""
+_STEP = 0.05
+"""Share of a stage between two of these lines."""
+_LONGEST_SILENCE = 60
+"""Heartbeats without a line, at most: half an hour."""
 _NAME_WIDTH = max(map(len, STAGES))
 _LOG_WIDTH = 120
 """Columns of a table in a log, which has no width of its own."""
@@ -53,8 +58,13 @@ class PlainConsole(RichConsole):
     """
 
     def __init__(self, width: int | None = None) -> None:
-        """Write to standard output, as wide as it is unless `width` says otherwise."""
-        super().__init__(highlight=False, markup=False, emoji=False, width=width)
+        """Write as wide as the output is unless `width` says otherwise.
+
+        That is standard output; standard error where that is kept for one line of JSON.
+        """
+        super().__init__(
+            highlight=False, markup=False, emoji=False, width=width, stderr=is_for_machines()
+        )
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return text as it is shown: every cell of a table passes here."""
@@ -67,7 +77,7 @@ class Console:
     def __init__(
         self, rich: RichConsole | None = None, explain: bool = False, folder: Path | None = None
     ) -> None:
-        """Write to standard output unless another console is given.
+        """Write to the terminal unless another console is given.
 
         Args:
             rich: where to write.
@@ -168,18 +178,27 @@ class Console:
         """Say now and then how far a stage is, also while its work says nothing for minutes."""
         began = time.monotonic()
         ended = threading.Event()
-        at, is_new = "", False
+        at, share, is_new = "", 0.0, False
 
         def tick(done: float, total: float, text: str = "") -> None:
-            nonlocal at, is_new
-            at, is_new = f"{f'{done / total:.0%} ' if total else ''}{text}".rstrip(), True
+            nonlocal at, share, is_new
+            share = done / total if total else 0.0
+            at, is_new = f"{f'{share:.0%} ' if total else ''}{text}".rstrip(), True
 
         def beat() -> None:
             nonlocal is_new
+            shown, silent, patience = -_STEP, 0, 1
             while not ended.wait(_HEARTBEAT_S):
-                said, is_new = is_new, False
+                # A share that has fallen is that of another part of the stage.
+                has_moved = is_new and not shown <= share < shown + _STEP
+                silent += 1
+                if not has_moved and silent < patience:
+                    continue
                 waited = f"still at work after {duration(time.monotonic() - began)}"
-                self._line(name, at if said else ", ".join(filter(None, (at, waited))), style="dim")
+                line = at if has_moved else ", ".join(filter(None, (at, waited)))
+                self._line(name, line, style="dim")
+                patience = 1 if has_moved else min(2 * patience, _LONGEST_SILENCE)
+                shown, silent, is_new = share if has_moved else shown, 0, False
 
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
         thread.start()

@@ -34,6 +34,7 @@ from stratos.run import resume
 from stratos.run.console import Console
 from stratos.run.held_folder import LOCK, HeldFolder
 from stratos.run.mirror import Mirror, mirrored
+from stratos.run.one_line import say_ended
 from stratos.run.placing import (
     cache_for,
     keys_of,
@@ -251,11 +252,13 @@ class Runner:
         """Show what came out, and give the tracker what runs are compared by."""
         from stratos.run.summary import final_numbers, show
 
-        self.tracker.summary(final_numbers(self.records, read_ledger(self.ledger.path)))
+        numbers = final_numbers(self.records, read_ledger(self.ledger.path))
+        self.tracker.summary(numbers)
         for stage in self.stages:
             if stage.is_tracked and (name := stage.name) in self.records:
                 self.tracker.artifact(self.config.run_dir / f"{name}.json", name, "record")
         show(self.console.rich, self.config, self.records, self.ledger.path)
+        say_ended(self.config.run_dir, [*self.records], numbers, self.ledger.spent_usd)
 
     def _cap_usd(self, stage: Stage[Any]) -> float | None:
         """Return what may be spent in all by the end of a stage."""

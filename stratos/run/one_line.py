@@ -1,0 +1,58 @@
+"""`--json`: what a run came to as one line of JSON on standard output; all else goes to stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stratos.core.printable import visible
+from stratos.core.redact import redact_text
+
+FLAG = "--json"
+_VARIABLE = "STRATOS_JSON"
+"""By which the processes that a command starts know of it."""
+
+
+def take_flag(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments without the flag, which Hydra does not know; remember it."""
+    if FLAG in arguments:
+        os.environ[_VARIABLE] = "1"
+    return [one for one in arguments if one != FLAG]
+
+
+def is_for_machines() -> bool:
+    """Return whether standard output is kept for the line."""
+    return os.environ.get(_VARIABLE) == "1"
+
+
+def say_ended(folder: Path, stages: Sequence[str], numbers: Mapping[str, Any], usd: float) -> None:
+    """Write the line of a run that has ended well, if it was asked for.
+
+    Args:
+        folder: of the run.
+        stages: that have a record.
+        numbers: that runs are compared by.
+        usd: spent by the run.
+    """
+    _say({"status": "finished", "folder": str(folder), "stages": list(stages), "spent_usd": usd,
+          **numbers})  # fmt: skip
+
+
+def say_failed(folder: Path, error: BaseException) -> None:
+    """Write the line of a run that has failed, if it was asked for."""
+    told = redact_text(visible(str(error))) or type(error).__name__
+    _say({"status": "failed", "folder": str(folder), "error": told})
+
+
+def _say(line: Mapping[str, Any]) -> None:
+    if is_for_machines():
+        plain = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in line.items()
+        }
+        print(json.dumps(plain), file=sys.stdout, flush=True)

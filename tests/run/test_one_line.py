@@ -1,0 +1,54 @@
+"""`--json`: one line on standard output, whatever comes of the run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from probed_run import probe_by_hand
+
+from stratos.run.one_line import is_for_machines, say_ended, take_flag
+
+
+def test_the_line_is_written_if_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STRATOS_JSON", "")
+    assert take_flag(["stratos", "+task=x"]) == ["stratos", "+task=x"] and not is_for_machines()
+    say_ended(tmp_path, ["probe"], {}, 0.0)
+    assert capsys.readouterr().out == ""
+    assert take_flag(["stratos", "--json", "+task=x"]) == ["stratos", "+task=x"]
+    assert is_for_machines()
+    say_ended(tmp_path, ["probe", "plan"], {"planned_usd": 1.5, "payback_days": math.inf}, 0.25)
+    [line] = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == {
+        "status": "finished", "folder": str(tmp_path), "stages": ["probe", "plan"],
+        "spent_usd": 0.25, "planned_usd": 1.5, "payback_days": None,
+    }  # fmt: skip
+
+
+def test_a_run_that_ends_and_one_that_fails_write_one_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    probe_by_hand(run)
+    env = {**os.environ, "WANDB_MODE": "disabled", "STRATOS_CACHE": str(tmp_path / "cache")}
+    env.pop("STRATOS_JSON", None)
+    for folder, status in ((run, "finished"), (tmp_path / "empty", "failed")):
+        told = subprocess.run(
+            [sys.executable, "-m", "stratos", "+task=mahjong", "cloud=aws", "stages=[plan]",
+             "logger=none", f"hydra.run.dir={folder}", "--json"],
+            cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        [line] = told.stdout.splitlines()
+        found = json.loads(line)
+        assert (found["status"], found["folder"]) == (status, str(folder)), told.stderr
+        if status == "finished":
+            assert found["stages"] == ["probe", "plan"] and found["planned_usd"] > 0
+            assert "Plans that no other plan dominates" in told.stderr
+        else:
+            assert found["error"].startswith("plan needs the record of probe")
+        assert (told.returncode == 0) is (status == "finished")
