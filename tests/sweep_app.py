@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 APP = """
-import os, signal, subprocess, sys, time
+import logging, os, signal, subprocess, sys, time
 from pathlib import Path
 
 import hydra
@@ -29,6 +29,9 @@ def main(cfg):
     n_starts = len(starts.read_text()) if starts.exists() else 0
     starts.write_text("x" * (n_starts + 1))
     print("job", cfg.x, "threads", os.environ["OMP_NUM_THREADS"], flush=True)
+    if "://" in cfg.results:
+        print("to", cfg.results, flush=True)
+        logging.getLogger("app").warning("results go to %s", cfg.results)
     if cfg.x == cfg.kill and not (cfg.once and n_starts):
         os.kill(os.getpid(), signal.SIGKILL)
     if cfg.x == cfg.fail:

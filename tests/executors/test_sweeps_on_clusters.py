@@ -259,3 +259,109 @@ def until(moment: Callable[[], bool], sweep: subprocess.Popen[str], seconds: flo
     while not moment():
         assert time.monotonic() < deadline and sweep.poll() is None
         time.sleep(0.1)
+
+
+def killed(app: Path, slurm: Cluster, *settings: str, n_jobs: int) -> None:
+    """Start a sweep whose jobs say their processes, and kill it when they have."""
+    sweep = start(app, ("slurm", slurm), *settings)
+    until(lambda: len(list(app.glob("out/*/pids"))) == n_jobs, sweep)
+    sweep.kill()
+    sweep.communicate()
+
+
+SMALL = ("hydra.launcher.cpus=1", "hydra.launcher.memory_gib=1")
+
+
+def test_a_smaller_sweep_ends_the_jobs_that_it_does_not_have(app: Path, slurm: Cluster) -> None:
+    killed(app, slurm, "x=1,2,3", "hang=0", *SMALL, n_jobs=3)
+    names = dict(one.split() for one in slurm.run("squeue", "-h", "-o", "%j %i").splitlines())
+    [kept] = [id for name, id in names.items() if name.startswith("stratos-0-")]
+    sweep = start(app, ("slurm", slurm), "x=1", "hang=0", *SMALL)
+    until(lambda: slurm.run("squeue", "-h", "-o", "%i").split() == [kept], sweep)
+    assert len(left(app)) == 2, "that of the one that goes on, and its child"
+    sweep.send_signal(signal.SIGINT)
+    said, errors = sweep.communicate(timeout=60)
+    [line] = [one for one in said.splitlines() if "which this one does not have" in one]
+    assert "2 jobs of an earlier sweep" in line, said + errors
+    for name in names:
+        assert (name in line) != name.startswith("stratos-0-")
+    assert not slurm.jobs() and not left(app)
+    assert not [one for one in (app / "out/.jobs").iterdir() if one.is_dir()]
+    assert not list((app / "state/stratos/jobs").glob("*"))
+
+
+def test_how_a_job_ended_unseen_is_not_taken_for_how_the_next_one_does(
+    app: Path, slurm: Cluster
+) -> None:
+    engine, settings = ("slurm", slurm), ("x=2", "fail=2", *SMALL)
+    first = start(app, engine, *settings)
+    until(lambda: (app / "out/0/starts").exists(), first)
+    first.kill()
+    first.communicate()
+    deadline = time.monotonic() + 60
+    while slurm.jobs():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert list(app.glob("out/.jobs/*/outcome.json"))
+    # What it failed of is gone, and the next one is killed once.
+    text = (app / "app.py").read_text()
+    once = "if n_starts == 1: os.kill(os.getpid(), 9)"
+    (app / "app.py").write_text(text.replace('raise LookupError("no such thing")', once))
+    again = start(app, engine, *settings)
+    said, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, said + errors
+    assert "#0 : has failed since the sweep was killed; it runs again" in said
+    assert "it is submitted again" in said
+    assert (app / "returned").read_text().splitlines() == ["x=2 COMPLETED 20.0"]
+    assert (app / "out/0/starts").read_text() == "xxx"
+
+
+def test_a_job_whose_answer_is_lost_is_followed(
+    app: Path, slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sbatch` fails and `squeue` is silent, at first."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "sbatch").write_text(
+        f"""#!/bin/bash
+        sbatch=$(PATH=${{PATH#*:}} type -P sbatch)
+        case " $* " in *--test-only*) exec "$sbatch" "$@" ;; esac
+        "$sbatch" "$@" >/dev/null
+        touch {programs}/silent
+        echo 'sbatch: error: Batch job submission failed: Unspecified error' >&2
+        exit 1
+        """
+    )
+    (programs / "squeue").write_text(
+        f"""#!/bin/bash
+        if [ -e {programs}/silent ]; then
+            echo x >>{programs}/asked
+            [ "$(wc -l <{programs}/asked)" -lt 3 ] && exit 1
+            touch {programs}/heard
+        fi
+        PATH=${{PATH#*:}} exec squeue "$@"
+        """
+    )
+    for one in programs.iterdir():
+        one.chmod(0o755)
+    with slurm.drained():
+        with monkeypatch.context() as patched:
+            patched.setitem(slurm.env, "PATH", f"{programs}:{slurm.env['PATH']}")
+            sweep = start(app, ("slurm", slurm), "x=1", *SMALL)
+        until(lambda: (programs / "heard").exists(), sweep)
+    said, errors = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0, said + errors
+    assert (app / "returned").read_text().splitlines() == ["x=1 COMPLETED 10.0"]
+    assert (app / "out/0/starts").read_text() == "x"
+
+
+def test_secrets_do_not_stand_in_what_a_job_prints(app: Path, slurm: Cluster) -> None:
+    typed = "results=https://me:S3cretLogin99@127.0.0.1:9/v1"
+    sweep = start(app, ("slurm", slurm), "x=1", "fail=1", typed, *SMALL)
+    said, errors = sweep.communicate(timeout=120)
+    assert sweep.returncode == 1, said + errors
+    told = (app / "out/0/console.log").read_text()
+    assert "to https://***@127.0.0.1:9/v1" in told and "LookupError" in told
+    assert "S3cretLogin99" not in told + "".join(
+        one.read_text() for one in app.glob("out/0/jobs/slurm/*.out")
+    )

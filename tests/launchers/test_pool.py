@@ -70,6 +70,15 @@ def test_a_job_that_raises_is_not_started_again(app: Path) -> None:
     assert "LookupError: no such thing" in (app / "out/0/console.log").read_text()
 
 
+def test_secrets_do_not_stand_in_what_a_job_prints(app: Path) -> None:
+    done, _ = sweep(app, "fail=1", "results=https://me:S3cretLogin99@127.0.0.1:9/v1")
+    assert done.returncode == 1
+    for job in range(3):
+        told = (app / f"out/{job}/console.log").read_text()
+        assert "to https://***@127.0.0.1:9/v1" in told, told
+        assert "S3cretLogin99" not in told
+
+
 def pids(app: Path, n: int, timeout_s: float = 60) -> list[int]:
     """Wait until jobs have said their process and their child, and return all."""
     deadline = time.monotonic() + timeout_s

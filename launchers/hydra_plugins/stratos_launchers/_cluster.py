@@ -15,10 +15,8 @@ import os
 import pickle
 import secrets
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import spawn
 from pathlib import Path
@@ -26,6 +24,9 @@ from typing import Any
 
 import msgspec
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
+from hydra_plugins.stratos_launchers import _known
+from hydra_plugins.stratos_launchers._ending import end_all, end_one, end_others
+from hydra_plugins.stratos_launchers._known import Left
 from hydra_plugins.stratos_launchers._one_job import (
     JobFailedError,
     Sweep,
@@ -47,14 +48,20 @@ from stratos.core.locks import locked
 from stratos.core.os_signals import end_as_by_ctrl_c
 from stratos.core.redact import is_secret_variable
 from stratos.executors import started
-from stratos.executors.job import OVER, Executor, Job, JobSpec, State, Status
+from stratos.executors.job import (
+    OVER,
+    Executor,
+    Job,
+    JobSpec,
+    State,
+    Status,
+    UnknownSubmissionError,
+)
 from stratos.executors.job_of_stage import job_name
 
 log = logging.getLogger(__name__)
 
 MODULE = "hydra_plugins.stratos_launchers._on_node"
-_FOLDER = ".jobs"
-"""Of the sweep: what its jobs are."""
 _LOOK_S = 1.0
 """Between two rounds of questions; so long again for every ten jobs, which are asked for singly."""
 _TRIES = 5
@@ -81,14 +88,6 @@ class Cluster:
         ):
             message = message.replace(theirs, ours)
         return message
-
-
-class _Known(msgspec.Struct, frozen=True):
-    """What is kept of a job from before it is submitted."""
-
-    token: str
-    mark: str
-    """Digest of what it is made from."""
 
 
 @dataclass
@@ -119,7 +118,7 @@ class _Job:
     @property
     def outcome_file(self) -> Path:
         """How it ended."""
-        return self.folder / "outcome.json"
+        return self.folder / _known.OUTCOME
 
 
 def executor_of(kind: str, target: str, settings: Mapping[str, Any]) -> Executor:
@@ -152,8 +151,8 @@ def launch(
         raise JobFailedError(cluster.in_our_words(why))
     place = Path(str(sweep.config.hydra.sweep.dir)).resolve()
     try:
-        with locked(place / _FOLDER / ".lock"):
-            os.chmod(place / _FOLDER, 0o700)
+        with locked(place / _known.FOLDER / ".lock"):
+            os.chmod(place / _known.FOLDER, 0o700)
             return _launch(sweep, cluster, job_overrides, initial_job_idx)
     except BlockingIOError:
         raise JobFailedError(
@@ -173,8 +172,10 @@ def _launch(
         f"Launching {counted(len(jobs), 'job')} on {cluster.kind}, at most {cluster.n_jobs} at a "
         "time"
     )
+    place, names = Path(str(sweep.config.hydra.sweep.dir)), {job.folder.name for job in jobs}
     waiting, running = list(jobs), list[_Job]()
     try:
+        end_others(place.resolve(), names, cluster.executor, cluster.in_our_words)
         while waiting or running:
             while waiting and len(running) < cluster.n_jobs:
                 job = waiting.pop(0)
@@ -192,7 +193,7 @@ def _launch(
             if running:
                 time.sleep(_LOOK_S * (1 + len(running) // 10))
     finally:
-        _end(running, cluster)
+        _end(running, waiting, cluster)
     return [job.outcome for job in jobs]
 
 
@@ -206,7 +207,7 @@ def _prepare(sweep: Sweep, cluster: Cluster, overrides: list[str], index: int) -
     _check_executor(config, cluster)
     run = folder_of(config).resolve()
     name = job_name(run, "sweep")
-    folder = Path(str(config.hydra.sweep.dir)).resolve() / _FOLDER / name
+    folder = Path(str(config.hydra.sweep.dir)).resolve() / _known.FOLDER / name
     spec = JobSpec(
         name=name,
         stage=f"job {index}",
@@ -254,10 +255,12 @@ def _submit(job: _Job, sweep: Sweep, cluster: Cluster) -> bool:
         _hand_over(job, sweep)
         started.keep(cluster.executor, job.spec)
         job.handle = _submitted(job, cluster)
+        if job.handle.is_new and job.was_there:  # one before it has ended just now
+            job.outcome_file.unlink(missing_ok=True)
         started.keep(cluster.executor, job.spec, job.handle.id, job.handle.place)
     except StratosError as error:
         if not job.was_there:  # nothing was submitted
-            _forget(job)
+            started.forget(job.spec.name)
         job.outcome = _failed(job, cluster, f"{error}")
         say(job.index, job.outcome, log)
         return False
@@ -274,19 +277,24 @@ def _draw(job: _Job, cluster: Cluster) -> None:
     Raises:
         StratosError: a job of an earlier command, with other settings, does not end.
     """
-    file, mark = job.folder / "known.json", _mark(job.config)
-    base = job.spec
-    with suppress(OSError, msgspec.DecodeError):
-        known = msgspec.json.decode(file.read_bytes(), type=_Known)
-        _take_token(job, base, known.token)
-        if known.mark == mark:
+    mark, base = _mark(job.config), job.spec
+    if (known := _known.find(job.folder)) is not None:
+        before = _known.left(job.folder, known, cluster.executor)
+        outcome = read_outcome(job.outcome_file, known.token)
+        if outcome is not None:
+            how = "is done" if outcome.is_done else "has failed"
+            log.info(
+                f"\t#{job.index} : {how} since the sweep was killed; it runs again, and goes on"
+            )
+        elif known.mark == mark and type(before.executor) is type(cluster.executor):
+            _take_token(job, base, known.token)
             job.was_there = True
             return
-        cluster.executor.cancel(job.spec)
-        _forget(job)
+        before.executor.cancel(before.spec)
+        started.forget(before.spec.name)
     token = secrets.token_hex(4)
     _take_token(job, base, token)
-    write_privately(file, msgspec.json.encode(_Known(token, mark)))
+    _known.keep(job.folder, _known.Known(token, mark, str(base.folder)))
 
 
 def _take_token(job: _Job, base: JobSpec, token: str) -> None:
@@ -298,7 +306,7 @@ def _hand_over(job: _Job, sweep: Sweep) -> None:
     """Write down what a job is; its command tells the digest, so that nothing else is loaded."""
     how: dict[str, Any] = spawn.get_preparation_data(f"stratos-job-{job.index}")
     how.pop("authkey", None)
-    file = job.folder / "job.pickle"
+    file = job.folder / _known.PICKLE
     if job.was_there and file.exists():  # the job may have yet to read it
         data = file.read_bytes()
     else:
@@ -311,15 +319,17 @@ def _hand_over(job: _Job, sweep: Sweep) -> None:
 
 
 def _submitted(job: _Job, cluster: Cluster) -> Job:
-    """Submit a job; where an earlier command may have done so, insist on an answer."""
-    for left in range(_TRIES if job.was_there else 1, 0, -1):
+    """Submit a job; where it may have been submitted before, insist on an answer."""
+    n_tries = 0
+    while True:
+        n_tries += 1
         try:
             return cluster.executor.submit(job.spec)
-        except StratosError:
-            if left == 1:
+        except StratosError as error:
+            job.was_there |= isinstance(error, UnknownSubmissionError)
+            if not job.was_there or n_tries >= _TRIES:
                 raise
             time.sleep(_TRY_S)
-    raise AssertionError("the last try returns or raises")
 
 
 def _mark(config: DictConfig) -> str:
@@ -354,10 +364,10 @@ def _is_over(job: _Job, cluster: Cluster) -> bool:
     if status.state not in OVER:
         return False
     cluster.executor.release(job.handle)
-    _forget(job)
+    started.forget(job.spec.name)
     if (found := read_outcome(job.outcome_file, job.token)) is not None:
         job.outcome = _returned(job, found)
-        _clear(job)
+        _known.clear(job.folder)
         return True
     # Without a word it was killed, or another command took its files away just now.
     if status.state in (State.LOST, State.DONE) and job.n_starts <= cluster.retries:
@@ -365,7 +375,7 @@ def _is_over(job: _Job, cluster: Cluster) -> bool:
         job.outcome = JobReturn(overrides=job.overrides)
         job.was_there = False
         return True
-    _clear(job)
+    _known.clear(job.folder)
     cure = f" {status.cure}" if status.cure else ""
     job.outcome = _failed(
         job, cluster, f"Job {job.index} ended without a word: {status.text}.{cure} See "
@@ -393,14 +403,6 @@ def _returned(job: _Job, found: Outcome) -> JobReturn:
     return outcome
 
 
-def _clear(job: _Job) -> None:
-    """Delete what a job was told: it may hold secrets."""
-    for name in ("job.pickle", "known.json", "outcome.json"):
-        (job.folder / name).unlink(missing_ok=True)
-    with suppress(OSError):
-        job.folder.rmdir()
-
-
 def _waits_too_long(job: _Job, cluster: Cluster, status: Status) -> bool:
     if status.state is not State.PENDING:
         job.waits_since = time.monotonic()
@@ -419,49 +421,26 @@ def _failed(job: _Job, cluster: Cluster, message: str) -> JobReturn:
     return failed(job.overrides, cluster.in_our_words(message))
 
 
-def _forget(job: _Job) -> None:
-    started.forget(job.spec.name)
-
-
 def _cancel(job: _Job, cluster: Cluster) -> bool:
     """End a job; return whether it is gone. One that is not stays on the list of what runs."""
-    try:
-        cluster.executor.cancel(job.spec)
-    except StratosError as error:
-        log.error(f"\t{cluster.in_our_words(str(error))}")
-        return False
-    _forget(job)
-    _clear(job)
-    return True
+    return end_one(_left(job, cluster), cluster.in_our_words)
 
 
-def _end(running: list[_Job], cluster: Cluster) -> None:
+def _end(running: list[_Job], waiting: list[_Job], cluster: Cluster) -> None:
     """End the jobs that still wait or run, all at once: the sweep was interrupted.
 
-    Who is told a second time leaves, and says what is left.
+    Of those that it had yet to submit an earlier command may have left some.
     """
-    left = [job for job in running if job.token]
-    if not left:
-        return
-    log.warning(
-        f"{counted(len(left), 'job')} of {cluster.kind} told to end; waiting until they are"
-    )
-    gone: list[_Job] = []
+    left = [(job, _left(job, cluster)) for job in running if job.token]
+    for job in waiting:
+        if (known := _known.find(job.folder)) is not None:
+            left.append((job, _known.left(job.folder, known, cluster.executor)))
+    if left:
+        log.warning(
+            f"{counted(len(left), 'job')} of {cluster.kind} told to end; waiting until they are"
+        )
+        end_all([(f"#{job.index}", one) for job, one in left], cluster.in_our_words)
 
-    def cancel(job: _Job) -> None:
-        if _cancel(job, cluster):
-            gone.append(job)
 
-    threads = [threading.Thread(target=cancel, args=(job,), daemon=True) for job in left]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            thread.join()
-    finally:
-        for job in left:
-            if job not in gone:
-                log.error(
-                    f"\t#{job.index} may still run. To end it: python -m stratos.servers down "
-                    f"{job.spec.name}"
-                )
+def _left(job: _Job, cluster: Cluster) -> Left:
+    return Left(job.folder, cluster.executor, job.spec)

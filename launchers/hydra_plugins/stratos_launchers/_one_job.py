@@ -17,6 +17,8 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from stratos.core.streams import Guarded
+
 
 class JobFailedError(CompactHydraException):
     """A job raised an error or was killed; its traceback, if any, is in its console.log."""
@@ -121,13 +123,17 @@ def say(index: int, outcome: JobReturn, log: logging.Logger) -> None:
 
 
 def redirect(log_path: Path) -> None:
-    """Send all that this process and its children print to a file of the job's own."""
+    """Send all that this process and its children print to a file of the job's own.
+
+    What this process prints passes the redaction, to its end: settings may hold secrets.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     file = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
+    sys.stdout, sys.stderr = Guarded(sys.stdout), Guarded(sys.stderr)
 
 
 def _name_of(task_function: TaskFunction) -> tuple[str, str]:
