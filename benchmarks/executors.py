@@ -233,7 +233,10 @@ def _kills(
     n_kills: int,
     until: float,
 ) -> dict[str, Any]:
-    """Kill the stage or its command at random moments; return how often all was equal."""
+    """Kill the stage or its command at random moments; return how often all was equal.
+
+    A moment at which there is nothing to kill is kept, and not counted.
+    """
     on = (*engine.arguments, f"executor.stages=[{stage}]", f"stages=[{stage}]")
     whole = _copied(prepared, folder / "whole", engine.env)
     started = time.perf_counter()
@@ -249,23 +252,39 @@ def _kills(
         at, victim = draw.uniform(0, longest), ("job", "command")[i % 2]
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(at)
-        pids = _jobs(command.run) if victim == "job" else [process.pid]
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        n_killed = _kill(_jobs(command.run)) if victim == "job" else _kill_command(process)
         n_starts = 1
         while process.wait(LONGEST_S) != 0 and n_starts < 5:
             process, n_starts = command.start(*on), n_starts + 1
         is_equal = files(command.run / STAGES[stage]) == wanted
         told.append({
-            "at_s": round(at, 2), "victim": victim, "n_killed": len(pids), "starts": n_starts,
+            "at_s": round(at, 2), "victim": victim, "n_killed": n_killed, "starts": n_starts,
             "is_equal": is_equal, "is_left": bool(_jobs(command.run)),
         })  # fmt: skip
         if not is_equal:
             print(command.said[-3000:], file=sys.stderr)
         shutil.rmtree(command.run.parent)
-    n_equal = sum(one["is_equal"] for one in told)
-    return {"equal": n_equal, "of": len(told), "undisturbed_s": round(longest, 2), "kills": told}
+    killed = [one for one in told if one["n_killed"]]  # else it was over, or had yet to begin
+    return {
+        "equal": sum(one["is_equal"] for one in killed), "of": len(killed),
+        "undisturbed_s": round(longest, 2), "kills": told,
+    }  # fmt: skip
+
+
+def _kill(pids: list[int]) -> int:
+    """Kill processes; return how many there were."""
+    n_killed = 0
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            n_killed += 1
+    return n_killed
+
+
+def _kill_command(process: subprocess.Popen[bytes]) -> int:
+    """Kill a command; return 0 where it had ended by itself."""
+    process.kill()
+    return int(process.wait() == -signal.SIGKILL)
 
 
 def _copied(prepared: Path, folder: Path, env: Any) -> Command:

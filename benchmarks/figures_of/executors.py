@@ -10,6 +10,8 @@ from figures_of.common import source, span, table
 
 COST, KILLS, CLUSTER = "executors", "executors_kills", "slurm_catalog"
 ENGINES = ("slurm", "ray")
+STAGES = ("synthesize", "distill")
+"""They make corpora and students."""
 
 
 def costs() -> str:
@@ -17,28 +19,63 @@ def costs() -> str:
     kept = record.load(COST)
     result, kills = kept["result"], record.load(KILLS)["result"]
     head = ("", "an empty job, s", "from the command to the second step of a training, s",
-            "corpora, students that equal those of the command's own process")  # fmt: skip
+            "corpora, students of killed jobs and commands that equal those of the command's own "
+            "process")  # fmt: skip
     lines = [("the command's own process", "–", span(result["own_process"], ".1f"), "–")]
     for name in ENGINES:
         found = result[name]
-        equal = ", ".join(f"{one['equal']} of {one['of']}" for one in _by_stage(kills[name]))
         lines.append(
             (
                 f"`executor={name}`",
                 span(found["empty_job_s"], ".1f"),
                 span(found["first_step_s"], ".1f"),
-                equal,
+                _equal(kills[name]),
             )
         )
     loads = span([kills[name]["load_average"] for name in ENGINES], ".0f")
+    every = [one for name in ENGINES for one in _all(kills[name])]
+    n_killed = sum(map(_has_killed, every))
+    n_left = sum(one["is_left"] for one in every)
     return (
         f"{table(head, lines)}\n\n{source(COST)}; load average {kept['load_average']:.0f}, at the "
-        f"kills {loads}; with the engines of the tests."
+        f"kills {loads}; with the engines of the tests. Of {len(every)} moments, {n_killed} had "
+        "something to kill; at the others the job had yet to begin or had ended, and they are not "
+        f"counted. Just after the last command had ended, a process of a job was there {n_left}×."
+        f"\n\n{_first_round(kept)}"
     )
 
 
-def _by_stage(killed: dict[str, Any]) -> list[dict[str, Any]]:
-    return [killed["synthesize"], killed["distill"]]
+def _first_round(kept: dict[str, Any]) -> str:
+    """Say what the kills of an earlier version left, which were measured with the times."""
+    found = {name: kept["result"][name]["killed"] for name in ENGINES}
+    said = "; ".join(f"{_equal(found[name])} with `executor={name}`" for name in ENGINES)
+    return (
+        f"A round before that (commit {kept['commit']}), counted in the same way: {said}. A job "
+        "that was killed while it wrote had left a file that it had not finished in the folder of "
+        "its corpus. Since then the next start deletes such files."
+    )
+
+
+def _equal(killed: dict[str, Any]) -> str:
+    """Return how many corpora and students are equal, of those with a process that was killed."""
+    cells = []
+    for stage in STAGES:
+        kills = [one for one in killed[stage]["kills"] if _has_killed(one)]
+        cells.append(f"{sum(one['is_equal'] for one in kills)} of {len(kills)}")
+    return ", ".join(cells)
+
+
+def _all(killed: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for stage in STAGES for one in killed[stage]["kills"]]
+
+
+def _has_killed(kill: dict[str, Any]) -> bool:
+    """Return whether a process was killed: a command that was is given again.
+
+    Results of older versions count the process of a command that had ended by then.
+    """
+    is_missed = kill["victim"] == "command" and kill["starts"] == 1
+    return kill["n_killed"] > 0 and not is_missed
 
 
 def cluster() -> str:
