@@ -56,7 +56,9 @@ ARROWS = {
         "catalog config convert core distill executors plan students synthesize tasks teachers"
     ),
     "executors": "core ledger records",
-    "run": "catalog cli config core evaluate executors ledger plan records report teachers",
+    "run": (
+        "cascade catalog cli config core evaluate executors ledger plan records report teachers"
+    ),
     "pilot": (
         "catalog config core distill estimate ledger plan records run synthesize teachers"
     ),

@@ -10,8 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stratos.cascade.answered import answered
+from stratos.cascade.verdict_said import cascade_of
 from stratos.config import Config
 from stratos.core.counted import counted
+from stratos.core.errors import StratosError
 from stratos.core.formats import (
     at_least,
     hours,
@@ -69,6 +72,8 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
             console.print(told, soft_wrap=True, markup=False)
     if missed := _missed(config, records):
         console.print(missed, style="yellow", soft_wrap=True, markup=False)
+        if remedy := _with_cascade(config):
+            console.print(remedy, soft_wrap=True, markup=False)
     corpus: Corpus | None = records.get("synthesize")
     if corpus is not None and corpus.rows_to_label is not None:
         told = (
@@ -106,6 +111,17 @@ def _missed(config: Config, records: Mapping[str, Any]) -> str:
         f"limits.accuracy={least:g} is not met: {who} has {exact.mean:.1%} of the test items "
         f"(95% interval {exact.low:.1%} to {exact.high:.1%}). {more}"
     )
+
+
+def _with_cascade(config: Config) -> str:
+    """Say what asking the teacher now and then would promise; "" where nothing was kept of it."""
+    least = config.limits.accuracy
+    assert least is not None
+    try:
+        run = answered(config.run_dir)
+    except StratosError:
+        return ""
+    return f"With a cascade: {cascade_of(run, least, 0.95).text}"
 
 
 def final_numbers(

@@ -7,6 +7,8 @@ import math
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -28,8 +30,10 @@ from stratos.cascade.threshold import (
     thresholds,
 )
 from stratos.cascade.verdict_said import cascade_of
+from stratos.config import LimitsConfig
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.records import save
+from stratos.run.summary import _with_cascade
 from stratos.tasks.base import Score
 
 
@@ -201,3 +205,13 @@ def test_the_command_reads_what_a_run_kept(
         assert code == 2 and told in error
     (folder / "evaluate" / "examples.jsonl").write_text("")
     assert "the teacher answered no test item" in call(str(folder), "--accuracy", "0.9")[2]
+
+
+def test_a_run_that_misses_its_limit_ends_with_what_a_cascade_promises(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    config: Any = SimpleNamespace(limits=LimitsConfig(accuracy=0.95), run_dir=folder)
+    told = _with_cascade(config)
+    assert told.startswith("With a cascade: Ask the teacher below a probability of ")
+    assert "at least 95.0% right with 95% confidence" in told
+    config.run_dir = tmp_path
+    assert _with_cascade(config) == ""
