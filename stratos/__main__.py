@@ -130,6 +130,7 @@ def run(composed: DictConfig) -> float | None:
     """Run the stages of one job; return the number that a sweep compares jobs by."""
     from stratos.cli.build import build
     from stratos.pipeline import run_pipeline
+    from stratos.run.kept_config import HYDRA, remember
     from stratos.run.other_task import OtherTaskError
 
     settings = HydraConfig.get()
@@ -137,12 +138,13 @@ def run(composed: DictConfig) -> float | None:
     # The comparison of a sweep shows what a job died of.
     folder = Path(settings.runtime.output_dir)
     last_words = folder / "error.txt"
-    guard_files(folder / ".hydra")  # at once: whoever is killed in `build` leaves no secret there
+    guard_files(folder / HYDRA)  # at once: whoever is killed in `build` leaves no secret there
+    remember(folder)
     try:
         try:
             config = build(composed)
         finally:  # what Hydra kept of the command
-            guard_files(folder / ".hydra")
+            guard_files(folder / HYDRA)
             if settings.mode == RunMode.MULTIRUN:
                 guard_files(Path(settings.sweep.dir))
         with contextlib.suppress(OSError):

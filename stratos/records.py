@@ -694,6 +694,8 @@ class Plan:
     """Day from which the teacher answers no more, as YYYY-MM-DD; "" where none is known."""
     worth: Worth | None = None
     """Whether it pays; None where no hosted model was probed, and in older records."""
+    is_late: bool = False
+    """Whether the student that it chose was trained before it was made."""
 
     def roles_of(self, name: str) -> tuple[RoleChoice, ...]:
         """Return every choice for one role: serving may mix servers."""

@@ -82,7 +82,7 @@ def _run(
     from stratos.run.runner import opened
     from stratos.run.stages import STAGES as ALL
 
-    config = without_refused(_config(folder, stage, cache))
+    config = without_refused(_config(folder, stage, cache, is_job))
     with disk_errors("run", folder, config.cache_dir):
         check_before(config)
         if not is_job:
@@ -93,7 +93,7 @@ def _run(
             run_stages(run)
 
 
-def _config(folder: Path, stage: str, cache: str | None) -> Config:
+def _config(folder: Path, stage: str, cache: str | None, is_job: bool) -> Config:
     """Return the config of the run, for one stage in this process."""
     from hydra.core.utils import configure_log
     from omegaconf import OmegaConf
@@ -103,7 +103,7 @@ def _config(folder: Path, stage: str, cache: str | None) -> Config:
 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder. Name the folder of a run.")
-    kept = kept_config(folder)
+    kept = kept_config(folder, stage if is_job else None)
     kept.stages, executor = [stage], kept.executor
     if stage != "plan":  # which counts with the servers of the jobs, and is none
         kept.executor = HERE

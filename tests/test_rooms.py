@@ -71,7 +71,7 @@ ARROWS = {
     "verify": "core decode deploy pretrained records tasks",
     "door": "core deploy",
     "servers": "core deploy executors ledger",
-    "status": "core records report",
+    "status": "core executors records report",
     "calibration": "core records report",
     "cascade": "core evaluate records report",
     "compare": "core evaluate records report",

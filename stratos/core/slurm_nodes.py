@@ -49,6 +49,14 @@ def run(*command: str, timeout_s: float = ANSWERS_S) -> subprocess.CompletedProc
         return subprocess.CompletedProcess(command, 1, "", str(error))
 
 
+def cluster() -> str:
+    """Return the name of the cluster that answers here and its controller; "" if none does."""
+    told = run("scontrol", "show", "config").stdout
+    found = (re.search(rf"(?m)^{key}\s*=\s*(\S+)", told)
+             for key in ("ClusterName", r"SlurmctldHost\[0\]"))  # fmt: skip
+    return " at ".join(one[1] for one in found if one is not None)
+
+
 def overrides() -> tuple[str, ...]:
     """Return the variables of this environment that no command of SLURM is to see."""
     return tuple(name for name in os.environ if _OVERRIDES.fullmatch(name))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
-from stratos.core.formats import duration
+from stratos.core.formats import duration, usd
 from stratos.executors import handed, started
+from stratos.executors.earlier import end_other, job_of
 from stratos.executors.events import BEGAN, ERROR, LOG, NOTE, TICK, WARN
-from stratos.executors.job import OVER, Executor, Job, JobSpec, State, Status
+from stratos.executors.job import Executor, Job, JobSpec, State, Status, UnknownSubmissionError
 from stratos.executors.paid import Paid
-from stratos.executors.unseen import settle_unseen, spans_of
+from stratos.executors.unseen import Spans, spans_of
 
 _LOOK_S = 1.0
 """Seconds between two questions to the engine."""
@@ -46,7 +46,7 @@ def run_there(handover: Handover, context: Context) -> None:
     """
     executor, spec = handover.executor, handover.spec
     handed.folder_of(spec.folder).mkdir(exist_ok=True)
-    _end_other(handover, context)
+    end_other(executor, spec, handover.mark, context.ledger, context.note, context.warn)
     for start in range(1, _STARTS + 1):
         job, status = _run_once(handover, context)
         if status.state is State.DONE:
@@ -61,42 +61,6 @@ def run_there(handover: Handover, context: Context) -> None:
     raise StratosError(_with_end_of_log(head, job))
 
 
-def _end_other(handover: Handover, context: Context) -> None:
-    """Cancel a job of this stage that an earlier command submitted for other inputs."""
-    spec = handover.spec
-    known = handed.find(spec.folder, spec.stage)
-    if known is None:
-        return
-    if known.executor != handover.executor.kind:
-        raise StratosError(handed.refusal(known, spec.folder, spec.stage))
-    if known.mark != handover.mark:
-        context.note(
-            f"{spec.stage}: {known.place} was submitted for other inputs than those of now; it is "
-            "cancelled."
-        )
-        job, status = _earlier(spec, known), None
-        with contextlib.suppress(StratosError):  # it is cancelled in any case
-            status = handover.executor.status(job) if known.id else None
-        has_ended = status is not None and status.state in OVER
-        handover.executor.cancel(spec)
-        said = settle_unseen(
-            spec.folder,
-            spec.stage,
-            context.ledger,
-            spans_of(handover.executor, job),
-            since=None if status is None else status.since,
-            at=None if has_ended else time.time(),
-        )
-        if said:
-            context.warn(said)
-        _is_back(spec)
-
-
-def _earlier(spec: JobSpec, known: handed.Handed) -> Job:
-    """Return the job that an earlier command submitted."""
-    return Job(spec, known.id, known.place, handed.folder_of(spec.folder), is_new=False)
-
-
 def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
     """Submit a job, or find it, and follow it to its end; it is lost or done then."""
     executor, spec = handover.executor, handover.spec
@@ -105,18 +69,19 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
     spec = replace(spec, paid_hours=paid.hours_left)
     known = handed.find(spec.folder, spec.stage)
     is_first = known is None
-    was_known = bool(started.id_of(spec.name))
+    # Asked before another job has the name.
+    spans = None if known is None else spans_of(executor, job_of(spec, known))
     try:
         if is_first:
             handed.events_path(spec.folder, spec.stage).unlink(missing_ok=True)
             _write_down(handover, "", spec.name, paid, context)  # the job reads it
         not_before = time.time()
         job = executor.submit(spec)
+    except UnknownSubmissionError:  # it may cost money: the next command looks for it
+        raise
     except StratosError:  # it was refused
         if is_first:
-            handed.forget(spec.folder, spec.stage)
-            if not was_known:  # else one of a folder that was deleted may run yet
-                started.forget(spec.name)
+            _is_back(spec)
             paid.release()
         raise
     except BaseException:  # it may have been submitted
@@ -127,16 +92,15 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
         before = started.find(spec.name)
         not_before = before.at if before is not None and before.id == job.id else 0.0
     try:
-        _write_down(handover, job.id, job.place, paid, context)
         if job.is_new:
-            if known is not None and (
-                said := paid.settle_left(spans_of(executor, _earlier(spec, known)))
-            ):
+            if said := paid.settle_left(spans):
                 context.warn(said)
             expected = f"; {job.expected}" if job.expected else ""
             context.note(f"{spec.stage}: submitted as {job.place} ({spec.name}){expected}.")
         else:
             context.note(f"{spec.stage}: follows {job.place} ({spec.name}), which is under way.")
+            _catch_up(handover, job, spans, paid, context)
+        _write_down(handover, job.id, job.place, paid, context)
         status = _followed(handover, job, paid, context, not_before)
     except BaseException as error:
         if not isinstance(error, Exception):
@@ -145,9 +109,32 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
             paid.release()
         raise
     executor.release(job)  # first: a server that it ends is paid until then
-    paid.release()
+    paid.release(_shared_spans(executor, job))
     _is_back(spec)
     return job, status
+
+
+def _catch_up(
+    handover: Handover, job: Job, spans: Spans | None, paid: Paid, context: Context
+) -> None:
+    """Book what a job that is followed now had before, and say what it goes on to cost."""
+    executor, stage = handover.executor, handover.spec.stage
+    if executor.shares_files:
+        status = executor.status(job)
+        if status.state in (State.PENDING, State.RUNNING):
+            is_running = status.state is State.RUNNING
+            since = (status.since or time.time()) if is_running else None
+            paid.catch_up(spans, since)
+    if paid.usd_per_hour != handover.spec.usd_per_hour:
+        context.note(
+            f"{stage}: it goes on at {usd(paid.usd_per_hour)} an hour, as it was submitted; "
+            f"{usd(handover.spec.usd_per_hour)} counts from the next job on."
+        )
+
+
+def _shared_spans(executor: Executor, job: Job) -> Spans | None:
+    """Return when a job held its servers; None where they are its own, and run until released."""
+    return spans_of(executor, job) if executor.shares_files else None
 
 
 def _is_back(spec: JobSpec) -> None:
@@ -157,12 +144,14 @@ def _is_back(spec: JobSpec) -> None:
 
 
 def _write_down(handover: Handover, id: str, place: str, paid: Paid, context: Context) -> None:
+    executor, spec = handover.executor, replace(handover.spec, usd_per_hour=paid.usd_per_hour)
     one = handed.Handed(
-        handover.executor.kind, id, place, handover.mark, handover.inputs, paid.what
-    )
-    handed.keep(handover.spec.folder, handover.spec.stage, one)
+        executor.kind, id, place, handover.mark, handover.inputs, paid.what, spec.name,
+        executor.where(),
+    )  # fmt: skip
+    handed.keep(spec.folder, spec.stage, one)
     try:
-        started.keep(handover.executor, handover.spec, id, place)
+        started.keep(executor, spec, id, place)
     except OSError as error:  # the list is an index of what the folder of the run says
         context.warn(
             f"{handover.spec.stage}: its job cannot be written down in {started.folder()} ({error})"
@@ -207,8 +196,9 @@ def _followed(
     error, waits_since = "", time.monotonic()
     while True:
         status = executor.status(job)
-        if status.since is not None:
-            status = replace(status, since=max(status.since, not_before))
+        if status.since is not None:  # by the clock of here: that of the engine may be another
+            since = min(max(status.since, not_before), time.time())
+            status = replace(status, since=since)
         job.may_copy = paid.covers_copy
         for kind, values, is_old in executor.events(job):
             if kind == BEGAN:
@@ -218,7 +208,8 @@ def _followed(
             elif not is_old or kind == WARN:
                 _hand_on(kind, values, job, context)
         if status.state is State.PENDING:
-            paid.are_back()
+            if paid.is_launched:
+                paid.are_back(_shared_spans(executor, job))
             context.tick(0, 0, status.text)
             _check_waiting(handover, status, time.monotonic() - waits_since)
         elif status.state is State.STUCK:

@@ -26,6 +26,10 @@ class Handed(msgspec.Struct, frozen=True):
     """The same by name, each as a short digest."""
     servers: str = ""
     """What they are called in the ledger."""
+    name: str = ""
+    """Of the job; "" in files of older versions."""
+    where: str = ""
+    """Cluster that has it, by its executor; "" where that has no name."""
 
 
 def folder_of(run: Path) -> Path:
@@ -41,6 +45,11 @@ def events_path(run: Path, stage: str) -> Path:
 def lock_path(run: Path, stage: str) -> Path:
     """Return the file that whoever runs a stage as a job holds."""
     return folder_of(run) / f"{stage}.lock"
+
+
+def config_path(run: Path, stage: str) -> Path:
+    """Return the folder with the config that a stage was handed over with, as Hydra keeps it."""
+    return folder_of(run) / f"{stage}.hydra"
 
 
 def find(run: Path, stage: str) -> Handed | None:
@@ -67,6 +76,15 @@ def refusal(known: Handed, run: Path, stage: str) -> str:
         f"back. Give the same command with executor={known.executor} executor.stages=[{stage}]: it "
         f"follows that job. Or end the job (python -m stratos.servers shows the line that does), "
         f"and delete {path_of(run, stage)}."
+    )
+
+
+def elsewhere(known: Handed, run: Path, stage: str, here: str) -> str:
+    """Say why a job is not looked for on the cluster that answers here."""
+    return (
+        f"{stage} was handed to {known.place} of {known.where}, and {here} answers here. Give the "
+        "same command where that cluster answers: it follows that job. Or end the job there, and "
+        f"delete {path_of(run, stage)}."
     )
 
 

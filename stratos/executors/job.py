@@ -179,6 +179,10 @@ class JobSettings:
         """Return how many GB a job sends to this machine that are billed, at most."""
         return 0.0
 
+    def where(self) -> str:
+        """Return the name of the cluster that has the jobs; "" where there is none."""
+        return ""
+
     def held(self, job: Job) -> list[tuple[float, float]] | None:
         """Return when a job that has ended held its servers, by its engine.
 
@@ -231,6 +235,10 @@ class Executor(Protocol):
     @property
     def max_pending_hours(self) -> float | None:
         """Longest wait in a queue."""
+        ...
+
+    def where(self) -> str:
+        """Return the name of the cluster that has the jobs; "" where there is none."""
         ...
 
     def unusable(self) -> str | None:

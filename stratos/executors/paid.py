@@ -6,14 +6,19 @@ import time
 
 from stratos.core.errors import BudgetError
 from stratos.executors.job import Executor, JobSpec
+from stratos.executors.job_of_stage import PLANNED
 from stratos.executors.received import Received
-from stratos.executors.unseen import Spans, egress_of, settle
+from stratos.executors.unseen import Spans, egress_of, last_end, leases_of, settle
 from stratos.ledger import Ledger
 from stratos.ledger.leaving import Leave, expect, leaves
-from stratos.ledger.servers import Lease, leases, rent
+from stratos.ledger.servers import Lease, rent
 
 _NEARLY_S = 240.0
 """Seconds by which a job may end earlier than its money: it saves before its time limit."""
+_SAME_S = 1.0
+"""Seconds by which two words of an engine may differ about one start."""
+_SHORTER = ", or give the job fewer hours with executor.hours=<hours>"
+"""What makes a job of unknown hours cost less."""
 _METER_S = 30.0
 """Seconds between two lines of the ledger about servers that run."""
 
@@ -40,8 +45,11 @@ class Paid:
 
     def reserve(self) -> None:
         """Set aside what it costs at most, or go on with what an earlier command set aside."""
-        left = [one for one in leases(self._ledger) if one.line.what == self.what]
-        self._lease, self._is_left = left[0] if left else self._rent(), bool(left)
+        left = leases_of(self._ledger, self._spec.stage, self.what)
+        left.sort(key=lambda one: (one.launched_at is not None, one.line.at))
+        for one in left[:-1]:  # a run has one job of a stage
+            settle(one, self._spec.folder, self._spec.stage, None)
+        self._lease, self._is_left = left[-1] if left else self._rent(), bool(left)
         if self._egress_gb and self._leave is None:
             try:
                 self._leave = self._expect()
@@ -66,6 +74,22 @@ class Paid:
         self._lease = self._rent()
         return said
 
+    def catch_up(self, spans: Spans | None, since: float | None) -> None:
+        """Settle what a job had and gave back while nobody followed it, before what it has now.
+
+        Args:
+            spans: each time that it held servers, by its engine; None where that does not know.
+            since: when it got those that it has now; None where it waits for some.
+        """
+        assert self._lease is not None
+        launched = self._lease.launched_at
+        past = [one for one in spans or () if since is None or one[0] < since - _SAME_S]
+        has_gone = since is None if launched is not None else False
+        if has_gone or any(end > (launched or 0.0) for _, end in past):
+            known = past if past or launched is None else spans
+            settle(self._lease, self._spec.folder, self._spec.stage, known)
+            self._lease = self._rent()
+
     def run(self, since: float | None) -> None:
         """Take notice that its servers run."""
         assert self._lease is not None
@@ -83,13 +107,18 @@ class Paid:
         return self._lease is not None and self._lease.launched_at is not None
 
     @property
+    def usd_per_hour(self) -> float:
+        """What its servers cost an hour: as when they were reserved, whatever was typed since."""
+        return self._spec.usd_per_hour if self._lease is None else self._lease.line.usd_per_hour
+
+    @property
     def hours_left(self) -> float | None:
         """For how many hours of its servers there is money; None for any number."""
         left_usd = self._ledger.left_usd(role=self._spec.role)
-        if left_usd is None or not self._spec.usd_per_hour or self._lease is None:
+        if left_usd is None or not self.usd_per_hour or self._lease is None:
             return None
         left_usd += self._lease.set_aside_usd - self._lease.usd()
-        return max(0.0, left_usd / self._spec.usd_per_hour)
+        return max(0.0, left_usd / self.usd_per_hour)
 
     def has_ended_with_money(self, hours: float | None) -> bool:
         """Return whether its servers ran for about so long as there was money for.
@@ -97,9 +126,9 @@ class Paid:
         Args:
             hours: for which there was money when the job was submitted.
         """
-        if hours is None or self._lease is None or not self._spec.usd_per_hour:
+        if hours is None or self._lease is None or not self.usd_per_hour:
             return False
-        ran_s, paid_s = self._lease.usd() / self._spec.usd_per_hour * 3600, hours * 3600
+        ran_s, paid_s = self._lease.usd() / self.usd_per_hour * 3600, hours * 3600
         return ran_s > max(paid_s / 2, paid_s - _NEARLY_S)
 
     @property
@@ -113,17 +142,26 @@ class Paid:
         if self._lease.launched_at is None and since is not None:
             self._lease.launch(since)
 
-    def are_back(self) -> None:
-        """Take notice that the job waits for servers: those that it had are no more its own."""
+    def are_back(self, spans: Spans | None) -> None:
+        """Take notice that the job waits for servers: those that it had are no more its own.
+
+        Args:
+            spans: each time that it held servers, by its engine; None where that does not know.
+        """
         assert self._lease is not None
-        if self._lease.launched_at is not None:
-            self._lease.release()
+        if (launched := self._lease.launched_at) is not None:
+            self._lease.release(last_end(spans, launched))
             self._lease = self._rent()
 
-    def release(self) -> None:
-        """Settle it: its servers are given back, and nothing more is sent."""
+    def release(self, spans: Spans | None = None) -> None:
+        """Settle it: its servers are given back, and nothing more is sent.
+
+        Args:
+            spans: each time that the job held servers; None where nobody knows better than now.
+        """
         if self._lease is not None:
-            self._lease.release()
+            launched = self._lease.launched_at
+            self._lease.release(None if launched is None else last_end(spans, launched))
             self._lease = None
         if self._leave is not None:
             self._leave.settle(self._counter)
@@ -151,6 +189,7 @@ class Paid:
             spec.usd_per_hour,
             spec.planned_hours,
             server="" if spec.offer is None else spec.offer.name,
+            advice=None if spec.stage in PLANNED else _SHORTER,
         )
 
     def _expect(self) -> Leave:

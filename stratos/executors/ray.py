@@ -18,7 +18,15 @@ from msgspec import Meta
 from stratos.core.environment import JOB_SECONDS
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
-from stratos.core.ray_nodes import CLOUD, GPU_TYPE, Dashboard, connect, shares_of_cluster
+from stratos.core.ray_nodes import (
+    CLOUD,
+    DEFAULT,
+    GPU_TYPE,
+    VARIABLE,
+    Dashboard,
+    connect,
+    shares_of_cluster,
+)
 from stratos.executors.chosen import chosen_share
 from stratos.executors.job import (
     MORE_MEMORY,
@@ -185,6 +193,10 @@ class Ray(JobSettings):
     def release(self, job: Job) -> None:
         """Take notice that a job is not wanted any more."""
         attempt(job).revoke()
+
+    def where(self) -> str:
+        """Return the address of the dashboard."""
+        return (self.address or os.environ.get(VARIABLE) or DEFAULT).rstrip("/")
 
     def held(self, job: Job) -> list[tuple[float, float]] | None:
         """Return when the last job of a stage held its node: by its files, and as Ray knows it."""

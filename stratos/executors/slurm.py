@@ -25,6 +25,7 @@ from stratos.core.shares import Share
 from stratos.core.slurm_limits import allowance_of_user, usual_account, usual_qos
 from stratos.core.slurm_nodes import (
     CLOUD,
+    cluster,
     run,
     shares_of_cluster,
     time_of,
@@ -248,6 +249,10 @@ class Slurm(JobSettings):
     def release(self, job: Job) -> None:
         """Give nothing back: the nodes of a job that has ended are SLURM's again."""
 
+    def where(self) -> str:
+        """Return the cluster that answers here: a login node may reach several."""
+        return cluster()
+
     def held(self, job: Job) -> list[tuple[float, float]] | None:
         """Return when a job held its nodes, as accounting knows it, else the controller."""
         return slurm_queue.held(job.spec.name, job.id)
@@ -293,7 +298,10 @@ class Slurm(JobSettings):
         fewer = min(starts, paid // least)
         if (fewer, least) == (starts, minutes):
             return starts, minutes, ""
-        return fewer, least, f"there is money for {duration(paid * 60)}, then SLURM ends it"
+        said = f"there is money for {duration(spec.paid_hours * 3600)}"
+        if spec.paid_hours * 60 < least:
+            return fewer, least, f"{said}, then this command ends it, and SLURM after {least} min"
+        return fewer, least, f"{said}, then SLURM ends it"
 
     def _parts(self, spec: JobSpec, share: Share | None = None) -> tuple[int, int]:
         """Return in how many jobs after each other the hours are spent, and the minutes of each.

@@ -116,7 +116,7 @@ def held(name: str, id: str) -> list[tuple[float, float]] | None:
     ids = [*(one for one, _ in _jobs(asked.stdout)), *([id] if id.isdecimal() else [])]
     if not ids:
         return None
-    last = max(ids, key=int)
+    last = id if id.isdecimal() else max(ids, key=int)
     found = _held_by_accounting(last, name)
     return _held_by_controller(last, name) if found is None else found
 
@@ -138,7 +138,14 @@ def _held_by_controller(id: str, name: str) -> list[tuple[float, float]] | None:
     if not known:
         return None
     span = _span(known.get("StartTime", ""), known.get("EndTime", ""))
+    if span is None and known.get("JobState") != "PENDING" and _is_ahead(known):
+        return None  # by a clock that is ahead of the one here
     return [] if span is None else [span]
+
+
+def _is_ahead(told: Mapping[str, str]) -> bool:
+    begun = time_of(told.get("StartTime", ""))
+    return begun is not None and begun >= time.time()
 
 
 def _span(begin: str, end: str) -> tuple[float, float] | None:

@@ -56,6 +56,8 @@ class Started(msgspec.Struct, frozen=True):
     """Machine of the command that submitted it; "" in files of older versions."""
     command: Process | None = None
     """The command that submitted it; None in files of older versions."""
+    where: str = ""
+    """Cluster that has it; "" where that has no name, and in files of older versions."""
 
     @property
     def executor(self) -> Executor:
@@ -130,6 +132,7 @@ def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> No
         at=at,
         host=socket.gethostname(),
         command=Process.this(),
+        where=executor.where(),
     )
     path = _path(spec.name)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,17 +63,34 @@ def settle_unseen(
         What is not known of its costs; "" where all is.
     """
     known = handed.find(run, stage)
-    if known is None:
-        return ""
-    left = [one for one in leases(ledger) if one.line.what == known.servers]
+    left = leases_of(ledger, stage, "" if known is None else known.servers)
     said = [settle(one, run, stage, spans, since=since, at=at) for one in left]
-    name = job_name(run, stage)
     for leave in leaves(ledger):
-        if leave.line.what == egress_of(name):
+        if _is_of(leave.line.what, stage):
             leave.settle(Received(run, stage).total)
     handed.forget(run, stage)
-    started.forget(name)
+    started.forget(job_name(run, stage))
+    if known is not None and known.name:
+        started.forget(known.name)
     return " ".join(filter(None, said))
+
+
+def leases_of(ledger: Ledger, stage: str, what: str = "") -> list[Lease]:
+    """Return the servers of a stage's job that are not released; a run has one job of a stage.
+
+    Its folder may have been moved since, and its plan made anew: then name and server are others.
+
+    Args:
+        ledger: of the run.
+        stage: of the job.
+        what: they are called in the ledger, by the latest command.
+    """
+    return [one for one in leases(ledger)
+            if one.line.what == what or _is_of(one.line.what, stage)]  # fmt: skip
+
+
+def _is_of(what: str, stage: str) -> bool:
+    return re.search(rf" (for|of) \S+-{re.escape(stage)}$", what) is not None
 
 
 def settle(
@@ -91,8 +109,7 @@ def settle(
     """
     line, launched = lease.line, lease.launched_at
     if launched is not None:
-        ends = [end for _, end in spans or () if end > launched]
-        end = at or max(ends, default=0.0) or _last_word(run, stage)
+        end = last_end(spans, launched) or at or _last_word(run, stage)
         lease.release(None if end is None else max(launched, end))
         return ""
     if spans is None and since is not None:
@@ -118,6 +135,12 @@ def settle(
     else:
         lease.release()
     return ""
+
+
+def last_end(spans: Spans | None, after: float) -> float | None:
+    """Return when servers were given back last, after a time; None where that is not known."""
+    ends = (min(end, time.time()) for _, end in spans or () if end > after)
+    return max(ends, default=None)
 
 
 def egress_of(name: str) -> str:

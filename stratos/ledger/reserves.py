@@ -23,6 +23,8 @@ def planned_usd(
     left_usd: float | None = None,
     returned_usd: float = 0.0,
     jobs: Collection[str] = (),
+    done: Collection[str] = (),
+    trials_usd: float = 0.0,
 ) -> dict[str, float]:
     """Return what to hold for each role: the high end of its dollars.
 
@@ -37,10 +39,13 @@ def planned_usd(
         jobs: roles whose work is a job, which is not submitted without the high end. What they are
             short of is taken from what is held for serving: nothing is served before they are done,
             and what they leave is free again then.
+        done: roles whose work lies in the folder of the run, and is not paid again.
+        trials_usd: what is set aside for the jobs that try the student, of the role that serves.
     """
-    mean, high = dict.fromkeys(ROLES, 0.0), _high_usd(plan)
+    mean, high = dict.fromkeys(ROLES, 0.0), _high_usd(plan, done)
     for choice in plan.roles:
-        mean[choice.role] += choice.usd + choice.last_call_usd
+        if choice.role not in done:
+            mean[choice.role] += choice.usd + choice.last_call_usd
     mean["egress"] = high["egress"] = plan.egress_usd + returned_usd
     share, scale = 1.0, 1.0
     if left_usd is not None and sum(high.values()) > left_usd:
@@ -51,24 +56,38 @@ def planned_usd(
     for role in jobs:
         more = min(high[role] - held[role], held["serve"])
         held[role], held["serve"] = held[role] + more, held["serve"] - more
+    if trials_usd > held["serve"]:
+        free = trials_usd if left_usd is None else max(0.0, left_usd - sum(held.values()))
+        held["serve"] += min(trials_usd - held["serve"], free)
     return {role: usd for role, usd in held.items() if usd > 0}
 
 
-def missing_usd(plan: Plan, held: Mapping[str, float], jobs: Collection[str]) -> float:
+def missing_usd(
+    plan: Plan,
+    held: Mapping[str, float],
+    jobs: Collection[str],
+    done: Collection[str] = (),
+    trials_usd: float = 0.0,
+) -> float:
     """Return what is held too little for the jobs of a plan to be submitted.
 
     Args:
         plan: what was planned.
         held: dollars by role.
         jobs: roles whose work is a job.
+        done: as for `planned_usd`.
+        trials_usd: the same.
     """
-    high = _high_usd(plan)
-    return sum(max(0.0, high[role] - held.get(role, 0.0)) for role in jobs)
+    high = _high_usd(plan, done)
+    short = sum(max(0.0, high[role] - held.get(role, 0.0)) for role in jobs)
+    return short + max(0.0, trials_usd - held.get("serve", 0.0))
 
 
-def _high_usd(plan: Plan) -> dict[str, float]:
+def _high_usd(plan: Plan, done: Collection[str] = ()) -> dict[str, float]:
     high = dict.fromkeys(ROLES, 0.0)
     for choice in plan.roles:
+        if choice.role in done:
+            continue
         high[choice.role] += max(choice.usd, *(choice.usd_range or (0.0,))) + choice.last_call_usd
     return high
 

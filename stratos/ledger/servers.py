@@ -34,6 +34,7 @@ def rent(
     hours: float,
     min_seconds: float = 0.0,
     server: str = "",
+    advice: str | None = None,
 ) -> Lease:
     """Set aside what servers will cost at most, before they are launched.
 
@@ -45,6 +46,7 @@ def rent(
         hours: that they will run at most, the high end of what is planned.
         min_seconds: that are billed at least.
         server: name of the offer that they are of.
+        advice: what else to type where there is too little; None for what the role does.
 
     Raises:
         BudgetError: so much is neither held for the role nor free.
@@ -66,7 +68,8 @@ def rent(
         at=now(),
     )
     with ledger.exclusive() as append:
-        ledger.check(what, line.reserved_usd, role=role, advice=_CHEAPER.get(role, ""))
+        said = _CHEAPER.get(role, "") if advice is None else advice
+        ledger.check(what, line.reserved_usd, role=role, advice=said)
         append(line)
     return Lease(ledger, line)
 

@@ -40,6 +40,9 @@ class CostRow:
     """What the plan holds for the role; None where it holds nothing."""
 
 
+_BEFORE_PLAN = frozenset(("probe", "pilot", "plan"))
+
+
 @dataclass(frozen=True)
 class Spend:
     """One line of the ledger."""
@@ -53,6 +56,11 @@ class Spend:
     """That servers were held for it; 0 for all that is paid otherwise."""
     server: str = ""
     """Name of the offer that these servers are of; "" where the line does not tell."""
+
+    @property
+    def is_before_plan(self) -> bool:
+        """Whether a plan does not count it, however late it was made: a user may state some."""
+        return self.stage in _BEFORE_PLAN or (not self.stage and self.role == "other")
 
 
 def cost_rows(
@@ -154,6 +162,15 @@ def read_reserves(path: Path) -> Mapping[str, Reserve]:
         with suppress(BadLine):
             totals.add(line)
     return totals.reserves
+
+
+def running_usd(path: Path) -> float:
+    """Return what servers that are rented now have cost when they were looked at last."""
+    totals = Totals()
+    for line in _lines(path):
+        with suppress(BadLine):
+            totals.add(line)
+    return sum(totals.metered.get(id, 0.0) for id in totals.open)
 
 
 def _lines(path: Path) -> Iterator[Line]:

@@ -96,6 +96,10 @@ def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
             Figures(whole.exact.mean, None, 0.0, most),
             f"≤ {percent(most)} as {counted(n, 'test item', spec=',')} may show it",
         )
+    if plan.is_late:
+        note = "the student was trained before this plan was made"
+        mean, of = percent(predicted.mean), ends(predicted)
+        return PlannedRow("accuracy", mean, of, measured, "open", "accuracy", alone, note)
     # What is planned is the accuracy itself; so many test items show it with an error of their own.
     shown = on_items(predicted, n)
     is_inside = shown.low <= whole.exact.mean <= shown.high
@@ -157,8 +161,8 @@ def _hours(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> P
 def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> PlannedRow | None:
     if records.get("evaluate") is None:
         return None
-    # What probe and pilot were paid was gone before the plan was made.
-    paid = max(0.0, sum(spend.usd for spend in spends) - plan.spent_usd)
+    # What probe and pilot were paid was gone before there was a plan; it may be made again later.
+    paid = sum(spend.usd for spend in spends if not spend.is_before_plan)
     elsewhere = _elsewhere(plan.roles, records, spends)
     if not elsewhere:
         return _dollars_until_served(plan, spends, paid)

@@ -16,20 +16,60 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from stratos.core.atomic_files import write_privately
 from stratos.core.errors import StratosError
 from stratos.core.redact import HIDDEN
+from stratos.core.streams import guard_files
+from stratos.executors.handed import config_path
 
 if TYPE_CHECKING:
     from stratos.config import Config
 
 
-def kept_config(folder: Path) -> DictConfig:
-    """Return the config of a run, with Hydra's own part; nothing in it is resolved yet.
+HYDRA = ".hydra"
+_FILES = ("config.yaml", "hydra.yaml")
+_typed: dict[Path, dict[str, bytes]] = {}
+"""Folder of a run to what Hydra wrote there of the command of this process."""
+
+
+def remember(folder: Path) -> None:
+    """Keep what Hydra has written of this command: another one that is refused writes its own."""
+    with suppress(OSError):
+        _typed[folder.absolute()] = {name: (folder / HYDRA / name).read_bytes() for name in _FILES}
+
+
+def hand_over(folder: Path, stage: str) -> None:
+    """Write down the config of this command for the job of a stage.
 
     Raises:
         StratosError: there is none, or it lacks a secret that was typed.
     """
-    config, hydra = (_load(folder / ".hydra" / f"{name}.yaml") for name in ("config", "hydra"))
+    kept_config(folder)  # where there is none, it is said
+    there = config_path(folder, stage)
+    there.mkdir(parents=True, exist_ok=True)
+    typed = _typed.get(folder.absolute()) or {
+        name: (folder / HYDRA / name).read_bytes() for name in _FILES
+    }
+    for name, content in typed.items():
+        write_privately(there / name, content)
+    guard_files(there)
+    kept_config(folder, stage)
+
+
+def kept_config(folder: Path, job: str | None = None) -> DictConfig:
+    """Return the config of a run, with Hydra's own part; nothing in it is resolved yet.
+
+    Args:
+        folder: of the run.
+        job: stage whose job it is for, which may have been handed one.
+
+    Raises:
+        StratosError: there is none, or it lacks a secret that was typed.
+    """
+    place = folder / HYDRA
+    if job is not None and config_path(folder, job).is_dir():
+        place = config_path(folder, job)
+    config, hydra = (_load(place / name) for name in _FILES)
     hidden = next((key for key, value in _leaves(OmegaConf.to_container(config))
                    if isinstance(value, str) and HIDDEN in value), None)  # fmt: skip
     if hidden is not None:

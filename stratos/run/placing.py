@@ -86,6 +86,18 @@ def planned_egress_usd(config: Config, plan: Plan) -> float:
     return usd
 
 
+def planned_trials_usd(config: Config, plan: Plan) -> float:
+    """Return what is set aside for jobs that try the student, whose hours no plan tells."""
+    usd = 0.0
+    for stage in config.executor.stages:
+        if stage not in ("evaluate", "deploy") or stage not in config.stages:
+            continue
+        if why_here(config, stage, plan) is None:
+            spec = job_spec(plan, stage, config.run_dir, config.executor)
+            usd += spec.planned_hours * spec.usd_per_hour
+    return usd
+
+
 def roles_of_jobs(config: Config, plan: Plan) -> list[str]:
     """Return the roles of a plan whose hours are those of jobs, each reserved in whole."""
     stages = [one for one in config.executor.stages if one in PLANNED]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
@@ -26,7 +28,7 @@ from stratos.core.money import exact_usd
 from stratos.core.ray_engine import connected
 from stratos.executors import handed
 from stratos.executors.handed import Handed
-from stratos.executors.job_of_stage import fewer_nodes, job_spec
+from stratos.executors.job_of_stage import PLANNED, ROLE_OF, fewer_nodes, job_spec
 from stratos.ledger import Ledger, reserves
 from stratos.records import Plan, Report, from_json, to_json
 from stratos.report.costs import read_ledger
@@ -39,6 +41,7 @@ from stratos.run.placing import (
     cache_for,
     keys_of,
     planned_egress_usd,
+    planned_trials_usd,
     returns_of,
     roles_of_jobs,
     why_here,
@@ -52,6 +55,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+_SEEN_S = 10.0
+"""How long another machine's file may take until it is seen here."""
 
 
 @contextlib.contextmanager
@@ -124,6 +130,14 @@ def _needed(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
 
 def _switched_off(config: Config) -> frozenset[str]:
     return frozenset(("pilot",) if config.plan.pilot is False else ())
+
+
+def _found_late(stage: Stage[T], folder: Path) -> resume.Kept | None:
+    """Read the record that a job has left; a file system may show it seconds later."""
+    until = time.monotonic() + _SEEN_S
+    while (kept := resume.find(stage, folder)) is None and time.monotonic() < until:
+        time.sleep(_SEEN_S / 20)
+    return kept
 
 
 class Warnings:
@@ -238,7 +252,7 @@ class Runner:
                 self.console.note(f"{stage.name}: {more}; it continues.")
                 return self._make(stage, mark, inputs, optional)
             self.console.done(stage.name, kept.record, again=True)
-            self._settle_job(stage)
+            self._end_job(stage, mark)
             self._not_made_now(stage.name, self.config.run_dir, kept)
             return self._take(stage, kept.record, mark)
         if kept is not None:
@@ -352,6 +366,8 @@ class Runner:
                     self._check_handed(stage, mark)
                     with self._blamed(stage):
                         record = self._call(stage, inputs, optional, context)
+                    if isinstance(record, Plan):
+                        record = cast(T, self._dated(record, mark))
                     self._check_held()
                     if record is not None:
                         self._check_left(stage, record)
@@ -386,10 +402,10 @@ class Runner:
             StratosError: the job failed, or what it left is not what was asked for.
         """
         from stratos.executors.follow import Handover, run_there
-        from stratos.run.kept_config import kept_config
+        from stratos.run.kept_config import hand_over
 
         folder, executor = self.config.run_dir, self.config.executor
-        kept_config(folder)  # the job reads it
+        hand_over(folder, stage.name)  # the job reads it
         deadline = self.config.limits.deadline_hours
         spec = job_spec(
             self.records.get("plan"),
@@ -409,7 +425,7 @@ class Runner:
             context.warn(f"{stage.name}: {fewer}")
         longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
         run_there(Handover(executor, spec, mark, self._inputs_now(stage), longest), context)
-        kept = resume.find(stage, folder)
+        kept = _found_late(stage, folder)
         if kept is None or kept.record is None:
             why = f"{folder} has none" if kept is None else kept.trouble
             raise StratosError(
@@ -426,15 +442,15 @@ class Runner:
             )
         return record
 
-    def _settle_job(self, stage: Stage[Any]) -> None:
-        """Settle a job that has left its record while no command followed it."""
+    def _end_job(self, stage: Stage[Any], mark: str) -> None:
+        """Take notice of a job that has left its record while no command followed it."""
         if self._job is None and handed.find(self.config.run_dir, stage.name) is not None:
-            from stratos.executors.unseen import settle_unseen, spans_of_started
+            from stratos.executors.earlier import end_made
 
-            folder = self.config.run_dir
-            spans = spans_of_started(folder, stage.name)
-            if said := settle_unseen(folder, stage.name, self.ledger, spans):
-                self.console.warn(said)
+            end_made(
+                self.config.run_dir, stage.name, mark, self.ledger, self.console.note,
+                self.warnings.add,
+            )  # fmt: skip
 
     def _check_handed(self, stage: Stage[Any], mark: str) -> None:
         """Refuse to run a stage that a job still has, or as a job with other inputs than its own.
@@ -586,23 +602,49 @@ class Runner:
                 left = None if budget is None else max(0.0, budget - self.ledger.committed_usd)
                 jobs = roles_of_jobs(self.config, record)
                 egress = planned_egress_usd(self.config, record)
-                held = reserves.planned_usd(record, left, egress, jobs)
+                done, trials = self._roles_done(), planned_trials_usd(self.config, record)
+                held = reserves.planned_usd(record, left, egress, jobs, done, trials)
                 before = self.ledger.totals.plan
                 is_new = before is None or before.plan != self._marks[stage.name]
                 if is_new and self.asked & {*self.config.executor.stages}:
-                    self._check_jobs(record, held, jobs)
+                    missing = reserves.missing_usd(record, held, jobs, done, trials)
+                    self._check_jobs(missing, [*jobs, *(["serve"] if trials else [])])
                 reserves.allot(self.ledger, self._marks[stage.name], held)
         elif stage.name in self.asked:
             for role in stage.releases:
                 reserves.release(self.ledger, role)
 
-    def _check_jobs(self, plan: Plan, held: Mapping[str, float], jobs: list[str]) -> None:
+    def _dated(self, plan: Plan, mark: str) -> Plan:
+        """Say of a plan that it was made when its training was over: what it expects is no news."""
+        self.records["plan"], self._marks["plan"] = plan, mark
+        return replace(plan, is_late="train" in self._roles_done())
+
+    def _roles_done(self) -> list[str]:
+        """Return the roles whose work lies in the folder, by the plan that was just made."""
+        made, marks, done = dict(self.records), dict(self._marks), []
+        for stage in self.stages:
+            if stage.name not in PLANNED:
+                continue
+            kept = resume.find(stage, self.config.run_dir)
+            if kept is None or kept.record is None:
+                break
+            mark = resume.fingerprint(stage, self.config, made, marks, kept.record)
+            if kept.fingerprint != mark:
+                break
+            made[stage.name], marks[stage.name] = kept.record, mark
+            done.append(ROLE_OF[stage.name])
+        return done
+
+    def _check_jobs(self, missing_usd: float, jobs: list[str]) -> None:
         """Refuse a plan whose jobs could not be submitted, before anything of it is paid.
+
+        Args:
+            missing_usd: that is held too little for them.
+            jobs: their roles.
 
         Raises:
             BudgetError: their high ends are more than there is, without a dollar for serving.
         """
-        missing_usd = reserves.missing_usd(plan, held, jobs)
         budget = self.ledger.budget_usd
         if budget is None or missing_usd <= 1e-9:
             return

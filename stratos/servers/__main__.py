@@ -67,7 +67,8 @@ def _list() -> None:
                 started.forget(one.name)
             continue
         n_running += 1
-        usd_per_hour += one.usd_per_hour
+        # One that waits costs nothing yet.
+        usd_per_hour += one.usd_per_hour if status.state is not State.PENDING else 0.0
         since = one.at if status.since is None else status.since
         how_long = f", for {duration(time.time() - since)}" if since else ""
         print(
@@ -159,11 +160,16 @@ def _status(one: Started) -> Status:
 
 
 def _check_machine(one: Started) -> None:
-    """Check that a process is looked for on the machine that it was started on.
+    """Check that a job is looked for where it is: on its machine, or its cluster.
 
     Raises:
-        StratosError: it was another one, with which this one shares the list.
+        StratosError: it is elsewhere, and this machine shares the list, or reaches both clusters.
     """
+    if one.where and (here := one.executor.where()) and here != one.where:
+        raise StratosError(
+            f"{one.name}: it is a job of {one.where}, and {here} answers here: type python -m "
+            "stratos.servers where that one does."
+        )
     if one.executor.kind == "here" and one.host not in ("", socket.gethostname()):
         raise StratosError(
             f"{one.name}: it is a process of {one.host}: type python -m stratos.servers there."

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from stratos.core.errors import StratosError
+from stratos.executors import handed
 from stratos.records import Deployment, Interval, Plan, Scorecard, Student
 from stratos.report import provenance
-from stratos.report.costs import read_ledger
+from stratos.report.costs import read_ledger, running_usd
 from stratos.report.sweep_jobs import Job, is_run, read_job, read_jobs
 
 _SIGNS_OF_WORK = ("stratos.log", "ledger.jsonl", "distill/last.ckpt")
@@ -73,14 +74,16 @@ def _standing(job: Job, now: float) -> Standing:
     deployment: Deployment | None = job.records.get("deploy")
     scores = {} if scorecard is None else {one.role: one.slice() for one in scorecard.scores}
     teacher = scores.get("teacher")
+    spends = read_ledger(job.folder / "ledger.jsonl")
+    before_usd = sum(one.usd for one in spends if one.is_before_plan)
     return Standing(
         folder=str(job.folder),
         task=_task(job.folder),
         status=job.status,
-        why=job.why.splitlines()[0] if job.why else "",
+        why=_why(job),
         seconds_ago=max(0.0, now - _last_sign(job.folder)),
-        planned_usd=None if plan is None else plan.usd + plan.spent_usd,
-        spent_usd=sum(one.usd for one in read_ledger(job.folder / "ledger.jsonl")),
+        planned_usd=None if plan is None else plan.usd + before_usd,
+        spent_usd=sum(one.usd for one in spends) + running_usd(job.folder / "ledger.jsonl"),
         student="" if plan is None else plan.student,
         strategy="" if plan is None else plan.strategy,
         accuracy=scores["student"].exact if "student" in scores else None,
@@ -88,6 +91,16 @@ def _standing(job: Job, now: float) -> Standing:
         validation_accuracy=None if student is None else student.validation_exact,
         latency_p95_ms=None if deployment is None else deployment.latency_p95_ms,
     )
+
+
+def _why(job: Job) -> str:
+    """Return where a run is or what it ended by, and which of its jobs may run yet."""
+    said = [job.why.splitlines()[0] if job.why else ""]
+    for path in sorted(handed.folder_of(job.folder).glob("*.json")):
+        known = handed.find(job.folder, path.stem)
+        if known is not None and job.status != "running":
+            said.append(f"{known.place} may still run: python -m stratos.servers")
+    return "; ".join(filter(None, said))
 
 
 def _task(folder: Path) -> str:

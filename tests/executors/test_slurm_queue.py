@@ -14,9 +14,12 @@ from stratos.core import slurm_limits, slurm_nodes
 from stratos.core.errors import StratosError
 from stratos.core.slurm_partitions import limits
 from stratos.executors import handed, slurm_queue, started
+from stratos.executors.earlier import end_other
 from stratos.executors.job import Job, JobSpec, State
 from stratos.executors.slurm import Slurm
 from stratos.executors.slurm_files import folder_of, pattern
+from stratos.ledger import Ledger
+from stratos.servers import __main__ as servers
 
 NAME = "stratos-run-abc-distill"
 SHOWN = (
@@ -161,3 +164,30 @@ def test_what_slurm_would_replace_in_a_path(at: Callable[[str], JobSpec]) -> Non
     for folder in ("/a\nb", "/50%job", "/a\\b"):
         with pytest.raises(StratosError, match=r"which a batch script of SLURM cannot name\. Type"):
             folder_of(at(folder))
+
+
+def test_a_job_of_another_cluster_is_not_taken_for_gone(
+    fakes: Callable[..., None], spec: JobSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def says(name: str) -> str:
+        config = f"ClusterName             = {name}\\nSlurmctldHost[0]        = head"
+        return (
+            f"[ \"$2\" = config ] && printf '{config}\\n' && exit; echo Invalid job id >&2; exit 1"
+        )
+
+    fakes(scontrol=says("one"))
+    assert Slurm().where() == "one at head"
+    (spec.folder / "jobs").mkdir(parents=True)
+    started.keep(Slurm(), spec, "7", "SLURM job 7")
+    handed.keep(spec.folder, "distill", handed.Handed(
+        "slurm", "7", "SLURM job 7", "mark", {}, "", spec.name, "one at head"))  # fmt: skip
+    ledger = Ledger(spec.folder / "ledger.jsonl", 100.0, stage="distill")
+    fakes(scontrol=says("two"))
+    with pytest.raises(StratosError, match="SLURM job 7 of one at head, and two at head answers"):
+        end_other(Slurm(), spec, "mark", ledger, print, print)
+    handed.forget(spec.folder, "distill")
+    with pytest.raises(StratosError, match=r"End it there: python -m stratos.servers down"):
+        end_other(Slurm(), spec, "mark", ledger, print, print)
+    assert started.find(spec.name) is not None
+    [one] = started.jobs()
+    assert servers._status(one).state is State.UNKNOWN

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from stratos.core.errors import StratosError
 from stratos.executors import handed, slurm_queue, started
 from stratos.executors.events import BEGAN, TICK, Teller
 from stratos.executors.job import Job, JobSpec
+from stratos.executors.paid import Paid
 from stratos.executors.ray import Ray
 from stratos.executors.ray_job import next_attempt
 from stratos.executors.unseen import Spans, settle, settle_unseen
@@ -164,3 +166,56 @@ def test_slurm_knows_when_a_job_ran(slurm_says: Callable[..., None]) -> None:
     assert slurm_queue.held("a", "7") == [(clock(0), clock(5)), (clock(30), clock(40))]
     slurm_says()
     assert slurm_queue.held("a", "7") is None
+
+
+def test_a_start_by_a_clock_that_is_ahead_is_not_no_start(slurm_says: Callable[..., None]) -> None:
+    ahead = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 240))
+    kept = f"JobId=7 JobName=a UserId=me(7) JobState=%s StartTime={ahead} EndTime={ahead} Command=x"
+    slurm_says(scontrol=kept % "COMPLETED")
+    assert slurm_queue.held("a", "7") is None, "its own words count"
+    slurm_says(scontrol=kept % "PENDING")
+    assert slurm_queue.held("a", "7") == []
+
+
+@pytest.mark.parametrize(
+    ("launched", "spans", "since", "booked"),
+    [
+        # It was seen at work, and is: nothing has ended.
+        (10, [(10, 900)], 10, []),
+        (10, None, 10, []),
+        # It was seen at work, ended unseen, and has servers anew.
+        (10, [(10, 40), (500, 900)], 500, [30]),
+        # It ended unseen and waits again: it is not paid for that.
+        (10, [(10, 40)], None, [30]),
+        # Nobody saw it run twice.
+        (None, [(20, 50), (100, 160), (500, 900)], 500, [90]),
+        (None, [(20, 50)], None, [30]),
+        (None, [(500, 900)], 500, []),
+        (None, None, 500, []),
+        (None, [], None, []),
+    ],
+)
+def test_a_job_that_is_followed_pays_what_it_had_and_gave_back(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launched: float | None,
+    spans: list[tuple[float, float]] | None, since: float | None, booked: list[float],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("stratos.ledger.servers.now", lambda: AT)
+    spec = JobSpec(
+        name="stratos-a-distill", stage="distill", folder=tmp_path, role="train", nodes=1,
+        offer=None, hours=None, planned_hours=1.0, usd_per_hour=36.0, command=(), env={},
+    )  # fmt: skip
+    first = Paid(ledger, Ray(), spec)
+    first.reserve()
+    if launched is not None:
+        first.ran(AT + launched)
+    # The price of today is for the next job.
+    paid = Paid(ledger, Ray(), replace(spec, usd_per_hour=72.0))
+    paid.reserve()
+    assert paid.usd_per_hour == 36.0
+    at = None if spans is None else [(AT + begin, AT + end) for begin, end in spans]
+    paid.catch_up(at, None if since is None else AT + since)
+    settled = [one for one in map(json.loads, ledger.path.read_text().splitlines())
+               if one["kind"] == "settled"]  # fmt: skip
+    assert [one["seconds"] for one in settled] == booked
+    assert ledger.spent_usd == pytest.approx(sum(booked) / 100)
+    assert len(leases(ledger)) == 1

@@ -67,6 +67,25 @@ def test_a_job_has_its_high_end_and_serving_gives_way() -> None:
     assert reserves.missing_usd(dear, held, []) == 0
 
 
+def test_what_is_done_is_held_no_money_for() -> None:
+    one = plan(teacher=(2.0, 3.0), train=(0.5, 1.0), serve=(2.0, 2.0))
+    assert reserves.planned_usd(one, 6.5, done=["train"]) == {
+        "teacher": 3.0, "serve": 2.0, "egress": 0.5
+    }  # fmt: skip
+    assert reserves.missing_usd(one, {}, ["train"], done=["train"]) == 0
+
+
+def test_jobs_that_try_the_student_are_held_for_before_the_training_is_paid() -> None:
+    one = plan(train=(0.5, 1.0), serve=(0.01, 0.01))
+    held = reserves.planned_usd(one, 6.5, jobs=["train"], trials_usd=0.5)
+    assert held == {"train": 1.0, "serve": 0.5, "egress": 0.5}
+    assert reserves.missing_usd(one, held, ["train"], trials_usd=0.5) == 0
+    held = reserves.planned_usd(one, 1.6, jobs=["train"], trials_usd=0.5)
+    assert held["train"] == 1.0 and sum(held.values()) == pytest.approx(1.6)
+    assert reserves.missing_usd(one, held, ["train"], trials_usd=0.5) == pytest.approx(0.4)
+    assert reserves.planned_usd(one, None, trials_usd=0.5)["serve"] == 0.5
+
+
 def test_a_role_spends_its_own_reserve_and_what_is_free(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl", 10.0, stage="synthesize")
     reserves.allot(ledger, "a plan", HELD)

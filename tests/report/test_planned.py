@@ -121,12 +121,26 @@ def test_hours_and_dollars_of_this_machine_are_judged(records: dict[str, Any]) -
     corpus, student = records["synthesize"], records["distill"]
     teacher = records["evaluate"].score("teacher")
     took = (corpus.seconds + student.seconds + teacher.seconds) / 3600
-    plan = replace(local(records["plan"]), usd=0.0, usd_range=(0.0, 0.0), spent_usd=0.5)
-    good = rows(replace(plan, hours_range=(0.9 * took, 1.1 * took)), records, Spend("teacher", 0.5))
+    plan = replace(local(records["plan"]), usd=0.0, usd_range=(0.0, 0.0))
+    probed = Spend("teacher", 0.5, "teacher", "probe")
+    answered = Spend("teacher", 0.2, "teacher", "synthesize")
+    good = rows(replace(plan, hours_range=(0.9 * took, 1.1 * took)), records, probed)
     assert good["time until served"].outcome == good["dollars"].outcome == "inside"
-    late = rows(replace(plan, hours_range=(0.5 * took, 0.9 * took)), records, Spend("teacher", 0.7))
+    slow = replace(plan, hours_range=(0.5 * took, 0.9 * took))
+    late = rows(slow, records, probed, answered)
     assert late["time until served"].outcome == late["dollars"].outcome == "outside"
-    assert late["dollars"].measured == "$0.20", "what was paid before the plan is not of the plan"
+    assert late["dollars"].measured == "$0.20", "what the probe was paid is of no plan"
+    # A plan that is made again when all is paid counts what it plans, and all of that was paid.
+    again = rows(replace(slow, spent_usd=0.7), records, probed, answered)
+    assert again["dollars"].measured == "$0.20"
+
+
+def test_what_is_predicted_of_a_trained_student_is_no_hit(records: dict[str, Any]) -> None:
+    mean = records["evaluate"].score("student").slice().exact.mean
+    plan = predicting(records["plan"], mean, 0.01, 0.99)
+    assert rows(plan, records)["accuracy"].outcome == "inside"
+    late = rows(replace(plan, is_late=True), records)["accuracy"]
+    assert late.outcome == "open" and "trained before this plan was made" in late.note
 
 
 def test_a_hosted_teacher_s_dollars_are_judged_wherever_the_servers_are(

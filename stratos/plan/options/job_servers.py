@@ -43,7 +43,7 @@ def nodes_unknown(config: Config, catalog: Catalog) -> str | None:
         catalog: the offers.
     """
     executor = config.executor
-    stages = [one for one in executor.stages if one in config.stages and one != "probe"]
+    stages = [one for one in executor.stages if one != "probe"]
     if executor.kind not in CLUSTERS or not stages:
         return None
     if catalog.table.cloud.where(lambda name: name == executor.kind).any():
