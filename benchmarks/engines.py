@@ -2,6 +2,8 @@
 
     python benchmarks/engines.py outputs/<run> …         runs that have a bundle and its answers
     python benchmarks/engines.py --shape                 the 1M Mahjong student's shape, untrained
+    STRATOS_VLLM=/opt/vllm python benchmarks/engines.py --shape --keep serving/vllm
+                                                         vLLM, too, beside the others
     python benchmarks/engines.py --losses outputs/<run>  keeps what deploy measured of each format
                                                          of a run (deploy=llamacpp)
 
@@ -73,7 +75,9 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=24)
     parser.add_argument("--formats", nargs="*", default=["f32", "q8_0"], choices=FORMATS)
     parser.add_argument("--rounds", type=int, default=1, help="how often all are measured")
-    parser.add_argument("--keep", action="store_true")
+    parser.add_argument(
+        "--keep", nargs="?", const="serving/exports", metavar="NAME", help="keep the figures"
+    )
     told = parser.parse_args()
     if told.losses:
         keep("serving/format_loss", [losses(run) for run in told.runs])
@@ -91,7 +95,9 @@ def main() -> None:
                              max_tokens=SHAPE_TOKENS)  # fmt: skip
     if told.keep:
         versions = {name: version(name) for name in ("xllamacpp", "llama-cpp-py-sync", "gguf")}
-        keep("serving/exports", {"in_flight": IN_FLIGHT, "rows": rows}, more={"engines": versions})
+        if Vllm().unusable() is None:
+            versions["vllm"] = Vllm().version().removeprefix("vllm ")
+        keep(told.keep, {"in_flight": IN_FLIGHT, "rows": rows}, more={"engines": versions})
 
 
 def losses(run: Path) -> dict:

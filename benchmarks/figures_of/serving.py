@@ -7,6 +7,11 @@ import record
 from figures_of.common import source, span, table
 
 RESULT = "serving/exports"
+VLLM = "serving/vllm"
+HEAD = (
+    "student", "engine", "ms alone, p50", "requests/s, 8 at once", "CPU ms a token", "MiB",
+    "same text",
+)  # fmt: skip
 LOSS = "serving/format_loss"
 ENDURANCE = "serving/endurance"
 ESTIMATE = "serving/estimate"
@@ -30,11 +35,32 @@ MODELS = {
 def engines() -> str:
     """Return a row for each engine and format: the range over rounds."""
     kept = record.load(RESULT)
+    lines, n_rounds = _rows(RESULT)
+    return (
+        f"{table(HEAD, lines)}\n\n{source(RESULT)}; {n_rounds} rounds of all engines in turn, "
+        f"with other work on the machine (load average {kept['load_average']:.0f}): compare the "
+        "engines, not the numbers with those of an idle machine. The same text is that of the "
+        "evaluation, or of transformers for random weights: what these answer is decided by a "
+        "hair, so that rounding to q8_0 changes all of it."
+    )
+
+
+def vllm() -> str:
+    """Return a row for each engine and format, vLLM among them."""
+    kept = record.load(VLLM)
+    lines, _ = _rows(VLLM)
+    return (
+        f"{table(HEAD, lines)}\n\n{source(VLLM)}, vLLM {kept['engines']['vllm']} on a CPU, with "
+        f"other work on the machine (load average {kept['load_average']:.0f}): compare the engines."
+    )
+
+
+def _rows(result: str) -> tuple[list[tuple[str, ...]], int]:
+    """Return a row for each engine and format of a result, and the number of rounds."""
+    kept = record.load(result)
     rows: dict[tuple[str, str], list[dict]] = {}
     for row in kept["result"]["rows"]:
         rows.setdefault((row["model"], row["engine"]), []).append(row)
-    head = ("student", "engine", "ms alone, p50", "requests/s, 8 at once", "CPU ms a token",
-            "MiB", "same text")  # fmt: skip
     lines = []
     for model, title in MODELS.items():
         for (name, engine), found in rows.items():
@@ -53,13 +79,7 @@ def engines() -> str:
                 )
             )
             title = ""
-    return (
-        f"{table(head, lines)}\n\n{source(RESULT)}; {len(found)} rounds of all engines in turn, "
-        f"with other work on the machine (load average {kept['load_average']:.0f}): compare the "
-        "engines, not the numbers with those of an idle machine. The same text is that of the "
-        "evaluation, or of transformers for random weights: what these answer is decided by a "
-        "hair, so that rounding to q8_0 changes all of it."
-    )
+    return lines, max(len(found) for found in rows.values())
 
 
 def format_loss() -> str:

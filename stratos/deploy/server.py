@@ -18,6 +18,8 @@ from typing import BinaryIO
 from stratos.core.errors import StratosError
 
 HOST = "127.0.0.1"
+HEALTH = "/health"
+"""Path that every engine answers with 200 when it has loaded its model."""
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 10.0
 _LOG_LINES = 12
@@ -62,7 +64,7 @@ def serving(
     port: int,
     log_path: Path,
     module: str = "transformers.cli.transformers",
-    health: str = "/health",
+    health: str = HEALTH,
     start_seconds: float = 180.0,
     environment: Mapping[str, str] | None = None,
     python: str = sys.executable,
@@ -158,7 +160,7 @@ def _wait_until_healthy(server: Server, health: str, start_seconds: float) -> No
                 f"{server.log_path}:\n{server.last_lines()}\n"
                 "Leave it out with deploy=none; every other result is kept."
             )
-        if _answers(server.port, health):
+        if answers(server.port, health):
             return
         if time.monotonic() > deadline:
             raise ServeError(
@@ -170,9 +172,10 @@ def _wait_until_healthy(server: Server, health: str, start_seconds: float) -> No
         time.sleep(_POLL_SECONDS)
 
 
-def _answers(port: int, path: str) -> bool:
+def answers(port: int, path: str = HEALTH, timeout_s: float = 5.0) -> bool:
+    """Return whether a server of this machine answers a path with 200 in time."""
     # The connection is made by hand: urllib would ask the proxy of the environment.
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200

@@ -1,7 +1,8 @@
 """`python -m stratos.deploy.supervisor STATE`: keep a server running until it is told to stop.
 
 A server that ends by itself is started again, ever later while it keeps ending at once; after
-`MOST_FAILURES` such starts it is given up, and the state says so.
+`MOST_FAILURES` such starts it is given up, and the state says so. One that hangs, and answers no
+look at its health for `SILENT_S`, is ended and started again, too.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from pathlib import Path
 from stratos.core.locks import locked
 from stratos.core.process import Process
 from stratos.deploy.hosting import Hosted, supervised
-from stratos.deploy.server import start_process, stop_process
+from stratos.deploy.server import answers, start_process, stop_process
 
 MOST_FAILURES = 5
 LIVED_S = 60.0
 """Seconds after which a server that ends is not one that cannot start."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+LOOK_S, SILENT_S = 10.0, 120.0
+"""Seconds between looks at a server's health, and without an answer to any until it counts as one
+that hangs: busy machines are slow."""
 
 
 def supervise(state: Path) -> int:
@@ -55,10 +59,15 @@ def _keep_running(state: Path, hosted: Hosted, stop: threading.Event) -> int:
         hosted = replace(hosted, server_pid=process.pid)
         hosted.write(state)
         started = time.monotonic()
+        health = _Health(hosted.port)
         try:
             while process.poll() is None and not stop.wait(0.2):
                 if Hosted.read(state) is None:  # somebody wrote to it, or cleaned up
                     hosted.write(state)
+                if health.hangs():
+                    with Path(hosted.log).open("a") as log:
+                        log.write(f"No answer for {SILENT_S:g} seconds: it is started again.\n")
+                    break
         finally:
             stop_process(process)
         if stop.is_set():
@@ -75,6 +84,25 @@ def _keep_running(state: Path, hosted: Hosted, stop: threading.Event) -> int:
         wait_s = min(LONGEST_WAIT_S, 2 * wait_s)
     state.unlink(missing_ok=True)
     return 0
+
+
+class _Health:
+    """What looks at a server's health tell."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._looked = time.monotonic()
+        self._heard: float | None = None
+        """When it answered last; a server that has never answered is one that starts."""
+
+    def hangs(self) -> bool:
+        """Look if it is time to; return whether the server has been silent for too long."""
+        if time.monotonic() < self._looked + LOOK_S:
+            return False
+        if answers(self._port, timeout_s=LOOK_S):
+            self._heard = time.monotonic()
+        self._looked = time.monotonic()
+        return self._heard is not None and self._looked > self._heard + SILENT_S
 
 
 if __name__ == "__main__":

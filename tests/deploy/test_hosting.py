@@ -220,3 +220,39 @@ def test_a_server_that_ends_each_time_is_given_up_and_it_is_said(
     assert (found.n_restarts, found.exit_code) == (supervisor.MOST_FAILURES, 0)
     told = command("stratos.serve", "status", cache=tmp_path).stdout
     assert "given up, started again 5 times: it ended each time (last with code 0)" in told
+
+
+def test_a_server_that_hangs_is_started_again(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(supervisor, "LOOK_S", 0.2)
+    monkeypatch.setattr(supervisor, "SILENT_S", 0.5)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "hangs.py").write_text(
+        "import sys, time\n"
+        "from http.server import BaseHTTPRequestHandler, HTTPServer\n"
+        "class Handler(BaseHTTPRequestHandler):\n"
+        "    n = 0\n"
+        "    def do_GET(self):\n"
+        "        Handler.n += 1\n"
+        "        if Handler.n > 2: time.sleep(600)\n"
+        "        self.send_response(200)\n"
+        "        self.end_headers()\n"
+        "HTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()\n"
+    )
+    state, hosted = prepare(bundle.resolve(), tmp_path)
+    hangs = replace(hosted, module="hangs", arguments=[str(hosted.port)], supervisor=Process.this())
+    stop = threading.Event()
+    running = threading.Thread(target=supervisor._keep_running, args=(state, hangs, stop))
+    running.start()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = Hosted.read(state)
+        if found is not None and found.n_restarts >= 1 and found.exit_code is not None:
+            break
+        time.sleep(0.1)
+    stop.set()
+    running.join()
+    assert found is not None and found.n_restarts >= 1 and not found.is_given_up
+    assert "No answer for 0.5 seconds: it is started again." in Path(hosted.log).read_text()
