@@ -48,10 +48,12 @@ def engines() -> str:
 def vllm() -> str:
     """Return a row for each engine and format, vLLM among them."""
     kept = record.load(VLLM)
-    lines, _ = _rows(VLLM)
+    lines, n_rounds = _rows(VLLM)
+    others = span((row["others_cores"] for row in kept["result"]["rows"]), ".1f")
     return (
-        f"{table(HEAD, lines)}\n\n{source(VLLM)}, vLLM {kept['engines']['vllm']} on a CPU, with "
-        f"other work on the machine (load average {kept['load_average']:.0f}): compare the engines."
+        f"{table(HEAD, lines)}\n\n{source(VLLM)}, vLLM {kept['engines']['vllm']} on a CPU; "
+        f"{n_rounds} round. Other work took {others} cores while each row was measured, and least "
+        "beside vLLM: compare the CPU milliseconds."
     )
 
 
@@ -217,6 +219,7 @@ BLOCKS = {
     "keeping_up": keeping_up,
     "engine_estimate": engine_estimate,
     "engines": engines,
+    "vllm": vllm,
     "format_loss": format_loss,
     "endurance": endurance,
 }
