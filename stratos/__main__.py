@@ -27,7 +27,7 @@ from stratos.core.redact import redact_text
 from stratos.core.streams import Guarded, guard_files, guard_logs, guarded
 from stratos.core.yamls import check_places
 from stratos.run.lifecycle import leave, prepare
-from stratos.run.one_line import say_failed, take_flag
+from stratos.run.one_line import say_failed, stdout_kept, take_flag
 
 if TYPE_CHECKING:
     from stratos.config import Config
@@ -39,12 +39,13 @@ DISTRIBUTION = "stratos-llm"
 def main() -> None:
     """Run what the command line asks for; exit with 2 if it cannot be, 1 if it fails."""
     with guarded():
-        _main()
+        prepare()
+        sys.argv = take_flag(sys.argv)
+        with stdout_kept():
+            _main()
 
 
 def _main() -> None:
-    prepare()
-    sys.argv = take_flag(sys.argv)
     if "--version" in sys.argv[1:]:
         _say_version()
         return

@@ -6,9 +6,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from stratos.core.printable import visible
 from stratos.core.redact import redact_text
@@ -16,6 +17,9 @@ from stratos.core.redact import redact_text
 FLAG = "--json"
 _VARIABLE = "STRATOS_JSON"
 """By which the processes that a command starts know of it."""
+
+_kept: list[TextIO] = []
+"""Standard output, while all else that is written to it goes to standard error."""
 
 
 def take_flag(arguments: Sequence[str]) -> list[str]:
@@ -28,6 +32,20 @@ def take_flag(arguments: Sequence[str]) -> list[str]:
 def is_for_machines() -> bool:
     """Return whether standard output is kept for the line."""
     return os.environ.get(_VARIABLE) == "1"
+
+
+@contextmanager
+def stdout_kept() -> Iterator[None]:
+    """Keep standard output for the lines, whoever else writes to it: Hydra, a library."""
+    if not is_for_machines():
+        yield
+        return
+    _kept.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _kept.pop()
 
 
 def say_ended(folder: Path, stages: Sequence[str], numbers: Mapping[str, Any], usd: float) -> None:
@@ -55,4 +73,4 @@ def _say(line: Mapping[str, Any]) -> None:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in line.items()
         }
-        print(json.dumps(plain), file=sys.stdout, flush=True)
+        print(json.dumps(plain), file=_kept[-1] if _kept else sys.stdout, flush=True)

@@ -146,6 +146,7 @@ def final_numbers(
         }
         if plan.worth is not None:
             numbers["worth"] = plan.worth.outcome
+            numbers["verdict"] = plan.worth.text
             if plan.worth.payback_days is not None:
                 numbers["payback_days"] = plan.worth.payback_days.mean
         if plan.accuracy.is_known:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from probed_run import probe_by_hand
 
-from stratos.run.one_line import is_for_machines, say_ended, take_flag
+from stratos.run.one_line import is_for_machines, say_ended, stdout_kept, take_flag
 
 
 def test_the_line_is_written_if_it_was_asked_for(
@@ -30,6 +30,22 @@ def test_the_line_is_written_if_it_was_asked_for(
         "status": "finished", "folder": str(tmp_path), "stages": ["probe", "plan"],
         "spent_usd": 0.25, "planned_usd": 1.5, "payback_days": None,
     }  # fmt: skip
+
+
+def test_what_others_write_goes_to_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STRATOS_JSON", "1")
+    with stdout_kept():
+        print("[HYDRA] Launching 2 jobs locally")
+        say_ended(tmp_path, [], {}, 0.0)
+    told = capsys.readouterr()
+    assert told.err == "[HYDRA] Launching 2 jobs locally\n"
+    assert json.loads(told.out)["status"] == "finished"
+    monkeypatch.setenv("STRATOS_JSON", "")
+    with stdout_kept():
+        print("as ever")
+    assert capsys.readouterr().out == "as ever\n"
 
 
 def test_a_run_that_ends_and_one_that_fails_write_one_line(tmp_path: Path) -> None:
