@@ -171,7 +171,8 @@ def _setting(told: argparse.Namespace, bundle: Path) -> ServingSetting | None:
     held = read_exports(bundle)
     if engine is None and not form and held is not None and held.served:
         engine, form = held.engine, held.served
-        if ENGINES[engine].unusable() is not None:
+        if (why := ENGINES[engine].unusable()) is not None:
+            print(f"The run served it as {form}. {why}\nUntil then transformers serves it.")
             engine = form = None
     if engine == Vllm.kind:
         return ServingSetting(engine, told.at_once or Vllm().at_once, format=form or "")

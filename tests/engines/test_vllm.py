@@ -6,6 +6,7 @@ minute of an idle machine.
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +20,13 @@ from served_bundle import CHATS, by_transformers, make_bundle
 from stratos.core.errors import StratosError
 from stratos.core.machine_load import group_memory
 from stratos.deploy.bundle_server import ask, serving_bundle
-from stratos.deploy.exports import make_exports
+from stratos.deploy.exports import make_exports, write_exports
 from stratos.deploy.load_test import open_loop
 from stratos.deploy.server import Server
 from stratos.engines.base import ExportError
 from stratos.engines.vllm import OWN_ENVIRONMENT, Vllm
-from stratos.records import ServingSetting
+from stratos.records import Exports, ServingSetting
+from stratos.serve.__main__ import _setting
 
 ENGINE = Vllm(at_once=4, formats=("f32", "bf16"), format="bf16")
 MOST = 24
@@ -70,6 +72,22 @@ def test_it_takes_requests_at_random_moments(server: Server) -> None:
         tick=lambda done, total: None, slots=4,
     )  # fmt: skip
     assert found.n_errors == 0 and found.tokens_per_s > 0
+
+
+def test_a_run_that_vllm_served_is_hosted_by_transformers_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_exports(tmp_path, Exports("vllm", "vllm 0", "", (), served="bf16"))
+    told = argparse.Namespace(format=None, engine=None, at_once=None)
+    monkeypatch.setenv(OWN_ENVIRONMENT, str(tmp_path))
+    assert _setting(told, tmp_path) is None
+    said = capsys.readouterr().out
+    assert said.startswith(f"The run served it as bf16. {OWN_ENVIRONMENT}={tmp_path} is no virtual")
+    assert said.endswith("\nUntil then transformers serves it.\n")
+    package = tmp_path / "lib" / "python3.12" / "site-packages" / "vllm"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    assert _setting(told, tmp_path) == ServingSetting("vllm", 16, format="bf16")
 
 
 def test_heads_without_kernels_are_refused_before_it_starts(tmp_path: Path) -> None:
