@@ -215,6 +215,8 @@ def _measured(
         "evaluate": "serve",
         "deploy": "serve",
     }
+    # Time stands beside the money that was paid for it.
+    role_of |= {one.stage: one.role for one in spends if one.seconds and one.role in ROLES}
     seconds: dict[str, float] = defaultdict(float)
     stages: dict[str, list[str]] = {role: [] for role in ROLES}
     for stage, took in stage_seconds(records, spends).items():

@@ -53,6 +53,20 @@ def test_hours_of_a_job_are_those_of_all_its_attempts(factory: ModuleType, tmp_p
     assert stage_seconds(records, spends[2:])["distill"] == records["distill"].seconds
 
 
+def test_hours_of_a_job_stand_beside_its_money(factory: ModuleType, tmp_path: Path) -> None:
+    """A corpus that no teacher wrote takes a server of the role that makes data all the same."""
+    records = factory.make_records(tmp_path)
+    records["synthesize"] = replace(records["synthesize"], teacher_tokens=0)
+    here = {row.role: row for row in cost_rows(records["plan"], records)}
+    assert "synthesize" in here["train"].stages
+    paid = Spend("teacher 1 × a", 0.1, "teacher", "synthesize", seconds=360.0)
+    there = {row.role: row for row in cost_rows(records["plan"], records, (paid,))}
+    assert "synthesize" in there["teacher"].stages and "synthesize" not in there["train"].stages
+    assert there["teacher"].measured_hours == pytest.approx(
+        here["teacher"].measured_hours + max(360.0, records["synthesize"].seconds) / 3600
+    )
+
+
 def test_spend_goes_to_the_role_that_it_names(factory: ModuleType) -> None:
     spends = (Spend("teacher gpt-x", 0.5), Spend("teacher gpt-x", 0.25), Spend("storage", 0.1))
     rows = {row.role: row for row in cost_rows(None, {}, spends)}
