@@ -223,7 +223,7 @@ def read_exports(bundle: Path) -> Exports | None:
         return msgspec.json.decode(path.read_bytes(), type=Exports)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise StratosError(f"{path} cannot be read ({error}).") from error
 
 

@@ -60,8 +60,9 @@ def difference_interval(
         # Maximum-likelihood share of "only the second" where the difference is given.
         linear = (2 * n - only_first + only_second) * difference - only_first - only_second
         constant = -only_second * difference * (1 - difference)
-        share = (sqrt(linear**2 - 8 * n * constant) - linear) / (4 * n)
-        variance = n * (2 * share + difference * (1 - difference))
+        # The root of a sum of two products of which neither is negative, but for rounding.
+        share = (sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
+        variance = max(0.0, n * (2 * share + difference * (1 - difference)))
         distance = only_first - only_second - n * difference
         if variance > 0 or distance == 0:
             return distance / sqrt(variance or 1.0)

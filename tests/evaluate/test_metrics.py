@@ -117,6 +117,16 @@ def test_the_ends_of_a_difference_are_those_that_a_score_test_just_rejects(count
     assert other == pytest.approx((-high, -low))
 
 
+def test_a_difference_has_an_interval_around_it_for_all_counts():
+    for n in range(1, 61):
+        for only_first in range(n + 1):
+            for only_second in range(n + 1 - only_first):
+                low, high = difference_interval(only_first, only_second, n)
+                assert -1 <= low <= (only_first - only_second) / n <= high <= 1
+    for n in (400, 12_345, 10**6):
+        assert difference_interval(0, n, n)[0] == -1 == -difference_interval(n, 0, n)[1]
+
+
 def test_no_item_that_differs_leaves_a_width():
     # The closed form: z² / (n + z²).
     assert difference_interval(0, 0, 400) == pytest.approx((-3.8415 / 403.8415, 3.8415 / 403.8415),
