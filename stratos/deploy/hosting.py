@@ -89,6 +89,17 @@ class Hosted:
         return digest_of(Path(self.bundle) / MANIFEST) != self.version
 
     @property
+    def is_bundle_gone(self) -> bool:
+        """Whether its bundle was moved or deleted, so that it could not be started again."""
+        return not Path(self.bundle).is_dir()
+
+    @property
+    def n_as_evaluated(self) -> int:
+        """Of the answers that it should give, how many are those of the evaluation."""
+        evaluated = {str(one.messages): one.text for one in read_known(Path(self.bundle))}
+        return sum(evaluated.get(str(one.messages)) == one.text for one in self.asked)
+
+    @property
     def runs(self) -> bool:
         """Whether somebody of this machine looks after it."""
         one = self.supervisor
@@ -172,6 +183,21 @@ def bundle_in(folder: Path) -> Path:
         f"{folder} holds no bundle: name the folder of a finished run (outputs/<run>) or its "
         "bundle. A run with deploy=none makes none; the same command without it does."
     )
+
+
+def hosted_bundle(folder: Path, cache_dir: Path) -> Path:
+    """Return the bundle that a folder is or holds, also where it is hosted and gone by now.
+
+    Raises:
+        StratosError: it is no bundle, and none was hosted from there.
+    """
+    try:
+        return bundle_in(folder)
+    except StratosError:
+        for path in (folder.resolve(), folder.resolve() / "bundle"):
+            if state_of(path, cache_dir).exists():
+                return path
+        raise
 
 
 def state_of(bundle: Path, cache_dir: Path) -> Path:
@@ -339,7 +365,7 @@ def stop(state: Path, hosted: Hosted) -> bool:
 
 
 def differing(hosted: Hosted) -> int:
-    """Ask the known questions; return how many answers differ from those of the evaluation.
+    """Ask the known questions; return how many answers differ from those that it should give.
 
     Raises:
         StratosError: the server does not answer.

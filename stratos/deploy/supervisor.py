@@ -1,8 +1,8 @@
 """`python -m stratos.deploy.supervisor STATE`: keep a server running until it is told to stop.
 
-A server that ends by itself is started again, ever later while it keeps ending at once; after
-`MOST_FAILURES` such starts it is given up, and the state says so. One that hangs, and answers no
-look at its health for `SILENT_S`, is ended and started again, too.
+A server that ends by itself is started again, ever later while it keeps ending at once, or before
+it has answered; after `MOST_FAILURES` such starts it is given up, and the state says so. One that
+hangs, and answers no look at its health for `SILENT_S`, is ended and started again, too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stratos.deploy.server import answers, start_process, stop_process
 
 MOST_FAILURES = 5
 LIVED_S = 60.0
-"""Seconds after which a server that ends is not one that cannot start."""
+"""Seconds after its first answer from which on a server that ends is not one that cannot start."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 LOOK_S, SILENT_S = 10.0, 120.0
 """Seconds between looks at a server's health, and without an answer to any until it counts as one
@@ -58,7 +58,6 @@ def _keep_running(state: Path, hosted: Hosted, stop: threading.Event) -> int:
             )
         hosted = replace(hosted, server_pid=process.pid)
         hosted.write(state)
-        started = time.monotonic()
         health = _Health(hosted.port)
         try:
             while process.poll() is None and not stop.wait(0.2):
@@ -72,7 +71,7 @@ def _keep_running(state: Path, hosted: Hosted, stop: threading.Event) -> int:
             stop_process(process)
         if stop.is_set():
             break
-        if time.monotonic() - started >= LIVED_S:
+        if health.answered_for_s() >= LIVED_S:
             failures, wait_s = 0, FIRST_WAIT_S
         failures += 1
         hosted = replace(hosted, n_restarts=hosted.n_restarts + 1, exit_code=process.returncode)
@@ -92,6 +91,7 @@ class _Health:
     def __init__(self, port: int) -> None:
         self._port = port
         self._looked = time.monotonic()
+        self._first_heard: float | None = None
         self._heard: float | None = None
         """When it answered last; a server that has never answered is one that starts."""
 
@@ -101,8 +101,13 @@ class _Health:
             return False
         if answers(self._port, timeout_s=LOOK_S):
             self._heard = time.monotonic()
+            self._first_heard = self._first_heard or self._heard
         self._looked = time.monotonic()
         return self._heard is not None and self._looked > self._heard + SILENT_S
+
+    def answered_for_s(self) -> float:
+        """Return the seconds since its first answer; 0 where it has given none."""
+        return 0.0 if self._first_heard is None else time.monotonic() - self._first_heard
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.deploy.hosting import CACHE, Hosted, bundle_in, state_of
+from stratos.deploy.hosting import CACHE, Hosted, hosted_bundle, state_of
 from stratos.deploy.nginx_config import Limits, config
 from stratos.door.nginx import Door
 
@@ -76,7 +76,7 @@ def main() -> None:
 
 def _found(folder: Path) -> tuple[Door, Hosted | None]:
     cache_dir = Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
-    state = state_of(bundle_in(folder), cache_dir)
+    state = state_of(hosted_bundle(folder, cache_dir), cache_dir)
     return Door(state.with_suffix(".door")), Hosted.read(state)
 
 

@@ -29,6 +29,7 @@ NOT_INSTALLED = (
 _STOP_S = 60.0
 _START_S = 15.0
 _LOOK_S = 0.1
+_MASTER, _WORKER = b"nginx: master process ", b"nginx: worker"
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,16 @@ class Door:
         """The nginx that runs; None if there is none."""
         try:
             pid = int((self.folder / "nginx.pid").read_text())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            title = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return None
-        one = Process.of(pid)  # its title holds the path of its config
-        return None if one.is_dead() or str(self.conf).encode() not in words else one
+        # The id may be another's by now, even that of another nginx: its title has its config.
+        one = Process.of(pid)
+        return one if self._is_master(title) and not one.is_dead() else None
+
+    def _is_master(self, title: bytes) -> bool:
+        words = title.rstrip(b"\0 ")
+        return words.startswith(_MASTER) and words.endswith(b"-c " + bytes(self.conf))
 
     def make_folder(self) -> None:
         """Make the folder, which nobody else reads: the config holds keys."""
@@ -122,16 +128,29 @@ class Door:
                 os.kill(pid, signal.SIGKILL)
 
     def _workers(self) -> dict[int, bytes]:
-        """Return the processes that let clients in, with their titles."""
+        """Return the processes that let clients in, with their titles.
+
+        They are told from those of another nginx by the logs of this door, which they hold open:
+        that needs no file with a process id, which may be an old one.
+        """
         found = {}
-        with contextlib.suppress(OSError, ValueError):
-            group = int((self.folder / "nginx.pid").read_text())
-            for one in Path("/proc").glob("[0-9]*"):
-                with contextlib.suppress(OSError):
-                    title = (one / "cmdline").read_bytes()
-                    if title.startswith(b"nginx: worker") and os.getpgid(int(one.name)) == group:
-                        found[int(one.name)] = title
+        for one in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError, ValueError):
+                title = (one / "cmdline").read_bytes()
+                if title.startswith(_WORKER) and self._has_worker(one):
+                    found[int(one.name)] = title
         return found
+
+    def _has_worker(self, process: Path) -> bool:
+        inside = f"{self.folder.resolve()}{os.sep}"
+        try:
+            return any(os.readlink(one).startswith(inside) for one in (process / "fd").iterdir())
+        except PermissionError:  # of root in a container, to whom workers of nobody are closed
+            group = int((self.folder / "nginx.pid").read_text())
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+            title = Path(f"/proc/{parent}/cmdline").read_bytes()
+            is_other = title.startswith(_MASTER) and not self._is_master(title)
+            return os.getpgid(int(process.name)) == group and not is_other
 
     def stop(self) -> bool:
         """Let nginx end what it answers, take nothing new, and end; return whether it ran.

@@ -19,6 +19,7 @@ from stratos.deploy.hosting import (
     ServedError,
     bundle_in,
     differing,
+    hosted_bundle,
     hosted_here,
     is_looked_after,
     is_starting,
@@ -190,21 +191,29 @@ def _setting(told: argparse.Namespace, bundle: Path) -> ServingSetting | None:
 
 
 def _as_measured(hosted: Hosted) -> str:
-    """Say whether it answers as the evaluation measured it."""
+    """Say whether it answers as the evaluation, or its export, was measured."""
     if not hosted.asked:
         return "Its bundle holds no known answers to compare with."
     n = len(hosted.asked)
-    if not (n_other := differing(hosted)):
+    if n_other := differing(hosted):
+        then = f"{hosted.format} when it was exported" if hosted.format else "the evaluation"
+        return (
+            f"Warning: of {counted(n, 'known question')}, {counted(n_other, 'answer')} "
+            f"{'is' if n_other == 1 else 'are'} not that of {then}: python -m stratos.verify "
+            f"{shlex.quote(hosted.bundle)} tells whether the bundle is whole."
+        )
+    if not hosted.format:
         return f"It answers {counted(n, 'known question')} as in the evaluation."
+    n_same = hosted.n_as_evaluated
     return (
-        f"Warning: of {counted(n, 'known question')}, {counted(n_other, 'answer')} "
-        f"{'is' if n_other == 1 else 'are'} not that of the evaluation: python -m stratos.verify "
-        f"{hosted.bundle} tells whether the bundle is whole."
+        f"It answers {counted(n, 'known question')} as {hosted.format} did when it was exported; "
+        f"{n_same} of {counted(n, 'answer')} {'is that' if n_same == 1 else 'are those'} of the "
+        "evaluation."
     )
 
 
 def _status(cache_dir: Path, folders: list[Path]) -> None:
-    wanted = [state_of(bundle_in(folder), cache_dir) for folder in folders]
+    wanted = [state_of(hosted_bundle(folder, cache_dir), cache_dir) for folder in folders]
     found = [(s, one) for s, one in hosted_here(cache_dir) if not wanted or s in wanted]
     for state, one in found:
         print(f"{one.bundle}\n  {_state(state, one)}\n  log: {one.log}")
@@ -227,7 +236,9 @@ def _state(state: Path, one: Hosted) -> str:
         n_other = differing(one)
     except StratosError:
         return f"does not answer at {one.url}{times} (process {one.server_pid})"
-    if one.is_outdated:
+    if one.is_bundle_gone:
+        times += "; its bundle is gone (moved or deleted): it cannot be started again from there"
+    elif one.is_outdated:
         times += "; its bundle was made anew since: stop it and start it again"
     as_measured = f"; {n_other} of {len(one.asked)} known answers differ" if n_other else ""
     return f"answers at {one.url}/v1 since {one.since}{times}{as_measured}"
@@ -238,7 +249,7 @@ def _stop(cache_dir: Path, folders: list[Path], is_all: bool) -> None:
         raise StratosError(
             "Name what to stop: python -m stratos.serve stop outputs/<run>, or --all"
         )
-    wanted = [state_of(_named(folder), cache_dir) for folder in folders]
+    wanted = [state_of(_named(folder, cache_dir), cache_dir) for folder in folders]
     found = [(s, one) for s, one in hosted_here(cache_dir) if is_all or s in wanted]
     for state, one in found:
         # A door left open would let its clients in to whatever takes the port next.
@@ -250,10 +261,10 @@ def _stop(cache_dir: Path, folders: list[Path], is_all: bool) -> None:
         print("Nothing is served." if is_all else f"{folders[0]} is not served.")
 
 
-def _named(folder: Path) -> Path:
+def _named(folder: Path, cache_dir: Path) -> Path:
     """Return the bundle of a folder, also where it is gone by now."""
     try:
-        return bundle_in(folder)
+        return hosted_bundle(folder, cache_dir)
     except StratosError:
         return folder.resolve()
 

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,9 @@ from stratos.deploy.hosting import (
     state_of,
 )
 from stratos.deploy.manifest import Known, check_manifest, read_known, write_known, write_manifest
+from stratos.deploy.server import free_port
 from stratos.evaluate.answer_files import read_answers
+from stratos.serve.__main__ import _as_measured
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +260,97 @@ def test_a_server_that_hangs_is_started_again(
     running.join()
     assert found is not None and found.n_restarts >= 1 and not found.is_given_up
     assert "No answer for 0.5 seconds: it is started again." in Path(hosted.log).read_text()
+
+
+def test_one_that_ends_before_it_has_answered_is_given_up_however_long_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(supervisor, "LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(supervisor, "LIVED_S", 0.1)
+    monkeypatch.setattr(supervisor, "LOOK_S", 0.05)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "loads_and_ends.py").write_text("import time; time.sleep(0.4); raise SystemExit(3)")
+    state, stop = tmp_path / "state.json", threading.Event()
+    slow = Hosted(
+        bundle=str(tmp_path), port=free_port(), module="loads_and_ends", arguments=[],
+        environment={}, log=str(tmp_path / "log"), since="now", version="",
+    )  # fmt: skip
+    late = threading.Timer(30, stop.set)
+    late.start()
+    assert supervisor._keep_running(state, slow, stop) == 1
+    late.cancel()
+    found = Hosted.read(state)
+    assert found is not None and found.is_given_up
+    assert (found.n_restarts, found.exit_code) == (supervisor.MOST_FAILURES, 3)
+
+
+class _Parrot(BaseHTTPRequestHandler):
+    """Answers every chat with the same text."""
+
+    def do_GET(self) -> None:
+        self._answer({"data": [{"id": "parrot"}]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        choice = {"message": {"role": "assistant", "content": "7"}, "finish_reason": "stop"}
+        self._answer({"choices": [choice]})
+
+    def _answer(self, what: Any) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(what).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def parrot(tmp_path: Path) -> Iterator[tuple[Path, Hosted]]:
+    """Return the state of a server of a bundle whose evaluation answered 7, 7 and 8."""
+    bundle = tmp_path / "run" / "bundle"
+    bundle.mkdir(parents=True)
+    known = [
+        Known([{"role": "user", "content": question}], answer, answer, True)
+        for question, answer in (("a", "7"), ("b", "7"), ("c", "8"))
+    ]
+    write_known(bundle, known)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Parrot) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hosted = Hosted(
+            bundle=str(bundle), port=server.server_address[1], module="x", arguments=[],
+            environment={}, log=str(tmp_path / "log"), since="now", version="",
+            supervisor=Process.this(), asked=known,
+        )  # fmt: skip
+        state = state_of(bundle, tmp_path)
+        state.parent.mkdir(parents=True)
+        hosted.write(state)
+        yield state, hosted
+        server.shutdown()
+
+
+def test_what_the_answers_are_compared_with_is_said(parrot: tuple[Path, Hosted]) -> None:
+    _, hosted = parrot
+    assert _as_measured(hosted).startswith(
+        "Warning: of 3 known questions, 1 answer is not that of the evaluation: python -m"
+    )
+    export = replace(hosted, format="q8_0", asked=[replace(one, text="7") for one in hosted.asked])
+    assert _as_measured(export) == (
+        "It answers 3 known questions as q8_0 did when it was exported; 2 of 3 answers are those "
+        "of the evaluation."
+    )
+    assert _as_measured(replace(export, asked=hosted.asked)).startswith(
+        "Warning: of 3 known questions, 1 answer is not that of q8_0 when it was exported: python"
+    )
+    same = replace(hosted, asked=hosted.asked[:2])
+    assert _as_measured(same) == "It answers 2 known questions as in the evaluation."
+
+
+def test_a_bundle_that_was_moved_away_is_told_from_one_made_anew(
+    parrot: tuple[Path, Hosted], tmp_path: Path
+) -> None:
+    bundle = Path(parrot[1].bundle)
+    bundle.rename(tmp_path / "moved")
+    for folder in (bundle, bundle.parent):
+        told = command("stratos.serve", "status", str(folder), cache=tmp_path).stdout
+        assert "its bundle is gone (moved or deleted)" in told and "made anew" not in told

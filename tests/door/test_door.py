@@ -458,6 +458,36 @@ def test_nginx_that_is_killed_is_not_taken_for_one_that_runs(opened: Opened) -> 
     assert "Open at" in done.stdout and opened.ask()[0] == 200
 
 
+def test_an_old_process_id_ends_no_other_nginx(nginx: None, tmp_path: Path) -> None:
+    """The id that is written down may be, by now, that of an nginx of somebody else."""
+    other, folder = Door(tmp_path / "other"), tmp_path / "door"
+    folder.mkdir()
+    text = config(other.folder, f"127.0.0.1:{free_port()}", 1, {"a": ALICE}, Limits())
+    other.start(text)
+    try:
+        workers = other._workers()
+        assert len(workers) == 1
+        shutil.copy(other.folder / "nginx.pid", folder)
+        assert Door(folder).process is None and Door(folder)._workers() == {}
+        assert not Door(folder).stop()
+        assert other._workers() == workers
+    finally:
+        assert other.stop()
+
+
+def test_what_a_killed_nginx_leaves_is_ended_also_without_its_process_id(opened: Opened) -> None:
+    running = opened.door.process
+    assert running is not None
+    os.kill(running.pid, signal.SIGKILL)
+    (opened.door.folder / "nginx.pid").unlink()
+    assert len(opened.door._workers()) == 1
+    assert opened.run("stop", str(opened.bundle)).stdout == "It was not open.\n"
+    until = time.monotonic() + 10
+    while opened.door._workers():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_a_path_that_nginx_would_read_otherwise_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StratosError, match="nginx takes no path with such signs"):
         config(tmp_path / "a$b", "127.0.0.1:1", 1, {"a": "b"}, Limits())
