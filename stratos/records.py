@@ -1026,6 +1026,18 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class TriedRate:
+    """One rate of a load test, and what the server showed."""
+
+    requests_per_s: float
+    n_requests: int
+    n_errors: int
+    """Requests that failed."""
+    latency_p95_ms: float
+    kept_up: bool
+
+
+@dataclass(frozen=True)
 class LoadResult:
     """What the server here showed while requests came at random moments (open loop, Poisson)."""
 
@@ -1065,7 +1077,8 @@ class LoadResult:
     """Requests that failed."""
     tokens_per_s: float = 0.0
     usd_per_1000: float | None = None
-    """Dollars of 1,000 answers, if the planned server gave as many as this machine."""
+    """Dollars of 1,000 answers, if the planned server gave as many as this machine; None where
+    that did not keep up with the rate."""
     planned_usd_per_1000: float | None = None
     """The same at the plan's rate."""
     holds_limit: bool = True
@@ -1080,6 +1093,13 @@ class LoadResult:
     """Whether the requests were enough to tell if it kept up."""
     utilisation: float | None = None
     """The rate over that of its answers while all slots were busy; None where they never were."""
+    tries: tuple[TriedRate, ...] = ()
+    """All rates that were tried, in order; none in records of earlier versions."""
+    limit_ms: float | None = None
+    """95th percentile that the user allows."""
+    stream_kept_up: bool | None = None
+    """Whether it kept up in the streamed test, too; None where there was none, and in records of
+    earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -1111,6 +1131,8 @@ class Export:
     """Its answers to the bundle's known questions."""
     is_kept: bool = True
     """False for one that lost too much: it is not in the bundle."""
+    max_loss_points: float | None = None
+    """Points that it might lose; None in records of earlier versions."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """Which format of a student is served: the one that was to be, unless another keeps what it breaks.
 
 What counts under `limits.accuracy` is what is served. So a format that falls short of it gives way
-to the smallest that keeps it, and the bundle's own weights come last.
+to the smallest that keeps it, and the bundle's own weights come last. Where accuracy cannot tell,
+the format whose texts are most often those of the evaluation is served.
 """
 
 from __future__ import annotations
 
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
+from stratos.deploy.format_verdict import by_text, is_open_by_text
 from stratos.engines.base import Engine
 from stratos.records import Export, Exports
 
@@ -37,11 +39,17 @@ def chosen_format(
     whole = exports.formats[0].evaluated.mean
     if not keeps and kept and not _keeps(whole, least_accuracy):
         keeps = kept  # the student itself falls short: no format mends that
-    names = [one.format for one in keeps]
-    if engine.served in names:
-        return engine.served
-    found = names[0] if names else None
-    why = _why(engine, exports, least_accuracy)
+    served = next((one for one in keeps if one.format == engine.served), None)
+    if served is not None:
+        if not (may_change and is_open_by_text(served)):
+            return served.format
+        # Accuracy cannot tell: the one whose texts are most often those of the evaluation.
+        nearest = max(keeps, key=lambda one: (one.n_equal / one.n_items, -one.n_bytes))
+        if nearest is served:
+            return served.format
+        keeps = [nearest]
+    found = keeps[0].format if keeps else None
+    why = by_text(served) if served is not None else _why(engine, exports, least_accuracy)
     if not may_change:
         typed = f"deploy.engine.format={found}" if found else "deploy=transformers"
         raise StratosError(f"{why} Serve another with {typed}.")

@@ -19,6 +19,7 @@ from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
 from stratos.core.machine_load import group_memory
 from stratos.deploy.bundle_server import serving_bundle
+from stratos.deploy.format_verdict import Verdict, doubt, is_open_by_text, verdict
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.manifest import N_KNOWN
 from stratos.deploy.server import Server
@@ -92,14 +93,17 @@ def make_exports(
             note = engine.export(bundle, [form], chats)
         export, told = _measured(bundle, engine, form, kept, task, context, max_tokens, seconds)
         note = note or told
-        if export.loss_points.mean > max_loss_points:
+        export = replace(export, max_loss_points=max_loss_points)
+        if verdict(export, max_loss_points) is Verdict.LOSES:
             if engine.makes_files:
                 engine.file_of(bundle, form).unlink()
             export = replace(export, is_kept=False)
             _refuse(engine, export, max_loss_points, must, context)
+        elif told := doubt(export, max_loss_points):
+            context.warn(f"{engine.title}: {told}")
         found.append(export)
         keeps = least_accuracy is None or export.exact.mean >= least_accuracy
-        if may_change and export.is_kept and keeps:
+        if may_change and export.is_kept and keeps and not is_open_by_text(export):
             break
     exports = Exports(engine.kind, engine.version(), note, tuple(found))
     write_exports(bundle, exports)

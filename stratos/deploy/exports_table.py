@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stratos.deploy.commands import ENGINES
+from stratos.deploy.format_verdict import said
 from stratos.engines.base import EXPORTS
 from stratos.records import Export, Exports
 
@@ -20,8 +21,9 @@ def with_exports(card: str, exports: Exports | None) -> str:
         "evaluation. Loss is in points of accuracy against the answers of the evaluation, with its "
         "95% interval (Tango) and McNemar's exact test.",
         "",
-        "| format | MB | right | loss | p | same text | p50, p95 alone | requests/s | memory |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| format | MB | right | loss | shown | p | same text | p50, p95 alone | requests/s "
+        "| memory |",
+        "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|",
         *(_row(one) for one in exports.formats),
         "",
         exports.note,
@@ -50,10 +52,11 @@ def _how_to_serve(exports: Exports) -> list[str]:
 
 def _row(one: Export) -> str:
     name = one.format if one.is_kept else f"{one.format} (left out)"
-    loss = one.loss_points
+    loss, most = one.loss_points, one.max_loss_points
+    shown = "" if most is None else said(one, most)
     return (
         f"| {name} | {one.n_bytes / 1e6:.1f} | {one.exact.mean:.1%} of {one.n_items:,} "
-        f"| {loss.mean:.1f} [{loss.low:.1f}, {loss.high:.1f}] | {one.p_value:.2g} "
+        f"| {loss.mean:.1f} [{loss.low:.1f}, {loss.high:.1f}] | {shown} | {one.p_value:.2g} "
         f"| {one.n_equal:,} | {one.latency_p50_ms:.0f}, {one.latency_p95_ms:.0f} ms "
         f"| {one.requests_per_s:.1f} at {one.at_once} | {one.memory_mib:.0f} MiB |"
     )

@@ -62,7 +62,7 @@ class LoadTest:
     @property
     def requests_per_s(self) -> float:
         """Return the rate at which answers were given."""
-        return len(self.answers) / self.seconds
+        return len(self.given) / self.seconds
 
     def latency_ms(self, share: float) -> float:
         """Return the milliseconds that a `share` of all answers took at most."""
@@ -95,12 +95,12 @@ class LoadTest:
     @property
     def mean_seconds(self) -> float:
         """Return the mean seconds of an answer."""
-        return fmean(answer.seconds for answer in self.answers)
+        return fmean(answer.seconds for answer in self.given)
 
     @property
     def variation(self) -> float:
         """Return the standard deviation of an answer's seconds over their mean."""
-        return pstdev(answer.seconds for answer in self.answers) / self.mean_seconds
+        return pstdev(answer.seconds for answer in self.given) / self.mean_seconds
 
 
 @dataclass(frozen=True)

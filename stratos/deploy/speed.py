@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from stratos.core.counted import listed
 from stratos.records import Deployment, LoadResult, Prediction
 
 HEADING = "## Speed"
@@ -55,6 +56,11 @@ def _under_load(load: LoadResult, busy: bool) -> list[str]:
             f"streamed: p50 {_ms(load.latency_p50_ms)}, p99 {_ms(load.latency_p99_ms or 0.0)}, "
             f"{load.tokens_per_s:,.0f} tokens a second."
         )
+    if load.stream_kept_up is False:
+        lines.append(
+            "Streamed, it did not keep up with that rate: the first token's times hold a queue "
+            "that grew, and are longer in a longer test."
+        )
     if load.usd_per_1000 is not None:
         planned = load.planned_usd_per_1000
         beside = "" if planned is None else f"; the plan has ${planned:.3g}"
@@ -62,10 +68,7 @@ def _under_load(load: LoadResult, busy: bool) -> list[str]:
             f"1,000 answers at that rate cost ${load.usd_per_1000:.3g} by the planned server's "
             f"price{beside}."
         )
-    if not load.kept_up:
-        lines.append("It did not keep up with that rate: the queue grew until the end.")
-    elif not load.holds_limit:
-        lines.append("The latency limit breaks at each rate that was tried.")
+    lines += _broken(load)
     if not load.is_sure:
         lines.append(
             "So few requests leave it open whether it keeps up in the long run: "
@@ -73,11 +76,45 @@ def _under_load(load: LoadResult, busy: bool) -> list[str]:
         )
     lines += _holding(load)
     if load.planned_per_s is not None:
-        kept = load.kept_up and load.requests_per_s >= load.planned_per_s * 0.999
         lines.append(
-            f"The plan has {load.planned_per_s:.3g} requests a second for one server; this machine "
-            + ("keeps up with that." if kept else "is tested at the highest rate it keeps up with.")
+            f"The plan has {load.planned_per_s:.3g} requests a second for one server; "
+            f"{_beside_plan(load, load.planned_per_s)}."
         )
+    return lines
+
+
+def _beside_plan(load: LoadResult, planned: float) -> str:
+    """Say how the rate that was tested stands to the plan's."""
+    if load.requests_per_s >= planned * 0.999:
+        if load.kept_up and load.holds_limit:
+            return "this machine keeps up with that"
+        return "this machine does not hold that"
+    if load.capacity_per_s <= planned:
+        return (
+            f"this machine gives {load.capacity_per_s:.3g} with all slots busy, and was tested at "
+            f"{load.requests_per_s:.3g}"
+        )
+    return f"this machine was tested at {load.requests_per_s:.3g}"
+
+
+def _broken(load: LoadResult) -> list[str]:
+    """Say at which rates the server did not hold, and what broke."""
+    if not load.tries:  # a record of an earlier version
+        if not load.kept_up:
+            return ["It did not keep up with that rate: the queue grew until the end."]
+        told = "No rate that was tried held: the p95 was above the limit, or requests failed."
+        return [] if load.holds_limit else [told]
+    lines = []
+    for one in load.tries:
+        why = [] if one.kept_up else ["it did not keep up"]
+        if one.n_errors:
+            why.append(f"{one.n_errors:,} of {one.n_requests:,} requests failed")
+        if load.limit_ms is not None and one.latency_p95_ms > load.limit_ms:
+            why.append(
+                f"p95 {_ms(one.latency_p95_ms)} is above limits.latency_ms={load.limit_ms:g}"
+            )
+        if why:
+            lines.append(f"At {one.requests_per_s:.3g} a second it did not hold: {listed(why)}.")
     return lines
 
 

@@ -1,7 +1,8 @@
 """A server under requests with random arrivals, beside the plan and the estimate.
 
-The rate is the plan's, or the highest that this machine sustains: one at which the server keeps up
-and the 95th percentile is within the limit, found by bisection below its capacity.
+The rate is the plan's where the capacity of a closed loop is above it, else a share of that
+capacity. Where the server does not keep up, the 95th percentile breaks the limit or requests fail,
+lower rates follow, by bisection.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from stratos.deploy.load_test import LoadTest, OpenLoop, open_loop
 from stratos.deploy.server import Server
 from stratos.estimate import Foresight, Workload, answers_per_s
 from stratos.estimate.queueing import p95_over_service, wait_of_waiting
-from stratos.records import LoadResult, ModelCard, Offer, Prediction, ServingSetting
+from stratos.records import LoadResult, ModelCard, Offer, Prediction, ServingSetting, TriedRate
 from stratos.tasks.base import Message
 
 FIRST_SHARE = 0.85
-"""Share of the capacity that is tried first where the plan's rate is none or too high: closer to
-the capacity the queue of a short test says little."""
+"""Share of the capacity that is tried where the plan's rate is none or too high: closer to the
+capacity the queue of a short test says little."""
 
 CLEAR_SHARE = 0.5
 """Share of the capacity of a closed loop below which few requests tell that a server keeps up."""
@@ -105,7 +106,7 @@ class Asking:
 def under_load(
     asking: Asking, plans: Plans, expected: Foresight, capacity: LoadTest, work: Workload
 ) -> tuple[LoadResult | None, str]:
-    """Run the open loop at the plan's rate or the highest that is sustained; else say why not.
+    """Run the open loop at the plan's rate or a lower one that is sustained; else say why not.
 
     Args:
         asking: the server and the questions.
@@ -128,7 +129,7 @@ def under_load(
     p95 = test.latency_ms(0.95)
     predicted = expected.p95_ms(test.asked_per_s)
     here, there = _servers(plans, expected, None if sustained is None else test.asked_per_s, work)
-    dollars, planned_dollars = _usd_per_1000(plans, test.asked_per_s)
+    dollars, planned_dollars = _usd_per_1000(plans, test)
     return LoadResult(
         requests_per_s=test.asked_per_s,
         n_requests=len(test.answers),
@@ -156,16 +157,28 @@ def under_load(
         holds_limit=sustained is not None,
         servers_here=here,
         servers_planned=there,
+        tries=tuple(
+            TriedRate(
+                one.asked_per_s, len(one.answers), one.n_errors, one.latency_ms(0.95), one.kept_up
+            )
+            for one in tests
+        ),
+        limit_ms=plans.limit_ms,
+        stream_kept_up=None if streamed is None else streamed.kept_up,
     ), ""
 
 
 def _tests(asking: Asking, plans: Plans, most: float) -> tuple[list[OpenLoop], OpenLoop | None]:
-    """Return the open loops that were run, and of those that are sustained the busiest."""
+    """Return the open loops that were run, and of those that are sustained the busiest.
+
+    The plan's rate comes first wherever the capacity is above it; then a rate as close to the
+    capacity as a short test can tell; then bisection.
+    """
     tests: list[OpenLoop] = []
     sustained: OpenLoop | None = None
     low, high, planned = 0.0, most, plans.planned_per_s
-    rate = FIRST_SHARE * most
-    if planned is not None and planned * asking.seconds >= LEAST_REQUESTS and planned <= rate:
+    close = rate = FIRST_SHARE * most
+    if planned is not None and planned * asking.seconds >= LEAST_REQUESTS and planned < most:
         rate = planned
     while len(tests) < MOST_TRIES:
         parts = 1 if rate <= CLEAR_SHARE * most else LOOKS
@@ -174,11 +187,11 @@ def _tests(asking: Asking, plans: Plans, most: float) -> tuple[list[OpenLoop], O
         tests.append(test)
         if _holds(test, plans.limit_ms):
             sustained, low = test, rate
-            if len(tests) == 1:  # the plan's rate, or as close to the capacity as a test can tell
+            if rate in (planned, close):
                 break
         else:
             high = rate
-        rate = (low + high) / 2
+        rate = close if close < high and not low else (low + high) / 2
     return tests, sustained
 
 
@@ -212,13 +225,20 @@ def _servers(
     return here, math.ceil(total / each - 1e-9)
 
 
-def _usd_per_1000(plans: Plans, requests_per_s: float) -> tuple[float | None, float | None]:
-    """Return dollars of 1,000 answers by the planned server's price: as measured, as planned."""
+def _usd_per_1000(plans: Plans, test: OpenLoop) -> tuple[float | None, float | None]:
+    """Return dollars of 1,000 answers by the planned server's price: as measured, as planned.
+
+    Measured are the answers that were given; a rate that the server did not keep up with is none.
+    """
     if plans.offer is None:
         return None, None
-    a_second = plans.offer.usd_per_hour / 3600
+    thousand = 1000 * plans.offer.usd_per_hour / 3600
+    answers_per_s = test.asked_per_s * len(test.given) / len(test.answers)
     planned = plans.planned_per_s
-    return 1000 * a_second / requests_per_s, 1000 * a_second / planned if planned else None
+    return (
+        thousand / answers_per_s if test.kept_up else None,
+        thousand / planned if planned else None,
+    )
 
 
 def _queue_p95_ms(busy: LoadTest, requests_per_s: float, slots: int) -> float | None:

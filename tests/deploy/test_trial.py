@@ -10,9 +10,10 @@ from tiny_run import tiny_plan
 from stratos.core import machine_load
 from stratos.core.machine_load import Usage, others_between, usage
 from stratos.deploy import trial
+from stratos.deploy.load_test import OpenLoop, Served
 from stratos.deploy.speed import sentences, with_speed
 from stratos.deploy.trial import planned_per_s, setting_here, try_server
-from stratos.deploy.under_load import Plans
+from stratos.deploy.under_load import Plans, _tests, _usd_per_1000
 from stratos.estimate import calibration
 from stratos.records import (
     Deployment,
@@ -22,6 +23,7 @@ from stratos.records import (
     Offer,
     Prediction,
     ServingSetting,
+    TriedRate,
 )
 
 CARD = ModelCard("tiny", 10_000, 2, 32, 4, 4, 64, 100, 128)
@@ -147,8 +149,8 @@ def test_what_was_measured_is_said_beside_what_was_predicted():
         "predicted: 500 ms to 2 s (a test). From the measured answers, the queue model predicts "
         "840 ms.",
         "With all slots busy it gives 3.5 requests a second; NOT as predicted: 5 to 9 (a test).",
-        "The plan has 25 requests a second for one server; this machine is tested at the highest "
-        "rate it keeps up with.",
+        "The plan has 25 requests a second for one server; this machine gives 3.5 with all slots "
+        "busy, and was tested at 3.",
     ]
 
 
@@ -185,7 +187,84 @@ def test_times_of_tokens_dollars_and_errors_are_said():
         "rate.",
     ]
     broken = sentences(shown(load=replace(full, holds_limit=False)))
-    assert "The latency limit breaks at each rate that was tried." in broken
+    told = "No rate that was tried held: the p95 was above the limit, or requests failed."
+    assert told in broken, "a record of an earlier version does not tell which"
+
+
+def test_what_broke_at_each_rate_is_said():
+    failed, late, slow = (
+        TriedRate(20.0, 40, 2, 120.0, True), TriedRate(10.0, 20, 0, 310.0, True),
+        TriedRate(5.0, 10, 1, 300.0, False),
+    )  # fmt: skip
+    load = replace(shown().load, holds_limit=False, n_errors=2, tries=(failed,))
+    said = sentences(shown(load=load))
+    assert "At 20 a second it did not hold: 2 of 40 requests failed." in said
+    assert not any("limit" in one for one in said), "there was none"
+    said = sentences(shown(load=replace(load, tries=(failed, late, slow), limit_ms=150.0)))
+    assert [one for one in said if one.startswith("At ")] == [
+        "At 20 a second it did not hold: 2 of 40 requests failed.",
+        "At 10 a second it did not hold: p95 310 ms is above limits.latency_ms=150.",
+        "At 5 a second it did not hold: it did not keep up, 1 of 10 requests failed and p95 300 ms "
+        "is above limits.latency_ms=150.",
+    ]
+    streamed = sentences(shown(load=replace(shown().load, stream_kept_up=False)))
+    assert (
+        "Streamed, it did not keep up with that rate: the first token's times hold a queue that "
+        "grew, and are longer in a longer test." in streamed
+    )
+
+
+class Scripted:
+    """A server of which each rate has a known outcome, as the load test sees it."""
+
+    seconds = 10.0
+
+    def __init__(self, holds, share_failed=0.0):
+        self.holds, self.share_failed, self.rates = holds, share_failed, []
+
+    def at(self, rate, *, stream=False, most_parts=1):
+        self.rates.append(rate)
+        n, s = round(rate * self.seconds), 0.9 / rate if self.holds(rate) else 1.4 / rate
+        spans, free = [], 0.0
+        for i in range(n):
+            free = max(free, i / rate) + s
+            spans.append((i / rate, free))
+        bad = round(n * self.share_failed)
+        answers = tuple(
+            Served("x", 1, end - due, due, error="gone" if i < bad else "")
+            for i, (due, end) in enumerate(spans)
+        )
+        return OpenLoop(answers, spans[-1][1], rate, self.seconds, 1)
+
+
+@pytest.mark.parametrize(
+    ("planned", "most_that_holds", "rates", "busiest"),
+    [
+        (18.0, 19.0, [18.0], 18.0),  # between 85% of the capacity and all of it: itself
+        (18.0, 17.5, [18.0, 17.0], 17.0),
+        (18.0, 10.0, [18.0, 17.0, 8.5], 8.5),
+        (6.0, 19.0, [6.0], 6.0),
+        (10.0, 6.0, [10.0, 5.0, 7.5], 5.0),
+        (25.0, 19.0, [17.0], 17.0),  # above the capacity
+        (None, 19.0, [17.0], 17.0),
+        (None, 10.0, [17.0, 8.5, 12.75], 8.5),
+    ],
+)
+def test_the_rates_that_are_tried(tmp_path, planned, most_that_holds, rates, busiest):
+    asking = Scripted(lambda rate: rate <= most_that_holds)
+    _, sustained = _tests(asking, Plans(CARD, "t", "s", ALONE, planned, tmp_path), 20.0)
+    assert asking.rates == rates
+    assert sustained is not None and sustained.asked_per_s == busiest
+
+
+def test_dollars_are_of_answers_that_were_given(tmp_path):
+    offer = Offer("aws", "r", "x", None, 0, 2.0, 8.0, 0.0, 0.36)
+    plans = Plans(CARD, "t", "s", ALONE, 40.0, tmp_path, None, offer)
+    half = Scripted(lambda rate: True, share_failed=0.5).at(10.0)
+    assert half.requests_per_s == pytest.approx(50 / half.seconds)
+    assert _usd_per_1000(plans, half) == (pytest.approx(0.02), pytest.approx(0.0025))
+    behind = Scripted(lambda rate: False).at(10.0)
+    assert _usd_per_1000(plans, behind) == (None, pytest.approx(0.0025))
 
 
 def test_the_highest_rate_within_the_limit_is_found_and_what_holds_the_plan(tmp_path):
@@ -199,7 +278,10 @@ def test_the_highest_rate_within_the_limit_is_found_and_what_holds_the_plan(tmp_
             server, CHATS, plans, max_tokens=4, concurrency=1, load_seconds=2.0, seed=0,
             tick=lambda done, total, what: None,
         ).load  # fmt: skip
-    assert load is not None and load.usd_per_1000 == pytest.approx(0.1 / load.requests_per_s)
+    assert load is not None and load.limit_ms == 150
+    assert load.tries[0].requests_per_s == pytest.approx(0.85 * load.capacity_per_s)
+    if load.kept_up:
+        assert load.usd_per_1000 == pytest.approx(0.1 / load.requests_per_s)
     assert load.planned_usd_per_1000 == pytest.approx(0.0025)
     if load.holds_limit:
         assert load.latency_p95_ms <= 150

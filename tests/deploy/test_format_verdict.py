@@ -1,0 +1,87 @@
+"""What the comparison of a format with the evaluation shows, and what follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_run import tiny_context
+
+from stratos.core.intervals import wilson
+from stratos.deploy.chosen_format import chosen_format
+from stratos.deploy.exports_table import with_exports
+from stratos.deploy.format_verdict import Verdict, doubt, verdict
+from stratos.engines.llamacpp import LlamaCpp
+from stratos.evaluate.metrics import difference_interval, mcnemar_exact
+from stratos.records import Export, Exports, Interval
+
+
+def export(lost: int, won: int, n: int, right: int, equal: int, form: str = "q8_0") -> Export:
+    low, high = difference_interval(lost, won, n)
+    loss = Interval(100 * (lost - won) / n, 100 * low, 100 * high)
+    return Export(
+        form, 10**6, n, equal, wilson(right - lost + won, n), wilson(right, n), loss,
+        mcnemar_exact(lost, won), 10.0, 20.0, 5.0, 8, 90.0, max_loss_points=1.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("counts", "found"),
+    [
+        ((0, 0, 400, 380, 400), Verdict.SHOWN),
+        ((1, 0, 400, 380, 396), Verdict.OPEN),
+        ((6, 1, 400, 380, 380), Verdict.OPEN),  # above the limit, and the interval holds 0
+        ((8, 0, 400, 380, 380), Verdict.LOSES),
+        ((8, 0, 1000, 900, 980), Verdict.OPEN),  # less than the limit, and surely some
+        ((0, 0, 8, 8, 8), Verdict.TEXTS),
+        ((4, 0, 8, 8, 4), Verdict.LOSES),
+        ((0, 0, 400, 0, 17), Verdict.TEXTS),
+        ((2, 0, 400, 3, 17), Verdict.TEXTS),
+    ],
+)
+def test_the_interval_decides(counts: tuple[int, int, int, int, int], found: Verdict) -> None:
+    assert verdict(export(*counts), 1.0) is found
+
+
+def test_what_is_open_is_said() -> None:
+    assert doubt(export(0, 0, 400, 380, 400), 1.0) == ""
+    assert doubt(export(1, 0, 400, 380, 396), 1.0) == (
+        "q8_0 is kept, and it is not shown to lose no more than deploy.max_loss_points=1: on 400 "
+        "items the 95% interval reaches to 1.4 points. deploy.n_export_items=1600 asks more, if "
+        "the evaluation has as many."
+    )
+    assert doubt(export(0, 0, 400, 0, 17), 1.0) == (
+        "q8_0 cannot be compared by accuracy (400 items, 0 right in the evaluation): 17 of 400 "
+        "answers have the same text. It is kept."
+    )
+    rows = (
+        export(0, 0, 400, 380, 400, "f32"), export(1, 0, 400, 380, 396), export(8, 0, 400, 380, 3),
+        export(0, 0, 8, 8, 8),
+    )  # fmt: skip
+    card = with_exports("## Limits", Exports("llamacpp", "x 1", "Whole.", rows))
+    for told in ("loses no more than 1", "not shown: up to 1.4", "loses more than 1",
+                 "cannot be compared by accuracy"):  # fmt: skip
+        assert f"] | {told} | " in card
+
+
+def test_where_accuracy_cannot_tell_the_texts_choose(tmp_path: Path) -> None:
+    engine = LlamaCpp(formats=("q8_0", "f32"), format="q8_0")
+    small = export(0, 0, 400, 0, 17)
+    whole = replace(export(0, 0, 400, 0, 400, "f32"), n_bytes=4 * 10**6)
+    warned: list[str] = []
+    context = tiny_context(tmp_path, warn=warned.append)
+
+    def chosen(*formats: Export, may_change: bool = True) -> str | None:
+        held = Exports("llamacpp", "x 1", "", formats)
+        return chosen_format(engine, held, context, may_change=may_change)
+
+    assert chosen(small, whole, may_change=False) == "q8_0" and not warned
+    assert chosen(replace(small, n_equal=400), whole) == "q8_0" and not warned
+    assert chosen(export(1, 0, 400, 380, 300), whole) == "q8_0" and not warned
+    assert chosen(small, whole) == "f32"
+    assert warned == [
+        "q8_0 cannot be compared by accuracy (400 items, 0 right in the evaluation): 17 of 400 "
+        "answers have the same text. f32 is served in its place: latency and requests per second "
+        "are those of the load test, not of the plan."
+    ]
