@@ -19,6 +19,8 @@ PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models")
 _CONNECTIONS = 16_384
 """Open connections, those that wait among them."""
 _FILES_A_CONNECTION = 2
+_SENDERS_A_PLACE = 8
+"""Requests of a key, or of an address, that may be on their way in for each that is answered."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Limits:
     """What a door lets through."""
 
     open_requests: int = 32
-    """Requests that are answered or wait at once, of all keys together."""
+    """Whole requests that are answered or wait at once, of all keys together."""
     open_requests_per_key: int = 16
     max_body_kib: int = 256
     """Longest request."""
@@ -40,6 +42,7 @@ def config(
     folder: Path,
     listen: str,
     port: int,
+    inner_port: int,
     keys: Mapping[str, str],
     limits: Limits,
     tls: tuple[Path, Path] | None = None,
@@ -50,6 +53,7 @@ def config(
         folder: of the door.
         listen: where it listens, as HOST:PORT.
         port: of the server behind it, on this machine.
+        inner_port: where it hands whole requests on to itself, on this machine.
         keys: name of a key to the key.
         limits: what it lets through.
         tls: certificate and its key; None for plain HTTP.
@@ -62,11 +66,12 @@ def config(
     )  # fmt: skip
     known = {name: re.escape(key) for name, key in keys.items()}
     return _text(
-        f"{folder}/", user, n_files, f"{listen}{secure}", port, known, limits, is_logged=True
-    )
+        f"{folder}/", user, n_files, f"{listen}{secure}", port, inner_port, known, limits,
+        is_logged=True,
+    )  # fmt: skip
 
 
-def script(listen: str, port: int, variable: str, limits: Limits) -> str:
+def script(listen: str, port: int, inner_port: int, variable: str, limits: Limits) -> str:
     """Return the shell commands that start a door on a server, with one key from its environment.
 
     The config lies in a folder of the user alone, since it holds the key.
@@ -74,6 +79,7 @@ def script(listen: str, port: int, variable: str, limits: Limits) -> str:
     Args:
         listen: where it listens, as PORT or HOST:PORT.
         port: of the server behind it, on the same machine.
+        inner_port: where it hands whole requests on to itself, on the same machine.
         variable: of the environment, with the key: letters, digits, - and _, which a config of
             nginx and a shell take as they stand.
         limits: what it lets through.
@@ -81,7 +87,7 @@ def script(listen: str, port: int, variable: str, limits: Limits) -> str:
     name = "THE_KEY"
     text = _text(
         "", "user nobody nogroup;\n", _FILES_A_CONNECTION * _CONNECTIONS, listen, port,
-        {"default": name}, limits, is_logged=False,
+        inner_port, {"default": name}, limits, is_logged=False,
     )  # fmt: skip
     # In a here-document the shell's own signs are escaped; the key is the shell's.
     escaped = re.sub(r"([\\$`])", r"\\\1", text).replace(name, f"${{{variable}}}")
@@ -102,6 +108,7 @@ def _text(
     n_files: int,
     listen: str,
     port: int,
+    inner_port: int,
     keys: Mapping[str, str],
     limits: Limits,
     *,
@@ -115,6 +122,7 @@ def _text(
         n_files: open files at most.
         listen: what follows `listen`.
         port: of the server behind it.
+        inner_port: where it hands whole requests on to itself.
         keys: name of a key to the key as a regular expression.
         limits: what it lets through.
         is_logged: whether each request has a line in a log, which nobody cuts.
@@ -126,6 +134,23 @@ def _text(
 
     paths = "|".join(re.escape(one) for one in PATHS)
     body = limits.max_body_kib
+    of_key = _SENDERS_A_PLACE * limits.open_requests_per_key
+    of_address = _SENDERS_A_PLACE * limits.open_requests
+    passing = f"""\
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffering off;
+      proxy_read_timeout {limits.answer_seconds}s;
+      proxy_next_upstream off;"""
+    errors = f"""\
+    location @too_many {{
+      add_header Retry-After 1 always;
+      return 429 '{_error("Too many requests at once.", "rate_limit_exceeded")}';
+    }}
+    location @down {{
+      add_header Retry-After 5 always;
+      return 503 '{_error("The server does not answer.", "unavailable")}';
+    }}"""
     return f"""\
 # Written by Stratos, and anew at each start.
 {user}worker_processes 1;
@@ -153,15 +178,25 @@ http {{
     default "-";
 {known}
   }}
-  limit_conn_zone $client zone=key:1m;
+  limit_conn_zone $client zone=sender:1m;
+  limit_conn_zone $binary_remote_addr zone=address:4m;
+  limit_conn_zone $http_x_door_key zone=key:1m;
   limit_conn_zone $server_name zone=all:1m;
   limit_conn_status 429;
   limit_conn_log_level info;
   upstream student {{ server 127.0.0.1:{port} max_fails=0; keepalive 32; }}
+  upstream inside {{
+    server 127.0.0.1:{inner_port} max_fails=0;
+    keepalive 32;
+    keepalive_timeout 15s;
+  }}
   server {{
     listen {listen};
-    server_name student;
+    server_name door;
     default_type application/json;
+    # Pages and no names: a request that cannot be read has no path.
+    error_page 400 494 497 /-/unreadable;
+    error_page 405 501 505 /-/unsupported;
     error_page 401 = @unauthorized;
     error_page 404 = @unknown;
     error_page 411 = @no_length;
@@ -172,18 +207,24 @@ http {{
       if ($client = "-") {{ return 401; }}
       # nginx would write to the disk what comes in many small pieces.
       if ($http_transfer_encoding) {{ return 411; }}
-      limit_conn key {limits.open_requests_per_key};
-      limit_conn all {limits.open_requests};
+      # Of those that send slowly, so that their memory has a bound.
+      limit_conn sender {of_key};
+      limit_conn address {of_address};
       # The path as it was compared, not as it was sent.
-      proxy_pass http://student$asked$is_args$args;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
+      proxy_pass http://inside$asked$is_args$args;
+      proxy_set_header X-Door-Key $client;
       proxy_set_header Authorization "";
-      proxy_buffering off;
-      proxy_read_timeout {limits.answer_seconds}s;
-      proxy_next_upstream off;
+{passing}
     }}
     location / {{ return 404; }}
+    location = /-/unreadable {{
+      internal;
+      return 400 '{_error("The request cannot be read.", "bad_request")}';
+    }}
+    location = /-/unsupported {{
+      internal;
+      return 501 '{_error("Such requests are not answered.", "not_supported")}';
+    }}
     location @unauthorized {{
       add_header WWW-Authenticate Bearer always;
       return 401 '{_error("Unknown API key.", "invalid_api_key")}';
@@ -195,14 +236,24 @@ http {{
     location @too_long {{
       return 413 '{_error(f"A request may have {body} KiB.", "request_too_large")}';
     }}
-    location @too_many {{
-      add_header Retry-After 1 always;
-      return 429 '{_error("Too many requests at once.", "rate_limit_exceeded")}';
+{errors}
+  }}
+  # nginx counts a request when it has read its head. Here it has a place only when it is whole.
+  server {{
+    listen 127.0.0.1:{inner_port};
+    server_name student;
+    default_type application/json;
+    access_log off;
+    error_page 429 = @too_many;
+    error_page 500 502 503 504 = @down;
+    location / {{
+      limit_conn key {limits.open_requests_per_key};
+      limit_conn all {limits.open_requests};
+      proxy_pass http://student;
+      proxy_set_header X-Door-Key "";
+{passing}
     }}
-    location @down {{
-      add_header Retry-After 5 always;
-      return 503 '{_error("The server does not answer.", "unavailable")}';
-    }}
+{errors}
   }}
 }}
 """

@@ -26,8 +26,8 @@ from stratos.records import Offer, RoleChoice
 
 KEY = "STRATOS_KEY"
 """Variable with the key that every request has to have."""
-PORT, ENGINE_PORT = 8000, 8001
-"""Of the door, and of the engine behind it."""
+PORT, ENGINE_PORT, INNER_PORT = 8000, 8001, 8002
+"""Of the door, of the engine behind it, and where the door hands on to itself."""
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 """Where PyTorch is without CUDA, which a server without GPU has no use for."""
 START_S = 1200
@@ -158,7 +158,7 @@ def _run(choice: RoleChoice, bundle: Path) -> str:
     at_once = choice.run.slots if choice.run is not None else 1
     n_replicas = max(1, n_devices // (choice.run.tensor_parallel if choice.run else 1))
     most = max(Limits().open_requests, WAITING * at_once * n_replicas)
-    door = script(str(PORT), ENGINE_PORT, KEY, Limits(most, most))
+    door = script(str(PORT), ENGINE_PORT, INNER_PORT, KEY, Limits(most, most))
     return f"{door}{path}cd ~/bundle\nexport {exported(bundle)}\n{command}\n"
 
 

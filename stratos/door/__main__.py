@@ -19,7 +19,8 @@ from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.deploy.hosting import CACHE, Hosted, hosted_bundle, state_of
 from stratos.deploy.nginx_config import Limits, config
-from stratos.door.nginx import Door
+from stratos.deploy.server import free_port
+from stratos.door.nginx import Door, Opened
 
 _NAME = re.compile(r"(?!-$)[A-Za-z0-9_.-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9_.+/=~-]{16,512}")
@@ -66,7 +67,7 @@ def main() -> None:
         if command == "stop":
             print("Closed." if door.stop() else "It was not open.")
         elif command == "status":
-            _status(door)
+            print(door.told())
         else:
             _open(door, hosted, folders[0], told)
     except (StratosError, OSError) as error:
@@ -95,7 +96,17 @@ def _open(door: Door, hosted: Hosted | None, folder: Path, told: argparse.Namesp
         max_body_kib=told.max_body_kib,
         header_seconds=told.header_seconds,
     )
-    ran = door.start(config(door.folder, told.listen, hosted.port, keys, limits, tls))
+    before = door.opened if door.process is not None else None
+    # An inner port that stays lets requests end that come in while nginx reads the new config.
+    inner_port = free_port() if before is None else before.inner_port
+    text = config(door.folder, told.listen, hosted.port, inner_port, keys, limits, tls)
+    door.end_watcher()
+    try:
+        ran = door.start(text)
+        before = Opened(told.listen, hosted.port, inner_port)
+    finally:
+        if before is not None and door.process is not None:
+            door.watch(before)
     _check(host, port, keys, hosted, tls is not None)
     address = f"{'http' if tls is None else 'https'}://{told.listen}/v1"
     print(f"{'Changed' if ran else 'Open'} at {address}, with {counted(len(keys), 'key')}.")
@@ -112,16 +123,6 @@ def _open(door: Door, hosted: Hosted | None, folder: Path, told: argparse.Namesp
             "Warning: keys and questions travel in plain text. Type --tls-cert and --tls-key, or "
             "put it behind what speaks HTTPS."
         )
-
-
-def _status(door: Door) -> None:
-    running = door.process
-    if running is None:
-        print("Closed.")
-        return
-    found = re.search(r"listen ([^ ;]+)", door.conf.read_text())
-    where = found[1] if found else "?"
-    print(f"Open at {where} (process {running.pid}). Requests: {door.log}")
 
 
 def _check(host: str, port: int, keys: Mapping[str, str], hosted: Hosted, is_tls: bool) -> None:

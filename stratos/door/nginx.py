@@ -12,10 +12,13 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from stratos.core.atomic_files import replacing_file, write_atomically
 from stratos.core.errors import StratosError
@@ -29,7 +32,22 @@ NOT_INSTALLED = (
 _STOP_S = 60.0
 _START_S = 15.0
 _LOOK_S = 0.1
+_OPENED, _WHY = "opened.json", "closed"
 _MASTER, _WORKER = b"nginx: master process ", b"nginx: worker"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """How a door was opened."""
+
+    listen: str
+    """Where it listens, as HOST:PORT."""
+    port: int
+    """Of the server behind it."""
+    inner_port: int
+    """Where it hands whole requests on to itself."""
+    watcher: Process | None = None
+    """What closes it when its server is gone (`door.watch`)."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,41 @@ class Door:
         words = title.rstrip(b"\0 ")
         return words.startswith(_MASTER) and words.endswith(b"-c " + bytes(self.conf))
 
+    @property
+    def state(self) -> Path:
+        """File of the `Hosted` behind it."""
+        return self.folder.with_suffix(".json")
+
+    @property
+    def opened(self) -> Opened | None:
+        """How it was opened last; None if it never was."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode((self.folder / _OPENED).read_bytes(), type=Opened)
+        return None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether something closes it when its server is gone."""
+        opened = self.opened
+        return opened is not None and opened.watcher is not None and not opened.watcher.is_dead()
+
+    def told(self) -> str:
+        """Return whether it is open, and what closed it, in words."""
+        running, opened = self.process, self.opened
+        if running is None:
+            with contextlib.suppress(OSError):
+                return (
+                    f"Closed {(self.folder / _WHY).read_text()}. The command that opened it "
+                    "opens it again when the server runs."
+                )
+            return "Closed."
+        where = opened.listen if opened else "?"
+        watched = "" if self.is_watched else (
+            "\nWarning: nothing watches it, so that it would stay open without its server. Give "
+            "the command that opened it again."
+        )  # fmt: skip
+        return f"Open at {where} (process {running.pid}). Requests: {self.log}{watched}"
+
     def make_folder(self) -> None:
         """Make the folder, which nobody else reads: the config holds keys."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +135,7 @@ class Door:
         """
         nginx = program()
         self.make_folder()
+        (self.folder / _WHY).unlink(missing_ok=True)
         call = [nginx, "-p", str(self.folder), "-e", str(self.errors), "-c"]
         before = self.conf.read_bytes() if self.conf.exists() else None
         with replacing_file(self.conf) as new:
@@ -107,6 +161,35 @@ class Door:
                 )
             time.sleep(_LOOK_S)
         return False
+
+    def watch(self, opened: Opened) -> None:
+        """Start what closes it when its server is gone."""
+        with (self.folder / "watch.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "stratos.door.watch", str(self.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        watched = replace(opened, watcher=Process.of(process.pid))
+        write_atomically(self.folder / _OPENED, msgspec.json.encode(watched))
+
+    def end_watcher(self) -> None:
+        """End what watches it, before it is opened anew."""
+        opened = self.opened
+        if opened is not None and opened.watcher is not None and opened.watcher.is_alive_here():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(opened.watcher.pid, signal.SIGKILL)
+
+    def close(self, why: str) -> None:
+        """Close it at once, without an end to what it answers, and write down why."""
+        if (running := self.process) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(running.pid, signal.SIGKILL)
+        self._end_orphans()
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_atomically(self.folder / _WHY, f"at {now}, since {why}".encode())
 
     def _reload(self, running: Process) -> None:
         """Have nginx take a new config, and wait until nobody is let in by the old one."""
@@ -159,7 +242,9 @@ class Door:
             StratosError: it does not end.
         """
         running = self.process
+        (self.folder / _WHY).unlink(missing_ok=True)
         if running is None:
+            self.end_watcher()
             self._end_orphans()
             return False
         for number in (signal.SIGQUIT, signal.SIGTERM):

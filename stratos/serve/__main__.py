@@ -217,6 +217,8 @@ def _status(cache_dir: Path, folders: list[Path]) -> None:
     found = [(s, one) for s, one in hosted_here(cache_dir) if not wanted or s in wanted]
     for state, one in found:
         print(f"{one.bundle}\n  {_state(state, one)}\n  log: {one.log}")
+        if (door := Door(state.with_suffix(".door"))).opened is not None:
+            print(f"  door: {door.told()}")
     if not found:
         print("Nothing is served." if not folders else f"{folders[0]} is not served.")
 

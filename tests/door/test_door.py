@@ -141,6 +141,18 @@ def opened(nginx: None, student: ThreadingHTTPServer, tmp_path: Path) -> Iterato
         one.door.stop()
 
 
+@pytest.fixture(scope="module")
+def closing(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """A door without a server, for requests that never come to one."""
+    one = Opened.__new__(Opened)
+    one.port = free_port()
+    door = Door(tmp_path_factory.mktemp("closing") / "door")
+    keys = {"alice": ALICE}
+    door.start(config(door.folder, f"127.0.0.1:{one.port}", 1, free_port(), keys, Limits()))
+    yield one
+    door.stop()
+
+
 SUDO = '#!/bin/sh\nexec "$@"\n'
 """In place of the one of a server, where the user is another one."""
 
@@ -153,7 +165,9 @@ def test_a_server_of_a_service_file_has_the_same_door(
     (home / "bin").mkdir(parents=True)
     (home / "bin" / "sudo").write_text(SUDO)
     (home / "bin" / "sudo").chmod(0o755)
-    text = script(f"127.0.0.1:{port}", student.server_address[1], "THE_KEY_OF_IT", Limits(2, 2))
+    text = script(
+        f"127.0.0.1:{port}", student.server_address[1], free_port(), "THE_KEY_OF_IT", Limits(2, 2)
+    )
 
     def run(key: str) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(home / "bin"), str(Path(program()).parent), os.environ["PATH"]])
@@ -192,7 +206,7 @@ def test_a_server_of_a_service_file_has_the_same_door(
         os.kill(int((home / "door" / "nginx.pid").read_text()), signal.SIGTERM)
 
     def answers(text: str) -> str:  # what follows the keys and the port of the server
-        return re.sub(r"server 127[^;]*|limit_conn (key|all) \d+|listen [^;]*", "", text.split(
+        return re.sub(r"server 127[^;]*|limit_conn \w+ \d+|listen [^;]*", "", text.split(
             "limit_conn_zone", 1)[1])  # fmt: skip
 
     assert answers((home / "door" / "nginx.conf").read_text()) == answers(
@@ -280,6 +294,102 @@ def test_slow_and_silent_clients_keep_nobody_waiting(opened: Opened) -> None:
             with contextlib.suppress(OSError):
                 crowd[0].sendall(b"y")
         assert time.monotonic() < until
+    assert opened.ask()[0] == 200
+
+
+def test_who_sends_slowly_takes_no_place_of_others(opened: Opened) -> None:
+    """A byte every few seconds would hold a place for days: nginx limits no whole time."""
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(_begun(opened.port, key)) for key in [ALICE, BOB] * 12]
+        for key in (ALICE, BOB):
+            assert opened.ask(key)[:2] == (200, "first second")
+        for one in slow[:2]:  # whole at last
+            one.sendall(b"}")
+            assert one.recv(4096).startswith(b"HTTP/1.1 200")
+        # 8 for each of its 4 places may be on their way in: those of alice alone are too many.
+        late = [stack.enter_context(_begun(opened.port, ALICE)) for _ in range(30)]
+        told = late[-1].recv(4096)
+        assert told.startswith(b"HTTP/1.1 429") and b"Retry-After: 1" in told
+        assert opened.ask(BOB)[0] == 200
+
+
+def _begun(port: int, key: str) -> socket.socket:
+    """Begin a request of two bytes."""
+    one = socket.create_connection(("127.0.0.1", port), timeout=30)
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n"
+    one.sendall(f"{head}Content-Length: 2\r\n\r\n{{".encode())
+    return one
+
+
+@pytest.mark.parametrize(("sent", "status", "code"), [
+    (b"BAD\r\n\r\n", 400, "bad_request"), (b"GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n" % (b"x" * 40_000), 400, "bad_request"),
+    (b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n\r\n", 501,
+     "not_supported"),
+    (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405, "not_supported"),
+])  # fmt: skip
+def test_what_nginx_refuses_itself_is_told_as_an_api_does(
+    closing: Opened, sent: bytes, status: int, code: str
+) -> None:
+    with socket.create_connection(("127.0.0.1", closing.port), timeout=30) as one:
+        one.sendall(sent)
+        response = http.client.HTTPResponse(one)
+        response.begin()
+        assert response.status == status
+        assert response.headers["Content-Type"] == "application/json"
+        assert json.loads(response.read())["error"]["code"] == code
+
+
+def test_a_door_closes_when_its_server_is_gone(opened: Opened) -> None:
+    hosted = Hosted.read(opened.state)
+    assert hosted is not None
+    supervisor = subprocess.Popen(["sleep", "600"])
+    ended = replace(hosted, supervisor=Process.of(supervisor.pid))
+    supervisor.kill()
+    supervisor.wait()
+    _closes(opened, ended, "the process that kept its server running has ended")
+    _closes(opened, replace(hosted, is_given_up=True), "its server was given up")
+
+
+def test_a_door_closes_when_another_process_has_the_port(opened: Opened) -> None:
+    """The server behind it is in the process of this test, which is no child of the sleeper."""
+    hosted = Hosted.read(opened.state)
+    assert hosted is not None
+    supervisor = subprocess.Popen(["sleep", "600"])
+    try:
+        other = replace(hosted, supervisor=Process.of(supervisor.pid))
+        _closes(opened, other, "another process listens at port")
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+
+
+def test_a_door_that_nothing_watches_says_so(opened: Opened) -> None:
+    assert opened.door.is_watched and "Warning" not in opened.door.told()
+    opened.door.end_watcher()
+    until = time.monotonic() + 10
+    while opened.door.is_watched:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert "Warning: nothing watches it" in opened.run("status", str(opened.bundle)).stdout
+
+
+def _closes(opened: Opened, hosted: Hosted, why: str) -> None:
+    """Write down another state of the server, see the door close, and open it again."""
+    before = Hosted.read(opened.state)
+    assert before is not None and opened.door.process is not None
+    hosted.write(opened.state)
+    until = time.monotonic() + 30
+    while not (opened.door.folder / "closed").exists():
+        assert time.monotonic() < until, (opened.door.folder / "watch.log").read_text()
+        time.sleep(0.05)
+    with pytest.raises(ConnectionRefusedError):
+        opened.ask()
+    told = opened.run("status", str(opened.bundle)).stdout
+    assert told.startswith("Closed at 20") and f", since {why}" in told
+    before.write(opened.state)
+    again = opened.open()
+    assert again.returncode == 0 and again.stdout.startswith("Open at"), again.stderr
     assert opened.ask()[0] == 200
 
 
@@ -462,7 +572,7 @@ def test_an_old_process_id_ends_no_other_nginx(nginx: None, tmp_path: Path) -> N
     """The id that is written down may be, by now, that of an nginx of somebody else."""
     other, folder = Door(tmp_path / "other"), tmp_path / "door"
     folder.mkdir()
-    text = config(other.folder, f"127.0.0.1:{free_port()}", 1, {"a": ALICE}, Limits())
+    text = config(other.folder, f"127.0.0.1:{free_port()}", 1, free_port(), {"a": ALICE}, Limits())
     other.start(text)
     try:
         workers = other._workers()
@@ -490,4 +600,4 @@ def test_what_a_killed_nginx_leaves_is_ended_also_without_its_process_id(opened:
 
 def test_a_path_that_nginx_would_read_otherwise_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StratosError, match="nginx takes no path with such signs"):
-        config(tmp_path / "a$b", "127.0.0.1:1", 1, {"a": "b"}, Limits())
+        config(tmp_path / "a$b", "127.0.0.1:1", 1, 2, {"a": "b"}, Limits())

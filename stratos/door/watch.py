@@ -1,0 +1,105 @@
+"""`python -m stratos.door.watch FOLDER`: close a door whose server is gone.
+
+Whoever takes the port of a server that is gone would get what is asked through its door.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from stratos.core.process import Process
+from stratos.deploy.hosting import Hosted, is_starting
+from stratos.door.nginx import Door
+
+LOOK_S = 0.25
+MOST_BAD = 3
+"""Looks in a row that find the server gone: its state is written anew now and then."""
+_LISTENS = "0A"
+_LOOPBACK = {
+    "0100007F", "00000000", "0" * 32, "0000000000000000FFFF00000100007F",
+}  # fmt: skip
+"""Addresses, as the kernel writes them, at which 127.0.0.1 is answered."""
+
+
+def watch(door: Door) -> None:
+    """Look after a door until it is closed, by this or by somebody else."""
+    n_bad = 0
+    while door.process is not None:
+        why = _why_close(door)
+        n_bad = n_bad + 1 if why else 0
+        if n_bad >= MOST_BAD:
+            door.close(why)
+        time.sleep(LOOK_S)
+
+
+def _why_close(door: Door) -> str:
+    """Return why a door has to be closed; "" where it may stay open."""
+    hosted, opened = Hosted.read(door.state), door.opened
+    if opened is None:
+        return ""
+    owner = None if hosted is None else hosted.supervisor
+    if hosted is not None and hosted.is_given_up:
+        return "its server was given up: it ended each time"
+    if hosted is None or not hosted.runs:
+        if not is_starting(door.state):
+            return "the process that kept its server running has ended"
+        owner = None
+    elif hosted.port != opened.port:
+        return f"its server listens at port {hosted.port}, no more at {opened.port}"
+    if is_taken(opened.port, owner):
+        return f"another process listens at port {opened.port}, which was that of its server"
+    return ""
+
+
+def is_taken(port: int, owner: Process | None) -> bool:
+    """Return whether a process that is no child of the owner listens at a port of this machine.
+
+    Args:
+        port: at the loopback address.
+        owner: of the server; None if there is none now.
+    """
+    sockets = _listening(port)
+    if not sockets or owner is None:
+        return bool(sockets)
+    try:
+        one = psutil.Process(owner.pid)
+        family = [one, *one.children(recursive=True)]
+        return not sockets <= {link for child in family for link in _open_files(child.pid)}
+    except (psutil.Error, OSError):  # gone meanwhile, or of another user: it cannot be told
+        return False
+
+
+def _open_files(pid: int) -> list[str]:
+    found = []
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.append(os.readlink(one))
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return found
+
+
+def _listening(port: int) -> set[str]:
+    """Return the sockets that listen at a port, as links to open files name them."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            # number, local address, remote address, state, … the tenth is the inode.
+            fields = line.split()
+            address, _, hexadecimal = fields[1].rpartition(":")
+            if fields[3] == _LISTENS and int(hexadecimal, 16) == port and address in _LOOPBACK:
+                found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+if __name__ == "__main__":
+    watch(Door(Path(sys.argv[1])))
