@@ -24,10 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.core.errors import StratosError
+from stratos.engines.answer_form import AnswerForms
 from stratos.engines.base import export_path
 from stratos.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
+from stratos.engines.chat_request import Asked, Requests
 from stratos.engines.gguf_file import end_ids, has_byte_pairs
 from stratos.engines.socket_folder import socket_folder
+from stratos.engines.waiting import Waiting, leave_out_of_log, unless_gone
 
 if TYPE_CHECKING:
     import httpx
@@ -44,18 +47,16 @@ _LOGS_S = 0.5
 LEAST_CONTEXT = 2048
 """Tokens of a slot: four of the longest answers, and so many at least, where the model has them.
 llama.cpp takes the memory of all slots at its start."""
-PASSED_ON = (
-    "temperature", "top_p", "top_k", "min_p", "seed", "frequency_penalty", "presence_penalty",
-)  # fmt: skip
-"""Options of a request that llama.cpp has by the same name."""
-PLAIN = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-"""Greedy where a request says nothing else, as the bundle is; what is drawn is drawn from all."""
 MOST_BYTES = 2 * 2**20
 """Of a request: more than any chat that fits a context, and cut into tokens within seconds."""
+MOST_WAITING = 1024
+"""Requests that wait for a slot; more are answered 429. A door before the server allows fewer."""
+GONE = 499
+"""Status of a request whose client is gone, as nginx has it; no one sees it."""
+RETRY_S = 1
+"""When a client may ask again that was answered 429."""
 ERRORS = 1
 """What llama.cpp logs: nothing but errors."""
-NOT_SERVED = ("logprobs", "functions", "logit_bias")
-"""Options of the API that would change an answer, and that are refused in place of ignored."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,6 +94,7 @@ def _serve(told: argparse.Namespace) -> None:
     with socket_folder() as socket:
         server = _llama(path, socket, told.slots, context, own_template=False)
         app = application(told.bundle, socket, told.slots)
+        leave_out_of_log()
         uvicorn.run(app, host=told.host, port=told.port, log_level="warning", access_log=False)
         del server
 
@@ -134,14 +136,18 @@ def application(bundle: Path, socket: str, slots: int) -> Starlette:
     Args:
         bundle: chat template, tokenizer, and the longest answer.
         socket: file that llama.cpp listens on.
-        slots: requests that llama.cpp answers at once; more wait there.
+        slots: requests that llama.cpp answers at once; `MOST_WAITING` more wait there.
     """
     import httpx
     from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
     from starlette.routing import Route
 
+    chats = ChatIds(bundle)
     front = _Front(
-        ChatIds(bundle),
+        chats,
+        Requests(chats, AnswerForms(bundle), _longest_answer(bundle)),
         httpx.AsyncClient(
             # A connection each: llama.cpp closes those that are kept, maybe just as one is used.
             transport=httpx.AsyncHTTPTransport(
@@ -150,18 +156,29 @@ def application(bundle: Path, socket: str, slots: int) -> Starlette:
             base_url="http://llama",
             timeout=None,
         ),
-        model=str(bundle),
-        most_tokens=_longest_answer(bundle),
+        model=_name_of(bundle),
         ends=end_ids(bundle),
         streams_text=has_byte_pairs(bundle),
     )
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", front.chat, methods=["POST"]),
+            Route(
+                "/v1/chat/completions",
+                front.chat,
+                methods=["POST"],
+                middleware=[Middleware(Waiting, most=slots + MOST_WAITING, refusal=_too_many)],
+            ),
             Route("/v1/models", front.models),
             Route("/health", front.health),
-        ]
+        ],
+        exception_handlers={HTTPException: _no_path},
     )
+
+
+def _name_of(bundle: Path) -> str:
+    """Return a bundle's name: that of its folder, or of the run that the folder `bundle` is in."""
+    path = bundle.resolve()
+    return path.parent.name if path.name == "bundle" else path.name
 
 
 def _longest_answer(bundle: Path) -> int:
@@ -178,17 +195,17 @@ class _Front:
     def __init__(
         self,
         chats: ChatIds,
+        requests: Requests,
         llama: httpx.AsyncClient,
         *,
         model: str,
-        most_tokens: int,
         ends: frozenset[int],
         streams_text: bool,
     ) -> None:
         self._chats = chats
+        self._requests = requests
         self._llama = llama
         self._model = model
-        self._most_tokens = most_tokens
         self._ends = ends
         self._streams_text = streams_text
 
@@ -207,41 +224,54 @@ class _Front:
     async def chat(self, request: Request) -> Response:
         """Answer a chat, at once or in parts."""
         from starlette.concurrency import run_in_threadpool
-        from starlette.responses import JSONResponse, StreamingResponse
+        from starlette.responses import Response
 
         data = await _read(request)
         if data is None:
             return _error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
         try:
             # Cutting a long chat takes a while, in which others are answered.
-            body, asked, stops = await run_in_threadpool(self._asked, data)
+            asked = await run_in_threadpool(self._requests.read, data)
         except (ChatError, ValueError, TypeError) as error:
             return _error(400, str(error))
+        # While llama.cpp works, nothing is sent that could tell that the client is gone.
+        answer = await unless_gone(request, self._answered(asked))
+        return Response(status_code=GONE) if answer is None else answer
+
+    async def _answered(self, asked: Asked) -> Response:
+        """Ask llama.cpp; being cancelled closes the connection, and so ends its work."""
+        import httpx
+        from starlette.responses import JSONResponse, StreamingResponse
+
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": self._model,
         }
-        if body.get("stream"):
-            request_ = self._llama.build_request("POST", "/completion", json=asked)
-            answer = await self._llama.send(request_, stream=True)
+        request = self._llama.build_request("POST", "/completion", json=asked.llama)
+        try:
+            answer = await self._llama.send(request, stream=asked.is_stream)
             if answer.status_code != 200:
                 await answer.aread()
                 await answer.aclose()
                 return _passed_on(answer)
+        except httpx.HTTPError as error:
+            return _error(502, f"llama.cpp did not answer ({type(error).__name__}).")
+        if asked.is_stream:
             head["object"] = "chat.completion.chunk"
             return StreamingResponse(
-                self._stream(answer, head, stops), media_type="text/event-stream"
+                self._stream(answer, head, asked.stops), media_type="text/event-stream"
             )
-        answer = await self._llama.post("/completion", json=asked)
-        if answer.status_code != 200:
-            return _passed_on(answer)
         found = answer.json()
         text = self._chats.text(self._before_end(found["tokens"]))
-        cut = first_stop(text, stops)
+        cut = first_stop(text, asked.stops)
         finish = "stop" if cut < len(text) else _finish(found)
+        if asked.has_form and cut == len(text) and finish == "stop" and not _is_json(text):
+            return _error(
+                500, "response_format: the model could not keep to it; there is no answer."
+            )
         message: dict[str, Any] = {"role": "assistant", "content": text[:cut]}
-        if body.get("tools") and (calls := _calls(text[:cut])):
+        if asked.has_tools and (calls := _calls(text[:cut])):
             message, finish = (
                 {"role": "assistant", "content": None, "tool_calls": calls},
                 "tool_calls",
@@ -249,45 +279,6 @@ class _Front:
         choice = {"index": 0, "message": message, "finish_reason": finish}
         head["object"] = "chat.completion"
         return JSONResponse({**head, "choices": [choice], "usage": _usage(found)})
-
-    def _asked(self, data: bytes) -> tuple[Mapping[str, Any], dict[str, Any], list[str]]:
-        """Return a request, what llama.cpp is asked, and the stop sequences.
-
-        Raises:
-            ValueError: the request is not one that can be answered.
-        """
-        body = json.loads(data)
-        if not isinstance(body, Mapping) or not isinstance(body.get("messages"), list):
-            raise ValueError("messages: expected a list of messages.")
-        for name, value in ((name, body.get(name)) for name in NOT_SERVED):
-            if value not in (None, False, [], {}, {"type": "text"}):
-                raise ValueError(f"{name}: this server does not have it.")
-        if body.get("n") not in (None, 1):
-            raise ValueError("n: this server gives one answer to a request.")
-        most = body.get("max_completion_tokens") or body.get("max_tokens") or self._most_tokens
-        if not isinstance(most, int) or most < 1:
-            raise ValueError(f"max_tokens={most}: expected a whole number of at least 1.")
-        stops = body.get("stop") or []
-        stops = [stops] if isinstance(stops, str) else stops
-        if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
-            raise ValueError("stop: expected a text, or a list of texts.")
-        messages = [_plain(message) for message in body["messages"]]
-        tools = body.get("tools") or None
-        if tools is not None and body.get("stream"):
-            raise ValueError("tools: calls are given whole. Leave stream out.")
-        if body.get("tool_choice") not in (None, "auto"):
-            raise ValueError("tool_choice: this server has auto alone.")
-        options = {name: body[name] for name in PASSED_ON if body.get(name) is not None}
-        asked = {
-            **PLAIN,
-            **options,
-            **_grammar(body.get("response_format")),
-            "prompt": self._chats.ids(messages, tools),
-            "n_predict": most,
-            "return_tokens": True,
-            "stream": bool(body.get("stream")),
-        }
-        return body, asked, stops
 
     def _before_end(self, ids: Sequence[int]) -> Sequence[int]:
         """Return the ids of an answer before the first that ends it: llama.cpp may know fewer."""
@@ -338,44 +329,12 @@ async def _read(request: Request) -> bytes | None:
     return b"".join(parts)
 
 
-def _plain(message: Any) -> dict[str, Any]:
-    """Return a message whose content is a text, also where it came in parts.
-
-    Raises:
-        ValueError: it is no message, or has parts that are no text.
-    """
-    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-        raise ValueError("messages: each needs a role and a content.")
-    content = message.get("content")
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, Mapping)]
-        if len(parts) < len(content) or any(part.get("type") != "text" for part in parts):
-            raise ValueError("messages: this server reads text alone.")
-        content = "".join(str(part.get("text", "")) for part in parts)
-    if not isinstance(content, str):
-        raise ValueError("messages: each needs a role and a content.")
-    return {**message, "content": content}
-
-
-def _grammar(response_format: Any) -> dict[str, Any]:
-    """Return what llama.cpp is asked so that an answer has the form that a request names.
-
-    Raises:
-        ValueError: there is no such form.
-    """
-    if response_format in (None, {}, {"type": "text"}):
-        return {}
-    if isinstance(response_format, Mapping):
-        if response_format.get("type") == "json_object":
-            return {"json_schema": {"type": "object"}}
-        named = response_format.get("json_schema")
-        schema = named.get("schema") if isinstance(named, Mapping) else None
-        if response_format.get("type") == "json_schema" and isinstance(schema, Mapping):
-            return {"json_schema": schema}
-    raise ValueError(
-        'response_format: expected {"type": "json_schema", "json_schema": {"schema": {…}}}, '
-        "json_object or text."
-    )
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _calls(text: str) -> list[dict[str, Any]]:
@@ -416,11 +375,28 @@ def _usage(found: Mapping[str, Any]) -> dict[str, int]:
     return {"prompt_tokens": asked, "completion_tokens": made, "total_tokens": asked + made}
 
 
-def _error(status: int, message: str) -> Response:
+def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     from starlette.responses import JSONResponse
 
     error = {"message": message, "type": "invalid_request_error", "code": status}
-    return JSONResponse({"error": error}, status)
+    return JSONResponse({"error": error}, status, headers)
+
+
+def _too_many() -> Response:
+    message = f"{MOST_WAITING:,} requests wait already. Ask again later."
+    return _error(429, message, {"Retry-After": str(RETRY_S)})
+
+
+async def _no_path(request: Request, error: Exception) -> Response:
+    """Return the error of a path or method that this server does not have."""
+    from starlette.exceptions import HTTPException
+
+    assert isinstance(error, HTTPException)
+    message = (
+        f"{request.method} {request.url.path}: this server does not have it. It has POST "
+        "/v1/chat/completions, and GET /v1/models."
+    )
+    return _error(error.status_code, message, error.headers)
 
 
 def _passed_on(answer: httpx.Response) -> Response:

@@ -1,0 +1,144 @@
+"""The compiler of grammars inside llama.cpp, asked by its C interface whether it takes a schema.
+
+llama.cpp constrains answers with llguidance. Where that refuses a schema, llama.cpp writes it to
+its log and answers without any constraint, so the same code is asked before. A few patterns that
+have to match at once take it minutes and gigabytes, which nothing in the schema tells: so it is
+asked in a process of its own, with bounds of time and memory. The functions are those of
+`llguidance.h`; the wheel of xllamacpp exports them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import resource
+import subprocess
+import sys
+import threading
+import time
+from functools import lru_cache
+from pathlib import Path
+
+MOST_S = 0.5
+"""CPU seconds that a grammar may take: llama.cpp makes it again for each request."""
+MOST_MIB = 1024
+"""Memory of the process that tries."""
+_ROOM = 2000
+"""Bytes of a message."""
+_TOO_MUCH = "a grammar of it takes too long, or too much memory."
+_AT_ONCE = threading.BoundedSemaphore(2)
+"""Schemas that are tried at once."""
+
+
+class _TokenizerInit(ctypes.Structure):
+    """`LlgTokenizerInit`, and room for what later versions add to it."""
+
+    _fields_ = (
+        ("vocab_size", ctypes.c_uint32),
+        ("tok_eos", ctypes.c_uint32),
+        ("token_lens", ctypes.c_void_p),
+        ("token_bytes", ctypes.c_void_p),
+        ("tokenizer_json", ctypes.c_char_p),
+        ("tokenize_assumes_string", ctypes.c_bool),
+        ("tokenize_fn", ctypes.c_void_p),
+        ("use_approximate_greedy_tokenize_fn", ctypes.c_bool),
+        ("tokenize_user_data", ctypes.c_void_p),
+        ("slices", ctypes.c_void_p),
+        ("later", ctypes.c_char * 256),
+    )
+
+
+@lru_cache(maxsize=256)
+def why_no_grammar(schema: str) -> str | None:
+    """Return why llama.cpp makes no grammar of a JSON Schema; None if it does.
+
+    Args:
+        schema: as JSON text.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec("xllamacpp")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    files = [file for one in folders for file in sorted(Path(one).glob("xllamacpp*.so"))]
+    # This file needs nothing but Python, which starts in milliseconds without site-packages.
+    command = [sys.executable, "-I", "-S", __file__, *map(str, files[:1])]
+    with _AT_ONCE:
+        try:
+            done = subprocess.run(command, input=schema.encode(), capture_output=True, timeout=20)
+        except subprocess.TimeoutExpired:
+            return _TOO_MUCH
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:  # it was ended by one of its bounds
+        return _TOO_MUCH
+    return _TOO_MUCH if found["cpu_s"] > MOST_S else found["why"]
+
+
+def _main(path: str) -> None:
+    """Print why a schema on standard input is refused, and the CPU seconds that this took."""
+    try:
+        library, settings, kept = _loaded(path)
+    except (OSError, AttributeError):
+        why: str | None = "this build of llama.cpp has no llguidance that could check it."
+        print(json.dumps({"why": why, "cpu_s": 0.0}))
+        return
+    used_s = time.process_time()
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used_s + MOST_S) + 1,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MIB * 2**20,) * 2)
+    said = ctypes.create_string_buffer(_ROOM)
+    grammar = b"%llguidance {}\nstart: %json " + sys.stdin.buffer.read()
+    # A negative number is an error; a positive one is the number of warnings.
+    is_error = library.llg_validate_grammar(settings, b"lark", grammar, said, _ROOM) < 0
+    why = _first_line(said.value.decode("utf-8", "replace")) if is_error else None
+    print(json.dumps({"why": why, "cpu_s": time.process_time() - used_s}))
+    del kept
+
+
+def _first_line(said: str) -> str:
+    """Return what is wrong, without the grammar that the message ends with."""
+    wrong = said.partition("failed to compile JSON schema: ")[2] or said
+    return " ".join(wrong.partition("\n   1 | %llguidance")[0].split())[:300]
+
+
+def _loaded(path: str) -> tuple[ctypes.CDLL, ctypes.Array[ctypes.c_char], object]:
+    """Return the library, settings with a token for each byte, and what these point to.
+
+    Raises:
+        OSError: the library cannot be loaded.
+        AttributeError: it exports none of these functions.
+    """
+    library = ctypes.CDLL(path)
+    new = library.llg_new_tokenizer
+    new.restype, new.argtypes = (
+        ctypes.c_void_p,
+        (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t),
+    )
+    defaults = library.llg_constraint_init_set_defaults
+    defaults.restype, defaults.argtypes = None, (ctypes.c_void_p, ctypes.c_void_p)
+    validate = library.llg_validate_grammar
+    validate.restype, validate.argtypes = (
+        ctypes.c_int32,
+        (ctypes.c_void_p, *[ctypes.c_char_p] * 3, ctypes.c_size_t),
+    )
+    end = b"\xff<end>"  # 0xff marks a special token, and is in no text
+    lengths = (ctypes.c_uint32 * 257)(*([1] * 256), len(end))
+    tokens = ctypes.create_string_buffer(bytes(range(256)) + end)
+    asked = _TokenizerInit(
+        vocab_size=257,
+        tok_eos=256,
+        token_lens=ctypes.addressof(lengths),
+        token_bytes=ctypes.addressof(tokens),
+        use_approximate_greedy_tokenize_fn=True,
+    )
+    said = ctypes.create_string_buffer(_ROOM)
+    tokenizer = new(ctypes.byref(asked), said, _ROOM)
+    if not tokenizer:
+        raise OSError(said.value.decode("utf-8", "replace"))
+    settings = ctypes.create_string_buffer(512)  # `LlgConstraintInit`, which takes under 100
+    defaults(settings, tokenizer)
+    return library, settings, (asked, lengths, tokens)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
