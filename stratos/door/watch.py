@@ -18,7 +18,9 @@ from stratos.door.nginx import Door
 
 LOOK_S = 0.25
 MOST_BAD = 3
-"""Looks in a row that find the server gone: its state is written anew now and then."""
+"""Looks in a row that find no state, or another process at the port: while a server starts again,
+both are seen for a moment. What has ended for good closes the door at the first look."""
+_GONE = "the process that kept its server running has ended"
 _LISTENS = "0A"
 _LOOPBACK = {
     "0100007F", "00000000", "0" * 32, "0000000000000000FFFF00000100007F",
@@ -30,27 +32,39 @@ def watch(door: Door) -> None:
     """Look after a door until it is closed, by this or by somebody else."""
     n_bad = 0
     while door.process is not None:
-        why = _why_close(door)
+        hosted = Hosted.read(door.state)
+        ended = _ended(door, hosted)
+        why = ended or _unsure(door, hosted)
         n_bad = n_bad + 1 if why else 0
-        if n_bad >= MOST_BAD:
+        if ended or n_bad >= MOST_BAD:
             door.close(why)
         time.sleep(LOOK_S)
 
 
-def _why_close(door: Door) -> str:
-    """Return why a door has to be closed; "" where it may stay open."""
-    hosted, opened = Hosted.read(door.state), door.opened
+def _ended(door: Door, hosted: Hosted | None) -> str:
+    """Return why no server comes again; "" where one may."""
+    if hosted is None:
+        return ""
+    if hosted.is_given_up:
+        return "its server was given up: it ended each time"
+    one = hosted.supervisor
+    if one is not None and one.is_dead() and not is_starting(door.state):
+        return _GONE
+    return ""
+
+
+def _unsure(door: Door, hosted: Hosted | None) -> str:
+    """Return what looks as if the server were gone; "" where nothing does."""
+    opened = door.opened
     if opened is None:
         return ""
-    owner = None if hosted is None else hosted.supervisor
-    if hosted is not None and hosted.is_given_up:
-        return "its server was given up: it ended each time"
-    if hosted is None or not hosted.runs:
-        if not is_starting(door.state):
-            return "the process that kept its server running has ended"
-        owner = None
-    elif hosted.port != opened.port:
-        return f"its server listens at port {hosted.port}, no more at {opened.port}"
+    owner = None
+    if hosted is not None and hosted.runs:
+        owner = hosted.supervisor
+        if hosted.port != opened.port:
+            return f"its server listens at port {hosted.port}, no more at {opened.port}"
+    elif not is_starting(door.state):
+        return _GONE
     if is_taken(opened.port, owner):
         return f"another process listens at port {opened.port}, which was that of its server"
     return ""
