@@ -30,7 +30,11 @@ MOST_CHARACTERS = 10_000
 LONGEST_PATTERN = 1_000
 _OF_ITEMS = ("minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains")
 _OF_TEXT = ("minLength", "maxLength")
-_REPEATED = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
+_PIECE = re.compile(
+    r"\\. | \[ (?: \\. | [^\]\\] )* \] | (?P<count> \{ [\ \d,]* \d [\ \d,]* \} ) | .",
+    re.VERBOSE | re.DOTALL,
+)
+"""An escaped character, a class, a repetition, or another character of a pattern."""
 _FORMS = (
     'response_format: expected {"type": "json_schema", "json_schema": {"schema": {…}}}, '
     "json_object or text."
@@ -115,9 +119,22 @@ def _counts(name: str, value: Any) -> tuple[list[float], int]:
 
 
 def _repetitions(pattern: str) -> Iterator[float]:
-    for found in _REPEATED.finditer(pattern):
-        # Digits beyond these are a large number, whichever it is.
-        yield max(float(text[:9]) if text else 0.0 for text in found.groups())
+    """Yield the repetitions of a pattern; those inside each other are multiplied."""
+    last, groups = 1.0, [1.0]  # of what has just ended, and of the groups that are open
+    for found in _PIECE.finditer(pattern):
+        piece = found.group()
+        if piece == "(":
+            groups.append(1.0)
+        elif piece == ")" and len(groups) > 1:
+            last = groups.pop()
+            groups[-1] = max(groups[-1], last)
+        elif found.lastgroup:
+            # Digits beyond these are a large number, whichever it is.
+            last *= max(float(text[:9]) for text in re.findall(r"\d+", piece))
+            groups[-1] = max(groups[-1], last)
+            yield last
+        else:
+            last = 1.0
 
 
 def _values(schema: Any) -> Iterator[tuple[str, Any, int]]:

@@ -25,6 +25,8 @@ MOST_MIB = 1024
 """Memory of the process that tries."""
 _ROOM = 2000
 """Bytes of a message."""
+_STEPS = 8
+"""Bytes of an answer that are tried."""
 _TOO_MUCH = "a grammar of it takes too long, or too much memory."
 _AT_ONCE = threading.BoundedSemaphore(2)
 """Schemas that are tried at once."""
@@ -89,10 +91,28 @@ def _main(path: str) -> None:
     said = ctypes.create_string_buffer(_ROOM)
     grammar = b"%llguidance {}\nstart: %json " + sys.stdin.buffer.read()
     # A negative number is an error; a positive one is the number of warnings.
-    is_error = library.llg_validate_grammar(settings, b"lark", grammar, said, _ROOM) < 0
-    why = _first_line(said.value.decode("utf-8", "replace")) if is_error else None
+    if library.llg_validate_grammar(settings, b"lark", grammar, said, _ROOM) < 0:
+        why = _first_line(said.value.decode("utf-8", "replace"))
+    else:
+        why = _why_no_answer(library, settings, grammar)
     print(json.dumps({"why": why, "cpu_s": time.process_time() - used_s}))
     del kept
+
+
+def _why_no_answer(library: ctypes.CDLL, settings: object, grammar: bytes) -> str | None:
+    """Return why an answer cannot begin: some grammars turn out so only where they are followed."""
+    matcher = library.llg_new_matcher(settings, b"lark", grammar)
+    mask = ctypes.create_string_buffer(36)  # a bit for each of 257 tokens, in words of 4 bytes
+    for _ in range(_STEPS):
+        error = library.llg_matcher_compute_mask_into(matcher, mask, len(mask))
+        allowed = int.from_bytes(mask.raw, "little")
+        if error or not allowed:
+            return "no finite answer matches it."
+        # The lowest token that is more than white space: of a string, its first quote.
+        token = next((one for one in range(33, 256) if allowed >> one & 1), None)
+        if token is None or library.llg_matcher_consume_token(matcher, token):
+            return None
+    return None
 
 
 def _first_line(said: str) -> str:
@@ -121,6 +141,17 @@ def _loaded(path: str) -> tuple[ctypes.CDLL, ctypes.Array[ctypes.c_char], object
         ctypes.c_int32,
         (ctypes.c_void_p, *[ctypes.c_char_p] * 3, ctypes.c_size_t),
     )
+    matcher = library.llg_new_matcher
+    matcher.restype, matcher.argtypes = (
+        ctypes.c_void_p,
+        (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p),
+    )
+    library.llg_matcher_compute_mask_into.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+    )
+    library.llg_matcher_consume_token.argtypes = (ctypes.c_void_p, ctypes.c_uint32)
     end = b"\xff<end>"  # 0xff marks a special token, and is in no text
     lengths = (ctypes.c_uint32 * 257)(*([1] * 256), len(end))
     tokens = ctypes.create_string_buffer(bytes(range(256)) + end)

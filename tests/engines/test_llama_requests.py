@@ -80,6 +80,7 @@ LARGE = {
     "enum": ({"enum": ["x" * 10] * 20_000}, "it may have 10,000 values."),
     "text": ({"const": "x" * 70_000}, "it may have 64 KiB."),
     "pattern": ({"type": "string", "pattern": "^a{999999}$"}, "repetitions in a pattern 1,000"),
+    "nested pattern": ({"pattern": "^((a{90}){90}){90}$"}, "repetitions in a pattern 1,000"),
     "long pattern": ({"pattern": "(" * 1001}, "a pattern may have 1,000 characters."),
     "by pattern": ({"patternProperties": {"a{1,5000}": {}}}, "repetitions in a pattern 1,000"),
 }
@@ -111,6 +112,8 @@ def test_a_schema_that_would_explode_is_refused_at_once(bundle, name) -> None:
         ({"enum": []}, "Unsatisfiable schema"),
         ({"type": "object", "required": "a"}, "Expected array for 'required'"),
         ({"type": "integer", "minimum": 5, "maximum": -5}, "minimum (5) is greater"),
+        ({"allOf": [{"$ref": "#"}]}, "no finite answer matches it."),
+        ({"type": "integer", "multipleOf": 999983}, "a grammar of it takes too long"),
         (SLOW, "a grammar of it takes too long, or too much memory."),
         (LARGE["items"][0], "maxItems may be 1,000 at most"),
     ],
