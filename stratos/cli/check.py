@@ -311,9 +311,10 @@ def _mode(composed: DictConfig) -> str | None:
 
 def _another_folder(composed: DictConfig, multirun: bool) -> str | None:
     """Return that a run's folder is not the one that Hydra keeps its config in, or None."""
-    told = str(OmegaConf.select(composed, "paths.run_dir"))
-    if told == str(composed.hydra.runtime.output_dir):
-        return None
+    paths: Any = OmegaConf.to_container(composed.paths, resolve=False)
+    told = paths["run_dir"]
+    if not isinstance(told, str) or "hydra:" in told:
+        return None  # as shipped, or an error of its own
     key = "hydra.sweep.dir" if multirun or _mode(composed) == "MULTIRUN" else "hydra.run.dir"
     if "://" in told:
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,13 +70,15 @@ def end_other(
     _settle(executor, job, status, None if has_ended else time.time(), ledger, warn)
 
 
-def end_made(run: Path, stage: str, mark: str, ledger: Ledger, note: Say, warn: Say) -> None:
+def end_made(
+    run: Path, stage: str, inputs: Mapping[str, str], ledger: Ledger, note: Say, warn: Say
+) -> None:
     """Take notice of the job of a stage whose record is there; end one of other inputs.
 
     Args:
         run: its folder.
         stage: whose record is there.
-        mark: fingerprint of the record.
+        inputs: what the record is made from, by name, but for what it remembers itself.
         ledger: of the run.
         note: says what is done.
         warn: says what is not known.
@@ -88,15 +90,16 @@ def end_made(run: Path, stage: str, mark: str, ledger: Ledger, note: Say, warn: 
     if known is None:
         return
     one = next((one for one in started.jobs() if one.name == known.name), None)
-    if one is None and known.mark != mark:
+    is_same = all(known.inputs.get(name) == digest for name, digest in inputs.items())
+    if one is None and not is_same:
         raise StratosError(handed.refusal(known, run, stage))
     if one is None:
         if said := settle_unseen(run, stage, ledger, None):
             warn(said)
         return
     spec = replace(one.spec, folder=run)
-    if known.mark != mark:
-        end_other(one.executor, spec, mark, ledger, note, warn)
+    if not is_same:
+        end_other(one.executor, spec, "", ledger, note, warn)
     else:
         job = job_of(spec, known)
         status = _ended(one.executor, job)

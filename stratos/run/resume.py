@@ -95,6 +95,10 @@ class Kept:
     """What it was made from, by name, each as a short digest; empty for older versions."""
 
 
+SEEN = "what other runs have left"
+"""Name of what a record remembers itself."""
+
+
 def fingerprint(
     stage: Stage[Any],
     config: Config,
@@ -178,7 +182,7 @@ def named(inputs: Mapping[str, Any]) -> dict[str, str]:
         **{f"the record of {stage}": mark for stage, mark in inputs["upstream"].items()},
         "the version of Stratos": inputs["code"],
         "code of your own": inputs["user_code"],
-        "what other runs have left": inputs["seen"],
+        SEEN: inputs["seen"],
     }
     return _named(inputs["config"], inputs["files"], others)
 

@@ -252,7 +252,7 @@ class Runner:
                 self.console.note(f"{stage.name}: {more}; it continues.")
                 return self._make(stage, mark, inputs, optional)
             self.console.done(stage.name, kept.record, again=True)
-            self._end_job(stage, mark)
+            self._end_job(stage, kept.record)
             self._not_made_now(stage.name, self.config.run_dir, kept)
             return self._take(stage, kept.record, mark)
         if kept is not None:
@@ -442,13 +442,15 @@ class Runner:
             )
         return record
 
-    def _end_job(self, stage: Stage[Any], mark: str) -> None:
+    def _end_job(self, stage: Stage[Any], record: Any) -> None:
         """Take notice of a job that has left its record while no command followed it."""
         if self._job is None and handed.find(self.config.run_dir, stage.name) is not None:
             from stratos.executors.earlier import end_made
 
+            inputs = self._inputs(stage, record)
+            inputs.pop(resume.SEEN, None)
             end_made(
-                self.config.run_dir, stage.name, mark, self.ledger, self.console.note,
+                self.config.run_dir, stage.name, inputs, self.ledger, self.console.note,
                 self.warnings.add,
             )  # fmt: skip
 

@@ -167,7 +167,9 @@ def test_alignment_keeps_what_the_task_verifies(tmp_path: Path) -> None:
     number = int(right[0].question.split()[2])
     assert rows[0]["completion"] == f"Twice {number} makes it.\nAnswer: {2 * number}"
     assert rows[0]["answer"] == str(2 * number)
-    assert (corpus.teacher_tokens, corpus.usd, said) == (15 * len(asked), 0.0, [])
+    assert (corpus.teacher_tokens, corpus.usd) == (15 * len(asked), 0.0)
+    [first_look] = said
+    assert first_look.startswith("Teacher adder: of the first 64 items of 300, ")
     # Again: the same corpus, and the teacher is not asked.
     silent = Adder()
     again, _ = run(tmp_path, task, Alignment(n_items=300), (silent,))
@@ -208,7 +210,8 @@ def test_alignment_stops_where_the_money_ends(tmp_path: Path) -> None:
     assert ledger.spent_usd == pytest.approx(corpus.usd) == pytest.approx(0.005 * n_asked)
     assert ledger.spent_usd <= 1.2
     assert corpus.refused["not asked: budget used up"] == 300 - n_asked
-    assert len(said) == len(notes) == 1
+    assert len(said) == 1
+    assert notes[1].startswith("Teacher adder: of the first 64 items of 300, ")
     assert notes[0].startswith("Teacher adder: 300 questions are expected to take ")
     assert "; $1.2000 is left, for about " in notes[0]
 

@@ -43,7 +43,10 @@ def nodes_unknown(config: Config, catalog: Catalog) -> str | None:
         catalog: the offers.
     """
     executor = config.executor
-    stages = [one for one in executor.stages if one != "probe"]
+    planned = "plan" in config.stages  # its jobs may come with a later command
+    stages = [
+        one for one in executor.stages if one != "probe" and (planned or one in config.stages)
+    ]
     if executor.kind not in CLUSTERS or not stages:
         return None
     if catalog.table.cloud.where(lambda name: name == executor.kind).any():
