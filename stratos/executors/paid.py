@@ -84,7 +84,7 @@ class Paid:
         assert self._lease is not None
         launched = self._lease.launched_at
         past = [one for one in spans or () if since is None or one[0] < since - _SAME_S]
-        has_gone = since is None if launched is not None else False
+        has_gone = launched is not None and since is None
         if has_gone or any(end > (launched or 0.0) for _, end in past):
             known = past if past or launched is None else spans
             settle(self._lease, self._spec.folder, self._spec.stage, known)

@@ -31,15 +31,6 @@ def spans_of(executor: Executor, job: Job) -> Spans | None:
         return None
 
 
-def spans_of_started(run: Path, stage: str) -> Spans | None:
-    """Return when the job of a stage held its servers, by the engine that it was started with."""
-    one = started.find(job_name(run, stage))
-    try:
-        return None if one is None else spans_of(one.executor, one.job)
-    except StratosError:  # its class is gone
-        return None
-
-
 def settle_unseen(
     run: Path,
     stage: str,
