@@ -154,7 +154,7 @@ class Door:
         if (why := _refused([*call, str(self.conf)])) is not None:
             raise StratosError(f"nginx does not start: {why}")
         until = time.monotonic() + _START_S
-        while self.process is None:
+        while self.process is None or not self._workers():  # its id is written before they start
             if time.monotonic() > until:
                 raise StratosError(
                     f"nginx does not start. The end of {self.errors}:\n{last_lines(self.errors)}"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from one_s3 import BUCKET, S3, whats_lacking
 from required import lacking
@@ -137,6 +138,8 @@ def test_s3_takes_it_and_verify_reads_it_from_there(
 ) -> None:
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
+    # fsspec gives a file system again that an earlier test may have opened without these keys
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     url = f"s3://{BUCKET}/students/one"
     check_target(url)
     assert not push(bundle, url).was_there
