@@ -102,7 +102,8 @@ def _push(run: Runner, target: str) -> None:
 
 def _keep_hosted(run: Runner) -> None:
     """Leave the student hosted on this machine, and say how to ask and stop it."""
-    from stratos.deploy.hosting import bundle_in, keep_hosted
+    from stratos.deploy.hosted_server import bundle_in
+    from stratos.deploy.hosting import keep_hosted
 
     config, deployment = run.config, run.records.get("deploy")
     hosted, ran = keep_hosted(
@@ -112,9 +113,9 @@ def _keep_hosted(run: Runner) -> None:
         run=deployment.run if isinstance(deployment, Deployment) else None,
     )
     run.console.note(
-        f"The student {'is still' if ran else 'stays'} hosted at {hosted.url}/v1. To see how it "
-        f"does, type: python -m stratos.serve status {config.run_dir}; to stop it: python -m "
-        f"stratos.serve stop {config.run_dir}"
+        f"The student {'is still' if ran else 'stays'} hosted on this machine, at {hosted.url}/v1 "
+        f"({hosted.served_by}). How to ask it: python -m stratos.serve {config.run_dir}; to try it "
+        f"in a browser, add --page; to stop it: python -m stratos.serve stop {config.run_dir}"
     )
 
 

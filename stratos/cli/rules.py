@@ -301,6 +301,20 @@ def _server(config: Config) -> Iterator[str]:
     deploy, executor = config.deploy, config.executor
     if deploy.push_to is not None and deploy.name == "none":
         yield f"deploy.push_to={deploy.push_to}: deploy=none makes no bundle. Leave that out."
+    if deploy.keep and deploy.name == "none":
+        yield "deploy.keep=true: deploy=none makes no bundle to host. Leave one of them out."
+    elif deploy.keep and executor.kind != "here":
+        there = "sh outputs/<run>/deploy/serve.sh (on the node that is to serve)"
+        if executor.kind == "skypilot":
+            there = (
+                "sky serve up -n <name> outputs/<run>/deploy/serve.sky.yaml --secret STRATOS_KEY "
+                "(on the planned servers; STRATOS_KEY is the key that you choose)"
+            )
+        yield (
+            f"deploy.keep=true hosts the student on this machine, and executor={executor.kind} is "
+            "for others, which end with their stage. Leave deploy.keep out. When the run has "
+            f"ended, type: {there}, or: python -m stratos.serve outputs/<run> (on this machine)."
+        )
     if deploy.engine is None or deploy.name == "none" or "deploy" not in config.stages:
         return
     is_elsewhere = "deploy" in executor.stages and executor.kind != "here"

@@ -12,7 +12,7 @@ from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.counted import counted, cut_short, listed
 from stratos.deploy.commands import serve_command
-from stratos.evaluate.answer_files import KeptAnswer
+from stratos.evaluate.answer_files import KeptAnswer, room_for_answers
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import verdict
 from stratos.records import Corpus, Interval, ModelScore, Pilot, Plan, Probe, Scorecard, Student
@@ -76,7 +76,7 @@ def model_card(
             _measured(scorecard),
             _what_was_read(scorecard, student, probe, pilot),
             _how_made(config, plan, student, corpus, source.text),
-            _how_to_run(config, plan, example),
+            _how_to_run(config, plan, example, answers),
             _limits(config, scorecard, answers),
         ]
     )
@@ -302,8 +302,11 @@ def _instruction(config: Config, plan: Plan) -> str:
     )
 
 
-def _how_to_run(config: Config, plan: Plan, example: KeptAnswer) -> str:
-    told, max_tokens = _instruction(config, plan), config.evaluate.max_new_tokens
+def _how_to_run(
+    config: Config, plan: Plan, example: KeptAnswer, answers: Sequence[KeptAnswer]
+) -> str:
+    told = _instruction(config, plan)
+    max_tokens = room_for_answers(answers, config.evaluate.max_new_tokens)
     body = json.dumps({"model": ".", "messages": example.messages, "max_tokens": max_tokens})
     return f"""\
 ## How to run
@@ -327,7 +330,7 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 ```
 
 or over HTTP, from any client of the OpenAI API. The server has a limit of its own for the length
-of an answer, so send `max_tokens`.
+of an answer, so send `max_tokens`: {max_tokens} are enough for every answer of the evaluation.
 
 ```sh
 {serve_command(".")}

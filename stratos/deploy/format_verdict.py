@@ -41,8 +41,11 @@ def verdict(one: Export, most: float) -> Verdict:
     return Verdict.TEXTS if one.n_items < LEAST_ITEMS else Verdict.OPEN
 
 
-def said(one: Export, most: float) -> str:
-    """Return the verdict in words, for the table of formats."""
+def said(one: Export) -> str:
+    """Return the verdict in words, for tables of formats; "" for records of earlier versions."""
+    most = one.max_loss_points
+    if most is None:
+        return ""
     found = verdict(one, most)
     if found is Verdict.LOSES:
         return f"loses more than {most:g}"

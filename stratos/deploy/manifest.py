@@ -30,6 +30,8 @@ class Known:
     text: str
     gold: str
     is_right: bool
+    max_tokens: int | None = None
+    """Room for an answer: the longest of the evaluation and a quarter; None in earlier bundles."""
 
 
 def write_known(bundle: Path, known: Sequence[Known]) -> None:

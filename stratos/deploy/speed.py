@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stratos.core.counted import listed
+from stratos.core.counted import counted, listed
 from stratos.records import Deployment, LoadResult, Prediction
 
 HEADING = "## Speed"
@@ -25,10 +25,30 @@ def sentences(deployment: Deployment) -> list[str]:
             "and left none idle, so nothing is judged. On an idle machine the server is faster."
         )
     if deployment.load is not None:
-        found += _under_load(deployment.load, busy)
+        found += [_capacity(deployment, deployment.load), *_under_load(deployment.load, busy)]
     elif deployment.load_note:
         found.append(f"No load test with random arrivals: {deployment.load_note}")
     return found
+
+
+def _capacity(deployment: Deployment, load: LoadResult) -> str:
+    """Say what the server gives at most, and what that number is for."""
+    slots = deployment.run.slots if deployment.run is not None else 1
+    told = f"Capacity, {in_flight(slots)} (closed loop): {load.capacity_per_s:.3g} a second"
+    if load.capacity is not None:
+        told += f"; {_predicted(load.capacity, _rate, deployment.was_busy)}"
+    told += ". The plan's rate is judged by requests with random arrivals, below."
+    if (served := deployment.served) is not None:
+        told += (
+            f" In the table of formats {served.format} has {served.requests_per_s:.3g}, measured "
+            "when it was exported: that one compares formats."
+        )
+    return told
+
+
+def in_flight(n: int) -> str:
+    """Return how many requests are in flight all the time in a closed loop."""
+    return f"{counted(n, 'request')} in flight"
 
 
 def _under_load(load: LoadResult, busy: bool) -> list[str]:
@@ -43,10 +63,6 @@ def _under_load(load: LoadResult, busy: bool) -> list[str]:
         f"in {load.seconds:.0f} s): p95 {_ms(load.latency_p95_ms)} with the wait; "
         f"{predicted}.{queue}"
     ]
-    most = f"With all slots busy it gives {load.capacity_per_s:.3g} requests a second"
-    if load.capacity is not None:
-        most += f"; {_predicted(load.capacity, _rate, busy)}"
-    lines.append(f"{most}.")
     if load.n_errors:
         lines.append(f"{load.n_errors:,} requests failed.")
     if load.first_token_ms and load.token_ms:
@@ -91,7 +107,7 @@ def _beside_plan(load: LoadResult, planned: float) -> str:
         return "this machine does not hold that"
     if load.capacity_per_s <= planned:
         return (
-            f"this machine gives {load.capacity_per_s:.3g} with all slots busy, and was tested at "
+            f"the capacity of this machine is {load.capacity_per_s:.3g}, and it was tested at "
             f"{load.requests_per_s:.3g}"
         )
     return f"this machine was tested at {load.requests_per_s:.3g}"

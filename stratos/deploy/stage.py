@@ -35,7 +35,7 @@ from stratos.deploy.trial import (
 from stratos.deploy.under_load import Plans
 from stratos.engines.base import ExportError
 from stratos.estimate import card_of_student
-from stratos.evaluate.answer_files import KeptAnswer, read_answers
+from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
 from stratos.plan.traffic import rates_of
 from stratos.records import (
     Corpus,
@@ -92,6 +92,7 @@ def deploy(
     bundle = context.run_dir / "bundle"
     kept = read_answers(context.run_dir, scorecard)
     asked = kept[: config.deploy.n_requests]
+    room = room_for_answers(kept, config.evaluate.max_new_tokens)
 
     context.tick(0, len(asked), "bundle")
     card = model_card(
@@ -109,7 +110,10 @@ def deploy(
     )
     write_known(
         bundle,
-        [Known(one.messages, one.text, one.gold, one.score.exact >= 1.0) for one in kept[:N_KNOWN]],
+        [
+            Known(one.messages, one.text, one.gold, one.score.exact >= 1.0, room)
+            for one in kept[:N_KNOWN]
+        ],
     )
     run, exports = _engine_and_exports(config, plan, bundle, kept, context)
     window = context_of(bundle)

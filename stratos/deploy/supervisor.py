@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stratos.core.locks import locked
 from stratos.core.process import Process
-from stratos.deploy.hosting import Hosted, supervised
+from stratos.deploy.hosted_server import Hosted, supervised
 from stratos.deploy.server import answers, start_process, stop_process
 
 MOST_FAILURES = 5

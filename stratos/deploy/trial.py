@@ -32,7 +32,9 @@ from stratos.records import Interval, LoadResult, Plan, Prediction, RoleChoice, 
 from stratos.tasks.base import Message
 
 ROUNDS = 4
-"""Rounds of all slots that the capacity of an engine that batches is measured over, at most."""
+"""Rounds of all slots that the capacity of an engine that batches is measured over, or more:"""
+CAPACITY_S = 3.0
+"""Seconds that as many answers would take one at a time, so that fast ones are not a handful."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +218,8 @@ def _capacity(
     """Return a closed loop with all slots busy, which gives requests per second at most."""
     if run.slots == 1:
         return closed
-    n = int(load_seconds / closed.mean_seconds)
-    n = max(run.slots, min(ROUNDS * run.slots, n))
+    n = max(ROUNDS * run.slots, int(CAPACITY_S / closed.mean_seconds))
+    n = max(run.slots, min(n, int(load_seconds / closed.mean_seconds)))
     return load_test(
         server,
         [chats[i % len(chats)] for i in range(n)],

@@ -17,7 +17,7 @@ from typing import Any
 
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.deploy.hosting import CACHE, Hosted, hosted_bundle, state_of
+from stratos.deploy.hosted_server import CACHE, Hosted, hosted_bundle, state_of
 from stratos.deploy.nginx_config import Limits, config
 from stratos.deploy.server import free_port
 from stratos.door.nginx import Door, Opened
@@ -100,13 +100,13 @@ def _open(door: Door, hosted: Hosted | None, folder: Path, told: argparse.Namesp
     # An inner port that stays lets requests end that come in while nginx reads the new config.
     inner_port = free_port() if before is None else before.inner_port
     text = config(door.folder, told.listen, hosted.port, inner_port, keys, limits, tls)
-    door.end_watcher()
+    door.make_folder()
+    door.write_opened(Opened(told.listen, hosted.port, inner_port))
     try:
         ran = door.start(text)
-        before = Opened(told.listen, hosted.port, inner_port)
-    finally:
-        if before is not None and door.process is not None:
-            door.watch(before)
+    except BaseException:
+        door.write_opened(before)
+        raise
     _check(host, port, keys, hosted, tls is not None)
     address = f"{'http' if tls is None else 'https'}://{told.listen}/v1"
     print(f"{'Changed' if ran else 'Open'} at {address}, with {counted(len(keys), 'key')}.")

@@ -1,7 +1,8 @@
 """The nginx before a hosted student: its start and its stop.
 
 nginx does the work: it is what many put before such servers, and slow clients, floods and broken
-requests are its everyday. Ours is the file that it reads (`deploy.nginx_config`).
+requests are its everyday. Ours is the file that it reads (`deploy.nginx_config`), and a process
+that nginx does not outlive, which closes it when its server is gone (`door.watch`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -46,8 +46,6 @@ class Opened:
     """Of the server behind it."""
     inner_port: int
     """Where it hands whole requests on to itself."""
-    watcher: Process | None = None
-    """What closes it when its server is gone (`door.watch`)."""
 
 
 @dataclass(frozen=True)
@@ -94,33 +92,50 @@ class Door:
 
     @property
     def opened(self) -> Opened | None:
-        """How it was opened last; None if it never was."""
+        """How it was opened; None if it never was, or was stopped since."""
         with contextlib.suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode((self.folder / _OPENED).read_bytes(), type=Opened)
         return None
 
+    def write_opened(self, opened: Opened | None) -> None:
+        """Write down how it is opened; None for a door that is not."""
+        if opened is None:
+            (self.folder / _OPENED).unlink(missing_ok=True)
+        else:
+            write_atomically(self.folder / _OPENED, msgspec.json.encode(opened))
+
     @property
-    def is_watched(self) -> bool:
-        """Whether something closes it when its server is gone."""
-        opened = self.opened
-        return opened is not None and opened.watcher is not None and not opened.watcher.is_dead()
+    def command(self) -> list[str]:
+        """The command that runs nginx until it is told to end.
+
+        Raises:
+            StratosError: it is not installed.
+        """
+        return [*self._call(), "-g", "daemon off;", "-c", str(self.conf)]
+
+    def _call(self) -> list[str]:
+        return [program(), "-p", str(self.folder), "-e", str(self.errors)]
+
+    @property
+    def closed_since(self) -> str:
+        """When it closed by itself, and why; "" where it did not, or that is not known."""
+        with contextlib.suppress(OSError):
+            return (self.folder / _WHY).read_text()
+        return ""
 
     def told(self) -> str:
         """Return whether it is open, and what closed it, in words."""
         running, opened = self.process, self.opened
-        if running is None:
-            with contextlib.suppress(OSError):
-                return (
-                    f"Closed {(self.folder / _WHY).read_text()}. The command that opened it "
-                    "opens it again when the server runs."
-                )
+        if running is not None:
+            where = opened.listen if opened else "?"
+            return f"Open at {where} (process {running.pid}). Requests: {self.log}"
+        if why := self.closed_since:
+            why = f"Closed {why}."
+        elif opened is not None:
+            why = "Closed: nginx, or the process that watched it, was ended from outside."
+        else:
             return "Closed."
-        where = opened.listen if opened else "?"
-        watched = "" if self.is_watched else (
-            "\nWarning: nothing watches it, so that it would stay open without its server. Give "
-            "the command that opened it again."
-        )  # fmt: skip
-        return f"Open at {where} (process {running.pid}). Requests: {self.log}{watched}"
+        return f"{why} The command that opened it opens it again when the server runs."
 
     def make_folder(self) -> None:
         """Make the folder, which nobody else reads: the config holds keys."""
@@ -133,14 +148,13 @@ class Door:
         Raises:
             StratosError: there is no nginx, or it refuses the config or does not start.
         """
-        nginx = program()
+        call = self._call()
         self.make_folder()
         (self.folder / _WHY).unlink(missing_ok=True)
-        call = [nginx, "-p", str(self.folder), "-e", str(self.errors), "-c"]
         before = self.conf.read_bytes() if self.conf.exists() else None
         with replacing_file(self.conf) as new:
             new.write_text(text)
-            if (why := _refused([*call, str(new), "-t", "-q"])) is not None:
+            if (why := _refused([*call, "-c", str(new), "-t", "-q"])) is not None:
                 raise StratosError(f"nginx refuses its config: {why}")
         if (running := self.process) is not None:
             try:
@@ -151,36 +165,31 @@ class Door:
                 raise
             return True
         self._end_orphans()
-        if (why := _refused([*call, str(self.conf)])) is not None:
-            raise StratosError(f"nginx does not start: {why}")
-        until = time.monotonic() + _START_S
-        while self.process is None or not self._workers():  # its id is written before they start
-            if time.monotonic() > until:
-                raise StratosError(
-                    f"nginx does not start. The end of {self.errors}:\n{last_lines(self.errors)}"
-                )
-            time.sleep(_LOOK_S)
+        self._start_watched()
         return False
 
-    def watch(self, opened: Opened) -> None:
-        """Start what closes it when its server is gone."""
-        with (self.folder / "watch.log").open("ab") as log:
-            process = subprocess.Popen(
+    def _start_watched(self) -> None:
+        """Start what runs nginx and closes it when its server is gone; return when it is open."""
+        said = self.folder / "watch.log"
+        with said.open("wb") as log:
+            watcher = subprocess.Popen(
                 [sys.executable, "-P", "-m", "stratos.door.watch", str(self.folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        watched = replace(opened, watcher=Process.of(process.pid))
-        write_atomically(self.folder / _OPENED, msgspec.json.encode(watched))
-
-    def end_watcher(self) -> None:
-        """End what watches it, before it is opened anew."""
-        opened = self.opened
-        if opened is not None and opened.watcher is not None and opened.watcher.is_alive_here():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(opened.watcher.pid, signal.SIGKILL)
+        until = time.monotonic() + _START_S
+        while self.process is None or not self._workers():  # its id is written before they start
+            if watcher.poll() is not None:
+                raise StratosError(f"nginx does not start: {_first_error(said.read_text())}")
+            if time.monotonic() > until:
+                watcher.kill()
+                watcher.wait()
+                raise StratosError(
+                    f"nginx does not start. The end of {self.errors}:\n{last_lines(self.errors)}"
+                )
+            time.sleep(_LOOK_S)
 
     def close(self, why: str) -> None:
         """Close it at once, without an end to what it answers, and write down why."""
@@ -243,8 +252,8 @@ class Door:
         """
         running = self.process
         (self.folder / _WHY).unlink(missing_ok=True)
+        self.write_opened(None)
         if running is None:
-            self.end_watcher()
             self._end_orphans()
             return False
         for number in (signal.SIGQUIT, signal.SIGTERM):
@@ -276,13 +285,16 @@ def program() -> str:
 
 
 def _refused(call: list[str]) -> str | None:
-    """Run nginx to the point where it is a daemon; return why it does not come to that."""
-    # A daemon keeps what it is given open: a file, and no pipe that would never end.
-    with tempfile.TemporaryFile("w+") as said:
-        done = subprocess.run(call, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False)
-        if not done.returncode:
-            return None
-        said.seek(0)
-        lines = said.read().splitlines()
-    first = next((one for one in lines if "[emerg]" in one), "".join(lines[:1]))
+    """Let nginx test a config; return why it does not take it."""
+    done = subprocess.run(
+        call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace", check=False,
+    )  # fmt: skip
+    return _first_error(done.stdout) if done.returncode else None
+
+
+def _first_error(said: str) -> str:
+    """Return the error in what nginx says."""
+    lines = said.splitlines()
+    first = next((one for one in lines if "[emerg]" in one), "".join(lines[-1:]))
     return re.sub(r"^.*\[emerg\] (\d+#\d+: )?", "", first).strip() or "it says nothing"

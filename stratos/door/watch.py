@@ -1,19 +1,24 @@
-"""`python -m stratos.door.watch FOLDER`: close a door whose server is gone.
+"""`python -m stratos.door.watch FOLDER`: run the nginx of a door, and close it without its server.
 
-Whoever takes the port of a server that is gone would get what is asked through its door.
+Whoever takes the port of a server that is gone would get what is asked through its door. For the
+same reason nginx ends with this process, also where that is killed.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 from stratos.core.process import Process
-from stratos.deploy.hosting import Hosted, is_starting
+from stratos.deploy.hosted_server import Hosted, is_starting
 from stratos.door.nginx import Door
 
 LOOK_S = 0.25
@@ -22,16 +27,23 @@ MOST_BAD = 3
 both are seen for a moment. What has ended for good closes the door at the first look."""
 _GONE = "the process that kept its server running has ended"
 _LISTENS = "0A"
+_PR_SET_PDEATHSIG = 1
 _LOOPBACK = {
     "0100007F", "00000000", "0" * 32, "0000000000000000FFFF00000100007F",
 }  # fmt: skip
 """Addresses, as the kernel writes them, at which 127.0.0.1 is answered."""
 
 
-def watch(door: Door) -> None:
-    """Look after a door until it is closed, by this or by somebody else."""
+def watch(door: Door) -> int:
+    """Run nginx until it ends, by this or by somebody else; return its exit code."""
+    nginx = subprocess.Popen(
+        door.command,
+        stdin=subprocess.DEVNULL,
+        process_group=0,  # by which its workers are found
+        preexec_fn=_end_with(os.getpid()),
+    )
     n_bad = 0
-    while door.process is not None:
+    while (code := nginx.poll()) is None:
         hosted = Hosted.read(door.state)
         ended = _ended(door, hosted)
         why = ended or _unsure(door, hosted)
@@ -39,6 +51,21 @@ def watch(door: Door) -> None:
         if ended or n_bad >= MOST_BAD:
             door.close(why)
         time.sleep(LOOK_S)
+    return code
+
+
+def _end_with(parent: int) -> Callable[[], None]:
+    """Return what a child does before it is a program, so that the kernel ends it with its parent.
+
+    nginx ends its workers, too, when it gets this signal.
+    """
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def end_with_parent() -> None:
+        if prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) or os.getppid() != parent:
+            os._exit(1)
+
+    return end_with_parent
 
 
 def _ended(door: Door, hosted: Hosted | None) -> str:
@@ -116,4 +143,4 @@ def _listening(port: int) -> set[str]:
 
 
 if __name__ == "__main__":
-    watch(Door(Path(sys.argv[1])))
+    sys.exit(watch(Door(Path(sys.argv[1]))))

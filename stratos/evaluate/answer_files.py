@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from stratos.core.errors import StratosError
 from stratos.evaluate.answers import Answers
 from stratos.records import Scorecard
 from stratos.tasks.base import Item, Message, Score, Task
+
+_ROOM = 1.25
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,17 @@ class KeptAnswer:
     origin: str = ""
     logprob: float | None = None
     """Log-probability of the text by the student; None in files of earlier versions."""
+
+
+def room_for_answers(answers: Sequence[KeptAnswer], most: int) -> int:
+    """Return tokens that are enough for answers: the longest and a quarter, in steps of 16.
+
+    Args:
+        answers: the student's.
+        most: tokens at which they were cut; one of that length may be longer.
+    """
+    longest = max(one.output_tokens for one in answers)
+    return min(most, 16 * math.ceil((_ROOM * longest) / 16))
 
 
 def answers_path(run_dir: Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from stratos.core.formats import gib, milliseconds, per_second
+from stratos.deploy.speed import in_flight
 from stratos.records import Deployment, Prediction
 from stratos.report.planned_row import Figures, Kind, PlannedRow, judged, written
 
@@ -19,12 +20,15 @@ def rows_here(deployment: Deployment) -> Iterator[PlannedRow]:
     """Yield a row for each quantity that was predicted of the server on this machine."""
     why_not = _BUSY if deployment.was_busy else ""
     load = deployment.load
+    slots = deployment.run.slots if deployment.run is not None else 1
     if (answer := deployment.answer_ms) is not None:
         yield _row("an answer alone, here", "latency", answer, milliseconds, why_not)
     if load is not None and load.p95_ms is not None:
         yield _row("p95 under load, here", "latency", load.p95_ms, milliseconds, why_not)
     if load is not None and load.capacity is not None:
-        yield _row("answers a second, here", "rate", load.capacity, per_second, why_not)
+        yield _row(
+            f"capacity, {in_flight(slots)}, here", "rate", load.capacity, per_second, why_not
+        )
     if (memory := deployment.memory_gib) is not None:
         bound, measured = memory.predicted.high, memory.measured
         yield PlannedRow(

@@ -15,6 +15,7 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import by_reason
 from stratos.core.redact import redact
+from stratos.deploy.format_verdict import said as format_verdict
 from stratos.deploy.speed import sentences
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
@@ -91,6 +92,7 @@ def write_run_page(
         fields=_fields(scorecard),
         labels=_labels(scorecard),
         deployment=named.get("deploy"),
+        format_verdict=format_verdict,
         speed=sentences(named["deploy"]) if "deploy" in named else [],
         accuracy_verdict=_accuracy_verdict(config, scorecard, named.get("deploy")),
         slices=_slices(scorecard),

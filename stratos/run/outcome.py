@@ -181,10 +181,12 @@ def _(deployment: Deployment) -> str:
     load = deployment.load
     under = ""
     if load is not None:
+        held = "" if load.kept_up and load.holds_limit else ", NOT held"
         under = (
-            f"; under {load.requests_per_s:.3g} requests a second p95 "
+            f"; {load.requests_per_s:.3g} requests a second, random arrivals{held}: p95 "
             f"{milliseconds(load.latency_p95_ms)}"
             f"{'' if deployment.was_busy else _judged(load.p95_ms)}"
+            f" (capacity {load.capacity_per_s:.3g} a second)"
         )
     served = deployment.served
     told = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import socket
@@ -13,22 +14,16 @@ from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.deploy.commands import ENGINES
 from stratos.deploy.exports import read_exports
-from stratos.deploy.hosting import (
+from stratos.deploy.hosted_server import (
     CACHE,
     Hosted,
-    ServedError,
     bundle_in,
-    differing,
     hosted_bundle,
     hosted_here,
-    is_looked_after,
-    is_starting,
-    prepare,
-    start,
     starting,
     state_of,
-    stop,
 )
+from stratos.deploy.hosting import differing, make_room, prepare, start, stop
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
 from stratos.door.nginx import Door
@@ -36,6 +31,7 @@ from stratos.engines.hugging_face import TransformersBatching
 from stratos.engines.llamacpp import LlamaCpp
 from stratos.engines.vllm import Vllm
 from stratos.records import ServingSetting
+from stratos.serve.status import standings
 
 
 def main() -> None:
@@ -64,6 +60,12 @@ def main() -> None:
         "vllm)",
     )
     parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="stop the server that runs, and start it as the options say, at the same port if none "
+        "is named",
+    )
+    parser.add_argument(
         "--foreground", action="store_true", help="serve in this process, until Ctrl-C"
     )
     parser.add_argument(
@@ -74,6 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--start-seconds", type=float, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--all", action="store_true", help="with stop: all that runs")
+    parser.add_argument("--json", action="store_true", help="with status: one JSON object per line")
     told = parser.parse_args()
     command = told.words[0] if told.words and told.words[0] in ("status", "stop") else ""
     folders = [Path(word) for word in told.words[bool(command) :]]
@@ -82,9 +85,11 @@ def main() -> None:
     cache_dir = Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
     if told.page and (command or told.foreground):
         parser.error("--page goes with a start, and not with --foreground")
+    if told.json and command != "status":
+        parser.error("--json goes with status")
     try:
         if command == "status":
-            _status(cache_dir, folders)
+            _status(cache_dir, folders, told.json)
         elif command == "stop":
             _stop(cache_dir, folders, told.all)
         else:
@@ -97,51 +102,82 @@ def main() -> None:
 def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
     bundle = bundle_in(folder)
     run = _setting(told, bundle)
-    try:
-        with starting(bundle, cache_dir):
-            state, hosted = prepare(bundle, cache_dir, port=told.port, run=run)
+    with starting(bundle, cache_dir):
+        state, port = state_of(bundle, cache_dir), told.port
+        before = Hosted.read(state)
+        goes_on = before is not None and before.runs and not told.restart and not before.is_outdated
+        if before is not None and before.runs and not goes_on:
+            why = "" if told.restart else ": its bundle was made anew since it was started"
+            print(f"Stopping the server at {before.url}{why} …", flush=True)
+            port = make_room(state, before, port, run)
+        if not goes_on:
+            state, hosted = prepare(bundle, cache_dir, port=port, run=run)
             if not told.foreground:
                 print(f"Starting {bundle} …", flush=True)
                 hosted = start(state, told.start_seconds)
-    except ServedError as served:
-        print(served)
-        before = Hosted.read(state_of(bundle, cache_dir))
-        if before is not None and (other := _not_applied(before, told, run)):
-            print(f"It goes on as it was started: after a stop, {' and '.join(other)} will count.")
-        if told.page and (running := Hosted.read(state_of(bundle, cache_dir))) is not None:
-            _show_page(bundle, running, told.page_port)
-        return
-    if told.foreground:
+    if before is not None and goes_on:
+        _check_as_asked(before, told, run)
+        print(f"{bundle} is served at {before.url}/v1 ({before.served_by}) since {before.since}.")
+        hosted = before
+    elif told.foreground:
         print(f"Serving {bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
         sys.exit(supervise(state))
-    print(f"Ready at {hosted.url}/v1. {_as_measured(hosted)}")
-    name = shlex.quote(str(bundle))
-    asked = hosted.asked[0].messages if hosted.asked else [{"role": "user", "content": "…"}]
-    question = asked[-1]["content"].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    body = (
-        f'{{"model": "{bundle}", "max_tokens": {hosted.max_tokens or 256}, "temperature": 0, '
-        f'"messages": [{{"role": "user", "content": "{question}"}}]}}'
-    )
-    print(
-        f"  ask:    curl {hosted.url}/v1/chat/completions -H 'Content-Type: application/json' "
-        f"-d {shlex.quote(body)}\n"
-        f"  watch:  python -m stratos.serve status {name}; tail -f {shlex.quote(hosted.log)}\n"
-        f"  stop:   python -m stratos.serve stop {name}\n"
-        "It listens on this machine alone, and asks for no key."
-    )
+    else:
+        print(f"Ready at {hosted.url}/v1: {hosted.served_by}. {_as_measured(hosted)}")
+    print(_how_to_use(hosted))
     if told.page:
         _show_page(bundle, hosted, told.page_port)
+
+
+def _check_as_asked(before: Hosted, told: argparse.Namespace, run: ServingSetting | None) -> None:
+    """Check that a server runs as the options of a start say.
+
+    Raises:
+        StratosError: it runs otherwise.
+    """
+    if other := _not_applied(before, told, run):
+        raise StratosError(
+            f"{before.bundle} is served at {before.url}/v1 ({before.served_by}), and not with "
+            f"{' '.join(other)}. To start it again so, which cuts answers that are under way, "
+            f"type: python -m stratos.serve {shlex.quote(before.bundle)} {' '.join(other)} "
+            "--restart"
+        )
 
 
 def _not_applied(before: Hosted, told: argparse.Namespace, run: ServingSetting | None) -> list[str]:
     """Return which options of a start differ from what runs."""
     other = []
-    if told.port and told.port != before.port:
+    if not before.is_at(told.port):
         other.append(f"--port {told.port}")
     if (told.engine or told.format) and not before.serves(run):
         other.append(f"--engine {told.engine}" if told.engine else "")
         other.append(f"--format {told.format}" if told.format else "")
+    if told.at_once and told.at_once != before.at_once:
+        other.append(f"--at-once {told.at_once}")
+    if told.foreground:
+        other.append("--foreground")
     return [one for one in other if one]
+
+
+def _how_to_use(hosted: Hosted) -> str:
+    """Return what is typed to ask, watch and stop a server."""
+    name = shlex.quote(hosted.bundle)
+    first = hosted.asked[0] if hosted.asked else None
+    body = {
+        "model": hosted.bundle,
+        "max_tokens": (first.max_tokens if first else None) or hosted.max_tokens or 256,
+        "temperature": 0,
+        "messages": first.messages if first else [{"role": "user", "content": "…"}],
+    }
+    asked = json.dumps(body, ensure_ascii=False)
+    return (
+        f"  ask:    curl {hosted.url}/v1/chat/completions -H 'Content-Type: application/json' "
+        f"-d {shlex.quote(asked)}\n"
+        f"  watch:  python -m stratos.serve status {name}; tail -f {shlex.quote(hosted.log)}\n"
+        f"  stop:   python -m stratos.serve stop {name}\n"
+        "It listens on this machine alone, and asks for no key. To let others reach it: python -m "
+        f"stratos.door {name}"
+    )
 
 
 def _show_page(bundle: Path, hosted: Hosted, port: int) -> None:
@@ -212,38 +248,12 @@ def _as_measured(hosted: Hosted) -> str:
     )
 
 
-def _status(cache_dir: Path, folders: list[Path]) -> None:
-    wanted = [state_of(hosted_bundle(folder, cache_dir), cache_dir) for folder in folders]
-    found = [(s, one) for s, one in hosted_here(cache_dir) if not wanted or s in wanted]
-    for state, one in found:
-        print(f"{one.bundle}\n  {_state(state, one)}\n  log: {one.log}")
-        if (door := Door(state.with_suffix(".door"))).opened is not None:
-            print(f"  door: {door.told()}")
-    if not found:
+def _status(cache_dir: Path, folders: list[Path], as_json: bool) -> None:
+    found = list(standings(cache_dir, folders))
+    for one in found:
+        print(one.json if as_json else one.text)
+    if not found and not as_json:
         print("Nothing is served." if not folders else f"{folders[0]} is not served.")
-
-
-def _state(state: Path, one: Hosted) -> str:
-    times = f", started again {counted(one.n_restarts, 'time')}" if one.n_restarts else ""
-    if one.is_given_up:
-        return f"given up{times}: it ended each time (last with code {one.exit_code})"
-    if one.supervisor is not None and not one.supervisor.is_of_this_machine:
-        return f"was started on {one.supervisor.host}, which cannot be seen from here"
-    if one.supervisor is None:
-        is_at_it = is_starting(state) or is_looked_after(state)
-        return "is starting" if is_at_it else "its start was cut short"
-    if not one.runs:
-        return f"gone: the process that kept it running has ended{times}"
-    try:
-        n_other = differing(one)
-    except StratosError:
-        return f"does not answer at {one.url}{times} (process {one.server_pid})"
-    if one.is_bundle_gone:
-        times += "; its bundle is gone (moved or deleted): it cannot be started again from there"
-    elif one.is_outdated:
-        times += "; its bundle was made anew since: stop it and start it again"
-    as_measured = f"; {n_other} of {len(one.asked)} known answers differ" if n_other else ""
-    return f"answers at {one.url}/v1 since {one.since}{times}{as_measured}"
 
 
 def _stop(cache_dir: Path, folders: list[Path], is_all: bool) -> None:

@@ -21,7 +21,7 @@ from stratos.core.formats import duration, usd
 from stratos.core.locks import locked
 from stratos.core.money import exact_usd
 from stratos.core.printable import visible
-from stratos.deploy.hosting import CACHE, hosted_here
+from stratos.deploy.hosted_server import CACHE, hosted_here
 from stratos.executors import handed, started
 from stratos.executors.job import OVER, State, Status
 from stratos.executors.started import Started
@@ -87,7 +87,8 @@ def _list_hosted() -> None:
     for _, hosted in hosted_here(Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()):
         if hosted.runs:
             print(
-                f"{hosted.bundle}: served at {hosted.url}/v1 since {hosted.since}\n"
+                f"{hosted.bundle}: served at {hosted.url}/v1 ({hosted.served_by}) since "
+                f"{hosted.since}\n"
                 f"  end it: python -m stratos.serve stop {shlex.quote(hosted.bundle)}"
             )
 

@@ -15,7 +15,8 @@ from stratos.decode.batched import complete
 from stratos.deploy.bundle_server import ask, serving_bundle
 from stratos.deploy.commands import ENGINES
 from stratos.deploy.exports import read_exports
-from stratos.deploy.hosting import bundle_in, longest_answer
+from stratos.deploy.hosted_server import bundle_in
+from stratos.deploy.hosting import longest_answer
 from stratos.deploy.manifest import Known, check_manifest, read_known
 from stratos.deploy.push import fetched, is_url
 from stratos.pretrained import load_model, load_tokenizer

@@ -22,7 +22,8 @@ from stratos.deploy.chosen_format import chosen_format
 from stratos.deploy.commands import serve_arguments
 from stratos.deploy.exports import make_exports, read_exports
 from stratos.deploy.exports_table import with_exports
-from stratos.deploy.hosting import keep_hosted, state_of
+from stratos.deploy.hosted_server import state_of
+from stratos.deploy.hosting import keep_hosted
 from stratos.deploy.manifest import check_manifest, read_known
 from stratos.deploy.server import HOST, ServeError, free_port, serving
 from stratos.deploy.stage import _engine_and_exports

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,16 +24,8 @@ from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.deploy import supervisor
 from stratos.deploy.bundle import make_bundle
-from stratos.deploy.hosting import (
-    Hosted,
-    ask,
-    bundle_in,
-    differing,
-    keep_hosted,
-    prepare,
-    starting,
-    state_of,
-)
+from stratos.deploy.hosted_server import Hosted, bundle_in, starting, state_of
+from stratos.deploy.hosting import ask, differing, keep_hosted, prepare
 from stratos.deploy.manifest import Known, check_manifest, read_known, write_known, write_manifest
 from stratos.deploy.server import free_port
 from stratos.evaluate.answer_files import read_answers
@@ -83,10 +76,11 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
         assert json.loads(said.stdout)["choices"][0]["message"]["content"] == known[0].text
 
         again = command("stratos.serve", str(bundle), cache=tmp_path)
-        assert again.returncode == 0 and f"is served at {hosted.url}/v1 since" in again.stdout
-        assert "It goes on as it was started" not in again.stdout
-        other = command("stratos.serve", str(bundle), "--port", "1", cache=tmp_path)
-        assert "as it was started: after a stop, --port 1 will count." in other.stdout
+        served = f"is served at {hosted.url}/v1 (transformers, 1 answer at once) since"
+        assert again.returncode == 0 and served in again.stdout and curl in again.stdout
+        port = free_port()
+        other = command("stratos.serve", str(bundle), "--port", str(port), cache=tmp_path)
+        assert other.returncode == 1 and f"and not with --port {port}. To start" in other.stderr
         state.write_text("garbage")
         wait_for(lambda: Hosted.read(state) == hosted)
         taken = command("stratos.serve", str(bundle), "--port", str(hosted.port),
@@ -110,6 +104,24 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
         wait_for(answers)
         told = command("stratos.serve", "status", cache=tmp_path).stdout
         assert f"answers at {hosted.url}/v1" in told and "started again 1 time" in told
+        # What the refusal said to type is typed.
+        words = shlex.split(other.stderr.partition("type: python -m stratos.serve ")[2])
+        moved = command("stratos.serve", *words, cache=tmp_path)
+        assert f"Ready at http://127.0.0.1:{port}/v1: transformers" in moved.stdout, moved.stderr
+        hosted = Hosted.read(state)
+        assert hosted is not None and hosted.supervisor is not None and hosted.port == port
+        told = command("stratos.serve", "status", str(bundle), cache=tmp_path).stdout
+        assert (
+            f"  transformers, 1 answer at once; process {hosted.server_pid}, kept running by "
+            f"process {hosted.supervisor.pid}\n" in told
+        )
+        told = command("stratos.serve", "status", "--json", cache=tmp_path).stdout
+        found = json.loads(told)
+        assert found.items() >= {
+            "bundle": str(bundle.resolve()), "state": "answers", "engine": "transformers",
+            "format": "", "at_once": 1, "url": f"http://127.0.0.1:{port}/v1", "port": port,
+            "pid": hosted.server_pid, "n_known": 3, "n_differing": 0, "door": None,
+        }.items()  # fmt: skip
 
         # A run with deploy.keep=true leaves it as it is, unless it has made another bundle.
         kept, ran = keep_hosted(bundle.resolve(), tmp_path)
@@ -119,8 +131,10 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
         assert (
             "its bundle was made anew" in command("stratos.serve", "status", cache=tmp_path).stdout
         )
+        again = command("stratos.serve", str(bundle), cache=tmp_path)
+        assert "its bundle was made anew since it was started …" in again.stdout
         kept, ran = keep_hosted(bundle.resolve(), tmp_path)
-        assert not ran and kept.port == hosted.port and not kept.is_outdated
+        assert ran and kept.port == hosted.port and not kept.is_outdated
     finally:
         stopped = command("stratos.serve", "stop", str(bundle), cache=tmp_path)
     assert stopped.stdout == f"{bundle.resolve()}: stopped.\n"

@@ -145,12 +145,13 @@ def test_what_was_measured_is_said_beside_what_was_predicted():
     assert sentences(shown()) == [
         "One request at a time: 281 ms an answer (mean of 32); as predicted: 250 ms to 400 ms "
         "(a test).",
+        "Capacity, 1 request in flight (closed loop): 3.5 a second; NOT as predicted: 5 to 9 (a "
+        "test). The plan's rate is judged by requests with random arrivals, below.",
         "Requests with random arrivals, 3 a second (45 in 16 s): p95 900 ms with the wait; as "
         "predicted: 500 ms to 2 s (a test). From the measured answers, the queue model predicts "
         "840 ms.",
-        "With all slots busy it gives 3.5 requests a second; NOT as predicted: 5 to 9 (a test).",
-        "The plan has 25 requests a second for one server; this machine gives 3.5 with all slots "
-        "busy, and was tested at 3.",
+        "The plan has 25 requests a second for one server; the capacity of this machine is 3.5, "
+        "and it was tested at 3.",
     ]
 
 

@@ -28,7 +28,7 @@ from required import lacking
 
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
-from stratos.deploy.hosting import CACHE, Hosted, state_of
+from stratos.deploy.hosted_server import CACHE, Hosted, state_of
 from stratos.deploy.nginx_config import Limits, config, script
 from stratos.deploy.server import free_port
 from stratos.door.nginx import Door, program
@@ -364,14 +364,20 @@ def test_a_door_closes_when_another_process_has_the_port(opened: Opened) -> None
         supervisor.wait()
 
 
-def test_a_door_that_nothing_watches_says_so(opened: Opened) -> None:
-    assert opened.door.is_watched and "Warning" not in opened.door.told()
-    opened.door.end_watcher()
+def test_a_door_does_not_outlive_what_watches_it(opened: Opened) -> None:
+    """Killed, it can close nothing any more: the kernel ends nginx with it."""
+    running = opened.door.process
+    assert running is not None
+    parent = int(Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert b"stratos.door.watch" in Path(f"/proc/{parent}/cmdline").read_bytes()
+    os.kill(parent, signal.SIGKILL)
     until = time.monotonic() + 10
-    while opened.door.is_watched:
+    while opened.door.process is not None or opened.door._workers():
         assert time.monotonic() < until
         time.sleep(0.05)
-    assert "Warning: nothing watches it" in opened.run("status", str(opened.bundle)).stdout
+    told = opened.run("status", str(opened.bundle)).stdout
+    assert told.startswith("Closed: nginx, or the process that watched it, was ended from outside.")
+    assert opened.open().stdout.startswith("Open at") and opened.ask()[0] == 200
 
 
 def _closes(opened: Opened, hosted: Hosted, why: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from one_run import Command
 
 from stratos.core.process import Process
-from stratos.deploy.hosting import CACHE
+from stratos.deploy.hosted_server import CACHE
 from stratos.executors import started
 from stratos.executors.here import Here
 from stratos.executors.job import JobSpec

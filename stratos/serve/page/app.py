@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.core.errors import StratosError
-from stratos.deploy.hosting import Hosted
+from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.server import HOST
 from stratos.serve.origin import Origin
 

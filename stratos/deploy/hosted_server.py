@@ -1,0 +1,209 @@
+"""What is hosted on this machine: one file for each bundle, below the cache folder.
+
+It says what was started, where it listens, and which process looks after it (`supervisor`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from stratos.core.atomic_files import write_atomically
+from stratos.core.counted import counted
+from stratos.core.digest import digest_of
+from stratos.core.errors import StratosError
+from stratos.core.locks import locked
+from stratos.core.process import Process
+from stratos.deploy.commands import engine_of
+from stratos.deploy.manifest import MANIFEST, Known, read_known
+from stratos.deploy.server import HOST
+from stratos.records import ServingSetting
+
+CACHE = "STRATOS_CACHE"
+"""Variable with the cache folder of commands that have no config."""
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A server that was started to stay."""
+
+    bundle: str
+    port: int
+    module: str
+    """The engine's program, as for `python -m`."""
+    arguments: list[str]
+    environment: dict[str, str]
+    log: str
+    since: str
+    """When it was started."""
+    version: str
+    """Tells one making of the bundle from another: the SHA-256 of its manifest."""
+    supervisor: Process | None = None
+    """What keeps it running."""
+    max_tokens: int | None = None
+    """Longest answer, as the evaluation had it."""
+    server_pid: int = 0
+    n_restarts: int = 0
+    exit_code: int | None = None
+    """Of the server, when it last ended by itself."""
+    is_given_up: bool = False
+    """It ended at once too often."""
+    start_s: float = 300.0
+    """Seconds from its start to its first answer, at most."""
+    python: str = sys.executable
+    """Interpreter that has the module."""
+    format: str = ""
+    """Export that is served; "" for the bundle's own weights."""
+    asked: list[Known] = field(default_factory=list)
+    """Questions that tell whether it answers as it should."""
+    engine: str = ""
+    """Name of the engine; "" in files of earlier versions."""
+    at_once: int = 0
+    """Answers that it makes at once; 0 in files of earlier versions."""
+
+    @property
+    def url(self) -> str:
+        """Address that its paths are under."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def served_by(self) -> str:
+        """Engine, format and answers at once, in words."""
+        engine = " ".join(filter(None, (self.engine or self.module, self.format)))
+        return f"{engine}, {counted(self.at_once, 'answer')} at once" if self.at_once else engine
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its bundle was made anew since it was loaded."""
+        return digest_of(Path(self.bundle) / MANIFEST) != self.version
+
+    @property
+    def is_bundle_gone(self) -> bool:
+        """Whether its bundle was moved or deleted, so that it could not be started again."""
+        return not Path(self.bundle).is_dir()
+
+    @property
+    def n_as_evaluated(self) -> int:
+        """Of the answers that it should give, how many are those of the evaluation."""
+        evaluated = {str(one.messages): one.text for one in read_known(Path(self.bundle))}
+        return sum(evaluated.get(str(one.messages)) == one.text for one in self.asked)
+
+    @property
+    def runs(self) -> bool:
+        """Whether somebody of this machine looks after it."""
+        one = self.supervisor
+        return one is not None and one.is_of_this_machine and not one.is_dead()
+
+    def serves(self, run: ServingSetting | None) -> bool:
+        """Return whether it is of the engine and the export that a setting names."""
+        form = "" if run is None else run.format
+        return self.module == engine_of(run).module and (not form or form == self.format)
+
+    def is_at(self, port: int) -> bool:
+        """Return whether it listens at a port; 0 is any."""
+        return port in (0, self.port)
+
+    @staticmethod
+    def read(state: Path) -> Hosted | None:
+        """Return what a state file describes; None where there is none."""
+        with suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(state.read_bytes(), type=Hosted)
+        return None
+
+    def write(self, state: Path) -> None:
+        """Write it down."""
+        write_atomically(state, msgspec.json.format(msgspec.json.encode(self), indent=1))
+
+
+@contextmanager
+def starting(bundle: Path, cache_dir: Path) -> Iterator[None]:
+    """Let one process at a time start a bundle's server.
+
+    Raises:
+        StratosError: another one is at it.
+    """
+    try:
+        with locked(_start_of(state_of(bundle, cache_dir))):
+            yield
+    except BlockingIOError:
+        raise StratosError(
+            f"{bundle}: another command is starting its server. To see it, type: python -m "
+            f"stratos.serve status {shlex.quote(str(bundle))}"
+        ) from None
+
+
+def is_looked_after(state: Path) -> bool:
+    """Return whether a process keeps a server running, whatever the state file says."""
+    return _is_held(supervised(state))
+
+
+def is_starting(state: Path) -> bool:
+    """Return whether a command is starting a server."""
+    return _is_held(_start_of(state))
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with locked(path):
+            return False
+    except BlockingIOError:
+        return True
+
+
+def _start_of(state: Path) -> Path:
+    return state.with_suffix(".starting")
+
+
+def supervised(state: Path) -> Path:
+    """Return the file that is locked for as long as a server is kept running."""
+    return state.with_suffix(".lock")
+
+
+def bundle_in(folder: Path) -> Path:
+    """Return the bundle that a folder is, or that the run in it has made.
+
+    Raises:
+        StratosError: it is neither.
+    """
+    for path in (folder, folder / "bundle"):
+        if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+            return path.resolve()
+    raise StratosError(
+        f"{folder} holds no bundle: name the folder of a finished run (outputs/<run>) or its "
+        "bundle. A run with deploy=none makes none; the same command without it does."
+    )
+
+
+def hosted_bundle(folder: Path, cache_dir: Path) -> Path:
+    """Return the bundle that a folder is or holds, also where it is hosted and gone by now.
+
+    Raises:
+        StratosError: it is no bundle, and none was hosted from there.
+    """
+    try:
+        return bundle_in(folder)
+    except StratosError:
+        for path in (folder.resolve(), folder.resolve() / "bundle"):
+            if state_of(path, cache_dir).exists():
+                return path
+        raise
+
+
+def state_of(bundle: Path, cache_dir: Path) -> Path:
+    """Return where it is written down how a bundle is served."""
+    name = hashlib.sha256(str(bundle).encode()).hexdigest()[:16]
+    return cache_dir / "served" / f"{name}.json"
+
+
+def hosted_here(cache_dir: Path) -> Iterator[tuple[Path, Hosted]]:
+    """Yield all that was started on this machine and not stopped, with its state file."""
+    for state in sorted((cache_dir / "served").glob("*.json")):
+        if (found := Hosted.read(state)) is not None:
+            yield state, found
