@@ -294,18 +294,28 @@ class CallbacksConfig:
 
 @dataclass(frozen=True)
 class LoggerConfig:
-    """Where metrics go (`logger=`)."""
+    """Where metrics go, several at once as in `logger=[wandb,csv]` (`logger=`)."""
 
-    name: Literal["wandb", "none"] = "wandb"
-    """wandb, or none (records and report only)."""
+    wandb: bool = False
+    """Weights & Biases."""
+    tensorboard: bool = False
+    """Event files in the run folder, for `tensorboard --logdir outputs`."""
+    mlflow: bool = False
+    """An MLflow tracking server."""
+    csv: bool = False
+    """CSV files in the run folder."""
     project: str = "stratos"
-    """W&B project."""
+    """W&B project, and MLflow experiment."""
     entity: str | None = None
     """W&B entity; None takes the account's default."""
     group: str | None = None
-    """W&B group; a sweep sets it to the sweep's folder."""
+    """Group of the run; None takes the sweep's folder for the jobs of a sweep."""
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto (online with a key, else offline), online, offline or disabled."""
+    """Of W&B: auto (online with a key, else offline), online, offline or disabled."""
+    tracking_uri: str | None = None
+    """Of MLflow, such as http://127.0.0.1:5000; None takes MLFLOW_TRACKING_URI."""
+    upload: bool = False
+    """Whether corpus, student and bundle are uploaded, too, and not only named."""
 
 
 @dataclass(frozen=True)

@@ -51,13 +51,16 @@ ARROWS = {
         "catalog config core engines estimate evaluate plan pretrained records synthesize tasks"
     ),
     "report": "catalog config core deploy evaluate ledger plan records",
+    "tracking": "config core records report",
     # What runs the stages.
     "cli": (
-        "catalog config convert core distill executors plan students synthesize tasks teachers"
+        "catalog config convert core distill executors plan students synthesize tasks teachers "
+        "tracking"
     ),
     "executors": "core ledger records",
     "run": (
-        "cascade catalog cli config core evaluate executors ledger plan records report teachers"
+        "cascade catalog cli config core evaluate executors ledger plan records report teachers "
+        "tracking"
     ),
     "pilot": (
         "catalog config core distill estimate ledger plan records run synthesize teachers"

@@ -20,7 +20,7 @@ from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.explain import explain, is_group
 from stratos.cli.preflight import unusable_files
 from stratos.core.disk_errors import why_no_run_folder
-from stratos.core.errors import ConfigError
+from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import cause
 from stratos.core.printable import shown
 from stratos.core.remote import local_path
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from stratos.config import Config
 
 
+SEVERAL = ("logger",)
+"""Groups of which a run may take several choices at once."""
 HoldsAnother = Callable[["Config", Path, str], str | None]
 """Of a config, the folder of its run and the key that names it: why it may not begin there."""
 
@@ -117,6 +119,17 @@ class _Checker:
             return True
         if isinstance(value, list) and key.startswith("hydra"):
             return True
+        if isinstance(value, list) and key in SEVERAL:
+            options = self.loader.get_group_options(override.key_or_group)
+            wrong = [one for one in value if one not in options]
+            for one in wrong:
+                self.found.append(
+                    f"{override.input_line}: there is no {key} {one}."
+                    f"{did_you_mean(str(one), options)} Known: {', '.join(sorted(options))}."
+                )
+            if not value:
+                self.found.append(f"{override.input_line}: name one, or type {key}=none.")
+            return bool(value) and not wrong
         several = [str(one) for one in value] if isinstance(value, list) else []
         typed = " or ".join(f"{key}={one}" for one in several)
         known = ", ".join(sorted(self.loader.get_group_options(override.key_or_group)))

@@ -25,6 +25,7 @@ from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.plan.horizon import MAX_SERVE_HOURS
 from stratos.teachers.facts import FACTS
+from stratos.tracking import usable
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy
@@ -84,7 +85,7 @@ def impossible(config: Config) -> list[str]:
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
     problems += [*_signals(config), *_teachers(config), *_executor(config)]
-    problems += _server(config)
+    problems += [*_server(config), *usable.unusable(config.logger)]
     only = config.strategies[0] if len(config.strategies) == 1 else None
     if only is not None and only.makes_questions and not config.task.can_reverse:
         problems.append(

@@ -58,7 +58,7 @@ NAMES: dict[str, dict[str, str]] = {
         "packing": "Rows are always packed: leave it out.",
         "per_device_eval_batch_size": "Type evaluate.batch_size=…",
         "per_device_train_batch_size": _STEP,
-        "report_to": "Type logger=wandb or logger=none",
+        "report_to": "Type logger=<name>, several as logger=[wandb,csv], or logger=none",
         "save_steps": "Type callbacks.checkpoint_every_steps=…",
         "seed": "Type seed=…",
         "torch_compile": "compile",

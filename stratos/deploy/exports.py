@@ -102,6 +102,7 @@ def make_exports(
         elif told := doubt(export, max_loss_points):
             context.warn(f"{engine.title}: {told}")
         found.append(export)
+        context.log({f"{form}/exact": export.exact.mean, f"{form}/items": float(export.n_items)})
         keeps = least_accuracy is None or export.exact.mean >= least_accuracy
         if may_change and export.is_kept and keeps and not is_open_by_text(export):
             break

@@ -99,11 +99,13 @@ def evaluate(
         )
 
     by_student = ask_student(items)
+    context.log(_exact("student", by_student))
     write_answers(context.run_dir, task, by_student)
     constrained = None
     if schemas:
         tick = ticks.part("student, constrained", len(schemas))
         constrained = ask_constrained(config, student, items, schemas, tick, context)
+        context.log(_exact(ROLE, constrained))
     by_untouched = ask_folder(
         task,
         Path(student.untouched_path),
@@ -112,10 +114,12 @@ def evaluate(
         batch_size=options.batch_size,
         tick=ticks.part("untouched student", len(untouched_items)),
     )
+    context.log(_exact("untouched", by_untouched))
     by_teacher = Answers.none()
     if teacher_items:
         tick = ticks.part("teacher", len(teacher_items))
         by_teacher = _ask_planned_teacher(config, probe, plan, teacher_items, context, tick)
+        context.log(_exact("teacher", by_teacher))
     logged = against_log(task, by_student, doubted, ask_student)
     if logged is not None:
         context.note(against_logged(logged))
@@ -168,6 +172,14 @@ def evaluate(
         earlier_reads=reads,
         logged=logged,
     )
+
+
+def _exact(role: str, answers: Answers | None) -> dict[str, float]:
+    """Return what is tracked as soon as a model has answered; {} where it answered nothing."""
+    if answers is None or not answers.scores:
+        return {}
+    n = len(answers.scores)
+    return {f"{role}/exact": sum(score.exact for score in answers.scores) / n}
 
 
 def _nothing_learnt(config: Config, corpus: Corpus, student: Student, answers: Answers) -> str:

@@ -92,7 +92,16 @@ class Questioning:
         found = dict(zip(names, scored(whole), strict=True))
         for name, own in zip(names, chats, strict=True):
             self._keep_answers(name, own, found[name])
+        self._log([tried[name] + found[name] for name in names])
         return found
+
+    def _log(self, answered: Sequence[Answered]) -> None:
+        """Track what the teacher's best prompt has shown so far."""
+        best = max(answered, key=Answered.merit)
+        if best.answers:
+            teacher, n = self.teacher.name, len(best.answers)
+            shown = {"exact": best.n_right / n, "items": float(n), "usd": self.usd}
+            self.context.log({f"{teacher}/{name}": value for name, value in shown.items()})
 
     def _foretell_again(self, questions: Sequence[Question]) -> None:
         expect_again(self.teacher, questions, self.context, self.config.limits.probe_usd)

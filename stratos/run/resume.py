@@ -73,8 +73,6 @@ class Stage(Generic[T]):
     """Whether its work may be spread over a cluster."""
     is_shared_by_jobs: bool = False
     """Whether jobs of a sweep that would ask the same do so one by one: the cache serves all."""
-    is_tracked: bool = False
-    """Whether the tracker keeps its record as an artifact."""
 
     @property
     def works_on_task(self) -> bool:

@@ -47,9 +47,9 @@ from stratos.run.placing import (
     why_here,
 )
 from stratos.run.resume import Stage
-from stratos.run.tracking import Tracker, tracked
 from stratos.teachers.cached import restored
 from stratos.teachers.kept_answers import FOLDER
+from stratos.tracking.tracker import Tracker, tracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,7 +254,9 @@ class Runner:
             self.console.done(stage.name, kept.record, again=True)
             self._end_job(stage, kept.record)
             self._not_made_now(stage.name, self.config.run_dir, kept)
-            return self._take(stage, kept.record, mark)
+            taken = self._take(stage, kept.record, mark)
+            self.tracker.record(self.config, stage.name, self.records)
+            return taken
         if kept is not None:
             trouble = kept.trouble or resume.what_changed(
                 kept.inputs, self._inputs(stage, kept.record)
@@ -268,9 +270,6 @@ class Runner:
 
         numbers = final_numbers(self.records, read_ledger(self.ledger.path))
         self.tracker.summary(numbers)
-        for stage in self.stages:
-            if stage.is_tracked and (name := stage.name) in self.records:
-                self.tracker.artifact(self.config.run_dir / f"{name}.json", name, "record")
         show(self.console.rich, self.config, self.records, self.ledger.path)
         say_ended(self.config.run_dir, [*self.records], numbers, self.ledger.spent_usd)
 
@@ -313,7 +312,10 @@ class Runner:
                 self.console.note(f"{stage.name}: used as it is, although {changed}.")
             self.console.done(stage.name, kept.record, again=True)
             self._not_made_now(stage.name, Path(str(folder)).expanduser(), kept)
-            return self._take(stage, kept.record, kept.fingerprint)
+            taken = self._take(stage, kept.record, kept.fingerprint)
+            is_input = Path(str(folder)).expanduser() != self.config.run_dir
+            self.tracker.record(self.config, stage.name, self.records, is_input)
+            return taken
         return None
 
     def _require(self, stage: Stage[T]) -> None:
@@ -336,6 +338,7 @@ class Runner:
         self.warnings.begin(stage.name)
         self._tell_of_task(stage)
         self.ledger.stage = stage.name
+        self.tracker.begin(stage.name)
         if stage.forgets_plan:
             reserves.allot(self.ledger, "", {})  # another plan follows
         is_job = self._goes(stage)
@@ -348,7 +351,7 @@ class Runner:
                 run_dir=self.config.run_dir,
                 cache_dir=self.config.cache_dir,
                 ledger=self.ledger,
-                tick=tick if is_job else self._with_money(tick, stage),
+                tick=self._tracked(tick if is_job else self._with_money(tick, stage), stage),
                 warn=self.warnings.add,
                 log=self.tracker.for_stage(stage.name),
                 fingerprint=mark,
@@ -382,6 +385,7 @@ class Runner:
             return None
         self.console.done(stage.name, record)
         taken = self._take(stage, record, mark)
+        self._track(stage)
         if stage.record is Plan and (held := reserves.said(self.ledger)):
             self.console.note(f"{stage.name}: {held}.")
         return taken
@@ -570,6 +574,25 @@ class Runner:
 
         return told
 
+    def _tracked(self, tick: Callable[..., None], stage: Stage[Any]) -> Callable[..., None]:
+        """Return a stage's tick that is tracked, too."""
+        ledger = self.ledger
+
+        def told(done: float, total: float, text: str = "") -> None:
+            tick(done, total, text)
+            self.tracker.progress(stage.name, done, total, ledger.usd_so_far, ledger.budget_usd)
+
+        return told
+
+    def _track(self, stage: Stage[Any]) -> None:
+        """Track what a stage has just made, and what is known of the run by now."""
+        if not self.tracker.is_on:
+            return
+        from stratos.run.summary import final_numbers
+
+        self.tracker.record(self.config, stage.name, self.records)
+        self.tracker.summary(final_numbers(self.records, read_ledger(self.ledger.path)))
+
     def _call(
         self,
         stage: Stage[T],
@@ -665,5 +688,5 @@ class Runner:
             self._held.add_record(f"{stage.name}.json")
         self._hold_money(stage, record)
         if isinstance(seconds := getattr(record, "seconds", None), float):
-            self.tracker.for_stage(stage.name)({"seconds": seconds})
+            self.tracker.summary({f"{stage.name}_seconds": seconds})
         return record

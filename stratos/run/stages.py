@@ -91,7 +91,6 @@ PLAN = Stage(
     uses=("pilot",),
     remembers=("history",),
     forgets_plan=True,
-    is_tracked=True,
 )
 SYNTHESIZE = Stage(
     name="synthesize",
@@ -153,7 +152,6 @@ EVALUATE = Stage(
     after=("probe", "plan", "synthesize", "distill"),
     spends_plan=True,
     releases=(TEACHER,),
-    is_tracked=True,
 )
 DEPLOY = Stage(
     name="deploy",

@@ -166,6 +166,10 @@ def final_numbers(
         if scorecard.best_baseline is not None:
             numbers["best_baseline"] = scorecard.best_baseline.role
             numbers["best_baseline_p_value"] = scorecard.best_baseline.p_value
+        if (found := verdict(scorecard)) is not None:
+            numbers["beside_baselines"] = found.outcome
+            numbers["beside_baselines_text"] = found.text
+            numbers.setdefault("verdict", found.text)
         if scorecard.comparison is not None:
             numbers["ratio_at_least"] = scorecard.comparison.ratio_at_least
     deployment: Deployment | None = records.get("deploy")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stratos.executors.events import LOG, NOTE, TICK, WARN
 from stratos.run.console import Console
-from stratos.run.tracking import Tracker
+from stratos.tracking.tracker import Tracker
 
 
 class ToldConsole(Console):
@@ -54,7 +54,7 @@ class ToldTracker(Tracker):
 
     def __init__(self, say: Callable[..., None], console: ToldConsole) -> None:
         """Hand metrics on to `say` while the stage of `console` runs."""
-        super().__init__(None, console.warn)
+        super().__init__((), console.warn)
         self._say = say
         self._console = console
 

@@ -20,6 +20,8 @@ from stratos.tasks.rows import shown
 FROM_FILE = "of the file"
 """Source of a row that no teacher made or labelled."""
 _ITEMS_PER_TICK = 512
+_LOG_S = 2.0
+"""Seconds between two points of what is tracked."""
 _N_FOR_PHRASES = 200
 """Training questions from which the phrases of the task are told."""
 
@@ -34,7 +36,7 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
     started, cpu_started = time.perf_counter(), time.process_time()
     strategy = _planned_strategy(config, plan)
     tally = Tally()
-    context.ledger.cut_at_usd = None
+    context.ledger.cut_at_usd, logged_at = None, started
     path = context.run_dir / "corpus" / "train.parquet"
     near = _near_duplicates(config, strategy)
     sources: Counter[str] = Counter()
@@ -44,6 +46,9 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         ):
             if corpus.add(item, completion):
                 sources[tally.sources.get(item.id, FROM_FILE)] += 1
+            if (now := time.perf_counter()) - logged_at >= _LOG_S:
+                logged_at = now
+                context.log(_so_far(len(corpus), n_drawn, now - started, tally))
             if n_drawn % _ITEMS_PER_TICK == 0:
                 context.tick(len(corpus), strategy.n_items, counted(len(corpus), "item", spec=","))
             if len(corpus) == strategy.n_items:
@@ -53,6 +58,7 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         if len(corpus) == 0:
             raise ConfigError(_nothing(config, strategy, refused, tally))
     context.tick(strategy.n_items, strategy.n_items, counted(len(corpus), "item", spec=","))
+    context.log(_so_far(len(corpus), n_drawn, time.perf_counter() - started, tally))
     if tally.first_problem:
         n = refused["unverified"]
         refusal = "was refused:" if n == 1 else "were refused, the first of them"
@@ -95,6 +101,16 @@ def _near_duplicates(config: Config, strategy: Strategy) -> NearDuplicates | Non
     return NearDuplicates(
         threshold, task.items("train", _N_FOR_PHRASES, config.seed), task.own_words
     )
+
+
+def _so_far(n_kept: int, n_drawn: int, seconds: float, tally: Tally) -> dict[str, float]:
+    """Return what is tracked while the corpus grows."""
+    return {
+        "items": float(n_kept),
+        "kept_share": n_kept / n_drawn,
+        "unverified": float(tally.refused["unverified"]),
+        "items_per_s": n_kept / max(seconds, 1e-9),
+    }
 
 
 def _planned_strategy(config: Config, plan: Plan) -> Strategy:

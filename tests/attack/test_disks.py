@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,3 +211,38 @@ def test_output_that_is_full_is_said_once_and_ends_no_work(
         helped = Run(tmp_path / "run", ("--help",)).start(stdout=full, stderr=subprocess.PIPE)
         told = helped.communicate(timeout=600)[1].decode()
     assert helped.returncode == 1 and "could not be written" in told and "Traceback" not in told
+
+
+# --- tracking -------------------------------------------------------------------------------------
+
+
+def test_tracking_on_a_full_disk_is_one_warning(tmp_path: Path) -> None:
+    """Metrics no longer fit, and the work goes on at its pace; it goes well again with room."""
+    script = f"""
+import sys, time
+sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parents[1] / "tracking")!r}]
+from pathlib import Path
+from dataclasses import replace
+from test_tracker import make_config
+from stratos.tracking.tracker import tracked
+warnings = []
+with tracked(make_config(Path({str(tmp_path / "disk")!r}), csv=True), warnings.append) as tracker:
+    for step in range(200):
+        tracker.log({{f"distill/{{'x' * 500}}": float(step)}}, step=step)
+    time.sleep(2)
+    Path({str(tmp_path / "disk" / "more")!r}).write_bytes(b"x" * 2_500_000)
+    began = time.monotonic()
+    for step in range(1000):
+        tracker.log({{"distill/loss": float(step)}}, step=step)
+    assert time.monotonic() - began < 1
+print(warnings)
+"""
+    with small_disk(tmp_path / "disk", "size=3m"):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "WANDB_MODE": "offline", "HOME": str(tmp_path)},
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("could not log metrics") in (1, 2), done.stdout  # W&B, and the file
+    assert "is full" in done.stdout

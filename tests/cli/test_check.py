@@ -48,6 +48,8 @@ NEEDS_A_VALUE = {
     ("task", "reasoning_gym"): "task.name=gcd",
     ("task", "tools"): "task.path=calls.jsonl",
 }
+GOES_WITH = {("logger", "mlflow"): "logger.tracking_uri=http://127.0.0.1:5000"}
+"""What a choice needs that has no mark of its own for a value that is missing."""
 _ROWS = "+task=jsonl task.path=items.jsonl"
 TASK_OF = {
     ("strategy", "supervised"): _ROWS,
@@ -59,6 +61,7 @@ ELSEWHERE = {
     ("cloud", "slurm"), ("executor", "slurm"), ("cloud", "ray"), ("executor", "ray"),
     ("executor", "skypilot"),
     ("deploy", "vllm"), ("deploy", "llamacpp"), ("task", "reasoning_gym"),
+    ("logger", "tensorboard"), ("logger", "mlflow"),
 }  # fmt: skip
 
 
@@ -95,13 +98,13 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
     missing = [override.partition("=")[0] for override in required]
     said = [f"{key} is required: give it with {key}=…" for key in missing]
     assert set(said) <= set(problems(*argv))
-    argv += required
+    argv += [*required, *GOES_WITH.get((group, name), "").split()]
     found = problems(*argv)
     if (group, name) in ELSEWHERE and found:  # without a network, a login node, an extra
         reasons = (
             "the hub cannot be reached and no copy is here|The catalog https://.* cannot be read|"
-            "needs the package reasoning-gym|there is no sbatch on the PATH|SLURM does not answer|"
-            "submitit is not installed|"
+            "needs the package (reasoning-gym|tensorboard|mlflow)|"
+            "there is no sbatch on the PATH|SLURM does not answer|submitit is not installed|"
             "no Ray dashboard answers at http|ray\\[default\\], which is not installed|"
             "there is no program sky|there is no rsync|SkyPilot may use no cloud|"
             "(vLLM|llama.cpp) is not installed here"
@@ -294,6 +297,12 @@ def test_all_mistakes_are_told_together() -> None:
             "limits.accuracy=1.5: expected a number from 0 to 1 or null.",
         ),
         (["+task=mahjong", "seed=1.5"], "seed=1.5: expected a whole number from 0 to 4294967295."),
+        (["+task=mahjong", "logger=[]"], "logger=[]: name one, or type logger=none."),
+        (
+            ["+task=mahjong", "logger=[wandb,cvs]"],
+            "logger=[wandb,cvs]: there is no logger cvs. Did you mean csv? Known: csv, mlflow, "
+            "none, tensorboard, wandb.",
+        ),
         (
             ["+task=mahjong", "logger.mode=of"],
             "logger.mode=of: expected one of auto, online, offline, disabled.",

@@ -95,7 +95,7 @@ def tiny_config(folder: Path, **changes) -> c.Config:
         "objective": c.ObjectiveConfig(),
         "trainer": c.TrainerConfig(),
         "callbacks": c.CallbacksConfig(),
-        "logger": c.LoggerConfig(name="none"),
+        "logger": c.LoggerConfig(),
         "deploy": c.DeployConfig(n_requests=12, load_seconds=3.0),
         "paths": c.PathsConfig(run_dir=str(folder), cache_dir=str(folder / "cache")),
         "probe": c.ProbeConfig(),

@@ -75,7 +75,7 @@ class World:
             objective=schema.ObjectiveConfig(),
             trainer=schema.TrainerConfig(),
             callbacks=schema.CallbacksConfig(),
-            logger=schema.LoggerConfig(name="none"),
+            logger=schema.LoggerConfig(),
             deploy=schema.DeployConfig(),
             paths=schema.PathsConfig(str(self.run_dir), str(self.run_dir / "cache")),
             probe=schema.ProbeConfig(n_items=N, max_items=N, max_tokens=20, n_samples=2),

@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from wandb_file import exit_code, history, records_of
 
 from stratos import config as schema
-from stratos.run.tracking import tracked
+from stratos.tracking.sink import Sink, Start
+from stratos.tracking.sink_thread import SinkThread
+from stratos.tracking.tracker import Tracker, tracked
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -34,7 +37,7 @@ def make_config(run_dir: Path, **logger: Any) -> schema.Config:
         objective=schema.ObjectiveConfig(),
         trainer=schema.TrainerConfig(),
         callbacks=schema.CallbacksConfig(),
-        logger=schema.LoggerConfig(**logger),
+        logger=schema.LoggerConfig(**{"wandb": True, **logger}),
         deploy=schema.DeployConfig(),
         paths=schema.PathsConfig(run_dir=str(run_dir), cache_dir=str(run_dir / "cache")),
         probe=schema.ProbeConfig(),
@@ -53,56 +56,16 @@ def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
-def chunks(data: bytes) -> Iterator[bytes]:
-    """Read the records of a .wandb file: a LevelDB log with a header of 7 bytes."""
-    at, parts = 7, b""
-    while at + 7 <= len(data):
-        if 32768 - at % 32768 < 7:
-            at += 32768 - at % 32768
-            continue
-        size, kind = struct.unpack("<HB", data[at + 4 : at + 7])
-        parts += data[at + 7 : at + 7 + size]
-        at += 7 + size
-        if kind in (1, 4):
-            yield parts
-            parts = b""
-
-
-def records_of(run_dir: Path) -> list[Any]:
-    """Read the run's file once it is closed: W&B's own process writes the end a moment later."""
-    from wandb.proto import wandb_internal_pb2
-
-    (path,) = run_dir.glob("wandb/offline-run-*/*.wandb")
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        found = [wandb_internal_pb2.Record.FromString(part) for part in chunks(path.read_bytes())]
-        if any(record.HasField("exit") for record in found):
-            return found
-        time.sleep(0.02)
-    pytest.fail(f"the run in {path} was never finished")
-
-
-def exit_code(run_dir: Path) -> int:
-    (code,) = [r.exit.exit_code for r in records_of(run_dir) if r.HasField("exit")]
-    return int(code)
-
-
 def test_a_run_is_kept_offline_with_all_that_was_logged(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     warnings: list[str] = []
-    plan = tmp_path / "plan.json"
-    plan.write_text("{}")
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / "config.json").write_text("{}")
     with tracked(make_config(tmp_path, group="a-sweep"), warnings.append) as tracker:
         log = tracker.for_stage("distill")
         log({"loss": 0.5}, step=7)
         log({"distill/exact": 0.25}, 7)
         tracker.log({"seconds": 3.0})
         tracker.summary({"accuracy": 0.98, "teacher": "small"})
-        tracker.artifact(plan, "the plan", "record")
-        tracker.artifact(tmp_path / "bundle", "bundle", "model")
 
     records = records_of(tmp_path)
     rows = [
@@ -126,8 +89,6 @@ def test_a_run_is_kept_offline_with_all_that_was_logged(
         for item in r.summary.update
     }
     assert (summary["accuracy"], summary["teacher"]) == ("0.98", '"small"')
-    artifacts = [(r.artifact.name, r.artifact.type) for r in records if r.HasField("artifact")]
-    assert artifacts == [("the-plan", "record"), ("bundle", "model")]
     (run,) = [r.run for r in records if r.HasField("run")]
     assert (run.run_group, run.project, list(run.tags)) == (
         "a-sweep",
@@ -178,7 +139,6 @@ def test_two_runs_in_one_process_are_apart(tmp_path: Path) -> None:
     for name in ("one", "two"):
         with tracked(make_config(tmp_path / name), pytest.fail) as tracker:
             tracker.summary({"name": name})
-            assert tracker.run is not None
         assert exit_code(tmp_path / name) == 0
     assert "WANDB_DATA_DIR" not in os.environ
 
@@ -186,16 +146,15 @@ def test_two_runs_in_one_process_are_apart(tmp_path: Path) -> None:
 def test_no_logger_imports_nothing(tmp_path: Path) -> None:
     script = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path += [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 from pathlib import Path
-from test_tracking import make_config
-from stratos.run.tracking import tracked
-for settings in (dict(name="none"), dict(mode="disabled")):
+from test_tracker import make_config
+from stratos.tracking.tracker import tracked
+for settings in (dict(wandb=False), dict(mode="disabled")):
     with tracked(make_config(Path({str(tmp_path)!r}), **settings), print) as tracker:
         tracker.for_stage("distill")({{"loss": 1.0}}, step=3)
         tracker.summary({{"a": 1}})
-        tracker.artifact("gone.json", "plan", "record")
-        assert tracker.run is None
+        assert not tracker.is_on
 print("wandb" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -253,11 +212,10 @@ def test_a_login_of_netrc_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_trouble_is_said_once_and_never_raised(tmp_path: Path) -> None:
     warnings: list[str] = []
     with tracked(make_config(tmp_path), warnings.append) as tracker:
-        tracker.artifact(tmp_path / "gone.json", "plan", "record")
-        tracker.artifact(tmp_path / "gone.json", "plan", "record")
-        tracker.log({"loss": 1.0}, step=1)
+        tracker.log({"distill/exact": object()}, step=0)  # type: ignore[dict-item]
+        tracker.log({"distill/loss": object()}, step=1)  # type: ignore[dict-item]
+        tracker.log({"distill/loss": 1.0}, step=2)
     assert len(warnings) == 1
-    assert "keep the artifact plan" in warnings[0]
     assert exit_code(tmp_path) == 0
 
 
@@ -281,31 +239,82 @@ def test_a_file_in_the_way_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_wandb_is_not_imported_with_the_module() -> None:
-    code = "import sys, stratos.run.tracking; print('wandb' in sys.modules)"
+    code = "import sys, stratos.tracking.tracker; print('wandb' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n"
 
 
 def test_a_run_that_is_gone_on_with_is_one_run_of_wandb(tmp_path: Path) -> None:
-    ids = []
     for folder in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
-        with tracked(make_config(folder, mode="offline"), lambda text: None) as tracker:
-            assert tracker.run is not None
-            ids.append(tracker.run.id)
-    assert ids[0] == ids[1] != ids[2]
+        with tracked(make_config(folder, mode="offline"), pytest.fail) as tracker:
+            tracker.log({"probe/progress": 1.0})
+    ids = [
+        {path.stem.removeprefix("run-") for path in folder.glob("wandb/offline-run-*/*.wandb")}
+        for folder in (tmp_path / "a", tmp_path / "b")
+    ]
+    assert len(list((tmp_path / "a").glob("wandb/offline-run-*"))) == 2
+    assert len(ids[0]) == len(ids[1]) == 1
+    assert ids[0] != ids[1]
+    assert (tmp_path / "a" / "wandb" / "run_id").read_text().strip() in ids[0]
 
 
-def test_an_interrupted_run_does_not_wait_for_uploads(tmp_path: Path) -> None:
-    waits: list[float] = []
+class Hanging(Sink):
+    """A service that does not answer."""
 
-    class Slow:
-        def finish(self, exit_code: int) -> None:
-            waits.append(exit_code)
+    title = "Hanging"
+
+    def __init__(self, hangs_from: str) -> None:
+        self.hangs_from = hangs_from
+
+    def open(self, start: Start, warn: Any) -> None:
+        if self.hangs_from == "open":
             time.sleep(30)
 
-    from stratos.run.tracking import Tracker
+    def log(self, metrics: Any, axis: str, at: float) -> None:
+        time.sleep(30)
 
+    def finish(self, exit_code: int) -> None:
+        time.sleep(30)
+
+
+@pytest.mark.parametrize("hangs_from", ["open", "log", "finish"])
+def test_a_service_that_hangs_holds_nothing_back(tmp_path: Path, hangs_from: str) -> None:
+    warnings: list[str] = []
     began = time.monotonic()
-    Tracker(Slow(), lambda text: None).finish(130)
-    assert time.monotonic() - began < 3
-    assert waits == [130]
+    start = Start(make_config(tmp_path), "a-run", None)
+    tracker = Tracker([SinkThread(Hanging(hangs_from), start)], warnings.append)
+    for step in range(30_000 if hangs_from == "open" else 1):
+        tracker.log({"distill/loss": 1.0}, step=step)
+    tracker.finish(130)
+    assert time.monotonic() - began < 4
+    assert warnings == ["Hanging does not answer: part of what was tracked was not sent."]
+
+
+def test_a_wrong_key_is_one_warning_and_the_run_is_kept_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refuses(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = b'{"errors": [{"message": "user is not logged in", "code": "PERMISSION_ERROR"}]}'
+            self.send_response(401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        warnings: list[str] = []
+        began = time.monotonic()
+        with tracked(make_config(tmp_path), warnings.append) as tracker:
+            tracker.log({"probe/progress": 0.5})
+            assert time.monotonic() - began < 1, "nobody waits for W&B"
+        server.shutdown()
+    assert len(warnings) == 1, warnings
+    assert "refuses the key of WANDB_API_KEY (HTTP 401): W&B is kept offline" in warnings[0]
+    assert KEY not in warnings[0]
+    assert [row["probe/progress"] for row in history(tmp_path)] == [0.5]

@@ -1,0 +1,80 @@
+"""TensorBoard: event files in `tracking/` of the run folder, written without torch."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stratos.tracking.sink import Cell, Sink, Start, Table
+from stratos.tracking.sink_thread import in_sinks_folder
+
+_MOST_ROWS = 50
+"""Of a table, which TensorBoard shows as one text."""
+_FLUSH_S = 5
+"""Seconds until what was written can be seen."""
+_QUEUE = 1000
+
+
+class TensorboardSink(Sink):
+    """Scalars over gradient steps or seconds; tables and the summary as texts."""
+
+    title = "TensorBoard"
+
+    def __init__(self) -> None:
+        """Import what writes event files."""
+        root = "tensorboard"
+        self._event: Any = importlib.import_module(f"{root}.compat.proto.event_pb2").Event
+        self._scalar: Any = importlib.import_module(f"{root}.plugins.scalar.summary_v2")
+        self._text: Any = importlib.import_module(f"{root}.plugins.text.summary_v2")
+        self._files: Any = importlib.import_module(f"{root}.summary.writer.event_file_writer")
+        self._writer: Any = None
+        self._last: dict[str, int] = {}
+
+    def open(self, start: Start, warn: Callable[[str], None]) -> None:
+        """Open an event file; a run that is gone on with opens another beside it."""
+        folder = in_sinks_folder(start.folder)
+        self._writer = self._files.EventFileWriter(str(folder), _QUEUE, _FLUSH_S)
+
+    def log(self, metrics: Mapping[str, float], axis: str, at: float) -> None:
+        """Add scalars; what has no axis is counted."""
+        for name, value in metrics.items():
+            step = round(at) if axis else self._last.get(name, -1) + 1
+            self._last[name] = step
+            self._add(self._scalar.scalar_pb(name, float(value)), step)
+
+    def summary(self, values: Mapping[str, Cell]) -> None:
+        """Show the summary as a table."""
+        rows = [[name, value] for name, value in sorted(values.items())]
+        self._write("summary", ("name", "value"), rows)
+
+    def table(self, table: Table) -> None:
+        """Show the first rows of a table."""
+        self._write(table.name, table.columns, table.rows[:_MOST_ROWS])
+
+    def alert(self, title: str, text: str, is_error: bool) -> None:
+        """Show an alert as a text."""
+        self._add(self._text.text_pb("alerts", f"**{title}** {text}"), 0)
+
+    def finish(self, exit_code: int) -> None:
+        """Write what is left, and close the file."""
+        self._writer.close()
+
+    def _write(self, tag: str, columns: tuple[str, ...], rows: Any) -> None:
+        lines = [columns, ["---"] * len(columns), *rows]
+        text = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+        self._add(self._text.text_pb(tag, text), 0)
+
+    def _add(self, summary: Any, step: int) -> None:
+        event = self._event(wall_time=time.time(), step=step, summary=summary)
+        self._writer.add_event(event)
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).replace("|", "\\|").split())
+
+
+def open_tensorboard() -> TensorboardSink:
+    """Return the sink; raises ImportError without the package."""
+    return TensorboardSink()

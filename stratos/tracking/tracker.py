@@ -1,0 +1,255 @@
+"""Track one command: what happens in it goes to all services that `logger=` names.
+
+`tracked` is entered once around the whole pipeline. What it yields is a `Tracker`, whose
+`for_stage(name)` fits `Context.log`. With `logger=none` nothing is imported and nothing happens.
+Each service works in a thread of its own (see `sink_thread`), so that none can fail a run or slow
+it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+
+from stratos.config import Config
+from stratos.core.errors import BudgetError
+from stratos.core.formats import usd
+from stratos.core.os_signals import Terminated
+from stratos.core.redact import redact, redact_override, redact_text
+from stratos.tracking.of_records import artifact_of, charts_of, tables_of
+from stratos.tracking.sink import Cell, Sink, Start
+from stratos.tracking.sink_thread import SinkThread, one_line
+from stratos.tracking.wandb_mode import wandb_mode
+from stratos.tracking.wandb_sink import FINISH_TIMEOUT_S, axis_of, open_wandb
+
+_INTERRUPTED = (129, 130, 143)
+"""Exit codes of a run that was told to end."""
+_INTERRUPTED_TIMEOUT_S = 1.5
+"""Longest wait for uploads of such a run: whoever presses Ctrl-C does not wait for them."""
+_PROGRESS_S = 2.0
+"""Seconds between two points of a stage's progress."""
+_ALARMING = 0.8
+"""Share of the budget from which on the user is told."""
+
+
+class Tracker:
+    """Hands what happens on to the services; costs the run microseconds."""
+
+    def __init__(self, threads: Sequence[SinkThread], warn: Callable[[str], None]) -> None:
+        """Track with these services; with none, nothing."""
+        self._threads = list(threads)
+        self._warn = warn
+        self._began: dict[str, float] = {}
+        self._told: dict[str, tuple[float, float]] = {}
+        """Stage to when its progress was logged last, and what it was."""
+        self._has_told_of_budget = False
+        self._in_use: dict[str, str] = {}
+        """Stage to the name of its artifact."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is tracked."""
+        return bool(self._threads)
+
+    def begin(self, stage: str) -> None:
+        """Start the clock of a stage, which its metrics are drawn over."""
+        self._began[stage] = time.monotonic()
+
+    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics named "<stage>/..."; over gradient steps, or else over the stage's seconds.
+
+        The steps are those of `distill`.
+        """
+        if not self._threads:
+            return
+        now, by_axis = time.monotonic(), dict[tuple[str, float], dict[str, float]]()
+        for name, value in metrics.items():
+            stage, slash, _ = name.partition("/")
+            axis, at = "", 0.0
+            if slash and (step is not None) == axis_of(stage).endswith("/step"):
+                axis = axis_of(stage)
+                at = float(step) if step is not None else now - self._began.get(stage, now)
+            by_axis.setdefault((axis, at), {})[name] = value
+        for (axis, at), some in by_axis.items():
+            self._do("log metrics", methodcaller("log", some, axis, round(at, 3)))
+        self._complain()
+
+    def for_stage(self, stage: str) -> Callable[..., None]:
+        """Return a `log(metrics, step=None)` that puts names under "<stage>/"."""
+        prefix = f"{stage}/"
+
+        def log(metrics: Mapping[str, float], step: int | None = None) -> None:
+            self.log(
+                {
+                    name if name.startswith(prefix) else prefix + name: value
+                    for name, value in metrics.items()
+                },
+                step,
+            )
+
+        return log
+
+    def progress(
+        self, stage: str, done: float, total: float, spent_usd: float, budget_usd: float | None
+    ) -> None:
+        """Log how far a stage is, and what the run has spent; may be called often."""
+        if not self._threads:
+            return
+        now, share = time.monotonic(), min(1.0, done / total) if total else 0.0
+        told_at, told = self._told.get(stage, (0.0, -1.0))
+        if now - told_at < _PROGRESS_S and (share < 1.0 or told == 1.0):
+            return
+        self._told[stage] = now, share
+        self.log({f"{stage}/spent_usd": spent_usd, f"{stage}/progress": share})
+        if budget_usd and spent_usd >= _ALARMING * budget_usd and not self._has_told_of_budget:
+            self._has_told_of_budget = True
+            said = f"{usd(spent_usd)} of {usd(budget_usd)} (limits.budget_usd) are spent in {stage}"
+            self.alert("The budget is nearly spent", said)
+
+    def record(
+        self, config: Config, stage: str, records: Mapping[str, Any], is_input: bool = False
+    ) -> None:
+        """Keep what a stage has made: its tables, charts and artifact.
+
+        Args:
+            config: of the run.
+            stage: whose record is among `records`.
+            records: stage to record, as far as the stages have run.
+            is_input: whether another run made it; then it is only said to be used.
+        """
+        if not self._threads:
+            return
+        record = records[stage]
+        if not is_input:
+            for table in tables_of(stage, record):
+                self._do("keep a table", methodcaller("table", table))
+            for chart in charts_of(stage, record):
+                self._do("keep a chart", methodcaller("chart", chart))
+        artifact = artifact_of(config, stage, record, self._in_use, is_input)
+        if artifact is not None:
+            self._in_use[stage] = artifact.name
+            self._do(f"keep the artifact {artifact.name}", methodcaller("artifact", artifact))
+        self._complain()
+
+    def summary(self, values: Mapping[str, Cell]) -> None:
+        """Set the numbers that runs are compared by."""
+        clean = redact(dict(values))
+        self._do("write the summary", methodcaller("summary", clean))
+
+    def alert(self, title: str, text: str, is_error: bool = False) -> None:
+        """Tell the user of something now, wherever the service can."""
+        clean = redact_text(text)
+        self._do("send an alert", methodcaller("alert", title, clean, is_error))
+
+    def finish(self, exit_code: int) -> None:
+        """End the run everywhere; a code other than 0 marks it as failed."""
+        longest = _INTERRUPTED_TIMEOUT_S if exit_code in _INTERRUPTED else FINISH_TIMEOUT_S + 5
+        until = time.monotonic() + longest
+        for thread in self._threads:
+            thread.finish(exit_code, max(0.0, until - time.monotonic()))
+        self._complain()
+        self._threads.clear()
+
+    def _do(self, what: str, act: Callable[[Sink], Any]) -> None:
+        for thread in self._threads:
+            thread.do(what, act)
+
+    def _complain(self) -> None:
+        for thread in self._threads:
+            for text in thread.complaints():
+                self._warn(text)
+
+
+@contextmanager
+def tracked(config: Config, warn: Callable[[str], None]) -> Iterator[Tracker]:
+    """Open the services of one command, and finish them however the block ends.
+
+    Args:
+        config: the run's config; `logger` says which, the rest is logged, redacted.
+        warn: told once of each that cannot be used.
+    """
+    with _environment(config.run_dir):
+        start = Start(
+            config,
+            name="-".join(config.run_dir.resolve().parts[-2:]),
+            group=config.logger.group or _sweep_name(),
+        )
+        tracker = Tracker([SinkThread(sink, start) for sink in _sinks(config, warn)], warn)
+        exit_code = 1
+        try:
+            yield tracker
+            exit_code = 0
+        except KeyboardInterrupt as told:
+            exit_code = told.exit_code if isinstance(told, Terminated) else 130
+            raise
+        except SystemExit as stop:
+            exit_code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+            raise
+        except Exception as error:
+            ended = "The budget is spent" if isinstance(error, BudgetError) else "The run failed"
+            tracker.alert(ended, str(error) or type(error).__name__, is_error=True)
+            raise
+        finally:
+            tracker.finish(exit_code)
+
+
+def _sinks(config: Config, warn: Callable[[str], None]) -> Iterable[Sink]:
+    """Import what is wanted, and yield what can be imported."""
+    logger, mode = config.logger, wandb_mode(config, warn)
+    if logger.csv:
+        from stratos.tracking.csv_sink import CsvSink
+
+        yield CsvSink()
+    if mode is not None:
+        try:
+            yield open_wandb(mode)
+        except ImportError as error:
+            warn(
+                f"logger=wandb, but wandb cannot be imported ({one_line(error)}): "
+                "`pip install wandb`, or logger=none. Nothing is tracked."
+            )
+    if logger.tensorboard:
+        from stratos.tracking.tensorboard_sink import open_tensorboard
+
+        try:
+            yield open_tensorboard()
+        except ImportError as error:
+            warn(f"logger=tensorboard cannot be used ({one_line(error)}).")
+    if logger.mlflow:
+        from stratos.tracking.mlflow_sink import open_mlflow
+
+        try:
+            yield open_mlflow(logger.tracking_uri)
+        except Exception as error:  # a client refuses an address in many ways
+            warn(f"logger=mlflow cannot be used ({one_line(error)}).")
+
+
+def _sweep_name() -> str | None:
+    """Return the folder name of the Hydra sweep that this job is part of."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return Path(HydraConfig.get().sweep.dir).name
+    return None
+
+
+@contextmanager
+def _environment(run_dir: Path) -> Iterator[None]:
+    """Set what W&B takes from the environment alone: silence, and where artifacts are staged."""
+    wanted = {"WANDB_SILENT": "true", "WANDB_DATA_DIR": str(run_dir / "wandb")}
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    argv, sys.argv = sys.argv, [redact_override(word) for word in sys.argv]  # which W&B records
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        for name in ours:
+            os.environ.pop(name, None)

@@ -1,0 +1,93 @@
+"""Whether Weights & Biases is used online, offline or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from stratos.config import Config
+
+_CONNECT_TIMEOUT_S = 3.0
+
+
+def wandb_mode(config: Config, warn: Callable[[str], None]) -> str | None:
+    """Return online or offline, or None where nothing is to be tracked there.
+
+    Args:
+        config: `logger.mode` says what is wanted.
+        warn: told where that cannot be.
+    """
+    mode: str = config.logger.mode
+    if not config.logger.wandb:
+        return None
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE", "online" if has_login() else "offline")
+    elif mode == "online" and not has_login():
+        # wandb would ask for a key on the terminal and wait for ever.
+        warn("logger.mode=online, but there is no W&B key: set WANDB_API_KEY or `wandb login`.")
+        mode = "offline"
+    if mode == "online" and not _is_reachable():
+        warn(f"{_host()} cannot be reached: W&B is kept offline; `wandb sync` sends it later.")
+        mode = "offline"
+    return None if mode == "disabled" else mode
+
+
+def has_login() -> bool:
+    """Return whether there is a key, in the environment or in the file of logins."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    import netrc
+
+    try:
+        logins = netrc.netrc(os.environ.get("NETRC"))
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return (urlsplit(_host()).hostname or "") in logins.hosts
+
+
+def why_refused() -> str | None:
+    """Ask the host about the key; None where it takes it, or where that cannot be told."""
+    import base64
+    import json
+    import urllib.error
+    import urllib.request
+
+    key = os.environ.get("WANDB_API_KEY")
+    if not key:
+        return None
+    asked = urllib.request.Request(
+        f"{_host().rstrip('/')}/graphql",
+        json.dumps({"query": "query { viewer { id } }"}).encode(),
+        {
+            "Authorization": f"Basic {base64.b64encode(f'api:{key}'.encode()).decode()}",
+            "Content-Type": "application/json",
+        },
+    )
+    try:
+        urllib.request.urlopen(asked, timeout=_CONNECT_TIMEOUT_S).close()
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return f"{_host()} refuses the key of WANDB_API_KEY (HTTP {error.code})"
+    except OSError:
+        pass  # W&B says what is wrong
+    return None
+
+
+def _host() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def _is_reachable() -> bool:
+    import socket
+    import urllib.request
+
+    if urllib.request.getproxies():
+        return True  # only the proxy knows
+    url = urlsplit(_host())
+    port = url.port or (80 if url.scheme == "http" else 443)
+    try:
+        socket.create_connection((url.hostname or "", port), _CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
