@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from stratos.distill import blocked_attention
+
 NAME = "stratos_packed"
 _LIKE = 1.25
 """How many times as long as its shortest document the longest of a padded batch may be."""
@@ -105,6 +107,9 @@ def packed_attention(
     """
     assert documents is not None, "packed attention needs documents="
     heads = query.shape[1]
+    if torch.is_autocast_enabled(query.device.type):  # as its own attention would: once, not padded
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = (states.to(dtype) for states in (query, key, value))
     outs = []
     for gather_BT in documents.gathers_BT:
 
@@ -113,9 +118,13 @@ def packed_attention(
             batch = states_NHD[gather_BT].transpose(1, 2)  # B, H, T, D
             return batch.repeat_interleave(heads // batch.shape[1], 1)
 
-        out_BHTD = F.scaled_dot_product_attention(
-            apart(query), apart(key), apart(value), is_causal=True, scale=scaling, dropout_p=dropout
-        )
+        states = (apart(query), apart(key), apart(value))
+        if not dropout and blocked_attention.pays(states[0]):
+            out_BHTD = blocked_attention.attend(*states, scaling)
+        else:
+            out_BHTD = F.scaled_dot_product_attention(
+                *states, is_causal=True, scale=scaling, dropout_p=dropout
+            )
         outs.append(out_BHTD.transpose(1, 2).reshape(-1, heads, query.shape[-1]))
     out = torch.cat(outs) if len(outs) > 1 else outs[0]
     return out[documents.scatter_N][None], None

@@ -171,9 +171,11 @@ def precision(name: str, accelerator: str) -> Any:
     """
     import torch
 
+    from stratos.distill.blocked_attention import multiplies_bfloat16
+
     if name == "auto":
         gpu = accelerator != "cpu" and torch.cuda.is_available()
-        cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        cpu = multiplies_bfloat16()
         name = "bf16" if (torch.cuda.is_bf16_supported() if gpu else cpu) else "fp32"
     return {"bf16": "bf16-mixed", "fp32": "32-true"}[name]
 
