@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,8 +98,7 @@ def _config(folder: Path, stage: str, cache: str | None, is_job: bool) -> Config
     from hydra.core.utils import configure_log
     from omegaconf import OmegaConf
 
-    from stratos.cli.build import build
-    from stratos.run.kept_config import kept_config, use_kept
+    from stratos.run.kept_config import built, kept_config
 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder. Name the folder of a run.")
@@ -109,10 +108,7 @@ def _config(folder: Path, stage: str, cache: str | None, is_job: bool) -> Config
         kept.executor = HERE
     if cache is not None:
         kept.paths.cache_dir = cache
-    use_kept(kept, folder)
-    with suppress(OSError):  # relative paths are those of where the command was typed
-        os.chdir(str(kept.hydra.runtime.cwd))
-    config = build(kept)
+    config = built(kept, folder)
     # What the records of the run were made from.
     config.plain["executor"] = OmegaConf.to_container(executor, resolve=True)
     configure_log(kept.hydra.job_logging, False)

@@ -82,13 +82,36 @@ def kept_config(folder: Path, job: str | None = None) -> DictConfig:
     return config
 
 
-def use_kept(config: DictConfig, folder: Path) -> None:
-    """Let a config that was kept be resolved as it was when the run was started.
+def config_of(folder: Path) -> Config:
+    """Return the config of a run, in the folder in which its command was typed.
+
+    Raises:
+        StratosError: there is none, or it cannot be used here.
+    """
+    folder = folder.absolute()
+    return built(kept_config(folder), folder)
+
+
+def built(kept: DictConfig, folder: Path) -> Config:
+    """Build a config that was kept, in the folder in which its command was typed.
 
     Args:
-        config: as `kept_config` returns it.
+        kept: as `kept_config` returns it, whatever was changed in it since.
         folder: of the run, where it lies now.
+
+    Raises:
+        StratosError: it cannot be used here.
     """
+    from stratos.cli.build import build
+
+    _let_resolve(kept, folder)
+    with suppress(OSError):  # relative paths are those of where the command was typed
+        os.chdir(str(kept.hydra.runtime.cwd))
+    return build(kept)
+
+
+def _let_resolve(config: DictConfig, folder: Path) -> None:
+    """Let a config that was kept be resolved as it was when its run was started."""
     from hydra.core.utils import setup_globals
 
     setup_globals()
@@ -96,22 +119,6 @@ def use_kept(config: DictConfig, folder: Path) -> None:
     OmegaConf.register_new_resolver(
         "hydra", lambda key: OmegaConf.select(config, f"hydra.{key}"), replace=True
     )
-
-
-def config_of(folder: Path) -> Config:
-    """Return the config of a run, in the folder in which its command was typed.
-
-    Raises:
-        StratosError: there is none, or it cannot be used here.
-    """
-    from stratos.cli.build import build
-
-    folder = folder.absolute()
-    kept = kept_config(folder)
-    use_kept(kept, folder)
-    with suppress(OSError):  # relative paths are those of where the command was typed
-        os.chdir(str(kept.hydra.runtime.cwd))
-    return build(kept)
 
 
 def _load(path: Path) -> DictConfig:
