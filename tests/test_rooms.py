@@ -80,7 +80,7 @@ ARROWS = {
     "compare": "core evaluate records report",
     "drift": "core evaluate records run tasks",
     "gate": "config core decode deploy evaluate pretrained records run tasks",
-    "stage": "catalog cli config core executors pipeline run",
+    "stage": "catalog config core executors pipeline run",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""
 

@@ -18,8 +18,6 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import NOTHING, interval, percent
 from stratos.core.printable import visible
 
-FOLDERS = ("outputs", "sweeps")
-"""Where runs and sweeps lie, below the current folder."""
 _WIDTH = 120
 """Columns where there is no terminal."""
 _STYLES = {"holds": "green", "too narrow": "bold red", "too few": "yellow"}
@@ -38,8 +36,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
     told = parser.parse_args()
     try:
-        folders = told.folders or [Path(one) for one in FOLDERS if Path(one).is_dir()]
-        found = judged_in(folders)
+        found = judged_in(told.folders)
     except StratosError as error:
         print(visible(str(error)), file=sys.stderr)
         sys.exit(2)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, comb
 from pathlib import Path
 from statistics import NormalDist, median
 from typing import Literal
 
-from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
 from stratos.records import Interval, Plan
 from stratos.report.costs import read_ledger
 from stratos.report.planned import planned_rows
 from stratos.report.planned_row import Kind, PlannedRow
-from stratos.report.sweep_jobs import Job, is_run, read_job, read_jobs
+from stratos.report.sweep_jobs import Job, runs_in
 
 CLAIMED = 0.95
 """How often a measured value is to lie in its interval."""
@@ -75,24 +74,19 @@ def n_to_tell() -> int:
     return ceil(z * z * LEAST / (1 - LEAST))
 
 
-def judged_in(folders: Iterable[Path]) -> list[Judged]:
+def judged_in(folders: Sequence[Path]) -> list[Judged]:
     """Return every quantity that was planned and measured in the runs of some folders.
 
     Args:
-        folders: of runs, or with runs below them.
+        folders: of runs, or with runs below them; without any, `outputs` and `sweeps` of the
+            current folder.
 
     Raises:
         StratosError: a folder is not there.
     """
     found: dict[Path, list[Judged]] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise StratosError(
-                f"{folder} is no folder. Type python -m stratos.calibration <folder of runs>."
-            )
-        jobs = [read_job(folder.parent, folder)] if is_run(folder) else read_jobs(folder)
-        for job in jobs:
-            found.setdefault(job.folder.resolve(), _of_run(job))
+    for job in runs_in(folders, "calibration"):
+        found.setdefault(job.folder.resolve(), _of_run(job))
     return [one for run in found.values() for one in run]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from stratos.config import STAGES
+from stratos.core.errors import StratosError
 from stratos.core.locks import is_locked
 from stratos.core.redact import redact_override
 from stratos.records import (
@@ -40,6 +41,8 @@ RECORDS: dict[str, type] = {
     "deploy": Deployment,
     "report": Report,
 }
+FOLDERS = ("outputs", "sweeps")
+"""Where runs and sweeps lie, below the current folder."""
 ERROR_FILE = "error.txt"
 """Where a run that failed leaves its message."""
 
@@ -63,6 +66,27 @@ def read_jobs(sweep_dir: Path) -> list[Job]:
     """Read every job of a sweep, in the order of their numbers."""
     folders = sorted(_job_folders(sweep_dir), key=lambda folder: _natural(str(folder)))
     return [read_job(sweep_dir, folder) for folder in folders]
+
+
+def runs_in(folders: Sequence[Path], command: str) -> Iterator[Job]:
+    """Read the runs that some folders are, or that lie below them.
+
+    Args:
+        folders: as they were typed; without any, `FOLDERS` of the current folder.
+        command: of ours that asks, for what is said to type.
+
+    Raises:
+        StratosError: a folder is not there.
+    """
+    for folder in folders or [Path(one) for one in FOLDERS if Path(one).is_dir()]:
+        if not folder.is_dir():
+            raise StratosError(
+                f"{folder} is no folder. Type python -m stratos.{command} <folder of runs>."
+            )
+        if is_run(folder):
+            yield read_job(folder.parent, folder)
+        else:
+            yield from read_jobs(folder)
 
 
 def is_run(folder: Path) -> bool:

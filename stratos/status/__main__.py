@@ -19,8 +19,6 @@ from stratos.core.formats import duration, interval, milliseconds, percent, usd
 from stratos.core.printable import visible
 from stratos.status.standing import Standing, standings
 
-FOLDERS = ("outputs", "sweeps")
-"""Where runs and sweeps lie, below the current folder."""
 SHOWN = 20
 _WIDTH = 120
 """Columns where there is no terminal."""
@@ -40,8 +38,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     told = parser.parse_args()
     try:
-        folders = told.folders or [Path(one) for one in FOLDERS if Path(one).is_dir()]
-        found = standings(folders)
+        found = standings(told.folders)
     except StratosError as error:
         print(visible(str(error)), file=sys.stderr)
         sys.exit(2)

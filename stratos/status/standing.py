@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stratos.core.errors import StratosError
 from stratos.executors import handed
 from stratos.records import Deployment, Interval, Plan, Scorecard, Student
 from stratos.report import provenance
 from stratos.report.costs import read_ledger, running_usd
-from stratos.report.sweep_jobs import Job, is_run, read_job, read_jobs
+from stratos.report.sweep_jobs import Job, runs_in
 
 _SIGNS_OF_WORK = ("stratos.log", "ledger.jsonl", "distill/last.ckpt")
 """Files that a run writes to while it works, beside its records."""
@@ -45,26 +44,18 @@ class Standing:
     latency_p95_ms: float | None
 
 
-def standings(folders: Iterable[Path]) -> list[Standing]:
+def standings(folders: Sequence[Path]) -> list[Standing]:
     """Return the runs in some folders, or that are these folders, the newest first.
+
+    Args:
+        folders: as they were typed; without any, `outputs` and `sweeps` of the current folder.
 
     Raises:
         StratosError: a folder is not there.
     """
     now = time.time()
-    found = [_standing(job, now) for folder in folders for job in _jobs(folder)]
+    found = [_standing(job, now) for job in runs_in(folders, "status")]
     return sorted(found, key=lambda one: one.seconds_ago)
-
-
-def _jobs(folder: Path) -> Iterator[Job]:
-    if not folder.is_dir():
-        raise StratosError(
-            f"{folder} is no folder. Type python -m stratos.status <folder of runs>."
-        )
-    if is_run(folder):
-        yield read_job(folder.parent, folder)
-    else:
-        yield from read_jobs(folder)
 
 
 def _standing(job: Job, now: float) -> Standing:
