@@ -72,9 +72,10 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
     # Asked before another job has the name.
     spans = None if known is None else spans_of(executor, job_of(spec, known))
     try:
+        where = executor.where()
         if is_first:
             handed.events_path(spec.folder, spec.stage).unlink(missing_ok=True)
-            _write_down(handover, "", spec.name, paid, context)  # the job reads it
+            _write_down(handover, "", spec.name, where, paid, context)  # the job reads it
         not_before = time.time()
         job = executor.submit(spec)
     except UnknownSubmissionError:  # it may cost money: the next command looks for it
@@ -100,7 +101,8 @@ def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
         else:
             context.note(f"{spec.stage}: follows {job.place} ({spec.name}), which is under way.")
             _catch_up(handover, job, spans, paid, context)
-        _write_down(handover, job.id, job.place, paid, context)
+        where = where or executor.where()  # which may not have answered before
+        _write_down(handover, job.id, job.place, where, paid, context)
         status = _followed(handover, job, paid, context, not_before)
     except BaseException as error:
         if not isinstance(error, Exception):
@@ -143,15 +145,16 @@ def _is_back(spec: JobSpec) -> None:
     started.forget(spec.name)
 
 
-def _write_down(handover: Handover, id: str, place: str, paid: Paid, context: Context) -> None:
+def _write_down(
+    handover: Handover, id: str, place: str, where: str, paid: Paid, context: Context
+) -> None:
     executor, spec = handover.executor, replace(handover.spec, usd_per_hour=paid.usd_per_hour)
     one = handed.Handed(
-        executor.kind, id, place, handover.mark, handover.inputs, paid.what, spec.name,
-        executor.where(),
+        executor.kind, id, place, handover.mark, handover.inputs, paid.what, spec.name, where
     )  # fmt: skip
     handed.keep(spec.folder, spec.stage, one)
     try:
-        started.keep(executor, spec, id, place)
+        started.keep(executor, spec, id, place, where)
     except OSError as error:  # the list is an index of what the folder of the run says
         context.warn(
             f"{handover.spec.stage}: its job cannot be written down in {started.folder()} ({error})"

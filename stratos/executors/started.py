@@ -104,8 +104,17 @@ def folder() -> Path:
     return Path(state).expanduser() / "stratos" / "jobs"
 
 
-def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> None:
+def keep(
+    executor: Executor, spec: JobSpec, id: str = "", place: str = "", where: str | None = None
+) -> None:
     """Write a job down; one that is not submitted yet does not hide what still has its name.
+
+    Args:
+        executor: that the job is one of.
+        spec: of the job.
+        id: the engine's own; "" before it is submitted.
+        place: the job in words; "" before it is submitted.
+        where: the cluster that has it; None has the engine asked.
 
     Raises:
         OSError: it cannot be.
@@ -132,7 +141,7 @@ def keep(executor: Executor, spec: JobSpec, id: str = "", place: str = "") -> No
         at=at,
         host=socket.gethostname(),
         command=Process.this(),
-        where=executor.where(),
+        where=executor.where() if where is None else where,
     )
     path = _path(spec.name)
     path.parent.mkdir(parents=True, exist_ok=True)
