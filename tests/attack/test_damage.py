@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from scope import IS_WHOLE, N_FILES, SEED
+from scope import N_FILES, SEED
 from server import Provider
+from whole import IS_WHOLE
 from whole_run import Run, new_run
 
 NOT_OURS = {"stratos.log", ".lock", "error.txt", "processes.log", "server.log"}
 """Files that nobody reads again."""
-N_IN_PART = 8
+N_IN_PART = 4
 ANY = "of any kind"
 
 

@@ -14,9 +14,10 @@ import pytest
 from bad_files import make_all
 from command import place, run, typed
 from good_model import good_gguf, make_good_model
-from scope import IS_WHOLE, part_of
+from scope import part_of
 from server import Provider
 from transcript import Row, rows
+from whole import IS_WHOLE
 
 ROWS = rows()
 CHOSEN = part_of(ROWS, every=6)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scope import IS_WHOLE, N_KILLS, SEED
+from scope import N_KILLS, SEED
 from server import Provider
+from whole import IS_WHOLE
 from whole_run import new_run
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

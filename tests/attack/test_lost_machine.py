@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from commands import environment, typed
-from scope import IS_WHOLE
 from server import Deed, Provider
+from whole import IS_WHOLE
 
 LEFT = 30
 """Answers of the corpus that are not there when the machine is lost."""

@@ -28,7 +28,8 @@ WHOLE = (
     "trainer.precision=fp32", "trainer.max_tokens=8000", "trainer.batch_tokens=2048",
     "trainer.warmup_steps=2", "trainer.n_threads=1", "callbacks.validate_every_steps=0",
     "callbacks.n_validation_items=4", "evaluate.max_new_tokens=16", "evaluate.n_items=8",
-    "evaluate.n_teacher_items=4", "deploy.n_requests=2", "probe.n_items=4",
+    "evaluate.n_teacher_items=4", "evaluate.n_untouched_items=4", "deploy.n_requests=2",
+    "deploy.load_seconds=0", "probe.n_items=4",
     "probe.n_trial_items=2", "probe.max_tokens=8", "probe.max_items=4", "plan.history=false",
     "logger.mode=offline",
 )  # fmt: skip

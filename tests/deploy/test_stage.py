@@ -85,7 +85,8 @@ def test_an_answer_that_is_not_that_of_the_evaluation_is_counted(run, tmp_path):
     context = tiny_context(
         folder, warn=warnings.append, log=lambda found, step=None: metrics.update(found)
     )
-    record = deploy(run.config, run.plan, run.scorecard, run.student, context)
+    config = replace(run.config, deploy=replace(run.config.deploy, load_seconds=0))
+    record = deploy(config, run.plan, run.scorecard, run.student, context)
     assert (record.n_requests, record.n_equal) == (12, 9)
     assert metrics["deploy/equal"] == 0.75
     assert warnings[0].startswith("3 of 12 answers of the server differ from those of the eval")

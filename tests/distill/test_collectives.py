@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from process import stop_at
+from whole import WHOLE
 
 from stratos.core.errors import StratosError
 from stratos.distill.launch import launch_script
@@ -39,7 +40,9 @@ def same(together: Any, alone: Any) -> None:
     assert Path(together.path, "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("strategy", ["ddp", FSDP2], ids=["ddp", "fsdp2"])
+@pytest.mark.parametrize(
+    "strategy", ["ddp", pytest.param(FSDP2, marks=WHOLE)], ids=["ddp", "fsdp2"]
+)
 def test_two_processes_learn_what_one_does(
     run_distill: Callable[..., Any], alone: Any, tmp_path: Path, strategy: Any
 ) -> None:
@@ -52,7 +55,9 @@ def test_two_processes_learn_what_one_does(
 
 
 @pytest.mark.parametrize(
-    "strategy", ["ddp", FSDP2, ONE_FILE], ids=["ddp", "fsdp2", "fsdp2-one-file"]
+    "strategy",
+    ["ddp", FSDP2, pytest.param(ONE_FILE, marks=WHOLE)],
+    ids=["ddp", "fsdp2", "fsdp2-one-file"],
 )
 def test_both_go_on_from_a_checkpoint(
     run_distill: Callable[..., Any],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -13,11 +12,9 @@ import pytest
 from job_processes import kill
 from one_ray import RayCluster
 from one_run import Command, files
+from whole import IS_WHOLE, WHOLE
 
 ON = ("executor=ray",)
-WHOLE = pytest.mark.skipif(
-    os.environ.get("STRATOS_ATTACK") != "whole", reason="takes long: make attack runs it"
-)
 
 
 def test_a_student_of_ray_is_the_student_of_here(
@@ -79,6 +76,8 @@ def test_a_command_that_is_told_to_end_leaves_nothing_running(
     assert process.wait(120) == 128 + number, on_ray.said
     assert [one["status"] for one in ray_cluster.jobs(on_ray.run)] == ["STOPPED"]
     assert ray_cluster.processes(on_ray.run) == []
+    if not IS_WHOLE:
+        return
     # What it had done is kept, and goes on wherever the next command has it run.
     where = ("executor=here",) if number == signal.SIGINT else ON
     assert on_ray.start(*where).wait(300) == 0, on_ray.said

@@ -11,13 +11,11 @@ import time
 import pytest
 from one_cluster import Cluster
 from one_run import Command
+from whole import WHOLE
 
 ON = ("executor=slurm", "executor.partition=main", "executor.usd_per_hour=100")
 LONG = ("trainer.max_tokens=100000000", "limits.train_hours=1000")
 """A training that does not end within a test."""
-WHOLE = pytest.mark.skipif(
-    os.environ.get("STRATOS_ATTACK") != "whole", reason="takes long: make attack runs it"
-)
 
 
 def kill(command: Command) -> None:

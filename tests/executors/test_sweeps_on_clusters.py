@@ -17,10 +17,7 @@ from one_cluster import Cluster
 from one_ray import RayCluster
 from one_run import heed_ctrl_c
 from sweep_app import alive, write_app
-
-WHOLE = pytest.mark.skipif(
-    os.environ.get("STRATOS_ATTACK") != "whole", reason="takes long: make attack runs it"
-)
+from whole import WHOLE
 
 
 @pytest.fixture(params=["slurm", pytest.param("ray", marks=WHOLE)])

@@ -1,0 +1,36 @@
+"""In which order two workers get files of tests: the longest first, so that none waits at the end.
+
+Files that share a cluster or a trained student go to one worker, which makes it once.
+"""
+
+from __future__ import annotations
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+TOGETHER = ("tests/executors/",)
+"""Folders whose files one worker gets."""
+LONG = (
+    "tests/executors/", "tests/distill/", "tests/attack/", "tests/deploy/",
+    "tests/test_pipeline.py", "tests/engines/", "tests/synthesize/", "tests/pilot/",
+    "tests/evaluate/",
+)  # fmt: skip
+"""What takes longest, by how its path begins."""
+
+
+class LongFirst(LoadFileScheduling):  # type: ignore[misc]
+    """Hands out whole files, or folders of `TOGETHER`, in the order of `by_length`."""
+
+    def __init__(self, config: pytest.Config, log: object) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False  # files of many tests first, however short they are
+
+    def _split_scope(self, nodeid: str) -> str:
+        path: str = super()._split_scope(nodeid)
+        return next((one for one in TOGETHER if path.startswith(one)), path)
+
+
+def by_length(item: pytest.Item) -> int:
+    """Return where a test stands among all."""
+    ranks = (rank for rank, one in enumerate(LONG) if item.nodeid.startswith(one))
+    return next(ranks, len(LONG))

@@ -1,0 +1,10 @@
+"""What `make test` leaves out because it takes long, and `make attack` runs."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+IS_WHOLE = os.environ.get("STRATOS_ATTACK") == "whole"
+WHOLE = pytest.mark.skipif(not IS_WHOLE, reason="takes long: make attack runs it")
