@@ -39,6 +39,7 @@ TESTS = (
     "tests/executors/test_slurm.py",
     "tests/executors/test_slurm_earlier.py",
     "tests/executors/test_ray.py",
+    "tests/executors/test_servers.py",
     "tests/executors/test_sweeps_on_clusters.py",
 )
 ALONE = ("tests/executors/test_skypilot_engine.py",)

@@ -12,7 +12,7 @@ TOGETHER = ("tests/executors/",)
 """Folders whose files one worker gets."""
 LONG = (
     "tests/executors/", "tests/distill/", "tests/attack/", "tests/deploy/",
-    "tests/test_pipeline.py", "tests/engines/", "tests/synthesize/", "tests/pilot/",
+    "tests/test_", "tests/engines/", "tests/synthesize/", "tests/pilot/",
     "tests/evaluate/",
 )  # fmt: skip
 """What takes longest, by how its path begins."""

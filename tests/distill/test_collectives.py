@@ -56,7 +56,7 @@ def test_two_processes_learn_what_one_does(
 
 @pytest.mark.parametrize(
     "strategy",
-    ["ddp", FSDP2, pytest.param(ONE_FILE, marks=WHOLE)],
+    [pytest.param("ddp", marks=WHOLE), FSDP2, pytest.param(ONE_FILE, marks=WHOLE)],
     ids=["ddp", "fsdp2", "fsdp2-one-file"],
 )
 def test_both_go_on_from_a_checkpoint(

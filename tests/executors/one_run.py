@@ -101,6 +101,12 @@ class Command:
         for stage in ("probe", "plan", "synthesize"):
             (self.run / f"{stage}.json").unlink()
 
+    def lack_corpus(self) -> tuple[str, ...]:
+        """Make the corpus what comes next; return what makes it a job: one of few seconds."""
+        (self.run / "synthesize.json").unlink()
+        shutil.rmtree(self.run / "corpus")
+        return ("stages=[synthesize]", "executor.stages=[synthesize]")
+
     def has_checkpoint(self) -> bool:
         return any((self.run / "distill" / "checkpoints").glob("*.ckpt"))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from one_run import Command
+from whole import IS_WHOLE
 
 from stratos.core.process import Process
 from stratos.deploy.hosted_server import CACHE
@@ -58,6 +59,8 @@ def test_a_job_that_was_left_is_listed_and_ended(left: Command) -> None:
     # Once down, it is paid for until that moment, and goes on from what it has done.
     [settled] = [one for one in left.ledger() if one.get("kind") == "settled"]
     assert settled["usd"] == pytest.approx(settled["seconds"] / 1000)
+    if not IS_WHOLE:
+        return
     assert left.start(*ON).wait(300) == 0, left.said
     assert ", gone on 1×: " in left.said
     assert left.servers().stdout == "No job that was started from here is running.\n"

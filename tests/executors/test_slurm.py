@@ -353,7 +353,8 @@ def test_variables_and_folders_change_nothing(
         "SBATCH_TIMELIMIT": "3", "SQUEUE_STATES": "COMPLETED", "SQUEUE_PARTITION": "urgent",
         "LOGNAME": "somebody", "USER": "somebody",
     }  # fmt: skip
-    process = command.start(*ON, "executor.usd_per_hour=100", "limits.budget_usd=60")
+    short = command.lack_corpus()
+    process = command.start(*ON, *short, "executor.usd_per_hour=100", "limits.budget_usd=100")
     command.until(lambda: slurm.jobs() == ["RUNNING"])
     told = slurm.run("squeue", "-h", "-o", "%P %l")
     assert told.startswith("main ") and told != "main 3:00"

@@ -7,10 +7,11 @@ import re
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from one_cluster import Cluster
-from one_run import Command
+from one_run import Command, files
 from whole import WHOLE
 
 ON = ("executor=slurm", "executor.partition=main", "executor.usd_per_hour=100")
@@ -53,19 +54,20 @@ def open_leases(command: Command) -> set[str]:
 
 
 def test_a_command_that_is_refused_changes_nothing_of_the_job_of_another(
-    on_slurm: Command, trained: Command, slurm: Cluster
+    on_slurm: Command, prepared: Path, slurm: Cluster
 ) -> None:
+    short = on_slurm.lack_corpus()
     other = Command(on_slurm.run)
     other.env = on_slurm.env
     with slurm.drained():
-        first = on_slurm.start(*ON)
+        first = on_slurm.start(*ON, *short)
         on_slurm.until(lambda: slurm.jobs() == ["PENDING"])
         log = on_slurm.said
-        assert other.start(*ON, "trainer.max_tokens=50000").wait(60) == 1
+        assert other.start(*ON, *short, "strategy.n_items=200").wait(60) == 1
         assert "another process is working in this folder" in other.said
     (on_slurm.run.parent / "log").write_text(log)
     assert first.wait(300) == 0, on_slurm.said
-    assert on_slurm.student() == trained.student()
+    assert files(on_slurm.run / "corpus") == files(prepared / "corpus")
 
 
 @WHOLE
@@ -88,7 +90,7 @@ def test_a_job_of_other_inputs_is_ended_where_an_earlier_record_fits_again(
 
 @WHOLE
 def test_the_job_of_a_folder_that_was_deleted_is_ended(
-    on_slurm: Command, prepared: os.PathLike[str], slurm: Cluster
+    on_slurm: Command, prepared: Path, slurm: Cluster
 ) -> None:
     id = left_running(on_slurm, slurm, *LONG)
     shutil.rmtree(on_slurm.run)
