@@ -18,7 +18,7 @@ LONG = (
 """What takes longest, by how its path begins."""
 
 
-class LongFirst(LoadFileScheduling):  # type: ignore[misc]
+class LongFirst(LoadFileScheduling):
     """Hands out whole files, or folders of `TOGETHER`, in the order of `by_length`."""
 
     def __init__(self, config: pytest.Config, log: object) -> None:
