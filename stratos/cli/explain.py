@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from stratos.cli.build import CANDIDATES, GROUPS, any_of, of_each, schema_of
 from stratos.cli.compose import CONFIG_NAME
 from stratos.convert import aliases
-from stratos.core import extras
 from stratos.core.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def _explain_choice(override: Override, text: str, reason: str, is_set: bool, hy
 def _extra(text: str) -> str:
     """Return the command that installs a plug-in which an extra brings."""
     if "hydra/sweeper" in text and "optuna" in text:
-        return f" It comes with: {extras.install('sweep')}"
+        return " Optuna's is hydra/sweeper=study."
     return ""
 
 

@@ -36,7 +36,6 @@ CALLS = "".join(
     f'{{"question": "time {i}", "tools": [{{"name": "time"}}], "calls": [{{"name": "time"}}]}}\n'
     for i in range(200)
 )
-NEEDS_AN_EXTRA = {"optuna"}
 NEEDS_A_VALUE = {
     ("student", "local"): "student.path=org/model",
     ("teacher", "local"): "teacher.path=org/model",
@@ -87,8 +86,6 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
     (tmp_path / "more.jsonl").write_text('{"question": "Two and two?"}\n')
     (tmp_path / "chats.jsonl").write_text(CHATS)
     (tmp_path / "calls.jsonl").write_text(CALLS)
-    if name in NEEDS_AN_EXTRA:
-        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     names_a_task = group == "experiment"
     plus = "+" if group == "task" else ""
     argv = [f"{plus}{group}={name}"]

@@ -137,7 +137,7 @@ def executor_of(kind: str, target: str, settings: Mapping[str, Any]) -> Executor
 
 
 def launch(
-    sweep: Sweep, cluster: Cluster, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    sweep: Sweep, cluster: Cluster, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
 ) -> Sequence[JobReturn]:
     """Run the jobs, at most `n_jobs` at a time; return their outcomes in the order given.
 
@@ -153,7 +153,7 @@ def launch(
     try:
         with locked(place / _known.FOLDER / ".lock"):
             os.chmod(place / _known.FOLDER, 0o700)
-            return _launch(sweep, cluster, job_overrides, initial_job_idx)
+            return _launch(sweep, cluster, job_overrides, numbers)
     except BlockingIOError:
         raise JobFailedError(
             f"Another sweep works in {place}. Wait for it, or give this one a folder of its own: "
@@ -162,11 +162,11 @@ def launch(
 
 
 def _launch(
-    sweep: Sweep, cluster: Cluster, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    sweep: Sweep, cluster: Cluster, job_overrides: Sequence[Sequence[str]], numbers: Sequence[int]
 ) -> Sequence[JobReturn]:
     jobs = [
         _prepare(sweep, cluster, list(overrides), index)
-        for index, overrides in enumerate(job_overrides, initial_job_idx)
+        for index, overrides in zip(numbers, job_overrides, strict=True)
     ]
     log.info(
         f"Launching {counted(len(jobs), 'job')} on {cluster.kind}, at most {cluster.n_jobs} at a "

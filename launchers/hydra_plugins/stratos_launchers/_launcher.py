@@ -5,6 +5,7 @@ Hydra imports this at every start, so that what runs jobs is in other files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hydra.plugins.launcher import Launcher
@@ -21,6 +22,8 @@ class SweepLauncher(Launcher):
     config: DictConfig | None = None
     hydra_context: HydraContext | None = None
     task_function: TaskFunction | None = None
+    numbers: Sequence[int] | None = None
+    """Numbers of the jobs of the next launch; None counts on from its first."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -37,3 +40,7 @@ class SweepLauncher(Launcher):
         assert self.config is not None and self.hydra_context is not None
         assert self.task_function is not None
         return Sweep(self.config, self.hydra_context, self.task_function)
+
+    def numbered(self, n_jobs: int, first: int) -> Sequence[int]:
+        """Return the numbers of the jobs of a launch."""
+        return range(first, first + n_jobs) if self.numbers is None else self.numbers

@@ -41,4 +41,5 @@ class ClusterLauncher(SweepLauncher):
             self.kind, _cluster.executor_of(self.kind, self.executor, self.settings),
             self.n_jobs, self.retries,
         )  # fmt: skip
-        return _cluster.launch(self.sweep(), cluster, job_overrides, initial_job_idx)
+        numbers = self.numbered(len(job_overrides), initial_job_idx)
+        return _cluster.launch(self.sweep(), cluster, job_overrides, numbers)

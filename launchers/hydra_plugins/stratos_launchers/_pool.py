@@ -77,14 +77,14 @@ def launch(
     sweep: Sweep,
     settings: PoolConfig,
     job_overrides: Sequence[Sequence[str]],
-    initial_job_idx: int,
+    numbers: Sequence[int],
 ) -> Sequence[JobReturn]:
     """Run the jobs, at most `n_jobs` at a time; return their outcomes in the order given."""
     setup_globals()
     configure_log(sweep.config.hydra.hydra_logging, sweep.config.hydra.verbose)
     jobs = [
         _Job(index, list(overrides), sweep.job_config(list(overrides), index))
-        for index, overrides in enumerate(job_overrides, initial_job_idx)
+        for index, overrides in zip(numbers, job_overrides, strict=True)
     ]
     n_threads = settings.threads_per_job or max(1, n_cores() // settings.n_jobs)
     log.info(

@@ -49,4 +49,5 @@ class PoolLauncher(SweepLauncher):
         """Run the jobs and return their outcomes in the order they were given."""
         from hydra_plugins.stratos_launchers import _pool
 
-        return _pool.launch(self.sweep(), self.settings, job_overrides, initial_job_idx)
+        numbers = self.numbered(len(job_overrides), initial_job_idx)
+        return _pool.launch(self.sweep(), self.settings, job_overrides, numbers)
