@@ -75,6 +75,7 @@ ARROWS = {
     "door": "core deploy",
     "servers": "core deploy executors ledger",
     "status": "core executors records report",
+    "sweep": "__main__ core report",
     "calibration": "core records report",
     "cascade": "core evaluate records report",
     "compare": "core evaluate records report",

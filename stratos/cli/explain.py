@@ -75,7 +75,7 @@ def _explain_choice(override: Override, text: str, reason: str, is_set: bool, hy
 
 
 def _extra(text: str) -> str:
-    """Return the command that installs a plug-in which an extra brings."""
+    """Return what stands in for a plug-in that is not there."""
     if "hydra/sweeper" in text and "optuna" in text:
         return " Optuna's is hydra/sweeper=study."
     return ""

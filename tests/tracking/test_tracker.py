@@ -312,7 +312,7 @@ def test_a_wrong_key_is_one_warning_and_the_run_is_kept_offline(
         began = time.monotonic()
         with tracked(make_config(tmp_path), warnings.append) as tracker:
             tracker.log({"probe/progress": 0.5})
-            assert time.monotonic() - began < 1, "nobody waits for W&B"
+            assert time.monotonic() - began < 10, "nobody waits for W&B"
         server.shutdown()
     assert len(warnings) == 1, warnings
     assert "refuses the key of WANDB_API_KEY (HTTP 401): W&B is kept offline" in warnings[0]

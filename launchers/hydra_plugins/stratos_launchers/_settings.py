@@ -1,4 +1,4 @@
-"""The settings of `hydra/launcher=pool`, `slurm` and `ray`.
+"""The settings of `hydra/launcher=pool`, `slurm` and `ray`, and of `hydra/sweeper=study`.
 
 OmegaConf takes plain types alone. What `slurm` and `ray` are told of a job goes to the executors of
 the same names (`stratos.executors`), which check it.
@@ -86,3 +86,27 @@ class RayConfig(ClusterConfig):
     env: list[str] = field(default_factory=list)
     """Variables of this environment that a job gets, such as OPENAI_API_KEY; whoever reaches the
     dashboard reads them."""
+
+
+@dataclass
+class StudyConfig:
+    """What `hydra.sweeper.` may say with `hydra/sweeper=study`."""
+
+    _target_: str = "hydra_plugins.stratos_launchers.study.StudySweeper"
+    objectives: list[str] = field(default_factory=lambda: ["accuracy"])
+    """One or several of accuracy (on validation items; the higher, the better) and the plan's usd,
+    hours and latency_ms (the lower, the better)."""
+    n_trials: int = 20
+    """Jobs in all, those of earlier commands included."""
+    n_jobs: int = 1
+    """Jobs that are chosen at the same time, before any of them is done."""
+    sampler: str = "tpe"
+    """tpe, nsgaii or random."""
+    seed: int | None = 0
+    """Of the sampler."""
+    storage: str | None = None
+    """URL of a database, such as sqlite:///study.db; None keeps study.log in the sweep's folder."""
+    study_name: str = "stratos"
+    """Name of the study in its storage."""
+    params: dict[str, str] | None = None
+    """What is searched, as in `trainer.lr_muon: tag(log, interval(0.002, 0.04))`."""

@@ -19,6 +19,7 @@ from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from hydra_plugins.stratos_launchers._numbered import folder_of_job, launch_numbered
+from hydra_plugins.stratos_launchers._settings import StudyConfig
 from omegaconf import DictConfig, OmegaConf
 
 from stratos.core import extras
@@ -27,7 +28,6 @@ from stratos.report.objectives import BETTER, objectives_of
 
 if TYPE_CHECKING:
     import optuna
-    from hydra_plugins.stratos_launchers.study import StudyConfig
 
 log = logging.getLogger(__name__)
 

@@ -1,11 +1,10 @@
 """`hydra/sweeper=study`: Optuna, with one objective or several, kept so that it can be resumed.
 
-Hydra imports this file at every start, so it holds no more than the class and its settings: what
-runs a study is in `_study.py`.
+Hydra imports this file at every start, so it holds no more than the class: the settings are in
+`_settings.py`, and what runs a study is in `_study.py`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -13,32 +12,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.stratos_launchers._settings import StudyConfig
 from omegaconf import DictConfig
-
-
-@dataclass
-class StudyConfig:
-    """What `hydra.sweeper.` may say with `hydra/sweeper=study`."""
-
-    _target_: str = "hydra_plugins.stratos_launchers.study.StudySweeper"
-    objectives: list[str] = field(default_factory=lambda: ["accuracy"])
-    """One or several of accuracy (on validation items; the higher, the better) and the plan's usd,
-    hours and latency_ms (the lower, the better)."""
-    n_trials: int = 20
-    """Jobs in all, those of earlier commands included."""
-    n_jobs: int = 1
-    """Jobs that are chosen at the same time, before any of them is done."""
-    sampler: str = "tpe"
-    """tpe, nsgaii or random."""
-    seed: int | None = 0
-    """Of the sampler."""
-    storage: str | None = None
-    """URL of a database, such as sqlite:///study.db; None keeps study.log in the sweep's folder."""
-    study_name: str = "stratos"
-    """Name of the study in its storage."""
-    params: dict[str, str] | None = None
-    """What is searched, as in `trainer.lr_muon: tag(log, interval(0.002, 0.04))`."""
-
 
 ConfigStore.instance().store(
     group="hydra/sweeper", name="study", node=StudyConfig, provider="stratos"
