@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import record
 
-from stratos.deploy.format_verdict import Verdict, verdict
+from stratos.evaluate.format_verdict import Verdict, verdict
 from stratos.evaluate.metrics import difference_interval
 from stratos.records import Export, Interval
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
-from stratos.deploy.format_verdict import by_text, is_open_by_text
 from stratos.engines.base import Engine
+from stratos.evaluate.format_verdict import by_text, is_open_by_text
 from stratos.records import Export, Exports
 
 

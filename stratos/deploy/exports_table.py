@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stratos.deploy.commands import ENGINES
-from stratos.deploy.format_verdict import said
 from stratos.engines.base import EXPORTS
+from stratos.evaluate.format_verdict import said
 from stratos.records import Export, Exports
 
 HEADING = "## Exports"

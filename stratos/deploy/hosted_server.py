@@ -6,6 +6,7 @@ It says what was started, where it listens, and which process looks after it (`s
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,25 @@ class Hosted:
         """Engine, format and answers at once, in words."""
         engine = " ".join(filter(None, (self.engine or self.module, self.format)))
         return f"{engine}, {counted(self.at_once, 'answer')} at once" if self.at_once else engine
+
+    @property
+    def setting(self) -> ServingSetting | None:
+        """How it is run; None in files of earlier versions."""
+        if not self.engine:
+            return None
+        return ServingSetting(self.engine, slots=self.at_once, format=self.format)
+
+    @property
+    def example(self) -> str:
+        """A request that can be typed, as JSON: the first known question."""
+        first = self.asked[0] if self.asked else None
+        body = {
+            "model": self.bundle,
+            "max_tokens": (first.max_tokens if first else None) or self.max_tokens or 256,
+            "temperature": 0,
+            "messages": first.messages if first else [{"role": "user", "content": "…"}],
+        }
+        return json.dumps(body, ensure_ascii=False)
 
     @property
     def is_outdated(self) -> bool:

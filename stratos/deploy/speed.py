@@ -34,7 +34,10 @@ def sentences(deployment: Deployment) -> list[str]:
 def _capacity(deployment: Deployment, load: LoadResult) -> str:
     """Say what the server gives at most, and what that number is for."""
     slots = deployment.run.slots if deployment.run is not None else 1
-    told = f"Capacity, {in_flight(slots)} (closed loop): {load.capacity_per_s:.3g} a second"
+    told = (
+        f"Capacity, {counted(slots, 'request')} in flight (closed loop): {load.capacity_per_s:.3g} "
+        "a second"
+    )
     if load.capacity is not None:
         told += f"; {_predicted(load.capacity, _rate, deployment.was_busy)}"
     told += ". The plan's rate is judged by requests with random arrivals, below."
@@ -44,11 +47,6 @@ def _capacity(deployment: Deployment, load: LoadResult) -> str:
             "when it was exported: that one compares formats."
         )
     return told
-
-
-def in_flight(n: int) -> str:
-    """Return how many requests are in flight all the time in a closed loop."""
-    return f"{counted(n, 'request')} in flight"
 
 
 def _under_load(load: LoadResult, busy: bool) -> list[str]:

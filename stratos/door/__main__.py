@@ -114,7 +114,7 @@ def _open(door: Door, hosted: Hosted | None, folder: Path, told: argparse.Namesp
         print(f"  key:    {next(iter(keys.values()))} (kept in {door.folder / 'keys'})")
     print(
         f"  ask:    curl {address}/chat/completions -H 'Authorization: Bearer <key>' "
-        f"-H 'Content-Type: application/json' -d '{{…}}'\n"
+        f"-H 'Content-Type: application/json' -d {shlex.quote(hosted.example)}\n"
         f"  watch:  tail -f {shlex.quote(str(door.log))} (never what is asked)\n"
         f"  stop:   python -m stratos.door stop {name}"
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from stratos.core.counted import counted
 from stratos.core.formats import gib, milliseconds, per_second
-from stratos.deploy.speed import in_flight
 from stratos.records import Deployment, Prediction
 from stratos.report.planned_row import Figures, Kind, PlannedRow, judged, written
 
@@ -26,9 +26,8 @@ def rows_here(deployment: Deployment) -> Iterator[PlannedRow]:
     if load is not None and load.p95_ms is not None:
         yield _row("p95 under load, here", "latency", load.p95_ms, milliseconds, why_not)
     if load is not None and load.capacity is not None:
-        yield _row(
-            f"capacity, {in_flight(slots)}, here", "rate", load.capacity, per_second, why_not
-        )
+        name = f"capacity, {counted(slots, 'request')} in flight, here"
+        yield _row(name, "rate", load.capacity, per_second, why_not)
     if (memory := deployment.memory_gib) is not None:
         bound, measured = memory.predicted.high, memory.measured
         yield PlannedRow(

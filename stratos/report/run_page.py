@@ -15,8 +15,8 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import by_reason
 from stratos.core.redact import redact
-from stratos.deploy.format_verdict import said as format_verdict
 from stratos.deploy.speed import sentences
+from stratos.evaluate.format_verdict import said as format_verdict
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
 from stratos.plan.explain import ways_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from stratos.core.formats import (
     size,
     usd,
 )
+from stratos.evaluate.format_verdict import said as said_of_format
 from stratos.evaluate.reads import said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
 from stratos.records import Corpus, Deployment, Export, ModelScore, Plan, Probe, Scorecard
@@ -83,6 +85,9 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     deployment: Deployment | None = records.get("deploy")
     if deployment is not None:
         console.print(f"Bundle  {deployment.bundle_path}", soft_wrap=True, markup=False)
+        here = f"python -m stratos.serve {shlex.quote(str(config.run_dir))} (on this machine)"
+        there = f"; on the planned servers: see {deployment.service_path}"
+        console.print(f"Host    {here}{there}", soft_wrap=True, markup=False)
     if "report" in records:
         console.print(f"Report  {records['report'].path}", soft_wrap=True, markup=False)
     console.print(f"Records {config.run_dir}", soft_wrap=True, markup=False)
@@ -291,8 +296,10 @@ def _lost(deployment: Deployment) -> list[Text]:
     mean, low, high = (f"{round(value, 1) + 0.0:.1f}" for value in (loss.mean, loss.low, loss.high))
     told = (
         f"As {served.format} the student loses {mean} points (95% interval {low} to {high}) on "
-        f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked."
+        f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked"
     )
+    shown = said_of_format(served)
+    told += f": {shown}." if shown else "."
     return [Text(told)]
 
 

