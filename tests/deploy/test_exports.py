@@ -85,7 +85,7 @@ def test_the_served_answers_are_compared_and_the_card_has_the_table(deployed: De
     card = (deployed.bundle / "README.md").read_text()
     assert card.index("## Speed") < card.index("## Exports") < card.index("## Limits")
     [row] = re.findall(r"^\| f32 .*$", card, re.M)
-    assert "| 0.0 [-" in row and " at 4 |" in row
+    assert "| 0.0 [-" in row and "/s, 4 in flight |" in row
     assert "--engine llamacpp --format q8_0" in card
     assert check_manifest(deployed.bundle) > 10
 
