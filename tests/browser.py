@@ -81,6 +81,26 @@ class Page:
             if message["method"] == "Network.requestWillBeSent"
         ]
 
+    def violations(self, dark: bool = False) -> list[str]:
+        """Return what axe-core finds wrong for people who use a page in other ways, all open."""
+        if importlib.util.find_spec("axe_core_python") is None:
+            lacking("browser", "needs the package axe-core-python")
+        folder = Path(importlib.import_module("axe_core_python").__file__ or "").parent
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        self.js("document.querySelectorAll('details').forEach(d => { d.open = true; });")
+        self.js((folder / "axe.min.js").read_text())
+        found = self.chrome.execute_async_script(
+            "const done = arguments[0];"
+            "requestAnimationFrame(() => axe.run().then((r) => done(r.violations)));"
+        )
+        self.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        return [
+            f"{one['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
+            for one in found
+            for node in one["nodes"][:3]
+        ]
+
     def overflow(self) -> int:
         """Return by how many pixels the page is wider than the window, with all details open."""
         return int(

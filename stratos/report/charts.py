@@ -91,6 +91,8 @@ class Mark:
     """What hovering shows below the label: name and value; a third text compares with a plan that
     the mark can be shown beside."""
     href: str = ""
+    command: str = ""
+    """What to type to have it carried out; shown where a mark is picked."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ def plot(
                 "label": visible(mark.label),
                 "rows": [[visible(part) for part in row] for row in mark.rows],
                 "href": mark.href,
+                "command": mark.command,
                 "at": place(mark.values),
             }
             for mark in marks

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from stratos.core import formats
 from stratos.records import Interval, Plan, PlanPoint
-from stratos.report import charts
+from stratos.report import charts, to_type
 
 
 def chosen_point(plan: Plan) -> PlanPoint:
@@ -36,20 +39,33 @@ def is_known(accuracy: Interval) -> bool:
     return accuracy.is_known and accuracy.is_share_known
 
 
-def frontier_plot(plan: Plan) -> charts.Plot:
-    """Lay out the frontier, what other objectives would have chosen, and the choice."""
+def frontier_plot(plan: Plan, run_dir: Path) -> charts.Plot:
+    """Lay out the frontier, what other objectives would have chosen, and the choice.
+
+    Args:
+        plan: the plan.
+        run_dir: folder of the run, whose command a point's own is made from.
+    """
+
+    def mark(point: PlanPoint, kind: str, what: str) -> charts.Mark:
+        try:
+            command = to_type.of_point(point, plan, run_dir)
+        except ValueError:  # the overrides that Hydra kept are corrupt
+            command = ""
+        return replace(_mark(point, kind, what, chosen), command=command)
+
     chosen = chosen_point(plan)
     marks = [
-        _mark(point, "dot", "on the frontier", chosen)
+        mark(point, "dot", "on the frontier")
         for point in plan.frontier
         if not is_same(point, chosen)
     ]
     marks += [
-        _mark(point, "alternative", name.replace("_", " "), chosen)
+        mark(point, "alternative", name.replace("_", " "))
         for name, point in plan.alternatives.items()
         if not is_same(point, chosen)
     ]
-    marks.append(_mark(chosen, "chosen", "chosen", chosen))
+    marks.append(mark(chosen, "chosen", "chosen"))
     quantities = [charts.USD, charts.HOURS, charts.LATENCY, charts.ACCURACY]
     if plan.net_usd is not None:
         quantities.append(charts.NET)

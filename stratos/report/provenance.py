@@ -1,29 +1,19 @@
-"""Provenance of a run: command, versions, machine."""
+"""Provenance of a run: overrides, versions, machine."""
 
 from __future__ import annotations
 
 import os
 import platform
-import shlex
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from stratos.core.machine import memory_bytes, n_cores
-from stratos.core.redact import redact_override
 
 _PACKAGES = (
     "stratos-llm", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "pulp",
     "highspy", "mahjong", "wandb",
 )  # fmt: skip
-
-
-def command(run_dir: Path) -> str:
-    """Return the command that repeats a run, from what Hydra kept beside it."""
-    words = ["python", "-m", "stratos"]
-    for folder in _user_config_dirs(run_dir):
-        words += ["--config-dir", folder]
-    return shlex.join([*words, *(redact_override(line) for line in overrides(run_dir))])
 
 
 def overrides(run_dir: Path) -> tuple[str, ...]:
@@ -73,7 +63,8 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
-def _user_config_dirs(run_dir: Path) -> list[str]:
+def user_config_dirs(run_dir: Path) -> list[str]:
+    """Return the folders that the command named by `--config-dir`."""
     composed: Any = read_yaml(run_dir / ".hydra" / "hydra.yaml")
     try:
         sources = composed["hydra"]["runtime"]["config_sources"]

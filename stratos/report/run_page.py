@@ -28,12 +28,13 @@ from stratos.records import (
     Report,
     Scorecard,
 )
-from stratos.report import costs, provenance
+from stratos.report import costs, provenance, to_type
 from stratos.report.complexity import complexity_rows
 from stratos.report.curves import curve_plots
 from stratos.report.examples import read_examples
 from stratos.report.frontier import chosen_point, frontier_plot, is_same, plan_rows
 from stratos.report.labels import LabelTable, label_table
+from stratos.report.next_steps import next_steps
 from stratos.report.planned import planned_rows
 from stratos.report.render import render
 
@@ -68,9 +69,12 @@ def write_run_page(
     student = named.get("distill")
     spends = costs.read_ledger(context.ledger.path)
     try:
-        command = provenance.command(context.run_dir)
-    except ValueError:
-        command = ""
+        command = to_type.repeat(context.run_dir)
+        steps = next_steps(
+            context.run_dir, named.get("probe"), named.get("pilot"), plan, named.get("distill")
+        )
+    except ValueError:  # the overrides that Hydra kept are corrupt
+        command, steps = "", ()
     page = render(
         "run.html",
         title=f"{config.task.name} · Stratos",
@@ -112,7 +116,8 @@ def write_run_page(
         stages_left_out=[name for name in STAGES[:-1] if name not in named],
         serve_hours=config.limits.serve_hours,
         limits=config.limits,
-        frontier=frontier_plot(plan) if plan else None,
+        next_steps=steps,
+        frontier=frontier_plot(plan, context.run_dir) if plan else None,
         chosen=chosen_point(plan) if plan else None,
         chosen_rows=plan_rows(chosen_point(plan), "chosen") if plan else (),
         net=net_text,

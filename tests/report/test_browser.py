@@ -10,8 +10,8 @@ import pytest
 from stratos.records import save
 from stratos.report import report, sweep_report
 
-SECTIONS = ["result", "planned", "costs", "scorecard", "plan", "frontier", "training", "examples",
-            "evidence", "repeat"]  # fmt: skip
+SECTIONS = ["result", "planned", "costs", "scorecard", "plan", "frontier", "training", "next",
+            "examples", "evidence", "repeat"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,33 @@ def test_all_answers_can_be_browsed_and_searched(page: Any, run_page: Path) -> N
     assert {a.get_attribute("data-gold") for a in shown()} == {"2p 5p"}
 
 
-@pytest.mark.parametrize("width", [400, 768, 1200])
+@pytest.mark.parametrize("dark", [False, True])
+def test_pages_are_clean_to_axe(page: Any, run_page: Path, sweep_page: Path, dark: bool) -> None:
+    assert page.open(run_page).violations(dark) == []
+    assert page.open(sweep_page, 400).violations(dark) == []
+
+
+def test_a_plan_that_is_picked_has_a_command_to_copy(page: Any, run_page: Path) -> None:
+    page.open(run_page)
+    command = page.one("#picked-command")
+    assert command.text == "python -m stratos +task=mahjong cloud=aws"
+    button = page.one("#frontier [data-copy]")
+    page.chrome.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
+    page.js("arguments[0].scrollIntoView({block: 'center'})", button)
+    button.click()
+    said = page.chrome.execute_async_script(
+        "const done = arguments[0]; setTimeout(() => "
+        "done([document.querySelector('#frontier [data-copy]').textContent,"
+        " window.getSelection().toString()]), 200);"
+    )
+    assert said[0] == "Copied" or said == ["Selected", command.text]
+    circles = page.all("#frontier circle.dot")
+    page.js("arguments[0].dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter'}))", circles[0])
+    assert not command.is_displayed(), "the students of this page are in no YAML"
+    assert "no command names it" in page.one("#picked-said").text
+
+
+@pytest.mark.parametrize("width", [400, 768, 1200, 3840])
 def test_nothing_is_wider_than_the_window(
     page: Any, run_page: Path, sweep_page: Path, width: int
 ) -> None:

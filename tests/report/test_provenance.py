@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
 
-from stratos.report import provenance
+from stratos.report import provenance, to_type
 
 
 def test_the_command_can_be_pasted(factory: ModuleType, tmp_path: Path) -> None:
@@ -20,7 +21,7 @@ def test_the_command_can_be_pasted(factory: ModuleType, tmp_path: Path) -> None:
     (tmp_path / ".hydra" / "hydra.yaml").write_text(
         yaml.safe_dump({"hydra": {"runtime": {"config_sources": sources}}})
     )
-    assert shlex.split(provenance.command(tmp_path)) == [
+    assert shlex.split(to_type.repeat(tmp_path)) == [
         "python", "-m", "stratos", "--config-dir", "/home/me/my confs", *overrides
     ]  # fmt: skip
 
@@ -39,3 +40,27 @@ def test_what_was_not_kept_is_empty_and_what_is_corrupt_is_said(tmp_path: Path) 
 def test_versions_and_machine_are_named() -> None:
     assert {"python", "torch", "hydra-core"} <= set(provenance.versions())
     assert {"system", "processor", "cores"} <= set(provenance.machine())
+
+
+def test_a_command_with_a_change_leaves_out_what_it_replaces(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    factory.write_hydra(
+        tmp_path,
+        ["+task=mine", "student=local", "student.path=/models/a", "trainer.max_tokens=5", "seed=3"],
+    )
+    said = to_type.repeat(tmp_path, {"student": "stratos_1m", "trainer.max_tokens": "10"})
+    assert shlex.split(said)[3:] == [
+        "+task=mine", "seed=3", "student=stratos_1m", "trainer.max_tokens=10"
+    ]  # fmt: skip
+
+
+def test_a_plan_whose_model_has_no_name_has_no_command(factory: ModuleType, tmp_path: Path) -> None:
+    factory.write_hydra(tmp_path, ["+task=mahjong"])
+    plan = factory.make_plan()
+    point = next(one for one in plan.frontier if one.student == plan.student)
+    assert to_type.of_point(point, plan, tmp_path).endswith("+task=mahjong")
+    named = replace(point, student="stratos_3m")
+    said = to_type.of_point(named, plan, tmp_path)
+    assert said.endswith("+task=mahjong student=stratos_3m strategy=injection")
+    assert to_type.of_point(replace(point, student="of/a/path"), plan, tmp_path) == ""

@@ -173,6 +173,29 @@ function fillPicked(table, chosen, picked) {
     row.classList.toggle("differs", ours !== theirs);
     return row;
   }));
+  const code = document.getElementById(`${table.id}-command`);
+  if (!code) return;
+  const said = document.getElementById(`${table.id}-said`);
+  code.textContent = picked.command;
+  code.closest(".to-type").hidden = !picked.command;
+  said.textContent = picked.command
+    ? `To carry out ${picked === chosen ? "the chosen plan" : picked.label} (teacher, student and strategy are pinned, and the servers are chosen for them again):`
+    : "This plan has a model that was given by its path, so that no command names it.";
+}
+
+// Pages of a file have no clipboard in some browsers: the command is selected then, to be copied by key.
+function setUpCopy(button) {
+  const code = button.parentElement.querySelector("code");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "Copied";
+    } catch {
+      window.getSelection().selectAllChildren(code);
+      button.textContent = "Selected";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
 }
 
 function setUpSorting(header) {
@@ -248,6 +271,17 @@ function setUpAnswers(section) {
 document.querySelectorAll("figure[data-plot]").forEach(setUpPlot);
 document.querySelectorAll("th[data-sort]").forEach(setUpSorting);
 document.querySelectorAll("#examples").forEach(setUpAnswers);
+document.querySelectorAll("[data-copy]").forEach(setUpCopy);
+// What scrolls inside the page is reached by the keyboard, and only while it scrolls.
+function letKeysScroll() {
+  document.querySelectorAll("pre, .scroll").forEach((box) => {
+    const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+    if (scrolls) box.tabIndex = 0; else box.removeAttribute("tabindex");
+  });
+}
+letKeysScroll();
+window.addEventListener("resize", letKeysScroll);
+document.addEventListener("toggle", letKeysScroll, true);
 window.addEventListener("beforeprint", () => {
   document.querySelectorAll("details").forEach((details) => { details.open = true; });
 });

@@ -1,0 +1,55 @@
+"""What a page says would help next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from stratos.records import Interval
+from stratos.report.next_steps import next_steps
+
+
+def test_a_longer_training_and_another_student_have_gain_price_and_command(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    factory.write_hydra(tmp_path, ["+task=mahjong", "trainer.max_tokens=5"])
+    student = replace(
+        factory.make_student(), validation_exact=0.8, n_validation_items=500, train_tokens=1_000_000
+    )
+    steps = next_steps(tmp_path, factory.make_probe(), None, factory.make_plan(), student)
+    twice, four_times, other = steps
+    assert twice.what.startswith("2× the training: 2,000,000 tokens")
+    assert twice.command.endswith("+task=mahjong trainer.max_tokens=2000000 trainer.max_epochs=-1")
+    means = [float(one.predicted.partition("%")[0]) for one in (twice, four_times)]
+    assert 80 < means[0] < means[1] < 100
+    assert twice.price.startswith("$0.12 as planned")
+    assert other.what == "Another student: llama-3m by injection"
+    assert other.command == ""  # no YAML has that name
+
+
+def test_nothing_is_promised_of_a_student_that_has_learnt_nothing(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    student = replace(
+        factory.make_student(), validation_exact=0.02, n_validation_items=500, train_tokens=1_000
+    )
+    plan = replace(factory.make_plan(), frontier=())
+    assert next_steps(tmp_path, factory.make_probe(), None, plan, student) == ()
+    assert next_steps(tmp_path, None, None, None, student) == ()
+
+
+def test_a_better_teacher_is_named_where_the_student_learns_from_one(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    probe = factory.make_probe()
+    [ours] = probe.teachers
+    better = replace(ours, teacher="gpt_4o", exact=Interval(0.7, 0.6, 0.8))
+    plan = replace(factory.make_plan(), strategy="alignment", frontier=())
+    student = replace(
+        factory.make_student(), validation_exact=0.02, n_validation_items=500, train_tokens=1_000
+    )
+    [step] = next_steps(tmp_path, replace(probe, teachers=(ours, better)), None, plan, student)
+    assert step.what == "Another teacher: gpt_4o" and "70.0% (60.0% to 80.0%)" in step.predicted
+    [step] = next_steps(tmp_path, probe, None, plan, student)
+    assert step.what == "A better teacher" and "could not be asked" in step.predicted
