@@ -1,4 +1,4 @@
-"""In which order two workers get files of tests: the longest first, so that none waits at the end.
+"""In which order workers get files of tests: the longest first, so that none waits at the end.
 
 Files that share a cluster or a trained student go to one worker, which makes it once.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-TOGETHER = ("tests/executors/",)
-"""Folders whose files one worker gets."""
+TOGETHER = ("tests/executors/test_s", "tests/executors/")  # with SLURM, and without
+"""Files that one worker gets, by how their paths begin."""
 LONG = (
     "tests/executors/", "tests/distill/", "tests/attack/", "tests/deploy/",
     "tests/test_", "tests/engines/", "tests/synthesize/", "tests/pilot/",
@@ -19,7 +19,7 @@ LONG = (
 
 
 class LongFirst(LoadFileScheduling):
-    """Hands out whole files, or folders of `TOGETHER`, in the order of `by_length`."""
+    """Hands out whole files, or those of `TOGETHER`, in the order of `by_length`."""
 
     def __init__(self, config: pytest.Config, log: object) -> None:
         super().__init__(config, log)

@@ -92,8 +92,9 @@ def test_a_limit_on_the_size_of_files_is_said(teacher: Provider, tmp_path: Path)
 
     run = new_run(tmp_path, teacher, *TRAINED)
     said_well(run.go_on(preexec_fn=limit), "ulimit -f", codes=(1,))
-    ended = run.go_on()
-    assert ended.code == 0, ended.told
+    if IS_WHOLE:
+        ended = run.go_on()
+        assert ended.code == 0, ended.told
 
 
 def test_a_cache_without_room_is_said(teacher: Provider, tmp_path: Path) -> None:
