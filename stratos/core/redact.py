@@ -140,9 +140,10 @@ def redact_text(text: str) -> str:
 def redact_shapes(text: str) -> tuple[str, int]:
     """Return a text of somebody else without keys and tokens, known by shape; and how many."""
     # Each form has one of these in it. To look for them is ten times as fast as the pattern.
-    if not any(mark in text for mark in _MARKS):
-        return text, 0
-    return _IN_TEXTS.subn(HIDDEN, text)
+    for mark in _MARKS:  # `any` takes twice as long, and logs have millions of texts
+        if mark in text:
+            return _IN_TEXTS.subn(HIDDEN, text)
+    return text, 0
 
 
 def redact(value: Any, name: str = "") -> Any:

@@ -13,6 +13,10 @@ EMAIL, PHONE, CARD, IBAN, ID = "e-mail address", "phone number", "card number", 
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w")
 _DIGITS = re.compile(r"(?<![\w.])\+?\(?\d[\d ()./-]{6,22}\d(?![\w])")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
+_MAY_BE_DIGITS = re.compile(r"\d[\d ()./-]{6,22}\d")
+_MAY_BE_IBAN = re.compile(r"[A-Z]{2}\d\d")
+"""What each match of the pattern above has in it. What begins with a set of characters is found
+several times as fast as what begins with a condition."""
 _SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
 _IP = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 _DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?: .*)?")
@@ -28,10 +32,9 @@ def personal_data(text: str) -> set[str]:
     found: set[str] = set()
     if _has_mail(text):
         found.add(EMAIL)
-    for match in _DIGITS.finditer(text):
-        if kind := _kind(match[0]):
-            found.add(kind)
-    if any(_is_iban(match[0]) for match in _IBAN.finditer(text)):
+    if _MAY_BE_DIGITS.search(text):
+        found.update(kind for match in _DIGITS.finditer(text) if (kind := _kind(match[0])))
+    if _MAY_BE_IBAN.search(text) and any(_is_iban(one[0]) for one in _IBAN.finditer(text)):
         found.add(IBAN)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from stratos.logs import personal
 from stratos.logs.model_price import card_named
 from stratos.logs.personal import CARD, EMAIL, IBAN, ID, PHONE, personal_data
 from stratos.logs.survey import survey
@@ -163,3 +165,16 @@ def test_the_command_reads_and_says_what_cannot_be_read(log: str) -> None:
     assert done.returncode == 1 and "Did you mean" in done.stderr
     done = run(log, "--card", "gpt4o")
     assert done.returncode == 1 and "Did you mean gpt_4o" in done.stderr
+
+
+def test_what_is_looked_at_first_misses_no_personal_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    parts = ["+49 30 1234567", "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "AB12", "(0",
+             "123-45-6789", "x1.", "20 24-05", " ", "(212) 555-0147-22", "GB29NWBK60161331926819",
+             "٣٠ ١٢٣٤٥٦٧"]  # fmt: skip
+    texts = ["".join(rng.choices(parts, k=rng.randrange(1, 5))) for _ in range(500)]
+    found = [personal_data(text) for text in texts]
+    for name in ("_MAY_BE_DIGITS", "_MAY_BE_IBAN"):
+        monkeypatch.setattr(personal, name, re.compile(""))
+    assert found == [personal_data(text) for text in texts]
+    assert {kind for kinds in found for kind in kinds} >= {PHONE, CARD, IBAN}

@@ -42,7 +42,21 @@ _FEW_LINKED, _LINKED_SHARE, _MOST_LINKED = 20, 0.02, 200
 a share of all, and the least and the most of it."""
 _NUMBER = re.compile(r"\d+")
 _NO_WORD = re.compile(r"[^\w\s]+")
+_ASCII = [chr(code) for code in range(128)]
+_ASCII_NO_WORD = "".join(one for one in _ASCII if _NO_WORD.match(one)).encode()
+_ASCII_NUMBERS = bytes(ord(one if one.isdigit() else " ") for one in _ASCII) + b" " * 128
+"""To what `bytes.translate` makes each character, so that numbers alone are left."""
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
+
+
+class _Hashes(dict[str, int]):
+    """Hashes of words; those of the first ones are looked up from then on."""
+
+    def __missing__(self, word: str) -> int:
+        found = zlib.crc32(word.encode("utf-8", "replace"))
+        if len(self) < _MOST_HASHES:
+            self[word] = found
+        return found
 
 
 class Alike:
@@ -53,7 +67,7 @@ class Alike:
         rng = np.random.default_rng(0)
         self._a = rng.integers(1, 2**63, _N_HASHES, dtype=np.uint64)[:, None] | np.uint64(1)
         self._b = rng.integers(0, 2**63, _N_HASHES, dtype=np.uint64)[:, None]
-        self._hashes: dict[str, int] = {}
+        self._hash = _Hashes().__getitem__
         self._wholes = array("Q")
         self._bands = [Spool(_IN_MEMORY) for _ in range(_N_HASHES // _BAND)]
         self._has_signature = array("B")
@@ -79,27 +93,19 @@ class Alike:
         for link in links:
             self._links[0].append(link)
             self._links[1].append(number)
-        words = _NO_WORD.sub("", normal).split()[:_MOST_WORDS]
+        words, numbers = _words_and_numbers(normal)
+        del words[_MOST_WORDS:]
         triples = np.zeros(0, np.uint64)
         if len(words) >= _FEWEST_WORDS:
-            triples = _triples([self._hash(word) for word in words])
-        self._senses.append(zlib.crc32(" ".join(sorted(_NUMBER.findall(normal))).encode()))
+            triples = _triples(np.fromiter(map(self._hash, words), np.uint64, len(words)))
+        self._senses.append(zlib.crc32(numbers))
         if self._phrases is None:
-            self._first.append(triples)
+            self._first.append(np.unique(triples))
             if len(self._first) == _N_FOR_PHRASES:
                 self._learn_phrases()
         else:
             self._sign(triples)
         return number
-
-    def _hash(self, word: str) -> int:
-        """Return the hash of a word; those of frequent ones are looked up."""
-        found = self._hashes.get(word)
-        if found is None:
-            found = zlib.crc32(word.encode("utf-8", "replace"))
-            if len(self._hashes) < _MOST_HASHES:
-                self._hashes[word] = found
-        return found
 
     def groups(self) -> NDArray[np.int64]:
         """Return the group of each text: the least number of those that belong to it."""
@@ -147,8 +153,10 @@ class Alike:
             triples = triples[self._phrases[places] != triples]
         self._has_signature.append(len(triples) > 0)
         if len(triples):
-            mixed = (self._a * triples[None, :] + self._b) >> np.uint64(32)
-            signature = mixed.min(1).astype(np.uint32).tobytes()
+            mixed = self._a * triples[None, :]
+            mixed += self._b
+            # The least of the upper halves is the upper half of the least.
+            signature = (mixed.min(1) >> np.uint64(32)).astype(np.uint32).tobytes()
             for k, band in enumerate(self._bands):
                 band.append(signature[k * _BYTES : (k + 1) * _BYTES])
 
@@ -189,15 +197,26 @@ def _read(band: Spool, n: int) -> NDArray[np.uint32]:
     return np.frombuffer(band.read_all(), np.uint32).reshape(n, _BAND)
 
 
-def _triples(words: list[int]) -> NDArray[np.uint64]:
-    """Return the hashes of three words behind each other, each once.
+def _words_and_numbers(normal: str) -> tuple[list[str], bytes]:
+    """Return the words of a normalised text, and its numbers, sorted."""
+    if not normal.isascii():
+        words = _NO_WORD.sub("", normal).split()
+        return words, " ".join(sorted(_NUMBER.findall(normal))).encode()
+    # The same by tables, in a tenth of the time.
+    data = normal.encode()
+    words = data.translate(None, _ASCII_NO_WORD).decode().split()
+    return words, b" ".join(sorted(data.translate(_ASCII_NUMBERS).split()))
+
+
+def _triples(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the hashes of three words behind each other.
 
     Args:
-        words: hash of each word.
+        hashes: of each word.
     """
-    hashes = np.array(words, np.uint64)
     mixed = hashes[:-2] * _MIX[0] + hashes[1:-1] * _MIX[1] + hashes[2:] * _MIX[2]
-    return np.unique(mixed ^ (mixed >> np.uint64(29)))
+    mixed ^= mixed >> np.uint64(29)
+    return mixed
 
 
 def _mixed(parts: NDArray[np.uint64], senses: NDArray[np.uint64]) -> NDArray[np.uint64]:

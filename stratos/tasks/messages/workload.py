@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from stratos.tasks.messages.conversation import Conversation
 from stratos.tasks.split import normalised
@@ -35,11 +36,17 @@ class Workload:
 
 def workload_of(conversation: Conversation) -> Workload:
     """Return the workload of a conversation."""
-    system = _words(conversation.system)
-    if len(system) >= _FEW_WORDS:
-        return _workload(system[:_WORDS_OF_SYSTEM], True)
+    if (of_system := _of_system(conversation.system[:_READ])) is not None:
+        return of_system
     first = next(one["content"] for one in conversation.messages if one["role"] == "user")
     return _workload(_words(first)[:_WORDS_OF_QUESTION], False)
+
+
+@lru_cache(maxsize=1024)
+def _of_system(system: str) -> Workload | None:
+    """Return the workload that a system prompt tells, which many conversations have; or None."""
+    words = _words(system)
+    return _workload(words[:_WORDS_OF_SYSTEM], True) if len(words) >= _FEW_WORDS else None
 
 
 def _workload(words: list[str], is_system: bool) -> Workload:

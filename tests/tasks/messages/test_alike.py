@@ -8,6 +8,7 @@ import pytest
 
 from stratos.tasks.messages import alike
 from stratos.tasks.messages.alike import Alike
+from stratos.tasks.split import normalised
 
 WORDS = [f"{one}{two}{three}" for one in "bdklm" for two in "aeiou" for three in "nrst"]
 
@@ -40,3 +41,14 @@ def test_signatures_in_files_give_the_same_groups(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("stratos.tasks.table._WRITTEN_AT_ONCE", 100)
     monkeypatch.setattr("stratos.tasks.table._READ_AT_ONCE", 48)
     assert grouped(some) == in_memory
+
+
+def test_words_and_numbers_of_plain_text_are_those_of_any_text() -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        text = normalised("".join(chr(rng.randrange(128)) for _ in range(rng.randrange(200))))
+        words = alike._NO_WORD.sub("", text).split()
+        numbers = " ".join(sorted(alike._NUMBER.findall(text))).encode()
+        assert alike._words_and_numbers(text) == (words, numbers)
+        # With another letter in it, it is read the other way.
+        assert alike._words_and_numbers(f"{text} ß") == ([*words, "ß"], numbers)
