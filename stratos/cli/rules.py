@@ -390,7 +390,8 @@ def _why_missing(key: str, path: Path) -> str | None:
 def _names_a_file(key: str, value: str) -> bool:
     """Tell a path from a hub name ("org/model") and from a URL of another file system."""
     if not (
-        key in ("path", "catalog", "records_from", "schema") or key.endswith(("_path", "_file"))
+        key in ("path", "catalog", "records_from", "schema", "database")
+        or key.endswith(("_path", "_file"))
     ):
         return False
     if value.startswith("file://"):
@@ -398,7 +399,7 @@ def _names_a_file(key: str, value: str) -> bool:
     if "://" in value or not value.strip():
         return False
     return (
-        key in ("records_from", "gpu_file")
+        key in ("records_from", "gpu_file", "database")
         or value.startswith((".", "/", "~"))
         or value.endswith(_FILE_SUFFIXES)
     )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace as replace_row
 
+from stratos.core.digest import digest_of
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.remote import local_path
@@ -99,11 +100,13 @@ class JsonlTask(Task):
     """Raise it when rows change, so that results on different rows are not compared."""
     metric: MetricName = "exact"
     """exact (equal up to case and spacing), numeric (equal as numbers), multiple_choice (the letter
-    of an option), regex (the gold answer is a pattern that the whole answer matches) or f1 (word
-    overlap)."""
+    of an option), regex (the gold answer is a pattern that the whole answer matches), f1 (word
+    overlap) or sql (the gold answer is a query, and an answer gives the same rows)."""
     min_f1: float = 0.8
     """For f1: word overlap (harmonic mean of precision and recall) from which an answer is
     correct."""
+    database: str | None = None
+    """For sql: the SQLite file that queries are run on; it is only read."""
     verifier: dict[str, Any] | None = None
     """Your own dataclass in place of `metric`: `_target_` and its fields."""
     schema: str | None = None
@@ -168,7 +171,10 @@ class JsonlTask(Task):
             raise ValueError("schema: it is the metric. Leave task.metric and task.verifier out.")
         if self.schema and not is_local(self.schema):
             raise ValueError(f"schema={self.schema}: it has to be a file of this machine.")
-        if self.verifier is not None or (self.schema and not self._why_no_schema):
+        self._check_database()
+        why_no_file = self._why_no_schema or self._why_no_database
+        is_checked = self.verifier is not None or self.database or self.schema
+        if is_checked and not why_no_file:
             _ = self._metric
         if self.unlabelled_path and self.metric == "regex":
             raise ValueError(
@@ -176,8 +182,8 @@ class JsonlTask(Task):
                 "teacher can write. Leave unlabelled_path out, or take another metric."
             )
         here = [path for path in self._all_paths.values() if is_local(path)]
-        if self._why_no_schema:
-            return  # with all other files of the config
+        if why_no_file:
+            return  # it is looked at with all other files of the config
         reasons = {path: self._why_unreadable(path) for path in here}
         for path, reason in reasons.items():
             # Whether it is there at all is looked at with all other files of the config.
@@ -188,6 +194,17 @@ class JsonlTask(Task):
                 _ = self._by_split, self._unlabelled
             except ConfigError as error:
                 raise ValueError(str(error)) from error
+
+    def _check_database(self) -> None:
+        if self.metric != "sql":
+            if self.database is not None:
+                raise ValueError("database: it is for queries. Type task.metric=sql.")
+        elif self.database is None:
+            raise ValueError(
+                "metric=sql: queries are run on a database. Type task.database=<SQLite file>."
+            )
+        elif self.verifier is not None:
+            raise ValueError("verifier: metric=sql has its own. Leave one of them out.")
 
     def _why_unreadable(self, path: str) -> str | None:
         """Return why a path of this machine is no file that can be read; None where it is one."""
@@ -243,6 +260,8 @@ class JsonlTask(Task):
         unlabelled = self._content.unlabelled
         files = (*self._files, *(() if unlabelled is None else (unlabelled,)))
         read = [*(file.rows.sha256() for file in files), self._schema_text]
+        if self.database is not None:
+            read.append(digest_of(Path(self.database).expanduser()))
         return hashlib.sha256("".join(read).encode()).hexdigest()
 
     # --- rows without answers ---------------------------------------------------------------------
@@ -416,7 +435,7 @@ class JsonlTask(Task):
     def _metric(self) -> Metric:
         if self.schema is not None:
             return self._by_schema
-        return metric_of(self.metric, self.min_f1, self.verifier)
+        return metric_of(self.metric, self.min_f1, self.verifier, self.database)
 
     @cached_property
     def _by_schema(self) -> BySchema:
@@ -435,6 +454,10 @@ class JsonlTask(Task):
     @property
     def _why_no_schema(self) -> str | None:
         return None if self.schema is None else why_unreadable(os.path.expanduser(self.schema))
+
+    @property
+    def _why_no_database(self) -> str | None:
+        return None if self.database is None else why_unreadable(os.path.expanduser(self.database))
 
     @property
     def _schema_text(self) -> str:

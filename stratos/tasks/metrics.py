@@ -16,8 +16,9 @@ from stratos.tasks.numbers import stated_number, write_number
 from stratos.tasks.objects import as_key, object_at_start, object_of, same, written
 from stratos.tasks.rows import shown
 from stratos.tasks.split import normalised
+from stratos.tasks.sql import SqlResult
 
-MetricName = Literal["exact", "numeric", "multiple_choice", "regex", "f1"]
+MetricName = Literal["exact", "numeric", "multiple_choice", "regex", "f1", "sql"]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PLAIN = re.compile(r"-?[1-9][0-9]{0,17}|0")
@@ -221,6 +222,8 @@ class Own(Exact):
     """A user's own verifier."""
 
     verifier: Any = None
+    called: str = ""
+    """What errors call it; "" for the key and the name of its class."""
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
         """Return it as it is, unless the verifier says what is wrong with it."""
@@ -250,7 +253,7 @@ class Own(Exact):
 
     @property
     def _name(self) -> str:
-        return f"task.verifier {type(self.verifier).__name__}"
+        return self.called or f"task.verifier {type(self.verifier).__name__}"
 
     def _ask(self, what: str, call: Any) -> Any:
         try:
@@ -261,12 +264,25 @@ class Own(Exact):
             ) from error
 
 
-def metric_of(name: MetricName, min_f1: float, verifier: Mapping[str, Any] | None) -> Metric:
+def metric_of(
+    name: MetricName,
+    min_f1: float,
+    verifier: Mapping[str, Any] | None,
+    database: str | None = None,
+) -> Metric:
     """Return the metric of a task.
 
+    Args:
+        name: of the metric.
+        min_f1: for f1.
+        verifier: the user's own class, in its place.
+        database: for sql.
+
     Raises:
-        ValueError: the verifier cannot be made.
+        ValueError: the verifier cannot be made, or the database is none.
     """
+    if name == "sql":
+        return Own(SqlResult(database or ""), "metric=sql")
     if verifier is None:
         known: dict[str, Metric] = {
             "exact": Exact(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,16 +77,42 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
         SqlResult(str(tmp_path / "text.sqlite"))
 
 
-def test_gold_queries_that_fail_are_named_by_line(shop: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_name", [True, False])
+def test_gold_queries_that_fail_are_named_by_line(
+    by_name: bool, shop: Path, tmp_path: Path
+) -> None:
     query = "select count(*) from orders where id > {}"
     rows = [{"question": f"How many above {k}?", "answer": query.format(k)} for k in range(60)]
     rows[7]["answer"] = "select count(*) from order"
     path = tmp_path / "questions.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     verifier = {"_target_": "stratos.tasks.sql.SqlResult", "database": str(shop)}
+    settings: dict[str, Any] = {"verifier": verifier}
+    if by_name:
+        settings = {"metric": "sql", "database": str(shop)}
     with pytest.raises(ValueError, match="line 8: its query fails"):
-        JsonlTask(str(path), verifier=verifier)
-    task = JsonlTask(str(path), verifier=verifier, on_error="skip")
+        JsonlTask(str(path), **settings)
+    task = JsonlTask(str(path), **settings, on_error="skip")
     [item] = task.items("test", 1)
     assert task.score(f"```sql\n{item.answer.upper()}\n```", item).exact == 1
     assert task.score("select 999", item).exact == 0
+
+
+def test_the_metric_sql_asks_for_its_database(shop: Path, tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    rows = [{"question": f"What is {k}?", "answer": f"select {k}"} for k in range(60)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    for settings, why in (
+        ({"metric": "sql"}, "Type task.database=<SQLite file>"),
+        ({"database": str(shop)}, "Type task.metric=sql"),
+        ({"metric": "sql", "database": str(path)}, "no SQLite file"),
+        ({"metric": "sql", "database": str(shop), "verifier": {}}, "Leave one of them out"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            JsonlTask(str(path), **settings)
+    task = JsonlTask(str(path), metric="sql", database=str(shop))
+    before = task.content_sha256
+    with sqlite3.connect(shop) as database:
+        database.execute("insert into orders values (11, 'Oslo', 1)")
+    database.close()
+    assert JsonlTask(str(path), metric="sql", database=str(shop)).content_sha256 != before

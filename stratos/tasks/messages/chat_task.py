@@ -73,6 +73,7 @@ class ChatTask(JsonlTask):
     slice: str | None = field(init=False, default=None)
     slices: tuple[str, ...] = field(init=False, default=SLICES)
     unlabelled_path: str | None = field(init=False, default=None)
+    database: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Check the settings, and every conversation of a file on this machine.

@@ -99,6 +99,7 @@ class ToolsTask(JsonlTask):
     metric: MetricName = field(init=False, default="exact")
     min_f1: float = field(init=False, default=1.0)
     verifier: dict[str, Any] | None = field(init=False, default=None)
+    database: str | None = field(init=False, default=None)
     schema: str | None = field(init=False, default=None)
     options: str = field(init=False, default="options")
     rationale: str | None = field(init=False, default=None)
