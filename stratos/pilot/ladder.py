@@ -131,6 +131,7 @@ class Ladder:
                 n_corpus_items=corpus.n_items,
                 seconds=corpus.seconds + student.seconds,
                 cpu_seconds=corpus.cpu_seconds + student.cpu_seconds,
+                train_seconds=student.seconds,
             )
         )
         name = f"{pair.student}-{pair.strategy}"

@@ -35,11 +35,12 @@ from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.job_servers import JobServers, runs_as_job
 from stratos.plan.options.market import Market, open_market
 from stratos.plan.options.offer_groups import OfferGroups
+from stratos.plan.options.pilot_pace import at_pace
 from stratos.plan.options.role_options import Job, Service, job_options, service_options
 from stratos.plan.options.teacher_load import Load, TeacherLoad
 from stratos.plan.pareto import Slack
 from stratos.plan.traffic import Requests, rates_of
-from stratos.records import Assumption, ModelCard, TeacherProbe
+from stratos.records import Assumption, ModelCard, Pilot, TeacherProbe
 
 
 @dataclass
@@ -57,6 +58,8 @@ class Pricing:
     dataset_gb: float
     """The most GB that any teacher's answers weigh."""
     suffix: str = ""
+    pilot: Pilot | None = None
+    """Short trainings on this machine."""
     options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
     rates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     gb: dict[str, float] = field(default_factory=dict)
@@ -136,7 +139,13 @@ class Pricing:
             n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
             self.options[key] = self._job_options(
                 "distill",
-                lambda fleet, n: train_all(card, fleet, training, n),
+                lambda fleet, n: at_pace(
+                    train_all(card, fleet, training, n),
+                    fleet.calibrated,
+                    self.pilot,
+                    card.name,
+                    length.tokens,
+                ),
                 f"{length.tokens:,} tokens: {length.reason}",
                 gb_in=self.dataset_gb,
                 gb_out=n_servers * _bundle_gb(card),

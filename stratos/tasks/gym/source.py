@@ -44,6 +44,11 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_registry()[0].keys() - _NO_TASK))
 
 
+def has_levels(name: str) -> bool:
+    """Return whether a generator has a curriculum."""
+    return name in _registry()[1]
+
+
 def not_installed() -> str:
     """Return what to type where the package is missing."""
     return f"task=reasoning_gym needs the package reasoning-gym. Type: {extras.install('gym')}"
@@ -76,7 +81,7 @@ def check(name: str, parameters: Mapping[str, Any], level: int | None) -> None:
                 f"parameters.{one}: {name} has no such setting.{did_you_mean(one, settings)} "
                 f"Known: {', '.join(settings)}."
             )
-    if level is not None and name not in _registry()[1]:
+    if level is not None and not has_levels(name):
         raise ValueError(f"level={level}: {name} has no levels. Type task.level=null.")
     try:
         generator(name, frozen(parameters), level, 0)

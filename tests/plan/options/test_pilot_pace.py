@@ -1,0 +1,54 @@
+"""Hours of a training on this machine, by the clock of the pilot's trainings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stratos.estimate import Ranges
+from stratos.estimate import constants as k
+from stratos.plan.options.pilot_pace import at_pace
+from stratos.records import Pilot, PilotPoint, PilotRun
+
+
+def pilot(*seconds: float, student: str = "s") -> Pilot:
+    """Return trainings on 1,000, 2,000, 4,000… tokens that took so many seconds."""
+    points = tuple(
+        PilotPoint(1000 * 2**i, 0.5, 128, 100, one + 1, one, one) for i, one in enumerate(seconds)
+    )
+    return Pilot("t", (PilotRun(student, "injection", "teacher", points, ""),), {}, 1.0, 1.0, 0.0)
+
+
+def hours(made: Pilot | None, tokens: int = 8000) -> Ranges:
+    """Return the hours of two servers, the first of which is this machine."""
+    estimated = Ranges(*(np.array([x, x]) / 3600 for x in (8.0, 6.0, 12.0)))
+    return at_pace(estimated, np.array([True, False]), made, "s", tokens)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "mean"),
+    [
+        ([40.0], 80 * 4.0),  # by ratio
+        ([10.0, 20.0, 40.0], 80.0),
+        ([15.0, 25.0, 45.0], 85.0),  # five seconds before the first step
+        ([10.0, 50.0, 40.0], 80.0),  # noise: the ratio
+        ([10.0, 12.0, 40.0], 80.0),  # no steeper than by ratio
+    ],
+)
+def test_the_clock_of_the_pilot_tells_the_mean(seconds: list[float], mean: float) -> None:
+    found = hours(pilot(*seconds))
+    assert 3600 * found.mean[0] == pytest.approx(mean)
+    # From a machine that is free to the pace of now.
+    assert 3600 * found.low[0] == pytest.approx(6.0)
+    assert 3600 * found.high[0] >= k.CPU_CALIBRATED_ERROR * mean * 0.999
+    assert 3600 * found.mean[1] == pytest.approx(8.0)  # another server is none of it
+
+
+def test_where_no_pilot_trained_the_student_the_estimate_stays() -> None:
+    for made in (None, pilot(10.0, student="other"), pilot(0.0)):
+        assert 3600 * hours(made).mean[0] == pytest.approx(8.0)
+
+
+def test_a_server_that_holds_it_not_has_no_hours() -> None:
+    nothing = Ranges(*(np.array([np.nan]) for _ in range(3)))
+    assert np.isnan(at_pace(nothing, np.array([True]), pilot(10.0), "s", 8000).mean).all()
