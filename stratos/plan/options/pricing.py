@@ -35,7 +35,7 @@ from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.job_servers import JobServers, runs_as_job
 from stratos.plan.options.market import Market, open_market
 from stratos.plan.options.offer_groups import OfferGroups
-from stratos.plan.options.pilot_pace import at_pace
+from stratos.plan.options.pace_here import answered_here, trained_here
 from stratos.plan.options.role_options import Job, Service, job_options, service_options
 from stratos.plan.options.teacher_load import Load, TeacherLoad
 from stratos.plan.pareto import Slack
@@ -121,13 +121,22 @@ class Pricing:
             else:
                 self.options[key] = self._job_options(
                     "synthesize",
-                    lambda fleet, n: _generate(card, fleet, n, load, ends),
+                    lambda fleet, n: self._answered(
+                        _generate(card, fleet, n, load, ends), fleet, n, probed
+                    ),
                     counted(load.n_answers, "answer"),
                     gb_out=self.gb[key],
                 )
         if is_hosted(card):  # its size, which nobody may know, is its host's care
             return key
         return self._held(key, probed.teacher, "answer", inference_bytes(card, asked.longest))
+
+    def _answered(self, hours: Ranges, fleet: Fleet, n_nodes: Ints, probed: TeacherProbe) -> Ranges:
+        """Return the hours of answers, those on this machine by the probe that was made here."""
+        is_elsewhere = (
+            runs_as_job(self.config, "probe") or self.config.paths.records_from is not None
+        )
+        return hours if is_elsewhere else answered_here(hours, fleet, n_nodes, probed)
 
     def training(self, card: ModelCard, length: Length) -> str | None:
         """Return the key of a student's training of some length, None if no server holds it."""
@@ -139,7 +148,7 @@ class Pricing:
             n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
             self.options[key] = self._job_options(
                 "distill",
-                lambda fleet, n: at_pace(
+                lambda fleet, n: trained_here(
                     train_all(card, fleet, training, n),
                     fleet.calibrated,
                     self.pilot,

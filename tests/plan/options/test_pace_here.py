@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from world import BLIND, SMALL
 
-from stratos.estimate import Ranges
+from stratos.estimate import Calibration, Fleet, Ranges, Workload, device_of, generate_all
 from stratos.estimate import constants as k
-from stratos.plan.options.pilot_pace import at_pace
-from stratos.records import Pilot, PilotPoint, PilotRun
+from stratos.plan.options.pace_here import answered_here, trained_here
+from stratos.records import Offer, Pilot, PilotPoint, PilotRun
 
 
 def pilot(*seconds: float, student: str = "s") -> Pilot:
@@ -22,7 +25,7 @@ def pilot(*seconds: float, student: str = "s") -> Pilot:
 def hours(made: Pilot | None, tokens: int = 8000) -> Ranges:
     """Return the hours of two servers, the first of which is this machine."""
     estimated = Ranges(*(np.array([x, x]) / 3600 for x in (8.0, 6.0, 12.0)))
-    return at_pace(estimated, np.array([True, False]), made, "s", tokens)
+    return trained_here(estimated, np.array([True, False]), made, "s", tokens)
 
 
 @pytest.mark.parametrize(
@@ -51,4 +54,22 @@ def test_where_no_pilot_trained_the_student_the_estimate_stays() -> None:
 
 def test_a_server_that_holds_it_not_has_no_hours() -> None:
     nothing = Ranges(*(np.array([np.nan]) for _ in range(3)))
-    assert np.isnan(at_pace(nothing, np.array([True]), pilot(10.0), "s", 8000).mean).all()
+    assert np.isnan(trained_here(nothing, np.array([True]), pilot(10.0), "s", 8000).mean).all()
+
+
+def test_answers_here_take_what_the_probe_took_for_one() -> None:
+    machine = Calibration("m", 4e10, 1e10, 1e-6, "2026-11-27")
+    here = Offer("local", "here", "x86_64", None, 0, 2, 24.0, 0.0, 0.0)
+    rented = Offer("aws", "us-east-1", "c7i.large", None, 0, 2, 24.0, 0.1, 0.1)
+    fleet = Fleet.of([device_of(one, machine) for one in (here, rented)])
+    nodes = np.array([1, 1])
+    work = Workload(BLIND.input_tokens / BLIND.n_items, BLIND.output_tokens / BLIND.n_items)
+    free = generate_all(SMALL, fleet, work, 2 * BLIND.n_items, nodes)
+    slow = replace(BLIND, seconds=10 * 3600 * float(free.mean[0]))
+    found = answered_here(free, fleet, nodes, slow)
+    # A machine that is free would take a twentieth of the probe's pace for twice the answers.
+    assert found.mean[0] / free.mean[0] == pytest.approx(20, rel=0.2)
+    assert found.low[0] == free.low[0] and found.high[0] > found.mean[0]
+    assert found.mean[1] == free.mean[1]
+    for told in (replace(slow, n_cached=3), replace(slow, seconds=0.0), replace(slow, n_items=0)):
+        assert answered_here(free, fleet, nodes, told) is free
