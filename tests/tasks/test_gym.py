@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from required import lacking
 
+from stratos.synthesize.leaks import EXACT, HeldOut
+from stratos.synthesize.near import NearDuplicates
 from stratos.tasks.base import Item, Split
 from stratos.tasks.gym import GymTask
 from stratos.tasks.gym.harmless import (
@@ -43,6 +45,16 @@ def test_splits_share_no_question_and_seeds_draw_others() -> None:
     held_out = {item.id for split in ("validation", "test") for item in task.items(split, 200)}
     assert len(made) == 200 and not held_out & {item.id for item in made}
     assert all(task.verify(item) is None for item in made)
+
+
+def test_a_template_that_all_questions_share_is_no_leak() -> None:
+    """Programs of `ab` have four words: most share thirteen in a row with a held-out one."""
+    task = GymTask("ab", level=0)
+    items = [*task.items("validation", 300), *task.items("test", 300)]
+    held = HeldOut(items, task.items("train", 300), task.own_words)
+    near = NearDuplicates(0.8, task.items("train", 300), task.own_words)
+    assert not any(held.leak(item) or near.is_near(item) for item in task.reverse(200))
+    assert all(held.leak(item) == EXACT for item in items)
 
 
 def test_a_generator_that_has_no_more_ends() -> None:

@@ -141,6 +141,14 @@ class GymTask(Task):
         made_by = f"{self.name} {self._parameters} {self.level} {version_of('reasoning-gym')}"
         return hashlib.sha256(made_by.encode()).hexdigest()
 
+    def own_words(self, question: str) -> str:
+        """Return nothing to compare: what a template writes is in most questions of every split.
+
+        No question is in two splits. That it shares a row of words with one is no leak: of `ab`,
+        whose programs are made of four words, all but a few would be refused.
+        """
+        return ""
+
     # --- what a teacher and a student are asked --------------------------------------------------
 
     @property
