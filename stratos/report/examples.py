@@ -1,15 +1,20 @@
-"""All answers of student and teacher side by side."""
+"""All answers of student and teacher side by side.
+
+The first of them are markup, to be read without a script. The others are data, of which the script
+makes the same markup when they are shown: a page of 10,000 answers stays below 5 MB.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stratos.core.formats import is_number
+from stratos.core.printable import visible
 
 MODELS = ("student", "teacher", "untouched")
 _ORDER = ("lost", "neither", "wrong", "won", "both", "right", "unscored")
@@ -17,8 +22,13 @@ _MOST = 20_000
 """Answers of a page; of more, the last are left out."""
 _LONGEST = 6000
 """Characters of one answer that a page shows."""
-_MOST_TEXT = 4_000_000
-"""Characters of all that models wrote beside their answers; what passes that stays in the file."""
+_LONGEST_QUESTION = 2000
+"""Characters of one question that a page shows."""
+_MOST_TEXT, _MOST_BYTES = 1_500_000, 3_600_000
+"""Bytes of all that models wrote beside their answers, and of all that is shown; what passes that
+stays in the file."""
+_N_MARKUP = 400
+"""Answers that are markup."""
 _MOST_LABELS = 60
 """Different right answers that can be filtered by."""
 
@@ -60,6 +70,20 @@ class Examples:
     n_unreadable: int
 
     @property
+    def markup(self) -> tuple[Example, ...]:
+        """Those that can be read without a script."""
+        return self.shown[:_N_MARKUP]
+
+    @property
+    def data(self) -> str:
+        """The others as JSON that is safe inside a script element; "" where there are none."""
+        rows = [_as_data(one) for one in self.shown[_N_MARKUP:]]
+        if not rows:
+            return ""
+        text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+        return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+    @property
     def kinds(self) -> dict[str, int]:
         """Outcome to how many there are."""
         return dict(Counter(example.kind for example in self.shown))
@@ -80,17 +104,47 @@ class Examples:
 def read_examples(path: Path) -> Examples:
     """Read every answer, in the order of outcomes: first where the student fails, then the rest."""
     found: list[Example] = []
-    n_read = n_unreadable = n_text = 0
+    n_read = n_unreadable = 0
     for row in _rows(path):
         if row is None:
             n_unreadable += 1
             continue
         n_read += 1
         if len(found) < _MOST:
-            found.append(_example(row, n_text < _MOST_TEXT))
-            n_text += sum(len(reply.text) for reply in found[-1].replies)
+            found.append(_example(row))
     found.sort(key=lambda one: (_ORDER.index(one.kind), one.slice))
-    return Examples(tuple(found), n_read, n_unreadable)
+    return Examples(tuple(_within_bounds(found)), n_read, n_unreadable)
+
+
+def _within_bounds(examples: Sequence[Example]) -> Iterator[Example]:
+    """Yield examples until the page is full; the texts of those behind are left out earlier."""
+    n_text = n_bytes = 0
+    for one in examples:
+        if n_text >= _MOST_TEXT:
+            one = replace(one, replies=tuple(_without_text(reply) for reply in one.replies))
+        n_text += sum(len(reply.text.encode(errors="replace")) for reply in one.replies)
+        n_bytes += len(json.dumps(_as_data(one), ensure_ascii=False).encode())
+        if n_bytes > _MOST_BYTES:
+            return
+        yield one
+
+
+def _without_text(reply: Reply) -> Reply:
+    return replace(reply, text="", n_cut=reply.n_cut + len(reply.text))
+
+
+def _as_data(example: Example) -> list[Any]:
+    """Return what the page's script makes an article of; every text is made visible."""
+    return [
+        visible(example.question),
+        visible(example.gold),
+        visible(example.slice),
+        example.kind,
+        [
+            [one.model, one.right, visible(one.answer), visible(one.text), one.n_cut]
+            for one in example.replies
+        ],
+    ]
 
 
 def _rows(path: Path) -> Iterable[Mapping[str, Any] | None]:
@@ -109,23 +163,29 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any] | None]:
             yield row if isinstance(row, dict) else None
 
 
-def _example(row: Mapping[str, Any], with_text: bool) -> Example:
+def _example(row: Mapping[str, Any]) -> Example:
     scores = row.get("scores")
     scores = scores if isinstance(scores, Mapping) else {}
     replies = tuple(
-        _reply(model, row[model], scores.get(model), with_text)
+        _reply(model, row[model], scores.get(model))
         for model in MODELS
         if row.get(model) is not None
     )
     right = {reply.model: reply.right for reply in replies}
     kind = _kind(right.get("student"), right.get("teacher"))
     return Example(
-        question=str(row.get("question", "")),
+        question=_cut(str(row.get("question", ""))),
         gold=str(row.get("gold", "")),
         slice=str(row.get("slice", "")),
         replies=replies,
         kind=kind,
     )
+
+
+def _cut(question: str) -> str:
+    if len(question) <= _LONGEST_QUESTION:
+        return question
+    return f"{question[: _LONGEST_QUESTION - 1]}…"
 
 
 def _kind(student: bool | None, teacher: bool | None) -> str:
@@ -138,16 +198,15 @@ def _kind(student: bool | None, teacher: bool | None) -> str:
     return "lost" if teacher else "neither"
 
 
-def _reply(model: str, text: Any, score: Any, with_text: bool) -> Reply:
+def _reply(model: str, text: Any, score: Any) -> Reply:
     text = text if isinstance(text, str) else json.dumps(text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     answer = lines[-1] if lines else ""
     exact = score.get("exact") if isinstance(score, Mapping) else score
-    longest = _LONGEST if with_text else 0
     return Reply(
         model=model,
         answer=answer if len(answer) <= 160 else f"{answer[:159]}…",
-        text=text[:longest] if len(lines) > 1 or len(answer) > 160 else "",
-        n_cut=max(0, len(text) - longest),
+        text=text[:_LONGEST] if len(lines) > 1 or len(answer) > 160 else "",
+        n_cut=max(0, len(text) - _LONGEST),
         right=exact >= 1 if is_number(exact) else None,
     )

@@ -241,6 +241,57 @@ def test_all_answers_can_be_browsed_and_searched(page: Any, run_page: Path) -> N
     assert {a.get_attribute("data-gold") for a in shown()} == {"2p 5p"}
 
 
+def test_answers_that_came_as_data_look_like_those_that_are_markup(
+    page: Any, factory: ModuleType, tmp_path: Path
+) -> None:
+    """Ten thousand answers: below 5 MB, all found by search, and made only when they are shown."""
+    factory.write_hydra(tmp_path, ["+task=mahjong"])
+    records = factory.make_records(tmp_path)
+    hostile = {
+        "question": f"</script>{factory.HOSTILE}",
+        "gold": "1m",
+        "slice": "general",
+        "scores": {"student": 1.0, "teacher": 1.0},
+        "student": f"line\n{factory.HOSTILE}",
+        "teacher": factory.HOSTILE,
+    }
+    rows = [*factory.make_examples() * 250, hostile]
+    records["evaluate"] = factory.make_scorecard(tmp_path, rows)
+    made = report(factory.make_config(tmp_path), records, factory.make_context(tmp_path), [])
+    assert made.n_bytes < 5_000_000
+    page.open(tmp_path / "report.html")
+    assert page.console() == []
+    n_markup = len(page.all("#examples article"))
+    assert n_markup == 400
+    page.js("document.querySelector('[data-filter=right]').click()")
+    assert page.one("#examples [data-count]").text.startswith("24 shown of ")
+    page.one("#examples [data-search]").send_keys("</script>")
+    [shown] = [a for a in page.all("#examples article") if a.is_displayed()]
+    assert "<U+202E>evil" in shown.text and page.js("return typeof window.hacked") == "undefined"
+    assert len(page.all("#examples article")) > n_markup
+
+    by_text = """
+        const seen = new Map();
+        const same = [];
+        for (const article of document.querySelectorAll('#examples article')) {
+          const text = article.textContent.replace(/\\s+/g, '');
+          const html = article.innerHTML.trim().replace(/>\\s+/g, '>').replace(/\\s+</g, '<');
+          if ('outcome' in article.dataset) seen.set(text, html);
+          else if (seen.has(text)) same.push(seen.get(text) === html || [seen.get(text), html]);
+        }
+        return same;
+    """
+    page.js("""
+        const search = document.querySelector('#examples [data-search]');
+        search.value = '';
+        search.dispatchEvent(new Event('input'));
+        document.querySelector('#examples [data-filter=""]').click();
+        for (let i = 0; i < 30; i += 1) document.querySelector('#examples [data-more]').click();
+    """)
+    same = page.js(by_text)
+    assert same and all(one is True for one in same), same[:1]
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_pages_are_clean_to_axe(page: Any, run_page: Path, sweep_page: Path, dark: bool) -> None:
     assert page.open(run_page).violations(dark) == []

@@ -218,31 +218,83 @@ function setUpSorting(header) {
   });
 }
 
+// An answer that came as data: the same article as the markup of the others.
+function answerArticle([question, gold, slice, kind, replies], names) {
+  const make = (name, type, text) => {
+    const node = document.createElement(name);
+    if (type) node.className = type;
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const article = make("article");
+  const header = make("header");
+  const right = make("p", "gold");
+  right.append(make("span", "", "Right answer"), " ", make("code", "", gold));
+  header.append(make("span", "tag", slice.replaceAll("_", " ")), make("p", "question", question), right);
+  article.append(header);
+  for (const [model, isRight, answer, text, nCut] of replies) {
+    const said = isRight === null ? ["", "", "not scored"] : isRight ? ["good", "✓", "right"] : ["bad", "✗", "wrong"];
+    const mark = make("span", `mark ${said[0]}`, said[1]);
+    mark.append(make("span", "sr", said[2]));
+    const wrote = make("div");
+    wrote.append(make("code", "answer", answer || "(nothing)"));
+    if (text) {
+      const details = make("details");
+      details.append(make("summary", "", "All it wrote"), make("pre", "", text));
+      if (nCut) details.append(make("p", "absent", `${nCut.toLocaleString("en")} more characters in the run folder.`));
+      wrote.append(details);
+    }
+    const reply = make("div", `reply ${model}`);
+    reply.append(make("span", "who", names[model]), mark, wrote);
+    article.append(reply);
+  }
+  return article;
+}
+
+const OUTCOMES = { won: "right", both: "right", right: "right", lost: "wrong", neither: "wrong", wrong: "wrong" };
+
 // All answers are in the page; those that pass the filters are shown, some at a time.
 function setUpAnswers(section) {
   const atOnce = 24;
-  const articles = [...section.querySelectorAll("article[data-outcome]")];
   const buttons = [...section.querySelectorAll("[data-filter]")];
   const selects = [...section.querySelectorAll("select[data-by]")];
   const search = section.querySelector("[data-search]");
   const more = section.querySelector("[data-more]");
   const count = section.querySelector("[data-count]");
-  if (!articles.length || !more) return;
+  const list = section.querySelector(".examples");
+  if (!more) return;
+  const items = [...section.querySelectorAll("article[data-outcome]")].map((article) => ({
+    ...article.dataset, article, words: article.textContent.toLowerCase(),
+  }));
+  const rest = section.querySelector("[data-rest]");
+  const names = rest ? JSON.parse(rest.dataset.names) : {};
+  for (const row of rest ? JSON.parse(rest.textContent) : []) {
+    const [question, gold, slice, kind, replies] = row;
+    const words = [question, gold, slice, ...replies.flatMap(([, , answer, text]) => [answer, text])];
+    items.push({ slice, gold, kind, outcome: OUTCOMES[kind] ?? "", row, words: words.join("\n").toLowerCase() });
+  }
   let outcome = "";
   let shown = atOnce;
 
-  function passes(article) {
-    const { dataset } = article;
-    if (outcome && dataset.outcome !== outcome && dataset.kind !== outcome) return false;
-    if (selects.some((select) => select.value && dataset[select.dataset.by] !== select.value)) return false;
+  function passes(item) {
+    if (outcome && item.outcome !== outcome && item.kind !== outcome) return false;
+    if (selects.some((select) => select.value && item[select.dataset.by] !== select.value)) return false;
     const wanted = search.value.trim().toLowerCase();
-    return !wanted || article.textContent.toLowerCase().includes(wanted);
+    return !wanted || item.words.includes(wanted);
   }
 
   function apply() {
-    const passing = articles.filter(passes);
+    const passing = items.filter(passes);
     const visible = new Set(passing.slice(0, shown));
-    for (const article of articles) article.hidden = !visible.has(article);
+    for (const item of items) {
+      if (visible.has(item) && !item.article) {
+        item.article = answerArticle(item.row, names);
+        // Behind the last one before it that is there, so that the order stays.
+        const before = items.slice(0, items.indexOf(item)).findLast((one) => one.article);
+        if (before) before.article.after(item.article); else list.append(item.article);
+      }
+      if (item.article) item.article.hidden = !visible.has(item);
+    }
     count.textContent = `${visible.size.toLocaleString("en")} shown of ${passing.length.toLocaleString("en")} that match`;
     more.hidden = visible.size === passing.length;
   }
