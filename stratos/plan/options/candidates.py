@@ -136,7 +136,9 @@ def build_problem(
     for area, rows in found.items():
         part = catalog if len(found) == 1 else replace(catalog, table=catalog.table.take(rows))
         suffix = f" in {area or 'places of no known country'}" if len(found) > 1 else ""
-        pricing = Pricing(config, part, calibration, egress, heaviest, suffix, pilot)
+        pricing = Pricing(
+            config, part, calibration, egress, heaviest, suffix, pilot, probe.teachers
+        )
         priced.append(pricing)
         for strategy, teacher, students_facts in taken:
             load = asked[teacher.teacher, strategy.name]

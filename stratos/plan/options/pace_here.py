@@ -8,20 +8,21 @@ width: from the estimate of a machine that is free to that pace with its own err
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from stratos.estimate import Fleet, Ranges, Workload, generate_all
 from stratos.estimate import constants as k
-from stratos.estimate.fleet import Bools, Ints
+from stratos.estimate.fleet import Bools, Floats, Ints
+from stratos.plan.options.hosted import is_hosted
 from stratos.records import Pilot, PilotPoint, TeacherProbe
 
 
 def trained_here(
     estimated: Ranges, here: Bools, pilot: Pilot | None, student: str, tokens: int
-) -> Ranges:
-    """Return hours of a training, those on this machine by the pilot's pace.
+) -> Ranges | None:
+    """Return hours of a training, those on this machine by the pilot's pace; None without one.
 
     Args:
         estimated: hours on each of some servers that do nothing else.
@@ -32,7 +33,7 @@ def trained_here(
     """
     points = sorted(_points(pilot, student), key=lambda point: point.train_tokens)
     if not points:
-        return estimated
+        return None
     seconds, last = _at(points, tokens), points[-1]
     # A short training's part before its first step makes its pace the slowest there may be.
     slowest = max(seconds, last.train_seconds * tokens / last.train_tokens)
@@ -50,14 +51,44 @@ def answered_here(estimated: Ranges, fleet: Fleet, n_nodes: Ints, probed: Teache
         n_nodes: how many of each are together.
         probed: the teacher, and its answers to the probe, which were given here.
     """
-    n = probed.n_items
-    if not n or probed.n_cached or not probed.seconds:
-        return estimated
-    work = Workload(probed.input_tokens / n, probed.output_tokens / n)
-    slowness = probed.seconds / 3600 / generate_all(probed.card, fleet, work, n, n_nodes).mean
+    slowness = _slowness(fleet, n_nodes, probed)
     ends = (estimated.mean, estimated.low, estimated.high)
-    measured = Ranges(*(one * slowness for one in ends))
-    return _spanned(estimated, fleet.calibrated, measured)
+    return _spanned(estimated, fleet.calibrated, Ranges(*(one * slowness for one in ends)))
+
+
+def perhaps_slowed(
+    estimated: Ranges, fleet: Fleet, n_nodes: Ints, teachers: Iterable[TeacherProbe]
+) -> Ranges:
+    """Return hours whose upper ends on this machine are as far off as those of the probe were.
+
+    What slowed the answers of a local teacher may slow another job, too.
+
+    Args:
+        estimated: hours on each of some servers that do nothing else.
+        fleet: the servers.
+        n_nodes: how many of each are together.
+        teachers: the probe, which was made here.
+    """
+    high = estimated.high
+    for probed in teachers:
+        slowness = np.nan_to_num(_slowness(fleet, n_nodes, probed), nan=1.0)
+        high = np.maximum(high, estimated.high * slowness)
+    return Ranges(estimated.mean, estimated.low, high).where(fleet.calibrated, estimated)
+
+
+def _slowness(fleet: Fleet, n_nodes: Ints, probed: TeacherProbe) -> Floats:
+    """Return the seconds of the probe over those of each server that does nothing else.
+
+    NaN where a server does not hold the teacher; 1 where its answers were not given here.
+    """
+    n = probed.n_items
+    if not n or probed.n_cached or not probed.seconds or is_hosted(probed.card):
+        return np.ones(len(fleet))
+    work = Workload(probed.input_tokens / n, probed.output_tokens / n)
+    slowness: Floats = (
+        probed.seconds / 3600 / generate_all(probed.card, fleet, work, n, n_nodes).mean
+    )
+    return slowness
 
 
 def _spanned(estimated: Ranges, here: Bools, measured: Ranges) -> Ranges:

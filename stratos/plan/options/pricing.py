@@ -35,7 +35,7 @@ from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.job_servers import JobServers, runs_as_job
 from stratos.plan.options.market import Market, open_market
 from stratos.plan.options.offer_groups import OfferGroups
-from stratos.plan.options.pace_here import answered_here, trained_here
+from stratos.plan.options.pace_here import answered_here, perhaps_slowed, trained_here
 from stratos.plan.options.role_options import Job, Service, job_options, service_options
 from stratos.plan.options.teacher_load import Load, TeacherLoad
 from stratos.plan.pareto import Slack
@@ -60,6 +60,8 @@ class Pricing:
     suffix: str = ""
     pilot: Pilot | None = None
     """Short trainings on this machine."""
+    teachers: tuple[TeacherProbe, ...] = ()
+    """The probe."""
     options: dict[str, tuple[Option, ...]] = field(default_factory=dict)
     rates: dict[str, tuple[float, ...]] = field(default_factory=dict)
     gb: dict[str, float] = field(default_factory=dict)
@@ -131,13 +133,6 @@ class Pricing:
             return key
         return self._held(key, probed.teacher, "answer", inference_bytes(card, asked.longest))
 
-    def _answered(self, hours: Ranges, fleet: Fleet, n_nodes: Ints, probed: TeacherProbe) -> Ranges:
-        """Return the hours of answers, those on this machine by the probe that was made here."""
-        is_elsewhere = (
-            runs_as_job(self.config, "probe") or self.config.paths.records_from is not None
-        )
-        return hours if is_elsewhere else answered_here(hours, fleet, n_nodes, probed)
-
     def training(self, card: ModelCard, length: Length) -> str | None:
         """Return the key of a student's training of some length, None if no server holds it."""
         config = self.config
@@ -148,18 +143,29 @@ class Pricing:
             n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
             self.options[key] = self._job_options(
                 "distill",
-                lambda fleet, n: trained_here(
-                    train_all(card, fleet, training, n),
-                    fleet.calibrated,
-                    self.pilot,
-                    card.name,
-                    length.tokens,
+                lambda fleet, n: self._trained(
+                    train_all(card, fleet, training, n), fleet, n, card.name, length.tokens
                 ),
                 f"{length.tokens:,} tokens: {length.reason}",
                 gb_in=self.dataset_gb,
                 gb_out=n_servers * _bundle_gb(card),
             )
         return self._held(key, card.name, "train", training_bytes(card, length.batch_tokens))
+
+    @property
+    def _was_probed_here(self) -> bool:
+        return not runs_as_job(self.config, "probe") and self.config.paths.records_from is None
+
+    def _answered(self, hours: Ranges, fleet: Fleet, n: Ints, probed: TeacherProbe) -> Ranges:
+        """Return the hours of answers, those on this machine by the probe that was made here."""
+        return answered_here(hours, fleet, n, probed) if self._was_probed_here else hours
+
+    def _trained(self, hours: Ranges, fleet: Fleet, n: Ints, student: str, tokens: int) -> Ranges:
+        """Return the hours of a training, those on this machine by what pilot or probe took."""
+        by_pilot = trained_here(hours, fleet.calibrated, self.pilot, student, tokens)
+        if by_pilot is not None:
+            return by_pilot
+        return perhaps_slowed(hours, fleet, n, self.teachers) if self._was_probed_here else hours
 
     def _job_options(
         self,

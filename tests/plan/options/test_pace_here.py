@@ -10,7 +10,7 @@ from world import BLIND, SMALL
 
 from stratos.estimate import Calibration, Fleet, Ranges, Workload, device_of, generate_all
 from stratos.estimate import constants as k
-from stratos.plan.options.pace_here import answered_here, trained_here
+from stratos.plan.options.pace_here import answered_here, perhaps_slowed, trained_here
 from stratos.records import Offer, Pilot, PilotPoint, PilotRun
 
 
@@ -25,7 +25,9 @@ def pilot(*seconds: float, student: str = "s") -> Pilot:
 def hours(made: Pilot | None, tokens: int = 8000) -> Ranges:
     """Return the hours of two servers, the first of which is this machine."""
     estimated = Ranges(*(np.array([x, x]) / 3600 for x in (8.0, 6.0, 12.0)))
-    return trained_here(estimated, np.array([True, False]), made, "s", tokens)
+    found = trained_here(estimated, np.array([True, False]), made, "s", tokens)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -47,14 +49,16 @@ def test_the_clock_of_the_pilot_tells_the_mean(seconds: list[float], mean: float
     assert 3600 * found.mean[1] == pytest.approx(8.0)  # another server is none of it
 
 
-def test_where_no_pilot_trained_the_student_the_estimate_stays() -> None:
+def test_without_a_pilot_of_the_student_nothing_is_told() -> None:
+    estimated = Ranges(*(np.array([x]) for x in (8.0, 6.0, 12.0)))
     for made in (None, pilot(10.0, student="other"), pilot(0.0)):
-        assert 3600 * hours(made).mean[0] == pytest.approx(8.0)
+        assert trained_here(estimated, np.array([True]), made, "s", 8000) is None
 
 
 def test_a_server_that_holds_it_not_has_no_hours() -> None:
     nothing = Ranges(*(np.array([np.nan]) for _ in range(3)))
-    assert np.isnan(trained_here(nothing, np.array([True]), pilot(10.0), "s", 8000).mean).all()
+    found = trained_here(nothing, np.array([True]), pilot(10.0), "s", 8000)
+    assert found is not None and np.isnan(found.mean).all()
 
 
 def test_answers_here_take_what_the_probe_took_for_one() -> None:
@@ -72,4 +76,12 @@ def test_answers_here_take_what_the_probe_took_for_one() -> None:
     assert found.low[0] == free.low[0] and found.high[0] > found.mean[0]
     assert found.mean[1] == free.mean[1]
     for told in (replace(slow, n_cached=3), replace(slow, seconds=0.0), replace(slow, n_items=0)):
-        assert answered_here(free, fleet, nodes, told) is free
+        found = answered_here(free, fleet, nodes, told)
+        assert [found.mean[0], found.high[0]] == pytest.approx([free.mean[0], free.high[0]])
+    # A training without a pilot may be slowed alike, and may as well be not.
+    training = Ranges(*(np.array([x, x]) for x in (8.0, 6.0, 12.0)))
+    found = perhaps_slowed(training, fleet, nodes, [slow])
+    assert found.mean.tolist() == [8.0, 8.0] and found.low.tolist() == [6.0, 6.0]
+    assert found.high == pytest.approx([240.0, 12.0])
+    fast = replace(slow, seconds=1e-6)
+    assert perhaps_slowed(training, fleet, nodes, [fast]).high.tolist() == [12.0, 12.0]
