@@ -151,4 +151,35 @@ def memories(name: str, case: str) -> str:
     return span((one["stratos_memory_over"][case] for one in found.values()), ".2f")
 
 
-BLOCKS = {"step": step, "sft": sft, "head": head, "cache": cache, "busy": busy}
+def attention() -> str:
+    """Attention in bfloat16 on a CPU: `distillation/kernels.py`."""
+    found = _results("distillation/kernels")
+    head = ("documents × heads × tokens × width", "flash, CPU ms", "by blocks", "faster", "off by")
+    rows = [
+        [
+            " × ".join(f"{n:,}" for n in one["shape"]),
+            f"{one['ms']['flash']:.1f}",
+            f"{one['ms']['blocked']:.1f}",
+            f"{one['ms']['flash'] / one['ms']['blocked']:.1f}×",
+            f"{one['off_percent']['flash']:.2f}%, {one['off_percent']['blocked']:.2f}%",
+        ]
+        for one in found["attention"]
+    ]
+    ranks = found["ranks"]
+    return (
+        table(head, rows)
+        + f"\n\n`universal_logit` takes {ranks['universal_logit']:.2f} ms a position at a "
+        + "vocabulary of 50,000, its two sorts by torch.sort alone would take "
+        + f"{ranks['torch.sort twice']:.2f}, and `forward_kl` takes {ranks['forward_kl']:.2f}.\n"
+        + f"{source('distillation/kernels')}."
+    )
+
+
+BLOCKS = {
+    "attention": attention,
+    "step": step,
+    "sft": sft,
+    "head": head,
+    "cache": cache,
+    "busy": busy,
+}
