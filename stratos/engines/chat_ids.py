@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import jinja2
     from tokenizers import Tokenizer
 
+LEAST_LOGPROB = -9999.0
+"""What the API writes for minus infinity, which JSON does not have."""
+
 
 class ChatError(StratosError):
     """A chat that the bundle's template cannot write."""
@@ -78,6 +81,20 @@ class ChatIds:
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of an answer, without special tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def likelihood(self, places: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return llama.cpp's tokens with their log-probabilities as the API has them.
+
+        The token that ends the answer is among them: how sure a short answer is shows there.
+        """
+        return [
+            {
+                "token": self.tokenizer.id_to_token(one["id"]) or "",
+                "logprob": max(LEAST_LOGPROB, one["logprob"]),
+                "top_logprobs": [],
+            }
+            for one in places
+        ]
 
     def pieces(self) -> Pieces:
         """Return what turns an answer into text while it is written."""

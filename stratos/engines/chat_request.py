@@ -12,7 +12,7 @@ from stratos.engines.chat_ids import ChatIds
 
 PLAIN = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 """Greedy where a request says nothing else, as the bundle is; what is drawn is drawn from all."""
-NOT_SERVED = ("logprobs", "top_logprobs", "functions", "logit_bias")
+NOT_SERVED = ("top_logprobs", "functions", "logit_bias")
 """Options of the API that would change an answer, and that are refused in place of ignored."""
 NUMBERS = {
     "temperature": (0, 100),
@@ -40,6 +40,8 @@ class Asked:
     is_stream: bool
     has_tools: bool
     has_form: bool
+    has_logprobs: bool
+    """Whether the answer is to tell how likely each of its tokens was."""
 
 
 class Requests:
@@ -74,6 +76,11 @@ class Requests:
             raise ValueError("n: this server gives one answer to a request.")
         if stream is not None and not isinstance(stream, bool):
             raise ValueError("stream: expected true or false.")
+        logprobs = body.get("logprobs")
+        if logprobs is not None and not isinstance(logprobs, bool):
+            raise ValueError("logprobs: expected true or false.")
+        if logprobs and stream:
+            raise ValueError("logprobs: they are given whole. Leave stream out.")
         stops = body.get("stop")
         stops = [] if stops is None else [stops] if isinstance(stops, str) else stops
         if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
@@ -98,8 +105,10 @@ class Requests:
             "prompt": self._chats.ids([_plain(message) for message in body["messages"]], tools),
             "return_tokens": True,
             "stream": bool(stream),
+            # Of the distribution before sampling options: how likely the model itself finds it.
+            **({"n_probs": 1} if logprobs else {}),
         }
-        return Asked(llama, stops, bool(stream), tools is not None, bool(form))
+        return Asked(llama, stops, bool(stream), tools is not None, bool(form), bool(logprobs))
 
     def _n_tokens(self, body: Mapping[str, Any]) -> int:
         found = self._most_tokens

@@ -277,6 +277,9 @@ class _Front:
                 "tool_calls",
             )
         choice = {"index": 0, "message": message, "finish_reason": finish}
+        if asked.has_logprobs:
+            told = self._chats.likelihood(found["completion_probabilities"])
+            choice["logprobs"] = {"content": told}
         head["object"] = "chat.completion"
         return JSONResponse({**head, "choices": [choice], "usage": _usage(found)})
 

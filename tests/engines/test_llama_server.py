@@ -15,6 +15,7 @@ import pytest
 from served_bundle import CHATS, by_transformers
 
 from stratos.core.errors import StratosError
+from stratos.decode.batched import complete
 from stratos.deploy.commands import environment_of, serve_arguments
 from stratos.deploy.server import HOST, Server, free_port, serving
 from stratos.engines.base import export_path
@@ -23,6 +24,7 @@ from stratos.engines.gguf_export import by_llama, export
 from stratos.engines.gguf_file import cannot_export, write_gguf
 from stratos.engines.llamacpp import LlamaCpp
 from stratos.engines.same_tokens import first_difference
+from stratos.pretrained import load_model, load_tokenizer
 from stratos.records import ServingSetting
 
 pytestmark = pytest.mark.skipif(
@@ -69,6 +71,16 @@ def test_it_answers_as_transformers_alone_and_many_at_once(server, expected) -> 
     with ThreadPoolExecutor(12) as pool:
         found = list(pool.map(lambda chat: text_of(ask(server, chat)), CHATS * 6))
     assert found == expected * 6
+
+
+def test_it_says_how_likely_its_answers_are_as_the_evaluation_does(server, bundle) -> None:
+    model, tokenizer = load_model(bundle, dtype="auto"), load_tokenizer(bundle)
+    asked = {"max_new_tokens": 24, "batch_size": 4, "with_logprobs": True}
+    for chat, wanted in zip(CHATS, complete(model, tokenizer, CHATS, **asked), strict=True):
+        found = ask(server, chat, max_tokens=24, logprobs=True)["choices"][0]["logprobs"]["content"]
+        assert sum(one["logprob"] for one in found) == pytest.approx(wanted.logprob, abs=0.02)
+        assert len(found) == wanted.output_tokens and all(one["token"] for one in found)
+        assert "logprobs" not in ask(server, chat, max_tokens=2)["choices"][0]
 
 
 def text_of(answer: dict[str, Any]) -> str:
@@ -131,7 +143,11 @@ def test_a_stop_sequence_ends_the_answer_also_of_a_stream(server, expected) -> N
         ({"messages": ["x"]}, "messages: each needs a role and a content."),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "reads text alone"),
         ({"messages": CHATS[0], "n": 2}, "n: this server gives one answer to a request."),
-        ({"messages": CHATS[0], "logprobs": True}, "logprobs: this server does not have it."),
+        ({"messages": CHATS[0], "logprobs": 3}, "logprobs: expected true or false."),
+        (
+            {"messages": CHATS[0], "logprobs": True, "stream": True},
+            "logprobs: they are given whole. Leave stream out.",
+        ),
         ({"messages": CHATS[0], "max_tokens": -1}, "max_tokens=-1: expected a whole number"),
         ({"messages": [{"role": "user", "content": "word " * 400}]}, "exceeds the available"),
         ({"messages": [{"role": "user", "content": "word " * 400}], "stream": True}, "exceeds"),
