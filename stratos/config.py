@@ -469,6 +469,35 @@ class TrafficConfig:
 
 
 @dataclass(frozen=True)
+class CascadeConfig:
+    """A student that asks its teacher where it is unsure (top-level `cascade.`)."""
+
+    accuracy: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    """Share of right answers that is promised; null makes no cascade."""
+    confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95
+    """Probability with which the promise holds."""
+    measure: Literal["auto", "probability", "agreement"] = "auto"
+    """What tells how sure the student is: the probability of its answer, or how many of
+    `n_samples` drawn answers agree with it; auto takes the first where the engine tells it."""
+    n_samples: Count = 4
+    """Answers that are drawn for each request (`cascade.measure=agreement`)."""
+    n_items: Count = 1000
+    """Validation items that choose the threshold, at most; student and teacher answer them."""
+    teacher_usd: Amount | None = None
+    """Maximum dollars for the teacher's answers to them; None takes what `evaluate.teacher_usd`
+    allows."""
+    teacher_seconds: Annotated[float, Meta(gt=0)] = 30.0
+    """Seconds that a request waits for the teacher, tries after the first included."""
+    if_unavailable: Literal["student", "error"] = "student"
+    """What a request gets where the teacher does not answer in time: the student's answer with a
+    header that says so, or an error."""
+    usd_per_day: Amount | None = None
+    """Dollars a day (UTC) for the teacher; the student answers alone when they are spent."""
+    usd_per_month: Amount | None = None
+    """The same for a calendar month (UTC)."""
+
+
+@dataclass(frozen=True)
 class PlanConfig:
     """How the plan is made (top-level `plan.`)."""
 
@@ -521,6 +550,7 @@ class Config:
     stages: tuple[str, ...]
     seed: int
     executor: Executor = field(default_factory=Here)
+    cascade: CascadeConfig = field(default_factory=CascadeConfig)
     plain: dict[str, Any] = field(default_factory=dict)
     """The composed config as plain dicts, for fingerprints, W&B and the report."""
 

@@ -14,6 +14,7 @@ from stratos.run.other_task import OtherTaskError, refusal
 from stratos.run.refused import MOST, NAME, refuse, without_refused
 from stratos.run.runner import Runner, opened
 from stratos.run.stages import (
+    CASCADE,
     DEPLOY,
     DISTILL,
     EVALUATE,
@@ -137,7 +138,8 @@ def run_stages(run: Runner) -> float | None:
     corpus = run(SYNTHESIZE, plan)
     student = run(DISTILL, plan, corpus)
     scorecard = run(EVALUATE, probe, plan, corpus, student)
-    run(DEPLOY, plan, scorecard, student, probe=probe, pilot=pilot, corpus=corpus)
+    deployment = run(DEPLOY, plan, scorecard, student, probe=probe, pilot=pilot, corpus=corpus)
+    run(CASCADE, probe, plan, scorecard, deployment)
     run(REPORT)
     if student is not None:
         return student.validation_exact

@@ -566,7 +566,8 @@ class Way:
     is_student: bool
     accuracy: Interval
     usd_per_answer: Interval | None
-    """Of a hosted model; None for one whose servers are paid by the hour."""
+    """Of a hosted model; of a cascade what its teacher's part costs. None for one whose servers are
+    paid by the hour."""
     latency_ms: float | None
     """Mean of a hosted model, as the probe saw it; of one on servers its 95th percentile."""
     why_not: str = ""
@@ -576,11 +577,12 @@ class Way:
     is_logged: bool = False
     """The model of the task's log: its accuracy is the share of its answers that nothing speaks
     against, an upper bound."""
-    kind: Literal["student", "hosted", "prompt", "open"] = "hosted"
-    """prompt: a hosted model with another prompt; open: a model as it is, on rented servers. In
-    records of earlier versions it is hosted for the student, too."""
+    kind: Literal["student", "hosted", "prompt", "open", "cascade"] = "hosted"
+    """prompt: a hosted model with another prompt; open: a model as it is, on rented servers;
+    cascade: the student, and its teacher where it is unsure. In records of earlier versions it is
+    hosted for the student, too."""
     usd_per_day: float | None = None
-    """Of the servers of an open model, idle or not."""
+    """Of the servers of an open model or of a cascade's student, idle or not."""
     servers: str = ""
     """On which an open model would run."""
     prompt: str = ""
@@ -698,6 +700,16 @@ class Plan:
     """Whether it pays; None where no hosted model was probed, and in older records."""
     is_late: bool = False
     """Whether the student that it chose was trained before it was made."""
+
+    @property
+    def servers_usd_per_day(self) -> float:
+        """Dollars a day of the student's servers, idle or not."""
+        return sum(24 * role.usd / role.hours for role in self.roles_of("serve") if role.hours > 0)
+
+    @property
+    def once_usd(self) -> float:
+        """Dollars of all but serving, from when it was made on."""
+        return max(0.0, self.usd - sum(role.usd for role in self.roles_of("serve")))
 
     def roles_of(self, name: str) -> tuple[RoleChoice, ...]:
         """Return every choice for one role: serving may mix servers."""
@@ -1193,6 +1205,88 @@ class Deployment:
         form = self.run.format if self.run is not None else ""
         formats = self.exports.formats if form and self.exports is not None else ()
         return next((one for one in formats if one.format == form), None)
+
+
+# --- cascade -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CascadeAt:
+    """The traffic of the first month answered by the student, by the teacher, or by both."""
+
+    requests_per_day: float
+    student_usd: float
+    """Dollars of the month: the student's servers, idle or not."""
+    teacher_usd: float
+    cascade_usd: float
+    """The student's servers and the teacher's tokens."""
+
+
+@dataclass(frozen=True)
+class Escalation:
+    """How the endpoint of a cascade judges and asks, as it was measured."""
+
+    measure: Literal["probability", "agreement"]
+    """What tells how sure the student is."""
+    n_samples: int
+    """Answers that are drawn for each request; 0 where its probability is told."""
+    run: ServingSetting
+    """How the student was served: another format is otherwise sure of its answers."""
+    teacher: str
+    prompt: str
+    """With which the teacher is asked."""
+    student_tokens: int
+    """Longest answer."""
+    teacher_tokens: int
+    is_bare: bool
+    """Whether the student writes the answer alone: then the teacher's answer is given so, too."""
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """A student that asks its teacher where it is unsure, and what that comes to."""
+
+    text: str
+    """The verdict in words."""
+    is_promised: bool
+    """False where nothing can be promised, for the reason in `text`."""
+    accuracy: float
+    """That is promised."""
+    confidence: float
+    """With which."""
+    n_choosing: int
+    """Items that chose the threshold."""
+    student: float
+    """Shares right of the items that both answered."""
+    teacher: float
+    probability: float | None = None
+    """The teacher is asked below this probability of the student's answer; None where nothing is
+    promised. 0 asks it only where the answer is refuted."""
+    is_always: bool = False
+    """Whether the teacher is asked whatever the student answers."""
+    escalated: Interval | None = None
+    """Share of requests that go to the teacher, on items that did not choose."""
+    measured: Interval | None = None
+    """Accuracy of the cascade on these items."""
+    usd_per_1000: float | None = None
+    """Student's server and teacher together; None where a price is not known."""
+    student_usd_per_1000: float | None = None
+    teacher_usd_per_1000: float | None = None
+    n_needed: int | None = None
+    """Items both would have to answer; None where no number is enough."""
+    chosen_on: Literal["validation", "test"] = "test"
+    """Whose items chose: validation items, or one half of the test items."""
+    student_ms: float | None = None
+    """Mean milliseconds of an answer."""
+    teacher_ms: float | None = None
+    cascade_ms: float | None = None
+    month: CascadeAt | None = None
+    """Of the first month; None where the requests or a price are not known."""
+    endpoint: Escalation | None = None
+    """None where it was worked out of the evaluation alone, and nothing was served."""
+    pairs_path: str = ""
+    """JSON lines: for each item how sure the student was, and who was right."""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

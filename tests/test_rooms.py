@@ -68,7 +68,7 @@ ARROWS = {
     "pipeline": "cli config core deploy distill pilot records run students",
     "__main__": "cli config core pipeline run",
     "serve": (
-        "core deploy door engines evaluate records run tasks teachers"
+        "cascade config core deploy door engines evaluate records run tasks teachers"
     ),
     "logs": "core tasks teachers",
     "verify": "core decode deploy pretrained records tasks",
@@ -77,9 +77,9 @@ ARROWS = {
     "status": "core executors records report",
     "sweep": "__main__ core report",
     "calibration": "core records report",
-    "cascade": "core evaluate records report",
+    "cascade": "config core deploy engines evaluate plan records report tasks teachers",
     "compare": "core evaluate records report",
-    "drift": "core evaluate records run tasks",
+    "drift": "core evaluate records report run tasks",
     "gate": "config core decode deploy evaluate pretrained records run tasks",
     "stage": "catalog config core executors pipeline run",
 }  # fmt: skip

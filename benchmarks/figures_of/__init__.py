@@ -7,6 +7,7 @@ from collections.abc import Callable
 from figures_of import (
     accuracy,
     attack,
+    cascade,
     demo,
     distillation,
     divergences,
@@ -26,6 +27,7 @@ from figures_of import (
 BLOCKS: dict[str, Callable[[], str]] = {
     **accuracy.BLOCKS,
     **attack.BLOCKS,
+    **cascade.BLOCKS,
     **demo.BLOCKS,
     **distillation.BLOCKS,
     **divergences.BLOCKS,

@@ -1,23 +1,26 @@
-"""The items of a run that student and teacher have both answered, in two halves.
+"""The items of a run that student and teacher have both answered: some choose, others measure.
 
-Both are test items, which no choice of the run has read: one half chooses the threshold, the other
-measures the cascade. Which half an item is in depends on its text alone.
+A run with `cascade.accuracy` has asked the student that it serves: validation items choose the
+threshold, and test items measure the cascade. For any other run both are test items, which no
+choice of the run has read, in two halves. Which half an item is in depends on its text alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from stratos.cascade.threshold import Pair
+from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
 from stratos.evaluate.answer_files import read_answers
-from stratos.records import Plan, Scorecard, load
+from stratos.records import Cascade, Deployment, Plan, Scorecard, load
 from stratos.report.sweep_jobs import is_run
 
 
@@ -34,11 +37,31 @@ class Answered:
     student: float
     """Share that it has right of all these items."""
     teacher: float
+    chosen_on: Literal["validation", "test"] = "test"
+    """Whose items choose."""
+    student_ms: float | None = None
+    """Mean milliseconds of an answer, as it was served."""
+    teacher_ms: float | None = None
+    requests_per_day: float | None = None
+    """In the first month."""
 
     @property
     def n(self) -> int:
         """Items in all."""
         return len(self.choosing) + len(self.measuring)
+
+
+@dataclass(frozen=True)
+class KeptPair:
+    """One item on disk."""
+
+    id: str
+    chooses: bool
+    """Whether it chooses the threshold; else it measures."""
+    confidence: float | None
+    """None for minus infinity."""
+    student: bool
+    teacher: bool
 
 
 def answered(folder: Path) -> Answered:
@@ -54,45 +77,64 @@ def answered(folder: Path) -> Answered:
     try:
         plan = load(folder / "plan.json", None, Plan)
         scorecard = load(folder / "evaluate.json", None, Scorecard)
+        deployment = load(folder / "deploy.json", None, Deployment)
+        cascade = load(folder / "cascade.json", None, Cascade)
     except msgspec.DecodeError as error:
         raise StratosError(f"{folder}: a record cannot be read ({error}).") from error
     if plan is None or scorecard is None:
         raise StratosError(f"{folder} was not evaluated yet. Give its command again.")
-    by_teacher = _right_by_teacher(folder, scorecard)
-    kept = [one for one in read_answers(folder, scorecard) if one.id in by_teacher]
-    if not kept:
-        raise StratosError(
-            f"{folder}: the teacher answered no test item, so there is nothing to escalate to. "
-            "Give the command again with evaluate.n_teacher_items=<number>."
-        )
-    if any(one.logprob is None for one in kept):
-        raise StratosError(
-            f"{folder} was evaluated by an earlier version, which did not keep how sure the "
-            f"student was. Delete {folder / 'evaluate.json'} and give the command again."
-        )
+    requests = plan.worth.requests_per_day if plan.worth is not None else None
+    if cascade is not None and (found := read_pairs(folder)):
+        return of_pairs(plan, scorecard, deployment, found, requests)
+    return of_pairs(plan, scorecard, deployment, _in_halves(folder, scorecard), requests, "test")
+
+
+def of_pairs(
+    plan: Plan,
+    scorecard: Scorecard,
+    deployment: Deployment | None,
+    pairs: Sequence[KeptPair],
+    requests_per_day: float | None,
+    chosen_on: Literal["validation", "test"] = "validation",
+) -> Answered:
+    """Return what a cascade is chosen and measured by.
+
+    Args:
+        plan: of the run.
+        scorecard: what student and teacher cost, and how long the teacher takes.
+        deployment: how long the student takes; None where it was not served.
+        pairs: the items.
+        requests_per_day: in the first month; None where that is not known.
+        chosen_on: whose items choose.
+    """
     halves: tuple[list[Pair], list[Pair]] = ([], [])
-    for one in kept:
-        confidence = one.logprob if one.score.parsed and one.logprob is not None else -math.inf
-        pair = Pair(confidence, one.score.exact >= 1, by_teacher[one.id])
-        halves[_half(one.question)].append(pair)
+    for one in pairs:
+        confidence = -math.inf if one.confidence is None else one.confidence
+        halves[not one.chooses].append(Pair(confidence, one.student, one.teacher))
     both = [*halves[0], *halves[1]]
     student, teacher = scorecard.score("student"), scorecard.score("teacher")
+    served = deployment.answer_ms if deployment is not None else None
+    n_teacher = teacher.slices[-1].n_items if teacher is not None else 0
     return Answered(
         plan,
         *halves,
         None if student is None else student.usd_per_1000,
         None if teacher is None else teacher.usd_per_1000,
-        sum(one.student for one in both) / len(both),
-        sum(one.teacher for one in both) / len(both),
+        sum(one.student for one in both) / max(1, len(both)),
+        sum(one.teacher for one in both) / max(1, len(both)),
+        chosen_on,
+        None if served is None else served.measured,
+        1000 * teacher.seconds / n_teacher if teacher is not None and n_teacher else None,
+        requests_per_day,
     )
 
 
-def _half(question: str) -> int:
-    return hashlib.sha256(question.encode("utf-8", "surrogatepass")).digest()[0] % 2
+def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, bool]:
+    """Return whether the teacher's answer to each test item is right, by the item's id.
 
-
-def _right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, bool]:
-    """Return whether the teacher's answer to each item is right, by the item's id."""
+    Raises:
+        StratosError: the answers cannot be read, or there are none.
+    """
     path = folder / "evaluate" / "examples.jsonl"
     if not path.exists():
         path = Path(scorecard.examples_path)
@@ -105,8 +147,71 @@ def _right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, bool]:
             f"The teacher's answers cannot be read from {path} ({error}). Delete "
             f"{folder / 'evaluate.json'} and give the command again."
         ) from error
-    return {
+    found = {
         row["id"]: row["scores"]["teacher"]["exact"] >= 1
         for row in rows
         if "teacher" in row.get("scores", {})
     }
+    if not found:
+        raise StratosError(
+            f"{folder}: the teacher answered no test item, so there is nothing to escalate to. "
+            "Give the command again with evaluate.n_teacher_items=<number>."
+        )
+    return found
+
+
+def pairs_path(folder: Path) -> Path:
+    """Return where the items of a run's cascade lie."""
+    return folder / "cascade" / "pairs.jsonl"
+
+
+def write_pairs(folder: Path, pairs: Sequence[KeptPair]) -> Path:
+    """Keep the items; return the file."""
+    path = pairs_path(folder)
+    write_atomically(path, b"".join(msgspec.json.encode(one) + b"\n" for one in pairs))
+    return path
+
+
+def read_pairs(folder: Path) -> list[KeptPair]:
+    """Read the items back; none where there are none.
+
+    Raises:
+        StratosError: the file is damaged.
+    """
+    path = pairs_path(folder)
+    try:
+        lines = path.read_bytes().splitlines()
+        return [msgspec.json.decode(line, type=KeptPair) for line in lines]
+    except FileNotFoundError:
+        return []
+    except (OSError, msgspec.DecodeError) as error:
+        raise StratosError(
+            f"{path} cannot be read ({error}). Delete {folder / 'cascade.json'} and give the "
+            "command of the run again."
+        ) from error
+
+
+def half(question: str) -> int:
+    """Return in which half a test item is: 0 chooses, 1 measures."""
+    return hashlib.sha256(question.encode("utf-8", "surrogatepass")).digest()[0] % 2
+
+
+def _in_halves(folder: Path, scorecard: Scorecard) -> list[KeptPair]:
+    """Return the test items of the evaluation that both answered."""
+    by_teacher = right_by_teacher(folder, scorecard)
+    kept = [one for one in read_answers(folder, scorecard) if one.id in by_teacher]
+    if any(one.logprob is None for one in kept):
+        raise StratosError(
+            f"{folder} was evaluated by an earlier version, which did not keep how sure the "
+            f"student was. Delete {folder / 'evaluate.json'} and give the command again."
+        )
+    return [
+        KeptPair(
+            one.id,
+            half(one.question) == 0,
+            one.logprob if one.score.parsed else None,
+            one.score.exact >= 1,
+            by_teacher[one.id],
+        )
+        for one in kept
+    ]

@@ -1,9 +1,9 @@
-"""What a cascade of a run comes to: threshold, promise, share escalated, dollars."""
+"""What a cascade of a run comes to: threshold, promise, share escalated, dollars, milliseconds."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from stratos.cascade.answered import Answered
 from stratos.cascade.threshold import (
@@ -15,41 +15,10 @@ from stratos.cascade.threshold import (
     n_needed,
 )
 from stratos.core.counted import counted
-from stratos.core.formats import interval, percent, usd
+from stratos.core.formats import interval, milliseconds, percent, usd
 from stratos.core.intervals import wilson
-from stratos.records import Interval
-
-
-@dataclass(frozen=True)
-class Cascade:
-    """A student that asks its teacher where it is unsure, and what that comes to."""
-
-    text: str
-    """The verdict in words."""
-    is_promised: bool
-    """False where nothing can be promised, for the reason in `text`."""
-    accuracy: float
-    """That is promised."""
-    confidence: float
-    """With which."""
-    n_choosing: int
-    """Items that chose the threshold."""
-    student: float
-    """Shares right of the items that both answered."""
-    teacher: float
-    probability: float | None = None
-    """The teacher is asked below this probability of the student's answer; None where nothing is
-    promised."""
-    escalated: Interval | None = None
-    """Share of requests that go to the teacher, on items that did not choose."""
-    measured: Interval | None = None
-    """Accuracy of the cascade on these items."""
-    usd_per_1000: float | None = None
-    """Student's server and teacher together; None where a price is not known."""
-    student_usd_per_1000: float | None = None
-    teacher_usd_per_1000: float | None = None
-    n_needed: int | None = None
-    """Items both would have to answer, half of which choose; None where no number is enough."""
+from stratos.plan.horizon import DAYS_A_MONTH
+from stratos.records import Cascade, CascadeAt, Interval
 
 
 def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
@@ -70,6 +39,9 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
         teacher=run.teacher,
         student_usd_per_1000=run.usd_per_1000,
         teacher_usd_per_1000=run.teacher_usd_per_1000,
+        chosen_on=run.chosen_on,
+        student_ms=run.student_ms,
+        teacher_ms=run.teacher_ms,
     )
     found = choose(run.choosing, accuracy, 1 - confidence)
     if found is None:
@@ -83,43 +55,90 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
     dollars = None
     if run.usd_per_1000 is not None and run.teacher_usd_per_1000 is not None:
         dollars = run.usd_per_1000 + escalated.mean * run.teacher_usd_per_1000
-    probability = 1.0 if found.threshold == ALWAYS else math.exp(found.threshold)
+    found_ms = None
+    if run.student_ms is not None and run.teacher_ms is not None:
+        found_ms = run.student_ms + escalated.mean * run.teacher_ms
+    made = replace(
+        plain,
+        is_promised=True,
+        probability=1.0 if found.threshold == ALWAYS else math.exp(found.threshold),
+        is_always=found.threshold == ALWAYS,
+        escalated=escalated,
+        measured=measured,
+        usd_per_1000=dollars,
+        cascade_ms=found_ms,
+        month=_month(run, escalated),
+    )
+    return replace(made, text=_promised(made, found.threshold, n))
+
+
+def threshold_of(cascade: Cascade) -> float:
+    """Return the threshold of a cascade that keeps its promise, as `is_escalated` takes it."""
+    assert cascade.probability is not None
+    if cascade.is_always:
+        return ALWAYS
+    return math.log(cascade.probability) if cascade.probability else UNREADABLE_ONLY
+
+
+def _promised(made: Cascade, threshold: float, n: int) -> str:
+    assert made.measured is not None and made.escalated is not None
     head = {
         ALWAYS: "No cascade: only the teacher alone keeps the promise",
         UNREADABLE_ONLY: "The student alone keeps the promise; the teacher is asked only where its "
         "answer cannot be read",
-    }.get(found.threshold, f"Ask the teacher below a probability of {probability:.4g}")
-    text = (
-        f"{head}: at least {percent(accuracy)} right with {percent(confidence, 0)} confidence "
-        f"({counted(found.n_items, 'item')} chose it). On {counted(n, 'other item')} "
-        f"{percent(measured.mean)} ({interval(measured)}) are right, and "
-        f"{percent(escalated.mean)} ({interval(escalated)}) of the requests go to the teacher"
-        f"{_dollars(run, dollars)}."
-    )
-    return replace(
-        plain,
-        text=text,
-        is_promised=True,
-        probability=probability,
-        escalated=escalated,
-        measured=measured,
-        usd_per_1000=dollars,
+    }.get(threshold, f"Ask the teacher below a probability of {made.probability:.4g}")
+    kind = "validation item" if made.chosen_on == "validation" else "item"
+    other = "test item" if made.chosen_on == "validation" else "other item"
+    return (
+        f"{head}: at least {percent(made.accuracy)} right with {percent(made.confidence, 0)} "
+        f"confidence ({counted(made.n_choosing, kind)} chose it). On {counted(n, other)} "
+        f"{percent(made.measured.mean)} ({interval(made.measured)}) are right, and "
+        f"{percent(made.escalated.mean)} ({interval(made.escalated)}) of the requests go to the "
+        f"teacher{_dollars(made)}.{_in_a_month(made)}{_latency(made)}"
     )
 
 
-def _dollars(run: Answered, dollars: float | None) -> str:
-    if dollars is None:
+def _month(run: Answered, escalated: Interval) -> CascadeAt | None:
+    rate, dollars = run.requests_per_day, run.teacher_usd_per_1000
+    if rate is None or dollars is None:
+        return None
+    servers = DAYS_A_MONTH * run.plan.servers_usd_per_day
+    teacher = DAYS_A_MONTH * rate * dollars / 1000
+    return CascadeAt(rate, servers, teacher, servers + escalated.mean * teacher)
+
+
+def _dollars(made: Cascade) -> str:
+    if made.usd_per_1000 is None:
         return ""
     return (
-        f": {usd(dollars)} for 1,000 answers, the student alone {usd(run.usd_per_1000)}, the "
-        f"teacher alone {usd(run.teacher_usd_per_1000)}"
+        f": {usd(made.usd_per_1000)} for 1,000 answers, the student alone "
+        f"{usd(made.student_usd_per_1000)}, the teacher alone {usd(made.teacher_usd_per_1000)}"
+    )
+
+
+def _in_a_month(made: Cascade) -> str:
+    if (at := made.month) is None:
+        return ""
+    return (
+        f" At {at.requests_per_day:,.0f} requests a day a month costs {usd(at.cascade_usd)}, with "
+        f"servers that are paid when they are idle; the student alone {usd(at.student_usd)}, the "
+        f"teacher alone {usd(at.teacher_usd)}."
+    )
+
+
+def _latency(made: Cascade) -> str:
+    if made.cascade_ms is None:
+        return ""
+    return (
+        f" An answer takes {milliseconds(made.cascade_ms)} on average, of the student "
+        f"{milliseconds(made.student_ms)}, of the teacher {milliseconds(made.teacher_ms)}."
     )
 
 
 def _needed(run: Answered, accuracy: float, confidence: float) -> int | None:
     """Return about how many items both would have to answer; the better of the two counts."""
-    half = n_needed(max(run.student, run.teacher), accuracy, 1 - confidence)
-    return None if half is None else 2 * half
+    found = n_needed(max(run.student, run.teacher), accuracy, 1 - confidence)
+    return None if found is None else found * (2 if run.chosen_on == "test" else 1)
 
 
 def _refused(run: Answered, accuracy: float, needed: int | None) -> str:
@@ -132,8 +151,15 @@ def _refused(run: Answered, accuracy: float, needed: int | None) -> str:
             f"{percent(accuracy)} cannot be promised: {both}. Promise less, or take a better "
             "teacher."
         )
-    if needed <= run.n:  # enough by expectation, and they fell short by chance
-        needed = 2 * run.n
+    before = len(run.choosing) if run.chosen_on == "validation" else run.n
+    if needed <= before:  # enough by expectation, and they fell short by chance
+        needed = 2 * before
+    if run.chosen_on == "validation":
+        return (
+            f"{percent(accuracy)} cannot be promised with {counted(before, 'validation item')}: "
+            f"{both}. About {needed:,} would be enough: cascade.n_items={needed}, if the task has "
+            "as many."
+        )
     return (
         f"{percent(accuracy)} cannot be promised with so few items: {both}. About {needed:,} would "
         f"be enough: evaluate.n_items={needed} evaluate.n_teacher_items={needed}."

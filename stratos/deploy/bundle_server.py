@@ -67,8 +67,16 @@ def arguments_here(bundle: Path, port: int, run: ServingSetting | None) -> list[
     return serve_arguments(str(bundle.absolute()), HOST, port, run, n_devices, context)
 
 
-def ask(port: int, messages: Sequence[Message], max_tokens: int | None = None) -> str:
+def ask(
+    port: int, messages: Sequence[Message], max_tokens: int | None = None, model: str = ""
+) -> str:
     """Return a server's greedy answer.
+
+    Args:
+        port: of this machine.
+        messages: the question.
+        max_tokens: longest answer; None leaves it to the server.
+        model: which is asked; "" for the first that it lists.
 
     Raises:
         OSError: no connection.
@@ -79,9 +87,20 @@ def ask(port: int, messages: Sequence[Message], max_tokens: int | None = None) -
     if max_tokens is not None:
         asked["max_tokens"] = max_tokens
     models = _json(port, "GET", "/v1/models", None)
-    asked["model"] = models["data"][0]["id"]
+    asked["model"] = model or models["data"][0]["id"]
     answer = _json(port, "POST", "/v1/chat/completions", asked)
     return str(answer["choices"][0]["message"]["content"] or "")
+
+
+def facts_of(port: int, path: str) -> Any:
+    """Return what a server of this machine says at a path.
+
+    Raises:
+        OSError: no connection.
+        HTTPException: the connection broke.
+        ValueError: what came is no JSON.
+    """
+    return _json(port, "GET", path, None)
 
 
 def _json(port: int, method: str, path: str, body: Any) -> Any:

@@ -68,6 +68,13 @@ class Hosted:
     """Name of the engine; "" in files of earlier versions."""
     at_once: int = 0
     """Answers that it makes at once; 0 in files of earlier versions."""
+    student: str = ""
+    """Name under which the student alone answers, where its teacher does, too; else ""."""
+
+    @property
+    def is_cascade(self) -> bool:
+        """Whether what the student is unsure of goes to its teacher."""
+        return bool(self.student)
 
     @property
     def url(self) -> str:
@@ -78,7 +85,8 @@ class Hosted:
     def served_by(self) -> str:
         """Engine, format and answers at once, in words."""
         engine = " ".join(filter(None, (self.engine or self.module, self.format)))
-        return f"{engine}, {counted(self.at_once, 'answer')} at once" if self.at_once else engine
+        engine += f", {counted(self.at_once, 'answer')} at once" if self.at_once else ""
+        return f"{engine}, with its teacher behind it" if self.is_cascade else engine
 
     @property
     def setting(self) -> ServingSetting | None:
@@ -124,7 +132,9 @@ class Hosted:
     def serves(self, run: ServingSetting | None) -> bool:
         """Return whether it is of the engine and the export that a setting names."""
         form = "" if run is None else run.format
-        return self.module == engine_of(run).module and (not form or form == self.format)
+        engine = engine_of(run)
+        is_same = engine.kind == self.engine if self.is_cascade else engine.module == self.module
+        return is_same and (not form or form == self.format)
 
     def is_at(self, port: int) -> bool:
         """Return whether it listens at a port; 0 is any."""

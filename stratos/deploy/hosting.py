@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stratos.core.digest import digest_of
@@ -31,8 +31,25 @@ _STOP_S = 30.0
 _LOOK_S = 0.2
 
 
+@dataclass(frozen=True)
+class Front:
+    """A program that is started in place of the engine, and starts the engine itself."""
+
+    module: str
+    """As for `python -m`."""
+    arguments: list[str]
+    """Beside its port."""
+    student: str
+    """Name under which it has the student alone answer."""
+
+
 def prepare(
-    bundle: Path, cache_dir: Path, *, port: int = 0, run: ServingSetting | None = None
+    bundle: Path,
+    cache_dir: Path,
+    *,
+    port: int = 0,
+    run: ServingSetting | None = None,
+    front: Front | None = None,
 ) -> tuple[Path, Hosted]:
     """Write down what is to be started; return the state file and what stands in it.
 
@@ -41,6 +58,7 @@ def prepare(
         cache_dir: where it is written down.
         port: where it listens; 0 takes a free one.
         run: the engine, and answers at once; None for one request at a time.
+        front: what is started in place of the engine; None for the engine itself.
 
     Raises:
         StratosError: the bundle is served already, the port is taken, the engine is not installed,
@@ -67,11 +85,16 @@ def prepare(
     hosted = Hosted(
         bundle=str(bundle),
         port=port,
-        module=engine.module,
-        arguments=arguments_here(bundle, port, run),
+        module=engine.module if front is None else front.module,
+        arguments=(
+            arguments_here(bundle, port, run)
+            if front is None
+            else [*front.arguments, "--port", str(port)]
+        ),
         environment=environment_of(bundle) | engine.environment,
         start_s=START_SHARE * engine.start_s,
-        python=engine.python,
+        python=engine.python if front is None else sys.executable,
+        student="" if front is None else front.student,
         format="" if run is None else run.format,
         max_tokens=longest_answer(bundle),
         log=str(log),
@@ -223,9 +246,10 @@ def differing(hosted: Hosted) -> int:
     """
     try:
         if not hosted.asked:
-            ask(hosted.port, QUESTION, 1)
+            ask(hosted.port, QUESTION, 1, hosted.student)
         return sum(
-            ask(hosted.port, one.messages, hosted.max_tokens) != one.text for one in hosted.asked
+            ask(hosted.port, one.messages, hosted.max_tokens, hosted.student) != one.text
+            for one in hosted.asked
         )
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise StratosError(
@@ -257,7 +281,7 @@ def _when_ready(
             )
         messages = hosted.asked[0].messages if hosted.asked else QUESTION
         with suppress(OSError, http.client.HTTPException, ValueError, KeyError, IndexError):
-            ask(hosted.port, messages, hosted.max_tokens if hosted.asked else 1)
+            ask(hosted.port, messages, hosted.max_tokens if hosted.asked else 1, hosted.student)
             return hosted
         most_s = start_seconds or hosted.start_s
         if time.monotonic() > began + most_s:

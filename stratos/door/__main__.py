@@ -135,7 +135,8 @@ def _check(host: str, port: int, keys: Mapping[str, str], hosted: Hosted, is_tls
         "messages": hosted.asked[0].messages if hosted.asked else [
             {"role": "user", "content": "Hello"}
         ],
-        "max_tokens": hosted.max_tokens or 1, "temperature": 0, "model": hosted.bundle,
+        "max_tokens": hosted.max_tokens or 1, "temperature": 0,
+        "model": hosted.student or hosted.bundle,
     }  # fmt: skip
     host = {"0.0.0.0": "127.0.0.1", "[::]": "::1", "*": "127.0.0.1"}.get(host, host.strip("[]"))
     for key, wanted in ((None, 401), (next(iter(keys.values())), 200)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from msgspec import Meta
 
@@ -18,6 +18,7 @@ from stratos.core.errors import StratosError
 from stratos.records import ServingSetting
 
 Count = Annotated[int, Meta(ge=1)]
+Measure = Literal["probability", "agreement"]
 Message = dict[str, str]
 """One message of a chat: its role and its content."""
 
@@ -59,6 +60,9 @@ class Engine(ABC):
     makes_files: ClassVar[bool] = False
     """Whether its formats are files of their own; else it makes them of the bundle when it loads
     it."""
+    measures: ClassVar[tuple[Measure, ...]] = ("agreement",)
+    """By what a cascade can tell how sure its answers are, the best first: probability, where it
+    tells that of each token, and agreement, where it draws answers."""
     start_s: ClassVar[float] = 180.0
     """Seconds from its start to its first answer, at most."""
 

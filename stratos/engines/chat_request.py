@@ -59,7 +59,7 @@ class Requests:
             ChatError: the bundle's template does not take the chat.
         """
         try:
-            return self._asked(_parsed(data))
+            return self._asked(parsed(data))
         except RecursionError:
             raise ValueError(_DEEPEST) from None
 
@@ -102,7 +102,7 @@ class Requests:
             **_options(body),
             **form,
             "n_predict": self._n_tokens(body),
-            "prompt": self._chats.ids([_plain(message) for message in body["messages"]], tools),
+            "prompt": self._chats.ids([plain(message) for message in body["messages"]], tools),
             "return_tokens": True,
             "stream": bool(stream),
             # Of the distribution before sampling options: how likely the model itself finds it.
@@ -125,7 +125,7 @@ class Requests:
         return found
 
 
-def _parsed(data: bytes) -> Mapping[str, Any]:
+def parsed(data: bytes) -> Mapping[str, Any]:
     """Return the object that the text of a request is.
 
     Raises:
@@ -176,7 +176,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def _plain(message: Any) -> dict[str, Any]:
+def plain(message: Any) -> dict[str, Any]:
     """Return a message whose content is a text, also where it came in parts.
 
     Raises:

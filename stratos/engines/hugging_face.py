@@ -41,6 +41,7 @@ class TransformersBatching(Transformers):
     note = (
         "It answers several requests at once; sampling options of the first request hold for all."
     )
+    measures = ()
 
     at_once: Count = 4
 

@@ -29,6 +29,7 @@ from stratos.engines.base import export_path
 from stratos.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
 from stratos.engines.chat_request import Asked, Requests
 from stratos.engines.gguf_file import end_ids, has_byte_pairs
+from stratos.engines.http_api import api_error, read_body
 from stratos.engines.socket_folder import socket_folder
 from stratos.engines.waiting import Waiting, leave_out_of_log, unless_gone
 
@@ -226,14 +227,14 @@ class _Front:
         from starlette.concurrency import run_in_threadpool
         from starlette.responses import Response
 
-        data = await _read(request)
+        data = await read_body(request, MOST_BYTES)
         if data is None:
-            return _error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
+            return api_error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
         try:
             # Cutting a long chat takes a while, in which others are answered.
             asked = await run_in_threadpool(self._requests.read, data)
         except (ChatError, ValueError, TypeError) as error:
-            return _error(400, str(error))
+            return api_error(400, str(error))
         # While llama.cpp works, nothing is sent that could tell that the client is gone.
         answer = await unless_gone(request, self._answered(asked))
         return Response(status_code=GONE) if answer is None else answer
@@ -256,7 +257,7 @@ class _Front:
                 await answer.aclose()
                 return _passed_on(answer)
         except httpx.HTTPError as error:
-            return _error(502, f"llama.cpp did not answer ({type(error).__name__}).")
+            return api_error(502, f"llama.cpp did not answer ({type(error).__name__}).")
         if asked.is_stream:
             head["object"] = "chat.completion.chunk"
             return StreamingResponse(
@@ -267,7 +268,7 @@ class _Front:
         cut = first_stop(text, asked.stops)
         finish = "stop" if cut < len(text) else _finish(found)
         if asked.has_form and cut == len(text) and finish == "stop" and not _is_json(text):
-            return _error(
+            return api_error(
                 500, "response_format: the model could not keep to it; there is no answer."
             )
         message: dict[str, Any] = {"role": "assistant", "content": text[:cut]}
@@ -321,17 +322,6 @@ class _Front:
             await answer.aclose()
 
 
-async def _read(request: Request) -> bytes | None:
-    """Return the body of a request; None where it is too long, and then it is read no further."""
-    parts, n = [], 0
-    async for part in request.stream():
-        n += len(part)
-        if n > MOST_BYTES:
-            return None
-        parts.append(part)
-    return b"".join(parts)
-
-
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
@@ -378,16 +368,9 @@ def _usage(found: Mapping[str, Any]) -> dict[str, int]:
     return {"prompt_tokens": asked, "completion_tokens": made, "total_tokens": asked + made}
 
 
-def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    from starlette.responses import JSONResponse
-
-    error = {"message": message, "type": "invalid_request_error", "code": status}
-    return JSONResponse({"error": error}, status, headers)
-
-
 def _too_many() -> Response:
     message = f"{MOST_WAITING:,} requests wait already. Ask again later."
-    return _error(429, message, {"Retry-After": str(RETRY_S)})
+    return api_error(429, message, {"Retry-After": str(RETRY_S)})
 
 
 async def _no_path(request: Request, error: Exception) -> Response:
@@ -399,7 +382,7 @@ async def _no_path(request: Request, error: Exception) -> Response:
         f"{request.method} {request.url.path}: this server does not have it. It has POST "
         "/v1/chat/completions, and GET /v1/models."
     )
-    return _error(error.status_code, message, error.headers)
+    return api_error(error.status_code, message, error.headers)
 
 
 def _passed_on(answer: httpx.Response) -> Response:
@@ -408,7 +391,7 @@ def _passed_on(answer: httpx.Response) -> Response:
         message = str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         message = answer.text[:200]
-    return _error(answer.status_code, message)
+    return api_error(answer.status_code, message)
 
 
 def _print_tokens(path: Path) -> None:

@@ -34,6 +34,7 @@ class LlamaCpp(Engine):
     note = "It answers several requests at once."
     wants = "a server without GPU, and a model that GGUF can hold in one of the formats"
     makes_files = True
+    measures = ("probability", "agreement")
 
     at_once: Count = 8
     formats: tuple[Format, ...] = ("f32", "q8_0")

@@ -39,6 +39,7 @@ class Vllm(Engine):
     title = "vLLM"
     requirement = "vllm>=0.11"
     packages = (requirement,)
+    measures = ("probability", "agreement")
     needs = ("vllm",)
     program = "vllm"
     module = "vllm.entrypoints.cli.main"

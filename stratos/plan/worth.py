@@ -19,6 +19,7 @@ from stratos.core.counted import counted
 from stratos.core.formats import duration, percent, percent_range, usd
 from stratos.plan.accuracy.without_model import needs_no_model
 from stratos.plan.break_even import Ends, Money, Outcome, joint
+from stratos.plan.cascade_way import cascade_way
 from stratos.plan.horizon import Horizon, horizon_of
 from stratos.plan.scale_to_zero import MOST_WAITING, scaled_to_zero
 from stratos.plan.ways import hosted_ways, prompt_ways
@@ -61,9 +62,11 @@ def worth_of(
         return None
     student = Way(plan.student, True, plan.accuracy, None, plan.latency_ms, kind="student")
     horizon, rate = horizon_of(config.traffic), config.traffic.requests_per_day
-    once, per_day = _once(plan), _servers_usd_per_day(plan)
+    once, per_day = _once(plan), plan.servers_usd_per_day
+    both = cascade_way(config, plan, hosted)
+    cascade = () if both is None else (both,)
     facts: dict[str, Any] = {
-        "ways": (student, *hosted, *prompt_ways(config, probe), *open_models),
+        "ways": (student, *cascade, *hosted, *prompt_ways(config, probe), *open_models),
         "once_usd": once, "servers_usd_per_day": per_day, "months": horizon.months,
         "requests_per_day": rate, "growth_per_month": horizon.growth_per_month,
         "scaled": _scaled(config, plan, horizon),
@@ -128,7 +131,7 @@ def _scaled(config: Config, plan: Plan, horizon: Horizon) -> ScaledToZero | None
     offer = serve[0].offer
     if offer is None or not offer.is_rented:
         return None
-    per_day = _servers_usd_per_day(plan)
+    per_day = plan.servers_usd_per_day
     found = scaled_to_zero(per_day, rate, horizon)
     if config.limits.latency_ms is not None and found.share_waiting > MOST_WAITING:
         return None
@@ -157,16 +160,11 @@ def _if_scaled(
 
 def _once(plan: Plan) -> Interval:
     """Return the dollars of all but serving, from now on."""
-    serve = sum(role.usd for role in plan.roles_of("serve"))
-    mean = max(0.0, plan.usd - serve)
+    mean = plan.once_usd
     low, high = plan.usd_range or (plan.usd, plan.usd)
     served = [role.usd_range or (role.usd, role.usd) for role in plan.roles_of("serve")]
     low, high = low - sum(one[0] for one in served), high - sum(one[1] for one in served)
     return Interval(mean, max(0.0, min(low, mean)), max(high, mean))
-
-
-def _servers_usd_per_day(plan: Plan) -> float:
-    return sum(24 * role.usd / role.hours for role in plan.roles_of("serve") if role.hours > 0)
 
 
 def _ends(once: Interval, per_day: float, other: Way) -> Ends:

@@ -97,6 +97,7 @@ def write_run_page(
         labels=_labels(scorecard),
         deployment=named.get("deploy"),
         format_verdict=format_verdict,
+        cascade=named.get("cascade"),
         speed=sentences(named["deploy"]) if "deploy" in named else [],
         accuracy_verdict=_accuracy_verdict(config, scorecard, named.get("deploy")),
         slices=_slices(scorecard),
@@ -145,7 +146,7 @@ def _by_stage(records: Any) -> dict[str, Any]:
     """Return the records that are there, in the order of the stages."""
     found = {
         name: records.get(name) if isinstance(records, Mapping) else getattr(records, name, None)
-        for name in (STAGES[0], "pilot", *STAGES[1:-1])
+        for name in (STAGES[0], "pilot", *STAGES[1:-1], "cascade")
     }
     return {name: record for name, record in found.items() if record is not None}
 

@@ -22,6 +22,7 @@ from stratos.core.intervals import predicted
 from stratos.evaluate.reads import said
 from stratos.evaluate.verdict import verdict
 from stratos.records import (
+    Cascade,
     Corpus,
     Deployment,
     Interval,
@@ -205,6 +206,11 @@ def _judged(prediction: Prediction | None) -> str:
     if prediction is None:
         return ""
     return " as predicted" if prediction.is_inside else " NOT as predicted"
+
+
+@outcome.register
+def _(cascade: Cascade) -> str:
+    return cascade.text.rstrip(".")
 
 
 @outcome.register

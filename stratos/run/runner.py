@@ -129,7 +129,10 @@ def _needed(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
 
 
 def _switched_off(config: Config) -> frozenset[str]:
-    return frozenset(("pilot",) if config.plan.pilot is False else ())
+    off = ["pilot"] if config.plan.pilot is False else []
+    if config.cascade.accuracy is None or config.deploy.name == "none":
+        off.append("cascade")
+    return frozenset(off)
 
 
 def _found_late(stage: Stage[T], folder: Path) -> resume.Kept | None:

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from stratos.ledger.book import TEACHER
-from stratos.records import Corpus, Deployment, Pilot, Plan, Probe, Report, Scorecard, Student
+from stratos.records import (
+    Cascade,
+    Corpus,
+    Deployment,
+    Pilot,
+    Plan,
+    Probe,
+    Report,
+    Scorecard,
+    Student,
+)
 from stratos.run.resume import Stage
 
 CHOICES = {"plan": ("teacher", "prompt", "max_tokens", "student", "strategy")}
@@ -181,13 +191,35 @@ DEPLOY = Stage(
     after=("plan", "evaluate", "distill"),
     uses=("probe", "pilot", "synthesize"),
 )
+CASCADE = Stage(
+    name="cascade",
+    record=Cascade,
+    reads=(
+        "task",
+        "teacher",
+        "traffic",
+        "cascade.accuracy",
+        "cascade.confidence",
+        "cascade.measure",
+        "cascade.n_samples",
+        "cascade.n_items",
+        "cascade.teacher_usd",
+        "callbacks.n_validation_items",
+        "evaluate",
+        "probe.max_tokens",
+        "limits.budget_usd",
+        "limits.probe_usd",
+    ),
+    after=("probe", "plan", "evaluate", "deploy"),
+    is_part_of="deploy",
+)
 REPORT = Stage(
     name="report",
     record=Report,
     reads=(),
-    uses=("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy"),
+    uses=("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy", "cascade"),
 )
-STAGES = (PROBE, PILOT, PLAN, SYNTHESIZE, DISTILL, EVALUATE, DEPLOY, REPORT)
+STAGES = (PROBE, PILOT, PLAN, SYNTHESIZE, DISTILL, EVALUATE, DEPLOY, CASCADE, REPORT)
 
 PILOT_TRAINING = Stage(
     name="distill",

@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stratos.cascade.answered import answered
-from stratos.cascade.verdict_said import cascade_of
 from stratos.config import Config
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
@@ -29,7 +27,16 @@ from stratos.core.formats import (
 from stratos.evaluate.format_verdict import said as said_of_format
 from stratos.evaluate.reads import said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
-from stratos.records import Corpus, Deployment, Export, ModelScore, Plan, Probe, Scorecard
+from stratos.records import (
+    Cascade,
+    Corpus,
+    Deployment,
+    Export,
+    ModelScore,
+    Plan,
+    Probe,
+    Scorecard,
+)
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
 from stratos.report.planned import planned_rows
 from stratos.report.planned_row import PlannedRow
@@ -74,7 +81,7 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
             console.print(told, soft_wrap=True, markup=False)
     if missed := _missed(config, records):
         console.print(missed, style="yellow", soft_wrap=True, markup=False)
-        if remedy := _with_cascade(config):
+        if "cascade" not in records and (remedy := _with_cascade(config)):
             console.print(remedy, soft_wrap=True, markup=False)
     corpus: Corpus | None = records.get("synthesize")
     if corpus is not None and corpus.rows_to_label is not None:
@@ -88,6 +95,11 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
         here = f"python -m stratos.serve {shlex.quote(str(config.run_dir))} (on this machine)"
         there = f"; on the planned servers: see {deployment.service_path}"
         console.print(f"Host    {here}{there}", soft_wrap=True, markup=False)
+    cascade: Cascade | None = records.get("cascade")
+    if cascade is not None:
+        serve = f" Type: python -m stratos.serve {config.run_dir} --cascade"
+        told = f"Cascade {cascade.text}{serve if cascade.is_promised else ''}"
+        console.print(told, soft_wrap=True, markup=False)
     if "report" in records:
         console.print(f"Report  {records['report'].path}", soft_wrap=True, markup=False)
     console.print(f"Records {config.run_dir}", soft_wrap=True, markup=False)
@@ -122,6 +134,9 @@ def _with_cascade(config: Config) -> str:
     """Say what asking the teacher now and then would promise; "" where nothing was kept of it."""
     least = config.limits.accuracy
     assert least is not None
+    from stratos.cascade.answered import answered
+    from stratos.cascade.verdict_said import cascade_of
+
     try:
         run = answered(config.run_dir)
     except StratosError:
@@ -177,6 +192,12 @@ def final_numbers(
             numbers.setdefault("verdict", found.text)
         if scorecard.comparison is not None:
             numbers["ratio_at_least"] = scorecard.comparison.ratio_at_least
+    cascade: Cascade | None = records.get("cascade")
+    if cascade is not None and cascade.escalated is not None and cascade.measured is not None:
+        numbers["cascade_escalated"] = cascade.escalated.mean
+        numbers["cascade_exact"] = cascade.measured.mean
+        if cascade.usd_per_1000 is not None:
+            numbers["cascade_usd_per_1000"] = cascade.usd_per_1000
     deployment: Deployment | None = records.get("deploy")
     if deployment is not None:
         numbers["latency_p95_ms"] = deployment.latency_p95_ms

@@ -31,6 +31,8 @@ from stratos.engines.hugging_face import Transformers, TransformersBatching
 from stratos.engines.llamacpp import LlamaCpp
 from stratos.engines.vllm import Vllm
 from stratos.records import ServingSetting
+from stratos.serve.cascade import options
+from stratos.serve.cascade.made import front_of
 from stratos.serve.status import standings
 
 
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument(
         "--page-port", type=int, default=0, help="where the page listens (default: any free)"
     )
+    options.add_options(parser)
     parser.add_argument("--start-seconds", type=float, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--all", action="store_true", help="with stop: all that runs")
     parser.add_argument("--json", action="store_true", help="with status: one JSON object per line")
@@ -102,7 +105,14 @@ def main() -> None:
 def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
     bundle = bundle_in(folder)
     before = Hosted.read(state_of(bundle, cache_dir))
-    run = _setting(told, bundle, before if before is not None and before.runs else None)
+    front, words = None, options.typed(told)
+    run: ServingSetting | None
+    if told.cascade:
+        meter = state_of(bundle, cache_dir).with_suffix(".meter")
+        front, run = front_of(bundle, meter, words)
+        options.check_as_measured(told, run)
+    else:
+        run = _setting(told, bundle, before if before is not None and before.runs else None)
     with starting(bundle, cache_dir):
         state, port = state_of(bundle, cache_dir), told.port
         before = Hosted.read(state)
@@ -112,7 +122,7 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
             print(f"Stopping the server at {before.url}{why} …", flush=True)
             port = make_room(state, before, port, run)
         if not goes_on:
-            state, hosted = prepare(bundle, cache_dir, port=port, run=run)
+            state, hosted = prepare(bundle, cache_dir, port=port, run=run, front=front)
             if not told.foreground:
                 print(f"Starting {bundle} …", flush=True)
                 hosted = start(state, told.start_seconds)
@@ -157,6 +167,7 @@ def _not_applied(before: Hosted, told: argparse.Namespace, run: ServingSetting |
         other.append(f"--at-once {told.at_once}")
     if told.foreground:
         other.append("--foreground")
+    other += options.other_than(before, told)
     return [one for one in other if one]
 
 

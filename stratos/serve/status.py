@@ -20,6 +20,7 @@ from stratos.deploy.hosted_server import (
 )
 from stratos.deploy.hosting import differing
 from stratos.door.nginx import Door
+from stratos.serve.cascade.options import counters_told
 
 
 class State(StrEnum):
@@ -81,11 +82,15 @@ class Standing:
     """None where none was opened, or it was stopped."""
     served_by: str
     """Engine, format and answers at once, in words."""
+    cascade: str = ""
+    """What a cascade has asked and spent since it was started, in words; "" for a student alone."""
 
     @property
     def text(self) -> str:
         """Return the lines for a terminal."""
         lines = [self.bundle, f"  {self._is_at()}", f"  {self.served_by}{self._processes()}"]
+        if self.cascade:
+            lines.append(f"  cascade: {self.cascade}")
         lines.append(f"  log: {self.log}")
         if self.door is not None:
             lines.append(f"  door: {self.door.text}")
@@ -174,6 +179,7 @@ def standing(path: Path, one: Hosted) -> Standing:
         log=one.log,
         door=_door(Door(path.with_suffix(".door"))),
         served_by=one.served_by,
+        cascade=counters_told(one) if one.is_cascade and state is State.ANSWERS else "",
     )
 
 

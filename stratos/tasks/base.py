@@ -140,6 +140,24 @@ class Task(ABC):
         """
         return [{"role": "user", "content": item.question}]
 
+    def asked(self, chat: Sequence[Message]) -> Item | None:
+        """Return the item that a chat asks, whose answer is not known; None where it is none.
+
+        The chat is one as `student_messages` writes it: a served student is asked so, and what else
+        is to be asked about the question is written from the item.
+        """
+        if len(chat) != 1 or chat[0]["role"] != "user":
+            return None
+        return Item("", self.slices[0], chat[0]["content"], "")
+
+    def refute(self, item: Item, text: str) -> str | None:
+        """Return what is wrong with an answer, told without the right one; None where nothing is.
+
+        By default that it cannot be read, or is doubtful (`doubt`). A task that can check the steps
+        of an answer, or hold it against the question, writes its own.
+        """
+        return "it cannot be read" if self.parse(text) is None else self.doubt(item, text)
+
     def completion(self, item: Item) -> str:
         """Return the text that the student learns to write, out of which `parse` reads the answer.
 

@@ -51,6 +51,10 @@ class MathTask(JsonlTask):
             return f"its path never reaches {item.answer}"
         return None
 
+    def refute(self, item: Item, text: str) -> str | None:
+        """Return that an answer cannot be read, or which of its sums does not come out."""
+        return super().refute(item, text) or wrong_step(text)
+
     def checks_steps(self, item: Item) -> bool:
         """Return whether the solution has sums that `verify` can check."""
         return n_steps(item.rationale) > 0

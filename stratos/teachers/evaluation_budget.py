@@ -34,8 +34,20 @@ def n_allowed(config: Config, probed: TeacherProbe) -> int:
     most = min(config.evaluate.n_teacher_items, config.evaluate.n_items)
     if config.task.has_rows:
         most = min(most, config.task.n_test)
+    return n_payable(config, probed, most, config.evaluate.teacher_usd)
+
+
+def n_payable(config: Config, probed: TeacherProbe, most: int, limit_usd: float | None) -> int:
+    """Return how many of some items the money is for.
+
+    Args:
+        config: of the run.
+        probed: what an answer costs.
+        most: items that there are.
+        limit_usd: dollars for their answers; None takes a part of the budget.
+    """
     usd = price(probed.card, probed.input_tokens, probed.output_tokens) / max(1, probed.n_items)
-    return min(most, _payable(config, usd)) if usd else most
+    return min(most, _payable(config, usd, limit_usd)) if usd else most
 
 
 def n_expected(config: Config, probed: TeacherProbe) -> int:
@@ -76,9 +88,8 @@ def parts_in_time(items: Sequence[T], minutes: float, pace: float) -> Iterator[S
         pace = (time.monotonic() - started) / n_done
 
 
-def _payable(config: Config, usd: float) -> int:
+def _payable(config: Config, usd: float, limit: float | None) -> int:
     """Return how many answers of a paid teacher its part of the money is for."""
-    limit = config.evaluate.teacher_usd
     if limit is not None:
         return max(1, int(limit / usd))
     budget = config.limits.budget_usd

@@ -43,6 +43,8 @@ def named(one: Way) -> str:
     """Return what a way is called."""
     if one.is_student:
         return f"distil: {one.name}"
+    if one.kind == "cascade":
+        return f"cascade: {one.name}"
     if one.kind == "open":
         return f"{one.name} as it is, on {one.servers}"
     if one.kind == "hosted" and one.prompt:
@@ -54,11 +56,12 @@ def first_month_usd(one: Way, worth: Worth) -> float | None:
     """Return the dollars of the first month; None where the requests or the price are unknown."""
     if one.is_student:
         return DAYS_A_MONTH * worth.servers_usd_per_day
-    if one.usd_per_day is not None:
+    if one.usd_per_day is not None and one.usd_per_answer is None:
         return DAYS_A_MONTH * one.usd_per_day
     if one.usd_per_answer is None or worth.requests_per_day is None:
         return None
-    return DAYS_A_MONTH * worth.requests_per_day * one.usd_per_answer.mean
+    a_day = worth.requests_per_day * one.usd_per_answer.mean + (one.usd_per_day or 0.0)
+    return DAYS_A_MONTH * a_day
 
 
 def said(one: Way, worth: Worth) -> str:

@@ -150,7 +150,7 @@ class _Page:
         try:
             models = (await client.get("/v1/models")).raise_for_status().json()
             asked = {
-                "model": models["data"][0]["id"],
+                "model": self._hosted.student or models["data"][0]["id"],
                 "messages": self._origin.messages(body["question"]),
                 "temperature": 0,
                 "stream": True,

@@ -241,6 +241,14 @@ class MahjongTask(Task):
             return f"{item.question} has not 13 tiles"
         return check(hand, f"{item.rationale}{path.ANSWER} {item.answer}")
 
+    def refute(self, item: Item, text: str) -> str | None:
+        """Return what is wrong with an answer by the rules: no right answer is needed for that."""
+        answer = self.parse(text)
+        found = self.typed(item.question)
+        if answer is None or found is None:
+            return super().refute(item, text)
+        return None if self.score(text, found).exact >= 1 else "it breaks the rules"
+
     def typed(self, question: str) -> Item | None:
         """Return the item of a hand that somebody typed; None if it is none that is ready."""
         try:

@@ -16,7 +16,7 @@ from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.jsonl import Content, JsonlTask
 from stratos.tasks.messages import doubtful
 from stratos.tasks.messages.alike import Alike
-from stratos.tasks.messages.conversation import history_of
+from stratos.tasks.messages.conversation import as_question, history_of
 from stratos.tasks.messages.message_file import is_saved
 from stratos.tasks.messages.recognised import KNOWN
 from stratos.tasks.messages.suited import suited_metric
@@ -238,6 +238,11 @@ class ChatTask(JsonlTask):
     def student_messages(self, item: Item) -> list[Message]:
         """Return the history, with a system message only where it has one of its own."""
         return history_of(item.question)
+
+    def asked(self, chat: Sequence[Message]) -> Item | None:
+        """Return the item of a history, in any number of turns."""
+        question = as_question(chat)
+        return Item(content_id(question), self.slices[0], question, "")
 
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
         """Return the history behind the system prompt, and behind examples if the prompt has any.

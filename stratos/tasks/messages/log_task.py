@@ -244,6 +244,13 @@ class LogTask(ChatTask):
                 found.setdefault(item.id, item)
         return sorted(found.values(), key=lambda item: order_key(item.id, seed))[:n]
 
+    def asked(self, chat: Sequence[Message]) -> Item | None:
+        """Return the item of a history; of several workloads it is not known which it is of."""
+        item, workloads = super().asked(chat), [*self._log.checks]
+        if item is None or len(workloads) != 1:
+            return item
+        return replace(item, origin=workloads[0])
+
     def doubt(self, item: Item, text: str) -> str | None:
         """Return which check an answer to a request of the log does not pass; None if it does."""
         answer = self.parse(text)

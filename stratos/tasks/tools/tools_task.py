@@ -228,6 +228,13 @@ class ToolsTask(JsonlTask):
             None if self.score(item.answer, item).exact == 1 else "its calls cannot be read back"
         )
 
+    def refute(self, item: Item, text: str) -> str | None:
+        """Return why an answer cannot be read, or why its calls are none of the tools'."""
+        answer = self.parse(text)
+        if answer is None:
+            return super().refute(item, text)
+        return why_invalid(read(answer) or [], tools_in(item.question))
+
     # --- injection -------------------------------------------------------------------------------
 
     @property

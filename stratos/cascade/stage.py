@@ -1,0 +1,269 @@
+"""The stage: ask the served student validation items, and choose when it asks its teacher."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from stratos.cascade.answered import KeptPair, half, of_pairs, right_by_teacher, write_pairs
+from stratos.cascade.judge import (
+    Judge,
+    Said,
+    StudentError,
+    is_bare,
+    sampling_of,
+    together,
+)
+from stratos.cascade.threshold import n_needed
+from stratos.cascade.verdict_said import cascade_of
+from stratos.config import CascadeConfig, Config
+from stratos.core.by_name import named
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
+from stratos.core.formats import percent
+from stratos.deploy.bundle_server import serving_bundle
+from stratos.deploy.commands import engine_of
+from stratos.deploy.server import Server
+from stratos.engines.base import Measure
+from stratos.evaluate.answers import Answers, ask_teacher
+from stratos.records import (
+    Cascade,
+    Deployment,
+    Escalation,
+    Plan,
+    Probe,
+    Scorecard,
+    ServingSetting,
+    TeacherProbe,
+)
+from stratos.tasks.base import Item
+from stratos.teachers.answer_limit import AnswerLimit
+from stratos.teachers.base import Teacher
+from stratos.teachers.evaluation_budget import n_payable, pace_of
+from stratos.teachers.prompting import prompting
+
+_REQUEST_S = 600.0
+
+
+def cascade(
+    config: Config,
+    probe: Probe,
+    plan: Plan,
+    scorecard: Scorecard,
+    deployment: Deployment,
+    context: Context,
+) -> Cascade:
+    """Choose below which confidence the served student asks its teacher, and measure that.
+
+    Student and teacher answer validation items that chose nothing else: they choose the threshold.
+    The test items that the teacher answered in the evaluation measure it; the student is asked them
+    again, since another engine or format is otherwise sure of its answers.
+
+    Args:
+        config: of the run, with `cascade.accuracy`.
+        probe: which prompt the teacher answers best.
+        plan: names teacher and servers.
+        scorecard: what the teacher answered to test items, and what both cost.
+        deployment: how the student is served.
+        context: folder and ledger of the run.
+
+    Raises:
+        StratosError: the teacher cannot be asked, the engine does not tell how sure it is, or the
+            student's server does not start or answer.
+    """
+    started = time.perf_counter()
+    options, task = config.cascade, config.task
+    accuracy = options.accuracy
+    assert accuracy is not None
+    run = deployment.run or ServingSetting("transformers")
+    measure = _measure(options, run)
+    teacher, probed = named(config.teachers, plan.teacher), probe.of_teacher(plan.teacher)
+    by_teacher = right_by_teacher(context.run_dir, scorecard)
+    tested = [
+        one for one in task.items("test", config.evaluate.n_items, scorecard.seed)
+        if one.id in by_teacher
+    ]  # fmt: skip
+    choosing, limit = _unread(config, probe, probed), _limit(config, teacher, probed)
+    _check_enough(len(choosing) or len(tested) // 2, accuracy, options.confidence)
+    answers = Answers.none()
+    if choosing:
+        answers = _ask_teacher(config, teacher, probed, choosing, limit, context)
+        choosing = [*answers.items]
+        by_teacher |= {
+            item.id: score.exact >= 1
+            for item, score in zip(answers.items, answers.scores, strict=True)
+        }
+    else:
+        context.note(
+            "cascade: the task has no validation items that chose nothing else; one half of the "
+            "test items chooses the threshold."
+        )
+    asked = [*choosing, *tested]
+    judge = Judge(
+        task, "", measure, options.n_samples if measure == "agreement" else 0,
+        sampling_of(Path(deployment.bundle_path), run.engine),
+    )  # fmt: skip
+    log_path = context.run_dir / "cascade" / "server.log"
+    context.tick(0, len(asked), "server starts")
+    with serving_bundle(Path(deployment.bundle_path), run, log_path) as server:
+        said = ask_all(
+            server, judge, asked, config.evaluate.max_new_tokens, run.slots,
+            lambda done: context.tick(done, len(asked), "student"),
+        )  # fmt: skip
+    chooses = {one.id for one in choosing}
+    pairs = [
+        KeptPair(
+            id=item.id,
+            chooses=item.id in chooses if chooses else half(item.question) == 0,
+            confidence=None if one.confidence == -math.inf else one.confidence,
+            student=task.score(one.text, item).exact >= 1,
+            teacher=by_teacher[item.id],
+        )
+        for item, one in zip(asked, said, strict=True)
+    ]
+    path = write_pairs(context.run_dir, pairs)
+    found = of_pairs(
+        plan, scorecard, deployment, pairs, config.traffic.requests_per_day,
+        "validation" if chooses else "test",
+    )  # fmt: skip
+    made = cascade_of(found, accuracy, options.confidence)
+    if not made.is_promised:
+        context.warn(f"cascade: {made.text}")
+    n_bare = sum(is_bare(task, item, one.text) for item, one in zip(asked, said, strict=True))
+    endpoint = Escalation(
+        measure=measure,
+        n_samples=judge.n_samples,
+        run=run,
+        teacher=teacher.name,
+        prompt=probed.prompt,
+        student_tokens=config.evaluate.max_new_tokens,
+        teacher_tokens=answers.max_tokens or limit.tokens,
+        is_bare=2 * n_bare > len(asked),
+    )
+    seconds = time.perf_counter() - started
+    return replace(made, endpoint=endpoint, pairs_path=str(path), seconds=seconds)
+
+
+def ask_all(
+    server: Server,
+    judge: Judge,
+    items: Sequence[Item],
+    max_tokens: int,
+    at_once: int,
+    tick: Callable[[int], None],
+) -> list[Said]:
+    """Ask a student's server every item, some at once; return the answers in order.
+
+    Raises:
+        StudentError: it does not answer.
+    """
+    import httpx
+
+    async def main() -> list[Said]:
+        async with httpx.AsyncClient(
+            base_url=server.url, timeout=_REQUEST_S, trust_env=False
+        ) as client:
+            models = (await client.get("/v1/models")).json()
+            one = replace(judge, model=models["data"][0]["id"])
+            said: dict[int, Said] = {}
+            waiting = iter(range(len(items)))
+
+            async def worker() -> None:
+                for i in waiting:
+                    chat = judge.task.student_messages(items[i])
+                    said[i] = await one.ask(client, chat, max_tokens)
+                    tick(len(said))
+
+            await together([worker() for _ in range(min(at_once, len(items)))])
+            return [said[i] for i in range(len(items))]
+
+    try:
+        return asyncio.run(main())
+    except StudentError as error:
+        end = f"The end of {server.log_path}:\n{server.last_lines()}"
+        raise StratosError(f"{error} {end}") from error
+
+
+def _measure(options: CascadeConfig, run: ServingSetting) -> Measure:
+    """Return what tells how sure the student is.
+
+    Raises:
+        StratosError: its engine does not tell.
+    """
+    known = engine_of(run).measures
+    if options.measure == "auto" and known:
+        return known[0]
+    if options.measure in known:
+        return options.measure
+    raise StratosError(
+        f"cascade.measure={options.measure}: {run.engine} does not tell how sure it is of its "
+        f"answers{' so' if known else ''}. Type deploy=llamacpp"
+        + (f", or cascade.measure={known[0]}." if known else ".")
+    )
+
+
+def _unread(config: Config, probe: Probe, probed: TeacherProbe) -> list[Item]:
+    """Return validation items that chose no weights, no teacher and no prompt, as many as are paid.
+
+    Those that did come first among all validation items.
+    """
+    n_read = max([config.callbacks.n_validation_items, *(one.n_items for one in probe.teachers)])
+    limit = config.cascade.teacher_usd
+    limit = config.evaluate.teacher_usd if limit is None else limit
+    n = n_payable(config, probed, config.cascade.n_items, limit)
+    return config.task.items("validation", n_read + n)[n_read:]
+
+
+def _limit(config: Config, teacher: Teacher, probed: TeacherProbe) -> AnswerLimit:
+    limit = prompting(teacher, config.task).limit(probed.prompt, config.probe.max_tokens)
+    if limit.is_fixed or not probed.max_tokens:
+        return limit
+    return AnswerLimit(probed.max_tokens, "as in the probe", is_fixed=probed.is_cut_short)
+
+
+def _check_enough(n: int, accuracy: float, confidence: float) -> None:
+    """Refuse a promise that so few items cannot show, before anybody is asked.
+
+    Raises:
+        StratosError: even if all of them were answered right.
+    """
+    least = n_needed(1.0, accuracy, 1 - confidence)
+    if least is None or n < least:
+        most = "no number shows that" if least is None else f"at least {least:,} are needed"
+        raise StratosError(
+            f"cascade.accuracy={accuracy:g} cannot be promised with {percent(confidence, 0)} "
+            f"confidence: there are {counted(n, 'item')} to choose a threshold by, and {most}, all "
+            "answered right. Give more validation rows (cascade.n_items, cascade.teacher_usd), or "
+            "promise less."
+        )
+
+
+def _ask_teacher(
+    config: Config,
+    teacher: Teacher,
+    probed: TeacherProbe,
+    items: Sequence[Item],
+    limit: AnswerLimit,
+    context: Context,
+) -> Answers:
+    if (why := teacher.unreachable()) is not None:
+        raise StratosError(f"The teacher {teacher.name} cannot be asked: {why}")
+    try:
+        return ask_teacher(
+            config.task,
+            teacher,
+            probed.prompt,
+            items,
+            limit=limit,
+            context=context,
+            minutes=config.evaluate.teacher_minutes,
+            pace=pace_of(probed),
+            tick=lambda done, total: context.tick(done, total, "teacher"),
+        )
+    finally:
+        teacher.close()

@@ -1,0 +1,29 @@
+"""What servers with the OpenAI API of ours share: how a request is read, and an error written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+
+async def read_body(request: Request, most_bytes: int) -> bytes | None:
+    """Return the body of a request; None where it is too long, and then it is read no further."""
+    parts, n = [], 0
+    async for part in request.stream():
+        n += len(part)
+        if n > most_bytes:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+def api_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error as the API has it."""
+    from starlette.responses import JSONResponse
+
+    error = {"message": message, "type": "invalid_request_error", "code": status}
+    return JSONResponse({"error": error}, status, headers)

@@ -1,0 +1,394 @@
+"""The web application of a cascade: the student answers, and what it is unsure of the teacher.
+
+Requests are held until they are judged: a stream begins when it is known who answers. What is asked
+is written nowhere. `X-Stratos-Answer` says who answered, `X-Stratos-Teacher` what became of the
+teacher: not-asked, answered, or why it was not to be had.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from stratos.cascade.judge import Judge, Said, StudentError, bared
+from stratos.cascade.threshold import is_escalated
+from stratos.engines.chat_ids import first_stop
+from stratos.engines.chat_request import parsed, plain
+from stratos.engines.http_api import api_error, read_body
+from stratos.engines.waiting import Waiting, unless_gone
+from stratos.records import Escalation
+from stratos.serve.cascade.escalate import Escalator, UnavailableError, Why
+from stratos.serve.cascade.made import ALONE
+from stratos.serve.cascade.meter import Meter
+from stratos.tasks.base import Message, Task
+from stratos.teachers.base import LENGTH, Answer
+from stratos.teachers.prompting import chat
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+MOST_BYTES = 2 * 2**20
+MOST_WAITING = 1024
+GONE = 499
+_GREEDY = {"temperature": 0, "top_p": 1, "n": 1, "frequency_penalty": 0, "presence_penalty": 0}
+"""Options with the only value that the promise was measured with."""
+_NOT_SERVED = ("logprobs", "top_logprobs", "logit_bias", "tools", "functions")
+_PASSED_ON = ("stop", "response_format")
+"""Options that the student's server is given as they come."""
+_OWN = f"The student alone may: ask for the model that ends in {ALONE}."
+_STATUS = {Why.RATE_LIMITED: 429, Why.TIMEOUT: 504}
+
+
+@dataclass(frozen=True)
+class Cascading:
+    """What a cascade is made of, beside its connections."""
+
+    name: str
+    """Of the model."""
+    task: Task
+    judge: Judge
+    endpoint: Escalation
+    threshold: float
+    is_error: bool
+    """Whether a request gets an error where the teacher is not to be had."""
+
+
+_Asked = tuple[list[Message], dict[str, Any], int]
+"""The chat of a request, the options that are passed on, and its longest answer."""
+
+
+def application(
+    cascading: Cascading, student: httpx.AsyncClient, escalator: Escalator, meter: Meter
+) -> Starlette:
+    """Return the web application.
+
+    Args:
+        cascading: what is judged, and how.
+        student: client of the student's server.
+        escalator: asks the teacher.
+        meter: counts.
+    """
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.routing import Route
+
+    front = _Front(cascading, student, escalator, meter)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await escalator.close()
+            meter.close()
+            await student.aclose()
+
+    return Starlette(
+        lifespan=lifespan,
+        routes=[
+            Route(
+                "/v1/chat/completions",
+                front.chat,
+                methods=["POST"],
+                middleware=[Middleware(Waiting, most=MOST_WAITING, refusal=_too_many)],
+            ),
+            Route("/v1/models", front.models),
+            Route("/health", front.health),
+            Route("/metrics", front.metrics),
+            Route("/cascade", front.facts),
+        ],
+        exception_handlers={HTTPException: _no_path},
+    )
+
+
+class _Front:
+    """Answers requests."""
+
+    def __init__(
+        self, cascading: Cascading, student: httpx.AsyncClient, escalator: Escalator, meter: Meter
+    ) -> None:
+        self._cascading, self._student = cascading, student
+        self._escalator, self._meter = escalator, meter
+        self._model = ""
+
+    async def health(self, request: Request) -> Response:
+        """Say whether the student's server answers."""
+        from starlette.responses import JSONResponse
+
+        try:
+            found = await self._student.get("/health", timeout=5)
+            status = found.status_code
+        except httpx.HTTPError:
+            status = 503
+        return JSONResponse({"status": "ok" if status == 200 else "starting"}, status)
+
+    async def models(self, request: Request) -> Response:
+        """Name the cascade, and the student alone."""
+        from starlette.responses import JSONResponse
+
+        names = (self._cascading.name, f"{self._cascading.name}{ALONE}")
+        listed = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "stratos"} for name in names
+        ]
+        return JSONResponse({"object": "list", "data": listed})
+
+    async def facts(self, request: Request) -> Response:
+        """Return the counters as JSON."""
+        from starlette.responses import JSONResponse
+
+        return JSONResponse(dict(self._meter.facts()))
+
+    async def metrics(self, request: Request) -> Response:
+        """Return the counters as Prometheus reads them."""
+        from starlette.responses import PlainTextResponse
+
+        return PlainTextResponse(metrics_of(self._meter), media_type="text/plain; version=0.0.4")
+
+    async def chat(self, request: Request) -> Response:
+        """Answer a chat."""
+        data = await read_body(request, MOST_BYTES)
+        if data is None:
+            self._meter.counters.refused += 1
+            return api_error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
+        try:
+            body = parsed(data)
+            if str(body.get("model", "")).endswith(ALONE):
+                return await self._alone(body)
+            asked = _asked(body, self._cascading.endpoint.student_tokens)
+        except (ValueError, RecursionError) as error:
+            self._meter.counters.refused += 1
+            return api_error(400, str(error))
+        try:
+            return await self._judged(request, asked, bool(body.get("stream")))
+        except Exception as error:  # its text, which a log would have, may hold what was asked
+            told = f"The cascade could not answer ({type(error).__name__})."
+            return api_error(500, told)
+
+    async def _judged(self, request: Request, asked: _Asked, is_stream: bool) -> Response:
+        from starlette.responses import Response
+
+        answered = await unless_gone(request, self._answered(*asked))
+        if answered is None:
+            return Response(status_code=GONE)
+        if isinstance(answered, Response):
+            return answered
+        reply, headers = answered
+        return _streamed(reply, headers) if is_stream else _json(reply, 200, headers)
+
+    async def _judge(self) -> Judge:
+        """Return what asks the student, by the name that its server has for it."""
+        judge = self._cascading.judge
+        if not self._model:
+            try:
+                listed = await self._student.get("/v1/models")
+                self._model = str(listed.json()["data"][0]["id"])
+            except (httpx.HTTPError, ValueError, LookupError) as error:
+                said = f"The student does not answer ({type(error).__name__})."
+                raise StudentError(503, b"", said) from error
+        return replace(judge, model=self._model)
+
+    async def _answered(
+        self, messages: list[Message], options: Mapping[str, Any], limit: int
+    ) -> tuple[dict[str, Any], dict[str, str]] | Response:
+        """Ask the student, and the teacher if need be; return a completion and its headers."""
+        cascading, counters = self._cascading, self._meter.counters
+        counters.requests += 1
+        try:
+            said = await (await self._judge()).ask(self._student, messages, limit, options)
+        except StudentError as error:
+            counters.student_errors += 1
+            return _of_student(error)
+        own = _completion(said, cascading.name)
+        if not is_escalated(said.confidence, cascading.threshold):
+            return own, _headers("student", "not-asked")
+        counters.escalated += 1
+        try:
+            answer = await self._escalator.ask(self._question(messages))
+        except UnavailableError as error:
+            if cascading.is_error and error.why is not Why.OUT_OF_MONEY:
+                return _unavailable(error)
+            return own, _headers("student", error.why.value)
+        return self._by_teacher(answer, messages, options), _headers("teacher", "answered")
+
+    def _question(self, messages: list[Message]) -> list[Message]:
+        """Return how the teacher is asked what the student was: with the prompt of the run."""
+        item = self._cascading.task.asked(messages)
+        if item is None:
+            return messages
+        return chat(self._cascading.task, item, self._cascading.endpoint.prompt)
+
+    def _by_teacher(
+        self, answer: Answer, messages: list[Message], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the teacher's answer as a completion, in the form that the student's have."""
+        cascading, text = self._cascading, answer.text
+        item = cascading.task.asked(messages)
+        if cascading.endpoint.is_bare and item is not None:
+            text = bared(cascading.task, item, text)
+        stops = options.get("stop") or []
+        text = text[: first_stop(text, [stops] if isinstance(stops, str) else stops)]
+        n_in, n_out = answer.input_tokens, answer.output_tokens
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": cascading.endpoint.teacher,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": text},
+                    "finish_reason": "length" if answer.finish == LENGTH else "stop",
+                }
+            ],
+            "usage": {
+                "prompt_tokens": n_in, "completion_tokens": n_out, "total_tokens": n_in + n_out,
+            },
+        }  # fmt: skip
+
+    async def _alone(self, body: Mapping[str, Any]) -> Response:
+        """Hand a request on to the student, and its answer back as it comes."""
+        from starlette.background import BackgroundTask
+        from starlette.responses import StreamingResponse
+
+        try:
+            model = (await self._judge()).model
+            asked = self._student.build_request(
+                "POST", "/v1/chat/completions", json={**body, "model": model}
+            )
+            answer = await self._student.send(asked, stream=True)
+        except httpx.HTTPError as error:
+            self._meter.counters.student_errors += 1
+            return api_error(502, f"The student does not answer ({type(error).__name__}).")
+        except StudentError as error:
+            return _of_student(error)
+        return StreamingResponse(
+            answer.aiter_raw(),
+            answer.status_code,
+            {"content-type": answer.headers.get("content-type", "application/json")},
+            background=BackgroundTask(answer.aclose),
+        )
+
+
+def metrics_of(meter: Meter) -> str:
+    """Return the counters in the text format of Prometheus."""
+    lines = []
+    for name, value in meter.facts().items():
+        if value is None:
+            continue
+        is_gauge = name.startswith("usd_")
+        full = f"stratos_cascade_{name}" + ("" if is_gauge else "_total")
+        lines += [f"# TYPE {full} {'gauge' if is_gauge else 'counter'}", f"{full} {value:.10g}"]
+    return "\n".join([*lines, ""])
+
+
+def _asked(body: Mapping[str, Any], most: int) -> _Asked:
+    """Return what a request asks for.
+
+    Raises:
+        ValueError: it asks for what a cascade does not have.
+    """
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("messages: expected a list of messages.")
+    for name in _NOT_SERVED:
+        if body.get(name) not in (None, False, [], {}):
+            raise ValueError(f"{name}: a cascade does not have it. {_OWN}")
+    for name, only in _GREEDY.items():
+        if body.get(name) not in (None, only):
+            raise ValueError(f"{name}: the promise was measured with {only}. Leave it out. {_OWN}")
+    limit = most
+    for name in ("max_tokens", "max_completion_tokens"):
+        value = body.get(name)
+        if value is None:
+            continue
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name}: expected a whole number of at least 1.")
+        limit = min(most, value)
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise ValueError("stream: expected true or false.")
+    options = {name: body[name] for name in _PASSED_ON if body.get(name) is not None}
+    chat = [plain(one) for one in messages]
+    return [{"role": one["role"], "content": one["content"]} for one in chat], options, limit
+
+
+def _completion(said: Said, name: str) -> dict[str, Any]:
+    """Return the student's answer without how likely it found its tokens."""
+    choices = [
+        {key: value for key, value in one.items() if key != "logprobs"}
+        for one in said.reply["choices"]
+    ]
+    return {**said.reply, "choices": choices, "model": name}
+
+
+def _headers(by: str, teacher: str) -> dict[str, str]:
+    return {"X-Stratos-Answer": by, "X-Stratos-Teacher": teacher}
+
+
+def _streamed(reply: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+    """Return a whole answer as the events of a stream."""
+    from starlette.responses import StreamingResponse
+
+    choice = reply["choices"][0]
+    head = {key: reply.get(key) for key in ("id", "created", "model")}
+    head["object"] = "chat.completion.chunk"
+
+    def event(delta: Mapping[str, Any], finish: str | None, more: Mapping[str, Any]) -> str:
+        one = {"index": 0, "delta": delta, "finish_reason": finish}
+        return f"data: {json.dumps({**head, 'choices': [one], **more})}\n\n"
+
+    async def events() -> AsyncIterator[str]:
+        yield event({"role": "assistant", "content": ""}, None, {})
+        yield event({"content": choice["message"]["content"] or ""}, None, {})
+        finish = choice.get("finish_reason") or "stop"
+        yield event({}, finish, {"usage": reply["usage"]} if reply.get("usage") else {})
+        yield "data: [DONE]\n\n"
+
+    return StreamingResponse(events(), headers=dict(headers), media_type="text/event-stream")
+
+
+def _json(body: Any, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    from starlette.responses import JSONResponse
+
+    return JSONResponse(body, status, headers)
+
+
+def _of_student(error: StudentError) -> Response:
+    """Return what the student's server said of a request that it refuses."""
+    from starlette.responses import Response
+
+    if error.body:
+        return Response(error.body, error.status, media_type="application/json")
+    return api_error(error.status, str(error))
+
+
+def _unavailable(error: UnavailableError) -> Response:
+    wait = error.retry_after_s
+    headers = _headers("none", error.why.value)
+    headers["Retry-After"] = str(math.ceil(1.0 if wait is None else max(1.0, wait)))
+    told = f"The student is unsure, and the teacher gives no answer ({error.why.value})."
+    return api_error(_STATUS.get(error.why, 503), told, headers)
+
+
+def _too_many() -> Response:
+    told = f"{MOST_WAITING:,} requests wait already. Ask again later."
+    return api_error(429, told, {"Retry-After": "1"})
+
+
+async def _no_path(request: Request, error: Exception) -> Response:
+    from starlette.exceptions import HTTPException
+
+    assert isinstance(error, HTTPException)
+    told = f"{request.method} {request.url.path}: this server does not have it."
+    return api_error(error.status_code, told, error.headers)

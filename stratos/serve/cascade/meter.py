@@ -1,0 +1,154 @@
+"""What the endpoint of a cascade has asked and spent, and what it may still spend.
+
+Dollars are kept in a file, so that a limit holds over restarts. What may be under way is written
+down as spent before it is sent, a few calls at once: a process that is killed counts them all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from stratos.core.atomic_files import write_atomically
+
+_LUMP = 8
+"""Calls that are written down as spent at once."""
+_KEPT_DAYS = 62
+
+
+@dataclass
+class Kept:
+    """What lies in the file."""
+
+    usd_by_day: dict[str, float] = field(default_factory=dict)
+    """YYYY-MM-DD (UTC) to dollars."""
+    usd_open: float = 0.0
+    """Dollars that calls under way may take, which count for the day of `opened`."""
+    opened: str = ""
+
+
+@dataclass
+class Counters:
+    """What happened since the endpoint was started."""
+
+    requests: int = 0
+    """Answered by the cascade."""
+    escalated: int = 0
+    """Whose answer by the student was judged to be unsure."""
+    teacher_answers: int = 0
+    teacher_input_tokens: int = 0
+    teacher_output_tokens: int = 0
+    usd: float = 0.0
+    """Dollars of the teacher."""
+    out_of_money: int = 0
+    """Unsure answers that were given all the same, since a limit on dollars was reached."""
+    unavailable: int = 0
+    """Unsure ones whose teacher gave no answer in time."""
+    student_errors: int = 0
+    """Requests that the student's server did not answer."""
+    refused: int = 0
+    """Requests that were wrong."""
+
+
+class Meter:
+    """Money and counters of one endpoint.
+
+    Args:
+        path: where the dollars are kept.
+        usd_per_day: limit of a day (UTC); None for none.
+        usd_per_month: limit of a calendar month.
+    """
+
+    def __init__(self, path: Path, usd_per_day: float | None, usd_per_month: float | None) -> None:
+        """Read what was spent before; what was under way then counts as spent."""
+        self.counters = Counters()
+        self.usd_per_day, self.usd_per_month = usd_per_day, usd_per_month
+        self._path = path
+        self._open = self._held = 0.0
+        self._kept = read_kept(path)
+        if self._kept.usd_open:
+            day = self._kept.opened or _today()
+            self._add(day, self._kept.usd_open)
+            self._kept.usd_open = 0.0
+            self._write(0.0)
+
+    def take(self, most_usd: float) -> bool:
+        """Set aside what a call may cost at most; return False if a limit does not allow it."""
+        today = _today()
+        for limit, spent in (
+            (self.usd_per_day, self.spent(today)),
+            (self.usd_per_month, self.spent(today[:7])),
+        ):
+            if limit is not None and spent + self._open + most_usd > limit + 1e-12:
+                return False
+        self._open += most_usd
+        if self._open > self._held + 1e-12:
+            self._write(self._open + (_LUMP - 1) * most_usd)
+        return True
+
+    def pay(self, most_usd: float, usd: float) -> None:
+        """Settle a call at its price.
+
+        Args:
+            most_usd: as it was set aside.
+            usd: what it cost.
+        """
+        self._open = max(0.0, self._open - most_usd)
+        # What is written down as open falls by what is spent: their sum never falls below what may
+        # be owed, so that a restart counts no less.
+        self._held = max(0.0, self._held - most_usd)
+        self._add(_today(), usd)
+        self.counters.usd += usd
+        if usd > 0:
+            self._write(max(self._held, self._open))
+
+    def spent(self, period: str) -> float:
+        """Return the dollars of a day (YYYY-MM-DD) or a month (YYYY-MM)."""
+        return sum(usd for day, usd in self._kept.usd_by_day.items() if day.startswith(period))
+
+    def close(self) -> None:
+        """Write down what was spent, with nothing under way."""
+        self._add(_today(), self._open)
+        self._open = 0.0
+        self._write(0.0)
+
+    def facts(self) -> Mapping[str, float | None]:
+        """Return all counters, and what is spent of each limit."""
+        today = _today()
+        return {
+            **vars(self.counters),
+            "usd_today": self.spent(today),
+            "usd_this_month": self.spent(today[:7]),
+            "usd_per_day": self.usd_per_day,
+            "usd_per_month": self.usd_per_month,
+        }
+
+    def _add(self, day: str, usd: float) -> None:
+        days = self._kept.usd_by_day
+        days[day] = days.get(day, 0.0) + usd
+        for old in sorted(days)[:-_KEPT_DAYS]:
+            del days[old]
+
+    def _write(self, held: float) -> None:
+        self._held = held
+        self._kept.usd_open, self._kept.opened = held, _today()
+        write_atomically(self._path, msgspec.json.encode(self._kept))
+
+
+def read_kept(path: Path) -> Kept:
+    """Return what is kept; nothing where there is no file.
+
+    A file that cannot be read stops the endpoint: a limit could not be held without it.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Kept)
+    except FileNotFoundError:
+        return Kept()
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())

@@ -1,0 +1,123 @@
+"""What is typed of a cascade behind `python -m stratos.serve`, and its counters in words."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+from itertools import pairwise
+
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
+from stratos.core.formats import percent
+from stratos.core.money import exact_usd
+from stratos.deploy.bundle_server import facts_of
+from stratos.deploy.hosted_server import Hosted
+from stratos.records import ServingSetting
+
+_NUMBERS = ("usd_per_day", "usd_per_month", "teacher_seconds")
+_LOST = (
+    ("unavailable", "the teacher was not to be had"),
+    ("out_of_money", "its money was spent"),
+    ("student_errors", "the student did not answer"),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a command line."""
+    group = parser.add_argument_group("a cascade")
+    group.add_argument(
+        "--cascade", action="store_true",
+        help="have the teacher answer what the student is unsure of (cascade.accuracy of the run)",
+    )  # fmt: skip
+    group.add_argument("--usd-per-day", help="dollars for the teacher, then the student alone")
+    group.add_argument("--usd-per-month", help="the same for a calendar month")
+    group.add_argument("--teacher-seconds", help="longest wait for the teacher")
+    group.add_argument(
+        "--if-unavailable", choices=("student", "error"),
+        help="what is answered where the teacher is not to be had",
+    )  # fmt: skip
+
+
+def typed(told: argparse.Namespace) -> list[str]:
+    """Return the options of the endpoint that were typed, for the program that it is.
+
+    Raises:
+        StratosError: one is no number, or they were typed without --cascade.
+    """
+    found: list[str] = []
+    for name in (*_NUMBERS, "if_unavailable"):
+        value = getattr(told, name)
+        if value is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if name in _NUMBERS and not _is_amount(value):
+            raise StratosError(f"{option} {value}: type a number of at least 0.")
+        found += [option, value]
+    if found and not told.cascade:
+        raise StratosError(f"{found[0]} goes with --cascade.")
+    return found
+
+
+def _is_amount(text: str) -> bool:
+    try:
+        return 0 <= float(text) < float("inf")
+    except ValueError:
+        return False
+
+
+def check_as_measured(told: argparse.Namespace, run: ServingSetting) -> None:
+    """Refuse another engine or format than that of the threshold.
+
+    Raises:
+        StratosError: it is another.
+    """
+    for option, wanted, measured in (
+        ("--engine", told.engine, run.engine),
+        ("--format", told.format, run.format),
+    ):
+        if wanted is not None and wanted != measured:
+            raise StratosError(
+                f"{option} {wanted}: the threshold of the cascade was chosen for {run.name}, and "
+                "another engine or format is otherwise sure of its answers. Leave it out, or run "
+                "with that one."
+            )
+
+
+def other_than(before: Hosted, told: argparse.Namespace) -> list[str]:
+    """Return which options of a cascade differ from what runs."""
+    if not told.cascade:
+        return []
+    words, there = typed(told), before.arguments
+    other = [
+        f"{option} {value}"
+        for option, value in zip(words[::2], words[1::2], strict=True)
+        if (option, value) not in pairwise(there)
+    ]
+    return ["--cascade", *other] if other or not before.is_cascade else []
+
+
+def counters_told(one: Hosted) -> str:
+    """Return what a cascade has asked and spent since it was started."""
+    try:
+        found = facts_of(one.port, "/cascade")
+    except (OSError, http.client.HTTPException, ValueError):
+        return "it does not answer"
+    n, unsure = int(found["requests"]), int(found["escalated"])
+    tokens = int(found["teacher_input_tokens"] + found["teacher_output_tokens"])
+    limits = " and ".join(
+        f"{exact_usd(found[spent])} of {exact_usd(found[limit])} {period}"
+        for spent, limit, period in (
+            ("usd_today", "usd_per_day", "today"),
+            ("usd_this_month", "usd_per_month", "this month"),
+        )
+        if found[limit] is not None
+    )
+    share = f" ({percent(unsure / n)})" if n else ""
+    answers = counted(int(found["teacher_answers"]), "answer", spec=",")
+    parts = [
+        f"{counted(n, 'request', spec=',')}, {unsure:,} unsure{share}, {answers} of the teacher "
+        f"with {counted(tokens, 'token', spec=',')} for {exact_usd(found['usd'])}",
+        limits,
+        *(f"{counted(int(found[key]), 'time')} {why}" for key, why in _LOST if found[key]),
+    ]
+    return "; ".join(part for part in parts if part)

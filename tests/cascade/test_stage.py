@@ -1,0 +1,154 @@
+"""The stage on a real student behind llama.cpp: what it asks, keeps and promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_run import (
+    SecondNumber,
+    tiny_config,
+    tiny_context,
+    tiny_corpus,
+    tiny_plan,
+    tiny_probe,
+    tiny_trained,
+)
+from tiny_student import Larger, make_students
+
+from stratos import config as c
+from stratos.cascade import cascade
+from stratos.cascade.answered import answered, read_pairs
+from stratos.cascade.judge import bared, is_bare
+from stratos.core.errors import StratosError
+from stratos.deploy.bundle import make_bundle
+from stratos.engines.gguf_export import export
+from stratos.engines.llamacpp import LlamaCpp
+from stratos.evaluate import evaluate
+from stratos.evaluate.answer_files import read_answers
+from stratos.records import Deployment, ServingSetting, save
+from stratos.tasks.base import Item
+
+pytestmark = pytest.mark.skipif(
+    LlamaCpp().unusable() is not None, reason=str(LlamaCpp().unusable())
+)
+
+
+class Wide(Larger):
+    """The tiny task with validation items that are no test items."""
+
+    def items(self, split: str, n: int, seed: int = 0, slice: str | None = None) -> list[Item]:
+        made = super().items("train" if split == "train" else "test", 1000, 0, slice)
+        if split == "train":
+            return made[:n]
+        return (made[:30] if split == "validation" else made[30:])[:n]
+
+
+class Sure(SecondNumber):
+    """A teacher that is right."""
+
+    def ask(self, chats: Any, max_tokens: int, tick: Any = None, keep: Any = None) -> Any:
+        right = [[{"role": "user", "content": f"0 {larger(chat)}"}] for chat in chats]
+        return super().ask(right, max_tokens, tick, keep)
+
+
+def larger(chat: Any) -> str:
+    return str(max(chat[-1]["content"].split()))
+
+
+class Run:
+    """A run up to `deploy`, whose student is served by llama.cpp."""
+
+    def __init__(self, folder: Path) -> None:
+        self.task = Wide()
+        self.folder, self.teacher = folder, Sure()
+        self.config = tiny_config(
+            folder, task=self.task, teachers=(self.teacher,),
+            callbacks=c.CallbacksConfig(n_validation_items=4),
+            cascade=c.CascadeConfig(accuracy=0.8, confidence=0.8),
+            traffic=c.TrafficConfig(requests_per_day=1000),
+        )  # fmt: skip
+        self.context = tiny_context(folder)
+        self.plan, self.student = tiny_plan(), tiny_trained(make_students(folder))
+        probe = tiny_probe(self.task, self.teacher)
+        self.probe = replace(probe, teachers=(replace(probe.teachers[0], n_items=6),))
+        corpus = tiny_corpus(folder, self.task)
+        save(folder / "synthesize.json", "synthesize", "", corpus)
+        self.scorecard = evaluate(
+            self.config, self.probe, self.plan, corpus, self.student, self.context
+        )
+        bundle = folder / "bundle"
+        make_bundle(Path(self.student.path), bundle, card="card", max_new_tokens=30)
+        export(bundle, ["f32"], [self.task.student_messages(self.task.items("test", 1)[0])])
+        self.deployment = Deployment(
+            str(bundle), "", 1, 1, 1.0, 1.0, 1.0, "", 0, 0.0,
+            run=ServingSetting("llamacpp", slots=4, format="f32"),
+        )  # fmt: skip
+
+    def stage(self, config: c.Config) -> Any:
+        return cascade(config, self.probe, self.plan, self.scorecard, self.deployment, self.context)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(tmp_path_factory.mktemp("run"))
+
+
+def test_validation_items_choose_and_test_items_measure(run: Run) -> None:
+    n_before = run.teacher.n_asked
+    made = run.stage(run.config)
+    # Those that chose the teacher come first among the validation items, and choose nothing else.
+    assert made.n_choosing == 24 and run.teacher.n_asked == n_before + 24
+    assert made.chosen_on == "validation" and made.teacher == 1.0
+    assert made.is_promised, made.text
+    assert "at least 80.0% right with 80% confidence (24 validation items chose it)" in made.text
+    assert made.endpoint.measure == "probability" and made.endpoint.run.format == "f32"
+    assert not made.endpoint.is_bare
+    pairs = read_pairs(run.folder)
+    measured = {one.id for one in pairs if not one.chooses}
+    assert measured <= {one.id for one in run.task.items("test", 1000)} and len(pairs) > 40
+    # What is served is as sure as it was in the evaluation, and as right.
+    by_id = {one.id: one for one in pairs}
+    for one in read_answers(run.folder):
+        if one.id in by_id and by_id[one.id].confidence is not None:
+            assert by_id[one.id].confidence == pytest.approx(one.logprob, abs=0.05)
+            assert by_id[one.id].student == (one.score.exact >= 1)
+
+
+def test_agreement_of_drawn_answers_tells_it_too(run: Run) -> None:
+    asked = replace(run.config.cascade, measure="agreement", n_samples=3)
+    made = run.stage(replace(run.config, cascade=asked))
+    assert made.endpoint.measure == "agreement" and made.endpoint.n_samples == 3
+    sure = {one.confidence for one in read_pairs(run.folder)} - {None}
+    assert len(sure) <= 4 and all(value < 0 for value in sure)
+
+
+def test_a_promise_that_no_answers_could_show_asks_nobody(run: Run) -> None:
+    n_before = run.teacher.n_asked
+    bold = replace(run.config, cascade=c.CascadeConfig(accuracy=0.99))
+    with pytest.raises(StratosError, match=r"there are 24 items to choose a threshold by, and at"):
+        run.stage(bold)
+    assert run.teacher.n_asked == n_before
+
+
+def test_the_command_reads_what_the_stage_kept(run: Run, monkeypatch: Any) -> None:
+    made = run.stage(run.config)
+    for name, record in (("plan", run.plan), ("evaluate", run.scorecard), ("cascade", made)):
+        save(run.folder / f"{name}.json", name, "mark", record)
+    monkeypatch.setattr("stratos.cascade.answered.is_run", lambda folder: True)
+    found = answered(run.folder)
+    assert found.chosen_on == "validation" and len(found.choosing) == 24
+
+
+def test_an_engine_that_does_not_tell_is_refused(run: Run) -> None:
+    batching = replace(run.deployment, run=ServingSetting("transformers-batching", slots=4))
+    with pytest.raises(StratosError, match="does not tell how sure it is of its answers"):
+        cascade(run.config, run.probe, run.plan, run.scorecard, batching, run.context)
+
+
+def test_an_answer_alone_is_told_from_one_with_reasoning() -> None:
+    task = Larger()
+    item = Item("", "near", "3 7", "")
+    assert not is_bare(task, item, "of 3 and 7 ; 7") and bared(task, item, "well ; 7") == " ; 7"
