@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import p_value, percent
 from stratos.core.printable import visible
 from stratos.drift.live import absolute, evaluated, logged
+from stratos.drift.renewal import Renewal, renewal
 from stratos.drift.shifts import MOST, Shift, shifts
 
 STILL, MOVED, CANNOT = 0, 1, 2
@@ -45,6 +47,10 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     moved = [one for one in found if one.is_shift]
+    new = None
+    if moved and told.price:
+        keys = (told.messages_key, told.answer_key)
+        new = renewal(run_dir, task.name, log, *keys)
     if told.json:
         plain = {
             "moved": bool(moved),
@@ -53,11 +59,14 @@ def main() -> None:
             "n_live": len(now),
             "n_unread_rows": n_wrong,
             "checks": [dataclasses.asdict(one) for one in found],
+            "renewal": None if new is None else dataclasses.asdict(new),
         }
         print(json.dumps(plain))
     else:
         _show(found, told.alpha)
-        _tell(moved, len(before), len(now), n_wrong, told.log)
+        _tell(moved, len(before), len(now), n_wrong)
+        if moved:
+            _tell_price(new, told.log)
     sys.exit(MOVED if moved else STILL)
 
 
@@ -77,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--messages-key", help="field of the messages, if not recognised")
     parser.add_argument("--answer-key", help="field of the answer beside them")
+    parser.add_argument(
+        "--no-price", dest="price", action="store_false",
+        help="do not plan a new student after a shift (that takes seconds, and asks nobody)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser
 
@@ -106,7 +119,7 @@ def _show(found: list[Shift], alpha: float) -> None:
     )
 
 
-def _tell(moved: list[Shift], n_before: int, n_now: int, n_wrong: int, log: str) -> None:
+def _tell(moved: list[Shift], n_before: int, n_now: int, n_wrong: int) -> None:
     part = f", of which {MOST:,} at most are compared" if max(n_before, n_now) > MOST else ""
     left_out = f"; {counted(n_wrong, 'row')} could not be read" if n_wrong else ""
     items = counted(n_before, "test item", spec=",")
@@ -114,11 +127,20 @@ def _tell(moved: list[Shift], n_before: int, n_now: int, n_wrong: int, log: str)
     if not moved:
         print("No shift.")
         return
-    print(
-        f"SHIFT: {', '.join(one.name for one in moved)}. The measured accuracy may not hold here. "
-        "To price a student of these requests (answers that were kept cost nothing), type: "
-        f"python -m stratos +task=logs {visible(f'task.path={log}')} stages=[probe,plan]"
-    )
+    names = ", ".join(one.name for one in moved)
+    print(f"SHIFT: {names}. The measured accuracy may not hold here.")
+
+
+def _tell_price(new: Renewal | None, log: str) -> None:
+    """Say what a student of these requests costs, and what to type for it."""
+    if new is None:
+        print(
+            "To price a student of these requests (answers that were kept cost nothing), type: "
+            f"python -m stratos +task=logs {visible(f'task.path={log}')} stages=[probe,plan]"
+        )
+        return
+    print(f"A student of these requests: {visible(new.text)}")
+    print(f"Type: python -m stratos {visible(shlex.join(new.overrides))}")
 
 
 if __name__ == "__main__":

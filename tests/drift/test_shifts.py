@@ -26,6 +26,7 @@ from stratos.core.errors import StratosError
 from stratos.drift import shifts as module
 from stratos.drift.__main__ import main
 from stratos.drift.live import evaluated, logged
+from stratos.drift.renewal import typed_for
 from stratos.drift.shifts import Asked, _apart, _chi_squared, _distance, shifts
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.records import save
@@ -160,6 +161,23 @@ def test_the_command_says_what_moved(
             else:
                 assert "1.0% of checks like this one alarm" in told.out
                 assert ("SHIFT: " in told.out) is bool(code)
+                assert ("Type: python -m stratos +task=logs task.path=" in told.out) is bool(code)
+
+
+def test_a_renewal_is_typed_as_its_run_was_with_the_log_for_its_task() -> None:
+    before = (
+        "+task=classify", "task.path=rows.jsonl", "cloud=aws", "limits.budget_usd=5",
+        "hydra.run.dir=x", "stages=[plan]", "logger=none", "+teacher.x=sk-0123456789abcdefghij",
+    )  # fmt: skip
+    typed = typed_for(before, "/l.jsonl", "data.turns", None)
+    assert typed[:3] == ("+task=logs", "task.path=/l.jsonl", "task.messages_key=data.turns")
+    assert typed[3:5] == ("cloud=aws", "limits.budget_usd=5")
+    assert not any("sk-0123" in one for one in typed)
+    logs = typed_for(
+        ("+task=chat", "task.path=a", "task.metric=f1", "seed=3"), "b", None, "data.reply"
+    )
+    assert logs == ("+task=chat", "task.path=b", "task.answer_key=data.reply", "task.metric=f1",
+                    "seed=3")  # fmt: skip
 
 
 def a_run(folder: Path, rows: list[Asked]) -> Path:
