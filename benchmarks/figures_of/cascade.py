@@ -10,7 +10,7 @@ from figures_of.common import source, table
 from stratos.core.formats import milliseconds, percent, usd
 from stratos.core.intervals import wilson
 
-TASKS = ("tickets",)
+TASKS = ("tickets", "sentiment")
 
 
 def cascade() -> str:
