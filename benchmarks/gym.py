@@ -10,8 +10,8 @@ stratos.calibration` reads from its folder is kept with it.
 
 **Which tasks.** The first `--tasks` generators by alphabet, at their easiest level, that give an
 answer with the question, make 400 items in 4 CPU seconds, and have short questions and answers
-(`MOST_CHARACTERS`). This is decided before any is trained, and nothing is left out afterwards: a
-run that fails is kept as a row with its error.
+(`MOST_CHARACTERS`); of these the shortest first, which cost least. This is decided before any is
+trained, and nothing is left out afterwards: a run that fails is kept as a row with its error.
 
 **How much.** `--cpu-minutes` is what a whole command is to take: imports, teacher and measurements
 take about `FIXED_S`, and the rest goes into tokens at `TOKENS_PER_S`. The CPU seconds of all its
@@ -33,6 +33,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 os.environ.setdefault("PYTHONHASHSEED", "0")  # some generators go through sets
@@ -48,6 +49,8 @@ NAME = "gym"
 STUDENT, TEACHER = "stratos_300k", "smollm2"
 N_ITEMS, MOST_SECONDS = 400, 4.0
 """Items that a generator has to make, and CPU seconds that it may take."""
+N_SIZED = 40
+"""Items whose length tells that of a task."""
 MOST_CHARACTERS = {"question": 600, "answer": 100}
 """Of the longest of these."""
 FIXED_S = 40.0
@@ -91,8 +94,17 @@ def choice(name: str) -> str:
     return ""
 
 
+def size_of(name: str) -> float:
+    """Return the mean characters of question and answer."""
+    items = GymTask(name=name, level=level_of(name)).items("train", N_SIZED)
+    return fmean(len(item.question) + len(item.answer) for item in items)
+
+
 def chosen(n: int) -> tuple[list[str], dict[str, str]]:
-    """Return the first generators that are taken, and why others before the last are not."""
+    """Return the first generators that are taken, and why others before the last are not.
+
+    Those with the shortest questions and answers come first: they cost least.
+    """
     taken: list[str] = []
     left_out: dict[str, str] = {}
     for name in source.names():
@@ -102,7 +114,7 @@ def chosen(n: int) -> tuple[list[str], dict[str, str]]:
             left_out[name] = why
         else:
             taken.append(name)
-    return taken, left_out
+    return sorted(taken, key=size_of), left_out
 
 
 def command(name: str, minutes: float, folder: Path, seed: int) -> list[str]:

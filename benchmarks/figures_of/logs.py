@@ -48,7 +48,8 @@ def log_size() -> str:
     ]
     head = ["command", "rows", "MiB", "CPU s", "s", "peak MiB"]
     load = f"with other work: load of {whole['load_average']:.0f}"
-    return f"{table(head, rows)}\n\n{source('logs/size')}, {load}."
+    idle = "CPU seconds are what a core takes that does nothing else"
+    return f"{table(head, rows)}\n\n{source('logs/size')}, {load}; {idle}."
 
 
 def log_students() -> str:

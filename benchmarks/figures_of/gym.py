@@ -1,0 +1,182 @@
+"""Figures of docs/gym.md and docs/calibration.md: many tasks, each on a few CPU minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+import record
+
+from figures_of.common import source, table
+from stratos.calibration.hits import Hits, Judged, hits_of
+from stratos.report.planned_row import Figures, PlannedRow
+
+NONE = "–"
+_SIGNIFICANT = 0.05
+
+
+def gym_students() -> str:
+    """Each task: student, teacher, and what needs no model."""
+    kept, rows = _rows()
+    head = ["`task.name`", "student", "teacher", "untouched", "most frequent", "nearest",
+            "random guess", "right alone", "p"]  # fmt: skip
+    n_chosen = len(kept["result"]["chosen"])
+    told = f"{_said_of(rows, n_chosen)} {_said_how(kept)}"
+    return f"{table(head, map(_of_task, rows))}\n\n{told}"
+
+
+def _of_task(row: dict[str, Any]) -> list[str]:
+    name = f"`{row['task']}`"
+    if "failed" in row:
+        return [name, f"failed: {row['failed']}", *[NONE] * 7]
+    scores, versus = row["scores"], row["comparison"]
+    alone = NONE if versus is None else f"{versus['only_student']} / {versus['only_teacher']}"
+    return [
+        name,
+        _share(scores, "student", True),
+        _share(scores, "teacher"),
+        *(_share(scores, role) for role in ("untouched", "majority", "lookup", "chance")),
+        alone,
+        NONE if versus is None else f"{versus['p_value']:.1g}",
+    ]
+
+
+def _share(scores: dict[str, Any], role: str, has_ends: bool = False) -> str:
+    one = scores.get(role)
+    if one is None:
+        return NONE
+    ends = f" ({100 * one['low']:.0f}–{100 * one['high']:.0f})" if has_ends else ""
+    return f"{one['exact']:.1%}{ends}"
+
+
+def _said_of(rows: list[dict[str, Any]], n_chosen: int) -> str:
+    done = [row for row in rows if "failed" not in row]
+    compared = [row["comparison"] for row in done if row["comparison"] is not None]
+    ahead = [one for one in compared if one["only_student"] > one["only_teacher"]]
+    behind = [one for one in compared if one["only_student"] < one["only_teacher"]]
+    sure = [sum(one["p_value"] < _SIGNIFICANT for one in some) for some in (ahead, behind)]
+    free = sum(
+        row["scores"]["student"]["exact"]
+        > max(row["scores"][role]["exact"] for role in ("majority", "lookup", "chance"))
+        for row in done
+    )
+    return (
+        f"{len(rows)} of {n_chosen} chosen tasks were run, and {len(rows) - len(done)} of these "
+        f"failed. On the test items that both "
+        f"answered the student is ahead of the teacher on {len(ahead)} ({sure[0]} with p < "
+        f"{_SIGNIFICANT:g}) and behind on {len(behind)} ({sure[1]}); on "
+        f"{len(compared) - len(ahead) - len(behind)} both have as many. It is ahead of all that "
+        f"needs no model on {free}."
+    )
+
+
+def _said_how(kept: dict[str, Any]) -> str:
+    rows = kept["result"]["rows"]
+    minutes = sorted({row["cpu_minutes"] for row in rows})
+    took = median(row["cpu_s"] for row in rows)
+    done = [row for row in rows if "failed" not in row]
+    names = {role: done[0]["scores"][role]["name"] for role in ("student", "teacher")}
+    tokens = sorted(row["train_tokens"] for row in done)
+    return (
+        f"{' and '.join(f'{one:g}' for one in minutes)} CPU minutes were planned for each command "
+        f"(median of what it took: {took:.0f} CPU seconds, of which {_training(done):.0f} train "
+        f"{tokens[0]:,} to {tokens[-1]:,} tokens). Student: {names['student']}; teacher: "
+        f"{names['teacher']}, with two examples. {source('gym')}, beside other work (load of "
+        f"{_load(rows)} before a command)."
+    )
+
+
+def _training(done: list[dict[str, Any]]) -> float:
+    return float(median(row["train_cpu_seconds"] for row in done))
+
+
+def _load(rows: list[dict[str, Any]]) -> str:
+    loads = sorted(row["load_before"] for row in rows)
+    return f"{loads[0]:.0f} to {loads[-1]:.0f}"
+
+
+def gym_hits() -> str:
+    """How often what was measured lies in its interval."""
+    _, rows = _rows()
+    head = ["quantity", "in the interval", "share", "95% interval of the share", "not judged",
+            "measured / planned"]  # fmt: skip
+    return table(head, (_of_kind(one) for one in hits_of(_judged(rows))))
+
+
+def _of_kind(one: Hits) -> list[str]:
+    share = one.share
+    return [
+        one.kind,
+        f"{one.n_inside} of {one.n}",
+        f"{share.mean:.0%}" if one.n else NONE,
+        f"{share.low:.0%} to {share.high:.0%}" if one.n else NONE,
+        f"{one.n_open}",
+        NONE if one.ratio is None else f"{one.ratio:.2f}×",
+    ]
+
+
+def gym_misses() -> str:
+    """Every miss."""
+    _, rows = _rows()
+    missed = [one for one in _judged(rows) if one.row.outcome == "outside"]
+    if not missed:
+        return "None."
+    head = ["task", "quantity", "planned", "95% interval", "measured"]
+    return table(
+        head,
+        (
+            [f"`{one.task}`", row.quantity, row.planned, row.interval or NONE, row.measured]
+            for one in missed
+            for row in [one.row]
+        ),
+    )
+
+
+def gym_planned() -> str:
+    """Accuracy and hours of each task, as planned and as measured."""
+    _, rows = _rows()
+    found: dict[str, dict[str, PlannedRow]] = {}
+    for one in _judged(rows):
+        found.setdefault(one.task, {})[one.row.kind] = one.row
+    head = ["task", "accuracy planned", "95% interval", "measured", "", "hours planned",
+            "95% interval", "measured", ""]  # fmt: skip
+    return table(
+        head,
+        (
+            [f"`{task}`", *_cells(of_kind.get("accuracy")), *_cells(of_kind.get("hours"))]
+            for task, of_kind in found.items()
+        ),
+    )
+
+
+def _cells(row: PlannedRow | None) -> list[str]:
+    if row is None:
+        return [NONE] * 4
+    said = {"inside": "held", "outside": "**missed**", "open": "not judged"}[row.outcome]
+    return [row.planned, row.interval or NONE, row.measured, said]
+
+
+def _rows() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    kept = record.load("gym")
+    return kept, kept["result"]["rows"]
+
+
+def _judged(rows: list[dict[str, Any]]) -> list[Judged]:
+    return [
+        Judged("", row["task"], "", PlannedRow(**{**one, "figures": Figures(**one["figures"])}))
+        for row in rows
+        for one in _predicted(row)
+    ]
+
+
+def _predicted(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from row.get("predicted", ())
+
+
+BLOCKS = {
+    "gym_students": gym_students,
+    "gym_hits": gym_hits,
+    "gym_misses": gym_misses,
+    "gym_planned": gym_planned,
+}
