@@ -76,6 +76,7 @@ ARROWS = {
     "servers": "core deploy executors ledger",
     "status": "core executors records report",
     "sweep": "__main__ core report",
+    "dashboard": "core records report tracking",
     "calibration": "core records report",
     "cascade": "config core deploy engines evaluate plan records report tasks teachers",
     "compare": "core evaluate records report",

@@ -23,6 +23,7 @@ from figures_of import (
     students,
     summary,
     tool_calls,
+    tracking,
 )
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -44,4 +45,5 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **students.BLOCKS,
     **summary.BLOCKS,
     **tool_calls.BLOCKS,
+    **tracking.BLOCKS,
 }

@@ -21,11 +21,12 @@ from stratos.core.printable import visible
 from stratos.records import to_plain
 
 _FOLDER = Path(__file__).parent / "templates"
+_SCRIPTS = ("page.js", "sweep.js")
 
 
 def render(template: str, **values: Any) -> bytes:
     """Render a page as UTF-8."""
-    script = (_FOLDER / "page.js").read_text()
+    script = "\n".join((_FOLDER / name).read_text() for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = _environment().get_template(template).render(
         style=Markup((_FOLDER / "style.css").read_text()),

@@ -64,7 +64,7 @@ class Job:
 
 def read_jobs(sweep_dir: Path) -> list[Job]:
     """Read every job of a sweep, in the order of their numbers."""
-    folders = sorted(_job_folders(sweep_dir), key=lambda folder: _natural(str(folder)))
+    folders = sorted(_job_folders(sweep_dir), key=lambda folder: natural(str(folder)))
     return [read_job(sweep_dir, folder) for folder in folders]
 
 
@@ -142,7 +142,7 @@ def _asked(folder: Path) -> list[str]:
     """Return the stages that a job was asked for; all of them if that was not kept."""
     asked, deploys = list(STAGES), True
     with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
-        composed: Any = provenance.read_yaml(folder / ".hydra" / "config.yaml")
+        composed = provenance.config_of(folder)
         asked = [stage for stage in composed["stages"] if stage in STAGES]
         deploys = composed["deploy"]["name"] != "none"
     return [stage for stage in asked if stage != "deploy" or deploys]
@@ -155,7 +155,7 @@ def _error(folder: Path) -> str | None:
         return None
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def natural(text: str) -> list[tuple[int, str]]:
     """Return a sort key that puts job 10 after job 9."""
     return [(int(part or 0), "") if part.isdigit() else (-1, part)
             for part in re.split(r"(\d+)", text)]  # fmt: skip

@@ -20,7 +20,11 @@ from stratos.report import charts, costs
 from stratos.report.curves import N_COLOURS, overlaid
 from stratos.report.frontier import is_known
 from stratos.report.render import render
-from stratos.report.sweep_jobs import Job, is_run, read_jobs
+from stratos.report.sweep_jobs import Job, is_run, natural, read_jobs
+from stratos.report.sweep_runs import runs_of
+
+_MOST_VALUES = 60
+"""Of an override that can be filtered by; of more, the search finds them."""
 
 
 class ReportError(StratosError):
@@ -77,6 +81,8 @@ def write_sweep_page(sweep_dir: Path) -> Path:
         name=sweep_dir.resolve().name,
         made=datetime.now().astimezone(),
         rows=rows,
+        runs=runs_of(jobs),
+        filters=_filters(rows),
         common=[line for line in jobs[0].overrides if line in common],
         statuses=Counter(job.status for job in jobs),
         best=_best(rows),
@@ -88,6 +94,20 @@ def write_sweep_page(sweep_dir: Path) -> Path:
     path = sweep_dir / "index.html"
     write_atomically(path, page)
     return path
+
+
+def _filters(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """Return what rows can be filtered by, with its values: the status, and varied overrides."""
+    found: dict[str, set[str]] = {"status": {row.job.status for row in rows}}
+    for row in rows:
+        for line in row.varied:
+            key, _, value = line.partition("=")
+            found.setdefault(key, set()).add(value)
+    return [
+        (key, sorted(values, key=natural))
+        for key, values in found.items()
+        if 1 < len(values) <= _MOST_VALUES
+    ]
 
 
 def _row(sweep_dir: Path, job: Job, common: set[str]) -> Row:

@@ -36,6 +36,7 @@ from stratos.records import (
     Plan,
     Probe,
     Scorecard,
+    Student,
 )
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
 from stratos.report.planned import planned_rows
@@ -177,6 +178,9 @@ def final_numbers(
             numbers[f"planned_{row.kind}_outcome"] = _worse(
                 row.outcome, numbers.get(f"planned_{row.kind}_outcome")
             )
+    student: Student | None = records.get("distill")
+    if student is not None:
+        numbers["validation_exact"] = student.validation_exact
     scorecard: Scorecard | None = records.get("evaluate")
     if scorecard is not None:
         for role in _ROLES:

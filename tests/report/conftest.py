@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 from browser import chrome, page
 
+sys.path.append(str(Path(__file__).parent))  # what the tests share lies beside them
+
 __all__ = ["chrome", "page"]
 
 _spec = importlib.util.spec_from_file_location(

@@ -19,7 +19,9 @@ function setUpPlot(figure) {
   const drawing = figure.querySelector(".drawing");
   const tip = figure.querySelector(".tip");
   const circles = [...figure.querySelectorAll(".marks circle")];
-  const lines = [...figure.querySelectorAll(".lines polyline")];
+  const lines = [...figure.querySelectorAll(".lines polyline:not(.frontier)")];
+  const edge = figure.querySelector(".lines .frontier");
+  let only = null;
   let [x, y] = [plot.xs[0], plot.ys[0]];
 
   function draw() {
@@ -39,12 +41,13 @@ function setUpPlot(figure) {
       .map((at) => `${(at[x] * 1000).toFixed(1)},${(1000 - at[y] * 1000).toFixed(1)}`).join(" ")));
     circles.forEach((circle, i) => {
       const at = plot.marks[i].at;
-      const there = x in at && y in at;
+      const there = isThere(i);
       circle.setAttribute("visibility", there ? "visible" : "hidden");
       if (!there) return;
       circle.setAttribute("cx", across(at[x]));
       circle.setAttribute("cy", up(at[y]));
     });
+    if (edge) drawFrontier();
     if (plot.xs.length > 1 && plot.ys.length > 1) {
       const name = (axis) => axis.label.replace(", log scale", "");
       const title = figure.querySelector(".plot-title");
@@ -52,6 +55,33 @@ function setUpPlot(figure) {
     }
     hide();
   }
+
+  function isThere(index) {
+    const { at, label } = plot.marks[index];
+    return x in at && y in at && (!only || only.has(label));
+  }
+
+  // Marks that no other one beats on both axes, from left to right. More is better of accuracy alone.
+  function beatenByNone() {
+    const good = (axis, at) => (axis === "accuracy" ? at[axis] : -at[axis]);
+    const shown = plot.marks.filter((_, i) => isThere(i)).map((mark) => [good(x, mark.at), good(y, mark.at), mark]);
+    shown.sort((a, b) => b[0] - a[0] || b[1] - a[1]);
+    let best = -Infinity;
+    const kept = shown.filter(([, other]) => other > best && ((best = other), true)).map(([, , mark]) => mark);
+    return kept.sort((a, b) => a.at[x] - b.at[x]);
+  }
+
+  function drawFrontier() {
+    edge.setAttribute("points", beatenByNone()
+      .map(({ at }) => `${(at[x] * 1000).toFixed(1)},${(1000 - at[y] * 1000).toFixed(1)}`).join(" "));
+  }
+
+  figure.restrict = (labels) => {
+    only = labels;
+    circles.forEach((circle, i) => circle.setAttribute("visibility", isThere(i) ? "visible" : "hidden"));
+    if (edge) drawFrontier();
+  };
+  figure.frontier = () => new Set(beatenByNone().map((mark) => mark.label));
 
   function hide() {
     tip.hidden = true;
@@ -86,7 +116,7 @@ function setUpPlot(figure) {
     const area = drawing.getBoundingClientRect();
     let [best, distance] = [-1, plot.lines.length ? 60 : 28];
     plot.marks.forEach(({ at }, i) => {
-      if (!(x in at && y in at)) return;
+      if (!isThere(i)) return;
       const dx = event.clientX - area.left - at[x] * area.width;
       const dy = event.clientY - area.top - (1 - at[y]) * area.height;
       const d = plot.lines.length ? Math.abs(dx) : Math.hypot(dx, dy);
@@ -145,6 +175,7 @@ function setUpPlot(figure) {
   figure.querySelectorAll("select").forEach((select) => select.addEventListener("change", () => {
     if (select.dataset.axis === "x") x = select.value; else y = select.value;
     draw();
+    figure.dispatchEvent(new Event("axes"));
   }));
   // A reload may restore another choice than the one that was drawn.
   figure.querySelectorAll("select").forEach((select) => {
@@ -215,6 +246,7 @@ function setUpSorting(header) {
       return descending ? -order : order;
     });
     table.tBodies[0].append(...rows.map(([, row]) => row));
+    table.dispatchEvent(new Event("sorted"));
   });
 }
 

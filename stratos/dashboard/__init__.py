@@ -1,0 +1,1 @@
+"""The comparison of a sweep as a W&B workspace and report."""

@@ -1,0 +1,130 @@
+"""The page of a sweep in a real browser: filters, the frontier, two runs compared."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from many_runs import make_sweep
+
+from stratos.report import sweep_report
+
+CONFIG = """stages: [probe, plan, synthesize, distill, evaluate, deploy]
+deploy:
+  name: local
+teacher:
+  api_key: sk-abcdefghijklmnopqrst1234
+"""
+
+
+@pytest.fixture(scope="module")
+def sweep(factory: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    make_sweep(factory, folder, 12, 200, CONFIG)
+    sweep_report(folder)
+    return folder
+
+
+def shown(page: Any) -> list[str]:
+    return list(
+        page.js(
+            "return [...document.querySelectorAll('#jobs tbody tr')]"
+            ".filter((row) => !row.hidden).map((row) => row.dataset.job)"
+        )
+    )
+
+
+def choose(page: Any, override: str, value: str) -> None:
+    page.js(
+        "const one = document.querySelector(`select[data-override=\"${arguments[0]}\"]`);"
+        "one.value = arguments[1]; one.dispatchEvent(new Event('change'))",
+        override, value,
+    )  # fmt: skip
+
+
+def test_jobs_are_filtered_by_what_was_varied(page: Any, sweep: Path) -> None:
+    page.open(sweep / "index.html", 1500)
+    assert len(shown(page)) == 12
+    choose(page, "student", "stratos_1m")
+    assert shown(page) == ["1", "4", "7", "10"]
+    assert page.one("#jobs [data-count]").text == "4 of 12 shown"
+    visible = page.js(
+        "return [...document.querySelectorAll('#compare circle')]"
+        ".filter((one) => one.getAttribute('visibility') !== 'hidden').length"
+    )
+    assert visible == 4, "the plot shows what the table shows"
+    choose(page, "trainer.lr_muon", "0.003")
+    assert shown(page) == ["4"]
+    choose(page, "student", "")
+    choose(page, "trainer.lr_muon", "")
+    page.one("#jobs [data-search]").send_keys("stratos_3m")
+    assert shown(page) == ["2", "5", "8", "11"]
+    assert page.console() == []
+
+
+def test_the_frontier_is_that_of_the_jobs_shown(page: Any, sweep: Path) -> None:
+    page.open(sweep / "index.html", 1500)
+    points = page.js(
+        "const plot = JSON.parse(document.querySelector('#compare figure').dataset.plot);"
+        "return plot.marks.map((mark) => [mark.label.slice(4), mark.at.usd, mark.at.accuracy])"
+    )
+    best = {
+        name
+        for name, usd, accuracy in points
+        if not any((u <= usd and a >= accuracy) and (u < usd or a > accuracy) for _, u, a in points)
+    }
+    page.one("#jobs [data-only]").click()
+    found = set(shown(page))
+    # Of jobs that are alike in both the first is shown.
+    assert found <= best and {(u, a) for n, u, a in points if n in found} == {
+        (u, a) for n, u, a in points if n in best
+    }
+    assert page.one("#compare .frontier").get_attribute("points")
+
+
+def test_two_jobs_are_compared_as_the_command_does(page: Any, sweep: Path) -> None:
+    page.open(sweep / "index.html", 1500)
+    assert not page.one("#pair").is_displayed()
+    buttons = page.all("#jobs button.pick")
+    buttons[0].click()
+    buttons[4].click()
+    assert page.one("#pair").is_displayed()
+    done = subprocess.run(
+        [sys.executable, "-m", "stratos.compare", str(sweep / "0"), str(sweep / "4")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert page.one("#pair .pair-verdict").text == " ".join(done.stdout.splitlines()[0].split())
+    figures = page.one("#pair .pair-figures").text
+    assert "stratos_300k" in figures and "stratos_1m" in figures
+    assert re.search(r"test accuracy: student 97.9% \(", figures)
+    assert page.one("#pair .pair-settings").text.splitlines()[1:] == ["lr_muon 0.002 0.003"]
+    assert buttons[0].text == "A" and buttons[4].text == "B"
+    buttons[4].click()
+    assert not page.one("#pair").is_displayed()
+    assert page.overflow() <= 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "n"), [(0, 0, 5), (3, 9, 40), (700, 600, 3000), (1, 0, 1)]
+)
+def test_the_mathematics_of_the_page_is_that_of_the_command(
+    page: Any, sweep: Path, one: int, other: int, n: int
+) -> None:
+    from stratos.evaluate.metrics import difference_interval, mcnemar_exact
+
+    page.open(sweep / "index.html", 1500)
+    assert page.js("return mcnemar(...arguments)", one, other) == pytest.approx(
+        mcnemar_exact(one, other), rel=1e-9
+    )
+    assert page.js("return differenceInterval(...arguments)", one, other, n) == pytest.approx(
+        list(difference_interval(one, other, n)), abs=1e-9
+    )
+
+
+def test_no_secret_is_in_the_settings(sweep: Path) -> None:
+    assert "sk-abcdef" not in (sweep / "index.html").read_text()
