@@ -1,4 +1,4 @@
-"""Figures of the page of a sweep: what it costs."""
+"""Figures of tracking and of the page of a sweep: what they cost."""
 
 from __future__ import annotations
 
@@ -7,6 +7,25 @@ from statistics import median
 import record
 
 from figures_of.common import source, table
+
+
+def tracking() -> str:
+    """Write the CPU seconds that each logger adds, and their share of two trainings."""
+    kept = record.load("tracking")["result"]
+    students = [name for name in kept["rows"][0] if name.startswith("stratos_")]
+    head = ["loggers", "start and end, CPU s", "a minute, CPU s", "a point, CPU ms"]
+    head += [f"share of the training {name}" for name in students]
+    rows = [
+        [
+            one["logger"],
+            f"{one['fixed_s']:.2f}",
+            f"{one['minute_s']:.3f}",
+            f"{one['point_ms']:.2f}",
+            *(f"{one[name]:.2%}" for name in students),
+        ]
+        for one in kept["rows"]
+    ]
+    return f"{table(head, rows)}\n\n{source('tracking')}; `benchmarks/tracking.py`."
 
 
 def sweep_page() -> str:
@@ -25,4 +44,4 @@ def sweep_page() -> str:
     return f"{table(['what', 'measured', 'target'], rows)}\n\n{told}"
 
 
-BLOCKS = {"sweep_page": sweep_page}
+BLOCKS = {"tracking": tracking, "sweep_page": sweep_page}
