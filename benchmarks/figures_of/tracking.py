@@ -10,7 +10,10 @@ from figures_of.common import source, table
 
 
 def tracking() -> str:
-    """Write the CPU seconds that each logger adds, and their share of two trainings."""
+    """Write the CPU seconds that each logger adds, and their share of two trainings.
+
+    What comes out below nothing is noise, and written as nothing.
+    """
     kept = record.load("tracking")["result"]
     students = [name for name in kept["rows"][0] if name.startswith("stratos_")]
     head = ["loggers", "start and end, CPU s", "a minute, CPU s", "a point, CPU ms"]
@@ -19,9 +22,9 @@ def tracking() -> str:
         [
             one["logger"],
             f"{one['fixed_s']:.2f}",
-            f"{one['minute_s']:.3f}",
+            f"{max(0.0, one['minute_s']):.2f}",
             f"{one['point_ms']:.2f}",
-            *(f"{one[name]:.2%}" for name in students),
+            *(f"{max(0.0, one[name]):.1%}" for name in students),
         ]
         for one in kept["rows"]
     ]
