@@ -1,0 +1,97 @@
+"""What a served chat asks is found again, and answers are refuted without the right one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stratos.tasks.base import Task
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.mahjong import MahjongTask
+from stratos.tasks.math import MathTask
+from stratos.tasks.messages import ChatTask
+from stratos.tasks.tools import ToolsTask
+
+
+def written(folder: Path, rows: list[dict[str, object]]) -> str:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def tasks(folder: Path) -> list[Task]:
+    turns = [
+        {"messages": [
+            {"role": "system", "content": "Be brief."}, {"role": "user", "content": f"Hi {i}"},
+            {"role": "assistant", "content": f"Hello {i}"}, {"role": "user", "content": "Bye"},
+            {"role": "assistant", "content": f"Goodbye {i}"},
+        ]}
+        for i in range(60)
+    ]  # fmt: skip
+    rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(60)]
+    (folder / "chats").mkdir()
+    return [
+        MahjongTask(), JsonlTask(path=written(folder, rows)),
+        ChatTask(path=written(folder / "chats", turns)),
+    ]  # fmt: skip
+
+
+def test_a_chat_of_a_student_is_the_item_that_it_asks(tmp_path: Path) -> None:
+    for task in tasks(tmp_path):
+        for item in task.items("validation", 4):
+            found = task.asked(task.student_messages(item))
+            assert found is not None and found.question == item.question and not found.answer
+            # A teacher is asked by it as by the item itself.
+            for prompt in task.prompts:
+                last = task.messages(item, prompt)[-1]
+                assert task.messages(found, prompt)[-1] == last
+    two = [{"role": "system", "content": "x"}, {"role": "user", "content": "1z"}]
+    assert MahjongTask().asked(two) is None
+
+
+def test_what_is_wrong_is_seen_without_the_right_answer(tmp_path: Path) -> None:
+    mahjong = MahjongTask()
+    one, other = mahjong.items("validation", 2)
+    asked = mahjong.asked(mahjong.student_messages(one))
+    assert asked is not None
+    assert mahjong.refute(asked, mahjong.completion(one)) is None
+    assert one.answer != other.answer
+    wrong = mahjong.completion(one).replace(one.answer, other.answer)
+    assert mahjong.refute(asked, wrong) == "it breaks the rules"
+    assert mahjong.refute(asked, "") is not None
+    rows = [
+        {"question": f"What is {i} + 1?", "answer": f"{i} + 1 = {i + 1}\n#### {i + 1}"}
+        for i in range(60)
+    ]
+    math = MathTask(path=written(tmp_path, rows), split_answer="####")
+    item = math.items("validation", 1)[0]
+    assert math.refute(item, "3 + 1 = 4\n#### 4") is None
+    assert math.refute(item, "3 + 1 = 5\n#### 5") == "3 + 1 = 5"
+
+
+def test_calls_that_no_tool_takes_are_refuted(tmp_path: Path) -> None:
+    tool = {"name": "add", "parameters": {
+        "type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
+    }}  # fmt: skip
+    rows = [
+        {
+            "question": f"add {i}",
+            "tools": [tool],
+            "answer": [{"name": "add", "arguments": {"a": i}}],
+        }
+        for i in range(60)
+    ]
+    task = ToolsTask(path=written(tmp_path, rows))
+    item = task.items("validation", 1)[0]
+    assert task.refute(item, '[{"name": "add", "arguments": {"a": 1}}]') is None
+    assert task.refute(item, '[{"name": "sub", "arguments": {"a": 1}}]') is not None
+    assert task.refute(item, "well") is not None
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_no_answer_is_refuted(text: str, tmp_path: Path) -> None:
+    for task in tasks(tmp_path):
+        item = task.items("validation", 1)[0]
+        assert task.refute(item, text) is not None
