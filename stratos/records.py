@@ -820,6 +820,9 @@ class Student:
     content: dict[str, str] = field(default_factory=dict)
     """Digests of what it was trained and validated with, and of what it started from, where the
     config names files (`stratos.core.digest.content_of`); none in records of earlier versions."""
+    setup_seconds: float = 0.0
+    """Around the `seconds` of the training, in the process that ended it: to load rows and model,
+    to measure the speed, to save and validate. 0 in records of earlier versions."""
 
 
 # --- evaluate ------------------------------------------------------------------------------------

@@ -84,6 +84,7 @@ class TrainingMonitor(L.Callback):
         self._is_due = False
         self.curve: list[CurvePoint] = []
         self.tokens, self.seconds, self.cpu_seconds, self.n_resumed = 0, 0.0, 0.0, 0
+        self.earlier_seconds = 0.0
         self.best = Best()
         self._pace = _Pace()
 
@@ -109,6 +110,7 @@ class TrainingMonitor(L.Callback):
         self._measured = measured_of(state_dict["measured"])
         self.tokens = state_dict["tokens"]
         self.seconds, self.cpu_seconds = state_dict["seconds"], state_dict["cpu_seconds"]
+        self.earlier_seconds = self.seconds
         self.n_resumed = state_dict["n_resumed"] + 1
         self.best.load_state_dict(state_dict["best"], with_weights=rank() == 0)
         self._is_due = state_dict["is_due"]

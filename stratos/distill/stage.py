@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ def train(
     )
     from stratos.distill.training_setup import open_lesson
 
+    began = time.monotonic()
     settings, folder = config.trainer, context.run_dir / "distill"
     if settings.n_threads:
         torch.set_num_threads(settings.n_threads)
@@ -208,6 +210,7 @@ def train(
         n_resumed=watch.n_resumed,
         cut_at_usd=context.ledger.cut_at_usd,
         content=content_of(config, ready.chosen),
+        setup_seconds=time.monotonic() - began - (watch.seconds - watch.earlier_seconds),
     )
 
 

@@ -192,7 +192,11 @@ def stage_seconds(records: Mapping[str, Any], spends: Sequence[Spend] = ()) -> d
         records: stage name to its record, as far as the stages have run.
         spends: the ledger's lines.
     """
-    took = {name: record.seconds for name, record in records.items() if record is not None}
+    took = {
+        name: record.seconds + getattr(record, "setup_seconds", 0.0)
+        for name, record in records.items()
+        if record is not None
+    }
     for stage in dict.fromkeys(spend.stage for spend in spends if spend.seconds):
         # A record lacks what a killed attempt did after its last checkpoint; the ledger lacks what
         # ran on this machine. Neither counts anything twice.

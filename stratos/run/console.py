@@ -140,7 +140,7 @@ class Console:
 
     def done(self, name: str, record: Any, again: bool = False) -> None:
         """Say in one line what a stage came to, and whether it was made before."""
-        took = "made before" if again else duration(record.seconds)
+        took = "made before" if again else _took(record)
         if name == "plan" and record.worth is not None:
             self._line(name, record.worth.text, WORTH_STYLES[record.worth.outcome])
             _log.info("plan: %s", record.worth.text)
@@ -224,3 +224,11 @@ def _from_here(folder: Path) -> str:
     """Return a folder as it may be typed where the command was."""
     folder = folder.absolute()
     return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
+
+
+def _took(record: Any) -> str:
+    """Return how long a stage took, with what lay around a training where that is much."""
+    around = getattr(record, "setup_seconds", 0.0)
+    if around < max(5.0, 0.05 * record.seconds):
+        return duration(record.seconds)
+    return f"{duration(record.seconds)}; {duration(around)} more to load, measure and save"

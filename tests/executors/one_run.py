@@ -24,7 +24,7 @@ SMALL = (
 CLOCKS = frozenset((
     "seconds", "cpu_seconds", "wall_seconds", "items_per_s", "latency_p50_ms", "latency_p95_ms",
     "tokens_per_s", "answer_ms", "load", "others_cores", "was_busy", "earlier_reads",
-    "expected_seconds", "usd_per_1000", "bundle_bytes", "n_cached",
+    "expected_seconds", "setup_seconds", "usd_per_1000", "bundle_bytes", "n_cached",
 ))  # fmt: skip
 """Fields of records that a clock, or the order of runs, decides; a bundle tells its speed."""
 
