@@ -42,6 +42,8 @@ _STEP = 0.05
 _LONGEST_SILENCE = 60
 """Heartbeats without a line, at most: half an hour."""
 _NAME_WIDTH = max(map(len, STAGES))
+_SIGNALLED = (129, 143)
+"""Exit codes of a process that SIGHUP or SIGTERM has ended."""
 _LOG_WIDTH = 120
 """Columns of a table in a log, which has no width of its own."""
 
@@ -100,17 +102,25 @@ class Console:
         try:
             yield
         except KeyboardInterrupt:
-            kept = "Finished work is kept."
-            if self.folder is not None:
-                kept += f" The same command resumes with hydra.run.dir={_from_here(self.folder)}"
-            self.rich.print(Text.assemble(("Interrupted.", "yellow"), f" {kept}"), soft_wrap=True)
-            _log.warning("Interrupted. %s", kept)
+            self._say_kept()
+            raise
+        except SystemExit as told:  # a training that a signal ended, once its step was saved
+            if told.code in _SIGNALLED:
+                self._say_kept()
             raise
         except Exception as error:
             _log.error("%s: %s", type(error).__name__, visible(str(error)))
             raise
         finally:
             logging.captureWarnings(False)
+
+    def _say_kept(self) -> None:
+        """Say that what is finished is kept, and how to go on."""
+        kept = "Finished work is kept."
+        if self.folder is not None:
+            kept += f" The same command resumes with hydra.run.dir={_from_here(self.folder)}"
+        self.rich.print(Text.assemble(("Interrupted.", "yellow"), f" {kept}"), soft_wrap=True)
+        _log.warning("Interrupted. %s", kept)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[..., None]]:

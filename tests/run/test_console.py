@@ -3,6 +3,7 @@
 import io
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from rich.console import Console as RichConsole
@@ -77,3 +78,15 @@ def test_no_color_is_heeded(monkeypatch, is_off):
     with rich.capture() as caught:
         rich.print("text", style="red")
     assert ("\x1b[31m" in caught.get()) is not is_off
+
+
+@pytest.mark.parametrize("ended", [SystemExit(143), SystemExit(129), KeyboardInterrupt()])
+def test_a_run_that_a_signal_ends_says_how_it_goes_on(ended: BaseException, tmp_path: Path) -> None:
+    out = io.StringIO()
+    console = Console(RichConsole(file=out, width=200), folder=tmp_path)
+    with pytest.raises(type(ended)), console.closing():
+        raise ended
+    assert "Interrupted. Finished work is kept. The same command resumes with" in out.getvalue()
+    with pytest.raises(SystemExit), console.closing():
+        raise SystemExit(2)
+    assert out.getvalue().count("Interrupted.") == 1
