@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,19 +22,21 @@ from pathlib import Path
 import msgspec
 
 from stratos.core.atomic_files import replacing_file, write_atomically
+from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
+from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.server import last_lines
+from stratos.door.workers import end, is_master, is_open, workers_of
 
 NOT_INSTALLED = (
     "nginx is not installed. Type: apt-get install nginx-light (or your system's own way); "
     "python -m stratos.serve alone serves this machine without it."
 )
 _STOP_S = 60.0
-_START_S = 15.0
+_START_S = 60.0
 _LOOK_S = 0.1
 _OPENED, _WHY = "opened.json", "closed"
-_MASTER, _WORKER = b"nginx: master process ", b"nginx: worker"
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,7 @@ class Door:
             return None
         # The id may be another's by now, even that of another nginx: its title has its config.
         one = Process.of(pid)
-        return one if self._is_master(title) and not one.is_dead() else None
-
-    def _is_master(self, title: bytes) -> bool:
-        words = title.rstrip(b"\0 ")
-        return words.startswith(_MASTER) and words.endswith(b"-c " + bytes(self.conf))
+        return one if is_master(title, self.conf) and not one.is_dead() else None
 
     @property
     def state(self) -> Path:
@@ -129,6 +128,13 @@ class Door:
         if running is not None:
             where = opened.listen if opened else "?"
             return f"Open at {where} (process {running.pid}). Requests: {self.log}"
+        if left := self.left:
+            return (
+                "Not closed: nginx was killed, and "
+                f"{counted(len(left), 'process of it still lets', 'processes of it still let')} "
+                f"in who has a key ({', '.join(map(str, left))}). To end what is "
+                f"left, type: python -m stratos.door stop {self._name()}"
+            )
         if why := self.closed_since:
             why = f"Closed {why}."
         elif opened is not None:
@@ -136,6 +142,10 @@ class Door:
         else:
             return "Closed."
         return f"{why} The command that opened it opens it again when the server runs."
+
+    def _name(self) -> str:
+        hosted = Hosted.read(self.state)
+        return "outputs/<run>" if hosted is None else shlex.quote(hosted.bundle)
 
     def make_folder(self) -> None:
         """Make the folder, which nobody else reads: the config holds keys."""
@@ -164,7 +174,7 @@ class Door:
                     write_atomically(self.conf, before)
                 raise
             return True
-        self._end_orphans()
+        end(self._workers())
         self._start_watched()
         return False
 
@@ -196,7 +206,23 @@ class Door:
         if (running := self.process) is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(running.pid, signal.SIGKILL)
-        self._end_orphans()
+        end(self._workers())
+        self._write_why(why)
+
+    def end_left(self, why: str) -> None:
+        """End what an nginx that is gone has left, and write down why; "" writes nothing.
+
+        Nothing is done where it was opened again since, and no reason is written down where it
+        was stopped.
+        """
+        workers = self._workers()
+        if self.process is not None:  # its id is written before it has workers
+            return
+        end(workers)
+        if why and self.opened is not None:
+            self._write_why(why)
+
+    def _write_why(self, why: str) -> None:
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         write_atomically(self.folder / _WHY, f"at {now}, since {why}".encode())
 
@@ -205,7 +231,7 @@ class Door:
         before = self._workers()
         os.kill(running.pid, signal.SIGHUP)
         until = time.monotonic() + _START_S
-        while any(_is_open(title) for pid, title in self._workers().items() if pid in before):
+        while any(is_open(title) for pid, title in self._workers().items() if pid in before):
             if time.monotonic() > until:
                 raise StratosError(
                     "nginx does not take its new config. The end of "
@@ -213,39 +239,17 @@ class Door:
                 )
             time.sleep(_LOOK_S)
 
-    def _end_orphans(self) -> None:
-        """End what still listens where the process was killed that had started it."""
-        for pid in self._workers():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    @property
+    def left(self) -> list[int]:
+        """Processes that let clients in where the nginx was killed that had started them."""
+        workers = self._workers()
+        return sorted(workers) if self.process is None else []
 
     def _workers(self) -> dict[int, bytes]:
-        """Return the processes that let clients in, with their titles.
-
-        They are told from those of another nginx by the logs of this door, which they hold open:
-        that needs no file with a process id, which may be an old one.
-        """
-        found = {}
-        for one in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError, ValueError):
-                title = (one / "cmdline").read_bytes()
-                if title.startswith(_WORKER) and self._has_worker(one):
-                    found[int(one.name)] = title
-        return found
-
-    def _has_worker(self, process: Path) -> bool:
-        inside = f"{self.folder.resolve()}{os.sep}"
-        try:
-            return any(os.readlink(one).startswith(inside) for one in (process / "fd").iterdir())
-        except PermissionError:  # of root in a container, to whom workers of nobody are closed
-            group = int((self.folder / "nginx.pid").read_text())
-            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
-            title = Path(f"/proc/{parent}/cmdline").read_bytes()
-            is_other = title.startswith(_MASTER) and not self._is_master(title)
-            return os.getpgid(int(process.name)) == group and not is_other
+        return workers_of(self.folder, self.conf)
 
     def stop(self) -> bool:
-        """Let nginx end what it answers, take nothing new, and end; return whether it ran.
+        """Let nginx end what it answers, take nothing new, and end; return whether it was open.
 
         Raises:
             StratosError: it does not end.
@@ -254,21 +258,17 @@ class Door:
         (self.folder / _WHY).unlink(missing_ok=True)
         self.write_opened(None)
         if running is None:
-            self._end_orphans()
-            return False
+            return end(self._workers())
         for number in (signal.SIGQUIT, signal.SIGTERM):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(running.pid, number)
             until = time.monotonic() + _STOP_S
             while time.monotonic() < until:
                 if running.is_dead():
+                    end(self._workers())  # of one that was killed meanwhile
                     return True
                 time.sleep(_LOOK_S)
         raise StratosError(f"nginx does not end. Type: kill -9 {running.pid}")
-
-
-def _is_open(title: bytes) -> bool:
-    return b"shutting down" not in title
 
 
 def program() -> str:

@@ -6,12 +6,12 @@ same reason nginx ends with this process, also where that is killed.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,16 +42,26 @@ def watch(door: Door) -> int:
         process_group=0,  # by which its workers are found
         preexec_fn=_end_with(os.getpid()),
     )
-    n_bad = 0
-    while (code := nginx.poll()) is None:
+    n_bad, was_open = 0, False
+    while (code := _waited(nginx)) is None:
+        was_open = was_open or door.process is not None
         hosted = Hosted.read(door.state)
         ended = _ended(door, hosted)
         why = ended or _unsure(door, hosted)
         n_bad = n_bad + 1 if why else 0
         if ended or n_bad >= MOST_BAD:
             door.close(why)
-        time.sleep(LOOK_S)
+            return nginx.wait()
+    # A master that is killed leaves its workers, which listen on and let in who has a key.
+    door.end_left(f"nginx was ended from outside (code {code})" if was_open else "")
     return code
+
+
+def _waited(nginx: subprocess.Popen[bytes]) -> int | None:
+    """Wait for a moment; return the exit code where nginx has ended, however it did."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return nginx.wait(LOOK_S)
+    return None
 
 
 def _end_with(parent: int) -> Callable[[], None]:

@@ -196,12 +196,13 @@ def _state(path: Path, one: Hosted) -> State:
 
 
 def _door(door: Door) -> DoorStanding | None:
-    opened, running = door.opened, door.process
-    if opened is None and running is None:
+    opened, running, left = door.opened, door.process, door.left
+    if opened is None and running is None and not left:
         return None
+    is_open = running is not None or bool(left)
     return DoorStanding(
-        is_open=running is not None,
-        listen=opened.listen if opened is not None and running is not None else "",
-        pid=None if running is None else running.pid,
+        is_open=is_open,
+        listen=opened.listen if opened is not None and is_open else "",
+        pid=running.pid if running is not None else left[0] if left else None,
         text=door.told(),
     )

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -32,6 +33,7 @@ from stratos.deploy.hosted_server import CACHE, Hosted, state_of
 from stratos.deploy.nginx_config import Limits, config, script
 from stratos.deploy.server import free_port
 from stratos.door.nginx import Door, program
+from stratos.serve.status import standing
 
 KEYS = "# who\nalice sk-alice-0123456789abcdef\nbob sk-Bob+0/1=2.3_4~5-67\n"
 ALICE, BOB = (line.split()[1] for line in KEYS.splitlines()[1:])
@@ -591,17 +593,56 @@ def test_an_old_process_id_ends_no_other_nginx(nginx: None, tmp_path: Path) -> N
         assert other.stop()
 
 
-def test_what_a_killed_nginx_leaves_is_ended_also_without_its_process_id(opened: Opened) -> None:
+def _kill_the_master(opened: Opened) -> int:
+    """Kill the master alone: its workers listen on; return who watches it."""
     running = opened.door.process
-    assert running is not None
+    assert running is not None and len(opened.door._workers()) == 1
+    parent = int(Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(running.pid, signal.SIGKILL)
-    (opened.door.folder / "nginx.pid").unlink()
-    assert len(opened.door._workers()) == 1
-    assert opened.run("stop", str(opened.bundle)).stdout == "It was not open.\n"
+    return parent
+
+
+def test_a_door_whose_nginx_is_killed_is_closed(opened: Opened) -> None:
+    """Else it would hand on to whatever takes the port of its server later."""
+    watcher = Process.of(_kill_the_master(opened))
     until = time.monotonic() + 10
-    while opened.door._workers():
+    while opened.door._workers() or not watcher.is_dead():
         assert time.monotonic() < until
         time.sleep(0.05)
+    with pytest.raises(ConnectionRefusedError):
+        opened.ask()
+    told = opened.run("status", str(opened.bundle)).stdout
+    assert told.startswith("Closed at 20")
+    assert ", since nginx was ended from outside (code -9)." in told
+
+
+def test_what_a_killed_nginx_leaves_is_told_and_ended_also_without_its_process_id(
+    opened: Opened,
+) -> None:
+    running = opened.door.process
+    assert running is not None
+    watcher = int(Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(watcher, signal.SIGSTOP)  # nobody ends the workers
+    try:
+        _kill_the_master(opened)
+        (opened.door.folder / "nginx.pid").unlink()
+        (worker,) = opened.door._workers()
+        assert opened.ask()[0] == 200
+        told = opened.run("status", str(opened.bundle)).stdout
+        assert told == (
+            f"Not closed: nginx was killed, and 1 process of it still lets in who has a key "
+            f"({worker}). To end what is left, type: python -m stratos.door stop "
+            f"{shlex.quote(str(opened.bundle))}\n"
+        )
+        hosted = Hosted.read(opened.state)
+        assert hosted is not None
+        door = standing(opened.state, hosted).door
+        assert door is not None and door.is_open and door.pid == worker
+        assert opened.run("stop", str(opened.bundle)).stdout == "Closed.\n"
+        assert opened.door._workers() == {}
+        assert opened.run("stop", str(opened.bundle)).stdout == "It was not open.\n"
+    finally:
+        os.kill(watcher, signal.SIGCONT)
 
 
 def test_a_path_that_nginx_would_read_otherwise_is_refused(tmp_path: Path) -> None:
