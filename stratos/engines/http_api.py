@@ -10,6 +10,17 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 
+GONE = 499
+"""Status of a request whose client is gone, as nginx has it; no one sees it."""
+
+
+async def gone(request: Request, error: Exception) -> Response:
+    """Return what nobody reads, for a client that left while it was read."""
+    from starlette.responses import Response
+
+    return Response(status_code=GONE)
+
+
 async def read_body(request: Request, most_bytes: int) -> bytes | None:
     """Return the body of a request; None where it is too long, and then it is read no further."""
     parts, n = [], 0

@@ -29,9 +29,9 @@ from stratos.engines.base import export_path
 from stratos.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
 from stratos.engines.chat_request import Asked, Requests
 from stratos.engines.gguf_file import end_ids, has_byte_pairs
-from stratos.engines.http_api import api_error, read_body
+from stratos.engines.http_api import GONE, api_error, gone, read_body
 from stratos.engines.socket_folder import socket_folder
-from stratos.engines.waiting import Waiting, leave_out_of_log, unless_gone
+from stratos.engines.waiting import Waiting, allow_open_files, leave_out_of_log, unless_gone
 
 if TYPE_CHECKING:
     import httpx
@@ -52,8 +52,6 @@ MOST_BYTES = 2 * 2**20
 """Of a request: more than any chat that fits a context, and cut into tokens within seconds."""
 MOST_WAITING = 1024
 """Requests that wait for a slot; more are answered 429. A door before the server allows fewer."""
-GONE = 499
-"""Status of a request whose client is gone, as nginx has it; no one sees it."""
 RETRY_S = 1
 """When a client may ask again that was answered 429."""
 ERRORS = 1
@@ -96,6 +94,7 @@ def _serve(told: argparse.Namespace) -> None:
         server = _llama(path, socket, told.slots, context, own_template=False)
         app = application(told.bundle, socket, told.slots)
         leave_out_of_log()
+        allow_open_files()
         uvicorn.run(app, host=told.host, port=told.port, log_level="warning", access_log=False)
         del server
 
@@ -143,7 +142,10 @@ def application(bundle: Path, socket: str, slots: int) -> Starlette:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
+    from starlette.requests import ClientDisconnect
     from starlette.routing import Route
+
+    from stratos.engines.own_connection import OwnConnections
 
     chats = ChatIds(bundle)
     front = _Front(
@@ -151,9 +153,7 @@ def application(bundle: Path, socket: str, slots: int) -> Starlette:
         Requests(chats, AnswerForms(bundle), _longest_answer(bundle)),
         httpx.AsyncClient(
             # A connection each: llama.cpp closes those that are kept, maybe just as one is used.
-            transport=httpx.AsyncHTTPTransport(
-                uds=socket, limits=httpx.Limits(max_keepalive_connections=0)
-            ),
+            transport=OwnConnections(socket),
             base_url="http://llama",
             timeout=None,
         ),
@@ -172,7 +172,7 @@ def application(bundle: Path, socket: str, slots: int) -> Starlette:
             Route("/v1/models", front.models),
             Route("/health", front.health),
         ],
-        exception_handlers={HTTPException: _no_path},
+        exception_handlers={HTTPException: _no_path, ClientDisconnect: gone},
     )
 
 
@@ -242,7 +242,9 @@ class _Front:
     async def _answered(self, asked: Asked) -> Response:
         """Ask llama.cpp; being cancelled closes the connection, and so ends its work."""
         import httpx
-        from starlette.responses import JSONResponse, StreamingResponse
+        from starlette.responses import JSONResponse
+
+        from stratos.engines.own_connection import PassedOn
 
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -260,8 +262,8 @@ class _Front:
             return api_error(502, f"llama.cpp did not answer ({type(error).__name__}).")
         if asked.is_stream:
             head["object"] = "chat.completion.chunk"
-            return StreamingResponse(
-                self._stream(answer, head, asked.stops), media_type="text/event-stream"
+            return PassedOn(
+                self._stream(answer, head, asked.stops), answer, media_type="text/event-stream"
             )
         found = answer.json()
         text = self._chats.text(self._before_end(found["tokens"]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,10 +44,17 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T | N
         request: whose body has been read.
         work: for its answer.
     """
-    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(_leaves(request))]
+    leaves = asyncio.ensure_future(_leaves(request))
+    tasks: list[asyncio.Task[Any]] = [leaves]
     try:
+        await asyncio.sleep(0)
+        if leaves.done():  # it was gone before
+            work.close()
+            return None
+        task = asyncio.ensure_future(work)
+        tasks.append(task)
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return tasks[0].result() if tasks[0].done() else None
+        return task.result() if task.done() else None
     finally:
         for task in tasks:
             task.cancel()
@@ -55,6 +64,20 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T | N
 async def _leaves(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def allow_open_files() -> None:
+    """Let this process open as many files as it may: each request that waits has two connections.
+
+    Usual is a limit of 1,024, which it may raise itself.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS takes no unlimited number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def leave_out_of_log() -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from served_bundle import CHATS
 
@@ -204,12 +205,12 @@ def test_the_model_is_named_by_its_folder_alone(server, bundle) -> None:
         assert status == 200 and answer["model"] == bundle.name
 
 
-def leave(server: Server, **more: Any) -> None:
+def leave(server: Server, after_s: float = 0.01, **more: Any) -> None:
     body = json.dumps({"messages": CHAT, **more}).encode()
     with socket.create_connection((HOST, server.port)) as connection:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
         connection.sendall(head.encode() + b"\r\n" + body)
-        time.sleep(0.01)
+        time.sleep(after_s)
 
 
 def test_requests_whose_clients_left_are_not_worked_on(server) -> None:
@@ -266,3 +267,25 @@ def test_of_two_limits_the_newer_option_counts(bundle) -> None:
     requests = Requests(ChatIds(bundle), AnswerForms(bundle), 24)
     data = json.dumps({"messages": CHATS[0], "max_tokens": 4, "max_completion_tokens": 2}).encode()
     assert requests.read(data).llama["n_predict"] == 2
+
+
+def test_clients_that_leave_leave_no_open_file(server) -> None:
+    def n_open() -> int:
+        """Of the server, which is the child of what was started."""
+        one = psutil.Process(server.process.pid)
+        return max(child.num_fds() for child in (one, *one.children(recursive=True)))
+
+    assert post(server, max_tokens=1)[0] == 200
+    before = n_open()
+    for stream in (False, True):
+        for i in range(15):
+            leave(server, i % 3 / 500, stream=stream, max_tokens=200)
+    until = time.monotonic() + 30
+    while n_open() > before + 2:
+        assert time.monotonic() < until, (before, n_open())
+        time.sleep(0.1)
+    body = b'POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"'
+    with socket.create_connection((HOST, server.port)) as connection:
+        connection.sendall(body)
+    assert post(server, max_tokens=1)[0] == 200
+    assert "Traceback" not in server.log_path.read_text(errors="replace")

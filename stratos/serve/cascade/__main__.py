@@ -23,7 +23,8 @@ from stratos.core.errors import StratosError
 from stratos.deploy.bundle_server import arguments_here
 from stratos.deploy.commands import engine_of, environment_of
 from stratos.deploy.server import HOST, free_port, start_process, stop_process
-from stratos.engines.waiting import leave_out_of_log
+from stratos.engines.own_connection import OwnConnections
+from stratos.engines.waiting import allow_open_files, leave_out_of_log
 from stratos.records import Cascade
 from stratos.serve.cascade.escalate import escalator
 from stratos.serve.cascade.front import Cascading, application
@@ -77,6 +78,7 @@ def _serve(told: argparse.Namespace) -> int:
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     leave_out_of_log()
+    allow_open_files()
     # uvicorn raises the signal again after its shutdown: the student's server ends before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
@@ -124,7 +126,7 @@ def _application(
             base_url=f"http://{HOST}:{port}",
             timeout=_ANSWER_S,
             trust_env=False,
-            limits=httpx.Limits(max_keepalive_connections=0),
+            transport=OwnConnections(),
         ),
         escalator(
             named(config.teachers, endpoint.teacher),

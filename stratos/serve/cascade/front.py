@@ -22,7 +22,8 @@ from stratos.cascade.judge import Judge, Said, StudentError, bared
 from stratos.cascade.threshold import is_escalated
 from stratos.engines.chat_ids import first_stop
 from stratos.engines.chat_request import parsed, plain
-from stratos.engines.http_api import api_error, read_body
+from stratos.engines.http_api import GONE, api_error, gone, read_body
+from stratos.engines.own_connection import PassedOn
 from stratos.engines.waiting import Waiting, unless_gone
 from stratos.records import Escalation
 from stratos.serve.cascade.escalate import Escalator, UnavailableError, Why
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2 * 2**20
 MOST_WAITING = 1024
-GONE = 499
 _GREEDY = {"temperature": 0, "top_p": 1, "n": 1, "frequency_penalty": 0, "presence_penalty": 0}
 """Options with the only value that the promise was measured with."""
 _NOT_SERVED = ("logprobs", "top_logprobs", "logit_bias", "tools", "functions")
@@ -81,6 +81,7 @@ def application(
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
+    from starlette.requests import ClientDisconnect
     from starlette.routing import Route
 
     front = _Front(cascading, student, escalator, meter)
@@ -108,7 +109,7 @@ def application(
             Route("/metrics", front.metrics),
             Route("/cascade", front.facts),
         ],
-        exception_handlers={HTTPException: _no_path},
+        exception_handlers={HTTPException: _no_path, ClientDisconnect: gone},
     )
 
 
@@ -258,9 +259,6 @@ class _Front:
 
     async def _alone(self, body: Mapping[str, Any]) -> Response:
         """Hand a request on to the student, and its answer back as it comes."""
-        from starlette.background import BackgroundTask
-        from starlette.responses import StreamingResponse
-
         try:
             model = (await self._judge()).model
             asked = self._student.build_request(
@@ -272,11 +270,11 @@ class _Front:
             return api_error(502, f"The student does not answer ({type(error).__name__}).")
         except StudentError as error:
             return _of_student(error)
-        return StreamingResponse(
+        return PassedOn(
             answer.aiter_raw(),
+            answer,
             answer.status_code,
             {"content-type": answer.headers.get("content-type", "application/json")},
-            background=BackgroundTask(answer.aclose),
         )
 
 
