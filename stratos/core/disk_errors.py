@@ -93,6 +93,23 @@ def disk_errors(stage: str, folder: Path, cache_dir: Path | None = None) -> Iter
         raise StratosError(told) from error
 
 
+def why_unwritten(error: OSError, folder: Path, another: str) -> str:
+    """Return what a command says where the system refuses what it writes below a folder.
+
+    Args:
+        error: that of the system, which names no file where a disk is full.
+        folder: where the command writes.
+        another: what is typed for another folder.
+    """
+    if error.errno not in _NO_ROOM | _NO_RIGHT:
+        return str(error)
+    do = "Free some space there" if error.errno in _NO_ROOM else "Allow it"
+    return (
+        f"{folder} cannot be written ({error.strerror}). {do}, or take another folder with "
+        f"{another}, and give the command again."
+    )
+
+
 def _told(stage: str, folder: Path, error: OSError) -> str | None:
     """Return the message of an error of the operating system; None for one that is a bug."""
     where = error.filename2 or error.filename or folder

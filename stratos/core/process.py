@@ -42,6 +42,15 @@ class Process:
         """Whether it is a process of this machine, and of no container that is gone."""
         return self.host == socket.gethostname()
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it is told from a process that has its number later, as far as this machine does.
+
+        One that is not must not be ended: it may be another's.
+        """
+        this = Process.this()
+        return bool(self.started or not this.started) and bool(self.boot or not this.boot)
+
     def is_alive_here(self) -> bool:
         """Tell whether it runs on this machine, as far as this one can see."""
         return self.is_of_this_machine and not self.is_dead()

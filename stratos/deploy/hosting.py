@@ -20,8 +20,9 @@ from stratos.core.errors import StratosError
 from stratos.deploy.bundle_server import QUESTION, arguments_here, ask
 from stratos.deploy.commands import ALONE, engine_of, environment_of
 from stratos.deploy.exports import exported
-from stratos.deploy.hosted_server import Hosted, is_looked_after, starting, state_of
+from stratos.deploy.hosted_server import Hosted, is_looked_after, is_starting, starting, state_of
 from stratos.deploy.manifest import MANIFEST, Known, read_known
+from stratos.deploy.port_owner import is_taken
 from stratos.deploy.server import check_free, free_port, last_lines
 from stratos.records import ServingSetting
 
@@ -29,6 +30,8 @@ START_SHARE = 1.5
 """Of the seconds that an engine may take to start: nobody waits for the command that hosts it."""
 _STOP_S = 30.0
 _LOOK_S = 0.2
+_SURE = 3
+"""Looks in a row that find another process at the port."""
 
 
 @dataclass(frozen=True)
@@ -219,13 +222,21 @@ def stop(state: Path, hosted: Hosted) -> bool:
         StratosError: it does not end.
     """
     one = hosted.supervisor
-    if one is None or one.is_dead():
+    if one is None:
+        return _stop_start(state, hosted)
+    if one.is_dead():
         state.unlink(missing_ok=True)
         return False
     if not one.is_of_this_machine:
         raise StratosError(
             f"{hosted.bundle} was started on {one.host}, and this is {socket.gethostname()}: stop "
             f"it there. If that machine is gone, delete {state}"
+        )
+    if not one.is_told:
+        raise StratosError(
+            f"{state} does not say when process {one.pid} was started: that may be any process by "
+            f"now, and none is ended. Look what it is with: ps -f {one.pid}; end it with: kill "
+            f"{one.pid}; then delete {state}"
         )
     with suppress(ProcessLookupError):
         os.kill(one.pid, signal.SIGTERM)
@@ -236,6 +247,28 @@ def stop(state: Path, hosted: Hosted) -> bool:
         time.sleep(_LOOK_S)
     state.unlink(missing_ok=True)
     return True
+
+
+def _stop_start(state: Path, hosted: Hosted) -> bool:
+    """End a start that has not got as far as a server; return whether there was one.
+
+    What starts it ends where its file is gone; what has written to the file meanwhile is ended.
+
+    Raises:
+        StratosError: it does not end.
+    """
+    ran, deadline = False, time.monotonic() + 2 * _STOP_S
+    while is_starting(state) or is_looked_after(state):
+        ran = True
+        found = Hosted.read(state)
+        if found is not None and found.supervisor is not None:
+            return stop(state, found)
+        state.unlink(missing_ok=True)
+        if time.monotonic() > deadline:
+            raise StratosError(f"The start of {hosted.bundle} does not end: pgrep -f {state.stem}")
+        time.sleep(_LOOK_S)
+    state.unlink(missing_ok=True)
+    return ran
 
 
 def differing(hosted: Hosted) -> int:
@@ -271,18 +304,26 @@ def _when_ready(
     state: Path, process: subprocess.Popen[bytes], start_seconds: float | None
 ) -> Hosted:
     """Wait for an answer: a server may call itself healthy and end at its first question."""
-    began = time.monotonic()
+    began, n_taken = time.monotonic(), 0
     while True:
         hosted = Hosted.read(state)
+        if hosted is None and not process.poll():  # it runs, or was told to end
+            raise StratosError("It was stopped while it started.")
         if hosted is None or hosted.is_given_up or process.poll() is not None:
             log = state.with_suffix(".log")
             raise StratosError(
                 f"The server ended before it answered. The end of {log}:\n{last_lines(log)}"
             )
-        messages = hosted.asked[0].messages if hosted.asked else QUESTION
-        with suppress(OSError, http.client.HTTPException, ValueError, KeyError, IndexError):
-            ask(hosted.port, messages, hosted.max_tokens if hosted.asked else 1, hosted.student)
-            return hosted
+        if hosted.supervisor is not None and hosted.server_pid:
+            # One that ends may be seen once with its port, and no more among its parent's children.
+            n_taken = n_taken + 1 if is_taken(hosted.port, hosted.supervisor) else 0
+            if n_taken >= _SURE:
+                raise StratosError(
+                    f"Another process listens at port {hosted.port}: the server cannot. Choose "
+                    "another with --port <number>, or take any free one with --port 0."
+                )
+            if not n_taken and _has_answered(hosted):
+                return hosted
         most_s = start_seconds or hosted.start_s
         if time.monotonic() > began + most_s:
             raise StratosError(
@@ -291,3 +332,12 @@ def _when_ready(
                 "Give the command again when the machine is less busy, or --start-seconds <more>."
             )
         time.sleep(_LOOK_S)
+
+
+def _has_answered(hosted: Hosted) -> bool:
+    """Ask a question; return whether the server has answered, and not another at its port."""
+    messages = hosted.asked[0].messages if hosted.asked else QUESTION
+    with suppress(OSError, http.client.HTTPException, ValueError, KeyError, IndexError):
+        ask(hosted.port, messages, hosted.max_tokens if hosted.asked else 1, hosted.student)
+        return not is_taken(hosted.port, hosted.supervisor)
+    return False

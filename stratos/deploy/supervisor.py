@@ -2,17 +2,23 @@
 
 A server that ends by itself is started again, ever later while it keeps ending at once, or before
 it has answered; after `MOST_FAILURES` such starts it is given up, and the state says so. One that
-hangs, and answers no look at its health for `SILENT_S`, is ended and started again, too.
+hangs, and answers no look at its health for `SILENT_S`, is ended and started again, too. A full
+disk ends nothing: what cannot be written is written when there is room again.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from stratos.core.locks import locked
 from stratos.core.process import Process
@@ -26,6 +32,11 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 LOOK_S, SILENT_S = 10.0, 120.0
 """Seconds between looks at a server's health, and without an answer to any until it counts as one
 that hangs: busy machines are slow."""
+
+MOST_LOG_BYTES, KEPT_LOG_BYTES = 16 * 2**20, 2**20
+"""Size from which a log is cut, and what is kept of its end."""
+_AGAIN_S = 1.0
+"""Seconds until what the disk did not take is written again."""
 
 
 def supervise(state: Path) -> int:
@@ -42,6 +53,9 @@ def supervise(state: Path) -> int:
         return 1
     try:
         with locked(supervised(state)):
+            # A stop that came meanwhile has deleted it.
+            if stop.is_set() or (hosted := Hosted.read(state)) is None:
+                return 0
             return _keep_running(state, replace(hosted, supervisor=Process.this()), stop)
     except BlockingIOError:
         print("Another process keeps it running.", file=sys.stderr)
@@ -49,23 +63,23 @@ def supervise(state: Path) -> int:
 
 
 def _keep_running(state: Path, hosted: Hosted, stop: threading.Event) -> int:
-    hosted.write(state)
+    notes = _Notes(state)
+    notes.write(hosted)
     failures, wait_s = 0, FIRST_WAIT_S
     while not stop.is_set():
-        with Path(hosted.log).open("ab") as log:
+        with _log_of(hosted) as log:
             process = start_process(
                 hosted.module, hosted.arguments, log, hosted.environment, hosted.python
             )
         hosted = replace(hosted, server_pid=process.pid)
-        hosted.write(state)
         health = _Health(hosted.port)
         try:
+            notes.write(hosted)
             while process.poll() is None and not stop.wait(0.2):
-                if Hosted.read(state) is None:  # somebody wrote to it, or cleaned up
-                    hosted.write(state)
+                notes.catch_up()
+                notes.bound_log()
                 if health.hangs():
-                    with Path(hosted.log).open("a") as log:
-                        log.write(f"No answer for {SILENT_S:g} seconds: it is started again.\n")
+                    notes.say(f"No answer for {SILENT_S:g} seconds: it is started again.")
                     break
         finally:
             stop_process(process)
@@ -76,13 +90,77 @@ def _keep_running(state: Path, hosted: Hosted, stop: threading.Event) -> int:
         failures += 1
         hosted = replace(hosted, n_restarts=hosted.n_restarts + 1, exit_code=process.returncode)
         if failures >= MOST_FAILURES:
-            replace(hosted, is_given_up=True).write(state)
+            notes.write(replace(hosted, is_given_up=True))
+            while not notes.catch_up() and not stop.wait(LOOK_S):
+                pass
             return 1
-        hosted.write(state)
+        notes.write(hosted)
         stop.wait(wait_s)
         wait_s = min(LONGEST_WAIT_S, 2 * wait_s)
-    state.unlink(missing_ok=True)
+    with suppress(OSError):
+        state.unlink()
     return 0
+
+
+@contextmanager
+def _log_of(hosted: Hosted) -> Iterator[BinaryIO]:
+    """Open a server's log; where the disk does not let it be made, what is said is lost."""
+    with ExitStack() as stack:
+        try:
+            log = stack.enter_context(Path(hosted.log).open("ab"))
+        except OSError:
+            log = stack.enter_context(Path(os.devnull).open("ab"))
+        yield log
+
+
+class _Notes:
+    """What is written down beside a server: it goes on where the disk is full, or is gone."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._wanted: Hosted | None = None
+        self._is_written = False
+        self._looked = -math.inf
+
+    def write(self, hosted: Hosted) -> None:
+        """Write down how it is, now or when the disk takes it."""
+        self._wanted, self._is_written, self._looked = hosted, False, -math.inf
+        self.catch_up()
+
+    def catch_up(self) -> bool:
+        """Write what could not be written, or is damaged by now; return whether it is written."""
+        assert self._wanted is not None
+        if self._is_written and Hosted.read(self._state) is not None:
+            return True
+        if time.monotonic() < self._looked + _AGAIN_S:
+            return False
+        self._looked = time.monotonic()
+        try:
+            self._wanted.write(self._state)
+            self._is_written = True
+        except OSError as error:
+            self._is_written = False
+            self.say(f"{self._state} cannot be written ({error.strerror}). Free some space there.")
+        return self._is_written
+
+    def bound_log(self) -> None:
+        """Cut the log to its end where it has grown long: all who write to it append."""
+        assert self._wanted is not None
+        path = Path(self._wanted.log)
+        with suppress(OSError):
+            if path.stat().st_size > MOST_LOG_BYTES:
+                with path.open("r+b") as log:
+                    log.seek(-KEPT_LOG_BYTES, os.SEEK_END)
+                    end = log.read().partition(b"\n")[2]
+                    log.truncate(0)
+                    log.seek(0)
+                    log.write(b"(what was before is cut)\n" + end)
+
+    def say(self, line: str) -> None:
+        """Add a line to the log, if the disk takes it."""
+        assert self._wanted is not None
+        with suppress(OSError), Path(self._wanted.log).open("a") as log:
+            log.write(f"{line}\n")
 
 
 class _Health:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.core.counted import counted
+from stratos.core.disk_errors import why_unwritten
 from stratos.core.errors import StratosError
 from stratos.deploy.hosted_server import CACHE, Hosted, hosted_bundle, state_of
 from stratos.deploy.nginx_config import Limits, config
@@ -70,13 +71,20 @@ def main() -> None:
             print(door.told())
         else:
             _open(door, hosted, folders[0], told)
-    except (StratosError, OSError) as error:
+    except StratosError as error:
         print(error, file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(why_unwritten(error, _cache_dir() / "served", f"{CACHE}=<folder>"), file=sys.stderr)
         sys.exit(1)
 
 
+def _cache_dir() -> Path:
+    return Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
+
+
 def _found(folder: Path) -> tuple[Door, Hosted | None]:
-    cache_dir = Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
+    cache_dir = _cache_dir()
     state = state_of(hosted_bundle(folder, cache_dir), cache_dir)
     return Door(state.with_suffix(".door")), Hosted.read(state)
 

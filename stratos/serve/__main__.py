@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.counted import counted
+from stratos.core.disk_errors import why_unwritten
 from stratos.core.errors import StratosError
 from stratos.deploy.commands import ENGINES
 from stratos.deploy.exports import read_exports
@@ -97,8 +98,11 @@ def main() -> None:
             _stop(cache_dir, folders, told.all)
         else:
             _start(cache_dir, folders[0], told)
-    except (StratosError, OSError) as error:
+    except StratosError as error:
         print(error, file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(why_unwritten(error, cache_dir / "served", f"{CACHE}=<folder>"), file=sys.stderr)
         sys.exit(1)
 
 

@@ -19,6 +19,7 @@ from stratos.deploy.hosted_server import (
     state_of,
 )
 from stratos.deploy.hosting import differing
+from stratos.deploy.port_owner import is_taken
 from stratos.door.nginx import Door
 from stratos.serve.cascade.options import counters_told
 
@@ -28,6 +29,7 @@ class State(StrEnum):
 
     ANSWERS = "answers"
     SILENT = "does not answer"
+    TAKEN = "its port is taken"
     STARTING = "is starting"
     CUT_SHORT = "its start was cut short"
     GIVEN_UP = "given up"
@@ -104,7 +106,7 @@ class Standing:
         return json.dumps(found)
 
     def _processes(self) -> str:
-        if self.state not in (State.ANSWERS, State.SILENT):
+        if self.state not in (State.ANSWERS, State.SILENT, State.TAKEN):
             return ""
         return f"; process {self.pid}, kept running by process {self.supervisor_pid}"
 
@@ -120,6 +122,8 @@ class Standing:
             return f"gone: the process that kept it running has ended{times}"
         if self.state is State.SILENT:
             return f"does not answer at {self.url}{times}"
+        if self.state is State.TAKEN:
+            return f"does not answer: another process listens at port {self.port}{times}"
         if self.state is not State.ANSWERS:
             return self.state.value
         if self.is_bundle_gone:
@@ -153,6 +157,8 @@ def standings(cache_dir: Path, folders: list[Path]) -> Iterator[Standing]:
 def standing(path: Path, one: Hosted) -> Standing:
     """Return how a hosted student is, by its file and by asking it."""
     state, n_differing, keeper = _state(path, one), None, one.supervisor
+    if state is State.ANSWERS and is_taken(one.port, keeper):
+        state = State.TAKEN
     if state is State.ANSWERS:
         try:
             n_differing = differing(one)

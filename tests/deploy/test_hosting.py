@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -19,19 +20,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from stratos.core.errors import StratosError
+from stratos.core.locks import locked
 from stratos.core.process import Process
 from stratos.deploy import supervisor
 from stratos.deploy.bundle import make_bundle
-from stratos.deploy.hosted_server import Hosted, bundle_in, starting, state_of
-from stratos.deploy.hosting import ask, differing, keep_hosted, prepare
+from stratos.deploy.hosted_server import (
+    Hosted,
+    bundle_in,
+    is_looked_after,
+    is_starting,
+    starting,
+    state_of,
+)
+from stratos.deploy.hosting import ask, differing, keep_hosted, prepare, start, stop
 from stratos.deploy.manifest import Known, check_manifest, read_known, write_known, write_manifest
+from stratos.deploy.server import answers as server_answers
 from stratos.deploy.server import free_port
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import ServingSetting
 from stratos.serve.__main__ import _as_measured, _setting
+from stratos.serve.status import State, standing
 
 
 @pytest.fixture(scope="module")
@@ -388,3 +400,152 @@ def test_what_a_restart_does_not_name_stays(parrot: tuple[Path, Hosted]) -> None
     assert setting(alone, at_once=4) == ServingSetting("transformers-batching", 4)
     assert setting(replace(alone, engine="vllm"), at_once=4) == ServingSetting("vllm", 4)
     assert setting(None) is None and setting(hosted) is None, "of an earlier version"
+
+
+SERVES = """
+import json, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"data": [{"id": "m"}]}).encode())
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"choices": [{"message": {"content": "7"}}]}).encode())
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Hosted]:
+    """Return the state of a small server that is not started yet."""
+    (tmp_path / "serves.py").write_text(SERVES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    state, port = tmp_path / "served" / "state.json", free_port()
+    hosted = Hosted(
+        bundle=str(tmp_path), port=port, module="serves", arguments=[str(port)],
+        environment={}, log=str(state.with_suffix(".log")), since="now", version="",
+    )  # fmt: skip
+    hosted.write(state)
+    return state, hosted
+
+
+def test_a_full_disk_ends_no_server(serves: tuple[Path, Hosted]) -> None:
+    """The limit of a process on the size of its files refuses what a full disk refuses."""
+    state, _ = serves
+    hosted = start(state)
+    keeper = hosted.supervisor
+    assert keeper is not None
+    one = psutil.Process(keeper.pid)
+    try:
+        before = one.rlimit(psutil.RLIMIT_FSIZE)
+        one.rlimit(psutil.RLIMIT_FSIZE, (0, before[1]))
+        os.kill(hosted.server_pid, signal.SIGKILL)
+        wait_for(lambda: not server_answers(hosted.port))
+        wait_for(lambda: server_answers(hosted.port))
+        assert not keeper.is_dead()
+        found = Hosted.read(state)
+        assert found is not None and found.server_pid == hosted.server_pid, "not written"
+        one.rlimit(psutil.RLIMIT_FSIZE, before)
+
+        def is_written() -> bool:
+            now = Hosted.read(state)
+            return now is not None and now.server_pid != hosted.server_pid and now.n_restarts == 1
+
+        wait_for(is_written)
+    finally:
+        assert stop(state, hosted)
+
+
+def test_a_log_does_not_grow_without_end(
+    serves: tuple[Path, Hosted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, hosted = serves
+    monkeypatch.setattr(supervisor, "MOST_LOG_BYTES", 4000)
+    monkeypatch.setattr(supervisor, "KEPT_LOG_BYTES", 1000)
+    notes, log = supervisor._Notes(state), Path(hosted.log)
+    notes.write(hosted)
+    with log.open("ab") as writer:  # as a server has it
+        for i in range(1000):
+            writer.write(b"line %d\n" % i)
+            writer.flush()
+            notes.bound_log()
+            assert log.stat().st_size < 4100
+    text = log.read_text()
+    assert text.startswith("(what was before is cut)\nline ") and text.endswith("line 999\n")
+
+
+def test_what_a_full_disk_refuses_is_told_with_its_place(bundle: Path, tmp_path: Path) -> None:
+    done = command(
+        "stratos.serve", str(bundle), cache=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, -1)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"{tmp_path / 'served'} cannot be written (File too large). Free some" in done.stderr
+    assert "STRATOS_CACHE=<folder>" in done.stderr
+
+
+def test_another_process_at_the_port_is_not_taken_for_the_server(
+    serves: tuple[Path, Hosted], tmp_path: Path
+) -> None:
+    state, hosted = serves
+    with ThreadingHTTPServer(("127.0.0.1", hosted.port), _Parrot) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        with pytest.raises(StratosError, match=f"Another process listens at port {hosted.port}"):
+            start(state)
+        assert not state.exists()
+        sleeper = subprocess.Popen(["sleep", "60"])
+        try:
+            there = replace(hosted, supervisor=Process.of(sleeper.pid))
+            found = standing(state, there)
+            assert found.state is State.TAKEN
+            assert f"does not answer: another process listens at port {hosted.port}" in found.text
+        finally:
+            sleeper.kill()
+            sleeper.wait()
+        other.shutdown()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
+def test_a_stop_ends_a_start_wherever_it_is(serves: tuple[Path, Hosted], after_s: float) -> None:
+    state, hosted = serves
+    slow = replace(hosted, module="time", arguments=[])  # ends at once, and never answers
+    slow.write(state)
+    told: list[BaseException] = []
+
+    def begin() -> None:
+        try:
+            with locked(state.with_suffix(".starting")):
+                start(state)
+        except BaseException as error:
+            told.append(error)
+
+    one = threading.Thread(target=begin)
+    one.start()
+    wait_for(lambda: is_starting(state))
+    time.sleep(after_s)
+    now = Hosted.read(state)
+    assert stop(state, slow if now is None else now)
+    one.join(60)
+    wait_for(lambda: not is_looked_after(state))
+    assert not state.exists()
+    assert str(told[0]) == "It was stopped while it started."
+
+
+def test_no_process_is_ended_that_may_be_another_by_now(serves: tuple[Path, Hosted]) -> None:
+    state, hosted = serves
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        there = Process.of(sleeper.pid)
+        for unsure in (replace(there, boot="", started=""), replace(there, started="")):
+            with pytest.raises(StratosError, match="does not say when process"):
+                stop(state, replace(hosted, supervisor=unsure))
+            assert sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()
