@@ -5,6 +5,7 @@ from __future__ import annotations
 import record
 
 from figures_of.common import source, span, table
+from stratos.core.counted import counted
 
 RESULT = "serving/exports"
 VLLM = "serving/vllm"
@@ -37,8 +38,9 @@ def engines() -> str:
     """Return a row for each engine and format: the range over rounds."""
     kept = record.load(RESULT)
     lines, n_rounds = _rows(RESULT)
+    rounds = counted(n_rounds, "round")
     return (
-        f"{table(HEAD, lines)}\n\n{source(RESULT)}; {n_rounds} rounds of all engines in turn, "
+        f"{table(HEAD, lines)}\n\n{source(RESULT)}; {rounds} of all engines in turn, "
         f"with other work on the machine (load average {kept['load_average']:.0f}): compare the "
         "engines, not the numbers with those of an idle machine. The same text is that of the "
         "evaluation, or of transformers for random weights: what these answer is decided by a "
@@ -50,11 +52,12 @@ def vllm() -> str:
     """Return a row for each engine and format, vLLM among them."""
     kept = record.load(VLLM)
     lines, n_rounds = _rows(VLLM)
+    rounds = counted(n_rounds, "round")
     others = span((row["others_cores"] for row in kept["result"]["rows"]), ".1f")
     return (
         f"{table(HEAD, lines)}\n\n{source(VLLM)}, vLLM {kept['engines']['vllm']} on a CPU; "
-        f"{n_rounds} round. Other work took {others} cores while each row was measured, and least "
-        "beside vLLM: compare the CPU milliseconds."
+        f"{rounds}. Other work took {others} cores while each row was measured, "
+        "and least beside vLLM: compare the CPU milliseconds."
     )
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 LEAST_LOGPROB = -9999.0
 """What the API writes for minus infinity, which JSON does not have."""
+
+_FIRST = 4
+"""Characters for each token that a chat may have, in the part of it that is cut first."""
 
 
 class ChatError(StratosError):
@@ -52,21 +56,45 @@ class ChatIds:
             if facts.get(name)
         }
         self._compiled = _environment().from_string(self.template)
+        self._longest = _longest_of(self.tokenizer)
 
-    def ids(self, messages: Sequence[Mapping[str, Any]], tools: Any = None) -> list[int]:
+    def ids(
+        self, messages: Sequence[Mapping[str, Any]], tools: Any = None, most: float = math.inf
+    ) -> list[int]:
         """Return the token ids of a chat, up to where the answer begins.
 
         Args:
             messages: of the chat.
             tools: that are offered, as the API has them; None for none.
+            most: tokens that it may have; a text that is far longer is not cut for it.
 
         Raises:
-            ChatError: the template does not take the chat, or no tools.
+            ChatError: the template does not take the chat, or no tools, or the chat is too long.
         """
         text = self._written(messages, tools)
         if tools is not None and text == self._written(messages, None):
             raise ChatError("tools: the chat template of this model takes none.")
+        if self._exceeds(text, most) or len(ids := self._cut(text)) > most:
+            raise ChatError(f"messages: the chat exceeds the context of {most:,} tokens.")
+        return ids
+
+    def _cut(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _exceeds(self, text: str, most: float) -> bool:
+        """Tell from a part of a text, where it can be told, that it has too many tokens.
+
+        The start of a text has about the tokens that the whole begins with: a few at its end may be
+        others. Twice as many as there may be leave ample room for these.
+        """
+        if len(text) > most * self._longest:
+            return True
+        n = _FIRST * most
+        while n < len(text):
+            if len(self._cut(text[: int(n)])) > 2 * most:
+                return True
+            n *= _FIRST
+        return False
 
     def _written(self, messages: Sequence[Mapping[str, Any]], tools: Any) -> str:
         import jinja2
@@ -114,6 +142,18 @@ class Pieces:
     def take(self, ids: Sequence[int]) -> str:
         """Return the text that has become whole by further ids."""
         return "".join(self._stream.step(self._tokenizer, one) or "" for one in ids)
+
+
+def _longest_of(tokenizer: Tokenizer) -> float:
+    """Return the most characters that one token may stand for; infinite where it is not bound.
+
+    Where a text is cut by its bytes, each is in a token, and each token is in the vocabulary.
+    """
+    from tokenizers.decoders import ByteLevel
+
+    if tokenizer.normalizer is not None or not isinstance(tokenizer.decoder, ByteLevel):
+        return math.inf
+    return max(map(len, tokenizer.get_vocab()))
 
 
 def _template_of(bundle: Path, facts: Mapping[str, Any]) -> str:

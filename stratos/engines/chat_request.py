@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from stratos.core.counted import listed
 from stratos.engines.answer_form import AnswerForms
 from stratos.engines.chat_ids import ChatIds
 
@@ -27,6 +29,8 @@ WHOLE = {"top_k": (0, 2**31 - 1), "seed": (-1, 2**32 - 1)}
 MOST_TOKENS = 2**31 - 1
 """What `max_tokens` may say; the context ends an answer before."""
 MOST_STOPS = 64
+ROLES = ("system", "user", "assistant", "tool")
+"""Of messages, as chat templates know them."""
 _DEEPEST = "the request has too many lists and objects inside each other."
 
 
@@ -47,9 +51,12 @@ class Asked:
 class Requests:
     """Reads requests to a bundle."""
 
-    def __init__(self, chats: ChatIds, forms: AnswerForms, most_tokens: int) -> None:
-        """Take what makes token ids, what constrains answers, and the longest answer."""
+    def __init__(
+        self, chats: ChatIds, forms: AnswerForms, most_tokens: int, context: float = math.inf
+    ) -> None:
+        """Take what makes token ids and constrains answers, and tokens of an answer and a chat."""
         self._chats, self._forms, self._most_tokens = chats, forms, most_tokens
+        self._context = context
 
     def read(self, data: bytes) -> Asked:
         """Return what a request asks for.
@@ -64,10 +71,7 @@ class Requests:
             raise ValueError(_DEEPEST) from None
 
     def _asked(self, body: Mapping[str, Any]) -> Asked:
-        if not isinstance(body.get("messages"), list):
-            raise ValueError("messages: expected a list of messages.")
-        if not body["messages"]:
-            raise ValueError("messages: expected one message at least.")
+        messages = chat_of(body.get("messages"))
         for name, value in ((name, body.get(name)) for name in NOT_SERVED):
             if value not in (None, False, [], {}):
                 raise ValueError(f"{name}: this server does not have it.")
@@ -102,7 +106,7 @@ class Requests:
             **_options(body),
             **form,
             "n_predict": self._n_tokens(body),
-            "prompt": self._chats.ids([plain(message) for message in body["messages"]], tools),
+            "prompt": self._chats.ids(messages, tools, self._context),
             "return_tokens": True,
             "stream": bool(stream),
             # Of the distribution before sampling options: how likely the model itself finds it.
@@ -133,7 +137,7 @@ def parsed(data: bytes) -> Mapping[str, Any]:
         RecursionError: it is nested too deeply.
     """
     try:
-        body = json.loads(data, parse_constant=_no_number)
+        body = json.loads(data, parse_constant=_no_number, parse_int=_whole)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"the request is not JSON: {error}.") from None
     if not isinstance(body, Mapping):
@@ -145,6 +149,13 @@ def parsed(data: bytes) -> Mapping[str, Any]:
     except ValueError:
         raise ValueError("the request has a number that is too large.") from None
     return body
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # Python reads no more than some thousand digits
+        raise ValueError("the request has a number that is too large.") from None
 
 
 def _no_number(name: str) -> NoReturn:
@@ -174,6 +185,25 @@ def _options(body: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(value: Any) -> str:
     text = json.dumps(value) if not isinstance(value, int) or abs(value) < 2**256 else "(large)"
     return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def chat_of(messages: Any) -> list[dict[str, Any]]:
+    """Return the messages of a request, each with a text.
+
+    Raises:
+        ValueError: they are none, one has a role that no chat template knows, or no user asks.
+    """
+    if not isinstance(messages, list):
+        raise ValueError("messages: expected a list of messages.")
+    if not messages:
+        raise ValueError("messages: expected one message at least.")
+    chat = [plain(message) for message in messages]
+    for message in chat:
+        if message["role"] not in ROLES:
+            raise ValueError(f"role={_shown(message['role'])}: expected {listed(ROLES, 'or')}.")
+    if all(message["role"] != "user" for message in chat):
+        raise ValueError("messages: expected one of role user at least.")
+    return chat
 
 
 def plain(message: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ prints the ids that llama.cpp itself makes of each chat, by the template and tok
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sys
@@ -49,7 +50,9 @@ LEAST_CONTEXT = 2048
 """Tokens of a slot: four of the longest answers, and so many at least, where the model has them.
 llama.cpp takes the memory of all slots at its start."""
 MOST_BYTES = 2 * 2**20
-"""Of a request: more than any chat that fits a context, and cut into tokens within seconds."""
+"""Of a request: more than any chat that fits a context."""
+LONG_BYTES = 2**16
+"""Size from which requests are read one at a time."""
 MOST_WAITING = 1024
 """Requests that wait for a slot; more are answered 429. A door before the server allows fewer."""
 RETRY_S = 1
@@ -92,7 +95,7 @@ def _serve(told: argparse.Namespace) -> None:
         raise StratosError(f"{told.bundle} has no {told.format} export for llama.cpp.")
     with socket_folder() as socket:
         server = _llama(path, socket, told.slots, context, own_template=False)
-        app = application(told.bundle, socket, told.slots)
+        app = application(told.bundle, socket, told.slots, context)
         leave_out_of_log()
         allow_open_files()
         uvicorn.run(app, host=told.host, port=told.port, log_level="warning", access_log=False)
@@ -130,13 +133,14 @@ def _llama(path: Path, socket: str, slots: int, context: int, *, own_template: b
         raise StratosError(f"llama.cpp cannot load {path} ({error}).") from error
 
 
-def application(bundle: Path, socket: str, slots: int) -> Starlette:
+def application(bundle: Path, socket: str, slots: int, context: int) -> Starlette:
     """Return the web application that answers chats with llama.cpp's answers.
 
     Args:
         bundle: chat template, tokenizer, and the longest answer.
         socket: file that llama.cpp listens on.
         slots: requests that llama.cpp answers at once; `MOST_WAITING` more wait there.
+        context: tokens of the longest chat.
     """
     import httpx
     from starlette.applications import Starlette
@@ -150,7 +154,7 @@ def application(bundle: Path, socket: str, slots: int) -> Starlette:
     chats = ChatIds(bundle)
     front = _Front(
         chats,
-        Requests(chats, AnswerForms(bundle), _longest_answer(bundle)),
+        Requests(chats, AnswerForms(bundle), _longest_answer(bundle), context),
         httpx.AsyncClient(
             # A connection each: llama.cpp closes those that are kept, maybe just as one is used.
             transport=OwnConnections(socket),
@@ -161,7 +165,7 @@ def application(bundle: Path, socket: str, slots: int) -> Starlette:
         ends=end_ids(bundle),
         streams_text=has_byte_pairs(bundle),
     )
-    return Starlette(
+    app = Starlette(
         routes=[
             Route(
                 "/v1/chat/completions",
@@ -174,6 +178,8 @@ def application(bundle: Path, socket: str, slots: int) -> Starlette:
         ],
         exception_handlers={HTTPException: _no_path, ClientDisconnect: gone},
     )
+    app.router.redirect_slashes = False  # a client that follows one would send its chat twice
+    return app
 
 
 def _name_of(bundle: Path) -> str:
@@ -209,6 +215,7 @@ class _Front:
         self._model = model
         self._ends = ends
         self._streams_text = streams_text
+        self._turn = asyncio.Semaphore(1)
 
     async def health(self, request: Request) -> Response:
         from starlette.responses import JSONResponse
@@ -224,22 +231,45 @@ class _Front:
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat, at once or in parts."""
-        from starlette.concurrency import run_in_threadpool
         from starlette.responses import Response
 
         data = await read_body(request, MOST_BYTES)
         if data is None:
             return api_error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
-        try:
-            # Cutting a long chat takes a while, in which others are answered.
-            asked = await run_in_threadpool(self._requests.read, data)
-        except (ChatError, ValueError, TypeError) as error:
-            return api_error(400, str(error))
         # While llama.cpp works, nothing is sent that could tell that the client is gone.
-        answer = await unless_gone(request, self._answered(asked))
+        answer = await unless_gone(request, self._answered(data))
         return Response(status_code=GONE) if answer is None else answer
 
-    async def _answered(self, asked: Asked) -> Response:
+    async def _answered(self, data: bytes) -> Response:
+        try:
+            asked = await self._read(data)
+        except (ChatError, ValueError, TypeError) as error:
+            return api_error(400, str(error))
+        return await self._asked(asked)
+
+    async def _read(self, data: bytes) -> Asked:
+        """Read a request in a thread; of long ones one at a time, so that short ones are read, too.
+
+        A thread cannot be ended: one that is cancelled meanwhile has its turn until it ends.
+
+        Raises:
+            ChatError, ValueError, TypeError: it cannot be answered.
+        """
+        from starlette.concurrency import run_in_threadpool
+
+        if len(data) <= LONG_BYTES:
+            return await run_in_threadpool(self._requests.read, data)
+        await self._turn.acquire()
+        work = asyncio.ensure_future(run_in_threadpool(self._requests.read, data))
+        work.add_done_callback(self._end_turn)
+        return await asyncio.shield(work)
+
+    def _end_turn(self, work: asyncio.Future[Asked]) -> None:
+        self._turn.release()
+        if not work.cancelled():
+            work.exception()  # where nobody waits for it any more, it is no error
+
+    async def _asked(self, asked: Asked) -> Response:
         """Ask llama.cpp; being cancelled closes the connection, and so ends its work."""
         import httpx
         from starlette.responses import JSONResponse

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import math
 import socket
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from served_bundle import CHATS
 from stratos.deploy.commands import environment_of, serve_arguments
 from stratos.deploy.server import HOST, Server, free_port, serving
 from stratos.engines.answer_form import AnswerForms, why_too_large
-from stratos.engines.chat_ids import ChatIds
+from stratos.engines.chat_ids import ChatError, ChatIds
 from stratos.engines.chat_request import Requests
 from stratos.engines.llama_server import _too_many
 from stratos.engines.llamacpp import LlamaCpp
@@ -161,7 +162,7 @@ def raw(rest: str) -> bytes:
         (raw('"top_k": 100000000000000000000'), "expected a whole number from 0 to 2147483647."),
         (raw('"seed": [1]'), "seed=[1]: expected a whole number from -1 to 4294967295."),
         (raw('"seed": 1' + "0" * 400), "seed=(large): expected a whole number"),
-        (raw('"max_tokens": 1' + "0" * 5000), "Exceeds the limit"),
+        (raw('"max_tokens": 1' + "0" * 5000), "a number that is too large."),
         (raw('"max_tokens": 0'), "max_tokens=0: expected a whole number of at least 1"),
         (raw('"max_completion_tokens": 0'), "max_completion_tokens=0: expected a whole"),
         (raw('"max_tokens": true'), "max_tokens=true: expected a whole number"),
@@ -190,6 +191,7 @@ def test_a_wrong_value_is_refused_with_one_sentence(server, body, told) -> None:
 def test_paths_that_it_does_not_have_are_told_as_the_api_does(server) -> None:
     for method, path, status in (
         ("POST", "/v1/completions", 404),
+        ("POST", "/v1/chat/completions/", 404),
         ("GET", "/v1/chat/completions", 405),
     ):
         found, answer = call(server, method, path)
@@ -289,3 +291,31 @@ def test_clients_that_leave_leave_no_open_file(server) -> None:
         connection.sendall(body)
     assert post(server, max_tokens=1)[0] == 200
     assert "Traceback" not in server.log_path.read_text(errors="replace")
+
+
+def test_very_long_requests_keep_no_other_waiting(server) -> None:
+    long = {"messages": [{"role": "user", "content": "1m" * 1_000_000}]}
+    with ThreadPoolExecutor(6) as pool:
+        started = time.monotonic()
+        many = [pool.submit(post, server, **long) for _ in range(6)]
+        assert post(server, max_tokens=1)[0] == 200
+        took_s = time.monotonic() - started
+        for status, answer in (one.result() for one in many):
+            assert status == 400
+            assert answer["error"]["message"].endswith("exceeds the context of 256 tokens.")
+    assert took_s < 10, "minutes where all of them are cut whole"
+
+
+def test_a_chat_that_is_too_long_is_not_cut_whole(bundle) -> None:
+    chats = ChatIds(bundle)
+    assert chats._longest < 100
+    text = "1m" * 1_000_000
+    chats._longest = math.inf  # as where it is not known
+    started = time.process_time()
+    with pytest.raises(ChatError, match="exceeds the context of 1,024 tokens"):
+        chats.ids([{"role": "user", "content": text}], most=1024)
+    assert time.process_time() - started < 0.5
+    for most in (len(chats.ids(CHATS[1])), 10_000):
+        assert chats.ids(CHATS[1], most=most) == chats.ids(CHATS[1])
+    with pytest.raises(ChatError, match="exceeds"):
+        chats.ids(CHATS[1], most=len(chats.ids(CHATS[1])) - 1)

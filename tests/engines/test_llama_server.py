@@ -149,8 +149,12 @@ def test_a_stop_sequence_ends_the_answer_also_of_a_stream(server, expected) -> N
             "logprobs: they are given whole. Leave stream out.",
         ),
         ({"messages": CHATS[0], "max_tokens": -1}, "max_tokens=-1: expected a whole number"),
-        ({"messages": [{"role": "user", "content": "word " * 400}]}, "exceeds the available"),
+        ({"messages": [{"role": "user", "content": "word " * 400}]}, "the context of 256 tokens"),
         ({"messages": [{"role": "user", "content": "word " * 400}], "stream": True}, "exceeds"),
+        ({"messages": [{"role": "robot", "content": "a"}]}, '"robot": expected system, user, '),
+        ({"messages": [{"role": "assistant", "content": "a"}]}, "one of role user at least."),
+        (b'{"messages": [{"role": "user", "content": "a"}], "seed": ' + b"1" * 5000 + b"}",
+         "the request has a number that is too large."),
     ],
 )  # fmt: skip
 def test_what_it_cannot_answer_is_refused_and_said(server, body, told) -> None:

@@ -208,14 +208,15 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
             ({"n": 2}, "n: the promise was measured with 1."),
             ({"tools": [{"type": "function"}]}, "tools: a cascade does not have it."),
             ({"logprobs": True}, "logprobs: a cascade does not have it."),
-            ({"messages": []}, "messages: expected a list of messages."),
+            ({"messages": []}, "messages: expected one message at least."),
+            ({"messages": "a"}, "messages: expected a list of messages."),
             ({"max_tokens": 0}, "max_tokens: expected a whole number of at least 1."),
         ):
             status, _, body = world.post(SURE, **more)
             assert status == 400 and told in json.loads(body)["error"]["message"]
         assert world.send(b"{")[0] == 400 and world.send(b"[1]")[0] == 400
         assert world.send(b'{"messages": "' + b"x" * 2_200_000 + b'"}')[0] == 413
-        assert not world.student.asked and json.loads(world.get("/cascade"))["refused"] == 9
+        assert not world.student.asked and json.loads(world.get("/cascade"))["refused"] == 10
 
 
 def test_a_teacher_that_is_down_costs_no_answer_and_soon_no_time(tmp_path: Path) -> None:

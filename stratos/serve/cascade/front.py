@@ -21,7 +21,7 @@ import httpx
 from stratos.cascade.judge import Judge, Said, StudentError, bared
 from stratos.cascade.threshold import is_escalated
 from stratos.engines.chat_ids import first_stop
-from stratos.engines.chat_request import parsed, plain
+from stratos.engines.chat_request import chat_of, parsed
 from stratos.engines.http_api import GONE, api_error, gone, read_body
 from stratos.engines.own_connection import PassedOn
 from stratos.engines.waiting import Waiting, unless_gone
@@ -95,7 +95,7 @@ def application(
             meter.close()
             await student.aclose()
 
-    return Starlette(
+    app = Starlette(
         lifespan=lifespan,
         routes=[
             Route(
@@ -111,6 +111,8 @@ def application(
         ],
         exception_handlers={HTTPException: _no_path, ClientDisconnect: gone},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Front:
@@ -296,9 +298,7 @@ def _asked(body: Mapping[str, Any], most: int) -> _Asked:
     Raises:
         ValueError: it asks for what a cascade does not have.
     """
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise ValueError("messages: expected a list of messages.")
+    chat = chat_of(body.get("messages"))
     for name in _NOT_SERVED:
         if body.get(name) not in (None, False, [], {}):
             raise ValueError(f"{name}: a cascade does not have it. {_OWN}")
@@ -317,7 +317,6 @@ def _asked(body: Mapping[str, Any], most: int) -> _Asked:
     if stream is not None and not isinstance(stream, bool):
         raise ValueError("stream: expected true or false.")
     options = {name: body[name] for name in _PASSED_ON if body.get(name) is not None}
-    chat = [plain(one) for one in messages]
     return [{"role": one["role"], "content": one["content"]} for one in chat], options, limit
 
 
