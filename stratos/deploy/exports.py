@@ -19,6 +19,7 @@ from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
 from stratos.core.machine_load import group_memory
 from stratos.deploy.bundle_server import serving_bundle
+from stratos.deploy.commands import ENGINES
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.manifest import N_KNOWN
 from stratos.deploy.server import Server
@@ -225,11 +226,18 @@ def read_exports(bundle: Path) -> Exports | None:
     """
     path = bundle / EXPORTS / RECORD
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Exports)
+        held = msgspec.json.decode(path.read_bytes(), type=Exports)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise StratosError(f"{path} cannot be read ({error}).") from error
+    if held.engine not in ENGINES:
+        raise StratosError(
+            f"{path} names the engine {held.engine!r}, which is none of "
+            f"{', '.join(sorted(ENGINES))}: it was changed, or a later version made it. Give the "
+            "command of its run again."
+        )
+    return held
 
 
 def exported(bundle: Path, engine: Engine, form: str) -> Export:

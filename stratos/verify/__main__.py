@@ -14,10 +14,10 @@ from stratos.core.errors import StratosError
 from stratos.decode.batched import complete
 from stratos.deploy.bundle_server import ask, serving_bundle
 from stratos.deploy.commands import ENGINES
-from stratos.deploy.exports import read_exports
+from stratos.deploy.exports import RECORD, read_exports
 from stratos.deploy.hosted_server import bundle_in
 from stratos.deploy.hosting import longest_answer
-from stratos.deploy.manifest import Known, check_manifest, read_known
+from stratos.deploy.manifest import KNOWN, Known, check_manifest, read_known
 from stratos.deploy.push import fetched, is_url
 from stratos.pretrained import load_model, load_tokenizer
 from stratos.records import ServingSetting
@@ -28,7 +28,7 @@ MOST_TOKENS = 1024
 
 
 def main() -> None:
-    """Check a bundle; exit with 1 where it is not what was made or answers otherwise."""
+    """Check a bundle; exit with 1 where it is not what was made, or that cannot be told."""
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python -m stratos.verify",
@@ -53,14 +53,17 @@ def verify(folder: Path) -> None:
     """Check a bundle and print what was found.
 
     Raises:
-        StratosError: files have changed, it cannot be loaded, or an answer differs.
+        StratosError: files have changed, it cannot be loaded, an answer differs, or none is known.
     """
     bundle = bundle_in(folder)
     print(f"{bundle}: {counted(check_manifest(bundle), 'file')}, all as they were made.")
     known = read_known(bundle)
     if not known:
-        print("It holds no known answers.")
-        return
+        raise StratosError(
+            f"{bundle}: its files are as its manifest says, and it holds no known answers "
+            f"({KNOWN}): nothing was compared. Each run writes some, so that an earlier version "
+            "made it, or it was changed. Give the command of its run again."
+        )
     texts = answers(bundle, [one.messages for one in known])
     wrong = [one for one, text in zip(known, texts, strict=True) if text != one.text]
     for one, text in zip(known, texts, strict=True):
@@ -88,6 +91,12 @@ def _verify_exports(bundle: Path, known: Sequence[Known]) -> None:
         if held is None or not one.is_kept:
             continue
         engine = ENGINES[held.engine]
+        if len(one.known) != len(known):
+            raise StratosError(
+                f"{RECORD} of {bundle} has {counted(len(one.known), 'answer')} of "
+                f"{one.format} to {counted(len(known), 'known question')}: it is not what was "
+                "made. Copy the bundle anew, or give the command of its run again."
+            )
         if (why := engine.unusable()) is not None:
             print(f"{one.format}: not asked. {why}")
             continue

@@ -28,6 +28,7 @@ from stratos.core.locks import locked
 from stratos.core.process import Process
 from stratos.deploy import supervisor
 from stratos.deploy.bundle import make_bundle
+from stratos.deploy.exports import write_exports
 from stratos.deploy.hosted_server import (
     Hosted,
     bundle_in,
@@ -41,9 +42,10 @@ from stratos.deploy.manifest import Known, check_manifest, read_known, write_kno
 from stratos.deploy.server import answers as server_answers
 from stratos.deploy.server import free_port
 from stratos.evaluate.answer_files import read_answers
-from stratos.records import ServingSetting
+from stratos.records import Export, Exports, Interval, ServingSetting
 from stratos.serve.__main__ import _as_measured, _setting
 from stratos.serve.status import State, standing
+from stratos.verify.__main__ import _verify_exports, verify
 
 
 @pytest.fixture(scope="module")
@@ -549,3 +551,29 @@ def test_no_process_is_ended_that_may_be_another_by_now(serves: tuple[Path, Host
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_a_bundle_whose_answers_cannot_be_compared_is_not_verified(
+    parrot: tuple[Path, Hosted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest that was made anew says that all files are right."""
+    bundle = Path(parrot[1].bundle)
+    for name in ("config.json", "model.safetensors"):
+        (bundle / name).write_text("{}")
+    known = read_known(bundle)
+    export = Export(
+        format="q8_0", n_bytes=1, n_items=3, n_equal=3, exact=Interval(1, 1, 1),
+        evaluated=Interval(1, 1, 1), loss_points=Interval(0, 0, 0), p_value=1.0,
+        latency_p50_ms=1.0, latency_p95_ms=1.0, requests_per_s=1.0, at_once=1, memory_mib=1.0,
+        known=("7",),
+    )  # fmt: skip
+    write_exports(bundle, Exports("llamacpp", "1", "", (export,)))
+    with pytest.raises(StratosError, match="has 1 answer of q8_0 to 3 known questions: it is not"):
+        _verify_exports(bundle, known)
+    write_exports(bundle, Exports("none", "1", "", (export,)))
+    with pytest.raises(StratosError, match="names the engine 'none', which is none of"):
+        _verify_exports(bundle, known)
+    write_known(bundle, [])
+    write_manifest(bundle)
+    with pytest.raises(StratosError, match=r"holds no known answers .*: nothing was compared"):
+        verify(bundle)
