@@ -20,7 +20,7 @@ from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.options.job_servers import nodes_unknown
 from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
-from stratos.plan.worth import verdict_of
+from stratos.plan.worth import no_price, verdict_of
 from stratos.records import Pilot, Plan, Probe
 
 if TYPE_CHECKING:
@@ -102,4 +102,6 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
         chosen,
         open_models=open_ways(config, probe, chosen, catalog, machine),
     )
+    if found is None and (told := no_price(config, probe)):
+        context.note(told)
     return replace(chosen, history=history, history_recipe=recipe_of(config), worth=found)

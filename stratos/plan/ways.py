@@ -9,6 +9,7 @@ from stratos.config import Config
 from stratos.core.counted import counted
 from stratos.core.formats import percent, percent_range
 from stratos.core.intervals import wilson
+from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.plan.options.hosted import is_hosted
 from stratos.records import Interval, Plan, Probe, TeacherProbe, Way
 
@@ -92,7 +93,7 @@ def why_not(config: Config, found: Interval, plan: Plan) -> str:
     student = plan.accuracy
     if student.is_known and student.is_share_known and found.high < student.low:
         return f"{shown}, surely less accurate"
-    return ""
+    return f"{shown}, next to nothing" if found.high < LEAST_SHOWN else ""
 
 
 def _why_not_logged(config: Config, most: Interval) -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from stratos.config import Config
-from stratos.core.counted import counted
+from stratos.core.counted import counted, listed
 from stratos.core.formats import duration, percent, percent_range, usd
 from stratos.plan.accuracy.without_model import needs_no_model
 from stratos.plan.break_even import Ends, Money, Outcome, joint
@@ -25,6 +25,9 @@ from stratos.plan.scale_to_zero import MOST_WAITING, scaled_to_zero
 from stratos.plan.ways import hosted_ways, prompt_ways
 from stratos.records import Interval, Plan, Probe, ScaledToZero, Way, Worth
 
+MEASURED = "test items"
+"""Source of an accuracy that is no prediction any more: that of the student on the test items."""
+
 
 def verdict_of(
     config: Config,
@@ -33,11 +36,38 @@ def verdict_of(
     today: datetime.date | None = None,
     open_models: Sequence[Way] = (),
 ) -> Worth | None:
-    """Return `worth_of`, open where what needs no model may do as well as the student."""
+    """Return `worth_of`, with what needs no model first where that may do as well.
+
+    Then distilling is open, however well it pays against other models.
+    """
     found, free = worth_of(config, probe, plan, today, open_models), needs_no_model(probe)
-    if found is None or found.outcome != "distil" or not free:
+    if found is None or not free:
         return found
-    return replace(found, outcome="open", text=f"Open. {free} Beside other models: {found.text}")
+    head = "Don't distil." if found.outcome == "stay" else "Open."
+    return replace(
+        found,
+        outcome="stay" if found.outcome == "stay" else "open",
+        text=f"{head} {free} Beside other models: {found.text}",
+    )
+
+
+def no_price(config: Config, probe: Probe) -> str:
+    """Say why there is no verdict, to a user who gave the traffic; "" where none was given."""
+    if config.traffic.requests_per_day is None:
+        return ""
+    names = [one.teacher for one in probe.teachers]
+    if not names:
+        return (
+            "Whether distilling pays is not said: no model was probed. Name the one that you pay "
+            "for: teacher=<name> (--help teacher lists them)."
+        )
+    have = "has" if len(names) == 1 else "have"
+    return (
+        f"Whether distilling pays is not said: {listed(names)} {have} no price by the token. "
+        "For an endpoint that you pay for, give "
+        "teacher.usd_per_million_input_tokens=<dollars> and "
+        "teacher.usd_per_million_output_tokens=<dollars>."
+    )
 
 
 def worth_of(
@@ -180,20 +210,23 @@ def _ends(once: Interval, per_day: float, other: Way) -> Ends:
 def _doubt(config: Config, plan: Plan, reference: Way) -> str:
     """Say that the student may well be less accurate than what it takes the place of."""
     student = plan.accuracy
+    is_measured = student.source == MEASURED
     if not (student.is_known and student.is_share_known):
         return " How accurate the student will be is not known: see plan.pilot=true."
     if reference.is_logged:
         # What agrees with the logged answers is all that is known; the user says what is enough.
         if config.limits.accuracy is not None:
             return ""
+        gives = "gives" if is_measured else "is expected to give"
         return (
-            f" But the student is expected to give its answer to {percent(student.mean)} "
+            f" But the student {gives} its answer to {percent(student.mean)} "
             f"({percent_range(student.low, student.high)}) of requests: say from which share on "
             "that is enough, such as limits.accuracy=0.9."
         )
     if student.high < reference.accuracy.low:
+        is_less = "is" if is_measured else "is expected to be"
         return (
-            f" But the student is expected to be less accurate: {percent(student.mean)} "
+            f" But the student {is_less} less accurate: {percent(student.mean)} "
             f"({percent_range(student.low, student.high)}) against "
             f"{percent(reference.accuracy.mean)}."
         )

@@ -37,6 +37,7 @@ from stratos.report.labels import LabelTable, label_table
 from stratos.report.next_steps import next_steps
 from stratos.report.planned import planned_rows
 from stratos.report.render import render
+from stratos.report.worth_measured import worth_measured
 
 ROLE_NAMES = {
     "student": "Student",
@@ -86,6 +87,7 @@ def write_run_page(
         pilot=named.get("pilot"),
         measures=complexity_rows(named.get("probe"), named.get("pilot")),
         plan=plan,
+        worth=worth_measured(config, named.get("probe"), plan, scorecard),
         is_same=is_same,
         corpus=named.get("synthesize"),
         answer_sizes=_answer_sizes,

@@ -271,7 +271,7 @@ class Runner:
         """Show what came out, and give the tracker what runs are compared by."""
         from stratos.run.summary import final_numbers, show
 
-        numbers = final_numbers(self.records, read_ledger(self.ledger.path))
+        numbers = final_numbers(self.records, read_ledger(self.ledger.path), self.config)
         self.tracker.summary(numbers)
         show(self.console.rich, self.config, self.records, self.ledger.path)
         say_ended(self.config.run_dir, [*self.records], numbers, self.ledger.spent_usd)
@@ -594,7 +594,8 @@ class Runner:
         from stratos.run.summary import final_numbers
 
         self.tracker.record(self.config, stage.name, self.records)
-        self.tracker.summary(final_numbers(self.records, read_ledger(self.ledger.path)))
+        spends = read_ledger(self.ledger.path)
+        self.tracker.summary(final_numbers(self.records, spends, self.config))
 
     def _call(
         self,

@@ -41,6 +41,7 @@ from stratos.records import (
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
 from stratos.report.planned import planned_rows
 from stratos.report.planned_row import PlannedRow
+from stratos.report.worth_measured import worth_measured
 
 _ROLES = {
     "majority": "most frequent answer",
@@ -62,8 +63,9 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     plan: Plan | None = records.get("plan")
     console.print()
     if plan is not None:
-        if plan.worth is not None:
-            console.print(plan.worth.text, soft_wrap=True, markup=False)
+        worth = worth_measured(config, records.get("probe"), plan, records.get("evaluate"))
+        if worth is not None:
+            console.print(worth.text, soft_wrap=True, markup=False)
         console.print(
             f"{plan.teacher} → {plan.student} by {plan.strategy}, chosen as {plan.objective}"
         )
@@ -146,13 +148,14 @@ def _with_cascade(config: Config) -> str:
 
 
 def final_numbers(
-    records: Mapping[str, Any], spends: Sequence[Spend] = ()
+    records: Mapping[str, Any], spends: Sequence[Spend] = (), config: Config | None = None
 ) -> dict[str, float | str]:
     """Return the numbers that runs are compared by.
 
     Args:
         records: stage name to its record, as far as the stages have run.
         spends: the ledger's lines.
+        config: of the run: the verdict rests on what was measured then. None takes the plan's.
     """
     numbers: dict[str, float | str] = {}
     plan: Plan | None = records.get("plan")
@@ -165,11 +168,14 @@ def final_numbers(
             "planned_hours": plan.hours,
             "planned_net_usd": plan.net_usd or 0.0,
         }
-        if plan.worth is not None:
-            numbers["worth"] = plan.worth.outcome
-            numbers["verdict"] = plan.worth.text
-            if plan.worth.payback_days is not None:
-                numbers["payback_days"] = plan.worth.payback_days.mean
+        worth = plan.worth
+        if config is not None:
+            worth = worth_measured(config, records.get("probe"), plan, records.get("evaluate"))
+        if worth is not None:
+            numbers["worth"] = worth.outcome
+            numbers["verdict"] = worth.text
+            if worth.payback_days is not None:
+                numbers["payback_days"] = worth.payback_days.mean
         if plan.accuracy.is_known:
             numbers["planned_accuracy"] = plan.accuracy.mean
             numbers["planned_accuracy_low"] = plan.accuracy.low

@@ -20,16 +20,19 @@ from stratos.plan.open_models import open_ways
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.scale_to_zero import share_on, share_waiting
 from stratos.plan.solution import solve
-from stratos.plan.worth import decided, verdict_of, worth_of
+from stratos.plan.worth import decided, no_price, verdict_of, worth_of
 from stratos.records import (
     AnswerSpread,
+    Comparison,
     Interval,
     LoggedProof,
     ModelScore,
     PromptTrial,
+    Scorecard,
     SliceScore,
     Way,
 )
+from stratos.report.worth_measured import worth_measured
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 N_CASES = 10_000
@@ -343,3 +346,80 @@ def test_what_needs_no_model_leaves_the_verdict_open():
     assert found.outcome == "open"
     assert found.text.startswith("Open. Without a model, TF-IDF answers 99.5% of 200 validation")
     assert "Beside other models: Distil: pays back after" in found.text
+
+
+def _measured(student: int, teacher: int, n: int, p_value: float) -> Scorecard:
+    """Return what an evaluation showed of a student and of the paid teacher."""
+
+    def score(role: str, name: str, right: int) -> ModelScore:
+        return ModelScore(role, name, (SliceScore("all", n, wilson(right, n), 0.0),))
+
+    return Scorecard(
+        "t",
+        "exact",
+        scores=(score("student", "s", student), score("teacher", PAID.teacher, teacher)),
+        comparison=Comparison(
+            n, wilson(student, n), wilson(teacher, n), 1.0, 1.0, 0, teacher - student, p_value
+        ),
+        examples_path="",
+        seconds=1.0,
+    )
+
+
+def test_once_it_is_measured_the_verdict_rests_on_that():
+    world = World(
+        cloud=AWS, teachers=(BLIND, PAID), limits=LimitsConfig(),
+        traffic=TrafficConfig(requests_per_day=50_000, months=12),
+    )  # fmt: skip
+    config, probe = with_horizon(world.config()), world.probe()
+    plan = solve(build_problem(config, probe, load_catalog(AWS)))
+    plan = replace(plan, accuracy=Interval(0, 0, 1, "", is_known=False))
+    before = verdict_of(config, probe, plan, TODAY)
+    assert before is not None and "How accurate the student will be is not known" in before.text
+    plan = replace(plan, worth=before)
+    assert worth_measured(config, probe, plan, None) == before
+    good = worth_measured(config, probe, plan, _measured(98, 97, 100, 1.0))
+    assert good is not None and good.outcome == "distil" and "not known" not in good.text
+    worse = worth_measured(config, probe, plan, _measured(88, 97, 99, 0.02))
+    assert worse is not None and worse.outcome == "open" and worse.text.startswith("Open: ")
+    assert "less accurate" in worse.text and "not known" not in worse.text
+
+
+def test_a_teacher_that_is_right_on_nothing_is_no_alternative():
+    world = World(
+        cloud=AWS, teachers=(BLIND, PAID), limits=LimitsConfig(),
+        traffic=TrafficConfig(requests_per_day=200, months=12),
+    )  # fmt: skip
+    config, probe = with_horizon(world.config()), world.probe()
+    plan = solve(build_problem(config, probe, load_catalog(AWS)))
+    plan = replace(plan, accuracy=Interval(0, 0, 1, "", is_known=False))
+    wrong = tuple(replace(one, exact=wilson(0, 64)) for one in probe.teachers)
+    found = verdict_of(config, replace(probe, teachers=wrong), plan, TODAY)
+    assert found is not None and "stay with" not in found.text and "next to nothing" in found.text
+
+
+def test_what_needs_no_model_is_said_first_where_the_accuracy_is_not_known():
+    free = ModelScore("linear", "TF-IDF", (SliceScore("all", 200, wilson(199, 200), 0.0),))
+    for rate, head in ((50_000, "Open."), (1, "Don't distil.")):
+        world = World(
+            cloud=AWS, teachers=(BLIND, PAID), limits=LimitsConfig(),
+            traffic=TrafficConfig(requests_per_day=rate, months=12),
+        )  # fmt: skip
+        config, probe = with_horizon(world.config()), world.probe()
+        plan = solve(build_problem(config, probe, load_catalog(AWS)))
+        plan = replace(plan, accuracy=Interval(0, 0, 1, "", is_known=False))
+        found = verdict_of(config, replace(probe, baselines=(free,)), plan, TODAY)
+        assert found is not None and found.text.startswith(f"{head} Without a model, TF-IDF")
+
+
+def test_without_a_price_it_is_said_why_there_is_no_verdict():
+    world = World(
+        cloud=AWS, teachers=(BLIND,), limits=LimitsConfig(),
+        traffic=TrafficConfig(requests_per_day=200, months=12),
+    )  # fmt: skip
+    config, probe = with_horizon(world.config()), world.probe()
+    said = no_price(config, probe)
+    assert f"{probe.teachers[0].teacher} has no price by the token" in said
+    assert "teacher.usd_per_million_input_tokens=<dollars>" in said
+    silent = replace(config, traffic=TrafficConfig())
+    assert no_price(silent, probe) == ""

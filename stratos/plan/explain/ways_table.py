@@ -77,4 +77,6 @@ def _accuracy(one: Way) -> str:
     found = one.accuracy
     if not (found.is_known and found.is_share_known):
         return "unknown"
+    if one.kind == "cascade":
+        return f"at least {percent(found.mean)}"
     return f"{percent(found.mean)} ({interval(found)})"
