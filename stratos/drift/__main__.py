@@ -140,7 +140,8 @@ def _tell_price(new: Renewal | None, log: str) -> None:
         )
         return
     print(f"A student of these requests: {visible(new.text)}")
-    print(f"Type: python -m stratos {visible(shlex.join(new.overrides))}")
+    head = "Type" if new.usd is not None else "Once that is mended, type"
+    print(f"{head}: python -m stratos {visible(shlex.join(new.overrides))}")
 
 
 if __name__ == "__main__":

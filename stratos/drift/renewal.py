@@ -53,6 +53,17 @@ def renewal(
         answer_key: field of the answer, where it was named.
     """
     typed = typed_for(overrides(run), log, messages_key, answer_key)
+    found = _planned(run, task, typed)
+    if found.usd is None and typed[0] == "+task=logs":
+        # A log without times cannot be split by them: its requests are rows of conversations, too.
+        other = _planned(run, task, ("+task=chat", *typed[1:]))
+        if other.usd is not None:
+            return other
+    return found
+
+
+def _planned(run: Path, task: str, typed: tuple[str, ...]) -> Renewal:
+    """Plan what is typed, from the probe of a run."""
     with tempfile.TemporaryDirectory(prefix="stratos-renewal-") as folder:
         planned = Path(folder) / "run"
         extra = [

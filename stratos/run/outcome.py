@@ -115,6 +115,9 @@ def _engines(plan: Plan) -> str:
 @outcome.register
 def _(corpus: Corpus) -> str:
     refused = sum(corpus.refused.values())
+    reasons = [f"{count(n)} {name}" for name, n in corpus.refused.items() if n]
+    # Rows of the user's own: what became of each is said here. Of drawn items the report tells.
+    why = f" ({', '.join(reasons)})" if corpus.n_by_source and reasons else ""
     slices = ", ".join(f"{count(n)} {name}" for name, n in corpus.n_by_slice.items())
     per_s = corpus.items_per_s
     rate = count(per_s) if per_s >= 10 else f"{per_s:.2g}"
@@ -122,12 +125,12 @@ def _(corpus: Corpus) -> str:
         slices = ", ".join(f"{count(n)} {source}" for source, n in corpus.n_by_source.items())
         return (
             f"{counted(corpus.n_items, 'item', spec=',')} by {corpus.strategy} ({slices}), "
-            f"{count(refused)} refused, {rate} a second"
+            f"{count(refused)} refused{why}, {rate} a second"
         )
     of_slices = f" ({slices})" if len(corpus.n_by_slice) > 1 else ""
     return (
         f"{counted(corpus.n_items, 'verified item', spec=',')} by {corpus.strategy}{of_slices}, "
-        f"{count(refused)} refused, {rate} a second"
+        f"{count(refused)} refused{why}, {rate} a second"
     )
 
 
@@ -155,7 +158,8 @@ def _(scorecard: Scorecard) -> str:
     for role in ("student", "constrained", "teacher", "untouched"):
         score = scorecard.score(role)
         if score is not None:
-            large = f" ({score.name}, {size(score.n_params)})" if role == "teacher" else ""
+            known = [score.name, *([size(score.n_params)] if score.n_params else [])]
+            large = f" ({', '.join(known)})" if role == "teacher" else ""
             parts.append(f"{role}{large} {percent(score.slice().exact.mean)}{_cut(score)}")
     free = scorecard.best_free
     if free is not None:

@@ -23,6 +23,7 @@ import factory
 from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
 from stratos.core.conf import conf_dir
 from stratos.core.errors import StratosError
+from stratos.drift import renewal as renewals
 from stratos.drift import shifts as module
 from stratos.drift.__main__ import main
 from stratos.drift.live import evaluated, logged
@@ -161,7 +162,9 @@ def test_the_command_says_what_moved(
             else:
                 assert "1.0% of checks like this one alarm" in told.out
                 assert ("SHIFT: " in told.out) is bool(code)
-                assert ("Type: python -m stratos +task=logs task.path=" in told.out) is bool(code)
+                assert (
+                    "Once that is mended, type: python -m stratos +task=logs task.path=" in told.out
+                ) is bool(code)
 
 
 def test_a_renewal_is_typed_as_its_run_was_with_the_log_for_its_task() -> None:
@@ -212,3 +215,17 @@ def a_run(folder: Path, rows: list[Asked]) -> Path:
     ]  # fmt: skip
     answers_path(folder).write_bytes(b"\n".join(map(msgspec.json.encode, kept)))
     return folder
+
+
+def test_a_log_without_times_is_planned_as_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def planned(run: Path, task: str, typed: tuple[str, ...]) -> renewals.Renewal:
+        asked.append(typed[0])
+        return renewals.Renewal(typed, usd=1.0 if typed[0] == "+task=chat" else None, text="said")
+
+    monkeypatch.setattr(renewals, "_planned", planned)
+    monkeypatch.setattr(renewals, "overrides", lambda run: ("+task=jsonl", "task.path=a.jsonl"))
+    found = renewals.renewal(Path("run"), "one", "log.jsonl", None, None)
+    assert asked == ["+task=logs", "+task=chat"]
+    assert found.usd == 1.0 and found.overrides[:2] == ("+task=chat", "task.path=log.jsonl")
