@@ -68,7 +68,7 @@ ARROWS = {
     "pipeline": "cli config core deploy distill pilot records run students",
     "__main__": "cli config core pipeline run",
     "serve": (
-        "cascade config core deploy door engines evaluate records run tasks teachers"
+        "cascade config core deploy door engines evaluate ledger records run tasks teachers"
     ),
     "logs": "core tasks teachers",
     "verify": "core decode deploy pretrained records tasks",

@@ -171,6 +171,10 @@ class LoadBalancer:
         """Count a try that came back."""
         self._n_flying[backend] -= 1
 
+    def is_idle(self, backend: Backend) -> bool:
+        """Return whether nothing is in flight at an endpoint."""
+        return not self._n_flying[backend]
+
     def has_others(self, backend: Backend) -> bool:
         """Return whether another endpoint is left, set aside or not."""
         return any(not other.is_lost for other in self.all if other is not backend)

@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,11 +21,16 @@ import uvicorn
 from stub_task import StubTask
 
 from stratos.cascade.judge import Judge
+from stratos.core.errors import StratosError
 from stratos.deploy.server import free_port
 from stratos.records import Escalation, ServingSetting
+from stratos.serve.cascade import meter as meter_module
 from stratos.serve.cascade.escalate import escalator
 from stratos.serve.cascade.front import Cascading, application
 from stratos.serve.cascade.meter import Meter, read_kept
+from stratos.serve.cascade.purse import Purse
+from stratos.teachers import load_balancer
+from stratos.teachers.base import Answer, Billed, Question
 from stratos.teachers.openai import OpenAITeacher
 
 SURE, UNSURE = "sure: blue", "unsure: blue"
@@ -50,10 +56,11 @@ class Chat(BaseHTTPRequestHandler):
         if asked.get("logprobs"):
             sure = -0.001 if text.startswith("sure") else -3.0
             choice["logprobs"] = {"content": [{"token": "x", "logprob": sure}]}
+        usage = {"prompt_tokens": 10, "completion_tokens": told.n_tokens}
         self.reply(
             {
                 "id": "1", "object": "chat.completion", "created": 0, "model": "own",
-                "choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+                "choices": [choice], "usage": usage, "error": told.error,
             },
             told.status, told.headers,
         )  # fmt: skip
@@ -80,6 +87,9 @@ class Told:
     seconds: float = 0.0
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    n_tokens: int = 5
+    """Of an answer, as it counts them."""
+    error: dict[str, str] | None = None
     asked: list[Any] = field(default_factory=list)
     url: str = ""
 
@@ -289,3 +299,101 @@ def test_what_was_under_way_when_it_was_killed_counts_as_spent(tmp_path: Path) -
     assert read_kept(path).usd_open == 0.0
     assert Meter(path, 1.0, None).facts()["usd_this_month"] == pytest.approx(0.15)
     assert not Meter(path, None, 0.2).take(0.1) and Meter(path, None, 0.2).take(0.05)
+
+
+def at_once(world: World, n: int) -> list[tuple[str, str]]:
+    """Ask so many at the same time; return who answered each."""
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(lambda _: world.said(UNSURE)[:2], range(n)))
+
+
+def test_a_limit_is_passed_by_one_first_call_at_most(tmp_path: Path) -> None:
+    boundless = Told("teacher", seconds=0.2, n_tokens=200_000)  # whatever it was allowed
+    with cascade(tmp_path, usd_per_day=0.01, teacher=boundless) as world:
+        who = at_once(world, 16)
+        assert who.count(("teacher", "answered")) == 1
+        assert who.count(("student", "out-of-money")) == 15
+        assert world.meter.facts()["usd_today"] == pytest.approx(0.4, rel=0.01)
+    # What it takes is known over a restart, and each call is set aside at that.
+    with cascade(tmp_path, usd_per_day=1.0, teacher=boundless) as world:
+        assert at_once(world, 8).count(("teacher", "answered")) == 1
+        assert world.meter.facts()["usd_today"] == pytest.approx(0.8, rel=0.01)
+
+
+def test_an_answer_that_passes_its_ceiling_covers_what_is_under_way(tmp_path: Path) -> None:
+    meter = Meter(tmp_path / "m", 1.0, None)
+    card = OpenAITeacher(
+        "hosted", "m", "http://127.0.0.1:9", api_key_env=None, usd_per_million_output_tokens=1.0
+    ).card()
+    purse, question = Purse(card, meter), Question([{"role": "user", "content": "a"}], 1000)
+    receipts = [purse.draw(question) for _ in range(3)]
+    purse.pay(receipts[0], Answer("b", 1, 100_000, 0.0), Billed.NOTHING)
+    # 0.1 was paid, and the two others may take as much.
+    assert not meter.take(0.75) and meter.take(0.65)
+
+
+def test_no_one_waits_long_for_a_teacher_that_said_when_it_is_back(tmp_path: Path) -> None:
+    for told, why, least_s, most_s in (
+        (Told("teacher", status=429, headers={"Retry-After": "3600"}), "rate-limited", 3500, 3600),
+        (Told("teacher", status=429, headers={"Retry-After": "1e300"}), "rate-limited", 1, 86400),
+        (Told("teacher", status=429, error={"code": "insufficient_quota"}), "no-credit", 1, 600),
+        (Told("teacher", status=402), "no-credit", 1, 600),
+    ):
+        with cascade(tmp_path, teacher=told, is_error=True) as world:
+            for _ in range(3):
+                status, headers, _ = world.post(UNSURE)
+                assert status == (429 if why == "rate-limited" else 503)
+                assert headers["X-Stratos-Teacher"] == why
+                assert least_s <= int(headers["Retry-After"]) <= most_s
+            assert len(told.asked) == 1
+
+
+def test_one_request_finds_out_whether_a_teacher_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_balancer, "_SHORTEST_PAUSE_S", 0.3)
+    slow = Told("teacher", seconds=2.0)
+    with cascade(tmp_path, teacher=slow, seconds=0.5) as world:
+        assert at_once(world, 6) == [("student", "timeout")] * 6
+        time.sleep(0.4)
+        who = at_once(world, 8)
+        assert who.count(("student", "timeout")) == 1
+        assert who.count(("student", "unreachable")) == 7 and len(slow.asked) == 7
+        slow.seconds = 0.0
+        time.sleep(0.8)
+        assert world.said(UNSURE)[:2] == ("teacher", "answered")
+        assert at_once(world, 4) == [("teacher", "answered")] * 4
+
+
+def test_a_full_disk_costs_no_answer_and_no_amount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with cascade(tmp_path, usd_per_day=1.0) as world:
+        assert world.said(UNSURE)[:2] == ("teacher", "answered")
+        with monkeypatch.context() as patched:
+            patched.setattr(meter_module, "write_atomically", full)
+            # The first is set aside already; what it cost cannot be written down.
+            assert world.said(UNSURE)[:2] == ("teacher", "answered")
+            assert world.said(UNSURE) == ("student", "not-booked", f"student says {UNSURE}")
+            assert len(world.teacher.asked) == 2
+        assert world.said(UNSURE)[:2] == ("teacher", "answered")
+        kept = read_kept(world.path)
+        assert sum(kept.usd_by_day.values()) == pytest.approx(3 * 20e-6)
+    with cascade(tmp_path, usd_per_day=1.0, is_error=True) as world:
+        with monkeypatch.context() as patched:
+            patched.setattr(meter_module, "write_atomically", full)
+            status, headers, _ = world.post(UNSURE)
+        assert (status, headers["X-Stratos-Teacher"]) == (503, "not-booked")
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [b"{", b'{"usd_by_day": {"2026-11-27": "x"}}', b'{"usd_by_day": {"2026-11-27": -5.0}}'],
+)
+def test_a_meter_that_cannot_be_read_is_one_sentence(tmp_path: Path, kept: bytes) -> None:
+    (tmp_path / "m").write_bytes(kept)
+    with pytest.raises(StratosError, match=r"cannot be read .* or delete it to count from"):
+        Meter(tmp_path / "m", 1.0, None)

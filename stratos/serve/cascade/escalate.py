@@ -2,7 +2,8 @@
 
 A hosted teacher is asked through its endpoints (`teachers.address`), the one with the fewest in
 flight first. One that fails five times in a row is asked no more for a while (the circuit breaker
-of `teachers.load_balancer`), so that requests do not wait for what is down.
+of `teachers.load_balancer`), so that requests do not wait for what is down; then one request alone
+finds out whether it is back.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from enum import Enum
 from typing import Any, cast
 
 from stratos.core.errors import StratosError
 from stratos.serve.cascade.meter import Meter
+from stratos.serve.cascade.purse import Purse
+from stratos.serve.cascade.unavailable import UnavailableError, Why
 from stratos.tasks.base import Message
 from stratos.teachers.address import Address
 from stratos.teachers.base import TOO_LONG, Answer, Billed, Question, Teacher
-from stratos.teachers.call_budget import most_usd, price
 from stratos.teachers.load_balancer import Backend, LoadBalancer, Outcome
 from stratos.teachers.openai import OpenAITeacher
 
@@ -29,31 +32,9 @@ _MOST_TRIES = 3
 _MOST_WAITING = 8
 """Requests that wait for a teacher in this process, which answers one at a time."""
 _HELD_STATUS = 429
-
-
-class Why(Enum):
-    """Why a request has no answer of the teacher, as a header says it."""
-
-    TIMEOUT = "timeout"
-    RATE_LIMITED = "rate-limited"
-    UNREACHABLE = "unreachable"
-    REFUSED = "refused"
-    OUT_OF_MONEY = "out-of-money"
-    BUSY = "busy"
-
-
-class UnavailableError(Exception):
-    """The teacher gave no answer.
-
-    Args:
-        why: for the header.
-        retry_after_s: when another request may get one.
-    """
-
-    def __init__(self, why: Why, retry_after_s: float | None = None) -> None:
-        """Keep both."""
-        super().__init__(why.value)
-        self.why, self.retry_after_s = why, retry_after_s
+_UNPAID_STATUS = 402
+_LONGEST_PAUSE_S = 86_400.0
+"""For which a teacher's own Retry-After is kept."""
 
 
 class Escalator(ABC):
@@ -70,17 +51,22 @@ class Escalator(ABC):
         """Remember them."""
         self._teacher, self._meter = teacher, meter
         self._max_tokens, self._seconds = max_tokens, seconds
-        self._card = teacher.card()
+        self._purse = Purse(teacher.card(), meter)
 
-    async def ask(self, chat: list[Message]) -> Answer:
+    async def ask(self, chat: list[Message], max_tokens: int | None = None) -> Answer:
         """Return the teacher's answer.
+
+        Args:
+            chat: what it is asked.
+            max_tokens: longest answer that the request wants; None for the teacher's own.
 
         Raises:
             UnavailableError: there is none in time, or no money for it.
         """
         counters = self._meter.counters
         try:
-            answer = await self._asked(Question(chat, self._max_tokens))
+            limit = self._max_tokens if max_tokens is None else min(max_tokens, self._max_tokens)
+            answer = await self._asked(Question(chat, limit))
         except UnavailableError as error:
             if error.why is Why.OUT_OF_MONEY:
                 counters.out_of_money += 1
@@ -99,25 +85,6 @@ class Escalator(ABC):
         """End what is under way."""
         self._teacher.close()
 
-    def _take(self, question: Question) -> float:
-        """Set aside what a try may cost at most; return that.
-
-        Raises:
-            UnavailableError: a limit does not allow it.
-        """
-        most = most_usd(self._card, question.chat, question.max_tokens)
-        if most and not self._meter.take(most):
-            raise UnavailableError(Why.OUT_OF_MONEY)
-        return most
-
-    def _pay(self, most: float, answer: Answer | None, billed: Billed) -> None:
-        if answer is not None:
-            usd = price(self._card, answer.input_tokens, answer.output_tokens)
-        else:  # what may be billed is counted at its ceiling: a limit is never passed
-            usd = 0.0 if billed is Billed.NOTHING else most
-        if most:
-            self._meter.pay(most, usd)
-
 
 class HostedEscalator(Escalator):
     """Asks a hosted teacher, many questions at once."""
@@ -135,19 +102,40 @@ class HostedEscalator(Escalator):
             [Backend(address, proved=True) for address in self._addresses], teacher.concurrency
         )
         self._room = asyncio.Semaphore(teacher.most_at_once())
+        self._alone = asyncio.Lock()
+        self._why: dict[Backend, Why] = {}
+        """What each endpoint that failed said last."""
 
     async def _asked(self, question: Question) -> Answer:
         deadline = time.monotonic() + self._seconds
         self._check_open()
         tried: list[Backend] = []
         try:
-            async with asyncio.timeout(self._seconds), self._room:
+            async with asyncio.timeout(self._seconds), self._room, self._turn():
                 return await self._tried(question, deadline, tried)
         except TimeoutError:
             if not tried:
                 raise UnavailableError(Why.BUSY, 1.0) from None
-            tried[-1].failed(time.monotonic())
+            self._late(tried[-1])
             raise UnavailableError(Why.TIMEOUT) from None
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Let one request at a time be sent until it is known what an answer takes."""
+        if self._purse.is_unproved:
+            async with self._alone:
+                if self._purse.is_unproved:
+                    yield
+                    return
+        yield
+
+    def _late(self, backend: Backend) -> None:
+        now = time.monotonic()
+        self._why[backend] = Why.TIMEOUT
+        if self._purse.is_unproved:  # those that wait for their turn would each wait as long
+            backend.set_aside(now)
+        else:
+            backend.failed(now)
 
     async def _tried(self, question: Question, deadline: float, tried: list[Backend]) -> Answer:
         """Return the answer of one of a few tries, each noted in `tried` when it is sent."""
@@ -162,19 +150,22 @@ class HostedEscalator(Escalator):
                 backend.worked()
                 return outcome.answer
             last = _said(outcome)
-            now = time.monotonic()
-            if not outcome.passing:
-                # The question is refused, or the key is: nobody waits for the latter again.
-                if last.why is Why.UNREACHABLE:
-                    backend.set_aside(now)
+            if last.why is Why.REFUSED:
+                backend.worked()
                 raise last
-            backend.failed(now)
+            now = time.monotonic()
             failed_at.add(backend)
             if outcome.retry_after_s is not None:
                 backend.not_before = now + outcome.retry_after_s
+            self._why[backend] = last.why
+            if outcome.passing:
+                backend.failed(now)
+            elif last.why is not Why.RATE_LIMITED:
+                # Its key is refused, or it has no credit: nobody waits for that again.
+                backend.set_aside(now)
             if not self._fresh(failed_at):
                 pause = wait_s if outcome.retry_after_s is None else outcome.retry_after_s
-                if now + pause >= deadline:
+                if not outcome.passing or now + pause >= deadline:
                     raise last
                 await asyncio.sleep(pause)
                 wait_s *= 2
@@ -182,7 +173,7 @@ class HostedEscalator(Escalator):
 
     async def _try(self, backend: Backend, question: Question) -> Outcome:
         """Send one try, and pay for what it brought."""
-        most = self._take(question)
+        receipt = self._purse.draw(question)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
 
@@ -195,18 +186,22 @@ class HostedEscalator(Escalator):
             outcome = await future
         except BaseException:  # in time, or nobody waits any more: it may be billed all the same
             cancel()
-            self._pay(most, None, Billed.MOST)
+            self._purse.pay(receipt, None, Billed.MOST)
             raise
         finally:
             self._balancer.landed(backend)
-        self._pay(most, outcome.answer, outcome.billed)
-        return outcome
+        self._purse.pay(receipt, outcome.answer, outcome.billed)
+        if outcome.retry_after_s is None:
+            return outcome
+        return replace(outcome, retry_after_s=min(_LONGEST_PAUSE_S, outcome.retry_after_s))
 
     def _open(self) -> list[Backend]:
         now = time.monotonic()
+        # One that was set aside is tried by one request, until that has come back.
         return [
             one for one in self._balancer.all
-            if max(one.not_before, one.back_at or 0.0) <= now
+            if _open_at(one) <= now
+            and (one.back_at is None or self._balancer.is_idle(one))
         ]  # fmt: skip
 
     def _fresh(self, failed_at: set[Backend]) -> list[Backend]:
@@ -220,10 +215,12 @@ class HostedEscalator(Escalator):
         """
         if self._open():
             return
-        now = time.monotonic()
-        waits = [max(one.not_before, one.back_at or 0.0) - now for one in self._balancer.all]
-        held = any(one.back_at is not None and one.back_at > now for one in self._balancer.all)
-        raise UnavailableError(Why.UNREACHABLE if held else Why.RATE_LIMITED, min(waits))
+        first = min(self._balancer.all, key=_open_at)
+        wait_s = max(0.0, _open_at(first) - time.monotonic())
+        if self._why.get(first) is Why.NO_CREDIT:
+            raise UnavailableError(Why.NO_CREDIT, wait_s)
+        held = any(one.back_at is not None for one in self._balancer.all)
+        raise UnavailableError(Why.UNREACHABLE if held else Why.RATE_LIMITED, wait_s)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -244,11 +241,11 @@ class LocalEscalator(Escalator):
     async def _asked(self, question: Question) -> Answer:
         if self._n_waiting >= _MOST_WAITING:
             raise UnavailableError(Why.BUSY, 1.0)
-        most = self._take(question)
+        receipt = self._purse.draw(question)
         self._n_waiting += 1
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._thread, self._answer, question)
-        future.add_done_callback(lambda done: self._ended(most, done))
+        future.add_done_callback(lambda done: self._ended(receipt, done))
         try:
             # What was begun goes on when nobody waits any more: a thread cannot be ended.
             return await asyncio.wait_for(asyncio.shield(future), self._seconds)
@@ -260,10 +257,10 @@ class LocalEscalator(Escalator):
     def _answer(self, question: Question) -> Answer:
         return self._teacher.ask([question.chat], question.max_tokens)[0]
 
-    def _ended(self, most: float, done: asyncio.Future[Answer]) -> None:
+    def _ended(self, receipt: int, done: asyncio.Future[Answer]) -> None:
         self._n_waiting -= 1
         answer = None if done.cancelled() or done.exception() is not None else done.result()
-        self._pay(most, answer, Billed.NOTHING)
+        self._purse.pay(receipt, answer, Billed.NOTHING)
 
     async def close(self) -> None:
         """Wait for nothing that is under way."""
@@ -277,6 +274,10 @@ def escalator(teacher: Teacher, meter: Meter, max_tokens: int, seconds: float) -
     return found
 
 
+def _open_at(backend: Backend) -> float:
+    return max(backend.not_before, backend.back_at or 0.0)
+
+
 def _said(outcome: Outcome) -> UnavailableError:
     """Return why a try without an answer had none."""
     import openai
@@ -285,6 +286,8 @@ def _said(outcome: Outcome) -> UnavailableError:
     if outcome.answer is not None:
         return UnavailableError(Why.REFUSED)
     if isinstance(error, openai.APIStatusError):
+        if error.status_code == _UNPAID_STATUS or error.code == "insufficient_quota":
+            return UnavailableError(Why.NO_CREDIT, outcome.retry_after_s)
         if error.status_code == _HELD_STATUS:
             return UnavailableError(Why.RATE_LIMITED, outcome.retry_after_s)
         if error.status_code in (400, 413, 422):

@@ -26,9 +26,10 @@ from stratos.engines.http_api import GONE, api_error, gone, read_body
 from stratos.engines.own_connection import PassedOn
 from stratos.engines.waiting import Waiting, unless_gone
 from stratos.records import Escalation
-from stratos.serve.cascade.escalate import Escalator, UnavailableError, Why
+from stratos.serve.cascade.escalate import Escalator
 from stratos.serve.cascade.made import ALONE
 from stratos.serve.cascade.meter import Meter
+from stratos.serve.cascade.unavailable import UnavailableError, Why
 from stratos.tasks.base import Message, Task
 from stratos.teachers.base import LENGTH, Answer
 from stratos.teachers.prompting import chat

@@ -6,6 +6,7 @@ down as spent before it is sent, a few calls at once: a process that is killed c
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from pathlib import Path
 import msgspec
 
 from stratos.core.atomic_files import write_atomically
+from stratos.core.errors import StratosError
+from stratos.ledger import Overrun
 
 _LUMP = 8
 """Calls that are written down as spent at once."""
@@ -29,6 +32,8 @@ class Kept:
     usd_open: float = 0.0
     """Dollars that calls under way may take, which count for the day of `opened`."""
     opened: str = ""
+    overrun: Overrun = field(default_factory=Overrun)
+    """By how much answers passed their ceilings."""
 
 
 @dataclass
@@ -69,15 +74,41 @@ class Meter:
         self.usd_per_day, self.usd_per_month = usd_per_day, usd_per_month
         self._path = path
         self._open = self._held = 0.0
+        self._is_behind = False
+        """Whether the file lacks what was spent, since it could not be written."""
         self._kept = read_kept(path)
         if self._kept.usd_open:
             day = self._kept.opened or _today()
             self._add(day, self._kept.usd_open)
             self._kept.usd_open = 0.0
-            self._write(0.0)
+            self._write_or_later(0.0)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit."""
+        return self.usd_per_day is not None or self.usd_per_month is not None
+
+    @property
+    def overrun(self) -> Overrun:
+        """By how much answers passed their ceilings."""
+        return self._kept.overrun
+
+    def learn(self, overrun: Overrun) -> bool:
+        """Note by how much an answer passed its ceiling; return whether that is new.
+
+        It is written down with what the answer cost.
+        """
+        risen = self._kept.overrun | overrun
+        is_new = risen != self._kept.overrun
+        self._kept.overrun = risen
+        return is_new
 
     def take(self, most_usd: float) -> bool:
-        """Set aside what a call may cost at most; return False if a limit does not allow it."""
+        """Set aside what a call may cost at most; return False if a limit does not allow it.
+
+        Raises:
+            OSError: it cannot be written down; then nothing is set aside.
+        """
         today = _today()
         for limit, spent in (
             (self.usd_per_day, self.spent(today)),
@@ -85,10 +116,17 @@ class Meter:
         ):
             if limit is not None and spent + self._open + most_usd > limit + 1e-12:
                 return False
-        self._open += most_usd
-        if self._open > self._held + 1e-12:
-            self._write(self._open + (_LUMP - 1) * most_usd)
+        open_usd = self._open + most_usd
+        if self._is_behind or open_usd > self._held + 1e-12:
+            self._write(open_usd + (_LUMP - 1) * most_usd)
+        self._open = open_usd
         return True
+
+    def cover(self, usd: float) -> None:
+        """Set more aside for a call under way, whatever the limits."""
+        self._open += usd
+        if self._open > self._held + 1e-12:
+            self._write_or_later(self._open)
 
     def pay(self, most_usd: float, usd: float) -> None:
         """Settle a call at its price.
@@ -104,7 +142,7 @@ class Meter:
         self._add(_today(), usd)
         self.counters.usd += usd
         if usd > 0:
-            self._write(max(self._held, self._open))
+            self._write_or_later(max(self._held, self._open))
 
     def spent(self, period: str) -> float:
         """Return the dollars of a day (YYYY-MM-DD) or a month (YYYY-MM)."""
@@ -114,10 +152,12 @@ class Meter:
         """Write down what was spent, with nothing under way."""
         self._add(_today(), self._open)
         self._open = 0.0
-        self._write(0.0)
+        self._write_or_later(0.0)
 
     def facts(self) -> Mapping[str, float | None]:
         """Return all counters, and what is spent of each limit."""
+        if self._is_behind:
+            self._write_or_later(max(self._held, self._open))
         today = _today()
         return {
             **vars(self.counters),
@@ -134,20 +174,45 @@ class Meter:
             del days[old]
 
     def _write(self, held: float) -> None:
-        self._held = held
         self._kept.usd_open, self._kept.opened = held, _today()
         write_atomically(self._path, msgspec.json.encode(self._kept))
+        self._held, self._is_behind = held, False
+
+    def _write_or_later(self, held: float) -> None:
+        """Write what was spent; if the disk does not take it, before the next call is sent.
+
+        Until then the file has the ceiling of what was set aside.
+        """
+        try:
+            self._write(held)
+        except OSError as error:
+            if not self._is_behind:
+                told = (
+                    f"{self._path} cannot be written ({error.strerror}): the teacher is not asked"
+                )
+                print(f"{told} until it can be.", file=sys.stderr, flush=True)
+            self._is_behind = True
 
 
 def read_kept(path: Path) -> Kept:
     """Return what is kept; nothing where there is no file.
 
-    A file that cannot be read stops the endpoint: a limit could not be held without it.
+    Raises:
+        StratosError: it cannot be read: a limit could not be held without it.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Kept)
+        kept = msgspec.json.decode(path.read_bytes(), type=Kept)
+        amounts = (*kept.usd_by_day.values(), kept.usd_open, kept.overrun.extra_input_tokens)
+        if min(amounts) < 0 or kept.overrun.output_factor < 1:
+            raise ValueError("an amount in it is negative")
     except FileNotFoundError:
         return Kept()
+    except (OSError, ValueError) as error:
+        raise StratosError(
+            f"{path}, which counts the dollars of the cascade's teacher, cannot be read ({error}). "
+            "Put it back from a copy, or delete it to count from $0."
+        ) from error
+    return kept
 
 
 def _today() -> str:
