@@ -1243,6 +1243,14 @@ class Escalation:
     teacher_tokens: int
     is_bare: bool
     """Whether the student writes the answer alone: then the teacher's answer is given so, too."""
+    bundle_sha256: str = ""
+    """Of the manifest of the bundle that was measured: the threshold is of no other student. "" in
+    records of earlier versions."""
+
+    @property
+    def n_answers(self) -> int:
+        """Answers of the student that one request takes."""
+        return 1 + self.n_samples
 
 
 @dataclass(frozen=True)
@@ -1290,6 +1298,14 @@ class Cascade:
     pairs_path: str = ""
     """JSON lines: for each item how sure the student was, and who was right."""
     seconds: float = 0.0
+    look: int = 1
+    """How many sets of items the run has tried to promise something by, with this one."""
+    n_answers: int = 1
+    """Answers of the student that one request takes."""
+    n_too_long: int = 0
+    """Items that neither choose nor measure, since they are longer than the teacher's context."""
+    left_out: float = 0.0
+    """Share of requests in slices too rare to be drawn: they count as wrong."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ ARROWS = {
     "sweep": "__main__ core report",
     "dashboard": "core records report tracking",
     "calibration": "core records report",
-    "cascade": "config core deploy engines evaluate plan records report tasks teachers",
+    "cascade": "config core deploy engines evaluate plan records report run tasks teachers",
     "compare": "core evaluate records report",
     "drift": "core evaluate records report run tasks",
     "gate": "config core decode deploy evaluate pretrained records run tasks",

@@ -10,18 +10,23 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from stratos.cascade.looks import look_of
+from stratos.cascade.natural_shares import Drawn, in_shares, slices_of
 from stratos.cascade.threshold import Pair
 from stratos.core.atomic_files import write_atomically
+from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
-from stratos.evaluate.answer_files import read_answers
+from stratos.deploy.manifest import MANIFEST
+from stratos.evaluate.answer_files import KeptAnswer, read_answers
 from stratos.records import Cascade, Deployment, Plan, Scorecard, load
 from stratos.report.sweep_jobs import is_run
+from stratos.run.kept_config import config_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,14 @@ class Answered:
     teacher_ms: float | None = None
     requests_per_day: float | None = None
     """In the first month."""
+    look: int = 1
+    """How many sets of items were tried to choose by, with this one (`stratos.cascade.looks`)."""
+    n_answers: int = 1
+    """Answers of the student that one request takes."""
+    n_too_long: int = 0
+    """Items that are longer than the teacher's context, and left out."""
+    left_out: float = 0.0
+    """Share of requests in slices too rare to be drawn: they count as wrong."""
 
     @property
     def n(self) -> int:
@@ -84,9 +97,31 @@ def answered(folder: Path) -> Answered:
     if plan is None or scorecard is None:
         raise StratosError(f"{folder} was not evaluated yet. Give its command again.")
     requests = plan.worth.requests_per_day if plan.worth is not None else None
-    if cascade is not None and (found := read_pairs(folder)):
-        return of_pairs(plan, scorecard, deployment, found, requests)
-    return of_pairs(plan, scorecard, deployment, _in_halves(folder, scorecard), requests, "test")
+    if cascade is not None and is_of_bundle(cascade, folder) and (found := read_pairs(folder)):
+        assert cascade.endpoint is not None
+        return replace(
+            of_pairs(plan, scorecard, deployment, found, requests, cascade.chosen_on),
+            look=cascade.look,
+            n_answers=cascade.endpoint.n_answers,
+            n_too_long=cascade.n_too_long,
+            left_out=cascade.left_out,
+        )
+    pairs, left_out = _in_halves(folder, scorecard)
+    look = look_of(folder, [one.id for one in pairs if one.chooses], keep=True)
+    made = of_pairs(plan, scorecard, deployment, pairs, requests, "test")
+    return replace(made, look=look, left_out=left_out)
+
+
+def is_of_bundle(cascade: Cascade, folder: Path) -> bool:
+    """Return whether a cascade was measured with the bundle that lies in the run's folder now."""
+    if cascade.endpoint is None:
+        return False
+    return cascade.endpoint.bundle_sha256 == bundle_digest(folder / "bundle")
+
+
+def bundle_digest(bundle: Path) -> str:
+    """Return by what a bundle is known again: its manifest's SHA-256; "" where there is none."""
+    return digest_of(bundle / MANIFEST)
 
 
 def of_pairs(
@@ -95,7 +130,7 @@ def of_pairs(
     deployment: Deployment | None,
     pairs: Sequence[KeptPair],
     requests_per_day: float | None,
-    chosen_on: Literal["validation", "test"] = "validation",
+    chosen_on: Literal["validation", "test"],
 ) -> Answered:
     """Return what a cascade is chosen and measured by.
 
@@ -196,8 +231,11 @@ def half(question: str) -> int:
     return hashlib.sha256(question.encode("utf-8", "surrogatepass")).digest()[0] % 2
 
 
-def _in_halves(folder: Path, scorecard: Scorecard) -> list[KeptPair]:
-    """Return the test items of the evaluation that both answered."""
+def _in_halves(folder: Path, scorecard: Scorecard) -> tuple[list[KeptPair], float]:
+    """Return test items that both answered in the evaluation, in the shares of their slices.
+
+    With them the share of all test items in slices too rare to be drawn.
+    """
     by_teacher = right_by_teacher(folder, scorecard)
     kept = [one for one in read_answers(folder, scorecard) if one.id in by_teacher]
     if any(one.logprob is None for one in kept):
@@ -205,7 +243,9 @@ def _in_halves(folder: Path, scorecard: Scorecard) -> list[KeptPair]:
             f"{folder} was evaluated by an earlier version, which did not keep how sure the "
             f"student was. Delete {folder / 'evaluate.json'} and give the command again."
         )
-    return [
+    drawn = _in_shares(folder, scorecard, kept)
+    kept = [one for one in kept if one.id in {*drawn.ids}]
+    pairs = [
         KeptPair(
             one.id,
             half(one.question) == 0,
@@ -215,3 +255,18 @@ def _in_halves(folder: Path, scorecard: Scorecard) -> list[KeptPair]:
         )
         for one in kept
     ]
+    return pairs, drawn.left_out
+
+
+def _in_shares(folder: Path, scorecard: Scorecard, kept: Sequence[KeptAnswer]) -> Drawn:
+    ids = [one.id for one in kept]
+    if len({one.slice for one in kept}) == 1:
+        return Drawn(tuple(ids))
+    config = config_of(folder)
+    slice_of = slices_of(config.task, "test", config.evaluate.n_items, scorecard.seed)
+    if not {*ids} <= slice_of.keys():
+        raise StratosError(
+            f"{folder}: the rows of the task have changed since its evaluation. Delete "
+            f"{folder / 'evaluate.json'} and give the command again."
+        )
+    return in_shares(slice_of, ids, len(ids))

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stratos.cascade.answered import KeptPair, half, of_pairs, right_by_teacher, write_pairs
+from stratos.cascade.answered import (
+    KeptPair,
+    bundle_digest,
+    half,
+    of_pairs,
+    right_by_teacher,
+    write_pairs,
+)
 from stratos.cascade.judge import (
     Judge,
     Said,
@@ -18,6 +25,8 @@ from stratos.cascade.judge import (
     sampling_of,
     together,
 )
+from stratos.cascade.looks import level, look_of
+from stratos.cascade.natural_shares import in_shares, natural, slices_of
 from stratos.cascade.threshold import n_needed
 from stratos.cascade.verdict_said import cascade_of
 from stratos.config import CascadeConfig, Config
@@ -84,12 +93,15 @@ def cascade(
     measure = _measure(options, run)
     teacher, probed = named(config.teachers, plan.teacher), probe.of_teacher(plan.teacher)
     by_teacher = right_by_teacher(context.run_dir, scorecard)
-    tested = [
-        one for one in task.items("test", config.evaluate.n_items, scorecard.seed)
-        if one.id in by_teacher
-    ]  # fmt: skip
-    choosing, limit = _unread(config, probe, probed), _limit(config, teacher, probed)
-    _check_enough(len(choosing) or len(tested) // 2, accuracy, options.confidence)
+    tested, left_of_test = _tested(config, scorecard, by_teacher)
+    limit = _limit(config, teacher, probed)
+    choosing, left_out = _unread(config, probe, probed)
+    look = look_of(context.run_dir, [one.id for one in choosing], keep=False)
+    delta = level(1 - options.confidence, look)
+    least = n_needed(1.0, accuracy / (1 - left_out), delta) or math.inf
+    if len(choosing) < least <= len(tested) // 2:
+        choosing = []
+    _check_enough(len(choosing) or len(tested) // 2, accuracy, options.confidence, look)
     answers = Answers.none()
     if choosing:
         answers = _ask_teacher(config, teacher, probed, choosing, limit, context)
@@ -100,8 +112,8 @@ def cascade(
         }
     else:
         context.note(
-            "cascade: the task has no validation items that chose nothing else; one half of the "
-            "test items chooses the threshold."
+            "cascade: the task has too few validation items that chose nothing else; one half of "
+            "the test items chooses the threshold."
         )
     asked = [*choosing, *tested]
     judge = Judge(
@@ -127,9 +139,15 @@ def cascade(
         for item, one in zip(asked, said, strict=True)
     ]
     path = write_pairs(context.run_dir, pairs)
-    found = of_pairs(
-        plan, scorecard, deployment, pairs, config.traffic.requests_per_day,
-        "validation" if chooses else "test",
+    found = replace(
+        of_pairs(
+            plan, scorecard, deployment, pairs, config.traffic.requests_per_day,
+            "validation" if chooses else "test",
+        ),
+        look=look_of(context.run_dir, [one.id for one in pairs if one.chooses], keep=True),
+        n_answers=1 + judge.n_samples,
+        n_too_long=answers.n_too_long,
+        left_out=max(left_out if chooses else 0.0, left_of_test),
     )  # fmt: skip
     made = cascade_of(found, accuracy, options.confidence)
     if not made.is_promised:
@@ -144,6 +162,7 @@ def cascade(
         student_tokens=config.evaluate.max_new_tokens,
         teacher_tokens=answers.max_tokens or limit.tokens,
         is_bare=2 * n_bare > len(asked),
+        bundle_sha256=bundle_digest(Path(deployment.bundle_path)),
     )
     seconds = time.perf_counter() - started
     return replace(made, endpoint=endpoint, pairs_path=str(path), seconds=seconds)
@@ -207,16 +226,32 @@ def _measure(options: CascadeConfig, run: ServingSetting) -> Measure:
     )
 
 
-def _unread(config: Config, probe: Probe, probed: TeacherProbe) -> list[Item]:
+def _tested(
+    config: Config, scorecard: Scorecard, answered: Collection[str]
+) -> tuple[list[Item], float]:
+    """Return test items that the teacher answered, each slice in its share, and what is left."""
+    n, seed = config.evaluate.n_items, scorecard.seed
+    items = [one for one in config.task.items("test", n, seed) if one.id in answered]
+    slice_of = slices_of(config.task, "test", n, seed)
+    drawn = in_shares(slice_of, [one.id for one in items], len(items))
+    return natural(items, drawn), drawn.left_out
+
+
+def _unread(config: Config, probe: Probe, probed: TeacherProbe) -> tuple[list[Item], float]:
     """Return validation items that chose no weights, no teacher and no prompt, as many as are paid.
 
-    Those that did come first among all validation items.
+    Those that did come first of each slice. Each slice is drawn in its share of all validation
+    items; with them comes the share of those that are left out.
     """
     n_read = max([config.callbacks.n_validation_items, *(one.n_items for one in probe.teachers)])
     limit = config.cascade.teacher_usd
     limit = config.evaluate.teacher_usd if limit is None else limit
     n = n_payable(config, probed, config.cascade.n_items, limit)
-    return config.task.items("validation", n_read + n)[n_read:]
+    read = {one.id for one in config.task.items("validation", n_read)}
+    slice_of = slices_of(config.task, "validation", n_read + n)
+    drawn = in_shares(slice_of, slice_of.keys() - read, n)
+    n_all = len(slice_of)
+    return natural(config.task.items("validation", n_all), drawn), drawn.left_out
 
 
 def _limit(config: Config, teacher: Teacher, probed: TeacherProbe) -> AnswerLimit:
@@ -226,13 +261,13 @@ def _limit(config: Config, teacher: Teacher, probed: TeacherProbe) -> AnswerLimi
     return AnswerLimit(probed.max_tokens, "as in the probe", is_fixed=probed.is_cut_short)
 
 
-def _check_enough(n: int, accuracy: float, confidence: float) -> None:
+def _check_enough(n: int, accuracy: float, confidence: float, look: int) -> None:
     """Refuse a promise that so few items cannot show, before anybody is asked.
 
     Raises:
         StratosError: even if all of them were answered right.
     """
-    least = n_needed(1.0, accuracy, 1 - confidence)
+    least = n_needed(1.0, accuracy, level(1 - confidence, look))
     if least is None or n < least:
         most = "no number shows that" if least is None else f"at least {least:,} are needed"
         raise StratosError(

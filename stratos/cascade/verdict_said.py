@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from stratos.cascade.answered import Answered
+from stratos.cascade.looks import level
 from stratos.cascade.threshold import (
     ALWAYS,
     UNREADABLE_ONLY,
@@ -42,8 +43,16 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
         chosen_on=run.chosen_on,
         student_ms=run.student_ms,
         teacher_ms=run.teacher_ms,
+        look=run.look,
+        n_answers=run.n_answers,
+        n_too_long=run.n_too_long,
+        left_out=run.left_out,
     )
-    found = choose(run.choosing, accuracy, 1 - confidence)
+    # What is left out counts as wrong: the others make up for it.
+    counted_in = 1 - run.left_out
+    goal = accuracy / counted_in
+    delta = level(1 - confidence, run.look)
+    found = choose(run.choosing, goal, delta) if goal < 1 else None
     if found is None:
         needed = _needed(run, accuracy, confidence)
         return replace(plain, text=_refused(run, accuracy, needed), n_needed=needed)
@@ -52,12 +61,16 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
         sum(is_escalated(one.confidence, found.threshold) for one in run.measuring), n
     )
     measured = wilson(sum(is_right(one, found.threshold) for one in run.measuring), n)
+    measured = replace(
+        measured, mean=counted_in * measured.mean, low=counted_in * measured.low,
+        high=counted_in * measured.high,
+    )  # fmt: skip
     dollars = None
     if run.usd_per_1000 is not None and run.teacher_usd_per_1000 is not None:
-        dollars = run.usd_per_1000 + escalated.mean * run.teacher_usd_per_1000
+        dollars = run.n_answers * run.usd_per_1000 + escalated.mean * run.teacher_usd_per_1000
     found_ms = None
     if run.student_ms is not None and run.teacher_ms is not None:
-        found_ms = run.student_ms + escalated.mean * run.teacher_ms
+        found_ms = run.n_answers * run.student_ms + escalated.mean * run.teacher_ms
     made = replace(
         plain,
         is_promised=True,
@@ -94,8 +107,30 @@ def _promised(made: Cascade, threshold: float, n: int) -> str:
         f"confidence ({counted(made.n_choosing, kind)} chose it). On {counted(n, other)} "
         f"{percent(made.measured.mean)} ({interval(made.measured)}) are right, and "
         f"{percent(made.escalated.mean)} ({interval(made.escalated)}) of the requests go to the "
-        f"teacher{_dollars(made)}.{_in_a_month(made)}{_latency(made)}"
+        f"teacher{_dollars(made)}.{_in_a_month(made)}{_latency(made)}{_asides(made)}"
     )
+
+
+def _asides(made: Cascade) -> str:
+    told = ""
+    if made.n_answers > 1:
+        told += (
+            f" Each request takes {made.n_answers} answers of the student: dollars, servers and "
+            "milliseconds count all of them, one after the other, so that they are upper ends."
+        )
+    if made.n_too_long:
+        told += (
+            f" The promise is not about {counted(made.n_too_long, 'item')} longer than the "
+            "teacher's context: they neither chose nor measured."
+        )
+    if made.left_out:
+        told += (
+            f" {percent(made.left_out, 2)} of the items are of slices too rare to be drawn, and "
+            "count as wrong."
+        )
+    if made.look > 1:
+        told += f" {made.look} sets of items were tried, and the last has a stricter level."
+    return told
 
 
 def _month(run: Answered, escalated: Interval) -> CascadeAt | None:
@@ -104,7 +139,8 @@ def _month(run: Answered, escalated: Interval) -> CascadeAt | None:
         return None
     servers = DAYS_A_MONTH * run.plan.servers_usd_per_day
     teacher = DAYS_A_MONTH * rate * dollars / 1000
-    return CascadeAt(rate, servers, teacher, servers + escalated.mean * teacher)
+    served = run.n_answers * servers
+    return CascadeAt(rate, servers, teacher, served + escalated.mean * teacher)
 
 
 def _dollars(made: Cascade) -> str:
@@ -131,13 +167,15 @@ def _latency(made: Cascade) -> str:
         return ""
     return (
         f" An answer takes {milliseconds(made.cascade_ms)} on average, of the student "
-        f"{milliseconds(made.student_ms)}, of the teacher {milliseconds(made.teacher_ms)}."
+        f"{milliseconds(made.student_ms)}, of the teacher {milliseconds(made.teacher_ms)}: as in "
+        "the evaluation, which asks the teacher several at once."
     )
 
 
 def _needed(run: Answered, accuracy: float, confidence: float) -> int | None:
     """Return about how many items both would have to answer; the better of the two counts."""
-    found = n_needed(max(run.student, run.teacher), accuracy, 1 - confidence)
+    right = (1 - run.left_out) * max(run.student, run.teacher)
+    found = n_needed(right, accuracy, level(1 - confidence, run.look + 1))
     return None if found is None else found * (2 if run.chosen_on == "test" else 1)
 
 

@@ -46,6 +46,8 @@ class Answers:
     """Answers that were kept from before, and took none of the `wall_seconds`."""
     logprobs: tuple[float | None, ...] = ()
     """Log-probability of each answer; none where they were not asked for."""
+    n_too_long: int = 0
+    """Items that were left out, since they are longer than the teacher's context."""
 
     @staticmethod
     def none() -> Answers:
@@ -186,6 +188,7 @@ def ask_teacher(
         if told:
             context.warn(told)
     read = [place for place, answer in enumerate(answers) if answer.finish != TOO_LONG]
+    n_too_long = len(answers) - len(read)
     answers = [answers[place] for place in read]
     asked = tuple(items[place] for place in read)
     texts = tuple(answer.text for answer in answers)
@@ -201,6 +204,7 @@ def ask_teacher(
         n_truncated=n_truncated(answers),
         wall_seconds=time.perf_counter() - started,
         n_cached=sum(answer.cached for answer in answers),
+        n_too_long=n_too_long,
     )
 
 

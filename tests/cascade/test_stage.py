@@ -100,10 +100,10 @@ def test_validation_items_choose_and_test_items_measure(run: Run) -> None:
     n_before = run.teacher.n_asked
     made = run.stage(run.config)
     # Those that chose the teacher come first among the validation items, and choose nothing else.
-    assert made.n_choosing == 24 and run.teacher.n_asked == n_before + 24
+    assert made.n_choosing == 22 and run.teacher.n_asked == n_before + 22
     assert made.chosen_on == "validation" and made.teacher == 1.0
     assert made.is_promised, made.text
-    assert "at least 80.0% right with 80% confidence (24 validation items chose it)" in made.text
+    assert "at least 80.0% right with 80% confidence (22 validation items chose it)" in made.text
     assert made.endpoint.measure == "probability" and made.endpoint.run.format == "f32"
     assert not made.endpoint.is_bare
     pairs = read_pairs(run.folder)
@@ -128,7 +128,7 @@ def test_agreement_of_drawn_answers_tells_it_too(run: Run) -> None:
 def test_a_promise_that_no_answers_could_show_asks_nobody(run: Run) -> None:
     n_before = run.teacher.n_asked
     bold = replace(run.config, cascade=c.CascadeConfig(accuracy=0.99))
-    with pytest.raises(StratosError, match=r"there are 24 items to choose a threshold by, and at"):
+    with pytest.raises(StratosError, match=r"there are 22 items to choose a threshold by, and at"):
         run.stage(bold)
     assert run.teacher.n_asked == n_before
 
@@ -139,7 +139,7 @@ def test_the_command_reads_what_the_stage_kept(run: Run, monkeypatch: Any) -> No
         save(run.folder / f"{name}.json", name, "mark", record)
     monkeypatch.setattr("stratos.cascade.answered.is_run", lambda folder: True)
     found = answered(run.folder)
-    assert found.chosen_on == "validation" and len(found.choosing) == 24
+    assert found.chosen_on == "validation" and len(found.choosing) == 22
 
 
 def test_an_engine_that_does_not_tell_is_refused(run: Run) -> None:

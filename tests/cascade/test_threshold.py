@@ -6,6 +6,7 @@ import json
 import math
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ import factory
 
 from stratos.cascade.__main__ import main
 from stratos.cascade.answered import Answered, answered
+from stratos.cascade.looks import level, look_of
 from stratos.cascade.threshold import (
     UNREADABLE_ONLY,
     Pair,
@@ -146,13 +148,51 @@ def test_the_verdict_has_accuracy_share_and_dollars() -> None:
 def test_too_few_items_are_refused_with_the_number_that_is_enough() -> None:
     few = cascade_of(run_of([Pair(-0.001, True, True)] * 40), 0.95, 0.95)
     assert not few.is_promised and few.n_needed is not None
-    assert few.n_needed == 2 * (n_needed(1.0, 0.95, 0.05) or 0)
+    assert few.n_needed == 2 * (n_needed(1.0, 0.95, level(0.05, 2)) or 0)
     assert f"evaluate.n_teacher_items={few.n_needed}" in few.text
     none = cascade_of(
         run_of([Pair(-0.001, True, False), Pair(-1.0, False, True)] * 200), 0.95, 0.95
     )
     assert not none.is_promised and none.n_needed is None
     assert none.text.startswith("95.0% cannot be promised: of 400 items that both answered")
+
+
+def test_whoever_asks_more_until_it_passes_breaks_it_no_more_often() -> None:
+    """Student and teacher are right a little less often than promised; six looks, each doubled."""
+    rng, accuracy, n_draws, sizes = (
+        np.random.default_rng(5),
+        0.9,
+        1500,
+        [100 << i for i in range(6)],
+    )
+    broken = {"by look": 0, "alike": 0}
+    for _ in range(n_draws):
+        wrong = np.cumsum(rng.random((2, sizes[-1])) >= 0.899, axis=1)
+        p_of = [
+            min(p_value(int(one[n - 1]), n, accuracy) for one in wrong) for n in sizes
+        ]  # fmt: skip
+        broken["by look"] += any(p <= level(0.05, k) / 2 for k, p in enumerate(p_of, 1))
+        broken["alike"] += any(p <= 0.05 / 2 for p in p_of)
+    assert broken["by look"] <= 0.05 * n_draws < broken["alike"]
+
+
+def test_looks_are_counted_by_their_items(tmp_path: Path) -> None:
+    assert look_of(tmp_path, "ab", keep=False) == look_of(tmp_path, "ab", keep=True) == 1
+    assert look_of(tmp_path, "abc", keep=True) == 2
+    assert look_of(tmp_path, "ba", keep=True) == 1 and look_of(tmp_path, "d", keep=False) == 3
+
+
+def test_all_answers_of_agreement_are_paid_and_waited_for() -> None:
+    pairs = [Pair(-0.001, True, True), Pair(-0.001, True, True), Pair(-3.0, False, True)] * 200
+    asked = {"student_ms": 10.0, "teacher_ms": 100.0, "requests_per_day": 1000.0}
+    one = cascade_of(replace(run_of(pairs), **asked), 0.95, 0.95)
+    five = cascade_of(replace(run_of(pairs), **asked, n_answers=5), 0.95, 0.95)
+    assert five.usd_per_1000 == pytest.approx(one.usd_per_1000 + 4 * 0.02)
+    assert five.cascade_ms == pytest.approx(one.cascade_ms + 4 * 10)
+    assert one.month is not None and five.month is not None and one.month.student_usd > 0
+    more = five.month.cascade_usd - one.month.cascade_usd
+    assert more == pytest.approx(4 * one.month.student_usd)
+    assert "Each request takes 5 answers of the student" in five.text
 
 
 def make_run(folder: Path, n: int = 600, logprob: float | None = -0.001) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from stratos.cascade.answered import is_of_bundle
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError
 from stratos.deploy.hosting import Front
@@ -54,8 +55,11 @@ def cascade_in(run: Path) -> Cascade:
     """Return the cascade of a run.
 
     Raises:
-        StratosError: it has none, or one that keeps no promise.
+        StratosError: it has none, one that keeps no promise, or one that was not made for the
+            student that lies there now, or not with the promise that the run was given last.
     """
+    from stratos.run.kept_config import config_of
+
     try:
         found = load(run / "cascade.json", None, Cascade)
     except msgspec.DecodeError as error:
@@ -65,6 +69,21 @@ def cascade_in(run: Path) -> Cascade:
             f"{run} has no cascade. Give its command again with cascade.accuracy=<share>, such as "
             f"0.95: then the threshold is chosen. What would come of it: python -m stratos.cascade "
             f"{run} --accuracy 0.95"
+        )
+    asked = config_of(run).cascade
+    if (asked.accuracy, asked.confidence) != (found.accuracy, found.confidence):
+        given = "null" if asked.accuracy is None else f"{asked.accuracy:g}"
+        raise StratosError(
+            f"{run} was last given with cascade.accuracy={given} "
+            f"cascade.confidence={asked.confidence:g}, and its cascade was made for "
+            f"cascade.accuracy={found.accuracy:g} cascade.confidence={found.confidence:g}. Give "
+            "the command of the run again with these, or serve the student without --cascade."
+        )
+    if not is_of_bundle(found, run):
+        raise StratosError(
+            f"{run / 'cascade.json'} was made with another bundle than {run / 'bundle'}: its "
+            "threshold is of another student. Give the command of the run again with "
+            f"cascade.accuracy={found.accuracy:g}, so that the threshold is chosen for this one."
         )
     if not found.is_promised:
         raise StratosError(f"{run} has no cascade that keeps its promise. {found.text}")

@@ -1,0 +1,75 @@
+"""Items that choose and measure a cascade are drawn as requests are."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stratos import config as c
+from stratos.cascade import stage
+from stratos.cascade.natural_shares import in_shares
+from stratos.tasks.jsonl import JsonlTask
+
+
+def share(items: list[Any]) -> float:
+    return sum(one.slice == "hard" for one in items) / len(items)
+
+
+def test_a_rare_slice_has_its_share_of_the_items_that_choose_and_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(3)
+    rows = [
+        {
+            "question": f"q {i}",
+            "answer": str(i % 7),
+            "kind": "hard" if rng.random() < 0.1 else "easy",
+        }
+        for i in range(8000)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    task = JsonlTask(name="own", path=str(path), slice="kind", slices=("easy", "hard"))
+    monkeypatch.setattr(stage, "n_payable", lambda config, probed, most, limit: most)
+    config: Any = SimpleNamespace(
+        task=task, callbacks=c.CallbacksConfig(n_validation_items=64),
+        cascade=c.CascadeConfig(accuracy=0.95), evaluate=c.EvaluateConfig(n_items=500),
+    )  # fmt: skip
+    probe: Any = SimpleNamespace(teachers=[SimpleNamespace(n_items=16)])
+    everything = task.items("validation", 10_000)
+    choosing, left_out = stage._unread(config, probe, probe)
+    read = {one.id for one in task.items("validation", 64)}
+    assert left_out == 0 and not read & {one.id for one in choosing}
+    assert len(choosing) > 200 and abs(share(choosing) - share(everything)) < 1 / len(choosing)
+    asked = task.items("test", 500)
+    assert share(asked) > 0.15, "the slices alternate"
+    scorecard: Any = SimpleNamespace(seed=0)
+    tested, _ = stage._tested(config, scorecard, {one.id for one in asked})
+    whole = share(task.items("test", 10_000))
+    assert len(tested) > 250 and abs(share(tested) - whole) < 1 / len(tested)
+
+
+def test_where_a_slice_is_used_up_fewer_are_taken_of_all() -> None:
+    slice_of = {f"e{i}": "easy" for i in range(960)} | {f"h{i}": "hard" for i in range(40)}
+    able = [one for one in slice_of if one not in {f"h{i}" for i in range(30)}]
+    drawn = in_shares(slice_of, able, 1000)
+    assert len(drawn.ids) == 250 and sum(one[0] == "h" for one in drawn.ids) == 10
+    assert not in_shares(slice_of, [f"e{i}" for i in range(900)], 100).ids
+    # A slice that hardly any request is of does not hold up the others: it counts as wrong.
+    slice_of = {f"e{i}": "easy" for i in range(997)} | {f"h{i}": "hard" for i in range(3)}
+    drawn = in_shares(slice_of, [f"e{i}" for i in range(900)], 500)
+    assert len(drawn.ids) == 500 and drawn.left_out == pytest.approx(0.003)
+
+
+def test_a_share_that_is_no_whole_number_is_right_on_average() -> None:
+    slice_of = {f"e{i}": "easy" for i in range(970)} | {f"h{i}": "hard" for i in range(30)}
+    n_hard = [
+        sum(one[0] == "h" for one in in_shares(slice_of, [*slice_of][: 1000 - k], 50).ids)
+        for k in range(1, 21)
+    ]
+    assert {*n_hard} == {1, 2} and 1.2 < sum(n_hard) / len(n_hard) < 1.8
