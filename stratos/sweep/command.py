@@ -40,6 +40,8 @@ def command_of(sweep_dir: Path, more: Sequence[str] = ()) -> SweepCommand:
     path = sweep_dir / KEPT
     try:
         kept: Any = read_yaml(path)
+        if kept is None and path.exists():
+            raise ValueError("it is empty")
         if kept is None:
             raise StratosError(
                 f"{sweep_dir}: no sweep in it ({KEPT} is not there). Give the folder of one, as in "

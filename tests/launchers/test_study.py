@@ -121,6 +121,27 @@ def test_a_study_of_two_objectives_goes_on_where_it_was_killed(app: Path) -> Non
     assert starts(app) == [1, 1, 1, 2, 1, 1, 1, 1], "there is nothing left to do"
 
 
+def test_a_study_goes_on_that_was_killed_while_trials_were_drawn(app: Path) -> None:
+    optuna_is_here()
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    assert run(app, *STUDY, "hydra.sweeper.n_trials=1").returncode == 0
+    storage = JournalStorage(JournalFileBackend(str(app / "out" / "study.log")))
+    (name,) = optuna.get_all_study_names(storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    # Its values are drawn and its overrides are not kept; of the other even a value is missing.
+    study.ask(dict(study.trials[0].distributions))
+    study.ask({"x": study.trials[0].distributions["x"]})
+    done = run(app, *STUDY, "hydra.sweeper.n_trials=3")
+    assert done.returncode == 0, done.stderr
+    folders = [number for number in range(5) if (app / f"out/{number}/starts").exists()]
+    assert folders == [0, 1, 3]
+    kept = yaml.safe_load((app / "out/1/.hydra/overrides.yaml").read_text())
+    assert sorted(line.split("=")[0] for line in kept) == ["kind", "x"]
+
+
 def test_a_job_that_failed_stays_open(app: Path) -> None:
     optuna_is_here()
     four = ("hydra.sweeper.n_jobs=4", "fail_at=2")
@@ -182,3 +203,7 @@ def test_the_command_of_a_sweep_is_read_back(app: Path) -> None:
     path.write_text(path.read_text().replace("x=0.1,0.2", "x=***"))
     with pytest.raises(StratosError, match="had a secret"):
         command_of(app / "out")
+    for text in ("null", ""):
+        path.write_text(text)
+        with pytest.raises(StratosError, match=r"multirun\.yaml cannot be read \(it is empty\)"):
+            command_of(app / "out")

@@ -59,7 +59,7 @@ def run(
     OmegaConf.save(config, folder / "multirun.yaml")
     done = 0
     for numbers in _batches(study, settings, space, fixed):
-        jobs = [study.trials[number].user_attrs[_OVERRIDES] for number in numbers]
+        jobs = [_overrides(study.trials[number], fixed) for number in numbers]
         outcomes = launch_numbered(launcher, jobs, numbers)
         for number, overrides, outcome in zip(numbers, jobs, outcomes, strict=True):
             if outcome.status != JobStatus.COMPLETED:
@@ -119,17 +119,42 @@ def _batches(
     study: optuna.Study, settings: StudyConfig, space: dict[str, Any], fixed: list[str]
 ) -> Any:
     """Yield the numbers of the trials to run together: first those that are open, then new ones."""
+    _drop_incomplete(study, space)
     left_open = [trial.number for trial in study.trials if not trial.state.is_finished()]
     if left_open:
         log.info(f"The study goes on: {counted(len(left_open), 'job')} not finished")
     for first in range(0, len(left_open), settings.n_jobs):
         yield left_open[first : first + settings.n_jobs]
-    while (n_left := settings.n_trials - len(study.trials)) > 0:
+    while (n_left := settings.n_trials - _n_complete(study)) > 0:
         asked = [study.ask(space) for _ in range(min(n_left, settings.n_jobs))]
         for trial in asked:
-            chosen = [f"{name}={value}" for name, value in trial.params.items()]
-            trial.set_user_attr(_OVERRIDES, [*chosen, *fixed])
+            trial.set_user_attr(_OVERRIDES, _overrides(trial, fixed))
         yield [trial.number for trial in asked]
+
+
+def _overrides(trial: optuna.Trial | optuna.trial.FrozenTrial, fixed: list[str]) -> list[str]:
+    """Return the overrides of a trial's job: those that are kept, else from what it has drawn.
+
+    A study that is killed between both has the values alone.
+    """
+    drawn = [f"{name}={value}" for name, value in trial.params.items()]
+    return list(trial.user_attrs.get(_OVERRIDES) or [*drawn, *fixed])
+
+
+def _drop_incomplete(study: optuna.Study, space: dict[str, Any]) -> None:
+    """Give up trials that were left while their values were drawn; others take their place."""
+    import optuna
+
+    for trial in study.trials:
+        is_whole = _OVERRIDES in trial.user_attrs or trial.params.keys() == space.keys()
+        if not trial.state.is_finished() and not is_whole:
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+
+def _n_complete(study: optuna.Study) -> int:
+    import optuna
+
+    return sum(trial.state != optuna.trial.TrialState.FAIL for trial in study.trials)
 
 
 def _opened(settings: StudyConfig, folder: Path) -> optuna.Study:
