@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,11 @@ from stratos.report import to_type
 
 LONGER = (2, 4)
 """How many times as long the trainings are that are asked about."""
+_MOST_EPOCHS = 4
+"""How often a row may be read for a prediction: up to there it is worth about as much as new ones
+(Muennighoff et al. 2023, Scaling Data-Constrained Language Models)."""
+_APART, _MOST_POINTS = 1.5, 5
+"""Points of a curve that are taken: each this many times as long as the one before, at most."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,7 @@ def _longer(run_dir: Path, pilot: Pilot | None, plan: Plan, student: Student) ->
     """A longer training, along the learning curve of this one and of the pilot's."""
     if student.validation_exact < LEAST_SHOWN or not student.train_tokens:
         return
-    n = student.n_validation_items
-    points = [Measured(student.train_tokens, student.validation_exact * n, n)]
+    points = _measured(student)
     points += [
         Measured(one.train_tokens, one.accuracy * one.n_items, one.n_items)
         for run in (pilot.runs if pilot else ())
@@ -65,18 +69,47 @@ def _longer(run_dir: Path, pilot: Pilot | None, plan: Plan, student: Student) ->
     train_usd = sum(role.usd for role in plan.roles_of("train"))
     for factor in LONGER:
         tokens = factor * student.train_tokens
-        found = extrapolate(on_same_items(points), tokens)
         epochs = factor * (student.epochs or 0)
         again = f", each row {epochs:.0f} times" if epochs >= 1.5 else ""
         yield Step(
             f"{factor}× the training: {tokens:,} tokens{again}",
-            _predicted(found.mean, found.low, found.high),
+            _longer_predicted(points, tokens, epochs, student.n_validation_reused),
             f"{usd(factor * train_usd)} as planned; about {duration(factor * student.seconds)}",
             to_type.repeat(
                 run_dir,
                 {"trainer.max_tokens": str(tokens), "trainer.max_epochs": "-1"},
             ),
         )
+
+
+def _measured(student: Student) -> list[Measured]:
+    """Return what the training measured: its end, and a few points of its curve before."""
+    n = student.n_validation_items
+    end = Measured(student.train_tokens, student.validation_exact * n, n)
+    if not student.n_choosing_items:
+        return [end]
+    n = student.n_choosing_items
+    before: list[Measured] = []
+    for one in reversed(student.curve):
+        last = before[-1].tokens if before else student.train_tokens
+        if one.exact is not None and 0 < one.tokens <= last / _APART:
+            before.append(Measured(one.tokens, one.exact * n, n))
+    return [end, *before[:_MOST_POINTS]]
+
+
+def _longer_predicted(points: Sequence[Measured], tokens: int, epochs: float, n_reused: int) -> str:
+    """Return the accuracy of a longer training, and where that is an upper end, or not known."""
+    if epochs > _MOST_EPOCHS:
+        return f"unknown: each row would be read {epochs:.0f} times"
+    if len({one.tokens for one in points}) < 2:
+        return "unknown: this training was measured once"
+    found = extrapolate(on_same_items(points), tokens)
+    whys = [
+        *(["rows are read again"] if epochs >= 1.5 else []),
+        *(["the items also chose the weights"] if n_reused else []),
+    ]
+    upper = f"; an upper end: {' and '.join(whys)}" if whys else ""
+    return f"{_predicted(found.mean, found.low, found.high)}{upper}"
 
 
 def _larger(run_dir: Path, plan: Plan, student: Student) -> Iterator[Step]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from stratos.records import Interval
+from stratos.records import CurvePoint, Interval, Student
 from stratos.report.next_steps import next_steps
 
 
@@ -14,9 +15,7 @@ def test_a_longer_training_and_another_student_have_gain_price_and_command(
     factory: ModuleType, tmp_path: Path
 ) -> None:
     factory.write_hydra(tmp_path, ["+task=mahjong", "trainer.max_tokens=5"])
-    student = replace(
-        factory.make_student(), validation_exact=0.8, n_validation_items=500, train_tokens=1_000_000
-    )
+    student = trained(factory, 0.5, 0.65, 0.8)
     steps = next_steps(tmp_path, factory.make_probe(), None, factory.make_plan(), student)
     twice, four_times, other = steps
     assert twice.what.startswith("2× the training: 2,000,000 tokens")
@@ -26,6 +25,43 @@ def test_a_longer_training_and_another_student_have_gain_price_and_command(
     assert twice.price.startswith("$0.12 as planned")
     assert other.what == "Another student: llama-3m by injection"
     assert other.command == ""  # no YAML has that name
+
+
+def trained(factory: ModuleType, *exact: float, **more: Any) -> Student:
+    """A student whose training was measured each quarter of a million tokens before its end."""
+    curve = tuple(CurvePoint(i, 250_000 * i, 1.0, one) for i, one in enumerate(exact[:-1], 1))
+    return replace(
+        factory.make_student(), validation_exact=exact[-1], n_validation_items=500,
+        n_choosing_items=128, train_tokens=1_000_000, curve=curve, **more,
+    )  # fmt: skip
+
+
+def longer(factory: ModuleType, tmp_path: Path, student: Student) -> list[str]:
+    factory.write_hydra(tmp_path, [])
+    plan = replace(factory.make_plan(), frontier=())
+    return [one.predicted for one in next_steps(tmp_path, None, None, plan, student)]
+
+
+def test_the_curve_of_the_training_tells_where_it_has_become_flat(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    def twice(*exact: float) -> float:
+        told = longer(factory, tmp_path, trained(factory, *exact))[0]
+        return float(told.partition("%")[0])
+
+    assert twice(0.8, 0.8, 0.8) < 84 < twice(0.3, 0.55, 0.8)
+
+
+def test_what_nobody_can_tell_of_a_longer_training_is_not_predicted(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    again = longer(factory, tmp_path, trained(factory, 0.5, 0.65, 0.8, epochs=101.0))
+    assert again == [f"unknown: each row would be read {n} times" for n in (202, 404)]
+    once = longer(factory, tmp_path, trained(factory, 0.8))
+    assert once == ["unknown: this training was measured once"] * 2
+    few = trained(factory, 0.5, 0.65, 0.8, epochs=1.0, n_validation_reused=500)
+    ends = "; an upper end: rows are read again and the items also chose the weights"
+    assert all(one.endswith(ends) for one in longer(factory, tmp_path, few))
 
 
 def test_nothing_is_promised_of_a_student_that_has_learnt_nothing(
