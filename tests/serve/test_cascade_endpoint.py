@@ -7,6 +7,7 @@ import json
 import math
 import threading
 import time
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,12 +22,15 @@ import uvicorn
 from stub_task import StubTask
 
 from stratos.cascade.judge import Judge
+from stratos.config import CascadeConfig
 from stratos.core.errors import StratosError
 from stratos.deploy.server import free_port
 from stratos.records import Escalation, ServingSetting
 from stratos.serve.cascade import meter as meter_module
+from stratos.serve.cascade import options
 from stratos.serve.cascade.escalate import escalator
 from stratos.serve.cascade.front import Cascading, application
+from stratos.serve.cascade.made import never_enough
 from stratos.serve.cascade.meter import Meter, read_kept
 from stratos.serve.cascade.purse import Purse
 from stratos.teachers import load_balancer
@@ -220,13 +224,16 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
             ({"logprobs": True}, "logprobs: a cascade does not have it."),
             ({"messages": []}, "messages: expected one message at least."),
             ({"messages": "a"}, "messages: expected a list of messages."),
+            ({"stop": 5}, "stop: expected a text, or a list of texts, none of them empty."),
+            ({"stop": [""]}, "stop: expected a text"),
+            ({"response_format": {"type": "json_object"}}, "response_format: the promise was"),
             ({"max_tokens": 0}, "max_tokens: expected a whole number of at least 1."),
         ):
             status, _, body = world.post(SURE, **more)
             assert status == 400 and told in json.loads(body)["error"]["message"]
         assert world.send(b"{")[0] == 400 and world.send(b"[1]")[0] == 400
         assert world.send(b'{"messages": "' + b"x" * 2_200_000 + b'"}')[0] == 413
-        assert not world.student.asked and json.loads(world.get("/cascade"))["refused"] == 10
+        assert not world.student.asked and json.loads(world.get("/cascade"))["refused"] == 13
 
 
 def test_a_teacher_that_is_down_costs_no_answer_and_soon_no_time(tmp_path: Path) -> None:
@@ -397,3 +404,23 @@ def test_a_meter_that_cannot_be_read_is_one_sentence(tmp_path: Path, kept: bytes
     (tmp_path / "m").write_bytes(kept)
     with pytest.raises(StratosError, match=r"cannot be read .* or delete it to count from"):
         Meter(tmp_path / "m", 1.0, None)
+
+
+def test_the_longest_answer_of_a_request_is_that_of_the_teacher(tmp_path: Path) -> None:
+    with cascade(tmp_path) as world:
+        for limit, asked in ((7, 7), (500, 16), (None, 16)):
+            assert world.said(UNSURE, max_tokens=limit, stop=" blue") == (
+                "teacher", "answered", "teacher says unsure:",
+            )  # fmt: skip
+            assert world.teacher.asked[-1]["max_tokens"] == asked
+
+
+def test_a_limit_below_one_call_and_no_time_are_told(tmp_path: Path) -> None:
+    config = CascadeConfig(usd_per_day=0.001, usd_per_month=5.0)
+    (told,) = never_enough(config, [], 0.01)
+    assert "--usd-per-day 0.001 is less than the $0.0100 that are set aside for a call" in told
+    assert never_enough(config, ["--usd-per-day", "2", "--usd-per-month", "0"], 0.01) == []
+    parser = ArgumentParser()
+    options.add_options(parser)
+    with pytest.raises(StratosError, match="--teacher-seconds 0: type a number above 0"):
+        options.typed(parser.parse_args(["--cascade", "--teacher-seconds", "0"]))

@@ -132,7 +132,7 @@ def _application(
             named(config.teachers, endpoint.teacher),
             meter,
             endpoint.teacher_tokens,
-            told.teacher_seconds or options.teacher_seconds,
+            options.teacher_seconds if told.teacher_seconds is None else told.teacher_seconds,
         ),
         meter,
     )

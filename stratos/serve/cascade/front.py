@@ -44,8 +44,6 @@ MOST_WAITING = 1024
 _GREEDY = {"temperature": 0, "top_p": 1, "n": 1, "frequency_penalty": 0, "presence_penalty": 0}
 """Options with the only value that the promise was measured with."""
 _NOT_SERVED = ("logprobs", "top_logprobs", "logit_bias", "tools", "functions")
-_PASSED_ON = ("stop", "response_format")
-"""Options that the student's server is given as they come."""
 _OWN = f"The student alone may: ask for the model that ends in {ALONE}."
 _STATUS = {Why.RATE_LIMITED: 429, Why.TIMEOUT: 504}
 
@@ -64,8 +62,8 @@ class Cascading:
     """Whether a request gets an error where the teacher is not to be had."""
 
 
-_Asked = tuple[list[Message], dict[str, Any], int]
-"""The chat of a request, the options that are passed on, and its longest answer."""
+_Asked = tuple[list[Message], list[str], int | None]
+"""The chat of a request, the texts that end its answer, and the longest answer that it wants."""
 
 
 def application(
@@ -169,7 +167,7 @@ class _Front:
             body = parsed(data)
             if str(body.get("model", "")).endswith(ALONE):
                 return await self._alone(body)
-            asked = _asked(body, self._cascading.endpoint.student_tokens)
+            asked = _asked(body)
         except (ValueError, RecursionError) as error:
             self._meter.counters.refused += 1
             return api_error(400, str(error))
@@ -203,13 +201,16 @@ class _Front:
         return replace(judge, model=self._model)
 
     async def _answered(
-        self, messages: list[Message], options: Mapping[str, Any], limit: int
+        self, messages: list[Message], stops: list[str], limit: int | None
     ) -> tuple[dict[str, Any], dict[str, str]] | Response:
         """Ask the student, and the teacher if need be; return a completion and its headers."""
         cascading, counters = self._cascading, self._meter.counters
         counters.requests += 1
+        longest = cascading.endpoint.student_tokens
+        longest = longest if limit is None else min(longest, limit)
+        options = {"stop": stops} if stops else {}
         try:
-            said = await (await self._judge()).ask(self._student, messages, limit, options)
+            said = await (await self._judge()).ask(self._student, messages, longest, options)
         except StudentError as error:
             counters.student_errors += 1
             return _of_student(error)
@@ -218,12 +219,12 @@ class _Front:
             return own, _headers("student", "not-asked")
         counters.escalated += 1
         try:
-            answer = await self._escalator.ask(self._question(messages))
+            answer = await self._escalator.ask(self._question(messages), limit)
         except UnavailableError as error:
             if cascading.is_error and error.why is not Why.OUT_OF_MONEY:
                 return _unavailable(error)
             return own, _headers("student", error.why.value)
-        return self._by_teacher(answer, messages, options), _headers("teacher", "answered")
+        return self._by_teacher(answer, messages, stops), _headers("teacher", "answered")
 
     def _question(self, messages: list[Message]) -> list[Message]:
         """Return how the teacher is asked what the student was: with the prompt of the run."""
@@ -233,15 +234,14 @@ class _Front:
         return chat(self._cascading.task, item, self._cascading.endpoint.prompt)
 
     def _by_teacher(
-        self, answer: Answer, messages: list[Message], options: Mapping[str, Any]
+        self, answer: Answer, messages: list[Message], stops: list[str]
     ) -> dict[str, Any]:
         """Return the teacher's answer as a completion, in the form that the student's have."""
         cascading, text = self._cascading, answer.text
         item = cascading.task.asked(messages)
         if cascading.endpoint.is_bare and item is not None:
             text = bared(cascading.task, item, text)
-        stops = options.get("stop") or []
-        text = text[: first_stop(text, [stops] if isinstance(stops, str) else stops)]
+        text = text[: first_stop(text, stops)]
         n_in, n_out = answer.input_tokens, answer.output_tokens
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -293,7 +293,7 @@ def metrics_of(meter: Meter) -> str:
     return "\n".join([*lines, ""])
 
 
-def _asked(body: Mapping[str, Any], most: int) -> _Asked:
+def _asked(body: Mapping[str, Any]) -> _Asked:
     """Return what a request asks for.
 
     Raises:
@@ -306,19 +306,33 @@ def _asked(body: Mapping[str, Any], most: int) -> _Asked:
     for name, only in _GREEDY.items():
         if body.get(name) not in (None, only):
             raise ValueError(f"{name}: the promise was measured with {only}. Leave it out. {_OWN}")
-    limit = most
+    if body.get("response_format") not in (None, {"type": "text"}):
+        raise ValueError(f"response_format: the promise was measured without it. {_OWN}")
+    limit: int | None = None
     for name in ("max_tokens", "max_completion_tokens"):
         value = body.get(name)
         if value is None:
             continue
         if type(value) is not int or value < 1:
             raise ValueError(f"{name}: expected a whole number of at least 1.")
-        limit = min(most, value)
+        limit = value if limit is None else min(limit, value)
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise ValueError("stream: expected true or false.")
-    options = {name: body[name] for name in _PASSED_ON if body.get(name) is not None}
-    return [{"role": one["role"], "content": one["content"]} for one in chat], options, limit
+    messages: list[Message] = [{"role": one["role"], "content": one["content"]} for one in chat]
+    return messages, _stops(body.get("stop")), limit
+
+
+def _stops(value: Any) -> list[str]:
+    """Return the texts that end an answer.
+
+    Raises:
+        ValueError: they are no texts.
+    """
+    stops = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
+        raise ValueError("stop: expected a text, or a list of texts, none of them empty.")
+    return stops
 
 
 def _completion(said: Said, name: str) -> dict[str, Any]:

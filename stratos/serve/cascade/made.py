@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
 from stratos.cascade.answered import is_of_bundle
+from stratos.config import CascadeConfig
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError
+from stratos.core.money import exact_usd
 from stratos.deploy.hosting import Front
 from stratos.records import Cascade, ServingSetting, load
+from stratos.serve.cascade.meter import read_kept
+from stratos.teachers.call_budget import most_usd
 from stratos.teachers.openai import OpenAITeacher
 
 ALONE = ":student"
@@ -38,8 +44,9 @@ def front_of(bundle: Path, meter: Path, options: list[str]) -> tuple[Front, Serv
         )
     made = cascade_in(run)
     assert made.endpoint is not None
+    config = config_of(run)
     try:
-        teacher = named(config_of(run).teachers, made.endpoint.teacher)
+        teacher = named(config.teachers, made.endpoint.teacher)
     except KeyError:
         raise StratosError(f"{run}: its teacher {made.endpoint.teacher} is not known.") from None
     # A key that is missing stays so; an endpoint that is down may come back.
@@ -47,8 +54,33 @@ def front_of(bundle: Path, meter: Path, options: list[str]) -> tuple[Front, Serv
         teacher.key()
     elif (why := teacher.unreachable()) is not None:
         raise StratosError(f"{teacher.name} cannot be asked: {why}")
+    least = most_usd(teacher.card(), [], made.endpoint.teacher_tokens, read_kept(meter).overrun)
+    for told in never_enough(config.cascade, options, least):
+        print(told, file=sys.stderr)
     arguments = [str(run), "--meter", str(meter), *options]
     return Front("stratos.serve.cascade", arguments, f"{run.name}{ALONE}"), made.endpoint.run
+
+
+def never_enough(config: CascadeConfig, options: list[str], least_usd: float) -> list[str]:
+    """Return a sentence for each limit that allows not a single call.
+
+    Args:
+        config: limits of the run.
+        options: of the endpoint, as they were typed; they come before those of the run.
+        least_usd: dollars that are set aside for a call at least.
+    """
+    typed, told = dict(pairwise(options)), []
+    for option, kept in (
+        ("--usd-per-day", config.usd_per_day),
+        ("--usd-per-month", config.usd_per_month),
+    ):
+        limit = float(typed[option]) if option in typed else kept
+        if limit is not None and 0 < limit < least_usd:
+            told.append(
+                f"{option} {limit:g} is less than the {exact_usd(least_usd)} that are set aside "
+                "for a call, so that the teacher is never asked. Type a higher limit."
+            )
+    return told
 
 
 def cascade_in(run: Path) -> Cascade:

@@ -50,6 +50,11 @@ def typed(told: argparse.Namespace) -> list[str]:
         if value is None:
             continue
         option = f"--{name.replace('_', '-')}"
+        if name == "teacher_seconds" and _is_amount(value) and float(value) == 0:
+            raise StratosError(
+                f"{option} {value}: type a number above 0. For the student alone, leave out "
+                "--cascade."
+            )
         if name in _NUMBERS and not _is_amount(value):
             raise StratosError(f"{option} {value}: type a number of at least 0.")
         found += [option, value]
