@@ -861,6 +861,8 @@ class ModelScore:
     """Longest answer, in tokens; 0 where it was not recorded, or the model writes none."""
     n_truncated: int = 0
     """Answers that were cut there, all slices together."""
+    n_too_long: int = 0
+    """Items that were left out, since they are longer than the teacher's context."""
     fields: dict[str, Interval] = field(default_factory=dict)
     """Where answers are JSON objects: field to the share of items in which it is right."""
     n_params: int = 0

@@ -161,6 +161,7 @@ def of_pairs(
         None if served is None else served.measured,
         1000 * teacher.seconds / n_teacher if teacher is not None and n_teacher else None,
         requests_per_day,
+        n_too_long=0 if teacher is None else teacher.n_too_long,
     )
 
 

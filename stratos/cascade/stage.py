@@ -139,16 +139,17 @@ def cascade(
         for item, one in zip(asked, said, strict=True)
     ]
     path = write_pairs(context.run_dir, pairs)
+    found = of_pairs(
+        plan, scorecard, deployment, pairs, config.traffic.requests_per_day,
+        "validation" if chooses else "test",
+    )  # fmt: skip
     found = replace(
-        of_pairs(
-            plan, scorecard, deployment, pairs, config.traffic.requests_per_day,
-            "validation" if chooses else "test",
-        ),
+        found,
         look=look_of(context.run_dir, [one.id for one in pairs if one.chooses], keep=True),
         n_answers=1 + judge.n_samples,
-        n_too_long=answers.n_too_long,
+        n_too_long=found.n_too_long + answers.n_too_long,
         left_out=max(left_out if chooses else 0.0, left_of_test),
-    )  # fmt: skip
+    )
     made = cascade_of(found, accuracy, options.confidence)
     if not made.is_promised:
         context.warn(f"cascade: {made.text}")

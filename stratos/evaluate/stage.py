@@ -261,6 +261,7 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
         cpu_seconds=answers.cpu_seconds,
         max_tokens=answers.max_tokens,
         n_truncated=answers.n_truncated,
+        n_too_long=answers.n_too_long,
         wall_seconds=answers.wall_seconds,
         n_cached=answers.n_cached,
         fields=field_shares(task, answers.items, read),

@@ -117,6 +117,18 @@ def test_validation_items_choose_and_test_items_measure(run: Run) -> None:
             assert by_id[one.id].student == (one.score.exact >= 1)
 
 
+def test_items_longer_than_the_context_are_told_in_the_promise(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = tuple(
+        replace(one, n_too_long=2 * (one.role == "teacher")) for one in run.scorecard.scores
+    )
+    monkeypatch.setattr(run, "scorecard", replace(run.scorecard, scores=scores))
+    made = run.stage(run.config)
+    assert made.n_too_long == 2
+    assert "The promise is not about 2 items longer than the teacher's context" in made.text
+
+
 def test_agreement_of_drawn_answers_tells_it_too(run: Run) -> None:
     asked = replace(run.config.cascade, measure="agreement", n_samples=3)
     made = run.stage(replace(run.config, cascade=asked))
