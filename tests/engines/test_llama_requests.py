@@ -224,11 +224,14 @@ def test_requests_whose_clients_left_are_not_worked_on(server) -> None:
         }
     all_s = time.monotonic() - started
     for stream in (False, True):
-        for _ in range(n):
-            leave(server, **asked, stream=stream)
-        started = time.monotonic()
-        assert post(server, max_tokens=1)[0] == 200
-        assert time.monotonic() - started < all_s / 2
+        took = []
+        for _ in range(3):  # other work on the machine may slow one of them
+            for _ in range(n):
+                leave(server, **asked, stream=stream)
+            started = time.monotonic()
+            assert post(server, max_tokens=1)[0] == 200
+            took.append(time.monotonic() - started)
+        assert min(took) < all_s / 2
 
 
 def test_beyond_those_that_may_wait_a_request_is_told_to_come_again() -> None:
