@@ -1,8 +1,8 @@
-"""What servers with the OpenAI API of ours share: how a request is read, and an error written."""
+"""What servers with the OpenAI API of ours share: how requests and events are read, and errors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +30,24 @@ async def read_body(request: Request, most_bytes: int) -> bytes | None:
             return None
         parts.append(part)
     return b"".join(parts)
+
+
+async def lines_of(parts: AsyncIterable[bytes]) -> AsyncIterator[str]:
+    """Yield the lines of a stream of events without their ends.
+
+    A line feed alone ends one. Text in JSON may have other line separators as they are (U+2028,
+    U+0085), at which `str.splitlines`, and so `httpx`, would cut an event in two.
+
+    Args:
+        parts: bytes as they arrive, cut anywhere.
+    """
+    rest = b""
+    async for part in parts:
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            yield line.removesuffix(b"\r").decode(errors="replace")
+    if rest:
+        yield rest.decode(errors="replace")
 
 
 def api_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

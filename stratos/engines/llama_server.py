@@ -30,7 +30,7 @@ from stratos.engines.base import export_path
 from stratos.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
 from stratos.engines.chat_request import Asked, Requests
 from stratos.engines.gguf_file import end_ids, has_byte_pairs
-from stratos.engines.http_api import GONE, api_error, gone, read_body
+from stratos.engines.http_api import GONE, api_error, gone, lines_of, read_body
 from stratos.engines.socket_folder import socket_folder
 from stratos.engines.waiting import Waiting, allow_open_files, leave_out_of_log, unless_gone
 
@@ -328,7 +328,7 @@ class _Front:
         pieces, cut, last = self._chats.pieces(), StopCut(stops), {}
         try:
             yield _event(head, {"role": "assistant", "content": ""})
-            async for line in answer.aiter_lines():
+            async for line in lines_of(answer.aiter_bytes()):
                 if not line.startswith("data: {"):
                     if line.startswith("error: "):
                         yield f"data: {line.removeprefix('error: ')}\n\n"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from stratos.engines.base import export_path
 from stratos.engines.chat_ids import ChatIds
 from stratos.engines.gguf_export import by_llama, export
 from stratos.engines.gguf_file import cannot_export, write_gguf
+from stratos.engines.http_api import lines_of
 from stratos.engines.llamacpp import LlamaCpp
 from stratos.engines.same_tokens import first_difference
 from stratos.pretrained import load_model, load_tokenizer
@@ -122,6 +124,32 @@ def test_a_stream_is_the_same_answer_in_parts(server, expected) -> None:
         assert "".join(parts) == text and sum(map(bool, parts)) > 3
         assert chunks[-1].choices[0].finish_reason in ("stop", "length")
         assert chunks[-1].usage.completion_tokens > 3
+
+
+def test_a_stream_may_have_line_separators_that_json_does_not_escape(server) -> None:
+    text = "a\u2028b\u2029c\x85d"
+    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"const": text}}}
+    asked = {"messages": CHATS[0], "response_format": schema, "max_tokens": 200}
+    assert json.loads(text_of(ask(server, CHATS[0], **asked))) == text
+    _, answer = post(server, {**asked, "stream": True})
+    events = [line[6:] for line in answer.split(b"\n") if line.startswith(b"data: {")]
+    parts = [json.loads(one)["choices"][0]["delta"].get("content", "") for one in events]
+    assert json.loads("".join(parts)) == text and answer.endswith(b"data: [DONE]\n\n")
+
+
+def test_lines_end_at_line_feeds_alone_wherever_the_bytes_are_cut() -> None:
+    wanted = ['data: {"a": "1\u20282\x853\x0b4"}', "", "data: [DONE]", "end"]
+    data = "\r\n".join(wanted).encode()
+
+    async def told(size: int) -> list[str]:
+        async def parts() -> AsyncIterator[bytes]:
+            for at in range(0, len(data), size):
+                yield data[at : at + size]
+
+        return [line async for line in lines_of(parts())]
+
+    for size in range(1, len(data) + 1):
+        assert asyncio.run(told(size)) == wanted
 
 
 def test_a_stop_sequence_ends_the_answer_also_of_a_stream(server, expected) -> None:

@@ -205,7 +205,7 @@ def tools_in(question: str) -> tuple[Tool, ...]:
     """Return the tools that a question's text names; none where it is no such text."""
     head = _parts(question)[0]
     try:
-        lines = [json.loads(line) for line in head.removeprefix(_HEAD).splitlines() if line]
+        lines = [json.loads(line) for line in head.removeprefix(_HEAD).split("\n") if line]
         return tools_of(lines)
     except ValueError:
         return ()

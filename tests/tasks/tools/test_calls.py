@@ -152,6 +152,8 @@ def test_a_question_tells_its_tools_and_its_request_again() -> None:
     assert tools_in(question) == TOOLS
     assert [json.loads(line) for line in request_in(question).splitlines()] == turns
     assert tools_in(question_of((), turns[1:])) == ()
+    separated = tools_of([{"name": "a", "description": "one\u2028two\x85three"}])
+    assert tools_in(question_of(separated, turns)) == separated
     assert tools_in("What is it?") == ()
 
 
