@@ -2,8 +2,8 @@
 
     python benchmarks/demo.py
 
-It takes half an hour on two idle cores. `benchmarks/results/demo.txt` has the text without the name
-of its run folder, `demo.json` date, machine and load.
+It takes a quarter of an hour on two idle cores. `benchmarks/results/demo.txt` has the text without
+the name of its run folder, `demo.json` date, machine and load.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ def test_what_is_at_the_bottom_imports_no_stage_and_nothing_that_runs_one(name: 
 
 def test_the_root_holds_the_entry_the_page_and_what_all_speak_in() -> None:
     names = {path.stem for path in (ROOT / "stratos").glob("*.py")}
-    assert names == {"__init__", "__main__", "pipeline", "stage", "config", "records"}
+    assert names == {"__init__", "__main__", "pipeline", "stage", "config"}
 
 
 def test_one_file_name_means_one_thing() -> None:

@@ -99,7 +99,8 @@ def block_seconds(
     """
     device = replace(device_of(offer, calibration), decode_floor_s=0.0, load_tested=True)
     engine = ENGINES[run.engine]
-    computed = pace(card, device, work, 1, engine).steady(1).seconds(work.answer_tokens)
+    found = pace(card, device, work, 1, engine, engine.format(run.format))
+    computed = found.steady(1).seconds(work.answer_tokens)
     host = max(answer_s - float(computed), LEAST_HOST_SHARE * answer_s)
     return host / (work.answer_tokens * engine.host_blocks(card.n_layers, 1))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from stratos.records import write_atomically
+from stratos.core.atomic_files import write_atomically
 
 FOLDER = "jobs"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,12 +35,16 @@ def verdict_of(
     plan: Plan,
     today: datetime.date | None = None,
     open_models: Sequence[Way] = (),
+    beaten_by: Mapping[str, str] | None = None,
 ) -> Worth | None:
     """Return `worth_of`, with what needs no model first where that may do as well.
 
     Then distilling is open, however well it pays against other models.
     """
-    found, free = worth_of(config, probe, plan, today, open_models), needs_no_model(probe)
+    found, free = (
+        worth_of(config, probe, plan, today, open_models, beaten_by),
+        needs_no_model(probe),
+    )
     if found is None or not free:
         return found
     head = "Don't distil." if found.outcome == "stay" else "Open."
@@ -76,6 +80,7 @@ def worth_of(
     plan: Plan,
     today: datetime.date | None = None,
     open_models: Sequence[Way] = (),
+    beaten_by: Mapping[str, str] | None = None,
 ) -> Worth | None:
     """Return whether a plan pays; None where there is no other way of a known price.
 
@@ -85,6 +90,8 @@ def worth_of(
         plan: the student, what it costs and how accurate it is expected to be.
         today: from which on the horizon counts; None takes the date of this machine.
         open_models: as they are, on rented servers.
+        beaten_by: by the name of a way that was measured to be more accurate than the student, the
+            numbers that show it, as "80% against 90% of …": distilling is not advised then.
     """
     hosted = hosted_ways(config, probe, plan)
     priced = (*hosted, *open_models)
@@ -116,13 +123,13 @@ def worth_of(
             f"Against {_named(reference)} distilling pays within {_months(horizon)} from "
             f"{_volume(even)} requests a day on. Give yours: traffic.requests_per_day=<number>."
         )
-        text += _doubt(config, plan, reference) + _end(reference, horizon, end_of)
+        text += _doubt(config, plan, reference, beaten_by or {}) + _end(reference, horizon, end_of)
         facts |= {"reference": reference.name, "break_even_per_day": even}
         return Worth("open", text, **facts)
     outcome, reference = decided(able, once, per_day, rate, horizon)
     ends = _ends(once, per_day, reference)
     even, payback = ends.break_even(horizon), ends.payback(rate, horizon)
-    doubt = _doubt(config, plan, reference)
+    doubt = _doubt(config, plan, reference, beaten_by or {})
     if outcome == "distil" and doubt:
         outcome = "open"
     text = _text(outcome, ends, reference, rate, horizon, payback, even)
@@ -207,8 +214,10 @@ def _ends(once: Interval, per_day: float, other: Way) -> Ends:
     )
 
 
-def _doubt(config: Config, plan: Plan, reference: Way) -> str:
+def _doubt(config: Config, plan: Plan, reference: Way, beaten_by: Mapping[str, str]) -> str:
     """Say that the student may well be less accurate than what it takes the place of."""
+    if reference.name in beaten_by:
+        return f" But the student is less accurate: {beaten_by[reference.name]}."
     student = plan.accuracy
     is_measured = student.source == MEASURED
     if not (student.is_known and student.is_share_known):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from stratos.config import Config
 from stratos.core.formats import percent
-from stratos.evaluate.verdict import verdict
+from stratos.evaluate.verdict import SURE, verdict
 from stratos.plan.worth import MEASURED, verdict_of, worth_of
 from stratos.records import Plan, Probe, Scorecard, Worth
 
@@ -27,37 +27,23 @@ def worth_measured(
         return plan.worth
     measured = replace(plan, accuracy=replace(student.slice().exact, source=MEASURED))
     open_models = tuple(way for way in plan.worth.ways if way.kind == "open")
-    found_verdict = verdict(scorecard)
-    is_free_beaten = found_verdict is None or found_verdict.outcome == "better"
+    by_items = verdict(scorecard)
+    is_free_beaten = by_items is None or by_items.outcome == "better"
     found = (worth_of if is_free_beaten else verdict_of)(
-        config, probe, measured, open_models=open_models
+        config, probe, measured, open_models=open_models, beaten_by=_beaten_by(scorecard)
     )
-    if found is None:
-        return plan.worth
+    return found or plan.worth
+
+
+def _beaten_by(scorecard: Scorecard) -> dict[str, str]:
+    """Return the teacher's name, with how much better it is on the items that both answered."""
     both, teacher = scorecard.comparison, scorecard.score("teacher")
-    if (
-        both is not None
-        and teacher is not None
-        and found.outcome != "stay"
-        and teacher.name == found.reference
-        and both.p_value < 0.05
-        and both.teacher_exact.mean > both.student_exact.mean
-        and "less accurate" not in found.text
-    ):
-        found = replace(
-            found,
-            outcome="open",
-            text=(
-                f"{_opened(found.text)} But the student is less accurate: "
-                f"{percent(both.student_exact.mean)} against {percent(both.teacher_exact.mean)} of "
-                f"the same {both.n_items:,} test items (McNemar's exact test: p = "
-                f"{both.p_value:.2g})."
-            ),
-        )
-    return found
-
-
-def _opened(text: str) -> str:
-    """Return the text of a verdict as that of an open one."""
-    head, _, rest = text.partition(": ")
-    return f"Open: {rest}" if head == "Distil" else text
+    if both is None or teacher is None or both.p_value >= SURE:
+        return {}
+    if both.teacher_exact.mean <= both.student_exact.mean:
+        return {}
+    told = (
+        f"{percent(both.student_exact.mean)} against {percent(both.teacher_exact.mean)} of the "
+        f"same {both.n_items:,} test items (McNemar's exact test: p = {both.p_value:.2g})"
+    )
+    return {teacher.name: told}

@@ -235,7 +235,7 @@ def _starts(stage: Stage[Any], config: Config) -> tuple[str, ...]:
         for cls in type(one).__mro__
     )
     own = stage.packages or (stage.name,)
-    return tuple(sorted({"records.py", *own, *(file for file in modules if file is not None)}))
+    return tuple(sorted({"records", *own, *(file for file in modules if file is not None)}))
 
 
 def _select(plain: dict[str, Any], key: str) -> Any:

@@ -521,8 +521,8 @@ def test_a_sweep_in_a_file_is_checked_too(tmp_path: Path) -> None:
             "only classes under stratos. may be created from a config. If you trust this one, set "
             "STRATOS_ALLOW_TARGETS=os.",
         ),
-        ("stratos.records.os.system", "cannot be imported (No module named 'stratos.records.os'; "
-         "'stratos.records' is not a package)."),
+        ("stratos.config.os.system", "cannot be imported (No module named 'stratos.config.os'; "
+         "'stratos.config' is not a package)."),
         ("stratos.tasks.mahjong.Nothing", "cannot be imported (module 'stratos.tasks.mahjong' has "
          "no attribute 'Nothing')."),
         ("stratos.cli.build.read", "is not a dataclass."),

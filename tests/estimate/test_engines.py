@@ -12,7 +12,7 @@ from stratos.estimate import constants as k
 from stratos.estimate.calibrate import ServedHere
 from stratos.estimate.device import device_of
 from stratos.estimate.engines import LLAMA_CPP, runners
-from stratos.estimate.foresight import over_estimate
+from stratos.estimate.foresight import block_seconds, over_estimate
 from stratos.estimate.queueing import p95_over_service, wait_of_waiting
 from stratos.estimate.serving import p95_seconds, routed_p95_ms
 from stratos.estimate.sharing import p95_shared
@@ -91,6 +91,15 @@ def test_a_load_test_of_llama_cpp_scales_its_answers_and_no_others():
     other = ServingSetting("transformers")
     assert foresee(STUDENT, local, WORK, other, after) == foresee(STUDENT, local, WORK, other, HERE)
     assert np.isclose(over_estimate(STUDENT, WORK, run, 0.05, after), ratio)
+
+
+def test_the_host_of_a_compiled_engine_is_what_its_format_leaves_of_an_answer():
+    run = ServingSetting("llamacpp", 8, format="q8_0")
+    local = cpu(2, 8, "local")
+    with np.errstate(all="raise"):  # without a format no time of the arithmetic is known
+        short, long = (block_seconds(STUDENT, local, WORK, run, one, HERE) for one in (1.0, 2.0))
+    computed = 1.0 - 1.0 / (long / short - 1)
+    assert 0 < computed < 0.5
 
 
 def test_few_answers_at_once_are_faster_than_many_and_the_percentile_knows():

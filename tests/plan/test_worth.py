@@ -163,12 +163,24 @@ def test_a_server_that_is_given_back_is_paid_as_long_as_in_a_simulation():
     assert share_on(10.0, 60, 1200) == pytest.approx(1.0) and share_waiting(10.0, 60, 1200) < 1e-9
 
 
-def planned(traffic, limits=None, teachers=(BLIND, PAID), with_open=False):
+def solved(traffic, limits=None, teachers=(BLIND, PAID)):
     world = World(cloud=AWS, teachers=teachers, limits=limits or LimitsConfig(), traffic=traffic)
     config, probe = with_horizon(world.config()), world.probe()
-    catalog = load_catalog(AWS)
-    plan = solve(build_problem(config, probe, catalog))
-    found = open_ways(config, probe, plan, catalog, None) if with_open else ()
+    return config, probe, solve(build_problem(config, probe, load_catalog(AWS)))
+
+
+def of_a_year(rate, teachers=(BLIND, PAID)):
+    return solved(TrafficConfig(requests_per_day=rate, months=12), teachers=teachers)
+
+
+def unknown(plan):
+    """Return a plan of whose student no accuracy is known."""
+    return replace(plan, accuracy=Interval(0, 0, 1, "", is_known=False))
+
+
+def planned(traffic, limits=None, teachers=(BLIND, PAID), with_open=False):
+    config, probe, plan = solved(traffic, limits, teachers)
+    found = open_ways(config, probe, plan, load_catalog(AWS), None) if with_open else ()
     return config, plan, worth_of(config, probe, plan, TODAY, found)
 
 
@@ -335,12 +347,7 @@ def test_the_ways_are_shown_side_by_side():
 
 def test_what_needs_no_model_leaves_the_verdict_open():
     free = ModelScore("linear", "TF-IDF", (SliceScore("all", 200, wilson(199, 200), 0.0),))
-    world = World(
-        cloud=AWS, teachers=(BLIND, PAID), limits=LimitsConfig(),
-        traffic=TrafficConfig(requests_per_day=50_000, months=12),
-    )  # fmt: skip
-    config, probe = with_horizon(world.config()), world.probe()
-    plan = solve(build_problem(config, probe, load_catalog(AWS)))
+    config, probe, plan = of_a_year(50_000)
     assert verdict_of(config, probe, plan, TODAY).outcome == "distil"
     found = verdict_of(config, replace(probe, baselines=(free,)), plan, TODAY)
     assert found.outcome == "open"
@@ -367,13 +374,8 @@ def _measured(student: int, teacher: int, n: int, p_value: float) -> Scorecard:
 
 
 def test_once_it_is_measured_the_verdict_rests_on_that():
-    world = World(
-        cloud=AWS, teachers=(BLIND, PAID), limits=LimitsConfig(),
-        traffic=TrafficConfig(requests_per_day=50_000, months=12),
-    )  # fmt: skip
-    config, probe = with_horizon(world.config()), world.probe()
-    plan = solve(build_problem(config, probe, load_catalog(AWS)))
-    plan = replace(plan, accuracy=Interval(0, 0, 1, "", is_known=False))
+    config, probe, plan = of_a_year(50_000)
+    plan = unknown(plan)
     before = verdict_of(config, probe, plan, TODAY)
     assert before is not None and "How accurate the student will be is not known" in before.text
     plan = replace(plan, worth=before)
@@ -386,13 +388,8 @@ def test_once_it_is_measured_the_verdict_rests_on_that():
 
 
 def test_a_teacher_that_is_right_on_nothing_is_no_alternative():
-    world = World(
-        cloud=AWS, teachers=(BLIND, PAID), limits=LimitsConfig(),
-        traffic=TrafficConfig(requests_per_day=200, months=12),
-    )  # fmt: skip
-    config, probe = with_horizon(world.config()), world.probe()
-    plan = solve(build_problem(config, probe, load_catalog(AWS)))
-    plan = replace(plan, accuracy=Interval(0, 0, 1, "", is_known=False))
+    config, probe, plan = of_a_year(200)
+    plan = unknown(plan)
     wrong = tuple(replace(one, exact=wilson(0, 64)) for one in probe.teachers)
     found = verdict_of(config, replace(probe, teachers=wrong), plan, TODAY)
     assert found is not None and "stay with" not in found.text and "next to nothing" in found.text
@@ -401,23 +398,14 @@ def test_a_teacher_that_is_right_on_nothing_is_no_alternative():
 def test_what_needs_no_model_is_said_first_where_the_accuracy_is_not_known():
     free = ModelScore("linear", "TF-IDF", (SliceScore("all", 200, wilson(199, 200), 0.0),))
     for rate, head in ((50_000, "Open."), (1, "Don't distil.")):
-        world = World(
-            cloud=AWS, teachers=(BLIND, PAID), limits=LimitsConfig(),
-            traffic=TrafficConfig(requests_per_day=rate, months=12),
-        )  # fmt: skip
-        config, probe = with_horizon(world.config()), world.probe()
-        plan = solve(build_problem(config, probe, load_catalog(AWS)))
-        plan = replace(plan, accuracy=Interval(0, 0, 1, "", is_known=False))
+        config, probe, plan = of_a_year(rate)
+        plan = unknown(plan)
         found = verdict_of(config, replace(probe, baselines=(free,)), plan, TODAY)
         assert found is not None and found.text.startswith(f"{head} Without a model, TF-IDF")
 
 
 def test_without_a_price_it_is_said_why_there_is_no_verdict():
-    world = World(
-        cloud=AWS, teachers=(BLIND,), limits=LimitsConfig(),
-        traffic=TrafficConfig(requests_per_day=200, months=12),
-    )  # fmt: skip
-    config, probe = with_horizon(world.config()), world.probe()
+    config, probe, _ = of_a_year(200, (BLIND,))
     said = no_price(config, probe)
     assert f"{probe.teachers[0].teacher} has no price by the token" in said
     assert "teacher.usd_per_million_input_tokens=<dollars>" in said

@@ -146,7 +146,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     for path, text in {
         "__init__.py": "",
-        "records.py": "1",
+        "records/__init__.py": "1",
         "plan/__init__.py": "",
         "plan/solve/model.py": (
             "from stratos.core.errors import StratosError\n"
@@ -174,7 +174,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("path", "counts"),
     [
-        ("records.py", True),
+        ("records/__init__.py", True),
         ("plan/solve/model.py", True),
         ("catalog/table.py", True),
         ("catalog/offers.csv", True),
@@ -203,7 +203,7 @@ def test_fingerprint_follows_the_classes_that_the_config_names() -> None:
     config = SimpleNamespace(plain={}, task=MahjongTask(), teachers=(), strategies=(Injection(),))
     starts = resume._starts(stages.SYNTHESIZE, config)
     assert {"synthesize/injection.py", "tasks/mahjong/task.py", "synthesize"} <= set(starts)
-    assert resume._starts(stages.REPORT, config) == ("records.py", "report")
+    assert resume._starts(stages.REPORT, config) == ("records", "report")
 
 
 def test_a_record_comes_back(tmp_path: Path) -> None:

@@ -1,0 +1,189 @@
+"""How the student is served, and how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stratos.records.measured import Interval
+from stratos.records.of_plan import ServingSetting
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A quantity that was predicted for this machine before it was measured here."""
+
+    predicted: Interval
+    measured: float
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether what was measured lies in the predicted interval."""
+        return self.predicted.low <= self.measured <= self.predicted.high
+
+
+@dataclass(frozen=True)
+class TriedRate:
+    """One rate of a load test, and what the server showed."""
+
+    requests_per_s: float
+    n_requests: int
+    n_errors: int
+    """Requests that failed."""
+    latency_p95_ms: float
+    kept_up: bool
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What the server here showed while requests came at random moments (open loop, Poisson)."""
+
+    requests_per_s: float
+    """Mean rate at which they came."""
+    n_requests: int
+    seconds: float
+    """From the first moment to the last answer."""
+    kept_up: bool
+    """Whether the server kept up with that rate."""
+    gap_variation: float
+    """Standard deviation over mean of the gaps between requests as they were sent: 1 for a Poisson
+    process, of few requests about as much."""
+    latest_ms: float
+    """By how much the load generator was late at most; it counts in the latency."""
+    latency_p50_ms: float
+    latency_p95_ms: float
+    """Of an answer, the wait before it included."""
+    capacity_per_s: float
+    """Requests per second that the server gave with all its slots busy (closed loop)."""
+    queue_p95_ms: float | None
+    """95th percentile that the queue model gives for this rate from the seconds of an answer that
+    were measured; None for a rate above the capacity."""
+    p95_ms: Prediction | None = None
+    """95th percentile under this rate; None where the estimate would be overrun by it."""
+    capacity: Prediction | None = None
+    """Requests per second at most."""
+    planned_per_s: float | None = None
+    """Rate that the plan has for one of its servers; None where requests come one at a time."""
+    latency_p99_ms: float | None = None
+    first_token_ms: tuple[float, ...] = ()
+    """To the first token with the wait before it, of a streamed test at the same rate: 50th, 95th
+    and 99th percentile."""
+    token_ms: tuple[float, ...] = ()
+    """The same of the time per token after the first."""
+    n_errors: int = 0
+    """Requests that failed."""
+    tokens_per_s: float = 0.0
+    usd_per_1000: float | None = None
+    """Dollars of 1,000 answers, if the planned server gave as many as this machine; None where
+    that did not keep up with the rate."""
+    planned_usd_per_1000: float | None = None
+    """The same at the plan's rate."""
+    holds_limit: bool = True
+    """Whether it kept up with the rate within the latency limit, without an error."""
+    servers_here: int | None = None
+    """Servers like this machine that hold the plan's rate within the limit; None where no rate is
+    planned, or none was sustained."""
+    servers_planned: int | None = None
+    """The same of the planned offer, which is faster or slower than this machine as the estimate
+    has it."""
+    is_sure: bool = True
+    """Whether the requests were enough to tell if it kept up."""
+    utilisation: float | None = None
+    """The rate over that of its answers while all slots were busy; None where they never were."""
+    tries: tuple[TriedRate, ...] = ()
+    """All rates that were tried, in order; none in records of earlier versions."""
+    limit_ms: float | None = None
+    """95th percentile that the user allows."""
+    stream_kept_up: bool | None = None
+    """Whether it kept up in the streamed test, too; None where there was none, and in records of
+    earlier versions."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """One format of the student for another engine, and how it answered held-out items."""
+
+    format: str
+    n_bytes: int
+    n_items: int
+    n_equal: int
+    """Answers that are those of the evaluation to the letter."""
+    exact: Interval
+    """Share right of these items."""
+    evaluated: Interval
+    """The same in the evaluation."""
+    loss_points: Interval
+    """Points of accuracy lost; below 0 where it is better (Tango's interval)."""
+    p_value: float
+    """McNemar's exact test."""
+    latency_p50_ms: float
+    latency_p95_ms: float
+    """Of one request at a time."""
+    requests_per_s: float
+    at_once: int
+    """Requests in flight for the rate."""
+    memory_mib: float
+    """Resident memory of the server."""
+    known: tuple[str, ...] = ()
+    """Its answers to the bundle's known questions."""
+    is_kept: bool = True
+    """False for one that lost too much: it is not in the bundle."""
+    max_loss_points: float | None = None
+    """Points that it might lose; None in records of earlier versions."""
+
+
+@dataclass(frozen=True)
+class Exports:
+    """What a bundle holds for another engine."""
+
+    engine: str
+    version: str
+    """Of the engine's package."""
+    note: str
+    """What has to be known about the files."""
+    formats: tuple[Export, ...]
+    served: str = ""
+    """Format that the run served; "" where the bundle's own weights were."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The bundle, and what the server that served it showed under load."""
+
+    bundle_path: str
+    server: str
+    """Command that serves the bundle."""
+    n_requests: int
+    n_equal: int
+    """Answers that equal those of the evaluation."""
+    latency_p50_ms: float
+    latency_p95_ms: float
+    tokens_per_s: float
+    service_path: str
+    """Service file for the planned server."""
+    bundle_bytes: int
+    seconds: float
+    meets_latency_limit: bool | None = None
+    """None where no limit was given."""
+    run: ServingSetting | None = None
+    """How the bundle was served here; None in records of earlier versions."""
+    answer_ms: Prediction | None = None
+    """Mean milliseconds of an answer; predicted for an answer alone."""
+    load: LoadResult | None = None
+    """None where no open loop was run, for the reason in `load_note`."""
+    load_note: str = ""
+    others_cores: float | None = None
+    """Cores that other work on this machine took while answers were timed; None: not known."""
+    was_busy: bool = False
+    """Whether that slowed the server: next to no core was idle. Nothing is judged then."""
+    exports: Exports | None = None
+    """None where the server's engine loads the bundle as it is."""
+    memory_gib: Prediction | None = None
+    """Of the server's processes after the load test, in GiB; predicted is the most that a plan
+    counts with. None where the system does not tell, and in records of earlier versions."""
+
+    @property
+    def served(self) -> Export | None:
+        """What the format that is served answered; None for the bundle's own weights."""
+        form = self.run.format if self.run is not None else ""
+        formats = self.exports.formats if form and self.exports is not None else ()
+        return next((one for one in formats if one.format == form), None)

@@ -1,0 +1,207 @@
+"""What was measured on test items, and who is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stratos.records.measured import Interval, is_cut_short
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """One model on one slice of the test split ("all" for every slice together)."""
+
+    slice: str
+    n_items: int
+    exact: Interval
+    f1: float
+    choice: float | None = None
+
+
+NO_LABEL = "(none of them)"
+"""What stands in `ModelScore.labels` for an answer that is no label, or could not be read."""
+
+
+@dataclass(frozen=True)
+class ModelScore:
+    """One model, or one baseline, on the test split."""
+
+    role: str
+    """student, constrained, untouched, teacher, majority, lookup, linear or chance."""
+    name: str
+    slices: tuple[SliceScore, ...]
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    usd_per_1000: float | None = None
+    """Dollars for 1,000 answers on the planned server."""
+    max_tokens: int = 0
+    """Longest answer, in tokens; 0 where it was not recorded, or the model writes none."""
+    n_truncated: int = 0
+    """Answers that were cut there, all slices together."""
+    n_too_long: int = 0
+    """Items that were left out, since they are longer than the teacher's context."""
+    fields: dict[str, Interval] = field(default_factory=dict)
+    """Where answers are JSON objects: field to the share of items in which it is right."""
+    n_params: int = 0
+    """Parameters of a model; 0 where nobody tells."""
+    wall_seconds: float | None = None
+    """From the first question to the last answer; None where it was not recorded. `seconds` are
+    those that each answer took, many of them at once where an endpoint gives them."""
+    n_cached: int = 0
+    """Answers that were kept from before, and took none of the `wall_seconds`."""
+    labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Where answers are labels: right label to answered label to number of items."""
+
+    @property
+    def rows(self) -> tuple[SliceScore, ...]:
+        """What tables show: each slice where there are several, and the row of all of them."""
+        several = len({row.slice for row in self.slices} - {"all"}) > 1
+        return tuple(row for row in self.slices if several or row.slice == "all")
+
+    def slice(self, name: str = "all") -> SliceScore:
+        """Return the score of one slice."""
+        return next(score for score in self.slices if score.slice == name)
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether so many answers were cut that the accuracy may be higher than is measured."""
+        return is_cut_short(self.n_truncated, self.slice().n_items)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Student against teacher on the items that both answered."""
+
+    n_items: int
+    student_exact: Interval
+    teacher_exact: Interval
+    ratio: float | None
+    """Student over teacher; None where the teacher has no right answer."""
+    ratio_at_least: float
+    """Lower end of the student's 95% interval over the upper end of the teacher's."""
+    only_student: int
+    only_teacher: int
+    p_value: float
+    """Exact McNemar test, two-sided."""
+    ratio_low: float = 0.0
+    """Lower end of the 95% score interval of the ratio, for matched pairs."""
+    ratio_high: float | None = None
+    """Upper end of it; None where the teacher has no right answer, and there is none."""
+
+    @property
+    def ratio_bound(self) -> float:
+        """Highest `ratio_at_least` that so many items can show, all of the student's right.
+
+        After none right of n the upper end of the teacher's interval is z²/(n + z²), and after all
+        right the lower end of the student's is n/(n + z²) (Wilson).
+        """
+        return self.n_items / 1.959964**2
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Student against one baseline on the items that both answered."""
+
+    role: str
+    """Of the baseline, as in `ModelScore`."""
+    name: str
+    n_items: int
+    student_exact: Interval
+    other_exact: Interval
+    only_student: int
+    """Items that the student alone answers right."""
+    only_other: int
+    p_value: float
+    """Exact McNemar test, two-sided."""
+
+    @property
+    def ahead(self) -> float:
+        """By how much the baseline is more accurate than the student on these items."""
+        return self.other_exact.mean - self.student_exact.mean
+
+
+@dataclass(frozen=True)
+class LoggedVersus:
+    """The student against the model that wrote the log: by the checks that find doubtful answers.
+
+    By agreement the logged model is always right. So both are judged by the same checks, on all
+    requests of the test time: those whose logged answer holds, and those where it is doubtful.
+    """
+
+    model: str
+    n_items: int
+    n_doubtful: int
+    """Requests whose logged answer is doubtful; the student was asked them beside the test."""
+    student_passes: Interval
+    logged_passes: Interval
+    only_student: int
+    """Requests to which the student's answer alone passes."""
+    only_logged: int
+    p_value: float
+    """Exact McNemar test, two-sided."""
+    agrees: Interval
+    """Share of the test items, whose logged answers hold, to which the student answers the same."""
+    student_doubts: dict[str, int] = field(default_factory=dict)
+    """Why to how many of the student's answers are doubtful."""
+
+
+FREE_ROLES = ("majority", "lookup", "linear")
+"""Baselines that need no model and cost nothing, the simplest first."""
+
+
+@dataclass(frozen=True)
+class EarlierReads:
+    """How often test items were read on this machine before."""
+
+    n_runs: int
+    """Earlier runs that have read any of them."""
+    n_seen: int
+    """Items that any of these runs has read."""
+    n_items: int
+    """Items in all."""
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Everyone on the same held-out items, which no earlier stage has read."""
+
+    task: str
+    metric: str
+    scores: tuple[ModelScore, ...]
+    comparison: Comparison | None
+    examples_path: str
+    """JSON lines: question, gold, and the raw answer of each model."""
+    seconds: float
+    against: tuple[Versus, ...] = ()
+    """The student against each baseline; none in records of older runs."""
+    seed: int = 0
+    """Of the draw of the test items."""
+    earlier_reads: EarlierReads | None = None
+    """Runs of this machine that had read them before; None in records of older versions."""
+    answers_path: str = ""
+    """JSON lines: every answer of the student, with the chat that led to it; "" in records of older
+    versions."""
+    logged: LoggedVersus | None = None
+    """The student against the model of the task's log; None without a log, or where its answers
+    are trusted."""
+
+    def score(self, role: str) -> ModelScore | None:
+        """Return the score of one role, None if it was not measured."""
+        return next((score for score in self.scores if score.role == role), None)
+
+    @property
+    def best_baseline(self) -> Versus | None:
+        """The comparison with the best baseline; of equals, with the simplest.
+
+        It is the one that is farthest ahead of the student, each on the items that both answered:
+        baselines answer different numbers of items, and a few may be easier than all.
+        """
+        return max(self.against, key=lambda one: one.ahead, default=None)
+
+    @property
+    def best_free(self) -> Versus | None:
+        """The same of those that need no model, all of which answer every item."""
+        free = (one for one in self.against if one.role in FREE_ROLES)
+        return max(free, key=lambda one: one.ahead, default=None)

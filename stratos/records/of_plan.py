@@ -1,0 +1,263 @@
+"""What the plan has chosen, what it rests on, and what was not chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stratos.records.measured import Interval, Tried
+from stratos.records.model_cards import CardRun
+from stratos.records.of_worth import Worth
+
+OWN_CLOUDS = frozenset(("local", "slurm", "ray"))
+"""Clouds whose servers run already: this machine, and the nodes of a cluster."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A server that can be rented: one instance type in one region at one price."""
+
+    cloud: str
+    region: str
+    instance_type: str
+    accelerator: str | None
+    """Canonical GPU name such as "A100-80GB"; None for a CPU server."""
+    accelerator_count: int
+    vcpus: float
+    memory_gib: float
+    vram_gib: float
+    """Memory of ONE accelerator; 0 for a CPU server."""
+    usd_per_hour: float
+    usd_per_hour_spot: float | None = None
+    price_date: str = ""
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """Short name for tables and error messages."""
+        gpu = f" ({self.accelerator_count}x{self.accelerator})" if self.accelerator else ""
+        return f"{self.cloud}/{self.region} {self.instance_type}{gpu}"
+
+    @property
+    def is_rented(self) -> bool:
+        """Whether it has to be ordered and booted before it works."""
+        return self.cloud not in OWN_CLOUDS
+
+
+@dataclass(frozen=True)
+class ServingSetting:
+    """How a server that answers requests is run, and what is expected of it."""
+
+    engine: str
+    """Name of the program: transformers, transformers-batching, vllm or llamacpp."""
+    slots: int = 1
+    """Answers that one replica gives at once."""
+    tensor_parallel: int = 1
+    """GPUs that one replica is cut over."""
+    utilisation: float = 0.0
+    """Share of its capacity that it is planned to be busy to; 0 for requests one at a time."""
+    requests_per_s: tuple[float, ...] = ()
+    """What one server answers of each size of requests alone, at that utilisation."""
+    format: str = ""
+    """Export that is served; "" for the bundle's own weights."""
+    alone: tuple[float, ...] = ()
+    """By size: share of its seconds with all slots busy that an answer alone takes, where answers
+    share a processor; else none."""
+
+    @property
+    def name(self) -> str:
+        """Short name, by which ties are broken too."""
+        cut = f", {self.tensor_parallel} GPUs a replica" if self.tensor_parallel > 1 else ""
+        busy = f", {self.utilisation:.0%} busy" if self.utilisation else ""
+        form = f" {self.format}" if self.format else ""
+        return f"{self.engine}{form}, {self.slots} at once{cut}{busy}"
+
+
+@dataclass(frozen=True)
+class Price:
+    """One price that a plan rests on, and where it is from."""
+
+    kind: str
+    """server, teacher or egress."""
+    what: str
+    """What is paid for: an offer, a teacher, a cloud's egress."""
+    usd: float
+    unit: str
+    """What the dollars are for, such as "an hour"."""
+    date: str = ""
+    """Day of the price, "" where the source has none."""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """A number that a plan rests on and that nobody has measured for it."""
+
+    name: str
+    value: float
+    unit: str
+    why: str
+    """Where the number is from."""
+    replaced_by: str
+    """What would take its place: a key to set, or a measurement."""
+
+
+@dataclass(frozen=True)
+class RoleChoice:
+    """The server of one role, how long it is held, and what that costs."""
+
+    role: str
+    """teacher, train or serve."""
+    offer: Offer | None
+    """None where the role needs no server (a hosted teacher, a strategy that asks none)."""
+    count: int
+    spot: bool
+    hours: float
+    usd: float
+    note: str = ""
+    hours_range: tuple[float, float] | None = None
+    """Low and high end of `hours`, by the error of the estimate."""
+    usd_range: tuple[float, float] | None = None
+    traffic: tuple[float, ...] = ()
+    """For serving: share of each bucket of requests that these servers answer."""
+    as_batch: bool = False
+    """For a hosted teacher: its answers are bought through the provider's batch API."""
+    last_call_usd: float = 0.0
+    """For a hosted teacher: how much more than a call costs is set aside for it. The last call
+    needs so much beyond `usd`, and does not spend it."""
+    run: ServingSetting | None = None
+    """For serving: how the server is run; None in plans of earlier versions."""
+    wait_hours: float | None = None
+    """For a node of a cluster: hours until it would be handed out, beside `hours`; None where that
+    is not known."""
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """What one limit is worth: the plan with it lifted or moved, found by solving again."""
+
+    limit: str
+    """Key of the config, such as "limits.budget_usd" or "cloud.regions"."""
+    value: float | None
+    """The limit as it is; None where it is not a number."""
+    other_value: float | None
+    """The limit that the other plan was solved under; None lifts it."""
+    point: PlanPoint
+    """The plan under the other limit; the chosen one again, if the limit does not bind."""
+    text: str
+    """The same as a sentence."""
+    binds: bool = True
+    """False if the plan would be the same without the limit."""
+
+
+@dataclass(frozen=True)
+class PlanPoint:
+    """One complete plan as a row of the frontier or of the comparison of objectives."""
+
+    teacher: str
+    student: str
+    strategy: str
+    accuracy: float
+    """Mean of the prediction; 0 where it is unknown."""
+    usd: float
+    hours: float
+    latency_ms: float
+    """Predicted p95 of one answer."""
+    servers: dict[str, str]
+    """Role to the offer's short name."""
+    accuracy_known: bool = True
+    """False if nothing was measured that it can be predicted from."""
+    accuracy_low: float = 0.0
+    accuracy_high: float = 1.0
+    """Ends of the predicted interval; of an unknown accuracy what bounds it."""
+    net_usd: float | None = None
+    """Net cost in dollars, accuracy, hours and latency counted at the plan's exchange rates: what
+    differences of it say counts. None in records of earlier versions."""
+    accuracy_tried: Tried | None = None
+    """Of an unknown accuracy, what a short training showed nevertheless."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Teacher, student, strategy and servers, chosen together, and why."""
+
+    status: str
+    """optimal, or the solver's word for a plan that it could not prove optimal."""
+    solver: str
+    teacher: str
+    student: str
+    strategy: str
+    roles: tuple[RoleChoice, ...]
+    accuracy: Interval
+    usd: float
+    hours: float
+    latency_ms: float
+    objective: str
+    frontier: tuple[PlanPoint, ...]
+    n_frontier: int
+    """Size of the whole frontier, of which `frontier` may show a part."""
+    alternatives: dict[str, PlanPoint]
+    """What accuracy-first, cost-first, fastest and lowest latency would have chosen."""
+    reasons: tuple[str, ...]
+    left_out: dict[str, str]
+    """Candidate to the reason why it was not considered."""
+    warnings: tuple[str, ...]
+    n_offers: int
+    price_dates: tuple[str, str]
+    """Oldest and newest of the prices that the plan uses."""
+    seconds: float
+    prompt: str = ""
+    """The task's prompt that the teacher did best with in the probe; "" takes the task's first."""
+    train_tokens: int = 0
+    """Tokens that the training is expected to take."""
+    max_tokens: dict[str, int] = field(default_factory=dict)
+    """Longest answer of the teacher under each prompt that the probe tried, in tokens."""
+    usd_range: tuple[float, float] | None = None
+    """Low and high end of `usd`, by the error of the estimate."""
+    hours_range: tuple[float, float] | None = None
+    egress_usd: float = 0.0
+    """Part of `usd` that moves data, checkpoints and bundle between regions and clouds."""
+    spent_usd: float = 0.0
+    """Dollars that were gone before the plan and count in its budget."""
+    spent_hours: float = 0.0
+    """Hours that probe and pilot took before the plan. They count in its deadline; `hours` are
+    those that come after."""
+    what_if: tuple[WhatIf, ...] = ()
+    history: tuple[CardRun, ...] = ()
+    """Past runs of this machine that predicted accuracies rest on, copied so that a resumed run
+    sees the same ones."""
+    history_recipe: str = ""
+    """Digest of what a past run had to share with this one to be among them; "" in records of
+    earlier versions."""
+    prices: tuple[Price, ...] = ()
+    """Every price that the plan uses; none in records of earlier versions."""
+    assumptions: tuple[Assumption, ...] = ()
+    """Every number that the plan uses and nobody measured; none in records of earlier versions."""
+    net_usd: float | None = None
+    """Net cost as in `PlanPoint`; None in records of earlier versions."""
+    exchange: dict[str, float] = field(default_factory=dict)
+    """Dollars that a point of accuracy, an hour of waiting and 100 ms count, by key of
+    `objective`."""
+    teacher_retires: str = ""
+    """Day from which the teacher answers no more, as YYYY-MM-DD; "" where none is known."""
+    worth: Worth | None = None
+    """Whether it pays; None where no hosted model was probed, and in older records."""
+    is_late: bool = False
+    """Whether the student that it chose was trained before it was made."""
+
+    @property
+    def servers_usd_per_day(self) -> float:
+        """Dollars a day of the student's servers, idle or not."""
+        return sum(24 * role.usd / role.hours for role in self.roles_of("serve") if role.hours > 0)
+
+    @property
+    def once_usd(self) -> float:
+        """Dollars of all but serving, from when it was made on."""
+        return max(0.0, self.usd - sum(role.usd for role in self.roles_of("serve")))
+
+    def roles_of(self, name: str) -> tuple[RoleChoice, ...]:
+        """Return every choice for one role: serving may mix servers."""
+        return tuple(role for role in self.roles if role.role == name)
+
+    def role(self, name: str) -> RoleChoice:
+        """Return the choice for one role."""
+        return next(role for role in self.roles if role.role == name)

@@ -1,0 +1,208 @@
+"""What the probe has found: teachers with their answers, students, and how complex the task is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stratos.records.measured import Interval, is_cut_short
+from stratos.records.model_cards import ModelCard
+from stratos.records.of_evaluate import ModelScore
+
+
+@dataclass(frozen=True)
+class PromptTrial:
+    """One prompt tried on validation items, before the best is taken on."""
+
+    prompt: str
+    n_items: int
+    exact: float
+    choice: float
+    """Multiple choice on the same items; it is asked with one prompt only."""
+    f1: float = 0.0
+    parsable: float = 0.0
+    max_tokens: int = 0
+    """Longest answer, in tokens, as it was asked for last; 0 where it was not recorded."""
+    n_truncated: int = 0
+    """Answers that were cut there."""
+
+
+@dataclass(frozen=True)
+class SampledAnswers:
+    """Several answers drawn to the same question, and how far they agree."""
+
+    n_items: int
+    n_samples: int
+    """Answers to each item."""
+    temperature: float
+    agreement: float | None = None
+    """Share of pairs of answers to one item that are the same; None where none were drawn. An
+    answer that cannot be read agrees with none."""
+    entropy_bits: float | None = None
+    """Mean entropy of the answers to one item."""
+    reason: str = ""
+    """Why none were drawn."""
+
+
+@dataclass(frozen=True)
+class StudentProbe:
+    """What a student that starts from existing weights can do before its training."""
+
+    student: str
+    n_items: int = 0
+    """Validation items that it answered in its time."""
+    exact: Interval | None = None
+    """None where it was not measured."""
+    seconds: float = 0.0
+    """Loading included."""
+    reason: str = ""
+    """Why it was not measured."""
+
+
+@dataclass(frozen=True)
+class AnswerSpread:
+    """How much the answers of a probe differ from each other: standard deviations."""
+
+    input_tokens: float
+    output_tokens: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LoggedProof:
+    """What the log of a model proves of it."""
+
+    model: str
+    """As the log has it."""
+    is_checked: bool
+    """False where nothing in the log could show that an answer is wrong."""
+    doubts: dict[str, int]
+    """Why to how many of the answers that were looked at are doubtful."""
+    are_counted: bool
+    """False where the log does not say tokens, so that they are told by the length of the texts."""
+
+
+@dataclass(frozen=True)
+class TeacherProbe:
+    """What one reachable teacher showed on labelled validation items."""
+
+    teacher: str
+    card: ModelCard
+    prompt: str
+    """Name of the prompt that was taken on: the best of `trials`."""
+    n_items: int
+    exact: Interval
+    choice: Interval
+    """Multiple choice of four; 0.25 is chance, and nothing is known where none was asked."""
+    exact_by_slice: dict[str, Interval]
+    parsable: float
+    """Share of answers that could be read as an answer at all."""
+    echoes: float
+    """Share of answers that only repeat an example of the prompt, and are wrong."""
+    input_tokens: int
+    """Of the `n_items` answers under `prompt`, without trials and multiple choice."""
+    output_tokens: int
+    seconds: float
+    """What these answers took when they were made, cached or not; each on its own if hosted."""
+    cpu_seconds: float
+    """CPU time that probing this teacher took now, trials and multiple choice included."""
+    usd: float
+    """Dollars that probing this teacher took now, trials and multiple choice included."""
+    n_cached: int
+    """How many of these answers came from the cache, and so cost nothing."""
+    trials: tuple[PromptTrial, ...] = ()
+    has_weights: bool = False
+    """Its weights are on this machine, so that it can tell how likely it finds every token."""
+    agreement: float | None = None
+    """Share of pairs of answers to one question, asked with different prompts, that are the same;
+    None where only one prompt was tried. An answer that cannot be read agrees with none."""
+    entropy_bits: float | None = None
+    """Mean entropy of the answers to one question, asked with different prompts."""
+    entropy_nats: float | None = None
+    """Mean entropy of the teacher's next token over its own answers, in nats a token; None where
+    its weights are not here, or it answers too little to be learnt from."""
+    samples: SampledAnswers | None = None
+    """How far answers to one question agree that are drawn with the same prompt; None where the
+    complexity is declared."""
+    max_tokens: int = 0
+    """Longest answer under `prompt`, in tokens, as it was asked for last; 0 where it was not
+    recorded."""
+    n_truncated: int = 0
+    """How many of the `n_items` answers were cut there."""
+    spread: AnswerSpread | None = None
+    """Of the `n_items` answers; None where it was not recorded, or there is but one."""
+    most_at_once: int = 1
+    """Answers that are asked for at once where there are enough of them."""
+    at_once: float | None = None
+    """Answers that were under way at once on average, pauses included; None where none was asked
+    for now, or not through an endpoint."""
+    logged: LoggedProof | None = None
+    """Of the model of a log, which was asked nothing: then `exact` is the share of its answers
+    that nothing in the log speaks against, which its accuracy is at most."""
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether so many answers were cut that the accuracy may be higher than is measured."""
+        return is_cut_short(self.n_truncated, self.n_items)
+
+    @property
+    def max_tokens_by_prompt(self) -> dict[str, int]:
+        """Longest answer under each prompt that was tried, in tokens."""
+        tried = {trial.prompt: trial.max_tokens for trial in self.trials}
+        found = {**tried, self.prompt: self.max_tokens}
+        return {prompt: n_tokens for prompt, n_tokens in found.items() if n_tokens}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that speaks for a task's complexity."""
+
+    name: str
+    value: Interval | None
+    """Without a range where it has none that is known; None where it was not measured."""
+    unit: str
+    """share, bits, nats a token, tokens or characters."""
+    of: str
+    """Whose it is: a teacher, a student, or the task."""
+    level: str = ""
+    """low, medium or high; "" where no threshold is set on it."""
+    note: str = ""
+    """What it was measured on, or why it was not."""
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """How hard the task is: `level` with the evidence for it."""
+
+    level: str
+    """low, medium or high."""
+    declared: bool
+    """True if the user said so, and nothing was measured."""
+    evidence: tuple[str, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    """The same in numbers; none where it is declared."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Outcome of the first stage: what each reachable teacher can do."""
+
+    task: str
+    teachers: tuple[TeacherProbe, ...]
+    unreachable: dict[str, str]
+    """Teacher name to the reason why it was left out."""
+    complexity: Complexity
+    answers_path: str
+    """JSON lines with every prompt and raw answer, inside the run folder."""
+    seconds: float
+    students: tuple[StudentProbe, ...] = ()
+    """Those that start from existing weights."""
+    cut_at_usd: float | None = None
+    """Cap on the money at which questions were left out; None where none were."""
+    baselines: tuple[ModelScore, ...] = ()
+    """What needs no model, on all validation items; none where the task has no rows of its own."""
+    logged: TeacherProbe | None = None
+    """The model of the task's log, if its price is known: among `teachers` or not."""
+
+    def of_teacher(self, name: str) -> TeacherProbe:
+        """Return what was seen of a reachable teacher."""
+        return next(one for one in self.teachers if one.teacher == name)

@@ -1,0 +1,137 @@
+"""Records on disk: written atomically, and read back with their types checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from stratos.core.atomic_files import write_atomically
+from stratos.core.redact import redact_text
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FileMark:
+    """By which a file is known again."""
+
+    n_bytes: int
+    mtime_ns: int
+    """Time of its last change."""
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A stage record as it lies on disk: with the fingerprint of everything it was made from."""
+
+    stage: str
+    fingerprint: str
+    record: msgspec.Raw
+    files: dict[str, int | FileMark] = field(default_factory=dict)
+    """Mark of every file that the record names, or that lies in a folder it names; in folders of
+    older versions its size."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """What it was made from, by name, each a short digest; empty in folders of older versions."""
+    folder: str = ""
+    """Where it was written; "" in folders of older versions."""
+    sha256: str = ""
+    """Of all the rest; "" in folders of older versions."""
+
+
+class EditedError(msgspec.ValidationError):
+    """A record is not as it was written: somebody has edited it, or a disk has spoilt it."""
+
+
+def to_json(record: Any) -> bytes:
+    """Return a record as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=1)
+
+
+def from_json(data: bytes, record_type: type[T]) -> T:
+    """Read a record back, its types checked.
+
+    Raises:
+        msgspec.DecodeError: the text is no JSON, or does not fit the record.
+    """
+    return msgspec.json.decode(data, type=record_type)
+
+
+def to_plain(record: Any) -> Mapping[str, Any]:
+    """Return a record as plain dicts and lists, for W&B and templates."""
+    plain: Mapping[str, Any] = msgspec.to_builtins(record)
+    return plain
+
+
+def save(
+    path: Path,
+    stage: str,
+    fingerprint: str,
+    record: Any,
+    files: Mapping[str, FileMark] | None = None,
+    inputs: Mapping[str, str] | None = None,
+) -> None:
+    """Write a stage record with its fingerprint and without secrets, atomically."""
+    envelope = {
+        "stage": stage,
+        "fingerprint": fingerprint,
+        "record": _redacted(msgspec.to_builtins(record)),
+        "files": msgspec.to_builtins(files or {}),
+        "inputs": dict(inputs or {}),
+        "folder": str(path.parent),
+    }
+    write_atomically(path, to_json({**envelope, "sha256": _digest(envelope)}))
+
+
+def opened(data: bytes) -> Envelope:
+    """Read the envelope of a record.
+
+    Raises:
+        EditedError: it is not as it was written.
+        msgspec.DecodeError: it is no envelope.
+    """
+    envelope = from_json(data, Envelope)
+    if envelope.sha256:
+        plain = msgspec.json.decode(data)
+        del plain["sha256"]
+        if _digest(plain) != envelope.sha256:
+            raise EditedError("it was changed after it was written")
+    return envelope
+
+
+def _digest(envelope: Mapping[str, Any]) -> str:
+    """Return the hash of an envelope that spacing leaves alone."""
+    plain = msgspec.json.decode(msgspec.json.encode(envelope))
+    return hashlib.sha256(msgspec.json.encode(plain)).hexdigest()
+
+
+def _redacted(node: Any, name: str = "") -> Any:
+    """Return plain dicts and lists without secrets; where files lie stays as it is."""
+    if isinstance(node, dict):
+        return {key: _redacted(value, key) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_redacted(item, name) for item in node]
+    if isinstance(node, str) and not (name == "path" or name.endswith("_path")):
+        return redact_text(node)
+    return node
+
+
+def load(path: Path, fingerprint: str | None, record_type: type[T]) -> T | None:
+    """Read a stage record; None if it is not there or was made from other inputs.
+
+    `fingerprint=None` takes the record whatever it was made from.
+
+    Raises:
+        msgspec.DecodeError: the file is corrupt.
+    """
+    if not path.exists():
+        return None
+    envelope = opened(path.read_bytes())
+    if fingerprint is not None and envelope.fingerprint != fingerprint:
+        return None
+    return from_json(bytes(envelope.record), record_type)
