@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import random
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from stratos.tasks.schema.document import resolved
@@ -20,6 +22,8 @@ _WITH_OPTIONAL = 0.5
 _DEEPEST = 4
 _MOST_ITEMS = 3
 _TRIES = 20
+_BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+_YEARS = (1950, 2030)
 _SPAN = 100
 """Between the bounds of a number of which one is not said."""
 
@@ -38,6 +42,31 @@ _BY_NAME = (
     (("title", "subject", "topic", "query", "keyword", "text", "message", "note"),
      "quarterly report|solar energy|garden tools|team lunch|travel plans|jazz history|new bicycle"),
 )  # fmt: skip
+_BY_FORM = (
+    (re.compile(r"[A-Z][\w. ]+, [A-Z]{2}"),
+     "Austin, TX|Denver, CO|Portland, OR|Boston, MA|Phoenix, AZ|Miami, FL|Seattle, WA|Chicago, IL"),
+    (re.compile(r"[A-Z][\w. ]+, [A-Z][\w. ]+"),
+     "Paris, France|Tokyo, Japan|Cairo, Egypt|Oslo, Norway|Lima, Peru|Madrid, Spain|Milan, Italy"),
+)  # fmt: skip
+"""What stands for an example of a form, beside the example itself."""
+_EXAMPLE = re.compile(
+    r"\b(?:such as|e\.?g\.?,?|for example,?|for instance,?|examples?|like|either|can be|options?|"
+    r"default(?:s to| is| value is)?|(?:possible|valid|allowed) values)(?: are| include| is)?"
+    r"[ :(]*",
+    re.IGNORECASE,
+)
+_QUOTED = re.compile(
+    r"""(?:[,/ ]|or\b|and\b)*(?:'([^'\n]{1,60})'|"([^"\n]{1,60})"|`([^`\n]{1,60})`)"""
+)
+_DATES = (
+    (re.compile("YYYY-MM-DD", re.IGNORECASE), "%Y-%m-%d"),
+    (re.compile("DD/MM/YYYY", re.IGNORECASE), "%d/%m/%Y"),
+    (re.compile("MM/DD/YYYY", re.IGNORECASE), "%m/%d/%Y"),
+    (re.compile("DD-MM-YYYY", re.IGNORECASE), "%d-%m-%Y"),
+)
+"""Forms of a date that a description names."""
+_AS_DESCRIBED = 0.5
+"""Share of values that are an example of the description, where it has some."""
 _WORDS = (
     "amber", "birch", "cedar", "delta", "ember", "falcon", "granite", "harbor", "indigo", "juniper",
     "kestrel", "lagoon", "maple", "nectar", "opal", "prairie", "quartz", "river", "sable", "tundra",
@@ -118,7 +147,7 @@ def value_of(
     if kind == "boolean":
         return rng.random() < 0.5
     if kind in ("integer", "number"):
-        return _number(schema, kind == "integer", rng)
+        return _number(schema, kind == "integer", name, rng)
     if kind == "string":
         return _text(schema, name, rng)
     if kind == "array":
@@ -142,7 +171,9 @@ def value_of(
     raise CannotDrawError(name)
 
 
-def _number(schema: Mapping[str, Any], is_whole: bool, rng: random.Random) -> float:
+def _number(schema: Mapping[str, Any], is_whole: bool, name: str, rng: random.Random) -> float:
+    if is_whole and "year" in name.lower().split("_") and not _BOUNDS & schema.keys():
+        return rng.randint(*_YEARS)
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     low = (min(1, high - _SPAN) if high is not None and high < 1 else 1) if low is None else low
@@ -152,7 +183,8 @@ def _number(schema: Mapping[str, Any], is_whole: bool, rng: random.Random) -> fl
     start = low + rng.randint(0, max(0, n)) * step
     if step:  # the multiple that is nearest
         start = round(start / step) * step
-    return int(start) if is_whole else round(float(start), 6)
+    value = round(float(start), 6)
+    return int(value) if is_whole or value.is_integer() else value
 
 
 def _text(schema: Mapping[str, Any], name: str, rng: random.Random) -> str:
@@ -173,6 +205,14 @@ def _text(schema: Mapping[str, Any], name: str, rng: random.Random) -> str:
         return made[form]
     if "pattern" in schema or form is not None:
         raise CannotDrawError(name)
+    description = str(schema.get("description", ""))
+    for pattern, written in _DATES:
+        if pattern.search(description):
+            return day.strftime(written)
+    if (examples := examples_in(description)) and rng.random() < _AS_DESCRIBED:
+        example = rng.choice(examples)
+        alike = next((v for form, v in _BY_FORM if form.fullmatch(example)), example)
+        return rng.choice([example, *alike.split("|")])
     words = name.lower().replace("-", "_").split("_")
     if "date" in words:
         return made["date"]
@@ -184,3 +224,15 @@ def _text(schema: Mapping[str, Any], name: str, rng: random.Random) -> str:
         if any(one in words for one in names):
             return rng.choice(values.split("|"))
     return f"{word} {rng.choice(_WORDS)}"
+
+
+@lru_cache(maxsize=4096)
+def examples_in(description: str) -> tuple[str, ...]:
+    """Return the values that a description gives as examples, in quotes."""
+    found = []
+    for mark in _EXAMPLE.finditer(description):
+        place = mark.end()
+        while (quoted := _QUOTED.match(description, place)) is not None:
+            found.append(next(text for text in quoted.groups() if text is not None).strip())
+            place = quoted.end()
+    return tuple(dict.fromkeys(one for one in found if one))

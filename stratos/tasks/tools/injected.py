@@ -19,12 +19,14 @@ _MOST_IN_VAIN = 500
 """Draws in a row that bring no new request, after which there are no more."""
 _LEAST = 0.1
 """Share of a slice at least, where its requests can be made."""
+_OF_SCHEMAS = {"irrelevant": 0.2, "parallel": 0.2}
+"""Share of these slices where no row says how many there are."""
 _MOST_CALLS = 3
 
 
 @dataclass(frozen=True)
 class Injected:
-    """What requests are made from: the tools of the training rows, their values and wordings."""
+    """What requests are made from: tools, and the values and wordings of training rows."""
 
     offers: tuple[tuple[Tool, ...], ...]
     """The list of tools of each row."""
@@ -58,6 +60,13 @@ class Injected:
             Drawer(seen),
             Requests(templates_of(said)),
         )
+
+    @classmethod
+    def of_schemas(cls, rows: Sequence[Item]) -> Injected:
+        """Take the tools that rows offer, and neither their requests nor their calls."""
+        offers = (tools_in(item.question) for item in rows)
+        once = {tuple(tool.line for tool in tools): tools for tools in offers if tools}
+        return cls(tuple(once.values()), _OF_SCHEMAS, Drawer(), Requests({}))
 
     def draw(self, n: int, seed: int) -> Iterator[tuple[str, list[Call], str]]:
         """Yield up to `n` different questions with their calls and their slice."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from stratos.core.counted import listed
 from stratos.core.errors import ConfigError
@@ -87,6 +87,9 @@ class ToolsTask(JsonlTask):
     """Whether the order of several calls counts."""
     n_drawn: int = 2000
     """Requests that injection makes from the tools' schemas, beside the training rows."""
+    drawn_from: Literal["rows", "schemas"] = "rows"
+    """What injection learns of the training rows: rows (they are learnt, and their wordings and
+    values are used), or schemas (their tools alone)."""
     instruction: str = (
         "Call the tools that the request needs. The answer is a JSON list of calls, such as "
         '[{"name": "tool", "arguments": {"argument": "value"}}], or [] if no tool fits.'
@@ -239,19 +242,25 @@ class ToolsTask(JsonlTask):
 
     @property
     def n_made(self) -> int:
-        """How many requests `reverse` makes beside the rows."""
-        return self.n_drawn
+        """How many more items `reverse` makes than there are training rows."""
+        is_beside = self.drawn_from == "rows"
+        return self.n_drawn if is_beside else max(1, self.n_drawn - self.n_train)
 
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
         """Yield the training rows, then requests that are made from calls, up to `n` in all.
 
-        A request is kept if the call is recovered from it without the answer.
+        A request is kept if the call is recovered from it without the answer. With
+        `drawn_from=schemas` there are these alone.
         """
-        rows = self.items("train", min(n, self.n_train), seed)
-        yield from rows
+        if self.drawn_from == "rows":
+            rows = self.items("train", min(n, self.n_train), seed)
+            yield from rows
+            n -= len(rows)
+            made = Injected.of(rows, gold_of)
+        else:
+            made = Injected.of_schemas(self.items("train", self.n_train, seed))
         held = frozenset(item.family for item in self.held_out())
-        made = Injected.of(rows, gold_of)
-        for question, calls, slice in made.draw(min(self.n_drawn, n - len(rows)), seed):
+        for question, calls, slice in made.draw(min(self.n_drawn, n), seed):
             item = Item(content_id(question), slice, question, written(calls))
             item = replace(item, family=family_id(question))
             if item.family not in held:
@@ -265,6 +274,10 @@ class ToolsTask(JsonlTask):
         """
         if self.n_drawn < 0:
             raise ValueError("n_drawn must be at least 0.")
+        if self.drawn_from not in ("rows", "schemas"):
+            raise ValueError(f"drawn_from={self.drawn_from}: it is rows or schemas.")
+        if self.drawn_from == "schemas" and not self.n_drawn:
+            raise ValueError("n_drawn=0: drawn_from=schemas learns from requests that are drawn.")
         try:
             super().__post_init__()
         except ConfigError as error:

@@ -171,6 +171,25 @@ def test_injection_draws_calls_whose_requests_are_read_back(task: ToolsTask) -> 
     assert len(list(without.reverse(9999))) == own
 
 
+def test_injection_from_schemas_learns_no_request_and_no_value_of_a_row(task: ToolsTask) -> None:
+    alone = ToolsTask(task.path, drawn_from="schemas", n_drawn=300)
+    made = list(alone.reverse(9999))
+    assert 200 < len(made) <= 300
+    assert {item.id for item in made}.isdisjoint(item.id for item in task.items("train", 999))
+    assert all(alone.verify(item) is None for item in made)
+    counts = Counter(item.slice for item in made)
+    assert all(counts[name] > 15 for name in task.slices)
+    said = [task.own_words(item.question) for item in made]
+    assert not any(one.startswith(("Wake me", "How is")) for one in said)
+    assert alone.n_made == 300 - alone.n_train
+    for setting, error in (
+        ({"drawn_from": "air"}, "drawn_from=air: it is rows or schemas"),
+        ({"drawn_from": "schemas", "n_drawn": 0}, "learns from requests that are drawn"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            ToolsTask(task.path, **setting)
+
+
 def test_a_request_that_can_be_read_in_two_ways_is_not_kept() -> None:
     [one, other] = tools_of([WEATHER, {**WEATHER, "name": "climate"}])
     requests = Requests({})
