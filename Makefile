@@ -50,5 +50,5 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[aws,datasets,dev,gym,llamacpp,qlora,ray,schema,slurm,sweep]'
+	$(BIN)/python -m pip install --quiet --editable '.[aws,datasets,dev,duckdb,gym,llamacpp,qlora,ray,schema,slurm,sweep]'
 	touch $@

@@ -106,7 +106,7 @@ class JsonlTask(Task):
     """For f1: word overlap (harmonic mean of precision and recall) from which an answer is
     correct."""
     database: str | None = None
-    """For sql: the SQLite file that queries are run on; it is only read."""
+    """For sql: the file of SQLite or DuckDB that queries are run on; it is only read."""
     verifier: dict[str, Any] | None = None
     """Your own dataclass in place of `metric`: `_target_` and its fields."""
     schema: str | None = None
@@ -201,7 +201,8 @@ class JsonlTask(Task):
                 raise ValueError("database: it is for queries. Type task.metric=sql.")
         elif self.database is None:
             raise ValueError(
-                "metric=sql: queries are run on a database. Type task.database=<SQLite file>."
+                "metric=sql: queries are run on a database. Type "
+                "task.database=<file of SQLite or DuckDB>."
             )
         elif self.verifier is not None:
             raise ValueError("verifier: metric=sql has its own. Leave one of them out.")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import resource
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +16,28 @@ import pytest
 
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.sql import SqlResult
+from stratos.tasks.sql.duckdb_file import _child
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Path:
-    path = tmp_path / "shop 1.sqlite"
-    with sqlite3.connect(path) as database:
-        database.execute("create table orders (id integer, city text, total real)")
+@pytest.fixture(params=["sqlite", "duckdb"])
+def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    path = tmp_path / f"shop 1.{request.param}"
+    with opened(path) as database:
+        database.execute("create table orders (id integer, city text, total double)")
         rows = [(k, ("Rome", "Bern")[k % 2], k * 1.1) for k in range(10)]
         database.executemany("insert into orders values (?, ?, ?)", rows)
-    database.close()
     return path
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a database for writing, by the suffix of its file."""
+    if path.suffix == ".sqlite":
+        with closing(sqlite3.connect(path)) as database, database:
+            yield database
+        return
+    with pytest.importorskip("duckdb").connect(str(path)) as database:
+        yield database
 
 
 @pytest.mark.parametrize(
@@ -59,6 +75,14 @@ def test_rows_decide(answer: str, gold: str, right: float, shop: Path) -> None:
         "with recursive n(k) as (select 1 union all select k + 1 from n) select count(*) from n",
         "with recursive n(k) as (select 1 union all select k + 1 from n) select k from n",
         "select zeroblob(2000000000)",
+        "select length(repeat('x', 3000000000))",
+        "select range(500000000)",
+        "copy orders to '{other}'",
+        "export database '{other}'",
+        "select * from read_text('/etc/hostname')",
+        "set threads = 8",
+        "install httpfs",
+        "explain select 1",
         "select '" + "x" * 30_000 + "'",
     ],
 )
@@ -69,11 +93,60 @@ def test_a_query_can_only_read_and_not_for_long(query: str, shop: Path, tmp_path
     assert shop.read_bytes() == before and not other.exists()
 
 
+@pytest.mark.parametrize(
+    ("answer", "gold", "right"),
+    [
+        ("select 2.0::decimal(9, 2)", "select 2", 1),
+        ("select [1, 2.0]", "select [1.0, 2]", 1),
+        ("select {'b': 1, 'a': 'x'}", "select {'a': 'x', 'b': 1.0}", 1),
+        ("select [1, 2]", "select [2, 1]", 0),
+        ("select date '2020-01-01'", "select make_date(2020, 1, 1)", 1),
+        ("select date '2020-01-02'", "select date '2020-01-01'", 0),
+        ("select '1'", "select 1", 0),
+        ("select null", "select ''", 0),
+        ("select 170141183460469231731687303715884105727", "select 1.7014118346046923e38", 1),
+        ("from orders", "select * from orders", 1),
+    ],
+)
+def test_values_of_duckdb_are_compared_by_what_they_are(
+    answer: str, gold: str, right: float, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.duckdb"
+    with opened(path) as database:
+        database.execute("create table orders (id integer)")
+    assert SqlResult(str(path)).compare(answer, gold) == right
+
+
+def test_queries_of_duckdb_run_in_a_child_that_is_kept_and_comes_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    with opened(path) as database:
+        database.execute("create table orders (id integer)")
+    verifier = SqlResult(str(path), seconds=0.3)
+    child = _child(path, os.getpid())
+    first = child._process
+    assert first is not None and verifier.compare("select 1", "select 1") == 1
+    assert child._process is first
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert verifier.compare("select range(500000000)", "select 1") == 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < peak + 100_000
+    assert verifier.compare("select 1", "select 1") == 1
+
+
+def test_a_missing_duckdb_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.duckdb"
+    path.write_bytes(bytes(8) + b"DUCK" + bytes(4096))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"package duckdb is not installed: pip install .*duckdb"):
+        SqlResult(str(path))
+
+
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no such file"):
         SqlResult(str(tmp_path / "no.sqlite"))
     (tmp_path / "text.sqlite").write_text("hello, this is no database at all" * 40)
-    with pytest.raises(ValueError, match="no SQLite file"):
+    with pytest.raises(ValueError, match="no file of SQLite or DuckDB"):
         SqlResult(str(tmp_path / "text.sqlite"))
 
 
@@ -103,16 +176,15 @@ def test_the_metric_sql_asks_for_its_database(shop: Path, tmp_path: Path) -> Non
     rows = [{"question": f"What is {k}?", "answer": f"select {k}"} for k in range(60)]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     for settings, why in (
-        ({"metric": "sql"}, "Type task.database=<SQLite file>"),
+        ({"metric": "sql"}, "Type task.database=<file of SQLite or DuckDB>"),
         ({"database": str(shop)}, "Type task.metric=sql"),
-        ({"metric": "sql", "database": str(path)}, "no SQLite file"),
+        ({"metric": "sql", "database": str(path)}, "no file of SQLite or DuckDB"),
         ({"metric": "sql", "database": str(shop), "verifier": {}}, "Leave one of them out"),
     ):
         with pytest.raises(ValueError, match=why):
             JsonlTask(str(path), **settings)
     task = JsonlTask(str(path), metric="sql", database=str(shop))
     before = task.content_sha256
-    with sqlite3.connect(shop) as database:
+    with opened(shop) as database:
         database.execute("insert into orders values (11, 'Oslo', 1)")
-    database.close()
     assert JsonlTask(str(path), metric="sql", database=str(shop)).content_sha256 != before
