@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -25,48 +24,34 @@ import msgspec
 from stratos.config import STAGES, Config
 from stratos.core.atomic_files import (
     STAGED,
-    create_atomically,
     replacing_file,
     staged_apart,
     write_atomically,
 )
 from stratos.core.counted import counted
 from stratos.core.digest import digest_of, identity
-from stratos.core.errors import BusyError, StratosError
-from stratos.core.foreign import cause
-from stratos.core.formats import duration
+from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.core.redact import redact
-from stratos.core.remote import file_system, make_parent, protocols, why_relative
-from stratos.executors import started
+from stratos.run.copy_claim import RENEW_S, CopyClaim
+from stratos.run.copy_store import CopyStore, Stored
 from stratos.run.held_folder import FolderGoneError, HeldFolder
 from stratos.teachers.kept_answers import n_bytes
 
-MANIFEST, CLAIM, OBJECTS = "manifest.json", "claim.json", "objects"
-"""What lies below the URL."""
+MANIFEST = "manifest.json"
+"""What names the files, below the URL."""
 KNOWN = ".mirror.json"
 """In the run folder: which manifests it goes on from."""
-CLAIM_S = 900.0
-"""A claim that was not renewed for so long has no living holder."""
-_RENEW_S = 120.0
 _ANSWERS_S = 10.0
 """How long answers that were paid for may lie here alone."""
 _SETTLES_S = 3.0
-"""How long two commands that take over one claim may be apart, and how long somebody who deletes
-the run folder may be at it between one file and its lock."""
+"""How long somebody who deletes the run folder may be at it between one file and its lock."""
 _SMALL = 32 * 2**20
 """Bytes of a file that is read into memory, and so copied as it was at one moment."""
 _HYDRA = ".hydra"
 _LEDGER = "ledger.jsonl"
 _RECORDS = frozenset(f"{stage}.json" for stage in (*STAGES, "pilot"))
 """Files that no command deletes."""
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A file of the run folder."""
-
-    sha256: str
-    n_bytes: int
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -88,16 +73,6 @@ class Known(msgspec.Struct, frozen=True):
     """The one that was written or fetched last, and the one that was about to be written."""
     files: dict[str, Stored] = {}
     """What the first of them names."""
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """Which command works with a copy."""
-
-    token: str
-    holder: Process
-    folder: str
-    at: float
-    """When it was renewed last, in seconds since the epoch."""
 
 
 @contextmanager
@@ -122,7 +97,7 @@ def mirrored(
         return
     mirror = Mirror(config.run_dir, url, warn, held)
     held.how_to_go_on = mirror.how_to_go_on
-    with mirror.held():
+    with mirror.claim.held():
         if n := mirror.pull():
             note(f"Fetched from {redact(url)}: {counted(n, 'file', spec=',')}, {mirror.as_of}.")
         mirror.push()
@@ -160,27 +135,17 @@ class Mirror:
         Raises:
             StratosError: the URL names no file system that can be used here.
         """
-        if (why := why_relative(url)) is not None:
-            raise StratosError(f"paths.mirror={url}: {why}.")
-        self.folder = folder
+        self.folder, self.store = folder, CopyStore(url)
+        self.claim = CopyClaim(self.store, folder, warn)
+        self.url = self.store.url
         self._held_folder = HeldFolder(folder) if held is None else held
         self._is_gone_said = False
         self._copied_at = 0.0
         """When the manifest was written that is there now, in seconds since the epoch."""
-        self.url = url.rstrip("/")
         self._warn = warn
         self._soon, self._ended = threading.Event(), threading.Event()
-        self._token = uuid4().hex
-        self._renewed_at = 0.0
-        self._objects: dict[str, int] | None = None
-        """Digest to bytes of what is stored; None until the URL was asked."""
         self._n_answer_bytes = 0
         self._linked: set[Path] = set()
-        try:
-            self._system, root = file_system(self.url)
-        except OSError as error:
-            raise StratosError(f"paths.mirror={redact(url)}: {error}") from error
-        self._root = str(root).rstrip("/")
 
     def soon(self) -> None:
         """Have what was made by now copied without waiting for the next time."""
@@ -196,7 +161,7 @@ class Mirror:
 
         Answers that were paid for wait no longer than `_ANSWERS_S`.
         """
-        seconds = min(seconds, _RENEW_S)
+        seconds = min(seconds, RENEW_S)
         due = time.monotonic() + seconds
         while not self._ended.is_set():
             is_asked = self._soon.wait(min(seconds, _ANSWERS_S))
@@ -240,30 +205,6 @@ class Mirror:
             return False
         return True
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the copy against other commands.
-
-        Raises:
-            BusyError: another one works with it.
-            StratosError: the URL cannot be written to.
-        """
-        with self._said("written to"):
-            self._take()
-        ended = threading.Event()
-        # Files that take longer than a claim lasts are no silence.
-        thread = threading.Thread(target=self._keep_claim, args=(ended,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-            with contextlib.suppress(Exception):
-                claim = self._read(CLAIM, Claim)
-                if claim is not None and claim.token == self._token:
-                    self._system.rm_file(self._at(CLAIM))
-
     def pull(self) -> int:
         """Bring the run folder to where the copy was left; return how many files were fetched.
 
@@ -272,8 +213,8 @@ class Mirror:
         Raises:
             StratosError: both have gone on, or what was stored is damaged.
         """
-        with self._said("read"):
-            manifest = self._read(MANIFEST, Manifest)
+        with self.store.said("read"):
+            manifest = self.store.read(MANIFEST, Manifest)
         known = self._known()
         if manifest is None:
             if known is not None and known.ids:
@@ -308,32 +249,32 @@ class Mirror:
         """
         self._held_folder.check()
         known = self._known() or Known(self.url, ())
-        with self._said("written to"):
-            self._renew()
+        with self.store.said("written to"):
+            self.claim.renew()
             self._n_answer_bytes = n_bytes(self.folder)
-            if self._objects is None:
-                self._objects = self._stored_objects()
             files = {}
             for path in self._files():
                 if (stored := self._store(path, known)) is not None:
                     files[str(path.relative_to(self.folder))] = stored
+            digests = {one.sha256 for one in files.values()}
             if known.ids and files == known.files:
-                self._sweep(files)
+                self.store.delete_other_objects(digests)
                 return
             if known.files.keys() - files.keys():
                 time.sleep(_SETTLES_S)  # somebody may be about to delete all of the folder
             self._held_folder.check()
-            self._renew(is_now=True)  # another may have taken it over while files were stored
+            self.claim.renew(is_now=True)  # another may have taken it over while files were stored
             self._check_nobody_went_on(known)
             made = Manifest(uuid4().hex, Process.this().host, time.time(), files)
             # Where this process ends between the two, either manifest is its own.
             self._know((*known.ids[:1], made.id), known.files)
-            self._write(MANIFEST, msgspec.json.encode(made))
+            self.store.write(MANIFEST, made)
             self._copied_at = made.at
             self._know((made.id,), files)
             for name in _RECORDS & files.keys():
                 self._held_folder.add_record(name)
-            self._sweep(files)
+            # Nobody else stores any, because the claim is held.
+            self.store.delete_other_objects(digests)
 
     def _check_nobody_went_on(self, known: Known) -> None:
         """Check that the manifest is still the one that the run folder goes on from.
@@ -344,33 +285,13 @@ class Mirror:
         Raises:
             StratosError: it is another's.
         """
-        there = self._read(MANIFEST, Manifest)
+        there = self.store.read(MANIFEST, Manifest)
         if there is not None and there.id not in known.ids:
             raise StratosError(
                 f"{redact(self.url)}: a command on {there.host} has gone on from the copy since "
                 f"({_moment(there.at)}): nothing more is copied there. To go on from what it left, "
                 "give the command with hydra.run.dir=<a new folder>."
             )
-
-    def _stored_objects(self) -> dict[str, int]:
-        """Ask the URL for the objects that it has: it may have lost some, or have too many."""
-        self._system.invalidate_cache()
-        try:
-            found = self._system.find(f"{self._root}/{OBJECTS}", detail=True)
-        except FileNotFoundError:
-            return {}
-        return {place.rpartition("/")[2]: int(one["size"] or 0) for place, one in found.items()}
-
-    def _sweep(self, files: dict[str, Stored]) -> None:
-        """Delete the objects that no manifest names: old ones, and those of a push that was killed.
-
-        Nobody else stores any, because the claim is held.
-        """
-        assert self._objects is not None
-        for digest in self._objects.keys() - {one.sha256 for one in files.values()}:
-            with contextlib.suppress(FileNotFoundError):
-                self._system.rm_file(self._object(digest))
-            del self._objects[digest]
 
     def _files(self) -> list[Path]:
         """Return what is copied, in the order in which it is read; links as what they lead to."""
@@ -409,12 +330,12 @@ class Mirror:
             if before.st_size <= _SMALL:
                 data = path.read_bytes()
                 stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
-                self._store_object(stored, data)
+                self.store.keep_object(stored, data)
                 return stored
             if path.suffix == ".jsonl":
                 return self._store_begun(path, before.st_size)
             stored = Stored(digest_of(path), before.st_size)
-            self._store_object(stored, path)
+            self.store.keep_object(stored, path)
             if identity(path.stat()) == identity(before):
                 return stored
         except FileNotFoundError:
@@ -431,23 +352,10 @@ class Mirror:
                 while n_bytes > 0 and (data := file.read(min(n_bytes, _SMALL))):
                     n_bytes -= copy.write(data)
             stored = Stored(digest_of(whole), whole.stat().st_size)
-            self._store_object(stored, whole)
+            self.store.keep_object(stored, whole)
             return stored
         finally:
             whole.unlink(missing_ok=True)
-
-    def _store_object(self, stored: Stored, content: bytes | Path) -> None:
-        """Store what is in a file, unless it is there already."""
-        assert self._objects is not None
-        if self._objects.get(stored.sha256) == stored.n_bytes:
-            return
-        place = self._object(stored.sha256)
-        make_parent(self._system, place)
-        if isinstance(content, bytes):
-            self._system.pipe_file(place, content)
-        else:
-            self._system.put_file(str(content), place)
-        self._objects[stored.sha256] = stored.n_bytes
 
     def _fetch(self, manifest: Manifest, known: Known | None) -> int:
         """Put all that a manifest names into the run folder, records last; return how many files.
@@ -467,9 +375,7 @@ class Mirror:
                 continue  # this command writes to it
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing_file(path) as new:
-                with self._said("read"):
-                    self._system.get_file(self._object(stored.sha256), str(new))
-                if digest_of(new) != stored.sha256:
+                if not self.store.fetch_object(stored, new):
                     raise StratosError(
                         f"{redact(self.url)}: what is stored for {name} is damaged. Go on from "
                         "the folder of the machine that wrote it, or begin anew without a copy: "
@@ -507,106 +413,6 @@ class Mirror:
                 return True
         return False
 
-    def _take(self) -> None:
-        """Claim the copy for this process.
-
-        Raises:
-            BusyError: another command has it.
-        """
-        make_parent(self._system, self._at(CLAIM))
-        if self._win(CLAIM):
-            time.sleep(_SETTLES_S)  # where a file system overwrites all the same, the last one wins
-        held = self._read(CLAIM, Claim)
-        if held is None or held.token != self._token:
-            raise self._is_busy()
-        self._renewed_at = time.monotonic()
-
-    def _win(self, name: str) -> bool:
-        """Have a file hold the claim of this process, and return whether it held a given up one.
-
-        A file is created only where there is none, so that one command does it, however slow the
-        others are. The file of a holder that is gone is overwritten by whoever wins the file that
-        is named after it. Who wins that one late, when the first has deleted it, finds another
-        claim than the one that was given up.
-
-        Raises:
-            BusyError: another command has it, or is about to.
-        """
-        if self._create(name):
-            return False
-        held = self._read(name, Claim)
-        if held is None:
-            raise self._is_busy()
-        if not _is_given_up(held):
-            raise BusyError(_refusal(self.url, held))
-        taking_over = f"{CLAIM}.{held.token}-{held.at:.0f}"
-        self._win(taking_over)
-        try:
-            if self._read(name, Claim) != held:
-                raise self._is_busy()
-            self._write(name, msgspec.json.encode(self._claim()))
-            if name == CLAIM:
-                self._say_jobs(held)
-        finally:
-            with contextlib.suppress(Exception):
-                self._system.rm_file(self._at(taking_over))
-        return True
-
-    def _say_jobs(self, held: Claim) -> None:
-        """Name the jobs of a folder that the copy was of, and that nobody follows any more."""
-        if Path(held.folder) == self.folder.resolve():
-            return  # they are followed
-        for one in started.jobs():
-            if Path(one.folder) == Path(held.folder):
-                self._warn(
-                    f"{one.stage} of {held.folder}, which this copy was of, was handed to "
-                    f"{one.place or one.name}. It may still run, and is paid beside what runs now: "
-                    f"python -m stratos.servers down {one.name}"
-                )
-
-    def _create(self, name: str) -> bool:
-        """Write the claim of this process to a file, unless it is there; return whether it did."""
-        data, place = msgspec.json.encode(self._claim()), self._at(name)
-        try:
-            if "file" in protocols(self._system):
-                create_atomically(Path(place), data)
-            else:
-                self._system.pipe_file(place, data, mode="create")
-        except FileExistsError:
-            return False
-        return True
-
-    def _is_busy(self) -> BusyError:
-        other = self._read(CLAIM, Claim)
-        return BusyError(
-            f"{redact(self.url)}: another command has just begun to work with it."
-            if other is None or _is_given_up(other)
-            else _refusal(self.url, other)
-        )
-
-    def _keep_claim(self, ended: threading.Event) -> None:
-        while not ended.wait(_RENEW_S / 2):
-            with contextlib.suppress(Exception):  # whoever stores files says what fails
-                self._renew()
-
-    def _renew(self, is_now: bool = False) -> None:
-        is_due = time.monotonic() >= self._renewed_at + _RENEW_S / 2
-        if not (is_due or is_now):
-            return
-        other = self._read(CLAIM, Claim)
-        if other is not None and other.token != self._token:
-            raise StratosError(
-                f"{redact(self.url)} is worked with by another command by now ({_who(other)}): "
-                "nothing more is copied there."
-            )
-        if other is not None and not is_due:
-            return
-        self._write(CLAIM, msgspec.json.encode(self._claim()))
-        self._renewed_at = time.monotonic()
-
-    def _claim(self) -> Claim:
-        return Claim(self._token, Process.this(), str(self.folder.resolve()), time.time())
-
     def _known(self) -> Known | None:
         with contextlib.suppress(OSError, msgspec.DecodeError):
             known = msgspec.json.decode((self.folder / KNOWN).read_bytes(), type=Known)
@@ -616,43 +422,6 @@ class Mirror:
     def _know(self, ids: tuple[str, ...], files: dict[str, Stored] | None = None) -> None:
         known = Known(self.url, ids, files or {})
         write_atomically(self.folder / KNOWN, msgspec.json.encode(known))
-
-    def _read(self, name: str, type: type[Any]) -> Any:
-        """Return what a file below the URL says; None where there is none."""
-        self._system.invalidate_cache()
-        try:
-            return msgspec.json.decode(self._system.cat_file(self._at(name)), type=type)
-        except FileNotFoundError:
-            return None
-        except msgspec.DecodeError as error:
-            raise StratosError(f"{redact(self.url)}/{name} is damaged: {error}") from error
-
-    def _write(self, name: str, data: bytes) -> None:
-        place = self._at(name)
-        if "file" not in protocols(self._system):  # an object store shows the old one or the new
-            self._system.pipe_file(place, data)
-            return
-        with replacing_file(Path(place)) as new:
-            self._system.pipe_file(str(new), data)
-
-    def _at(self, name: str) -> str:
-        return f"{self._root}/{name}"
-
-    def _object(self, digest: str) -> str:
-        return f"{self._root}/{OBJECTS}/{digest[:2]}/{digest}"
-
-    @contextmanager
-    def _said(self, what: str) -> Iterator[None]:
-        """Say which URL it is that a file system fails at, whatever it raises."""
-        try:
-            yield
-        except StratosError:
-            raise
-        except Exception as error:  # what a remote file system raises is its own affair
-            raise StratosError(
-                f"{redact(self.url)} cannot be {what}: {redact(cause(error))}. Type "
-                "paths.mirror=<another URL>, or paths.mirror=null for a run without a copy."
-            ) from error
 
 
 def _is_passing(name: str) -> bool:
@@ -681,24 +450,3 @@ def _has_content(path: Path) -> bool:
 def _moment(at: float) -> str:
     """Return a time in seconds since the epoch as it is read here."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-def _is_given_up(claim: Claim) -> bool:
-    # Containers of several machines may share one name: only a process of this boot is looked for.
-    is_seen = claim.holder.boot == Process.this().boot
-    if is_seen and claim.holder.is_of_this_machine:  # whatever the clock says
-        return claim.holder.is_dead()
-    return (is_seen and claim.holder.is_dead()) or time.time() > claim.at + CLAIM_S
-
-
-def _who(claim: Claim) -> str:
-    return f"process {claim.holder.pid} of {claim.holder.host}, in {claim.folder}"
-
-
-def _refusal(url: str, other: Claim) -> str:
-    ago = max(0.0, time.time() - other.at)
-    return (
-        f"{redact(url)}: another command works with this copy: {_who(other)}; it said so "
-        f"{duration(ago)} ago. Where that one is gone, wait until {counted(15, 'minute')} have "
-        f"passed since, or delete {redact(url)}/{CLAIM}."
-    )

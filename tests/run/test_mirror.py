@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import fsspec
-import msgspec
 import pytest
 
 from stratos.core.errors import BusyError, StratosError
@@ -22,9 +21,12 @@ from stratos.core.remote import make_parent
 from stratos.executors import started
 from stratos.executors.job import JobSpec
 from stratos.executors.slurm import Slurm
+from stratos.run import copy_claim
 from stratos.run import mirror as module
+from stratos.run.copy_claim import CLAIM, CLAIM_S, Claim
+from stratos.run.copy_store import CopyStore
 from stratos.run.held_folder import LOCK, FolderGoneError, HeldFolder
-from stratos.run.mirror import CLAIM, CLAIM_S, KNOWN, MANIFEST, Claim, Manifest, Mirror
+from stratos.run.mirror import KNOWN, MANIFEST, Manifest, Mirror
 
 FILES = {
     "plan.json": b"{}", "corpus/train.parquet": b"rows", "ledger.jsonl": b'{"usd": 1}\n',
@@ -44,6 +46,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SETTLES_S", 0.0)
+    monkeypatch.setattr(copy_claim, "SETTLES_S", 0.0)
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def work(files: dict[str, bytes]) -> dict[str, bytes]:
 def synced(path: Path, url: str, warned: list[str]) -> Mirror:
     """Do what a command does at its start and its end."""
     one = Mirror(path, url, warned.append)
-    with one.held():
+    with one.claim.held():
         one.pull()
         one.push()
     return one
@@ -122,7 +125,7 @@ def test_a_writer_that_is_killed_leaves_the_copy_before(
     synced(first, url, warned)
     folder(first, {"plan.json": b"{1}", "distill.json": b"{2}", "ledger.jsonl": b"{3}"})
     one = Mirror(first, url, warned.append)
-    system, left = one._system, n_writes
+    system, left = one.store.system, n_writes
     pipe = system.pipe_file
 
     def killed(*args: Any, **kwargs: Any) -> None:
@@ -132,7 +135,7 @@ def test_a_writer_that_is_killed_leaves_the_copy_before(
         left -= 1
         pipe(*args, **kwargs)
 
-    with one.held():
+    with one.claim.held():
         monkeypatch.setattr(system, "pipe_file", killed)
         try:
             one.push()
@@ -165,7 +168,7 @@ def test_a_manifest_that_was_its_last_word_is_its_own(
         know(*args)
 
     monkeypatch.setattr(one, "_know", killed)
-    with one.held(), pytest.raises(KeyboardInterrupt):
+    with one.claim.held(), pytest.raises(KeyboardInterrupt):
         one.push()
     assert (first / KNOWN).read_bytes() != before
     folder(first, {"evaluate.json": b"{}"})
@@ -175,9 +178,9 @@ def test_a_manifest_that_was_its_last_word_is_its_own(
 
 def test_what_is_damaged_is_refused(tmp_path: Path, url: str, warned: list[str]) -> None:
     one = synced(folder(tmp_path / "first"), url, warned)
-    manifest = one._read(MANIFEST, module.Manifest)
-    place = one._object(manifest.files["corpus/train.parquet"].sha256)
-    one._system.pipe_file(place, b"rovs")
+    manifest = one.store.read(MANIFEST, module.Manifest)
+    place = one.store.object_at(manifest.files["corpus/train.parquet"].sha256)
+    one.store.system.pipe_file(place, b"rovs")
     second = tmp_path / "second"
     second.mkdir()
     with pytest.raises(StratosError, match=r"stored for corpus/train\.parquet is damaged"):
@@ -189,9 +192,9 @@ def test_a_file_outside_of_the_run_folder_is_refused(
     tmp_path: Path, url: str, warned: list[str]
 ) -> None:
     one = synced(folder(tmp_path / "first"), url, warned)
-    manifest = one._read(MANIFEST, module.Manifest)
+    manifest = one.store.read(MANIFEST, module.Manifest)
     manifest.files["../../out"] = manifest.files["plan.json"]
-    one._write(MANIFEST, msgspec.json.encode(manifest))
+    one.store.write(MANIFEST, manifest)
     (tmp_path / "a" / "b").mkdir(parents=True)
     with pytest.raises(StratosError, match="lies outside of the run folder"):
         synced(tmp_path / "a" / "b", url, warned)
@@ -201,7 +204,7 @@ def test_a_file_outside_of_the_run_folder_is_refused(
 def test_a_copy_that_was_lost_is_made_again(tmp_path: Path, url: str, warned: list[str]) -> None:
     first = folder(tmp_path / "first")
     one = synced(first, url, warned)
-    one._system.rm(one._root, recursive=True)
+    one.store.system.rm(one.store.root, recursive=True)
     synced(first, url, warned)
     assert len(warned) == 1 and "has lost its copy of this run" in warned[0]
     second = tmp_path / "second"
@@ -216,11 +219,11 @@ def test_the_second_of_two_commands_is_shown_the_first(
     one = Mirror(folder(tmp_path / "first"), url, warned.append)
     other = Mirror(folder(tmp_path / "second"), url, warned.append)
     me = Process.this()
-    with one.held():
+    with one.claim.held():
         told = rf"process {me.pid} of {me.host}, in {tmp_path}/first; .*delete .*/{CLAIM}"
-        with pytest.raises(BusyError, match=told), other.held():
+        with pytest.raises(BusyError, match=told), other.claim.held():
             pass
-    with other.held():
+    with other.claim.held():
         pass
 
 
@@ -236,14 +239,14 @@ def test_a_claim_whose_holder_is_gone_is_taken_over(
     me = Process.this()
     holder = Process(host or me.host, 2**22 + 1, boot or me.boot, "1")
     claim = Claim("x", holder, "/there", time.time() - age_s)
-    make_parent(one._system, one._at(CLAIM))
-    one._write(CLAIM, msgspec.json.encode(claim))
+    make_parent(one.store.system, one.store.at(CLAIM))
+    one.store.write(CLAIM, claim)
     if not is_free:
-        with pytest.raises(BusyError, match=f"of {holder.host}, in /there"), one.held():
+        with pytest.raises(BusyError, match=f"of {holder.host}, in /there"), one.claim.held():
             pass
         return
-    with one.held():
-        assert one._read(CLAIM, Claim).token == one._token
+    with one.claim.held():
+        assert one.store.read(CLAIM, Claim).token == one.claim.token
 
 
 def test_a_holder_that_is_seen_alive_keeps_its_claim_whatever_the_clock_says(
@@ -251,9 +254,9 @@ def test_a_holder_that_is_seen_alive_keeps_its_claim_whatever_the_clock_says(
 ) -> None:
     one = Mirror(folder(tmp_path / "first"), url, warned.append)
     claim = Claim("x", Process.of(os.getppid()), "/there", time.time() - 2 * CLAIM_S)
-    make_parent(one._system, one._at(CLAIM))
-    one._write(CLAIM, msgspec.json.encode(claim))
-    with pytest.raises(BusyError, match="in /there"), one.held():
+    make_parent(one.store.system, one.store.at(CLAIM))
+    one.store.write(CLAIM, claim)
+    with pytest.raises(BusyError, match="in /there"), one.claim.held():
         pass
 
 
@@ -278,10 +281,10 @@ def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
     one = Mirror(folder(tmp_path / "found"), url, warned.append)
     me = Process.this()
     gone = Process(me.host, 2**22 + 1, me.boot, "1")
-    make_parent(one._system, one._at(CLAIM))
+    make_parent(one.store.system, one.store.at(CLAIM))
     claim = Claim("x", gone, str(tmp_path / "lost"), time.time())
-    one._write(CLAIM, msgspec.json.encode(claim))
-    with one.held():
+    one.store.write(CLAIM, claim)
+    with one.claim.held():
         pass
     assert any(
         "distill of" in said and "SLURM job 7" in said and "down stratos-lost-distill" in said
@@ -292,16 +295,16 @@ def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
 def test_who_has_lost_its_claim_copies_no_more(tmp_path: Path, url: str, warned: list[str]) -> None:
     first = folder(tmp_path / "first")
     one = Mirror(first, url, warned.append)
-    with one.held():
+    with one.claim.held():
         one.pull()
         one.push()
         claim = Claim("x", Process("elsewhere", 1), "/there", time.time())
-        one._write(CLAIM, msgspec.json.encode(claim))
-        one._renewed_at -= 1000
+        one.store.write(CLAIM, claim)
+        one.claim.renewed_at -= 1000
         folder(first, {"distill.json": b"{}"})
         one.push_or_warn()
     assert "worked with by another command by now (process 1 of elsewhere" in warned[0]
-    assert one._read(CLAIM, Claim).token == "x"
+    assert one.store.read(CLAIM, Claim).token == "x"
 
 
 def test_who_was_thought_gone_changes_nothing_of_its_successor(
@@ -310,12 +313,12 @@ def test_who_was_thought_gone_changes_nothing_of_its_successor(
     first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
     one, other = Mirror(folder(first), url, warned.append), Mirror(second, url, warned.append)
     second.mkdir()
-    with one.held():
+    with one.claim.held():
         one.pull()
         one.push()
-        claim = Claim(one._token, Process("elsewhere", 1), "/there", time.time() - CLAIM_S - 1)
-        one._write(CLAIM, msgspec.json.encode(claim))
-        with other.held():
+        claim = Claim(one.claim.token, Process("elsewhere", 1), "/there", time.time() - CLAIM_S - 1)
+        one.store.write(CLAIM, claim)
+        with other.claim.held():
             other.pull()
             folder(second, {"distill.json": b"{2}"})
             other.push()
@@ -332,12 +335,12 @@ def test_who_was_thought_gone_changes_nothing_of_its_successor(
 def test_a_claim_is_renewed_while_files_take_long(
     tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_RENEW_S", 0.1)
+    monkeypatch.setattr(copy_claim, "RENEW_S", 0.1)
     one = Mirror(folder(tmp_path / "first"), url, warned.append)
-    with one.held():
-        before = one._read(CLAIM, Claim).at
+    with one.claim.held():
+        before = one.store.read(CLAIM, Claim).at
         until = time.monotonic() + 10
-        while one._read(CLAIM, Claim).at == before:
+        while one.store.read(CLAIM, Claim).at == before:
             assert time.monotonic() < until
             time.sleep(0.05)
 
@@ -352,14 +355,14 @@ def test_of_many_that_take_over_one_claim_one_has_it(
     gone = Claim("x", Process(me.host, 2**22 + 1, me.boot, "1"), "/there", time.time())
     # And one was killed in taking it over.
     died = Claim("y", Process(me.host, 2**22 + 1, me.boot, "1"), "/there", time.time())
-    make_parent(everyone[0]._system, everyone[0]._at(CLAIM))
-    everyone[0]._write(CLAIM, msgspec.json.encode(gone))
-    everyone[0]._write(f"{CLAIM}.x-{gone.at:.0f}", msgspec.json.encode(died))
+    make_parent(everyone[0].store.system, everyone[0].store.at(CLAIM))
+    everyone[0].store.write(CLAIM, gone)
+    everyone[0].store.write(f"{CLAIM}.x-{gone.at:.0f}", died)
     together = threading.Barrier(len(everyone))
 
     def take(i: int) -> None:
         one, reads = everyone[i], 0
-        read, write = one._read, one._write
+        read, write = one.store.read, one.store.write
 
         def read_late(name: str, type: type) -> Any:
             nonlocal reads
@@ -369,15 +372,15 @@ def test_of_many_that_take_over_one_claim_one_has_it(
                 time.sleep(0.1 * i if late == "creates" else 0)
             return found
 
-        def write_late(name: str, data: bytes) -> None:
+        def write_late(name: str, record: Any) -> None:
             time.sleep(0.2)
-            write(name, data)
+            write(name, record)
 
-        one._read = read_late  # type: ignore[method-assign]
+        one.store.read = read_late  # type: ignore[method-assign]
         if late == "overwrites":
-            one._write = write_late  # type: ignore[method-assign]
+            one.store.write = write_late  # type: ignore[method-assign]
         with contextlib.suppress(BusyError):
-            one._take()
+            one.claim.take()
             had.append(one)
 
     threads = [threading.Thread(target=take, args=(i,)) for i in range(len(everyone))]
@@ -386,13 +389,13 @@ def test_of_many_that_take_over_one_claim_one_has_it(
     for thread in threads:
         thread.join()
     assert len(had) == 1
-    assert had[0]._read(CLAIM, Claim).token == had[0]._token
-    names = had[0]._system.ls(had[0]._root, detail=False)
+    assert had[0].store.read(CLAIM, Claim).token == had[0].claim.token
+    names = had[0].store.system.ls(had[0].store.root, detail=False)
     assert [one.rpartition("/")[2] for one in names] == [CLAIM]
 
 
 def objects(one: Mirror) -> set[str]:
-    return set(one._stored_objects())
+    return set(one.store.find_objects())
 
 
 def test_an_object_that_was_lost_is_stored_again(
@@ -400,9 +403,11 @@ def test_an_object_that_was_lost_is_stored_again(
 ) -> None:
     first = folder(tmp_path / "first")
     one = synced(first, url, warned)
-    manifest = one._read(MANIFEST, module.Manifest)
-    one._system.rm_file(one._object(manifest.files["corpus/train.parquet"].sha256))
-    one._system.pipe_file(one._object(manifest.files["plan.json"].sha256), b"cut short")
+    manifest = one.store.read(MANIFEST, module.Manifest)
+    one.store.system.rm_file(one.store.object_at(manifest.files["corpus/train.parquet"].sha256))
+    one.store.system.pipe_file(
+        one.store.object_at(manifest.files["plan.json"].sha256), b"cut short"
+    )
     synced(first, url, warned)
     second = tmp_path / "second"
     second.mkdir()
@@ -417,20 +422,20 @@ def test_what_a_killed_push_stored_is_deleted_by_the_next(
     one = synced(first, url, warned)
     before = objects(one)
     assert before == {
-        stored.sha256 for stored in one._read(MANIFEST, module.Manifest).files.values()
+        stored.sha256 for stored in one.store.read(MANIFEST, module.Manifest).files.values()
     }
     folder(first, {"distill.json": b"half of a run"})
-    one, write = Mirror(first, url, warned.append), Mirror._write
+    one, write = Mirror(first, url, warned.append), CopyStore.write
 
-    def killed(self: Mirror, name: str, data: bytes) -> None:
+    def killed(self: CopyStore, name: str, record: Any) -> None:
         if name == MANIFEST:
             raise KeyboardInterrupt
-        write(self, name, data)
+        write(self, name, record)
 
-    monkeypatch.setattr(Mirror, "_write", killed)
-    with one.held(), pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(CopyStore, "write", killed)
+    with one.claim.held(), pytest.raises(KeyboardInterrupt):
         one.push()
-    monkeypatch.setattr(Mirror, "_write", write)
+    monkeypatch.setattr(CopyStore, "write", write)
     assert len(objects(one)) == len(before) + 1
     (first / "distill.json").unlink()  # what it would have named is not there any more
     synced(first, url, warned)
@@ -487,7 +492,7 @@ def test_what_was_fetched_in_part_is_fetched_again(
     second = tmp_path / "second"
     second.mkdir()
     one, n_got = Mirror(second, url, warned.append), 0
-    get = one._system.get_file
+    get = one.store.system.get_file
 
     def cut_short(*args: Any) -> None:
         nonlocal n_got
@@ -496,10 +501,10 @@ def test_what_was_fetched_in_part_is_fetched_again(
         n_got += 1
         get(*args)
 
-    monkeypatch.setattr(one._system, "get_file", cut_short)
-    with one.held(), pytest.raises(StratosError, match="cannot be read: gone"):
+    monkeypatch.setattr(one.store.system, "get_file", cut_short)
+    with one.claim.held(), pytest.raises(StratosError, match="cannot be read: gone"):
         one.pull()
-    monkeypatch.setattr(one._system, "get_file", get)
+    monkeypatch.setattr(one.store.system, "get_file", get)
     assert (second / "ledger.jsonl").exists()
     synced(second, url, warned)
     assert content(second) == work(FILES)
@@ -511,20 +516,20 @@ def test_a_large_file_that_grows_all_the_time_is_copied(
     monkeypatch.setattr(module, "_SMALL", 4)
     first, second = folder(tmp_path / "first"), tmp_path / "second"
     one = Mirror(first, url, warned.append)
-    put = one._system.put_file
+    put = one.store.system.put_file
 
     def meanwhile(*args: Any) -> None:
         with (first / "ledger.jsonl").open("ab") as file:
             file.write(b"more\n")
         put(*args)
 
-    monkeypatch.setattr(one._system, "put_file", meanwhile)
-    with one.held():
+    monkeypatch.setattr(one.store.system, "put_file", meanwhile)
+    with one.claim.held():
         one.pull()
         one.push()
         before = (first / "ledger.jsonl").read_bytes()
         one.push()
-    monkeypatch.setattr(one._system, "put_file", put)
+    monkeypatch.setattr(one.store.system, "put_file", put)
     second.mkdir()
     synced(second, url, warned)
     assert (second / "ledger.jsonl").read_bytes() == before
@@ -554,7 +559,7 @@ def test_a_run_folder_that_is_lost_while_a_command_works_is_fetched_by_the_next(
 ) -> None:
     first = folder(tmp_path / "first", {**FILES, LOCK: b""})
     one = Mirror(first, url, warned.append, HeldFolder(first))
-    with one.held():
+    with one.claim.held():
         one.pull()
         one.push()
         lose(first)
@@ -566,7 +571,7 @@ def test_a_run_folder_that_is_lost_while_a_command_works_is_fetched_by_the_next(
     assert len(warned) == 1 and "is gone or was emptied: nothing more is copied" in warned[0]
     first.mkdir(exist_ok=True)
     again = Mirror(first, url, warned.append)
-    with again.held():
+    with again.claim.held():
         assert again.pull() == len(work(FILES))
         again.push()
     assert work(FILES).items() <= content(first).items()
@@ -582,14 +587,14 @@ def test_a_folder_that_is_deleted_file_by_file_is_not_copied_half(
 ) -> None:
     first = folder(tmp_path / "first", {**FILES, LOCK: b""})
     one = Mirror(first, url, warned.append, HeldFolder(first))
-    with one.held():
+    with one.claim.held():
         one.pull()
         one.push()
         shutil.rmtree(first / "corpus")
         monkeypatch.setattr(time, "sleep", lambda _: shutil.rmtree(first, ignore_errors=True))
         with pytest.raises(FolderGoneError):
             one.push()
-        manifest = one._read(MANIFEST, module.Manifest)
+        manifest = one.store.read(MANIFEST, module.Manifest)
     assert manifest.files.keys() == FILES.keys()
 
 
@@ -601,7 +606,7 @@ def test_a_record_that_the_user_deleted_between_two_commands_stays_deleted(
     (first / "plan.json").unlink()
     (first / "ledger.jsonl").unlink()
     one = synced(first, url, warned)
-    assert "plan.json" not in one._read(MANIFEST, module.Manifest).files
+    assert "plan.json" not in one.store.read(MANIFEST, module.Manifest).files
     assert warned == []
 
 
@@ -633,22 +638,24 @@ def test_who_slept_while_another_went_on_and_ended_changes_nothing(
     tmp_path: Path, url: str, warned: list[str]
 ) -> None:
     slept = Mirror(folder(tmp_path / "first"), url, warned.append)
-    slept._take()
+    slept.claim.take()
     slept.push()
-    slept._system.rm_file(slept._at(CLAIM))  # taken over as given up, and taken away at the end
+    slept.store.system.rm_file(
+        slept.store.at(CLAIM)
+    )  # taken over as given up, and taken away at the end
     other = Mirror(tmp_path / "second", url, warned.append)
     (tmp_path / "second").mkdir()
-    with other.held():
+    with other.claim.held():
         other.pull()
         (tmp_path / "second" / "paid.json").write_text("of the other")
         other.push()
-    left = other._read(MANIFEST, Manifest)
-    slept._renewed_at = time.monotonic() - 3600
+    left = other.store.read(MANIFEST, Manifest)
+    slept.claim.renewed_at = time.monotonic() - 3600
     (tmp_path / "first" / "late.json").write_text("woke up")
     assert not slept.push_or_warn()
     assert "has gone on from the copy since" in warned[-1]
-    assert slept._read(MANIFEST, Manifest) == left and "paid.json" in left.files
+    assert slept.store.read(MANIFEST, Manifest) == left and "paid.json" in left.files
     (tmp_path / "third").mkdir()
-    slept._system.rm_file(slept._at(CLAIM))
+    slept.store.system.rm_file(slept.store.at(CLAIM))
     Mirror(tmp_path / "third", url, warned.append).pull()
     assert (tmp_path / "third" / "paid.json").read_text() == "of the other"
