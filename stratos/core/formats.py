@@ -197,6 +197,8 @@ _MEASURED = {
     "multiple_choice": "right choices",
     "regex": "matches of the pattern",
     "f1": "answers with enough words in common",
+    "sql": "queries with the right rows",
+    "verified": "right answers",
 }
 """Metric of a task to what a share by it is the share of."""
 

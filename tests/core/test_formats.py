@@ -61,6 +61,7 @@ def test_a_bound_of_nothing_is_not_written() -> None:
         (formats.sentence(formats.measured("exact_match")), "Exact match"),
         (formats.measured("exact"), "exact match"),
         (formats.measured("numeric"), "right numbers"),
+        (formats.measured("sql"), "queries with the right rows"),
         (formats.measured("MyOwn_metric"), "MyOwn metric"),
     ],
 )
