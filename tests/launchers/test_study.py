@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from checked import problems
 from required import lacking
 
+from stratos.core.conf import conf_dir
 from stratos.core.errors import StratosError
 from stratos.sweep.command import command_of
 
@@ -207,3 +209,18 @@ def test_the_command_of_a_sweep_is_read_back(app: Path) -> None:
         path.write_text(text)
         with pytest.raises(StratosError, match=r"multirun\.yaml cannot be read \(it is empty\)"):
             command_of(app / "out")
+
+
+@pytest.mark.parametrize("name", ["optuna", "pareto"])
+def test_what_a_shipped_search_draws_is_a_config(name: str) -> None:
+    optuna = pytest.importorskip("optuna")
+    from hydra_plugins.stratos_launchers import _study
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    text = (conf_dir() / "hparams_search" / f"{name}.yaml").read_text()
+    params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
+    space, _ = _study._space([f"{key}={value}" for key, value in params.items()])
+    drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask(space).params
+    assert drawn.keys() == params.keys()
+    lines = [f"{key}={value}" for key, value in {"student": "stratos_300k", **drawn}.items()]
+    assert problems("+task=mahjong", *lines) == []
