@@ -42,9 +42,12 @@ def settings_of(folder: Path) -> dict[str, str]:
 
 
 def raw_settings_of(folder: Path) -> dict[str, Any]:
-    """Return the same as it is kept: `shown` hides the secrets of one, which takes its time."""
+    """Return the same as it is kept: `shown` hides the secrets of one, which takes its time.
+
+    What a card knows of its model's earlier trainings is no setting.
+    """
     flat = _flat(provenance.config_of(folder))
-    return {key: value for key, value in flat if key not in _OWN}
+    return {key: value for key, value in flat if key not in _OWN and not key.endswith(".runs")}
 
 
 def shown(key: str, value: Any) -> str:

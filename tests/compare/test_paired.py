@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
 from stratos.compare.paired import paired, said
 from stratos.evaluate.answer_files import KeptAnswer
+from stratos.report.run_figures import settings_of
 from stratos.tasks.base import Score
 
 
@@ -61,3 +63,11 @@ def test_equal_students_are_seldom_told_apart() -> None:
         assert found is not None
         wrong += found.outcome != "open"
     assert wrong <= 0.05 * 400
+
+
+def test_what_a_card_knows_of_earlier_trainings_is_no_setting(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text(
+        "seed: 1\nstudent:\n  name: a\n  runs:\n    - {task: b, accuracy: 0.9}\n"
+    )
+    assert settings_of(tmp_path) == {"seed": "1", "student.name": "a"}
