@@ -38,10 +38,20 @@ def next_steps(
     pilot: Pilot | None,
     plan: Plan | None,
     student: Student | None,
+    *,
+    is_taught: bool,
 ) -> tuple[Step, ...]:
     """Return what may raise the accuracy of a student that was trained.
 
     Everything rests on validation items, as a plan does: a choice by test items would spoil them.
+
+    Args:
+        run_dir: whose command is typed again with other settings.
+        probe: what the teachers showed.
+        pilot: the trainings before the plan.
+        plan: what was chosen.
+        student: that was trained.
+        is_taught: whether it learnt what a teacher answered, so that a better one teaches more.
 
     Raises:
         ValueError: what Hydra kept of the run is corrupt.
@@ -51,7 +61,7 @@ def next_steps(
     return (
         *_longer(run_dir, pilot, plan, student),
         *_larger(run_dir, plan, student),
-        *_teachers(probe, plan),
+        *(_teachers(probe, plan) if is_taught else ()),
     )
 
 
@@ -127,7 +137,7 @@ def _larger(run_dir: Path, plan: Plan, student: Student) -> Iterator[Step]:
 
 def _teachers(probe: Probe | None, plan: Plan) -> Iterator[Step]:
     """Another teacher, where the student learns from what a teacher can do."""
-    if probe is None or plan.strategy == "injection" or plan.strategy == "supervised":
+    if probe is None:
         return
     rates = {one.teacher: one.exact for one in probe.teachers}
     ours = rates.get(plan.teacher)

@@ -72,8 +72,13 @@ def write_run_page(
     try:
         command = to_type.repeat(context.run_dir)
         steps = next_steps(
-            context.run_dir, named.get("probe"), named.get("pilot"), plan, named.get("distill")
-        )
+            context.run_dir, named.get("probe"), named.get("pilot"), plan, student,
+            is_taught=any(
+                one.learns_teacher or one.adds_rows
+                for one in config.strategies
+                if plan is not None and one.name == plan.strategy
+            ),
+        )  # fmt: skip
     except ValueError:  # the overrides that Hydra kept are corrupt
         command, steps = "", ()
     page = render(

@@ -16,7 +16,9 @@ def test_a_longer_training_and_another_student_have_gain_price_and_command(
 ) -> None:
     factory.write_hydra(tmp_path, ["+task=mahjong", "trainer.max_tokens=5"])
     student = trained(factory, 0.5, 0.65, 0.8)
-    steps = next_steps(tmp_path, factory.make_probe(), None, factory.make_plan(), student)
+    steps = next_steps(
+        tmp_path, factory.make_probe(), None, factory.make_plan(), student, is_taught=False
+    )
     twice, four_times, other = steps
     assert twice.what.startswith("2× the training: 2,000,000 tokens")
     assert twice.command.endswith("+task=mahjong trainer.max_tokens=2000000 trainer.max_epochs=-1")
@@ -39,7 +41,9 @@ def trained(factory: ModuleType, *exact: float, **more: Any) -> Student:
 def longer(factory: ModuleType, tmp_path: Path, student: Student) -> list[str]:
     factory.write_hydra(tmp_path, [])
     plan = replace(factory.make_plan(), frontier=())
-    return [one.predicted for one in next_steps(tmp_path, None, None, plan, student)]
+    return [
+        one.predicted for one in next_steps(tmp_path, None, None, plan, student, is_taught=False)
+    ]
 
 
 def test_the_curve_of_the_training_tells_where_it_has_become_flat(
@@ -71,8 +75,8 @@ def test_nothing_is_promised_of_a_student_that_has_learnt_nothing(
         factory.make_student(), validation_exact=0.02, n_validation_items=500, train_tokens=1_000
     )
     plan = replace(factory.make_plan(), frontier=())
-    assert next_steps(tmp_path, factory.make_probe(), None, plan, student) == ()
-    assert next_steps(tmp_path, None, None, None, student) == ()
+    assert next_steps(tmp_path, factory.make_probe(), None, plan, student, is_taught=False) == ()
+    assert next_steps(tmp_path, None, None, None, student, is_taught=True) == ()
 
 
 def test_a_better_teacher_is_named_where_the_student_learns_from_one(
@@ -85,7 +89,9 @@ def test_a_better_teacher_is_named_where_the_student_learns_from_one(
     student = replace(
         factory.make_student(), validation_exact=0.02, n_validation_items=500, train_tokens=1_000
     )
-    [step] = next_steps(tmp_path, replace(probe, teachers=(ours, better)), None, plan, student)
+    two = replace(probe, teachers=(ours, better))
+    assert next_steps(tmp_path, two, None, plan, student, is_taught=False) == ()
+    [step] = next_steps(tmp_path, two, None, plan, student, is_taught=True)
     assert step.what == "Another teacher: gpt_4o" and "70.0% (60.0% to 80.0%)" in step.predicted
-    [step] = next_steps(tmp_path, probe, None, plan, student)
+    [step] = next_steps(tmp_path, probe, None, plan, student, is_taught=True)
     assert step.what == "A better teacher" and "could not be asked" in step.predicted
