@@ -112,11 +112,16 @@ class Judge:
     def _agreement(self, text: str, others: Sequence[str]) -> float:
         own = self._value(text)
         n_same = sum(own is not None and self._value(other) == own for other in others)
-        return math.log((1 + n_same) / (2 + len(others)))
+        return agreement(n_same, len(others))
 
     def _value(self, text: str) -> str | None:
         answer = self.task.parse(text)
         return None if answer is None else self.task.normal(answer)
+
+
+def agreement(n_same: int, n: int) -> float:
+    """Return the confidence where `n_same` of n drawn answers say the same as the greedy one."""
+    return math.log((1 + n_same) / (2 + n))
 
 
 def sampling_of(bundle: Path, engine: str) -> dict[str, Any]:

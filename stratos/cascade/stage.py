@@ -100,8 +100,8 @@ def cascade(
     delta = level(1 - options.confidence, look)
     least = n_needed(1.0, accuracy / (1 - left_out), delta) or math.inf
     if len(choosing) < least <= len(tested) // 2:
-        choosing = []
-    _check_enough(len(choosing) or len(tested) // 2, accuracy, options.confidence, look)
+        choosing, left_out = [], 0.0
+    _check_enough(len(choosing) or len(tested) // 2, options, look, max(left_out, left_of_test))
     answers = Answers.none()
     if choosing:
         answers = _ask_teacher(config, teacher, probed, choosing, limit, context)
@@ -262,13 +262,21 @@ def _limit(config: Config, teacher: Teacher, probed: TeacherProbe) -> AnswerLimi
     return AnswerLimit(probed.max_tokens, "as in the probe", is_fixed=probed.is_cut_short)
 
 
-def _check_enough(n: int, accuracy: float, confidence: float, look: int) -> None:
+def _check_enough(n: int, options: CascadeConfig, look: int, left_out: float) -> None:
     """Refuse a promise that so few items cannot show, before anybody is asked.
+
+    Args:
+        n: items that choose.
+        options: the promise.
+        look: which it is of the run.
+        left_out: share of requests that count as wrong.
 
     Raises:
         StratosError: even if all of them were answered right.
     """
-    least = n_needed(1.0, accuracy, level(1 - confidence, look))
+    accuracy, confidence = options.accuracy, options.confidence
+    assert accuracy is not None
+    least = n_needed(1.0, accuracy / (1 - left_out), level(1 - confidence, look))
     if least is None or n < least:
         most = "no number shows that" if least is None else f"at least {least:,} are needed"
         raise StratosError(

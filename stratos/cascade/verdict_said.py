@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from stratos.cascade.answered import Answered
+from stratos.cascade.judge import agreement
 from stratos.cascade.looks import level
 from stratos.cascade.threshold import (
     ALWAYS,
@@ -20,6 +21,12 @@ from stratos.core.formats import interval, milliseconds, percent, usd
 from stratos.core.intervals import wilson
 from stratos.plan.horizon import DAYS_A_MONTH
 from stratos.records import Cascade, CascadeAt, Interval
+
+_NEARLY_ALL = 0.9
+"""Share of requests from which on the verdict says that the teacher answers nearly all."""
+
+_STEP = 0.005
+"""By which lower promises are looked into where one is refused."""
 
 
 def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
@@ -54,8 +61,11 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
     delta = level(1 - confidence, run.look)
     found = choose(run.choosing, goal, delta) if goal < 1 else None
     if found is None:
-        needed = _needed(run, accuracy, confidence)
-        return replace(plain, text=_refused(run, accuracy, needed), n_needed=needed)
+        needed, most = _needed(run, accuracy, confidence), _most(run, accuracy, delta)
+        text = _refused(run, accuracy, needed)
+        if most is not None:
+            text += f" These items are enough for a promise of {percent(most)}."
+        return replace(plain, text=text, n_needed=needed, most_promised=most)
     n = len(run.measuring)
     escalated = wilson(
         sum(is_escalated(one.confidence, found.threshold) for one in run.measuring), n
@@ -95,11 +105,7 @@ def threshold_of(cascade: Cascade) -> float:
 
 def _promised(made: Cascade, threshold: float, n: int) -> str:
     assert made.measured is not None and made.escalated is not None
-    head = {
-        ALWAYS: "No cascade: only the teacher alone keeps the promise",
-        UNREADABLE_ONLY: "The student alone keeps the promise; the teacher is asked only where its "
-        "answer cannot be read",
-    }.get(threshold, f"Ask the teacher below a probability of {made.probability:.4g}")
+    head = _when_asked(made, threshold)
     kind = "validation item" if made.chosen_on == "validation" else "item"
     other = "test item" if made.chosen_on == "validation" else "other item"
     return (
@@ -109,6 +115,42 @@ def _promised(made: Cascade, threshold: float, n: int) -> str:
         f"{percent(made.escalated.mean)} ({interval(made.escalated)}) of the requests go to the "
         f"teacher{_dollars(made)}.{_in_a_month(made)}{_latency(made)}{_asides(made)}"
     )
+
+
+def _when_asked(made: Cascade, threshold: float) -> str:
+    assert made.escalated is not None and made.probability is not None
+    if threshold == ALWAYS:
+        return "No cascade: only the teacher alone keeps the promise"
+    if threshold == UNREADABLE_ONLY:
+        return (
+            "The student alone keeps the promise; the teacher is asked only where its answer "
+            "cannot be read"
+        )
+    if made.n_answers > 1:
+        n = made.n_answers - 1
+        least = least_agreeing(threshold, n)
+        where = f"fewer than {least} of {n} drawn answers say the same as the student's"
+    else:
+        where = f"the student's answer has a probability below {probability(made.probability)}"
+    share = made.escalated.mean
+    if share == 1:
+        return f"Ask the teacher all requests: {where} on all items that measured"
+    if share >= _NEARLY_ALL:
+        return f"Ask the teacher nearly all requests, those where {where}"
+    return f"Ask the teacher where {where}"
+
+
+def least_agreeing(threshold: float, n: int) -> int:
+    """Return from how many of n drawn answers that say the same on the teacher is not asked."""
+    able = (k for k in range(n + 1) if not is_escalated(agreement(k, n), threshold))
+    return next(able, n + 1)
+
+
+def probability(value: float) -> str:
+    """Write a probability so that one below 1 does not read as 1: "0.6396", "0.99999"."""
+    if not 0.9995 <= value < 1:
+        return f"{value:.4g}"
+    return f"{value:.{1 - math.floor(math.log10(1 - value))}f}".rstrip("0")
 
 
 def _asides(made: Cascade) -> str:
@@ -170,6 +212,16 @@ def _latency(made: Cascade) -> str:
         f"{milliseconds(made.student_ms)}, of the teacher {milliseconds(made.teacher_ms)}: as in "
         "the evaluation, which asks the teacher several at once."
     )
+
+
+def _most(run: Answered, accuracy: float, delta: float) -> float | None:
+    """Return the highest accuracy below one that is refused for which the items are enough."""
+    for step in range(math.ceil(accuracy / _STEP) - 1, 0, -1):
+        lower = _STEP * step
+        goal = lower / (1 - run.left_out)
+        if goal < 1 and choose(run.choosing, goal, delta) is not None:
+            return round(lower, 3)
+    return None
 
 
 def _needed(run: Answered, accuracy: float, confidence: float) -> int | None:

@@ -102,3 +102,5 @@ class Cascade:
     """Items that neither choose nor measure, since they are longer than the teacher's context."""
     left_out: float = 0.0
     """Share of requests in slices too rare to be drawn: they count as wrong."""
+    most_promised: float | None = None
+    """Where this accuracy is refused: the highest one that these items are enough for."""

@@ -100,7 +100,7 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
         console.print(f"Host    {here}{there}", soft_wrap=True, markup=False)
     cascade: Cascade | None = records.get("cascade")
     if cascade is not None:
-        serve = f" Type: python -m stratos.serve {config.run_dir} --cascade"
+        serve = f" Type: python -m stratos.serve {shlex.quote(str(config.run_dir))} --cascade"
         told = f"Cascade {cascade.text}{serve if cascade.is_promised else ''}"
         console.print(told, soft_wrap=True, markup=False)
     if "report" in records:

@@ -33,7 +33,7 @@ from stratos.engines.llamacpp import LlamaCpp
 from stratos.engines.vllm import Vllm
 from stratos.records import ServingSetting
 from stratos.serve.cascade import options
-from stratos.serve.cascade.made import front_of
+from stratos.serve.cascade.made import check_alone, front_of
 from stratos.serve.status import standings
 
 
@@ -109,12 +109,14 @@ def main() -> None:
 def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
     bundle = bundle_in(folder)
     before = Hosted.read(state_of(bundle, cache_dir))
+    if before is not None and before.runs and (told.restart or before.is_outdated):
+        options.stay(told, before)
     front, words = None, options.typed(told)
     run: ServingSetting | None
     if told.cascade:
-        meter = state_of(bundle, cache_dir).with_suffix(".meter")
-        front, run = front_of(bundle, meter, words)
+        front, run = front_of(bundle, cache_dir, words)
         options.check_as_measured(told, run)
+        check_alone(bundle, cache_dir, before)
     else:
         run = _setting(told, bundle, before if before is not None and before.runs else None)
     with starting(bundle, cache_dir):

@@ -21,7 +21,8 @@ from stratos.deploy.hosted_server import (
 from stratos.deploy.hosting import differing
 from stratos.deploy.port_owner import is_taken
 from stratos.door.nginx import Door
-from stratos.serve.cascade.options import counters_told
+from stratos.serve.cascade.meter import Facts
+from stratos.serve.cascade.options import facts_now, facts_told
 
 
 class State(StrEnum):
@@ -84,15 +85,17 @@ class Standing:
     """None where none was opened, or it was stopped."""
     served_by: str
     """Engine, format and answers at once, in words."""
-    cascade: str = ""
-    """What a cascade has asked and spent since it was started, in words; "" for a student alone."""
+    is_cascade: bool = False
+    """Whether its teacher answers what it is unsure of."""
+    cascade: Facts | None = None
+    """What a cascade has asked and spent; None for a student alone, and where none answers."""
 
     @property
     def text(self) -> str:
         """Return the lines for a terminal."""
         lines = [self.bundle, f"  {self._is_at()}", f"  {self.served_by}{self._processes()}"]
-        if self.cascade:
-            lines.append(f"  cascade: {self.cascade}")
+        if self.cascade is not None:
+            lines.append(f"  cascade: {facts_told(self.cascade)}")
         lines.append(f"  log: {self.log}")
         if self.door is not None:
             lines.append(f"  door: {self.door.text}")
@@ -185,7 +188,8 @@ def standing(path: Path, one: Hosted) -> Standing:
         log=one.log,
         door=_door(Door(path.with_suffix(".door"))),
         served_by=one.served_by,
-        cascade=counters_told(one) if one.is_cascade and state is State.ANSWERS else "",
+        is_cascade=one.is_cascade,
+        cascade=facts_now(one) if one.is_cascade and state is State.ANSWERS else None,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 
@@ -21,6 +22,7 @@ import factory
 
 from stratos.cascade.__main__ import main
 from stratos.cascade.answered import Answered, answered
+from stratos.cascade.judge import agreement
 from stratos.cascade.looks import level, look_of
 from stratos.cascade.threshold import (
     UNREADABLE_ONLY,
@@ -31,12 +33,15 @@ from stratos.cascade.threshold import (
     p_value,
     thresholds,
 )
-from stratos.cascade.verdict_said import cascade_of
+from stratos.cascade.verdict_said import cascade_of, probability
 from stratos.config import LimitsConfig
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.records import save
 from stratos.run.summary import _with_cascade
 from stratos.tasks.base import Score
+
+N_COMPARED = 60
+"""Draws for which `choose` is compared with the same in numpy, which is quick enough for all."""
 
 
 def drawn(rng: np.random.Generator, n: int, teacher: float, informative: float) -> list[Pair]:
@@ -72,16 +77,16 @@ def test_the_promise_is_broken_as_seldom_as_is_said(
     truth = dict(zip(thresholds(), right.mean(axis=0).tolist(), strict=True))
     p_of = [p_value(wrong, n, accuracy) for wrong in range(n + 1)]
     n_draws, broken, promised = 1000, 0, 0
-    for _ in range(n_draws):
+    for draw in range(n_draws):
         places = rng.choice(len(everything), n, replace=False)
         found = chosen(right[places], p_of, delta)
         if found is not None:
             promised += 1
             broken += truth[found] < accuracy
+        if draw < N_COMPARED:
+            one = choose([everything[i] for i in places.tolist()], accuracy, delta)
+            assert (None if one is None else one.threshold) == found
     assert broken <= n_draws * delta + 2.5 * math.sqrt(n_draws * delta * (1 - delta))
-    some = [everything[i] for i in places.tolist()]
-    one = choose(some, accuracy, delta)
-    assert (None if one is None else one.threshold) == chosen(right[places], p_of, delta)
     assert accuracy > 0.8 or promised > 100, "a promise that is easy to keep is made often"
 
 
@@ -140,9 +145,44 @@ def test_the_verdict_has_accuracy_share_and_dollars() -> None:
     assert found.escalated.mean == pytest.approx(1 / 3, abs=0.01)
     assert found.measured is not None and found.measured.mean == 1.0
     assert found.usd_per_1000 == pytest.approx(0.02 + 0.5 * found.escalated.mean)
-    assert found.text.startswith("Ask the teacher below a probability of ")
+    assert found.text.startswith(
+        "Ask the teacher where the student's answer has a probability below "
+    )
     assert "at least 95.0% right with 95% confidence (300 items chose it)" in found.text
     assert "for 1,000 answers, the student alone $0.020, the teacher alone $0.50" in found.text
+
+
+@pytest.mark.parametrize(
+    ("sure", "n_answers", "told"),
+    [
+        (-2e-5, 1, "Ask the teacher nearly all requests, those where the student's answer has a "
+         "probability below 0.999985:"),
+        (None, 1, "Ask the teacher all requests: the student's answer has a probability below "),
+        (-0.001, 1, "Ask the teacher where the student's answer has a probability below 0.127:"),
+        (-0.2, 5, "Ask the teacher where fewer than 4 of 4 drawn answers say the same as the "
+         "student's:"),
+    ],
+)  # fmt: skip
+def test_the_verdict_says_when_the_teacher_is_asked(
+    sure: float | None, n_answers: int, told: str
+) -> None:
+    """The student is right where it is surest, and wrong elsewhere."""
+    surest, unsure = -1.2e-5 if sure == -2e-5 else -0.001, -3.0 if sure != -2e-5 else -2e-5
+    if n_answers > 1:
+        surest, unsure = agreement(4, 4), agreement(3, 4)
+    share = {-2e-5: 5, None: 0}.get(sure, 60)
+    pairs = [
+        Pair(surest if i % 100 < share else unsure, i % 100 < share, True) for i in range(1000)
+    ]
+    found = cascade_of(replace(run_of(pairs), n_answers=n_answers), 0.97, 0.95)
+    assert found.is_promised and found.text.startswith(told)
+
+
+def test_a_probability_below_one_is_never_written_as_one() -> None:
+    assert [probability(one) for one in (1.0, 1 - 1e-5, 0.9995, 0.63961, 9.358e-14)] == [
+        "1", "0.99999", "0.9995", "0.6396", "9.358e-14",
+    ]  # fmt: skip
+    assert all(probability(math.exp(one)) != "1" for one in thresholds()[1:])
 
 
 def test_too_few_items_are_refused_with_the_number_that_is_enough() -> None:
@@ -150,6 +190,11 @@ def test_too_few_items_are_refused_with_the_number_that_is_enough() -> None:
     assert not few.is_promised and few.n_needed is not None
     assert few.n_needed == 2 * (n_needed(1.0, 0.95, level(0.05, 2)) or 0)
     assert f"evaluate.n_teacher_items={few.n_needed}" in few.text
+    assert few.most_promised is not None and few.most_promised < 0.95
+    assert few.text.endswith(f"enough for a promise of {few.most_promised:.1%}.")
+    lower = run_of([Pair(-0.001, True, True)] * 40)
+    assert cascade_of(lower, few.most_promised, 0.95).is_promised
+    assert not cascade_of(lower, few.most_promised + 0.005, 0.95).is_promised
     none = cascade_of(
         run_of([Pair(-0.001, True, False), Pair(-1.0, False, True)] * 200), 0.95, 0.95
     )
@@ -165,12 +210,11 @@ def test_whoever_asks_more_until_it_passes_breaks_it_no_more_often() -> None:
         1500,
         [100 << i for i in range(6)],
     )
+    table = [binom.cdf(np.arange(n + 1), n, 1 - accuracy) for n in sizes]  # as `p_value`
     broken = {"by look": 0, "alike": 0}
     for _ in range(n_draws):
         wrong = np.cumsum(rng.random((2, sizes[-1])) >= 0.899, axis=1)
-        p_of = [
-            min(p_value(int(one[n - 1]), n, accuracy) for one in wrong) for n in sizes
-        ]  # fmt: skip
+        p_of = [of[wrong[:, n - 1].min()] for of, n in zip(table, sizes, strict=True)]
         broken["by look"] += any(p <= level(0.05, k) / 2 for k, p in enumerate(p_of, 1))
         broken["alike"] += any(p <= 0.05 / 2 for p in p_of)
     assert broken["by look"] <= 0.05 * n_draws < broken["alike"]
@@ -251,7 +295,8 @@ def test_a_run_that_misses_its_limit_ends_with_what_a_cascade_promises(tmp_path:
     folder = make_run(tmp_path / "run")
     config: Any = SimpleNamespace(limits=LimitsConfig(accuracy=0.95), run_dir=folder)
     told = _with_cascade(config)
-    assert told.startswith("With a cascade: Ask the teacher below a probability of ")
+    start = "With a cascade: Ask the teacher where the student's answer has a probability below 0."
+    assert told.startswith(start)
     assert "at least 95.0% right with 95% confidence" in told
     config.run_dir = tmp_path
     assert _with_cascade(config) == ""

@@ -198,6 +198,9 @@ def test_the_student_answers_and_the_teacher_what_it_is_unsure_of(tmp_path: Path
             assert status == 200 and headers["X-Stratos-Answer"] == by and events[-1] == "[DONE]"
             parts = [json.loads(one)["choices"][0]["delta"] for one in events[:-1]]
             assert "".join(one.get("content", "") for one in parts) == f"{by} says {text}"
+            asked = {"stream": True, "stream_options": {"include_usage": True}}
+            last = world.post(text, **asked)[2].decode().split("data: ")[-2]
+            assert (json.loads(last)["choices"], "usage" in json.loads(last)) == ([], True)
         # By its own name the student answers alone, as it pleases.
         _, headers, body = world.post(UNSURE, model="run:student", temperature=0.7)
         assert json.loads(body)["choices"][0]["message"]["content"] == f"student says {UNSURE}"
@@ -205,20 +208,24 @@ def test_the_student_answers_and_the_teacher_what_it_is_unsure_of(tmp_path: Path
         listed = json.loads(world.get("/v1/models"))["data"]
         assert [one["id"] for one in listed] == ["run", "run:student"]
         found = json.loads(world.get("/cascade"))
-        assert (found["requests"], found["escalated"], found["teacher_answers"]) == (4, 2, 2)
-        assert found["usd"] == pytest.approx(2 * (10 * 1 + 5 * 2) / 1e6) == found["usd_today"]
+        assert (found["requests"], found["escalated"], found["teacher_answers"]) == (6, 3, 3)
+        assert found["usd"] == pytest.approx(3 * (10 * 1 + 5 * 2) / 1e6) == found["usd_today"]
         metrics = world.get("/metrics").decode()
-        assert "stratos_cascade_escalated_total 2\n" in metrics
+        assert "stratos_cascade_escalated_total 3\n" in metrics
         assert "# TYPE stratos_cascade_usd_today gauge" in metrics
     # What was spent is known to the next one, and nothing that was asked is written anywhere.
-    assert Meter(tmp_path / "cascade.meter", None, None).facts()["usd_today"] == found["usd"]
+    assert Meter(tmp_path / "cascade.meter", None, None).facts().usd_today == found["usd"]
     assert all("blue" not in one.read_text() for one in tmp_path.iterdir())
 
 
 def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
     with cascade(tmp_path) as world:
         for more, told in (
-            ({"temperature": 0.7}, "temperature: the promise was measured with 0. Leave it out."),
+            (
+                {"temperature": 0.7},
+                "temperature: the promise was measured with 0. Leave it out. "
+                "The student alone takes it: ask for the model run:student.",
+            ),
             ({"n": 2}, "n: the promise was measured with 1."),
             ({"tools": [{"type": "function"}]}, "tools: a cascade does not have it."),
             ({"logprobs": True}, "logprobs: a cascade does not have it."),
@@ -228,12 +235,13 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
             ({"stop": [""]}, "stop: expected a text"),
             ({"response_format": {"type": "json_object"}}, "response_format: the promise was"),
             ({"max_tokens": 0}, "max_tokens: expected a whole number of at least 1."),
+            ({"stream_options": True}, "stream_options: expected an object."),
         ):
             status, _, body = world.post(SURE, **more)
             assert status == 400 and told in json.loads(body)["error"]["message"]
         assert world.send(b"{")[0] == 400 and world.send(b"[1]")[0] == 400
         assert world.send(b'{"messages": "' + b"x" * 2_200_000 + b'"}')[0] == 413
-        assert not world.student.asked and json.loads(world.get("/cascade"))["refused"] == 13
+        assert not world.student.asked and json.loads(world.get("/cascade"))["refused"] == 14
 
 
 def test_a_teacher_that_is_down_costs_no_answer_and_soon_no_time(tmp_path: Path) -> None:
@@ -298,13 +306,12 @@ def test_what_was_under_way_when_it_was_killed_counts_as_spent(tmp_path: Path) -
     assert meter.take(0.2) and meter.take(0.2)
     meter.pay(0.2, 0.05)
     left = Meter(path, 1.0, None)  # the other is under way, and perhaps paid
-    spent = left.facts()["usd_today"]
-    assert spent is not None and spent >= 0.25 - 1e-9
+    assert left.facts().usd_today >= 0.25 - 1e-9
     assert not left.take(0.9)
     meter.pay(0.2, 0.1)
     meter.close()
     assert read_kept(path).usd_open == 0.0
-    assert Meter(path, 1.0, None).facts()["usd_this_month"] == pytest.approx(0.15)
+    assert Meter(path, 1.0, None).facts().usd_this_month == pytest.approx(0.15)
     assert not Meter(path, None, 0.2).take(0.1) and Meter(path, None, 0.2).take(0.05)
 
 
@@ -320,11 +327,11 @@ def test_a_limit_is_passed_by_one_first_call_at_most(tmp_path: Path) -> None:
         who = at_once(world, 16)
         assert who.count(("teacher", "answered")) == 1
         assert who.count(("student", "out-of-money")) == 15
-        assert world.meter.facts()["usd_today"] == pytest.approx(0.4, rel=0.01)
+        assert world.meter.facts().usd_today == pytest.approx(0.4, rel=0.01)
     # What it takes is known over a restart, and each call is set aside at that.
     with cascade(tmp_path, usd_per_day=1.0, teacher=boundless) as world:
         assert at_once(world, 8).count(("teacher", "answered")) == 1
-        assert world.meter.facts()["usd_today"] == pytest.approx(0.8, rel=0.01)
+        assert world.meter.facts().usd_today == pytest.approx(0.8, rel=0.01)
 
 
 def test_an_answer_that_passes_its_ceiling_covers_what_is_under_way(tmp_path: Path) -> None:
@@ -419,6 +426,8 @@ def test_a_limit_below_one_call_and_no_time_are_told(tmp_path: Path) -> None:
     config = CascadeConfig(usd_per_day=0.001, usd_per_month=5.0)
     (told,) = never_enough(config, [], 0.01)
     assert "--usd-per-day 0.001 is less than the $0.0100 that are set aside for a call" in told
+    (told,) = never_enough(config, ["--usd-per-day", "1e-5"], 1.23e-5)
+    assert "is less than the $0.000012 that are set aside" in told
     assert never_enough(config, ["--usd-per-day", "2", "--usd-per-month", "0"], 0.01) == []
     parser = ArgumentParser()
     options.add_options(parser)

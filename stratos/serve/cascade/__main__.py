@@ -29,7 +29,7 @@ from stratos.records import Cascade
 from stratos.serve.cascade.escalate import escalator
 from stratos.serve.cascade.front import Cascading, application
 from stratos.serve.cascade.made import cascade_in
-from stratos.serve.cascade.meter import Meter
+from stratos.serve.cascade.meter import Meter, counting
 
 if TYPE_CHECKING:
     import uvicorn
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stratos.serve.cascade")
     parser.add_argument("run", type=Path, help="folder of a run with a cascade")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--meter", type=Path, required=True, help="file of the dollars spent")
+    parser.add_argument("--cache", type=Path, required=True, help="where dollars are counted")
     parser.add_argument("--usd-per-day", type=float)
     parser.add_argument("--usd-per-month", type=float)
     parser.add_argument("--teacher-seconds", type=float)
@@ -59,12 +59,17 @@ def main() -> None:
 
 
 def _serve(told: argparse.Namespace) -> int:
+    run = told.run.absolute()
+    made = cascade_in(run)
+    with counting(run / "bundle", told.cache.absolute()) as meter_path:
+        return _serve_counting(told, run, made, meter_path)
+
+
+def _serve_counting(told: argparse.Namespace, run: Path, made: Cascade, meter_path: Path) -> int:
     import uvicorn
 
     from stratos.run.kept_config import config_of
 
-    run, meter_path = told.run.absolute(), told.meter.absolute()
-    made = cascade_in(run)
     config = config_of(run)
     bundle, port = run / "bundle", free_port()
     assert made.endpoint is not None

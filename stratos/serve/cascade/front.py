@@ -7,8 +7,6 @@ teacher: not-asked, answered, or why it was not to be had.
 
 from __future__ import annotations
 
-import json
-import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -18,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from stratos.cascade.judge import Judge, Said, StudentError, bared
+from stratos.cascade.judge import Judge, StudentError, bared
 from stratos.cascade.threshold import is_escalated
 from stratos.engines.chat_ids import first_stop
-from stratos.engines.chat_request import chat_of, parsed
+from stratos.engines.chat_request import parsed
 from stratos.engines.http_api import GONE, api_error, gone, read_body
 from stratos.engines.own_connection import PassedOn
 from stratos.engines.waiting import Waiting, unless_gone
@@ -29,6 +27,15 @@ from stratos.records import Escalation
 from stratos.serve.cascade.escalate import Escalator
 from stratos.serve.cascade.made import ALONE
 from stratos.serve.cascade.meter import Meter
+from stratos.serve.cascade.replies import (
+    as_json,
+    completion_of,
+    headers_of,
+    of_student,
+    streamed,
+    unavailable,
+)
+from stratos.serve.cascade.request import Asked, asked_of
 from stratos.serve.cascade.unavailable import UnavailableError, Why
 from stratos.tasks.base import Message, Task
 from stratos.teachers.base import LENGTH, Answer
@@ -41,11 +48,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2 * 2**20
 MOST_WAITING = 1024
-_GREEDY = {"temperature": 0, "top_p": 1, "n": 1, "frequency_penalty": 0, "presence_penalty": 0}
-"""Options with the only value that the promise was measured with."""
-_NOT_SERVED = ("logprobs", "top_logprobs", "logit_bias", "tools", "functions")
-_OWN = f"The student alone may: ask for the model that ends in {ALONE}."
-_STATUS = {Why.RATE_LIMITED: 429, Why.TIMEOUT: 504}
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,6 @@ class Cascading:
     threshold: float
     is_error: bool
     """Whether a request gets an error where the teacher is not to be had."""
-
-
-_Asked = tuple[list[Message], list[str], int | None]
-"""The chat of a request, the texts that end its answer, and the longest answer that it wants."""
 
 
 def application(
@@ -149,7 +147,7 @@ class _Front:
         """Return the counters as JSON."""
         from starlette.responses import JSONResponse
 
-        return JSONResponse(dict(self._meter.facts()))
+        return JSONResponse(vars(self._meter.facts()))
 
     async def metrics(self, request: Request) -> Response:
         """Return the counters as Prometheus reads them."""
@@ -167,26 +165,28 @@ class _Front:
             body = parsed(data)
             if str(body.get("model", "")).endswith(ALONE):
                 return await self._alone(body)
-            asked = _asked(body)
+            asked = asked_of(body, self._cascading.name)
         except (ValueError, RecursionError) as error:
             self._meter.counters.refused += 1
             return api_error(400, str(error))
         try:
-            return await self._judged(request, asked, bool(body.get("stream")))
+            return await self._judged(request, asked)
         except Exception as error:  # its text, which a log would have, may hold what was asked
             told = f"The cascade could not answer ({type(error).__name__})."
             return api_error(500, told)
 
-    async def _judged(self, request: Request, asked: _Asked, is_stream: bool) -> Response:
+    async def _judged(self, request: Request, asked: Asked) -> Response:
         from starlette.responses import Response
 
-        answered = await unless_gone(request, self._answered(*asked))
+        answered = await unless_gone(request, self._answered(asked))
         if answered is None:
             return Response(status_code=GONE)
         if isinstance(answered, Response):
             return answered
         reply, headers = answered
-        return _streamed(reply, headers) if is_stream else _json(reply, 200, headers)
+        if asked.is_stream:
+            return streamed(reply, headers, asked.with_usage)
+        return as_json(reply, headers)
 
     async def _judge(self) -> Judge:
         """Return what asks the student, by the name that its server has for it."""
@@ -200,31 +200,30 @@ class _Front:
                 raise StudentError(503, b"", said) from error
         return replace(judge, model=self._model)
 
-    async def _answered(
-        self, messages: list[Message], stops: list[str], limit: int | None
-    ) -> tuple[dict[str, Any], dict[str, str]] | Response:
+    async def _answered(self, asked: Asked) -> tuple[dict[str, Any], dict[str, str]] | Response:
         """Ask the student, and the teacher if need be; return a completion and its headers."""
         cascading, counters = self._cascading, self._meter.counters
         counters.requests += 1
         longest = cascading.endpoint.student_tokens
-        longest = longest if limit is None else min(longest, limit)
-        options = {"stop": stops} if stops else {}
+        longest = longest if asked.limit is None else min(longest, asked.limit)
+        options = {"stop": asked.stops} if asked.stops else {}
         try:
-            said = await (await self._judge()).ask(self._student, messages, longest, options)
+            judge = await self._judge()
+            said = await judge.ask(self._student, asked.messages, longest, options)
         except StudentError as error:
             counters.student_errors += 1
-            return _of_student(error)
-        own = _completion(said, cascading.name)
+            return of_student(error)
+        own = completion_of(said, cascading.name)
         if not is_escalated(said.confidence, cascading.threshold):
-            return own, _headers("student", "not-asked")
+            return own, headers_of("student", "not-asked")
         counters.escalated += 1
         try:
-            answer = await self._escalator.ask(self._question(messages), limit)
+            answer = await self._escalator.ask(self._question(asked.messages), asked.limit)
         except UnavailableError as error:
             if cascading.is_error and error.why is not Why.OUT_OF_MONEY:
-                return _unavailable(error)
-            return own, _headers("student", error.why.value)
-        return self._by_teacher(answer, messages, stops), _headers("teacher", "answered")
+                return unavailable(error)
+            return own, headers_of("student", error.why.value)
+        return self._by_teacher(answer, asked), headers_of("teacher", "answered")
 
     def _question(self, messages: list[Message]) -> list[Message]:
         """Return how the teacher is asked what the student was: with the prompt of the run."""
@@ -233,15 +232,13 @@ class _Front:
             return messages
         return chat(self._cascading.task, item, self._cascading.endpoint.prompt)
 
-    def _by_teacher(
-        self, answer: Answer, messages: list[Message], stops: list[str]
-    ) -> dict[str, Any]:
+    def _by_teacher(self, answer: Answer, asked: Asked) -> dict[str, Any]:
         """Return the teacher's answer as a completion, in the form that the student's have."""
         cascading, text = self._cascading, answer.text
-        item = cascading.task.asked(messages)
+        item = cascading.task.asked(asked.messages)
         if cascading.endpoint.is_bare and item is not None:
             text = bared(cascading.task, item, text)
-        text = text[: first_stop(text, stops)]
+        text = text[: first_stop(text, asked.stops)]
         n_in, n_out = answer.input_tokens, answer.output_tokens
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -272,7 +269,7 @@ class _Front:
             self._meter.counters.student_errors += 1
             return api_error(502, f"The student does not answer ({type(error).__name__}).")
         except StudentError as error:
-            return _of_student(error)
+            return of_student(error)
         return PassedOn(
             answer.aiter_raw(),
             answer,
@@ -284,113 +281,13 @@ class _Front:
 def metrics_of(meter: Meter) -> str:
     """Return the counters in the text format of Prometheus."""
     lines = []
-    for name, value in meter.facts().items():
+    for name, value in vars(meter.facts()).items():
         if value is None:
             continue
         is_gauge = name.startswith("usd_")
         full = f"stratos_cascade_{name}" + ("" if is_gauge else "_total")
         lines += [f"# TYPE {full} {'gauge' if is_gauge else 'counter'}", f"{full} {value:.10g}"]
     return "\n".join([*lines, ""])
-
-
-def _asked(body: Mapping[str, Any]) -> _Asked:
-    """Return what a request asks for.
-
-    Raises:
-        ValueError: it asks for what a cascade does not have.
-    """
-    chat = chat_of(body.get("messages"))
-    for name in _NOT_SERVED:
-        if body.get(name) not in (None, False, [], {}):
-            raise ValueError(f"{name}: a cascade does not have it. {_OWN}")
-    for name, only in _GREEDY.items():
-        if body.get(name) not in (None, only):
-            raise ValueError(f"{name}: the promise was measured with {only}. Leave it out. {_OWN}")
-    if body.get("response_format") not in (None, {"type": "text"}):
-        raise ValueError(f"response_format: the promise was measured without it. {_OWN}")
-    limit: int | None = None
-    for name in ("max_tokens", "max_completion_tokens"):
-        value = body.get(name)
-        if value is None:
-            continue
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name}: expected a whole number of at least 1.")
-        limit = value if limit is None else min(limit, value)
-    stream = body.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise ValueError("stream: expected true or false.")
-    messages: list[Message] = [{"role": one["role"], "content": one["content"]} for one in chat]
-    return messages, _stops(body.get("stop")), limit
-
-
-def _stops(value: Any) -> list[str]:
-    """Return the texts that end an answer.
-
-    Raises:
-        ValueError: they are no texts.
-    """
-    stops = [value] if isinstance(value, str) else [] if value is None else value
-    if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
-        raise ValueError("stop: expected a text, or a list of texts, none of them empty.")
-    return stops
-
-
-def _completion(said: Said, name: str) -> dict[str, Any]:
-    """Return the student's answer without how likely it found its tokens."""
-    choices = [
-        {key: value for key, value in one.items() if key != "logprobs"}
-        for one in said.reply["choices"]
-    ]
-    return {**said.reply, "choices": choices, "model": name}
-
-
-def _headers(by: str, teacher: str) -> dict[str, str]:
-    return {"X-Stratos-Answer": by, "X-Stratos-Teacher": teacher}
-
-
-def _streamed(reply: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
-    """Return a whole answer as the events of a stream."""
-    from starlette.responses import StreamingResponse
-
-    choice = reply["choices"][0]
-    head = {key: reply.get(key) for key in ("id", "created", "model")}
-    head["object"] = "chat.completion.chunk"
-
-    def event(delta: Mapping[str, Any], finish: str | None, more: Mapping[str, Any]) -> str:
-        one = {"index": 0, "delta": delta, "finish_reason": finish}
-        return f"data: {json.dumps({**head, 'choices': [one], **more})}\n\n"
-
-    async def events() -> AsyncIterator[str]:
-        yield event({"role": "assistant", "content": ""}, None, {})
-        yield event({"content": choice["message"]["content"] or ""}, None, {})
-        finish = choice.get("finish_reason") or "stop"
-        yield event({}, finish, {"usage": reply["usage"]} if reply.get("usage") else {})
-        yield "data: [DONE]\n\n"
-
-    return StreamingResponse(events(), headers=dict(headers), media_type="text/event-stream")
-
-
-def _json(body: Any, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    from starlette.responses import JSONResponse
-
-    return JSONResponse(body, status, headers)
-
-
-def _of_student(error: StudentError) -> Response:
-    """Return what the student's server said of a request that it refuses."""
-    from starlette.responses import Response
-
-    if error.body:
-        return Response(error.body, error.status, media_type="application/json")
-    return api_error(error.status, str(error))
-
-
-def _unavailable(error: UnavailableError) -> Response:
-    wait = error.retry_after_s
-    headers = _headers("none", error.why.value)
-    headers["Retry-After"] = str(math.ceil(1.0 if wait is None else max(1.0, wait)))
-    told = f"The student is unsure, and the teacher gives no answer ({error.why.value})."
-    return api_error(_STATUS.get(error.why, 503), told, headers)
 
 
 def _too_many() -> Response:

@@ -12,10 +12,11 @@ from stratos.cascade.answered import is_of_bundle
 from stratos.config import CascadeConfig
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError
-from stratos.core.money import exact_usd
+from stratos.core.money import fine_usd
+from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.hosting import Front
 from stratos.records import Cascade, ServingSetting, load
-from stratos.serve.cascade.meter import read_kept
+from stratos.serve.cascade.meter import counted_elsewhere, is_counting, meter_of, read_kept
 from stratos.teachers.call_budget import most_usd
 from stratos.teachers.openai import OpenAITeacher
 
@@ -23,12 +24,12 @@ ALONE = ":student"
 """End of a model's name that asks the student alone, whatever it is sure of."""
 
 
-def front_of(bundle: Path, meter: Path, options: list[str]) -> tuple[Front, ServingSetting]:
+def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> tuple[Front, ServingSetting]:
     """Return what is started to serve the cascade of a run, and how its student is served.
 
     Args:
         bundle: of the student, in the folder of its run.
-        meter: file of the dollars that the teacher was paid.
+        cache_dir: where the dollars of the teacher are counted.
         options: of the endpoint, as they were typed.
 
     Raises:
@@ -54,11 +55,28 @@ def front_of(bundle: Path, meter: Path, options: list[str]) -> tuple[Front, Serv
         teacher.key()
     elif (why := teacher.unreachable()) is not None:
         raise StratosError(f"{teacher.name} cannot be asked: {why}")
-    least = most_usd(teacher.card(), [], made.endpoint.teacher_tokens, read_kept(meter).overrun)
+    overrun = read_kept(meter_of(bundle, cache_dir)).overrun
+    least = most_usd(teacher.card(), [], made.endpoint.teacher_tokens, overrun)
     for told in never_enough(config.cascade, options, least):
         print(told, file=sys.stderr)
-    arguments = [str(run), "--meter", str(meter), *options]
+    arguments = [str(run), "--cache", str(cache_dir.absolute()), *options]
     return Front("stratos.serve.cascade", arguments, f"{run.name}{ALONE}"), made.endpoint.run
+
+
+def check_alone(bundle: Path, cache_dir: Path, before: Hosted | None) -> None:
+    """Refuse a second endpoint whose dollars would be counted in the same file.
+
+    Args:
+        bundle: that is to be served.
+        cache_dir: where the dollars are counted.
+        before: what is served from there, and ends before.
+
+    Raises:
+        StratosError: another one runs.
+    """
+    is_own = before is not None and before.runs and before.is_cascade and not before.is_outdated
+    if not is_own and is_counting(meter_of(bundle, cache_dir)):
+        raise StratosError(counted_elsewhere(bundle))
 
 
 def never_enough(config: CascadeConfig, options: list[str], least_usd: float) -> list[str]:
@@ -77,7 +95,7 @@ def never_enough(config: CascadeConfig, options: list[str], least_usd: float) ->
         limit = float(typed[option]) if option in typed else kept
         if limit is not None and 0 < limit < least_usd:
             told.append(
-                f"{option} {limit:g} is less than the {exact_usd(least_usd)} that are set aside "
+                f"{option} {limit:g} is less than the {fine_usd(least_usd)} that are set aside "
                 "for a call, so that the teacher is never asked. Type a higher limit."
             )
     return told

@@ -2,20 +2,27 @@
 
 Dollars are kept in a file, so that a limit holds over restarts. What may be under way is written
 down as spent before it is sent, a few calls at once: a process that is killed counts them all.
+
+The file is named by the digest of the bundle: a run that was moved keeps its count, and another
+bundle in its place begins at $0. Earlier versions named it by the bundle's path.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from stratos.cascade.answered import bundle_digest
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
+from stratos.core.locks import is_locked, locked
+from stratos.deploy.hosted_server import state_of
 from stratos.ledger import Overrun
 
 _LUMP = 8
@@ -57,6 +64,20 @@ class Counters:
     """Requests that the student's server did not answer."""
     refused: int = 0
     """Requests that were wrong."""
+
+
+@dataclass
+class Facts(Counters):
+    """What a cascade has asked and spent since it was started, and on this day and in this month.
+
+    The latter two are UTC, with what was spent before this start.
+    """
+
+    usd_today: float = 0.0
+    usd_this_month: float = 0.0
+    usd_per_day: float | None = None
+    """Limit; None for none."""
+    usd_per_month: float | None = None
 
 
 class Meter:
@@ -154,18 +175,18 @@ class Meter:
         self._open = 0.0
         self._write_or_later(0.0)
 
-    def facts(self) -> Mapping[str, float | None]:
+    def facts(self) -> Facts:
         """Return all counters, and what is spent of each limit."""
         if self._is_behind:
             self._write_or_later(max(self._held, self._open))
         today = _today()
-        return {
+        return Facts(
             **vars(self.counters),
-            "usd_today": self.spent(today),
-            "usd_this_month": self.spent(today[:7]),
-            "usd_per_day": self.usd_per_day,
-            "usd_per_month": self.usd_per_month,
-        }
+            usd_today=self.spent(today),
+            usd_this_month=self.spent(today[:7]),
+            usd_per_day=self.usd_per_day,
+            usd_per_month=self.usd_per_month,
+        )
 
     def _add(self, day: str, usd: float) -> None:
         days = self._kept.usd_by_day
@@ -192,6 +213,45 @@ class Meter:
                 )
                 print(f"{told} until it can be.", file=sys.stderr, flush=True)
             self._is_behind = True
+
+
+def meter_of(bundle: Path, cache_dir: Path) -> Path:
+    """Return the file that counts the dollars of a bundle's teacher, wherever the bundle lies."""
+    return cache_dir / "served" / f"{bundle_digest(bundle)[:16]}.meter"
+
+
+def is_counting(meter: Path) -> bool:
+    """Return whether an endpoint that runs counts its dollars in a file."""
+    return is_locked(meter.with_suffix(".counting"))
+
+
+@contextmanager
+def counting(bundle: Path, cache_dir: Path) -> Iterator[Path]:
+    """Yield the file of a bundle's dollars, for this process alone.
+
+    A file that an earlier version named by the bundle's path is moved there: what was spent counts.
+
+    Raises:
+        StratosError: another endpoint of the same bundle counts in it.
+    """
+    path = meter_of(bundle, cache_dir)
+    earlier = state_of(bundle, cache_dir).with_suffix(".meter")
+    try:
+        with locked(path.with_suffix(".counting")):
+            if earlier.exists() and not path.exists():
+                write_atomically(path, earlier.read_bytes())
+                earlier.unlink()
+            yield path
+    except BlockingIOError:
+        raise StratosError(counted_elsewhere(bundle)) from None
+
+
+def counted_elsewhere(bundle: Path) -> str:
+    """Return why a second endpoint of a bundle is not started."""
+    return (
+        f"A copy of {bundle} is served with --cascade on this machine already: a second one would "
+        "spend its limits twice. To see it, type: python -m stratos.serve status"
+    )
 
 
 def read_kept(path: Path) -> Kept:

@@ -6,6 +6,8 @@ import argparse
 import http.client
 from itertools import pairwise
 
+import msgspec
+
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent
@@ -13,13 +15,9 @@ from stratos.core.money import exact_usd
 from stratos.deploy.bundle_server import facts_of
 from stratos.deploy.hosted_server import Hosted
 from stratos.records import ServingSetting
+from stratos.serve.cascade.meter import Facts
 
 _NUMBERS = ("usd_per_day", "usd_per_month", "teacher_seconds")
-_LOST = (
-    ("unavailable", "the teacher was not to be had"),
-    ("out_of_money", "its money was spent"),
-    ("student_errors", "the student did not answer"),
-)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +68,17 @@ def _is_amount(text: str) -> bool:
         return False
 
 
+def stay(told: argparse.Namespace, before: Hosted) -> None:
+    """Let a cascade that is started again be one, with the options that are not typed anew."""
+    if not before.is_cascade:
+        return
+    there = dict(pairwise(before.arguments))
+    for name in (*_NUMBERS, "if_unavailable"):
+        if getattr(told, name) is None:
+            setattr(told, name, there.get(f"--{name.replace('_', '-')}"))
+    told.cascade = True
+
+
 def check_as_measured(told: argparse.Namespace, run: ServingSetting) -> None:
     """Refuse another engine or format than that of the threshold.
 
@@ -101,28 +110,36 @@ def other_than(before: Hosted, told: argparse.Namespace) -> list[str]:
     return ["--cascade", *other] if other or not before.is_cascade else []
 
 
-def counters_told(one: Hosted) -> str:
-    """Return what a cascade has asked and spent since it was started."""
+def facts_now(one: Hosted) -> Facts | None:
+    """Return what a cascade that runs has asked and spent; None where it does not answer."""
     try:
-        found = facts_of(one.port, "/cascade")
+        return msgspec.convert(facts_of(one.port, "/cascade"), Facts)
     except (OSError, http.client.HTTPException, ValueError):
-        return "it does not answer"
-    n, unsure = int(found["requests"]), int(found["escalated"])
-    tokens = int(found["teacher_input_tokens"] + found["teacher_output_tokens"])
-    limits = " and ".join(
-        f"{exact_usd(found[spent])} of {exact_usd(found[limit])} {period}"
-        for spent, limit, period in (
-            ("usd_today", "usd_per_day", "today"),
-            ("usd_this_month", "usd_per_month", "this month"),
-        )
-        if found[limit] is not None
-    )
+        return None
+
+
+def facts_told(found: Facts) -> str:
+    """Return in words what a cascade has asked and spent."""
+    n, unsure = found.requests, found.escalated
     share = f" ({percent(unsure / n)})" if n else ""
-    answers = counted(int(found["teacher_answers"]), "answer", spec=",")
+    answers = counted(found.teacher_answers, "answer", spec=",")
+    tokens = counted(found.teacher_input_tokens + found.teacher_output_tokens, "token", spec=",")
+    spent = [
+        f"{exact_usd(usd)}{'' if limit is None else f' of {exact_usd(limit)}'} {period}"
+        for usd, limit, period in (
+            (found.usd_today, found.usd_per_day, "today"),
+            (found.usd_this_month, found.usd_per_month, "this month"),
+        )
+    ]
+    lost = (
+        (found.unavailable, "the teacher gave no answer"),
+        (found.out_of_money, "a limit on dollars was reached"),
+        (found.student_errors, "the student did not answer"),
+    )
     parts = [
         f"{counted(n, 'request', spec=',')}, {unsure:,} unsure{share}, {answers} of the teacher "
-        f"with {counted(tokens, 'token', spec=',')} for {exact_usd(found['usd'])}",
-        limits,
-        *(f"{counted(int(found[key]), 'time')} {why}" for key, why in _LOST if found[key]),
+        f"with {tokens} for {exact_usd(found.usd)}",
+        f"{' and '.join(spent)} (UTC)",
+        *(f"{counted(times, 'time', spec=',')} {why}" for times, why in lost if times),
     ]
-    return "; ".join(part for part in parts if part)
+    return "; ".join(parts)
