@@ -1,6 +1,6 @@
 r"""A cascade beside its student and its teacher, on two tasks: dollars at equal accuracy.
 
-    python benchmarks/cascade.py run [--tasks tickets sums] [--out /tmp/cascade]
+    python benchmarks/cascade.py run [--tasks tickets sentiment] [--out /tmp/cascade]
     python benchmarks/cascade.py resplits [--out /tmp/cascade] [--draws 1000]
 
 `run` makes a small student of each task, with a teacher that a server of this script plays: it
@@ -9,8 +9,10 @@ Then it serves the cascade (`python -m stratos.serve RUN --cascade`), asks it te
 and keeps accuracy, share escalated, dollars and milliseconds of the student alone, of the teacher
 alone, and of the cascade, as they were promised and as they came.
 
-`resplits` takes the items that both answered in such a run, deals them anew into those that choose
-and those that measure, and counts how often the promised accuracy is not that of all items.
+`resplits` takes the items that both answered in such a run, draws those that choose from them anew,
+and counts how often the promised accuracy is not that of all items: for who looks once at as many
+as chose in the run, for who starts with a quarter and asks more until something is promised, and
+for who lowers the accuracy until something is.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import hashlib
 import json
 import os
 import random
-import re
 import subprocess
 import sys
 import threading
@@ -41,6 +42,7 @@ import tickets
 
 from stratos import records
 from stratos.cascade.answered import read_pairs
+from stratos.cascade.looks import level
 from stratos.cascade.threshold import Pair, choose, is_escalated, is_right, thresholds
 from stratos.evaluate.answer_files import read_answers
 
@@ -50,10 +52,15 @@ WRONG_SHARE = 0.03
 """Of the questions that the teacher answers wrongly."""
 N_ROWS = 6000
 REQUESTS_PER_DAY = 500_000
-TASKS = {
-    "tickets": {"accuracy": 0.95, "tokens": 350_000},
-    "sentiment": {"accuracy": 0.94, "tokens": 270_000},
+TASKS: dict[str, Any] = {
+    "tickets": {"accuracies": (0.95,), "tokens": 600_000},
+    "sentiment": {"accuracies": (0.94, 0.93), "tokens": 270_000},
 }
+"""Accuracies are asked for in turn, until one is promised."""
+STEP = 0.005
+"""By which an accuracy is lowered by who asks for less until it is promised."""
+DELTA = 0.05
+"""With which a promise may be broken, over all looks."""
 _PORTION = 400
 """Test items that are asked of the endpoint."""
 
@@ -143,22 +150,27 @@ def run(name: str, out: Path) -> dict[str, Any]:
             "complexity=low", "plan.pilot=false", "task.validation_share=0.25",
             f"traffic.requests_per_day={REQUESTS_PER_DAY}", "evaluate.max_new_tokens=24",
             "evaluate.n_items=1000", "deploy.load_seconds=3",
-            f"cascade.accuracy={facts['accuracy']}", f"hydra.run.dir={folder}",
+            f"hydra.run.dir={folder}",
         ]  # fmt: skip
-        subprocess.run(call, env=environment, check=True)
-        made = records.load(folder / "cascade.json", None, records.Cascade)
-        scorecard = records.load(folder / "evaluate.json", None, records.Scorecard)
-        assert made is not None and scorecard is not None and made.escalated is not None
+        refused = []
+        for accuracy in facts["accuracies"]:
+            subprocess.run([*call, f"cascade.accuracy={accuracy}"], env=environment, check=True)
+            made = records.load(folder / "cascade.json", None, records.Cascade)
+            assert made is not None
+            if made.is_promised:
+                break
+            refused.append(accuracy)
+        assert made.is_promised, made.text
         serve = [sys.executable, "-m", "stratos.serve"]
         subprocess.run([*serve, str(folder), "--cascade"], env=environment, check=True)
         try:
             asked = through_endpoint(folder, serve, environment)
         finally:
             subprocess.run([*serve, "stop", str(folder)], env=environment, check=True)
-    plain = records.to_plain(made)
+    plain = {key: value for key, value in records.to_plain(made).items() if key != "pairs_path"}
     return {
         "n_rows": len(rows), "wrong_share": WRONG_SHARE, "priced_as": PRICED_AS, "cascade": plain,
-        "equal": as_right_as_the_teacher(folder), "endpoint": asked,
+        "refused": refused, "equal": as_right_as_the_teacher(folder), "endpoint": asked,
     }  # fmt: skip
 
 
@@ -194,10 +206,9 @@ def through_endpoint(folder: Path, serve: list[str], environment: Any) -> dict[s
     """Ask the endpoint test items; return how many it has right, and what it says of itself."""
     from stratos.run.kept_config import config_of
 
-    status = subprocess.run(
-        [*serve, "status", str(folder)], env=environment, check=True, capture_output=True, text=True
-    ).stdout
-    (url,) = re.findall(r"answers at (\S+)/v1", status)
+    status = [*serve, "status", str(folder), "--json"]
+    told = subprocess.run(status, env=environment, check=True, capture_output=True, text=True)
+    url = json.loads(told.stdout)["url"].removesuffix("/v1")
     task = config_of(folder).task
     items = {one.id: one for one in task.items("test", 1000)}
     kept = [one for one in read_answers(folder) if one.id in items][:_PORTION]
@@ -223,31 +234,70 @@ def through_endpoint(folder: Path, serve: list[str], environment: Any) -> dict[s
 
 
 def resplits(folder: Path, accuracy: float, draws: int) -> dict[str, Any]:
-    """Deal the items of a run anew; return how often the promise was broken on all of them.
+    """Draw anew which items of a run choose; return how often the promise was broken on all.
 
     All items that both answered stand for the requests that come. Those that choose are drawn from
-    them with replacement, as many as chose in the run.
+    them with replacement, as many as chose in the run; "asking_more" looks at the first quarter of
+    them, then at the first half, then at all, and stops at the first promise.
     """
+    pairs, n = all_pairs(folder)
+    right_at, rng = right_by_threshold(pairs), random.Random(0)
+    sizes = {"one_look": [n], "asking_more": [n // 4, n // 2, n]}
+    came = {way: {"promised": 0, "broken": 0} for way in sizes}
+    for _ in range(draws):
+        drawn = rng.choices(pairs, k=n)
+        for way, looks in sizes.items():
+            tried = (
+                choose(drawn[:size], accuracy, level(DELTA, look))
+                for look, size in enumerate(looks, 1)
+            )
+            found = next((one for one in tried if one is not None), None)
+            came[way]["promised"] += found is not None
+            came[way]["broken"] += found is not None and right_at[found.threshold] < accuracy
+    return {"accuracy": accuracy, "delta": DELTA, "draws": draws, "n_choosing": n,
+            "n_items": len(pairs), **came}  # fmt: skip
+
+
+def asking_less(folder: Path, draws: int) -> dict[str, Any]:
+    """Draw anew as `resplits`, for who lowers the accuracy until one is promised, at one level.
+
+    The first is what the teacher alone has.
+    """
+    pairs, n = all_pairs(folder)
+    right_at, rng = right_by_threshold(pairs), random.Random(0)
+    first = round(sum(one.teacher for one in pairs) / len(pairs), 3)
+    accuracies = [first - STEP * i for i in range(int(first / STEP))]
+    broken, taken = 0, []
+    for _ in range(draws):
+        drawn = rng.choices(pairs, k=n)
+        tried = ((one, choose(drawn, one, level(DELTA, 1))) for one in accuracies)
+        accuracy, found = next((a, one) for a, one in tried if one is not None)
+        taken.append(accuracy)
+        broken += right_at[found.threshold] < accuracy
+    return {"first": first, "step": STEP, "delta": DELTA, "draws": draws, "broken": broken,
+            "mean_promised": sum(taken) / draws}  # fmt: skip
+
+
+def all_pairs(folder: Path) -> tuple[list[Pair], int]:
+    """Return all items of a run that both answered, and how many of them chose."""
     kept = read_pairs(folder)
     pairs = [
         Pair(float("-inf") if one.confidence is None else one.confidence, one.student, one.teacher)
         for one in kept
     ]
-    n, rng = sum(one.chooses for one in kept), random.Random(0)
-    promised = broken = 0
-    for _ in range(draws):
-        found = choose(rng.choices(pairs, k=n), accuracy, 0.05)
-        if found is None:
-            continue
-        promised += 1
-        right = sum(is_right(one, found.threshold) for one in pairs) / len(pairs)
-        broken += right < accuracy
-    return {"accuracy": accuracy, "draws": draws, "n_choosing": n, "n_items": len(pairs),
-            "promised": promised, "broken": broken}  # fmt: skip
+    return pairs, sum(one.chooses for one in kept)
+
+
+def right_by_threshold(pairs: list[Pair]) -> dict[float, float]:
+    """Return the share that the cascade has right of these items at each threshold."""
+    return {
+        threshold: sum(is_right(one, threshold) for one in pairs) / len(pairs)
+        for threshold in thresholds()
+    }
 
 
 def main() -> None:
-    """Run, or deal anew, and keep what came."""
+    """Run, or draw anew, and keep what came."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("run", "resplits"))
     parser.add_argument("--tasks", nargs="+", choices=sorted(TASKS), default=list(TASKS))
@@ -258,16 +308,19 @@ def main() -> None:
         for name in told.tasks:
             record.keep(f"cascade/{name}", run(name, told.out.absolute()))
         return
-    found = {}
+    found: dict[str, Any] = {}
     for name in told.tasks:
         folder = told.out / name
-        kept = read_pairs(folder)
-        teacher_right = sum(one.teacher for one in kept) / len(kept)
+        pairs, _ = all_pairs(folder)
+        teacher_right = sum(one.teacher for one in pairs) / len(pairs)
         # Promises that are kept with room, hardly, and not at all by any threshold.
-        found[name] = [
-            resplits(folder, round(teacher_right + over, 3), told.draws)
-            for over in (-0.05, -0.03, -0.02, -0.01, 0.0)
-        ]
+        found[name] = {
+            "promises": [
+                resplits(folder, round(teacher_right + over, 3), told.draws)
+                for over in (-0.05, -0.03, -0.02, -0.01, 0.0)
+            ],
+            "asking_less": asking_less(folder, told.draws),
+        }
     record.keep("cascade/resplits", found)
 
 

@@ -74,31 +74,50 @@ def _rows(name: str, kept: dict[str, Any]) -> list[list[str]]:
 def _endpoint(name: str, kept: dict[str, Any]) -> str:
     asked = kept["endpoint"]
     right = percent(asked["right"] / asked["n"])
+    first = "".join(f"{percent(one, 0)} was refused to {name}. " for one in kept["refused"])
     return (
-        f"The endpoint of {name} was asked {asked['n']:,} of the test items: "
+        f"{first}The endpoint of {name} was asked {asked['n']:,} of the test items: "
         f"{asked['by']['teacher']:,} went to the teacher, and {right} came back right, in "
         f"{milliseconds(asked['mean_ms'])} on average."
     )
 
 
 def cascade_resplits() -> str:
-    """Write how often the promise was broken when the items were dealt anew."""
+    """Write how often the promise was broken when the items that choose were drawn anew."""
     kept = record.load("cascade/resplits")["result"]
     rows = [
         [
             name, percent(one["accuracy"]), f"{one['n_choosing']:,} of {one['n_items']:,}",
-            f"{one['promised']:,}", f"{one['broken']:,} of {one['draws']:,}",
+            *(_broken(one[way]) for way in ("one_look", "asking_more")),
         ]
         for name, found in kept.items()
-        for one in found
+        for one in found["promises"]
     ]  # fmt: skip
-    head = ["task", "promised", "items that choose", "draws with a promise", "promise broken"]
-    note = (
-        "All items that both answered stand for the requests; each draw takes those that choose "
-        "from them, with replacement. The promises of a task go up to what its teacher alone has. "
-        "With 95% confidence 50 of 1,000 may break."
+    head = [
+        "task", "promised", "items that choose", "broken: one look",
+        "broken: more items until it passes",
+    ]  # fmt: skip
+    less = " ".join(
+        f"In {name}, who asks for what the teacher alone has ({percent(one['first'])}) and lowers "
+        f"it by {100 * one['step']:g} points until it passes is promised "
+        f"{percent(one['mean_promised'])} on average, and that was broken in {one['broken']:,} of "
+        f"{one['draws']:,} draws."
+        for name, one in ((name, found["asking_less"]) for name, found in kept.items())
     )
-    return f"{table(head, rows)}\n\n{note} {source('cascade/resplits')}."
+    first = next(iter(kept.values()))["promises"][0]
+    draws, delta = first["draws"], first["delta"]
+    note = (
+        f"All items that both answered stand for the requests; each of {draws:,} draws takes those "
+        "that choose from them, with replacement. A promise is broken if the cascade is right less "
+        "often on all items. The promises of a task go up to what its teacher alone has. One look "
+        "is at all items that choose; who asks more looks at a quarter, a half, and all of them. "
+        f"With {percent(1 - delta, 0)} confidence {delta * draws:.0f} of {draws:,} may break."
+    )
+    return f"{table(head, rows)}\n\n{note} {less} {source('cascade/resplits')}."
+
+
+def _broken(came: dict[str, int]) -> str:
+    return f"{came['broken']:,} ({came['promised']:,} promised)"
 
 
 BLOCKS = {"cascade": cascade, "cascade_resplits": cascade_resplits}
