@@ -64,11 +64,13 @@ def _verdict(first: Side, second: Side, found: Paired | None) -> str:
 
 
 def _show(first: Side, second: Side) -> None:
-    console = Console()
+    console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
+    for name, side in (("A", first), ("B", second)):
+        console.print(Text(f"{name} {visible(str(side.job.folder))}"), soft_wrap=True)
     ours, theirs = figures(first), figures(second)
-    table = _table("", first, second)
+    table = _table("")
     for key in dict.fromkeys((*ours, *theirs)):
         pair = (ours.get(key, ""), theirs.get(key, ""))
         style = "" if pair[0] == pair[1] else "bold"
@@ -78,17 +80,16 @@ def _show(first: Side, second: Side) -> None:
     if not settings:
         console.print("All settings are equal.")
         return
-    table = _table("setting", first, second)
+    table = _table("setting")
     for key, (one, other) in settings.items():
         table.add_row(Text(visible(key)), Text(visible(one)), Text(visible(other)))
     console.print(table)
 
 
-def _table(heading: str, first: Side, second: Side) -> Table:
+def _table(heading: str) -> Table:
     table = Table()
-    table.add_column(heading, overflow="fold")
-    for name, one in (("A", first), ("B", second)):
-        table.add_column(f"{name} {visible(str(one.job.folder))}", overflow="fold")
+    for name in (heading, "A", "B"):
+        table.add_column(name, overflow="fold")
     return table
 
 

@@ -44,6 +44,8 @@ def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any
             near = aliases.hint(where, str(key), show(value), fields)
             near = near or did_you_mean(str(key), fields) or f" Known: {', '.join(fields)}."
             problems.append(f"{where}.{key}: there is no such key.{near}")
+        elif value is None and fields[key].default == "":
+            continue  # a text that may be left out stands in a YAML as null
         else:
             values[key] = read_value(value, hints[key], f"{where}.{key}", problems)
     for name, field in fields.items():

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +24,8 @@ from stratos.status.standing import Standing, standings
 SHOWN = 20
 _WIDTH = 120
 """Columns where there is no terminal."""
+_ANY_WIDTH = 10_000
+"""Columns in which every table finds room."""
 _STYLES = {"finished": "green", "running": "cyan", "failed": "red", "unfinished": "yellow"}
 
 
@@ -56,28 +60,63 @@ def main() -> None:
 
 
 def _show(found: list[Standing]) -> None:
-    console = Console()
+    console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
+    table = _table(found)
+    if Measurement.get(console, console.options.update(width=_ANY_WIDTH), table).maximum <= (
+        console.width
+    ):
+        console.print(table)
+        return
+    for one in found:  # the name of a run is to be copied: it is never broken
+        console.print(Text(visible(one.folder), style="bold"), soft_wrap=True)
+        console.print(Padding(_details(one), (0, 0, 0, 2)))
+
+
+def _table(found: list[Standing]) -> Table:
     table = Table()
     for heading in ("run", "task", "status", "student", "accuracy"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True)
     for heading in ("teacher", "spent", "planned", "p95", "ago"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for one in found:
         table.add_row(
             Text(visible(one.folder)),
             Text(visible(one.task)),
-            Text(visible(f"{one.status} {one.why}".strip()), style=_STYLES[one.status]),
+            _status(one),
             Text(visible(one.student)),
             Text(_accuracy(one)),
-            "" if one.teacher_accuracy is None else percent(one.teacher_accuracy),
+            Text(visible(_teacher(one))),
             usd(one.spent_usd),
             "" if one.planned_usd is None else usd(one.planned_usd),
             "" if one.latency_p95_ms is None else milliseconds(one.latency_p95_ms),
             duration(one.seconds_ago),
         )
-    console.print(table)
+    return table
+
+
+def _details(one: Standing) -> Text:
+    """Return what a row of the table has beside the name, on as many lines as it takes."""
+    planned = "" if one.planned_usd is None else f" of {usd(one.planned_usd)} planned"
+    found = (
+        visible(one.task),
+        " ".join(filter(None, (visible(one.student), _accuracy(one)))),
+        f"teacher {visible(_teacher(one))}" if _teacher(one) else "",
+        f"{usd(one.spent_usd)} spent{planned}",
+        "" if one.latency_p95_ms is None else f"p95 {milliseconds(one.latency_p95_ms)}",
+        f"{duration(one.seconds_ago)} ago",
+    )
+    return Text(" · ").join([_status(one), *(Text(part) for part in found if part)])
+
+
+def _status(one: Standing) -> Text:
+    return Text(visible(f"{one.status} {one.why}".strip()), style=_STYLES[one.status])
+
+
+def _teacher(one: Standing) -> str:
+    accuracy = "" if one.teacher_accuracy is None else percent(one.teacher_accuracy)
+    return " ".join(filter(None, (one.teacher, accuracy)))
 
 
 def _accuracy(one: Standing) -> str:

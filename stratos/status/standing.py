@@ -38,6 +38,7 @@ class Standing:
     strategy: str
     accuracy: Interval | None
     """Of the student on test items; None before it was evaluated."""
+    teacher: str
     teacher_accuracy: float | None
     validation_accuracy: float | None
     """Of the trained student, on items that it was selected by or not; None before."""
@@ -78,6 +79,7 @@ def _standing(job: Job, now: float) -> Standing:
         student="" if plan is None else plan.student,
         strategy="" if plan is None else plan.strategy,
         accuracy=scores["student"].exact if "student" in scores else None,
+        teacher="" if plan is None else plan.teacher,
         teacher_accuracy=None if teacher is None else teacher.exact.mean,
         validation_accuracy=None if student is None else student.validation_exact,
         latency_p95_ms=None if deployment is None else deployment.latency_p95_ms,

@@ -82,10 +82,10 @@ def _is_address(url: str) -> bool:
 class OpenAISettings:
     """The keys of `OpenAITeacher`, checked, and what follows from them without asking anybody."""
 
-    name: str
-    """Name shown in tables and in the plan."""
-    model: str
-    """Model that the endpoint is asked for."""
+    name: str = ""
+    """Name shown in tables and in the plan; null shows the model's."""
+    model: str = ""
+    """Model that the endpoint is asked for; required."""
     base_url: str | tuple[str, ...] = "https://api.openai.com/v1"
     """Where the endpoint lies, up to and with its version; a list of several that serve the same
     model, which share the questions."""
@@ -140,7 +140,11 @@ class OpenAISettings:
     """Facts of the model card that are known, such as context_length; 0 stands for unknown."""
 
     def __post_init__(self) -> None:
-        """Check the facts and the numbers."""
+        """Take the model's name where there is no other; check the facts and the numbers."""
+        if not self.model:
+            raise ValueError("model is required: what the endpoint calls its model.")
+        if not self.name:
+            object.__setattr__(self, "name", self.model)
         check_facts(self.facts)
         if self.concurrency < 1 or self.max_retries < 0 or self.timeout_s <= 0:
             raise ValueError("concurrency and timeout_s must be above 0, max_retries at least 0.")

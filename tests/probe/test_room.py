@@ -112,7 +112,8 @@ def test_a_server_that_always_cuts_is_named_beside_the_number(
     assert f"({found.n_truncated} of {found.n_items} answers cut short)" in line
     [warning] = [line for line in said.splitlines() if "were cut short at" in line]
     assert warning.startswith(
-        f"Warning: Teacher endpoint: {found.n_truncated} of {found.n_items} answers were cut short"
+        f"Warning: Teacher parrot-large: {found.n_truncated} of {found.n_items} answers were cut "
+        "short"
     )
     assert "it gives no more: check its endpoint's own limit." in warning
     # What was settled once is not tried again and again.

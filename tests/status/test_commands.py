@@ -118,3 +118,18 @@ def test_what_cannot_be_compared_is_said(runs: Path, tmp_path: Path) -> None:
     told = run("stratos.compare", "outputs/one", str(bare), cwd=runs)
     assert told.returncode == 0
     assert told.stdout.startswith("B has no answers to test items yet: no verdict.")
+
+
+LONG = "outputs/2026-11-27/14-35-51-a-name-that-no-narrow-terminal-has-room-for"
+
+
+@pytest.mark.parametrize("columns", ["40", "400"])
+def test_the_name_of_a_run_is_never_broken(tmp_path: Path, columns: str) -> None:
+    make_run(tmp_path / LONG)
+    env = {**os.environ, "NO_COLOR": "1", "FORCE_COLOR": "1", "COLUMNS": columns, "TERM": "dumb"}
+    told = subprocess.run(
+        [sys.executable, "-m", "stratos.status"], cwd=tmp_path, env=env, capture_output=True,
+        text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    assert any(LONG in line for line in told.splitlines())
+    assert "finished" in told and "teacher" in told
