@@ -75,7 +75,8 @@ class CloudConfig:
     """Dollars that an hour of one GPU of a cluster's nodes costs (`cloud=slurm`, `cloud=ray`); 0
     lets hours decide."""
     usd_per_cpu_hour: Amount = 0.0
-    """Dollars that an hour of one CPU of a cluster's nodes costs, in addition."""
+    """Dollars that an hour of one CPU costs, of a cluster's nodes in addition, and of this machine
+    (`cloud=local`)."""
     ray_address: str | None = None
     """Dashboard of the Ray cluster (`cloud=ray`), such as http://10.0.0.1:8265; null takes
     RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""

@@ -12,18 +12,23 @@ CLOUD = "local"
 """Cloud of the offers that are this machine."""
 
 
-def local_offer() -> Offer:
-    """Describe this machine: the CPUs that this process may use, its memory, at $0 an hour."""
+def local_offer(usd_per_cpu_hour: float = 0.0) -> Offer:
+    """Describe this machine: the CPUs that this process may use, and its memory.
+
+    Args:
+        usd_per_cpu_hour: dollars that an hour of one CPU counts.
+    """
+    vcpus = float(n_cores())
     return Offer(
         cloud=CLOUD,
         region="here",
         instance_type=platform.machine() or "cpu",
         accelerator=None,
         accelerator_count=0,
-        vcpus=float(n_cores()),
+        vcpus=vcpus,
         memory_gib=round(memory_bytes() / 2**30, 1),
         vram_gib=0.0,
-        usd_per_hour=0.0,
+        usd_per_hour=vcpus * usd_per_cpu_hour,
         price_date=datetime.date.today().isoformat(),
         source="this machine",
     )

@@ -123,7 +123,7 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
             cleaned = cached(folder, files, lambda: clean(_listings(files)), warnings.append)
         tables.append(cleaned.table)
     if LOCAL in cloud.providers:
-        tables.append(Table.of([local_offer()]))
+        tables.append(Table.of([local_offer(cloud.usd_per_cpu_hour)]))
     for name in _CLUSTERS:
         if name in cloud.providers:
             nodes = _CLUSTERS[name](cloud)

@@ -20,6 +20,7 @@ from stratos.core.formats import duration, percent, percent_range, usd
 from stratos.plan.accuracy.without_model import needs_no_model
 from stratos.plan.break_even import Ends, Money, Outcome, joint
 from stratos.plan.cascade_way import cascade_way
+from stratos.plan.explain.free_here import free_servers
 from stratos.plan.horizon import Horizon, horizon_of
 from stratos.plan.scale_to_zero import MOST_WAITING, scaled_to_zero
 from stratos.plan.ways import hosted_ways, prompt_ways
@@ -84,6 +85,8 @@ def worth_of(
 ) -> Worth | None:
     """Return whether a plan pays; None where there is no other way of a known price.
 
+    Where servers of one's own count as $0 an hour, its words end with that.
+
     Args:
         config: the run: its traffic, and its limit of accuracy.
         probe: what the models showed.
@@ -93,6 +96,20 @@ def worth_of(
         beaten_by: by the name of a way that was measured to be more accurate than the student, the
             numbers that show it, as "80% against 90% of …": distilling is not advised then.
     """
+    found = _weighed(config, probe, plan, today, open_models)
+    free = free_servers(plan.roles_of("serve"))
+    if found is None or not free:
+        return found
+    return replace(found, text=f"{found.text} {free}")
+
+
+def _weighed(
+    config: Config,
+    probe: Probe,
+    plan: Plan,
+    today: datetime.date | None,
+    open_models: Sequence[Way],
+) -> Worth | None:
     hosted = hosted_ways(config, probe, plan)
     priced = (*hosted, *open_models)
     if not priced:

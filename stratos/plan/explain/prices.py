@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Iterator
 
-from stratos.catalog.table import LOCAL
 from stratos.plan.egress import Place
 from stratos.plan.option import Option
 from stratos.plan.options.hosted import is_hosted
@@ -72,7 +71,7 @@ def _remedy(old: Iterable[Price]) -> str:
 
 def _rent(option: Option) -> Iterator[Price]:
     offer = option.offer
-    if offer is None or offer.cloud == LOCAL:
+    if offer is None:
         return
     on_spot = option.spot and offer.usd_per_hour_spot is not None
     usd = offer.usd_per_hour_spot if on_spot else offer.usd_per_hour

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from stratos.core.counted import listed
 from stratos.core.formats import sentence, taken_before
 from stratos.core.intervals import predicted
+from stratos.plan.explain.free_here import free_servers
 from stratos.plan.explain.in_words import GAINS, describe, difference, in_dollars, is_same, money
 from stratos.plan.explain.queued import queued
 from stratos.plan.limits import LIMITS, with_limit
@@ -49,6 +50,7 @@ def reasons(
         *_beside(problem, chosen, feasible, rates),
         *_binding(problem, chosen, everything, net),
         *_runner_up(problem, chosen, feasible, net),
+        *_free(chosen),
     )
 
 
@@ -160,6 +162,12 @@ def _binding(
     if loose:
         return ["No limit binds: without any one of them the plan would be the same."]
     return []
+
+
+def _free(chosen: Choice) -> list[str]:
+    """Say which servers count as $0 an hour."""
+    free = free_servers(chosen.roles())
+    return [free] if free else []
 
 
 def _runner_up(

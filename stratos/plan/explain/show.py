@@ -11,6 +11,7 @@ from stratos.core.counted import by_reason
 from stratos.core.formats import right_shortly, taken_before
 from stratos.core.money import cents
 from stratos.core.printable import visible
+from stratos.plan.explain.free_here import free_servers
 from stratos.records import OWN_CLOUDS, Assumption, Interval, Plan, PlanPoint, Price, RoleChoice
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
         minutes = 60 * STARTUP_HOURS
         caption += f"\nhours: about {minutes:.0f} min of them for each rented server to start"
     caption += "".join(f"\nhours: {one}" for one in waits_of(plan))
+    if free := free_servers(plan.roles):
+        caption += f"\n{free}"
     table = Table(
         title="Plans that no other plan dominates",
         caption=caption,
