@@ -69,8 +69,7 @@ class Questioning:
             for messages in own
             if limit.is_raised
         ]
-        # What was foretold at the beginning holds answers of the first limit.
-        expect_longer(self.teacher, longer, self.context, self.config.limits.probe_usd)
+        self.foretell_longer(longer)
 
         def scored(found: Sequence[Asked]) -> list[Answered]:
             return [self._scored(asked[name], one) for name, one in zip(names, found, strict=True)]
@@ -86,9 +85,7 @@ class Questioning:
             ]
 
         groups = list(zip(chats, limits, strict=True))
-        whole = ask_whole(
-            self.teacher, groups, self.answers, matters, foretell=self._foretell_again
-        )
+        whole = ask_whole(self.teacher, groups, self.answers, matters, foretell=self.foretell_again)
         found = dict(zip(names, scored(whole), strict=True))
         for name, own in zip(names, chats, strict=True):
             self._keep_answers(name, own, found[name])
@@ -103,7 +100,16 @@ class Questioning:
             shown = {"exact": best.n_right / n, "items": float(n), "usd": self.usd}
             self.context.log({f"{teacher}/{name}": value for name, value in shown.items()})
 
-    def _foretell_again(self, questions: Sequence[Question]) -> None:
+    def foretell_longer(self, questions: Sequence[Question]) -> None:
+        """Say what longer answers cost: what was foretold at first holds those of the first limit.
+
+        Args:
+            questions: whose longest answer was raised.
+        """
+        expect_longer(self.teacher, questions, self.context, self.config.limits.probe_usd)
+
+    def foretell_again(self, questions: Sequence[Question]) -> None:
+        """Say what it costs to ask again what was cut."""
         expect_again(self.teacher, questions, self.context, self.config.limits.probe_usd)
 
     def _scored(self, items: Sequence[Item], one: Asked) -> Answered:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from statistics import fmean, stdev
@@ -17,6 +18,7 @@ from stratos.core.intervals import wilson
 from stratos.probe.complexity import agreement_and_entropy
 from stratos.probe.questioning import Questioning
 from stratos.probe.race import Answered, left_in, sizes, winner
+from stratos.probe.rehearsal import NotKeptError, Rehearsal
 from stratos.probe.samples import NOT_LEARNT_FROM, draw, none_drawn, sample_questions
 from stratos.probe.sequential import looks, surely_below, undecided
 from stratos.records import AnswerSpread, PromptTrial, SampledAnswers, TeacherProbe
@@ -24,6 +26,7 @@ from stratos.tasks.base import Item
 from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.asking import unread
 from stratos.teachers.base import TOO_LONG, Answer, HasWeights, Question, Streaming, Teacher
+from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.entropy import entropy_nats
 from stratos.teachers.prompting import chat
@@ -50,6 +53,8 @@ class TeacherEvaluation:
     """Asked too, as many as it takes, while it is open what strategies may learn from it."""
     thresholds: Sequence[float] = ()
     """Coverages at which that turns."""
+    asks_by: type[Questioning] = Questioning
+    """How it is asked: really, or in a rehearsal."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -69,7 +74,7 @@ class TeacherEvaluation:
 
     @cached_property
     def _asking(self) -> Questioning:
-        return Questioning(self.teacher, self.config, self.context, self.tick, self.n_trial)
+        return self.asks_by(self.teacher, self.config, self.context, self.tick, self.n_trial)
 
     @property
     def _prompts(self) -> tuple[str, ...]:
@@ -239,6 +244,12 @@ class TeacherEvaluation:
 
     def _foretell(self) -> None:
         """Say what the whole interview will cost, as if the first prompt were the best."""
+        if is_paid(self.teacher.card()) and (n_kept := self._n_all_kept()):
+            self.context.note(
+                f"Teacher {self.teacher.name}: all {n_kept:,} answers of the probe are kept from "
+                "before; nothing is paid."
+            )
+            return
         task, asking, first = self.config.task, self._asking, self._prompts[0]
         questions = [
             Question(chat(task, item, name), asking.first_limit(name).tokens)
@@ -251,6 +262,29 @@ class TeacherEvaluation:
         if is_measured and self.thresholds and isinstance(self.teacher, Streaming):
             questions += self._sample_questions(first, asking.first_limit(first))
         expect(self.teacher, questions, self.context, self.config.limits.probe_usd)
+
+    def _n_all_kept(self) -> int:
+        """Return how many answers the interview takes if each of them is kept already, else 0."""
+        silent = Context(self.context.run_dir, self.context.cache_dir, self.context.ledger)
+        twin = replace(self, context=silent, tick=lambda share: None, asks_by=Rehearsal)
+        asking = twin._asking
+        assert isinstance(asking, Rehearsal)
+        with contextlib.suppress(NotKeptError):
+            tried = twin._race()
+            prompt = winner(tried, twin._prompts)
+            taken = twin._ask_until_settled(tried[prompt], prompt)
+            twin._ask_choices(taken)
+            if twin._draws_samples(taken):
+                asking.answers(twin._sample_questions(prompt, taken.limit))
+            return asking.n_kept
+        return 0
+
+    def _draws_samples(self, taken: Answered) -> bool:
+        return (
+            self.config.complexity.level == "measured"
+            and isinstance(self.teacher, Streaming)
+            and self._may_be_learnt_from(taken)
+        )
 
     def _tell_of_faults(self, taken: Answered, prompt: str) -> None:
         """Warn of questions that are longer than the teacher's context, and of answers cut short.

@@ -144,7 +144,7 @@ class Augmentation(Strategy):
             )
             for item, k in asked
         ]
-        expect(teacher, questions, context).show(context)
+        expect(teacher, questions, context)
         answers = ask_and_count(teacher, questions, "asking", context, tally)
         tally.refused["not asked: budget used up"] += len(questions) - len(answers)
         held, known = held_out(config), {item.family for item in rows}

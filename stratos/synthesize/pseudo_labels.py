@@ -214,7 +214,7 @@ class PseudoLabels(Strategy):
             return len(answers) == len(questions)
 
         all_of_it = [way.question(task, row.item, limits[way]) for row in rows for way in both]
-        expect(teacher, all_of_it, context).show(context)
+        expect(teacher, all_of_it, context)
         if n_first:
             paid = tally.usd
             if not ask(rows[:n_first], both):

@@ -29,6 +29,17 @@ def look_up(
     return known, list(unknown.values())
 
 
+def kept_answers_of(
+    teacher: Teacher, questions: Sequence[Question], cache_dir: Path
+) -> list[Answer] | None:
+    """Return the kept answers to questions in their order; None where one of them is not kept."""
+    known, unknown = look_up(teacher, questions, cache_dir)
+    if unknown:
+        return None
+    by_key = {question_key("", question): answer for question, answer in known}
+    return [by_key[question_key("", question)] for question in questions]
+
+
 def restored(run_dir: Path, cache_dir: Path, warn: Callable[[str], None]) -> int:
     """Put the answers that lie in a run folder into the cache; return how many it did not have."""
     with closing(AnswerCache(cache_dir, warn)) as cache:

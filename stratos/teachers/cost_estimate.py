@@ -44,6 +44,8 @@ class CostEstimate:
     """How much more than a call costs is set aside for it: the last one needs it."""
     vain_usd: float = 0.0
     """Part of the dollars that goes to tries which may be billed and bring no answer."""
+    n_kept: int = 0
+    """Answers that are kept from before, and cost nothing."""
 
     @property
     def n_fitting(self) -> int:
@@ -69,6 +71,7 @@ class CostEstimate:
             f"{self.input_tokens.mean:,.0f} tokens in and {self.output_tokens.mean:,.0f} out, "
             f"{exact_usd(self.usd.mean)} ({exact_usd(self.usd.low)} to {exact_usd(self.usd.high)})"
             + (f", {exact_usd(self.vain_usd)} of it for tries in vain" if self.vain_usd else "")
+            + (f"; {self.n_kept:,} more are answered already, for $0" if self.n_kept else "")
         )
 
     def show(self, context: Context) -> None:
@@ -112,6 +115,7 @@ def expect(
     like: Sequence[Question] = (),
     n_questions: int | None = None,
     noun: str = "questions",
+    is_more: bool = False,
 ) -> CostEstimate:
     """Foretell what questions will cost; it is shown, and kept by a line in the ledger.
 
@@ -129,6 +133,7 @@ def expect(
         like: questions that are answered alike; of those, kept answers are looked at too.
         n_questions: how many there will be, where `questions` are a sample of them.
         noun: what they are called, in the plural.
+        is_more: they follow on others, so that nothing is said where all are kept.
     """
     n_questions = n_questions or len(questions)
     card = teacher.card()
@@ -140,6 +145,7 @@ def expect(
     step = math.ceil(len(questions) / _LOOKED_UP)
     seen = questions[::step]
     known, unknown = look_up(teacher, seen, context.cache_dir)
+    n_kept = round(len(known) * n_questions / len(seen))
     if like:
         known += look_up(teacher, like[:_LOOKED_UP], context.cache_dir)[0]
     if isinstance(teacher, Bounded):
@@ -177,9 +183,14 @@ def expect(
         noun=noun,
         vain_usd=vain.mean,
         last_call_usd=max(0.0, max(ceilings, default=0.0) - answers.mean / max(1, n_asked)),
+        n_kept=n_kept,
     )
     if n_asked:
         told.show(context)
+    elif n_kept and not is_more:
+        context.note(
+            f"Teacher {teacher.name}: all {n_kept:,} {noun} are answered already; nothing is paid."
+        )
     return told
 
 
@@ -199,7 +210,9 @@ def expect_again(
         context: as of `expect`.
         limit_usd: as of `expect`.
     """
-    return expect(teacher, questions, context, limit_usd, noun="cut answers to ask again")
+    return expect(
+        teacher, questions, context, limit_usd, noun="cut answers to ask again", is_more=True
+    )
 
 
 def expect_longer(
@@ -216,7 +229,9 @@ def expect_longer(
         context: as of `expect`.
         limit_usd: as of `expect`.
     """
-    return expect(teacher, questions, context, limit_usd, noun="questions with longer answers")
+    return expect(
+        teacher, questions, context, limit_usd, noun="questions with longer answers", is_more=True
+    )
 
 
 def _per_byte(known: Sequence[tuple[Question, Answer]]) -> Interval:

@@ -98,6 +98,21 @@ def test_an_interview_is_foretold_and_cut(tmp_path: Path, probe_usd: float) -> N
     assert 0 < ledger.spent_usd <= probe_usd
 
 
+def test_a_second_interview_says_that_nothing_is_paid(tmp_path: Path) -> None:
+    """Prompts that lost the first time are not asked the second time either, and not foretold."""
+    first, *_ = sums(tmp_path, Dear(), 1000.0, [])
+    found = first.hold()
+    teacher = Dear()
+    again, _, ledger = sums(tmp_path, teacher, 1000.0, teacher.said)
+    spent = ledger.spent_usd
+    same = again.hold()
+    [note] = teacher.said
+    assert note == f"Teacher dear: all {len(again.rows)} answers of the probe are kept from " + (
+        "before; nothing is paid."
+    )
+    assert ledger.spent_usd == spent and same.exact == found.exact and same.usd == 0
+
+
 def test_what_is_asked_again_is_foretold_before_it_is_paid(tmp_path: Path) -> None:
     teacher = Chatty()
     interview, _, ledger = sums(tmp_path, teacher, 10_000.0, teacher.said)

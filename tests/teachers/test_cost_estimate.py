@@ -49,7 +49,8 @@ def test_the_range_holds_the_price_and_narrows_with_what_is_known(
     cached_ask(teacher, chats(50), 20, context)
     spent = context.ledger.spent_usd
     after = expect(teacher, questions(100), context)
-    assert after.n_asked == 50
+    assert (after.n_asked, after.n_kept) == (50, 50)
+    assert after.text().endswith("; 50 more are answered already, for $0")
     assert after.usd.mean == pytest.approx(spent)  # the other half is like the first
     assert after.usd.low <= spent <= after.usd.high + 1e-12
     assert after.usd.high - after.usd.low < before.usd.high - before.usd.low
