@@ -35,6 +35,7 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent
+from stratos.core.item_progress import with_items
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.commands import engine_of
 from stratos.deploy.server import Server
@@ -86,6 +87,7 @@ def cascade(
             student's server does not start or answer.
     """
     started = time.perf_counter()
+    context = replace(context, tick=with_items(context.tick))
     options, task = config.cascade, config.task
     accuracy = options.accuracy
     assert accuracy is not None

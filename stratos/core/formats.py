@@ -82,6 +82,13 @@ def duration(seconds: float | None) -> str:
     return f"{days} d {hours} h"
 
 
+def clock(seconds: float) -> str:
+    """Write the time that is left as a clock: "1:02:03" or "2:03"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def hours(value: float | None) -> str:
     """Write hours as a time span."""
     return NOTHING if value is None else duration(value * 3600)

@@ -13,6 +13,7 @@ from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.core.item_progress import with_items
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.card import card_name, model_card
@@ -85,6 +86,7 @@ def deploy(
     if config.deploy.name == "none":
         return None
     started = time.perf_counter()
+    context = replace(context, tick=with_items(context.tick))
     # A server that is kept has the port that was asked for, and may have it now.
     port = 0 if config.deploy.keep else config.deploy.port
     if port:

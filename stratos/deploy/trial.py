@@ -165,8 +165,8 @@ def try_server(
             _remember(closed, work, plans)
     load, note = None, ""
     if load_seconds:
-        capacity = _capacity(server, chats, closed, plans.run, max_tokens, load_seconds)
         asking = Asking(server, chats, max_tokens, load_seconds, seed, tick, plans.run.slots)
+        capacity = _capacity(asking, closed)
         load, note = under_load(asking, plans, expected, capacity, work)
     memory = _memory(group, plans, work)
     return Trial(closed, answer_ms, others, busy, load, note, memory)
@@ -207,23 +207,18 @@ def _remember(closed: LoadTest, work: Workload, plans: Plans) -> None:
     remember(plans.cache_dir, served)
 
 
-def _capacity(
-    server: Server,
-    chats: Sequence[list[Message]],
-    closed: LoadTest,
-    run: ServingSetting,
-    max_tokens: int,
-    load_seconds: float,
-) -> LoadTest:
+def _capacity(asking: Asking, closed: LoadTest) -> LoadTest:
     """Return a closed loop with all slots busy, which gives requests per second at most."""
-    if run.slots == 1:
+    slots, chats = asking.slots, asking.chats
+    if slots == 1:
         return closed
-    n = max(ROUNDS * run.slots, int(CAPACITY_S / closed.mean_seconds))
-    n = max(run.slots, min(n, int(load_seconds / closed.mean_seconds)))
+    n = max(ROUNDS * slots, int(CAPACITY_S / closed.mean_seconds))
+    n = max(slots, min(n, int(asking.seconds / closed.mean_seconds)))
+    what = f"{slots} requests at once"
     return load_test(
-        server,
+        asking.server,
         [chats[i % len(chats)] for i in range(n)],
-        max_tokens=max_tokens,
-        concurrency=run.slots,
-        tick=lambda done, total: None,
+        max_tokens=asking.max_tokens,
+        concurrency=slots,
+        tick=lambda done, total: asking.tick(done, total, what),
     )

@@ -13,6 +13,7 @@ import lightning as L
 
 from stratos.core.context import Context
 from stratos.core.counted import counted
+from stratos.core.formats import clock
 from stratos.distill.best import Best, measured_of, plain
 from stratos.distill.checkpoints import Checkpoints
 from stratos.distill.collectives import rank, summed
@@ -297,7 +298,7 @@ class TrainingMonitor(L.Callback):
         left = self.seconds / step * (self._watching.n_steps - step)
         if self._watching.max_seconds is not None:
             left = min(left, max(0.0, self._watching.max_seconds - self.seconds))
-        parts.append(f"{_duration(left)} left")
+        parts.append(f"{clock(left)} left")
         return " · ".join(parts)
 
     def _measure(self, trainer: L.Trainer, module: Any, step: int) -> bool:
@@ -358,10 +359,3 @@ class _Pace:
     def tokens_per_s(self) -> float | None:
         """Tokens a second of the steps; None without any."""
         return self.tokens / self.seconds if self.seconds > 0 else None
-
-
-def _duration(seconds: float) -> str:
-    """Return a time as 1:02:03 or 2:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

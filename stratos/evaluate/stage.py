@@ -15,6 +15,7 @@ from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.core.item_progress import ItemProgress
 from stratos.estimate import card_of_student
 from stratos.evaluate.answer_files import answers_path, write_answers, write_examples
 from stratos.evaluate.answers import Answers, ask_folder, ask_teacher
@@ -320,6 +321,7 @@ class _Ticks:
 
     def __init__(self, context: Context, total: int) -> None:
         self._context, self.total, self._before = context, total, 0
+        self._progress = ItemProgress()
 
     def part(self, name: str, n: int) -> Callable[[int, int], None]:
         """Return the progress of the next part, which has `n` items."""
@@ -327,6 +329,7 @@ class _Ticks:
         self._before += n
 
         def tick(done: int, total: int) -> None:
-            self._context.tick(before + done, self.total, name)
+            told = self._progress.said(name, done, total)
+            self._context.tick(before + done, self.total, told)
 
         return tick
