@@ -11,6 +11,7 @@ from pathlib import Path
 from stratos.core.counted import counted
 from stratos.core.environment import JOB
 from stratos.executors.job import Executor, JobSettings, JobSpec, Returns
+from stratos.ledger.reserves import LEAST_HOURS
 from stratos.records import Offer, Plan, RoleChoice
 
 ROLE_OF: dict[str, str] = {
@@ -24,9 +25,6 @@ ROLE_OF: dict[str, str] = {
 PLANNED = frozenset(("synthesize", "distill"))
 """Stages whose hours a plan tells. There is none before the probe, and the hours of a server that
 serves are those of the service, not of the stages that try it."""
-LEAST_HOURS = 0.25
-"""Shortest time limit of a job, and what is reserved for one of unknown hours: what starts and
-saves it takes minutes, and more is reserved while it runs."""
 
 
 def has_server(stage: str, plan: Plan | None) -> bool:

@@ -17,6 +17,10 @@ from stratos.records import Plan
 if TYPE_CHECKING:
     from stratos.ledger.book import Ledger
 
+LEAST_HOURS = 0.25
+"""Shortest time limit of a job, and what is reserved for one of unknown hours: what starts and
+saves it takes minutes, and more is reserved while it runs."""
+
 
 def planned_usd(
     plan: Plan,
@@ -81,6 +85,25 @@ def missing_usd(
     high = _high_usd(plan, done)
     short = sum(max(0.0, high[role] - held.get(role, 0.0)) for role in jobs)
     return short + max(0.0, trials_usd - held.get("serve", 0.0))
+
+
+def enough_usd(
+    plan: Plan, returned_usd: float = 0.0, done: Collection[str] = (), trials_usd: float = 0.0
+) -> float:
+    """Return the dollars from which on every job of a plan can be submitted.
+
+    The high ends of all that comes before serving, and what tries the student; with less, what is
+    held for one role may lack for another.
+
+    Args:
+        plan: what was planned.
+        returned_usd: as for `planned_usd`.
+        done: the same.
+        trials_usd: the same.
+    """
+    high = _high_usd(plan, done)
+    before = sum(usd for role, usd in high.items() if role != "serve")
+    return before + plan.egress_usd + returned_usd + trials_usd
 
 
 def _high_usd(plan: Plan, done: Collection[str] = ()) -> dict[str, float]:

@@ -78,6 +78,18 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Jobs:
+    """Stages that run as jobs: each is submitted only if the high end of its dollars is there."""
+
+    roles: frozenset[str] = frozenset()
+    """Roles of the plan whose work is a job."""
+    trial_hours: float = 0.0
+    """Of servers that try the student, all jobs together."""
+    trial_usd_per_hour: float | None = None
+    """Price of these; None for that of the server that the plan has."""
+
+
+@dataclass(frozen=True)
 class Problem:
     """Everything that `solve` reads."""
 
@@ -126,6 +138,8 @@ class Problem:
     settings: PlanConfig = field(default_factory=PlanConfig)
     up: frozenset[str] = frozenset()
     """Roles whose servers are nodes of a cluster, which nobody has to start."""
+    jobs: Jobs = field(default_factory=Jobs)
+    """The stages that an executor carries out, which set their dollars aside before."""
     _made: dict[Callable[[Problem], Any], Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -146,6 +160,24 @@ class Problem:
     def spent_of(self, limit: str) -> float:
         """Return what is gone already of a limit: of the budget or of the deadline."""
         return {"budget_usd": self.spent_usd, "deadline_hours": self.spent_hours}.get(limit, 0.0)
+
+    def set_aside_usd(self, choice: Choice) -> float:
+        """Return the dollars that a plan must have for its jobs to be submitted; 0 without jobs.
+
+        What is planned for serving is not among them: nothing is served before they are done.
+        """
+        teacher, train, serve = choice.options
+        before = {"teacher": teacher, "train": train}
+        is_job = any(before[one].offer is not None for one in self.jobs.roles)
+        if not is_job and not self.jobs.trial_hours:
+            return 0.0
+        price = self.jobs.trial_usd_per_hour
+        if price is None:
+            price = max((part.usd_per_hour / part.count for part in serve.parts), default=0.0)
+        most = sum(
+            max(one.usd, *(one.usd_range or (0.0,))) + one.last_call_usd for one in before.values()
+        )
+        return most + choice.egress_usd + self.jobs.trial_hours * price
 
     def ahead(self, limits: LimitsConfig) -> LimitsConfig:
         """Return limits with the deadline as it counts from now; its hours are a plan's own.

@@ -637,7 +637,8 @@ class Runner:
                 is_new = before is None or before.plan != self._marks[stage.name]
                 if is_new and self.asked & {*self.config.executor.stages}:
                     missing = reserves.missing_usd(record, held, jobs, done, trials)
-                    self._check_jobs(missing, [*jobs, *(["serve"] if trials else [])])
+                    enough = reserves.enough_usd(record, egress, done, trials)
+                    self._check_jobs(missing, enough, [*jobs, *(["serve"] if trials else [])])
                 reserves.allot(self.ledger, self._marks[stage.name], held)
         elif stage.name in self.asked:
             for role in stage.releases:
@@ -664,11 +665,12 @@ class Runner:
             done.append(ROLE_OF[stage.name])
         return done
 
-    def _check_jobs(self, missing_usd: float, jobs: list[str]) -> None:
+    def _check_jobs(self, missing_usd: float, enough_usd: float, jobs: list[str]) -> None:
         """Refuse a plan whose jobs could not be submitted, before anything of it is paid.
 
         Args:
             missing_usd: that is held too little for them.
+            enough_usd: that is enough, from now on.
             jobs: their roles.
 
         Raises:
@@ -677,7 +679,9 @@ class Runner:
         budget = self.ledger.budget_usd
         if budget is None or missing_usd <= 1e-9:
             return
-        needed = math.ceil(100 * (budget + missing_usd) - 1e-6) / 100
+        # More of the budget is held for other roles, too, so that what is missing is not enough.
+        least = max(budget + missing_usd, self.ledger.committed_usd + enough_usd)
+        needed = math.ceil(100 * least - 1e-6) / 100
         raise BudgetError(
             f"limits.budget_usd={budget:g} is enough for what the plan expects, and not for its "
             f"jobs ({', '.join(jobs)}): the high end of their hours is set aside before they are "

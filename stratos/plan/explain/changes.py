@@ -142,7 +142,10 @@ def _share(limit: Limit, limits: LimitsConfig, choice: Choice, problem: Problem)
 
 def needed(limit: Limit, choice: Choice, problem: Problem) -> float:
     """Return the value that a limit must have for a plan to meet it: what to type."""
-    return limit.value(choice) + problem.spent_of(limit.key)
+    value = limit.value(choice)
+    if limit.key == "budget_usd":
+        value = max(value, problem.set_aside_usd(choice))
+    return value + problem.spent_of(limit.key)
 
 
 def _verified(
@@ -153,6 +156,31 @@ def _verified(
     order: Sequence[Linear],
 ) -> WayOut | None:
     """Set the limits to what a plan needs, as it is typed, and solve again."""
+    proof, changes = _solved(model, limits, broken, choice, order)
+    # Of a larger budget the plan may be another one, whose jobs set more aside.
+    while proof is not None and _lacks_reserve(changes, proof, model.problem):
+        proof, changes = _solved(model, limits, broken, proof, order)
+    return None if proof is None else WayOut(tuple(changes), proof)
+
+
+def _lacks_reserve(changes: Sequence[Change], choice: Choice, problem: Problem) -> bool:
+    """Return whether a plan's jobs set more aside than a changed budget has."""
+    return any(
+        one.limit.key == "budget_usd"
+        and one.value is not None
+        and needed(one.limit, choice, problem) > one.value + SLACK
+        for one in changes
+    )
+
+
+def _solved(
+    model: Model,
+    limits: LimitsConfig,
+    broken: Sequence[Limit],
+    choice: Choice,
+    order: Sequence[Linear],
+) -> tuple[Choice | None, list[Change]]:
+    """Return the plan under the limits that another plan needs, and how they are changed."""
     changes = []
     for limit in broken:
         share = _share(limit, limits, choice, model.problem)
@@ -166,5 +194,4 @@ def _verified(
     moved = limits
     for change in changes:
         moved = with_limit(moved, change.limit, change.value)
-    proof = model.solve(model.problem.ahead(moved), order)
-    return None if proof is None else WayOut(tuple(changes), proof)
+    return model.solve(model.problem.ahead(moved), order), changes

@@ -25,7 +25,7 @@ from stratos.plan.egress import Egress, list_prices
 from stratos.plan.left_out import Exclusions
 from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.engine_choices import no_engine, not_chosen_from, not_in, too_lossy
-from stratos.plan.options.job_servers import roles_that_are_up
+from stratos.plan.options.job_servers import jobs_of, roles_that_are_up
 from stratos.plan.options.more_rows import more_rows
 from stratos.plan.options.pricing import Pricing
 from stratos.plan.options.repeating import not_asked
@@ -201,6 +201,7 @@ def build_problem(
         mix_gap=MIX_GAP,
         settings=config.plan,
         up=roles_that_are_up(config),
+        jobs=jobs_of(config),
     )
 
 

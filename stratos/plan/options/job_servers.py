@@ -10,12 +10,14 @@ import numpy as np
 from stratos.catalog import Catalog
 from stratos.config import Config
 from stratos.estimate import Calibration, Fleet, device_of
+from stratos.ledger.reserves import LEAST_HOURS
 from stratos.plan.egress import Egress
 from stratos.plan.option import Option
 from stratos.plan.options.market import open_market
 from stratos.plan.options.offer_groups import OfferGroups
 from stratos.plan.options.role_options import Job, job_options
 from stratos.plan.pareto import Slack
+from stratos.plan.problem import Jobs
 
 CLUSTERS = frozenset(("slurm", "ray"))
 """Executors whose nodes are up. Each is called as the cloud is whose offers are its nodes."""
@@ -33,6 +35,21 @@ def roles_that_are_up(config: Config) -> frozenset[str]:
         return frozenset()
     roles = {"synthesize": "teacher", "distill": "train"}
     return frozenset(role for stage, role in roles.items() if runs_as_job(config, stage))
+
+
+def jobs_of(config: Config) -> Jobs:
+    """Return what the stages that run as jobs set aside before they are submitted."""
+    roles = {"synthesize": "teacher", "distill": "train"}
+    trials = [
+        one for one in ("evaluate", "deploy") if runs_as_job(config, one) and one in config.stages
+    ]
+    executor = config.executor
+    hours = LEAST_HOURS if executor.hours is None else min(LEAST_HOURS, executor.hours)
+    return Jobs(
+        frozenset(role for stage, role in roles.items() if runs_as_job(config, stage)),
+        hours * len(trials),
+        executor.usd_per_hour,
+    )
 
 
 def nodes_unknown(config: Config, catalog: Catalog) -> str | None:

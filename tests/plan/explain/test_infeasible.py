@@ -27,7 +27,8 @@ from stratos.config import (
     TrafficConfig,
 )
 from stratos.core.errors import InfeasibleError
-from stratos.ledger.reserves import planned_usd
+from stratos.executors.slurm import Slurm
+from stratos.ledger.reserves import enough_usd, missing_usd, planned_usd
 from stratos.plan.explain.changes import alone, together
 from stratos.plan.explain.variants import Variants
 from stratos.plan.limits import LIMITS, with_limit
@@ -434,3 +435,30 @@ def test_fewer_hours_and_fewer_requests():
     rate = float(offered(text, "traffic.requests_per_s"))
     solve(asked(traffic=TrafficConfig(requests_per_s=rate), **one)[0])
     told(asked(traffic=TrafficConfig(requests_per_s=1.01 * rate), **one)[0])
+
+
+@pytest.mark.parametrize("serve_hours", [0.0, 24.0])
+def test_a_suggested_budget_holds_what_the_jobs_set_aside(serve_hours):
+    """The high end of a job's dollars has to be there before it is submitted."""
+    world = World(cloud=AWS, strategies=(ALIGNMENT,))
+    stages = ("synthesize", "distill")
+    limits = LimitsConfig(budget_usd=0.5, serve_hours=serve_hours)
+    config = replace(
+        world.config(), limits=limits, executor=Slurm(stages=stages, usd_per_hour=50.0)
+    )
+    probe = replace(world, teachers=(SIGHTED,)).probe()
+
+    def solved(limits):
+        found = replace(config, limits=limits)
+        return solve(build_problem(found, probe, load_catalog(AWS)))
+
+    with pytest.raises(InfeasibleError) as error:
+        solved(limits)
+    typed = float(re.findall(r"limits.budget_usd=([0-9.]+)", str(error.value))[0])
+    plan = solved(replace(limits, budget_usd=typed))
+    held = planned_usd(plan, typed, jobs=("teacher", "train"))
+    assert missing_usd(plan, held, ("teacher", "train")) <= 1e-9
+    assert enough_usd(plan) <= typed + 1e-9
+    less = planned_usd(plan, 0.9 * enough_usd(plan), jobs=("teacher", "train"))
+    if not serve_hours:
+        assert missing_usd(plan, less, ("teacher", "train")) > 0
