@@ -90,7 +90,10 @@ def said_of_runs(cache_dir: Path, run_dir: Path, items: Sequence[Item]) -> str:
     last = next((run for run in reversed(days) if Path(run).is_dir()), None)
     where = "" if last is None else f", the last in {last} ({days[last]})"
     runs = counted(len(days), "earlier run", spec=",")
-    return f"The test rows were measured by {runs} of this machine{where}."
+    return (
+        f"The test rows were measured by {runs} of this machine{where}. The best of many runs on "
+        "one test looks better than it is. For a fresh one: task.test_path=<file of new questions>."
+    )
 
 
 def _mark(item: Item) -> str:

@@ -92,14 +92,19 @@ def held_out(config: Config) -> HeldOut:
     listed = listed_by(config.task)
     if listed is not None:
         return listed
-    items = _read_by(config)
-    return HeldOut(items, _others(config.task, items), config.task.own_words)
+    return _held_out(config.task, _read_by(config))
 
 
 def listed_by(task: Task) -> HeldOut | None:
     """Return every validation and test item of a task; None where it cannot list them."""
     items = task.held_out()
-    return None if items is None else HeldOut(items, _others(task, items), task.own_words)
+    return None if items is None else _held_out(task, items)
+
+
+def _held_out(task: Task, items: Sequence[Item]) -> HeldOut:
+    if not task.compares_words:
+        return HeldOut(items, (), lambda question: "")
+    return HeldOut(items, _others(task, items), task.own_words)
 
 
 def without_leaks(config: Config, items: Iterable[Item], refused: Counter[str]) -> list[Item]:

@@ -14,6 +14,7 @@ from stratos.records import Corpus, Plan
 from stratos.synthesize.corpus import CorpusFile
 from stratos.synthesize.leaks import held_out
 from stratos.synthesize.near import NearDuplicates
+from stratos.synthesize.refusals import advice
 from stratos.synthesize.strategy import Strategy, Tally
 from stratos.tasks.rows import shown
 
@@ -58,6 +59,8 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         if len(corpus) == 0:
             raise ConfigError(_nothing(config, strategy, refused, tally))
     context.tick(strategy.n_items, strategy.n_items, counted(len(corpus), "item", spec=","))
+    for told in advice(config, strategy, refused):
+        context.note(told)
     context.log(_so_far(len(corpus), n_drawn, time.perf_counter() - started, tally))
     if tally.first_problem:
         n = refused["unverified"]
@@ -131,9 +134,11 @@ def _nothing(config: Config, strategy: Strategy, refused: dict[str, int], tally:
         if tally.first_problem
         else ""
     )
-    other = "strategy=injection" if config.task.can_reverse else "another teacher=…"
-    advice = other if strategy.learns_teacher else "strategy=alignment"
+    ways = [*advice(config, strategy, refused)]
+    if not ways:
+        other = "strategy=injection" if config.task.can_reverse else "another teacher=…"
+        ways = [f"Try {other if strategy.learns_teacher else 'strategy=alignment'}."]
     return (
         f"{strategy.name} made no training item for {config.task.name} ({counts}).{first} "
-        f"Try {advice}."
+        f"{' '.join(ways)}"
     )

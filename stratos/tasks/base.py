@@ -280,6 +280,10 @@ class Task(ABC):
         """Return a gold answer in a form that all of its spellings share that score alike."""
         return answer
 
+    compares_words: bool = True
+    """Whether a training item may share no 13 words in a row with a held-out question; else the
+    questions are compared as a whole."""
+
     def own_words(self, question: str) -> str:
         """Return the part of a question that is compared with others: by default all of it.
 

@@ -66,8 +66,9 @@ def too_few(path: str, rows: BySplit) -> list[str]:
     return [
         f"{path} has too few rows: {counted(sizes['train'], 'row')} to train on, "
         f"{sizes['validation']} to validate, {sizes['test']} to test. At least {_FEWEST} of "
-        "each are needed; start with at least a hundred rows in all. Add rows, or give the test "
-        "questions in a file of their own: task.test_path=<file>."
+        "each are needed; start with at least a hundred rows in all. Add rows, give the test "
+        "questions in a file of their own (task.test_path=<file>), or larger shares of the rows: "
+        "task.validation_share=<share> task.test_share=<share>."
     ]
 
 
@@ -95,7 +96,8 @@ def of_sizes(rows: BySplit) -> list[str]:
     if not few:
         return []
     return [
-        f"There are few rows to measure on: {' and '.join(few)}. More rows narrow the interval."
+        f"There are few rows to measure on: {' and '.join(few)}. More rows narrow the interval, or "
+        "larger shares of them: task.validation_share=<share> task.test_share=<share>."
     ]
 
 

@@ -137,6 +137,9 @@ class JsonlTask(Task):
     """Share of the rows for validation."""
     test_share: float = 0.25
     """Share of the rows for the test split; ignored with a `test_path`."""
+    compares_words: bool = True
+    """Train on no row that shares 13 words in a row with a validation or test question; false
+    compares the questions as a whole, which suits those that are written from a template."""
     prompts: tuple[str, ...] = ("default", "zero_shot", "reasoning")
     """Prompts to try with a teacher: few-shot, zero-shot, step by step."""
 

@@ -68,7 +68,8 @@ def test_a_run_says_first_which_runs_were_measured_on_its_rows(tmp_path: Path) -
     today = date.today().isoformat()
     assert said_of_runs(tmp_path, tmp_path / "2", rows) == (
         f"The test rows were measured by 2 earlier runs of this machine, the last in "
-        f"{tmp_path}/1 ({today})."
+        f"{tmp_path}/1 ({today}). The best of many runs on one test looks better than it is. For a "
+        "fresh one: task.test_path=<file of new questions>."
     )
     assert said_of_runs(tmp_path, tmp_path / "1", rows[:5]) == "", "its own folder is no other"
     assert said_of_runs(tmp_path, tmp_path / "2", items(77)) == ""

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from stratos.synthesize.leaks import CANONICAL, EXACT, OVERLAP, HeldOut
+from stratos.synthesize.leaks import CANONICAL, EXACT, OVERLAP, HeldOut, listed_by
+from stratos.synthesize.near import NEAR
+from stratos.synthesize.refusals import advice
+from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.math import MathTask
@@ -96,3 +101,31 @@ def test_gsm8k_training_questions_that_repeat_a_test_question_are_few() -> None:
     ]
     assert {reason for reason in refused if reason} <= {OVERLAP}
     assert sum(reason is not None for reason in refused) < 20
+
+
+def test_refused_rows_come_with_what_to_type(tmp_path: Path) -> None:
+    """A phrase of eight questions is a leak for thirteen words, and none where it is allowed."""
+    phrase = "the customer writes to us about an order that has not been delivered in time"
+    rows = [{"question": f"{phrase} {k}", "answer": str(k)} for k in range(8)]
+    rows += [{"question": f"something else number {k}", "answer": str(k)} for k in range(60)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    strict, loose = JsonlTask(str(path)), JsonlTask(str(path), compares_words=False)
+    alike = next(one for one in strict.items("train", 68) if phrase in one.question)
+    held = listed_by(strict)
+    assert held is not None and held.leak(alike) == OVERLAP
+    held = listed_by(loose)
+    assert held is not None and held.leak(alike) is None
+    assert held.leak(loose.items("test", 1)[0]) == EXACT, "copies are told all the same"
+    config: Any = SimpleNamespace(task=strict)
+    told = [*advice(config, Supervised(near_duplicates=0.8), {OVERLAP: 2, NEAR: 1, EXACT: 3})]
+    assert told == [
+        "3 rows were not trained on: the question is a validation or test question, too. To train "
+        "on it, take it out of the test questions (task.test_path).",
+        "2 rows were not trained on: 13 words in a row are also in a validation or test question. "
+        "If these words are a phrase of your questions, and no copy, type "
+        "task.compares_words=false.",
+        "1 row was not trained on: another one says nearly the same. "
+        "strategy.near_duplicates=<share> sets from which common share of words on (now 0.8); 0 "
+        "keeps all.",
+    ]
