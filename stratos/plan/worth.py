@@ -96,7 +96,7 @@ def worth_of(
         beaten_by: by the name of a way that was measured to be more accurate than the student, the
             numbers that show it, as "80% against 90% of …": distilling is not advised then.
     """
-    found = _weighed(config, probe, plan, today, open_models)
+    found = _weighed(config, probe, plan, today, open_models, beaten_by or {})
     free = free_servers(plan.roles_of("serve"))
     if found is None or not free:
         return found
@@ -109,6 +109,7 @@ def _weighed(
     plan: Plan,
     today: datetime.date | None,
     open_models: Sequence[Way],
+    beaten_by: Mapping[str, str],
 ) -> Worth | None:
     hosted = hosted_ways(config, probe, plan)
     priced = (*hosted, *open_models)
@@ -140,13 +141,13 @@ def _weighed(
             f"Against {_named(reference)} distilling pays within {_months(horizon)} from "
             f"{_volume(even)} requests a day on. Give yours: traffic.requests_per_day=<number>."
         )
-        text += _doubt(config, plan, reference, beaten_by or {}) + _end(reference, horizon, end_of)
+        text += _doubt(config, plan, reference, beaten_by) + _end(reference, horizon, end_of)
         facts |= {"reference": reference.name, "break_even_per_day": even}
         return Worth("open", text, **facts)
     outcome, reference = decided(able, once, per_day, rate, horizon)
     ends = _ends(once, per_day, reference)
     even, payback = ends.break_even(horizon), ends.payback(rate, horizon)
-    doubt = _doubt(config, plan, reference, beaten_by or {})
+    doubt = _doubt(config, plan, reference, beaten_by)
     if outcome == "distil" and doubt:
         outcome = "open"
     text = _text(outcome, ends, reference, rate, horizon, payback, even)
