@@ -110,7 +110,7 @@ def _promised(made: Cascade, threshold: float, n: int) -> str:
     other = "test item" if made.chosen_on == "validation" else "other item"
     return (
         f"{head}: at least {percent(made.accuracy)} right with {percent(made.confidence, 0)} "
-        f"confidence ({counted(made.n_choosing, kind)} chose it). On {counted(n, other)} "
+        f"confidence ({_items(made.n_choosing, kind)} chose it). On {_items(n, other)} "
         f"{percent(made.measured.mean)} ({interval(made.measured)}) are right, and "
         f"{percent(made.escalated.mean)} ({interval(made.escalated)}) of the requests go to the "
         f"teacher{_dollars(made)}.{_in_a_month(made)}{_latency(made)}{_asides(made)}"
@@ -151,6 +151,10 @@ def probability(value: float) -> str:
     if not 0.9995 <= value < 1:
         return f"{value:.4g}"
     return f"{value:.{1 - math.floor(math.log10(1 - value))}f}".rstrip("0")
+
+
+def _items(n: int, what: str) -> str:
+    return counted(n, what, spec=",")
 
 
 def _asides(made: Cascade) -> str:
@@ -233,7 +237,7 @@ def _needed(run: Answered, accuracy: float, confidence: float) -> int | None:
 
 def _refused(run: Answered, accuracy: float, needed: int | None) -> str:
     both = (
-        f"of {counted(run.n, 'item')} that both answered the student has {percent(run.student)} "
+        f"of {_items(run.n, 'item')} that both answered the student has {percent(run.student)} "
         f"right, the teacher {percent(run.teacher)}"
     )
     if needed is None:
@@ -246,7 +250,7 @@ def _refused(run: Answered, accuracy: float, needed: int | None) -> str:
         needed = 2 * before
     if run.chosen_on == "validation":
         return (
-            f"{percent(accuracy)} cannot be promised with {counted(before, 'validation item')}: "
+            f"{percent(accuracy)} cannot be promised with {_items(before, 'validation item')}: "
             f"{both}. About {needed:,} would be enough: cascade.n_items={needed}, if the task has "
             "as many."
         )

@@ -105,6 +105,7 @@ def write_run_page(
         deployment=named.get("deploy"),
         format_verdict=format_verdict,
         cascade=named.get("cascade"),
+        serve_cascade=to_type.serve_cascade(context.run_dir),
         speed=sentences(named["deploy"]) if "deploy" in named else [],
         accuracy_verdict=_accuracy_verdict(config, scorecard, named.get("deploy")),
         slices=_slices(scorecard),

@@ -41,6 +41,7 @@ from stratos.records import (
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
 from stratos.report.planned import planned_rows
 from stratos.report.planned_row import PlannedRow
+from stratos.report.to_type import serve_cascade
 from stratos.report.worth_measured import worth_measured
 
 _ROLES = {
@@ -100,7 +101,7 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
         console.print(f"Host    {here}{there}", soft_wrap=True, markup=False)
     cascade: Cascade | None = records.get("cascade")
     if cascade is not None:
-        serve = f" Type: python -m stratos.serve {shlex.quote(str(config.run_dir))} --cascade"
+        serve = f" Type: {serve_cascade(config.run_dir)}"
         told = f"Cascade {cascade.text}{serve if cascade.is_promised else ''}"
         console.print(told, soft_wrap=True, markup=False)
     if "report" in records:

@@ -13,6 +13,8 @@ import pytest
 from stratos.config import LimitsConfig
 from stratos.ledger import Ledger, reserves
 from stratos.records import (
+    Cascade,
+    CascadeAt,
     Export,
     Exports,
     Interval,
@@ -227,6 +229,31 @@ def test_records_may_be_attributes(factory: ModuleType, tmp_path: Path) -> None:
     assert "Teachers measured, nothing planned yet" in read(tmp_path / "report.html").section(
         "result"
     )
+
+
+def test_a_cascade_has_its_table_and_the_command_that_serves_it(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    run = tmp_path / "my run"
+    run.mkdir()
+    records = factory.make_records(run)
+    page = make(factory, run, records)
+    assert page.section("cascade") == "" and "Cascade" not in page.text[""]
+    share = Interval(0.125, 0.1, 0.15, "400 items, Wilson")
+    cascade = Cascade(
+        "Ask the teacher where <it> is unsure.", True, 0.95, 0.95, 400, 0.9, 0.97, 0.9,
+        escalated=share, measured=Interval(0.961, 0.94, 0.98, "400 items, Wilson"),
+        usd_per_1000=0.25, student_usd_per_1000=0.125, teacher_usd_per_1000=1.0,
+        month=CascadeAt(1000.0, 60.0, 30.0, 63.75),
+    )  # fmt: skip
+    page = make(factory, run, records | {"cascade": cascade})
+    told = page.section("cascade")
+    assert told.startswith(
+        "The student, and its teacher where it is unsure Ask the teacher where <it"
+    )
+    assert "The cascade 96.1% 94.0–98.0% 12.5% 10.0–15.0% $0.25 $63.75" in told
+    assert f"python -m stratos.serve '{run}' --cascade" in told
+    assert "Cascade" in page.text[""]
 
 
 def test_a_student_that_is_no_better_is_called_so(factory: ModuleType, tmp_path: Path) -> None:

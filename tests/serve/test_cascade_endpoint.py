@@ -304,6 +304,7 @@ def test_what_was_under_way_when_it_was_killed_counts_as_spent(tmp_path: Path) -
     path = tmp_path / "m"
     meter = Meter(path, 1.0, None)
     assert meter.take(0.2) and meter.take(0.2)
+    assert read_kept(path).usd_open >= 0.4 - 1e-9  # before either is sent
     meter.pay(0.2, 0.05)
     left = Meter(path, 1.0, None)  # the other is under way, and perhaps paid
     assert left.facts().usd_today >= 0.25 - 1e-9
