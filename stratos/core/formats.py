@@ -82,6 +82,16 @@ def duration(seconds: float | None) -> str:
     return f"{days} d {hours} h"
 
 
+def about(seconds: float) -> str:
+    """Write a time with one unit: "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 10 else f"{hours:,.0f} h"
+
+
 def clock(seconds: float) -> str:
     """Write the time that is left as a clock: "1:02:03" or "2:03"."""
     minutes, rest = divmod(round(seconds), 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -74,6 +75,20 @@ def _processes(group: int) -> Iterator[list[str]]:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if int(fields[2]) == group:
                 yield fields
+
+
+def slowness_now(seconds: float = 0.7) -> float:
+    """Return how many times as long work takes now as without the other work; 1 at least.
+
+    One thread computes for so long by the clock: what it got of a core is its share.
+
+    Args:
+        seconds: that it is tried for.
+    """
+    block, started, cpu_started = bytes(1 << 16), time.perf_counter(), time.process_time()
+    while (passed := time.perf_counter() - started) < seconds:
+        hashlib.sha256(block)
+    return max(1.0, passed / max(time.process_time() - cpu_started, 1e-3))
 
 
 def others_between(before: Usage | None, after: Usage | None) -> tuple[float | None, bool]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from stratos.core.counted import counted
-from stratos.core.formats import duration
+from stratos.core.formats import about, duration
 
 _USED = 0.9
 """Part of the time that may be taken which an advice counts with."""
@@ -31,6 +31,8 @@ class Outlook:
     """Smaller students of the run, largest first, and the part of the time that each would take."""
     passed_hours: float = 0.0
     """What the stages before took, which counts for the deadline."""
+    planned: str = ""
+    """What the plan has for it, as a sentence."""
 
     def seconds(self, per_step: float, per_validation: float) -> float:
         """Return the seconds of the whole training."""
@@ -39,12 +41,13 @@ class Outlook:
 
     def told(self, seconds: float, per_step: float, n_threads: int) -> str:
         """Say how long it takes."""
-        return (
+        told = (
             f"{self.student}: {counted(self.n_steps, 'step', spec=',')} of "
             f"{self.tokens_per_step:,.0f} tokens, {duration(per_step)} each on "
-            f"{counted(n_threads, 'CPU thread')}: about {_about(seconds)} here, "
+            f"{counted(n_threads, 'CPU thread')}: about {about(seconds)} here, "
             f"{counted(self.n_validations, 'validation')} included."
         )
+        return f"{told} {self.planned}".rstrip()
 
     def trouble(self, seconds: float, per_step: float) -> str:
         """Return why the training is not begun and what to type, "" where it may be."""
@@ -64,7 +67,7 @@ class Outlook:
         enough = {key: math.ceil(seconds / 3600 / _USED + before) for _, key, before in passed}
         said = " and ".join(f"{key}={hours:g}" for hours, key, _ in passed)
         took = max(before for *_, before in passed)
-        before_it = f" (the stages before it took {_about(3600 * took)})" if took else ""
+        before_it = f" (the stages before it took {about(3600 * took)})" if took else ""
         ways = []
         if part > 0:
             ways.append(
@@ -77,21 +80,11 @@ class Outlook:
         *others, last = [*ways, " ".join(f"{key}={hours}" for key, hours in enough.items())]
         shorter = f"{', '.join(others)} to stay below, or " if others else ""
         return (
-            f"The training of {self.student} would take about {_about(seconds)} on this machine "
+            f"The training of {self.student} would take about {about(seconds)} on this machine "
             f"({counted(self.n_steps, 'step', spec=',')} of {self.tokens_per_step:,.0f} tokens, "
             f"measured at {duration(per_step)} each), more than {said} allows{before_it}. Nothing "
             f"was trained. Type {shorter}{last} to wait for it; the same command resumes from here."
         )
-
-
-def _about(seconds: float) -> str:
-    """Write a time with one unit: "12 min", "3.5 h"."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 10 else f"{hours:,.0f} h"
 
 
 def _rounded(tokens: float) -> int:

@@ -120,6 +120,18 @@ class Rates:
     lr_adamw: float
 
 
+def optimizer_of(trainer: TrainerConfig, is_random: bool) -> Literal["muon", "adamw"]:
+    """Return the optimizer of a student.
+
+    Args:
+        trainer: the config, whose own choice comes first.
+        is_random: whether it starts from random weights.
+    """
+    if trainer.optimizer != "auto":
+        return trainer.optimizer
+    return "muon" if is_random else "adamw"
+
+
 def learning_rates(trainer: TrainerConfig, is_random: bool, width: int) -> Rates:
     """Return the learning rates of a student.
 
@@ -136,11 +148,8 @@ def learning_rates(trainer: TrainerConfig, is_random: bool, width: int) -> Rates
         if trainer.adapter != "none":
             adamw *= _ADAPTER_FACTOR
         muon = adamw
-    optimizer = trainer.optimizer
-    if optimizer == "auto":
-        optimizer = "muon" if is_random else "adamw"
     return Rates(
-        optimizer,
+        optimizer_of(trainer, is_random),
         trainer.lr_muon if trainer.lr_muon is not None else muon,
         trainer.lr_adamw if trainer.lr_adamw is not None else adamw,
     )

@@ -15,6 +15,7 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.environment import JOB
 from stratos.core.errors import StratosError
+from stratos.core.formats import about
 from stratos.distill.validation import validate_kept
 from stratos.records import Corpus, Plan, Student
 from stratos.students.content import content_of
@@ -130,6 +131,7 @@ def train(
                 max_seconds,
                 _smaller(config, ready.model.num_parameters()),
                 context.spent_seconds / 3600,
+                _planned(plan),
             ),
             training_setup.loader,
             measuring.foretell_seconds,
@@ -212,6 +214,16 @@ def train(
         content=content_of(config, ready.chosen),
         setup_seconds=time.monotonic() - began - (watch.seconds - watch.earlier_seconds),
     )
+
+
+def _planned(plan: Plan) -> str:
+    """Say what the plan has for the training, and for which server."""
+    roles = [one for one in plan.roles_of("train") if one.offer is not None and one.hours]
+    if not roles:
+        return ""
+    offer, seconds = roles[0].offer, 3600 * roles[0].hours
+    assert offer is not None
+    return f"Planned: {about(seconds)} on {offer.name}."
 
 
 def _smaller(config: Config, n_params: int) -> tuple[tuple[str, float], ...]:

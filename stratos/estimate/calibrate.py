@@ -83,6 +83,8 @@ class Calibration:
     date: str
     served: tuple[ServedHere, ...] = ()
     """What load tests of servers showed here, the newest last."""
+    slowness: float = 1.0
+    """How many times as long work takes now as without the machine's other work; never kept."""
 
     @property
     def block_s(self) -> float | None:

@@ -110,6 +110,18 @@ CPU_TRAIN_GFLOPS_PER_VCPU = 45.0
 """Model FLOP/s per vCPU of training in bf16 autocast: 34 to 74 in the recorded runs of the embedded
 students on one EPYC (Zen 5) core, torch 2.9 (its bf16 product alone reaches 214 to 428)."""
 
+CPU_STEP_S = 0.025
+"""CPU seconds of a training step that its tokens do not take: PyTorch's dispatch of the passes, and
+the least of the optimizer. Trials of the embedded students with steps of 416 and 4,023 tokens on
+one EPYC core had 13 to 23 ms a pass; threads share none of it."""
+
+CPU_STEP_S_PER_PARAM = {"muon": 1.65e-8, "adamw": 2e-9}
+"""CPU seconds of an update for each parameter that is trained. Muon: 10, 18 and 54 ms of 0.3M, 0.9M
+and 3.0M parameters in the same trials. AdamW reads and writes 28 bytes: assumption."""
+
+CPU_RECORDED_BATCH_TOKENS = 4096
+"""Tokens of a step of the runs on students' cards."""
+
 CPU_INFER_GFLOPS_PER_VCPU = 50.0
 """FLOP/s per vCPU of prefill: an fp32 GEMM of 2048 on the same core reaches 53."""
 

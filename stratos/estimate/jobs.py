@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from stratos.estimate.memory import Method
 
@@ -17,6 +18,7 @@ class TrainingJob:
     context: int
     """Tokens of one row."""
     method: Method = "full"
+    optimizer: Literal["muon", "adamw"] = "muon"
 
 
 @dataclass(frozen=True)

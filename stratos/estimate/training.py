@@ -23,7 +23,7 @@ from stratos.estimate.device import device_of
 from stratos.estimate.fitted import fitted
 from stratos.estimate.fleet import Bools, Fleet, Ints, Ranges, ranged, source_of, within
 from stratos.estimate.jobs import TrainingJob
-from stratos.estimate.memory import training_memory
+from stratos.estimate.memory import adapter_params, training_memory
 from stratos.estimate.prediction_error import TRAINER
 from stratos.estimate.roofline import TrainSetup, train_step_seconds
 from stratos.estimate.startup import fixed_training_hours, startup_hours
@@ -160,16 +160,21 @@ def _cpu_hours(
 ) -> Ranges:
     nodes = np.minimum(setup.n_nodes, setup.n_devices)
     measured = cpu_seconds_per_token(card)
+    n_steps = math.ceil(job.tokens / job.batch_tokens)
+    n_trained = card.n_params if job.method == "full" else adapter_params(card)
+    step_s = k.CPU_STEP_S + k.CPU_STEP_S_PER_PARAM[job.optimizer] * n_trained
     if measured is not None and job.method == "full":
         parallel = np.maximum(1.0, fleet.vcpus) ** k.CPU_SCALING
+        # The recorded seconds hold those of their own steps.
+        more_s = step_s * max(0.0, n_steps - job.tokens / k.CPU_RECORDED_BATCH_TOKENS)
         low, mid, high = (
-            np.where(fits, rate * job.tokens / parallel / nodes / 3600, np.nan)
+            np.where(fits, (rate * job.tokens / parallel / nodes + more_s) / 3600, np.nan)
             for rate in (min(measured), median(measured), max(measured))
         )
         spread = within(mid, k.CPU_RECORDED_ERROR)
         return Ranges(mid, np.minimum(low, spread.low), np.maximum(high, spread.high))
     flops = 3.0 * forward_flops_per_token(card, setup.context / 2) * job.tokens
-    hours = flops * _method_factor(job) / fleet.train_flops / nodes / 3600
+    hours = (flops * _method_factor(job) / fleet.train_flops / nodes + n_steps * step_s) / 3600
     hours = np.where(fits, hours, np.nan)
     return ranged(fleet, "training", hours, np.zeros(len(fleet), bool), TRAINER)
 

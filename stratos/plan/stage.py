@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from stratos.catalog import Catalog, load_catalog
 from stratos.core.counted import counted
 from stratos.core.errors import InfeasibleError
+from stratos.estimate import calibration
 from stratos.plan.accuracy.hardly_learnt import hardly_learnt
 from stratos.plan.accuracy.history import history_for, recipe_of
 from stratos.plan.accuracy.without_model import needs_no_model
@@ -20,6 +21,7 @@ from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.options.job_servers import nodes_unknown
 from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
+from stratos.plan.until_report import AFTER, stage_times
 from stratos.plan.worth import no_price, verdict_of
 from stratos.records import Pilot, Plan, Probe
 
@@ -96,6 +98,9 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
             "plan/n_frontier": chosen.n_frontier,
         }
     )
+    if any(stage in config.stages for stage in AFTER):
+        measured = machine or calibration(context.cache_dir)
+        chosen = replace(chosen, ahead=stage_times(config, probe, chosen, measured))
     found = verdict_of(
         config,
         probe,

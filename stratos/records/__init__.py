@@ -31,6 +31,7 @@ from stratos.records.of_plan import (
     Price,
     RoleChoice,
     ServingSetting,
+    StageTime,
     WhatIf,
 )
 from stratos.records.of_probe import (
@@ -105,6 +106,7 @@ __all__ = [
     "Scorecard",
     "ServingSetting",
     "SliceScore",
+    "StageTime",
     "Student",
     "StudentProbe",
     "TeacherProbe",

@@ -177,6 +177,16 @@ class PlanPoint:
 
 
 @dataclass(frozen=True)
+class StageTime:
+    """What a stage behind the plan is expected to take, where it runs."""
+
+    stage: str
+    hours: float
+    planned_hours: float | None = None
+    """Of the plan, on a server that the run does not use; None where it is the same."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """Teacher, student, strategy and servers, chosen together, and why."""
 
@@ -243,6 +253,8 @@ class Plan:
     """Whether it pays; None where no hosted model was probed, and in older records."""
     is_late: bool = False
     """Whether the student that it chose was trained before it was made."""
+    ahead: tuple[StageTime, ...] = ()
+    """The stages of the run that follow, up to the report; none in records of earlier versions."""
 
     @property
     def servers_usd_per_day(self) -> float:

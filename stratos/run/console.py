@@ -219,15 +219,27 @@ class Console:
             thread.join()
 
     def _show_plan(self, plan: Any) -> None:
-        from stratos.plan.explain.show import alternatives_table, explanation, frontier_table
+        from stratos.plan import until_report
+        from stratos.plan.explain.show import (
+            alternatives_table,
+            explanation,
+            frontier_table,
+            only_plan,
+        )
         from stratos.plan.explain.ways_table import ways_table
 
         if plan.worth is not None:
             self.rich.print(ways_table(plan.worth))
-        self.rich.print(frontier_table(plan))
-        self.rich.print(alternatives_table(plan))
+        if only := only_plan(plan):
+            for line in only:
+                self.rich.print(Text(visible(line)), soft_wrap=True)
+        else:
+            self.rich.print(frontier_table(plan))
+            self.rich.print(alternatives_table(plan))
         if self.explain:
             self.rich.print(explanation(plan), soft_wrap=True)
+        if ahead := until_report.said(plan):
+            self.note(ahead)
 
 
 def _from_here(folder: Path) -> str:

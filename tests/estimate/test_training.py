@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -115,7 +116,8 @@ def test_a_recorded_run_replaces_the_arithmetic_on_cpus_only():
 def test_a_calibration_speaks_for_this_machine_only():
     here, there = cpu(4, cloud="local"), cpu(4)
     fast = replace(CALIBRATION, gemm_flops=100e9)
-    fixed = k.TRAIN_FIXED_S / 3600
+    step_s = k.CPU_STEP_S + k.CPU_STEP_S_PER_PARAM["muon"] * TINY.n_params
+    fixed = (k.TRAIN_FIXED_S + math.ceil(JOB.tokens / JOB.batch_tokens) * step_s) / 3600
     assert train(TINY, here, JOB, 1, fast).mean - fixed == pytest.approx(
         (train(TINY, here, JOB, 1, CALIBRATION).mean - fixed) / 2
     )
@@ -202,3 +204,19 @@ def test_many_servers_at_once_are_each_as_alone():
                     assert np.isnan(every.mean[i])
                 else:
                     assert every.interval(i, alone.source) == alone
+
+
+def test_small_steps_take_longer_on_a_cpu_and_adamw_updates_faster():
+    """What a step takes beside its tokens counts: the recorded runs had steps of 4,096 tokens."""
+    here = cpu(2, cloud="local")
+    of_run = replace(TINY, runs=(RUN,))
+    tokens = 400_000
+    few, many = (
+        train(of_run, here, TrainingJob(tokens, batch, 512), 1, CALIBRATION).mean
+        for batch in (k.CPU_RECORDED_BATCH_TOKENS, 400)
+    )
+    step_s = k.CPU_STEP_S + k.CPU_STEP_S_PER_PARAM["muon"] * TINY.n_params
+    more = tokens / 400 - tokens / k.CPU_RECORDED_BATCH_TOKENS
+    assert 3600 * (many - few) == pytest.approx(more * step_s, rel=0.01)
+    tuned = TrainingJob(tokens, 400, 512, optimizer="adamw")
+    assert few < train(of_run, here, tuned, 1, CALIBRATION).mean < many

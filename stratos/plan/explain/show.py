@@ -60,17 +60,12 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
         for name in ("teacher", "strategy")
         if len({getattr(row.point, name) for row in shown}) > 1
     ]
-    caption = f"{len(shown)} shown of {plan.n_frontier}; {MARK} is chosen ({plan.objective})"
-    if plan.spent_hours:
-        caption += f"\nhours: from here until served; {taken_before(plan.spent_hours)}"
-    if any(_is_rented(role) for role in plan.roles if role.role != "serve"):
-        from stratos.estimate.constants import STARTUP_HOURS  # not before there is a plan
-
-        minutes = 60 * STARTUP_HOURS
-        caption += f"\nhours: about {minutes:.0f} min of them for each rented server to start"
-    caption += "".join(f"\nhours: {one}" for one in waits_of(plan))
-    if free := free_servers(plan.roles):
-        caption += f"\n{free}"
+    caption = "\n".join(
+        [
+            f"{len(shown)} shown of {plan.n_frontier}; {MARK} is chosen ({plan.objective})",
+            *_asides(plan),
+        ]
+    )
     table = Table(
         title="Plans that no other plan dominates",
         caption=caption,
@@ -97,6 +92,28 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
             style="bold" if row.is_chosen else None,
         )
     return table
+
+
+def only_plan(plan: Plan) -> list[str]:
+    """Return the lines of a plan that is the only one, in place of tables of one row; else none."""
+    if len(_distinct(plan)) > 1 or not all(_is(one, plan) for one in plan.alternatives.values()):
+        return []
+    return ["No other plan: every objective chooses the same.", *_asides(plan)]
+
+
+def _asides(plan: Plan) -> list[str]:
+    """Say what the hours and dollars of plans hold."""
+    said = []
+    if plan.spent_hours:
+        said.append(f"hours: from here until served; {taken_before(plan.spent_hours)}")
+    if any(_is_rented(role) for role in plan.roles if role.role != "serve"):
+        from stratos.estimate.constants import STARTUP_HOURS  # not before there is a plan
+
+        minutes = 60 * STARTUP_HOURS
+        said.append(f"hours: about {minutes:.0f} min of them for each rented server to start")
+    said += [f"hours: {one}" for one in waits_of(plan)]
+    free = free_servers(plan.roles)
+    return [*said, free] if free else said
 
 
 def waits_of(plan: Plan) -> list[str]:

@@ -17,6 +17,8 @@ from stratos.config import Config, LimitsConfig
 from stratos.core.by_name import find
 from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
+from stratos.core.machine_load import slowness_now
+from stratos.distill.recipe import optimizer_of
 from stratos.estimate import Calibration, TrainingJob, calibration, card_of_student, train
 from stratos.plan.accuracy.hardly_learnt import without_hopeless
 from stratos.plan.accuracy.predict import predict
@@ -147,7 +149,8 @@ def build_problem(
                 continue
             for card in students_facts:
                 pair = (teacher.teacher, card.name, strategy.name)
-                if (train_key := pricing.training(card, trained[pair])) is None:
+                checks = lengths.checks(teacher, strategy, card)
+                if (train_key := pricing.training(card, trained[pair], checks)) is None:
                     continue
                 candidate = Candidate(
                     teacher=teacher.teacher,
@@ -206,9 +209,14 @@ def build_problem(
 
 
 def this_machine(config: Config, cache_dir: Path) -> Calibration | None:
-    """Return the measurement of this machine, if it may be planned or a student depends on it."""
+    """Return the measurement of this machine, if it may be planned or a student depends on it.
+
+    Where it may be planned, with what its other work takes of it now.
+    """
+    if "local" in config.cloud.providers:
+        return replace(calibration(cache_dir), slowness=slowness_now())
     depends = any(student.only_if_here and is_here(student) for student in config.students)
-    return calibration(cache_dir) if depends or "local" in config.cloud.providers else None
+    return calibration(cache_dir) if depends else None
 
 
 def _joined(parts: Iterable[Mapping[K, V]]) -> dict[K, V]:
@@ -351,7 +359,13 @@ def _too_slow(
     """Say that a training on this machine takes too long; "" if it does not."""
     length = lengths.longest(teachers, card)
     tokens = length.tokens
-    job = TrainingJob(tokens, length.batch_tokens, lengths.student(card).context_length)
+    student = lengths.student(card)
+    job = TrainingJob(
+        tokens,
+        length.batch_tokens,
+        student.context_length,
+        optimizer=optimizer_of(config.trainer, student.path is None),
+    )
     hours = train(card, local_offer(), job, calibration=measured)
     limits = [config.limits.train_hours, config.limits.deadline_hours]
     most = min((hours for hours in limits if hours is not None), default=math.inf)

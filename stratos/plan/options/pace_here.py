@@ -42,6 +42,18 @@ def trained_here(
     return _spanned(estimated, here, Ranges(*measured))
 
 
+def slowed_now(estimated: Ranges, here: Bools, slowness: float) -> Ranges:
+    """Return hours with the other work that this machine has now; how long that lasts is unknown.
+
+    Args:
+        estimated: hours on each of some servers that do nothing else.
+        here: which of them is this machine.
+        slowness: how many times as long work takes here now.
+    """
+    slow = Ranges(estimated.mean * slowness, estimated.low, estimated.high * slowness)
+    return slow.where(here, estimated)
+
+
 def answered_here(estimated: Ranges, fleet: Fleet, n_nodes: Ints, probed: TeacherProbe) -> Ranges:
     """Return hours of a local teacher's answers, those on this machine by the probe's pace.
 

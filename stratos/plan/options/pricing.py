@@ -12,7 +12,7 @@ from stratos.catalog import Catalog
 from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.counted import counted
-from stratos.distill.recipe import Length
+from stratos.distill.recipe import Length, optimizer_of
 from stratos.estimate import (
     Calibration,
     EngineChoice,
@@ -35,9 +35,15 @@ from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.job_servers import JobServers, runs_as_job
 from stratos.plan.options.market import Market, open_market
 from stratos.plan.options.offer_groups import OfferGroups
-from stratos.plan.options.pace_here import answered_here, perhaps_slowed, trained_here
+from stratos.plan.options.pace_here import (
+    answered_here,
+    perhaps_slowed,
+    slowed_now,
+    trained_here,
+)
 from stratos.plan.options.role_options import Job, Service, job_options, service_options
 from stratos.plan.options.teacher_load import Load, TeacherLoad
+from stratos.plan.options.training_length import Checks
 from stratos.plan.pareto import Slack
 from stratos.plan.traffic import Requests, rates_of
 from stratos.records import Assumption, ModelCard, Pilot, TeacherProbe
@@ -133,18 +139,36 @@ class Pricing:
             return key
         return self._held(key, probed.teacher, "answer", inference_bytes(card, asked.longest))
 
-    def training(self, card: ModelCard, length: Length) -> str | None:
-        """Return the key of a student's training of some length, None if no server holds it."""
+    def training(self, card: ModelCard, length: Length, checks: Checks | None = None) -> str | None:
+        """Return the key of a student's training of some length, None if no server holds it.
+
+        Args:
+            card: the student.
+            length: of the training.
+            checks: its validations, which take their time on this machine; None leaves them out.
+        """
         config = self.config
-        key = f"train {card.name} {length.tokens} {length.batch_tokens}{self.suffix}"
+        key = f"train {card.name} {length.tokens} {length.batch_tokens}"
+        if checks is not None and self.calibration is not None:
+            key += f" {checks.n_answers}+{checks.work.answer_tokens:.3g}"
+        key += self.suffix
         if key not in self.options:
             student = named(config.students, card.name)
-            training = TrainingJob(length.tokens, length.batch_tokens, student.context_length)
+            training = TrainingJob(
+                length.tokens,
+                length.batch_tokens,
+                student.context_length,
+                optimizer=optimizer_of(config.trainer, student.path is None),
+            )
             n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
             self.options[key] = self._job_options(
                 "distill",
                 lambda fleet, n: self._trained(
-                    train_all(card, fleet, training, n), fleet, n, card.name, length.tokens
+                    _checked(train_all(card, fleet, training, n), card, fleet, n, checks),
+                    fleet,
+                    n,
+                    card.name,
+                    length.tokens,
                 ),
                 f"{length.tokens:,} tokens: {length.reason}",
                 gb_in=self.dataset_gb,
@@ -165,7 +189,12 @@ class Pricing:
         by_pilot = trained_here(hours, fleet.calibrated, self.pilot, student, tokens)
         if by_pilot is not None:
             return by_pilot
-        return perhaps_slowed(hours, fleet, n, self.teachers) if self._was_probed_here else hours
+        slowness = 1.0 if self.calibration is None else self.calibration.slowness
+        now = slowed_now(hours, fleet.calibrated, slowness)
+        if not self._was_probed_here:
+            return now
+        perhaps = perhaps_slowed(hours, fleet, n, self.teachers)
+        return Ranges(now.mean, now.low, np.fmax(now.high, perhaps.high))
 
     def _job_options(
         self,
@@ -257,6 +286,19 @@ def _generate(
     low, high = np.fmin(hours.low, taking(ends[0]).low), np.fmax(hours.high, taking(ends[1]).high)
     held = ~np.isnan(hours.mean)
     return Ranges(hours.mean, np.where(held, low, np.nan), np.where(held, high, np.nan))
+
+
+def _checked(
+    hours: Ranges, card: ModelCard, fleet: Fleet, n_nodes: Ints, checks: Checks | None
+) -> Ranges:
+    """Return the hours of a training with its validations, on this machine.
+
+    On a rented GPU they are within what ordering it may take.
+    """
+    if checks is None or not fleet.calibrated.any():
+        return hours
+    answers = generate_all(card, fleet, checks.work, checks.n_answers, n_nodes)
+    return (hours + answers).where(fleet.calibrated & ~np.isnan(answers.mean), hours)
 
 
 def _bundle_gb(card: ModelCard) -> float:

@@ -20,6 +20,7 @@ from stratos.core.by_name import named
 from stratos.core.counted import counted
 from stratos.distill.counting import BYTES_PER_TOKEN, by_bytes, counter
 from stratos.distill.recipe import Length, training_length
+from stratos.estimate import Workload
 from stratos.estimate import constants as k
 from stratos.records import ModelCard, TeacherProbe
 from stratos.tasks.base import Item, Message
@@ -52,6 +53,16 @@ class RowSizes:
     """The 95th percentile of the answers, where they were counted one by one."""
 
 
+@dataclass(frozen=True)
+class Checks:
+    """The answers of a student to validation items while it is trained."""
+
+    n_answers: int
+    """Of all validations."""
+    work: Workload
+    """Size of one."""
+
+
 @dataclass
 class Lengths:
     """The lengths of a run's trainings; what they rest on is counted once."""
@@ -70,6 +81,30 @@ class Lengths:
         n_rows = expected_rows(self.config, teacher, strategy)
         per_row = self.sizes(teacher, strategy, student).row
         return training_length(self.config.trainer, student, n_rows, per_row)
+
+    def checks(self, teacher: TeacherProbe, strategy: Strategy, card: ModelCard) -> Checks:
+        """Return the validations of a training, each of which has the student answer.
+
+        Args:
+            teacher: what the probe saw.
+            strategy: the configured one.
+            card: of the student.
+        """
+        length, sizes = (
+            self.of_card(teacher, strategy, card),
+            self.sizes(teacher, strategy, self.student(card)),
+        )
+        n_steps = math.ceil(length.tokens / length.batch_tokens)
+        every = length.validate_every_steps(self.config.callbacks, n_steps)
+        n_times = 1 + (n_steps // every if every else 0)
+        most = self.config.evaluate.max_new_tokens
+        answer = sizes.row - (sizes.prompt or 0.0) if sizes.answer is None else sizes.answer
+        prompt = k.STUDENT_PROMPT_TOKENS if sizes.prompt is None else sizes.prompt
+        n_items = len(
+            self.config.task.items("validation", self.config.callbacks.n_validation_items)
+        )
+        n_answers = n_times * n_items
+        return Checks(n_answers, Workload(prompt, min(most, max(1.0, answer))))
 
     def of_card(self, teacher: TeacherProbe, strategy: Strategy, card: ModelCard) -> Length:
         """Return the same of the student that has a card."""

@@ -1,0 +1,170 @@
+"""What a run takes from its plan to its report: the plan's hours, and those of the comparison.
+
+A plan's hours are those until the student serves, on the servers that it chose. A run that is
+carried out here (`executor=here`) trains on this machine, whatever it chose, and then compares
+models and tries the server.
+"""
+
+from __future__ import annotations
+
+from stratos.catalog.local import local_offer
+from stratos.catalog.table import LOCAL
+from stratos.config import Config
+from stratos.core.by_name import named
+from stratos.core.formats import about
+from stratos.distill.recipe import optimizer_of
+from stratos.estimate import (
+    Calibration,
+    TrainingJob,
+    Workload,
+    card_of_student,
+    generate,
+    train,
+)
+from stratos.plan.options.hosted import is_hosted
+from stratos.plan.options.job_servers import runs_as_job
+from stratos.plan.options.teacher_load import teacher_load_of
+from stratos.plan.options.training_length import Checks, Lengths
+from stratos.records import ModelCard, Plan, Probe, StageTime
+from stratos.teachers.evaluation_budget import pace_of
+
+AFTER = ("synthesize", "distill", "evaluate", "deploy")
+"""Stages behind the plan that take their time."""
+_SAID = {
+    "synthesize": "answers of the teacher",
+    "distill": "training",
+    "evaluate": "comparison",
+    "deploy": "trial of the server",
+}
+_NOISE_TOKENS = 64
+"""An untouched student of random weights writes as much as it may."""
+_START_S = 15.0
+"""Seconds of a server from its start to its first answer, and of models that are loaded."""
+_LEAST_SAID_S = 0.5
+_STREAMED = 0.5
+"""Part of a load test that is made again, streamed."""
+
+
+def stage_times(
+    config: Config, probe: Probe, plan: Plan, machine: Calibration
+) -> tuple[StageTime, ...]:
+    """Return what each stage behind the plan is expected to take, where it runs.
+
+    Args:
+        config: of the run.
+        probe: what the teachers showed.
+        plan: teacher, student, strategy and servers.
+        machine: the measurement of this machine.
+    """
+    here = _Here(config, probe, plan, machine)
+    found = []
+    for stage in AFTER:
+        if stage not in config.stages or (stage == "deploy" and config.deploy.name == "none"):
+            continue
+        planned = {"synthesize": "teacher", "distill": "train"}.get(stage)
+        role = None if planned is None else plan.role(planned)
+        is_there = runs_as_job(config, stage) or (
+            role is not None and (role.offer is None or role.offer.cloud == LOCAL)
+        )
+        if role is not None and is_there:
+            found.append(StageTime(stage, role.hours))
+            continue
+        hours = here.of(stage)
+        if hours is not None:
+            rented = None if role is None or role.offer is None else role.hours
+            found.append(StageTime(stage, hours, rented))
+    return tuple(found)
+
+
+def said(plan: Plan) -> str:
+    """Say in one line what is ahead of a plan; "" for plans of earlier versions."""
+    if not plan.ahead:
+        return ""
+    total = sum(one.hours for one in plan.ahead)
+    parts = []
+    for one in plan.ahead:
+        if 3600 * one.hours < _LEAST_SAID_S and not one.planned_hours:
+            continue
+        part = f"{_SAID[one.stage]} {about(3600 * one.hours)}"
+        if one.planned_hours is not None:
+            offer = plan.role("train" if one.stage == "distill" else "teacher").offer
+            name = "" if offer is None else f" on {offer.name}"
+            part += f" on this machine ({about(3600 * one.planned_hours)} planned{name})"
+        parts.append(part)
+    return f"From here to the report: about {about(3600 * total)} ({', '.join(parts)})."
+
+
+class _Here:
+    """Hours of the stages of one run on this machine."""
+
+    def __init__(self, config: Config, probe: Probe, plan: Plan, machine: Calibration) -> None:
+        self._config, self._plan, self._machine = config, plan, machine
+        self._probed = probe.of_teacher(plan.teacher)
+        self._student = named(config.students, plan.student)
+        self._card = card_of_student(self._student, config.task)
+        self._strategy = named(config.strategies, plan.strategy)
+        lengths = Lengths(config)
+        self._length = lengths.of_card(self._probed, self._strategy, self._card)
+        self._checks = lengths.checks(self._probed, self._strategy, self._card)
+
+    def of(self, stage: str) -> float | None:
+        """Return the hours of a stage; None where memory does not hold its model."""
+        hours = {
+            "synthesize": self._answers,
+            "distill": self._training,
+            "evaluate": self._comparison,
+            "deploy": self._trial,
+        }[stage]()
+        return hours
+
+    def _answers(self) -> float | None:
+        if is_hosted(self._probed.card):
+            return self._plan.role("teacher").hours
+        load = teacher_load_of(self._config, self._probed, self._strategy)
+        return load.n_answers * pace_of(self._probed) / 3600
+
+    def _training(self) -> float | None:
+        length, trainer = self._length, self._config.trainer
+        job = TrainingJob(
+            length.tokens,
+            length.batch_tokens,
+            self._student.context_length,
+            optimizer=optimizer_of(trainer, self._student.path is None),
+        )
+        hours = train(self._card, local_offer(), job, calibration=self._machine)
+        checked = self._written(self._card, self._checks)
+        if hours is None or checked is None:
+            return None
+        return self._machine.slowness * hours.mean + checked
+
+    def _comparison(self) -> float | None:
+        options, work = self._config.evaluate, self._checks.work
+        n_items = options.n_items
+        if self._config.task.has_rows:
+            n_items = min(n_items, self._config.task.n_test)
+        untouched = min(options.n_untouched_items, n_items)
+        longest = _NOISE_TOKENS if self._student.path is None else work.answer_tokens
+        noise = Checks(untouched, Workload(work.prompt_tokens, longest))
+        parts = (self._written(self._card, Checks(n_items, work)), self._written(self._card, noise))
+        known = [one for one in parts if one is not None]
+        return sum(known) + 2 * _START_S / 3600 if len(known) == len(parts) else None
+
+    def _trial(self) -> float | None:
+        options = self._config.deploy
+        answer = self._written(self._card, Checks(1, self._checks.work))
+        if answer is None:
+            return None
+        hours = options.n_requests * answer
+        hours += (1 + _STREAMED) * options.load_seconds / 3600 + _START_S / 3600
+        run = self._plan.role("serve").run
+        if run is not None and run.format:
+            exported = min(options.export_minutes / 60, options.n_export_items * answer)
+            hours += exported + _START_S / 3600
+        return hours
+
+    def _written(self, card: ModelCard, answers: Checks) -> float | None:
+        """Return the hours of answers that a student writes here."""
+        hours = generate(
+            card, local_offer(), answers.work, answers.n_answers, calibration=self._machine
+        )
+        return None if hours is None else self._machine.slowness * hours.mean
