@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from stratos.cascade.answered import (
     right_by_teacher,
     write_pairs,
 )
+from stratos.cascade.items import check_enough, choosing_items, measuring_items
 from stratos.cascade.judge import (
     Judge,
     Said,
@@ -26,15 +27,12 @@ from stratos.cascade.judge import (
     together,
 )
 from stratos.cascade.looks import level, look_of
-from stratos.cascade.natural_shares import in_shares, natural, slices_of
 from stratos.cascade.threshold import n_needed
 from stratos.cascade.verdict_said import cascade_of
 from stratos.config import CascadeConfig, Config
 from stratos.core.by_name import named
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import percent
 from stratos.core.item_progress import with_items
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.commands import engine_of
@@ -54,7 +52,7 @@ from stratos.records import (
 from stratos.tasks.base import Item
 from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.base import Teacher
-from stratos.teachers.evaluation_budget import n_payable, pace_of
+from stratos.teachers.evaluation_budget import pace_of
 from stratos.teachers.prompting import prompting
 
 _REQUEST_S = 600.0
@@ -95,15 +93,15 @@ def cascade(
     measure = _measure(options, run)
     teacher, probed = named(config.teachers, plan.teacher), probe.of_teacher(plan.teacher)
     by_teacher = right_by_teacher(context.run_dir, scorecard)
-    tested, left_of_test = _tested(config, scorecard, by_teacher)
+    tested, left_of_test = measuring_items(config, scorecard, by_teacher)
     limit = _limit(config, teacher, probed)
-    choosing, left_out = _unread(config, probe, probed)
+    choosing, left_out = choosing_items(config, probe, probed)
     look = look_of(context.run_dir, [one.id for one in choosing], keep=False)
     delta = level(1 - options.confidence, look)
     least = n_needed(1.0, accuracy / (1 - left_out), delta) or math.inf
     if len(choosing) < least <= len(tested) // 2:
         choosing, left_out = [], 0.0
-    _check_enough(len(choosing) or len(tested) // 2, options, look, max(left_out, left_of_test))
+    check_enough(len(choosing) or len(tested) // 2, options, look, max(left_out, left_of_test))
     answers = Answers.none()
     if choosing:
         answers = _ask_teacher(config, teacher, probed, choosing, limit, context)
@@ -229,64 +227,11 @@ def _measure(options: CascadeConfig, run: ServingSetting) -> Measure:
     )
 
 
-def _tested(
-    config: Config, scorecard: Scorecard, answered: Collection[str]
-) -> tuple[list[Item], float]:
-    """Return test items that the teacher answered, each slice in its share, and what is left."""
-    n, seed = config.evaluate.n_items, scorecard.seed
-    items = [one for one in config.task.items("test", n, seed) if one.id in answered]
-    slice_of = slices_of(config.task, "test", n, seed)
-    drawn = in_shares(slice_of, [one.id for one in items], len(items))
-    return natural(items, drawn), drawn.left_out
-
-
-def _unread(config: Config, probe: Probe, probed: TeacherProbe) -> tuple[list[Item], float]:
-    """Return validation items that chose no weights, no teacher and no prompt, as many as are paid.
-
-    Those that did come first of each slice. Each slice is drawn in its share of all validation
-    items; with them comes the share of those that are left out.
-    """
-    n_read = max([config.callbacks.n_validation_items, *(one.n_items for one in probe.teachers)])
-    limit = config.cascade.teacher_usd
-    limit = config.evaluate.teacher_usd if limit is None else limit
-    n = n_payable(config, probed, config.cascade.n_items, limit)
-    read = {one.id for one in config.task.items("validation", n_read)}
-    slice_of = slices_of(config.task, "validation", n_read + n)
-    drawn = in_shares(slice_of, slice_of.keys() - read, n)
-    n_all = len(slice_of)
-    return natural(config.task.items("validation", n_all), drawn), drawn.left_out
-
-
 def _limit(config: Config, teacher: Teacher, probed: TeacherProbe) -> AnswerLimit:
     limit = prompting(teacher, config.task).limit(probed.prompt, config.probe.max_tokens)
     if limit.is_fixed or not probed.max_tokens:
         return limit
     return AnswerLimit(probed.max_tokens, "as in the probe", is_fixed=probed.is_cut_short)
-
-
-def _check_enough(n: int, options: CascadeConfig, look: int, left_out: float) -> None:
-    """Refuse a promise that so few items cannot show, before anybody is asked.
-
-    Args:
-        n: items that choose.
-        options: the promise.
-        look: which it is of the run.
-        left_out: share of requests that count as wrong.
-
-    Raises:
-        StratosError: even if all of them were answered right.
-    """
-    accuracy, confidence = options.accuracy, options.confidence
-    assert accuracy is not None
-    least = n_needed(1.0, accuracy / (1 - left_out), level(1 - confidence, look))
-    if least is None or n < least:
-        most = "no number shows that" if least is None else f"at least {least:,} are needed"
-        raise StratosError(
-            f"cascade.accuracy={accuracy:g} cannot be promised with {percent(confidence, 0)} "
-            f"confidence: there are {counted(n, 'item')} to choose a threshold by, and {most}, all "
-            "answered right. Give more validation rows (cascade.n_items, cascade.teacher_usd), or "
-            "promise less."
-        )
 
 
 def _ask_teacher(

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from stratos import config as c
-from stratos.cascade import stage
+from stratos.cascade import items
+from stratos.cascade.items import check_enough, choosing_items, measuring_items
 from stratos.cascade.natural_shares import in_shares
+from stratos.core.errors import StratosError
 from stratos.tasks.jsonl import JsonlTask
 
 
@@ -35,21 +37,21 @@ def test_a_rare_slice_has_its_share_of_the_items_that_choose_and_measure(
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     task = JsonlTask(name="own", path=str(path), slice="kind", slices=("easy", "hard"))
-    monkeypatch.setattr(stage, "n_payable", lambda config, probed, most, limit: most)
+    monkeypatch.setattr(items, "n_payable", lambda config, probed, most, limit: most)
     config: Any = SimpleNamespace(
         task=task, callbacks=c.CallbacksConfig(n_validation_items=64),
         cascade=c.CascadeConfig(accuracy=0.95), evaluate=c.EvaluateConfig(n_items=500),
     )  # fmt: skip
     probe: Any = SimpleNamespace(teachers=[SimpleNamespace(n_items=16)])
     everything = task.items("validation", 10_000)
-    choosing, left_out = stage._unread(config, probe, probe)
+    choosing, left_out = choosing_items(config, probe, probe)
     read = {one.id for one in task.items("validation", 64)}
     assert left_out == 0 and not read & {one.id for one in choosing}
     assert len(choosing) > 200 and abs(share(choosing) - share(everything)) < 1 / len(choosing)
     asked = task.items("test", 500)
     assert share(asked) > 0.15, "the slices alternate"
     scorecard: Any = SimpleNamespace(seed=0)
-    tested, _ = stage._tested(config, scorecard, {one.id for one in asked})
+    tested, _ = measuring_items(config, scorecard, {one.id for one in asked})
     whole = share(task.items("test", 10_000))
     assert len(tested) > 250 and abs(share(tested) - whole) < 1 / len(tested)
 
@@ -73,3 +75,12 @@ def test_a_share_that_is_no_whole_number_is_right_on_average() -> None:
         for k in range(1, 21)
     ]
     assert {*n_hard} == {1, 2} and 1.2 < sum(n_hard) / len(n_hard) < 1.8
+
+
+def test_what_is_left_out_counts_as_wrong_before_anybody_is_asked() -> None:
+    promise = c.CascadeConfig(accuracy=0.8, confidence=0.8)
+    check_enough(22, promise, 1, 0.0)
+    with pytest.raises(StratosError, match=r"there are 22 items .* and at least 24 are needed"):
+        check_enough(22, promise, 1, 0.09)
+    with pytest.raises(StratosError, match=r"and no number shows that, all answered right"):
+        check_enough(10_000, promise, 1, 0.2)

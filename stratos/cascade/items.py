@@ -1,0 +1,72 @@
+"""Which items choose the threshold of a cascade and which measure it, and whether they are enough.
+
+Each slice has the share that it has among all items of its split (`natural_shares`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from stratos.cascade.looks import level
+from stratos.cascade.natural_shares import in_shares, natural, slices_of
+from stratos.cascade.threshold import n_needed
+from stratos.config import CascadeConfig, Config
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
+from stratos.core.formats import percent
+from stratos.records import Probe, Scorecard, TeacherProbe
+from stratos.tasks.base import Item
+from stratos.teachers.evaluation_budget import n_payable
+
+
+def measuring_items(
+    config: Config, scorecard: Scorecard, answered: Collection[str]
+) -> tuple[list[Item], float]:
+    """Return test items that the teacher answered, each slice in its share, and what is left."""
+    n, seed = config.evaluate.n_items, scorecard.seed
+    items = [one for one in config.task.items("test", n, seed) if one.id in answered]
+    slice_of = slices_of(config.task, "test", n, seed)
+    drawn = in_shares(slice_of, [one.id for one in items], len(items))
+    return natural(items, drawn), drawn.left_out
+
+
+def choosing_items(config: Config, probe: Probe, probed: TeacherProbe) -> tuple[list[Item], float]:
+    """Return validation items that chose no weights, no teacher and no prompt, as many as are paid.
+
+    Those that did come first of each slice. Each slice is drawn in its share of all validation
+    items; with them comes the share of those that are left out.
+    """
+    n_read = max([config.callbacks.n_validation_items, *(one.n_items for one in probe.teachers)])
+    limit = config.cascade.teacher_usd
+    limit = config.evaluate.teacher_usd if limit is None else limit
+    n = n_payable(config, probed, config.cascade.n_items, limit)
+    read = {one.id for one in config.task.items("validation", n_read)}
+    slice_of = slices_of(config.task, "validation", n_read + n)
+    drawn = in_shares(slice_of, slice_of.keys() - read, n)
+    n_all = len(slice_of)
+    return natural(config.task.items("validation", n_all), drawn), drawn.left_out
+
+
+def check_enough(n: int, options: CascadeConfig, look: int, left_out: float) -> None:
+    """Refuse a promise that so few items cannot show, before anybody is asked.
+
+    Args:
+        n: items that choose.
+        options: the promise.
+        look: which it is of the run.
+        left_out: share of requests that count as wrong.
+
+    Raises:
+        StratosError: even if all of them were answered right.
+    """
+    accuracy, confidence = options.accuracy, options.confidence
+    assert accuracy is not None
+    least = n_needed(1.0, accuracy / (1 - left_out), level(1 - confidence, look))
+    if least is None or n < least:
+        most = "no number shows that" if least is None else f"at least {least:,} are needed"
+        raise StratosError(
+            f"cascade.accuracy={accuracy:g} cannot be promised with {percent(confidence, 0)} "
+            f"confidence: there are {counted(n, 'item')} to choose a threshold by, and {most}, all "
+            "answered right. Give more validation rows (cascade.n_items, cascade.teacher_usd), or "
+            "promise less."
+        )
