@@ -91,7 +91,7 @@ def said(plan: Plan) -> str:
             name = "" if offer is None else f" on {offer.name}"
             part += f" on this machine ({about(3600 * one.planned_hours)} planned{name})"
         parts.append(part)
-    return f"From here to the report: about {about(3600 * total)} ({', '.join(parts)})."
+    return f"From the plan to the report: about {about(3600 * total)} ({', '.join(parts)})."
 
 
 class _Here:

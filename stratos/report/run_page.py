@@ -19,6 +19,7 @@ from stratos.deploy.speed import sentences
 from stratos.evaluate.format_verdict import said as format_verdict
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
+from stratos.plan import until_report
 from stratos.plan.explain import ways_table
 from stratos.plan.explain.show import net_text
 from stratos.records import (
@@ -133,6 +134,7 @@ def write_run_page(
         way_name=ways_table.named,
         way_said=ways_table.said,
         first_month_usd=ways_table.first_month_usd,
+        ahead="" if plan is None else until_report.said(plan),
         left_out=by_reason(plan.left_out) if plan else (),
         curves=curve_plots(student.curve) if student else (),
         examples=read_examples(_path(config, scorecard.examples_path)) if scorecard else None,

@@ -17,6 +17,7 @@ from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import BudgetError
+from stratos.core.item_progress import with_items
 from stratos.records import Plan
 from stratos.synthesize.admission import PretrainedStudent, pretrained
 from stratos.synthesize.first_look import none_right, shown_first, size_of_first_look
@@ -286,11 +287,12 @@ class Alignment(Strategy):
         context: Context,
     ) -> Generator[tuple[Teacher, Answer], None, None]:
         """Yield (who answered, answer) to questions, asked in one way."""
+        tick = with_items(context.tick)
         return stream_down(
             _in_turn(teacher, config),
             [replace(q, sample=way.sample, temperature=way.temperature) for q in questions],
             context,
-            tick=lambda done, total: context.tick(done, total, f"asking {teacher.name}"),
+            tick=lambda done, total: tick(done, total, f"asking {teacher.name}"),
         )
 
     def _has_looked(self, way: _Way, items: Sequence[Item], questions: Sequence[Question]) -> bool:

@@ -8,6 +8,7 @@ from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
+from stratos.core.item_progress import with_items
 from stratos.records import Plan
 from stratos.synthesize.strategy import Tally
 from stratos.teachers.answer_limit import is_truncated
@@ -28,11 +29,12 @@ def ask_and_count(
         context: of the run.
         tally: counts answers, tokens and dollars.
     """
+    tick = with_items(context.tick)
     answers = ask_questions(
         teacher,
         questions,
         context,
-        tick=lambda done, total: context.tick(done, total, f"{verb} {teacher.name}"),
+        tick=lambda done, total: tick(done, total, f"{verb} {teacher.name}"),
         cut=True,
     )
     tally.n_answers += len(answers)

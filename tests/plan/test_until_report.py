@@ -38,7 +38,7 @@ def test_a_rented_server_and_this_machine_are_told_side_by_side():
     train = stages["distill"]
     assert train.planned_hours == plan.role("train").hours and train.hours > 0
     told = said(plan)
-    assert told.startswith("From here to the report: about ") and "this machine (" in told
+    assert told.startswith("From the plan to the report: about ") and "this machine (" in told
     assert f"planned on {plan.role('train').offer.name}" in told
     assert said(replace(plan, ahead=())) == ""
 
