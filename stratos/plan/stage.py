@@ -98,7 +98,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
             "plan/n_frontier": chosen.n_frontier,
         }
     )
-    if any(stage in config.stages for stage in AFTER):
+    if machine is not None or any(stage in config.stages for stage in AFTER):
         measured = machine or calibration(context.cache_dir)
         chosen = replace(chosen, ahead=stage_times(config, probe, chosen, measured))
     found = verdict_of(

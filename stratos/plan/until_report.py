@@ -50,6 +50,8 @@ def stage_times(
 ) -> tuple[StageTime, ...]:
     """Return what each stage behind the plan is expected to take, where it runs.
 
+    Of those that the run is asked for; where it is asked for none, of all.
+
     Args:
         config: of the run.
         probe: what the teachers showed.
@@ -58,8 +60,10 @@ def stage_times(
     """
     here = _Here(config, probe, plan, machine)
     found = []
-    for stage in AFTER:
-        if stage not in config.stages or (stage == "deploy" and config.deploy.name == "none"):
+    # A plan alone is made to see what a run would take.
+    stages = [one for one in AFTER if one in config.stages] or AFTER
+    for stage in stages:
+        if stage == "deploy" and config.deploy.name == "none":
             continue
         planned = {"synthesize": "teacher", "distill": "train"}.get(stage)
         role = None if planned is None else plan.role(planned)
