@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -117,10 +117,23 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     problems += [one for one in missing_files(plain) if one.partition("=")[2] not in told_of]
     if problems:
         return None, list(dict.fromkeys(problems))
-    config = Config(**values, plain=redact(plain))
+    config = Config(**values, plain=redact(_with_name(plain, values["teachers"])))
     config = with_horizon(replace(config, teachers=with_log(config.teachers, config.task)))
     problems += impossible(config)
     return (None, problems) if problems else (config, [])
+
+
+def _with_name(plain: dict[str, Any], teachers: Sequence[Teacher]) -> dict[str, Any]:
+    """Return the plain config with the name of a teacher that takes its model's: trackers read it.
+
+    Args:
+        plain: the config.
+        teachers: made of it.
+    """
+    node = plain["teacher"]
+    if "candidates" in node or node.get("name") is not None or len(teachers) != 1:
+        return plain
+    return {**plain, "teacher": {**node, "name": teachers[0].name}}
 
 
 def schema_of(composed: DictConfig, where: str) -> type | None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from checked import problems
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from stratos.catalog.source import BUILTIN
 from stratos.cli.build import build
-from stratos.cli.compose import hydra_for
+from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files
 from stratos.convert.targets import ALLOW_TARGETS
 from stratos.core import extras
@@ -181,6 +182,15 @@ def test_places_of_one_teacher_differ() -> None:
     assert problems(*served, "teacher.base_url=[http://a/v1,http://a/v1/]") == [
         "teacher: base_url wants one URL, or a list of several that differ."
     ]
+
+
+def test_a_teacher_behind_an_endpoint_has_the_name_of_its_model() -> None:
+    served = ["+task=mahjong", "teacher=endpoint", "teacher.model=org/m"]
+    with hydra_for(None) as hydra:
+        typed = [*served, "teacher.base_url=http://a/v1", "paths=here", "paths.run_dir=run"]
+        config = build(hydra.compose_config(CONFIG_NAME, typed, RunMode.RUN, False))
+    assert config.teachers[0].name == config.plain["teacher"]["name"] == "org/m"
+    assert problems(*served, "teacher.base_url=http://a/v1", "teacher.name=mine") == []
 
 
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
