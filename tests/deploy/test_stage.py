@@ -121,9 +121,11 @@ def test_a_latency_limit_that_is_missed_is_said(deployed):
 def test_progress_is_told(deployed):
     assert deployed.ticks[0] == (0, 12, "bundle")
     assert deployed.ticks[1] == (0, 12, "server starts")
-    assert (12, 12, "requests") in deployed.ticks
+    assert (12, 12, "requests · 12 of 12") in deployed.ticks
     done, total, what = deployed.ticks[-1]
-    assert done == total and what in ("requests with random arrivals", "streamed requests")
+    part, _, items = what.partition(" · ")
+    assert part in ("requests with random arrivals", "streamed requests")
+    assert done == total and items == f"{done} of {total}"
 
 
 def test_the_server_is_tested_at_the_highest_rate_that_it_keeps_up_with(deployed):
