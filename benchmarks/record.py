@@ -70,9 +70,10 @@ def circumstances() -> dict[str, Any]:
 
 
 def _without_folder(argument: str) -> str:
-    """Return an argument without the folders of this machine, which nobody else has."""
-    path = Path(argument)
-    return path.name if path.is_absolute() else argument
+    """Return an argument, or NAME=argument, without the folders that nobody else has."""
+    name, equals, value = argument.rpartition("=")
+    path = Path(value)
+    return f"{name}{equals}{path.name}" if path.is_absolute() else argument
 
 
 def machine() -> str:

@@ -14,6 +14,7 @@ from figures_of import (
     drift,
     estimate,
     executors,
+    gallery,
     gym,
     logs,
     own_data,
@@ -24,6 +25,7 @@ from figures_of import (
     summary,
     tool_calls,
     tracking,
+    tutorials,
 )
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -36,6 +38,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **drift.BLOCKS,
     **estimate.BLOCKS,
     **executors.BLOCKS,
+    **gallery.BLOCKS,
     **gym.BLOCKS,
     **logs.BLOCKS,
     **own_data.BLOCKS,
@@ -46,4 +49,5 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **summary.BLOCKS,
     **tool_calls.BLOCKS,
     **tracking.BLOCKS,
+    **tutorials.BLOCKS,
 }

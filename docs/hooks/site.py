@@ -1,20 +1,54 @@
-"""Pages of the site that are made, not written: the start, from README, and every setting."""
+"""Pages of the site that are made: the start from README, every setting, reports of real runs."""
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra_plugins.stratos_launchers._settings import (
+    PoolConfig,
+    RayConfig,
+    SlurmConfig,
+    StudyConfig,
+)
 from mkdocs.structure.files import File, Files
 
 from stratos.cli.build import GROUPS
-from stratos.cli.help.keys import Group, Key, groups
+from stratos.cli.help.keys import Group, Key, first_comment, groups, keys_of, shortened
+from stratos.config import STAGES
 from stratos.core.conf import conf_dir
 
 ROOT = Path(__file__).parents[2]
+COMMAND = (
+    Key("stages", f"[{','.join(STAGES)}]", f"a list of {', '.join(STAGES)}",
+        "Stages that run; records of the others are taken from the folder, or from "
+        "paths.records_from."),
+    Key("seed", "0", "a whole number",
+        "Of everything that is drawn: items, weights, the order of training."),
+    Key("hydra.run.dir", "outputs/<day>/<time>", "text",
+        "Folder of the run. The same command in the folder of a run goes on from there."),
+    Key("hydra.sweep.dir", "sweeps/<time>", "text", "With -m: folder of the sweep."),
+    Key("hydra/launcher", "basic", "one of basic, pool, slurm, ray",
+        "With -m: one job after another, several at once, or on a cluster; see below."),
+    Key("hydra/sweeper", "basic", "one of basic, study",
+        "With -m: every combination, or what Optuna chooses; see below."),
+)  # fmt: skip
+"""Keys of no group."""
+WHOLE = {
+    "experiment": "A whole run under one name",
+    "hparams_search": "A whole sweep under one name",
+    "debug": "Short runs that look for mistakes",
+}
+HYDRA = {
+    "hydra/launcher=pool": ("Jobs of a sweep in processes of this machine", PoolConfig),
+    "hydra/launcher=slurm": ("Jobs of a sweep as jobs of SLURM", SlurmConfig),
+    "hydra/launcher=ray": ("Jobs of a sweep as jobs of a Ray cluster", RayConfig),
+    "hydra/sweeper=study": ("Optuna chooses what each job tries", StudyConfig),
+}
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<to>[^)\s]+)\)")
 
 
@@ -24,14 +58,19 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {"index.md": start.replace("](docs/", "]("), "settings.md": settings(groups())}
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
+    for report in sorted((ROOT / "docs" / "gallery").glob("*.html.gz")):
+        name = f"gallery/{report.name.removesuffix('.gz')}"
+        files.append(File.generated(config, name, content=gzip.decompress(report.read_bytes())))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Name a file of the repository that is no page, in place of a link to it."""
+    """Link to the start in place of README, and name a file that is no page."""
 
     def named(link: re.Match[str]) -> str:
-        to = link["to"].partition("#")[0]
+        to, mark, anchor = link["to"].partition("#")
+        if to == "../README.md":
+            return f"[{link['text']}](index.md{mark}{anchor})"
         if "://" in to or not to or files.get_file_from_path(to) is not None:
             return link[0]
         path = to.removeprefix("../")
@@ -45,14 +84,29 @@ def settings(found: list[Group]) -> str:
     lines = [
         "# Settings",
         "",
-        "Every group of the config, with its choices and its keys. `python -m stratos --help "
-        "<group>` says the same, and `--help <group>=<choice>` the keys of one choice, where "
-        "choices differ in theirs.",
+        "Every key that a command takes, made from the classes that check it. `python -m stratos "
+        "--help <group>` says the same, and `--help <group>=<choice>` the keys of one choice, "
+        "where choices differ in theirs. Units are in the names: `_usd` dollars, `_hours`, "
+        "`_minutes`, `_seconds`, `_ms` milliseconds, `_gib` 2^30 bytes, `_tokens`; a share or an "
+        "accuracy is from 0 to 1. `null` is typed as it stands.",
+        "",
+        "## Of the command",
+        *_table(COMMAND),
     ]
     for group in found:
         lines += ["", f"## {group.name}", ""]
         lines += [f"- `{group.typed}{name}`: {said or 'your own'}" for name, said in group.choices]
         lines += _table(group.keys) if group.name in GROUPS else _of_choices(group)
+    for name in ("experiment", "hparams_search", "debug"):
+        lines += ["", f"## {name}", "", f"{WHOLE[name]}. Their files are in `conf/{name}/`.", ""]
+        lines += [
+            f"- `{name}={path.stem}`: {first_comment(name, path.stem)}"
+            for path in sorted((conf_dir() / name).glob("*.yaml"))
+        ]
+    for typed, (said, schema) in HYDRA.items():
+        group = typed.partition("=")[0].replace("/", ".")
+        keys = [key for key in keys_of(group, schema) if not key.name.endswith("._target_")]
+        lines += ["", f"## {typed}", "", f"{said}.", *_table(keys)]
     return "\n".join(lines) + "\n"
 
 
@@ -75,7 +129,7 @@ def _of_choices(group: Group) -> list[str]:
 def _table(keys: Sequence[Key], with_defaults: bool = True) -> list[str]:
     head = ["key", "default", "what it takes", "meaning"]
     rows = [head, ["---"] * len(head)]
-    rows += [[_code(key.name), _code(key.default), _cell(key.kind), _cell(key.meaning)]
+    rows += [[_code(key.name), _code(shortened(key.default)), _cell(key.kind), _cell(key.meaning)]
              for key in keys]  # fmt: skip
     shown = rows if with_defaults else [[row[0], *row[2:]] for row in rows]
     return ["", *(f"| {' | '.join(row)} |" for row in shown)]

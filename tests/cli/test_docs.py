@@ -1,48 +1,269 @@
-"""The pages of docs/: they make a site, and what they tell to type is known."""
+"""README and the pages of docs/: they make a site, and what they tell to type is known.
+
+Each command line is taken from its page and checked by the command itself: `python -m stratos` as
+before a run (composed, every key and file checked), the other commands by running them in a folder
+with two made runs. The tutorials are followed in `test_tutorials.py`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
+import importlib
+import json
 import os
 import re
-import shlex
+import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from checked import problems
+from documented import DOCUMENTS, ROOT, Command, commands
+from omegaconf import OmegaConf
 
-ROOT = Path(__file__).parents[2]
+sys.path.append(str(Path(__file__).parents[1] / "status"))
+sys.path.append(str(ROOT / "benchmarks"))
+
+import gallery
+from test_commands import make_run
+from tutorials import write_files
+
+from stratos.catalog.source import BUILTIN
+from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
+from stratos.cli.help.keys import group_page
+from stratos.core.conf import conf_dir
+
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-COMMAND = re.compile(r"python -m stratos (?P<overrides>[^`\n#→;|]*)")
 LACKING = re.compile(
-    r"cannot be read|no such (file|folder)|is required|cannot be reached|SLURM does not answer|"
-    r"no Ray dashboard answers|no program sky|no sbatch|not installed|needs the package"
+    r"the hub cannot be reached|cannot be reached|SLURM does not answer|no Ray dashboard answers|"
+    r"no program sky|no sbatch|not installed|needs the package|SkyPilot may use no cloud"
 )
 """What a machine may lack that a page does not."""
+NOT_CHECKED = {
+    "python -m stratos +task=…": "any command, in a drawing",
+    "python -m stratos +task=mahjong cloud=gcp cloud.catalog=[https://…/catalogs/v8/gcp/vms.csv]":
+        "an address without its host, of files of many MB",
+    "python -m stratos.stage run_folder stage": "tests/executors/test_here.py runs it",
+}  # fmt: skip
+"""Commands that are not checked here, and why."""
+EXIT_CODES = {
+    "status": {0}, "compare": {0}, "calibration": {0}, "ledger": {0}, "logs": {0}, "report": {0},
+    "servers": {0, 1}, "serve": {0, 1}, "door": {1}, "verify": {1}, "gate": {2}, "drift": {2},
+    "cascade": {0, 1, 2}, "sweep": {2}, "dashboard": {0, 2},
+}  # fmt: skip
+"""How a command ends in the folder of these tests, where runs have records and no bundle."""
 
 
-def commands() -> list[tuple[str, str]]:
-    """Return each command that a page tells to type, and the page."""
-    found: dict[str, str] = {}
-    for page in PAGES:
-        text = re.sub(r"\\\n\s*", " ", page.read_text())  # a command of several lines
-        for one in COMMAND.finditer(text):
-            found.setdefault(one["overrides"].partition(" > ")[0].strip(), page.name)
-    return [(page, command) for command, page in found.items() if "…" not in command]
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What the pages take for granted: files of rows, runs, a sweep."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in ("STRATOS_CACHE", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    write_rows()
+    write_catalogs(here)
+    for run in ("outputs/run", "outputs/another", "outputs/tickets", "outputs/tickets_1m",
+                "run_folder", "sweeps/time/0", "sweeps/2026-05-28_10-12-01/0"):  # fmt: skip
+        make_run(here / run, right=80)
+    by_teacher = [{"id": str(i), "scores": {"teacher": {"exact": 1.0}}} for i in range(100)]
+    write("outputs/run/evaluate/examples.jsonl", *by_teacher)
+    yield here
+    for name in ("my_strategies", "mine", "roman"):
+        sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize(("page", "command"), commands())
+def write(name: str, *rows: object) -> None:
+    """Write lines of JSON."""
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def write_rows() -> None:
+    """Write a file of rows under each name that a page gives one."""
+    sums = [{"question": f"{i}+{i}", "answer": str(i % 2)} for i in range(200)]
+    for name in ("rows", "tickets", "dates", "sets"):
+        write(f"{name}.jsonl", *sums)
+    write("questions.jsonl", *({**one, "answer": f"select {one['answer']}"} for one in sums))
+    write("both.jsonl", *sums, *({"question": f"{i}+1", "answer": ""} for i in range(20)))
+    write("more.jsonl", {"question": "Two and two?"})
+    labels = [f"{i}+1,{i % 2}\n" for i in range(200)]
+    Path("tickets.csv").write_text("".join(["text,label\n", *labels]))
+    for name, schema in (("orders", "order"), ("invoices", "invoice")):
+        write(f"{name}.jsonl", *({**one, "answer": {"n": 1}} for one in sums))
+        Path(f"{schema}.json").write_text('{"type": "object"}')
+    chats = [
+        {"prompt": f"What is {i} and {i}?", "completion": str(i % 2), "created": 10**9 + i}
+        for i in range(200)
+    ]
+    for name in ("chats", "conversations", "requests", "file"):
+        write(name if name == "file" else f"{name}.jsonl", *chats)
+    calls = [
+        {"question": f"time {i}", "tools": [{"name": "time"}], "calls": [{"name": "time"}]}
+        for i in range(200)
+    ]
+    write("calls.jsonl", *calls)
+    write("reference.jsonl")
+    solved = [
+        {"question": f"What is {i} and 1?", "answer": f"{i} + 1 = {i + 1}\n#### {i + 1}"}
+        for i in range(200)
+    ]
+    write("gsm8k/train.jsonl", *solved)
+    write("gsm8k/test.jsonl", *({**one, "question": f"So, {one['question']}"} for one in solved))
+    sqlite3.connect("shop.sqlite").execute("create table sold (n integer)").connection.close()
+
+
+def write_catalogs(here: Path) -> None:
+    """Write the tables of offers and GPUs that a page names."""
+    for name in ("prices/aws", "../prices/aws", "mine"):
+        (here / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(BUILTIN, here / name / "vms.csv")
+    page = (ROOT / "docs" / "catalog.md").read_text()
+    table = re.search(r"^```\n(Name,.*?)^```", page, re.M | re.S)
+    assert table is not None
+    (here / "my_gpus.csv").write_text(table[1])
+    (here / "mine" / "task").mkdir()
+    (here / "mine" / "task" / "my_task.yaml").write_text(
+        "_target_: stratos.tasks.mahjong.MahjongTask\n"
+    )
+
+
+@pytest.mark.parametrize("path", [one for one in DOCUMENTS if commands(one)], ids=lambda p: p.stem)
 def test_what_a_page_tells_to_type_is_known(
-    page: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    if command.count("'") % 2:
-        pytest.skip("a value of several lines")
-    argv = [one for one in shlex.split(command) if one != "--json"]  # which Hydra never sees
-    if argv and "--help" not in argv:
-        assert [one for one in problems(*argv) if not LACKING.search(one)] == []
+    write_files(path.read_text(), folder)
+    for script in sorted(folder.glob("make_*.py")):  # which makes the file that the page is about
+        subprocess.run([sys.executable, script.name], cwd=folder, check=True)
+    wrong = {}
+    for command in commands(path):
+        if str(command) in NOT_CHECKED:
+            continue
+        with monkeypatch.context() as patch:
+            for name, value in command.env:
+                patch.setenv(name, value)
+            patch.syspath_prepend(str(folder))
+            found = (
+                composed(command) if command.module == "stratos"
+                else typed(command, patch, capsys)
+            )  # fmt: skip
+        if found:
+            wrong[str(command)] = found
+    assert not wrong, "\n".join(f"{one}: {said}" for one, said in wrong.items())
+
+
+def composed(command: Command) -> list[str]:
+    """Return what the check before a run finds wrong with a command."""
+    words = [one.replace("s3://prices", "prices") for one in command.words if one != "--json"]
+    words = [re.sub(r"(teacher|student)\.path=folder$", r"\1.path=org/model", one) for one in words]
+    words = [one for one in words if one != "task.workload=id"]  # as `stratos.logs` prints it
+    if "--help" in words:
+        group_page(words[words.index("--help") + 1 :])
+        return []
+    return [one for one in problems(*words) if not LACKING.search(one)] if words else []
+
+
+def typed(
+    command: Command, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> list[str]:
+    """Run a command in this process; return what is wrong with it."""
+    name = command.module.partition(".")[2]
+    words = [one.replace("s3://bucket", "memory://bucket") for one in command.words]
+    patch.setattr(sys, "argv", [command.module, *words])
+    code: object = 0
+    try:
+        importlib.import_module(f"{command.module}.__main__").main()
+    except SystemExit as end:
+        code = end.code
+    said = capsys.readouterr().err
+    if "usage:" in said:
+        # In a sentence, a command may be named without what it is about.
+        is_named = command.is_inline and re.search("required|name one folder", said)
+        return [] if is_named else [said]
+    return [] if code in EXIT_CODES[name] else [f"exit code {code}: {said}"]
+
+
+def test_what_is_not_checked_is_still_in_a_page() -> None:
+    assert NOT_CHECKED.keys() <= {str(one) for path in DOCUMENTS for one in commands(path)}
+
+
+def test_every_way_to_write_a_command_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Type `python -m stratos.status`, or\n`python -m\nstratos.serve outputs/<run>\n--page`.\n\n"
+        "| all | `python -m stratos +task=a 'b={c: d}'`; `python -m stratos.servers` |\n\n"
+        "    A=1 python -m stratos +task=a \\\n        b=c    # why\n"
+        "    python -m stratos.serve stop x; ls\n\n"
+        "```bash\npython make.py && python -m stratos.logs x.jsonl > out\n```\n"
+    )
+    assert [(str(one)[10:], one.env) for one in commands(page)] == [
+        ("stratos.status", ()), ("stratos.serve outputs/run --page", ()),
+        ("stratos +task=a b={c: d}", ()), ("stratos.servers", ()),
+        ("stratos +task=a b=c", (("A", "1"),)), ("stratos.serve stop x", ()),
+        ("stratos.logs x.jsonl", ()),
+    ]  # fmt: skip
+
+
+def test_settings_that_are_named_exist() -> None:
+    """In `code` of a sentence: a key of a group, or a choice of one."""
+    keys = known_keys()
+    choices = {one.parent.name: {p.stem for p in one.parent.glob("*.yaml")}
+               for one in conf_dir().rglob("*.yaml")}  # fmt: skip
+    named = re.compile(r"(?P<group>[a-z_]+)(?:\.(?P<key>[a-z_]+)[a-z_.]*)?(?:=(?P<value>[\w.]+))?$")
+    wrong = []
+    for path in DOCUMENTS:
+        for words in re.findall(r"`([^`\n]+)`", path.read_text()):
+            for word in words.split():
+                found = named.match(word.lstrip("+"))
+                if found is None or found["group"] not in keys:
+                    continue
+                group, key, value = found["group"], found["key"], found["value"]
+                if key is not None and key not in {*keys[group], "json"}:  # plan.json is a file
+                    wrong.append(f"{path.name}: {word}")
+                if key is None and value and value not in {*choices.get(group, ()), "my_task"}:
+                    wrong.append(f"{path.name}: {word}")
+    assert not wrong, "\n".join(wrong)
+
+
+def known_keys() -> dict[str, set[str]]:
+    """Return group to its keys, of all choices."""
+    found = {name: fields_of(schema) for name, schema in GROUPS.items()}
+    for name in (*TARGETS, *CANDIDATES):
+        found[name] = {"candidates"}
+        for path in (conf_dir() / name).glob("*.yaml"):
+            node = {name: yaml.safe_load(path.read_text())}
+            schema = schema_of(OmegaConf.create(node), name)
+            found[name] |= {*node[name], *(() if schema is None else fields_of(schema))}
+    return found
+
+
+def fields_of(schema: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(schema)}
+
+
+def test_every_ability_of_the_readme_has_a_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    table = text[text.index("| you want | you type |") :].partition("\n\n")[0].splitlines()[2:]
+    assert len(table) > 40
+    lacking = [row for row in table if "](docs/" not in row and "make docs" not in row]
+    assert not lacking, "\n".join(lacking)
+
+
+def test_targets_of_make_and_scripts_that_are_named_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for path in DOCUMENTS:
+        text = path.read_text()
+        for target in re.findall(r"(?:^ {4}|`)make ([a-z]+)", text, re.M):
+            assert re.search(rf"^{target}:", makefile, re.M), f"{path.name}: make {target}"
+        for script in re.findall(r"python (benchmarks/[\w/]+\.py)", text):
+            assert (ROOT / script).exists(), f"{path.name}: {script}"
 
 
 def test_the_pages_make_a_site(tmp_path: Path) -> None:
@@ -54,7 +275,23 @@ def test_the_pages_make_a_site(tmp_path: Path) -> None:
     told = (tmp_path / "settings.html").read_text()
     assert "<code>limits.budget_usd</code>" in told and "<code>executor=slurm</code>" in told
     assert "<code>executor.max_timeouts</code>" in told, "a key of one choice alone"
+    assert "<code>hydra.launcher.memory_gib</code>" in told and "<code>stages</code>" in told
+    assert "<td></td>\n</tr>" not in told, "a key without a meaning"
+    assert "<h1" in (tmp_path / "gallery" / "tickets.html").read_text()
     assert 'href="docs/' not in (tmp_path / "index.html").read_text()
+
+
+def test_reports_of_the_gallery_name_no_machine_and_are_small() -> None:
+    reports = sorted(gallery.GALLERY.glob("*.html.gz"))
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    assert len(reports) >= 3
+    for report in reports:
+        text = gzip.decompress(report.read_bytes()).decode()
+        assert "<h1" in text and gallery.foreign(text) == []
+        name = report.name.partition(".")[0]
+        assert f"(gallery/{name}.html)" in page and f"(gallery/{name}.png)" in page
+    assert sum(one.stat().st_size for one in gallery.GALLERY.iterdir()) < 2_000_000
+    assert gallery.foreign("<dd>/tmp/me/outputs</dd> /home/you/stratos /home/me/x")
 
 
 def test_every_page_is_in_the_menu() -> None:

@@ -28,6 +28,7 @@ def make_run(folder: Path, *overrides: str, right: int = 0) -> Path:
     config.write_text(
         config.read_text() + "task: {name: mahjong, api_key: hidden-key-1234}\n"
         f"seed: {len(overrides)}\n"
+        f"student: {{candidates: {{one: {{runs: [{{accuracy: 0.{len(overrides)}}}]}}}}}}\n"
     )
     for stage, record in factory.make_records(folder).items():
         save(folder / f"{stage}.json", stage, "mark", record)

@@ -104,8 +104,8 @@ def _group(asked: str, hydra: Hydra) -> Group:
     schema = _schema_of(group, node)
     return Group(
         name=f"{group}={choice}" if choice else group,
-        choices=() if choice else tuple((name, _first_comment(group, name)) for name in choices),
-        keys=() if schema is None else tuple(_keys(group, schema, node)),
+        choices=() if choice else tuple((name, first_comment(group, name)) for name in choices),
+        keys=() if schema is None else tuple(keys_of(group, schema, node)),
     )
 
 
@@ -124,13 +124,14 @@ def _lines(group: Group) -> list[str]:
     if group.keys:
         lines.append("Keys and their defaults:")
     for key in group.keys:
-        lines.append(f"  {key.name}={_shortened(key.default)}")
+        lines.append(f"  {key.name}={shortened(key.default)}")
         said = f"{key.kind.capitalize()}. {key.meaning}"
         lines += textwrap.wrap(said, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return lines
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Return a default that fits into a line."""
     return text if len(text) <= _LONGEST_DEFAULT else f"{text[: _LONGEST_DEFAULT - 1]}…"
 
 
@@ -151,7 +152,7 @@ def _schema_of(group: str, node: Any) -> type | None:
     return schema_of(OmegaConf.create({group: node}), group)
 
 
-def _first_comment(group: str, name: str) -> str:
+def first_comment(group: str, name: str) -> str:
     """Return the first sentences of a shipped choice's file."""
     try:
         lines = (conf_dir() / group / f"{name}.yaml").read_text().splitlines()
@@ -167,7 +168,14 @@ def _first_comment(group: str, name: str) -> str:
     return " ".join(said)
 
 
-def _keys(group: str, schema: type, node: Any) -> Iterator[Key]:
+def keys_of(group: str, schema: type, node: Any = None) -> Iterator[Key]:
+    """Yield the keys that are the fields of a dataclass.
+
+    Args:
+        group: what stands before the point of each.
+        schema: the dataclass.
+        node: composed defaults, which go before those of the class.
+    """
     hints = get_type_hints(schema, include_extras=True)
     meanings = meanings_of(schema)
     for field in dataclasses.fields(schema):

@@ -1,0 +1,60 @@
+"""The tutorials of docs/: their quick commands are typed, and print what the pages show.
+
+`make attack` follows two of them whole. What their other commands say is checked in `test_docs.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from documented import ROOT
+from whole import WHOLE
+
+sys.path.append(str(ROOT / "benchmarks"))
+
+import tutorials
+from figures_of import BLOCKS
+from tutorials import Block, blocks, follow
+
+QUICK = ("python make_", "python -m stratos.logs ")
+"""How blocks begin that take a second and print the same on every machine."""
+PAGES = sorted(path.stem.removeprefix("tutorial_") for path in tutorials.DOCS.glob("tutorial_*.md"))
+
+
+def page(name: str) -> str:
+    return (tutorials.DOCS / f"tutorial_{name}.md").read_text()
+
+
+def slow(name: str) -> list[Block]:
+    return [one for one in blocks(page(name)) if not one.text.startswith(QUICK)]
+
+
+@pytest.mark.parametrize("name", ["file", "logs"])
+def test_what_is_quick_prints_what_the_page_shows(name: str, tmp_path: Path) -> None:
+    typed = list(follow(page(name), tmp_path, done=[one.text for one in slow(name)]))
+    assert typed
+    for block, printed, _ in typed:
+        assert f"```text\n{printed}\n```" in BLOCKS[block.figure]()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_a_page_shows_was_printed_by_what_it_tells_to_type(name: str) -> None:
+    kept = tutorials.kept_of(name)
+    for block in blocks(page(name)):
+        if block.kind == "bash" and block.figure:
+            assert kept[block.figure]["typed"] == block.text, "benchmarks/tutorials.py makes it"
+            assert BLOCKS[block.figure]().strip() in page(name)
+
+
+def test_nothing_of_the_machine_is_kept(tmp_path: Path) -> None:
+    printed = f"report {tmp_path}/outputs\nprobe      …\nprobe      12% of 40\n{Path.home()}/x\n"
+    assert tutorials.kept(printed, tmp_path) == "report /home/you/stratos/outputs\n/home/you/x"
+
+
+@WHOLE
+@pytest.mark.parametrize("name", ["file", "logs"])
+def test_a_page_can_be_followed_to_its_end(name: str, tmp_path: Path) -> None:
+    typed = [block.text for block, _, _ in follow(page(name), tmp_path)]
+    assert typed == [one.text for one in blocks(page(name)) if one.kind == "bash"]

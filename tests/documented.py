@@ -1,0 +1,81 @@
+"""What README and the pages of docs/ tell to type, and the files that it needs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+_START = re.compile(r"python -m\s+(?P<module>stratos(?:\.\w+)*)(?![\w.]*\w)")
+_WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\\.|[^\s'"\\`])+""")
+_BEFORE = re.compile(r"(?:\b[A-Z_]+=\S+\s+)+$")
+_ENDS = (";", "|", "||", "&&", "&", ">", "<", "→")
+_BLANK = re.compile(r"[ \t]+")
+_BLANK_INLINE = re.compile(r"[ \t]+|[ \t]*\n(?!\n)[ \t]*")
+_PLACE = re.compile(r"<([\w ]+)>")
+"""What the reader fills in, such as <run>."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line of a page."""
+
+    page: str
+    module: str
+    """Such as "stratos" or "stratos.serve"."""
+    words: tuple[str, ...]
+    """As a shell hands them over; `<run>` has become `run`."""
+    env: tuple[tuple[str, str], ...] = ()
+    """Variables that stand before it."""
+    is_inline: bool = False
+    """Within a sentence, where it may be no more than the name of a command."""
+
+    def __str__(self) -> str:
+        return " ".join(["python -m", self.module, *self.words])
+
+
+def commands(path: Path) -> list[Command]:
+    """Return every command line of a page that begins with `python -m stratos`, each once."""
+    text = re.sub(r"\\\n\s*", " ", path.read_text())
+    text = _PLACE.sub(lambda place: place[1].replace(" ", "_"), text)
+    found = []
+    for start in _START.finditer(text):
+        before = _BEFORE.search(text, max(0, start.start() - 200), start.start())
+        env = [one.split("=", 1) for one in before[0].split()] if before else []
+        is_inline = _is_inline(text, start.start())
+        words = _words(text[start.end() :], is_inline)
+        pairs = tuple((key, value) for key, value in env)
+        found.append(Command(path.name, start["module"], words, pairs, is_inline))
+    return list(dict.fromkeys(found))
+
+
+def _is_inline(text: str, at: int) -> bool:
+    """Return whether a place is within `code` of a line: after an odd number of marks."""
+    paragraph = text.rfind("\n\n", 0, at) + 1
+    line = text.rfind("\n", 0, at) + 1
+    if text[line:at].startswith("    "):
+        return False
+    return text.count("`", paragraph, at) % 2 == 1 and "```" not in text[paragraph:at]
+
+
+def _words(text: str, is_inline: bool) -> tuple[str, ...]:
+    words: list[str] = []
+    at = 0
+    while at < len(text):
+        blank = (_BLANK_INLINE if is_inline else _BLANK).match(text, at)
+        at = blank.end() if blank else at
+        word = _WORD.match(text, at)
+        if word is None or word[0] in _ENDS or word[0].startswith(("#", "(")):
+            break
+        ends = not is_inline and word[0].endswith(";")
+        words.append(_unquoted(word[0].removesuffix(";") if ends else word[0]))
+        at = word.end()
+        if ends:
+            break
+    return tuple(words)
+
+
+def _unquoted(word: str) -> str:
+    return re.sub(r"""'([^']*)'|"([^"]*)"|\\(.)""", lambda m: m[1] or m[2] or m[3] or "", word)
