@@ -170,7 +170,7 @@ def test_a_limit_that_is_none_is_told(argv: str, message: str) -> None:
         ),
         (
             ["teacher=endpoint", "teacher.base_url=https://llm.example.com/v1", "teacher.model=x"],
-            "teacher endpoint: the price of x at https://llm.example.com/v1 is not known, and "
+            "teacher x: the price of x at https://llm.example.com/v1 is not known, and "
             "nothing is asked at an unknown price. Type "
             "teacher.usd_per_million_input_tokens=<dollars> "
             "teacher.usd_per_million_output_tokens=<dollars>, for a million tokens; 0 for what "

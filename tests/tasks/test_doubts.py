@@ -48,8 +48,10 @@ def test_one_validation_row_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "q.jsonl", rows)
     [refusal] = JsonlTask(path).refusals()
     assert refusal.startswith(f"{path} has too few rows: 4 rows to train on, 1 to validate, 2")
-    assert refusal.endswith("Add rows, or give the test questions in a file of their own: "
-                            "task.test_path=<file>.")  # fmt: skip
+    assert refusal.endswith(
+        "Add rows, give the test questions in a file of their own (task.test_path=<file>), or "
+        "larger shares of the rows: task.validation_share=<share> task.test_share=<share>."
+    )
 
 
 def test_few_rows_are_said_with_what_they_can_tell(tmp_path: Path) -> None:
