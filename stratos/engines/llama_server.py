@@ -332,6 +332,7 @@ class _Front:
                 if not line.startswith("data: {"):
                     if line.startswith("error: "):
                         yield f"data: {line.removeprefix('error: ')}\n\n"
+                        return  # what has come is no whole answer: no reason of an end is told
                     continue
                 last = json.loads(line.removeprefix("data: "))
                 ids = last.get("tokens") or []

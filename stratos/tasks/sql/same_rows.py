@@ -16,13 +16,15 @@ from pathlib import Path
 
 from stratos.core.foreign import beside
 from stratos.tasks.answers import behind_marker
-from stratos.tasks.sql.duckdb_file import DuckDbFile, is_duckdb, why_no_duckdb
-from stratos.tasks.sql.query import LONGEST_QUERY, Database, QueryError, QueryLimits
-from stratos.tasks.sql.sqlite_file import SqliteFile
+from stratos.tasks.sql.database import Database, QueryError, QueryLimits
 
 _FENCE = re.compile(r"```(?:sql|sqlite|duckdb)?[ \t]*\n(.*?)(?:```|$)", re.DOTALL | re.IGNORECASE)
-_ORDERED = re.compile(r"\border\s+by\b(?!.*\))", re.IGNORECASE | re.DOTALL)
-"""An order of the outermost query: no bracket is closed behind it."""
+_NOT_ORDER = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
+"""Texts, quoted names and comments, in which no word of SQL stands."""
+_WORDS = re.compile(r"[()]|\border\s+by\b", re.IGNORECASE)
+_QUERY = re.compile(r"\s*\(*\s*(?:select|with|from|values)\b", re.IGNORECASE)
+LONGEST_QUERY = 20_000
+"""Characters of a query."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class SqlResult:
         path = Path(self.database).expanduser()
         if not path.is_file():
             raise ValueError(f"database={self.database}: there is no such file.{beside(path)}")
-        if is_duckdb(path) and (why := why_no_duckdb()) is not None:
+        if (why := self._file.why_not()) is not None:
             raise ValueError(f"database={self.database}: {why}.")
         try:
             self._rows("select count(*) from sqlite_master")
@@ -61,9 +63,11 @@ class SqlResult:
 
     def read(self, text: str) -> str | None:
         """Return the query of a text: in a fence, behind an announcement, or all of it."""
-        fenced = _FENCE.search(text)
-        found = (fenced[1] if fenced else behind_marker(text) or text).strip().rstrip(";").strip()
-        return found or None
+        if fenced := _FENCE.search(text):
+            found = fenced[1]
+        else:
+            found = text if _QUERY.match(text) else behind_marker(text) or text
+        return found.strip().rstrip(";").strip() or None
 
     def why_wrong(self, gold: str) -> str | None:
         """Return why a gold query gives no rows to compare with; None if it does."""
@@ -80,7 +84,7 @@ class SqlResult:
             found = self._rows(self.read(answer) or "")
         except QueryError:
             return 0.0
-        if _ORDERED.search(gold):
+        if _is_ordered(gold):
             return float(found == wanted)
         return float(Counter(found) == Counter(wanted))
 
@@ -96,8 +100,19 @@ class SqlResult:
 
     @property
     def _file(self) -> Database:
-        path = Path(self.database).expanduser().resolve()
-        return DuckDbFile(path) if is_duckdb(path) else SqliteFile(path)
+        return Database(Path(self.database).expanduser().resolve())
+
+
+def _is_ordered(query: str) -> bool:
+    """Return whether the outermost query sorts its rows: an order stands in no bracket."""
+    depth = 0
+    for found in _WORDS.finditer(_NOT_ORDER.sub(" ", query)):
+        if found[0] not in "()":
+            if depth == 0:
+                return True
+        else:
+            depth += 1 if found[0] == "(" else -1
+    return False
 
 
 @lru_cache(maxsize=4096)

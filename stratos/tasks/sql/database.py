@@ -1,0 +1,124 @@
+"""A file of SQLite or DuckDB that queries are run on, each in a child process.
+
+What an untrained model writes may take any time and memory. SQLite and DuckDB look at their own
+limits between steps, and one step may search a long text for minutes, or make a list of 200 million
+numbers, which DuckDB's `memory_limit` does not count (duckdb 2.0.1). The child has a limit of
+memory, and ends itself when a query takes too long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Hashable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from stratos.core.extras import install
+
+MARK, MARK_AT = b"DUCK", 8
+"""What a DuckDB file has at this byte."""
+_CHILD = Path(__file__).with_name("query_child.py")
+
+
+class QueryError(Exception):
+    """A query that fails, is not allowed, takes too long, or has too many rows."""
+
+
+@dataclass(frozen=True)
+class QueryLimits:
+    """What one query may take."""
+
+    seconds: float
+    most_rows: int
+
+
+@dataclass(frozen=True)
+class Database:
+    """A file that is opened for reading, without access to any other file."""
+
+    path: Path
+
+    @property
+    def kind(self) -> str:
+        """Of the file: sqlite or duckdb."""
+        try:
+            with self.path.open("rb") as file:
+                is_duckdb = file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
+        except OSError:
+            return "sqlite"  # which says why it cannot be opened
+        return "duckdb" if is_duckdb else "sqlite"
+
+    def why_not(self) -> str | None:
+        """Return what to type if a package is not there; None if queries can be run."""
+        if self.kind == "sqlite" or importlib.util.find_spec("duckdb") is not None:
+            return None
+        return f"it is a DuckDB file, and the package duckdb is not installed: {install('duckdb')}"
+
+    def rows(self, query: str, limits: QueryLimits) -> tuple[Hashable, ...]:
+        """Run one query that reads, and return the digests of its rows in their order.
+
+        Raises:
+            QueryError: it gives no rows.
+        """
+        return _child(self, os.getpid()).rows(query, limits)
+
+
+class _Child:
+    """A process that runs queries one after another, and is started again after one ended it."""
+
+    def __init__(self, database: Database) -> None:
+        self._command = [
+            sys.executable, "-P", str(_CHILD), database.kind, str(database.path)
+        ]  # fmt: skip
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+
+    def rows(self, query: str, limits: QueryLimits) -> tuple[Hashable, ...]:
+        """Return the rows of a query.
+
+        Raises:
+            QueryError: it gives none.
+        """
+        with self._turn:
+            found = self._asked(json.dumps({"query": query, **asdict(limits)}))
+        if found is None:
+            raise QueryError(f"more than {limits.seconds:g} seconds, or too much memory")
+        if "error" in found:
+            raise QueryError(found["error"])
+        return tuple(found["rows"])
+
+    def _asked(self, line: str) -> dict[str, Any] | None:
+        """Return what the child answers; None if the query ended it."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(f"{line}\n")
+            stdin.flush()
+        if answer := stdout.readline():
+            found: dict[str, Any] = json.loads(answer)
+            return found
+        self._process.wait()
+        for pipe in (stdin, stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        self._process = None
+        return None
+
+
+@lru_cache(maxsize=8)
+def _child(database: Database, pid: int) -> _Child:
+    """Return the child of a file and a process: a fork has its own."""
+    return _Child(database)

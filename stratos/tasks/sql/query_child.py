@@ -1,0 +1,160 @@
+"""Run queries on a file of SQLite or DuckDB, one line of JSON each, with limits of time and memory.
+
+    python -P query_child.py sqlite|duckdb FILE
+
+reads {"query", "seconds", "most_rows"} from standard input, and writes {"rows"} or {"error"}. A row
+is a digest of its values. It ends with its input, and when a query takes too long. This file is run
+by its path and imports nothing of Stratos.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 4 * 2**30
+"""Of address space, beyond what the process has at its start."""
+DIGITS = 9
+"""Significant digits of a number that is not whole."""
+LATE_S = 1.0
+"""After an interrupt, until the process ends itself."""
+CONFIG = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "memory_limit": "1GB",
+    "threads": "1",
+    "max_temp_directory_size": "0B",
+    "lock_configuration": "true",
+}
+"""Of DuckDB."""
+MAY = {
+    sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
+}  # fmt: skip
+"""What a query of SQLite may do."""
+NO_FUNCTION = {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"}
+LONGEST_VALUE = 2**20
+"""Bytes of a value of SQLite."""
+
+
+def main() -> None:
+    """Answer the lines of standard input."""
+    kind, path = sys.argv[1:]
+    run, errors = (_of_sqlite, sqlite3.Error) if kind == "sqlite" else (_of_duckdb, _duckdb().Error)
+    _limit_memory()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            rows = run(path, asked)
+            if len(rows) > asked["most_rows"]:
+                raise ValueError(f"more than {asked['most_rows']:,} rows")
+            found: dict[str, Any] = {"rows": [_digest(row) for row in rows]}
+        except (errors, MemoryError, ValueError) as error:
+            found = {"error": str(error).partition("\n")[0] or "too much memory"}
+        print(json.dumps(found), flush=True)
+
+
+def _of_sqlite(path: str, asked: dict[str, Any]) -> list[Any]:
+    uri = f"{Path(path).as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+        database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        database.set_authorizer(_may)
+        with _within(asked["seconds"], database.interrupt):
+            cursor = database.execute(asked["query"])
+            if cursor.description is None:
+                raise ValueError("no query: it gives no rows")
+            return cursor.fetchmany(asked["most_rows"] + 1)
+
+
+def _may(action: int, first: str | None, second: str | None, *_: Any) -> int:
+    is_allowed = action in MAY and (second or "").casefold() not in NO_FUNCTION
+    return sqlite3.SQLITE_OK if is_allowed else sqlite3.SQLITE_DENY
+
+
+def _duckdb() -> Any:
+    import duckdb
+
+    return duckdb
+
+
+def _of_duckdb(path: str, asked: dict[str, Any]) -> list[Any]:
+    duckdb = _duckdb()
+    with duckdb.connect(path, read_only=True, config=CONFIG) as database:
+        statements = database.extract_statements(asked["query"])
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise ValueError("not one query that reads")
+        with _within(asked["seconds"], database.interrupt):
+            rows: list[Any] = database.execute(statements[0]).fetchmany(asked["most_rows"] + 1)
+            return rows
+
+
+@contextlib.contextmanager
+def _within(seconds: float, interrupt: Callable[[], None]) -> Any:
+    """Interrupt what takes longer, and end the process where that does not help.
+
+    Neither database looks at its clock within one step, such as a search in a long text.
+    """
+    slow = threading.Timer(seconds, interrupt)
+    slower = threading.Timer(seconds + LATE_S, os._exit, (1,))
+    for timer in (slow, slower):
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        slow.cancel()
+        slower.cancel()
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    with contextlib.suppress(OSError, ValueError):
+        with open("/proc/self/statm", encoding="ascii") as file:
+            n_pages = int(file.read().split()[0])
+        most = n_pages * resource.getpagesize() + MOST_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _digest(row: Any) -> str:
+    text = repr(_value(row)).encode(errors="surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _value(value: Any) -> Any:
+    """Return a value as it is compared: numbers whatever their type, a day as its midnight."""
+    if isinstance(value, int | float | Decimal):
+        return _number(value)
+    if isinstance(value, list | tuple):
+        return [_value(one) for one in value]
+    if isinstance(value, dict):
+        return sorted((str(key), _value(one)) for key, one in value.items())
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if isinstance(value, datetime | time | timedelta):
+        return ("time", str(value))
+    return value if value is None or isinstance(value, bytes) else ("text", str(value))
+
+
+def _number(value: int | float | Decimal) -> str:
+    """Write a number: whole ones in full, others by their leading digits."""
+    with contextlib.suppress(ValueError, OverflowError):  # infinite, or no number
+        if value == int(value):
+            return str(int(value))
+    return f"{float(value):.{DIGITS}g}"
+
+
+if __name__ == "__main__":
+    main()
