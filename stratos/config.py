@@ -433,6 +433,10 @@ class EvaluateConfig:
     """Batch size of the student."""
     max_new_tokens: Count = 768
     """Maximum tokens of a student's answer."""
+    decoder: Literal["auto", "transformers"] = "auto"
+    """What computes the answers' tokens here, in training too: auto decodes float32 students of up
+    to 20M parameters on a CPU directly, checked against transformers in every batch, and any other
+    by transformers; transformers decodes all."""
     constrained: bool = True
     """Where answers have a JSON Schema: measure the student with constrained decoding, too."""
 

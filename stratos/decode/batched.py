@@ -2,7 +2,8 @@
 
 `model.generate` keeps finished rows in the batch until the longest is done and copies the whole
 cache at every token. `complete` asks questions of like length together, drops a row when it ends,
-and writes into a cache with room (`stratos.decode.kv_cache`).
+and writes into a cache with room (`stratos.decode.kv_cache`). The steps of small students on a CPU
+are computed without transformers' modules (`stratos.decode.direct`).
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
+from stratos.decode.decoder import Decoder, Decoding
 from stratos.tasks.base import Message
 
 if TYPE_CHECKING:
     import torch
 
+    from stratos.decode.direct import Direct, Following
     from stratos.decode.prefix import Prefixes
     from stratos.decode.threads import Threads
 
@@ -55,6 +59,7 @@ def complete(
     choose_threads: bool = True,
     schemas: Sequence[Mapping[str, Any] | None] = (),
     with_logprobs: bool = False,
+    decoding: Decoding | None = None,
 ) -> list[Completion]:
     """Answer every chat greedily, in the order given.
 
@@ -74,6 +79,7 @@ def complete(
         schemas: JSON Schema that the answer to each chat has to match, None for any answer; empty
             leaves all of them free (`stratos.decode.constrained`).
         with_logprobs: say how likely the model finds each answer, free of any schema.
+        decoding: which decoder to take, and told which was; None takes `Decoder.AUTO`.
 
     Raises:
         ValueError: no grammar can be made for the tokenizer.
@@ -101,6 +107,7 @@ def complete(
         tick=tick,
         poll=poll,
         choose_threads=choose_threads,
+        decoding=decoding,
     )
     return [
         Completion(
@@ -156,6 +163,7 @@ def write(
     stop_loops: bool = False,
     poll: Callable[[], None] | None = None,
     choose_threads: bool = True,
+    decoding: Decoding | None = None,
 ) -> list[list[int]]:
     """Return the tokens that the model writes behind each prompt, the end token included.
 
@@ -172,10 +180,13 @@ def write(
         stop_loops: end a row that repeats itself: it would do so up to its longest length.
         poll: as of `complete`.
         choose_threads: as of `complete`.
+        decoding: as of `complete`.
     """
     import torch
 
     from stratos.decode.threads import HERE
+
+    decoding = Decoding() if decoding is None else decoding
 
     threads = HERE if choose_threads and model.device.type == "cpu" else None
     longest = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
@@ -189,9 +200,10 @@ def write(
         threads.choosing() if threads is not None else nullcontext(),
     ):
         prefixes = _prefixes(model, prompts) if share_prefixes else None
+        direct = _direct(model, decoding)
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            decoding = _decode(
+            found = _decode(
                 model,
                 prompts,
                 batch,
@@ -203,8 +215,10 @@ def write(
                 stop_loops=stop_loops,
                 poll=poll,
                 threads=threads,
+                direct=direct,
+                decoding=decoding,
             )
-            for index, tokens in decoding:
+            for index, tokens in found:
                 answers[index] = tokens
                 n_done += 1
                 if tick is not None:
@@ -237,6 +251,8 @@ def _decode(
     stop_loops: bool,
     poll: Callable[[], None] | None,
     threads: Threads | None,
+    direct: Direct | None,
+    decoding: Decoding,
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield (number of the prompt, tokens) for one batch, in the order in which they end.
 
@@ -252,6 +268,8 @@ def _decode(
         stop_loops: as of `write`.
         poll: as of `write`.
         threads: what chooses their number; None for torch's.
+        direct: the model's weights for steps without it; None has it make them all.
+        decoding: told what made the steps.
     """
     import torch
 
@@ -279,23 +297,32 @@ def _decode(
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     padded = not bool(mask.all())
     cache_name = cache_argument(model)
+    following: Following | None = None
     if threads is not None:
         threads.begin()
-    while True:
-        logits = model(
-            input_ids=ids,
-            # Rows of one length need no mask, and attention without one is cheaper.
-            attention_mask=mask if padded else None,
-            position_ids=positions,
-            use_cache=True,
-            logits_to_keep=1,
-            **{cache_name: cache},
-        ).logits
+    for step in count():
+        if following is not None:
+            logits_BV = following.step(ids, positions)
+        else:
+            logits_BV = model(
+                input_ids=ids,
+                # Rows of one length need no mask, and attention without one is cheaper.
+                attention_mask=mask if padded else None,
+                position_ids=positions,
+                use_cache=True,
+                logits_to_keep=1,
+                **{cache_name: cache},
+            ).logits[:, -1]
+        if step == 1 and direct is not None:
+            following = direct.follow(cache, ids, mask, positions, logits_BV)
+            decoding.tell(following is not None)
+            if threads is not None:  # other steps come now: what was measured says nothing of them
+                threads.begin()
         if poll is not None:
             poll()
         if threads is not None:
             threads.token()
-        ids = pick(logits[:, -1], live)
+        ids = pick(logits_BV, live)
         positions = positions[:, -1:] + 1
         over = [False] * len(live)
         for place, (index, token) in enumerate(zip(live, ids[:, 0].tolist(), strict=True)):
@@ -312,9 +339,21 @@ def _decode(
             kept = _fill_holes(over)
             live = [live[place] for place in kept]
             places = torch.tensor(kept, device=ids.device)
-            cache.reorder_cache(cast(torch.LongTensor, places))
+            if following is not None:
+                following.keep(kept)
+            else:
+                cache.reorder_cache(cast(torch.LongTensor, places))
             ids, mask, positions = ids[places], mask[places], positions[places]
         mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+
+
+def _direct(model: Any, decoding: Decoding) -> Direct | None:
+    """Return a model's weights for steps without it, where it may be decoded so."""
+    if decoding.asked is Decoder.TRANSFORMERS or model.device.type != "cpu":
+        return None
+    from stratos.decode.direct import Direct
+
+    return Direct(model) if Direct.can_decode(model) else None
 
 
 def _prefixes(model: Any, prompts: Sequence[Sequence[int]]) -> Prefixes:

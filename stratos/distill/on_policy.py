@@ -106,9 +106,14 @@ def writer(
     max_new_tokens: int,
     temperature: float,
     batch_size: int,
+    decoder: str,
 ) -> Writer:
-    """Return the student as a writer: it samples at its present weights."""
+    """Return the student as a writer: it samples at its present weights.
+
+    What is drawn depends on the seed and the batch; the decoders differ by rounding alone.
+    """
     from stratos.decode.batched import write
+    from stratos.decode.decoder import Decoder, Decoding
 
     def sample(logits_BV: Tensor, prompts: Sequence[int]) -> Tensor:
         return torch.multinomial((logits_BV.float() / temperature).softmax(-1), 1)
@@ -124,6 +129,7 @@ def writer(
                 batch_size=batch_size,
                 pick=sample,
                 choose_threads=False,
+                decoding=Decoding(Decoder(decoder)),
             )
 
     return written

@@ -103,6 +103,7 @@ def open_lesson(
                     on_policy.max_new_tokens or int((data.lengths - data.prompt_lengths).max()),
                     on_policy.temperature,
                     config.evaluate.batch_size,
+                    config.evaluate.decoder,
                 ),
                 lmbda=on_policy.share,
                 buffer_steps=on_policy.buffer_steps,

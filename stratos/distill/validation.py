@@ -97,6 +97,7 @@ def right_of(
 ) -> list[float]:
     """Return 1 or 0 for each item; answers are as long as in the evaluation, or as told."""
     from stratos.decode.batched import complete
+    from stratos.decode.decoder import Decoder, Decoding
 
     completions = complete(
         model,
@@ -106,6 +107,7 @@ def right_of(
         batch_size=config.evaluate.batch_size,
         poll=poll,
         choose_threads=choose_threads,
+        decoding=Decoding(Decoder(config.evaluate.decoder)),
     )
     return [
         config.task.score(completion.text, item).exact

@@ -12,6 +12,7 @@ from typing import Any
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.decode.batched import complete
+from stratos.decode.decoder import Decoder, Decoding
 from stratos.pretrained import load_model, load_tokenizer
 from stratos.tasks.base import Item, Score, Task
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole, n_truncated
@@ -48,6 +49,8 @@ class Answers:
     """Log-probability of each answer; none where they were not asked for."""
     n_too_long: int = 0
     """Items that were left out, since they are longer than the teacher's context."""
+    decoding: Decoding | None = None
+    """What decoded a local model."""
 
     @staticmethod
     def none() -> Answers:
@@ -66,12 +69,14 @@ def ask_folder(
     from_hub: bool = False,
     schemas: Sequence[Mapping[str, Any] | None] = (),
     with_logprobs: bool = False,
+    decoder: str = Decoder.AUTO,
 ) -> Answers:
     """Ask the model in a Hugging Face folder as a student is asked, and score what it writes.
 
     Loading is not counted in the seconds. Weights are read from safetensors alone, and no code
     that a folder brings is run. A name of the hub is fetched only with `from_hub`. `schemas`
-    constrain the answers as those of `complete` do; `with_logprobs` says how likely each is.
+    constrain the answers as those of `complete` do; `with_logprobs` says how likely each is;
+    `decoder` is one of `Decoder`.
 
     Raises:
         ForeignFileError: there is no such model, or it is no causal language model.
@@ -82,6 +87,7 @@ def ask_folder(
     tokenizer = load_tokenizer(path, is_folder=not from_hub)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(path, dtype="auto", is_folder=not from_hub).to(device)
+    decoding = Decoding(Decoder(decoder))
     started, cpu_started = time.perf_counter(), time.process_time()
     completions = complete(
         model,
@@ -92,6 +98,7 @@ def ask_folder(
         tick=tick,
         schemas=schemas,
         with_logprobs=with_logprobs,
+        decoding=decoding,
     )
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     texts = tuple(completion.text for completion in completions)
@@ -106,6 +113,7 @@ def ask_folder(
         max_tokens=max_new_tokens,
         n_truncated=sum(completion.is_truncated for completion in completions),
         logprobs=tuple(completion.logprob for completion in completions) if with_logprobs else (),
+        decoding=decoding,
     )
 
 

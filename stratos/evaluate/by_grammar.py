@@ -62,6 +62,7 @@ def ask_constrained(
             batch_size=options.batch_size,
             tick=tick,
             schemas=schemas,
+            decoder=options.decoder,
         )
     except ValueError as error:  # a tokenizer that llguidance cannot read
         context.warn(f"Decoding is not constrained: {error}")

@@ -97,9 +97,12 @@ def evaluate(
             batch_size=options.batch_size,
             tick=ticks.part("student", len(some)),
             with_logprobs=True,
+            decoder=options.decoder,
         )
 
     by_student = ask_student(items)
+    if by_student.decoding is not None and (told := by_student.decoding.complaint):
+        context.warn(told)
     context.log(_exact("student", by_student))
     write_answers(context.run_dir, task, by_student)
     constrained = None
@@ -114,6 +117,7 @@ def evaluate(
         max_new_tokens=_untouched_tokens(config, plan),
         batch_size=options.batch_size,
         tick=ticks.part("untouched student", len(untouched_items)),
+        decoder=options.decoder,
     )
     context.log(_exact("untouched", by_untouched))
     by_teacher = Answers.none()
@@ -267,6 +271,7 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
         n_cached=answers.n_cached,
         fields=field_shares(task, answers.items, read),
         labels=confusion(answers.items, read),
+        decoder="" if answers.decoding is None else answers.decoding.used,
     )
 
 

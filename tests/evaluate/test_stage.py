@@ -199,6 +199,16 @@ def test_student_and_teacher_have_a_price(scorecard):
     assert scorecard.score("lookup").usd_per_1000 is None
 
 
+def test_what_decoded_each_model_is_kept(scorecard, students, tmp_path):
+    assert {one.role: one.decoder for one in scorecard.scores if one.decoder} == {
+        "student": "direct",
+        "untouched": "direct",
+    }
+    options = EvaluateConfig(n_items=20, n_teacher_items=2, decoder="transformers")
+    again = run(tmp_path, students, config=tiny_config(tmp_path, evaluate=options))
+    assert again.score("student").decoder == "transformers"
+
+
 def test_every_answer_of_the_student_is_kept(scorecard, folder):
     kept = read_answers(folder)
     task = Larger()
