@@ -11,18 +11,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil, comb
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
 from stratos.core.formats import percent
 
 if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 N_DEALT = 1999
-"""Ways in which the labels are dealt; with the real one the least p-value is 1/2,000."""
+"""Fewest random deals of the labels; with the real one the least p-value is 1/2,000."""
+MOST_DEALT = 199_999
+"""Most random deals, for a small α."""
+_ROOM = 4
+"""How far below its threshold the least p-value lies, where `MOST_DEALT` allows it."""
+_AT_ONCE = 2000
+"""Deals of one chunk, the real one included: 32 MB of 2,000 requests."""
 MOST = 1000
 """Requests of a sample that are compared; of more a random part."""
 _FEATURES = 2**12
@@ -73,21 +82,70 @@ def shifts(
         now: live.
         alpha: how often one of the tests may alarm though nothing has changed.
         seed: of what is dealt.
+
+    Raises:
+        StratosError: no deal of these samples can come to an alarm at so small an α.
     """
     rng = np.random.default_rng(seed)
     before, now = _part(before, rng), _part(now, rng)
-    both = [*before, *now]
-    live = np.zeros((1 + N_DEALT, len(both)))
-    live[:, len(before) :] = 1.0
-    live[1:] = rng.permuted(live[1:], axis=1)
-    tests = list(_tests(before, now, both))
-    found = []
-    for test in tests:
-        values = test.statistic(live)
+    tests = list(_tests(before, now, [*before, *now]))
+    n_dealt = _n_dealt(alpha, len(tests), len(before), len(now))
+    first, n_as_far = np.empty(len(tests)), np.zeros(len(tests))
+    for live in _dealt(len(before), len(now), n_dealt, rng):
+        values = np.array([test.statistic(live) for test in tests])
+        if not n_as_far.any():
+            first = values[:, 0]  # the real labels are as far apart as themselves
         # Rounding must not tell equal statistics apart.
-        p = float((values >= values[0] - 1e-9 * abs(values[0])).mean())
-        found.append(Shift(test.name, test.before, test.now, p, p <= alpha / len(tests)))
-    return found
+        n_as_far += (values >= (first - 1e-9 * abs(first))[:, None]).sum(axis=1)
+    threshold = alpha / len(tests) * (1 + 1e-9)
+    return [
+        Shift(test.name, test.before, test.now, p, p <= threshold)
+        for test, p in zip(tests, (n_as_far / (1 + n_dealt)).tolist(), strict=True)
+    ]
+
+
+def _n_dealt(alpha: float, n_tests: int, n_before: int, n_now: int) -> int:
+    """Return how many random deals show p-values of at most α over the number of tests.
+
+    Raises:
+        StratosError: `MOST_DEALT` cannot, or so few requests cannot be dealt in so many ways.
+    """
+    n_ways = comb(n_before + n_now, n_now)
+    least = n_tests / min(1 + MOST_DEALT, n_ways)
+    if alpha < least * (1 - 1e-9):
+        items = counted(n_before, "test item", spec=",")
+        why = (
+            f"{items} and {counted(n_now, 'live request', spec=',')} can be dealt in "
+            f"{n_ways:,} ways only"
+            if n_ways <= MOST_DEALT
+            else f"{MOST_DEALT:,} random exchanges are made at most"
+        )
+        advice = (
+            f"type --alpha {_rounded_up(least):g}, or more"
+            if least < 1
+            else "compare with a run that was evaluated on more items"
+        )
+        raise StratosError(
+            f"--alpha {alpha:g} can never alarm: {why}, and {n_tests} tests share it. "
+            f"{advice[0].upper()}{advice[1:]}."
+        )
+    return min(MOST_DEALT, max(N_DEALT, ceil(_ROOM * n_tests / alpha) - 1))
+
+
+def _rounded_up(share: float) -> float:
+    """Return the next share of two digits."""
+    unit = 10.0 ** (np.floor(np.log10(share)) - 1)
+    return float(ceil(share / unit - 1e-9) * unit)
+
+
+def _dealt(n_before: int, n_now: int, n: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """Yield memberships (dealt, request) in chunks: the real ones first, then n random ones."""
+    real = np.append(np.zeros(n_before), np.ones(n_now))
+    for start in range(0, 1 + n, _AT_ONCE):
+        live = np.tile(real, (min(_AT_ONCE, 1 + n - start), 1))
+        is_random = slice(0 if start else 1, None)
+        live[is_random] = rng.permuted(live[is_random], axis=1)
+        yield live
 
 
 def _part(sample: Sequence[Asked], rng: np.random.Generator) -> list[Asked]:

@@ -101,6 +101,39 @@ def test_the_distance_of_texts_is_that_of_their_mean_vectors() -> None:
     assert _distance(texts)(live)[0] == pytest.approx((apart**2).sum())
 
 
+@pytest.mark.parametrize("alpha", [0.01, 0.0025, 0.001])
+def test_everything_has_changed_at_any_alpha(alpha: float) -> None:
+    """The least p-value of a fixed number of deals is above a small alpha, whatever changed."""
+    before = [Asked(f"how many apples {i}", str(i), str(i % 5)) for i in range(60)]
+    now = [Asked(f"completely other words {i}" * 3, "x" * 50, None) for i in range(60)]
+    assert len(moved(before, now, alpha)) == 5
+    assert not moved(before, before, alpha)
+
+
+def test_an_alpha_that_can_never_alarm_is_refused() -> None:
+    rng = random.Random(6)
+    many = [asked(rng, unread=0.0) for _ in range(40)]
+    with pytest.raises(StratosError) as refused:
+        shifts(many, many, 1e-6)
+    assert str(refused.value) == (
+        "--alpha 1e-06 can never alarm: 199,999 random exchanges are made at most, and 5 tests "
+        "share it. Type --alpha 2.5e-05, or more."
+    )
+    with pytest.raises(StratosError, match="1 test item and 40 live requests can be dealt in 41"):
+        shifts(many[:1], many, 0.1)
+    with pytest.raises(StratosError, match=r"Type --alpha 0\.13, or more\."):
+        shifts(many[:1], many, 0.12)
+    assert shifts(many[:1], many, 0.13)
+
+
+def test_deals_in_chunks_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(7)
+    before, now = ([asked(rng, unread) for _ in range(50)] for unread in (0.0, 0.2))
+    whole = [one.p_value for one in shifts(before, now, 0.01)]
+    monkeypatch.setattr(module, "_AT_ONCE", 300)
+    assert [one.p_value for one in shifts(before, now, 0.01)] == whole
+
+
 def test_more_than_can_be_compared_is_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 40)
     rng = random.Random(3)
