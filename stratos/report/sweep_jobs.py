@@ -90,8 +90,13 @@ def runs_in(folders: Sequence[Path], command: str) -> Iterator[Job]:
 
 
 def is_run(folder: Path) -> bool:
-    """Tell whether a folder is that of a run."""
-    return (folder / ".hydra").is_dir() or any((folder / f"{s}.json").exists() for s in STAGES)
+    """Tell whether a folder is that of a run: what a report is made of has to be there.
+
+    A `report.json` alone is none: `stratos.dashboard` writes one into a sweep, too.
+    """
+    return (folder / ".hydra").is_dir() or any(
+        (folder / f"{stage}.json").exists() for stage in STAGES if stage != "report"
+    )
 
 
 def _job_folders(sweep_dir: Path) -> Iterator[Path]:

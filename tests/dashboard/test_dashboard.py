@@ -14,6 +14,7 @@ from required import lacking
 
 from stratos.dashboard.__main__ import main
 from stratos.records import save
+from stratos.report.sweep_jobs import is_run, read_jobs
 from stratos.run.summary import final_numbers
 
 CONFIG = """stages: [probe, plan, synthesize, distill, evaluate, deploy]
@@ -61,6 +62,8 @@ def test_a_sweep_becomes_a_report_and_a_workspace(
     main([str(sweep)])
     said = capsys.readouterr().out
     assert "there is no W&B key" in said
+    assert [job.name for job in read_jobs(sweep)] == ["0", "1"], "its own folder is no run"
+    assert not is_run(sweep / "dashboard")
     report = json.loads((sweep / "dashboard" / "report.json").read_text())
     workspace = json.loads((sweep / "dashboard" / "workspace.json").read_text())
     for one in (report, workspace):

@@ -67,6 +67,29 @@ def test_jobs_are_filtered_by_what_was_varied(page: Any, sweep: Path) -> None:
     assert page.console() == []
 
 
+def drawn(page: Any) -> list[str]:
+    """Return the jobs that a reader sees, whatever an attribute says."""
+    return list(
+        page.js(
+            "return [...document.querySelectorAll('#jobs tbody tr')]"
+            ".filter((row) => row.getClientRects().length).map((row) => row.dataset.job)"
+        )
+    )
+
+
+@pytest.mark.parametrize("width", [500, 1500])
+def test_a_filter_hides_jobs_in_any_window(page: Any, sweep: Path, width: int) -> None:
+    page.open(sweep / "index.html", width)
+    assert len(drawn(page)) == 12
+    choose(page, "student", "stratos_1m")
+    assert drawn(page) == ["1", "4", "7", "10"]
+    page.one("#jobs [data-search]").send_keys("stratos_3m")
+    assert drawn(page) == []
+    said = page.one("#jobs [data-count]").text
+    assert said == "No job matches, of 12. Clear the search or choose “all” above."
+    assert page.overflow() <= 0 and page.console() == []
+
+
 def test_the_frontier_is_that_of_the_jobs_shown(page: Any, sweep: Path) -> None:
     page.open(sweep / "index.html", 1500)
     points = page.js(

@@ -52,7 +52,8 @@ function setUpSweep(section) {
       if (row.hidden !== hidden) row.hidden = hidden;
     }
     more.hidden = n === matching.size;
-    count.textContent = n === matching.size ? `${n} of ${rows.length} shown`
+    count.textContent = !matching.size ? `No job matches, of ${rows.length}. Clear the search or choose “all” above.`
+      : n === matching.size ? `${n} of ${rows.length} shown`
       : `${n} shown of ${matching.size} that match, of ${rows.length}`;
   }
 
