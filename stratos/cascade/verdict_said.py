@@ -17,7 +17,7 @@ from stratos.cascade.threshold import (
     n_needed,
 )
 from stratos.core.counted import counted
-from stratos.core.formats import interval, milliseconds, percent, usd
+from stratos.core.formats import interval, milliseconds, percent, percent_least, usd
 from stratos.core.intervals import wilson
 from stratos.plan.horizon import DAYS_A_MONTH
 from stratos.records import Cascade, CascadeAt, Interval
@@ -64,7 +64,7 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
         needed, most = _needed(run, accuracy, confidence), _most(run, accuracy, delta)
         text = _refused(run, accuracy, needed)
         if most is not None:
-            text += f" These items are enough for a promise of {percent(most)}."
+            text += f" These items are enough for a promise of {percent_least(most)}."
         return replace(plain, text=text, n_needed=needed, most_promised=most)
     n = len(run.measuring)
     escalated = wilson(
@@ -109,7 +109,7 @@ def _promised(made: Cascade, threshold: float, n: int) -> str:
     kind = "validation item" if made.chosen_on == "validation" else "item"
     other = "test item" if made.chosen_on == "validation" else "other item"
     return (
-        f"{head}: at least {percent(made.accuracy)} right with {percent(made.confidence, 0)} "
+        f"{head}: at least {percent_least(made.accuracy)} right with {percent(made.confidence, 0)} "
         f"confidence ({_items(made.n_choosing, kind)} chose it). On {_items(n, other)} "
         f"{percent(made.measured.mean)} ({interval(made.measured)}) are right, and "
         f"{percent(made.escalated.mean)} ({interval(made.escalated)}) of the requests go to the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, TypeGuard
 
 from stratos.core.counted import counted
@@ -20,6 +21,31 @@ def is_number(value: Any) -> TypeGuard[float]:
 def percent(value: float | None, digits: int = 1) -> str:
     """Write a share: 0.9912 is "99.1%"."""
     return f"{value * 100:.{digits}f}%" if is_number(value) else NOTHING
+
+
+def least(value: float, digits: int = 2) -> str:
+    """Write a lower bound, rounded down so that what is written holds, too."""
+    return _bound(value, digits, ROUND_FLOOR)
+
+
+def most(value: float, digits: int = 2) -> str:
+    """Write an upper bound, rounded up so that what is written holds, too."""
+    return _bound(value, digits, ROUND_CEILING)
+
+
+def _bound(value: float, digits: int, rounding: str) -> str:
+    exact = Decimal(f"{value:.12g}")  # 0.29 × 100 is 28.999999999999996: take the noise away
+    return f"{exact.quantize(Decimal(1).scaleb(-digits), rounding):,f}"
+
+
+def percent_least(value: float | None, digits: int = 1) -> str:
+    """Write the lower bound of a share, rounded down: 0.9919 is "99.1%"."""
+    return f"{least(100 * value, digits)}%" if is_number(value) else NOTHING
+
+
+def percent_most(value: float | None, digits: int = 1) -> str:
+    """Write the upper bound of a share, rounded up: 0.9911 is "99.2%"."""
+    return f"{most(100 * value, digits)}%" if is_number(value) else NOTHING
 
 
 def percent_range(low: float, high: float) -> str:
@@ -44,7 +70,7 @@ def accuracy(point: PlanPoint) -> str:
     if point.accuracy_tried is not None:
         return right_shortly(point.accuracy_tried)
     if point.accuracy_high < 1:
-        return f"≤ {percent(point.accuracy_high, 0)}, not measured"
+        return f"≤ {percent_most(point.accuracy_high, 0)}, not measured"
     return "unknown"
 
 
@@ -180,6 +206,23 @@ def times(value: float | None) -> str:
     return f"{value:,.0f}×" if value >= 10 else f"{value:.2g}×"
 
 
+def times_least(value: float | None) -> str:
+    """Write the lower bound of a ratio, rounded down: 0.9781 is "0.97×"."""
+    return _ratio_bound(value, ROUND_FLOOR)
+
+
+def times_most(value: float | None) -> str:
+    """Write the upper bound of a ratio, rounded up: 17.41 is "17.5×"."""
+    return _ratio_bound(value, ROUND_CEILING)
+
+
+def _ratio_bound(value: float | None, rounding: str) -> str:
+    if not is_number(value):
+        return NOTHING
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{_bound(value, digits, rounding)}×"
+
+
 def size(n_params: int) -> str:
     """Write how large a model is: "135M parameters"; "" where nobody tells."""
     return f"{magnitude(n_params)} parameters" if n_params else ""
@@ -198,8 +241,8 @@ def at_least(comparison: Comparison) -> str:
         return ""
     items = counted(comparison.n_items, "item", spec=",")
     return (
-        f"at least {comparison.ratio_at_least:.1f}× the teacher (the {items} that both answered "
-        f"can show {comparison.ratio_bound:.1f}× at most)"
+        f"at least {times_least(comparison.ratio_at_least)} the teacher (the {items} that both "
+        f"answered can show {times_most(comparison.ratio_bound)} at most)"
     )
 
 
@@ -241,8 +284,9 @@ def p_value(value: float | None) -> str:
 FILTERS = {
     function.__name__: function
     for function in (
-        accuracy, percent, interval, usd, duration, hours, milliseconds, count, magnitude, n_bytes,
-        times, decimal, size, p_value, words, sentence, measured, counted,
+        accuracy, percent, percent_least, percent_most, interval, usd, duration, hours,
+        milliseconds, count, magnitude, n_bytes, times, times_least, times_most, decimal,
+        size, p_value, words, sentence, measured, counted,
     )
 }  # fmt: skip
 """What templates may write numbers with."""

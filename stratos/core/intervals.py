@@ -6,7 +6,7 @@ from math import exp, hypot, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
 from stratos.core.counted import counted
-from stratos.core.formats import right
+from stratos.core.formats import most, right
 from stratos.records import Interval
 
 
@@ -17,7 +17,7 @@ def predicted(accuracy: Interval) -> str:
     if accuracy.tried is not None:
         return f"not predicted, {right(accuracy.tried)}"
     if accuracy.high < 1:
-        return f"at most {accuracy.high:.2f}, not measured"
+        return f"at most {most(accuracy.high)}, not measured"
     return "unknown"
 
 

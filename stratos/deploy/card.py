@@ -11,6 +11,7 @@ from typing import Any
 from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.counted import counted, cut_short, listed
+from stratos.core.formats import least, most
 from stratos.deploy.commands import serve_command
 from stratos.evaluate.answer_files import KeptAnswer, room_for_answers
 from stratos.evaluate.reads import reads_of_run, said
@@ -157,9 +158,9 @@ def _measured(scorecard: Scorecard) -> str:
         lines += [
             "",
             f"On the {counted(comparison.n_items, 'item', spec=',')} that both answered, this "
-            f"model's accuracy is {about}at least {comparison.ratio_at_least:.2f} times that of "
+            f"model's accuracy is {about}at least {least(comparison.ratio_at_least)} times that of "
             "the teacher (lower end of its interval over upper end of the teacher's; so many items "
-            f"can show {comparison.ratio_bound:.2f} at most). McNemar's exact test: "
+            f"can show {most(comparison.ratio_bound)} at most). McNemar's exact test: "
             f"p = {comparison.p_value:.2g}.",
         ]
     return "\n".join([*lines, ""])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from stratos.config import Config
 from stratos.core.counted import counted
-from stratos.core.formats import percent, percent_range
+from stratos.core.formats import percent, percent_most, percent_range
 from stratos.core.intervals import wilson
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.plan.options.hosted import is_hosted
@@ -102,7 +102,7 @@ def _why_not_logged(config: Config, most: Interval) -> str:
     if least is None or most.high >= least:
         return ""
     ends = percent_range(most.low, most.high)
-    return f"at most {percent(most.mean)} ({ends}), below limits.accuracy"
+    return f"at most {percent_most(most.mean)} ({ends}), below limits.accuracy"
 
 
 def _price_of_answer(one: TeacherProbe) -> Interval | None:

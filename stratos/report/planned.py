@@ -18,6 +18,7 @@ from stratos.core.formats import (
     hours,
     milliseconds,
     percent,
+    percent_most,
     right_shortly,
     taken_before,
     usd,
@@ -88,13 +89,13 @@ def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
         most = on_items(Interval(predicted.high, predicted.high, predicted.high), n).high
         return PlannedRow(
             "accuracy",
-            f"≤ {percent(predicted.high, 0)}, not measured",
+            f"≤ {percent_most(predicted.high, 0)}, not measured",
             ends(predicted),
             measured,
             "inside" if whole.exact.mean <= most else "outside",
             "accuracy",
             Figures(whole.exact.mean, None, 0.0, most),
-            f"≤ {percent(most)} as {counted(n, 'test item', spec=',')} may show it",
+            f"≤ {percent_most(most)} as {counted(n, 'test item', spec=',')} may show it",
         )
     if plan.is_late:
         note = "the student was trained before this plan was made"

@@ -15,6 +15,7 @@ from stratos.core.formats import (
     milliseconds,
     n_bytes,
     percent,
+    percent_most,
     size,
     usd,
 )
@@ -60,7 +61,7 @@ def _(probe: Probe) -> str:
 
 def _teacher(one: TeacherProbe) -> str:
     if one.logged is not None:
-        held = percent(one.exact.mean) if one.logged.is_checked else "not known"
+        held = percent_most(one.exact.mean) if one.logged.is_checked else "not known"
         return f"{one.card.name}, by its log: at most {held} of {count(one.n_items)} hold"
     right = round(one.exact.mean * one.n_items)
     choice = f", {_choice(one.choice)} on multiple choice" if one.choice.is_share_known else ""

@@ -21,12 +21,38 @@ def test_a_bound_of_nothing_is_not_written() -> None:
     compared = Comparison(67, one, one, None, 0.01, 0, 28, 0.001)
     assert formats.at_least(compared) == ""
     more = replace(compared, ratio_at_least=1.5)
-    assert formats.at_least(more).startswith("at least 1.5× the teacher (the 67 items")
+    assert formats.at_least(more).startswith("at least 1.50× the teacher (the 67 items")
+
+
+@given(st.floats(1e-3, 500), st.integers(0, 3))
+def test_a_bound_is_never_written_stronger_than_it_is(value: float, digits: int) -> None:
+    low, high = (write(value, digits).replace(",", "") for write in (formats.least, formats.most))
+    assert float(low) <= value * (1 + 1e-11) and float(high) >= value * (1 - 1e-11)
+    assert float(high) - float(low) <= 1.001 * 10**-digits
+    assert float(formats.times_least(value)[:-1]) <= value * (1 + 1e-11)
+    assert float(formats.times_most(value)[:-1]) >= value * (1 - 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "wanted"), [(0.9735, "0.97×"), (0.9781, "0.97×"), (0.9999, "0.99×"), (1.0, "1.00×")]
+)
+def test_a_ratio_that_is_at_least_so_much_is_rounded_down(ratio: float, wanted: str) -> None:
+    one = Interval(0.9, 0.85, 0.95)
+    compared = Comparison(67, one, one, 1.0, ratio, 0, 28, 0.001)
+    assert formats.at_least(compared).startswith(f"at least {wanted} the teacher")
+    assert formats.at_least(compared).endswith("can show 17.5× at most)")  # 17.44
 
 
 @pytest.mark.parametrize(
     ("written", "wanted"),
     [
+        (formats.percent_least(0.9919), "99.1%"),
+        (formats.percent_most(0.9911), "99.2%"),
+        (formats.percent_least(0.29, 0), "29%"),
+        (formats.percent_most(0.974, 0), "98%"),
+        (formats.percent_most(None), "–"),
+        (formats.times_least(63.97), "63.9×"),
+        (formats.times_least(None), "–"),
         (formats.percent(0.9912), "99.1%"),
         (formats.percent(None), "–"),
         (formats.percent(math.nan), "–"),
@@ -110,4 +136,4 @@ def test_a_predicted_accuracy_has_its_interval_and_an_unknown_one_its_bound() ->
     assert formats.accuracy(point) == "97.7%", "a record of an earlier version"
     unknown = replace(point, accuracy=0.0, accuracy_known=False)
     assert formats.accuracy(unknown) == "unknown"
-    assert formats.accuracy(replace(unknown, accuracy_high=0.861)) == "≤ 86%, not measured"
+    assert formats.accuracy(replace(unknown, accuracy_high=0.861)) == "≤ 87%, not measured"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stratos.core.counted import by_reason
-from stratos.core.formats import right_shortly, taken_before
+from stratos.core.formats import most, right_shortly, taken_before
 from stratos.core.money import cents
 from stratos.core.printable import visible
 from stratos.plan.explain.free_here import free_servers
@@ -276,7 +276,7 @@ def _shown(accuracy: Interval) -> str:
         return f"{accuracy.mean:.3f} ({accuracy.low:.2f}–{accuracy.high:.2f})"
     if accuracy.tried is not None:
         return right_shortly(accuracy.tried)
-    return "unknown" if accuracy.high >= 1 else f"≤ {accuracy.high:.2f}, not measured"
+    return "unknown" if accuracy.high >= 1 else f"≤ {most(accuracy.high)}, not measured"
 
 
 def _percent(value: float, base: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stratos.core.formats import NOTHING, interval, milliseconds, percent, usd
+from stratos.core.formats import NOTHING, interval, milliseconds, percent, percent_least, usd
 from stratos.core.printable import visible
 from stratos.plan.horizon import DAYS_A_MONTH
 from stratos.records import Way, Worth
@@ -78,5 +78,5 @@ def _accuracy(one: Way) -> str:
     if not (found.is_known and found.is_share_known):
         return "unknown"
     if one.kind == "cascade":
-        return f"at least {percent(found.mean)}"
+        return f"at least {percent_least(found.mean)}"
     return f"{percent(found.mean)} ({interval(found)})"
