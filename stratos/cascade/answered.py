@@ -50,7 +50,7 @@ class Answered:
     requests_per_day: float | None = None
     """In the first month."""
     look: int = 1
-    """How many sets of items were tried to choose by, with this one (`stratos.cascade.looks`)."""
+    """How many sets of answers were tried to choose by, with this one (`stratos.cascade.looks`)."""
     n_answers: int = 1
     """Answers of the student that one request takes."""
     n_too_long: int = 0
@@ -75,6 +75,16 @@ class KeptPair:
     """None for minus infinity."""
     student: bool
     teacher: bool
+
+    def tested(self, is_exact: bool) -> str:
+        """Return what a promise tests of it, in a line.
+
+        Args:
+            is_exact: whether the confidence comes out the same if the student is asked again. A
+                probability does to a few digits only, so that it says whether there is one.
+        """
+        sure = self.confidence if is_exact else self.confidence is not None
+        return f"{self.id} {sure} {self.student} {self.teacher}"
 
 
 def answered(folder: Path) -> Answered:
@@ -107,7 +117,11 @@ def answered(folder: Path) -> Answered:
             left_out=cascade.left_out,
         )
     pairs, left_out = _in_halves(folder, scorecard)
-    look = look_of(folder, [one.id for one in pairs if one.chooses], keep=True)
+    chosen_by = [one for one in pairs if one.chooses]
+    look = look_of(
+        folder, [one.id for one in chosen_by], ["evaluation", plan.teacher],
+        [one.tested(is_exact=True) for one in chosen_by],
+    )  # fmt: skip
     made = of_pairs(plan, scorecard, deployment, pairs, requests, "test")
     return replace(made, look=look, left_out=left_out)
 

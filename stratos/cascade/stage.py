@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from stratos.cascade.answered import (
     KeptPair,
     bundle_digest,
@@ -51,7 +53,7 @@ from stratos.records import (
 )
 from stratos.tasks.base import Item
 from stratos.teachers.answer_limit import AnswerLimit
-from stratos.teachers.base import Teacher
+from stratos.teachers.base import Teacher, identities
 from stratos.teachers.evaluation_budget import pace_of
 from stratos.teachers.prompting import prompting
 
@@ -96,7 +98,14 @@ def cascade(
     tested, left_of_test = measuring_items(config, scorecard, by_teacher)
     limit = _limit(config, teacher, probed)
     choosing, left_out = choosing_items(config, probe, probed)
-    look = look_of(context.run_dir, [one.id for one in choosing], keep=False)
+    n_samples = options.n_samples if measure == "agreement" else 0
+    bundle = Path(deployment.bundle_path)
+    facts = [
+        bundle_digest(bundle), str(msgspec.json.encode(run)), measure, str(n_samples),
+        teacher.name, *identities(teacher), probed.prompt, str(limit.tokens),
+        str(config.evaluate.max_new_tokens),
+    ]  # fmt: skip
+    look = look_of(context.run_dir, [one.id for one in choosing], facts, None)
     delta = level(1 - options.confidence, look)
     least = n_needed(1.0, accuracy / (1 - left_out), delta) or math.inf
     if len(choosing) < least <= len(tested) // 2:
@@ -117,12 +126,11 @@ def cascade(
         )
     asked = [*choosing, *tested]
     judge = Judge(
-        task, "", measure, options.n_samples if measure == "agreement" else 0,
-        sampling_of(Path(deployment.bundle_path), run.engine),
+        task, "", measure, n_samples, sampling_of(bundle, run.engine),
     )  # fmt: skip
     log_path = context.run_dir / "cascade" / "server.log"
     context.tick(0, len(asked), "server starts")
-    with serving_bundle(Path(deployment.bundle_path), run, log_path) as server:
+    with serving_bundle(bundle, run, log_path) as server:
         said = ask_all(
             server, judge, asked, config.evaluate.max_new_tokens, run.slots,
             lambda done: context.tick(done, len(asked), "student"),
@@ -143,9 +151,15 @@ def cascade(
         plan, scorecard, deployment, pairs, config.traffic.requests_per_day,
         "validation" if chooses else "test",
     )  # fmt: skip
+    chosen_by = [one for one in pairs if one.chooses]
     found = replace(
         found,
-        look=look_of(context.run_dir, [one.id for one in pairs if one.chooses], keep=True),
+        look=look_of(
+            context.run_dir,
+            [one.id for one in chosen_by],
+            facts,
+            [one.tested(is_exact=measure == "agreement") for one in chosen_by],
+        ),
         n_answers=1 + judge.n_samples,
         n_too_long=found.n_too_long + answers.n_too_long,
         left_out=max(left_out if chooses else 0.0, left_of_test),
@@ -163,7 +177,7 @@ def cascade(
         student_tokens=config.evaluate.max_new_tokens,
         teacher_tokens=answers.max_tokens or limit.tokens,
         is_bare=2 * n_bare > len(asked),
-        bundle_sha256=bundle_digest(Path(deployment.bundle_path)),
+        bundle_sha256=bundle_digest(bundle),
     )
     seconds = time.perf_counter() - started
     return replace(made, endpoint=endpoint, pairs_path=str(path), seconds=seconds)

@@ -175,7 +175,7 @@ def _asides(made: Cascade) -> str:
             "count as wrong."
         )
     if made.look > 1:
-        told += f" {made.look} sets of items were tried, and the last has a stricter level."
+        told += f" {made.look} sets of answers were tried, and the last has a stricter level."
     return told
 
 

@@ -95,7 +95,7 @@ class Cascade:
     """JSON lines: for each item how sure the student was, and who was right."""
     seconds: float = 0.0
     look: int = 1
-    """How many sets of items the run has tried to promise something by, with this one."""
+    """How many sets of answers the run has tried to promise something by, with this one."""
     n_answers: int = 1
     """Answers of the student that one request takes."""
     n_too_long: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,21 @@ def test_agreement_of_drawn_answers_tells_it_too(run: Run) -> None:
     assert made.endpoint.measure == "agreement" and made.endpoint.n_samples == 3
     sure = {one.confidence for one in read_pairs(run.folder)} - {None}
     assert len(sure) <= 4 and all(value < 0 for value in sure)
+
+
+def test_another_accuracy_is_no_look_and_another_teacher_or_measure_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "context", replace(run.context, run_dir=tmp_path))
+    shutil.copytree(run.folder / "evaluate", tmp_path / "evaluate")
+    low = replace(run.config.cascade, accuracy=0.5)
+    assert run.stage(run.config).look == 1
+    assert run.stage(replace(run.config, cascade=low)).look == 1
+    drawn = replace(low, measure="agreement", n_samples=2)
+    assert run.stage(replace(run.config, cascade=drawn)).look == 2
+    monkeypatch.setattr(run.teacher, "identity", lambda: "another model")
+    made = run.stage(replace(run.config, cascade=low))
+    assert made.look == 3 and "3 sets of answers were tried" in made.text
 
 
 def test_a_promise_that_no_answers_could_show_asks_nobody(run: Run) -> None:

@@ -220,10 +220,28 @@ def test_whoever_asks_more_until_it_passes_breaks_it_no_more_often() -> None:
     assert broken["by look"] <= 0.05 * n_draws < broken["alike"]
 
 
-def test_looks_are_counted_by_their_items(tmp_path: Path) -> None:
-    assert look_of(tmp_path, "ab", keep=False) == look_of(tmp_path, "ab", keep=True) == 1
-    assert look_of(tmp_path, "abc", keep=True) == 2
-    assert look_of(tmp_path, "ba", keep=True) == 1 and look_of(tmp_path, "d", keep=False) == 3
+def test_whatever_may_be_tried_again_is_another_look(tmp_path: Path) -> None:
+    assert look_of(tmp_path, "ab", ["student", "teacher"], None) == 1
+    assert look_of(tmp_path, "ab", ["student", "teacher"], ["a 1", "b 0"]) == 1
+    assert look_of(tmp_path, "ba", ["student", "teacher"], ["b 0", "a 1"]) == 1
+    for look, (ids, facts, answers) in enumerate([
+        ("abc", ["student", "teacher"], ["a 1", "b 0", "c 1"]),
+        ("ab", ["student", "another"], ["a 1", "b 0"]),
+        ("ab", ["trained again", "teacher"], ["a 1", "b 0"]),
+        ("ab", ["student", "teacher"], ["a 1", "b 1"]),
+    ], 2):  # fmt: skip
+        assert look_of(tmp_path, ids, facts, answers) == look
+    # Before anybody is asked only items and facts are known.
+    assert look_of(tmp_path, "ab", ["student", "teacher"], None) == 1
+    assert look_of(tmp_path, "ab", ["another", "teacher"], None) == 6
+
+
+def test_a_run_whose_student_answers_otherwise_is_looked_at_again(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    assert answered(folder).look == answered(folder).look == 1
+    kept = answers_path(folder)
+    kept.write_bytes(kept.read_bytes().replace(b'"logprob":-0.001', b'"logprob":-0.002'))
+    assert answered(folder).look == 2
 
 
 def test_all_answers_of_agreement_are_paid_and_waited_for() -> None:
