@@ -57,6 +57,8 @@ class Answered:
     """Items that are longer than the teacher's context, and left out."""
     left_out: float = 0.0
     """Share of requests in slices too rare to be drawn: they count as wrong."""
+    folder: Path | None = None
+    """Of the run, in which another try is counted; None where it is not known."""
 
     @property
     def n(self) -> int:
@@ -115,6 +117,7 @@ def answered(folder: Path) -> Answered:
             n_answers=cascade.endpoint.n_answers,
             n_too_long=cascade.n_too_long,
             left_out=cascade.left_out,
+            folder=folder,
         )
     pairs, left_out = _in_halves(folder, scorecard)
     chosen_by = [one for one in pairs if one.chooses]
@@ -123,7 +126,7 @@ def answered(folder: Path) -> Answered:
         [one.tested(is_exact=True) for one in chosen_by],
     )  # fmt: skip
     made = of_pairs(plan, scorecard, deployment, pairs, requests, "test")
-    return replace(made, look=look, left_out=left_out)
+    return replace(made, look=look, left_out=left_out, folder=folder)
 
 
 def is_of_bundle(cascade: Cascade, folder: Path) -> bool:

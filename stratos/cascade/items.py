@@ -31,12 +31,13 @@ def measuring_items(
 
 
 def choosing_items(config: Config, probe: Probe, probed: TeacherProbe) -> tuple[list[Item], float]:
-    """Return validation items that chose no weights, no teacher and no prompt, as many as are paid.
+    """Return validation items that no earlier stage has read, as many as are paid.
 
-    Those that did come first of each slice. Each slice is drawn in its share of all validation
-    items; with them comes the share of those that are left out.
+    Those that chose weights, teacher or prompt, or measured the kept weights (by which a sweep
+    chooses its best job), come first of each slice. Each slice is drawn in its share of all
+    validation items; with them comes the share of those that are left out.
     """
-    n_read = max([config.callbacks.n_validation_items, *(one.n_items for one in probe.teachers)])
+    n_read = max([config.callbacks.n_validation_read, *(one.n_items for one in probe.teachers)])
     limit = config.cascade.teacher_usd
     limit = config.evaluate.teacher_usd if limit is None else limit
     n = n_payable(config, probed, config.cascade.n_items, limit)
@@ -67,6 +68,6 @@ def check_enough(n: int, options: CascadeConfig, look: int, left_out: float) -> 
         raise StratosError(
             f"cascade.accuracy={accuracy:g} cannot be promised with {percent(confidence, 0)} "
             f"confidence: there are {counted(n, 'item')} to choose a threshold by, and {most}, all "
-            "answered right. Give more validation rows (cascade.n_items, cascade.teacher_usd), or "
-            "promise less."
+            "answered right. Give more validation rows (cascade.n_items, cascade.teacher_usd), let "
+            "the training measure on fewer (callbacks.n_final_validation_items), or promise less."
         )

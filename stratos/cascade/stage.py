@@ -70,7 +70,7 @@ def cascade(
 ) -> Cascade:
     """Choose below which confidence the served student asks its teacher, and measure that.
 
-    Student and teacher answer validation items that chose nothing else: they choose the threshold.
+    Student and teacher answer validation items that nobody has read: they choose the threshold.
     The test items that the teacher answered in the evaluation measure it; the student is asked them
     again, since another engine or format is otherwise sure of its answers.
 
@@ -121,8 +121,8 @@ def cascade(
         }
     else:
         context.note(
-            "cascade: the task has too few validation items that chose nothing else; one half of "
-            "the test items chooses the threshold."
+            "cascade: the task has too few validation items that no earlier stage has read; one "
+            "half of the test items chooses the threshold."
         )
     asked = [*choosing, *tested]
     judge = Judge(
@@ -163,6 +163,7 @@ def cascade(
         n_answers=1 + judge.n_samples,
         n_too_long=found.n_too_long + answers.n_too_long,
         left_out=max(left_out if chooses else 0.0, left_of_test),
+        folder=context.run_dir,
     )
     made = cascade_of(found, accuracy, options.confidence)
     if not made.is_promised:

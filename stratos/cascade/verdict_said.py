@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import replace
 
 from stratos.cascade.answered import Answered
@@ -251,10 +252,15 @@ def _refused(run: Answered, accuracy: float, needed: int | None) -> str:
     if run.chosen_on == "validation":
         return (
             f"{percent(accuracy)} cannot be promised with {_items(before, 'validation item')}: "
-            f"{both}. About {needed:,} would be enough: cascade.n_items={needed}, if the task has "
-            "as many."
+            f"{both}. About {needed:,} would be enough, if the task has as many: "
+            f"cascade.n_items={needed}{_again(run)}."
         )
     return (
         f"{percent(accuracy)} cannot be promised with so few items: {both}. About {needed:,} would "
-        f"be enough: evaluate.n_items={needed} evaluate.n_teacher_items={needed}."
+        f"be enough: evaluate.n_items={needed} evaluate.n_teacher_items={needed}{_again(run)}."
     )
+
+
+def _again(run: Answered) -> str:
+    """Name the run's folder: only there is another try counted as another look."""
+    return "" if run.folder is None else f" hydra.run.dir={shlex.quote(str(run.folder))}"

@@ -205,6 +205,7 @@ CASCADE = Stage(
         "cascade.n_items",
         "cascade.teacher_usd",
         "callbacks.n_validation_items",
+        "callbacks.n_final_validation_items",
         "evaluate",
         "probe.max_tokens",
         "limits.budget_usd",

@@ -39,13 +39,13 @@ def test_a_rare_slice_has_its_share_of_the_items_that_choose_and_measure(
     task = JsonlTask(name="own", path=str(path), slice="kind", slices=("easy", "hard"))
     monkeypatch.setattr(items, "n_payable", lambda config, probed, most, limit: most)
     config: Any = SimpleNamespace(
-        task=task, callbacks=c.CallbacksConfig(n_validation_items=64),
+        task=task, callbacks=c.CallbacksConfig(n_validation_items=64, n_final_validation_items=32),
         cascade=c.CascadeConfig(accuracy=0.95), evaluate=c.EvaluateConfig(n_items=500),
     )  # fmt: skip
     probe: Any = SimpleNamespace(teachers=[SimpleNamespace(n_items=16)])
     everything = task.items("validation", 10_000)
     choosing, left_out = choosing_items(config, probe, probe)
-    read = {one.id for one in task.items("validation", 64)}
+    read = {one.id for one in task.items("validation", 64 + 32)}
     assert left_out == 0 and not read & {one.id for one in choosing}
     assert len(choosing) > 200 and abs(share(choosing) - share(everything)) < 1 / len(choosing)
     asked = task.items("test", 500)

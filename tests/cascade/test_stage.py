@@ -67,7 +67,7 @@ class Run:
         self.folder, self.teacher = folder, Sure()
         self.config = tiny_config(
             folder, task=self.task, teachers=(self.teacher,),
-            callbacks=c.CallbacksConfig(n_validation_items=4),
+            callbacks=c.CallbacksConfig(n_validation_items=4, n_final_validation_items=2),
             cascade=c.CascadeConfig(accuracy=0.8, confidence=0.8),
             traffic=c.TrafficConfig(requests_per_day=1000),
         )  # fmt: skip

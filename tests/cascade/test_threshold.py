@@ -190,6 +190,13 @@ def test_too_few_items_are_refused_with_the_number_that_is_enough() -> None:
     assert not few.is_promised and few.n_needed is not None
     assert few.n_needed == 2 * (n_needed(1.0, 0.95, level(0.05, 2)) or 0)
     assert f"evaluate.n_teacher_items={few.n_needed}" in few.text
+    here = replace(run_of([Pair(-0.001, True, True)] * 40), folder=Path("my runs/one"))
+    again = f"{few.n_needed} hydra.run.dir='my runs/one'."
+    assert f"evaluate.n_teacher_items={again}" in cascade_of(here, 0.95, 0.95).text
+    there = replace(here, chosen_on="validation")
+    number = cascade_of(there, 0.95, 0.95).n_needed
+    told = f"cascade.n_items={number} hydra.run.dir='my runs/one'."
+    assert told in cascade_of(there, 0.95, 0.95).text
     assert few.most_promised is not None and few.most_promised < 0.95
     assert few.text.endswith(f"enough for a promise of {few.most_promised:.1%}.")
     lower = run_of([Pair(-0.001, True, True)] * 40)
