@@ -13,13 +13,13 @@ from urllib.parse import quote
 from stratos.core import formats
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
-from stratos.core.intervals import wilson
 from stratos.evaluate.verdict import Verdict, verdict
 from stratos.records import CurvePoint, Interval, Plan, Scorecard, Student
 from stratos.report import charts, costs
 from stratos.report.curves import N_COLOURS, overlaid
 from stratos.report.frontier import is_known
 from stratos.report.render import render
+from stratos.report.sweep_best import alike, best_of, validation
 from stratos.report.sweep_jobs import Job, is_run, natural, read_jobs
 from stratos.report.sweep_runs import runs_of
 
@@ -75,6 +75,7 @@ def write_sweep_page(sweep_dir: Path) -> Path:
         )
     common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     rows = [_row(sweep_dir, job, common) for job in jobs]
+    best = best_of(jobs)
     page = render(
         "sweep.html",
         title=f"{sweep_dir.resolve().name} · Stratos",
@@ -85,7 +86,8 @@ def write_sweep_page(sweep_dir: Path) -> Path:
         filters=_filters(rows),
         common=[line for line in jobs[0].overrides if line in common],
         statuses=Counter(job.status for job in jobs),
-        best=_best(rows),
+        best=next((row for row in rows if best and row.job is best[0]), None),
+        alike=alike(best),
         plot=_plot(rows),
         curves=overlaid(_curves(rows)),
         n_curves=len(_curves(rows)),
@@ -121,11 +123,12 @@ def _row(sweep_dir: Path, job: Job, common: set[str]) -> Row:
     comparison = scorecard.comparison if scorecard else None
     spends = costs.read_ledger(job.folder / "ledger.jsonl")
     seconds = sum(costs.stage_seconds(job.records, spends).values())
+    student: Student | None = job.records.get("distill")
     return Row(
         job=job,
         href=_href(sweep_dir, job),
         varied=tuple(line for line in job.overrides if line not in common),
-        validation=_validation(job.records.get("distill")),
+        validation=None if student is None else validation(student),
         accuracy=accuracy or (plan.accuracy if plan and is_known(plan.accuracy) else None),
         predicted=accuracy is None,
         verdict=verdict(scorecard) if scorecard else None,
@@ -142,28 +145,6 @@ def _row(sweep_dir: Path, job: Job, common: set[str]) -> Row:
 def _href(sweep_dir: Path, job: Job) -> str:
     page = job.folder / "report.html"
     return quote(os.path.relpath(page, sweep_dir).replace(os.sep, "/")) if page.exists() else ""
-
-
-def _best(rows: Sequence[Row]) -> Row | None:
-    """Return the finished job that is best on validation items; of equals, the cheapest.
-
-    Test items choose nothing: the best of several test scores is too high on average.
-    """
-    measured = [row for row in rows if row.validation and row.job.status == "finished"]
-    if not measured:
-        return None
-    return max(
-        measured, key=lambda row: (row.validation.mean if row.validation else 0, -(row.usd or 0))
-    )
-
-
-def _validation(student: Student | None) -> Interval | None:
-    if student is None:
-        return None
-    n, share = student.n_validation_items, student.validation_exact
-    if not n:  # of an earlier version, which did not count the items
-        return Interval(share, share, share)
-    return wilson(share * n, n)
 
 
 def _curves(rows: Sequence[Row]) -> dict[str, tuple[CurvePoint, ...]]:

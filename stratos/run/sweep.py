@@ -10,6 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from stratos.core.errors import StratosError
+from stratos.core.printable import visible
 
 
 class SweepPage(Callback):
@@ -27,13 +28,17 @@ class SweepPage(Callback):
 
 
 def write_page() -> None:
-    """Write `index.html` of the sweep that this process ran, if it ran one."""
+    """Write `index.html` of the sweep that this process ran, if any, and say which job is best."""
     folder = SweepPage.folder
     if folder is None or not any(folder.glob("*/.hydra")):
         return
     from stratos.report import sweep_report
+    from stratos.report.sweep_best import best_line
 
     try:
-        print(f"Sweep   {sweep_report(folder)}")
+        page = sweep_report(folder)
+        if best := best_line(folder):
+            print(visible(f"Best    {best}"))
+        print(f"Sweep   {page}")
     except StratosError as error:
         print(error, file=sys.stderr)

@@ -1,20 +1,26 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
+from hydra.core.utils import JobReturn, JobStatus
+from hydra_plugins.stratos_launchers._one_job import say
+from omegaconf import OmegaConf
 
 from stratos.core.intervals import wilson
 from stratos.records import Versus, save
 from stratos.report import report, sweep_report
 from stratos.report.sweep_jobs import read_jobs
 from stratos.report.sweep_page import ReportError
+from stratos.run.sweep import SweepPage, write_page
 
 
 def add_job(
@@ -95,6 +101,40 @@ def test_the_best_job_is_so_on_validation_items(factory: ModuleType, tmp_path: P
     text = sweep_report(tmp_path).read_text()
     assert '<em class="student">95.0%</em> on validation items in job 1' in text
     assert "it has 50.0%" in text
+
+
+def test_the_end_of_a_sweep_names_the_best_job_and_ties(
+    factory: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for number, share, usd in ((0, 0.5, 1.0), (1, 0.9, 3.0), (2, 0.9, 2.0), (10, 0.9, 4.0)):
+        add_job(factory, tmp_path / str(number), ["+task=mahjong", f"student=s{number}"])
+        folder = tmp_path / str(number)
+        records = factory.make_records(folder)
+        student = replace(records["distill"], validation_exact=share, n_validation_items=100)
+        save(folder / "distill.json", "distill", "f", student)
+        save(folder / "plan.json", "plan", "f", replace(records["plan"], usd=usd))
+    monkeypatch.setattr(SweepPage, "folder", tmp_path)
+    write_page()
+    best, page = capsys.readouterr().out.splitlines()
+    assert best == (
+        "Best    job 2: accuracy 90.0% (82.6–94.5%) on validation items, student=s2. As good: "
+        "jobs 1 and 10; job 2 has the cheapest plan"
+    )
+    assert page == f"Sweep   {tmp_path / 'index.html'}"
+    assert (
+        "As good: jobs 1 and 10; job 2 has the cheapest plan."
+        in (tmp_path / "index.html").read_text()
+    )
+    said: list[str] = []
+    log = logging.Logger("sweep")
+    log.addHandler(handler := logging.Handler())
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    config: Any = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path), "subdir": "0"}}})
+    outcome = JobReturn(status=JobStatus.COMPLETED)
+    outcome.return_value = 0.5
+    say(config, 0, outcome, log)
+    assert said == ["\t#0 : done → accuracy 50.0% (40.4–59.6%) on validation items"]
 
 
 def test_what_needs_no_model_is_said_before_any_ratio(factory: ModuleType, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def _launch(
                 if job.outcome.status == JobStatus.UNKNOWN:
                     waiting.insert(0, job)
                 else:
-                    say(job.index, job.outcome, log)
+                    say(job.config, job.index, job.outcome, log)
             if running:
                 time.sleep(_LOOK_S * (1 + len(running) // 10))
     finally:
@@ -262,7 +262,7 @@ def _submit(job: _Job, sweep: Sweep, cluster: Cluster) -> bool:
         if not job.was_there:  # nothing was submitted
             started.forget(job.spec.name)
         job.outcome = _failed(job, cluster, f"{error}")
-        say(job.index, job.outcome, log)
+        say(job.config, job.index, job.outcome, log)
         return False
     job.n_starts += 1
     job.waits_since = time.monotonic()

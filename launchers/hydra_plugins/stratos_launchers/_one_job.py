@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from stratos.core.streams import Guarded
+from stratos.report.sweep_best import reached_in
 
 
 class JobFailedError(CompactHydraException):
@@ -114,10 +115,10 @@ def failed(overrides: list[str], message: str) -> JobReturn:
     return outcome
 
 
-def say(index: int, outcome: JobReturn, log: logging.Logger) -> None:
-    """Say how a job ended."""
+def say(config: DictConfig, index: int, outcome: JobReturn, log: logging.Logger) -> None:
+    """Say how a job ended: what it reached, or what an app of another kind returned."""
     if outcome.status == JobStatus.COMPLETED:
-        log.info(f"\t#{index} : done → {outcome._return_value}")
+        log.info(f"\t#{index} : done → {reached_in(folder_of(config)) or outcome._return_value}")
     else:
         log.error(f"\t{outcome._return_value}")
 

@@ -106,7 +106,7 @@ def launch(
                     log.warning(f"\t{job.outcome._return_value} It starts again.")
                     waiting.insert(0, job)
                 else:
-                    say(job.index, job.outcome, log)
+                    say(job.config, job.index, job.outcome, log)
     finally:
         _stop(running)
     return [job.outcome for job in jobs]
