@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stratos.compare.paired import Paired, paired, said
+from stratos.compare.paired import Paired, left_out, paired, said, said_left_out
 from stratos.compare.sides import Side, changed, figures, read_side
 from stratos.core.errors import StratosError
 from stratos.core.printable import visible
@@ -60,6 +60,12 @@ def _verdict(first: Side, second: Side, found: Paired | None) -> str:
         return f"{' and '.join(missing)} {have} no answers to test items yet: no verdict."
     if not _is_comparable(first, second):
         return f"A is scored by {first.metric}, B by {second.metric}: no verdict."
+    if left_out(first.answers, second.answers).n_relabelled:
+        return (
+            "A and B have no test item with one label in common: no verdict. "
+            f"{said_left_out(left_out(first.answers, second.answers), ('A', 'B')).strip()} Give "
+            "both one data file."
+        )
     return "A and B were asked no test item in common: no verdict. Give both one task and one seed."
 
 

@@ -16,6 +16,16 @@ Outcome = Literal["first", "second", "open"]
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Items of a run that cannot be compared, by why."""
+
+    n_relabelled: int
+    """Of both, with another gold answer in each."""
+    n_only_first_asked: int
+    n_only_second_asked: int
+
+
+@dataclass(frozen=True)
 class Paired:
     """How two students did on the same items."""
 
@@ -31,6 +41,7 @@ class Paired:
     low: float
     """95% interval of the second's share minus the first's (Tango 1998)."""
     high: float
+    left_out: LeftOut
 
     @property
     def outcome(self) -> Outcome:
@@ -62,26 +73,59 @@ def paired(first: list[KeptAnswer], second: list[KeptAnswer]) -> Paired | None:
         p_value=mcnemar_exact(only_first, only_second),
         low=low,
         high=high,
+        left_out=left_out(first, second),
+    )
+
+
+def left_out(first: list[KeptAnswer], second: list[KeptAnswer]) -> LeftOut:
+    """Return how many items cannot be compared, and why."""
+    ours, theirs = _by_item(first).keys(), _by_item(second).keys()
+    our_questions, their_questions = ({question for question, _ in one} for one in (ours, theirs))
+    only_ours, only_theirs = ours - theirs, theirs - ours
+    relabelled = [item for item in only_ours if item[0] in their_questions]
+    return LeftOut(
+        n_relabelled=len(relabelled),
+        n_only_first_asked=len(only_ours) - len(relabelled),
+        n_only_second_asked=sum(question not in our_questions for question, _ in only_theirs),
     )
 
 
 def said(one: Paired, names: tuple[str, str]) -> str:
-    """Say how two students compare, with the numbers that decide it."""
-    first, second = names
-    items = counted(one.n_items, "test item", spec=",")
-    shares = f"{second} {percent(one.second)}, {first} {percent(one.first)} of the {items} of both"
-    ends = f"{100 * one.low:+.1f} to {100 * one.high:+.1f} points"
-    test = (
-        f"difference {100 * (one.second - one.first):+.1f} points, 95% interval {ends}; only "
-        f"{first} right on {one.only_first:,}, only {second} on {one.only_second:,}, McNemar's "
-        f"exact test p = {one.p_value:.2g}"
+    """Say how two students compare, with the numbers that decide it: the better one first."""
+    sides = [(names[0], one.first, one.only_first), (names[1], one.second, one.only_second)]
+    low, high = -one.high, -one.low  # of the one that is named first, minus the other
+    if one.outcome == "second":
+        sides.reverse()
+        low, high = one.low, one.high
+    (lead, lead_share, only_lead), (other, share, only_other) = sides
+    head = (
+        f"{lead} and {other} are not told apart"
+        if one.outcome == "open"
+        else f"{lead} is better than {other}"
     )
-    head = {
-        "first": f"{first} is better than {second}",
-        "second": f"{second} is better than {first}",
-        "open": f"{first} and {second} are not told apart",
-    }[one.outcome]
-    return f"{head}: {shares} ({test})."
+    items = counted(one.n_items, "test item", spec=",")
+    return (
+        f"{head}: {lead} {percent(lead_share)}, {other} {percent(share)} of the {items} of both "
+        f"(difference {100 * (lead_share - share):+.1f} points, 95% interval {100 * low:+.1f} to "
+        f"{100 * high:+.1f} points; only {lead} right on {only_lead:,}, only {other} on "
+        f"{only_other:,}, McNemar's exact test p = {one.p_value:.2g})."
+        f"{said_left_out(one.left_out, names)}"
+    )
+
+
+def said_left_out(one: LeftOut, names: tuple[str, str]) -> str:
+    """Say which items are left out and why; "" where none is."""
+    parts = [
+        f"{one.n_relabelled:,} whose labels differ" if one.n_relabelled else "",
+        *(
+            f"{n:,} that only {name} was asked" if n else ""
+            for name, n in zip(
+                names, (one.n_only_first_asked, one.n_only_second_asked), strict=True
+            )
+        ),
+    ]
+    told = ", ".join(filter(None, parts))
+    return f" Left out: {told}." if told else ""
 
 
 def _by_item(answers: list[KeptAnswer]) -> Mapping[tuple[str, str], bool]:

@@ -39,6 +39,7 @@ def main() -> None:
             "passed": is_passed,
             "counts": dataclasses.asdict(counts),
             "n_items": len(frozen.keys),
+            "n_left_out": frozen.n_left_out,
             "items": frozen.digest,
             "delta": test.delta,
             "alpha": test.alpha,
@@ -117,11 +118,15 @@ def said(counts: Counts, outcome: Outcome, frozen: Frozen, test: BettingTest) ->
     if outcome == "open" and counts.n < (needed := test.n_if_alike()):
         alike = counted(needed, "item", spec=",")
         more = f" {alike} answered alike would show the latter: give more, or a larger --delta."
+    left_out = ""
+    if frozen.n_left_out:
+        items = counted(frozen.n_left_out, "item", spec=",")
+        left_out = f" Left out: {items} that one side has no answer to and no bundle to ask."
     change = 100 * (counts.only_candidate - counts.only_reference) / n
     return (
         f"{head}: {change:+.1f} points on {n:,} of {counted(len(frozen.keys), 'frozen item')} "
         f"({frozen.digest}); right only in the old one {counts.only_reference:,}, only in the new "
-        f"one {counts.only_candidate:,}.{more}"
+        f"one {counts.only_candidate:,}.{more}{left_out}"
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.deploy.hosting import longest_answer
 from stratos.deploy.manifest import check_manifest
@@ -24,6 +25,8 @@ BATCH = 32
 """Items that a bundle is asked at once: between two looks at the verdict."""
 MOST_TOKENS = 1024
 """Longest answer of a bundle that says none."""
+_SHOWN = 60
+"""Characters of a text that an error shows."""
 Key = tuple[str, str]
 """Question and gold answer: by which an item is the same."""
 
@@ -105,11 +108,13 @@ class Frozen:
     """The items, in an order that depends on nothing but them."""
 
     keys: tuple[Key, ...]
+    n_left_out: int = 0
+    """Items that one side has no answer to, and no bundle to ask."""
 
     @staticmethod
-    def of(keys: Sequence[Key]) -> Frozen:
+    def of(keys: Sequence[Key], n_left_out: int = 0) -> Frozen:
         """Return items in their order: by hash, so that none is the easier end of a file."""
-        return Frozen(tuple(sorted(set(keys), key=_hash)))
+        return Frozen(tuple(sorted(set(keys), key=_hash)), n_left_out)
 
     @property
     def digest(self) -> str:
@@ -125,7 +130,8 @@ def frozen_of(candidate: Side, reference: Side) -> Frozen:
     """Return the items that both can answer: those of the reference, else of the candidate.
 
     Raises:
-        StratosError: there are none, or the two are scored by different metrics.
+        StratosError: there are none, their labels differ, or the two are scored by different
+            metrics.
     """
     if candidate.metric and reference.metric and candidate.metric != reference.metric:
         raise StratosError(
@@ -137,8 +143,9 @@ def frozen_of(candidate: Side, reference: Side) -> Frozen:
             f"Neither {candidate.place} nor {reference.place} has kept answers, so there are no "
             "items. Name the run of one of them, or a copy of its evaluate/answers.jsonl."
         )
+    _check_labels(candidate, reference)
     sides = (candidate, reference)
-    keys = list(reference.answers or candidate.answers)
+    whole = keys = list(reference.answers or candidate.answers)
     for one in sides:
         if one.bundle is None:
             keys = [key for key in keys if key in one.answers]
@@ -147,7 +154,34 @@ def frozen_of(candidate: Side, reference: Side) -> Frozen:
             f"{candidate.place} and {reference.place} have no item in common, and no bundle to "
             "ask. Name a bundle, or give both runs one task and one seed."
         )
-    return Frozen.of(keys)
+    return Frozen.of(keys, len(whole) - len(keys))
+
+
+def _check_labels(candidate: Side, reference: Side) -> None:
+    """Refuse sides whose data give an item different labels: a bundle that is asked has one, too.
+
+    Raises:
+        StratosError: it is so.
+    """
+    golds: dict[str, list[str]] = {}
+    for question, gold in candidate.answers:
+        golds.setdefault(question, []).append(gold)
+    other = [key for key in reference.answers if key[1] not in golds.get(key[0], [key[1]])]
+    if not other:
+        return
+    question, gold = other[0]
+    raise StratosError(
+        f"{len(other):,} of {counted(len(reference.answers), 'frozen item')} have another label in "
+        f"{candidate.place} than in {reference.place}, such as {_short(question)}: "
+        f"{_short(golds[question][0])} there, {_short(gold)} here. Answers are only compared on "
+        "one label each. Train and evaluate both on one data file; or name, in place of the run, a "
+        "copy of its evaluate/answers.jsonl without these items."
+    )
+
+
+def _short(text: str) -> str:
+    one_line = " ".join(text.split())
+    return f'"{one_line if len(one_line) <= _SHOWN else f"{one_line[: _SHOWN - 1]}…"}"'
 
 
 def right_in_turn(

@@ -36,6 +36,8 @@ class Runs(msgspec.Struct, frozen=True):
     runs: list[Run]
     asked: list[list[int]]
     """Sets of test items, each by number: runs of one seed have one set."""
+    questions: list[int]
+    """Of each item its question, by number: items of one question differ in their label."""
 
 
 class _Exact(msgspec.Struct):
@@ -71,7 +73,9 @@ def runs_of(jobs: Sequence[Job]) -> Runs:
                 right="".join("01"[is_right] for is_right in scored.values()),
             )
         )
-    return Runs(runs, [list(items) for items in sets])
+    by_number: dict[tuple[str, str], int] = {}
+    questions = [by_number.setdefault(item[:2], len(by_number)) for item in numbers]
+    return Runs(runs, [list(items) for items in sets], questions)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,25 @@ def test_the_counts_are_those_of_shared_items() -> None:
     assert (found.first, found.second) == (2 / 6, 5 / 6)
     assert found.low < found.second - found.first < found.high
     assert found.outcome == "open"
-    assert said(found, ("A", "B")).startswith("A and B are not told apart: B 83.3%, A 33.3% of the")
+    assert said(found, ("A", "B")).startswith("A and B are not told apart: A 33.3%, B 83.3% of the")
+    assert "difference -50.0 points" in said(found, ("A", "B"))
+    left = "Left out: 4 that only A was asked, 2 that only B was asked."
+    assert said(found, ("A", "B")).endswith(left)
+
+
+def test_items_with_other_labels_are_counted_and_the_better_one_stands_first() -> None:
+    ours, theirs = answers([True] * 104), answers([False] * 104)
+    for i in range(18):
+        theirs[i] = replace(theirs[i], gold="another")
+    found = paired(ours, theirs)
+    assert found is not None and found.n_items == 86 and found.left_out.n_relabelled == 18
+    text = said(found, ("A", "B"))
+    assert text.startswith("A is better than B: A 100.0%, B 0.0% of the 86 test items of both")
+    assert "difference +100.0 points" in text and "only A right on 86, only B on 0" in text
+    assert text.endswith(" Left out: 18 whose labels differ.")
+    back = paired(theirs, ours)
+    assert back is not None
+    assert said(back, ("B", "A")) == text, "it says one thing in both orders"
 
 
 def test_an_item_of_another_gold_answer_is_another_item() -> None:

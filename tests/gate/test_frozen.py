@@ -110,6 +110,28 @@ def test_what_cannot_be_compared_is_said(gate: Gate, runs: Path) -> None:
     assert gate("same", "--against", "text.jsonl").returncode == 2
 
 
+def test_items_whose_labels_differ_are_refused(gate: Gate, runs: Path) -> None:
+    lines = [json.loads(line) for line in answers_path(runs / "old").read_text().splitlines()]
+    for one in lines[:18]:
+        one["gold"] = "another"
+    (runs / "relabelled.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    told = gate("same", "--against", "relabelled.jsonl")
+    assert told.returncode == 2 and told.stdout == ""
+    assert told.stderr.startswith(
+        "18 of 400 frozen items have another label in same than in relabelled.jsonl, such as "
+        '"q0": "g" there, "another" here.'
+    )
+
+
+def test_items_that_one_side_lacks_are_said(gate: Gate, runs: Path) -> None:
+    lines = answers_path(runs / "old").read_text().splitlines()
+    (runs / "fewer.jsonl").write_text("\n".join(lines[:300]))
+    told = gate("fewer.jsonl", "--against", "old", "--delta", "0.03")
+    assert "Left out: 100 items that one side has no answer to and no bundle" in told.stdout
+    found = json.loads(gate("fewer.jsonl", "--against", "old", "--json").stdout)
+    assert (found["n_items"], found["n_left_out"]) == (300, 100)
+
+
 def test_a_bundle_is_asked_what_is_not_kept_and_no_more_than_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 // The page of a sweep: filters, the frontier over what they leave, and two runs side by side.
 
 function setUpSweep(section) {
-  const { runs, asked } = JSON.parse(section.dataset.runs);
+  const { runs, asked, questions } = JSON.parse(section.dataset.runs);
   const byName = new Map(runs.map((run) => [run.name, run]));
   const atOnce = 100;
   const table = section.querySelector("table");
@@ -66,7 +66,7 @@ function setUpSweep(section) {
       button.textContent = place < 0 ? "+" : "AB"[place];
     }
     pair.hidden = picked.length < 2;
-    if (picked.length === 2) fillPair(pair, byName.get(picked[0]), byName.get(picked[1]), asked);
+    if (picked.length === 2) fillPair(pair, byName.get(picked[0]), byName.get(picked[1]), asked, questions);
   }
 
   section.addEventListener("click", (event) => {
@@ -85,8 +85,8 @@ function setUpSweep(section) {
   apply();
 }
 
-function fillPair(section, a, b, asked) {
-  section.querySelector(".pair-verdict").textContent = pairVerdict(a, b, asked);
+function fillPair(section, a, b, asked, questions) {
+  section.querySelector(".pair-verdict").textContent = pairVerdict(a, b, asked, questions);
   const rowsOf = (ours, theirs) => [...new Set([...Object.keys(ours), ...Object.keys(theirs)])]
     .map((key) => [key, ours[key] ?? "", theirs[key] ?? ""]);
   const settings = rowsOf(a.settings, b.settings).filter(([, one, other]) => one !== other);
@@ -111,7 +111,7 @@ function fillRows(table, rows) {
   table.hidden = rows.length === 0;
 }
 
-function pairVerdict(a, b, asked) {
+function pairVerdict(a, b, asked, questions) {
   const missing = [["A", a], ["B", b]].filter(([, run]) => run.asked < 0).map(([name]) => name);
   if (missing.length) {
     return `${missing.join(" and ")} ${missing.length > 1 ? "have" : "has"} no answers to test items yet: no verdict.`;
@@ -126,17 +126,37 @@ function pairVerdict(a, b, asked) {
     onlyA += ours && !other;
     onlyB += other && !ours;
   });
-  if (!n) return "A and B were asked no test item in common: no verdict.";
+  const left = leftOut(asked[a.asked], asked[b.asked], questions);
+  if (!n && left.relabelled) {
+    return `A and B have no test item with one label in common: no verdict.${left.said} Give both one data file.`;
+  }
+  if (!n) return "A and B were asked no test item in common: no verdict. Give both one task and one seed.";
   const p = mcnemar(onlyA, onlyB);
-  const [low, high] = differenceInterval(onlyB, onlyA, n);
-  const head = p >= 0.05 || onlyA === onlyB ? "A and B are not told apart"
-    : onlyA > onlyB ? "A is better than B" : "B is better than A";
+  const isOpen = p >= 0.05 || onlyA === onlyB;
+  const sides = [["A", onlyA], ["B", onlyB]];
+  if (!isOpen && onlyB > onlyA) sides.reverse();
+  const [[lead, onlyLead], [other, onlyOther]] = sides;
+  const [low, high] = differenceInterval(onlyLead, onlyOther, n);
+  const head = isOpen ? `${lead} and ${other} are not told apart` : `${lead} is better than ${other}`;
   const percent = (value) => `${(100 * value).toFixed(1)}%`;
   const points = (value) => `${value < 0 ? "" : "+"}${(100 * value).toFixed(1)}`;
-  return `${head}: B ${percent((both + onlyB) / n)}, A ${percent((both + onlyA) / n)} of the `
-    + `${n.toLocaleString("en")} test items of both (difference ${points((onlyB - onlyA) / n)} points, 95% interval `
-    + `${points(low)} to ${points(high)} points; only A right on ${onlyA.toLocaleString("en")}, only B on `
-    + `${onlyB.toLocaleString("en")}, McNemar's exact test p = ${Number(p.toPrecision(2))}).`;
+  return `${head}: ${lead} ${percent((both + onlyLead) / n)}, ${other} ${percent((both + onlyOther) / n)} of the `
+    + `${n.toLocaleString("en")} test items of both (difference ${points((onlyLead - onlyOther) / n)} points, 95% interval `
+    + `${points(low)} to ${points(high)} points; only ${lead} right on ${onlyLead.toLocaleString("en")}, only ${other} on `
+    + `${onlyOther.toLocaleString("en")}, McNemar's exact test p = ${Number(p.toPrecision(2))}).${left.said}`;
+}
+
+// Items of one run alone: with another label in the other run, or not asked there.
+function leftOut(ours, theirs, questions) {
+  const [inOurs, inTheirs] = [new Set(ours), new Set(theirs)];
+  const [ourQuestions, theirQuestions] = [ours, theirs].map((items) => new Set(items.map((item) => questions[item])));
+  const onlyOurs = ours.filter((item) => !inTheirs.has(item));
+  const relabelled = onlyOurs.filter((item) => theirQuestions.has(questions[item])).length;
+  const onlyTheirs = theirs.filter((item) => !inOurs.has(item) && !ourQuestions.has(questions[item])).length;
+  const told = [[relabelled, "whose labels differ"], [onlyOurs.length - relabelled, "that only A was asked"],
+    [onlyTheirs, "that only B was asked"]]
+    .filter(([n]) => n).map(([n, why]) => `${n.toLocaleString("en")} ${why}`).join(", ");
+  return { relabelled, said: told && ` Left out: ${told}.` };
 }
 
 // McNemar's exact test, two-sided; in logarithms, since 2 to the n overflows.
