@@ -8,17 +8,17 @@ import json
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from stratos.compare.paired import Paired, left_out, paired, said, said_left_out
 from stratos.compare.sides import Side, changed, figures, read_side
+from stratos.core import tables
 from stratos.core.errors import StratosError
 from stratos.core.printable import visible
+from stratos.core.tables import Column
+from stratos.report.run_numbers import numbers_of
 
-_WIDTH = 120
-"""Columns where there is no terminal."""
+_SIDES = (Column("A", folds=True), Column("B", folds=True))
 
 
 def main() -> None:
@@ -70,43 +70,40 @@ def _verdict(first: Side, second: Side, found: Paired | None) -> str:
 
 
 def _show(first: Side, second: Side) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH
+    to = tables.console()
     for name, side in (("A", first), ("B", second)):
-        console.print(Text(f"{name} {visible(str(side.job.folder))}"), soft_wrap=True)
+        to.print(Text(f"{name} {visible(str(side.job.folder))}"), soft_wrap=True)
     ours, theirs = figures(first), figures(second)
-    table = _table("")
+    rows = []
     for key in dict.fromkeys((*ours, *theirs)):
         pair = (ours.get(key, ""), theirs.get(key, ""))
         style = "" if pair[0] == pair[1] else "bold"
-        table.add_row(key, *(Text(visible(one), style=style) for one in pair))
-    console.print(table)
+        rows.append([Text(key), *(Text(visible(one), style=style) for one in pair)])
+    tables.show(to, (Column(), *_SIDES), rows)
     settings = changed(first, second)
     if not settings:
-        console.print("All settings are equal.")
+        to.print("All settings are equal.")
         return
-    table = _table("setting")
-    for key, (one, other) in settings.items():
-        table.add_row(Text(visible(key)), Text(visible(one)), Text(visible(other)))
-    console.print(table)
-
-
-def _table(heading: str) -> Table:
-    table = Table()
-    for name in (heading, "A", "B"):
-        table.add_column(name, overflow="fold")
-    return table
+    rows = [
+        [Text(visible(key)), *(Text(visible(one)) for one in pair)]
+        for key, pair in settings.items()
+    ]
+    tables.show(to, (Column("setting"), *_SIDES), rows)
 
 
 def _plain(first: Side, second: Side, found: Paired | None) -> dict[str, object]:
     return {
-        "a": {"folder": str(first.job.folder), **figures(first)},
-        "b": {"folder": str(second.job.folder), **figures(second)},
+        "a": _numbers(first),
+        "b": _numbers(second),
         "settings": {key: list(pair) for key, pair in changed(first, second).items()},
         "paired": None if found is None else {**dataclasses.asdict(found), "better": found.outcome},
         "verdict": _verdict(first, second, found),
     }
+
+
+def _numbers(side: Side) -> dict[str, object]:
+    """Return the figures of a run as numbers, and beside them as they are written."""
+    return {"folder": str(side.job.folder), **numbers_of(side.job), "texts": figures(side)}
 
 
 if __name__ == "__main__":

@@ -9,21 +9,26 @@ import shlex
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from stratos.core import tables
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import p_value, percent
 from stratos.core.printable import visible
+from stratos.core.tables import Column
 from stratos.drift.live import absolute, evaluated, logged
 from stratos.drift.renewal import Renewal, renewal
 from stratos.drift.shifts import MOST, Shift, shifts
 
 STILL, MOVED, CANNOT = 0, 1, 2
-_WIDTH = 120
-"""Columns where there is no terminal."""
+_COLUMNS = (
+    Column(),
+    Column("evaluation", folds=True),
+    Column("live", folds=True),
+    Column("p", is_number=True),
+    Column(),
+)
 
 
 def main() -> None:
@@ -95,24 +100,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(found: list[Shift], alpha: float) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDTH
-    table = Table()
-    for heading in ("", "evaluation", "live"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("p", justify="right")
-    table.add_column("")
-    for one in found:
-        table.add_row(
-            one.name,
+    to = tables.console()
+    rows = [
+        [
+            Text(one.name),
             Text(visible(one.before)),
             Text(visible(one.now)),
-            p_value(one.p_value),
-            Text("SHIFT", style="bold red") if one.is_shift else "",
-        )
-    console.print(table)
-    console.print(
+            Text(p_value(one.p_value)),
+            Text("SHIFT", style="bold red") if one.is_shift else Text(""),
+        ]
+        for one in found
+    ]
+    tables.show(to, _COLUMNS, rows)
+    to.print(
         f"A shift is p ≤ {alpha / len(found):.2g}: if nothing has changed, "
         f"{percent(alpha)} of checks like this one alarm.",
         soft_wrap=True,

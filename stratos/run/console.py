@@ -65,8 +65,9 @@ class PlainConsole(RichConsole):
         That is standard output; standard error where that is kept for one line of JSON.
         """
         super().__init__(
-            highlight=False, markup=False, emoji=False, width=width, stderr=is_for_machines()
-        )
+            highlight=False, markup=False, emoji=False, width=width, stderr=is_for_machines(),
+            color_system=None if os.environ.get("NO_COLOR") else "auto",  # no bold, either
+        )  # fmt: skip
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return text as it is shown: every cell of a table passes here."""

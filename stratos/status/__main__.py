@@ -9,23 +9,21 @@ import math
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.measure import Measurement
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
+from stratos.core import tables
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration, interval, milliseconds, percent, usd
 from stratos.core.printable import visible
+from stratos.core.tables import Column
 from stratos.status.standing import Standing, standings
 
 SHOWN = 20
-_WIDTH = 120
-"""Columns where there is no terminal."""
-_ANY_WIDTH = 10_000
-"""Columns in which every table finds room."""
+_COLUMNS = (
+    *(Column(name) for name in ("run", "task", "status", "student", "accuracy")),
+    *(Column(name, is_number=True) for name in ("teacher", "spent", "planned", "p95", "ago")),
+)
 _STYLES = {"finished": "green", "running": "cyan", "failed": "red", "unfinished": "yellow"}
 
 
@@ -60,40 +58,29 @@ def main() -> None:
 
 
 def _show(found: list[Standing]) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH
-    table = _table(found)
-    if Measurement.get(console, console.options.update(width=_ANY_WIDTH), table).maximum <= (
-        console.width
-    ):
-        console.print(table)
+    to = tables.console()
+    rows = [_row(one) for one in found]
+    if tables.fits(to, _COLUMNS, rows):
+        tables.show(to, _COLUMNS, rows)
         return
     for one in found:  # the name of a run is to be copied: it is never broken
-        console.print(Text(visible(one.folder), style="bold"), soft_wrap=True)
-        console.print(Padding(_details(one), (0, 0, 0, 2)))
+        to.print(Text(visible(one.folder), style="bold"), soft_wrap=True)
+        tables.show_below(to, _details(one))
 
 
-def _table(found: list[Standing]) -> Table:
-    table = Table()
-    for heading in ("run", "task", "status", "student", "accuracy"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("teacher", "spent", "planned", "p95", "ago"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for one in found:
-        table.add_row(
-            Text(visible(one.folder)),
-            Text(visible(one.task)),
-            _status(one),
-            Text(visible(one.student)),
-            Text(_accuracy(one)),
-            Text(visible(_teacher(one))),
-            usd(one.spent_usd),
-            "" if one.planned_usd is None else usd(one.planned_usd),
-            "" if one.latency_p95_ms is None else milliseconds(one.latency_p95_ms),
-            duration(one.seconds_ago),
-        )
-    return table
+def _row(one: Standing) -> list[Text]:
+    return [
+        Text(visible(one.folder)),
+        Text(visible(one.task)),
+        _status(one),
+        Text(visible(one.student)),
+        Text(_accuracy(one)),
+        Text(visible(_teacher(one))),
+        Text(usd(one.spent_usd)),
+        Text("" if one.planned_usd is None else usd(one.planned_usd)),
+        Text("" if one.latency_p95_ms is None else milliseconds(one.latency_p95_ms)),
+        Text(duration(one.seconds_ago)),
+    ]
 
 
 def _details(one: Standing) -> Text:

@@ -134,3 +134,51 @@ def test_the_name_of_a_run_is_never_broken(tmp_path: Path, columns: str) -> None
     ).stdout  # fmt: skip
     assert any(LONG in line for line in told.splitlines())
     assert "finished" in told and "teacher" in told
+
+
+@pytest.mark.parametrize("columns", ["60", "200", ""])
+def test_a_file_has_no_broken_path_and_no_cut_word(
+    runs: Path, tmp_path: Path, columns: str
+) -> None:
+    one, other = make_run(tmp_path / LONG), make_run(tmp_path / "outputs" / "b", right=5)
+    path = (
+        "/data/of/a/customer/whose/folders/are/long/and/whose/files/are/longer/rows-of-2026.jsonl"
+    )
+    for folder in (one, other):
+        config = folder / ".hydra" / "config.yaml"
+        config.write_text(f"{config.read_text()}data: {path}.{folder.name}\n")
+    (one / "deploy.json").unlink()
+    (one / "error.txt").write_text(f"{path} cannot be read.")
+    env = {**os.environ, "NO_COLOR": "1", "COLUMNS": columns}
+    for words in (["stratos.status"], ["stratos.compare", LONG, "outputs/b"]):
+        told = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, env=env, capture_output=True, text=True,
+            check=True, timeout=60,
+        ).stdout  # fmt: skip
+        assert LONG in told and path in told and "…" not in told
+
+
+def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(runs: Path) -> None:
+    env = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "60", "TERM": "xterm"}
+    for words in (["stratos.compare", "outputs/one", "sweeps/day/0"], ["stratos.status"]):
+        told = {
+            no_color: subprocess.run(
+                [sys.executable, "-m", *words], cwd=runs, capture_output=True, text=True,
+                env={**env, "NO_COLOR": no_color}, check=True, timeout=60,
+            ).stdout
+            for no_color in ("", "1")
+        }  # fmt: skip
+        assert "\x1b[1m" in told[""] and "\x1b" not in told["1"]
+        assert "…" not in told["1"] and "SmolLM2-135M-Instruct" in told["1"]
+
+
+def test_compared_figures_are_numbers_for_a_program(runs: Path) -> None:
+    told = run("stratos.compare", "outputs/one", "sweeps/day/0", "--json", cwd=runs)
+    one = json.loads(told.stdout)["a"]
+    records = factory.make_records(runs / "outputs" / "one")
+    assert one["planned_usd"] == records["plan"].usd
+    assert one["bundle_bytes"] == records["deploy"].bundle_bytes
+    assert (
+        one["test_accuracy"]["student"]["mean"] > 0.9 and one["test_accuracy"]["student"]["n_items"]
+    )
+    assert one["texts"]["planned dollars"].startswith("$")
