@@ -24,7 +24,7 @@ from stratos.plan.options.offer_groups import OfferGroups
 from stratos.plan.options.role_options import Service, service_options
 from stratos.plan.pareto import Slack
 from stratos.plan.traffic import rates_of
-from stratos.plan.ways import why_not
+from stratos.plan.ways import unsure, why_not
 from stratos.records import Interval, ModelCard, Plan, Probe, TeacherProbe, Way
 
 UNKNOWN = Interval(0.5, 0.0, 1.0, "it was not probed", is_known=False)
@@ -63,6 +63,7 @@ def open_ways(
                 usd_per_answer=None,
                 latency_ms=option.latency_ms,
                 why_not=why_not(config, accuracy, plan),
+                unsure=unsure(config, accuracy),
                 kind="open",
                 usd_per_day=count * option.usd,
                 servers=(f"{count} × " if count > 1 else "") + option.name,

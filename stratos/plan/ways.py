@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from stratos.config import Config
 from stratos.core.counted import counted
-from stratos.core.formats import percent, percent_most, percent_range
+from stratos.core.formats import milliseconds, percent, percent_most, percent_range
 from stratos.core.intervals import wilson
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.plan.options.hosted import is_hosted
@@ -36,15 +36,17 @@ def _hosted(config: Config, one: TeacherProbe, plan: Plan) -> Way:
     card = one.card
     seconds = one.seconds / one.n_items if one.n_items else None
     logged = one.logged
+    latency_ms = 1000 * seconds if seconds and logged is None else None
     return Way(
         name=one.teacher if logged is None else f"{card.name} (logged)",
         is_student=False,
         accuracy=one.exact,
         usd_per_answer=_price_of_answer(one),
-        latency_ms=1000 * seconds if seconds and logged is None else None,
-        why_not=why_not(config, one.exact, plan)
+        latency_ms=latency_ms,
+        why_not=too_slow(config, latency_ms) or why_not(config, one.exact, plan)
         if logged is None
         else _why_not_logged(config, one.exact),
+        unsure=unsure(config, one.exact) if logged is None else "",
         retires=card.retires,
         is_logged=logged is not None,
         prompt=one.prompt if logged is None else "",
@@ -88,12 +90,35 @@ def why_not(config: Config, found: Interval, plan: Plan) -> str:
         return "its accuracy is not known: it was not probed"
     shown = f"{percent(found.mean)} ({percent_range(found.low, found.high)})"
     if limits.accuracy is not None:
-        counts = found.low if limits.confidence == "low" else found.mean
-        return "" if counts >= limits.accuracy else f"{shown}, below limits.accuracy"
+        return "" if found.high >= limits.accuracy else f"{shown}, below limits.accuracy"
     student = plan.accuracy
     if student.is_known and student.is_share_known and found.high < student.low:
         return f"{shown}, surely less accurate"
     return f"{shown}, next to nothing" if found.high < LEAST_SHOWN else ""
+
+
+def unsure(config: Config, found: Interval) -> str:
+    """Return why a model may be no alternative, though nothing shows it; "" where it surely is.
+
+    The probe asks few items: by one end of its interval the model may meet `limits.accuracy`, by
+    what counts (`limits.confidence`) it does not.
+    """
+    limits = config.limits
+    if limits.accuracy is None or not (found.is_known and found.is_share_known):
+        return ""
+    counts = found.low if limits.confidence == "low" else found.mean
+    if counts >= limits.accuracy or found.high < limits.accuracy:
+        return ""
+    shown = f"{percent(found.mean)} ({percent_range(found.low, found.high)})"
+    return f"{shown} may be below limits.accuracy"
+
+
+def too_slow(config: Config, latency_ms: float | None) -> str:
+    """Say that a hosted model takes longer on average than a request may; "" where it does not."""
+    limit = config.limits.latency_ms
+    if limit is None or latency_ms is None or latency_ms <= limit:
+        return ""
+    return f"{milliseconds(latency_ms)} an answer, above limits.latency_ms"
 
 
 def _why_not_logged(config: Config, most: Interval) -> str:

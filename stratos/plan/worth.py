@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from stratos.config import Config
-from stratos.core.counted import counted, listed
-from stratos.core.formats import duration, percent, percent_range, usd
+from stratos.core.counted import listed
+from stratos.core.formats import duration, percent, usd
 from stratos.plan.accuracy.without_model import needs_no_model
 from stratos.plan.break_even import Ends, Money, Outcome, joint
 from stratos.plan.cascade_way import cascade_way
@@ -24,10 +24,11 @@ from stratos.plan.explain.free_here import free_servers
 from stratos.plan.horizon import Horizon, horizon_of
 from stratos.plan.scale_to_zero import MOST_WAITING, scaled_to_zero
 from stratos.plan.ways import hosted_ways, prompt_ways
+from stratos.plan.worth_doubts import doubts, is_measured, misses_limit, unsure_of
+from stratos.plan.worth_words import ended, in_words, months, volume, with_price
 from stratos.records import Interval, Plan, Probe, ScaledToZero, Way, Worth
 
-MEASURED = "test items"
-"""Source of an accuracy that is no prediction any more: that of the student on the test items."""
+SUNK = " What the student has cost so far is left out: it is spent either way."
 
 
 def verdict_of(
@@ -129,32 +130,63 @@ def _weighed(
     able = [one for one in priced if not one.why_not]
     if not able:
         why = "; ".join(f"{one.name}: {one.why_not}" for one in priced)
-        known = plan.accuracy.is_known and plan.accuracy.is_share_known
-        head = "Distil" if known else "Open, since the student's accuracy is not known"
-        text = f"{head}: no model that was probed does the task as well ({why})."
-        return Worth("distil" if known else "open", text, reference="", **facts)
+        doubt = doubts(config, plan, priced, beaten_by)
+        head = "Open" if doubt else "Distil"
+        text = f"{head}: no model that was probed does the task as well ({why}).{doubt}"
+        return Worth("open" if doubt else "distil", text, reference="", **facts)
     end_of = today or datetime.date.today()
     if rate is None:
         reference = min(able, key=_usd_per_answer)
         even = _ends(once, per_day, reference).break_even(horizon)
         text = (
-            f"Against {_named(reference)} distilling pays within {_months(horizon)} from "
-            f"{_volume(even)} requests a day on. Give yours: traffic.requests_per_day=<number>."
+            f"Against {with_price(reference)} distilling pays within {months(horizon)} from "
+            f"{volume(even)} requests a day on. Give yours: traffic.requests_per_day=<number>."
         )
-        text += _doubt(config, plan, reference, beaten_by) + _end(reference, horizon, end_of)
+        text += SUNK * is_measured(plan)
+        text += doubts(config, plan, priced, beaten_by, reference) + unsure_of(reference)
+        text += ended(reference, horizon, end_of)
         facts |= {"reference": reference.name, "break_even_per_day": even}
         return Worth("open", text, **facts)
-    outcome, reference = decided(able, once, per_day, rate, horizon)
+    misses = misses_limit(config, plan) != ""
+    outcome, reference = _decided(able, misses, once, per_day, rate, horizon)
     ends = _ends(once, per_day, reference)
     even, payback = ends.break_even(horizon), ends.payback(rate, horizon)
-    doubt = _doubt(config, plan, reference, beaten_by)
+    doubt = doubts(config, plan, priced, beaten_by, reference)
     if outcome == "distil" and doubt:
         outcome = "open"
-    text = _text(outcome, ends, reference, rate, horizon, payback, even)
-    text += _end(reference, horizon, end_of) + doubt * (outcome != "stay")
-    text += _if_scaled(facts["scaled"], outcome, able, once, per_day, rate, horizon)
+    text = in_words(outcome, ends, reference, rate, horizon, payback, even)
+    text += SUNK * is_measured(plan)
+    text += ended(reference, horizon, end_of) + doubt * (outcome != "stay")
+    text += unsure_of(reference)
+    text += _if_scaled(facts["scaled"], outcome, able, misses, once, per_day, rate, horizon)
     facts |= {"reference": reference.name, "break_even_per_day": even}
     return Worth(outcome, text, payback_days=payback, **facts)
+
+
+def _decided(
+    able: Sequence[Way], misses: bool, once: Interval, per_day: float, rate: float, horizon: Horizon
+) -> tuple[Outcome, Way]:
+    """Return the verdict where ways may turn out to be no alternatives: open if they turn it.
+
+    Args:
+        able: ways that do the task as well, or may.
+        misses: the student does not do it: then what may do it is an alternative.
+        once: dollars of teacher, data and training.
+        per_day: of the student's servers.
+        rate: requests a day at first.
+        horizon: for how long.
+    """
+    outcome, reference = decided(able, once, per_day, rate, horizon)
+    sure = [one for one in able if not one.unsure]
+    if misses or len(sure) == len(able):
+        return outcome, reference
+    without: Outcome = "distil"
+    other = reference
+    if sure:
+        without, other = decided(sure, once, per_day, rate, horizon)
+    if outcome != without:
+        return "open", reference
+    return outcome, other if outcome == "stay" else reference
 
 
 def decided(
@@ -194,13 +226,13 @@ def _scaled(config: Config, plan: Plan, horizon: Horizon) -> ScaledToZero | None
 
 
 def _if_scaled(
-    scaled: ScaledToZero | None, outcome: Outcome, able: Sequence[Way], once: Interval,
-    per_day: float, rate: float, horizon: Horizon,
+    scaled: ScaledToZero | None, outcome: Outcome, able: Sequence[Way], misses: bool,
+    once: Interval, per_day: float, rate: float, horizon: Horizon,
 ) -> str:  # fmt: skip
     """Say what changes if the server is given back while nobody asks."""
     if scaled is None:
         return ""
-    then, _ = decided(able, once, scaled.usd_per_day, rate, horizon)
+    then, _ = _decided(able, misses, once, scaled.usd_per_day, rate, horizon)
     said = {
         "distil": "distilling pays", "stay": "it does not pay", "open": "it is open if it pays"
     }[then]  # fmt: skip
@@ -214,7 +246,9 @@ def _if_scaled(
 
 
 def _once(plan: Plan) -> Interval:
-    """Return the dollars of all but serving, from now on."""
+    """Return the dollars of all but serving, from now on: none once the student is trained."""
+    if is_measured(plan):
+        return Interval(0.0, 0.0, 0.0, "spent already")
     mean = plan.once_usd
     low, high = plan.usd_range or (plan.usd, plan.usd)
     served = [role.usd_range or (role.usd, role.usd) for role in plan.roles_of("serve")]
@@ -230,108 +264,6 @@ def _ends(once: Interval, per_day: float, other: Way) -> Ends:
         against=replace(mean, once=once.high, per_answer=price.low),
         in_favour=replace(mean, once=once.low, per_answer=price.high),
     )
-
-
-def _doubt(config: Config, plan: Plan, reference: Way, beaten_by: Mapping[str, str]) -> str:
-    """Say that the student may well be less accurate than what it takes the place of."""
-    if reference.name in beaten_by:
-        return f" But the student is less accurate: {beaten_by[reference.name]}."
-    student = plan.accuracy
-    is_measured = student.source == MEASURED
-    if not (student.is_known and student.is_share_known):
-        return " How accurate the student will be is not known: see plan.pilot=true."
-    if reference.is_logged:
-        # What agrees with the logged answers is all that is known; the user says what is enough.
-        if config.limits.accuracy is not None:
-            return ""
-        gives = "gives" if is_measured else "is expected to give"
-        return (
-            f" But the student {gives} its answer to {percent(student.mean)} "
-            f"({percent_range(student.low, student.high)}) of requests: say from which share on "
-            "that is enough, such as limits.accuracy=0.9."
-        )
-    if student.high < reference.accuracy.low:
-        is_less = "is" if is_measured else "is expected to be"
-        return (
-            f" But the student {is_less} less accurate: {percent(student.mean)} "
-            f"({percent_range(student.low, student.high)}) against "
-            f"{percent(reference.accuracy.mean)}."
-        )
-    return ""
-
-
-def _end(reference: Way, horizon: Horizon, today: datetime.date) -> str:
-    """Say that a hosted model ends before the horizon does."""
-    if not reference.retires:
-        return ""
-    ends = datetime.date.fromisoformat(reference.retires)
-    is_within = ends <= today + datetime.timedelta(days=horizon.days)
-    return f" {reference.name} ends on {reference.retires}, within the horizon." * is_within
-
-
-def _text(
-    outcome: Outcome, ends: Ends, reference: Way, rate: float, horizon: Horizon,
-    payback: Interval | None, even: Interval,
-) -> str:  # fmt: skip
-    at = f"at {rate:,.0f} requests a day"
-    stays = ends.mean.alternative(horizon.days, rate, horizon)
-    distils = ends.mean.once + ends.mean.per_day * horizon.days
-    costs = (
-        f"within {_months(horizon)} {reference.name} costs {usd(stays)}, distilling "
-        f"{usd(distils)}, {usd(ends.mean.per_day * horizon.days)} of it for servers"
-    )
-    if reference.kind == "open":
-        # Both have servers that idle: with fewer requests fewer of them, so that no number of
-        # requests turns the verdict by itself.
-        below = f"its servers: {reference.servers}"
-        from_on = "Fewer hours of servers, or a smaller student, would change that."
-    else:
-        below = f"below {_volume(even)} requests a day stay with {reference.name}"
-        from_on = f"Against {_named(reference)} it pays from {_volume(even)} requests a day on."
-    if outcome == "distil":
-        assert payback is not None
-        pays = f"Distil: pays back after {_days(payback)} {at}"
-        return f"{pays} against {_named(reference)}; {below}."
-    if outcome == "stay":
-        return f"Don't distil: {at} {costs}. {from_on}"
-    pays = f"pays back after {_days(payback)}" if payback else "does not pay by what is expected"
-    return f"Open: {at} distilling {pays} against {_named(reference)}: {costs}; {below}."
-
-
-def _named(way: Way) -> str:
-    if way.usd_per_answer is None:
-        return f"{way.name} as it is ({usd(way.usd_per_day)} a day, {_right(way)})"
-    return f"{way.name} ({usd(1000 * way.usd_per_answer.mean)} for 1,000 answers, {_right(way)})"
-
-
-def _right(way: Way) -> str:
-    right = f"{percent(way.accuracy.mean)} [{percent_range(way.accuracy.low, way.accuracy.high)}]"
-    if not way.is_logged:
-        return f"{right} right"
-    if not way.accuracy.is_known:
-        return "of which the log proves nothing"
-    return f"at most {right} right by what the log can prove"
-
-
-def _months(horizon: Horizon) -> str:
-    return f"{horizon.months:g} month{'' if horizon.months == 1 else 's'}"
-
-
-def _days(days: Interval) -> str:
-    def shown(value: float) -> str:
-        if math.isinf(value):
-            return "never"
-        return duration(86_400 * value) if days.mean < 1 else f"{value:,.0f}"
-
-    unit = "" if days.mean < 1 else f" {counted(round(days.mean), 'day').split()[1]}"
-    return f"{shown(days.mean)}{unit} [{shown(days.low)}, {shown(days.high)}]"
-
-
-def _volume(even: Interval) -> str:
-    def shown(value: float) -> str:
-        return "any number of" if math.isinf(value) else f"{float(f'{value:.2g}'):,.0f}"
-
-    return f"{shown(even.mean)} [{shown(even.low)}, {shown(even.high)}]"
 
 
 def _usd_per_answer(way: Way) -> float:

@@ -37,6 +37,8 @@ class Way:
     """On which an open model would run."""
     prompt: str = ""
     """With which a hosted model is asked; "" in records of earlier versions."""
+    unsure: str = ""
+    """Why it may be no alternative, though that is not shown; "" in records of earlier versions."""
 
 
 @dataclass(frozen=True)

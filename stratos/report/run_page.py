@@ -93,7 +93,7 @@ def write_run_page(
         pilot=named.get("pilot"),
         measures=complexity_rows(named.get("probe"), named.get("pilot")),
         plan=plan,
-        worth=worth_measured(config, named.get("probe"), plan, scorecard),
+        worth=worth_measured(config, named.get("probe"), plan, scorecard, named.get("deploy")),
         is_same=is_same,
         corpus=named.get("synthesize"),
         answer_sizes=_answer_sizes,

@@ -37,6 +37,7 @@ from stratos.records import (
     Probe,
     Scorecard,
     Student,
+    Worth,
 )
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
 from stratos.report.planned import planned_rows
@@ -64,7 +65,7 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     plan: Plan | None = records.get("plan")
     console.print()
     if plan is not None:
-        worth = worth_measured(config, records.get("probe"), plan, records.get("evaluate"))
+        worth = _worth(config, records)
         if worth is not None:
             console.print(worth.text, soft_wrap=True, markup=False)
         console.print(
@@ -107,6 +108,11 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     if "report" in records:
         console.print(f"Report  {records['report'].path}", soft_wrap=True, markup=False)
     console.print(f"Records {config.run_dir}", soft_wrap=True, markup=False)
+
+
+def _worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
+    names = ("probe", "plan", "evaluate", "deploy")
+    return worth_measured(config, *(records.get(name) for name in names))
 
 
 def _missed(config: Config, records: Mapping[str, Any]) -> str:
@@ -171,7 +177,7 @@ def final_numbers(
         }
         worth = plan.worth
         if config is not None:
-            worth = worth_measured(config, records.get("probe"), plan, records.get("evaluate"))
+            worth = _worth(config, records)
         if worth is not None:
             numbers["worth"] = worth.outcome
             numbers["verdict"] = worth.text

@@ -355,7 +355,7 @@ def test_what_needs_no_model_leaves_the_verdict_open():
     assert "Beside other models: Distil: pays back after" in found.text
 
 
-def _measured(student: int, teacher: int, n: int, p_value: float) -> Scorecard:
+def measured(student: int, teacher: int, n: int, p_value: float) -> Scorecard:
     """Return what an evaluation showed of a student and of the paid teacher."""
 
     def score(role: str, name: str, right: int) -> ModelScore:
@@ -380,9 +380,9 @@ def test_once_it_is_measured_the_verdict_rests_on_that():
     assert before is not None and "How accurate the student will be is not known" in before.text
     plan = replace(plan, worth=before)
     assert worth_measured(config, probe, plan, None) == before
-    good = worth_measured(config, probe, plan, _measured(98, 97, 100, 1.0))
+    good = worth_measured(config, probe, plan, measured(98, 97, 100, 1.0))
     assert good is not None and good.outcome == "distil" and "not known" not in good.text
-    worse = worth_measured(config, probe, plan, _measured(88, 97, 99, 0.02))
+    worse = worth_measured(config, probe, plan, measured(88, 97, 99, 0.02))
     assert worse is not None and worse.outcome == "open" and worse.text.startswith("Open: ")
     assert "less accurate" in worse.text and "not known" not in worse.text
 

@@ -66,7 +66,7 @@ def first_month_usd(one: Way, worth: Worth) -> float | None:
 
 def said(one: Way, worth: Worth) -> str:
     """Return what is to be known of a way as an alternative."""
-    told = one.why_not
+    told = one.why_not or one.unsure
     if not one.is_student and not told:
         told = "compared with" if one.name == worth.reference else "as good"
     ends = f"ends on {one.retires}" if one.retires else ""

@@ -1,0 +1,153 @@
+"""What keeps a verdict from "distil" however well it pays, and what does not count any more."""
+
+from __future__ import annotations
+
+import pytest
+from test_worth import (
+    AWS,
+    HOSTED,
+    PAID,
+    TODAY,
+    measured,
+    of_a_year,
+)
+from world import BLIND, LARGE, replace, teacher
+
+from stratos.catalog import load_catalog
+from stratos.core.intervals import wilson
+from stratos.plan.open_models import open_ways
+from stratos.plan.worth import verdict_of
+from stratos.records import AnswerSpread, Deployment, Export, Exports, Interval, ServingSetting
+from stratos.report.worth_measured import worth_measured
+
+CHEAP = replace(
+    teacher(replace(HOSTED, name="cheap", usd_per_million_input_tokens=1.0), right=56),
+    spread=AnswerSpread(40.0, 4.0, 0.5),
+)
+
+
+def asking(accuracy, rate, teachers=(BLIND, PAID), **more):
+    """Return a plan made without a limit of accuracy, under one."""
+    config, probe, plan = of_a_year(rate, teachers)
+    limits = replace(config.limits, accuracy=accuracy, confidence="low", **more)
+    config = replace(config, limits=limits)
+    return config, probe, replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+
+
+def test_a_model_that_may_meet_the_limit_of_accuracy_is_compared_in_dollars():
+    """Its interval, 85.0% to 97.5%, straddles the limit: few items do not make it unable."""
+    few = asking(0.9, 1)[2].worth
+    assert few.outcome == "open" and few.reference == "large"
+    assert "Whether large is an alternative is not sure: 93.8% (85.0–97.5%)" in few.text
+    many = asking(0.9, 50_000)[2].worth
+    assert many.outcome == "distil" and many.reference == "large"
+    surely = asking(0.8, 1)[2].worth
+    assert surely.outcome == "stay" and "not sure" not in surely.text
+    never = asking(0.98, 1)[2].worth
+    assert never.reference == "" and "below limits.accuracy" in never.text
+
+
+def test_a_sure_alternative_that_loses_stays_the_reason_beside_one_that_may_be_none():
+    """The dear one surely is an alternative, the cheap one may be: both lose at one a day."""
+    found = asking(0.84, 1, (BLIND, PAID, CHEAP))[2].worth
+    assert found.outcome == "stay" and found.reference == "large"
+
+
+def test_a_student_that_misses_the_limit_is_never_advised():
+    config, probe, plan = asking(0.9, 50_000)
+    missed = worth_measured(config, probe, plan, measured(80, 80, 100, 1.0))
+    assert missed.outcome == "open"
+    assert "the student does not meet limits.accuracy=0.9: 80.0%" in missed.text
+    # No other model does the task, and the student does not do it, either.
+    config, probe, plan = asking(0.98, 50_000)
+    assert plan.worth.reference == ""
+    assert worth_measured(config, probe, plan, measured(80, 80, 100, 1.0)).outcome == "open"
+    # What may do it is an alternative to what does not.
+    config, probe, plan = asking(0.9, 1)
+    assert worth_measured(config, probe, plan, measured(80, 97, 100, 1e-4)).outcome == "stay"
+
+
+def test_a_student_that_surely_will_miss_it_is_not_advised_before_it_is_trained():
+    config, probe, plan = asking(0.98, 50_000)
+    found = verdict_of(config, probe, replace(plan, accuracy=Interval(0.8, 0.7, 0.9)), TODAY)
+    assert found.outcome == "open" and "is not expected to meet limits.accuracy" in found.text
+
+
+def test_a_dear_teacher_that_is_better_leaves_it_open_beside_a_cheap_one():
+    config, probe, plan = of_a_year(100_000, (BLIND, PAID, CHEAP))
+    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+    found = worth_measured(config, probe, plan, measured(850, 960, 1000, 1e-20))
+    assert found.reference == "cheap" and found.outcome == "open"
+    assert "less accurate than large: 85.0% against 96.0% of the same 1,000" in found.text
+    equal = worth_measured(config, probe, plan, measured(955, 960, 1000, 0.6))
+    assert equal.outcome == "distil"
+
+
+def test_an_alternative_that_surely_is_more_accurate_leaves_it_open_whatever_it_costs():
+    config, probe, plan = of_a_year(100_000, (BLIND, PAID, CHEAP))
+    plan = replace(plan, accuracy=Interval(0.8, 0.78, 0.82))
+    found = verdict_of(config, probe, plan, TODAY)
+    assert found.reference == "cheap" and found.outcome == "open"
+    assert "is expected to be less accurate than large" in found.text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "outcome", "reference"), [(8.0, "distil", ""), (0.2, "stay", "large")]
+)
+def test_a_hosted_model_that_takes_too_long_is_no_alternative(seconds, outcome, reference):
+    config, probe, plan = of_a_year(100, (BLIND, replace(PAID, seconds=64 * seconds)))
+    config = replace(config, limits=replace(config.limits, latency_ms=300))
+    found = verdict_of(config, probe, plan, TODAY)
+    assert (found.outcome, found.reference) == (outcome, reference)
+    assert ("large: 8.00 s an answer, above limits.latency_ms" in found.text) == (not reference)
+
+
+def test_what_is_no_alternative_is_told_anew_beside_the_measured_student():
+    config, probe, plan = of_a_year(100_000, (BLIND, teacher(LARGE, right=52)))
+    plan = replace(plan, accuracy=Interval(0.97, 0.95, 0.99))
+    found = open_ways(config, probe, plan, load_catalog(AWS), None)
+    config, probe = config, replace(probe, teachers=(*probe.teachers, PAID))
+    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY, found))
+    [before] = [way for way in plan.worth.ways if way.name == "qwen2.5_7b"]
+    assert before.why_not.endswith("surely less accurate")
+    after = worth_measured(config, probe, plan, measured(600, 610, 1000, 0.9))
+    [way] = [way for way in after.ways if way.name == "qwen2.5_7b"]
+    assert way.why_not == "" and after.outcome != "distil"
+    limited = replace(config, limits=replace(config.limits, accuracy=0.85, confidence="mean"))
+    again = worth_measured(limited, probe, plan, measured(600, 610, 1000, 0.9))
+    [way] = [way for way in again.ways if way.name == "qwen2.5_7b"]
+    assert way.unsure.endswith("may be below limits.accuracy")
+
+
+def test_once_the_student_is_trained_what_it_has_cost_is_left_out():
+    config, probe, plan = of_a_year(5000)
+    serve = sum(role.usd for role in plan.roles_of("serve"))
+    plan = replace(plan, usd=serve + 2000, usd_range=(serve + 1900, serve + 2100))
+    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+    assert plan.worth.outcome == "stay", "with $2,000 to be spent it does not pay"
+    found = worth_measured(config, probe, plan, measured(980, 970, 1000, 0.2))
+    assert found.once_usd.high == 0 and found.outcome == "distil"
+    assert found.text.startswith("Distil: pays from the first day on at 5,000 requests a day")
+    assert "What the student has cost so far is left out" in found.text
+    assert found.payback_days == Interval(0.0, 0.0, 0.0)
+    price, even = found.ways[1].usd_per_answer.mean, found.break_even_per_day.mean
+    assert even == pytest.approx(plan.servers_usd_per_day / price)
+
+
+def test_the_accuracy_is_that_of_the_format_that_is_served():
+    config, probe, plan = of_a_year(50_000)
+    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+    card = measured(980, 970, 1000, 0.2)
+    q4 = Export(
+        "q4_k_m", 1, 1000, 500, wilson(600, 1000), wilson(980, 1000), Interval(38, 35, 41), 0.0,
+        1.0, 1.0, 1.0, 1, 1.0,
+    )  # fmt: skip
+    deployment = Deployment(
+        "b", "s", 1, 1, 1.0, 1.0, 1.0, "s", 1, 1.0,
+        run=ServingSetting("llamacpp", format="q4_k_m"),
+        exports=Exports("llamacpp", "1", "", (q4,), "q4_k_m"),
+    )  # fmt: skip
+    assert worth_measured(config, probe, plan, card).outcome == "distil"
+    served = worth_measured(config, probe, plan, card, deployment)
+    assert served.ways[0].accuracy.mean == 0.6 and served.outcome == "open"
+    assert "the student is less accurate than large: 60.0%" in served.text
