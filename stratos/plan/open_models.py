@@ -15,6 +15,7 @@ from stratos.estimate import (
     device_of,
     serving_all,
 )
+from stratos.plan.answer_price import mean_tokens
 from stratos.plan.egress import Egress
 from stratos.plan.option import Option
 from stratos.plan.options.engine_choices import LOSS_POINTS, engine_choices, without
@@ -74,10 +75,10 @@ def open_ways(
 
 def _models(config: Config, probe: Probe) -> Iterator[tuple[ModelCard, Interval, Workload]]:
     """Yield the models with what is known of their accuracy, and the size of their answers."""
-    works = [_work(config, one) for one in probe.teachers if one.n_items]
+    works = [_work(config, probe, one) for one in probe.teachers if one.n_items]
     for one in probe.teachers:
         if not is_hosted(one.card) and one.n_items:
-            yield one.card, one.exact, _work(config, one)
+            yield one.card, one.exact, _work(config, probe, one)
     seen = {one.student: one.exact for one in probe.students}
     for student in config.students:
         if student.path is None or not works:  # random weights answer nothing as they are
@@ -87,9 +88,9 @@ def _models(config: Config, probe: Probe) -> Iterator[tuple[ModelCard, Interval,
         yield card_of_student(student, config.task), seen.get(student.name) or UNKNOWN, work
 
 
-def _work(config: Config, one: TeacherProbe) -> Workload:
-    n = one.n_items
-    return Workload(one.input_tokens / n, max(1.0, one.output_tokens / n), config.task.name)
+def _work(config: Config, probe: Probe, one: TeacherProbe) -> Workload:
+    asked, answered = mean_tokens(probe, one)
+    return Workload(asked, max(1.0, answered), config.task.name)
 
 
 def _cheapest(

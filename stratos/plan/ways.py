@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from stratos.config import Config
@@ -10,11 +9,9 @@ from stratos.core.counted import counted
 from stratos.core.formats import milliseconds, percent, percent_most, percent_range
 from stratos.core.intervals import wilson
 from stratos.plan.accuracy.predict import LEAST_SHOWN
+from stratos.plan.answer_price import price_of_answer
 from stratos.plan.options.hosted import is_hosted
 from stratos.records import Interval, Plan, Probe, TeacherProbe, Way
-
-_SPREAD_UNKNOWN = 0.5
-"""By what share the price of an answer may be off where the probe does not tell how they differ."""
 
 
 def hosted_ways(config: Config, probe: Probe, plan: Plan) -> tuple[Way, ...]:
@@ -25,13 +22,13 @@ def hosted_ways(config: Config, probe: Probe, plan: Plan) -> tuple[Way, ...]:
     probed = [*probe.teachers]
     if probe.logged is not None and all(one.logged is None for one in probed):
         probed.append(probe.logged)
-    ways = [_hosted(config, one, plan) for one in probed if is_hosted(one.card)]
+    ways = [_hosted(config, probe, one, plan) for one in probed if is_hosted(one.card)]
     return tuple(
         one for one in ways if one.usd_per_answer is not None and one.usd_per_answer.mean > 0
     )
 
 
-def _hosted(config: Config, one: TeacherProbe, plan: Plan) -> Way:
+def _hosted(config: Config, probe: Probe, one: TeacherProbe, plan: Plan) -> Way:
     """Return a hosted model as a way, with the prompt that it did best with."""
     card = one.card
     seconds = one.seconds / one.n_items if one.n_items else None
@@ -41,7 +38,7 @@ def _hosted(config: Config, one: TeacherProbe, plan: Plan) -> Way:
         name=one.teacher if logged is None else f"{card.name} (logged)",
         is_student=False,
         accuracy=one.exact,
-        usd_per_answer=_price_of_answer(one),
+        usd_per_answer=price_of_answer(probe, one),
         latency_ms=latency_ms,
         why_not=too_slow(config, latency_ms) or why_not(config, one.exact, plan)
         if logged is None
@@ -128,18 +125,3 @@ def _why_not_logged(config: Config, most: Interval) -> str:
         return ""
     ends = percent_range(most.low, most.high)
     return f"at most {percent_most(most.mean)} ({ends}), below limits.accuracy"
-
-
-def _price_of_answer(one: TeacherProbe) -> Interval | None:
-    """Return the dollars of an answer, with the error of a mean of so many; None without items."""
-    n, card, spread = one.n_items, one.card, one.spread
-    if n < 1:
-        return None
-    usd_in = (card.usd_per_million_input_tokens or 0.0) / 1e6
-    usd_out = (card.usd_per_million_output_tokens or 0.0) / 1e6
-    mean = (usd_in * one.input_tokens + usd_out * one.output_tokens) / n
-    error = _SPREAD_UNKNOWN * mean
-    if spread is not None and n > 1:
-        deviation = usd_in * spread.input_tokens + usd_out * spread.output_tokens
-        error = max(2 * deviation / math.sqrt(n), mean / n)
-    return Interval(mean, max(0.0, mean - error), mean + error, counted(n, "probe answer"))

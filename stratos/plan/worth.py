@@ -18,6 +18,7 @@ from stratos.config import Config
 from stratos.core.counted import listed
 from stratos.core.formats import duration, percent, usd
 from stratos.plan.accuracy.without_model import needs_no_model
+from stratos.plan.answer_price import shares_unknown
 from stratos.plan.break_even import Ends, Money, Outcome, joint
 from stratos.plan.cascade_way import cascade_way
 from stratos.plan.explain.free_here import free_servers
@@ -142,7 +143,7 @@ def _weighed(
             f"Against {with_price(reference)} distilling pays within {months(horizon)} from "
             f"{volume(even)} requests a day on. Give yours: traffic.requests_per_day=<number>."
         )
-        text += SUNK * is_measured(plan)
+        text += shares_unknown(probe, reference.name) + SUNK * is_measured(plan)
         text += doubts(config, plan, priced, beaten_by, reference) + unsure_of(reference)
         text += ended(reference, horizon, end_of)
         facts |= {"reference": reference.name, "break_even_per_day": even}
@@ -157,7 +158,7 @@ def _weighed(
     text = in_words(outcome, ends, reference, rate, horizon, payback, even)
     text += SUNK * is_measured(plan)
     text += ended(reference, horizon, end_of) + doubt * (outcome != "stay")
-    text += unsure_of(reference)
+    text += unsure_of(reference) + shares_unknown(probe, reference.name)
     text += _if_scaled(facts["scaled"], outcome, able, misses, once, per_day, rate, horizon)
     facts |= {"reference": reference.name, "break_even_per_day": even}
     return Worth(outcome, text, payback_days=payback, **facts)

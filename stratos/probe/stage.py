@@ -22,6 +22,7 @@ from stratos.probe.teacher_evaluation import TeacherEvaluation
 from stratos.records import Probe, TeacherProbe
 from stratos.synthesize.choice import injects, least_coverage, supervises
 from stratos.tasks.base import Task
+from stratos.tasks.slice_shares import shares_of_slices
 from stratos.teachers.logged import LoggedTeacher
 
 KEEP_LOADED_PARAMS = 500_000_000
@@ -104,6 +105,7 @@ def probe(config: Config, context: Context) -> Probe:
         cut_at_usd=context.ledger.cut_at_usd,
         baselines=tuple(baselines),
         logged=logged,
+        shares=shares_of_slices(config.task),
     )
 
 

@@ -21,7 +21,7 @@ from stratos.probe.race import Answered, left_in, sizes, winner
 from stratos.probe.rehearsal import NotKeptError, Rehearsal
 from stratos.probe.samples import NOT_LEARNT_FROM, draw, none_drawn, sample_questions
 from stratos.probe.sequential import looks, surely_below, undecided
-from stratos.records import AnswerSpread, PromptTrial, SampledAnswers, TeacherProbe
+from stratos.records import AnswerSpread, PromptTrial, SampledAnswers, SliceAnswers, TeacherProbe
 from stratos.tasks.base import Item
 from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.asking import unread
@@ -141,6 +141,7 @@ class TeacherEvaluation:
             spread=_spread(taken.answers),
             most_at_once=asking.most_at_once,
             at_once=asking.at_once,
+            by_slice=self._answers_by_slice(taken),
         )
 
     def _race(self) -> dict[str, Answered]:
@@ -322,6 +323,20 @@ class TeacherEvaluation:
             if right:
                 intervals[name] = wilson(sum(right), len(right))
         return intervals
+
+    def _answers_by_slice(self, taken: Answered) -> dict[str, SliceAnswers]:
+        found: dict[str, list[Answer]] = {}
+        for item, answer in zip(taken.items, taken.answers, strict=True):
+            found.setdefault(item.slice, []).append(answer)
+        return {
+            name: SliceAnswers(
+                len(answers),
+                sum(answer.input_tokens for answer in answers),
+                sum(answer.output_tokens for answer in answers),
+                _spread(answers),
+            )
+            for name, answers in sorted(found.items())
+        }
 
 
 def _spread(answers: Sequence[Answer]) -> AnswerSpread | None:

@@ -42,6 +42,7 @@ from stratos.records.of_probe import (
     Probe,
     PromptTrial,
     SampledAnswers,
+    SliceAnswers,
     StudentProbe,
     TeacherProbe,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "ScaledToZero",
     "Scorecard",
     "ServingSetting",
+    "SliceAnswers",
     "SliceScore",
     "StageTime",
     "Student",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stratos.records.measured import Interval, is_cut_short
 from stratos.records.model_cards import ModelCard
@@ -65,6 +65,18 @@ class AnswerSpread:
     input_tokens: float
     output_tokens: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class SliceAnswers:
+    """Of the answers of a probe those to the questions of one slice."""
+
+    n_items: int
+    input_tokens: int
+    """Of all of them."""
+    output_tokens: int
+    spread: AnswerSpread | None = None
+    """None where there is but one."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,8 @@ class TeacherProbe:
     logged: LoggedProof | None = None
     """Of the model of a log, which was asked nothing: then `exact` is the share of its answers
     that nothing in the log speaks against, which its accuracy is at most."""
+    by_slice: dict[str, SliceAnswers] = field(default_factory=dict)
+    """The `n_items` answers, by slice; empty for a log, and in records of earlier versions."""
 
     @property
     def is_cut_short(self) -> bool:
@@ -202,6 +216,9 @@ class Probe:
     """What needs no model, on all validation items; none where the task has no rows of its own."""
     logged: TeacherProbe | None = None
     """The model of the task's log, if its price is known: among `teachers` or not."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Share of each slice among the validation rows, as requests come; empty where that is not
+    known: without rows, and in records of earlier versions. A task of one slice has none."""
 
     def of_teacher(self, name: str) -> TeacherProbe:
         """Return what was seen of a reachable teacher."""

@@ -41,6 +41,9 @@ def test_measures_with_the_best_prompt(world: World) -> None:
     ]
     assert (found.exact, found.choice) == (wilson(40, 40), wilson(0, 0))
     assert found.exact_by_slice == {"even": wilson(20, 20), "odd": wilson(20, 20)}
+    assert {name: one.n_items for name, one in found.by_slice.items()} == {"even": 20, "odd": 20}
+    assert sum(one.input_tokens for one in found.by_slice.values()) == found.input_tokens
+    assert sum(one.output_tokens for one in found.by_slice.values()) == found.output_tokens
     assert (found.parsable, found.echoes, found.n_items, found.n_cached) == (1.0, 0.0, 40, 0)
     assert (found.input_tokens, found.output_tokens, found.seconds) == (400, 80, 20.0)
     # 8 items under three prompts, the other 32 under the best one: nothing twice, and no multiple
