@@ -18,7 +18,7 @@ from stratos.core.formats import p_value, percent
 from stratos.core.printable import visible
 from stratos.core.tables import Column
 from stratos.drift.live import absolute, evaluated, logged
-from stratos.drift.renewal import Renewal, renewal
+from stratos.drift.renewal import Renewal, renewal, unchecked
 from stratos.drift.shifts import MOST, Shift, shifts
 
 STILL, MOVED, CANNOT = 0, 1, 2
@@ -55,7 +55,7 @@ def main() -> None:
     new = None
     if moved and told.price:
         keys = (told.messages_key, told.answer_key)
-        new = renewal(run_dir, task.name, log, *keys)
+        new = renewal(run_dir, task, log, now, *keys)
     if told.json:
         plain = {
             "moved": bool(moved),
@@ -71,7 +71,7 @@ def main() -> None:
         _show(found, told.alpha)
         _tell(moved, len(before), len(now), n_wrong)
         if moved:
-            _tell_price(new, told.log)
+            _tell_price(new, unchecked(now))
     sys.exit(MOVED if moved else STILL)
 
 
@@ -131,13 +131,13 @@ def _tell(moved: list[Shift], n_before: int, n_now: int, n_wrong: int) -> None:
     print(f"SHIFT: {names}. The measured accuracy may not hold here.")
 
 
-def _tell_price(new: Renewal | None, log: str) -> None:
+def _tell_price(new: Renewal | None, warning: str) -> None:
     """Say what a student of these requests costs, and what to type for it."""
     if new is None:
-        print(
-            "To price a student of these requests (answers that were kept cost nothing), type: "
-            f"python -m stratos +task=logs {visible(f'task.path={log}')} stages=[probe,plan]"
-        )
+        print(f"{warning} Without --no-price a student of these requests is planned.")
+        return
+    print(visible(new.warning))
+    if not new.overrides:
         return
     print(f"A student of these requests: {visible(new.text)}")
     head = "Type" if new.usd is not None else "Once that is mended, type"

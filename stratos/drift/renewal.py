@@ -1,7 +1,12 @@
 """What a new student of the live requests costs: planned by the same plan, without asking anybody.
 
 The plan reads the probe of the run: its teachers, their prices and accuracy, and how long answers
-are. The rows are those of the log. Answers of its teachers that were kept are not priced again.
+are. Answers of its teachers that were kept are not priced again.
+
+The answers of the log are those of the student that is judged: none of them is a label. A run with
+a file of its own keeps its task and labels, and a teacher labels the requests of the log. Of
+other runs the requests are those of a log whose doubtful answers a teacher gives anew, unless
+answers of it cannot be read.
 """
 
 from __future__ import annotations
@@ -10,21 +15,32 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeGuard
 
 import msgspec
 
+from stratos.core.atomic_files import write_atomically
+from stratos.core.counted import counted
 from stratos.core.formats import hours, percent, usd
 from stratos.core.redact import redact_override
+from stratos.drift.live import absolute
+from stratos.drift.shifts import Asked
 from stratos.records import Plan, load
 from stratos.report.provenance import overrides
+from stratos.tasks.base import Task
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.messages.chat_task import ChatTask
 
 _LONGEST_S = 300.0
 _LOGS = ("logs", "chat")
 _OWN = ("task.", "+task.", "stages=", "hydra.", "paths.", "logger", "experiment=", "++task.")
 """Overrides of a run that are not those of its renewal."""
+_NOT_OWN = ("stages=", "hydra.", "paths.", "logger", "strategy=", "task.unlabelled_path=")
+"""The same where the task stays that of the run."""
+_PATHS = ("task.path", "task.test_path", "task.schema", "task.database")
 
 
 @dataclass(frozen=True)
@@ -32,34 +48,95 @@ class Renewal:
     """The command of a new student, and what it comes to."""
 
     overrides: tuple[str, ...]
-    """What is typed behind `python -m stratos`."""
+    """What is typed behind `python -m stratos`; empty where nothing can be advised."""
     usd: float | None = None
     """Dollars of teacher, data and training; None where it could not be planned."""
     hours: float = 0.0
     text: str = ""
     """What it comes to in words, or why it could not be planned."""
+    warning: str = ""
+    """What the answers of the log are, and what becomes of them."""
 
 
 def renewal(
-    run: Path, task: str, log: str, messages_key: str | None, answer_key: str | None
-) -> Renewal:
+    run: Path, task: Task, log: str, live: Sequence[Asked],
+    messages_key: str | None, answer_key: str | None,
+) -> Renewal:  # fmt: skip
     """Plan a new student of the requests of a log.
 
     Args:
         run: folder of the run whose student answers now.
-        task: name of its task.
+        task: its task.
         log: path or URL.
+        live: the requests of the log.
         messages_key: field of the messages, where it was named.
         answer_key: field of the answer, where it was named.
     """
-    typed = typed_for(overrides(run), log, messages_key, answer_key)
-    found = _planned(run, task, typed)
-    if found.usd is None and typed[0] == "+task=logs":
-        # A log without times cannot be split by them: its requests are rows of conversations, too.
-        other = _planned(run, task, ("+task=chat", *typed[1:]))
-        if other.usd is not None:
-            return other
-    return found
+    before, warning = overrides(run), unchecked(live)
+    if is_labelled(task):
+        questions = run / "drift" / "questions.jsonl"
+        _write_questions(questions, task, live)
+        found = _planned(run, task.name, labelled_by_teacher(before, questions))
+        return replace(
+            found,
+            warning=f"{warning} So the labels of the run stay, and the teacher labels the "
+            f"questions of the log ({questions}); no answer of the log is used.",
+        )
+    n_unread = sum(one.value is None for one in live)
+    typed = typed_for(before, log, messages_key, answer_key)
+    if n_unread:
+        return Renewal(
+            (), text="", warning=f"{warning} Take the rows whose answers cannot be read out of the "
+            "log, or correct them, before it is trained on; then run this again."
+        )  # fmt: skip
+    found = _planned(run, task.name, typed)
+    return replace(
+        found,
+        warning=f"{warning} If the student gave them, the teacher has to check them: "
+        "task.answers=relabel asks it for the doubtful ones.",
+    )
+
+
+def is_labelled(task: Task) -> TypeGuard[JsonlTask]:
+    """Tell whether the questions of a task come with labels from a file that somebody wrote."""
+    return isinstance(task, JsonlTask) and not isinstance(task, ChatTask)
+
+
+def unchecked(live: Sequence[Asked]) -> str:
+    """Say that the answers of a log are no labels."""
+    n_unread = sum(one.value is None for one in live)
+    unread = f", and {n_unread:,} of them cannot be read" if n_unread else ""
+    return (
+        f"Nobody has checked the answers to these {counted(len(live), 'request', spec=',')}"
+        f"{unread}: a student that is trained on them learns their mistakes."
+    )
+
+
+def labelled_by_teacher(before: Sequence[str], questions: Path) -> tuple[str, ...]:
+    """Return the overrides of a run whose teacher labels more questions.
+
+    Args:
+        before: of the run.
+        questions: file of them, without answers.
+    """
+    kept = [
+        _placed(one) for one in before
+        if not one.lstrip("+").startswith(_NOT_OWN) and redact_override(one) == one
+    ]  # fmt: skip
+    return (*kept, f"task.unlabelled_path={questions}", "strategy=pseudo_labels")
+
+
+def _placed(override: str) -> str:
+    """Return an override that means the same in another folder."""
+    key, _, value = override.partition("=")
+    return f"{key}={absolute(value)}" if key.lstrip("+") in _PATHS and value else override
+
+
+def _write_questions(path: Path, task: JsonlTask, live: Iterable[Asked]) -> None:
+    key = task.question.split("|")[0]
+    asked = dict.fromkeys(one.question for one in live)
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, b"".join(msgspec.json.encode({key: one}) + b"\n" for one in asked))
 
 
 def _planned(run: Path, task: str, typed: tuple[str, ...]) -> Renewal:
@@ -103,7 +180,8 @@ def typed_for(
     tasks = [one.partition("=")[2] for one in before if one.lstrip("+").startswith("task=")]
     is_log = bool(tasks) and tasks[-1] in _LOGS
     # The rows of another task are none of a log, and the student's own answers are in this one.
-    found = [f"+task={tasks[-1]}" if is_log else "+task=logs", f"task.path={log}"]
+    doubted = () if is_log else ("task.answers=relabel",)
+    found = [f"+task={tasks[-1]}" if is_log else "+task=logs", f"task.path={log}", *doubted]
     for key, value in (("messages_key", messages_key), ("answer_key", answer_key)):
         if value is not None:
             found.append(f"task.{key}={value}")

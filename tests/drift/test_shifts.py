@@ -6,6 +6,7 @@ import json
 import math
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf, open_dict
 from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -32,6 +34,7 @@ from stratos.drift.shifts import Asked, _apart, _chi_squared, _distance, shifts
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.records import save
 from stratos.tasks.base import Score
+from stratos.tasks.mahjong import MahjongTask
 
 LABELS = ("refund", "delivery", "account")
 PHRASES = {
@@ -196,7 +199,7 @@ def test_the_command_says_what_moved(
                 assert "1.0% of checks like this one alarm" in told.out
                 assert ("SHIFT: " in told.out) is bool(code)
                 assert (
-                    "Once that is mended, type: python -m stratos +task=logs task.path=" in told.out
+                    "Once that is mended, type: python -m stratos task.unlabelled_path=" in told.out
                 ) is bool(code)
 
 
@@ -206,8 +209,9 @@ def test_a_renewal_is_typed_as_its_run_was_with_the_log_for_its_task() -> None:
         "hydra.run.dir=x", "stages=[plan]", "logger=none", "+teacher.x=sk-0123456789abcdefghij",
     )  # fmt: skip
     typed = typed_for(before, "/l.jsonl", "data.turns", None)
-    assert typed[:3] == ("+task=logs", "task.path=/l.jsonl", "task.messages_key=data.turns")
-    assert typed[3:5] == ("cloud=aws", "limits.budget_usd=5")
+    assert typed[:3] == ("+task=logs", "task.path=/l.jsonl", "task.answers=relabel")
+    assert typed[3] == "task.messages_key=data.turns"
+    assert typed[4:6] == ("cloud=aws", "limits.budget_usd=5")
     assert not any("sk-0123" in one for one in typed)
     logs = typed_for(
         ("+task=chat", "task.path=a", "task.metric=f1", "seed=3"), "b", None, "data.reply"
@@ -250,15 +254,58 @@ def a_run(folder: Path, rows: list[Asked]) -> Path:
     return folder
 
 
-def test_a_log_without_times_is_planned_as_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_answers_that_alarmed_are_never_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(6)
+    run_dir = a_run(tmp_path / "run", [asked(rng, unread=0.0) for _ in range(200)])
+    before = ["+task=classify", f"task.path={tmp_path / 'rows.jsonl'}", "cloud=aws", "seed=3"]
+    (run_dir / ".hydra" / "overrides.yaml").write_text(json.dumps(before))
+    rows = [asked(rng, unread=0.0) for _ in range(120)]
+    rows = [replace(one, answer="Sorry, I") if i % 4 == 0 else one for i, one in enumerate(rows)]
+    log = write_log(tmp_path / "gar.jsonl", rows)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["drift", str(log), "--run", str(run_dir)])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    told = capsys.readouterr().out
+    assert "SHIFT: " in told and "answers that cannot be read" in told
+    assert "Nobody has checked the answers to these 120 requests, and 30 of them cannot" in told
+    assert "+task=chat" not in told and "+task=logs" not in told and "task.path=gar" not in told
+    questions = run_dir / "drift" / "questions.jsonl"
+    typed = f"+task=classify task.path={tmp_path}/rows.jsonl cloud=aws seed=3"
+    assert f"{typed} task.unlabelled_path={questions} strategy=pseudo_labels" in told
+    kept = [json.loads(line) for line in questions.read_text().splitlines()]
+    assert {one["text"] for one in kept} == {one.question for one in rows}
+    assert all(set(one) == {"text"} for one in kept), "no answer of the log is in it"
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
+        composed = compose(
+            CONFIG_NAME, [*before, f"task.unlabelled_path={questions}", "strategy=pseudo_labels"]
+        )
+    assert instantiate(composed.task).n_unlabelled > 0
+    monkeypatch.setattr(sys, "argv", ["drift", str(log), "--run", str(run_dir), "--no-price"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "Nobody has checked" in (told := capsys.readouterr().out) and "Type" not in told
 
-    def planned(run: Path, task: str, typed: tuple[str, ...]) -> renewals.Renewal:
-        asked.append(typed[0])
-        return renewals.Renewal(typed, usd=1.0 if typed[0] == "+task=chat" else None, text="said")
 
-    monkeypatch.setattr(renewals, "_planned", planned)
-    monkeypatch.setattr(renewals, "overrides", lambda run: ("+task=jsonl", "task.path=a.jsonl"))
-    found = renewals.renewal(Path("run"), "one", "log.jsonl", None, None)
-    assert asked == ["+task=logs", "+task=chat"]
-    assert found.usd == 1.0 and found.overrides[:2] == ("+task=chat", "task.path=log.jsonl")
+def test_the_requests_of_another_task_are_relabelled_or_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = []
+
+    def plan(run: Path, task: str, typed: tuple[str, ...]) -> renewals.Renewal:
+        planned.append(typed)
+        return renewals.Renewal(typed, usd=1.0, text="said")
+
+    monkeypatch.setattr(renewals, "_planned", plan)
+    monkeypatch.setattr(renewals, "overrides", lambda run: ("+task=mahjong", "seed=3"))
+    task = MahjongTask()
+    good, bad = Asked("q", "a", "a"), Asked("q", "?", None)
+    found = renewals.renewal(tmp_path, task, "log.jsonl", [good] * 40, None, None)
+    wanted = ("+task=logs", "task.path=log.jsonl", "task.answers=relabel", "seed=3")
+    assert planned == [wanted] and found.overrides == wanted
+    assert "Nobody has checked" in found.warning
+    found = renewals.renewal(tmp_path, task, "log.jsonl", [good] * 40 + [bad], None, None)
+    assert len(planned) == 1 and not found.overrides
+    assert "1 of them cannot be read" in found.warning
