@@ -1,10 +1,11 @@
 """Compare planned with measured values.
 
 A prediction is missed where the measured value lies outside its interval, a bound where it lies
-above it. A value that was
-measured elsewhere than where it was planned (hours and latencies of this machine, where servers
-were planned) is shown beside the plan and judged by nothing. Hours of a stage that ran as a job are
-those of all its attempts, as the ledger has them; they lack the wait for servers.
+above it. What predicts nothing is shown and judged by nothing: a value that was measured elsewhere
+than where it was planned (hours and latencies of this machine, where servers were planned), one of
+a plan that was made when the training was over, dollars where nothing is to be paid. Hours are
+those behind the plan. Those of a stage that ran as a job are of all its attempts, as the ledger has
+them; they lack the wait for servers.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from stratos.records import (
 )
 from stratos.report.costs import Spend, metered, stage_seconds
 from stratos.report.planned_here import rows_here
-from stratos.report.planned_row import Figures, PlannedRow, ends, judged, written
+from stratos.report.planned_row import Figures, PlannedRow, ends, judged, news_alone, written
 
 _STAGES = {
     "teacher": ("synthesize", "evaluate"),
@@ -66,7 +67,7 @@ def planned_rows(
     )
     deployment: Deployment | None = records.get("deploy")
     here = () if deployment is None else rows_here(deployment)
-    return (*(row for row in rows if row is not None), *here)
+    return (*(news_alone(row, plan.is_late) for row in rows if row is not None), *here)
 
 
 def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
@@ -94,13 +95,9 @@ def _accuracy(plan: Plan, scorecard: Scorecard | None) -> PlannedRow | None:
             measured,
             "inside" if whole.exact.mean <= most else "outside",
             "accuracy",
-            Figures(whole.exact.mean, None, 0.0, most),
+            Figures(whole.exact.mean, None, 0.0, most, is_bound=True),
             f"≤ {percent_most(most)} as {counted(n, 'test item', spec=',')} may show it",
         )
-    if plan.is_late:
-        note = "the student was trained before this plan was made"
-        mean, of = percent(predicted.mean), ends(predicted)
-        return PlannedRow("accuracy", mean, of, measured, "open", "accuracy", alone, note)
     # What is planned is the accuracy itself; so many test items show it with an error of their own.
     shown = on_items(predicted, n)
     is_inside = shown.low <= whole.exact.mean <= shown.high
@@ -136,25 +133,18 @@ def _hours(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> P
         elif teacher.n_cached:
             kept = counted(teacher.n_cached, "test answer", spec=",")
             elsewhere = elsewhere or f"{kept} of the hosted teacher were kept from before"
-    # Probe and pilot were over when the plan was made: they are as long in both.
-    before = plan.spent_hours
-    between = plan.hours_range
-    if between is not None:
-        between = between[0] + before, between[1] + before
-    took = before + seconds / 3600
-    notes = (
-        elsewhere or _without(between),
-        *_attempts(spends),
-        f"both count that {taken_before(before)}" if before else "",
-    )
+    # Probe and pilot were over when the plan was made: on both sides they would hide a miss.
+    took, between = seconds / 3600, plan.hours_range
+    before = f"{taken_before(plan.spent_hours)}, on neither side" if plan.spent_hours else ""
+    notes = elsewhere or _without(between), *_attempts(spends), before
     return PlannedRow(
-        "time until served",
-        hours(before + plan.hours),
+        "time from the plan until served",
+        hours(plan.hours),
         written(between, hours),
         hours(took),
         judged(took, between, elsewhere),
         "hours",
-        _figures(took, before + plan.hours, between),
+        _figures(took, plan.hours, between),
         "; ".join(filter(None, notes)),
     )
 

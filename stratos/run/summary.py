@@ -270,12 +270,11 @@ def _planned(rows: Sequence[PlannedRow]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("")
     for row in rows:
-        said = {"inside": "in the interval", "outside": "MISSED", "open": "not compared"}
-        told = "; ".join(filter(None, (said[row.outcome], row.note)))
-        style = "bold red" if row.outcome == "outside" else None
-        table.add_row(
-            row.quantity, row.planned, row.interval or "–", row.measured, told, style=style
-        )
+        is_missed = row.outcome == "outside"
+        told = "; ".join(filter(None, (row.said.upper() if is_missed else row.said, row.note)))
+        style = "bold red" if is_missed else None
+        between = row.interval_with_width or "–"
+        table.add_row(row.quantity, row.planned, between, row.measured, told, style=style)
     return table
 
 

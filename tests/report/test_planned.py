@@ -13,7 +13,7 @@ from rich.console import Console
 from stratos.catalog.local import local_offer
 from stratos.core.formats import hours, usd
 from stratos.core.intervals import on_items, wilson
-from stratos.records import Interval, Plan, Tried
+from stratos.records import Interval, LoadResult, Plan, Prediction, Tried
 from stratos.report.costs import Spend
 from stratos.report.planned import planned_rows
 from stratos.report.planned_row import PlannedRow
@@ -38,6 +38,12 @@ def predicting(plan: Plan, mean: float, low: float, high: float, **more: Any) ->
 def local(plan: Plan) -> Plan:
     roles = tuple(replace(role, offer=local_offer()) for role in plan.roles)
     return replace(plan, roles=roles)
+
+
+def costing(plan: Plan, low: float, usd: float, high: float) -> Plan:
+    """Return a plan that costs so much before it serves."""
+    serving = sum(role.usd for role in plan.roles_of("serve"))
+    return replace(plan, usd=serving + usd, usd_range=(serving + low, serving + high))
 
 
 def test_an_accuracy_inside_its_interval_held(records: dict[str, Any]) -> None:
@@ -90,24 +96,35 @@ def test_another_machine_s_hours_and_latency_are_shown_and_not_judged(
     records: dict[str, Any],
 ) -> None:
     found = rows(records["plan"], records)
-    for quantity in ("time until served", "latency, p95"):
+    for quantity in ("time from the plan until served", "latency, p95"):
         assert found[quantity].outcome == "open"
         assert found[quantity].note.startswith("planned for aws/")
     assert found["dollars"].outcome == "open"
 
 
-def test_what_went_before_the_plan_is_in_both_times(records: dict[str, Any]) -> None:
+def test_what_went_before_the_plan_is_in_neither_time(records: dict[str, Any]) -> None:
     plan = local(records["plan"])
-    before = rows(replace(plan, hours_range=(0.5, 0.7)), records)["time until served"]
+    before = rows(replace(plan, hours_range=(0.5, 0.7)), records)["time from the plan until served"]
     with_pilot = replace(plan, hours_range=(0.5, 0.7), spent_hours=2.0)
-    row = rows(with_pilot, records)["time until served"]
-    assert row.planned == hours(2 + plan.hours)
-    assert row.interval == f"{hours(2.5)} to {hours(2.7)}"
+    row = rows(with_pilot, records)["time from the plan until served"]
+    assert row.planned == hours(plan.hours)
+    assert row.interval == f"{hours(0.5)} to {hours(0.7)}"
     took = sum(records[name].seconds for name in ("synthesize", "distill"))
     took += records["evaluate"].score("teacher").seconds
-    assert row.measured == hours(2 + took / 3600)
-    assert row.outcome == before.outcome, "it moves both alike"
-    assert row.note == "both count that the stages before the plan took 2 h 00 min"
+    assert row.measured == hours(took / 3600)
+    assert (row.outcome, row.figures) == (before.outcome, before.figures)
+    assert row.note == "the stages before the plan took 2 h 00 min, on neither side"
+    assert row.width == pytest.approx(1.4) and row.interval_with_width.endswith(" (1.4×)")
+
+
+def test_a_long_pilot_hides_neither_the_error_nor_the_width(records: dict[str, Any]) -> None:
+    took = sum(records[name].seconds for name in ("synthesize", "distill"))
+    took = (took + records["evaluate"].score("teacher").seconds) / 3600
+    plan = replace(local(records["plan"]), hours=took / 3, hours_range=(took / 4, took / 2))
+    plan = replace(plan, spent_hours=100 * took)
+    row = rows(plan, records)["time from the plan until served"]
+    assert row.outcome == "outside" and row.width == pytest.approx(2)
+    assert row.figures.planned and row.figures.measured / row.figures.planned == pytest.approx(3)
 
 
 def test_a_training_too_short_to_predict_from_is_said(records: dict[str, Any]) -> None:
@@ -125,10 +142,15 @@ def test_hours_and_dollars_of_this_machine_are_judged(records: dict[str, Any]) -
     probed = Spend("teacher", 0.5, "teacher", "probe")
     answered = Spend("teacher", 0.2, "teacher", "synthesize")
     good = rows(replace(plan, hours_range=(0.9 * took, 1.1 * took)), records, probed)
-    assert good["time until served"].outcome == good["dollars"].outcome == "inside"
+    assert good["time from the plan until served"].outcome == "inside"
+    assert good["dollars"].outcome == "open", "neither was anything to be paid, nor was it"
+    assert good["dollars"].note == "nothing was to be paid, and nothing was"
+    paying = costing(plan, 0.1, 0.2, 0.3)
+    assert rows(paying, records, answered)["dollars until served"].outcome == "inside"
+    assert rows(paying, records, probed)["dollars until served"].outcome == "outside"
     slow = replace(plan, hours_range=(0.5 * took, 0.9 * took))
     late = rows(slow, records, probed, answered)
-    assert late["time until served"].outcome == late["dollars"].outcome == "outside"
+    assert late["time from the plan until served"].outcome == late["dollars"].outcome == "outside"
     assert late["dollars"].measured == "$0.20", "what the probe was paid is of no plan"
     # A plan that is made again when all is paid counts what it plans, and all of that was paid.
     again = rows(replace(slow, spent_usd=0.7), records, probed, answered)
@@ -139,8 +161,16 @@ def test_what_is_predicted_of_a_trained_student_is_no_hit(records: dict[str, Any
     mean = records["evaluate"].score("student").slice().exact.mean
     plan = predicting(records["plan"], mean, 0.01, 0.99)
     assert rows(plan, records)["accuracy"].outcome == "inside"
-    late = rows(replace(plan, is_late=True), records)["accuracy"]
-    assert late.outcome == "open" and "trained before this plan was made" in late.note
+    plan = costing(replace(local(plan), hours_range=(0.0, 99.0)), 0.1, 0.2, 0.3)
+    paid = Spend("teacher", 0.2, "teacher", "synthesize")
+    assert rows(plan, records, paid)["dollars until served"].outcome == "inside"
+    late = rows(replace(plan, is_late=True), records, paid)
+    for quantity in ("accuracy", "time from the plan until served", "dollars until served"):
+        assert late[quantity].outcome == "open", quantity
+        assert "trained before this plan was made" in late[quantity].note
+        assert late[quantity].figures.low is None, "it would be inside: no news"
+    bound = predicting(plan, 0.0, 0.0, 0.99, is_known=False)
+    assert rows(replace(bound, is_late=True), records, paid)["accuracy"].outcome == "open"
 
 
 def test_a_hosted_teacher_s_dollars_are_judged_wherever_the_servers_are(
@@ -214,9 +244,9 @@ def test_all_attempts_of_a_job_count_and_are_measured_where_they_ran(
 
     def row(server: str, *seconds: float) -> PlannedRow:
         spends = [Spend("train", 0.1, "train", "distill", one, server) for one in seconds]
-        return rows(plan, records, *spends)["time until served"]
+        return rows(plan, records, *spends)["time from the plan until served"]
 
-    here = rows(plan, records)["time until served"]
+    here = rows(plan, records)["time from the plan until served"]
     assert here.note == f"planned for {train.offer.name}, measured on this machine"
     there = row(train.offer.name, *held)
     others = records["synthesize"].seconds + records["evaluate"].score("teacher").seconds
@@ -244,7 +274,9 @@ def test_a_hosted_teacher_s_answers_come_many_at_once(records: dict[str, Any]) -
     def row(score: Any, **more: Any) -> PlannedRow:
         scores = [score if one.role == "teacher" else one for one in scorecard.scores]
         records["evaluate"] = replace(scorecard, scores=tuple(scores))
-        return rows(replace(plan, roles=(hosted, *others), **more), records)["time until served"]
+        return rows(replace(plan, roles=(hosted, *others), **more), records)[
+            "time from the plan until served"
+        ]
 
     before = (records["synthesize"].seconds + records["distill"].seconds) / 3600
     between = (before + 0.12, before + 0.13)
@@ -256,6 +288,46 @@ def test_a_hosted_teacher_s_answers_come_many_at_once(records: dict[str, Any]) -
     assert row(replace(teacher, wall_seconds=None), hours_range=between).outcome == "open"
     none = row(teacher, hours_range=None)
     assert (none.outcome, none.note) == ("open", "the plan has no interval for it")
+
+
+@pytest.mark.parametrize(
+    ("answer_ms", "per_s", "outcomes"),
+    [
+        (50.0, 9.0, ("outside", "outside")),  # faster than predicted, beside other work
+        (70.0, 5.0, ("open", "open")),
+        (99.0, 2.0, ("open", "open")),
+    ],
+)
+def test_other_work_excuses_what_is_slower_and_not_what_is_faster(
+    records: dict[str, Any], answer_ms: float, per_s: float, outcomes: tuple[str, str]
+) -> None:
+    deployment = replace(
+        records["deploy"],
+        was_busy=True,
+        answer_ms=Prediction(Interval(70, 60, 90), answer_ms),
+        load=LoadResult(
+            requests_per_s=2.0, n_requests=40, seconds=20.0, kept_up=True, gap_variation=1.0,
+            latest_ms=0.1, latency_p50_ms=100.0, latency_p95_ms=300.0, capacity_per_s=per_s,
+            queue_p95_ms=None, capacity=Prediction(Interval(5, 4, 6), per_s),
+        ),
+    )  # fmt: skip
+    records["deploy"] = deployment
+    found = [row for row in planned_rows(records["plan"], records) if "here" in row.quantity]
+    speed = [row for row in found if row.kind in ("latency", "rate")]
+    assert tuple(row.outcome for row in speed) == outcomes
+    assert all(row.note.startswith("other work slowed this machine") for row in speed)
+    idle = replace(deployment, was_busy=False)
+    found = list(planned_rows(records["plan"], {**records, "deploy": idle}))
+    speed = [row for row in found if row.quantity == "an answer alone, here"]
+    assert speed[0].outcome == ("inside" if answer_ms == 70 else "outside")
+
+
+def test_a_bound_says_how_far_below_it_is(records: dict[str, Any]) -> None:
+    predicted = Prediction(Interval(2.0, 0.0, 2.0), 0.1)
+    records["deploy"] = replace(records["deploy"], memory_gib=predicted)
+    row = rows(records["plan"], records)["memory of the server, here"]
+    assert (row.said, row.width) == ("not exceeded", None)
+    assert row.note == "5% of the most that a plan counts with"
 
 
 def test_nothing_is_compared_that_was_not_measured(records: dict[str, Any]) -> None:
