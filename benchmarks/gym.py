@@ -215,7 +215,7 @@ def measured(folder: Path) -> dict[str, Any]:
         "train_seconds": student.seconds,
         "train_cpu_seconds": student.cpu_seconds,
         "planned_accuracy": dataclasses.asdict(plan.accuracy),
-        "predicted": [dataclasses.asdict(one.row) for one in judged_in([folder])],
+        "predicted": [dataclasses.asdict(one.row) for one in judged_in([folder]).rows],
     }
 
 

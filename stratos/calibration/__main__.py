@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -12,15 +13,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stratos.calibration.hits import CLAIMED, LEAST, Hits, Judged, hits_of, judged_in, n_to_tell
+from stratos.calibration.hits import (
+    CLAIMED,
+    LEAST,
+    Found,
+    Hits,
+    Judged,
+    hits_of,
+    judged_in,
+    n_to_tell,
+)
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import NOTHING, interval, percent
 from stratos.core.printable import visible
+from stratos.report.planned_row import written_width
 
 _WIDTH = 120
 """Columns where there is no terminal."""
-_STYLES = {"holds": "green", "too narrow": "bold red", "too few": "yellow"}
+_STYLES = {"holds": "green", "too narrow": "bold red", "too few": "yellow", "bound": ""}
 
 
 def main() -> None:
@@ -42,7 +53,7 @@ def main() -> None:
         sys.exit(2)
     if told.json:
         print(json.dumps(_plain(found)))
-    elif not found:
+    elif not found.rows:
         print(
             "No run here has a plan and a measurement. Type python -m stratos.calibration "
             "<folder of runs>."
@@ -51,28 +62,21 @@ def main() -> None:
         _show(found)
 
 
-def _show(found: list[Judged]) -> None:
+def _show(found: Found) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH
-    n_runs = len({one.folder for one in found})
-    table = Table(title=f"{counted(n_runs, 'run')} with a plan", title_justify="left")
-    table.add_column("quantity")
-    for heading in ("in the interval", "share", "95% interval", "not judged", "measured/planned"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
-    for one in (kinds := hits_of(found)):
-        table.add_row(
-            one.kind,
-            f"{one.n_inside} of {one.n}",
-            percent(one.share.mean) if one.n else NOTHING,
-            interval(one.share) if one.n else NOTHING,
-            str(one.n_open),
-            NOTHING if one.ratio is None else f"{one.ratio:.2f}×",
-            Text(_said(one), style=_STYLES[one.verdict]),
+    kinds = hits_of(found.rows)
+    console.print(_intervals([one for one in kinds if not one.is_bound], _n_runs(found)))
+    if bounds := [one for one in kinds if one.is_bound]:
+        console.print(_bounds(bounds))
+    if found.copies:
+        names = ", ".join(found.copies)
+        console.print(
+            Text(visible(f"Left out, since each is a copy of a run that counts: {names}.")),
+            soft_wrap=True,
         )
-    console.print(table)
-    missed = [one for one in found if one.row.outcome == "outside"]
+    missed = [one for one in found.rows if one.row.outcome == "outside"]
     if missed:
         console.print(_misses(missed))
     if any(one.verdict == "too few" for one in kinds):
@@ -82,6 +86,49 @@ def _show(found: list[Judged]) -> None:
             "they say less than as many runs apart.",
             soft_wrap=True,
         )
+
+
+def _n_runs(found: Found) -> int:
+    return len({one.folder for one in found.rows})
+
+
+def _intervals(kinds: list[Hits], n_runs: int) -> Table:
+    table = Table(title=f"{counted(n_runs, 'run')} with a plan", title_justify="left")
+    table.add_column("quantity")
+    for heading in (
+        "inside", "share", "95% interval", "width", "measured / planned", "not judged",
+        "of these inside",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for one in kinds:
+        table.add_row(
+            one.kind,
+            f"{one.n_inside} of {one.n}",
+            percent(one.share.mean) if one.n else NOTHING,
+            interval(one.share) if one.n else NOTHING,
+            NOTHING if one.width is None else written_width(one.width, one.kind),
+            NOTHING if one.ratio is None else f"{one.ratio:.2f}×",
+            str(one.n_open),
+            f"{one.n_open_inside} of {one.n_open_known}" if one.n_open_known else NOTHING,
+            Text(_said(one), style=_STYLES[one.verdict]),
+        )
+    table.caption = (
+        "Inside: in the 95% interval of the plan. Width (median): high end minus low end of "
+        "accuracy, high end over low end of all others. A wide interval is easily hit."
+    )
+    return table
+
+
+def _bounds(kinds: list[Hits]) -> Table:
+    table = Table(title="Upper bounds", title_justify="left")
+    table.add_column("at most")
+    for heading in ("not exceeded", "measured/bound (median)", "not judged"):
+        table.add_column(heading, justify="right")
+    for one in kinds:
+        ratio = NOTHING if one.ratio is None else percent(one.ratio, 0)
+        table.add_row(one.kind, f"{one.n_inside} of {one.n}", ratio, str(one.n_open))
+    return table
 
 
 def _misses(missed: list[Judged]) -> Table:
@@ -102,16 +149,24 @@ def _said(one: Hits) -> str:
         "holds": f"at least {percent(LEAST, 0)}",
         "too narrow": f"TOO NARROW for {percent(CLAIMED, 0)}",
         "too few": "too few to tell",
+        "bound": "",
     }[one.verdict]
 
 
-def _plain(found: list[Judged]) -> dict[str, object]:
+def _plain(found: Found) -> dict[str, object]:
     return {
-        "n_runs": len({one.folder for one in found}),
-        "kinds": [{**dataclasses.asdict(one), "verdict": one.verdict} for one in hits_of(found)],
-        "rows": [dataclasses.asdict(one) for one in found],
+        "n_runs": _n_runs(found),
+        "copies": found.copies,
+        "kinds": [_plain_hits(one) for one in hits_of(found.rows)],
+        "rows": [dataclasses.asdict(one) for one in found.rows],
         "n_to_tell": n_to_tell(),
     }
+
+
+def _plain_hits(one: Hits) -> dict[str, object]:
+    # JSON has no infinity: an interval from 0 on has no width there.
+    width = one.width if one.width is not None and math.isfinite(one.width) else None
+    return {**dataclasses.asdict(one), "width": width, "verdict": one.verdict}
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, comb
 from pathlib import Path
 from statistics import NormalDist, median
@@ -22,7 +23,7 @@ LEAST = 0.9
 """Share of hits that shows that it does well enough."""
 _SELDOM = 0.025
 """Probability below which so few hits show that intervals are too narrow."""
-Verdict = Literal["holds", "too narrow", "too few"]
+Verdict = Literal["holds", "too narrow", "too few", "bound"]
 
 
 @dataclass(frozen=True)
@@ -35,24 +36,45 @@ class Judged:
     row: PlannedRow
 
 
+@dataclass
+class Found:
+    """What was planned and measured in some folders."""
+
+    rows: list[Judged] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
+    """Folders that hold a run which another one holds, too. Their rows are left out."""
+
+
 @dataclass(frozen=True)
 class Hits:
-    """All values of one kind."""
+    """All values of one kind that have an interval, or all that have an upper bound."""
 
     kind: Kind
+    is_bound: bool
     n: int
     """Those that can be judged."""
     n_inside: int
     n_open: int
-    """Those that cannot: nothing was predicted, or it was measured elsewhere."""
+    """Those that are not judged: nothing was predicted, it was measured elsewhere, or slower than
+    predicted beside other work."""
+    n_open_known: int
+    """Of these, those with an interval,"""
+    n_open_inside: int
+    """and of these, those that lie in it."""
     share: Interval
     """Of those that lie in their interval, with Wilson's 95%."""
+    width: float | None
+    """Median width of the intervals of those that can be judged, as of `PlannedRow.width`; None
+    without any."""
     ratio: float | None
-    """Median of measured over planned, of those that can be judged; None without any."""
+    """Median of measured over planned, or over the bound, of those that can be judged; None without
+    any."""
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the intervals are as wide as they have to be."""
+        """Whether the intervals are as wide as they have to be; of bounds, that they are none."""
+        if self.is_bound:
+            return "bound"
         if not self.n:
             return "too few"
         if _at_most(self.n_inside, self.n) < _SELDOM:
@@ -74,8 +96,11 @@ def n_to_tell() -> int:
     return ceil(z * z * LEAST / (1 - LEAST))
 
 
-def judged_in(folders: Sequence[Path]) -> list[Judged]:
+def judged_in(folders: Sequence[Path]) -> Found:
     """Return every quantity that was planned and measured in the runs of some folders.
+
+    A run counts once, however many copies of its folder there are: those that have the same plan
+    and the same training are one run.
 
     Args:
         folders: of runs, or with runs below them; without any, `outputs` and `sweeps` of the
@@ -84,10 +109,31 @@ def judged_in(folders: Sequence[Path]) -> list[Judged]:
     Raises:
         StratosError: a folder is not there.
     """
-    found: dict[Path, list[Judged]] = {}
+    found = Found()
+    places: set[Path] = set()
+    runs: dict[str, list[Judged]] = {}
     for job in runs_in(folders, "calibration"):
-        found.setdefault(job.folder.resolve(), _of_run(job))
-    return [one for run in found.values() for one in run]
+        if (place := job.folder.resolve()) in places:
+            continue
+        places.add(place)
+        if not (rows := _of_run(job)):
+            continue
+        known = runs.setdefault(mark := _mark(job.folder), rows)
+        if known is not rows:
+            # Of copies that were stopped at another stage the one that tells most counts.
+            runs[mark], copy = sorted((known, rows), key=len, reverse=True)
+            found.copies.append(copy[0].folder)
+    found.rows += (one for rows in runs.values() for one in rows)
+    return found
+
+
+def _mark(folder: Path) -> str:
+    """Return by which a run is known again: its plan and its training, with their clocks' times."""
+    told = hashlib.sha256()
+    for stage in ("plan", "distill"):
+        path = folder / f"{stage}.json"
+        told.update(path.read_bytes() if path.exists() else b"")
+    return told.hexdigest()
 
 
 def _of_run(job: Job) -> list[Judged]:
@@ -102,26 +148,31 @@ def _of_run(job: Job) -> list[Judged]:
 
 def hits_of(found: Iterable[Judged]) -> list[Hits]:
     """Count the quantities of each kind, in the order in which they come first."""
-    by_kind: dict[Kind, list[PlannedRow]] = {}
+    by_kind: dict[tuple[Kind, bool], list[PlannedRow]] = {}
     for one in found:
-        by_kind.setdefault(one.row.kind, []).append(one.row)
-    return [_hits(kind, rows) for kind, rows in by_kind.items()]
+        by_kind.setdefault((one.row.kind, one.row.figures.is_bound), []).append(one.row)
+    return [_hits(*key, rows) for key, rows in by_kind.items()]
 
 
-def _hits(kind: Kind, rows: list[PlannedRow]) -> Hits:
-    outcomes = [row.outcome for row in rows]
-    n_inside, n_outside = outcomes.count("inside"), outcomes.count("outside")
-    ratios = [
-        row.figures.measured / row.figures.planned
-        for row in rows
-        if row.figures.planned and row.outcome != "open" and kind != "memory"  # a bound, no mean
+def _hits(kind: Kind, is_bound: bool, rows: list[PlannedRow]) -> Hits:
+    told = [row for row in rows if row.outcome != "open"]
+    untold = [row.figures.would_be for row in rows if row.outcome == "open"]
+    n_inside = sum(row.outcome == "inside" for row in told)
+    widths = [row.width for row in told if row.width is not None]
+    pairs = [
+        (row.figures.measured, row.figures.high if is_bound else row.figures.planned)
+        for row in told
     ]
-    n = n_inside + n_outside
+    ratios = [measured / predicted for measured, predicted in pairs if predicted]
     return Hits(
         kind,
-        n,
+        is_bound,
+        len(told),
         n_inside,
-        outcomes.count("open"),
-        wilson(n_inside, n),
+        len(untold),
+        len(untold) - untold.count("open"),
+        untold.count("inside"),
+        wilson(n_inside, len(told)),
+        median(widths) if widths else None,
         median(ratios) if ratios else None,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +21,7 @@ from stratos.calibration.hits import hits_of, judged_in, n_to_tell
 from stratos.core.intervals import wilson
 from stratos.records import Interval, LoadResult, Prediction, save
 
+_SECONDS = itertools.count(1.0)
 ACCURACY = 0.979
 """Of the student of the factory's records, on 1,000 test items."""
 
@@ -29,7 +32,8 @@ def make_run(folder: Path, low: float, high: float, busy: bool = False) -> Path:
     factory.write_hydra(folder, [], ["probe", "plan"])
     records = factory.make_records(folder)
     predicted = Interval((low + high) / 2, low, high, "2 recorded runs")
-    records["plan"] = replace(records["plan"], accuracy=predicted)
+    # Two runs never take equally long: by that a copy of one is told from another run.
+    records["plan"] = replace(records["plan"], accuracy=predicted, seconds=next(_SECONDS))
     load = LoadResult(
         requests_per_s=2.0, n_requests=40, seconds=20.0, kept_up=True, gap_variation=1.0,
         latest_ms=0.1, latency_p50_ms=100.0, latency_p95_ms=300.0, capacity_per_s=8.0,
@@ -60,7 +64,8 @@ def test_hits_and_misses_of_all_runs_are_counted(tmp_path: Path) -> None:
     for i in range(3):
         make_run(tmp_path / "sweeps" / "day" / str(i), 0.95, 0.99)
     make_run(tmp_path / "outputs" / "missed", 0.5, 0.6, busy=True)
-    found = judged_in([tmp_path / "outputs", tmp_path / "sweeps", tmp_path / "sweeps" / "day"])
+    folders = [tmp_path / "outputs", tmp_path / "sweeps", tmp_path / "sweeps" / "day"]
+    found = judged_in(folders).rows
     by_kind = {one.kind: one for one in hits_of(found)}
     accuracy = by_kind["accuracy"]
     assert (accuracy.n, accuracy.n_inside, accuracy.n_open) == (4, 3, 0)
@@ -73,12 +78,23 @@ def test_hits_and_misses_of_all_runs_are_counted(tmp_path: Path) -> None:
     assert (by_kind["rate"].n, by_kind["rate"].n_inside) == (3, 0)
     assert by_kind["rate"].ratio == pytest.approx(0.4)
     assert (by_kind["memory"].n, by_kind["memory"].n_inside) == (4, 4)
+    assert by_kind["memory"].is_bound and by_kind["memory"].verdict == "bound"
+    assert by_kind["memory"].width is None
+    assert by_kind["memory"].ratio == pytest.approx(0.9 / 2.1), "so far below it"
+    # What would have missed on a busy machine is counted apart.
+    rate, latency = by_kind["rate"], by_kind["latency"]
+    assert (rate.n_open, rate.n_open_known, rate.n_open_inside) == (1, 1, 0)
+    assert (latency.n_open, latency.n_open_known, latency.n_open_inside) == (6, 2, 2)
+    # So a hit of a wide interval is seen.
+    assert latency.width == pytest.approx((90 / 60 + 350 / 150) / 2)
+    assert rate.width == pytest.approx(25 / 15)
+    assert accuracy.width == pytest.approx(0.04, abs=0.02)
 
 
 def test_enough_values_tell_whether_intervals_are_wide_enough(tmp_path: Path) -> None:
     n = n_to_tell()
     assert wilson(n, n).low >= 0.9 > wilson(n - 1, n - 1).low
-    [one] = judged_in([make_run(tmp_path / "a", 0.95, 0.99)])[:1]
+    [one] = judged_in([make_run(tmp_path / "a", 0.95, 0.99)]).rows[:1]
     [hits] = hits_of([one] * n)
     assert hits.verdict == "holds"
     missed = replace(one, row=replace(one.row, outcome="outside"))
@@ -102,6 +118,40 @@ def test_the_command_lists_misses_and_says_that_runs_are_too_few(tmp_path: Path)
         "good": "inside", "missed": "outside"
     }  # fmt: skip
     assert rows[0]["row"]["figures"]["measured"] == pytest.approx(ACCURACY)
+
+
+def test_a_run_counts_once_however_often_it_was_copied(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "outputs" / "a", 0.95, 0.99)
+    for name in "bcd":
+        shutil.copytree(first, tmp_path / "outputs" / name)
+    (tmp_path / "outputs" / "b" / "deploy.json").unlink()  # it went on, or was stopped, elsewhere
+    make_run(tmp_path / "outputs" / "another", 0.95, 0.99)
+    found = judged_in([tmp_path / "outputs"])
+    assert len({one.folder for one in found.rows}) == 2
+    assert sorted(Path(one).name for one in found.copies) == ["b", "c", "d"]
+    [accuracy] = [one for one in hits_of(found.rows) if one.kind == "accuracy"]
+    assert (accuracy.n, accuracy.n_inside) == (2, 2)
+    told = run(cwd=tmp_path)
+    assert "2 runs with a plan" in told.stdout
+    assert "Left out, since each is a copy of a run that counts: outputs/b" in told.stdout
+    assert len(json.loads(run("--json", cwd=tmp_path).stdout)["copies"]) == 3
+
+
+def test_the_least_copy_is_left_out_whichever_comes_first(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "a", 0.95, 0.99)
+    shutil.copytree(first, tmp_path / "b")
+    (first / "deploy.json").unlink()
+    found = judged_in([tmp_path])
+    assert [Path(one).name for one in found.copies] == ["a"]
+    assert {Path(one.folder).name for one in found.rows} == {"b"}
+
+
+def test_the_table_shows_widths_and_bounds_apart(tmp_path: Path) -> None:
+    make_run(tmp_path / "outputs" / "a", 0.95, 0.99, busy=True)
+    told = run(cwd=tmp_path).stdout
+    intervals, bounds = told.split("Upper bounds")
+    assert "width" in intervals and "points" in intervals and "memory" not in intervals
+    assert "43%" in bounds and "1 of 1" in bounds
 
 
 def test_there_is_nothing(tmp_path: Path) -> None:
