@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
 import record
 
 from figures_of.common import source, table
+from figures_of.gym_rows import judged_again
 from stratos.calibration.hits import Hits, Judged, hits_of
-from stratos.report.planned_row import Figures, PlannedRow
+from stratos.core.counted import counted
+from stratos.report.planned_row import PlannedRow, written_width
 
 NONE = "–"
 _SIGNIFICANT = 0.05
@@ -97,36 +98,89 @@ def _load(rows: list[dict[str, Any]]) -> str:
 
 
 def gym_hits() -> str:
-    """How often what was measured lies in its interval."""
+    """How often what was measured lies in its interval, how wide that is, and what failed."""
+    kept, rows = _rows()
+    head = ["quantity", "in the interval", "share", "95% interval of the share", "median width",
+            "measured / planned", "not judged", "of these inside"]  # fmt: skip
+    judged = judged_again(rows)
+    kinds = hits_of(judged)
+    found = table(head, (_of_kind(one.kind, one) for one in kinds if not one.is_bound))
+    bounds = " ".join(_bound(one) for one in kinds if one.is_bound)
+    ran = _said_ran(rows, kept["result"]["chosen"])
+    return "\n\n".join(filter(None, (found, _said_hours(judged), bounds, ran)))
+
+
+def _said_hours(judged: list[Judged]) -> str:
+    """Say how far the hours lie from the planned ones, whatever their intervals."""
+    some = [one.row.figures for one in judged if one.row.kind == "hours" and one.row.width]
+    ratios = sorted(one.measured / one.planned for one in some if one.planned)
+    if not ratios:
+        return ""
+    return f"Hours measured / planned of single runs: {ratios[0]:.2f}× to {ratios[-1]:.2f}×."
+
+
+def gym_server() -> str:
+    """The same for each quantity of the server on this machine."""
     _, rows = _rows()
-    head = ["quantity", "in the interval", "share", "95% interval of the share", "not judged",
-            "measured / planned"]  # fmt: skip
-    return table(head, (_of_kind(one) for one in hits_of(_judged(rows))))
+    by_quantity: dict[str, list[Any]] = {}
+    for one in judged_again(rows):
+        if one.row.kind in ("latency", "rate") and one.row.figures.low is not None:
+            by_quantity.setdefault(one.row.quantity, []).append(one)
+    head = ["quantity", "in the interval", "share", "95% interval of the share", "median width",
+            "measured / planned", "not judged", "of these inside"]  # fmt: skip
+    return table(
+        head,
+        (_of_kind(name, one) for name, some in by_quantity.items() for one in hits_of(some)),
+    )
 
 
-def _of_kind(one: Hits) -> list[str]:
+def _of_kind(name: str, one: Hits) -> list[str]:
     share = one.share
     return [
-        one.kind,
+        name,
         f"{one.n_inside} of {one.n}",
         f"{share.mean:.0%}" if one.n else NONE,
         f"{share.low:.0%} to {share.high:.0%}" if one.n else NONE,
-        f"{one.n_open}",
+        NONE if one.width is None else written_width(one.width, one.kind),
         NONE if one.ratio is None else f"{one.ratio:.2f}×",
+        f"{one.n_open}",
+        f"{one.n_open_inside} of {one.n_open_known}" if one.n_open_known else NONE,
     ]
+
+
+def _bound(one: Hits) -> str:
+    below = "" if one.ratio is None else f"; half of the runs use {one.ratio:.0%} of it or less"
+    return (
+        f"Upper bound of {one.kind}, which is no interval: {one.n_inside} of {one.n} runs stay "
+        f"below it{below}."
+    )
+
+
+def _said_ran(rows: list[dict[str, Any]], chosen: list[str]) -> str:
+    failed = [row for row in rows if "failed" in row]
+    names = ", ".join(f"`{row['task']}` ({row['failed']})" for row in failed)
+    told = f"Failed, and in no row above: {names}." if failed else "None failed."
+    return f"{len(rows)} of {counted(len(chosen), 'chosen task')} were run. {told}"
 
 
 def gym_misses() -> str:
     """Every miss."""
     _, rows = _rows()
-    missed = [one for one in _judged(rows) if one.row.outcome == "outside"]
+    missed = [one for one in judged_again(rows) if one.row.outcome == "outside"]
     if not missed:
         return "None."
-    head = ["task", "quantity", "planned", "95% interval", "measured"]
+    head = ["task", "quantity", "planned", "95% interval", "measured", ""]
     return table(
         head,
         (
-            [f"`{one.task}`", row.quantity, row.planned, row.interval or NONE, row.measured]
+            [
+                f"`{one.task}`",
+                row.quantity,
+                row.planned,
+                row.interval or NONE,
+                row.measured,
+                row.note if row.kind in ("latency", "rate") else "",
+            ]
             for one in missed
             for row in [one.row]
         ),
@@ -134,17 +188,20 @@ def gym_misses() -> str:
 
 
 def gym_planned() -> str:
-    """Accuracy and hours of each task, as planned and as measured."""
+    """Accuracy and hours of each task, as planned and as measured; also of those that failed."""
     _, rows = _rows()
-    found: dict[str, dict[str, PlannedRow]] = {}
-    for one in _judged(rows):
+    found: dict[str, dict[str, PlannedRow]] = {row["task"]: {} for row in rows}
+    failed = {row["task"]: row["failed"] for row in rows if "failed" in row}
+    for one in judged_again(rows):
         found.setdefault(one.task, {})[one.row.kind] = one.row
-    head = ["task", "accuracy planned", "95% interval", "measured", "", "hours planned",
+    head = ["task", "accuracy planned", "95% interval", "measured", "", "time planned",
             "95% interval", "measured", ""]  # fmt: skip
     return table(
         head,
         (
-            [f"`{task}`", *_cells(of_kind.get("accuracy")), *_cells(of_kind.get("hours"))]
+            [f"`{task}`", f"failed: {failed[task]}", *[NONE] * 7]
+            if task in failed
+            else [f"`{task}`", *_cells(of_kind.get("accuracy")), *_cells(of_kind.get("hours"))]
             for task, of_kind in found.items()
         ),
     )
@@ -154,7 +211,7 @@ def _cells(row: PlannedRow | None) -> list[str]:
     if row is None:
         return [NONE] * 4
     said = {"inside": "held", "outside": "**missed**", "open": "not judged"}[row.outcome]
-    return [row.planned, row.interval or NONE, row.measured, said]
+    return [row.planned, row.interval_with_width or NONE, row.measured, said]
 
 
 def _rows() -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -162,21 +219,10 @@ def _rows() -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return kept, kept["result"]["rows"]
 
 
-def _judged(rows: list[dict[str, Any]]) -> list[Judged]:
-    return [
-        Judged("", row["task"], "", PlannedRow(**{**one, "figures": Figures(**one["figures"])}))
-        for row in rows
-        for one in _predicted(row)
-    ]
-
-
-def _predicted(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from row.get("predicted", ())
-
-
 BLOCKS = {
     "gym_students": gym_students,
     "gym_hits": gym_hits,
+    "gym_server": gym_server,
     "gym_misses": gym_misses,
     "gym_planned": gym_planned,
 }

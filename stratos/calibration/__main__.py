@@ -100,7 +100,7 @@ def _intervals(kinds: list[Hits], n_runs: int) -> Table:
         "of these inside",
     ):  # fmt: skip
         table.add_column(heading, justify="right")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for one in kinds:
         table.add_row(
             one.kind,

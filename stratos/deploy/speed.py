@@ -22,7 +22,8 @@ def sentences(deployment: Deployment) -> list[str]:
     if busy and deployment.others_cores is not None:
         found.append(
             f"Other work used {deployment.others_cores:.1f} cores of this machine during the test "
-            "and left none idle, so nothing is judged. On an idle machine the server is faster."
+            "and left none idle, so that what is slower than predicted is not judged. On an idle "
+            "machine the server is faster."
         )
     if deployment.load is not None:
         found += [_capacity(deployment, deployment.load), *_under_load(deployment.load, busy)]

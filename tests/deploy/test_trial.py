@@ -155,12 +155,12 @@ def test_what_was_measured_is_said_beside_what_was_predicted():
     ]
 
 
-def test_on_a_busy_machine_nothing_is_judged():
+def test_on_a_busy_machine_what_is_slower_is_not_judged():
     said = sentences(shown(was_busy=True, others_cores=1.7))
     assert not any("as predicted" in one for one in said)
     assert said[1] == (
-        "Other work used 1.7 cores of this machine during the test and left none idle, so nothing "
-        "is judged. On an idle machine the server is faster."
+        "Other work used 1.7 cores of this machine during the test and left none idle, so that "
+        "what is slower than predicted is not judged. On an idle machine the server is faster."
     )
 
 
