@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import record
 
+from figures_of.common import source, table
+
 
 def accuracy_coverage() -> str:
     """How often intervals of predicted accuracies hold: `planner/calibration.py`."""
@@ -56,4 +58,36 @@ def accuracy_recorded() -> str:
     return "\n".join(lines)
 
 
-BLOCKS = {"accuracy_coverage": accuracy_coverage, "accuracy_recorded": accuracy_recorded}
+def decoding() -> str:
+    """What direct decoding saves: `generation.py`."""
+    kept = record.load("generation")
+    found = kept["result"]["batches"]
+    rows = []
+    for size, one in found.items():
+        ways = one["ways"]
+        slower = [f"{ways[name]['ratio']:.1f}×" for name in ("transformers", "model.generate")]
+        same = min(way["same"] for way in ways.values())
+        rows.append([size, f"{ways['direct']['cpu_us_per_token']:.0f} µs", *slower, f"{same:.0%}"])
+    head = (
+        "answers at once",
+        "CPU time a token, direct",
+        "batches by transformers",
+        "`model.generate`",
+        "same answers",
+    )
+    n = kept["result"]["parameters"] / 1e6
+    return "\n\n".join(
+        [
+            table(head, rows),
+            f"A Mahjong student of {n:.1f}M parameters on one thread; ratios are CPU time against "
+            f"direct decoding (`benchmarks/generation.py`). {source('generation')}, load average "
+            f"{kept['load_average']:.0f}.",
+        ]
+    )
+
+
+BLOCKS = {
+    "accuracy_coverage": accuracy_coverage,
+    "accuracy_recorded": accuracy_recorded,
+    "decoding": decoding,
+}

@@ -344,7 +344,8 @@ def _decode(
             else:
                 cache.reorder_cache(cast(torch.LongTensor, places))
             ids, mask, positions = ids[places], mask[places], positions[places]
-        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+        if following is None:  # which has its own
+            mask = torch.nn.functional.pad(mask, (0, 1), value=1)
 
 
 def _direct(model: Any, decoding: Decoding) -> Direct | None:
