@@ -45,6 +45,7 @@ def make_exports(
     *,
     max_tokens: int,
     max_loss_points: float,
+    n_evaluated: int | None = None,
     may_change: bool = False,
     least_accuracy: float | None = None,
     minutes: float = math.inf,
@@ -61,6 +62,8 @@ def make_exports(
         context: takes warnings and progress.
         max_tokens: longest answer, as in the evaluation.
         max_loss_points: points of accuracy that a format may lose.
+        n_evaluated: items of the whole evaluation, of which `kept` may be a part; None takes
+            those of `kept`.
         may_change: whether another format may be served where the one that was to be loses too
             much, or cannot be made; see `chosen_format`.
         least_accuracy: `limits.accuracy`; then all questions are asked.
@@ -100,7 +103,7 @@ def make_exports(
                 engine.file_of(bundle, form).unlink()
             export = replace(export, is_kept=False)
             _refuse(engine, export, max_loss_points, must, context)
-        elif told := doubt(export, max_loss_points):
+        elif told := doubt(export, max_loss_points, len(kept), n_evaluated or len(kept)):
             context.warn(f"{engine.title}: {told}")
         found.append(export)
         context.log({f"{form}/exact": export.exact.mean, f"{form}/items": float(export.n_items)})

@@ -238,6 +238,7 @@ def _engine_and_exports(
             context,
             max_tokens=config.evaluate.max_new_tokens,
             max_loss_points=config.deploy.max_loss_points,
+            n_evaluated=len(kept),
             may_change=is_planned,
             least_accuracy=least,
             minutes=config.deploy.export_minutes,

@@ -56,19 +56,37 @@ def said(one: Export) -> str:
     return "all texts are the same" if _is_same(one) else found.value
 
 
-def doubt(one: Export, most: float) -> str:
-    """Return what is not shown about a format that is kept; "" where nothing is open."""
+def doubt(one: Export, most: float, n_asked: int, n_evaluated: int) -> str:
+    """Return what is not shown about a format that is kept; "" where nothing is open.
+
+    Args:
+        one: the format.
+        most: points that it may lose.
+        n_asked: items that it was to be asked; with little time it was asked fewer.
+        n_evaluated: items of the evaluation, which are the most that it can be asked.
+    """
     found = verdict(one, most)
     if found is Verdict.OPEN:
         return (
             f"{one.format} is kept, and it is not shown to lose no more than "
             f"deploy.max_loss_points={most:g}: on {one.n_items:,} items the 95% interval reaches "
-            f"to {one.loss_points.high:.1f} points. deploy.n_export_items={4 * one.n_items} asks "
-            "more, if the evaluation has as many."
+            f"to {one.loss_points.high:.1f} points. {_more(one.n_items, n_asked, n_evaluated)}"
         )
     if found is Verdict.TEXTS and not _is_same(one):
         return f"{by_text(one)} It is kept."
     return ""
+
+
+def _more(n: int, n_asked: int, n_evaluated: int) -> str:
+    """Say how a format is asked more items, or where they could come from."""
+    if n < n_asked:
+        return "There was no time for more: deploy.export_minutes=<minutes> gives it."
+    if n < n_evaluated:
+        return f"deploy.n_export_items={min(4 * n, n_evaluated)} asks more."
+    return (
+        f"These are all items of the evaluation: more test rows (task.test_path=<file>, or "
+        f"evaluate.n_items={4 * n} where the test split has them) would show it."
+    )
 
 
 def by_text(one: Export) -> str:

@@ -80,9 +80,11 @@ def said_of_runs(cache_dir: Path, run_dir: Path, items: Sequence[Item]) -> str:
         return ""
     wanted, own = set(map(_mark, items)), str(run_dir.resolve())
     days: dict[str, str] = {}
+    seen: set[str] = set()
     with opened_alone(cache_dir / LOG) as file:
         for line in _lines(file):
-            if line["run"] != own and wanted & _marks_in(line):
+            if line["run"] != own and (read := wanted & _marks_in(line)):
+                seen |= read
                 days.pop(line["run"], None)  # the last one comes last
                 days[line["run"]] = line["date"]
     if not days:
@@ -90,8 +92,11 @@ def said_of_runs(cache_dir: Path, run_dir: Path, items: Sequence[Item]) -> str:
     last = next((run for run in reversed(days) if Path(run).is_dir()), None)
     where = "" if last is None else f", the last in {last} ({days[last]})"
     runs = counted(len(days), "earlier run", spec=",")
+    rows = f"{len(seen):,} of the {counted(len(wanted), 'test row', spec=',')} were"
+    if len(seen) == len(wanted):
+        rows = "The test rows were"
     return (
-        f"The test rows were measured by {runs} of this machine{where}. The best of many runs on "
+        f"{rows} measured by {runs} of this machine{where}. The best of many runs on "
         "one test looks better than it is. For a fresh one: task.test_path=<file of new questions>."
     )
 

@@ -45,14 +45,20 @@ def test_the_interval_decides(counts: tuple[int, int, int, int, int], found: Ver
 
 
 def test_what_is_open_is_said() -> None:
-    assert doubt(export(0, 0, 400, 380, 400), 1.0) == ""
-    assert doubt(export(1, 0, 400, 380, 396), 1.0) == (
-        "q8_0 is kept, and it is not shown to lose no more than deploy.max_loss_points=1: on 400 "
-        "items the 95% interval reaches to 1.4 points. deploy.n_export_items=1600 asks more, if "
-        "the evaluation has as many."
-    )
-    assert doubt(export(0, 0, 400, 0, 400), 1.0) == "", "there is nothing to lose"
-    assert doubt(export(0, 0, 400, 0, 17), 1.0) == (
+    assert doubt(export(0, 0, 400, 380, 400), 1.0, 400, 400) == ""
+    for n_asked, n_evaluated, what in (
+        (400, 2000, "deploy.n_export_items=1600 asks more."),
+        (400, 416, "deploy.n_export_items=416 asks more."),
+        (500, 500, "There was no time for more: deploy.export_minutes=<minutes> gives it."),
+        (400, 400, "These are all items of the evaluation: more test rows (task.test_path=<file>, "
+         "or evaluate.n_items=1600 where the test split has them) would show it."),
+    ):  # fmt: skip
+        assert doubt(export(1, 0, 400, 380, 396), 1.0, n_asked, n_evaluated) == (
+            "q8_0 is kept, and it is not shown to lose no more than deploy.max_loss_points=1: on "
+            f"400 items the 95% interval reaches to 1.4 points. {what}"
+        )
+    assert doubt(export(0, 0, 400, 0, 400), 1.0, 400, 400) == "", "there is nothing to lose"
+    assert doubt(export(0, 0, 400, 0, 17), 1.0, 400, 400) == (
         "q8_0 cannot be compared by accuracy (400 items, 0 right in the evaluation): 17 of 400 "
         "answers have the same text. It is kept."
     )

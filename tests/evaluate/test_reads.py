@@ -71,6 +71,8 @@ def test_a_run_says_first_which_runs_were_measured_on_its_rows(tmp_path: Path) -
         f"{tmp_path}/1 ({today}). The best of many runs on one test looks better than it is. For a "
         "fresh one: task.test_path=<file of new questions>."
     )
+    told = said_of_runs(tmp_path, tmp_path / "2", items(*range(3, 23)))
+    assert told.startswith("7 of the 20 test rows were measured by 2 earlier runs of this machine")
     assert said_of_runs(tmp_path, tmp_path / "1", rows[:5]) == "", "its own folder is no other"
     assert said_of_runs(tmp_path, tmp_path / "2", items(77)) == ""
     assert (tmp_path / LOG).read_bytes() == before

@@ -40,7 +40,11 @@ def stale(prices: Iterable[Price], today: datetime.date | None = None) -> tuple[
     limit = ((today or datetime.date.today()) - datetime.timedelta(days=STALE_DAYS)).isoformat()
     prices = list(prices)
     old = [price for price in prices if price.date and price.date < limit]
-    undated = [price for price in prices if not price.date and price.usd]
+    # The price of a card has a source: one of a teacher without any was typed for this run.
+    undated = [
+        price for price in prices
+        if not price.date and price.usd and not (price.kind == "teacher" and not price.source)
+    ]  # fmt: skip
     said = []
     if old:
         said.append(

@@ -73,9 +73,10 @@ def test_stale_prices_to_the_letter():
     new = Price("server", "a", 1.0, "an hour", "2026-10-27", "x")
     old = Price("server", "b", 1.0, "an hour", "2026-10-26", "x")
     way = Price("egress", "egress of c", 0.09, "a GB to the internet", "2025-01-01", "x")
-    undated = Price("teacher", "d", 1.0, "a million tokens in")
+    undated = Price("teacher", "d", 1.0, "a million tokens in", "", "x")
+    typed = Price("teacher", "endpoint", 1.0, "a million tokens in")
     free = Price("teacher", "e", 0.0, "a million tokens in")
-    assert stale([new, free], TODAY) == ()
+    assert stale([new, free, typed], TODAY) == ()
     assert stale([new, old, old, way, undated], TODAY) == (
         "The plan uses prices older than 30 days: b 2026-10-26, egress of c 2025-01-01. Name a "
         "fresher catalog with cloud.catalog=[…]. Prices of egress are a list of the package; "
