@@ -133,7 +133,7 @@ def _weighed(
         why = "; ".join(f"{one.name}: {one.why_not}" for one in priced)
         doubt = doubts(config, plan, priced, beaten_by)
         head = "Open" if doubt else "Distil"
-        text = f"{head}: no model that was probed does the task as well ({why}).{doubt}"
+        text = f"{head}: no model that was probed does the task as well and in time ({why}).{doubt}"
         return Worth("open" if doubt else "distil", text, reference="", **facts)
     end_of = today or datetime.date.today()
     if rate is None:
