@@ -63,7 +63,7 @@ ROLES = ("student", "untouched", "teacher")
 MOST_CHARACTERS = 2200
 """Of the tools that the median item of a family offers."""
 _SPACE = re.compile(r"([A-Za-z]\w*?)(?:\.|_\d+_)")
-LONGEST = 192
+LONGEST = 160
 """Tokens of an answer; the gold answers of all but a few items are shorter."""
 BATCH = 16
 LEAST_VALIDATED = 4
@@ -165,8 +165,9 @@ def command(folder: Path, tokens: int, seed: int) -> list[str]:
         f"task.validation_share={share_of(folder)}", f"student={STUDENT}",
         "student.context_length=2048", f"teacher={TEACHER}", "strategy=injection", "cloud=local",
         "stages=[probe,plan,synthesize,distill]", f"trainer.max_tokens={tokens}",
-        "trainer.batch_tokens=1024", "probe.n_items=2", "probe.max_items=2",
-        "probe.n_trial_items=1", "probe.n_samples=0", "probe.n_student_items=0",
+        "trainer.batch_tokens=512", "task.prompts=[default]", "probe.n_items=1",
+        "probe.max_items=1", "probe.n_trial_items=1", "probe.n_samples=0",
+        "probe.n_student_items=0", "probe.n_entropy_items=1", "probe.max_tokens=64",
         "plan.pilot=false", "callbacks.n_validation_items=2", f"seed={seed}",
         f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}",
     ]  # fmt: skip
@@ -331,10 +332,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wheel", type=Path)
     parser.add_argument("--apis", type=int, default=4)
-    parser.add_argument("--items", type=int, default=64, help="of all, at most")
+    parser.add_argument("--only", nargs="*", help="these families; without it, all of them")
+    parser.add_argument("--items", type=int, default=40, help="of all, at most")
     parser.add_argument("--api-items", type=int, default=32, help="of one API, at most")
-    parser.add_argument("--tokens", type=int, default=40_000, help="of the training on all")
-    parser.add_argument("--api-tokens", type=int, default=12_000, help="of that on one API")
+    parser.add_argument("--tokens", type=int, default=24_000, help="of the training on all")
+    parser.add_argument("--api-tokens", type=int, default=6_000, help="of that on one API")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("outputs/tool_students"))
     parser.add_argument("--choose", action="store_true", help="print the families, and stop")
@@ -359,11 +361,10 @@ def main() -> None:
             (told.items, told.tokens) if name == ALL else (told.api_items, told.api_tokens)
         )
         settings = {"tokens": tokens, "most_items": n_items, "seed": told.seed}
-        if (
-            name in found
-            and found[name].get("settings") == settings
-            and "failed" not in found[name]
-        ):
+        if told.only is not None and name not in told.only:
+            continue
+        before = found.get(name, {})
+        if before.get("settings") == settings and "failed" not in before:
             continue
         folder_of = told.out.resolve() / f"{name}-{tokens}-{n_items}-{told.seed}"
         about = record.circumstances()
