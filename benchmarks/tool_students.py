@@ -157,6 +157,11 @@ def write_halves(rows: Sequence[Row], folder: Path, n_items: int) -> dict[str, A
     return {"n_rows": len(trained), "n_half": len(measured)}
 
 
+def run_dir(folder: Path, tokens: int, seed: int) -> Path:
+    """Return where the run of a training lies."""
+    return folder / f"{tokens}-{seed}" / "run"
+
+
 def command(folder: Path, tokens: int, seed: int) -> list[str]:
     """Return the command that trains the student of a family."""
     return [
@@ -169,7 +174,7 @@ def command(folder: Path, tokens: int, seed: int) -> list[str]:
         "probe.max_items=1", "probe.n_trial_items=1", "probe.n_samples=0",
         "probe.n_student_items=0", "probe.n_entropy_items=1", "probe.max_tokens=64",
         "plan.pilot=false", "callbacks.n_validation_items=2", f"seed={seed}",
-        f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}",
+        f"hydra.run.dir={run_dir(folder, tokens, seed)}", f"paths.cache_dir={folder / 'cache'}",
     ]  # fmt: skip
 
 
@@ -182,17 +187,20 @@ def share_of(folder: Path) -> float:
 def learn(folder: Path, tokens: int, seed: int) -> dict[str, Any]:
     """Train by the command; return what it took. A run that was stopped goes on."""
     started = time.monotonic()
-    with (folder / "printed.txt").open("a") as printed:
+    run = run_dir(folder, tokens, seed)
+    run.parent.mkdir(exist_ok=True)
+    printed_to = run.parent / "printed.txt"
+    with printed_to.open("a") as printed:
         child = subprocess.Popen(
             command(folder, tokens, seed), stdout=printed, stderr=subprocess.STDOUT, cwd=ROOT
         )
         _, status, usage = os.wait4(child.pid, 0)
     code = os.waitstatus_to_exitcode(status)
     if code:
-        lines = (folder / "printed.txt").read_text(errors="replace").strip().splitlines()
+        lines = printed_to.read_text(errors="replace").strip().splitlines()
         raise RuntimeError(lines[-1] if lines else f"exit status {code}")
-    student = records.load(folder / "run" / "distill.json", None, records.Student)
-    corpus = records.load(folder / "run" / "synthesize.json", None, records.Corpus)
+    student = records.load(run / "distill.json", None, records.Student)
+    corpus = records.load(run / "synthesize.json", None, records.Corpus)
     assert student is not None and corpus is not None
     return {
         "path": student.path,
@@ -304,9 +312,10 @@ def counted(
 
 def run(name: str, folder: Path, tokens: int, seed: int) -> dict[str, Any]:
     """Train and measure one family; what lies in its folder is not done again."""
-    path = folder / "learnt.json"
+    path = run_dir(folder, tokens, seed).parent / "learnt.json"
     if not path.exists():
-        path.write_text(json.dumps(learn(folder, tokens, seed)))
+        made = learn(folder, tokens, seed)
+        path.write_text(json.dumps(made))
     made = json.loads(path.read_text())
     task = ToolsTask(
         str(folder / "train.jsonl"), test_path=str(folder / "test.jsonl"),
@@ -317,7 +326,9 @@ def run(name: str, folder: Path, tokens: int, seed: int) -> dict[str, Any]:
     for is_constrained in (False, True):
         for role in ROLES:
             key = f"{role}, constrained" if is_constrained else role
-            file = folder / f"{key.replace(', ', '_')}.json"
+            # What is not trained answers the same whatever the training was.
+            place = path.parent if role == "student" else folder
+            file = place / f"{key.replace(', ', '_')}.json"
             if not file.exists():
                 file.write_text(json.dumps(asked(task, items, role, is_constrained, made)))
             kept[key] = json.loads(file.read_text())
@@ -366,7 +377,7 @@ def main() -> None:
         before = found.get(name, {})
         if before.get("settings") == settings and "failed" not in before:
             continue
-        folder_of = told.out.resolve() / f"{name}-{tokens}-{n_items}-{told.seed}"
+        folder_of = told.out.resolve() / f"{name}-{n_items}"
         about = record.circumstances()
         row: dict[str, Any] = {
             "settings": settings,

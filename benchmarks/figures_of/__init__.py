@@ -24,6 +24,7 @@ from figures_of import (
     students,
     summary,
     tool_calls,
+    tool_students,
     tracking,
     tutorials,
 )
@@ -48,6 +49,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **students.BLOCKS,
     **summary.BLOCKS,
     **tool_calls.BLOCKS,
+    **tool_students.BLOCKS,
     **tracking.BLOCKS,
     **tutorials.BLOCKS,
 }
