@@ -65,7 +65,7 @@ MOST_CHARACTERS = 2200
 _SPACE = re.compile(r"([A-Za-z]\w*?)(?:\.|_\d+_)")
 LONGEST = 160
 """Tokens of an answer; the gold answers of all but a few items are shorter."""
-BATCH = 16
+BATCH = 8
 LEAST_VALIDATED = 4
 """Rows of a small family that a run validates on, at the least: it keeps no weights by them."""
 NAMES = Names("question", "messages", "tools", "calls")
@@ -181,12 +181,12 @@ def command(folder: Path, tokens: int, seed: int) -> list[str]:
 def share_of(folder: Path) -> float:
     """Return the share of a family's training half that is validated on."""
     n = len((folder / "train.jsonl").read_text().splitlines())
-    return max(0.05, min(0.5, round(LEAST_VALIDATED / n, 2)))
+    return max(0.05, min(0.7, round(LEAST_VALIDATED / n, 2)))
 
 
 def learn(folder: Path, tokens: int, seed: int) -> dict[str, Any]:
     """Train by the command; return what it took. A run that was stopped goes on."""
-    started = time.monotonic()
+    started, about = time.monotonic(), record.circumstances()
     run = run_dir(folder, tokens, seed)
     run.parent.mkdir(exist_ok=True)
     printed_to = run.parent / "printed.txt"
@@ -211,6 +211,7 @@ def learn(folder: Path, tokens: int, seed: int) -> dict[str, Any]:
         "train_cpu_seconds": round(student.cpu_seconds or 0.0),
         "command_cpu_seconds": round(usage.ru_utime + usage.ru_stime),
         "command_seconds": round(time.monotonic() - started),
+        **{key: about[key] for key in ("machine", "date", "commit", "load_average")},
     }
 
 
@@ -310,8 +311,16 @@ def counted(
     return {"n_items": len(items), "scores": scores, "against": against}
 
 
-def run(name: str, folder: Path, tokens: int, seed: int) -> dict[str, Any]:
-    """Train and measure one family; what lies in its folder is not done again."""
+def run(name: str, folder: Path, tokens: int, seed: int, asks: bool) -> dict[str, Any]:
+    """Train and measure one family; what lies in its folder is not done again.
+
+    Args:
+        name: of the family.
+        folder: of its files.
+        tokens: of the training.
+        seed: of the training.
+        asks: whether a model is asked whose answers are not there yet.
+    """
     path = run_dir(folder, tokens, seed).parent / "learnt.json"
     if not path.exists():
         made = learn(folder, tokens, seed)
@@ -329,8 +338,11 @@ def run(name: str, folder: Path, tokens: int, seed: int) -> dict[str, Any]:
             # What is not trained answers the same whatever the training was.
             place = path.parent if role == "student" else folder
             file = place / f"{key.replace(', ', '_')}.json"
+            if not file.exists() and asks:
+                found = asked(task, items, role, is_constrained, made)
+                file.write_text(json.dumps(found))
             if not file.exists():
-                file.write_text(json.dumps(asked(task, items, role, is_constrained, made)))
+                continue
             kept[key] = json.loads(file.read_text())
             print(f"{name}: {key} {sum(o['right'] for o in kept[key]['answers'])}/{len(items)}",
                   flush=True)  # fmt: skip
@@ -350,6 +362,7 @@ def main() -> None:
     parser.add_argument("--api-tokens", type=int, default=6_000, help="of that on one API")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("outputs/tool_students"))
+    parser.add_argument("--count", action="store_true", help="count what is there, and ask nothing")
     parser.add_argument("--choose", action="store_true", help="print the families, and stop")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -375,22 +388,19 @@ def main() -> None:
         if told.only is not None and name not in told.only:
             continue
         before = found.get(name, {})
-        if before.get("settings") == settings and "failed" not in before:
+        is_done = before.get("settings") == settings and "failed" not in before
+        if is_done and len(before["scores"]) == 2 * len(ROLES):
             continue
         folder_of = told.out.resolve() / f"{name}-{n_items}"
-        about = record.circumstances()
         row: dict[str, Any] = {
             "settings": settings,
-            "machine": about["machine"],
-            "date": about["date"],
-            "load_before": about["load_average"],
             "tools": sorted({tool["name"] for row in some for tool in row.line["tools"]})
             if name != ALL
             else [],
             **write_halves(some, folder_of, n_items),
         }
         try:
-            row |= run(name, folder_of, tokens, told.seed)
+            row |= run(name, folder_of, tokens, told.seed, not told.count)
         except Exception as error:  # a failure is a result, too
             row["failed"] = f"{type(error).__name__}: {error}"
             print(f"{name}: {row['failed']}", flush=True)

@@ -33,8 +33,8 @@ def tool_students() -> str:
 def tool_students_slices() -> str:
     """All families together, by slice."""
     row = record.load("tool_students")["result"]["families"]["all"]
-    if "failed" in row:
-        return f"Failed: {row['failed']}"
+    if not _is_measured(row):
+        return f"Not measured{': ' + row['failed'] if 'failed' in row else ' yet'}."
     head = [
         "slice",
         "items",
@@ -52,6 +52,11 @@ def tool_students_slices() -> str:
         if slice in scores["student"]
     ]
     return table(head, lines)
+
+
+def _is_measured(row: dict[str, Any]) -> bool:
+    """Return whether the student was asked."""
+    return "student" in row.get("scores", {})
 
 
 def _of_family(name: str, row: dict[str, Any]) -> list[str]:
@@ -82,15 +87,15 @@ def _share(scores: dict[str, Any], role: str, slice: str, *, has_ends: bool = Fa
 
 def _how(kept: dict[str, Any]) -> str:
     families = kept["result"]["families"]
-    done = [row for row in families.values() if "failed" not in row]
-    apis = [row for name, row in families.items() if name != "all" and "failed" not in row]
+    done = [row for row in families.values() if _is_measured(row)]
+    apis = [row for name, row in families.items() if name != "all" and _is_measured(row)]
     together = families.get("all", {})
     tokens = [span((row["train_tokens"] for row in apis), ",")] if apis else []
     tokens += [f"{together['train_tokens']:,} on all"] if "train_tokens" in together else []
     cpu = [row["train_cpu_seconds"] for row in done]
-    loads = [row["load_before"] for row in families.values()]
+    loads = [row["load_average"] for row in done if "load_average" in row]
     n_cut = sum(row["scores"]["student"]["n_cut"] for row in done)
-    told = " tokens of one API and ".join(tokens)
+    told = " tokens of one API and ".join(tokens) if len(tokens) > 1 else f"{tokens[0]} tokens"
     longest, n_unread = kept["result"]["longest"], len(kept["result"]["unread"])
     return (
         f"Student: {kept['result']['student']}, trained on {told} ({span(cpu, '.0f')} CPU "
