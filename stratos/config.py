@@ -38,6 +38,8 @@ MIN_CONTEXT = 128
 """Least context of a student, in tokens."""
 
 STAGES = ("probe", "plan", "synthesize", "distill", "evaluate", "deploy", "report")
+STAGE_OF = {"accuracy": "distill", "usd": "plan", "hours": "plan", "latency_ms": "plan"}
+"""The stage whose record each objective of a study is read from."""
 
 
 @dataclass(frozen=True)

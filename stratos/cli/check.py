@@ -19,6 +19,7 @@ from stratos.cli.build import GROUPS, NO_TASK, listing, read
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.explain import explain, is_group
 from stratos.cli.preflight import unusable_files
+from stratos.config import STAGE_OF, STAGES
 from stratos.core.disk_errors import why_no_run_folder
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import cause
@@ -238,6 +239,8 @@ class _Checker:
         config, problems = read(composed)
         self.found.extend(p for p in problems if p != NO_TASK)
         if config is not None:
+            self.found.extend(_unreached_objectives(config, composed))
+        if config is not None:
             self.found.extend(unusable_files(config))
         problem = _another_folder(composed, self.multirun) or _unwritable(composed, self.multirun)
         if problem is None and config is not None:
@@ -315,6 +318,32 @@ def _first(override: Override, loader: Any) -> str:
 def _sweep_params(composed: DictConfig) -> dict[str, str]:
     params = OmegaConf.select(composed, "hydra.sweeper.params")
     return {str(key): str(value) for key, value in (params or {}).items()}
+
+
+def _unreached_objectives(config: Config, composed: DictConfig) -> list[str]:
+    """Return which objectives of a study its jobs cannot have: no stage that they run makes them.
+
+    Records of another run may have them already.
+    """
+    wanted = OmegaConf.select(composed, "hydra.sweeper.objectives") or ()
+    if composed.paths.get("records_from") is not None:
+        return []
+    stages = list(config.stages)
+    return [
+        f"hydra.sweeper.objectives: {name} needs the stage {stage}, and stages="
+        f"[{','.join(stages)}] has none. Type 'stages=[{','.join(_with(stages, stage))}]'."
+        for name in wanted
+        if (stage := STAGE_OF.get(str(name))) is not None and stage not in stages
+    ]
+
+
+def _with(stages: Sequence[str], more: str) -> list[str]:
+    """Return stages up to another one, which needs those before it."""
+    return [stage for stage in STAGES if stage in stages or stage in _up_to(more)]
+
+
+def _up_to(stage: str) -> tuple[str, ...]:
+    return STAGES[: STAGES.index(stage) + 1]
 
 
 def _mode(composed: DictConfig) -> str | None:

@@ -102,7 +102,7 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> str | N
         if not isinstance(node, DictConfig):
             if node is None and _takes_any_key(base, owner):
                 return f"to set it, type '{owner}={_entry(key, len(walked), text)}'"
-            return f"{owner} is a value and has no keys."
+            return f"{owner} is a value and has no keys.{_beside(walked, key, text, base)}"
         if part not in node:
             schema = schema_of(base, owner) if owner else None
             fields = [] if schema is None else [field.name for field in dataclasses.fields(schema)]
@@ -121,6 +121,16 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> str | N
     if isinstance(node, DictConfig) and _takes_any_key(base, key):
         return f"it has entries already. To add to them, type '+{key}={text.partition('=')[2]}'"
     return None
+
+
+def _beside(walked: list[str], key: str, text: str, base: DictConfig) -> str:
+    """Say that the key stands beside a value that was taken for its owner; "" where it does not."""
+    *above, _ = walked
+    node = OmegaConf.select(base, ".".join(above)) if above else base
+    rest = key.split(".")[len(walked) :]
+    if isinstance(node, DictConfig) and rest[0] in node:
+        return f" Type {'.'.join([*above, *rest])}={text.partition('=')[2]}"
+    return ""
 
 
 def _entry(key: str, n_walked: int, text: str) -> str:

@@ -267,6 +267,16 @@ def test_all_mistakes_are_told_together() -> None:
         ),
         (["+task=mahjong", "seed.x=1"], "seed.x=1: seed is a value and has no keys."),
         (
+            ["+task=mahjong", "logger=csv", "logger.mlflow.tracking_uri=http://h:5000"],
+            "logger.mlflow.tracking_uri=http://h:5000: logger.mlflow is a value and has no keys. "
+            "Type logger.tracking_uri=http://h:5000",
+        ),
+        (
+            ["+task=mahjong", "hparams_search=pareto", "stages=[probe,plan]"],
+            "hydra.sweeper.objectives: accuracy needs the stage distill, and stages=[probe,plan] "
+            "has none. Type 'stages=[probe,plan,synthesize,distill]'.",
+        ),
+        (
             ["+task=mahjong", "cloud.quotas.aws=3"],
             "cloud.quotas.aws=3: to set it, type 'cloud.quotas={{aws: 3}}'",
         ),
