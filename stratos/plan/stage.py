@@ -54,8 +54,6 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     if told := nodes_unknown(config, catalog):
         context.warn(told)
     context.tick(1, 3, counted(len(catalog.offers), "offer"))
-    if told := needs_no_model(probe):
-        context.warn(told)
     history = history_for(config, context.run_dir)
     machine = this_machine(config, context.cache_dir)
     spent_seconds = probe.seconds + (pilot.seconds if pilot is not None else 0.0)
@@ -107,6 +105,9 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
         chosen,
         open_models=open_ways(config, probe, chosen, catalog, machine),
     )
+    # A verdict begins with it.
+    if found is None and (told := needs_no_model(probe)):
+        context.warn(told)
     if found is None and (told := no_price(config, probe)):
         context.note(told)
     return replace(chosen, history=history, history_recipe=recipe_of(config), worth=found)

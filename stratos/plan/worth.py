@@ -26,7 +26,15 @@ from stratos.plan.horizon import Horizon, horizon_of
 from stratos.plan.scale_to_zero import MOST_WAITING, scaled_to_zero
 from stratos.plan.ways import hosted_ways, prompt_ways
 from stratos.plan.worth_doubts import doubts, is_measured, misses_limit, unsure_of
-from stratos.plan.worth_words import ended, in_words, months, volume, with_price
+from stratos.plan.worth_words import (
+    HEADS,
+    beside_models,
+    ended,
+    in_words,
+    months,
+    volume,
+    with_price,
+)
 from stratos.records import Interval, Plan, Probe, ScaledToZero, Way, Worth
 
 SUNK = " What the student has cost so far is left out: it is spent either way."
@@ -50,12 +58,9 @@ def verdict_of(
     )
     if found is None or not free:
         return found
-    head = "Don't distil." if found.outcome == "stay" else "Open."
-    return replace(
-        found,
-        outcome="stay" if found.outcome == "stay" else "open",
-        text=f"{head} {free} Beside other models: {found.text}",
-    )
+    outcome: Outcome = "stay" if found.outcome == "stay" else "open"
+    text = f"{HEADS[outcome]}: {free} {beside_models(found)}"
+    return replace(found, outcome=outcome, text=text)
 
 
 def no_price(config: Config, probe: Probe) -> str:

@@ -9,7 +9,20 @@ from stratos.core.counted import counted
 from stratos.core.formats import duration, percent, percent_range, usd
 from stratos.plan.break_even import Ends, Outcome
 from stratos.plan.horizon import Horizon
-from stratos.records import Interval, Way
+from stratos.records import Interval, Way, Worth
+
+HEADS: dict[Outcome, str] = {"distil": "Distil", "stay": "Don't distil", "open": "Open"}
+"""What a verdict begins with."""
+_BESIDE: dict[Outcome, str] = {
+    "distil": "Beside other models it would be worth it",
+    "stay": "Nor is it worth it beside other models",
+    "open": "Beside other models that is open, too",
+}
+
+
+def beside_models(found: Worth) -> str:
+    """Say a verdict behind another one: without a head of its own."""
+    return f"{_BESIDE[found.outcome]}: {found.text.removeprefix(f'{HEADS[found.outcome]}: ')}"
 
 
 def ended(reference: Way, horizon: Horizon, today: datetime.date) -> str:
@@ -36,7 +49,7 @@ def in_words(
         payback: days, as `Ends.payback` gives them.
         even: requests a day, as `Ends.break_even` gives them.
     """
-    at = f"at {rate:,.0f} requests a day"
+    at = f"at {_requests(rate)} requests a day"
     stays = ends.mean.alternative(horizon.days, rate, horizon)
     distils = ends.mean.once + ends.mean.per_day * horizon.days
     servers = ends.mean.per_day * horizon.days
@@ -98,13 +111,24 @@ def _days(days: Interval) -> str:
         return duration(86_400 * value) if days.mean < 1 else f"{value:,.0f}"
 
     unit = "" if days.mean < 1 else f" {counted(round(days.mean), 'day').split()[1]}"
-    return f"{shown(days.mean)}{unit} [{shown(days.low)}, {shown(days.high)}]"
+    return f"{shown(days.mean)}{unit}{_ends(*map(shown, (days.mean, days.low, days.high)))}"
+
+
+def _ends(mean: str, low: str, high: str) -> str:
+    """Return the ends of a number as they are written; "" where both read as the number does."""
+    return "" if low == mean == high else f" [{low}, {high}]"
+
+
+def _requests(rate: float) -> str:
+    """Return requests a day: whole ones, or two digits where they are fewer than ten."""
+    return f"{rate:,.0f}" if rate >= 10 or rate == round(rate) else f"{rate:.2g}"
 
 
 def volume(even: Interval) -> str:
     """Return requests a day with their ends, each of two digits."""
 
     def shown(value: float) -> str:
-        return "any number of" if math.isinf(value) else f"{float(f'{value:.2g}'):,.0f}"
+        return "any number of" if math.isinf(value) else _requests(float(f"{value:.2g}"))
 
-    return f"{shown(even.mean)} [{shown(even.low)}, {shown(even.high)}]"
+    mean, low, high = map(shown, (even.mean, even.low, even.high))
+    return f"{mean}{_ends(mean, low, high)}"

@@ -21,6 +21,7 @@ from stratos.plan.options.candidates import build_problem
 from stratos.plan.scale_to_zero import share_on, share_waiting
 from stratos.plan.solution import solve
 from stratos.plan.worth import decided, no_price, verdict_of, worth_of
+from stratos.plan.worth_words import volume
 from stratos.records import (
     AnswerSpread,
     Comparison,
@@ -351,8 +352,24 @@ def test_what_needs_no_model_leaves_the_verdict_open():
     assert verdict_of(config, probe, plan, TODAY).outcome == "distil"
     found = verdict_of(config, replace(probe, baselines=(free,)), plan, TODAY)
     assert found.outcome == "open"
-    assert found.text.startswith("Open. Without a model, TF-IDF answers 99.5% of 200 validation")
-    assert "Beside other models: Distil: pays back after" in found.text
+    assert found.text.startswith("Open: Without a model, TF-IDF answers 99.5% of 200 validation")
+    assert " Beside other models it would be worth it: pays back after" in found.text
+    for rate, words in ((50, "Nor is it worth it beside other models: at 50 requests a day"),
+                        (None, "Beside other models that is open, too: Against ")):  # fmt: skip
+        config, probe, plan = of_a_year(rate)
+        found = verdict_of(config, replace(probe, baselines=(free,)), plan, TODAY)
+        assert words in found.text
+        heads = [found.text.count(head) for head in ("Open", "Distil", "Don't distil")]
+        assert sum(heads) == 1, found.text
+
+
+def test_no_interval_is_written_without_a_width_and_no_traffic_as_none():
+    assert volume(Interval(1700.0, 1700.0, 1701.0)) == "1,700"
+    assert volume(Interval(1700.0, 1600.0, 1701.0)) == "1,700 [1,600, 1,700]"
+    assert volume(Interval(0.42, 0.4, 0.5)) == "0.42 [0.4, 0.5]"
+    config, probe, plan = of_a_year(0.001)
+    found = verdict_of(config, probe, plan, TODAY)
+    assert "at 0.001 requests a day" in found.text
 
 
 def measured(student: int, teacher: int, n: int, p_value: float) -> Scorecard:
@@ -397,7 +414,7 @@ def test_a_teacher_that_is_right_on_nothing_is_no_alternative():
 
 def test_what_needs_no_model_is_said_first_where_the_accuracy_is_not_known():
     free = ModelScore("linear", "TF-IDF", (SliceScore("all", 200, wilson(199, 200), 0.0),))
-    for rate, head in ((50_000, "Open."), (1, "Don't distil.")):
+    for rate, head in ((50_000, "Open:"), (1, "Don't distil:")):
         config, probe, plan = of_a_year(rate)
         plan = unknown(plan)
         found = verdict_of(config, replace(probe, baselines=(free,)), plan, TODAY)
