@@ -133,6 +133,7 @@ def write_run_page(
         net=net_text,
         way_name=ways_table.named,
         way_said=ways_table.said,
+        ways_span=ways_table.span_name,
         first_month_usd=ways_table.first_month_usd,
         ahead="" if plan is None else until_report.said(plan),
         left_out=by_reason(plan.left_out) if plan else (),

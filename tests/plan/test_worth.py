@@ -14,7 +14,7 @@ from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, TrafficConfig
 from stratos.core.intervals import wilson
 from stratos.plan.break_even import Ends, Money
-from stratos.plan.explain.ways_table import ways_table
+from stratos.plan.explain.ways_table import first_month_usd, span_name, ways_table
 from stratos.plan.horizon import DAYS_A_MONTH, Horizon, with_horizon
 from stratos.plan.open_models import open_ways
 from stratos.plan.options.candidates import build_problem
@@ -344,6 +344,15 @@ def test_the_ways_are_shown_side_by_side():
     for way in found.ways:
         assert way.name in text
     assert "distil: " in text and "compared with" in text and "as it is, on" in text
+
+
+def test_dollars_of_the_ways_are_those_of_a_horizon_below_a_month():
+    _, _, month = planned(TrafficConfig(requests_per_day=50_000, months=1), with_open=True)
+    short = replace(month, months=0.1)
+    assert span_name(month) == "first month" and span_name(short) == "in 3 d 1 h"
+    for way in month.ways:
+        whole, part = first_month_usd(way, month), first_month_usd(way, short)
+        assert whole is None if part is None else part == pytest.approx(whole / 10)
 
 
 def test_what_needs_no_model_leaves_the_verdict_open():

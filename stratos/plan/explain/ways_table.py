@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stratos.core.formats import NOTHING, interval, milliseconds, percent, percent_least, usd
+from stratos.core.formats import (
+    NOTHING,
+    duration,
+    interval,
+    milliseconds,
+    percent,
+    percent_least,
+    usd,
+)
 from stratos.core.printable import visible
 from stratos.plan.horizon import DAYS_A_MONTH
 from stratos.records import Way, Worth
@@ -22,7 +30,7 @@ def ways_table(worth: Worth) -> Table:
         title="Ways to have the requests answered", title_justify="left", header_style="bold"
     )
     table.add_column("way", overflow="fold")
-    for title in ("accuracy", "1,000 answers", "first month", "once", "latency"):
+    for title in ("accuracy", "1,000 answers", span_name(worth), "once", "latency"):
         table.add_column(title, justify="right")
     table.add_column("", overflow="fold", min_width=16)
     for one in worth.ways:
@@ -52,16 +60,28 @@ def named(one: Way) -> str:
     return one.name
 
 
+def span_name(worth: Worth) -> str:
+    """Return what the dollars are for: the first month, or a horizon that is shorter."""
+    return "first month" if worth.months >= 1 else f"in {duration(86_400 * _days(worth))}"
+
+
+def _days(worth: Worth) -> float:
+    return DAYS_A_MONTH * min(1.0, worth.months)
+
+
 def first_month_usd(one: Way, worth: Worth) -> float | None:
-    """Return the dollars of the first month; None where the requests or the price are unknown."""
+    """Return the dollars of the first month, or of a horizon that is shorter.
+
+    None where the requests or the price are unknown.
+    """
     if one.is_student:
-        return DAYS_A_MONTH * worth.servers_usd_per_day
+        return _days(worth) * worth.servers_usd_per_day
     if one.usd_per_day is not None and one.usd_per_answer is None:
-        return DAYS_A_MONTH * one.usd_per_day
+        return _days(worth) * one.usd_per_day
     if one.usd_per_answer is None or worth.requests_per_day is None:
         return None
     a_day = worth.requests_per_day * one.usd_per_answer.mean + (one.usd_per_day or 0.0)
-    return DAYS_A_MONTH * a_day
+    return _days(worth) * a_day
 
 
 def said(one: Way, worth: Worth) -> str:
