@@ -5,7 +5,8 @@
 c dollars of an answer of a hosted model, N(t) requests until then (`horizon`), e dollars a day of
 the servers of an open model, d of the student's, which cost as much when they are idle, `once` what
 teacher, data and training cost from now on. Payback is the day from which on `ahead` stays above
-zero until the horizon ends.
+zero until the horizon ends. It counts from the plan on: while the student is made, the requests
+are answered as before, and nothing is saved.
 """
 
 from __future__ import annotations
@@ -98,15 +99,24 @@ class Ends:
         lost = self.in_favour.ahead(horizon.days, requests_per_day, horizon) < 0
         return "stay" if lost else "open"
 
-    def payback(self, requests_per_day: float, horizon: Horizon) -> Interval | None:
-        """Return the days until it has paid; None where it does not by its expected costs."""
+    def payback(
+        self, requests_per_day: float, horizon: Horizon, made_days: float = 0.0
+    ) -> Interval | None:
+        """Return the days until it has paid; None where it does not by its expected costs.
+
+        Args:
+            requests_per_day: at first.
+            horizon: for how long the student serves.
+            made_days: from now on until it serves.
+        """
         days = [
             one.payback_days(requests_per_day, horizon)
             for one in (self.mean, self.in_favour, self.against)
         ]
         if days[0] is None or days[1] is None:
             return None
-        return Interval(days[0], days[1], math.inf if days[2] is None else days[2])
+        high = math.inf if days[2] is None else days[2]
+        return Interval(made_days + days[0], made_days + days[1], made_days + high)
 
     def break_even(self, horizon: Horizon) -> Interval:
         """Return the requests a day from which on distilling is cheaper."""

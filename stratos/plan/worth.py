@@ -156,7 +156,8 @@ def _weighed(
     misses = misses_limit(config, plan) != ""
     outcome, reference = _decided(able, misses, once, per_day, rate, horizon)
     ends = _ends(once, per_day, reference)
-    even, payback = ends.break_even(horizon), ends.payback(rate, horizon)
+    made_days = 0.0 if is_measured(plan) else plan.hours / 24
+    even, payback = ends.break_even(horizon), ends.payback(rate, horizon, made_days)
     doubt = doubts(config, plan, priced, beaten_by, reference)
     if outcome == "distil" and doubt:
         outcome = "open"

@@ -78,6 +78,10 @@ def test_payback_is_that_of_a_simulation_of_every_step():
         last = days[behind[-1]] if len(behind) else 0.0
         step = days[1]
         assert found is not None and last - step <= found <= last + 3 * step
+        made = 0.5 * horizon.days * (rate % 1)  # until then neither earns nor costs more
+        from_plan = Ends(money, money, money).payback(rate, horizon, made)
+        assert from_plan is not None and made <= from_plan.low == from_plan.high
+        assert made + last - step <= from_plan.mean <= made + last + 3 * step
         even = money.break_even_per_day(horizon)
         assert even <= rate * (1 + 1e-9)
         assert abs(money.ahead(horizon.days, even, horizon)) <= 10 * scale
@@ -195,7 +199,10 @@ def test_much_traffic_pays_and_little_does_not():
     serve = sum(role.usd for role in plan.roles_of("serve"))
     once, per_day = plan.usd - serve, serve / (365.25)
     assert much.servers_usd_per_day == pytest.approx(per_day)
-    assert much.payback_days.mean == pytest.approx(once / (price * 50_000 - per_day), rel=1e-6)
+    made = plan.hours / 24
+    paid = made + once / (price * 50_000 - per_day)
+    assert much.payback_days.mean == pytest.approx(paid, rel=1e-6)
+    assert much.payback_days.low > made > 0, "it pays nothing back before it serves"
     assert much.payback_days.low <= much.payback_days.mean <= much.payback_days.high
     assert much.text.startswith("Distil: pays back after")
     assert "against large ($0.90 for 1,000 answers, 93.8% [85.0–97.5%] right); below" in much.text
