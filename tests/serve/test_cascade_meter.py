@@ -12,7 +12,7 @@ import pytest
 
 from stratos.core.errors import StratosError
 from stratos.deploy.hosted_server import Hosted, state_of
-from stratos.serve.cascade import options
+from stratos.serve.cascade import meter, options
 from stratos.serve.cascade.made import check_alone
 from stratos.serve.cascade.meter import Counters, Facts, Meter, counting, meter_of, read_kept
 from stratos.serve.status import Standing, State
@@ -59,6 +59,20 @@ def test_dollars_that_an_earlier_version_counted_by_path_are_kept(tmp_path: Path
     (bundle / "manifest.json").write_text("another")
     spend(bundle, tmp_path, 0.25)
     assert spent(bundle, tmp_path) == pytest.approx(0.25)
+
+
+def test_what_is_sent_after_midnight_by_a_process_that_is_killed_counts_for_the_new_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "one.meter"
+    monkeypatch.setattr(meter, "_today", lambda: "2026-11-27")
+    killed = Meter(path, 1.0, None)
+    assert killed.take(0.5)
+    killed.pay(0.5, 0.5)
+    monkeypatch.setattr(meter, "_today", lambda: "2026-11-28")
+    assert killed.take(0.5) and killed.take(0.5) and not killed.take(0.5)
+    again = Meter(path, 1.0, None)
+    assert again.spent("2026-11-28") >= 1.0 and not again.take(0.5)
 
 
 def test_a_copy_does_not_spend_a_limit_twice(tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ class Meter:
             if limit is not None and spent + self._open + most_usd > limit + 1e-12:
                 return False
         open_usd = self._open + most_usd
-        if self._is_behind or open_usd > self._held + 1e-12:
+        # What is sent on a new day counts for it, also if this process is killed.
+        if self._is_behind or self._kept.opened != today or open_usd > self._held + 1e-12:
             self._write(open_usd + (_LUMP - 1) * most_usd)
         self._open = open_usd
         return True
