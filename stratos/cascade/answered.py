@@ -24,6 +24,7 @@ from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
 from stratos.deploy.manifest import MANIFEST
 from stratos.evaluate.answer_files import KeptAnswer, read_answers
+from stratos.evaluate.answers import Took
 from stratos.records import Cascade, Deployment, Plan, Scorecard, load
 from stratos.report.sweep_jobs import is_run
 from stratos.run.kept_config import config_of
@@ -77,6 +78,11 @@ class KeptPair:
     """None for minus infinity."""
     student: bool
     teacher: bool
+    """Whether a request that is sent on is answered right: by the teacher, or as the endpoint does
+    if the teacher takes too long."""
+    teacher_usd: float | None = None
+    """Of the teacher's answer, by its tokens; None where they are not known."""
+    teacher_seconds: float | None = None
 
     def tested(self, is_exact: bool) -> str:
         """Return what a promise tests of it, in a line.
@@ -162,7 +168,9 @@ def of_pairs(
     halves: tuple[list[Pair], list[Pair]] = ([], [])
     for one in pairs:
         confidence = -math.inf if one.confidence is None else one.confidence
-        halves[not one.chooses].append(Pair(confidence, one.student, one.teacher))
+        halves[not one.chooses].append(
+            Pair(confidence, one.student, one.teacher, one.teacher_usd, one.teacher_seconds)
+        )
     both = [*halves[0], *halves[1]]
     student, teacher = scorecard.score("student"), scorecard.score("teacher")
     served = deployment.answer_ms if deployment is not None else None
@@ -182,8 +190,17 @@ def of_pairs(
     )
 
 
-def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, bool]:
-    """Return whether the teacher's answer to each test item is right, by the item's id.
+@dataclass(frozen=True)
+class ByTeacher:
+    """The teacher's answer to one item."""
+
+    right: bool
+    took: Took | None = None
+    """None in files of earlier versions."""
+
+
+def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, ByTeacher]:
+    """Return the teacher's answer to each test item, by the item's id.
 
     Raises:
         StratosError: the answers cannot be read, or there are none.
@@ -201,7 +218,7 @@ def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, bool]:
             f"{folder / 'evaluate.json'} and give the command again."
         ) from error
     found = {
-        row["id"]: row["scores"]["teacher"]["exact"] >= 1
+        row["id"]: ByTeacher(row["scores"]["teacher"]["exact"] >= 1, _took(row))
         for row in rows
         if "teacher" in row.get("scores", {})
     }
@@ -211,6 +228,11 @@ def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, bool]:
             "Give the command again with evaluate.n_teacher_items=<number>."
         )
     return found
+
+
+def _took(row: dict[str, Any]) -> Took | None:
+    took = row.get("took", {}).get("teacher")
+    return None if took is None else Took(**took)
 
 
 def pairs_path(folder: Path) -> Path:
@@ -269,7 +291,7 @@ def _in_halves(folder: Path, scorecard: Scorecard) -> tuple[list[KeptPair], floa
             half(one.question) == 0,
             one.logprob if one.score.parsed else None,
             one.score.exact >= 1,
-            by_teacher[one.id],
+            by_teacher[one.id].right,
         )
         for one in kept
     ]

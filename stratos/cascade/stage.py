@@ -12,13 +12,14 @@ from pathlib import Path
 import msgspec
 
 from stratos.cascade.answered import (
-    KeptPair,
+    ByTeacher,
     bundle_digest,
     half,
     of_pairs,
     right_by_teacher,
     write_pairs,
 )
+from stratos.cascade.as_served import late_said, pair_of
 from stratos.cascade.items import check_enough, choosing_items, measuring_items
 from stratos.cascade.judge import (
     Judge,
@@ -116,8 +117,8 @@ def cascade(
         answers = _ask_teacher(config, teacher, probed, choosing, limit, context)
         choosing = [*answers.items]
         by_teacher |= {
-            item.id: score.exact >= 1
-            for item, score in zip(answers.items, answers.scores, strict=True)
+            item.id: ByTeacher(score.exact >= 1, took)
+            for item, score, took in zip(answers.items, answers.scores, answers.took, strict=True)
         }
     else:
         context.note(
@@ -137,15 +138,19 @@ def cascade(
         )  # fmt: skip
     chooses = {one.id for one in choosing}
     pairs = [
-        KeptPair(
-            id=item.id,
-            chooses=item.id in chooses if chooses else half(item.question) == 0,
-            confidence=None if one.confidence == -math.inf else one.confidence,
-            student=task.score(one.text, item).exact >= 1,
-            teacher=by_teacher[item.id],
+        pair_of(
+            item.id,
+            item.id in chooses if chooses else half(item.question) == 0,
+            one.confidence,
+            task.score(one.text, item).exact >= 1,
+            by_teacher[item.id],
+            options,
+            probed.card,
         )
         for item, one in zip(asked, said, strict=True)
     ]
+    if (told := late_said([by_teacher[item.id] for item in asked], options, scorecard)) is not None:
+        context.warn(told)
     path = write_pairs(context.run_dir, pairs)
     found = of_pairs(
         plan, scorecard, deployment, pairs, config.traffic.requests_per_day,

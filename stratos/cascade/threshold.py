@@ -37,6 +37,9 @@ class Pair:
     student: bool
     """Whether its answer is right."""
     teacher: bool
+    teacher_usd: float | None = None
+    """Of its answer; None where that is not known."""
+    teacher_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 
 from stratos.cascade.answered import Answered
@@ -21,7 +22,7 @@ from stratos.core.counted import counted
 from stratos.core.formats import interval, milliseconds, percent, percent_least, usd
 from stratos.core.intervals import wilson
 from stratos.plan.horizon import DAYS_A_MONTH
-from stratos.records import Cascade, CascadeAt, Interval
+from stratos.records import Cascade, CascadeAt
 
 _NEARLY_ALL = 0.9
 """Share of requests from which on the verdict says that the teacher answers nearly all."""
@@ -76,12 +77,23 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
         measured, mean=counted_in * measured.mean, low=counted_in * measured.low,
         high=counted_in * measured.high,
     )  # fmt: skip
+    everything = [*run.choosing, *run.measuring]
+    sent_on = [one for one in everything if is_escalated(one.confidence, found.threshold)]
+    # Of what is sent on, over all: it may be longer.
+    slower = _ratio(
+        [one.teacher_seconds for one in sent_on], [one.teacher_seconds for one in everything]
+    )
+    dearer = _ratio([one.teacher_usd for one in sent_on], [one.teacher_usd for one in everything])
+    if dearer is None:  # it has no price for tokens, and is paid by the time that it takes
+        dearer = slower
+    sent_on_usd = escalated.mean * (1.0 if dearer is None else dearer)
+    sent_on_s = escalated.mean * (1.0 if slower is None else slower)
     dollars = None
     if run.usd_per_1000 is not None and run.teacher_usd_per_1000 is not None:
-        dollars = run.n_answers * run.usd_per_1000 + escalated.mean * run.teacher_usd_per_1000
+        dollars = run.n_answers * run.usd_per_1000 + sent_on_usd * run.teacher_usd_per_1000
     found_ms = None
     if run.student_ms is not None and run.teacher_ms is not None:
-        found_ms = run.n_answers * run.student_ms + escalated.mean * run.teacher_ms
+        found_ms = run.n_answers * run.student_ms + sent_on_s * run.teacher_ms
     made = replace(
         plain,
         is_promised=True,
@@ -91,7 +103,7 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
         measured=measured,
         usd_per_1000=dollars,
         cascade_ms=found_ms,
-        month=_month(run, escalated),
+        month=_month(run, sent_on_usd),
     )
     return replace(made, text=_promised(made, found.threshold, n))
 
@@ -180,14 +192,22 @@ def _asides(made: Cascade) -> str:
     return told
 
 
-def _month(run: Answered, escalated: Interval) -> CascadeAt | None:
+def _ratio(sent_on: Sequence[float | None], everything: Sequence[float | None]) -> float | None:
+    """Return the mean of what is sent on over that of all; None where that is not known."""
+    some, all_known = ([one for one in group if one is not None] for group in (sent_on, everything))
+    if not some or sum(all_known) <= 0:
+        return None
+    return (sum(some) / len(some)) / (sum(all_known) / len(all_known))
+
+
+def _month(run: Answered, sent_on: float) -> CascadeAt | None:
     rate, dollars = run.requests_per_day, run.teacher_usd_per_1000
     if rate is None or dollars is None:
         return None
     servers = DAYS_A_MONTH * run.plan.servers_usd_per_day
     teacher = DAYS_A_MONTH * rate * dollars / 1000
     served = run.n_answers * servers
-    return CascadeAt(rate, servers, teacher, served + escalated.mean * teacher)
+    return CascadeAt(rate, servers, teacher, served + sent_on * teacher)
 
 
 def _dollars(made: Cascade) -> str:

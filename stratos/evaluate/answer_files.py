@@ -116,6 +116,9 @@ def write_examples(run_dir: Path, items: Sequence[Item], by_role: Mapping[str, A
             if item.id in rows:
                 rows[item.id][role] = text
                 rows[item.id]["scores"][role] = asdict(score)
+        for item, took in zip(answers.items, answers.took, strict=False):  # none of a student
+            if item.id in rows:
+                rows[item.id].setdefault("took", {})[role] = asdict(took)
     path = run_dir / "evaluate" / "examples.jsonl"
     _write_lines(path, list(rows.values()))
     return path

@@ -26,6 +26,15 @@ Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Took:
+    """What one answer of a teacher took."""
+
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Answers:
     """The answers of one model, scored, and what they took; all in the order of the items."""
 
@@ -51,6 +60,8 @@ class Answers:
     """Items that were left out, since they are longer than the teacher's context."""
     decoding: Decoding | None = None
     """What decoded a local model."""
+    took: tuple[Took, ...] = ()
+    """What each answer of a teacher took; none of other models."""
 
     @staticmethod
     def none() -> Answers:
@@ -213,6 +224,7 @@ def ask_teacher(
         wall_seconds=time.perf_counter() - started,
         n_cached=sum(answer.cached for answer in answers),
         n_too_long=n_too_long,
+        took=tuple(Took(one.input_tokens, one.output_tokens, one.seconds) for one in answers),
     )
 
 

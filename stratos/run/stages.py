@@ -204,6 +204,8 @@ CASCADE = Stage(
         "cascade.n_samples",
         "cascade.n_items",
         "cascade.teacher_usd",
+        "cascade.teacher_seconds",
+        "cascade.if_unavailable",
         "callbacks.n_validation_items",
         "callbacks.n_final_validation_items",
         "evaluate",

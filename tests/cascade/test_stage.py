@@ -153,6 +153,22 @@ def test_another_accuracy_is_no_look_and_another_teacher_or_measure_is(
     assert made.look == 3 and "3 sets of answers were tried" in made.text
 
 
+def test_a_teacher_that_is_too_slow_counts_as_the_endpoint_answers_then(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(run, "context", replace(run.context, warn=warned.append))
+    short = c.CascadeConfig(
+        accuracy=0.1, confidence=0.8, teacher_seconds=0.1, if_unavailable="error"
+    )
+    run.stage(replace(run.config, cascade=short))
+    pairs = read_pairs(run.folder)
+    assert pairs and not any(one.teacher for one in pairs)
+    assert {one.teacher_seconds for one in pairs} == {0.5}
+    told = f"took longer for {len(pairs)} of {len(pairs)} answers than the endpoint waits"
+    assert told in warned[0] and warned[0].endswith("and then it gets an error.")
+
+
 def test_a_promise_that_no_answers_could_show_asks_nobody(run: Run) -> None:
     n_before = run.teacher.n_asked
     bold = replace(run.config, cascade=c.CascadeConfig(accuracy=0.99))

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 import factory
 
 from stratos.cascade.__main__ import main
-from stratos.cascade.answered import Answered, answered
+from stratos.cascade.answered import Answered, ByTeacher, answered
+from stratos.cascade.as_served import pair_of
 from stratos.cascade.judge import agreement
 from stratos.cascade.looks import level, look_of
 from stratos.cascade.threshold import (
@@ -34,8 +35,9 @@ from stratos.cascade.threshold import (
     thresholds,
 )
 from stratos.cascade.verdict_said import cascade_of, probability
-from stratos.config import LimitsConfig
+from stratos.config import CascadeConfig, LimitsConfig
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
+from stratos.evaluate.answers import Took
 from stratos.records import save
 from stratos.run.summary import _with_cascade
 from stratos.tasks.base import Score
@@ -262,6 +264,45 @@ def test_all_answers_of_agreement_are_paid_and_waited_for() -> None:
     more = five.month.cascade_usd - one.month.cascade_usd
     assert more == pytest.approx(4 * one.month.student_usd)
     assert "Each request takes 5 answers of the student" in five.text
+
+
+def test_what_is_sent_on_is_priced_and_timed_as_it_is_where_that_is_known() -> None:
+    """A quarter is unsure, and its answers are seven times as long as the others."""
+    easy, hard = Pair(-0.001, True, True, 0.001, 1.0), Pair(-3.0, False, True, 0.007, 7.0)
+    asked = {"student_ms": 10.0, "teacher_ms": 2500.0, "requests_per_day": 1000.0}
+    pairs = [easy, easy, easy, hard] * 200
+    known = cascade_of(replace(run_of(pairs), **asked), 0.95, 0.95)
+    bare = [replace(one, teacher_usd=None, teacher_seconds=None) for one in pairs]
+    mean = cascade_of(replace(run_of(bare), **asked), 0.95, 0.95)
+    assert mean.escalated is not None and known.escalated == mean.escalated
+    share, higher = mean.escalated.mean, 7 / 2.5
+    assert mean.usd_per_1000 == pytest.approx(0.02 + share * 0.5)
+    assert known.usd_per_1000 == pytest.approx(0.02 + share * 0.5 * higher)
+    assert known.cascade_ms == pytest.approx(10 + share * 2500 * higher)
+    assert known.month is not None and mean.month is not None
+    servers = mean.month.student_usd
+    assert known.month.cascade_usd - servers == pytest.approx(
+        higher * (mean.month.cascade_usd - servers)
+    )
+
+
+def test_an_answer_that_comes_too_late_is_the_student_s_or_none() -> None:
+    card: Any = SimpleNamespace(usd_per_million_input_tokens=1.0, usd_per_million_output_tokens=2.0)
+    wait = CascadeConfig(teacher_seconds=5.0)
+    fails = replace(wait, if_unavailable="error")
+    for seconds, right, student, options, counts in (
+        (5.0, True, False, wait, True),
+        (6.0, True, False, wait, False),
+        (6.0, False, True, wait, True),
+        (6.0, True, True, fails, False),
+        (4.0, True, False, fails, True),
+        (None, True, False, wait, True),
+    ):
+        took = None if seconds is None else Took(1000, 500, seconds)
+        pair = pair_of("a", True, -math.inf, student, ByTeacher(right, took), options, card)
+        assert (pair.student, pair.teacher, pair.confidence) == (student, counts, None)
+        usd = None if took is None else pytest.approx(0.002)
+        assert (pair.teacher_usd, pair.teacher_seconds) == (usd, seconds)
 
 
 def make_run(folder: Path, n: int = 600, logprob: float | None = -0.001) -> Path:
