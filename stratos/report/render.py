@@ -50,6 +50,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=_finalize,
     )
+    environment.policies["json.dumps_kwargs"] = {}  # figures keep their order
     environment.filters.update(formats.FILTERS, plain=to_plain)
     return environment
 

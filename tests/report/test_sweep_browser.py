@@ -13,6 +13,8 @@ import pytest
 from many_runs import make_sweep
 
 from stratos.report import sweep_report
+from stratos.report.run_figures import figures_of
+from stratos.report.sweep_jobs import read_job
 
 CONFIG = """stages: [probe, plan, synthesize, distill, evaluate, deploy]
 deploy:
@@ -90,6 +92,20 @@ def test_a_filter_hides_jobs_in_any_window(page: Any, sweep: Path, width: int) -
     assert page.overflow() <= 0 and page.console() == []
 
 
+@pytest.mark.parametrize("width", [1000, 1200, 1500])
+def test_overrides_break_at_their_parts_alone(page: Any, sweep: Path, width: int) -> None:
+    page.open(sweep / "index.html", width)
+    broken = page.js(
+        """return [...document.querySelectorAll('.overrides code')].flatMap((code) =>
+          [...code.childNodes].filter((part) => part.nodeType === 3).filter((part) => {
+            const range = document.createRange();
+            range.selectNodeContents(part);
+            return new Set([...range.getClientRects()].map((one) => one.top)).size > 1;
+          }).map((part) => part.textContent))"""
+    )
+    assert broken == [] and page.overflow() <= 0
+
+
 def test_the_frontier_is_that_of_the_jobs_shown(page: Any, sweep: Path) -> None:
     page.open(sweep / "index.html", 1500)
     points = page.js(
@@ -121,8 +137,19 @@ def test_two_jobs_are_compared_as_the_command_does(page: Any, sweep: Path) -> No
         [sys.executable, "-m", "stratos.compare", str(sweep / "0"), str(sweep / "4")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
+    known = list(figures_of(read_job(sweep, sweep / "0")))
     assert page.one("#pair .pair-verdict").text == " ".join(done.stdout.splitlines()[0].split())
-    figures = page.one("#pair .pair-figures").text
+    differing = page.one("#pair .pair-figures").text
+    assert page.one("#pair .pair-same summary").text.endswith("figures are equal")
+    assert not page.one("#pair .pair-figures-same").is_displayed(), "equal rows are folded"
+    page.js("document.querySelector('#pair .pair-same summary').click()")
+    same = page.one("#pair .pair-figures-same").text
+    figures = f"{differing}\n{same}"
+    for told in (differing, same):  # the order of the command, which is that of a run
+        keys = [line for line in known if re.search(rf"^{re.escape(line)} ", told, re.M)]
+        places = [re.search(rf"^{re.escape(key)} ", told, re.M) for key in keys]
+        starts = [place.start() for place in places if place is not None]
+        assert len(starts) > 1 and starts == sorted(starts), told
     assert "stratos_300k" in figures and "stratos_1m" in figures
     assert re.search(r"test accuracy: student 97.9% \(", figures)
     assert page.one("#pair .pair-settings").text.splitlines()[1:] == ["lr_muon 0.002 0.003"]

@@ -80,7 +80,7 @@ def test_the_page_compares_them(sweep: Path) -> None:
     assert 'href="0/report.html"' in text
     assert 'href="1/report.html"' not in text
     assert "All jobs: <code>+task=mahjong cloud=aws</code>" in text
-    assert "<code>student=b</code>" in text
+    assert "<code>student=<wbr>b</code>" in text
     assert ", predicted" in text
     assert "No space left &lt;b&gt;here&lt;/b&gt;." in text
 

@@ -90,22 +90,27 @@ function fillPair(section, a, b, asked, questions) {
   const rowsOf = (ours, theirs) => [...new Set([...Object.keys(ours), ...Object.keys(theirs)])]
     .map((key) => [key, ours[key] ?? "", theirs[key] ?? ""]);
   const settings = rowsOf(a.settings, b.settings).filter(([, one, other]) => one !== other);
-  fillRows(section.querySelector(".pair-figures"), [["job", a.name, b.name], ...rowsOf(a.figures, b.figures)]);
+  const figures = [["job", a.name, b.name], ...rowsOf(a.figures, b.figures)];
+  const same = figures.filter(([, one, other]) => one === other).map(([key, one]) => [key, one]);
+  fillRows(section.querySelector(".pair-figures"), figures.filter(([, one, other]) => one !== other));
+  fillRows(section.querySelector(".pair-figures-same"), same);
+  const folded = section.querySelector(".pair-same");
+  folded.hidden = same.length === 0;
+  folded.querySelector("summary").textContent = `${same.length} ${same.length === 1 ? "figure is" : "figures are"} equal`;
   fillRows(section.querySelector(".pair-settings"), settings);
   section.querySelector(".pair-equal").hidden = settings.length > 0;
 }
 
 function fillRows(table, rows) {
-  table.tBodies[0].replaceChildren(...rows.map(([key, one, other]) => {
+  table.tBodies[0].replaceChildren(...rows.map((texts) => {
     const row = document.createElement("tr");
-    const cells = [["th", key], ["td", one], ["td", other]].map(([name, text]) => {
-      const cell = document.createElement(name);
+    const cells = texts.map((text, place) => {
+      const cell = document.createElement(place ? "td" : "th");
       cell.textContent = text;
       return cell;
     });
     cells[0].scope = "row";
     row.append(...cells);
-    row.classList.toggle("differs", one !== other);
     return row;
   }));
   table.hidden = rows.length === 0;
