@@ -9,8 +9,6 @@ import math
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from stratos.calibration.hits import (
@@ -23,14 +21,40 @@ from stratos.calibration.hits import (
     judged_in,
     n_to_tell,
 )
+from stratos.core import tables
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import NOTHING, interval, percent
 from stratos.core.printable import visible
+from stratos.core.tables import Column
 from stratos.report.planned_row import written_width
 
-_WIDTH = 120
-"""Columns where there is no terminal."""
+_COLUMNS = (
+    Column("quantity"),
+    *(
+        Column(name, is_number=True)
+        for name in (
+            "inside", "share", "95% interval", "width", "measured /\nplanned", "not\njudged",
+            "of these\ninside",
+        )
+    ),
+    Column(),
+)  # fmt: skip
+_CAPTION = (
+    "Inside: in the 95% interval of the plan. Width (median): high end minus low end of accuracy, "
+    "high end over low end of all others. A wide interval is easily hit."
+)
+_BOUNDS = (
+    Column("at most"),
+    *(
+        Column(name, is_number=True)
+        for name in ("not exceeded", "measured/bound (median)", "not judged")
+    ),
+)
+_MISSED = (
+    *(Column(name, folds=True) for name in ("run", "student", "quantity")),
+    *(Column(name, is_number=True) for name in ("planned", "95% interval", "measured")),
+)
 _STYLES = {"holds": "green", "too narrow": "bold red", "too few": "yellow", "bound": ""}
 
 
@@ -63,24 +87,23 @@ def main() -> None:
 
 
 def _show(found: Found) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDTH
+    to = tables.console()
     kinds = hits_of(found.rows)
-    console.print(_intervals([one for one in kinds if not one.is_bound], _n_runs(found)))
-    if bounds := [one for one in kinds if one.is_bound]:
-        console.print(_bounds(bounds))
+    rows = [_interval(one) for one in kinds if not one.is_bound]
+    tables.show(to, _COLUMNS, rows, f"{counted(_n_runs(found), 'run')} with a plan")
+    to.print(Text(_CAPTION, style="italic"), soft_wrap=not to.is_terminal)
+    if bounds := [_bound(one) for one in kinds if one.is_bound]:
+        tables.show(to, _BOUNDS, bounds, "Upper bounds")
     if found.copies:
         names = ", ".join(found.copies)
-        console.print(
+        to.print(
             Text(visible(f"Left out, since each is a copy of a run that counts: {names}.")),
             soft_wrap=True,
         )
-    missed = [one for one in found.rows if one.row.outcome == "outside"]
-    if missed:
-        console.print(_misses(missed))
+    if missed := [_miss(one) for one in found.rows if one.row.outcome == "outside"]:
+        tables.show(to, _MISSED, missed, "Misses")
     if any(one.verdict == "too few" for one in kinds):
-        console.print(
+        to.print(
             f"Too few to tell: {n_to_tell()} values, all in their intervals, would show that at "
             f"least {percent(LEAST, 0)} are. Runs of one sweep share test items and machine, so "
             "they say less than as many runs apart.",
@@ -92,56 +115,30 @@ def _n_runs(found: Found) -> int:
     return len({one.folder for one in found.rows})
 
 
-def _intervals(kinds: list[Hits], n_runs: int) -> Table:
-    table = Table(title=f"{counted(n_runs, 'run')} with a plan", title_justify="left")
-    table.add_column("quantity")
-    for heading in (
-        "inside", "share", "95% interval", "width", "measured / planned", "not judged",
-        "of these inside",
-    ):  # fmt: skip
-        table.add_column(heading, justify="right")
-    table.add_column("", no_wrap=True)
-    for one in kinds:
-        table.add_row(
-            one.kind,
-            f"{one.n_inside} of {one.n}",
-            percent(one.share.mean) if one.n else NOTHING,
-            interval(one.share) if one.n else NOTHING,
-            NOTHING if one.width is None else written_width(one.width, one.kind),
-            NOTHING if one.ratio is None else f"{one.ratio:.2f}×",
-            str(one.n_open),
-            f"{one.n_open_inside} of {one.n_open_known}" if one.n_open_known else NOTHING,
-            Text(_said(one), style=_STYLES[one.verdict]),
-        )
-    table.caption = (
-        "Inside: in the 95% interval of the plan. Width (median): high end minus low end of "
-        "accuracy, high end over low end of all others. A wide interval is easily hit."
-    )
-    return table
+def _interval(one: Hits) -> list[Text]:
+    return [
+        Text(one.kind),
+        Text(f"{one.n_inside} of {one.n}"),
+        Text(percent(one.share.mean) if one.n else NOTHING),
+        Text(interval(one.share) if one.n else NOTHING),
+        Text(NOTHING if one.width is None else written_width(one.width, one.kind)),
+        Text(NOTHING if one.ratio is None else f"{one.ratio:.2f}×"),
+        Text(str(one.n_open)),
+        Text(f"{one.n_open_inside} of {one.n_open_known}" if one.n_open_known else NOTHING),
+        Text(_said(one), style=_STYLES[one.verdict]),
+    ]
 
 
-def _bounds(kinds: list[Hits]) -> Table:
-    table = Table(title="Upper bounds", title_justify="left")
-    table.add_column("at most")
-    for heading in ("not exceeded", "measured/bound (median)", "not judged"):
-        table.add_column(heading, justify="right")
-    for one in kinds:
-        ratio = NOTHING if one.ratio is None else percent(one.ratio, 0)
-        table.add_row(one.kind, f"{one.n_inside} of {one.n}", ratio, str(one.n_open))
-    return table
+def _bound(one: Hits) -> list[Text]:
+    ratio = NOTHING if one.ratio is None else percent(one.ratio, 0)
+    cells = (one.kind, f"{one.n_inside} of {one.n}", ratio, str(one.n_open))
+    return [Text(cell) for cell in cells]
 
 
-def _misses(missed: list[Judged]) -> Table:
-    table = Table(title="Misses", title_justify="left")
-    for heading in ("run", "student", "quantity"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("planned", "95% interval", "measured"):
-        table.add_column(heading, justify="right")
-    for one in missed:
-        row = one.row
-        cells = (one.folder, one.student, row.quantity, row.planned, row.interval, row.measured)
-        table.add_row(*(Text(visible(cell or NOTHING)) for cell in cells))
-    return table
+def _miss(one: Judged) -> list[Text]:
+    row = one.row
+    cells = (one.folder, one.student, row.quantity, row.planned, row.interval, row.measured)
+    return [Text(visible(cell or NOTHING)) for cell in cells]
 
 
 def _said(one: Hits) -> str:

@@ -23,6 +23,7 @@ class Column:
     """One column of a table."""
 
     heading: str = ""
+    """May have several lines."""
     is_number: bool = False
     folds: bool = False
     """Long texts go on in the next line, at a terminal: a file never has a broken path."""
@@ -51,7 +52,9 @@ def show(
     for first, *others in rows:
         to.print(Text(first.plain, style="bold"), soft_wrap=True)
         details = Text(" · ").join(
-            Text(f"{column.heading} ").append_text(cell) if column.heading else cell
+            Text(f"{' '.join(column.heading.split())} ").append_text(cell)
+            if column.heading
+            else cell
             for column, cell in zip(columns[1:], others, strict=True)
             if cell.plain
         )
