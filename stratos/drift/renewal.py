@@ -35,6 +35,8 @@ from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.messages.chat_task import ChatTask
 
 _LONGEST_S = 300.0
+_MOST_REASONS = 3
+"""Lines that are told of those which say why there is no plan."""
 _LOGS = ("logs", "chat")
 _OWN = ("task.", "+task.", "stages=", "hydra.", "paths.", "logger", "experiment=", "++task.")
 """Overrides of a run that are not those of its renewal."""
@@ -161,9 +163,14 @@ def _planned(run: Path, task: str, typed: tuple[str, ...]) -> Renewal:
         except msgspec.DecodeError:
             plan = None
     if done.returncode or plan is None:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        return Renewal(typed, text=f"It could not be planned: {lines[0] if lines else 'no reason'}")
+        return Renewal(typed, text=f"It could not be planned: {_reason(done.stderr)}")
     return Renewal(typed, plan.once_usd, plan.hours, _said(plan))
+
+
+def _reason(text: str) -> str:
+    """Return the first line of an error; where that ends with a colon, what it announces."""
+    first, *rest = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason"]
+    return f"{first} {' '.join(rest[:_MOST_REASONS])}" if first.endswith(":") else first
 
 
 def typed_for(

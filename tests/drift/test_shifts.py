@@ -29,7 +29,7 @@ from stratos.drift import renewal as renewals
 from stratos.drift import shifts as module
 from stratos.drift.__main__ import main
 from stratos.drift.live import evaluated, logged
-from stratos.drift.renewal import typed_for
+from stratos.drift.renewal import _reason, typed_for
 from stratos.drift.shifts import Asked, _apart, _chi_squared, _distance, shifts
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.records import save
@@ -309,3 +309,9 @@ def test_the_requests_of_another_task_are_relabelled_or_not_trained_on(
     found = renewals.renewal(tmp_path, task, "log.jsonl", [good] * 40 + [bad], None, None)
     assert len(planned) == 1 and not found.overrides
     assert "1 of them cannot be read" in found.warning
+
+
+def test_the_reason_for_no_plan_is_told_with_what_it_announces() -> None:
+    told = "No teacher can be taken:\n  smollm2: 8% right\n\n  gpt: no key\n  a: b\n  c: d\n"
+    assert _reason(told) == "No teacher can be taken: smollm2: 8% right gpt: no key a: b"
+    assert _reason("No plan.\nMore.\n") == "No plan." and _reason("") == "no reason"
