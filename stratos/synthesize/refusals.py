@@ -24,12 +24,14 @@ def advice(config: Config, strategy: Strategy, refused: Mapping[str, int]) -> It
     def were(n: int) -> str:
         return f"{counted(n, f'{noun} was', f'{noun}s were', spec=',')} not trained on"
 
-    if n := refused.get(EXACT, 0) + refused.get(CANONICAL, 0):
+    # Of questions that are drawn some are always those of the test; others take their place.
+    is_drawn = strategy.makes_questions and not config.task.has_rows
+    if (n := refused.get(EXACT, 0) + refused.get(CANONICAL, 0)) and not is_drawn:
         told = f"{were(n)}: the question is a validation or test question, too."
         if config.task.has_rows:
             told += " To train on it, take it out of the test questions (task.test_path)."
         yield told
-    if n := refused.get(OVERLAP, 0):
+    if (n := refused.get(OVERLAP, 0)) and not is_drawn:
         told = f"{were(n)}: {NGRAM} words in a row are also in a validation or test question."
         if config.task.has_rows:
             told += (

@@ -139,10 +139,17 @@ class Command:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Return the content of every file below a folder."""
+    """Return the content of every file below a folder, but what a clock says of answers."""
     assert folder.is_dir()
     found = (one for one in sorted(folder.rglob("*")) if one.is_file())
-    return {str(one.relative_to(folder)): one.read_bytes() for one in found}
+    return {str(one.relative_to(folder)): _content(one) for one in found}
+
+
+def _content(path: Path) -> bytes:
+    if path.name != "examples.jsonl":
+        return path.read_bytes()
+    rows = [_timeless(json.loads(line)) for line in path.read_text().splitlines()]
+    return json.dumps(rows).encode()
 
 
 def _timeless(value: Any) -> Any:

@@ -117,9 +117,10 @@ def test_what_is_refused_is_counted_by_reason(tmp_path: Path) -> None:
         "held out (exact)": 3,
         "unverified": 1,
     }
-    assert len(said) == 1
-    assert said[0].startswith("1 item did not verify and was refused: What is")
-    assert said[0].endswith("it has no reasoning path")
+    assert len(said) == 2
+    assert said[0].startswith("4 rows were not trained on: the question is a validation or test")
+    assert said[1].startswith("1 item did not verify and was refused: What is")
+    assert said[1].endswith("it has no reasoning path")
 
 
 def test_broken_lines_that_were_skipped_are_counted(tmp_path: Path) -> None:
