@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeGuard
 
 import msgspec
 
@@ -31,8 +30,6 @@ from stratos.drift.shifts import Asked
 from stratos.records import Plan, load
 from stratos.report.provenance import overrides
 from stratos.tasks.base import Task
-from stratos.tasks.jsonl import JsonlTask
-from stratos.tasks.messages.chat_task import ChatTask
 
 _LONGEST_S = 300.0
 _MOST_REASONS = 3
@@ -75,9 +72,9 @@ def renewal(
         answer_key: field of the answer, where it was named.
     """
     before, warning = overrides(run), unchecked(live)
-    if is_labelled(task):
+    if task.unlabelled_field is not None:
         questions = run / "drift" / "questions.jsonl"
-        _write_questions(questions, task, live)
+        _write_questions(questions, task.unlabelled_field, live)
         found = _planned(run, task.name, labelled_by_teacher(before, questions))
         return replace(
             found,
@@ -97,11 +94,6 @@ def renewal(
         warning=f"{warning} If the student gave them, the teacher has to check them: "
         "task.answers=relabel asks it for the doubtful ones.",
     )
-
-
-def is_labelled(task: Task) -> TypeGuard[JsonlTask]:
-    """Tell whether the questions of a task come with labels from a file that somebody wrote."""
-    return isinstance(task, JsonlTask) and not isinstance(task, ChatTask)
 
 
 def unchecked(live: Sequence[Asked]) -> str:
@@ -134,8 +126,7 @@ def _placed(override: str) -> str:
     return f"{key}={absolute(value)}" if key.lstrip("+") in _PATHS and value else override
 
 
-def _write_questions(path: Path, task: JsonlTask, live: Iterable[Asked]) -> None:
-    key = task.question.split("|")[0]
+def _write_questions(path: Path, key: str, live: Iterable[Asked]) -> None:
     asked = dict.fromkeys(one.question for one in live)
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, b"".join(msgspec.json.encode({key: one}) + b"\n" for one in asked))

@@ -406,6 +406,11 @@ class Task(ABC):
     # --- rows without an answer, which a teacher labels ------------------------------------------
 
     @property
+    def unlabelled_field(self) -> str | None:
+        """Field of the question in a file of `task.unlabelled_path`; None where it takes none."""
+        return None
+
+    @property
     def n_unlabelled(self) -> int:
         """How many rows without an answer there are: by default none."""
         return 0

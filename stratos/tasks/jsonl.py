@@ -271,6 +271,11 @@ class JsonlTask(Task):
     # --- rows without answers ---------------------------------------------------------------------
 
     @property
+    def unlabelled_field(self) -> str | None:
+        """Return the first field that a question may stand in."""
+        return self.question.split("|")[0]
+
+    @property
     def n_unlabelled(self) -> int:
         """How many rows without an answer there are, none of which is a labelled one's question."""
         return len(self._unlabelled)

@@ -61,6 +61,7 @@ def shipped_teachers() -> list[OpenAISettings]:
         node = yaml.safe_load(path.read_text(encoding="utf-8"))
         if node.pop("_target_", None) != _CLASS or "???" in node.values():
             continue
+        node["name"] = node.get("name") or path.stem  # what is typed, not what is shown
         teacher = read_dataclass(node, OpenAISettings, path.stem, [])
         if teacher is not None:
             found.append(teacher)

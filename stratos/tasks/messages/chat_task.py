@@ -94,6 +94,11 @@ class ChatTask(JsonlTask):
     def _why_unreadable(self, path: str) -> str | None:
         return None if is_saved(path) else super()._why_unreadable(path)
 
+    @property
+    def unlabelled_field(self) -> None:
+        """Return None: a row without an answer is no row of a conversation."""
+        return None
+
     @cached_property
     def _content(self) -> ChatContent:
         content = self._read_once()
