@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from stratos.cascade.looks import level
-from stratos.cascade.natural_shares import in_shares, natural, slices_of
+from stratos.cascade.natural_shares import in_shares, natural
 from stratos.cascade.threshold import n_needed
 from stratos.config import CascadeConfig, Config
 from stratos.core.counted import counted
@@ -16,6 +16,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import percent
 from stratos.records import Probe, Scorecard, TeacherProbe
 from stratos.tasks.base import Item
+from stratos.tasks.slice_shares import slices_of
 from stratos.teachers.evaluation_budget import n_payable
 
 

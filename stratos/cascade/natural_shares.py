@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from stratos.tasks.base import Item, Split, Task
+from stratos.tasks.base import Item
 
-_ALL = 1_000_000_000
 _LEAVABLE = 0.005
 """Share of all items in slices that may be left out as too rare to be drawn."""
 
@@ -26,12 +25,6 @@ class Drawn:
     ids: tuple[str, ...]
     left_out: float = 0.0
     """Share of all items in slices of which there were too few: they count as wrong."""
-
-
-def slices_of(task: Task, split: Split, n: int, seed: int = 0) -> dict[str, str]:
-    """Return the slice of each item of a split by its id; of a task without rows, of `n` items."""
-    items = task.items(split, _ALL if task.has_rows else n, seed)
-    return {one.id: one.slice for one in items}
 
 
 def in_shares(slice_of: Mapping[str, str], able: Collection[str], n: int) -> Drawn:

@@ -376,9 +376,9 @@ def test_of_many_that_take_over_one_claim_one_has_it(
             time.sleep(0.2)
             write(name, record)
 
-        one.store.read = read_late  # type: ignore[method-assign]
+        monkeypatch.setattr(one.store, "read", read_late)
         if late == "overwrites":
-            one.store.write = write_late  # type: ignore[method-assign]
+            monkeypatch.setattr(one.store, "write", write_late)
         with contextlib.suppress(BusyError):
             one.claim.take()
             had.append(one)
