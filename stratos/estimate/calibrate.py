@@ -6,9 +6,11 @@
 
 All by numpy, so that planning need not import torch. Both hand an fp32 product to a BLAS that the
 vendor or OpenBLAS tuned, and reach the same rate within a quarter (on one EPYC core numpy 42 to 53,
-torch 34 to 53 GFLOP/s, under load and alone). What a training or a prefill reaches of it are
-`CPU_TRAIN_OVER_GEMM` and `CPU_INFER_OVER_GEMM` of `constants`; what a block of a decoding step
-costs in small operations is `DECODE_OPERATIONS_PER_LAYER`.
+torch 34 to 53 GFLOP/s, under load and alone). Where the processor multiplies bfloat16, which numpy
+has not, torch says in a process of its own what its product reaches: trainings run in it there.
+What a training or a prefill reaches of fp32 are `CPU_TRAIN_OVER_GEMM` and `CPU_INFER_OVER_GEMM` of
+`constants`; what a block of a decoding step costs in small operations is
+`DECODE_OPERATIONS_PER_LAYER`.
 
 Times are CPU seconds of this process, the best of several: other work on the machine shows in
 neither. Rates are those of one core. The result is kept in the cache folder, and measured again
@@ -22,8 +24,11 @@ whose time is arithmetic, scales the whole of its answers.
 from __future__ import annotations
 
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -45,6 +50,22 @@ MOST_SERVED = 9
 """Load tests that are kept: the newest."""
 SECONDS_EACH = 0.4
 """CPU seconds that each of the measurements may take."""
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_BF16_TIMEOUT_S = 60
+_BF16_PRODUCT = f"""
+import time
+import torch
+
+torch.set_num_threads(1)
+a, b = torch.randn(2, {GEMM_SIZE}, {GEMM_SIZE}).bfloat16()
+best, end = float("inf"), time.process_time() + {SECONDS_EACH}
+while time.process_time() < end:
+    start = time.process_time()
+    torch.mm(a, b)
+    best = min(best, time.process_time() - start)
+print(best)
+"""
+"""Prints the CPU seconds of a product; the first, with what is made once, is never the best."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +106,8 @@ class Calibration:
     """What load tests of servers showed here, the newest last."""
     slowness: float = 1.0
     """How many times as long work takes now as without the machine's other work; never kept."""
+    bf16_flops: float | None = None
+    """The same as `gemm_flops` in bfloat16; 0 where that is only emulated, None: not measured."""
 
     @property
     def block_s(self) -> float | None:
@@ -133,7 +156,33 @@ def measure() -> Calibration:
         bytes_per_s=tall.nbytes / matvec_s,
         operation_s=_best(small) / N_SMALL,
         date=time.strftime("%Y-%m-%d"),
+        bf16_flops=_bf16_flops(),
     )
+
+
+def multiplies_bf16() -> bool:
+    """Return whether the processor multiplies bfloat16 in hardware, as far as Linux tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return False
+    flags = next((x for x in cpuinfo.read_text(errors="replace").splitlines() if "flags" in x), "")
+    return not _BF16_FLAGS.isdisjoint(flags.split())
+
+
+def _bf16_flops() -> float:
+    """Return FLOP/s of a product in bfloat16 on one core, which torch makes in its own process."""
+    if not multiplies_bf16():
+        return 0.0
+    with suppress(OSError, subprocess.SubprocessError, ValueError):
+        found = subprocess.run(
+            [sys.executable, "-c", _BF16_PRODUCT],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_BF16_TIMEOUT_S,
+        )
+        return 2.0 * GEMM_SIZE**3 / float(found.stdout)
+    return 0.0
 
 
 def calibration(cache_dir: Path) -> Calibration:
@@ -141,7 +190,11 @@ def calibration(cache_dir: Path) -> Calibration:
     file = cache_dir / FILE
     try:
         kept = from_json(file.read_bytes(), Calibration)
-        if kept.machine == machine_name():
+        if kept.machine == machine_name() and kept.bf16_flops is not None:
+            return kept
+        if kept.machine == machine_name():  # by a version that did not measure it
+            kept = replace(kept, bf16_flops=_bf16_flops())
+            write_atomically(file, to_json(kept))
             return kept
     except (OSError, msgspec.DecodeError):
         pass

@@ -134,6 +134,12 @@ CPU_GB_PER_S_MAX = 200.0
 CPU_TRAIN_OVER_GEMM = 0.85
 """Training's model FLOP/s over those of an fp32 product on the same cores: 45 to 53."""
 
+CPU_TRAIN_OPERATIONS = 9_000
+"""What a training in bfloat16 takes for a token in each layer, for each element of its width,
+beside its products, in operations at the rate of a training in fp32: 0.1 microseconds at 92
+GFLOP/s. Students of 0.3M to 10M parameters took 0.17 to 0.24 (`benchmarks/distillation/sft.py`),
+SmolLM2-135M 0.05."""
+
 CPU_INFER_OVER_GEMM = 0.94
 """The same of prefill: 50 to 53."""
 

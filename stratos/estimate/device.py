@@ -48,6 +48,8 @@ class Device:
     """Seconds of llama.cpp over the estimate's, by load tests on this very machine."""
     compiled_tested: bool = False
     """Whether there were any."""
+    bf16_flops: float = 0.0
+    """FLOP/s of products in bfloat16 that were measured on a CPU; 0: not measured, or emulated."""
 
 
 @lru_cache(maxsize=100_000)
@@ -105,9 +107,11 @@ def _cpu(offer: Offer, calibration: Calibration | None, startup: float) -> Devic
     bandwidth, floor = k.CPU_GB_PER_S_PER_VCPU * 1e9, k.CPU_DECODE_S_PER_LAYER
     served = None if calibration is None else calibration.block_s
     compiled = None if calibration is None else calibration.over_estimate
+    bf16 = 0.0
     if calibration is not None:
         train = calibration.gemm_flops * k.CPU_TRAIN_OVER_GEMM
         infer = calibration.gemm_flops * k.CPU_INFER_OVER_GEMM
+        bf16 = (calibration.bf16_flops or 0.0) * parallel
         bandwidth = calibration.bytes_per_s
         floor = served or calibration.operation_s * k.DECODE_OPERATIONS_PER_LAYER
     train, infer = train * parallel, infer * parallel
@@ -131,6 +135,7 @@ def _cpu(offer: Offer, calibration: Calibration | None, startup: float) -> Devic
         load_tested=served is not None,
         compiled_scale=compiled or 1.0,
         compiled_tested=compiled is not None,
+        bf16_flops=bf16,
     )
 
 

@@ -46,6 +46,7 @@ class Fleet:
     load_tested: Bools
     compiled_scale: Floats
     compiled_tested: Bools
+    bf16_flops: Floats
 
     @classmethod
     def of(cls, devices: Sequence[Device]) -> Fleet:

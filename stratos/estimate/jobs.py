@@ -19,6 +19,8 @@ class TrainingJob:
     """Tokens of one row."""
     method: Method = "full"
     optimizer: Literal["muon", "adamw"] = "muon"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """As `trainer.precision`."""
 
 
 @dataclass(frozen=True)

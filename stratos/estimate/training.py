@@ -173,8 +173,14 @@ def _cpu_hours(
         )
         spread = within(mid, k.CPU_RECORDED_ERROR)
         return Ranges(mid, np.minimum(low, spread.low), np.maximum(high, spread.high))
-    flops = 3.0 * forward_flops_per_token(card, setup.context / 2) * job.tokens
-    hours = (flops * _method_factor(job) / fleet.train_flops / nodes + n_steps * step_s) / 3600
+    flops = 3.0 * forward_flops_per_token(card, setup.context / 2) * _method_factor(job)
+    token_s = flops / fleet.train_flops
+    if job.precision != "fp32":
+        passes_s = k.CPU_TRAIN_OPERATIONS * card.n_layers * card.hidden_size / fleet.train_flops
+        faster = fleet.bf16_flops > 0
+        bf16_s = flops / np.where(faster, fleet.bf16_flops, np.inf) + passes_s
+        token_s = np.where(faster, bf16_s, token_s)
+    hours = (job.tokens * token_s / nodes + n_steps * step_s) / 3600
     hours = np.where(fits, hours, np.nan)
     return ranged(fleet, "training", hours, np.zeros(len(fleet), bool), TRAINER)
 

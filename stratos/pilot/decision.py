@@ -357,7 +357,12 @@ def _seconds(
     longest = len(items) * config.evaluate.max_new_tokens
     # Twice: at the end of the training, and of the weights that are kept.
     written = 2 * min(longest, _BABBLE * characters / _CHARACTERS_A_TOKEN)
-    job = TrainingJob(int(tokens + written), config.trainer.batch_tokens, student.context_length)
+    job = TrainingJob(
+        int(tokens + written),
+        config.trainer.batch_tokens,
+        student.context_length,
+        precision=config.trainer.precision,
+    )
     hours = train(card, local_offer(), job, calibration=machine)
     seconds = _START_S + 3600 * hours.mean if hours is not None else float("inf")
     strategy = find(config.strategies, pair.strategy)

@@ -134,6 +134,7 @@ class _Here:
             length.batch_tokens,
             self._student.context_length,
             optimizer=optimizer_of(trainer, self._student.path is None),
+            precision=trainer.precision,
         )
         hours = train(self._card, local_offer(), job, calibration=self._machine)
         checked = self._written(self._card, self._checks)

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 from stratos.estimate import calibration
-from stratos.estimate.calibrate import machine_name, measure
+from stratos.estimate.calibrate import machine_name, measure, multiplies_bf16
 from stratos.records import to_json
 
 
@@ -26,6 +26,18 @@ def test_it_is_kept_and_measured_again_on_another_machine(tmp_path):
     again = calibration(tmp_path)
     assert again.machine == first.machine
     assert again.gemm_flops > 1.0
+
+
+def test_what_an_older_version_did_not_measure_is_added(tmp_path):
+    first = calibration(tmp_path)
+    assert first.bf16_flops is not None
+    assert (first.bf16_flops > 0) == multiplies_bf16()
+    older = replace(first, bf16_flops=None, gemm_flops=1.0)
+    (tmp_path / "calibration.json").write_bytes(to_json(older))
+    again = calibration(tmp_path)
+    assert again.gemm_flops == 1.0
+    assert (again.bf16_flops > 0) == (first.bf16_flops > 0)
+    assert calibration(tmp_path) == again
 
 
 def test_a_broken_file_is_measured_over(tmp_path):

@@ -125,6 +125,18 @@ def test_a_calibration_speaks_for_this_machine_only():
     assert "this machine" in train(TINY, here, JOB, 1, CALIBRATION).source
 
 
+def test_a_machine_that_multiplies_bf16_trains_large_students_faster():
+    here = cpu(2, memory=512, cloud="local")
+    both = replace(CALIBRATION, bf16_flops=4 * CALIBRATION.gemm_flops)
+    adamw = replace(JOB, optimizer="adamw")
+    plain, fast = (train(SEVEN, here, adamw, 1, one).mean for one in (CALIBRATION, both))
+    products = plain * k.CPU_TRAIN_OVER_GEMM / 4
+    assert products < fast < plain / 2  # what is no product does not gain
+    in_fp32 = replace(adamw, precision="fp32")
+    assert train(SEVEN, here, in_fp32, 1, both).mean == pytest.approx(plain)
+    assert train(TINY, cpu(2), JOB, 1, both) == train(TINY, cpu(2), JOB)
+
+
 def test_start_up_is_of_rented_servers_and_in_the_range():
     rented, here = hours(LLAMA_8B, gpu("H100", 8)), hours(LLAMA_8B, gpu("H100", 8, "local"))
     assert rented.mean - here.mean == pytest.approx(10 / 60 - k.TRAIN_FIXED_S / 3600)

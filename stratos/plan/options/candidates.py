@@ -365,6 +365,7 @@ def _too_slow(
         length.batch_tokens,
         student.context_length,
         optimizer=optimizer_of(config.trainer, student.path is None),
+        precision=config.trainer.precision,
     )
     hours = train(card, local_offer(), job, calibration=measured)
     limits = [config.limits.train_hours, config.limits.deadline_hours]

@@ -159,6 +159,7 @@ class Pricing:
                 length.batch_tokens,
                 student.context_length,
                 optimizer=optimizer_of(config.trainer, student.path is None),
+                precision=config.trainer.precision,
             )
             n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
             self.options[key] = self._job_options(
