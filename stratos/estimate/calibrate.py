@@ -52,20 +52,6 @@ SECONDS_EACH = 0.4
 """CPU seconds that each of the measurements may take."""
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _BF16_TIMEOUT_S = 60
-_BF16_PRODUCT = f"""
-import time
-import torch
-
-torch.set_num_threads(1)
-a, b = torch.randn(2, {GEMM_SIZE}, {GEMM_SIZE}).bfloat16()
-best, end = float("inf"), time.process_time() + {SECONDS_EACH}
-while time.process_time() < end:
-    start = time.process_time()
-    torch.mm(a, b)
-    best = min(best, time.process_time() - start)
-print(best)
-"""
-"""Prints the CPU seconds of a product; the first, with what is made once, is never the best."""
 
 
 @dataclass(frozen=True)
@@ -170,12 +156,16 @@ def multiplies_bf16() -> bool:
 
 
 def _bf16_flops() -> float:
-    """Return FLOP/s of a product in bfloat16 on one core, which torch makes in its own process."""
+    """Return FLOP/s of a product of torch in bfloat16 on one core, from its own process or this."""
     if not multiplies_bf16():
         return 0.0
+    if "torch" in sys.modules:
+        from stratos.estimate import bf16_product
+
+        return 2.0 * GEMM_SIZE**3 / bf16_product.seconds(GEMM_SIZE)
     with suppress(OSError, subprocess.SubprocessError, ValueError):
         found = subprocess.run(
-            [sys.executable, "-c", _BF16_PRODUCT],
+            [sys.executable, "-m", "stratos.estimate.bf16_product", str(GEMM_SIZE)],
             capture_output=True,
             text=True,
             check=True,
