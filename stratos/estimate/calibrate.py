@@ -142,7 +142,6 @@ def measure() -> Calibration:
         bytes_per_s=tall.nbytes / matvec_s,
         operation_s=_best(small) / N_SMALL,
         date=time.strftime("%Y-%m-%d"),
-        bf16_flops=_bf16_flops(),
     )
 
 
@@ -175,22 +174,25 @@ def _bf16_flops() -> float:
     return 0.0
 
 
-def calibration(cache_dir: Path) -> Calibration:
-    """Return this machine's calibration: that of the cache, else a new measurement."""
+def calibration(cache_dir: Path, *, with_bf16: bool = False) -> Calibration:
+    """Return this machine's calibration: that of the cache, else a new measurement.
+
+    Args:
+        cache_dir: where it is kept.
+        with_bf16: also measure products in bfloat16, where that was not done; takes torch.
+    """
     file = cache_dir / FILE
-    try:
-        kept = from_json(file.read_bytes(), Calibration)
-        if kept.machine == machine_name() and kept.bf16_flops is not None:
-            return kept
-        if kept.machine == machine_name():  # by a version that did not measure it
-            kept = replace(kept, bf16_flops=_bf16_flops())
-            write_atomically(file, to_json(kept))
-            return kept
-    except (OSError, msgspec.DecodeError):
-        pass
-    measured = measure()
-    write_atomically(file, to_json(measured))
-    return measured
+    found: Calibration | None = None
+    with suppress(OSError, msgspec.DecodeError):
+        found = from_json(file.read_bytes(), Calibration)
+    kept = found
+    if found is None or found.machine != machine_name():
+        found = measure()
+    if with_bf16 and found.bf16_flops is None:
+        found = replace(found, bf16_flops=_bf16_flops())
+    if found is not kept:
+        write_atomically(file, to_json(found))
+    return found
 
 
 def remember(cache_dir: Path, served: ServedHere) -> Calibration:

@@ -28,16 +28,14 @@ def test_it_is_kept_and_measured_again_on_another_machine(tmp_path):
     assert again.gemm_flops > 1.0
 
 
-def test_what_an_older_version_did_not_measure_is_added(tmp_path):
+def test_bf16_is_measured_once_and_where_it_is_asked_for(tmp_path):
     first = calibration(tmp_path)
-    assert first.bf16_flops is not None
-    assert (first.bf16_flops > 0) == multiplies_bf16()
-    older = replace(first, bf16_flops=None, gemm_flops=1.0)
-    (tmp_path / "calibration.json").write_bytes(to_json(older))
-    again = calibration(tmp_path)
-    assert again.gemm_flops == 1.0
-    assert (again.bf16_flops > 0) == (first.bf16_flops > 0)
-    assert calibration(tmp_path) == again
+    assert first.bf16_flops is None
+    both = calibration(tmp_path, with_bf16=True)
+    assert both == replace(first, bf16_flops=both.bf16_flops)
+    assert both.bf16_flops is not None
+    assert (both.bf16_flops > 0) == multiplies_bf16()
+    assert calibration(tmp_path) == calibration(tmp_path, with_bf16=True) == both
 
 
 def test_a_broken_file_is_measured_over(tmp_path):

@@ -214,7 +214,11 @@ def this_machine(config: Config, cache_dir: Path) -> Calibration | None:
     Where it may be planned, with what its other work takes of it now.
     """
     if "local" in config.cloud.providers:
-        return replace(calibration(cache_dir), slowness=slowness_now())
+        # Those of random weights are so small that their products are the lesser part.
+        from_weights = any(student.path is not None for student in config.students)
+        with_bf16 = from_weights and config.trainer.precision != "fp32"
+        here = calibration(cache_dir, with_bf16=with_bf16)
+        return replace(here, slowness=slowness_now())
     depends = any(student.only_if_here and is_here(student) for student in config.students)
     return calibration(cache_dir) if depends else None
 
