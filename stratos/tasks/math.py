@@ -1,10 +1,17 @@
-"""School and contest mathematics with official test questions: GSM8K and AIME."""
+"""School and contest mathematics with official test questions: GSM8K and AIME.
+
+Training questions are also made answer first: `stratos.tasks.variants` exchanges the numbers of
+training rows and works their solutions out anew.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
+from typing import Literal
 
 import msgspec
 
@@ -15,6 +22,7 @@ from stratos.tasks.metrics import MetricName
 from stratos.tasks.numbers import numbers_in, stated_number
 from stratos.tasks.steps import n_steps, without_marks, wrong_step
 from stratos.tasks.table import Row, Rows
+from stratos.tasks.variants.exchanged import Exchanged, form_of
 
 PROBLEMS_A_YEAR = 30
 """Problems of AIME in one year: two papers of fifteen."""
@@ -38,6 +46,28 @@ class MathTask(JsonlTask):
     """The teacher's instruction."""
     prompts: tuple[str, ...] = ("reasoning", "zero_shot_reasoning")
     """Prompts to try with a teacher: step by step, few-shot and zero-shot."""
+    n_drawn: int = 0
+    """Variants of training rows, with other numbers, that injection makes beside the rows."""
+    drawn_from: Literal["rows", "exchanged"] = "rows"
+    """What injection learns of the training rows: rows (they, and their variants), or exchanged
+    (their variants alone)."""
+
+    def __post_init__(self) -> None:
+        """Check the settings, and every line of a file on this machine.
+
+        Raises:
+            ValueError: something is wrong; the message lists all lines that are broken.
+        """
+        if self.n_drawn < 0:
+            raise ValueError("n_drawn must be at least 0.")
+        if self.drawn_from not in ("rows", "exchanged"):
+            raise ValueError(f"drawn_from={self.drawn_from}: it is rows or exchanged.")
+        if self.drawn_from == "exchanged" and not self.n_drawn:
+            raise ValueError(
+                "n_drawn=0: drawn_from=exchanged learns from variants that are drawn. Type "
+                "task.n_drawn=20000."
+            )
+        super().__post_init__()
 
     def verify(self, item: Item) -> str | None:
         """Check the sums of a solution, that it reaches the answer, and that it announces it."""
@@ -58,6 +88,35 @@ class MathTask(JsonlTask):
     def checks_steps(self, item: Item) -> bool:
         """Return whether the solution has sums that `verify` can check."""
         return n_steps(item.rationale) > 0
+
+    # --- injection -------------------------------------------------------------------------------
+
+    @property
+    def n_made(self) -> int:
+        """How many more items `reverse` makes than there are training rows."""
+        is_beside = self.drawn_from == "rows"
+        return self.n_drawn if is_beside else max(1, self.n_drawn - self.n_train)
+
+    def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
+        """Yield the training rows, then variants of them with other numbers, up to `n` in all.
+
+        With `drawn_from=exchanged` there are variants alone.
+        """
+        if self.drawn_from == "rows":
+            yield from super().reverse(n, seed)
+            n -= self.n_train
+        if (n := min(n, self.n_drawn)) > 0:
+            yield from self._exchanged.draw(self.items("train", self.n_train, seed), n, seed)
+
+    @cached_property
+    def _exchanged(self) -> Exchanged:
+        return Exchanged(self.verify, frozenset(form_of(one.question) for one in self.held_out()))
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Return how many lines of the files are not used, by reason."""
+        left = super().left_out
+        return left | self._exchanged.left_out if self.drawn_from == "exchanged" else left
 
     def _check(self, key: str, row: Row) -> Row | str:
         checked = super()._check(key, row)
@@ -91,6 +150,8 @@ class AimeTask(MathTask):
     slices: tuple[str, ...] = field(init=False, default=())
     test_path: str | None = field(init=False, default=None)
     test_share: float = field(init=False, default=0.25)
+    n_drawn: int = field(init=False, default=0)
+    drawn_from: Literal["rows", "exchanged"] = field(init=False, default="rows")
 
     def __post_init__(self) -> None:
         """Name a slice for each year that is tested."""

@@ -1,0 +1,5 @@
+"""Variants of word problems with worked solutions: the same problem with other numbers.
+
+What is known first is the solution: each of its numbers is traced to the question, to a sum or to a
+word, others are drawn, and question, sums and answer are written anew.
+"""

@@ -1,0 +1,202 @@
+"""The numbers of a text with where they stand and how they are written, so that others fit in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    *("nineteen", "twenty"),
+)
+LARGEST_IN_WORDS = len(WORDS) - 1
+
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_LARGE = {"hundred": 100, "thousand": 1000, "million": 10**6}
+_DIGITS = re.compile(
+    r"(?<![\d.,])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?!\d)|(?<![\d.,])\.\d+"
+)
+_WORD = re.compile(rf"\b(?:{'|'.join([*WORDS[1:], *_TENS, *_LARGE])})\b", re.IGNORECASE)
+_FRACTION = re.compile(
+    r"[ -](?:hal(?:f|ves)|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|"
+    r"tenths?)\b",
+    re.IGNORECASE,
+)
+_ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)\b", re.IGNORECASE)
+_UNIT = re.compile(
+    r"(?:kgs?|g|mg|cms?|m|kms?|mm|ml|l|lbs?|oz|ft|in|mph|kph|hrs?|mins?|MB|GB)(?![A-Za-z])"
+)
+_TIMES = re.compile(r"[xX]\s*[\d($.]")
+_BEHIND_TIMES = re.compile(r"[\d )%][xX]\Z")
+_PERCENT = re.compile(r"\s?(?:%|percent\b|per cent\b)", re.IGNORECASE)
+_CENTS = re.compile(r"\s?(?:¢|cents?\b)", re.IGNORECASE)
+_TIME_OF_DAY = re.compile(
+    r"\d\s?:\s?\d|\d\s?[ap]\.?\s?m\b|\d\s?p\b|o'clock|\b(?:noon|midnight)\b", re.IGNORECASE
+)
+_OTHER_FORM = re.compile(
+    r"\d\s?(?:hundred|thousand|million|billion|trillion|[kK]\b)|[\^²³√!½¼¾⅓⅔]|\*\*|\d\s\d+/\d"
+)
+_ARTICLE = re.compile(r"\b([Aa])n? ([$€£]?)\Z")
+_BEGINS_WITH_VOWEL = re.compile(r"8|1[18](?!\d)|1[18],\d{3}(?!,)|eight|eleven", re.IGNORECASE)
+
+
+class UnreadableError(Exception):
+    """A text has a number that cannot be exchanged; the message says of which kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A number as it is written in a text."""
+
+    start: int
+    end: int
+    text: str
+    value: Fraction
+    """What is written: 20 of 20%, 75 of 75 cents."""
+    is_word: bool = False
+    is_percent: bool = False
+    is_cents: bool = False
+    is_money: bool = False
+    """A sign of a currency stands before it."""
+
+    @property
+    def n_decimals(self) -> int:
+        """Digits behind the point."""
+        return 0 if self.is_word else len(self.text.partition(".")[2])
+
+    def written(self, value: Fraction, with_commas: bool) -> str:
+        """Return another number, which ends, in the way in which this one is written."""
+        if self.is_word:
+            word = WORDS[int(value)]
+            return word.capitalize() if self.text[0].isupper() else word
+        n = 2 if self.n_decimals == 2 else 0  # dollars and cents
+        while (value * 10**n).denominator != 1:
+            n += 1
+        digits = f"{int(value * 10**n):0{n + 1}d}"
+        whole, behind = digits[: len(digits) - n], digits[len(digits) - n :]
+        if with_commas:
+            whole = f"{int(whole):,}"
+        if self.text.startswith(".") and whole == "0":
+            whole = ""
+        return f"{whole}.{behind}" if behind else whole
+
+
+def tokens_of(text: str) -> list[Token]:
+    """Return the numbers of a text in order: those in digits, and those in words up to twenty.
+
+    Raises:
+        UnreadableError: a digit of it belongs to none of them, or to a time of day.
+    """
+    if _TIME_OF_DAY.search(text):
+        raise UnreadableError("a time of day")
+    if _OTHER_FORM.search(text):
+        raise UnreadableError("a number in another form")
+    digits = list(_in_digits(text))
+    # No number may be overlooked: it would keep its value beside those that are exchanged.
+    read = [*(token.text for token in digits), *_ORDINAL.findall(text)]
+    if sum(map(_n_digits, read)) != _n_digits(text):
+        raise UnreadableError("a number in another form")
+    return sorted([*digits, *_in_words(text)], key=lambda token: token.start)
+
+
+def large_in_words(text: str) -> set[Fraction]:
+    """Return numbers that words of a text name and `tokens_of` leaves out, such as fifty."""
+    found: set[Fraction] = set()
+    for run in _runs(text):
+        words = [word[0].lower() for word in run]
+        if len(words) == 1 and words[0] in WORDS:
+            continue
+        total = part = 0
+        for word in words:
+            if word in _LARGE:
+                part = max(part, 1) * _LARGE[word]
+                total, part = (total, part) if word == "hundred" else (total + part, 0)
+            else:
+                part += WORDS.index(word) if word in WORDS else 10 * (_TENS.index(word) + 2)
+        found.add(Fraction(total + part))
+    return found
+
+
+def rewritten(text: str, exchanged: Iterable[tuple[Token, Fraction]], with_commas: bool) -> str:
+    """Return a text with other numbers in the places of its own; `a` and `an` go with them."""
+    parts: list[str] = []
+    at = 0
+    for token, value in exchanged:
+        before = text[at : token.start]
+        if value == token.value:
+            parts += [before, token.text]
+        else:
+            written = token.written(value, with_commas)
+            if article := _ARTICLE.search(before):
+                n = "n" if _BEGINS_WITH_VOWEL.match(written) else ""
+                before = f"{before[: article.start()]}{article[1]}{n} {article[2]}"
+            parts += [before, written]
+        at = token.end
+    return "".join([*parts, text[at:]])
+
+
+def without_numbers(text: str) -> str:
+    """Return a text with `0` for each of its numbers, however they are written."""
+    return _WORD.sub("0", _DIGITS.sub("0", text))
+
+
+def has_commas(tokens: Sequence[Token]) -> bool:
+    """Return whether the thousands of a text are set apart."""
+    large = [token for token in tokens if token.value >= 1000]
+    return bool(large) and all("," in token.text for token in large)
+
+
+def _n_digits(text: str) -> int:
+    return sum(map(str.isdigit, text))
+
+
+def _in_digits(text: str) -> Iterator[Token]:
+    ordinals = {one.start() for one in _ORDINAL.finditer(text)}
+    for found in _DIGITS.finditer(text):
+        start, end = found.span()
+        if start in ordinals:
+            continue
+        before, behind = text[max(0, start - 2) : start], text[end : end + 1]
+        if before[-1:].isalpha() and not _BEHIND_TIMES.match(before):
+            raise UnreadableError("a number in a name")
+        if before[-1:] in ("#", "_"):
+            raise UnreadableError("a number in a name")
+        if behind.isalpha() and not (_UNIT.match(text, end) or _TIMES.match(text, end)):
+            raise UnreadableError("an unknown of an equation")
+        if found[0][0] == "0" and found[0][1:2].isdigit():
+            raise UnreadableError("a time of day")
+        yield Token(
+            start,
+            end,
+            found[0],
+            Fraction(found[0].replace(",", "")),
+            is_percent=_PERCENT.match(text, end) is not None,
+            is_cents=_CENTS.match(text, end) is not None,
+            is_money=before[-1:] in ("$", "£", "€"),
+        )
+
+
+def _in_words(text: str) -> Iterator[Token]:
+    for run in _runs(text):
+        [found, *more] = run
+        if more or found[0].lower() not in WORDS or _FRACTION.match(text, found.end()):
+            continue
+        value = Fraction(WORDS.index(found[0].lower()))
+        is_percent = _PERCENT.match(text, found.end()) is not None
+        is_cents = _CENTS.match(text, found.end()) is not None
+        yield Token(found.start(), found.end(), found[0], value, True, is_percent, is_cents)
+
+
+def _runs(text: str) -> Iterator[list[re.Match[str]]]:
+    """Yield number words, those together that are one number: two hundred and fifty-six."""
+    run: list[re.Match[str]] = []
+    for found in _WORD.finditer(text):
+        if run and text[run[-1].end() : found.start()] not in (" ", "-", " and "):
+            yield run
+            run = []
+        run.append(found)
+    if run:
+        yield run
