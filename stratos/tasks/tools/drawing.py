@@ -14,34 +14,20 @@ from typing import Any
 from stratos.tasks.schema.document import resolved
 from stratos.tasks.tools.calls import Call
 from stratos.tasks.tools.signatures import Tool
+from stratos.tasks.tools.spelling import DAY_FORM, is_whole_percent
+from stratos.tasks.tools.values import number_by_name, text_by_name, word
 
 _FROM_ROWS = 0.5
 """Share of values that are taken from the training rows, where those have some."""
-_WITH_OPTIONAL = 0.5
-"""Share of calls that have an optional argument."""
+_MOST_WITH_OPTIONAL, _OPTIONAL = 0.5, 1.2
+"""Share of calls that have an optional argument at the most, and how many a call has on average."""
 _DEEPEST = 4
 _MOST_ITEMS = 3
 _TRIES = 20
 _BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
-_YEARS = (1950, 2030)
 _SPAN = 100
 """Between the bounds of a number of which one is not said."""
 
-_BY_NAME = (
-    (("city", "location", "place", "destination", "origin"),
-     "Paris|Tokyo|Cairo|Lima|Oslo|Toronto|Nairobi|Sydney|Madrid|Mumbai"),
-    (("country", "nation"), "France|Japan|Egypt|Peru|Norway|Canada|Kenya|Spain|India|Brazil"),
-    (("name", "user", "person", "author", "artist", "customer"),
-     "Alice Martin|Omar Haddad|Yuki Tanaka|Lena Novak|Carlos Diaz|Priya Shah|John Miller"),
-    (("language", "lang"), "English|French|Japanese|Spanish|German|Arabic|Hindi"),
-    (("currency",), "EUR|USD|GBP|JPY|CHF|INR|CAD"),
-    (("color", "colour"), "red|blue|green|black|white|yellow"),
-    (("time", "hour"), "08:30|12:00|17:45|21:15|06:00"),
-    (("month",), "January|March|May|July|September|November"),
-    (("day",), "Monday|Tuesday|Thursday|Friday|Sunday"),
-    (("title", "subject", "topic", "query", "keyword", "text", "message", "note"),
-     "quarterly report|solar energy|garden tools|team lunch|travel plans|jazz history|new bicycle"),
-)  # fmt: skip
 _BY_FORM = (
     (re.compile(r"[A-Z][\w. ]+, [A-Z]{2}"),
      "Austin, TX|Denver, CO|Portland, OR|Boston, MA|Phoenix, AZ|Miami, FL|Seattle, WA|Chicago, IL"),
@@ -58,8 +44,15 @@ _EXAMPLE = re.compile(
 _QUOTED = re.compile(
     r"""(?:[,/ ]|or\b|and\b)*(?:'([^'\n]{1,60})'|"([^"\n]{1,60})"|`([^`\n]{1,60})`)"""
 )
+_PLAIN_MARK = re.compile(r"such as|e\.?g|for (?:example|instance)", re.IGNORECASE)
+_LIST_END = re.compile(r"[();:\n]|\.(?:\s|$)")
+_ETC = re.compile(r"[, ]*\betc\.?$")
+_BETWEEN = re.compile(r",? (?:or|and) |, ?")
+_VALUE = re.compile(r"[A-Za-z0-9][\w .'+/-]*")
+_MOST_WORDS = 3
+"""Of an example without quotes: a longer one is a sentence."""
 _DATES = (
-    (re.compile("YYYY-MM-DD", re.IGNORECASE), "%Y-%m-%d"),
+    (DAY_FORM, "%Y-%m-%d"),
     (re.compile("DD/MM/YYYY", re.IGNORECASE), "%d/%m/%Y"),
     (re.compile("MM/DD/YYYY", re.IGNORECASE), "%m/%d/%Y"),
     (re.compile("DD-MM-YYYY", re.IGNORECASE), "%d-%m-%Y"),
@@ -67,10 +60,6 @@ _DATES = (
 """Forms of a date that a description names."""
 _AS_DESCRIBED = 0.5
 """Share of values that are an example of the description, where it has some."""
-_WORDS = (
-    "amber", "birch", "cedar", "delta", "ember", "falcon", "granite", "harbor", "indigo", "juniper",
-    "kestrel", "lagoon", "maple", "nectar", "opal", "prairie", "quartz", "river", "sable", "tundra",
-)  # fmt: skip
 
 
 class CannotDrawError(Exception):
@@ -92,8 +81,12 @@ class Drawer:
         """
         for _ in range(_TRIES):
             arguments: dict[str, Any] = {}
+            optional = [name for name in tool.properties if name not in tool.required]
+            share = _share_of_optional(len(optional))
+            # A call says something, where there is anything that it can say.
+            wanted = {*tool.required} or {rng.choice(optional or [""])}
             for name, schema in tool.properties.items():
-                if name not in tool.required and rng.random() >= _WITH_OPTIONAL:
+                if name not in wanted and rng.random() >= share:
                     continue
                 try:
                     arguments[name] = self._argument(tool, name, schema, rng)
@@ -103,6 +96,21 @@ class Drawer:
             if tool.problem(arguments) is None:
                 return Call(tool.name, arguments)
         raise CannotDrawError(tool.name)
+
+    def calls(self, tools: Sequence[Tool], rng: random.Random) -> list[Call]:
+        """Return a valid call of each tool; those of one tool mostly have the same arguments.
+
+        Raises:
+            CannotDrawError: none could be made.
+        """
+        made: list[Call] = []
+        for tool in tools:
+            like = next((one.arguments.keys() for one in made if one.name == tool.name), None)
+            calls = (self.call(tool, rng) for _ in range(_TRIES))
+            first = next(calls)
+            alike = (one for one in calls if one.arguments.keys() == like)
+            made.append(first if like is None else next(alike, first))
+        return made
 
     def _argument(self, tool: Tool, name: str, schema: Any, rng: random.Random) -> Any:
         known = self.seen.get((tool.name, name), ())
@@ -114,6 +122,11 @@ class Drawer:
             if not known:
                 raise
             return rng.choice(known)
+
+
+def _share_of_optional(n: int) -> float:
+    """Return the share of calls that have each of `n` optional arguments."""
+    return min(_MOST_WITH_OPTIONAL, _OPTIONAL / max(1, n))
 
 
 def value_of(
@@ -163,17 +176,19 @@ def value_of(
         return found
     if kind == "object" and schema.get("properties"):
         required = schema.get("required", ())
+        share = _share_of_optional(len(schema["properties"].keys() - set(required)))
         return {
             key: value_of(root, one, key, rng, depth + 1)
             for key, one in schema["properties"].items()
-            if key in required or rng.random() < _WITH_OPTIONAL
+            if key in required or rng.random() < share
         }
     raise CannotDrawError(name)
 
 
 def _number(schema: Mapping[str, Any], is_whole: bool, name: str, rng: random.Random) -> float:
-    if is_whole and "year" in name.lower().split("_") and not _BOUNDS & schema.keys():
-        return rng.randint(*_YEARS)
+    if not _BOUNDS & schema.keys():
+        is_percent = is_whole_percent(schema)
+        return number_by_name(name, rng, is_whole=is_whole, is_whole_percent=is_percent)
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     low = (min(1, high - _SPAN) if high is not None and high < 1 else 1) if low is None else low
@@ -191,14 +206,13 @@ def _text(schema: Mapping[str, Any], name: str, rng: random.Random) -> str:
     form = schema.get("format")
     day = datetime.date(2024, 1, 1) + datetime.timedelta(rng.randrange(1000))
     time = f"{rng.randrange(24):02d}:{rng.choice((0, 15, 30, 45)):02d}"
-    word = rng.choice(_WORDS)
     made = {
         "date": day.isoformat(),
         "date-time": f"{day.isoformat()}T{time}:00Z",
         "time": f"{time}:00",
-        "email": f"{word}@{rng.choice(_WORDS)}.org",
+        "email": f"{word(rng)}@{word(rng)}.org",
         "uuid": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
-        "uri": f"https://{word}.org/{rng.choice(_WORDS)}",
+        "uri": f"https://{word(rng)}.org/{word(rng)}",
         "ipv4": ".".join(str(rng.randrange(1, 255)) for _ in range(4)),
     }
     if form in made:
@@ -214,25 +228,33 @@ def _text(schema: Mapping[str, Any], name: str, rng: random.Random) -> str:
         alike = next((v for form, v in _BY_FORM if form.fullmatch(example)), example)
         return rng.choice([example, *alike.split("|")])
     words = name.lower().replace("-", "_").split("_")
-    if "date" in words:
-        return made["date"]
-    if "email" in words:
-        return made["email"]
+    for kind, marks in (("date", {"date"}), ("email", {"email"}), ("uri", {"url", "uri", "link"})):
+        if marks & set(words):
+            return made[kind]
     if "id" in words or name.endswith("Id"):
-        return f"{word[:2].upper()}{rng.randrange(1000, 9999)}"
-    for names, values in _BY_NAME:
-        if any(one in words for one in names):
-            return rng.choice(values.split("|"))
-    return f"{word} {rng.choice(_WORDS)}"
+        return f"{word(rng)[:2].upper()}{rng.randrange(1000, 9999)}"
+    return text_by_name(name, rng)
 
 
 @lru_cache(maxsize=4096)
 def examples_in(description: str) -> tuple[str, ...]:
-    """Return the values that a description gives as examples, in quotes."""
+    """Return the values that a description gives as examples, in quotes or behind "e.g."."""
     found = []
     for mark in _EXAMPLE.finditer(description):
         place = mark.end()
         while (quoted := _QUOTED.match(description, place)) is not None:
             found.append(next(text for text in quoted.groups() if text is not None).strip())
             place = quoted.end()
+        if place == mark.end() and _PLAIN_MARK.match(mark[0]):
+            found += _unquoted(description[place:])
     return tuple(dict.fromkeys(one for one in found if one))
+
+
+def _unquoted(text: str) -> list[str]:
+    """Return examples without quotes, up to the end of a sentence or bracket."""
+    listed = _ETC.sub("", _LIST_END.split(text, maxsplit=1)[0].strip())
+    if any(form.fullmatch(listed) for form, _ in _BY_FORM):
+        return [listed]
+    parts = [one.strip() for one in _BETWEEN.split(listed)]
+    are_short = all(len(one.split()) <= _MOST_WORDS and _VALUE.fullmatch(one) for one in parts)
+    return parts if are_short else []

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from stratos.tasks.base import Item
 from stratos.tasks.tools.calls import Call, written
 from stratos.tasks.tools.drawing import CannotDrawError, Drawer
-from stratos.tasks.tools.request_templates import JOINS, Requests, templates_of
+from stratos.tasks.tools.phrases import words_of
+from stratos.tasks.tools.request_templates import Requests, templates_of
 from stratos.tasks.tools.signatures import Tool, question_of, request_in, tools_in
 from stratos.tasks.tools.tool_rows import slice_of
 
 _MOST_IN_VAIN = 500
 """Draws in a row that bring no new request, after which there are no more."""
+_TRIES = 5
+"""Draws of a request with so many calls: many calls are harder to read back, and not rarer."""
 _LEAST = 0.1
 """Share of a slice at least, where its requests can be made."""
-_OF_SCHEMAS = {"irrelevant": 0.2, "parallel": 0.2}
-"""Share of these slices where no row says how many there are."""
+_OF_SCHEMAS = {"irrelevant": 0.12, "parallel": 0.15}
+"""Share of these slices where no row says how many there are.
+
+A request is written by templates, and real ones differ from them. So a student that often learns to
+call nothing takes an unusual wording for a request that no tool fits.
+"""
+_SHARE_ALIKE = 0.5
+"""Share of requests for several calls that are of one tool with the same arguments."""
+_SHARE_FEWER, _LEAST_OFFERED = 0.5, 2
+"""Share of long offers of which only some tools are shown: the request is then shorter to read."""
+_LEAST_LETTERS = 4
+_MOST_SHARED = 0.4
+"""Share of its words that a tool which is not offered may have in common with one that is."""
 _MOST_CALLS = 3
 
 
@@ -75,30 +91,28 @@ class Injected:
         in_vain = 0
         while self.offers and len(known) < n and in_vain < _MOST_IN_VAIN:
             in_vain += 1
-            made = self._one(rng)
+            n_calls = self._n_calls(rng)
+            tries = (self._one(n_calls, rng) for _ in range(_TRIES))
+            made = next((one for one in tries if one is not None), None)
             if made is not None and made[0] not in known:
                 in_vain = 0
                 known.add(made[0])
                 yield made
 
-    def _one(self, rng: random.Random) -> tuple[str, list[Call], str] | None:
-        offer = rng.choice(self.offers)
-        n_calls = self._n_calls(rng, len(offer))
+    def _one(self, n_calls: int, rng: random.Random) -> tuple[str, list[Call], str] | None:
+        offer = self._offer(rng)
         try:
             if not n_calls:
                 return self._irrelevant(offer, rng)
             tools = [rng.choice(offer) for _ in range(n_calls)]
-            calls = [self.drawer.call(tool, rng) for tool in tools]
+            if rng.random() < _SHARE_ALIKE:
+                tools = tools[:1] * n_calls
+            calls = self.drawer.calls(tools, rng)
         except CannotDrawError:
             return None
         if len({written([call]) for call in calls}) < n_calls:
             return None
-        parts = [
-            self.requests.write(call, tool, rng) for call, tool in zip(calls, tools, strict=True)
-        ]
-        request = rng.choice(JOINS).join(
-            part.rstrip(".?!") if n_calls > 1 else part for part in parts
-        )
+        request = self.requests.write_all(calls, tools, rng)
         # The reading sees the request and what is offered, and not the calls.
         found = self.requests.read(request, offer)
         if [written(some) for some in found] != [written(calls)]:
@@ -106,7 +120,15 @@ class Injected:
         question = question_of(offer, [{"role": "user", "content": request}])
         return question, calls, slice_of(offer, calls)
 
-    def _n_calls(self, rng: random.Random, n_tools: int) -> int:
+    def _offer(self, rng: random.Random) -> tuple[Tool, ...]:
+        """Return the tools that a row offers, or some of them where there are many."""
+        offer = rng.choice(self.offers)
+        if len(offer) <= _LEAST_OFFERED + 1 or rng.random() >= _SHARE_FEWER:
+            return offer
+        kept = rng.sample(range(len(offer)), rng.randint(_LEAST_OFFERED, len(offer) - 1))
+        return tuple(offer[k] for k in sorted(kept))
+
+    def _n_calls(self, rng: random.Random) -> int:
         none, several = (
             max(_LEAST, self.slices.get(name, 0.0)) for name in ("irrelevant", "parallel")
         )
@@ -120,14 +142,28 @@ class Injected:
     ) -> tuple[str, list[Call], str] | None:
         """Return a request that none of the tools fits which are offered with it.
 
-        It is one for a tool of another row, or for one that is taken away.
+        It is one for a tool of another row, or for one that is taken away, unless a tool that is
+        left does about the same.
         """
-        others = rng.choice(self.offers)
+        others = offer if len(offer) > 1 and rng.random() < 0.5 else rng.choice(self.offers)
         tool = rng.choice(others)
         left = [one for one in offer if one.name != tool.name]
-        if not left:
+        if not left or any(_shared(tool, one) > _MOST_SHARED for one in left):
             return None
         request = self.requests.write(self.drawer.call(tool, rng), tool, rng)
         if self.requests.read(request, left):
             return None
         return question_of(left, [{"role": "user", "content": request}]), [], "irrelevant"
+
+
+def _shared(tool: Tool, other: Tool) -> float:
+    """Return the share of the words of one tool that the other has, of the shorter one."""
+    some, others = (_content_words(one.name, one.description) for one in (tool, other))
+    return len(some & others) / max(1, min(len(some), len(others)))
+
+
+@lru_cache(maxsize=65_536)
+def _content_words(name: str, description: str) -> frozenset[str]:
+    first = description.partition(". ")[0]
+    words = re.findall(r"[a-z]+", f"{words_of(name.replace('.', ' '))} {first.lower()}")
+    return frozenset(one.rstrip("s") for one in words if len(one) >= _LEAST_LETTERS)

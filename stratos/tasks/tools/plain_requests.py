@@ -1,117 +1,124 @@
 """Requests that name what a tool does and its arguments, without the wording of any row.
 
-What a tool does is told by its description, by the first words of it, or by its name. An argument
-stands with its name, or without it where only one reading is left: the first that is required
-(`Find the weather in Rome`), or all of them where they are numbers (`… of 40 and 50`). `read` goes
-through the same forms without the call.
+What a tool does is told by its description, by the first words of it, or by its name, as an order
+or as a question. An argument stands with its name, or without it where only one reading is left:
+the first that is required (`Find the weather in Rome`), all of them where they are numbers
+(`… of 40 and 50`), or each with the words that its name suggests (`… from Rome to Oslo on
+2024-05-03 for 3 nights`). `read` goes through the same forms without the call.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from stratos.tasks.tools import forms
 from stratos.tasks.tools.calls import Call
+from stratos.tasks.tools.forms import headed, marks_of, ways_of, without_manners
+from stratos.tasks.tools.phrases import nouns, phrases, words_of
 from stratos.tasks.tools.signatures import Tool
-from stratos.tasks.tools.spelling import LONGEST, spellings, value_of_text
+from stratos.tasks.tools.spelling import spellings, value_of_text
 
-_FORMS = (
-    "Please {phrase}",
-    "I need to {phrase}",
-    "Could you {phrase}",
-    "{Phrase}",
-    "I want to {phrase}",
-    "Can you {phrase}",
-    "Help me {phrase}",
-    "I'd like to {phrase}",
-)
-_STYLES = (
-    (" with ", " ", " and "),
-    (": ", " = ", " and "),
-    (", ", ": ", " and "),
-    (" using ", " ", " and "),
-    (", where ", " is ", " and "),
-    (" with a ", " of ", " and a "),
-    (". The ", " is ", " and the "),
-    (" with ", " ", ", "),
-    (". ", ": ", ", "),
-)
-"""What stands before the arguments, between the name of each and its value, and between two."""
-_BEFORE_FIRST = (" for ", " of ", " in ", " at ", " about ", " from ")
-"""What stands before the first argument where it has no name."""
-_BETWEEN_NUMBERS = " and "
-_SHARE_UNNAMED = 0.5
+_SHARE_UNNAMED, _SHARE_FLOWING = 0.4, 0.4
+_SHARE_ASKED = 0.4
+"""Share of questions, where a tool gives something."""
+_SHARE_GREETED, _SHARE_ENDED = 0.15, 0.4
 _LEAST_NUMBERS, _MOST_NUMBERS = 2, 4
-_FIRST = re.compile(r"(?<=[a-z\d)])\.(?:\s|$)|\n")
-_PREFACE = re.compile(
-    r"(?:this|the) (?:function|tool|api|method|endpoint)\s+(?:is used to |allows you to |can )?",
-    re.IGNORECASE,
-)
-_DETAIL = re.compile(
-    r",| (?:based on|given|by|using|with|from|for|of an?|for an?|in an?|according to|including|that"
-    r"|which|and|if|between|where|on an?|at an?|via|through) ",
-    re.IGNORECASE,
-)
-"""Behind this a description goes into what is given."""
-_SPACE = re.compile(r".*\.|^[A-Za-z]+_\d+_")
-"""What stands before the name of a tool proper: its API."""
-_CAMEL = re.compile(r"(?<=[a-z\d])(?=[A-Z])")
-_LEAST_WORDS = 2
-"""Of a shorter phrase, and of a name, so that it says what is done."""
-_MOST_WORDS = 6
-"""Of a name that is said in place of the description."""
+_MOST_FLOWING = 6
+"""Arguments that stand one behind another."""
 
 
-def write(call: Call, tool: Tool, rng: random.Random) -> str:
-    """Return a request for one call."""
-    phrase = rng.choice(_phrases(tool))
-    text = rng.choice(_FORMS).format(phrase=phrase, Phrase=phrase[:1].upper() + phrase[1:])
-    names = list(call.arguments)
+def write(call: Call, tool: Tool, rng: random.Random, *, is_alone: bool = True) -> str:
+    """Return a request for one call.
+
+    Args:
+        call: that is asked for.
+        tool: that it is of.
+        rng: source of chance.
+        is_alone: whether nothing else stands in the same text, so that it may begin with a
+            greeting, and end like a sentence.
+    """
+    asked = nouns(tool)
+    is_question = bool(asked) and rng.random() < _SHARE_ASKED
+    phrase = rng.choice(asked if is_question else phrases(tool))
+    form = rng.choice(forms.QUESTIONS if is_question else forms.ORDERS)
+    text = headed(form, phrase) + told(call.arguments, tool, rng)
+    if is_alone and rng.random() < _SHARE_GREETED:
+        text = rng.choice(forms.GREETINGS) + text
+    return text + rng.choice(forms.ENDS) if is_alone and rng.random() < _SHARE_ENDED else text
+
+
+def told(
+    arguments: Mapping[str, Any], tool: Tool, rng: random.Random, *, is_further: bool = False
+) -> str:
+    """Return what a request says of arguments, behind what is done.
+
+    Args:
+        arguments: of a call.
+        tool: that it is of.
+        rng: source of chance.
+        is_further: whether the request has named such arguments before: one stands alone then, and
+            of several each has its words.
+    """
 
     def said(name: str) -> str:
-        return rng.choice(spellings(call.arguments[name], tool, name) or [str(None)])
+        return rng.choice(spellings(arguments[name], tool, name) or [str(None)])
 
-    if rng.random() < _SHARE_UNNAMED:
-        if _are_numbers(call.arguments, tool):
-            values = _BETWEEN_NUMBERS.join(said(name) for name in tool.required)
-            return f"{text}{rng.choice(_BEFORE_FIRST)}{values}"
+    names = list(arguments)
+    if is_further and len(names) == 1:
+        return f" {said(names[0])}"
+    rng.shuffle(names)
+    kind = 0.0 if is_further else rng.random()
+    if kind < _SHARE_FLOWING and len(names) <= _MOST_FLOWING:
+        ways = ((name, rng.choice(ways_of(name))) for name in names)
+        return "".join(f"{before}{said(name)}{behind}" for name, (before, behind) in ways)
+    text = ""
+    if kind < _SHARE_FLOWING + _SHARE_UNNAMED:
+        if _are_numbers(arguments, tool):
+            values = forms.BETWEEN_NUMBERS.join(said(name) for name in tool.required)
+            return f"{rng.choice(forms.BEFORE_ANY)}{values}"
         first = _first(tool)
         if first in names:
             names.remove(first)
-            text += f"{rng.choice(_BEFORE_FIRST)}{said(first)}"
-    rng.shuffle(names)
-    link, sign, glue = rng.choice(_STYLES)
-    told = [f"{_words(name)}{sign}{said(name)}" for name in names]
-    return text + (link + glue.join(told) if told else "")
+            suggested = [before for before, behind in ways_of(first)[:-1] if not behind]
+            text = f"{rng.choice([*forms.BEFORE_ANY, *suggested])}{said(first)}"
+    link, sign, glue = rng.choice(forms.STYLES)
+    named = [f"{words_of(name)}{sign}{said(name)}" for name in names]
+    return text + (link + glue.join(named) if named else "")
 
 
 def read(request: str, tool: Tool) -> Iterator[Call]:
     """Yield every call of a tool that a request can be read as."""
-    for phrase in _phrases(tool):
-        for form in _FORMS:
-            head = form.format(phrase=phrase, Phrase=phrase[:1].upper() + phrase[1:])
-            if not request.startswith(head):
-                continue
-            for arguments in _read_rest(request[len(head) :], tool):
-                if tool.problem(arguments) is None:
-                    yield Call(tool.name, tool.ordered(arguments))
+    request = without_manners(request)
+    heads = [
+        headed(form, phrase)
+        for wordings, some in ((forms.ORDERS, phrases(tool)), (forms.QUESTIONS, nouns(tool)))
+        for form in wordings
+        for phrase in some
+    ]
+    # Where one phrase goes on as another does, the longer one is what is said.
+    head = max((one for one in heads if request.startswith(one)), key=len, default=None)
+    if head is not None:
+        for arguments in read_told(request[len(head) :], tool):
+            if tool.problem(arguments) is None and not _runs_on(arguments, tool):
+                yield Call(tool.name, tool.ordered(arguments))
 
 
-def _read_rest(rest: str, tool: Tool) -> Iterator[dict[str, Any]]:
+def read_told(rest: str, tool: Tool) -> Iterator[dict[str, Any]]:
     """Yield the arguments that stand behind what is done."""
     if not rest:
         yield {}
         return
     yield from _named(rest, tool)
+    yield from _flowing(rest, tool, ())
     first = _first(tool)
-    for before in _BEFORE_FIRST:
+    for before in forms.BEFORE_FIRST:
         if not rest.startswith(before):
             continue
         text = rest[len(before) :]
-        parts = text.split(_BETWEEN_NUMBERS)
+        parts = text.split(forms.BETWEEN_NUMBERS)
         if len(parts) == len(tool.required):
             values = [
                 value_of_text(one, tool, name)
@@ -132,22 +139,75 @@ def _read_rest(rest: str, tool: Tool) -> Iterator[dict[str, Any]]:
                     yield {first: value, **others}
 
 
+def read_further(text: str, tool: Tool, names: Set[str]) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of these names that a request says after others of the same names."""
+    if len(names) > 1:
+        yield from (one for one in _flowing(text, tool, ()) if one.keys() == names)
+        return
+    for name in names:
+        value = value_of_text(text.removeprefix(" "), tool, name)
+        if value is not None:
+            yield {name: value}
+
+
+def _runs_on(arguments: Mapping[str, Any], tool: Tool) -> bool:
+    """Return whether a text holds words that another argument begins with.
+
+    A request is read so that each value ends where the words of another argument stand.
+    """
+    texts = [
+        one
+        for value in arguments.values()
+        for one in (value if isinstance(value, list) else [value])
+        if isinstance(one, str)
+    ]
+    return any(mark in text for text in texts for mark in marks_of(tuple(tool.properties)))
+
+
+def _flowing(rest: str, tool: Tool, before: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the arguments that stand one behind another, each with its own words."""
+    if len(before) >= _MOST_FLOWING:
+        return
+    for name in tool.properties:
+        if name in before:
+            continue
+        for start, behind in ways_of(name):
+            if not rest.startswith(start):
+                continue
+            text = rest[len(start) :]
+            # A value ends where the words of another argument begin, or with the text.
+            marks = marks_of(tuple(tool.properties))
+            ends = sorted({p.start() for m in marks for p in re.finditer(re.escape(m), text)})
+            for end in (*ends, len(text)):
+                piece = text[:end]
+                if not piece.endswith(behind):
+                    continue
+                value = value_of_text(piece.removesuffix(behind), tool, name) if piece else None
+                if value is None:
+                    continue
+                if end == len(text):
+                    yield {name: value}
+                    continue
+                for others in _flowing(text[end:], tool, (*before, name)):
+                    yield {name: value, **others}
+
+
 def _ends(text: str, tool: Tool) -> list[int]:
     """Return where in a text the arguments that are named may begin.
 
     A value that holds the name of an argument as a request says it cannot be told from that one.
     """
     found = set()
-    for link, sign, _ in _STYLES:
+    for link, sign, _ in forms.STYLES:
         for name in tool.properties:
-            place = text.find(f"{link}{_words(name)}{sign}")
+            place = text.find(f"{link}{words_of(name)}{sign}")
             if place >= 0:
                 found.add(place)
     return sorted(found)
 
 
 def _named(text: str, tool: Tool) -> Iterator[dict[str, Any]]:
-    for link, sign, glue in _STYLES:
+    for link, sign, glue in forms.STYLES:
         if text.startswith(link):
             arguments = _arguments(text[len(link) :], sign, glue, tool)
             if arguments is not None:
@@ -156,9 +216,10 @@ def _named(text: str, tool: Tool) -> Iterator[dict[str, Any]]:
 
 def _arguments(text: str, sign: str, glue: str, tool: Tool) -> dict[str, Any] | None:
     """Return the arguments that a text names; None where some part of it names none."""
-    by_words = {_words(name) + sign: name for name in tool.properties}
+    by_words = {words_of(name) + sign: name for name in tool.properties}
     found: dict[str, Any] = {}
-    for part in text.split(glue):
+    starts = "|".join(map(re.escape, by_words))
+    for part in re.split(rf"{re.escape(glue)}(?={starts})", text):
         words = max((one for one in by_words if part.startswith(one)), key=len, default="")
         value = value_of_text(part[len(words) :], tool, by_words[words]) if words else None
         if value is None or by_words[words] in found:
@@ -172,7 +233,7 @@ def _first(tool: Tool) -> str | None:
     return next((name for name in tool.properties if name in tool.required), None)
 
 
-def _are_numbers(arguments: dict[str, Any], tool: Tool) -> bool:
+def _are_numbers(arguments: Mapping[str, Any], tool: Tool) -> bool:
     """Return whether arguments are all that are required and no others, each of them a number."""
     return (
         _LEAST_NUMBERS <= len(arguments) <= _MOST_NUMBERS
@@ -182,38 +243,3 @@ def _are_numbers(arguments: dict[str, Any], tool: Tool) -> bool:
             for value in arguments.values()
         )
     )
-
-
-@lru_cache(maxsize=4096)
-def _phrases_of(name: str, description: str) -> tuple[str, ...]:
-    first = _FIRST.split(description, maxsplit=1)[0].strip().rstrip(".")
-    words = _words(_SPACE.sub("", name))
-    by_name = words if _LEAST_WORDS <= len(words.split()) <= _MOST_WORDS else ""
-    verb, _, rest = _PREFACE.sub("", first).partition(" ")
-    whole = f"{_bare(verb)} {rest}".strip()
-    short = _DETAIL.split(whole, maxsplit=1)[0].strip()
-    if len(short.split()) < _LEAST_WORDS:
-        short = ""
-    found = [one for one in (whole, short, by_name) if 0 < len(one) <= LONGEST // 4]
-    return tuple(dict.fromkeys(found)) or (f"call {name}",)
-
-
-def _phrases(tool: Tool) -> tuple[str, ...]:
-    """Return what a tool does, as it follows "Please"."""
-    return _phrases_of(tool.name, tool.description)
-
-
-def _bare(verb: str) -> str:
-    """Return a verb as it follows "Please": that of "Returns the weather" is "return"."""
-    if verb.isupper():
-        return verb
-    verb = verb.lower()
-    if verb.endswith("ies"):
-        return f"{verb[:-3]}y"
-    if verb.endswith(("ches", "shes", "sses", "xes", "zzes")):
-        return verb[:-2]
-    return verb[:-1] if verb.endswith("s") and not verb.endswith(("ss", "us", "is")) else verb
-
-
-def _words(name: str) -> str:
-    return _CAMEL.sub(" ", name).replace("_", " ").replace("-", " ").lower()

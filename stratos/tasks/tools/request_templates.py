@@ -23,10 +23,14 @@ from stratos.tasks.tools.signatures import Tool
 from stratos.tasks.tools.spelling import LONGEST, spelled, value_of_text
 
 _MOST_SLOTS = 6
+_SHARE_SHORT = 0.7
+"""Share of requests for several calls that could share what they do, and do."""
 _MOST_WORDINGS = 200
 """Templates of one tool: each request is read by all of them."""
-JOINS = (". Also, ", ". Then ", "; and ", ". After that, ")
+JOINS = (". Also, ", ". Then ", "; and ", ". After that, ", ", and also ", " and also ", ", then ")
 """What stands between the requests for several calls."""
+SHORT_JOINS = (", and also", " and also", ", and then", ", as well as", " and")
+"""What stands before further arguments of the same tool (`… for Rome, and also for Oslo`)."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,37 @@ class Requests:
     templates: Mapping[str, Sequence[Template]]
     """Of each tool those that its training rows gave."""
 
-    def write(self, call: Call, tool: Tool, rng: random.Random) -> str:
-        """Return a request for one call."""
+    def write(self, call: Call, tool: Tool, rng: random.Random, *, is_alone: bool = True) -> str:
+        """Return a request for one call; `is_alone` says whether it is the whole text."""
         fitting = [one for one in self.templates.get(tool.name, ()) if one.fits(call)]
         if fitting and rng.random() < 0.8:
             return rng.choice(fitting).fill(call)
-        return plain.write(call, tool, rng)
+        return plain.write(call, tool, rng, is_alone=is_alone)
+
+    def write_all(self, calls: Sequence[Call], tools: Sequence[Tool], rng: random.Random) -> str:
+        """Return a request for calls of these tools.
+
+        Several calls of one tool whose arguments have the same names may share what they do.
+        """
+        if len(calls) == 1:
+            return self.write(calls[0], tools[0], rng)
+        first, *others = calls
+        are_alike = bool(first.arguments) and all(
+            one.name == first.name and one.arguments.keys() == first.arguments.keys()
+            for one in others
+        )
+        if are_alike and rng.random() < _SHARE_SHORT:
+            join = rng.choice(SHORT_JOINS)
+            text = self.write(first, tools[0], rng, is_alone=False)
+            return text + "".join(
+                join + plain.told(one.arguments, tool, rng, is_further=True)
+                for one, tool in zip(others, tools[1:], strict=True)
+            )
+        parts = [
+            self.write(call, tool, rng, is_alone=False).rstrip(".?!")
+            for call, tool in zip(calls, tools, strict=True)
+        ]
+        return rng.choice(JOINS).join(parts)
 
     def read(self, request: str, tools: Sequence[Tool]) -> list[list[Call]]:
         """Return every list of calls that a request can be read as; [] where it is no call's.
@@ -130,12 +159,20 @@ class Requests:
             request: what is asked for.
             tools: that are offered.
         """
+        found = {written([call]): [call] for call in self._single(request, tools)}
         for join in JOINS:
             if join in request:
                 parts = [self._single(part, tools) for part in request.split(join)]
                 if all(parts):
-                    return [list(calls) for calls in product(*parts)]
-        return [[call] for call in self._single(request, tools)]
+                    found |= {written(calls): list(calls) for calls in product(*parts)}
+        for join in SHORT_JOINS:
+            if f"{join} " in request:
+                head, *tails = request.split(join)
+                for call in self._single(head, tools):
+                    tool = next(one for one in tools if one.name == call.name)
+                    parts = [[call], *(_further(tail, tool, call) for tail in tails)]
+                    found |= {written(calls): list(calls) for calls in product(*parts)}
+        return list(found.values())
 
     def _single(self, request: str, tools: Sequence[Tool]) -> list[Call]:
         found: dict[str, Call] = {}
@@ -145,6 +182,17 @@ class Requests:
                 if call is not None:
                     found[written([call])] = call
         return list(found.values())
+
+
+def _further(text: str, tool: Tool, first: Call) -> list[Call]:
+    """Return the calls that a text makes which says the arguments of a first call anew."""
+    found = {
+        written([call]): call
+        for arguments in plain.read_further(text, tool, first.arguments.keys())
+        if tool.problem(arguments) is None
+        for call in [Call(tool.name, tool.ordered(arguments))]
+    }
+    return list(found.values())
 
 
 def templates_of(rows: Iterable[tuple[str, Call, Tool]]) -> dict[str, list[Template]]:

@@ -163,7 +163,8 @@ def test_injection_draws_calls_whose_requests_are_read_back(task: ToolsTask) -> 
         assert task.verify(item) is None
         said = task.own_words(item.question)
         for call in json.loads(item.answer):
-            assert all(str(value) in said for name, value in call["arguments"].items())
+            plain = said.replace(",", "")  # 1,500 is 1500
+            assert all(str(value) in plain for value in call["arguments"].values())
     # The wording of the rows is used with other values.
     assert any(task.own_words(item.question).startswith("Wake me in ") for item in made)
     assert list(task.reverse(own - 5)) == task.items("train", own - 5)
