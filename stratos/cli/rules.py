@@ -92,6 +92,11 @@ def impossible(config: Config) -> list[str]:
             f"strategy={only.kind}: the task {config.task.name} cannot build a question from an "
             "answer. Type strategy=alignment, or strategy=auto."
         )
+    if only is not None and only.words_questions and not config.task.n_worded:
+        problems.append(
+            f"strategy.wording=teacher: the task {config.task.name} makes no questions that a "
+            "teacher can word. Type strategy.wording=task."
+        )
     if only is not None and only.learns_rows and not config.task.has_rows:
         problems.append(
             f"strategy={only.kind}: the task {config.task.name} has no labelled rows. Type "

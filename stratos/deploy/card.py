@@ -234,7 +234,8 @@ def _learnt_from(config: Config, plan: Plan, corpus: Corpus | None) -> _Source:
     if strategy is None or not (strategy.learns_rows or strategy.makes_questions):
         return of_teacher
     if corpus is None:
-        is_asked = strategy.adds_rows or strategy.writes_reasoning
+        writes = strategy.writes_reasoning or strategy.words_questions
+        is_asked = strategy.adds_rows or writes
     else:
         is_asked = corpus.teacher_tokens > 0
     if is_asked:

@@ -114,7 +114,11 @@ def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
     strategy = find(config.strategies, plan.strategy)
     asks = {
         "synthesize": strategy is not None
-        and (strategy.writes_reasoning or strategy.n_questions(config.task) > 0),
+        and (
+            strategy.writes_reasoning
+            or strategy.words_questions
+            or strategy.n_questions(config.task) > 0
+        ),
         "distill": strategy is not None and strategy.needs_logits,
         "evaluate": True,
     }

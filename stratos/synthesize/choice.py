@@ -170,7 +170,7 @@ def _not(
 
 def _asks_anew(strategy: Strategy) -> str:
     """Return why a strategy needs more of a teacher than its log has; "" where it does not."""
-    if strategy.adds_rows or strategy.writes_reasoning:
+    if strategy.adds_rows or strategy.writes_reasoning or strategy.words_questions:
         return "its log has no answers to what it would be asked"
     return "its log has its texts alone" if strategy.needs_logits else ""
 

@@ -7,7 +7,7 @@ answer is the engine's, or the teacher's, checked without that answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from types import MappingProxyType
@@ -23,6 +23,8 @@ from stratos.synthesize.planned_teacher import planned_teacher
 from stratos.synthesize.rationale import NO_MONEY, Writer, reason_of, request, sizes_of
 from stratos.synthesize.samples import UNREAD
 from stratos.synthesize.strategy import Family, Strategy, Tally, Writing
+from stratos.synthesize.wording import Wording, requests
+from stratos.synthesize.wording import sizes_of as sizes_of_wording
 from stratos.tasks.base import Item, Task
 from stratos.teachers.answer_limit import AnswerLimit, limit_of
 from stratos.teachers.base import Question, Teacher
@@ -39,7 +41,7 @@ class Injection(Strategy):
     """Items made answer first by the task's reverse generator."""
 
     family: ClassVar[Family] = Family.INJECTION
-    taught_by: ClassVar[tuple[str, ...]] = ("rationale",)
+    taught_by: ClassVar[tuple[str, ...]] = ("rationale", "wording")
 
     name: str = "injection"
     """Name shown in the plan."""
@@ -48,6 +50,9 @@ class Injection(Strategy):
     rationale: Literal["engine", "teacher", "auto", "none"] = "engine"
     """Reasoning path: the task engine's (or the file's), the teacher's, auto (whichever is right
     more often on the first items), or none (the bare answer)."""
+    wording: Literal["task", "teacher"] = "task"
+    """Words of the questions: the task's, or the teacher's where it finds the answer again in a
+    question of its own without having seen it."""
     n_retries: int = 1
     """Retries of a rejected reasoning; the teacher is told what is wrong with it."""
     refused_share: float = 0.2
@@ -72,6 +77,11 @@ class Injection(Strategy):
             raise ValueError(
                 "n_items, n_trial_items and max_tokens must be at least 1, n_retries at least 0."
             )
+        if self.words_questions and self.writes_reasoning:
+            raise ValueError(
+                "wording=teacher has the teacher word the questions, and rationale="
+                f"{self.rationale} has it write the reasoning: take one of them."
+            )
         if not all(0 <= x <= 1 for x in (self.near_duplicates, self.balance, self.refused_share)):
             raise ValueError("near_duplicates, balance and refused_share must lie between 0 and 1.")
 
@@ -89,6 +99,11 @@ class Injection(Strategy):
     def writes_reasoning(self) -> bool:
         """Whether a teacher writes the reasoning."""
         return self.rationale in ("teacher", "auto")
+
+    @property
+    def words_questions(self) -> bool:
+        """Whether a teacher says the questions in words of its own."""
+        return self.wording == "teacher"
 
     def learnt(self, task: Task, item: Item) -> str:
         """Return the answer of an item, with its reasoning unless that is left out."""
@@ -109,22 +124,31 @@ class Injection(Strategy):
             drawn = Balance(self.balance, self.n_items, task, tally).admitted(
                 drawn, lambda made: made.item
             )
+        items: Iterator[Item] = (made.item for made in drawn)
         if self.writes_reasoning:
             teacher = planned_teacher(config, plan, context)
             limit = self._limit(task)
             writer = Writer(task, teacher, context, tally, limit, self.n_retries)
-            items = (made.item for made in drawn)
             yield from self._written(items, writer, config.seed, tally)
             return
-        for made in drawn:
-            item = made.item
-            has_path = bool(item.rationale) or task.has_paths
-            if has_path and not holds(item, made.wrong(task), tally):
-                continue
+        items = (
+            made.item
+            for made in drawn
+            if not (made.item.rationale or task.has_paths)
+            or holds(made.item, made.wrong(task), tally)
+        )
+        if self.words_questions:
+            teacher = planned_teacher(config, plan, context)
+            n_items = self._n_worded(task)
+            items = Wording(config, plan, teacher, context, tally, n_items).of(items)
+        for item in items:
             yield item, self.learnt(task, item)
 
     def writing(self, task: Task) -> Writing | None:
         """Return what the teacher will be asked to write; None where it is not asked."""
+        if self.words_questions:
+            some = islice(_wordable(task, task.reverse(task.n_train + _N_FOR_SIZES)), _N_FOR_SIZES)
+            return sizes_of_wording(task, list(some), self._n_worded(task))
         if not self.writes_reasoning:
             return None
         n_items = min(self.n_items, task.n_train) if task.has_rows else self.n_items
@@ -146,7 +170,7 @@ class Injection(Strategy):
         prompt: str,
         max_tokens: Mapping[str, int] = MappingProxyType({}),
     ) -> Iterator[Question]:
-        """Yield the first request for the reasoning of each item, in order; none if not asked.
+        """Yield the first request for each item, in order; none if a teacher writes nothing.
 
         Args:
             config: the run.
@@ -158,6 +182,13 @@ class Injection(Strategy):
             limit = self._limit(config.task)
             for item in islice(self._same(config.task, config.seed), self.n_items):
                 yield Question(request(item), limit.tokens)
+        if self.words_questions:
+            items = islice(self._same(config.task, config.seed), self.n_items)
+            for item in _wordable(config.task, items):
+                yield from requests(config.task, [item])
+
+    def _n_worded(self, task: Task) -> int:
+        return min(self.n_items, task.n_worded)
 
     def _limit(self, task: Task) -> AnswerLimit:
         """Return the longest reasoning that the teacher may write, before any was seen."""
@@ -243,6 +274,10 @@ class Injection(Strategy):
                     yield item, task.completion(item)
             else:
                 tally.refused[reason_of(found) if isinstance(found, str) else "no path"] += 1
+
+
+def _wordable(task: Task, items: Iterable[Item]) -> Iterator[Item]:
+    return (item for item in items if task.wording(item) is not None)
 
 
 def _all_wrong(written: Sequence[Item | str]) -> bool:

@@ -75,7 +75,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Writing:
-    """Reasoning that a teacher is to write, as far as it is known beforehand; sizes are means."""
+    """Reasoning, or wording, that a teacher is to write, as far as it is known beforehand.
+
+    Sizes are means.
+    """
 
     n_items: int
     """The most items that it is asked for."""
@@ -101,6 +104,8 @@ class Writing:
     """Share of the reasonings that are expected to be refused, each time."""
     feedback_bytes: float
     """Of the message that sends a reasoning back."""
+    is_learnt: bool = True
+    """Whether the student learns to write it: not where it is the question in other words."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,11 @@ class Strategy(ABC):
     @property
     def writes_reasoning(self) -> bool:
         """Whether a teacher writes the reasoning that leads to a known answer."""
+        return False
+
+    @property
+    def words_questions(self) -> bool:
+        """Whether a teacher says the questions that a task makes in words of its own."""
         return False
 
     def learnt(self, task: Task, item: Item) -> str:
@@ -259,7 +269,7 @@ class Strategy(ABC):
         return None
 
     def writing(self, task: Task) -> Writing | None:
-        """Return the reasoning that a teacher is to write; None where it writes none."""
+        """Return the reasoning or wording that a teacher is to write; None where it writes none."""
         return None
 
     # --- rows that a teacher adds to those of a file ----------------------------------------------

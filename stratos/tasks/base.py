@@ -237,6 +237,25 @@ class Task(ABC):
         """Whether items of `reverse` bring the reasoning that leads to their answers."""
         return True
 
+    @property
+    def n_worded(self) -> int:
+        """How many items of `reverse` can have a question in other words, at most."""
+        return 0
+
+    def wording(self, item: Item) -> list[Message] | None:
+        """Return the chat that asks for the question of a made item in other words.
+
+        None, the default, where it stands as it is.
+        """
+        return None
+
+    def reworded(self, item: Item, text: str) -> Item | None:
+        """Return an item with the question that a teacher wrote as `wording` asks for it.
+
+        None where the text is no such question.
+        """
+        return replace(item, question=text)
+
     def verify(self, item: Item) -> str | None:
         """Check answer and reasoning path of an item; return what is wrong, or None.
 

@@ -111,6 +111,14 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
     assert found == ([ended] if ended else [])
 
 
+def test_a_teacher_words_only_what_a_task_has_worded() -> None:
+    typed = ("+task=mahjong", "strategy=injection", "strategy.wording=teacher")
+    assert problems(*typed) == [
+        "strategy.wording=teacher: the task mahjong makes no questions that a teacher can word. "
+        "Type strategy.wording=task."
+    ]
+
+
 def test_an_engine_that_is_not_there_is_said_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

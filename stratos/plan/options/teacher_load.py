@@ -119,6 +119,7 @@ def teacher_load_of(
     sizes = strategy.writing(config.task) if config.task.can_reverse else None
     if sizes is not None:
         per_byte = _tokens_per_byte(config, teacher)
+        declared = declared if sizes.is_learnt else None
         written = declared or _SHARE_OF_LIMIT * sizes.max_tokens
         if not declared and sizes.path_bytes:
             written = min(sizes.max_tokens, per_byte * sizes.path_bytes)
@@ -134,7 +135,8 @@ def teacher_load_of(
         ):
             parts += _writing(sizes, max(0, n_items - n_kept), refused, per_byte, written)
         why = _why(sizes)
-        n_read_by_training = sizes.n_items * (per_byte * sizes.request_bytes + written)
+        if sizes.is_learnt:
+            n_read_by_training = sizes.n_items * (per_byte * sizes.request_bytes + written)
     load = Load.of(expected)
     return TeacherLoad(
         load.n_answers,

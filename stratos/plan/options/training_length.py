@@ -193,6 +193,7 @@ class Lengths:
         has_paths = any(item.rationale for item in self._items)
         is_written = not has_paths and task.can_reverse
         sizes = strategy.writing(task) if is_written else None
+        sizes = sizes if sizes is not None and sizes.is_learnt else None
         if self._is_bare(strategy, learnt) and sizes is None:
             return None  # no reasoning is learnt, whatever is declared of it
         if declared := self.config.complexity.path_tokens:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from stratos.core.counted import listed
 from stratos.core.errors import ConfigError
 from stratos.tasks.answers import nearest_by_words
-from stratos.tasks.base import Item, Score
+from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.files import read_records
 from stratos.tasks.jsonl import Content, JsonlTask
 from stratos.tasks.messages import doubtful
@@ -24,7 +24,8 @@ from stratos.tasks.tools.calls import Call, read, written
 from stratos.tasks.tools.injected import Injected
 from stratos.tasks.tools.logged_calls import ToolRowReader
 from stratos.tasks.tools.matching import is_right, overlap, overlap_of_arguments, why_invalid
-from stratos.tasks.tools.signatures import grammar_of, request_in, tools_in
+from stratos.tasks.tools.other_words import gives_away, wording_of
+from stratos.tasks.tools.signatures import grammar_of, question_of, request_in, tools_in
 from stratos.tasks.tools.tool_rows import Names
 
 SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irrelevant"
@@ -265,6 +266,30 @@ class ToolsTask(JsonlTask):
             item = replace(item, family=family_id(question))
             if item.family not in held:
                 yield item
+
+    @property
+    def n_worded(self) -> int:
+        """How many drawn requests a teacher can word."""
+        return self.n_drawn
+
+    def wording(self, item: Item) -> list[Message] | None:
+        """Return the chat that asks for a drawn request in other words; None for a row's own."""
+        return None if item.id in self._own else wording_of(item)
+
+    @cached_property
+    def _own(self) -> frozenset[str]:
+        return frozenset(item.id for item in self.items("train", self.n_train))
+
+    def reworded(self, item: Item, text: str) -> Item | None:
+        """Return a drawn item whose request is another text, with the same tools and calls.
+
+        None where the text gives the calls away: it would be read back whatever it says.
+        """
+        if gives_away(text, item):
+            return None
+        question = question_of(tools_in(item.question), [{"role": "user", "content": text}])
+        made = replace(item, id=content_id(question), question=question)
+        return replace(made, family=family_id(question))
 
     def __post_init__(self) -> None:
         """Check the settings, and every line of a file on this machine.

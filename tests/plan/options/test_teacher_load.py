@@ -19,6 +19,7 @@ from stratos.synthesize.injection import Injection
 from stratos.synthesize.rationale import reading, request
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.math import MathTask
+from stratos.tasks.tools import ToolsTask
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 IN, OUT = 2_000.0, 10_000.0
@@ -181,6 +182,27 @@ def test_a_local_teacher_takes_the_hours_of_writing(tmp_path):
         for how in ("none", "teacher")
     ]
     assert hours[1] > hours[0]
+
+
+def test_each_worded_question_is_asked_for_and_read(tmp_path):
+    tool = {"name": "nap", "description": "Take a nap.", "parameters": {
+        "properties": {"minutes": {"type": "integer"}}, "required": ["minutes"]}}  # fmt: skip
+    rows = [
+        {"question": f"Doze {k}", "tools": [tool],
+         "calls": [{"name": "nap", "arguments": {"minutes": k}}]}
+        for k in range(40)
+    ]  # fmt: skip
+    file = tmp_path / "naps.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    task = ToolsTask(str(file), n_drawn=100)
+    config = replace(World(task=task).config(), evaluate=EvaluateConfig(n_teacher_items=8))
+    plain, worded = (
+        teacher_load_of(config, hosted(task), Injection(wording=who)) for who in ("task", "teacher")
+    )
+    n_evaluated = plain.n_answers
+    assert worded.n_answers == n_evaluated + 2 * 100
+    assert worded.why == "", "each of them is asked, whatever it writes"
+    assert worded.dataset_gb == plain.dataset_gb, "no text of its own is learnt"
 
 
 def test_alignment_asks_no_more_than_there_are_items(tmp_path):
