@@ -27,6 +27,7 @@ from figures_of import (
     tool_students,
     tracking,
     tutorials,
+    variants,
 )
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -52,4 +53,5 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **tool_students.BLOCKS,
     **tracking.BLOCKS,
     **tutorials.BLOCKS,
+    **variants.BLOCKS,
 }
