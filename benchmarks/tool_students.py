@@ -219,8 +219,9 @@ def answers(
     path: str, chats: Sequence[list[dict[str, str]]], schemas: Sequence[Mapping[str, Any] | None]
 ) -> list[tuple[str, int]]:
     """Return what a model writes behind each chat, and its tokens; `schemas` constrain it."""
-    from stratos.decode.batched import end_tokens, likeliest, write
+    from stratos.decode.batched import end_tokens, write
     from stratos.decode.constrained import by_schemas
+    from stratos.decode.picks import likeliest
     from stratos.pretrained import load_model, load_tokenizer
 
     tokenizer, model = load_tokenizer(path), load_model(path, dtype="auto")

@@ -28,7 +28,7 @@ ARROWS = {
     "pretrained": "core",
     "engines": "core pretrained records",
     "tasks": "convert core",
-    "decode": "tasks",
+    "decode": "core tasks",
     # What is bought and what it takes.
     "catalog": "config core records",
     "estimate": "catalog config core engines records tasks",

@@ -3,7 +3,8 @@
 `model.generate` keeps finished rows in the batch until the longest is done and copies the whole
 cache at every token. `complete` asks questions of like length together, drops a row when it ends,
 and writes into a cache with room (`stratos.decode.kv_cache`). The steps of small students on a CPU
-are computed without transformers' modules (`stratos.decode.direct`).
+are computed without transformers' modules: compiled (`stratos.decode.rolling`), or by torch where
+there is no compiler (`stratos.decode.direct`).
 """
 
 from __future__ import annotations
@@ -14,22 +15,19 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
+from stratos.decode.answers import Answers, fill_holes
 from stratos.decode.decoder import Decoder, Decoding
 from stratos.tasks.base import Message
 
 if TYPE_CHECKING:
     import torch
 
+    from stratos.decode.compiled import Rows
     from stratos.decode.direct import Direct, Following
+    from stratos.decode.picks import Pick
     from stratos.decode.prefix import Prefixes
+    from stratos.decode.rolling import Rolling
     from stratos.decode.threads import Threads
-
-Pick = Callable[["torch.Tensor", Sequence[int]], "torch.Tensor"]
-"""Takes the next token's logits (B, V) and the numbers of the prompts that the rows belong to, and
-returns the token of each row, (B, 1)."""
-
-_LOOKED_AT = 16
-"""Tokens between two looks at whether a row repeats itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,8 @@ def complete(
     Raises:
         ValueError: no grammar can be made for the tokenizer.
     """
+    from stratos.decode.picks import Likelihood, likeliest
+
     prompts: list[list[int]] = [
         tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)[
             "input_ids"
@@ -121,34 +121,6 @@ def complete(
     ]
 
 
-class Likelihood:
-    """Picks as another does, and adds up the log-probability of what is picked."""
-
-    def __init__(self, pick: Pick, n_prompts: int) -> None:
-        """Begin with no tokens.
-
-        Args:
-            pick: chooses the tokens.
-            n_prompts: prompts in all.
-        """
-        self._pick = pick
-        self.sums = [0.0] * n_prompts
-
-    def __call__(self, logits_BV: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
-        """Return the token of each row, (B, 1)."""
-        total_B1 = logits_BV.float().logsumexp(-1, keepdim=True)
-        picked_B1 = self._pick(logits_BV, prompts)
-        logprobs_B1 = logits_BV.gather(-1, picked_B1).float() - total_B1
-        for prompt, logprob in zip(prompts, logprobs_B1[:, 0].tolist(), strict=True):
-            self.sums[prompt] += logprob
-        return picked_B1
-
-
-def likeliest(logits_BV: torch.Tensor, prompts: Sequence[int] = ()) -> torch.Tensor:
-    """Return the likeliest token of each row, (B, 1)."""
-    return logits_BV.argmax(-1, keepdim=True)
-
-
 def write(
     model: Any,
     tokenizer: Any,
@@ -156,7 +128,7 @@ def write(
     *,
     max_new_tokens: int | Sequence[int],
     batch_size: int,
-    pick: Pick = likeliest,
+    pick: Pick | None = None,
     tick: Callable[[int, int], None] | None = None,
     take: Callable[[Sequence[int], Sequence[list[int]]], None] | None = None,
     share_prefixes: bool = False,
@@ -173,7 +145,7 @@ def write(
         prompts: token ids of each prompt.
         max_new_tokens: longest answer, in tokens: of all, or of each.
         batch_size: as of `complete`.
-        pick: chooses the next token of each row.
+        pick: chooses the next token of each row; None takes the likeliest.
         tick: as of `complete`.
         take: takes the numbers of a batch's prompts and their answers, after each batch.
         share_prefixes: compute what prompts begin with alike once.
@@ -184,48 +156,63 @@ def write(
     """
     import torch
 
+    from stratos.decode.compiled import Compiled
+    from stratos.decode.direct import Direct
+    from stratos.decode.kernel import load
+    from stratos.decode.picks import likeliest
+    from stratos.decode.rolling import Rolling
     from stratos.decode.threads import HERE
 
     decoding = Decoding() if decoding is None else decoding
-
+    pick = likeliest if pick is None else pick
     threads = HERE if choose_threads and model.device.type == "cpu" else None
     longest = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
     # Like lengths share a batch; longest first, so that what needs most memory is met at once.
     order = sorted(range(len(prompts)), key=lambda i: (-longest[i], -len(prompts[i])))
-    answers: list[list[int]] = [[] for _ in prompts]
-    n_done = 0
+    limits = [_room(model, len(prompts[i]), longest[i]) for i in range(len(prompts))]
+    answers = Answers(
+        limits, end_tokens(model, tokenizer), stop_loops=stop_loops, tick=tick, take=take
+    )
     with (
         _inference(model),
         torch.inference_mode(),
         threads.choosing() if threads is not None else nullcontext(),
     ):
         prefixes = _prefixes(model, prompts) if share_prefixes else None
-        direct = _direct(model, decoding)
+        direct: Direct | None = None
+        rolling: Rolling | None = None
+        if _is_decoded_directly(model, decoding):
+            if (library := load()) is None:
+                direct = Direct(model)
+            else:
+                ends_at = [len(prompts[index]) + n for index, n in enumerate(limits)]
+                n_positions = max(ends_at, default=0)
+                rolling = Rolling(
+                    Compiled(library, model, n_positions),
+                    answers,
+                    pick,
+                    batch_size=batch_size,
+                    poll=poll,
+                    threads=threads,
+                )
         for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            found = _decode(
+            _decode(
                 model,
                 prompts,
-                batch,
-                longest,
-                ends=end_tokens(model, tokenizer),
+                answers.begin(order[start : start + batch_size]),
+                answers,
                 pad=tokenizer.pad_token_id or 0,
                 pick=pick,
                 prefixes=prefixes,
-                stop_loops=stop_loops,
                 poll=poll,
                 threads=threads,
                 direct=direct,
+                rolling=rolling,
                 decoding=decoding,
             )
-            for index, tokens in found:
-                answers[index] = tokens
-                n_done += 1
-                if tick is not None:
-                    tick(n_done, len(prompts))
-            if take is not None:
-                take(batch, [answers[index] for index in batch])
-    return answers
+        if rolling is not None:
+            rolling.finish()
+    return answers.tokens
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -241,51 +228,41 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 def _decode(
     model: Any,
     prompts: Sequence[Sequence[int]],
-    batch: Sequence[int],
-    longest: Sequence[int],
+    live: list[int],
+    answers: Answers,
     *,
-    ends: frozenset[int],
     pad: int,
     pick: Pick,
     prefixes: Prefixes | None,
-    stop_loops: bool,
     poll: Callable[[], None] | None,
     threads: Threads | None,
     direct: Direct | None,
+    rolling: Rolling | None,
     decoding: Decoding,
-) -> Iterator[tuple[int, list[int]]]:
-    """Yield (number of the prompt, tokens) for one batch, in the order in which they end.
+) -> None:
+    """Decode one batch to its end; or, where that is done directly, up to its second token.
 
     Args:
         model: as of `write`.
         prompts: all of them.
-        batch: numbers of those that are answered together.
-        longest: longest answer to each of all prompts.
-        ends: tokens that end an answer.
+        live: numbers of those that are answered together.
+        answers: are told the tokens.
         pad: any token.
         pick: as of `write`.
         prefixes: what is computed of the prompts already.
-        stop_loops: as of `write`.
         poll: as of `write`.
         threads: what chooses their number; None for torch's.
         direct: the model's weights for steps without it; None has it make them all.
+        rolling: what goes on by compiled code, in place of `direct`; None where that is not there.
         decoding: told what made the steps.
     """
     import torch
 
     from stratos.decode.kv_cache import roomy_cache
     from stratos.decode.prefix import cache_argument
-    from stratos.decode.repetition import repeats
 
-    limits = {index: _room(model, len(prompts[index]), longest[index]) for index in batch}
-    answers: dict[int, list[int]] = {index: [] for index in batch}
-    for index in batch:
-        if limits[index] <= 0:
-            yield index, []
-    live = [index for index in batch if limits[index] > 0]
     if not live:
         return
-
     n_known = [prefixes.lengths[index] if prefixes else 0 for index in live]
     rest = [prompts[index][n:] for index, n in zip(live, n_known, strict=True)]
     ids, mask = _pad_left(rest, pad, model.device)
@@ -297,9 +274,9 @@ def _decode(
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     padded = not bool(mask.all())
     cache_name = cache_argument(model)
-    following: Following | None = None
     if threads is not None:
         threads.begin()
+    following: Following | None = None
     for step in count():
         if following is not None:
             logits_BV = following.step(ids, positions)
@@ -313,9 +290,13 @@ def _decode(
                 logits_to_keep=1,
                 **{cache_name: cache},
             ).logits[:, -1]
-        if step == 1 and direct is not None:
-            following = direct.follow(cache, ids, mask, positions, logits_BV)
-            decoding.tell(following is not None)
+        rows: Rows | None = None
+        if step == 1 and (direct is not None or rolling is not None):
+            if rolling is not None:
+                rows = rolling.take(cache, ids, mask, logits_BV)
+            elif direct is not None:
+                following = direct.follow(cache, ids, mask, positions, logits_BV)
+            decoding.tell(rows is not None or following is not None)
             if threads is not None:  # other steps come now: what was measured says nothing of them
                 threads.begin()
         if poll is not None:
@@ -324,37 +305,36 @@ def _decode(
             threads.token()
         ids = pick(logits_BV, live)
         positions = positions[:, -1:] + 1
-        over = [False] * len(live)
-        for place, (index, token) in enumerate(zip(live, ids[:, 0].tolist(), strict=True)):
-            written = answers[index]
-            written.append(token)
-            over[place] = token in ends or len(written) >= limits[index]
-            if stop_loops and not over[place] and len(written) % _LOOKED_AT == 0:
-                over[place] = repeats(written)
-            if over[place]:
-                yield index, written
+        over = [
+            answers.add(index, token) for index, token in zip(live, ids[:, 0].tolist(), strict=True)
+        ]
         if all(over):
             return
         if any(over):
-            kept = _fill_holes(over)
+            kept = fill_holes(over)
             live = [live[place] for place in kept]
             places = torch.tensor(kept, device=ids.device)
-            if following is not None:
+            if rows is not None:
+                rows.keep(kept)
+            elif following is not None:
                 following.keep(kept)
             else:
                 cache.reorder_cache(cast(torch.LongTensor, places))
             ids, mask, positions = ids[places], mask[places], positions[places]
+        if rows is not None and rolling is not None:
+            rolling.join(live, ids[:, 0].tolist(), rows)
+            return
         if following is None:  # which has its own
             mask = torch.nn.functional.pad(mask, (0, 1), value=1)
 
 
-def _direct(model: Any, decoding: Decoding) -> Direct | None:
-    """Return a model's weights for steps without it, where it may be decoded so."""
+def _is_decoded_directly(model: Any, decoding: Decoding) -> bool:
+    """Return whether a model's steps may be computed without it."""
     if decoding.asked is Decoder.TRANSFORMERS or model.device.type != "cpu":
-        return None
+        return False
     from stratos.decode.direct import Direct
 
-    return Direct(model) if Direct.can_decode(model) else None
+    return Direct.can_decode(model)
 
 
 def _prefixes(model: Any, prompts: Sequence[Sequence[int]]) -> Prefixes:
@@ -382,17 +362,6 @@ def _pad_left(
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
     return ids.to(device), mask.to(device)
-
-
-def _fill_holes(gone: Sequence[bool]) -> list[int]:
-    """Return which place moves where so that the rows that stay are the first ones.
-
-    The last rows fill the holes, so that only as many rows move as have ended.
-    """
-    staying = [place for place, over in enumerate(gone) if not over]
-    n_staying = len(staying)
-    movers = [place for place in staying if place >= n_staying]
-    return [movers.pop() if gone[place] else place for place in range(n_staying)]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What computes the tokens behind the first: transformers, or products of fused weights alone."""
+"""What computes the tokens behind the first: transformers, or code without its modules."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class Decoder(StrEnum):
     """What may compute them (`evaluate.decoder`)."""
 
     AUTO = "auto"
-    """Directly for a float32 Llama of few parameters on a CPU (`stratos.decode.direct`), as long as
-    it gives the logits of transformers; else by transformers."""
+    """Directly for a float32 Llama of few parameters on a CPU (`stratos.decode.rolling`, and
+    `stratos.decode.direct` where there is no C compiler), as long as it gives the logits of
+    transformers; else by transformers."""
     TRANSFORMERS = "transformers"
     """By transformers alone."""
 

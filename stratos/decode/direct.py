@@ -117,11 +117,15 @@ class Direct:
         """
         following = Following(self, cache, mask_BT)
         found_BV = following.step(ids_B1, positions_B1)
-        largest = logits_BV.abs().max()
-        if not bool((found_BV - logits_BV).abs().max() <= _SAME * largest):  # or any is NaN
+        if not agree(found_BV, logits_BV):
             return None
         cache.layers.clear()  # what it holds is held by the other now
         return following
+
+
+def agree(found_BV: Tensor, logits_BV: Tensor) -> bool:
+    """Return whether logits are those of transformers but for rounding; no if any is NaN."""
+    return bool((found_BV - logits_BV).abs().max() <= _SAME * logits_BV.abs().max())
 
 
 class Following:

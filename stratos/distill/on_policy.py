@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from stratos.distill.collectives import gathered, summed
 from stratos.distill.data import Batch, PackedLoader, pack
@@ -110,13 +108,11 @@ def writer(
 ) -> Writer:
     """Return the student as a writer: it samples at its present weights.
 
-    What is drawn depends on the seed and the batch; the decoders differ by rounding alone.
+    What is drawn depends on the seed alone; batches and decoders differ by rounding.
     """
     from stratos.decode.batched import write
     from stratos.decode.decoder import Decoder, Decoding
-
-    def sample(logits_BV: Tensor, prompts: Sequence[int]) -> Tensor:
-        return torch.multinomial((logits_BV.float() / temperature).softmax(-1), 1)
+    from stratos.decode.picks import Drawn
 
     def written(prompts: Sequence[np.ndarray]) -> list[list[int]]:
         model = whole_model(learner.model)
@@ -127,7 +123,7 @@ def writer(
                 [prompt.tolist() for prompt in prompts],
                 max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
-                pick=sample,
+                pick=Drawn(len(prompts), max_new_tokens, temperature),
                 choose_threads=False,
                 decoding=Decoding(Decoder(decoder)),
             )

@@ -85,7 +85,8 @@ class PretrainedStudent:
             OSError: the weights cannot be loaded.
             ValueError: the folder is no causal language model, or has no chat template.
         """
-        from stratos.decode.batched import likeliest, write
+        from stratos.decode.batched import write
+        from stratos.decode.picks import likeliest
 
         tokenizer, model = self._loaded
         end = time.monotonic() + seconds

@@ -7,12 +7,22 @@ import pytest
 import torch
 from tiny_student import WORDS, tiny_model, tiny_tokenizer
 
+from stratos.decode import kernel
 from stratos.decode.batched import complete, write
 from stratos.decode.decoder import Decoder, Decoding
 from stratos.decode.direct import MOST_PARAMETERS, Direct
 
 LONGEST = 90
 SHAPES = [{}, {"num_key_value_heads": 2}, {"tie_word_embeddings": False}, {"head_dim": 6}]
+
+
+@pytest.fixture(autouse=True, params=["compiled", "by torch"])
+def steps(request, monkeypatch):
+    """Both ways of a step: compiled code, and torch where there is no compiler."""
+    if request.param == "by torch":
+        monkeypatch.setattr(kernel, "load", lambda: None)
+    elif kernel.load() is None:
+        pytest.skip("no C compiler")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,90 @@
+"""Builds `step.c` where a C compiler is found, and loads it.
+
+It is compiled once a machine, which takes about a second, and kept in the cache folder of the user.
+Without a compiler, `load` returns None and torch computes the steps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from stratos.core.atomic_files import DiskFull, replacing_file
+
+_SOURCE = Path(__file__).with_name("step.c")
+_FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC")
+_SECONDS = 60
+"""Longest time that compiling may take."""
+
+
+@cache
+def load() -> ctypes.CDLL | None:
+    """Return the compiled library; None where it cannot be made."""
+    compiler = next((one for name in ("cc", "gcc", "clang") if (one := shutil.which(name))), None)
+    if compiler is None or os.name != "posix":
+        return None
+    source = _SOURCE.read_bytes()
+    try:
+        version = subprocess.run(
+            [compiler, "--version"], capture_output=True, timeout=_SECONDS, check=True
+        ).stdout
+        made_of = [source, version, " ".join(_FLAGS).encode(), _cpu()]
+        name = f"step-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:24]}.so"
+        path = _folder() / name
+        if not path.exists():
+            _compile(compiler, path)
+        return _typed(ctypes.CDLL(str(path)))
+    except (OSError, DiskFull, subprocess.SubprocessError):
+        return None
+
+
+def _compile(compiler: str, path: Path) -> None:
+    """Compile into a file of its own first: several processes may do so at once."""
+    with replacing_file(path, flushed=False) as new:
+        subprocess.run(
+            [compiler, *_FLAGS, "-o", str(new), str(_SOURCE), "-lm"],
+            capture_output=True,
+            timeout=_SECONDS,
+            check=True,
+        )
+
+
+def _folder() -> Path:
+    """Return a folder that no other user can write to: what lies there is executed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    root = Path(os.environ.get("STRATOS_CACHE") or "~/.cache/stratos").expanduser()
+    folder = root / "compiled"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.stat()
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{folder} can be written by others.")
+    return folder
+
+
+def _cpu() -> bytes:
+    """Return what the instructions of this machine's CPU depend on."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return f"{platform.machine()} {platform.processor()} {platform.version()}".encode()
+    named = ("flags", "Features", "model name", "CPU part")
+    lines = info.read_text(errors="replace").splitlines()
+    return "\n".join(sorted({line for line in lines if line.startswith(named)})).encode()
+
+
+def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.stratos_vector.restype = ctypes.c_int
+    library.stratos_work.argtypes, library.stratos_work.restype = [pointer, number, number], number
+    library.stratos_step.argtypes = [pointer, number, pointer, pointer, pointer]
+    library.stratos_step.restype = None
+    return library

@@ -1,0 +1,233 @@
+/* One decode step of small Llamas on a CPU: a token of each row, of all layers, in one call.
+
+Every row has its own keys and values, so that no row is padded. Sums run in the same order for any
+number of rows and threads: what a row is answered does not depend on which others are beside it.
+Vectors are those of GCC and Clang, which make them of what the CPU has.
+
+Layouts (floats; `wide(n)` is n rounded up to whole vectors, the rest is zero):
+  weights   panels of NR outputs: (outputs / NR, inputs, NR)
+  keys      of a row: (layers, key heads, blocks, head size, VL): VL tokens a block
+  values    of a row: (layers, key heads, tokens, wide(head size))
+*/
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+enum { VL = 16, MR = 8 }; /* 2 vectors of 8 rows are 16 of 32 registers */
+#elif defined(__AVX__)
+enum { VL = 8, MR = 4 };
+#else
+enum { VL = 4, MR = 8 };
+#endif
+enum { NR = 2 * VL };
+
+typedef float vec __attribute__((vector_size(VL * sizeof(float))));
+typedef int32_t ivec __attribute__((vector_size(VL * sizeof(float))));
+typedef float stored __attribute__((vector_size(VL * sizeof(float)), aligned(4), may_alias));
+
+typedef struct {
+    int32_t layers, hidden, heads, kv_heads, head_size, width, vocabulary;
+    float eps;
+    const float *embedding;            /* (vocabulary, hidden) */
+    const float *const *weights;       /* of each layer: qkv, from heads, gate and up, down; the head */
+    const float *rotations;            /* (positions, head size): cosines, then sines */
+} Model;
+
+typedef struct {
+    int64_t id, n_tokens, room;        /* last token; tokens that are stored; tokens there is room for */
+    float *keys, *values;
+} Row;
+
+static int wide(int n) { return (n + VL - 1) / VL * VL; }
+static int in_panels(int n) { return (n + NR - 1) / NR * NR; }
+static vec load(const float *from) { return *(const stored *)from; }
+static void store(float *to, vec value) { *(stored *)to = value; }
+static vec every(float value) { return value - (vec){0}; }
+
+static float sum_of(vec value) {
+    float sum = 0;
+    for (int i = 0; i < VL; i++) sum += value[i];
+    return sum;
+}
+
+/* e to the power of x, within 2 units of the last place; x is cut to what a float holds. */
+static vec exponential(vec x) {
+    x = (vec)(((ivec)x & (x > -87.0f)) | ((ivec)every(-87.0f) & ~(x > -87.0f)));
+    x = (vec)(((ivec)x & (x < 88.0f)) | ((ivec)every(88.0f) & ~(x < 88.0f)));
+    const vec whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* rounds to the nearest */
+    const vec rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
+    vec y = every(1.9875691500e-4f);
+    y = y * rest + 1.3981999507e-3f;
+    y = y * rest + 8.3334519073e-3f;
+    y = y * rest + 4.1665795894e-2f;
+    y = y * rest + 1.6666665459e-1f;
+    y = y * rest + 5.0000001201e-1f;
+    y = y * rest * rest + rest + 1.0f;
+    return (vec)((ivec)y + (__builtin_convertvector(whole, ivec) << 23));
+}
+
+/* Products of `rows` rows with a panel of weights; `rows` is known where this is compiled in. */
+static inline __attribute__((always_inline)) void panel_product(
+    const int rows, int k, const float *x, int ldx, const float *panel, float *y, int ldy, int adds) {
+    vec sums[MR][2];
+    for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = (vec){0};
+    for (int i = 0; i < k; i++) {
+        const vec left = load(panel + i * NR), right = load(panel + i * NR + VL);
+        for (int r = 0; r < rows; r++) {
+            const float value = x[r * ldx + i];
+            sums[r][0] += value * left;
+            sums[r][1] += value * right;
+        }
+    }
+    for (int r = 0; r < rows; r++) {
+        float *to = y + r * ldy;
+        if (adds) sums[r][0] += load(to), sums[r][1] += load(to + VL);
+        store(to, sums[r][0]);
+        store(to + VL, sums[r][1]);
+    }
+}
+
+/* y (m, n in panels) = or += x (m, k) times weights. A panel is read once for all rows. */
+static void product(int m, int k, int n, const float *x, int ldx, const float *weights, float *y,
+                    int ldy, int adds) {
+    for (int column = 0; column < n; column += NR, weights += (size_t)k * NR) {
+        int row = 0;
+        for (; row + MR <= m; row += MR)
+            panel_product(MR, k, x + row * ldx, ldx, weights, y + row * ldy + column, ldy, adds);
+        x += (size_t)row * ldx, y += (size_t)row * ldy;
+        switch (m - row) {
+            case 7: panel_product(7 < MR ? 7 : 1, k, x, ldx, weights, y + column, ldy, adds); break;
+            case 6: panel_product(6 < MR ? 6 : 1, k, x, ldx, weights, y + column, ldy, adds); break;
+            case 5: panel_product(5 < MR ? 5 : 1, k, x, ldx, weights, y + column, ldy, adds); break;
+            case 4: panel_product(4 < MR ? 4 : 1, k, x, ldx, weights, y + column, ldy, adds); break;
+            case 3: panel_product(3, k, x, ldx, weights, y + column, ldy, adds); break;
+            case 2: panel_product(2, k, x, ldx, weights, y + column, ldy, adds); break;
+            case 1: panel_product(1, k, x, ldx, weights, y + column, ldy, adds); break;
+        }
+        x -= (size_t)row * ldx, y -= (size_t)row * ldy;
+    }
+}
+
+/* Rows divided by their root mean square; the norm's weights are in what reads them. */
+static void normalize(int m, int n, float eps, const float *x, float *y, int ld) {
+    for (int row = 0; row < m; row++, x += ld, y += ld) {
+        vec squares = {0};
+        for (int i = 0; i < n; i += VL) squares += load(x + i) * load(x + i);
+        const float scale = 1.0f / sqrtf(sum_of(squares) / n + eps);
+        for (int i = 0; i < n; i += VL) store(y + i, load(x + i) * scale);
+    }
+}
+
+static void rotate(float *head, int size, const float *rotation) {
+    const int half = size / 2;
+    for (int i = 0; i < half; i++) {
+        const float a = head[i], b = head[i + half], c = rotation[i], s = rotation[i + half];
+        head[i] = a * c - b * s;
+        head[i + half] = b * c + a * s;
+    }
+}
+
+/* One query against n tokens. `scores` has room for them; `out` gets head_size floats. */
+static void attend(const float *query, const float *keys, const float *values, int64_t n, int size,
+                   float *scores, float *out) {
+    vec most = every(-INFINITY);
+    for (int64_t t = 0; t < n; t += VL, keys += size * VL) {
+        vec even = {0}, odd = {0};
+        int d = 0;
+        for (; d + 1 < size; d += 2) {
+            even += query[d] * load(keys + d * VL);
+            odd += query[d + 1] * load(keys + (d + 1) * VL);
+        }
+        if (d < size) even += query[d] * load(keys + d * VL);
+        vec score = even + odd;
+        for (int64_t i = n - t; i < VL; i++) score[i] = -INFINITY; /* behind the last token */
+        store(scores + t, score);
+        most = (vec)(((ivec)score & (score > most)) | ((ivec)most & ~(score > most)));
+    }
+    float highest = most[0];
+    for (int i = 1; i < VL; i++) highest = most[i] > highest ? most[i] : highest;
+    vec total = {0};
+    for (int64_t t = 0; t < n; t += VL) {
+        const vec score = load(scores + t);
+        const vec weight = (vec)((ivec)exponential(score - highest) & (score > -INFINITY));
+        store(scores + t, weight);
+        total += weight;
+    }
+    const float scale = 1.0f / sum_of(total);
+    const int padded = wide(size);
+    for (int d = 0; d < padded; d += VL) {
+        vec sums[4] = {{0}, {0}, {0}, {0}};
+        const float *value = values + d;
+        int64_t t = 0;
+        for (; t + 4 <= n; t += 4, value += 4 * padded)
+            for (int i = 0; i < 4; i++) sums[i] += scores[t + i] * load(value + i * padded);
+        for (; t < n; t++, value += padded) sums[0] += scores[t] * load(value);
+        const vec found = ((sums[0] + sums[1]) + (sums[2] + sums[3])) * scale;
+        memcpy(out + d, &found, sizeof(float) * (size - d < VL ? size - d : VL));
+    }
+}
+
+int stratos_vector(void) { return VL; }
+
+/* Floats that a step of m rows of at most `room` tokens works with. */
+int64_t stratos_work(const Model *model, int64_t m, int64_t room) {
+    const int hidden = in_panels(model->hidden), heads = model->heads, size = model->head_size;
+    const int qkv = in_panels((heads + 2 * model->kv_heads) * size);
+    return m * (2 * hidden + qkv + wide(heads * size) + in_panels(2 * model->width)) + wide(room) + NR;
+}
+
+/* Write a token of m rows: their logits (m, vocabulary in panels). Rows are told of the token. */
+void stratos_step(const Model *model, int64_t m, Row *rows, float *work, float *logits) {
+    const int H = model->hidden, size = model->head_size, width = model->width;
+    const int heads = model->heads, kv_heads = model->kv_heads, group = heads / kv_heads;
+    const int ldh = in_panels(H), n_qkv = (heads + 2 * kv_heads) * size, ldq = in_panels(n_qkv);
+    const int lda = wide(heads * size), ldg = in_panels(2 * width), padded = wide(size);
+    float *x = work, *normed = x + m * ldh, *qkv = normed + m * ldh, *attended = qkv + m * ldq;
+    float *gated = attended + m * lda, *scores = gated + m * ldg;
+    const float *const *weights = model->weights;
+
+    memset(x, 0, sizeof(float) * m * ldh);
+    for (int row = 0; row < m; row++)
+        memcpy(x + row * ldh, model->embedding + rows[row].id * H, sizeof(float) * H);
+    for (int layer = 0; layer < model->layers; layer++, weights += 4) {
+        normalize(m, H, model->eps, x, normed, ldh);
+        product(m, H, n_qkv, normed, ldh, weights[0], qkv, ldq, 0);
+        for (int row = 0; row < m; row++) {
+            Row *one = rows + row;
+            const int64_t last = one->n_tokens, blocks = one->room / VL;
+            const float *rotation = model->rotations + last * size;
+            float *head = qkv + row * ldq;
+            for (int h = 0; h < heads + kv_heads; h++) rotate(head + h * size, size, rotation);
+            for (int g = 0; g < kv_heads; g++) {
+                const int64_t place = (int64_t)layer * kv_heads + g;
+                float *keys = one->keys + place * blocks * size * VL;
+                float *values = one->values + place * one->room * padded;
+                const float *key = head + (heads + g) * size;
+                const float *value = head + (heads + kv_heads + g) * size;
+                float *to = keys + last / VL * size * VL + last % VL;
+                for (int d = 0; d < size; d++) to[d * VL] = key[d];
+                memcpy(values + last * padded, value, sizeof(float) * size);
+                for (int h = g * group; h < (g + 1) * group; h++)
+                    attend(head + h * size, keys, values, last + 1, size, scores,
+                           attended + row * lda + h * size);
+            }
+        }
+        product(m, heads * size, H, attended, lda, weights[1], x, ldh, 1);
+        normalize(m, H, model->eps, x, normed, ldh);
+        product(m, H, 2 * width, normed, ldh, weights[2], gated, ldg, 0);
+        for (int row = 0; row < m; row++) { /* gate and up lie in turns, a vector of each */
+            float *from = gated + row * ldg, *to = from;
+            for (int i = 0; i < wide(width); i += VL, from += NR, to += VL) {
+                const vec gate = load(from);
+                store(to, gate / (1.0f + exponential(-gate)) * load(from + VL));
+            }
+        }
+        product(m, width, H, gated, ldg, weights[3], x, ldh, 1);
+    }
+    normalize(m, H, model->eps, x, normed, ldh);
+    product(m, H, model->vocabulary, normed, ldh, weights[0], logits,
+            in_panels(model->vocabulary), 0);
+    for (int row = 0; row < m; row++) rows[row].n_tokens++;
+}
