@@ -80,6 +80,8 @@ class Exchanged:
             return "a held-out question with other numbers"
         if self.verify(row) is not None:
             return "it does not verify"
+        if not n_steps(row.rationale):
+            return "no sum that is checked"
         try:
             return traced(row.question, row.rationale, row.answer)
         except UntraceableError as error:

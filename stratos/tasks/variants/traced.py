@@ -184,7 +184,7 @@ class _Tracer:
                 self._know_percent(result)
             self.node_of[one.result] = self.last_result = result
         if self.last_result is None:
-            raise UntraceableError("no sum")
+            raise UntraceableError("no sum that is checked")
         for k, token in enumerate(self.worked):
             if k not in self.node_of:
                 self.node_of[k] = self._mention(token)
