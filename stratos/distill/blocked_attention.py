@@ -24,6 +24,9 @@ LONGEST = 1024
 _BLOCK = 64
 """Queries of a block: fastest of 16 to 128 at documents of 64 to 1,000 tokens."""
 
+_CACHED = 2**18
+"""Scores that are worked on at once, 1 MiB: all of them, for a whole row, leave the caches."""
+
 
 def multiplies_bfloat16() -> bool:
     """Return whether this CPU multiplies bfloat16 in hardware; elsewhere it is only emulated."""
@@ -69,23 +72,73 @@ def _kept(query_MTD: Tensor) -> Tensor:
     )
 
 
+def forward(query_MTD: Tensor, key_MTD: Tensor, value_MTD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what is attended to, (M, T, D), and the probabilities of all blocks.
+
+    Queries and keys are float32 and scaled; what is returned is of the values' type.
+    """
+    n, length, _ = value_MTD.shape
+    out_MTD, kept = torch.empty_like(value_MTD), _kept(value_MTD)
+    above = torch.ones(_BLOCK, _BLOCK, dtype=torch.bool).triu(1)
+    several = max(1, _CACHED // (_BLOCK * length))
+    scores, softmax = query_MTD.new_empty(2, several * _BLOCK * length).unbind()
+    blocks = list(_blocks(kept, n, length))
+    for low in range(0, n, several):  # as many as the caches hold
+        high = min(low + several, n)
+        key_MDT, some_MTD = key_MTD[low:high].transpose(1, 2), value_MTD[low:high]
+        for first, end, p_MQK in blocks:
+            p_MQK = p_MQK[low:high]
+            size, rows = p_MQK.numel(), end - first
+            scores_MQK, softmax_MQK = (one[:size].view(p_MQK.shape) for one in (scores, softmax))
+            torch.bmm(query_MTD[low:high, first:end], key_MDT[:, :, :end], out=scores_MQK)
+            scores_MQK[:, :, first:].masked_fill_(above[:rows, :rows], -torch.inf)
+            torch.softmax(scores_MQK, -1, out=softmax_MQK)
+            p_MQK.copy_(softmax_MQK)
+            out_MTD[low:high, first:end] = torch.bmm(p_MQK, some_MTD[:, :end])
+    return out_MTD, kept
+
+
+def backward(
+    grad_MTD: Tensor, query_MTD: Tensor, key_MTD: Tensor, value_MTD: Tensor, kept: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of query, key and value in float32; all that is given is of one type."""
+    n, length, _ = query_MTD.shape
+    grad_query_MTD = torch.empty_like(query_MTD, dtype=torch.float32)
+    grad_key_MTD = torch.zeros_like(key_MTD, dtype=torch.float32)
+    grad_value_MTD = torch.zeros_like(value_MTD, dtype=torch.float32)
+    several = max(1, _CACHED // (_BLOCK * length))
+    half = query_MTD.new_empty(several * _BLOCK * length)
+    wide, widest = half.new_empty((2, half.numel()), dtype=torch.float32).unbind()
+    blocks = list(_blocks(kept, n, length))
+    for low in range(0, n, several):
+        high = min(low + several, n)
+        query, key, value, grad = (
+            one[low:high] for one in (query_MTD, key_MTD, value_MTD, grad_MTD)
+        )
+        for first, end, p_MQK in blocks:
+            p_MQK = p_MQK[low:high]
+            half_MQK, wide_MQK, grad_MQK = (
+                one[: p_MQK.numel()].view(p_MQK.shape) for one in (half, wide, widest)
+            )
+            of_block = grad[:, first:end].contiguous()
+            grad_value_MTD[low:high, :end] += torch.bmm(p_MQK.transpose(1, 2), of_block)
+            torch.bmm(of_block, value[:, :end].transpose(1, 2), out=half_MQK)
+            wide_MQK.copy_(p_MQK)
+            grad_MQK.copy_(half_MQK).mul_(wide_MQK)
+            grad_MQK.addcmul_(wide_MQK, grad_MQK.sum(-1, keepdim=True), value=-1)
+            half_MQK.copy_(grad_MQK)
+            grad_query_MTD[low:high, first:end] = torch.bmm(half_MQK, key[:, :end])
+            grad_key_MTD[low:high, :end] += torch.bmm(half_MQK.transpose(1, 2), query[:, first:end])
+    return grad_query_MTD, grad_key_MTD, grad_value_MTD
+
+
 @torch.library.custom_op("stratos::blocked_attention", mutates_args=())
 def _forward(
     query_MTD: Tensor, key_MTD: Tensor, value_MTD: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Return what is attended to, (M, T, D), and the probabilities of all blocks."""
-    n, length, _ = query_MTD.shape
-    out_MTD, kept = torch.empty_like(query_MTD), _kept(query_MTD)
-    above = torch.ones(_BLOCK, _BLOCK, dtype=torch.bool).triu(1)
     with torch.autocast("cpu", enabled=False):
-        wide_MTD, wide_MDT = query_MTD.float().mul_(scale), key_MTD.float().transpose(1, 2)
-        for first, end, p_MQK in _blocks(kept, n, length):
-            scores_MQK = torch.bmm(wide_MTD[:, first:end], wide_MDT[:, :, :end])
-            rows = end - first
-            scores_MQK[:, :, first:].masked_fill_(above[:rows, :rows], -torch.inf)
-            p_MQK.copy_(torch.softmax(scores_MQK, -1))
-            out_MTD[:, first:end] = torch.bmm(p_MQK, value_MTD[:, :end])
-    return out_MTD, kept
+        return forward(query_MTD.float().mul_(scale), key_MTD.float(), value_MTD)
 
 
 @torch.library.custom_op("stratos::blocked_attention_backward", mutates_args=())
@@ -98,22 +151,10 @@ def _backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of query, key and value."""
-    n, length, _ = query_MTD.shape
-    grad_query_MTD = torch.empty_like(query_MTD)
-    grad_key_MTD = torch.zeros_like(key_MTD, dtype=torch.float32)
-    grad_value_MTD = torch.zeros_like(value_MTD, dtype=torch.float32)
     with torch.autocast("cpu", enabled=False):
-        for first, end, p_MQK in _blocks(kept, n, length):
-            of_block = grad_MTD[:, first:end].contiguous()
-            grad_value_MTD[:, :end] += torch.bmm(p_MQK.transpose(1, 2), of_block)
-            grad_MQK = torch.bmm(of_block, value_MTD[:, :end].transpose(1, 2)).float()
-            grad_MQK.mul_(wide_MQK := p_MQK.float())
-            grad_MQK.addcmul_(wide_MQK, grad_MQK.sum(-1, keepdim=True), value=-1)
-            scores_MQK = grad_MQK.to(p_MQK.dtype)
-            grad_query_MTD[:, first:end] = torch.bmm(scores_MQK, key_MTD[:, :end])
-            grad_key_MTD[:, :end] += torch.bmm(scores_MQK.transpose(1, 2), query_MTD[:, first:end])
-        grad_key = grad_key_MTD.mul_(scale).to(key_MTD.dtype)
-    return grad_query_MTD.mul_(scale), grad_key, grad_value_MTD.to(value_MTD.dtype)
+        *both, grad_value = backward(grad_MTD, query_MTD, key_MTD, value_MTD, kept)
+        grad_query, grad_key = (grad.mul_(scale).to(query_MTD.dtype) for grad in both)
+    return grad_query, grad_key, grad_value.to(value_MTD.dtype)
 
 
 @_forward.register_fake

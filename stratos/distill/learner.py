@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stratos.distill import packed
+from stratos.distill import fused_layer, packed
 from stratos.distill.adapter import restore_4_bits
 from stratos.distill.data import Batch
 from stratos.distill.head import Loss, head_loss
@@ -33,6 +33,7 @@ class Learner(nn.Module):
         super().__init__()
         self.model = model.train()  # what comes from a folder is in evaluation mode
         self._attention = model.config._attn_implementation
+        self._compiled = compiled
 
         def body(layers: bool, **inputs: Any) -> tuple[Tensor, ...]:
             out = model.base_model(**inputs, use_cache=False, output_hidden_states=layers)
@@ -51,8 +52,12 @@ class Learner(nn.Module):
         self._match_weight = weight
 
     def pack(self, on: bool) -> None:
-        """Switch to packed attention for training, or back for generation and saving."""
+        """Switch to packed attention for training, or back for generation and saving.
+
+        What is compiled is fused by the compiler.
+        """
         self.model.set_attn_implementation(packed.NAME if on else self._attention)
+        fused_layer.fuse(self.model, on and not self._compiled)
 
     @contextmanager
     def unpacked(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import lightning as L
@@ -26,9 +27,11 @@ from stratos.distill.module import TextModule
 _SHORT_SECONDS, _REPEATS = 1.0, 3
 """Trials of up to so many seconds are made so often, where there is something to choose."""
 _PART_TOKENS = 128
-"""Tokens of the first trial: a large model is measured on them alone."""
+"""Tokens of the first trial."""
 _LONG_SECONDS = 0.25
-"""What they take where the model is a large one."""
+"""What they take where the model is a large one, which is measured on parts of a row."""
+_LARGER_SECONDS, _LARGER_TIMES = 2.0, (2, 8)
+"""About what the larger part of a row may take, and how many times as long as the smaller it is."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Pace:
     seconds_per_token: float
     """Forward and backward pass."""
     seconds_per_update: float
-    """Of the optimizer."""
+    """Of the optimizer, and of what the passes do with each weight, however many tokens there are:
+    weights are narrowed, and their gradients widened."""
 
     def seconds_per_step(self, tokens: float) -> float:
         """Return the seconds of a step of so many tokens."""
@@ -62,22 +66,43 @@ def measure(
     with torch.random.fork_rng(devices=_cuda(module)):
         try:
             rows, repeats = _rows(trainer, module, loader, optimizer, len(counts) > 1)
-            sums = {n: [0.0, 0.0, 0.0] for n in counts}
+            trials: dict[int, list[_Trial]] = {n: [] for n in counts}
             for _ in range(repeats):
                 for n in counts:  # in turn, so that what else the machine does meets all alike
                     torch.set_num_threads(n)
-                    for row in rows:
-                        passed = _trial(trainer, module, row, optimizer)
-                        for place, value in enumerate((row.tokens_1N.numel(), *passed)):
-                            sums[n][place] += value
+                    trials[n] += [_trial(trainer, module, row, optimizer) for row in rows]
         finally:
             for weight, grad in zip(module.parameters(), before, strict=True):
                 weight.grad = grad
-    n_trials = repeats * len(rows)
-    return [
-        Pace(n, passes / tokens, updates / n_trials)
-        for n, (tokens, passes, updates) in sums.items()
-    ]
+    return [_pace(n, of, trainer.accumulate_grad_batches) for n, of in trials.items()]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a step on one row took."""
+
+    tokens: int
+    passes_s: float
+    update_s: float
+
+
+def _pace(n_threads: int, trials: Sequence[_Trial], n_passes: int) -> Pace:
+    """Return what trials say of a step of so many passes.
+
+    A part of each pass does not depend on its tokens. Of a large model and few tokens it is most of
+    the time, which a time per token alone would multiply: two sizes of rows tell both parts.
+    """
+    update_s = fmean(trial.update_s for trial in trials)
+    means = {
+        tokens: fmean(trial.passes_s for trial in trials if trial.tokens == tokens)
+        for tokens in sorted({trial.tokens for trial in trials})
+    }
+    (few, least_s), *_, (many, most_s) = [*means.items(), *means.items()]
+    per_token = (most_s - least_s) / (many - few) if many > few else 0.0
+    per_pass = most_s - many * per_token
+    if per_token <= 0 or per_pass < 0:  # one size, or what else the machine does hides the line
+        per_token, per_pass = most_s / many, 0.0
+    return Pace(n_threads, per_token, update_s + n_passes * per_pass)
 
 
 def _rows(
@@ -94,17 +119,24 @@ def _rows(
         return [whole], 1
     part = loader.part_of_row(0, _PART_TOKENS)
     _trial(trainer, module, part, optimizer)
-    seconds = sum(_trial(trainer, module, part, optimizer))
+    trial = _trial(trainer, module, part, optimizer)
+    seconds, n_tokens = trial.passes_s + trial.update_s, trial.tokens
     if seconds > _LONG_SECONDS:
-        return [part], 1
-    seconds *= whole.tokens_1N.numel() / part.tokens_1N.numel()
+        least, most = _LARGER_TIMES
+        times = min(most, max(least, int(_LARGER_SECONDS / seconds)))
+        larger = loader.part_of_row(0, times * n_tokens)
+        if larger.tokens_1N.numel() == n_tokens:
+            return [part], 1
+        _trial(trainer, module, larger, optimizer)  # touches its memory for the first time
+        return [part, larger], 1
+    seconds *= whole.tokens_1N.numel() / n_tokens
     return [whole], _REPEATS if is_choice and seconds <= _SHORT_SECONDS else 1
 
 
 def _trial(
     trainer: L.Trainer, module: TextModule, row: Batch, optimizer: torch.optim.Optimizer
-) -> tuple[float, float]:
-    """Make a step that changes nothing; return the seconds of its passes, and of its update."""
+) -> _Trial:
+    """Make a step that changes nothing, and time it."""
     row = row.to(module.device)
     started = _now(module)
     with trainer.precision_plugin.forward_context():
@@ -114,7 +146,7 @@ def _trial(
     if math.isfinite(float(loss.detach())):  # 0 times what is not would be no number
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return passed - started, _now(module) - passed
+    return _Trial(row.tokens_1N.numel(), passed - started, _now(module) - passed)
 
 
 def _now(module: Any) -> float:

@@ -40,6 +40,8 @@ class Documents:
 
     gathers_BT: tuple[Tensor, ...]
     scatter_N: Tensor
+    padding: tuple[Tensor, ...]
+    """For each padded batch which of its places, flattened, are none of a document."""
 
     @staticmethod
     def of(lengths: Sequence[int]) -> Documents:
@@ -47,22 +49,46 @@ class Documents:
         lengths_B = torch.tensor(lengths)
         starts_B = torch.cumsum(lengths_B, 0) - lengths_B
         scatter_N = torch.empty(int(lengths_B.sum()), dtype=torch.long)
-        gathers, n_places = [], 0
+        gathers, padding, n_places = [], [], 0
         for group in _groups(lengths):
             places = torch.arange(max(lengths[document] for document in group))
             of_group = torch.tensor(group)
             inside_BT = places[None, :] < lengths_B[of_group, None]
             rows_BT = starts_B[of_group, None] + places[None, :]
             gathers.append(torch.where(inside_BT, rows_BT, 0))
+            padding.append((~inside_BT).flatten().nonzero()[:, 0])
             flat_BT = n_places + torch.arange(inside_BT.numel()).view(inside_BT.shape)
             scatter_N[rows_BT[inside_BT]] = flat_BT[inside_BT]
             n_places += inside_BT.numel()
-        return Documents(tuple(gathers), scatter_N)
+        return Documents(tuple(gathers), scatter_N, tuple(padding))
 
     def to(self, device: torch.device | str) -> Documents:
         """Move every tensor."""
-        gathers = tuple(gather_BT.to(device) for gather_BT in self.gathers_BT)
-        return Documents(gathers, self.scatter_N.to(device))
+        gathers, padding = (
+            tuple(one.to(device) for one in several) for several in (self.gathers_BT, self.padding)
+        )
+        return Documents(gathers, self.scatter_N.to(device), padding)
+
+    @property
+    def longest_T(self) -> Tensor:
+        """Return the places in the row of its longest document."""
+        longest = self.gathers_BT[0]
+        return longest[longest[:, -1].argmax()]
+
+    def gather_index(self, heads: int) -> Tensor:
+        """Return which head of the row, (N * heads), each place of the batches is, heads first."""
+        each = torch.arange(heads, device=self.scatter_N.device)[:, None]
+        return torch.cat([(g.view(1, -1) * heads + each).flatten() for g in self.gathers_BT])
+
+    def scatter_index(self, heads: int) -> Tensor:
+        """Return at which place of the batches, heads first, each head of the row, (N * heads)."""
+        sizes = torch.tensor([gather_BT.numel() for gather_BT in self.gathers_BT])
+        ends = sizes.cumsum(0).to(self.scatter_N.device)
+        of_N = torch.bucketize(self.scatter_N, ends, right=True)
+        size_N, start_N = sizes.to(of_N.device)[of_N], (ends - sizes.to(of_N.device))[of_N]
+        first_N1 = (self.scatter_N + (heads - 1) * start_N)[:, None]
+        each = torch.arange(heads, device=of_N.device)
+        return (first_N1 + each * size_N[:, None]).flatten()
 
 
 def _groups(lengths: Sequence[int]) -> list[list[int]]:

@@ -130,6 +130,54 @@ def test_a_training_that_goes_on_is_not_measured_again(
     assert student.expected_seconds is not None
 
 
+def _takes(seconds: Callable[[int], float]) -> Any:
+    """Return trials that take so long, by their tokens, and 0.3 s for the update."""
+
+    def trial(_trainer: Any, _module: Any, row: Any, _optimizer: Any) -> pace._Trial:
+        tokens = row.tokens_1N.numel()
+        return pace._Trial(tokens, seconds(tokens), 0.3)
+
+    return trial
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_what_a_pass_takes_whatever_its_tokens_is_counted_once_a_pass(
+    accumulate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of 135M parameters narrows and widens them in each pass: most of a short row's."""
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from stratos.distill.data import Encoded, PackedLoader
+
+    n = 400
+    data = Encoded(
+        tokens=np.ones(60 * n, np.int32),
+        starts=np.arange(n + 1) * 60,
+        prompt_lengths=np.full(n, 20),
+    )
+    loader = PackedLoader(data, 2048 * accumulate, 10_000, 0, accumulate=accumulate)
+    trainer = SimpleNamespace(world_size=1, accumulate_grad_batches=accumulate)
+    module = SimpleNamespace(
+        optimizer=lambda scale: None, parameters=lambda: [], device=torch.device("cpu")
+    )
+
+    def per_step(seconds: Callable[[int], float]) -> float:
+        monkeypatch.setattr(pace, "_trial", _takes(seconds))
+        counts = (torch.get_num_threads(),)
+        (found,) = pace.measure(trainer, module, loader, counts)  # type: ignore[arg-type]
+        return found.seconds_per_step(2048 * accumulate)
+
+    expected = accumulate * (0.25 + 0.0012 * 2048) + 0.3
+    assert per_step(lambda tokens: 0.25 + 0.0012 * tokens) == pytest.approx(expected)
+    quick = accumulate * 0.0002 * 2048 + 0.3
+    assert per_step(lambda tokens: 0.0002 * tokens) == pytest.approx(quick)
+    # Other work in the midst of it makes the longer row quicker: a time per token is left.
+    busy = {120: 3.0, 240: 2.0, 480: 2.0, 960: 2.0}
+    assert per_step(busy.__getitem__) == pytest.approx(accumulate * 2.0 / 240 * 2048 + 0.3)
+
+
 # --- on how many threads --------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stratos.distill import packed
+from stratos.distill import fused_layer, packed
 from stratos.distill.data import Batch
 from stratos.distill.objectives import Dense, Hidden, LMHead
 from stratos.distill.signal.documents import TeacherRow, split
@@ -90,6 +90,7 @@ class Reader:
         device, documents = self.model.device, row.documents()
         # The model keeps its own attention between the rows: it may be asked to generate, too.
         self.model.set_attn_implementation(packed.NAME)
+        fused_layer.fuse(self.model, on=True)
         try:
             layers = self._states(
                 input_ids=tokens_N[None].to(device),
@@ -99,6 +100,7 @@ class Reader:
             return tuple(layer[0] for layer in layers)
         finally:
             self.model.set_attn_implementation(self._attention)
+            fused_layer.fuse(self.model, on=False)
 
     def _padded(self, row: TeacherRow) -> tuple[tuple[Tensor, ...], int]:
         texts = row.tokens_N.split(row.lengths)

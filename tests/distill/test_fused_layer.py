@@ -1,0 +1,189 @@
+"""Fused blocks beside transformers' own: losses, gradients, steps, and what is left alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from stratos.config import TrainerConfig
+from stratos.distill.data import Encoded, PackedLoader
+from stratos.distill.fused_layer import fits, fuse
+from stratos.distill.module import TextModule
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "tie_word_embeddings": True,
+}
+MODELS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=4)),
+    "grouped": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=2)),
+    "biased": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, num_key_value_heads=2)),
+}
+LENGTHS = [3, 90, 4, 31, 30, 3, 10, 200]
+
+
+def _model(name: str) -> Any:
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    for parameter in model.parameters():  # norms of one and biases of zero would hide a mistake
+        if parameter.ndim == 1:
+            nn.init.normal_(parameter, parameter.mean().item(), 0.2)
+    return model
+
+
+def _rows(n_steps: int = 1) -> list[Any]:
+    rng = np.random.default_rng(0)
+    data = Encoded(
+        tokens=rng.integers(0, 50, sum(LENGTHS)).astype(np.int32),
+        starts=np.concatenate([[0], np.cumsum(LENGTHS)]),
+        prompt_lengths=np.array([max(1, n // 3) for n in LENGTHS]),
+    )
+    loader = PackedLoader(data, 1000, 1, 0)
+    return [loader.batch(rng.permutation(len(LENGTHS))) for _ in range(n_steps)]
+
+
+def _module(model: Any, fused: bool) -> TextModule:
+    module = TextModule(copy.deepcopy(model), TrainerConfig(), 20)
+    module.learner.pack(True)
+    fuse(module.model, fused)
+    assert ("forward" in module.model.model.layers[0].__dict__) == fused
+    return module
+
+
+def _passed(model: Any, fused: bool, half: bool) -> tuple[float, dict[str, Tensor]]:
+    module = _module(model, fused)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        loss = module.loss(_rows()[0])
+    loss.backward()
+    named = module.model.named_parameters()
+    return loss.item(), {name: one.grad for name, one in named if one.grad is not None}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_loss_and_every_gradient_are_those_of_transformers(name: str) -> None:
+    model = _model(name)
+    assert fits(model)
+    loss, gradients = _passed(model, fused=True, half=False)
+    true_loss, true = _passed(model, fused=False, half=False)
+    assert loss == pytest.approx(true_loss, abs=1e-6)
+    assert gradients.keys() == true.keys()
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(gradient, true[key], atol=1e-6, rtol=1e-4, msg=key)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_in_bfloat16_it_is_as_close_to_single_precision(name: str) -> None:
+    model = _model(name)
+    _, true = _passed(model, fused=False, half=False)
+
+    def off(fused: bool) -> float:
+        _, gradients = _passed(model, fused, half=True)
+        assert all(gradient.dtype == torch.float32 for gradient in gradients.values())
+        return max(float((gradients[k] - true[k]).norm() / true[k].norm()) for k in true)
+
+    assert off(fused=True) < 1.25 * off(fused=False) < 0.05
+
+
+@pytest.mark.parametrize(("half", "apart"), [(False, 1e-4), (True, 0.01)])
+def test_twenty_steps_have_the_same_losses(half: bool, apart: float) -> None:
+    """As far as rounding goes, which Muon's iteration in bfloat16 enlarges."""
+    model = _model("grouped")
+    losses: list[list[float]] = []
+    for fused in (True, False):
+        module = _module(model, fused)
+        optimizer = module.optimizer(scale=1.0)
+        losses.append([])
+        for row in _rows(20):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = module.loss(row)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses[-1].append(loss.item())
+    assert losses[0][-1] < losses[0][0] - 0.5
+    assert losses[0] == pytest.approx(losses[1], abs=apart)
+
+
+def test_blocks_that_are_computed_twice_are_the_same() -> None:
+    model = _model("grouped")
+    loss, gradients = _passed(model, fused=True, half=True)
+    model.gradient_checkpointing_enable()
+    again_loss, again = _passed(model, fused=True, half=True)
+    assert again_loss == loss
+    assert all(torch.equal(again[key], gradient) for key, gradient in gradients.items())
+
+
+def test_layers_that_are_recorded_are_those_of_transformers() -> None:
+    model = _model("grouped")
+    (row,) = _rows()
+    inputs = {
+        "input_ids": row.tokens_1N,
+        "position_ids": row.positions_1N,
+        "documents": row.documents,
+        "output_hidden_states": True,
+        "use_cache": False,
+    }
+    ours, theirs = (
+        _module(model, fused).model.base_model(**inputs).hidden_states for fused in (True, False)
+    )
+    assert len(ours) == len(theirs) == 3
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_no_plain_block_runs_as_its_class_says() -> None:
+    def changed(change: Callable[[Any], Any]) -> Any:
+        model = _model("llama")
+        change(model)
+        return model
+
+    class Adapted(nn.Linear):
+        """Stands for what peft puts in a projection's place."""
+
+    def adapt(model: Any) -> None:
+        model.model.layers[1].mlp.up_proj = Adapted(32, 64, bias=False)
+
+    others = {
+        "adapters": changed(adapt),
+        "weights in bfloat16": changed(lambda model: model.bfloat16()),
+        "biased MLP": LlamaForCausalLM(LlamaConfig(**SIZES, mlp_bias=True)),
+        "another activation": LlamaForCausalLM(LlamaConfig(**SIZES, hidden_act="gelu")),
+        "dropout": LlamaForCausalLM(LlamaConfig(**SIZES, attention_dropout=0.1)),
+        "a window": Qwen2ForCausalLM(
+            Qwen2Config(
+                **SIZES,
+                num_key_value_heads=2,
+                use_sliding_window=True,
+                sliding_window=8,
+                max_window_layers=0,
+            )
+        ),
+    }
+    assert {name: fits(model) for name, model in others.items()} == dict.fromkeys(others, False)
+    fuse(others["dropout"], on=True)
+    assert "forward" not in others["dropout"].model.layers[0].__dict__
+
+
+def test_it_generates_as_it_came_when_the_training_is_over() -> None:
+    module = _module(_model("llama"), True)
+    module.learner.pack(False)
+    assert "forward" not in module.model.model.layers[0].__dict__
+    text = module.model.generate(torch.tensor([[1, 2]]), max_new_tokens=3, do_sample=False)
+    assert 2 < text.shape[1] <= 5
+
+
+def test_compiled_bodies_are_left_to_the_compiler() -> None:
+    module = TextModule(_model("llama"), TrainerConfig(compile=True), 1)
+    module.learner.pack(True)
+    assert "forward" not in module.model.model.layers[0].__dict__
