@@ -119,7 +119,8 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> str | N
             return None
         node = node[part]
     if isinstance(node, DictConfig) and _takes_any_key(base, key):
-        return f"it has entries already. To add to them, type '+{key}={text.partition('=')[2]}'"
+        told = "it has entries already. To add to them" if node else "to add entries"
+        return f"{told}, type '+{key}={text.partition('=')[2]}'"
     return None
 
 

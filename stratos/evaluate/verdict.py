@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,20 +50,30 @@ def verdict(scorecard: Scorecard) -> Verdict | None:
     spoken, free = [best], scorecard.best_free
     if free is not None and free is not best and _outcome(free) != "better":
         spoken.append(free)
-    text = " ".join(f"{_measured(one)} {_advice(one, len(spoken) > 1)}" for one in spoken)
+    able = frozenset(one.role for one in spoken if _stands_in(one, scorecard))
+    text = " ".join(f"{_measured(one)} {_advice(one, len(spoken) > 1, able)}" for one in spoken)
     outcome = max(map(_outcome, spoken), key=_ORDER.index)
     equals = [one for one in spoken if _outcome(one) != "better"]
     # What makes every model needless comes before what is better at a price.
-    leads = next(filter(_stands_in, equals), equals[0] if equals else None)
-    return Verdict(text, outcome, "" if leads is None else _headline(leads))
+    leads = next((one for one in equals if one.role in able), equals[0] if equals else None)
+    return Verdict(text, outcome, "" if leads is None else _headline(leads, able))
 
 
-def _stands_in(versus: Versus) -> bool:
-    """Return whether a baseline needs no model and is good enough to be used in place of one."""
-    return versus.role in FREE_ROLES and versus.other_exact.mean >= USABLE
+def _stands_in(versus: Versus, scorecard: Scorecard) -> bool:
+    """Return whether a baseline needs no model and is good enough to be used in place of one.
+
+    It is not where a teacher is surely better, as the model of a log is by its own answers.
+    """
+    exact = versus.other_exact
+    if versus.role not in FREE_ROLES or exact.mean < USABLE:
+        return False
+    if scorecard.logged is not None:
+        return exact.high >= 1 - CLOSE
+    teachers = (one.other_exact for one in scorecard.against if one.role == "teacher")
+    return all(one.low <= exact.high for one in teachers)
 
 
-def _headline(versus: Versus) -> str:
+def _headline(versus: Versus, able: Set[str]) -> str:
     shares = (
         f"{_who(versus)} answers {versus.other_exact.mean:.1%}, the student "
         f"{versus.student_exact.mean:.1%}"
@@ -71,7 +82,7 @@ def _headline(versus: Versus) -> str:
     if _leads_unproven(versus):
         items = counted(versus.n_items, "test item", spec=",")
         return f"{shares}: {items} are too few to tell them apart"
-    if _stands_in(versus):
+    if versus.role in able:
         return f"{shares}: {'' if is_worse else 'not told apart, so '}you need no model"
     if not is_worse:
         return f"{shares}: not told apart"
@@ -108,13 +119,13 @@ def _who(best: Versus) -> str:
     return f"{best.name[:1].upper()}{best.name[1:]}"
 
 
-def _advice(best: Versus, is_one_of_two: bool) -> str:
+def _advice(best: Versus, is_one_of_two: bool, able: Set[str]) -> str:
     outcome = _outcome(best)
     if outcome == "better":
         return f"The student is better than {'it' if is_one_of_two else 'the best baseline'}."
-    if _leads_unproven(best) and _stands_in(best):
+    if _leads_unproven(best) and best.role in able:
         return "Too few test items tell them apart: more rows may show that the student is better."
-    if _stands_in(best):
+    if best.role in able:
         return "You need no model for this: it is free and answers at once." + (
             "" if outcome == "worse" else " More rows may show a difference."
         )

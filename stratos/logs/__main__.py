@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def main() -> None:
     )
     parser.add_argument("--workload", help="id of the only workload that the page is about")
     options = parser.parse_args()
+    if options.workload is not None and options.doubtful is None:
+        parser.error("--workload names the workload of a page: add --doubtful PAGE.html")
     try:
         if options.doubtful is not None:
             _write_doubtful(options)
@@ -53,6 +56,9 @@ def main() -> None:
             sys.exit(1)
     except StratosError as error:
         print(error, file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -9,6 +9,8 @@ from stratos.core.formats import percent, percent_range
 from stratos.plan.ways import too_slow
 from stratos.records import Plan, Way
 
+_HALF = 0.5
+"""Agreement with logged answers below which no user can mean that it is enough."""
 MEASURED = "test items"
 """Source of an accuracy that is no prediction any more: that of the student on the test items."""
 
@@ -84,10 +86,10 @@ def _agrees(config: Config, plan: Plan) -> str:
     if config.limits.accuracy is not None:
         return ""
     gives = "gives" if is_measured(plan) else "is expected to give"
-    return (
-        f" But the student {gives} its answer to {_accuracy(plan)} of requests: say from which "
-        "share on that is enough, such as limits.accuracy=0.9."
-    )
+    told = f" But the student {gives} its answer to {_accuracy(plan)} of requests: "
+    if plan.accuracy.high < _HALF:
+        return f"{told}it takes the place of nothing."
+    return f"{told}say from which share on that is enough, such as limits.accuracy=0.9."
 
 
 def _less_accurate(plan: Plan, ways: Sequence[Way], reference: Way | None) -> str:

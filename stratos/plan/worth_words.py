@@ -66,6 +66,8 @@ def in_words(
         from_on = "Fewer hours of servers, or a smaller student, would change that."
     else:
         below = f"below {volume(even)} requests a day stay with {reference.name}"
+        if even.high == 0:
+            below = "it pays at any number of requests"
         from_on = f"Against {with_price(reference)} it pays from {volume(even)} requests a day on."
     if outcome == "distil":
         assert payback is not None

@@ -43,6 +43,17 @@ OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 """What may separate the columns of a file that is called CSV, besides commas, and what it is
 called."""
 _FAST = msgspec.json.Decoder()
+_NO_TEXT = {
+    b"\x1f\x8b": "gzip. Type: gunzip -k <it>",
+    b"PK\x03\x04": "a zip archive. Type: unzip <it>",
+    b"\x28\xb5\x2f\xfd": "zstd. Type: zstd -d <it>",
+    b"BZh": "bzip2. Type: bunzip2 -k <it>",
+    b"\xfd7zXZ\x00": "xz. Type: xz -dk <it>",
+    b"SQLite format 3\x00": "a database of SQLite. Type: sqlite3 -csv -header <it> "
+    "'select …' > <new file>.csv",
+    b"PAR1": "Parquet. Give it a name that ends in .parquet",
+}
+"""What files begin with that are no text, what they are, and what to type."""
 
 
 def read_records(
@@ -61,7 +72,13 @@ def read_records(
         name = path.partition("?")[0].lower()
         if name.endswith((".parquet", ".pq")):
             yield from _parquet(file)
-        elif name.endswith((".csv", ".tsv")):
+            return
+        head = file.read(max(map(len, _NO_TEXT)))
+        file.seek(0)
+        for begins, told in _NO_TEXT.items():
+            if head.startswith(begins):
+                raise OSError(f"it is {told}")
+        if name.endswith((".csv", ".tsv")):
             yield from _csv(file, "\t" if name.endswith(".tsv") else None)
         elif any_json and _is_values(file):
             yield from values_in(file, LONGEST_LINE)

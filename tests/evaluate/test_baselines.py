@@ -21,7 +21,7 @@ from stratos.evaluate.baselines import chance, free_baselines, labelled_rows
 from stratos.evaluate.fields import field_shares
 from stratos.evaluate.scores import against
 from stratos.evaluate.verdict import verdict
-from stratos.records import ModelScore, Scorecard, SliceScore
+from stratos.records import Interval, LoggedVersus, ModelScore, Scorecard, SliceScore
 from stratos.synthesize.leaks import OVERLAP, without_leaks
 from stratos.tasks.base import Item, Score
 from stratos.tasks.classify import ClassifyTask
@@ -390,6 +390,20 @@ def test_a_student_that_beats_its_teacher_but_no_classifier_is_not_called_the_be
     found = verdict(card)
     assert found is not None and found.outcome == "open"
     assert "You need no model for this" in found.text and "best baseline" not in found.text
+
+
+def test_what_needs_no_model_takes_the_place_of_no_model_that_is_surely_better():
+    student, linear = scores({0}, 200), scores(set(range(120)), 200)
+    by_teacher = compared(student, {"linear": linear, "teacher": scores(set(range(190)), 200)})
+    agrees = Interval(0.005, 0.0, 0.03)
+    log = LoggedVersus("large", 200, 0, agrees, Interval(1.0, 0.98, 1.0), 0, 199, 1e-9, agrees)
+    by_log = replace(compared(student, {"linear": linear}), logged=log)
+    for card in (by_teacher, by_log):
+        found = verdict(card)
+        assert found is not None and found.outcome == "worse"
+        assert "You need no model" not in found.text and "you need no model" not in found.headline
+    alone = verdict(compared(student, {"linear": linear}))
+    assert alone is not None and "You need no model" in alone.text
 
 
 def test_what_needs_no_model_is_not_spoken_of_where_the_student_is_surely_better():

@@ -16,7 +16,9 @@ from world import BLIND, LARGE, replace, teacher
 from stratos.catalog import load_catalog
 from stratos.core.intervals import wilson
 from stratos.plan.open_models import open_ways
+from stratos.plan.ways import hosted_ways
 from stratos.plan.worth import verdict_of
+from stratos.plan.worth_doubts import doubts
 from stratos.records import AnswerSpread, Deployment, Export, Exports, Interval, ServingSetting
 from stratos.report.worth_measured import worth_measured
 
@@ -151,3 +153,14 @@ def test_the_accuracy_is_that_of_the_format_that_is_served():
     served = worth_measured(config, probe, plan, card, deployment)
     assert served.ways[0].accuracy.mean == 0.6 and served.outcome == "open"
     assert "the student is less accurate than large: 60.0%" in served.text
+
+
+def test_a_student_that_hardly_agrees_with_the_log_takes_the_place_of_nothing():
+    config, probe, plan = of_a_year(50_000, (BLIND, PAID))
+    little = replace(plan, accuracy=Interval(0.0, 0.0, 0.02, "test items"))
+    way = replace(hosted_ways(config, probe, plan)[0], is_logged=True)
+    config = replace(config, limits=replace(config.limits, accuracy=None))
+    told = doubts(config, little, [way], {}, way)
+    assert "gives its answer to 0.0% (0.0–2.0%) of requests: it takes the place of noth" in told
+    much = replace(plan, accuracy=Interval(0.7, 0.6, 0.8, "test items"))
+    assert "such as limits.accuracy=0.9" in doubts(config, much, [way], {}, way)

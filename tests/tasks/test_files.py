@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import os
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -75,6 +79,22 @@ def test_a_header_that_leaves_open_what_separates_is_refused(tmp_path: Path) -> 
     path.write_text("question,answer;unit\n" + "".join(f"q{i},{i}\n" for i in range(30)))
     [row, *_] = list(read_records(str(path)))
     assert row == ("line 2", {"question": "q0", "answer;unit": "0"}), "a comma is a comma"
+
+
+@pytest.mark.parametrize(
+    ("packed", "typed"),
+    [(gzip.compress, "gunzip -k <it>"), (bz2.compress, "bunzip2 -k <it>"),
+     (lzma.compress, "xz -dk <it>"), (lambda data: b"PK\x03\x04" + data, "unzip <it>"),
+     (lambda data: b"SQLite format 3\x00" + data, "sqlite3 -csv -header <it> ")],
+)  # fmt: skip
+def test_what_is_packed_says_how_it_is_unpacked(
+    tmp_path: Path, packed: Callable[[bytes], bytes], typed: str
+) -> None:
+    for name in ("t.jsonl", "t.csv"):
+        path = tmp_path / name
+        path.write_bytes(packed(b'{"question": "a", "answer": "b"}\n'))
+        with pytest.raises(ValueError, match=re.escape(typed)):
+            JsonlTask(str(path))
 
 
 def test_a_file_that_is_not_there_has_those_beside_it(tmp_path: Path) -> None:
