@@ -37,3 +37,5 @@ class Corpus:
     rows_to_label: str | None = None
     """File that lists rows worth labelling by hand; None where there are none."""
     n_rows_to_label: int = 0
+    drawn_in_vain: dict[str, int] = field(default_factory=dict)
+    """Draws that made no item (of a tools task: by tool and reason), which cost nothing."""

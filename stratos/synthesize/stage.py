@@ -59,6 +59,8 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         if len(corpus) == 0:
             raise ConfigError(_nothing(config, strategy, refused, tally))
     context.tick(strategy.n_items, strategy.n_items, counted(len(corpus), "item", spec=","))
+    if strategy.makes_questions and config.task.never_drawn:
+        context.warn(config.task.never_drawn)
     for told in advice(config, strategy, refused):
         context.note(told)
     context.log(_so_far(len(corpus), n_drawn, time.perf_counter() - started, tally))
@@ -93,6 +95,7 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         n_by_source=dict(sources) if strategy.adds_rows else {},
         rows_to_label=tally.rows_to_label,
         n_rows_to_label=tally.n_rows_to_label,
+        drawn_in_vain=dict(config.task.drawn_in_vain) if strategy.makes_questions else {},
     )
 
 

@@ -223,6 +223,16 @@ class Task(ABC):
         return item
 
     @property
+    def drawn_in_vain(self) -> Mapping[str, int]:
+        """How many draws of the last `reverse` made no item, by reason."""
+        return {}
+
+    @property
+    def never_drawn(self) -> str:
+        """What the last `reverse` could make no item of, and why, as one line; "" for nothing."""
+        return ""
+
+    @property
     def has_drafts(self) -> bool:
         """Whether `reverse` gives what `made_of` makes of `drafts`.
 

@@ -63,7 +63,12 @@ _AS_DESCRIBED = 0.5
 
 
 class CannotDrawError(Exception):
-    """A schema asks for values that nothing here can make, such as those of a pattern."""
+    """A schema asks for values that nothing here can make or say; the message says which."""
+
+    def __init__(self, why: str, tool: str = "") -> None:
+        """Say why, and of which tool where that is known."""
+        super().__init__(why)
+        self.tool = tool
 
 
 @dataclass(frozen=True)
@@ -90,12 +95,12 @@ class Drawer:
                     continue
                 try:
                     arguments[name] = self._argument(tool, name, schema, rng)
-                except CannotDrawError:
+                except CannotDrawError as why:
                     if name in tool.required:
-                        raise
+                        raise CannotDrawError(str(why), tool.name) from why
             if tool.problem(arguments) is None:
                 return Call(tool.name, arguments)
-        raise CannotDrawError(tool.name)
+        raise CannotDrawError("none of the values that were tried match its schema", tool.name)
 
     def calls(self, tools: Sequence[Tool], rng: random.Random) -> list[Call]:
         """Return a valid call of each tool; those of one tool mostly have the same arguments.
@@ -146,7 +151,7 @@ def value_of(
     """
     schema = resolved(root, schema)
     if not isinstance(schema, Mapping) or depth > _DEEPEST:
-        raise CannotDrawError(name)
+        raise CannotDrawError(f"the schema of {name} does not say what its values are")
     for key in ("enum", "examples"):
         if isinstance(schema.get(key), list) and schema[key]:
             return rng.choice(schema[key])
@@ -182,7 +187,7 @@ def value_of(
             for key, one in schema["properties"].items()
             if key in required or rng.random() < share
         }
-    raise CannotDrawError(name)
+    raise CannotDrawError(f"the schema of {name} names no fields")
 
 
 def _number(schema: Mapping[str, Any], is_whole: bool, name: str, rng: random.Random) -> float:
@@ -217,9 +222,12 @@ def _text(schema: Mapping[str, Any], name: str, rng: random.Random) -> str:
     }
     if form in made:
         return made[form]
-    if "pattern" in schema or form is not None:
-        raise CannotDrawError(name)
     description = str(schema.get("description", ""))
+    if "pattern" in schema or form is not None:
+        if examples := examples_in(description):
+            return rng.choice(examples)
+        what = "a pattern" if "pattern" in schema else f"the format {form}"
+        raise CannotDrawError(f"{name} has {what} and no examples")
     for pattern, written in _DATES:
         if pattern.search(description):
             return day.strftime(written)

@@ -6,13 +6,15 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from stratos.tasks.base import Item
 from stratos.tasks.tools.calls import Call, written
 from stratos.tasks.tools.drawing import CannotDrawError, Drawer
+from stratos.tasks.tools.draws import NOT_READ, Draws
+from stratos.tasks.tools.flat import flat_of
 from stratos.tasks.tools.phrases import words_of
 from stratos.tasks.tools.request_templates import Requests, templates_of
 from stratos.tasks.tools.signatures import Tool, question_of, request_in, tools_in
@@ -50,6 +52,8 @@ class Injected:
     """Slice to its share of the training rows."""
     drawer: Drawer
     requests: Requests
+    draws: Draws = field(default_factory=Draws)
+    """Counts what was drawn."""
 
     @classmethod
     def of(cls, rows: Sequence[Item], gold_of: Callable[[Item], list[Call]]) -> Injected:
@@ -96,29 +100,49 @@ class Injected:
             made = next((one for one in tries if one is not None), None)
             if made is not None and made[0] not in known:
                 in_vain = 0
+                self.draws.n_made.update({call.name for call in made[1]})
                 known.add(made[0])
                 yield made
 
     def _one(self, n_calls: int, rng: random.Random) -> tuple[str, list[Call], str] | None:
         offer = self._offer(rng)
+        if not n_calls:
+            return self._irrelevant(offer, rng)
+        tools = [rng.choice(offer) for _ in range(n_calls)]
+        if rng.random() < _SHARE_ALIKE:
+            tools = tools[:1] * n_calls
+        drawn = self._drawn(tools, offer, rng)
+        if drawn is None:
+            return None
+        request, calls = drawn
+        question = question_of(offer, [{"role": "user", "content": request}])
+        return question, calls, slice_of(offer, calls)
+
+    def _drawn(
+        self, tools: Sequence[Tool], offer: Sequence[Tool], rng: random.Random
+    ) -> tuple[str, list[Call]] | None:
+        """Return a request for a call of each tool, with the calls; None where none was made.
+
+        Only the calls can be read from it, of all those of the tools that are offered.
+        """
         try:
-            if not n_calls:
-                return self._irrelevant(offer, rng)
-            tools = [rng.choice(offer) for _ in range(n_calls)]
-            if rng.random() < _SHARE_ALIKE:
-                tools = tools[:1] * n_calls
-            calls = self.drawer.calls(tools, rng)
-        except CannotDrawError:
+            drawn = self.drawer.calls(tools, rng)
+            calls = [
+                flat.nested(flat.call(call))
+                for flat, call in zip(map(flat_of, tools), drawn, strict=True)
+            ]
+            request = self.requests.write_all(calls, tools, rng)
+        except CannotDrawError as why:
+            self.draws.miss([why.tool], str(why))
             return None
-        if len({written([call]) for call in calls}) < n_calls:
+        if len({written([call]) for call in calls}) < len(calls):
             return None
-        request = self.requests.write_all(calls, tools, rng)
         # The reading sees the request and what is offered, and not the calls.
         found = self.requests.read(request, offer)
         if [written(some) for some in found] != [written(calls)]:
+            self.draws.miss({tool.name for tool in tools}, NOT_READ)
             return None
-        question = question_of(offer, [{"role": "user", "content": request}])
-        return question, calls, slice_of(offer, calls)
+        return request, calls
 
     def _offer(self, rng: random.Random) -> tuple[Tool, ...]:
         """Return the tools that a row offers, or some of them where there are many."""
@@ -150,8 +174,8 @@ class Injected:
         left = [one for one in offer if one.name != tool.name]
         if not left or any(_shared(tool, one) > _MOST_SHARED for one in left):
             return None
-        request = self.requests.write(self.drawer.call(tool, rng), tool, rng)
-        if self.requests.read(request, left):
+        drawn = self._drawn([tool], [tool], rng)
+        if drawn is None or self.requests.read(request := drawn[0], left):
             return None
         return question_of(left, [{"role": "user", "content": request}]), [], "irrelevant"
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from stratos.tasks.tools import forms
 from stratos.tasks.tools.calls import Call
+from stratos.tasks.tools.drawing import CannotDrawError
 from stratos.tasks.tools.forms import headed, marks_of, ways_of, without_manners
 from stratos.tasks.tools.phrases import nouns, phrases, words_of
 from stratos.tasks.tools.signatures import Tool
@@ -39,6 +40,9 @@ def write(call: Call, tool: Tool, rng: random.Random, *, is_alone: bool = True) 
         rng: source of chance.
         is_alone: whether nothing else stands in the same text, so that it may begin with a
             greeting, and end like a sentence.
+
+    Raises:
+        CannotDrawError: a value cannot be said in a few words.
     """
     asked = nouns(tool)
     is_question = bool(asked) and rng.random() < _SHARE_ASKED
@@ -61,10 +65,16 @@ def told(
         rng: source of chance.
         is_further: whether the request has named such arguments before: one stands alone then, and
             of several each has its words.
+
+    Raises:
+        CannotDrawError: a value cannot be said in a few words.
     """
 
     def said(name: str) -> str:
-        return rng.choice(spellings(arguments[name], tool, name) or [str(None)])
+        if not (ways := spellings(arguments[name], tool, name)):
+            why = f"a value of {words_of(name)} cannot be said in a few words"
+            raise CannotDrawError(why, tool.name)
+        return rng.choice(ways)
 
     names = list(arguments)
     if is_further and len(names) == 1:

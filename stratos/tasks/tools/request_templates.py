@@ -19,6 +19,8 @@ from typing import Any
 from stratos.tasks.schema.document import resolved
 from stratos.tasks.tools import plain_requests as plain
 from stratos.tasks.tools.calls import Call, written
+from stratos.tasks.tools.drawing import CannotDrawError
+from stratos.tasks.tools.flat import flat_of
 from stratos.tasks.tools.signatures import Tool
 from stratos.tasks.tools.spelling import LONGEST, spelled, value_of_text
 
@@ -115,13 +117,24 @@ def learnt(request: str, call: Call, tool: Tool) -> Template | None:
 
 @dataclass(frozen=True)
 class Requests:
-    """Writes requests for calls, and reads them without the calls."""
+    """Writes requests for calls, and reads them without the calls.
+
+    The fields of an argument that is an object are said like arguments (`flat`).
+    """
 
     templates: Mapping[str, Sequence[Template]]
     """Of each tool those that its training rows gave."""
 
-    def write(self, call: Call, tool: Tool, rng: random.Random, *, is_alone: bool = True) -> str:
-        """Return a request for one call; `is_alone` says whether it is the whole text."""
+    def write(self, call: Call, tool: Tool, rng: random.Random) -> str:
+        """Return a request for one call.
+
+        Raises:
+            CannotDrawError: a value cannot be said in a few words.
+        """
+        flat = flat_of(tool)
+        return self._write(flat.call(call), flat.tool, rng, is_alone=True)
+
+    def _write(self, call: Call, tool: Tool, rng: random.Random, *, is_alone: bool) -> str:
         fitting = [one for one in self.templates.get(tool.name, ()) if one.fits(call)]
         if fitting and rng.random() < 0.8:
             return rng.choice(fitting).fill(call)
@@ -131,9 +144,15 @@ class Requests:
         """Return a request for calls of these tools.
 
         Several calls of one tool whose arguments have the same names may share what they do.
+
+        Raises:
+            CannotDrawError: a value cannot be said in a few words.
         """
         if len(calls) == 1:
             return self.write(calls[0], tools[0], rng)
+        flats = [flat_of(tool) for tool in tools]
+        calls = [flat.call(call) for flat, call in zip(flats, calls, strict=True)]
+        tools = [flat.tool for flat in flats]
         first, *others = calls
         are_alike = bool(first.arguments) and all(
             one.name == first.name and one.arguments.keys() == first.arguments.keys()
@@ -141,13 +160,13 @@ class Requests:
         )
         if are_alike and rng.random() < _SHARE_SHORT:
             join = rng.choice(SHORT_JOINS)
-            text = self.write(first, tools[0], rng, is_alone=False)
+            text = self._write(first, tools[0], rng, is_alone=False)
             return text + "".join(
                 join + plain.told(one.arguments, tool, rng, is_further=True)
                 for one, tool in zip(others, tools[1:], strict=True)
             )
         parts = [
-            self.write(call, tool, rng, is_alone=False).rstrip(".?!")
+            self._write(call, tool, rng, is_alone=False).rstrip(".?!")
             for call, tool in zip(calls, tools, strict=True)
         ]
         return rng.choice(JOINS).join(parts)
@@ -159,6 +178,15 @@ class Requests:
             request: what is asked for.
             tools: that are offered.
         """
+        flats = {tool.name: flat_of(tool) for tool in tools}
+        found: dict[str, list[Call]] = {}
+        for calls in self._read(request, [flat.tool for flat in flats.values()]):
+            made = [flats[call.name].nested(call) for call in calls]
+            if all(flats[one.name].own.problem(one.arguments) is None for one in made):
+                found[written(made)] = made
+        return list(found.values())
+
+    def _read(self, request: str, tools: Sequence[Tool]) -> list[list[Call]]:
         found = {written([call]): [call] for call in self._single(request, tools)}
         for join in JOINS:
             if join in request:
@@ -198,7 +226,13 @@ def _further(text: str, tool: Tool, first: Call) -> list[Call]:
 def templates_of(rows: Iterable[tuple[str, Call, Tool]]) -> dict[str, list[Template]]:
     """Return the templates of training rows by the tool that they call, the commonest of many."""
     found: dict[str, Counter[Template]] = {}
-    for request, call, tool in rows:
+    for request, nested, tool in rows:
+        flat = flat_of(tool)
+        tool = flat.tool
+        try:
+            call = flat.call(nested)
+        except CannotDrawError:
+            continue
         template = learnt(request, call, tool)
         # One that does not read its own row back is of no use.
         if template is not None and template.read(request, tool) == call:

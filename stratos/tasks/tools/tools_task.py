@@ -21,6 +21,7 @@ from stratos.tasks.rows import Fields, FileRows, Unanswered
 from stratos.tasks.split import content_id, family_id
 from stratos.tasks.table import Row
 from stratos.tasks.tools.calls import Call, read, written
+from stratos.tasks.tools.draws import Draws
 from stratos.tasks.tools.injected import Injected
 from stratos.tasks.tools.logged_calls import ToolRowReader
 from stratos.tasks.tools.matching import is_right, overlap, overlap_of_arguments, why_invalid
@@ -260,12 +261,28 @@ class ToolsTask(JsonlTask):
             made = Injected.of(rows, gold_of)
         else:
             made = Injected.of_schemas(self.items("train", self.n_train, seed))
+        self.__dict__["_draws"] = made.draws
         held = frozenset(item.family for item in self.held_out())
         for question, calls, slice in made.draw(min(self.n_drawn, n), seed):
             item = Item(content_id(question), slice, question, written(calls))
             item = replace(item, family=family_id(question))
             if item.family not in held:
                 yield item
+
+    @property
+    def drawn_in_vain(self) -> dict[str, int]:
+        """Return how many draws of the last `reverse` made no request, by tool and reason."""
+        return self._drawn.by_tool()
+
+    @property
+    def never_drawn(self) -> str:
+        """Say for which tools the last `reverse` made no request, and why; "" for none."""
+        return self._drawn.never()
+
+    @property
+    def _drawn(self) -> Draws:
+        found: Draws = self.__dict__.get("_draws", Draws())
+        return found
 
     @property
     def n_worded(self) -> int:
