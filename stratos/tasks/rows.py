@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.core.counted import counted, listed
 from stratos.core.digest import identity
+from stratos.core.redact import redact_shapes
 from stratos.core.remote import local_path
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.table import Row, Rows, Table
@@ -165,6 +166,7 @@ class Problems:
             group: lines of different groups do not stand together, though one thing is wrong.
         """
         self.n += 1
+        problem, _ = redact_shapes(problem)
         if len(self._told) < 2:
             self._told.add(problem)
         cause = problem, group
@@ -366,7 +368,8 @@ def _contradict(table: Table, group: list[int], numbers: Sequence[int], problems
 
 
 def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:
-    """Return a text as it may be shown: cut short, control characters and the like escaped."""
+    """Return a text as it may be shown: without keys, cut short, control characters escaped."""
+    text, _ = redact_shapes(text)  # before it is cut, since a part of a key has no shape
     text = text if text.isprintable() else json.dumps(text)[1:-1]
     return text if len(text) <= longest else f"{text[: longest - 3]}…"
 
@@ -467,5 +470,5 @@ def writable(text: str) -> str:
 
 
 def _quoted(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=True, default=str)
+    text, _ = redact_shapes(json.dumps(value, ensure_ascii=True, default=str))
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}…"

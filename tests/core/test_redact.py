@@ -1,8 +1,29 @@
 from __future__ import annotations
 
+import json
+import time
+
 import pytest
 
-from stratos.core.redact import redact, redact_override, redact_text
+from stratos.core.redact import redact, redact_override, redact_shapes, redact_text
+
+ENCRYPTED = (
+    "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,0011\n\n"
+    "MIIEpAIBAAKCAQEAsecret\n-----END RSA PRIVATE KEY-----"
+)
+KEYS = [
+    "sk-proj-abcdefghijklmnop1234567890",
+    "sk-abcdefghijklmnop1234",
+    "hf_abcdefghijklmnopqrstuvwx12",
+    "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
+    "AKIAIOSFODNN7EXAMPLE",
+    "glpat-abcdefghijklmnop1234",
+    "AIzaSyA-abcdefghijklmnopqrstuvwx",
+    "xoxb-1234567890-abcdef",
+    "ya29.abcdefghijklmnopqrstuvwx",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijklmnopqrst",
+    ENCRYPTED,
+]
 
 
 @pytest.mark.parametrize(
@@ -45,3 +66,62 @@ def test_overrides_keep_their_key() -> None:
     assert redact_override("teacher.api_key=abc") == "teacher.api_key=***"
     assert redact_override("trainer.max_tokens=1000") == "trainer.max_tokens=1000"
     assert redact_override("~logger") == "~logger"
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("before", ["", "我的密钥是", "キーは", "Ключ", "MY_", "(", "key=", "%3D"])
+def test_a_key_is_hidden_whatever_stands_before_it(key: str, before: str) -> None:
+    assert redact_shapes(f"{before}{key} and more") == (f"{before}*** and more", 1)
+    assert redact_text(f"{before}{key}") == f"{before}***"
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("before", ["\n", "\t", "\r\n", "密", "ü ", '"'])
+@pytest.mark.parametrize("times", [1, 2])
+def test_no_escape_of_json_hides_a_key(key: str, before: str, times: int) -> None:
+    value = f"{before}{key}"
+    for _ in range(times):
+        value = json.dumps({"a": value, "b": 1})
+    text, n = redact_shapes(value)
+    assert n == 1
+    for _ in range(times):
+        made = json.loads(text)
+        text = made["a"]
+    assert made == {"a": f"{before}***", "b": 1}
+
+
+@pytest.mark.parametrize(
+    "word", ["Bearer ", "Bearer  ", "Bearer\t", "bearer ", "BEARER ", r"Bearer\t"]
+)
+def test_a_bearer_token_is_hidden_however_its_word_is_written(word: str) -> None:
+    token = "abcdefghijklmnopqrstuvwxyz012345"
+    assert redact_shapes(f"Authorization: {word}{token}") == (f"Authorization: {word}***", 1)
+
+
+def test_a_private_key_that_is_cut_off_leaves_json_whole() -> None:
+    text, n = redact_shapes(json.dumps({"a": "-----BEGIN PRIVATE KEY-----\nMIIEvQ", "b": "x"}))
+    assert n == 1 and json.loads(text) == {"a": "***", "b": "x"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "load_hf_tokenizer_from_pretrained",
+        "task-3f2a9c3f2a9c3f2a9c3f2a9c3f2a9c3f",
+        "the bearer internationalisation-something",
+        "påsk-ägg-och-annat-som-är-gott",
+        "eyJust-some.words-that-are-long.and-dotted",
+    ],
+)
+def test_words_are_no_keys(text: str) -> None:
+    assert redact_shapes(text) == (text, 0)
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["eyJ-", "eyJaaaaaaaaaaa.", "sk-", "bearer a", "-----BEGIN A", "-----BEGIN PRIVATE KEY-----"],
+)
+def test_time_grows_with_the_length_of_a_text(part: str) -> None:
+    start = time.process_time()
+    redact_shapes(part * (200_000 // len(part)))
+    assert time.process_time() - start < 2

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from stratos.core.redact import redact_shapes
 from stratos.tasks.messages.conversation import About
 from stratos.tasks.rows import writable
 
@@ -94,7 +95,7 @@ def _time(place: Mapping[str, Any]) -> float | None:
 
 def _text(places: list[Mapping[str, Any]], names: tuple[str, ...]) -> str:
     found = (one[name] for one in places for name in names if isinstance(one.get(name), str))
-    return writable(next((text for text in found if text), ""))
+    return redact_shapes(writable(next((text for text in found if text), "")))[0]
 
 
 def _count(places: list[Mapping[str, Any]], names: tuple[str, ...]) -> int | None:

@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stratos.core.redact import redact_shapes
 from stratos.tasks.messages.conversation import Conversation, PassedOver, Turn, UnansweredRow
 from stratos.tasks.messages.exchanges import CUT_SHORT, FAILED, OTHER_SPAN
 from stratos.tasks.messages.message_parts import decoded, parts_of, turns_of
 from stratos.tasks.messages.ordered import conversation_of
 from stratos.tasks.messages.particulars import particulars, seconds_of
+from stratos.tasks.rows import writable
 
 OTEL = "OpenTelemetry GenAI spans"
 OPENINFERENCE = "OpenInference spans"
@@ -117,12 +119,12 @@ def read_span(row: Row) -> Conversation | None:
         raise PassedOver(CUT_SHORT)
     about = particulars(format, row)
     about.only_last = True
-    about.model = str(
+    model = (
         attributes.get("gen_ai.response.model")
         or attributes.get("gen_ai.request.model")
         or attributes.get("llm.model_name")
-        or ""
     )
+    about.model, _ = redact_shapes(writable(str(model or "")))
     session = attributes.get("gen_ai.conversation.id") or attributes.get("session.id")
     about.session = str(session or "")
     about.input_tokens = _count(attributes, "input_tokens", "prompt_tokens", "prompt")

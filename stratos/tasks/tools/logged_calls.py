@@ -77,9 +77,14 @@ class ToolRowReader:
 
     def _redacted(self, row: dict[str, Any]) -> dict[str, Any]:
         for name in ("question", "answer"):
-            row[name], n = redact_shapes(writable(row[name]))
-            self.n_secrets += n
+            row[name] = self._clean(row[name])
+        row["options"] = [self._clean(one) for one in row.get("options", ())]
         return row
+
+    def _clean(self, text: str) -> str:
+        text, n = redact_shapes(writable(text))
+        self.n_secrets += n
+        return text
 
 
 def _message(turn: Turn) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stratos.tasks.objects import as_key, same
+from stratos.tasks.rows import shown
 from stratos.tasks.schema.document import resolved
 from stratos.tasks.tools.calls import Call
 from stratos.tasks.tools.signatures import Tool
 
-_PAUSE = re.compile(r"[.,;:!?]+(?=\s|$)")
+_PAUSE = re.compile(r"(?<![.,;:!?])[.,;:!?]++(?=\s|$)")
 """Signs of a sentence, which do not count in a text: they stand before a space, or at the end."""
 
 
@@ -23,7 +24,8 @@ def why_invalid(calls: Sequence[Call], tools: Sequence[Tool]) -> str | None:
         tool = by_name.get(call.name)
         if tool is None:
             known = ", ".join(by_name) or "none"
-            return f"call {number} is of {call.name}, which is no tool of the row; it has {known}"
+            named = shown(call.name)
+            return f"call {number} is of {named}, which is no tool of the row; it has {known}"
         if (problem := tool.problem(call.arguments)) is not None:
             return f"call {number} of {call.name}: {problem}"
     return None

@@ -77,7 +77,7 @@ class Tool:
             return "the arguments are nested too deep"
         if error is None:
             return None
-        return f"{pointer(error.absolute_path)}: {shown(error.message, 120)}"
+        return f"{shown(pointer(error.absolute_path), 120)}: {shown(error.message, 120)}"
 
     def has(self, name: str) -> bool:
         """Return whether there may be an argument of a name."""

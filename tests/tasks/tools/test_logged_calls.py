@@ -149,6 +149,24 @@ def test_keys_in_a_log_reach_nothing(tmp_path: Path) -> None:
     assert any("are replaced by ***" in one for one in task.notes)
 
 
+@pytest.mark.parametrize("before", ["\n", "\t", "密钥是", "MY_"])
+def test_no_escape_hides_a_key_in_a_log(tmp_path: Path, before: str) -> None:
+    key = "sk-proj-" + "a1B2c3D4" * 6
+    said = [
+        *asked("Paris"),
+        {"role": "assistant", "content": "And?"},
+        {"role": "user", "content": f"{before}{key}"},
+    ]
+    rows = [
+        *completions(40),
+        chat(said, calls("Rome")),
+        chat(asked("Oslo"), calls(f"{before}{key}")),
+    ]
+    task = ToolsTask(write(tmp_path / "a.jsonl", rows))
+    assert not [one for pair in answers(task).items() for one in pair if key in one]
+    assert "2 keys and tokens in the messages are replaced by ***." in task.notes
+
+
 def test_a_log_without_calls_says_what_it_holds(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [chat(asked("Rome", k), {"content": "?"}, tools=None)
                                         for k in range(60)])  # fmt: skip

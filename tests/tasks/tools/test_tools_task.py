@@ -246,3 +246,31 @@ def test_tools_in_common_are_no_leak_and_requests_in_common_are(task: ToolsTask)
     [item] = task.items("test", 1, slice="simple")
     assert held.leak(item) == "held out (exact)"
     assert tools_in(item.question)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["AIzaSyA-abcdefghijklmnopqrstuvwx", "glpat-abcdefghijklmnop1234", "sk-proj-" + "a1" * 20],
+)
+def test_keys_of_rows_reach_no_item_and_no_message(tmp_path: Path, key: str) -> None:
+    more = rows(60)
+    calls = [{"name": "weather", "arguments": {"city": "Rome"}, "accept": {"city": [f"x\n{key}"]}}]
+    more.append({"question": "Rome, or as I said?", "tools": more[0]["tools"], "calls": calls})
+    task = ToolsTask(write(tmp_path / "a.jsonl", more))
+    items = [one for split in ("train", "validation", "test") for one in task.items(split, 99)]  # type: ignore[arg-type]
+    assert any("***" in str(one.origin) for one in items)
+    assert not any(key in str(one) for one in items)
+    assert "1 key or token in the messages is replaced by ***." in task.notes
+    wrong = [
+        {**calls[0], "arguments": f'{{"city": "{key}'}, {**calls[0], "arguments": {"city": [key]}},
+        {**calls[0], "name": key}, f'{{"name": "{key}',
+    ]  # fmt: skip
+    for one in wrong:
+        bad = {
+            "question": "x",
+            "tools": more[0]["tools"],
+            "calls": [one] if isinstance(one, dict) else one,
+        }
+        with pytest.raises(ValueError) as error:
+            ToolsTask(write(tmp_path / "b.jsonl", [*more, bad]))
+        assert "***" in str(error.value) and key[:12] not in str(error.value)
