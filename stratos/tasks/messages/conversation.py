@@ -84,7 +84,8 @@ class Conversation:
 
     about: About
     messages: tuple[Message, ...]
-    """A system message, if there is one, then user and assistant in turn."""
+    """A system message, if there is one, then user and assistant in turn: the assistant may begin
+    with a greeting, and there may be system messages between them."""
     answered: tuple[int, ...]
     """Places of the messages of the model that are learnt and measured."""
     n_images: int = 0

@@ -28,6 +28,7 @@ LANGFUSE = "Langfuse observations"
 CUT_SHORT = "answers that were cut short"
 FAILED = "requests that failed"
 OTHER_SPAN = "spans of other work"
+OTHER_REQUEST = "requests for other work, such as embeddings"
 
 _REQUESTS = ("request", "request_body", "body", "input", "kwargs", "params", "inputs")
 _RESPONSES = ("response", "response_body", "completion", "output", "outputs", "result", "answer")
@@ -38,10 +39,15 @@ _OF_LANGFUSE = {
     "usageDetails", "latestScore", "bookmarked",
 }  # fmt: skip
 _TOOLS = ("tools", "functions")
+_SENT = "proxy_server_request"
+"""Where LiteLLM's spend log has the request as it came in."""
+_PARAMETERS = ("optional_params", "modelParameters", "model_parameters")
 _OTHER_WORK = {
     "SPAN", "EVENT", "TOOL", "RETRIEVER", "CHAIN", "AGENT", "EMBEDDING", "EVALUATOR", "GUARDRAIL",
 }  # fmt: skip
 """Types of Langfuse's observations that are no answer of a model."""
+_OTHER_RESULTS = {"embedding", "b64_json", "url", "flagged", "relevance_score"}
+"""Fields of the results of other work: embeddings, images, moderation, reranking."""
 _CUT = {"length", "max_tokens", "max_output_tokens", "content_filter"}
 """Reasons for which an answer ended before its end."""
 
@@ -79,6 +85,8 @@ def exchange_in(row: Row) -> Exchange | None:
         WrongRow: it is one, with something wrong.
         PassedOver: its answer was cut short, or it failed.
     """
+    if _is_other_work(row):
+        raise PassedOver(OTHER_REQUEST)
     request = _request(row)
     if request is None:
         return None
@@ -95,7 +103,7 @@ def exchange_in(row: Row) -> Exchange | None:
         return None  # the answer is the last message: the other field is of another meaning
     answer, format = _answered(response, is_anthropic)
     about = particulars(_name(row, format), row, response, request)
-    tools = offered_tools(request, row, row.get("optional_params"), row.get("modelParameters"))
+    tools = offered_tools(request, row, *(row.get(name) for name in _PARAMETERS), _sent(row))
     about.only_last, about.offers_tools = True, tools is not None
     return Exchange([*before, answer], about, tools)
 
@@ -111,6 +119,9 @@ def offered_tools(*places: Any) -> Any:
 
 def _request(row: Row) -> Row | list[Any] | str | None:
     """Return what holds the messages of a request: an object, the messages, or a question."""
+    sent = _sent(row)
+    if sent is not None and decoded(row.get("messages")) in (None, "", {}, []):
+        return sent
     if row.get("messages") is not None:
         return row
     for name in _REQUESTS:
@@ -131,14 +142,37 @@ def _request(row: Row) -> Row | list[Any] | str | None:
     return None
 
 
+def _sent(row: Row) -> Row | None:
+    """Return the request that LiteLLM's proxy took, where a row of its log has it."""
+    found = _body_of(row.get(_SENT))
+    is_one = isinstance(found, Mapping) and ("messages" in found or "input" in found)
+    return found if is_one else None
+
+
+def _body_of(value: Any) -> Any:
+    """Return a request or response without what was sent around it."""
+    found = decoded(value)
+    return decoded(found["body"]) if isinstance(found, Mapping) and "body" in found else found
+
+
+def _is_other_work(row: Row) -> bool:
+    """Return whether a row's response has the results of other work, and no answer."""
+    for found in (_body_of(row.get(name)) for name in _RESPONSES):
+        if not isinstance(found, Mapping) or not _OF_RESPONSES.isdisjoint(found):
+            continue
+        results = found.get("data", found.get("results"))
+        first = results[0] if isinstance(results, list) and results else None
+        if isinstance(first, Mapping) and not _OTHER_RESULTS.isdisjoint(first):
+            return True
+    return False
+
+
 def _response(row: Row) -> tuple[bool, Any]:
     if "choices" in row:
         return True, row
     for name in _RESPONSES:
         if name in row:
-            found = decoded(row[name])
-            if isinstance(found, Mapping) and "body" in found:
-                found = decoded(found["body"])
+            found = _body_of(row[name])
             if name != "response" or isinstance(row[name], str):
                 found = _as_written(row[name], found)
             return True, found

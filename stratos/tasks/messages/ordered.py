@@ -22,7 +22,9 @@ _TOLD = {"system": "a system message", "user": "a user's", "assistant": "the mod
 def conversation_of(turns: Sequence[Turn], about: About) -> Conversation:
     """Return a conversation whose roles stand in order, with keys and tokens replaced.
 
-    Messages of one user that follow each other are one; results of tools are the user's.
+    Messages of one user that follow each other are one; results of tools are the user's. A message
+    of the model before any of the user is a greeting, which is not learnt. A system message may
+    stand anywhere.
 
     Raises:
         WrongRow: roles are out of order, or a result has no call.
@@ -31,6 +33,8 @@ def conversation_of(turns: Sequence[Turn], about: About) -> Conversation:
     messages: list[Message] = []
     answered: list[int] = []
     open_calls: set[str] = set()
+    spoke: str | None = None  # who was the last to speak, of the user and the model
+    start: int | None = None  # where the user speaks first
     n_images = n_calls = n_secrets = 0
     for number, turn in enumerate(turns, start=1):
         n_images += turn.n_images
@@ -47,27 +51,31 @@ def conversation_of(turns: Sequence[Turn], about: About) -> Conversation:
                 if turn.n_images
                 else f"message {number} of the user is empty"
             )
-        elif turn.role == "system" and messages:
-            if last == "system":
-                messages[-1] = {"role": "system", "content": f"{messages[-1]['content']}\n{text}"}
-                continue
-            raise WrongRow(f"roles out of order: message {number} is a system message")
-        if role == "assistant" and last not in ("user",):
-            after = f"follows {_TOLD[last]}" if last else "is the first"
+        elif turn.role == "system" and last == "system":
+            messages[-1] = {"role": "system", "content": f"{messages[-1]['content']}\n{text}"}
+            continue
+        is_greeting = spoke is None and not turn.calls
+        if role == "assistant" and spoke != "user" and not is_greeting:
+            after = f"follows {_TOLD[spoke or last]}" if last else "is the first"
             raise WrongRow(f"roles out of order: message {number} is the model's and {after}")
+        spoke = spoke if role == "system" else role
         if role == "user" and last == "user":
             messages[-1] = {"role": "user", "content": f"{messages[-1]['content']}\n\n{text}"}
             continue
+        if role == "user" and start is None:
+            start = len(messages)
         messages.append({"role": role, "content": text})
         if role == "assistant":
             names = {call.name for call in turn.calls}
             open_calls = names | {call.id for call in turn.calls}
             n_calls += bool(turn.calls)
-            if turn.is_learnt and not turn.calls and text.strip():
+            if start is not None and turn.is_learnt and not turn.calls and text.strip():
                 answered.append(len(messages) - 1)
     if about.only_last:
         answered = [place for place in answered if place == len(messages) - 1]
-    if not any(one["role"] == "assistant" and one["content"].strip() for one in messages):
+    if start is None:
+        raise WrongRow("roles out of order: no message is the user's")
+    if not any(one["role"] == "assistant" and one["content"].strip() for one in messages[start:]):
         raise UnansweredRow("has no answer of the model")
     return Conversation(about, tuple(messages), tuple(answered), n_images, n_calls, n_secrets)
 

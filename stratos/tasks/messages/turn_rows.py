@@ -98,7 +98,10 @@ class TurnReader:
             logged = replace(
                 logged, input_tokens=about.input_tokens, output_tokens=about.output_tokens
             )
-        turns = [k for k, one in enumerate(found.messages) if one["role"] == "assistant"]
+        asked = next(k for k, one in enumerate(found.messages) if one["role"] == "user")
+        turns = [
+            k for k, one in enumerate(found.messages) if one["role"] == "assistant" and k > asked
+        ]
         for place in found.answered:
             turn = turns.index(place)
             where = line if len(found.answered) == 1 else f"{line}, turn {turn + 1}"

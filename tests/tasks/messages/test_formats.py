@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 
 from stratos.tasks.messages.conversation import Conversation, as_question, history_of
+from stratos.tasks.messages.exchanges import OTHER_REQUEST
 from stratos.tasks.messages.message_file import Seen, read_conversations
+from stratos.tasks.messages.turn_rows import SLICES, TurnReader
 from stratos.tasks.rows import Unanswered
+from stratos.tasks.table import Row
 
 ASKED = {"role": "user", "content": "Two and two?"}
 SAID = {"role": "assistant", "content": "Four."}
 SYSTEM = {"role": "system", "content": "Be brief."}
+CALL = {"id": "1", "function": {"name": "f", "arguments": "{}"}}
 CHOICES = [{"index": 0, "finish_reason": "stop", "message": SAID}]
 USAGE = {"prompt_tokens": 11, "completion_tokens": 3}
 
@@ -295,8 +299,14 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
+        ({"messages": [SAID, ASKED]}, "has no answer of the model"),
+        ({"messages": [SYSTEM, SAID]}, "roles out of order: no message is the user's"),
         (
-            {"messages": [SAID, ASKED]},
+            {"messages": [SAID, SAID, ASKED, SAID]},
+            "roles out of order: message 2 is the model's and follows the model's",
+        ),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [CALL]}, ASKED, SAID]},
             "roles out of order: message 1 is the model's and is the first",
         ),
         (
@@ -304,8 +314,8 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
             "roles out of order: message 3 is the model's and follows the model's",
         ),
         (
-            {"messages": [ASKED, SAID, SYSTEM]},
-            "roles out of order: message 3 is a system message",
+            {"messages": [ASKED, SAID, SYSTEM, SAID]},
+            "roles out of order: message 4 is the model's and follows the model's",
         ),
         ({"messages": [ASKED]}, "has no answer of the model"),
         ({"messages": []}, "messages is empty"),
@@ -343,6 +353,43 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_said(row: Any, said: str, tmp_path: Path) -> None:
     assert why(tmp_path, row) == said
+
+
+def test_a_greeting_and_a_later_system_message_are_history(tmp_path: Path) -> None:
+    hello = {"role": "assistant", "content": "Hello, what is it?"}
+    rows = [
+        {"messages": [SYSTEM, hello, ASKED, SAID]},
+        {"request": {"messages": [hello, ASKED]}, "response": {"choices": CHOICES}},
+        {"messages": [ASKED, SYSTEM, SAID, SYSTEM]},
+        {"messages": [SYSTEM, ASKED, SYSTEM, ASKED, SAID, SYSTEM, ASKED, SAID]},
+    ]
+    found = [one for _, one in read(write(tmp_path / "a.jsonl", *rows))]
+    assert [one.answered for one in found] == [(3,), (2,), (2,), (4, 7)]
+    assert [one["role"][0] for one in found[3].messages] == list("susuasua")
+    reader = TurnReader()
+    reader.find_system(str(tmp_path / "a.jsonl"))
+    made = [row for _, row in reader.rows(str(tmp_path / "a.jsonl")) if isinstance(row, Row)]
+    assert [row.slice for row in made] == [SLICES[0]] * 4 + [SLICES[1]]
+    assert history_of(made[1].question) == [hello, ASKED]
+    assert history_of(made[2].question) == [ASKED, SYSTEM]
+
+
+def test_a_request_for_other_work_is_left_out_and_counted(tmp_path: Path) -> None:
+    asked = {"model": "m", "input": "a text"}
+    embedded = {"object": "list", "data": [{"object": "embedding", "embedding": [0.1]}]}
+    moderated = {"id": "modr-1", "results": [{"flagged": False, "categories": {}}]}
+    rows = [
+        {"request": asked, "response": embedded},
+        {"request": {"body": asked}, "response": {"status_code": 200, "body": embedded}},
+        {"request": {"body": json.dumps(asked)}, "response": json.dumps(moderated)},
+        {"request": {"prompt": "a cat"}, "response": {"data": [{"url": "https://x.test/1"}]}},
+        {"request": {"messages": [ASKED]}, "response": {"choices": CHOICES}},
+        {"prompt": "Two?", "completion": json.dumps({"data": 4})},
+    ]
+    seen = Seen()
+    found = read(write(tmp_path / "a.jsonl", *rows), seen)
+    assert [one.answered for _, one in found] == [(1,), (1,)]
+    assert dict(seen.passed) == {OTHER_REQUEST: 4}
 
 
 def test_what_is_no_answer_is_passed_over_and_counted(tmp_path: Path) -> None:

@@ -83,18 +83,37 @@ def test_each_format_of_a_log_gives_the_same_calls(tmp_path: Path) -> None:
         "optional_params": {"tools": OPENAI},
         "response": {"choices": [{"message": {"role": "assistant", **calls("Oslo")}}]},
     }
+    tools = json.dumps(OPENAI)
+    payload = {
+        "call_type": "acompletion",
+        "messages": asked("Oslo", 5),
+        "model_parameters": {"temperature": 0, "tools": tools},
+        "response": {"choices": [{"message": {"role": "assistant", **calls("Oslo")}}]},
+    }
+    spend = [
+        {
+            "call_type": "acompletion",
+            "messages": "{}",
+            "proxy_server_request": json.dumps(sent),
+            "response": json.dumps(payload["response"]),
+        }
+        for sent in (
+            {"model": "gpt-4o", "messages": asked("Oslo", 6), "tools": OPENAI},
+            {"url": "https://x.test", "body": {"messages": asked("Oslo", 7), "tools": OPENAI}},
+        )
+    ]
     plain = {"messages": [*asked("Oslo", 4), {"role": "assistant", **calls("Oslo")}],
              "tools": OPENAI}  # fmt: skip
-    rows = [*completions(40), anthropic, responses, litellm, plain]
+    rows = [*completions(40), anthropic, responses, litellm, payload, *spend, plain]
     task = ToolsTask(write(tmp_path / "a.jsonl", rows))
     found = answers(task)
-    assert len(found) == 44
+    assert len(found) == 47
     oslo = {question: answer for question, answer in found.items() if "Oslo" in question}
     wanted = '[{"name": "weather", "arguments": {"city": "Oslo"}}]'
-    assert len(oslo) == 4 and set(oslo.values()) == {wanted}
+    assert len(oslo) == 7 and set(oslo.values()) == {wanted}
     heads = {question.partition("\n\n")[0] for question in oslo}
     assert len(heads) == 1, "tools are written alike"
-    assert any("43 were logged with their responses" in one for one in task.notes)
+    assert any("46 were logged with their responses" in one for one in task.notes)
 
 
 def test_text_is_no_call_but_not_behind_results(tmp_path: Path) -> None:
@@ -124,7 +143,8 @@ def test_text_is_no_call_but_not_behind_results(tmp_path: Path) -> None:
         (chat(asked("Rome"), calls("Rome", "{city")), "arguments that are no JSON"),
         (chat([*asked("Rome"), {"role": "tool", "content": "1"}], calls("Rome")),
          "the result of a tool that was not called"),
-        (chat([*asked("Rome")[1:], *asked("Rome")], calls("Rome")), "roles out of order"),
+        (chat([*asked("Rome"), {"role": "assistant", "content": "Hm."}], calls("Rome")),
+         "roles out of order"),
         (chat(asked("Rome"), calls("Rome", '{"town": "Rome"}')), "town"),
         (chat(asked("Rome"), {"tool_calls": [{"function": {"name": "rm", "arguments": "{}"}}]}),
          "rm"),
