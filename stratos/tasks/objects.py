@@ -7,13 +7,16 @@ the order counts.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stratos.tasks.split import normalised
 
 _FENCE = "```"
 _DECODER = json.JSONDecoder()
+_NEAR = 1e-14
+"""Relative difference of numbers that are not whole and are the same: some steps of rounding."""
 
 Path = tuple[str, ...]
 
@@ -78,6 +81,50 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     return bool(one == other)
+
+
+def same_number(one: float, other: float) -> bool:
+    """Return whether two numbers are equal: whole ones exactly, others up to rounding.
+
+    What is not finite equals nothing.
+    """
+    if not (is_finite(one) and is_finite(other)):
+        return False
+    if one == other or (_is_whole(one) and _is_whole(other)):
+        return one == other
+    try:
+        return math.isclose(one, other, rel_tol=_NEAR)
+    except OverflowError:  # a whole number beyond the largest float, and one that is not whole
+        return False
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether each number of a JSON value is one: not infinite, as 1e999 is, and not NaN."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            return False
+        left += one.values() if isinstance(one, Mapping) else one if isinstance(one, list) else ()
+    return True
+
+
+def _is_whole(value: float) -> bool:
+    return isinstance(value, int) or value.is_integer()
+
+
+def pairs_all(fits: Sequence[Sequence[bool]]) -> bool:
+    """Return whether each row can have a column of its own that fits it."""
+    import numpy as np
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    if not all(map(any, fits)):
+        return False
+    if len(fits) < 2:
+        return True
+    pairs = maximum_bipartite_matching(csr_matrix(np.array(fits, bool)), perm_type="column")
+    return bool((pairs >= 0).all())
 
 
 def form_of(value: Any) -> Any:

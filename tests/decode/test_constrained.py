@@ -10,7 +10,7 @@ import torch
 from stratos.decode.batched import complete
 from stratos.distill.tokenizer import symbol_tokenizer, trained_tokenizer
 from stratos.tasks.base import Symbols
-from stratos.tasks.schema.document import validator
+from stratos.tasks.schema.value_checks import validator
 
 pytest.importorskip("llguidance", reason="needs the extra schema")
 

@@ -13,7 +13,8 @@ from stratos.evaluate.fields import field_shares
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.schema import BySchema
-from stratos.tasks.schema.document import read_schema, validator, why_refused
+from stratos.tasks.schema.document import read_schema, why_refused
+from stratos.tasks.schema.value_checks import validator
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -157,6 +158,130 @@ def test_a_pattern_that_would_backtrack_without_end_is_matched_in_linear_time() 
     assert checked.is_valid({"a": "aaa", "xx": 1})
     assert not checked.is_valid({"xx": "1"})
     assert time.monotonic() - started < 5
+
+
+NUMBERS = {"type": "object", "properties": {"n": {"type": "integer"}, "x": {"type": "number"}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "gold", "right"),
+    [
+        ('{"n": 4006381333050}', '{"n": 4006381333051}', 0),
+        ('{"n": 1700000001}', '{"n": 1700000000}', 0),
+        ('{"n": 4006381333051.0}', '{"n": 4006381333051}', 1),
+        ('{"x": 12345678901}', '{"x": 12345678902}', 0),
+        ('{"x": 1700000004.4}', '{"x": 1700000000.1}', 0),
+        ('{"x": 0.30000000000000004}', '{"x": 0.3}', 1),
+        ('{"x": 0.3000000000001}', '{"x": 0.3}', 0),
+        ('{"x": 1e999}', '{"x": 5}', 0),
+        ('{"x": NaN}', '{"x": 5}', 0),
+        (f'{{"x": 1{"0" * 320}}}', '{"x": 0.5}', 0),
+        (f'{{"x": 1{"0" * 320}}}', f'{{"x": 1{"0" * 320}}}', 1),
+        (f'{{"x": 1e999, "n": 1{"0" * 320}}}', '{"x": 1, "n": 2}', 0),
+    ],
+)
+def test_whole_numbers_are_equal_exactly_and_others_up_to_rounding(
+    given: str, gold: str, right: int
+) -> None:
+    metric = BySchema(NUMBERS)
+    assert metric.compare(given, metric.canonical(gold)) == right
+    assert metric.overlap(given, gold) == right
+    assert set(metric.field_scores(given, gold).values()) <= {0, 1}
+
+
+def test_a_number_beyond_all_floats_is_no_gold_value_and_not_valid() -> None:
+    metric = BySchema(NUMBERS)
+    for gold in ('{"x": 1e999}', '{"x": NaN}', '{"other": [-1e999]}'):
+        with pytest.raises(ValueError, match="has a number that is not finite"):
+            metric.canonical(gold)
+    assert metric.problem({"x": float("inf")}) == "$.x: inf is not of type 'number'"
+    refused = why_refused({"properties": {"x": {"multipleOf": float("inf")}}})
+    assert refused == "$.properties.x: multipleOf has to be finite."
+
+
+def test_a_multiple_is_told_by_its_digits() -> None:
+    prices = validator({"multipleOf": 0.01})
+    assert all(prices.is_valid(json.loads(f"{k / 100:.2f}")) for k in range(1, 10_000))
+    assert not any(map(prices.is_valid, (0.071, 19.995, 1e-7, 0.005)))
+    assert prices.is_valid(10**400)
+    assert not validator({"multipleOf": 7}).is_valid(10**400)
+    assert validator({"multipleOf": 1e-300}).is_valid(1e300)
+
+
+LINES: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "lines": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "note": {"type": "string", "x-score": "text"},
+                    "tags": {"type": "array", "uniqueItems": True},
+                    "price": {"type": "number"},
+                },
+            },
+        },
+        "notes": {"type": "array", "items": {"x-score": "text"}, "uniqueItems": True},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "gold", "right"),
+    [
+        ([{"note": "a big red chair of wood"}], [{"note": "a red big chair of wood"}], 1),
+        ([{"note": "a big red chair of wood"}], [{"note": "two green tables"}], 0),
+        ([{"tags": ["a", "b"]}], [{"tags": ["b", "a"]}], 1),
+        ([{"tags": ["a", "b"]}], [{"tags": ["b", "c"]}], 0),
+        ([{"price": 0.1 + 0.2}], [{"price": 0.3}], 1),
+        ([{"price": 1, "note": ""}], [{"price": 1}], 0),
+        ([{"price": 1}, {"price": 2}], [{"price": 2}, {"price": 1}], 0),
+        ([{"price": 1}], [{"price": 1}, {"price": 1}], 0),
+    ],
+)
+def test_fields_in_lists_are_compared_by_their_kind(given: Any, gold: Any, right: int) -> None:
+    metric = BySchema(LINES)
+    told = "lines[].note text, lines[].tags set, lines[].price numeric"
+    assert told in metric.described()
+    wanted = metric.canonical(json.dumps({"lines": gold}))
+    assert metric.compare(json.dumps({"lines": given}), wanted) == right
+    spellings = [
+        metric.normal(json.dumps({"lines": [{"tags": t}]})) for t in (["b", "a"], ["a", "b"])
+    ]
+    assert spellings[0] == spellings[1]
+
+
+def test_a_kind_beside_a_reference_is_used() -> None:
+    notes = {"a": {"$ref": "#/$defs/t", "x-score": "text"}, "b": {"$ref": "#/$defs/t"}}
+    metric = BySchema({"properties": notes, "$defs": {"t": {"type": "string"}}})
+    assert metric.described() == "a text, b exact"
+
+
+def test_elements_of_a_set_are_paired_by_their_kind() -> None:
+    metric = BySchema(LINES)
+    gold = json.dumps({"notes": ["a big red chair of wood", "two green tables", "a lamp"]})
+    same = ["A lamp", "a red big chair of wood", "two green tables"]
+    assert metric.compare(json.dumps({"notes": same}), gold) == 1
+    assert metric.compare(json.dumps({"notes": same[:2]}), gold) == 0
+    assert metric.compare(json.dumps({"notes": [*same[:2], "two lamps"]}), gold) == 0
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"additionalProperties": {"x-score": "text"}}, "$.additionalProperties"),
+        (
+            {"properties": {"a": {"prefixItems": [{"x-score": "text"}]}}},
+            "$.properties.a.prefixItems",
+        ),
+        ({"properties": {"a": {"x-score": "set", "properties": {"b": {}}}}}, "$.properties.a"),
+    ],
+)
+def test_a_kind_where_none_is_used_is_refused(schema: Any, place: str) -> None:
+    with pytest.raises(ValueError, match="x-score is not used here") as caught:
+        _ = BySchema(schema).kinds
+    assert str(caught.value).startswith(place)
 
 
 def write(path: Path, rows: list[Any]) -> str:

@@ -22,6 +22,7 @@ from stratos.tasks.messages.recognised import KNOWN
 from stratos.tasks.messages.suited import suited_metric
 from stratos.tasks.messages.turn_rows import OTHER_WORKLOAD, SLICES, TurnReader
 from stratos.tasks.metrics import Metric, MetricName, metric_of
+from stratos.tasks.objects import object_of
 from stratos.tasks.rows import FileRows, Unanswered
 from stratos.tasks.split import content_id, id_of
 from stratos.tasks.table import Row, Rows
@@ -319,9 +320,10 @@ class ChatTask(JsonlTask):
             return Score(0.0, 0.0, False)
         right = self._metric.compare(answer, item.answer) >= 1
         if not right and self.verifier is None and self._is_exact:
-            # A model may announce a short answer, or put an object into a fence.
+            # A model may announce a short answer in one line, or put an object into a fence.
             announced = self._metric.read(answer)
-            right = announced is not None and self._metric.compare(announced, item.answer) >= 1
+            is_read = announced and ("\n" not in answer or object_of(announced) is not None)
+            right = bool(is_read) and self._metric.compare(announced or "", item.answer) >= 1
         return Score(
             float(right), 1.0 if right else self._metric.overlap(answer, item.answer), True
         )

@@ -14,21 +14,29 @@ from stratos.tasks.objects import (
     Path,
     as_key,
     fields_of,
+    is_finite,
     object_at_start,
     object_of,
+    pairs_all,
     same,
+    same_number,
     written,
 )
 from stratos.tasks.rows import shown
-from stratos.tasks.schema.document import Schema, pointer, resolved, validator
+from stratos.tasks.schema.document import Schema, placed_parts, pointer, resolved
+from stratos.tasks.schema.value_checks import validator
 
 SCORE = "x-score"
 """Keyword of a schema that says how a field is compared."""
 VALID = "(valid)"
 """Name of the share of answers that match the schema, among those of the fields."""
-_NEAR = 1e-9
-"""Relative difference from which two numbers are two."""
+_ELEMENT = "[]"
+"""What the elements of a list are called in a path."""
 _NO_KINDS = "it has to be one of exact, numeric, set or text"
+_NOT_USED = (
+    f"{SCORE} is not used here. It is used in the schema of a field that has no properties of its "
+    "own, below properties, items, allOf, anyOf and oneOf. Take it out, or put it there."
+)
 
 
 class Kind(Enum):
@@ -37,7 +45,7 @@ class Kind(Enum):
     EXACT = "exact"
     """Equal up to case and spacing."""
     NUMERIC = "numeric"
-    """Equal as numbers."""
+    """Equal as numbers: whole ones exactly, others up to rounding."""
     SET = "set"
     """The same elements, in any order."""
     TEXT = "text"
@@ -64,10 +72,15 @@ class BySchema:
         """Return how each field that the schema names is compared.
 
         Raises:
-            ValueError: a field names a kind that there is not.
+            ValueError: a field names a kind that there is not, or one where none is used.
         """
         found: dict[Path, Kind] = {}
-        self._collect(self.schema, (), found, ())
+        used: set[int] = set()
+        self._collect(self.schema, (), found, (), used)
+        for place, node in placed_parts(self.schema):
+            is_shared = place.startswith(("$.$defs.", "$.definitions."))  # may be used nowhere
+            if SCORE in node and id(node) not in used and not is_shared:
+                raise ValueError(f"{place}: {_NOT_USED}")
         return found
 
     def canonical(self, answer: str, options: Any = ()) -> str:
@@ -82,10 +95,10 @@ class BySchema:
             raise ValueError(f"the answer {shown(answer)} is no JSON object") from None
         if not isinstance(found, dict):
             raise ValueError(f"the answer {shown(answer)} is no JSON object")
+        if not is_finite(found):
+            raise ValueError(f"the answer {shown(answer)} has a number that is not finite")
         if problem := self.problem(found):
             raise ValueError(f"the answer does not match the schema: {problem}")
-        if not same(found, found):
-            raise ValueError(f"the answer {shown(answer)} has NaN, which equals nothing")
         return written(self._ordered(self.schema, found))
 
     def _ordered(self, node: Schema, value: Any) -> Any:
@@ -150,24 +163,35 @@ class BySchema:
         found = object_of(answer)
         if found is None:
             return answer
-        made = {
-            ".".join(path): sorted(map(as_key, value))
-            if self._kind(path) is Kind.SET and isinstance(value, list)
-            else value
-            for path, value in fields_of(found).items()
-        }
-        return as_key(made)
+        return as_key(self._normal((), found))
+
+    def _normal(self, path: Path, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: self._normal((*path, name), inner) for name, inner in value.items()}
+        if not isinstance(value, list):
+            return value
+        elements = [self._normal((*path, _ELEMENT), one) for one in value]
+        return sorted({*map(as_key, elements)}) if self._kind(path) is Kind.SET else elements
 
     def described(self) -> str:
         """Return how each field is compared, in words."""
-        return ", ".join(f"{'.'.join(path)} {kind.value}" for path, kind in self.kinds.items())
+        return ", ".join(
+            f"{_told(path)} {kind.value}"
+            for path, kind in self.kinds.items()
+            if path[-1] != _ELEMENT or kind is not Kind.EXACT
+        )
 
     def _kind(self, path: Path) -> Kind:
         return self.kinds.get(path, Kind.EXACT)
 
     def _fields(self, found: Mapping[str, Any], gold: str, *, whole: bool) -> dict[Path, float]:
         """Return the score of each field of the gold answer; with `whole`, of those added, too."""
-        wanted, given = fields_of(object_of(gold) or {}), fields_of(found)
+        return self._scores((), found, object_of(gold) or {}, whole=whole)
+
+    def _scores(
+        self, outer: Path, found: Mapping[str, Any], gold: Mapping[str, Any], *, whole: bool
+    ) -> dict[Path, float]:
+        wanted, given = fields_of(gold, outer), fields_of(found, outer)
         scores = {
             path: self._score(path, given[path], value) if path in given else 0.0
             for path, value in wanted.items()
@@ -177,17 +201,45 @@ class BySchema:
 
     def _score(self, path: Path, given: Any, wanted: Any) -> float:
         kind = self._kind(path)
-        if kind is Kind.SET and isinstance(given, list) and isinstance(wanted, list):
-            return float({*map(as_key, given)} == {*map(as_key, wanted)})
+        if isinstance(given, list) and isinstance(wanted, list):
+            if kind is Kind.SET:
+                return float(self._is_same_set(path, given, wanted))
+            pairs = zip(given, wanted, strict=False)
+            return float(
+                len(given) == len(wanted) and all(self._is_element(path, *pair) for pair in pairs)
+            )
         if kind is Kind.TEXT and isinstance(given, str) and isinstance(wanted, str):
             overlap = word_f1(given, wanted)
             return 1.0 if same(given, wanted) or overlap >= self.min_f1 else overlap
         if kind is Kind.NUMERIC and _is_number(given) and _is_number(wanted):
-            return float(abs(given - wanted) <= _NEAR * max(abs(given), abs(wanted)))
+            return float(same_number(given, wanted))
         return float(same(given, wanted))
 
+    def _is_same_set(self, path: Path, given: list[Any], wanted: list[Any]) -> bool:
+        """Return whether each element of a list is one of another's; how often does not count."""
+        ours, theirs = ({as_key(one): one for one in some} for some in (given, wanted))
+        left = [ours[key] for key in ours.keys() - theirs.keys()]
+        right = [theirs[key] for key in theirs.keys() - ours.keys()]
+        # What is not spelled the same may be the same by the kinds of the elements.
+        return len(left) == len(right) and pairs_all(
+            [[self._is_element(path, one, other) for other in right] for one in left]
+        )
+
+    def _is_element(self, path: Path, given: Any, wanted: Any) -> bool:
+        """Return whether an element of the list at a path is right."""
+        path = (*path, _ELEMENT)
+        if isinstance(given, Mapping) and isinstance(wanted, Mapping):
+            scores = self._scores(path, given, wanted, whole=True)
+            return all(score >= 1 for score in scores.values())
+        return self._score(path, given, wanted) >= 1
+
     def _collect(
-        self, node: Schema, path: Path, found: dict[Path, Kind], within: tuple[int, ...]
+        self,
+        node: Schema,
+        path: Path,
+        found: dict[Path, Kind],
+        within: tuple[int, ...],
+        used: set[int],
     ) -> None:
         """Add the kinds of the fields below a schema, those of a recursive one once.
 
@@ -196,19 +248,25 @@ class BySchema:
             path: of the field that it describes.
             found: added to.
             within: the ids of the schemas that it is in.
+            used: ids of the schemas that say how something is compared, added to.
         """
-        node = resolved(self.schema, node)
+        place, node = node, resolved(self.schema, node)
         if not isinstance(node, Mapping) or id(node) in within:
             return
+        # What stands beside a $ref says more than what the $ref leads to.
+        beside = {SCORE: place[SCORE]} if isinstance(place, Mapping) and SCORE in place else {}
         within = (*within, id(node))
         for part in ("allOf", "anyOf", "oneOf"):
             for one in node.get(part, ()):
-                self._collect(one, path, found, within)
+                self._collect(one, path, found, within, used)
         properties = node.get("properties", {})
         for name, inner in properties.items():
-            self._collect(inner, (*path, name), found, within)
-        if path and not properties and (kind := _kind_of(node, path)) is not None:
+            self._collect(inner, (*path, name), found, within, used)
+        if path and not properties and (kind := _kind_of({**node, **beside}, path)):
+            used |= {id(place), id(node)}
             found.setdefault(path, kind)
+        if isinstance(node.get("items"), Mapping):
+            self._collect(node["items"], (*path, _ELEMENT), found, within, used)
 
 
 def _kind_of(node: Mapping[str, Any], path: Path) -> Kind | None:
@@ -216,7 +274,7 @@ def _kind_of(node: Mapping[str, Any], path: Path) -> Kind | None:
     named = node.get(SCORE)
     if named is not None:
         if named not in [kind.value for kind in Kind]:
-            raise ValueError(f"{SCORE}={named} of {'.'.join(path)}: {_NO_KINDS}.")
+            raise ValueError(f"{SCORE}={named} of {_told(path)}: {_NO_KINDS}.")
         return Kind(named)
     types = node.get("type", ())
     types = {types} if isinstance(types, str) else {*types}
@@ -226,6 +284,11 @@ def _kind_of(node: Mapping[str, Any], path: Path) -> Kind | None:
     if types == {"array"} and node.get("uniqueItems"):
         return Kind.SET
     return Kind.EXACT if types or "enum" in node or "const" in node else None
+
+
+def _told(path: Path) -> str:
+    """Return a path as a user reads it: lines[].note."""
+    return ".".join(path).replace(f".{_ELEMENT}", _ELEMENT)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,8 +1,7 @@
 """A JSON Schema from a file: read once, and refused where it cannot be trusted.
 
 A schema is refused if it refers to another document, if no finite answer can match it, or if a
-reference leads to itself without a step into the answer, so that validation would never end.
-Patterns are matched by RE2 (through Arrow), whose time grows with the length of a text alone; a
+reference leads to itself without a step into the answer, so that validation would never end. A
 pattern that needs backtracking is refused.
 """
 
@@ -16,7 +15,9 @@ from typing import Any
 
 from stratos.core.foreign import cause, open_regular
 from stratos.core.remote import local_path
+from stratos.tasks.objects import is_finite
 from stratos.tasks.rows import shown
+from stratos.tasks.schema.value_checks import class_of, finds
 
 _LARGEST = 2**20
 """Bytes of a schema."""
@@ -30,9 +31,6 @@ _OF_ONE = ("not", "if", "then", "else", "items", "additionalItems", "contains", 
            "additionalProperties")  # fmt: skip
 _OF_LIST = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_FORMATS = ("date", "email", "ipv4", "ipv6", "uuid")
-"""Formats that are checked: those for which nothing has to be installed."""
-
 Schema = Mapping[str, Any] | bool
 
 
@@ -78,7 +76,7 @@ def why_refused(schema: Any) -> str | None:
         return f"a JSON Schema is an object, this is {shown(json.dumps(schema))}."
     try:
         nodes = dict(_nodes(schema))
-        _class_of(schema).check_schema(schema)
+        class_of(schema).check_schema(schema)
     except SchemaError as error:
         return f"no JSON Schema: {pointer(error.absolute_path)}: {shown(error.message, 160)}."
     except (RecursionError, _TooLargeError):
@@ -97,15 +95,9 @@ def why_refused(schema: Any) -> str | None:
     return None
 
 
-def validator(schema: Mapping[str, Any]) -> Any:
-    """Return what finds the errors of an answer; patterns are matched in linear time."""
-    from jsonschema import FormatChecker
-    from jsonschema.validators import extend
-
-    own = {"pattern": _pattern, "patternProperties": _pattern_properties}
-    own["additionalProperties"] = _additional_properties
-    cls = extend(_class_of(schema), own)
-    return cls(schema, format_checker=FormatChecker(_FORMATS))
+def placed_parts(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each schema in a schema that is no bare true or false, with its place."""
+    return ((place, node) for place, node in _nodes(schema) if isinstance(node, Mapping))
 
 
 def pointer(path: Any) -> str:
@@ -124,13 +116,6 @@ def resolved(root: Mapping[str, Any], node: Schema) -> Schema:
 
 class _TooLargeError(Exception):
     """A schema has too many parts."""
-
-
-def _class_of(schema: Mapping[str, Any]) -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import validator_for
-
-    return validator_for(schema, default=Draft202012Validator)
 
 
 def _nodes(schema: Schema, place: str = "$", depth: int = 0) -> Iterator[tuple[str, Schema]]:
@@ -190,6 +175,8 @@ def _why_refused_alone(root: Mapping[str, Any], node: Schema, known: set[int]) -
             is_schema = False
         if not is_schema:
             return f"$ref {shown(reference)} names no schema of this file."
+    if not is_finite(node.get("multipleOf")):
+        return "multipleOf has to be finite."
     patterns = [node["pattern"]] if isinstance(node.get("pattern"), str) else []
     by_name = node.get("patternProperties")
     for pattern in [*patterns, *(by_name if isinstance(by_name, Mapping) else ())]:
@@ -326,45 +313,7 @@ def _allows_object(schema: Mapping[str, Any]) -> bool:
 @cache
 def _why_no_pattern(pattern: str) -> str | None:
     try:
-        _finds("", pattern)
+        finds("", pattern)
     except ValueError as error:
         return str(error).removeprefix("Invalid regular expression: ")
     return None
-
-
-def _finds(text: str, pattern: str) -> bool:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    text = text.encode("utf-8", "replace").decode()
-    return bool(pc.match_substring_regex(pa.scalar(text), pattern).as_py())
-
-
-def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[Any]:
-    from jsonschema.exceptions import ValidationError
-
-    if isinstance(value, str) and not _finds(value, pattern):
-        yield ValidationError(f"{shown(value)!r} does not match {shown(pattern)!r}")
-
-
-def _pattern_properties(validator: Any, patterns: Any, value: Any, schema: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        for pattern, inner in patterns.items():
-            for name, one in value.items():
-                if _finds(name, pattern):
-                    yield from validator.descend(one, inner, path=name, schema_path=pattern)
-
-
-def _additional_properties(validator: Any, allowed: Any, value: Any, schema: Any) -> Iterator[Any]:
-    from jsonschema.exceptions import ValidationError
-
-    if not isinstance(value, Mapping) or allowed is True:
-        return
-    patterns = schema.get("patternProperties", {})
-    for name, one in value.items():
-        if name in schema.get("properties", {}) or any(_finds(name, p) for p in patterns):
-            continue
-        if allowed is False:
-            yield ValidationError(f"it has a field {shown(name)!r} that the schema does not")
-        else:
-            yield from validator.descend(one, allowed, path=name)

@@ -13,7 +13,8 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from stratos.tasks.rows import shown
-from stratos.tasks.schema.document import pointer, validator, why_refused
+from stratos.tasks.schema.document import pointer, why_refused
+from stratos.tasks.schema.value_checks import validator
 
 _TYPES = {
     "dict": "object", "float": "number", "double": "number", "int": "integer", "long": "integer",

@@ -211,6 +211,8 @@ def test_answers_are_compared_whole(tmp_path: Path) -> None:
     [item] = exact.items("test", 1)
     assert exact.score(f"Answer: {item.answer.upper()}", item).exact == 1
     assert exact.score("neither", item).exact == 0
+    for before in ("other\nthird\n", "Not this:\n\n", "I think\nAnswer: "):
+        assert exact.score(f"{before}{item.answer}", item).exact == 0
 
 
 def test_two_answers_to_one_request_are_said_and_the_rest_is_used(tmp_path: Path) -> None:
