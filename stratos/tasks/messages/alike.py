@@ -2,8 +2,9 @@
 
 Near duplicates have most word triples of what the user wrote in common, and the same numbers in it
 (MinHash, Broder 1997; bands of four find candidates without comparing all pairs: Leskovec et al.,
-Mining of Massive Datasets, chapter 3). Triples that many of the first conversations share are
-phrases of a prompt, and do not count. What is shorter than eight words is compared as a whole.
+Mining of Massive Datasets, chapter 3). Triples that many conversations of a sample share are
+phrases of a prompt, and do not count; copies of one text with some words changed are one of them.
+What is shorter than eight words is compared as a whole.
 """
 
 from __future__ import annotations
@@ -11,22 +12,33 @@ from __future__ import annotations
 import re
 import zlib
 from array import array
-from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stratos.tasks.copies import (
+    BAND,
+    N_HASHES,
+    NEAR,
+    MinHash,
+    common,
+    connected,
+    is_in,
+    mixed_with,
+    neighbours,
+    triples_of,
+)
 from stratos.tasks.split import family_hash, normalised
 from stratos.tasks.table import Spool
+from stratos.tasks.words import words_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NEAR = 0.6
-"""Share of hashes in common (an estimate of the Jaccard index) from which texts are near."""
-_N_HASHES = 64
-_BAND = 4
-_BYTES = 4 * _BAND
+    from stratos.tasks.copies import Pairs
+
+_BYTES = 4 * BAND
 """Of a band of a signature."""
 _IN_MEMORY = 2**20
 """Bytes of a band of all signatures that stay in memory; those of more lie in a file."""
@@ -36,17 +48,17 @@ _MOST_WORDS = 1000
 _MOST_HASHES = 100_000
 """Words whose hash is kept."""
 _N_FOR_PHRASES = 2000
+"""Texts that phrases are learnt from: those with the least hashes, whatever their order."""
 _PHRASE_SHARE = 0.05
 _FEW_LINKED, _LINKED_SHARE, _MOST_LINKED = 20, 0.02, 200
-"""Conversations that have one beginning before it is a phrase, such as "hi", which links nothing:
-a share of all, and the least and the most of it."""
+"""Ways in which one beginning goes on before it is a phrase, such as "hi", which links nothing: a
+share of all conversations, and the least and the most of it."""
+_NO_SESSION = 0.9
+"""Share of all conversations above which what they have as id of a session is none."""
 _NUMBER = re.compile(r"\d+")
-_NO_WORD = re.compile(r"[^\w\s]+")
-_ASCII = [chr(code) for code in range(128)]
-_ASCII_NO_WORD = "".join(one for one in _ASCII if _NO_WORD.match(one)).encode()
-_ASCII_NUMBERS = bytes(ord(one if one.isdigit() else " ") for one in _ASCII) + b" " * 128
+_NO_TRIPLES = np.zeros(0, np.uint64)
+_ASCII_NUMBERS = bytes(k if chr(k).isdigit() else 32 for k in range(128)) + b" " * 128
 """To what `bytes.translate` makes each character, so that numbers alone are left."""
-_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 
 
 class _Hashes(dict[str, int]):
@@ -63,66 +75,55 @@ class Alike:
     """Takes texts in, and tells at the end which belong together."""
 
     def __init__(self) -> None:
-        """Draw the hash functions: the same in every run."""
-        rng = np.random.default_rng(0)
-        self._a = rng.integers(1, 2**63, _N_HASHES, dtype=np.uint64)[:, None] | np.uint64(1)
-        self._b = rng.integers(0, 2**63, _N_HASHES, dtype=np.uint64)[:, None]
+        """Start without texts."""
         self._hash = _Hashes().__getitem__
         self._wholes = array("Q")
-        self._bands = [Spool(_IN_MEMORY) for _ in range(_N_HASHES // _BAND)]
-        self._has_signature = array("B")
-        self._first: list[NDArray[np.uint64]] = []  # triples of the texts that tell the phrases
+        self._unnumbered = array("Q")
         self._senses = array("Q")
-        self._phrases: NDArray[np.uint64] | None = None
-        self._links: tuple[array[int], array[int]] = array("Q"), array("Q")
+        self._words = Spool(_IN_MEMORY)
+        self._ends = array("Q")
+        self._links: tuple[array[int], array[int], array[int]] = array("Q"), array("Q"), array("Q")
+        self._sessions: tuple[array[int], array[int]] = array("Q"), array("Q")
 
     def __len__(self) -> int:
         """Return how many texts were taken in."""
         return len(self._wholes)
 
-    def add(self, text: str, links: tuple[int, ...] = ()) -> int:
+    def add(self, text: str, links: Sequence[int] = (), session: int | None = None) -> int:
         """Take a text in; return its number.
 
         Args:
             text: what the user wrote.
-            links: numbers that it shares with what belongs together for another reason.
+            links: hashes of the beginnings of its conversation, the shortest first.
+            session: hash of the id that all of its session have.
         """
         number = len(self)
         normal = normalised(text)
-        self._wholes.append(family_hash(normal))
-        for link in links:
+        whole = family_hash(normal)
+        self._wholes.append(whole)
+        for link, follower in zip(links, (*links[1:], whole), strict=False):
             self._links[0].append(link)
-            self._links[1].append(number)
+            self._links[1].append(follower)
+            self._links[2].append(number)
+        if session is not None:
+            self._sessions[0].append(session)
+            self._sessions[1].append(number)
         words, numbers = _words_and_numbers(normal)
-        del words[_MOST_WORDS:]
-        triples = np.zeros(0, np.uint64)
-        if len(words) >= _FEWEST_WORDS:
-            triples = _triples(np.fromiter(map(self._hash, words), np.uint64, len(words)))
         self._senses.append(zlib.crc32(numbers))
-        if self._phrases is None:
-            self._first.append(np.unique(triples))
-            if len(self._first) == _N_FOR_PHRASES:
-                self._learn_phrases()
-        else:
-            self._sign(triples)
+        self._unnumbered.append(family_hash(_NUMBER.sub("0", normal)) if numbers else whole)
+        del words[_MOST_WORDS:]
+        is_compared = len(words) >= _FEWEST_WORDS
+        hashes = np.fromiter(map(self._hash, words if is_compared else ()), np.uint32)
+        self._ends.append(self._words.append(hashes.tobytes()))
         return number
 
     def groups(self) -> NDArray[np.int64]:
         """Return the group of each text: the least number of those that belong to it."""
-        if self._phrases is None:
-            self._learn_phrases()
         n = len(self)
-        pairs = [_neighbours(np.frombuffer(self._wholes, np.uint64)) if n else _no_pairs()]
-        pairs += [self._near_pairs(), self._linked_pairs()]
-        import scipy.sparse as sparse
-        from scipy.sparse.csgraph import connected_components
-
-        left, right = (np.concatenate([pair[k] for pair in pairs]) for k in (0, 1))
-        graph = sparse.coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(n, n))
-        _, labels = connected_components(graph, directed=False)
-        _, first = np.unique(labels, return_index=True)
-        found: NDArray[np.int64] = first[labels]
-        return found
+        if not n:
+            return np.zeros(0, np.int64)
+        pairs = [neighbours(np.frombuffer(self._wholes, np.uint64)), self._near_pairs()]
+        return connected([*pairs, self._linked_pairs(), self._session_pairs()], n)
 
     def keys(self) -> NDArray[np.uint64]:
         """Return a hash of the group of each text, whatever the order of the texts."""
@@ -135,104 +136,105 @@ class Alike:
         found: NDArray[np.uint64] = least[groups]
         return found
 
-    def _learn_phrases(self) -> None:
-        counts: Counter[int] = Counter()
-        for triples in self._first:
-            counts.update(triples.tolist())
-        most = max(2.0, _PHRASE_SHARE * len(self._first))
-        self._phrases = np.array(sorted(t for t, n in counts.items() if n > most), np.uint64)
-        first, self._first = self._first, []
-        for triples in first:
-            self._sign(triples)
+    def unnumbered(self) -> NDArray[np.uint64]:
+        """Return a hash of each text that its numbers leave alone."""
+        return np.array(self._unnumbered, np.uint64)
 
-    def _sign(self, triples: NDArray[np.uint64]) -> None:
-        assert self._phrases is not None
-        if len(triples) and len(self._phrases):
-            # `isin` sorts both; the phrases are sorted already.
-            places = np.searchsorted(self._phrases, triples).clip(max=len(self._phrases) - 1)
-            triples = triples[self._phrases[places] != triples]
-        self._has_signature.append(len(triples) > 0)
-        if len(triples):
-            mixed = self._a * triples[None, :]
-            mixed += self._b
-            # The least of the upper halves is the upper half of the least.
-            signature = (mixed.min(1) >> np.uint64(32)).astype(np.uint32).tobytes()
-            for k, band in enumerate(self._bands):
-                band.append(signature[k * _BYTES : (k + 1) * _BYTES])
+    @property
+    def n_of_no_session(self) -> int:
+        """How many have an id of a session that nearly all have, so that it tells nothing."""
+        return int((~self._are_sessions()).sum())
 
-    def _near_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        places = np.flatnonzero(np.frombuffer(self._has_signature, np.uint8))
+    def _triples(self, number: int) -> NDArray[np.uint64]:
+        """Return the word triples of a text, each once, sorted; none of a short one."""
+        start = self._ends[number - 1] if number else 0
+        words = np.frombuffer(self._words.read(start, self._ends[number]), np.uint32)
+        return np.unique(triples_of(words.astype(np.uint64))) if len(words) else _NO_TRIPLES
+
+    def _phrases(self) -> NDArray[np.uint64]:
+        """Return triples that many of a sample of the texts share, sorted."""
+        _, first = np.unique(np.frombuffer(self._wholes, np.uint64), return_index=True)
+        sample = [self._triples(k) for k in first[:_N_FOR_PHRASES].tolist()]
+        return common(sample, max(2.0, _PHRASE_SHARE * len(sample)))
+
+    def _signed(self) -> tuple[list[Spool], NDArray[np.int64]]:
+        """Return the bands of the signatures, and which texts have one."""
+        phrases, hashes = self._phrases(), MinHash()
+        bands = [Spool(_IN_MEMORY) for _ in range(N_HASHES // BAND)]
+        signed = array("Q")
+        for number in range(len(self)):
+            triples = self._triples(number)
+            triples = triples[~is_in(triples, phrases)]
+            if len(triples):
+                signed.append(number)
+                signature = hashes.signature(triples).tobytes()
+                for k, band in enumerate(bands):
+                    band.append(signature[k * _BYTES : (k + 1) * _BYTES])
+        return bands, np.array(signed, np.int64)
+
+    def _near_pairs(self) -> Pairs:
+        bands, places = self._signed()
         if len(places) < 2:
             return _no_pairs()
         senses = np.frombuffer(self._senses, np.uint64)[places]
+        wholes = np.frombuffer(self._wholes, np.uint64)[places]
         n = len(places)
         lefts, rights = [], []
-        for band in self._bands:
-            left, right = _neighbours(_mixed(_read(band, n).view(np.uint64), senses))
+        for band in bands:
+            left, right = neighbours(mixed_with(_read(band, n).view(np.uint64), senses), wholes)
             # The other bands one after the other: all of them would be most of the memory.
             n_equal = np.zeros(len(left), np.uint8)
-            for other in self._bands if len(left) else ():
+            for other in bands if len(left) else ():
                 part = _read(other, n)
-                for k in range(_BAND):
+                for k in range(BAND):
                     n_equal += part[left, k] == part[right, k]
-            near = n_equal >= NEAR * _N_HASHES
+            near = n_equal >= NEAR * N_HASHES
             lefts.append(places[left[near]])
             rights.append(places[right[near]])
         return np.concatenate(lefts), np.concatenate(rights)
 
-    def _linked_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        if not self._links[0]:
+    def _linked_pairs(self) -> Pairs:
+        """Return pairs with one beginning, but for beginnings that go on in many ways."""
+        keys, followers, numbers = (np.array(one, np.uint64) for one in self._links)
+        if not len(keys):
             return _no_pairs()
-        keys = np.frombuffer(self._links[0], np.uint64)
-        numbers = np.frombuffer(self._links[1], np.uint64).astype(np.int64)
-        _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        order = np.lexsort((followers, keys))
+        is_new = np.ones(len(keys), bool)
+        is_new[1:] = (np.diff(keys[order]) != 0) | (np.diff(followers[order]) != 0)
+        ways, n_ways = np.unique(keys[order][is_new], return_counts=True)
         most = min(_MOST_LINKED, max(_FEW_LINKED, _LINKED_SHARE * len(self)))
-        rare = counts[inverse] <= most
-        left, right = _neighbours(keys[rare])
-        return numbers[rare][left], numbers[rare][right]
+        rare = n_ways[np.searchsorted(ways, keys)] <= most
+        left, right = neighbours(keys[rare])
+        own = numbers[rare].astype(np.int64)
+        return own[left], own[right]
+
+    def _are_sessions(self) -> NDArray[np.bool_]:
+        keys = np.array(self._sessions[0], np.uint64)
+        _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        found: NDArray[np.bool_] = counts[inverse] <= max(2, _NO_SESSION * len(self))
+        return found
+
+    def _session_pairs(self) -> Pairs:
+        are = self._are_sessions()
+        keys, numbers = (np.array(one, np.uint64)[are] for one in self._sessions)
+        left, right = neighbours(keys)
+        own = numbers.astype(np.int64)
+        return own[left], own[right]
 
 
 def _read(band: Spool, n: int) -> NDArray[np.uint32]:
-    """Return a band of all signatures: as many rows, with `_BAND` hashes each."""
-    return np.frombuffer(band.read_all(), np.uint32).reshape(n, _BAND)
+    """Return a band of all signatures: as many rows, with `BAND` hashes each."""
+    return np.frombuffer(band.read_all(), np.uint32).reshape(n, BAND)
 
 
 def _words_and_numbers(normal: str) -> tuple[list[str], bytes]:
     """Return the words of a normalised text, and its numbers, sorted."""
     if not normal.isascii():
-        words = _NO_WORD.sub("", normal).split()
-        return words, " ".join(sorted(_NUMBER.findall(normal))).encode()
+        return words_of(normal), " ".join(sorted(_NUMBER.findall(normal))).encode()
     # The same by tables, in a tenth of the time.
-    data = normal.encode()
-    words = data.translate(None, _ASCII_NO_WORD).decode().split()
-    return words, b" ".join(sorted(data.translate(_ASCII_NUMBERS).split()))
+    numbers = normal.encode().translate(_ASCII_NUMBERS).split()
+    return words_of(normal), b" ".join(sorted(numbers))
 
 
-def _triples(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the hashes of three words behind each other.
-
-    Args:
-        hashes: of each word.
-    """
-    mixed = hashes[:-2] * _MIX[0] + hashes[1:-1] * _MIX[1] + hashes[2:] * _MIX[2]
-    mixed ^= mixed >> np.uint64(29)
-    return mixed
-
-
-def _mixed(parts: NDArray[np.uint64], senses: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    found = senses * _MIX[0]
-    for k in range(parts.shape[1]):
-        found = (found ^ parts[:, k]) * _MIX[k % 3]
-        found ^= found >> np.uint64(31)
-    return found
-
-
-def _neighbours(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return pairs of places with one key: each with the next of them, which links them all."""
-    order = np.argsort(keys, kind="stable")
-    same = np.flatnonzero(keys[order][1:] == keys[order][:-1])
-    return order[same], order[same + 1]
-
-
-def _no_pairs() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _no_pairs() -> Pairs:
     return np.zeros(0, np.int64), np.zeros(0, np.int64)

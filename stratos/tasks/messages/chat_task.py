@@ -42,6 +42,10 @@ class ChatContent(Content):
     reader: TurnReader = field(default_factory=TurnReader)
     keys: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     """Of each conversation a hash that all have that must be of its split."""
+    unnumbered: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """Of each a hash of what the user wrote that its numbers leave alone."""
+    n_of_no_session: int = 0
+    """Conversations with the id of a session that nearly all have."""
     metric: MetricName = "exact"
 
 
@@ -113,12 +117,15 @@ class ChatTask(JsonlTask):
         self.__dict__["_reader"] = reader
         files = tuple(self._read(key, path) for key, path in self._paths.items())
         del self.__dict__["_reader"]
-        keys = reader.alike.keys()
+        alike = reader.alike
+        keys, unnumbered, n_of_no_session = alike.keys(), alike.unnumbered(), alike.n_of_no_session
         reader.alike = Alike()  # the signatures are needed no more
         return ChatContent(
             files,
             reader=reader,
             keys=keys,
+            unnumbered=unnumbered,
+            n_of_no_session=n_of_no_session,
             metric=suited_metric(files[0].rows) if self.metric == "auto" else self.metric,
         )
 
@@ -219,9 +226,14 @@ class ChatTask(JsonlTask):
         conversations = counted(self._content.reader.n_conversations, "conversation", spec=",")
         return (
             f"Answers in {conversations} of {self.path}: {n['train']} to train on, "
-            f"{n['validation']} validation turns, {n['test']} {of_test}. No conversation has turns "
-            "in two splits, nor have near duplicates."
+            f"{n['validation']} validation turns, {n['test']} {of_test}. No "
+            f"{self._what_is_whole} has turns in two splits, and near duplicates that were found "
+            "are of one."
         )
+
+    @property
+    def _what_is_whole(self) -> str:
+        return "conversation" if self._content.n_of_no_session else "conversation or session"
 
     @property
     def complaints(self) -> tuple[str, ...]:
@@ -231,6 +243,7 @@ class ChatTask(JsonlTask):
             *doubtful.of_images(self.path, reader.seen.n_images),
             *doubtful.of_calls(self.path, reader.seen.n_calls),
             *doubtful.of_systems(self.path, reader),
+            *doubtful.of_sessions(self.path, self._content.n_of_no_session),
             *super().complaints,
         )
 

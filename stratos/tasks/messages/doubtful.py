@@ -41,6 +41,16 @@ def of_systems(path: str, reader: TurnReader) -> list[str]:
     ]
 
 
+def of_sessions(path: str, n: int) -> list[str]:
+    """Say that an id of a session is that of nearly all conversations."""
+    if not n:
+        return []
+    return [
+        f"{path}: {n:,} conversations, nearly all, have one id of a session. It is taken for none: "
+        "conversations of one session may be of different splits."
+    ]
+
+
 def of_secrets(n: int) -> list[str]:
     """Say that keys were replaced."""
     if not n:

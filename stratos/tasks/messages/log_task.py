@@ -28,7 +28,7 @@ from stratos.tasks.messages.answer_checks import (
 from stratos.tasks.messages.chat_task import ChatContent, ChatTask
 from stratos.tasks.messages.conversation import as_question
 from stratos.tasks.messages.logged_rows import AnswersByQuestion, model_of, time_of
-from stratos.tasks.split import order_key
+from stratos.tasks.split import normalised, order_key
 from stratos.tasks.table import Row, Rows
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ _MAJORITY = 2 / 3
 """Share of the answers to one request from which the commonest one holds."""
 _MOST_UNTIMED = 0.5
 _UNTIMED = "row without a time"
-_REPEATED = "near duplicate of an earlier row"
+_REPEATED = "near duplicate of an earlier row, or of its session"
+_MANY_REPEATED = 0.5
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ class LogTask(ChatTask):
             (own,),
             reader=content.reader,
             keys=content.keys,
+            unnumbered=content.unnumbered,
+            n_of_no_session=content.n_of_no_session,
             metric=content.metric,
             doubtful=tuple(doubtful),
             checks=checks,
@@ -158,7 +161,8 @@ class LogTask(ChatTask):
     def _split(self) -> tuple[dict[Split, Rows], dict[str, int]]:
         """Return the rows of each split, and how many are in none, by reason.
 
-        What repeats an earlier row, or nearly, is in no later split: it would be known by heart.
+        What repeats an earlier row, nearly, or is of its session, is in no later split: it would
+        be known by heart.
         """
         [own] = self._files
         times = own.rows.column("times")
@@ -207,10 +211,19 @@ class LogTask(ChatTask):
         """What the answers of the validation time prove of the model that gave most of them."""
         held = self._by_split["validation"]
         start, stop = self._starts_s
-        late = [(why, row) for why, row in self.doubtful if start <= time_of(row) < stop]
-        rows = [*((None, row) for row in held), *late]
+        known = set(self._families(self._by_split["train"]).tolist())
+        late: dict[tuple[str, str], tuple[str, Row]] = {}
+        for why, row in self.doubtful:
+            # As the others: what repeats an earlier row is left out, and a copy counts once.
+            if start <= time_of(row) < stop and self._key_of(row) not in known:
+                late.setdefault((normalised(row.question), self._form(row.answer)), (why, row))
+        rows = [*((None, row) for row in held), *late.values()]
         checks = self._log.checks.values()
         return model_of(rows, self.schema is not None or any(one.tell for one in checks))
+
+    def _key_of(self, row: Row) -> int:
+        assert row.logged is not None
+        return int(self._content.keys[row.logged.conversation])
 
     @property
     def _starts_s(self) -> tuple[float, float]:
@@ -237,8 +250,7 @@ class LogTask(ChatTask):
         known = set(np.concatenate(earlier).tolist())
         found: dict[str, Item] = {}
         for why, row in self.doubtful:
-            assert row.logged is not None
-            is_new = int(self._content.keys[row.logged.conversation]) not in known
+            is_new = self._key_of(row) not in known
             if why != CONTRADICTED and time_of(row) >= start and is_new:
                 item = self._item(row)
                 found.setdefault(item.id, item)
@@ -275,9 +287,8 @@ class LogTask(ChatTask):
         known = set(np.concatenate([self._families(rows) for rows in (train, *held)]).tolist())
         found: dict[str, Row] = {}
         for _, row in self._log.doubtful:
-            assert row.logged is not None
             is_late = isnan(time_of(row)) or time_of(row) > last_s
-            if not is_late and int(self._content.keys[row.logged.conversation]) not in known:
+            if not is_late and self._key_of(row) not in known:
                 found.setdefault(row.question, row)
         return list(found.values())
 
@@ -317,7 +328,42 @@ class LogTask(ChatTask):
                 f"{n['train']} to train on ({borders[0]} to {borders[1]}), {n['validation']} "
                 f"validation rows (to {borders[3]}), {n['test']} test rows (to {borders[5]}, UTC)"
             )
-        return f"Rows of {self.path}, by time: {told}. No later row nearly repeats an earlier one."
+        return f"Rows of {self.path}, by time: {told}. {self._left_of_later}{self._told_of_numbers}"
+
+    @property
+    def _left_of_later(self) -> str:
+        n = self._split[1][_REPEATED]
+        left = counted(n, "later row is", "later rows are", spec=",") + " left out, found"
+        of = f"an earlier one's {self._what_is_whole}, or nearly a copy with the same numbers"
+        return f"{left} to be of {of}." if n else f"No later row was found to be of {of}."
+
+    @property
+    def _told_of_numbers(self) -> str:
+        """Say how many test rows a training row equals but for its numbers."""
+        test, train = (self._unnumbered_of(self._by_split[one]) for one in ("test", "train"))
+        n = int(np.isin(test, train).sum())
+        if not n:
+            return ""
+        are = "differs" if n == 1 else "differ"
+        return f" {n:,} of {len(test):,} test rows {are} from a training row in numbers alone."
+
+    def _unnumbered_of(self, rows: Rows) -> NDArray[np.uint64]:
+        if not len(rows):
+            return np.zeros(0, np.uint64)
+        return self._content.unnumbered[rows.column("conversations").astype(np.int64)]
+
+    def refusals(self) -> list[str]:
+        """Return why nothing can be learnt or measured from the rows; nothing where it can."""
+        found = super().refusals()
+        n, of = self._split[1][_REPEATED], len(self._files[0].rows)
+        share = self.test_share + self.validation_share
+        if not found or n < _MANY_REPEATED * share * of:
+            return found
+        return [
+            f"{self.path}: {n:,} of {of:,} rows come later than others of their session, or nearly "
+            "repeat earlier ones, and are no test of what is learnt of these: too few are left. "
+            "Type +task=chat, which splits by sessions and not by time."
+        ]
 
     @property
     def complaints(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import nan
@@ -12,6 +12,7 @@ from math import nan
 import msgspec
 from msgspec.structs import replace
 
+from stratos.tasks.base import Message
 from stratos.tasks.messages.alike import Alike
 from stratos.tasks.messages.conversation import Conversation, as_question
 from stratos.tasks.messages.message_file import Seen, read_conversations
@@ -87,7 +88,9 @@ class TurnReader:
                 yield line, found
 
     def _turns(self, line: str, found: Conversation) -> Iterator[tuple[str, Row]]:
-        number = self.alike.add(found.asked, _beginnings(found))
+        number = self.alike.add(
+            found.asked, beginnings(found.messages), session_of(found.about.session)
+        )
         self.n_conversations += 1
         self.n_other_system += bool(found.system) and found.system != self.system
         start = int(found.messages[0]["role"] == "system" and found.system == self.system)
@@ -119,17 +122,23 @@ class TurnReader:
             )
 
 
-def _beginnings(found: Conversation) -> tuple[int, ...]:
-    """Return what a conversation shares with others that are a part of it, or of its session."""
+def beginnings(messages: Sequence[Message]) -> tuple[int, ...]:
+    """Return hashes of what a conversation begins with, up to each answer of the model."""
     digest = hashlib.blake2b(digest_size=8)
-    links: list[int] = []
-    for one in found.messages:
+    found: list[int] = []
+    for one in messages:
         if one["role"] == "system":
             continue
         digest.update(_encode((one["role"], one["content"].strip())))
-        if one["role"] == "assistant" and len(links) < _MOST_PREFIXES:
-            links.append(int.from_bytes(digest.digest(), "big"))
-    if found.about.session:
-        session = hashlib.blake2b(f"session {found.about.session}".encode(), digest_size=8).digest()
-        links.append(int.from_bytes(session, "big"))
-    return tuple(links)
+        if one["role"] == "assistant":
+            found.append(int.from_bytes(digest.digest(), "big"))
+            if len(found) == _MOST_PREFIXES:
+                break
+    return tuple(found)
+
+
+def session_of(id: str) -> int | None:
+    """Return the hash of a session's id; None of an empty one."""
+    if not id:
+        return None
+    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest(), "big")

@@ -9,6 +9,7 @@ import pytest
 from stratos.tasks.messages import alike
 from stratos.tasks.messages.alike import Alike
 from stratos.tasks.split import normalised
+from stratos.tasks.words import NO_WORD
 
 WORDS = [f"{one}{two}{three}" for one in "bdklm" for two in "aeiou" for three in "nrst"]
 
@@ -46,9 +47,65 @@ def test_signatures_in_files_give_the_same_groups(monkeypatch: pytest.MonkeyPatc
 def test_words_and_numbers_of_plain_text_are_those_of_any_text() -> None:
     rng = random.Random(0)
     for _ in range(300):
-        text = normalised("".join(chr(rng.randrange(128)) for _ in range(rng.randrange(200))))
-        words = alike._NO_WORD.sub("", text).split()
+        text = normalised("".join(chr(rng.randrange(128)) for _ in range(rng.randrange(99))))
+        words = NO_WORD.sub("", text).split()
         numbers = " ".join(sorted(alike._NUMBER.findall(text))).encode()
         assert alike._words_and_numbers(text) == (words, numbers)
         # With another letter in it, it is read the other way.
         assert alike._words_and_numbers(f"{text} ß") == ([*words, "ß"], numbers)
+
+
+def together(links: list[tuple[int, ...]], sessions: list[int] | None = None) -> int:
+    """Return how many groups texts make that have nothing else in common."""
+    groups = Alike()
+    rng = random.Random(1)
+    for k, one in enumerate(links):
+        text = " ".join(rng.choices(WORDS, k=20))
+        groups.add(text, one, sessions[k] if sessions else None)
+    return len(set(groups.groups().tolist()))
+
+
+def test_a_history_that_goes_on_is_one_group_however_long_it_is() -> None:
+    grown = [tuple(range(1, k + 2)) for k in range(45)]
+    assert together([*grown, *[(k,) for k in range(100, 200)]]) == 101
+    # A beginning that goes on in a hundred ways is a phrase.
+    assert together([(1, k) for k in range(100, 200)]) == 100
+
+
+def test_a_session_is_one_group_however_long_it_is() -> None:
+    assert together([()] * 400, [k % 10 for k in range(400)]) == 10
+    assert together([()] * 100, [7] * 100) == 100, "an id that all have tells nothing"
+    groups = Alike()
+    for k in range(50):
+        groups.add(f"text {WORDS[k]}", (), 7)
+    assert groups.n_of_no_session == 50
+
+
+@pytest.mark.parametrize("letters", [range(0x4E00, 0x4F00), range(0x0E01, 0x0E2F)])
+def test_texts_without_spaces_are_compared_by_their_characters(letters: range) -> None:
+    rng = random.Random(0)
+    some = ["".join(chr(rng.choice(letters)) for _ in range(200)) for _ in range(40)]
+    changed = [one[:90] + chr(letters[0]) + one[91:] for one in some]
+    groups = grouped([*some, *changed])
+    assert sum(groups[k] == groups[k + 40] for k in range(40)) >= 39
+    assert len(set(groups)) >= 40
+
+
+def test_objects_on_one_line_are_compared_by_their_characters() -> None:
+    rng = random.Random(0)
+    one = ",".join(f'"{rng.choice(WORDS)}":"{rng.choice(WORDS)}"' for _ in range(30))
+    first, second, other = grouped([one, f'"z":"y",{one}', one[::-1]])
+    assert first == second != other
+
+
+def test_the_order_of_the_texts_changes_no_group() -> None:
+    rng = random.Random(0)
+    template = " ".join(rng.choices(WORDS, k=40))
+    some = [" ".join(rng.choices(WORDS, k=30)) for _ in range(2400)]
+    some += [f"{template} {' '.join(rng.choices(WORDS, k=12))}" for _ in range(300)]
+    groups = Alike(), Alike()
+    for one in some:
+        groups[0].add(one)
+    for one in reversed(some):
+        groups[1].add(one)
+    assert groups[0].keys().tolist() == groups[1].keys().tolist()[::-1]

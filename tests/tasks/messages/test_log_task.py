@@ -13,7 +13,7 @@ import pytest
 from log_rows import EXTRACT, SORT, WORDS, extractions, labels, row, write
 
 from stratos.tasks.base import Item, Split
-from stratos.tasks.messages import LogTask
+from stratos.tasks.messages import ChatTask, LogTask
 from stratos.tasks.messages import answer_checks as checks
 
 
@@ -51,7 +51,7 @@ def test_what_repeats_an_earlier_row_is_in_no_later_split(tmp_path: Path) -> Non
         asked = early["messages"][1]["content"].replace("is late", "comes late")
         rows[k] = row(EXTRACT, asked, early["response"], k)
     task = LogTask(write(tmp_path / "a.jsonl", rows))
-    n = task.left_out["near duplicate of an earlier row"]
+    n = task.left_out["near duplicate of an earlier row, or of its session"]
     assert 8 <= n <= 10  # MinHash misses one now and then
     assert task.n_test == 50 - n
 
@@ -205,3 +205,31 @@ def test_a_page_shows_the_doubtful_answers(tmp_path: Path) -> None:
     text = (tmp_path / "page.html").read_text()
     assert "1: no JSON object" in text and "<td><pre>line 6</pre></td>" in text
     assert "&lt;script&gt;" in text and "<script>" not in text and "\x1b" not in text
+
+
+def test_rows_of_long_sessions_are_in_no_later_split_and_that_is_said(tmp_path: Path) -> None:
+    rows = [{**one, "session_id": k % 10} for k, one in enumerate(extractions(400))]
+    path = write(tmp_path / "a.jsonl", rows)
+    task = LogTask(path)
+    assert (task.n_train, task.n_test) == (240, 0)
+    assert "160 later rows are left out" in task.notes[1]
+    [refusal] = task.refusals()
+    assert "160 of 400 rows" in refusal and "Type +task=chat" in refusal
+    chat = ChatTask(path)
+    families = {
+        split: {item.family for item in chat.items(split, 400)}
+        for split in ("train", "validation", "test")
+    }
+    assert sum(map(len, families.values())) == len(set().union(*families.values())) == 10
+
+
+def test_rows_that_differ_in_numbers_alone_are_counted(tmp_path: Path) -> None:
+    rows = extractions(200)
+    for k in range(150, 200):
+        asked = rows[k - 140]["messages"][1]["content"].rpartition("order")[0]
+        said = json.dumps({**json.loads(rows[k - 140]["response"]), "order": 10**7 + k})
+        rows[k] = row(EXTRACT, f"{asked}order {10**7 + k} is late", said, k)
+    task = LogTask(write(tmp_path / "a.jsonl", rows))
+    assert task.n_test == 50
+    assert "50 of 50 test rows differ from a training row in numbers alone" in task.notes[1]
+    assert "No later row was found to be of an earlier one's" in task.notes[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def named(rows: list, model: str = "gpt-4o-mini-2024-07-18") -> list:
     return [{**one, "model": model} for one in rows]
 
 
-def broken(rows: list, places: range) -> list:
+def broken(rows: list, places: Iterable[int]) -> list:
     for k in places:
         rows[k]["response"] = rows[k]["response"][:-1]
     return rows
@@ -148,3 +149,15 @@ def test_the_comparison_asks_the_doubtful_requests_too(tmp_path: Path) -> None:
     )
     assert len(doubted_beside(task, items[: len(items) // 2], 0)) == 10
     assert isinstance(student.scores[0], Score)
+
+
+def test_a_doubtful_answer_to_a_repeat_is_left_out_as_a_good_one_is(tmp_path: Path) -> None:
+    rows = named(extractions(400))
+    for k in range(240, 280):  # of the validation time: 4 of 40 repeats are broken, and 2 of 20
+        early = rows[k - 200]
+        asked = early["messages"][1]["content"].replace("is late", "is - late!")
+        rows[k] |= {"messages": row(EXTRACT, asked, "", k)["messages"]}
+        rows[k]["response"] = early["response"]
+    task = LogTask(write(tmp_path / "a.jsonl", broken(rows, [*range(240, 244), 290, 291])))
+    assert task.logged.doubts == {checks.NO_JSON: 2}
+    assert task.logged.n_held == len(task.items("validation", 100)) < 30
