@@ -4,12 +4,14 @@
     python benchmarks/generation.py --run outputs/my_run      # the student of a run, its test items
     python benchmarks/generation.py --batch-sizes 8 --repeats 5 --threads 2
 
-Three ways answer the same questions greedily, one behind the other, several times: directly
-(`stratos.decode.direct`), by the same batches with transformers' own steps
-(`evaluate.decoder=transformers`), and by `model.generate`. Answers have very unlike lengths, as
-those of a student have. Printed are CPU microseconds a token, the medians of the ratios within each
-round, and the share of answers that are the same to the last token (rounding differs with the size
-of a batch, and a random model is quick to tip over).
+Four ways answer the same questions greedily, one behind the other, several times: directly, as an
+evaluation does (`stratos.decode.rolling`); the same without a C compiler
+(`stratos.decode.direct`); by batches with transformers' own steps
+(`evaluate.decoder=transformers`); and by `model.generate`. Answers have very unlike lengths, as
+those of a student have. The steps are compiled before anything is timed. Printed are CPU
+microseconds a token, the medians of the ratios within each round, and the share of answers that are
+the same to the last token (rounding differs with the size of a batch, and a random model is quick
+to tip over).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+BY_TORCH = "direct by torch"
 BY_GENERATE = "model.generate"
 Chats = list[list[dict[str, str]]]
 
@@ -52,7 +55,11 @@ def main() -> None:
         if options.run is None
         else student_of(options.run, options.answers)
     )
+    from stratos.decode.kernel import load
+
     print(f"{model.num_parameters():,} parameters, {options.threads} thread(s)")
+    if load() is None:
+        print("No C compiler is found: torch computes the direct steps.")
     batches = {}
     for size in options.batch_sizes:
         asked = chats[: max(8, min(len(chats), 4 * size))]
@@ -75,6 +82,9 @@ def compared(
     """Answer by all ways in turns; return CPU microseconds a token, ratios and equal answers."""
     ways: dict[str, Callable[[], tuple[list[str], int]]] = {
         "direct": lambda: by_batches(model, tokenizer, chats, batch_size, options, "auto"),
+        BY_TORCH: lambda: without_compiler(
+            lambda: by_batches(model, tokenizer, chats, batch_size, options, "auto")
+        ),
         "transformers": lambda: by_batches(
             model, tokenizer, chats, batch_size, options, "transformers"
         ),
@@ -101,10 +111,20 @@ def compared(
             "same": sum(same) / len(same),
         }
         print(
-            f"  {name:15} {one['cpu_us_per_token']:8.1f} CPU µs a token, {one['ratio']:5.2f} times "
+            f"  {name:16} {one['cpu_us_per_token']:8.1f} CPU µs a token, {one['ratio']:5.2f} times "
             f"direct, {one['same']:.1%} the same answers"
         )
     return found
+
+
+def without_compiler(answer: Callable[[], Any]) -> Any:
+    """Answer as where no C compiler is found."""
+    from unittest import mock
+
+    from stratos.decode import kernel
+
+    with mock.patch.object(kernel, "load", lambda: None):
+        return answer()
 
 
 def by_batches(

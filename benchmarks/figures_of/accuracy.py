@@ -65,12 +65,14 @@ def decoding() -> str:
     rows = []
     for size, one in found.items():
         ways = one["ways"]
-        slower = [f"{ways[name]['ratio']:.1f}×" for name in ("transformers", "model.generate")]
+        others = ("direct by torch", "transformers", "model.generate")
+        slower = [f"{ways[name]['ratio']:.1f}×" for name in others]
         same = min(way["same"] for way in ways.values())
         rows.append([size, f"{ways['direct']['cpu_us_per_token']:.0f} µs", *slower, f"{same:.0%}"])
     head = (
         "answers at once",
         "CPU time a token, direct",
+        "without a compiler",
         "batches by transformers",
         "`model.generate`",
         "same answers",
@@ -86,8 +88,34 @@ def decoding() -> str:
     )
 
 
+def own_texts() -> str:
+    """What a training step on the student's own texts takes: `on_policy.py`."""
+    kept = record.load("on_policy")
+    found = kept["result"]
+    rows = [
+        [
+            f"`{name}`",
+            f"{one['cpu_s_per_step']:.2f} s",
+            f"{one['generation_share']:.0%}",
+            f"{one['cpu_us_per_token']:.0f} µs",
+        ]
+        for name, one in found["decoders"].items()
+    ]
+    head = ("`evaluate.decoder`", "CPU time a step", "of it generation", "CPU time a token")
+    tokens = found["settings"]["batch_tokens"]
+    return "\n\n".join(
+        [
+            table(head, rows),
+            f"Steps of {tokens:,} tokens, all of them a Mahjong student's own texts, with a "
+            "teacher of its size, on one thread (`benchmarks/on_policy.py`). "
+            f"{source('on_policy')}, load average {kept['load_average']:.0f}.",
+        ]
+    )
+
+
 BLOCKS = {
     "accuracy_coverage": accuracy_coverage,
     "accuracy_recorded": accuracy_recorded,
     "decoding": decoding,
+    "own_texts": own_texts,
 }

@@ -132,7 +132,7 @@ class Rows:
         """Begin with none."""
         self._weights = weights
         self._rows = np.zeros(0, _ROW)
-        self._states: list[tuple[Tensor, Tensor]] = []
+        self._states: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -146,23 +146,20 @@ class Rows:
             mask_BT: of those of its tokens that are taken, padded at the left.
         """
         one, n_known = self._weights, mask_BT.shape[1]
+        of_layers = [(layer.keys.numpy(), layer.values.numpy()) for layer in cache.layers]
         rows = np.zeros(len(mask_BT), _ROW)
         for place, start in enumerate((n_known - mask_BT.sum(1)).tolist()):
             n = n_known - start
             room = one.rounded(n + _ROOM)
             own_keys, own_values = self._empty(room)
-            keys, values = (
-                torch.stack([states[place, :, start:n_known] for states in of_layers])
-                for of_layers in (
-                    [layer.keys for layer in cache.layers],
-                    [layer.values for layer in cache.layers],
-                )
-            )
-            whole = torch.nn.functional.pad(keys, (0, 0, 0, room - n))
-            own_keys.copy_(whole.unflatten(2, (-1, own_keys.shape[-1])).transpose(-1, -2))
-            own_values[:, :, :n, : one.head_size] = values
+            _, heads, n_blocks, size, vector = own_keys.shape
+            whole = np.zeros((heads, room, size), np.float32)
+            for layer, (keys, values) in enumerate(of_layers):
+                whole[:, :n] = keys[place, :, start:n_known]
+                own_keys[layer] = whole.reshape(heads, n_blocks, vector, size).swapaxes(2, 3)
+                own_values[layer, :, :n, :size] = values[place, :, start:n_known]
             self._states.append((own_keys, own_values))
-            rows[place] = 0, n, room, own_keys.data_ptr(), own_values.data_ptr()
+            rows[place] = 0, n, room, own_keys.ctypes.data, own_values.ctypes.data
         self._rows = np.concatenate([self._rows, rows])
 
     def step(self, ids: Sequence[int]) -> Tensor:
@@ -193,14 +190,19 @@ class Rows:
         own_keys[:, :, : keys.shape[2]] = keys
         own_values[:, :, : values.shape[2]] = values
         self._states[place] = own_keys, own_values
-        row["room"], row["keys"], row["values"] = room, own_keys.data_ptr(), own_values.data_ptr()
+        row["room"] = room
+        row["keys"], row["values"] = own_keys.ctypes.data, own_values.ctypes.data
 
-    def _empty(self, room: int) -> tuple[Tensor, Tensor]:
-        """Return keys and values of one row without a token; what is not written is zero."""
+    def _empty(self, room: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return keys and values of one row without a token; what is not written is zero.
+
+        Of numpy, which copies on one thread: threads of torch would wait for each other at every
+        row that grows.
+        """
         one = self._weights
         heads, vector = (one.n_layers, one.n_kv_heads), one.rounded(1)
-        keys = torch.zeros(*heads, room // vector, one.head_size, vector)
-        return keys, torch.zeros(*heads, room, one.rounded(one.head_size))
+        keys = np.zeros((*heads, room // vector, one.head_size, vector), np.float32)
+        return keys, np.zeros((*heads, room, one.rounded(one.head_size)), np.float32)
 
 
 def _normed(weight: Tensor, norm: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Compiled decode steps: built where a compiler is, the same bits beside any other rows."""
 
+import platform
 import shutil
 
 import pytest
@@ -68,6 +69,22 @@ def test_logits_are_those_of_transformers_and_the_same_bits_beside_any_rows(shap
         assert torch.equal(threaded.step(last), found)
     finally:
         torch.set_num_threads(n_threads)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("march", "vector"), [("x86-64", 4), ("x86-64-v3", 8)])
+def test_cpus_with_shorter_vectors_get_the_same_logits(monkeypatch, tmp_path, march, vector):
+    if platform.machine() != "x86_64" or (vector == 8 and not torch.cpu._is_avx2_supported()):
+        pytest.skip("of another CPU")
+    monkeypatch.setenv("STRATOS_CACHE", str(tmp_path))
+    flags = [f"-march={march}" if flag == "-march=native" else flag for flag in kernel._FLAGS]
+    monkeypatch.setattr(kernel, "_FLAGS", flags)
+    library, model = kernel.load.__wrapped__(), wild_model(intermediate_size=50)
+    assert library.stratos_vector() == vector
+    prompts = [[2, *range(3, 3 + n), 3] for n in range(1, 12)]
+    rows, expected = read(Compiled(library, model, 40), model, prompts)
+    found = rows.step([prompt[-1] for prompt in prompts])
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 @needs_compiler
