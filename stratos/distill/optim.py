@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from stratos.distill.muon import StackedMuon
+
 
 class MuonAdamW(torch.optim.Optimizer):
     """Muon and AdamW behind one `step`, one set of parameter groups and one state dict."""
@@ -44,7 +46,7 @@ class MuonAdamW(torch.optim.Optimizer):
         by_adamw = [group for group in by_adamw if group["params"]]
         if matrices and with_muon:
             self._parts.append(
-                torch.optim.Muon(
+                StackedMuon(
                     matrices,
                     lr=lr_muon,
                     weight_decay=weight_decay,

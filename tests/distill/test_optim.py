@@ -1,9 +1,12 @@
-"""AdamW of a student that starts from a model: one kernel a step, the same mathematics."""
+"""The optimizers beside torch's own: fewer calls a step, the same mathematics."""
+
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from stratos.distill.muon import StackedMuon  # noqa: E402
 from stratos.distill.optim import MuonAdamW  # noqa: E402
 
 
@@ -49,3 +52,30 @@ def test_what_goes_on_from_a_checkpoint_has_the_same_bits() -> None:
     step(optimizer, whole, 2)
     step(second, half, 2)
     assert all(torch.equal(one, other) for one, other in zip(whole, half, strict=True))
+
+
+def matrices() -> list["torch.nn.Parameter"]:
+    torch.manual_seed(0)
+    shapes = [(16, 16), (32, 16), (16, 16), (16, 32), (32, 16), (600, 520)]
+    return [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+
+
+def test_matrices_of_one_shape_are_trained_as_torch_trains_each() -> None:
+    """Wide, tall and large ones, and one that has no gradient."""
+    ours, theirs = matrices(), matrices()
+    settings: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    for optimizer, params in (
+        (StackedMuon(ours, **settings), ours),
+        (torch.optim.Muon(theirs, **settings), theirs),
+    ):
+        torch.manual_seed(1)
+        for _ in range(5):
+            for param in params[1:]:
+                param.grad = torch.randn(param.shape)
+            optimizer.step()
+        states = [optimizer.state_dict()["state"].get(i, {}).keys() for i in range(len(params))]
+        assert states == [set(), *5 * [{"momentum_buffer"}]]
+    assert torch.equal(ours[0], matrices()[0])
+    for one, other, before in zip(ours[1:], theirs[1:], matrices()[1:], strict=True):
+        moved = (other - before).norm()
+        assert (one - other).norm() < 0.01 * moved, "the iteration is in bfloat16"
