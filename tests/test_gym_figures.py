@@ -57,6 +57,32 @@ def test_what_was_over_before_the_plan_is_on_neither_side(gym: ModuleType) -> No
                                                     "held"]  # fmt: skip
 
 
+def score(exact: float, n_items: int = 256) -> dict[str, Any]:
+    """Return what a run keeps of one role."""
+    return {"name": "x", "exact": exact, "low": 0.0, "high": 1.0, "n_items": n_items}
+
+
+def test_all_that_needs_no_model_is_counted_and_a_tie_is_no_lead(gym: ModuleType) -> None:
+    fixed = {"comparison": None, "cpu_minutes": 1.0, "cpu_s": 60.0, "train_tokens": 9,
+             "train_cpu_seconds": 1.0, "load_before": 1.0}  # fmt: skip
+    free = {"untouched": score(0.0, 8), "teacher": score(0.0, 32), "majority": score(0.2),
+            "lookup": score(0.3), "chance": score(0.25)}  # fmt: skip
+    told = {"aiw": (1.0, 1.0), "gcd": (0.4, 0.8), "lcm": (0.4, None)}
+    rows = [
+        {"task": task, **fixed, "scores": {"student": score(ours), **free}
+         | ({} if linear is None else {"linear": score(linear)})}
+        for task, (ours, linear) in told.items()
+    ]  # fmt: skip
+    kept_now = {"machine": "a", "cores": 2, "date": "d",
+                "result": {"rows": rows, "chosen": list(told)}}  # fmt: skip
+    gym.record.load = lambda name: kept_now
+    printed = gym.gym_students()
+    assert line(printed, "`task.name`")[5] == "TF-IDF"
+    assert line(printed, "`gcd`")[5] == "80.0%" and line(printed, "`lcm`")[5] == gym.NONE
+    assert "on 1 task, fewer than the best of them on 1, and as many on `aiw`; on 0 " in printed
+    assert "untouched, asked 8 alone" in printed and "fitted on the 2 tasks" in printed
+
+
 def test_nothing_paid_is_no_hit_and_a_bound_no_interval(gym: ModuleType) -> None:
     told = gym.gym_hits()
     assert line(told, "dollars")[0] == "0 of 0" and line(told, "dollars")[5] == "1"

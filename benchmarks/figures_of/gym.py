@@ -14,14 +14,20 @@ from stratos.core.counted import counted
 from stratos.report.planned_row import PlannedRow, written_width
 
 NONE = "–"
+_FREE = {
+    "majority": "most frequent",
+    "lookup": "nearest",
+    "linear": "TF-IDF",
+    "chance": "random guess",
+}
+"""What needs no model, by its role, as the table heads it."""
 _SIGNIFICANT = 0.05
 
 
 def gym_students() -> str:
     """Each task: student, teacher, and what needs no model."""
     kept, rows = _rows()
-    head = ["`task.name`", "student", "teacher", "untouched", "most frequent", "nearest",
-            "random guess", "right alone", "p"]  # fmt: skip
+    head = ["`task.name`", "student", "teacher", "untouched", *_FREE.values(), "right alone", "p"]
     n_chosen = len(kept["result"]["chosen"])
     told = f"{_said_of(rows, n_chosen)} {_said_how(kept)}"
     return f"{table(head, map(_of_task, rows))}\n\n{told}"
@@ -30,14 +36,14 @@ def gym_students() -> str:
 def _of_task(row: dict[str, Any]) -> list[str]:
     name = f"`{row['task']}`"
     if "failed" in row:
-        return [name, f"failed: {row['failed']}", *[NONE] * 7]
+        return [name, f"failed: {row['failed']}", *[NONE] * (4 + len(_FREE))]
     scores, versus = row["scores"], row["comparison"]
     alone = NONE if versus is None else f"{versus['only_student']} / {versus['only_teacher']}"
     return [
         name,
         _share(scores, "student", True),
         _share(scores, "teacher"),
-        *(_share(scores, role) for role in ("untouched", "majority", "lookup", "chance")),
+        *(_share(scores, role) for role in ("untouched", *_FREE)),
         alone,
         NONE if versus is None else f"{versus['p_value']:.1g}",
     ]
@@ -57,19 +63,27 @@ def _said_of(rows: list[dict[str, Any]], n_chosen: int) -> str:
     ahead = [one for one in compared if one["only_student"] > one["only_teacher"]]
     behind = [one for one in compared if one["only_student"] < one["only_teacher"]]
     sure = [sum(one["p_value"] < _SIGNIFICANT for one in some) for some in (ahead, behind)]
-    free = sum(
-        row["scores"]["student"]["exact"]
-        > max(row["scores"][role]["exact"] for role in ("majority", "lookup", "chance"))
-        for row in done
-    )
+    leads = [_lead_over_free(row["scores"]) for row in done]
+    ties = [row["task"] for row, lead in zip(done, leads, strict=True) if lead == 0]
+    some = [row for row in done if row["task"] in ties and row["scores"]["student"]["exact"]]
+    tied = ", ".join(f"`{row['task']}`" for row in some) or "no task"
+    n_leads = counted(sum(lead > 0 for lead in leads), "task")
     return (
         f"{len(rows)} of {n_chosen} chosen tasks were run, and {len(rows) - len(done)} of these "
         f"failed. On the test items that both "
         f"answered the student is ahead of the teacher on {len(ahead)} ({sure[0]} with p < "
         f"{_SIGNIFICANT:g}) and behind on {len(behind)} ({sure[1]}); on "
-        f"{len(compared) - len(ahead) - len(behind)} both have as many. It is ahead of all that "
-        f"needs no model on {free}."
+        f"{len(compared) - len(ahead) - len(behind)} both have as many. It has more right than "
+        f"each of {', '.join(_FREE.values())} on {n_leads}, fewer than the best of them on "
+        f"{sum(lead < 0 for lead in leads)}, and as many on {tied}; on {len(ties) - len(some)} "
+        f"nobody of these has any. These are counts: their difference was not tested."
     )
+
+
+def _lead_over_free(scores: dict[str, Any]) -> float:
+    """Return the share of right answers by which the student leads the best without a model."""
+    best: float = max(scores[role]["exact"] for role in _FREE if role in scores)
+    return float(scores["student"]["exact"]) - best
 
 
 def _said_how(kept: dict[str, Any]) -> str:
@@ -79,13 +93,24 @@ def _said_how(kept: dict[str, Any]) -> str:
     done = [row for row in rows if "failed" not in row]
     names = {role: done[0]["scores"][role]["name"] for role in ("student", "teacher")}
     tokens = sorted(row["train_tokens"] for row in done)
+    n_asked = {role: _asked(done, role) for role in ("student", "teacher", "untouched")}
+    n_linear = sum("linear" in row["scores"] for row in done)
     return (
         f"{' and '.join(f'{one:g}' for one in minutes)} CPU minutes were planned for each command "
         f"(median of what it took: {took:.0f} CPU seconds, of which {_training(done):.0f} train "
-        f"{tokens[0]:,} to {tokens[-1]:,} tokens). Student: {names['student']}; teacher: "
-        f"{names['teacher']}, with two examples. {source('gym')}, beside other work (load of "
+        f"{tokens[0]:,} to {tokens[-1]:,} tokens). Student: {names['student']}, asked "
+        f"{n_asked['student']} test items; teacher: {names['teacher']}, with two examples, asked "
+        f"{n_asked['teacher']}; untouched, asked {n_asked['untouched']} alone. TF-IDF is logistic "
+        f"regression over TF-IDF, which was fitted on the {n_linear} tasks whose answers repeat. "
+        f"{source('gym')}, beside other work (load of "
         f"{_load(rows)} before a command)."
     )
+
+
+def _asked(done: list[dict[str, Any]], role: str) -> str:
+    """Return how many test items a role was asked, over all tasks."""
+    counts = sorted({row["scores"][role]["n_items"] for row in done})
+    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _training(done: list[dict[str, Any]]) -> float:
