@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version as version_of
@@ -16,6 +16,7 @@ from stratos.tasks.answers import word_f1
 from stratos.tasks.base import Item, Message, Score, Split, Task
 from stratos.tasks.gym import source
 from stratos.tasks.gym.harmless import is_harmless, is_really_right
+from stratos.tasks.gym.same import is_huge, says_the_same
 
 _SHARES: tuple[tuple[Split, int], ...] = (("train", 60), ("validation", 75), ("test", 100))
 """Split and the hundredth below which a question's hash puts it there."""
@@ -210,22 +211,38 @@ class GymTask(Task):
             return Score(1.0, 1.0, True)
         if not item.origin:
             return Score(0.0, word_f1(answer, item.answer), True)
-        if not is_harmless(self.name, answer):
-            return Score(0.0, 0.0, True)
         verifier, entry = source.entry_at(self.name, self._parameters, self.level, item.origin)
-        try:
-            points = float(verifier.score_answer(answer=answer, entry=entry))
-            if points >= 1.0 and not is_really_right(self.name, answer, entry):
-                points = 0.0
-        except Exception:  # what a model writes is not what each verifier expects
-            points = 0.0
-        points = min(1.0, max(0.0, points))
+        points = points_of(self.name, answer, verifier, entry)
         return Score(float(points >= 1.0), points, True)
 
     def chance(self, item: Item) -> float:
         """Return how often one of the answers that there are, drawn at random, is right."""
         labels = Counter(one.answer for one in self._sample)
         return 1 / len(labels) if 1 < len(labels) <= _MOST_LABELS else 0.0
+
+
+def points_of(name: str, answer: str, verifier: Any, entry: Mapping[str, Any]) -> float:
+    """Return the points of an answer, from 0 to 1: 1 where it is right.
+
+    Args:
+        name: of the generator.
+        answer: what a model or a person wrote.
+        verifier: the generator, as `source.entry_at` gives it.
+        entry: that the answer is to.
+    """
+    gold = "" if entry["answer"] is None else str(entry["answer"]).strip()
+    if gold and answer == gold:
+        return 1.0
+    if is_huge(answer) or not is_harmless(name, answer):
+        return 0.0
+    try:
+        points = float(verifier.score_answer(answer=answer, entry=entry))
+        is_right = is_really_right(name, answer, entry) and says_the_same(name, answer, gold)
+        if points >= 1.0 and not is_right:
+            return 0.0
+    except Exception:  # what a model writes is not what each verifier expects
+        return 0.0
+    return min(1.0, max(0.0, points)) if points == points else 0.0
 
 
 def _split_of(item_id: str) -> Split:

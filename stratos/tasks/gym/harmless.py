@@ -25,6 +25,8 @@ EXPRESSIONS = frozenset(
      "simple_integration")
 )  # fmt: skip
 """Generators whose verifier evaluates an answer as an expression."""
+INTEGRALS = frozenset(("intermediate_integration", "simple_integration"))
+"""Generators whose verifier differentiates an answer."""
 LONGEST = 1000
 """Characters of an answer to these."""
 _MOST_NODES = 200
@@ -38,6 +40,9 @@ _FUNCTIONS = frozenset(
      "sinh", "cosh", "tanh", "Abs")
 )  # fmt: skip
 _NAMES = frozenset(("pi",))
+_LETTER = re.compile(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])")
+_CONSTANTS = frozenset("CcKk")
+"""Letters that stand for the constant of an integral."""
 _TARGET = 24
 
 
@@ -63,8 +68,12 @@ def is_really_right(name: str, answer: str, entry: Mapping[str, Any]) -> bool:
     """Return whether an answer is right that a lenient verifier takes.
 
     That of puzzle24 does not ask for the numbers of its question, and cuts fractions off; that of
-    number_sorting takes numbers that are off by one.
+    number_sorting takes numbers that are off by one. Those of integrals take any letter that is not
+    the question's own for a constant.
     """
+    if name in INTEGRALS:
+        known = {*_LETTER.findall(str(entry["answer"]))} | _CONSTANTS
+        return known.issuperset(_LETTER.findall(answer))
     if name == "puzzle24":
         used = sorted(int(one) for one in re.findall(r"\d+", answer))
         tree = _parsed(answer)
