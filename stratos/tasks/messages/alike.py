@@ -136,6 +136,10 @@ class Alike:
         found: NDArray[np.uint64] = least[groups]
         return found
 
+    def wholes(self) -> NDArray[np.uint64]:
+        """Return the family hash of each text."""
+        return np.array(self._wholes, np.uint64)
+
     def unnumbered(self) -> NDArray[np.uint64]:
         """Return a hash of each text that its numbers leave alone."""
         return np.array(self._unnumbered, np.uint64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,7 +51,7 @@ def particulars(format: str, row: Mapping[str, Any], *others: Any) -> About:
         format=format,
         model=_text(places, _MODEL),
         time_s=next((s for one in places for s in [_time(one)] if s is not None), None),
-        session=_session(places),
+        session=session_in(places),
         input_tokens=_count(counts, _INPUT),
         output_tokens=_count(counts, _OUTPUT),
         latency_s=_number(places, _LATENCY),
@@ -86,6 +86,13 @@ def seconds_of(value: Any) -> float | None:
     return float(value)
 
 
+def session_in(places: Iterable[Mapping[str, Any]]) -> str:
+    """Return the first id of a session, a text or a number, that objects have; "" without one."""
+    found = (one[name] for one in places for name in _SESSION if name in one)
+    ids = (str(one) for one in found if isinstance(one, str | int) and not isinstance(one, bool))
+    return writable(next((text for text in ids if text), ""))
+
+
 def _time(place: Mapping[str, Any]) -> float | None:
     for name in _TIME:
         if (found := seconds_of(place.get(name))) is not None:
@@ -96,13 +103,6 @@ def _time(place: Mapping[str, Any]) -> float | None:
 def _text(places: list[Mapping[str, Any]], names: tuple[str, ...]) -> str:
     found = (one[name] for one in places for name in names if isinstance(one.get(name), str))
     return redact_shapes(writable(next((text for text in found if text), "")))[0]
-
-
-def _session(places: list[Mapping[str, Any]]) -> str:
-    """Return the first id of a session, a text or a number; "" where there is none."""
-    found = (one[name] for one in places for name in _SESSION if name in one)
-    ids = (str(one) for one in found if isinstance(one, str | int) and not isinstance(one, bool))
-    return writable(next((text for text in ids if text), ""))
 
 
 def _count(places: list[Mapping[str, Any]], names: tuple[str, ...]) -> int | None:

@@ -6,16 +6,21 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 
 from stratos.core.foreign import cause
 from stratos.core.redact import redact_shapes
+from stratos.tasks.messages.alike import Alike
 from stratos.tasks.messages.conversation import PassedOver, Turn, UnansweredRow, WrongRow
 from stratos.tasks.messages.exchanges import exchange_in
 from stratos.tasks.messages.ordered import conversation_of
+from stratos.tasks.messages.particulars import particulars
 from stratos.tasks.messages.turn_rows import OTHER_WORKLOAD
 from stratos.tasks.messages.workload import workload_of
 from stratos.tasks.rows import Unanswered, find_field, writable
+from stratos.tasks.table import Logged, Row
+from stratos.tasks.tools.families import take_in
 from stratos.tasks.tools.tool_rows import Names, row_of
 
 NO_TOOLS = "requests without tools"
@@ -36,12 +41,15 @@ class ToolRowReader:
     n_secrets: int = 0
     """Keys and tokens that were replaced."""
     passed: Counter[str] = field(default_factory=Counter)
+    alike: Alike = field(default_factory=Alike)
+    """Tells which requests belong together."""
 
-    def read(self, data: Mapping[str, Any]) -> dict[str, Any] | Unanswered | str | None:
-        """Return the fields of a row, or what is wrong with it; None of one that is left out."""
+    def read(self, line: str, data: Mapping[str, Any]) -> Row | Unanswered | str | None:
+        """Return a row, or what is wrong with it; None of one that is left out."""
         try:
             own = self._of_log(data)
             found = row_of(data, self.names) if own is None else row_of(own, _OWN)
+            session = particulars("", data).session
         except UnansweredRow as error:
             return Unanswered(str(error))
         except WrongRow as error:
@@ -51,7 +59,14 @@ class ToolRowReader:
             return None
         except (AttributeError, KeyError, TypeError, RecursionError) as error:
             return f"has a field of a wrong type ({cause(error)})"
-        return self._redacted(found) if isinstance(found, dict) else found
+        return self._row(line, found, session) if isinstance(found, dict) else found
+
+    def _row(self, line: str, fields: dict[str, Any], session: str) -> Row:
+        question, answer = self._redacted(fields["question"]), self._redacted(fields["answer"])
+        number = take_in(self.alike, question, session)
+        options = tuple(map(self._redacted, fields.get("options", ())))
+        logged = Logged(number, nan, "", "")
+        return Row(line, question, answer, "", fields["slice"], options, logged)
 
     def _of_log(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return messages, tools and calls of a request with its response; None of another row."""
@@ -75,16 +90,10 @@ class ToolRowReader:
             "calls": _calls(answer),
         }
 
-    def _redacted(self, row: dict[str, Any]) -> dict[str, Any]:
-        for name in ("question", "answer"):
-            row[name] = self._clean(row[name])
-        row["options"] = [self._clean(one) for one in row.get("options", ())]
-        return row
-
-    def _clean(self, text: str) -> str:
-        text, n = redact_shapes(writable(text))
+    def _redacted(self, text: str) -> str:
+        found, n = redact_shapes(writable(text))
         self.n_secrets += n
-        return text
+        return found
 
 
 def _message(turn: Turn) -> dict[str, Any]:

@@ -217,6 +217,17 @@ def request_in(question: str) -> str:
     return _parts(question)[1]
 
 
+def messages_in(question: str) -> list[dict[str, Any]]:
+    """Return the messages that a question's text holds."""
+    head, request = _parts(question)
+    if question.startswith(head + _CONVERSATION):
+        try:
+            return [json.loads(line) for line in request.split("\n")]
+        except ValueError:
+            pass  # a text of a user that only looks like it
+    return [{"role": "user", "content": request}]
+
+
 def _parts(question: str) -> tuple[str, str]:
     # No line of a tool holds a line end, so that the first mark is the right one.
     for mark in (_REQUEST, _CONVERSATION):

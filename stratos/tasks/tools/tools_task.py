@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stratos.core.counted import listed
 from stratos.core.errors import ConfigError
@@ -16,18 +16,24 @@ from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.files import read_records
 from stratos.tasks.jsonl import Content, JsonlTask
 from stratos.tasks.messages import doubtful
+from stratos.tasks.messages.alike import Alike
 from stratos.tasks.metrics import Metric, MetricName
 from stratos.tasks.rows import Fields, FileRows, Unanswered
-from stratos.tasks.split import content_id, family_id
-from stratos.tasks.table import Row
+from stratos.tasks.split import content_id
+from stratos.tasks.table import Row, Rows
 from stratos.tasks.tools.calls import Call, read, written
 from stratos.tasks.tools.draws import Draws
+from stratos.tasks.tools.families import Families
 from stratos.tasks.tools.injected import Injected
 from stratos.tasks.tools.logged_calls import ToolRowReader
 from stratos.tasks.tools.matching import is_right, overlap, overlap_of_arguments, why_invalid
 from stratos.tasks.tools.other_words import gives_away, wording_of
 from stratos.tasks.tools.signatures import grammar_of, question_of, request_in, tools_in
 from stratos.tasks.tools.tool_rows import Names
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irrelevant"
 
@@ -66,6 +72,7 @@ class ToolsContent(Content):
     """What was read of the files of a tools task."""
 
     reader: ToolRowReader = field(default_factory=lambda: ToolRowReader(Names("", "", "", "")))
+    families: Families = field(default_factory=Families)
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,9 @@ class ToolsTask(JsonlTask):
         self.__dict__["_reader"] = reader
         files = tuple(self._read(key, path) for key, path in self._paths.items())
         del self.__dict__["_reader"]
-        return ToolsContent(files, reader=reader)
+        families = Families.of(reader.alike)
+        reader.alike = Alike()  # the signatures are needed no more
+        return ToolsContent(files, reader=reader, families=families)
 
     def _read(self, key: str, path: str) -> FileRows:
         reader: ToolRowReader = self.__dict__["_reader"]
@@ -138,10 +147,10 @@ class ToolsTask(JsonlTask):
                 f"stratos.logs {path}"
             ) from error
 
-    def _records(self, path: str) -> Iterable[tuple[str, dict[str, Any] | Unanswered | str]]:
+    def _records(self, path: str) -> Iterable[tuple[str, Row | Unanswered | str]]:
         reader: ToolRowReader = self.__dict__["_reader"]
         for line, data in read_records(path, any_json=True):
-            found = data if isinstance(data, str) else reader.read(data)
+            found = data if isinstance(data, str) else reader.read(line, data)
             if found is not None:
                 yield line, found
 
@@ -153,8 +162,25 @@ class ToolsTask(JsonlTask):
         return row.slice
 
     def _item(self, row: Row) -> Item:
-        item = super()._item(row)
+        item = replace(super()._item(row), family=self._family_of(row.question))
         return replace(item, origin=row.options[0]) if row.options else item
+
+    def _families(self, rows: Rows) -> NDArray[np.uint64]:
+        if not len(rows):
+            return rows.column("families")
+        return self._tools_content.families.keys[rows.column("conversations").astype(int)]
+
+    def _family_of(self, question: str) -> str:
+        """Return what all requests share that have to be of its split; the tools do not count."""
+        return self._tools_content.families.family(question)
+
+    @property
+    def _sizes(self) -> str:
+        one = "" if self._tools_content.families.n_of_no_session else " one session,"
+        return (
+            f"{super()._sizes} Of one split are equal requests whatever their tools, those of{one} "
+            "one history, and near duplicates that were found."
+        )
 
     def _choices(self, item: Item) -> tuple[str, ...]:
         return ()
@@ -265,7 +291,7 @@ class ToolsTask(JsonlTask):
         held = frozenset(item.family for item in self.held_out())
         for question, calls, slice in made.draw(min(self.n_drawn, n), seed):
             item = Item(content_id(question), slice, question, written(calls))
-            item = replace(item, family=family_id(question))
+            item = replace(item, family=self._family_of(question))
             if item.family not in held:
                 yield item
 
@@ -306,7 +332,7 @@ class ToolsTask(JsonlTask):
             return None
         question = question_of(tools_in(item.question), [{"role": "user", "content": text}])
         made = replace(item, id=content_id(question), question=question)
-        return replace(made, family=family_id(question))
+        return replace(made, family=self._family_of(question))
 
     def __post_init__(self) -> None:
         """Check the settings, and every line of a file on this machine.

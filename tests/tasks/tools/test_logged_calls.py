@@ -12,6 +12,7 @@ import pytest
 
 from stratos.tasks.tools import ToolsTask
 from stratos.tasks.tools.logged_calls import NO_TOOLS, TEXT_AFTER_RESULTS
+from stratos.tasks.tools.signatures import request_in
 
 CITIES = [f"{one}{two}" for one in ("Ro", "Be", "Pa", "Li", "Ma") for two in ("me", "rn", "lo")]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -207,3 +208,60 @@ def test_the_survey_names_the_command(tmp_path: Path) -> None:
     workload = line.rpartition("task.workload=")[2]
     task = ToolsTask(path, workload=workload)
     assert len(answers(task)) == 60 and sum(task.left_out.values()) == 60
+
+
+def by_split(task: ToolsTask) -> dict[str, set[str]]:
+    splits = ("train", "validation", "test")
+    return {one: {item.question for item in task.items(one, 999)} for one in splits}  # type: ignore[arg-type]
+
+
+def grown(n: int, turns: int) -> list[dict[str, Any]]:
+    """Return conversations, each logged as requests that grow."""
+    rows = []
+    for k in range(n):
+        history: list[dict[str, Any]] = []
+        for turn in range(turns):
+            city = CITIES[(k + turn) % 15]
+            history.append({"role": "user", "content": f"And {city} on day {k}, {turn}?"})
+            rows.append(chat(list(history), calls(city)))
+            result = {"role": "tool", "tool_call_id": "c1", "content": "warm"}
+            history += [{"role": "assistant", "content": None, **calls(city)}, result]
+    return rows
+
+
+def test_requests_that_continue_each_other_are_of_one_split(tmp_path: Path) -> None:
+    found = by_split(ToolsTask(write(tmp_path / "a.jsonl", grown(40, 4))))
+    days = {
+        split: {k for k in range(40) if any(f"on day {k}," in one for one in some)}
+        for split, some in found.items()
+    }
+    assert sum(map(len, days.values())) == 40 and sum(map(len, found.values())) == 160
+
+
+def test_requests_of_one_session_are_of_one_split(tmp_path: Path) -> None:
+    rows = [{**one, "session_id": k % 20} for k, one in enumerate(completions(200))]
+    found = by_split(ToolsTask(write(tmp_path / "a.jsonl", rows)))
+    sessions = {
+        split: {k % 20 for k in range(200) if any(f"day {k}?" in one for one in some)}
+        for split, some in found.items()
+    }
+    assert sum(map(len, sessions.values())) == 20
+
+
+def test_tools_that_differ_make_no_other_request(tmp_path: Path) -> None:
+    rows = [
+        {
+            "question": f"Weather in {CITIES[k % 15]} on {k % 10}?",
+            "tools": [{"name": "weather", "description": f"Day {k}.", "parameters": SCHEMA}],
+            "calls": [{"name": "weather", "arguments": {"city": CITIES[k % 15]}}],
+        }
+        for k in range(300)
+    ]
+    task = ToolsTask(write(tmp_path / "a.jsonl", rows))
+    found = by_split(task)
+    requests = [{request_in(one) for one in some} for some in found.values()]
+    assert sum(map(len, requests)) == len(set().union(*requests)) == 30
+    assert "whatever their tools" in task.notes[0]
+    [held] = task.items("test", 1)
+    again = held.question.replace("Day ", "The day is ")
+    assert task._family_of(again) == held.family
