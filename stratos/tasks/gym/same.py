@@ -37,7 +37,7 @@ _LATEX = re.compile(r"\\[a-z]+")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _NUMBER = re.compile(r"([+-]?\d+\.?\d*(?:e[+-]?\d+)?)(?:\s*/\s*(\d+))?|([+-]?0[xbo][0-9a-f]+)")
 _HUGE = re.compile(r"\d[eE][+-]?\d{4,}")
-_NEAR = 1e-6
+_NEAR = 1e-9
 """Part of a number by which another one is the same, where the verifier takes both."""
 _ROUNDED = {"advanced_geometry": 1e-3, "power_function": 5e-3}
 """The same where the question asks for a rounded number."""
