@@ -10,21 +10,59 @@ import re
 
 EMAIL, PHONE, CARD, IBAN, ID = "e-mail address", "phone number", "card number", "IBAN", "US SSN"
 
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w")
-_DIGITS = re.compile(r"(?<![\w.])\+?\(?\d[\d ()./-]{6,22}\d(?![\w])")
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
-_MAY_BE_DIGITS = re.compile(r"\d[\d ()./-]{6,22}\d")
-_MAY_BE_IBAN = re.compile(r"[A-Z]{2}\d\d")
+_EMAIL = re.compile(r"[\w.+'&-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}\b(?!:[\w/~])")
+"""No version (a@1.2.3) and no place of a repository (git@github.com:a/b)."""
+_DIGITS = re.compile(r"(?<![\w.])\+?\(?\d[\d ()./-]{5,22}\d(?![\w])")
+_IBAN = re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?\b")
+_MAY_BE_DIGITS = re.compile(r"\d[\d ()./-]{5,22}\d")
+_MAY_BE_IBAN = re.compile(r"[A-Za-z]{2}\d\d")
 """What each match of the pattern above has in it. What begins with a set of characters is found
 several times as fast as what begins with a condition."""
 _SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
-_IP = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
-_DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?: .*)?")
+_NO_PHONE = re.compile(
+    r"(?:\d{1,3}\.){3}\d{1,3}(?:/\d+)?|"  # an address of a machine, or a net
+    r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?: .*|[/-]\d{4}[./-].*)?|"  # a date, and what follows it
+    r"\d+\.\d+(?:[ /-]+\d+\.\d+)*|"  # numbers with a point, such as a place on a map
+    r"\d{1,2}[-:]\d{1,2}(?: \d{1,2}[-:]\d{1,2})+"  # scores
+)
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3})+")
+_SEPARATOR = r"[ ./-]+"
+_PHONE = re.compile(
+    rf"\+[1-9].*|00[1-9]\d{{0,2}}{_SEPARATOR}\d.*|"  # with the code of the country
+    rf"\(\d+\).*|0\d{{2,4}}{_SEPARATOR}\(?\d.*|0\d(?:{_SEPARATOR}\d\d){{4}}|"  # of the area
+    rf"(?:1{_SEPARATOR})?\(?[2-9]\d\d\)?{_SEPARATOR}\d{{3}}{_SEPARATOR}\d{{4}}"  # North America
+)
+_CALLED = re.compile(
+    r"\b(?:call|phone|tel|telephone|mobile|cell|fax|whatsapp|sms|telefon|handy|mobil|rufnummer)"
+    r"\W+(?:[^\W\d]+\W+){0,3}$",
+    re.IGNORECASE,
+)
+"""What stands before digits that are a phone number whatever their form."""
+_BEFORE = 40
+"""Characters before digits that are looked at for that."""
 _AROUND = 64
 """Characters of a mail address before its @, at most."""
 _LEAST_OF_PHONE, _MOST_OF_PHONE = 9, 15
 """Digits of a phone number with its prefix (E.164)."""
-_LEAST_OF_CARD, _MOST_OF_CARD = 13, 19
+_LEAST_CALLED = 7
+_CARDS = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|"
+    r"2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|(?:35|6[0245])\d{14,17}|"
+    r"(?:50|5[6-8]|6[379])\d{11,17}"
+)
+"""Digits that issuers begin with, and how many follow: IMEIs, of 15, are none."""
+_IBAN_LENGTHS = {
+    country: int(length)
+    for country, length in re.findall(
+        r"([A-Z]{2})(\d\d)",
+        "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DK18 DO28 "
+        "EE20 EG29 ES24 FI18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HR21 HU28 IE22 IL23 IQ23 IS26 "
+        "IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MR27 MT31 MU30 "
+        "NL18 NO15 PK24 PL28 PS29 PT25 QA29 RO24 RS22 SA24 SC31 SD18 SE24 SI19 SK24 SM27 ST25 SV28 "
+        "TL23 TN24 TR26 UA29 VA22 VG24 XK20",
+    )
+}
+"""Characters of an IBAN of each country (ISO 13616)."""
 
 
 def personal_data(text: str) -> set[str]:
@@ -33,7 +71,11 @@ def personal_data(text: str) -> set[str]:
     if _has_mail(text):
         found.add(EMAIL)
     if _MAY_BE_DIGITS.search(text):
-        found.update(kind for match in _DIGITS.finditer(text) if (kind := _kind(match[0])))
+        found.update(
+            kind
+            for match in _DIGITS.finditer(text)
+            if (kind := _kind(match[0], text[max(0, match.start() - _BEFORE) : match.start()]))
+        )
     if _MAY_BE_IBAN.search(text) and any(_is_iban(one[0]) for one in _IBAN.finditer(text)):
         found.add(IBAN)
     return found
@@ -49,25 +91,25 @@ def _has_mail(text: str) -> bool:
     return False
 
 
-def _kind(written: str) -> str | None:
+def _kind(written: str, before: str) -> str | None:
     """Return what a run of digits and separators is; None for a number like any other."""
     digits = re.sub(r"\D", "", written)
     if _SSN.fullmatch(written):
         return ID
-    if _LEAST_OF_CARD <= len(digits) <= _MOST_OF_CARD and _is_card(digits):
+    if _is_card(digits):
         return CARD
-    is_other = _DATE.fullmatch(written) or _IP.fullmatch(written)
-    if is_other or not _LEAST_OF_PHONE <= len(digits) <= _MOST_OF_PHONE:
+    if len(digits) > _MOST_OF_PHONE or _NO_PHONE.fullmatch(written):
         return None
-    # A bare run of digits may be any number: a phone number has a prefix or separators.
-    parts = re.split(r"[ ()./-]+", written.strip("+()"))
-    is_grouped = len(parts) > 2 and all(len(part) >= 2 for part in parts)
-    return PHONE if written.startswith("+") or is_grouped else None
+    # A bare run of digits may be any number: a phone number has a prefix or separators, or a word.
+    if len(digits) >= _LEAST_OF_PHONE and _PHONE.fullmatch(written):
+        return PHONE
+    is_called = len(digits) >= _LEAST_CALLED and _CALLED.search(before)
+    return PHONE if is_called and not _THOUSANDS.fullmatch(written) else None
 
 
 def _is_card(digits: str) -> bool:
-    """Return whether the last digit checks the others (Luhn), and the first is an issuer's."""
-    if digits[0] not in "3456" or len(set(digits)) < 2:
+    """Return whether an issuer has such numbers, and the last digit checks the others (Luhn)."""
+    if _CARDS.fullmatch(digits) is None or len(set(digits)) < 2:
         return False
     total = 0
     for place, digit in enumerate(reversed(digits)):
@@ -77,7 +119,10 @@ def _is_card(digits: str) -> bool:
 
 
 def _is_iban(written: str) -> bool:
-    """Return whether the check digits are right (ISO 13616)."""
-    text = written.replace(" ", "")
-    moved = text[4:] + text[:4]
+    """Return whether length and check digits are right (ISO 13616); words may follow."""
+    text = re.sub("[ -]", "", written).upper()
+    length = _IBAN_LENGTHS.get(text[:2])
+    if length is None or len(text) < length:
+        return False
+    moved = text[4:length] + text[:4]
     return int("".join(str(int(one, 36)) for one in moved)) % 97 == 1

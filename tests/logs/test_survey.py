@@ -132,6 +132,18 @@ def test_a_log_without_prices_and_times_says_so(tmp_path: Path) -> None:
         ("ssn 078-05-1120", {ID}),
         ("order 123456789012 of 2024-05-06 10:00, 3.14159265, 1,000,000 and 192.168.0.1", set()),
         ("x @ y, 10.5281/zenodo.1234567", set()),
+        ("0170-1234567", {PHONE}),
+        ("at 030/1234567", {PHONE}),
+        ("at (030) 1234567", {PHONE}),
+        ("06-12-34-56-78 or so", {PHONE}),
+        ("please call me at 4155552671", {PHONE}),
+        ("order 4155552671, invoice 0012345678", set()),
+        ("card 2223 0031 2200 3222", {CARD}),
+        ("IMEI 490154203237518 and 356938035643809", set()),
+        ("de89370400440532013000 and DE89-3704-0044-0532-0130-00", {IBAN}),
+        ("BE68 5390 0754 7034 now", {IBAN}),
+        ("52.5200 13.4050, 100 000 000, 192.168.10.12/24, 21-19 21-17 21-15", set()),
+        ("git@github.com:a/b, user@v1.2.3, 2024-05-06/2024-05-09", set()),
     ],
 )
 def test_personal_data_are_known_by_their_form(text: str, kinds: set[str]) -> None:
