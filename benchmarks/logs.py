@@ -6,7 +6,8 @@
 `size` writes a log, and reads it with `python -m stratos.logs` and as `+task=logs`, each in a
 process of its own whose CPU time and peak resident memory the kernel counts. `filters` spoils a
 known share of the rows in each of nine ways, and counts what each check of `task.answers=verify`
-finds of its kind, and what else it finds.
+finds of its kind, and what else it finds. A workload of free texts, which vary as those of a shop
+do (apologies, tables, rules, code), is spoilt in the two ways that are found there.
 """
 
 from __future__ import annotations
@@ -51,6 +52,24 @@ WORDS = TEXT.split()
 PRODUCTS = ("laptop", "router", "printer", "camera", "monitor", "keyboard")
 EXTRACT = "Extract product, order and mail from the message of a customer as one JSON object."
 SORT = "Say whether the review of the user is positive, negative or neutral, in one word."
+REPLY = "You answer the messages of the customers of a shop in a friendly way and in full."
+REPLIES: dict[str, Callable[[int, str], str]] = {
+    # What a text that nobody spoilt is like; a number and some words make each its own.
+    "plain": lambda k, told: f"Order {k} is on its way: {told}.",
+    "apology": lambda k, told: f"I'm sorry, but your parcel {k} is late: {told}.",
+    "regret": lambda k, told: f"I am sorry to hear that. We send order {k} again: {told}.",
+    "unable to say": lambda k, told: f"I can't say yet when order {k} comes: {told}.",
+    "rule": lambda k, told: f"Order {k}\n{'-' * (20 + k % 60)}\n{told}\n{'=' * (20 + k % 60)}",
+    "table": lambda k, told: (
+        f"| {' | '.join(told.split()[:6])} |\n|{'----------|' * 6}\n| {k} |{' n/a |' * 5}"
+    ),
+    "code": lambda k, told: (
+        f"def ship_{k}():\n{' ' * (8 + 4 * (k % 12))}return {told.split()[0]!r}"
+    ),
+    "list": lambda k, told: "\n".join(f"- [ ] {one}" for one in (str(k), *told.split()[:6])),
+    "zeros": lambda k, told: f"Stock of {k}: {'0, ' * 30}0; {told}",
+    "dots": lambda k, told: f"Chapter {k} {'. ' * 30}{k % 97}\n{told}",
+}
 OPINIONS = {
     "positive": ("I love it", "it is wonderful", "I would buy it again"),
     "negative": ("I hate it", "it is awful", "I want my money back"),
@@ -189,21 +208,39 @@ SPOILT: dict[str, tuple[str | None, bool, Callable[[dict[str, Any]], str]]] = {
         ],
     ),
 }
+N_PLANTED = 20
+"""Texts of each form."""
 CONTRADICTED = "asked three times, one answer wrong"
 PLANTED = {
-    EMAIL: ("jo.doe@mail.example", "a.b@c.example.org"),
-    PHONE: ("+49 30 1234567", "(212) 555-0147-22", "+1 415 555 2671"),
-    CARD: ("4111 1111 1111 1111", "5500 0000 0000 0004", "378282246310005"),
-    IBAN: ("DE89 3704 0044 0532 0130 00", "GB29NWBK60161331926819"),
-}
-HARMLESS = ("order 48213377", "2024-05-06", "version 3.14.159", "1,234,567", "192.168.10.12",
-            "4111 1111 1111 1112", "ab12cd34", "50% of 12 345")  # fmt: skip
+    EMAIL: ("jo.doe@mail.example", "a.b@c.example.org", "JO@EXAMPLE.COM", "jörg@müller.example",
+            "o'brien+x@ex.org", "jo_1@a.b.co.uk", "jo (at) ex.org"),
+    PHONE: ("+49 30 1234567", "(212) 555-0147-22", "+1 415 555 2671", "0170-1234567",
+            "030/1234567", "(030) 1234567", "06 12 34 56 78", "06.12.34.56.78",
+            "+49 (0)30 123 45 67", "415.555.2671", "1-415-555-2671", "0044 20 7946 0958",
+            "+14155552671", "tel 4155552671", "4155552671", "01 234 5678", "612 345 678"),
+    CARD: ("4111 1111 1111 1111", "5500 0000 0000 0004", "378282246310005", "2223 0031 2200 3222",
+           "6011-1111-1111-1117", "3530111333300000", "30569309025904"),
+    IBAN: ("DE89 3704 0044 0532 0130 00", "GB29NWBK60161331926819", "de89370400440532013000",
+           "FR14-2004-1010-0505-0001-3M02-606", "NO93 8601 1117 947", "BE68 5390 0754 7034"),
+}  # fmt: skip
+"""Forms of personal data, also such as no pattern knows."""
+HARMLESS = (
+    "order 48213377", "2024-05-06", "version 3.14.159", "1,234,567", "192.168.10.12",
+    "4111 1111 1111 1112", "ab12cd34", "50% of 12 345", "2024-05-06 10:11:12", "10.0.19045.3693",
+    "52.5200 13.4050", "IMEI 490154203237518", "IMEI 356938035643809", "ISBN 978-3-16-148410-0",
+    "12.05.2024 - 13.06.2024", "2024-05-06/2024-05-09", "1 234 567 890", "100 000 000",
+    "order 10-2024-55512", "192.168.10.12/24", "0.12 0.34 0.56", "user@v1.2.3",
+    "git@github.com:a/b", "1999-2024", "21-19 21-17 21-15", "invoice 0012345678",
+    "part 300-400-5000", "serial 0170-2024001",
+)  # fmt: skip
+"""What is no personal data, also such as looks like some."""
 
 
 def filters(n: int) -> None:
     """Spoil logs, and count what each check finds."""
     result = {
         "logs": [spoilt_log(n, share, seed) for seed, share in enumerate(SHARES, start=1)],
+        "replies": [spoilt_replies(n, share, seed) for seed, share in enumerate(SHARES, start=1)],
         "personal": personal(random.Random(SEED)),
     }
     print(json.dumps(result, indent=1))
@@ -241,11 +278,7 @@ def spoilt_rows(n: int, share: float, seed: int) -> tuple[list[dict[str, Any]], 
 def spoilt_log(n: int, share: float, seed: int) -> dict[str, Any]:
     """Spoil a share of a log in each way; return what is found."""
     rows, spoilt = spoilt_rows(n, share, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "log.jsonl"
-        path.write_text("".join(f"{json.dumps(one)}\n" for one in rows))
-        task = LogTask(str(path))
-    found = {int(one.line.removeprefix("line ")) - 1: why for why, one in task.doubtful}
+    found = found_in(rows)
     by_kind = []
     for name, why in [
         *((name, why) for name, (why, _, _) in SPOILT.items()),
@@ -274,23 +307,68 @@ def spoilt_log(n: int, share: float, seed: int) -> dict[str, Any]:
     }
 
 
-def personal(rng: random.Random) -> list[dict[str, Any]]:
-    """Plant personal data into texts, and harmless numbers into others; count what is found."""
-    found: Counter[tuple[str, str]] = Counter()
-    texts = 200
-    for kind, forms in PLANTED.items():
-        for _ in range(texts):
-            kinds = personal_data(f"{text(rng, 100)} {rng.choice(forms)}, {text(rng, 60)}")
-            found[kind, "found"] += kind in kinds
-            found.update((other, "wrongly") for other in kinds - {kind})
-    for _ in range(texts):
-        for other in personal_data(f"{text(rng, 100)} {rng.choice(HARMLESS)}, {text(rng, 60)}"):
-            found[other, "wrongly"] += 1
-    return [
-        {"kind": kind, "planted": texts, "found": found[kind, "found"],
-         "wrongly": found[kind, "wrongly"]}
-        for kind in PLANTED
+def spoilt_replies(n: int, share: float, seed: int) -> dict[str, Any]:
+    """Spoil a share of a log of free texts; return what is found, and of which unspoilt texts."""
+    rng = random.Random(seed)
+    forms = [rng.choice(tuple(REPLIES)) for _ in range(n)]
+    rows = [
+        row(REPLY, text(rng, 100), REPLIES[form](k, text(rng, 60)), k)
+        for k, form in enumerate(forms)
+    ]
+    told = {checks.REFUSED: "I can't help with that.", checks.LOOPS: "we send it and then " * 40}
+    spoilt: dict[int, str] = {}
+    for why, said in told.items():
+        for k in rng.sample([k for k in range(n) if k not in spoilt], round(share * n)):
+            answer_of(rows[k])["content"] = said
+            spoilt[k] = why
+    found = found_in(rows)
+    wrongly = Counter(forms[k] for k in found if k not in spoilt)
+    kinds = [
+        {"kind": kind, "check": why, "spoilt": round(share * n),
+         "found": sum(found.get(k) == why for k, of in spoilt.items() if of == why)}
+        for kind, why in (("refusal", checks.REFUSED), ("repeated text", checks.LOOPS))
     ]  # fmt: skip
+    return {
+        "share": share,
+        "rows": n,
+        "kinds": kinds,
+        "unspoilt": Counter(forms),
+        "wrongly": wrongly,
+    }
+
+
+def found_in(rows: list[dict[str, Any]]) -> dict[int, str]:
+    """Return the places of the doubtful answers of a log, and why they are."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.jsonl"
+        path.write_text("".join(f"{json.dumps(one)}\n" for one in rows))
+        doubtful = LogTask(str(path)).doubtful
+    return {int(one.line.removeprefix("line ")) - 1: why for why, one in doubtful}
+
+
+def personal(rng: random.Random) -> list[dict[str, Any]]:
+    """Plant each form of personal data and each harmless one into texts; count what is found."""
+    found: Counter[tuple[str, str]] = Counter()
+    wrongly: Counter[tuple[str, str]] = Counter()
+    forms = [*((kind, form) for kind, some in PLANTED.items() for form in some)]
+    for kind, form in [*forms, *(("", form) for form in HARMLESS)]:
+        for _ in range(N_PLANTED):
+            kinds = personal_data(f"{text(rng, 100)} {form}, {text(rng, 60)}")
+            found[kind, form] += kind in kinds
+            wrongly.update((other, form) for other in kinds - {kind})
+    return [
+        {
+            "kind": kind,
+            "planted": N_PLANTED * len(some),
+            "forms": len(some),
+            "found": sum(found[kind, form] for form in some),
+            "missed": [form for form in some if found[kind, form] < N_PLANTED],
+            "others": N_PLANTED * (len(forms) - len(some) + len(HARMLESS)),
+            "wrongly": sum(n for (other, _), n in wrongly.items() if other == kind),
+            "mistaken": [form for other, form in wrongly if other == kind],
+        }
+        for kind, some in PLANTED.items()
+    ]
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import logs
 import record
 
 from figures_of.common import source, table
@@ -21,14 +22,40 @@ def log_filters() -> str:
             [kind["kind"], *(f"{one['found_by_any_check']}/{one['spoilt']}" for one in found)]
         )
     rows.append(["nothing, and found all the same", *(f"{one['found_unspoilt']}" for one in kept)])
-    return f"{table(head, rows)}\n\n{source('logs/filters')}."
+    replies = record.load("logs/filters")["result"]["replies"]
+    for number, kind in enumerate(replies[0]["kinds"]):
+        found = [one["kinds"][number] for one in replies]
+        cells = [f"{one['found']}/{one['spoilt']}" for one in found]
+        rows.append([f"{kind['kind']} among free texts", *cells])
+    wrongly = [f"{sum(one['wrongly'].values())}" for one in replies]
+    rows.append(["nothing among free texts, and found all the same", *wrongly])
+    forms = ", ".join(replies[0]["unspoilt"])
+    return (
+        f"{table(head, rows)}\n\n{source('logs/filters')}. {replies[0]['rows']:,} free texts "
+        f"({forms}) are a log of their own."
+    )
 
 
 def log_personal() -> str:
     """Each kind of personal data, planted and found: `logs.py filters`."""
     kept = record.load("logs/filters")["result"]["personal"]
-    rows = [[one["kind"], f"{one['found']}/{one['planted']}", f"{one['wrongly']}"] for one in kept]
-    return table(["planted", "found", "found where it is not"], rows)
+    rows = [
+        [
+            one["kind"],
+            f"{one['forms']}",
+            f"{one['found']}/{one['planted']}",
+            _forms(one["missed"]),
+            f"{one['wrongly']}/{one['others']}",
+            _forms(one["mistaken"]),
+        ]
+        for one in kept
+    ]
+    head = ["planted", "forms", "found", "not found", "found where it is not", "there"]
+    return table(head, rows)
+
+
+def _forms(forms: list[str]) -> str:
+    return ", ".join(f"`{one}`" for one in forms) or "–"
 
 
 def log_size() -> str:
@@ -58,23 +85,29 @@ def log_students() -> str:
     whole = [record.load(f"logs/{one.stem}") for one in files]
     rows = [
         [
-            f"{one['verify']['train_tokens']:,}",
+            f"{one['verify']['train_tokens']:,} / {one['trust']['train_tokens']:,}",
             f"{one['seed']}",
             f"{one['spoilt']} of {one['rows']:,}",
             f"{one['left_out']}",
             _right(one["verify"]),
             _right(one["trust"]),
             f"{one['only_filtered']} / {one['only_raw']}",
-            f"{one['p_value']:.1g}",
         ]
         for kept in whole
         for one in kept["result"]["runs"]
     ]
-    head = ["tokens of training", "seed", "rows spoilt", "left out", "from filtered", "from raw"]
-    head += ["right alone", "p (McNemar)"]
+    head = ["tokens of training, filtered / raw", "seed", "rows spoilt", "left out"]
+    head += ["from filtered", "from raw", "right alone, of the requests"]
     n = whole[0]["result"]["n_test"]
     made_by = source(f"logs/{files[0].stem}")
-    return f"{table(head, rows)}\n\n{whole[0]['student']}, {n:,} fresh requests. {made_by}."
+    n_forms = sum(len(said) for said in logs.OPINIONS.values())
+    return (
+        f"{table(head, rows)}\n\n{whole[0]['student']}, {n:,} fresh requests. Each ends in one of "
+        f"{n_forms} sentences, which alone decides its label; the words before it are drawn and "
+        f"tell nothing. So these are {n_forms} different requests, each asked about "
+        f"{n // n_forms} times: the intervals are too narrow for other requests, and no p-value "
+        f"is given. {made_by}."
+    )
 
 
 def _tokens(path: Path) -> int:

@@ -41,27 +41,24 @@ def against_log(
     logged = task.logged if task.is_log else None
     if logged is None or not logged.is_checked:
         return None
-    told = list(zip(student.items, student.texts, strict=True))
-    if doubted:
-        more = ask(doubted)
-        told += zip(more.items, more.texts, strict=True)
-    doubts = [task.doubt(item, text) for item, text in told]
-    n, n_doubtful = len(told), len(doubted)
-    n_right = sum(score.exact >= 1 for score in student.scores)
-    holds = [True] * len(student.items) + [False] * n_doubtful
-    pairs = [(why is None, held) for why, held in zip(doubts, holds, strict=True)]
-    only_student, only_logged = pairs.count((True, False)), pairs.count((False, True))
+    asked = ask(doubted) if doubted else Answers.none()
+    agree = [score.exact >= 1 for score in student.scores]
+    doubts = [task.doubt(*one) for one in zip(student.items, student.texts, strict=True)]
+    of_doubted = [task.doubt(*one) for one in zip(asked.items, asked.texts, strict=True)]
+    n, n_doubtful = len(agree) + len(doubted), len(doubted)
+    only_student, only_logged = of_doubted.count(None), agree.count(False)
     return LoggedVersus(
         model=shown(logged.name) or "the logged model",
         n_items=n,
         n_doubtful=n_doubtful,
-        student_passes=wilson(n - doubts_in(doubts).total(), n),
+        student_passes=wilson(sum(agree) + only_student, n),
         logged_passes=wilson(n - n_doubtful, n),
         only_student=only_student,
         only_logged=only_logged,
         p_value=mcnemar_exact(only_student, only_logged),
-        agrees=wilson(n_right, len(student.items)),
-        student_doubts=dict(doubts_in(doubts).most_common()),
+        agrees=wilson(sum(agree), len(agree)),
+        student_doubts=dict(doubts_in([*doubts, *of_doubted]).most_common()),
+        by_agreement=True,
     )
 
 

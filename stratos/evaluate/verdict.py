@@ -157,22 +157,33 @@ def accuracy_as_served(
 
 
 def against_logged(versus: LoggedVersus) -> str:
-    """Return the comparison as sentences."""
-    agrees, n = versus.agrees, counted(versus.n_items, "request", spec=",")
-    student, logged = versus.student_passes, versus.logged_passes
-    return (
+    """Return the comparison as sentences, which claim of neither model that it is right."""
+    agrees = versus.agrees
+    told = (
         f"Student against the logged model {versus.model}: the student gives its answer to "
         f"{percent(agrees.mean)} ({percent_range(agrees.low, agrees.high)}) of the test items, "
-        f"whose logged answers hold. Of {n} of the test time, with {versus.n_doubtful:,} whose "
-        f"logged answer is doubtful, {percent(student.mean)} of the student's answers pass the "
-        f"checks of the log, and {percent(logged.mean)} of the logged ones "
-        f"({versus.only_student:,} the student's alone, {versus.only_logged:,} the logged one's "
-        f"alone; {_lead_over_log(versus)})."
+        f"whose logged answers hold."
+    )
+    if not versus.by_agreement:
+        return (
+            f"{told} An earlier version compared them by the checks of the log alone: run it anew."
+        )
+    if not versus.n_doubtful:
+        return f"{told} No logged answer of the test time is doubtful."
+    student, logged = versus.student_passes, versus.logged_passes
+    doubtful = counted(versus.n_doubtful, "request", spec=",")
+    return (
+        f"{told} Beside them are {doubtful} of the test time whose logged answer is doubtful: "
+        f"{versus.only_student:,} of the student's answers to them pass the checks of the log, "
+        f"which tell the form and not whether an answer is right. So of {versus.n_items:,} answers "
+        f"{percent(student.mean)} count for the student and {percent(logged.mean)} for the logged "
+        f"model ({versus.only_student:,} the student's alone, {versus.only_logged:,} the logged "
+        f"one's alone; {_more_counted(versus)})."
     )
 
 
-def _lead_over_log(versus: LoggedVersus) -> str:
+def _more_counted(versus: LoggedVersus) -> str:
     if versus.p_value >= SURE:
         return f"not told apart, p = {versus.p_value:.2g}"
     who = "the student" if versus.only_student > versus.only_logged else "the logged model"
-    return f"{who} leads, p = {versus.p_value:.2g}"
+    return f"more for {who}, p = {versus.p_value:.2g}"

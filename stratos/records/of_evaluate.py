@@ -127,10 +127,11 @@ class Versus:
 
 @dataclass(frozen=True)
 class LoggedVersus:
-    """The student against the model that wrote the log: by the checks that find doubtful answers.
+    """The student against the model that wrote the log.
 
-    By agreement the logged model is always right. So both are judged by the same checks, on all
-    requests of the test time: those whose logged answer holds, and those where it is doubtful.
+    By agreement the logged model is always right, and by the checks any text of the right form is.
+    So an answer counts to a request whose logged answer holds if it is that answer, and to a
+    doubtful one if it passes the checks. None of this says which model is more often right.
     """
 
     model: str
@@ -138,16 +139,22 @@ class LoggedVersus:
     n_doubtful: int
     """Requests whose logged answer is doubtful; the student was asked them beside the test."""
     student_passes: Interval
+    """Share of all requests to which the student's answer counts."""
     logged_passes: Interval
+    """Share of all requests whose logged answer holds."""
     only_student: int
-    """Requests to which the student's answer alone passes."""
+    """Doubtful requests to which the student's answer passes the checks."""
     only_logged: int
+    """Requests whose logged answer holds and that the student answers otherwise."""
     p_value: float
     """Exact McNemar test, two-sided."""
     agrees: Interval
     """Share of the test items, whose logged answers hold, to which the student answers the same."""
     student_doubts: dict[str, int] = field(default_factory=dict)
     """Why to how many of the student's answers are doubtful."""
+    by_agreement: bool = False
+    """Whether it was counted as described here. Earlier versions did not: they judged by the checks
+    alone, which any answer of the right form passes."""
 
 
 FREE_ROLES = ("majority", "lookup", "linear")

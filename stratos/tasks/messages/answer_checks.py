@@ -43,14 +43,26 @@ _OF_SLIP = 0.1
 _MOST_LABELS, _ANSWERS_A_LABEL, _LONGEST_LABEL = 200, 5, 40
 _USUAL = 0.2
 """Share of refusals from which they are what the workload is about."""
+_CANNOT = (
+    r"(?:can(?:not|['’]?t| not)|(?:am|['’]m) (?:unable to|not able to)|(?:won['’]?t|will not)|"
+    r"(?:have|need) to decline to|must decline to)"
+)
+_TASK = (
+    r"(?:help|assist|comply|fulfil|answer|provide|respond|do (?:that|this)|continue with|discuss|"
+    r"generate|create|write|complete|engage)"
+)
 _REFUSAL = re.compile(
-    r"(?:i'?m|i am) sorry,? but|(?:i'?m|i am) (?:unable|not able) to|i can(?:no|')t (?:help|assist|"
-    r"comply|fulfil|answer|provide)|as an ai\b|as a language model",
+    rf"\bi ?{_CANNOT} (?:be able to )?{_TASK}|\bas an ai\b|\bas a (?:large )?language model\b|"
+    r"\bi must decline\b",
     re.IGNORECASE,
 )
+"""A model that says that it does not do what it is asked. An apology alone is none."""
 _BEGINNING = 200
 """Characters of an answer that are looked at for a refusal."""
 _LOOP = re.compile(r"(.{8,80}?)\1{4,}", re.DOTALL)
+_LETTER = re.compile(r"[^\W\d_]")
+_LONG_LOOP, _MOST_OF_IT = 400, 0.5
+"""Characters, or the share of an answer, from which what repeats itself is no table or list."""
 _SHORTEST_COPY = 2
 
 Path = tuple[str, ...]
@@ -99,13 +111,12 @@ class AnswerChecks:
             return None
         if self.n_refusals < _USUAL * self.n and _is_refusal(answer):
             return REFUSED
-        if _LOOP.search(answer):
+        if _loops(answer):
             return LOOPS
         found = object_of(answer)
         if self.n_objects >= _MOST * self.n:
             return NO_JSON if found is None else self._of_object(question, found)
-        is_label = len(answer) <= _LONGEST_LABEL and normalised(answer) not in self._odd_labels
-        return RARE if self._are_labels and not is_label else None
+        return RARE if self._are_labels and normalised(answer) not in self._usual_labels else None
 
     @property
     def tell(self) -> bool:
@@ -118,10 +129,11 @@ class AnswerChecks:
         return n >= _MOST * self.n and different <= min(_MOST_LABELS, n / _ANSWERS_A_LABEL)
 
     @cached_property
-    def _odd_labels(self) -> set[str]:
-        """Labels of hardly any answer, and those that look like a slip of a common one."""
-        if not self._are_labels:
-            return set()
+    def _usual_labels(self) -> set[str]:
+        """Labels but those of hardly any answer, and those that look like a slip of a common one.
+
+        What no answer was is none of them.
+        """
         least = max(1.0, _RARE * self.n)
         slips = {
             one
@@ -129,7 +141,7 @@ class AnswerChecks:
             for other, of_other in self.labels.items()
             if n <= _OF_SLIP * of_other and are_alike(one, other)
         }
-        return slips | {one for one, n in self.labels.items() if n <= least}
+        return {one for one, n in self.labels.items() if n > least} - slips
 
     def _of_object(self, question: str, found: Mapping[str, Any]) -> str | None:
         fields = fields_of(found)
@@ -169,6 +181,14 @@ def workload_in(row: Row) -> str:
 
 def _is_refusal(answer: str) -> bool:
     return _REFUSAL.search(answer, 0, _BEGINNING) is not None
+
+
+def _loops(answer: str) -> bool:
+    """Return whether words repeat themselves over much of an answer; rules have no words."""
+    return any(
+        _LETTER.search(found[1]) and len(found[0]) >= min(_LONG_LOOP, _MOST_OF_IT * len(answer))
+        for found in _LOOP.finditer(answer)
+    )
 
 
 def _said(question: str) -> str:

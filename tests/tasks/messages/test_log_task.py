@@ -111,6 +111,29 @@ def test_texts_that_differ_are_not_doubtful(tmp_path: Path) -> None:
     assert not LogTask(write(tmp_path / "a.jsonl", rows)).doubtful
 
 
+def test_apologies_tables_rules_and_indents_are_not_doubtful(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    forms = [
+        "I'm sorry, but your parcel {} is late; it comes on Monday.",
+        "Report {}\n" + "-" * 40 + "\nAll is well.",
+        "| a | b | c | d | e |\n" + "|----------" * 5 + "|\n| {} | n/a | n/a | n/a | n/a |",
+        "def f{}():\n" + " " * 40 + "return 1",
+        "Fine {}. Unfortunately I am unable to say when it comes: ask the carrier.",
+    ]
+    rows = [
+        row("You answer the messages of customers of a shop in full.",
+            " ".join(rng.choices(WORDS, k=12)), forms[0 if k % 9 == 0 else 1 + k % 4].format(k), k)
+        for k in range(200)
+    ]  # fmt: skip
+    assert LogTask(write(tmp_path / "a.jsonl", rows)).left_out == {}
+    broken = ("I’m sorry, but I can’t help with that.", "As an AI, I have no order.",
+              "I am unable to comply with it.", "Sure. " + "and so on, " * 60)  # fmt: skip
+    for k, said in enumerate(broken):
+        rows[k]["response"] = said
+    found = [why for why, _ in LogTask(write(tmp_path / "b.jsonl", rows)).doubtful]
+    assert sorted(found) == sorted([checks.REFUSED] * 3 + [checks.LOOPS])
+
+
 def test_the_answer_that_most_have_to_one_request_is_taken(tmp_path: Path) -> None:
     rows = labels(100)
     asked = rows[0]["messages"][1]["content"]

@@ -161,3 +161,39 @@ def test_a_doubtful_answer_to_a_repeat_is_left_out_as_a_good_one_is(tmp_path: Pa
     task = LogTask(write(tmp_path / "a.jsonl", broken(rows, [*range(240, 244), 290, 291])))
     assert task.logged.doubts == {checks.NO_JSON: 2}
     assert task.logged.n_held == len(task.items("validation", 100)) < 30
+
+
+@pytest.mark.parametrize("text", ["banana", "positive"])
+def test_a_student_that_does_not_agree_is_never_ahead(tmp_path: Path, text: str) -> None:
+    from stratos.evaluate.answers import Answers
+    from stratos.evaluate.by_log import against_log, doubted_beside
+    from stratos.evaluate.verdict import against_logged
+
+    rows = named(labels(400))
+    for k in range(330, 340):
+        rows[k]["response"] = "I'm sorry, but I can't help with that."
+    task = LogTask(write(tmp_path / "a.jsonl", rows))
+    items = task.items("test", task.n_test)
+    doubted = doubted_beside(task, items, 0)
+
+    def constant(some):
+        scores = tuple(task.score(text, item) for item in some)
+        return replace(Answers.none(), items=tuple(some), texts=(text,) * len(some), scores=scores)
+
+    told = against_log(task, constant(items), doubted, constant)
+    assert told is not None and len(doubted) == 10 and told.by_agreement
+    assert told.only_logged > told.only_student and told.p_value < 0.05
+    assert told.only_student == (0 if text == "banana" else 10)
+    assert "more for the logged model, p = " in against_logged(told)
+    earlier = replace(told, by_agreement=False, only_logged=0, p_value=0.001)
+    assert against_logged(earlier).endswith("run it anew.")
+    alone = against_log(task, constant(items), [], constant)
+    assert alone is not None
+    assert against_logged(alone).endswith("No logged answer of the test time is doubtful.")
+
+
+def test_a_label_that_no_answer_was_is_doubtful(tmp_path: Path) -> None:
+    task = LogTask(write(tmp_path / "a.jsonl", named(labels(200))))
+    [item] = task.items("test", 1)
+    assert task.doubt(item, "banana") == checks.RARE
+    assert task.doubt(item, "Positive") is None
