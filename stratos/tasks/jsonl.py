@@ -33,6 +33,7 @@ from stratos.tasks.metrics import LETTERS, Metric, MetricName, Own, metric_of
 from stratos.tasks.rows import (
     Fields,
     FileRows,
+    Settled,
     Takes,
     Unanswered,
     columns_of,
@@ -372,9 +373,17 @@ class JsonlTask(Task):
         counts = {
             "broken line": sum(rows.broken.n_lines for rows in files),
             "row without an answer": sum(rows.unanswered.n_lines for rows in files),
-            **self._split[1],
+            **self._set_aside,
+            doubts.COPY: self._split[1][doubts.COPY],
         }
         return {reason: n for reason, n in counts.items() if n}
+
+    @property
+    def _set_aside(self) -> dict[str, int]:
+        """Return how many lines are not used though nothing is wrong with them, by reason."""
+        n_repeats = sum(rows.n_repeats for rows in self._files)
+        of_split = {reason: n for reason, n in self._split[1].items() if reason != doubts.COPY}
+        return {doubts.REPEAT: n_repeats, **of_split}
 
     @property
     def rows_name(self) -> str:
@@ -384,7 +393,15 @@ class JsonlTask(Task):
     @property
     def notes(self) -> tuple[str, ...]:
         """Return how many rows each split has, and how files are read that are no usual CSV."""
-        return (*self._separators, self._sizes, *self._schema_note)
+        return (*self._separators, self._sizes, *self._left_out_note, *self._schema_note)
+
+    @property
+    def _left_out_note(self) -> list[str]:
+        """Say how many lines are set aside; those that are wrong are told with their causes."""
+        told = [f"{reason}: {n:,}" for reason, n in self._set_aside.items() if n]
+        return [f"Left out of {' and '.join(self._paths.values())}: {'; '.join(told)}."] * bool(
+            told
+        )
 
     @property
     def _schema_note(self) -> list[str]:
@@ -569,7 +586,7 @@ class JsonlTask(Task):
         return None
 
     @property
-    def _settle(self) -> Callable[[Sequence[Row]], int | None] | None:
+    def _settle(self) -> Callable[[Sequence[Row]], Settled] | None:
         """What tells which of several answers to a question is taken; None takes none of them."""
         return None
 

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from enum import Enum
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from stratos.core.counted import counted, listed
 from stratos.core.digest import identity
@@ -20,10 +20,6 @@ from stratos.core.redact import redact_shapes
 from stratos.core.remote import local_path
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.table import Row, Rows, Table
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _SHOWN = 20
 """Causes that a message lists before it only counts."""
@@ -38,6 +34,15 @@ _ROWS_OF_AN_ANSWER = 3
 """Rows that each value of a field has on average, from which the field may hold answers."""
 _ALIKE = 0.7
 """Likeness of the name of a field with that of another from which it may be a slip of it."""
+
+
+class Settled(NamedTuple):
+    """What becomes of the rows of one question with different answers."""
+
+    kept: int | None
+    """Place of the row that is taken; None for none."""
+    n_repeats: int = 0
+    """How many others say the same as that one."""
 
 
 class Takes(Enum):
@@ -102,6 +107,8 @@ class FileRows:
     """The field that every single line lacks, in words; None where some line has it."""
     n_passed: int = 0
     """Good lines of the kind that was not asked for: with an answer, or without one."""
+    n_repeats: int = 0
+    """Good lines with the question and the answer of another one, which is taken."""
 
     @property
     def n_problems(self) -> int:
@@ -259,7 +266,7 @@ def read_rows(
     fields: Fields,
     check: Callable[[Row], Row | str],
     records: Iterable[tuple[str, dict[str, Any] | Row | Unanswered | str]] | None = None,
-    settle: Callable[[Sequence[Row]], int | None] | None = None,
+    settle: Callable[[Sequence[Row]], Settled] | None = None,
 ) -> FileRows:
     """Read every line of a file, local, behind any fsspec URL, or on the hub; once, in a stream.
 
@@ -271,8 +278,8 @@ def read_rows(
         check: returns a row in canonical form, or what is wrong with it.
         records: what is read in place of the file's lines: where each stands, with its fields, the
             row that it is, or what is wrong with it.
-        settle: returns which of the rows of one question with different answers is taken, None for
-            none; without it they are no good rows.
+        settle: returns which of the rows of one question with different answers is taken; without
+            it they are no good rows.
 
     Raises:
         OSError: the file cannot be read.
@@ -300,12 +307,18 @@ def read_rows(
             numbers.append(n_lines)
     same = problems.same_everywhere(n_lines) or unanswered.same_everywhere(n_lines)
     taken = np.ones(len(table), bool)
+    n_repeats = 0
     for group in _repeats(table):
-        taken[group[1:]] = False
         if settle is not None:
-            _settled(table, group, taken, settle)
+            kept, n_same = _settled(table, group, settle)
         elif _contradict(table, group, numbers, problems):
-            taken[group[0]] = False
+            kept, n_same = None, 0
+        else:
+            kept, n_same = 0, len(group) - 1
+        taken[group] = False
+        n_repeats += n_same
+        if kept is not None:
+            taken[group[kept]] = True
     return FileRows(
         path,
         Rows.of(table, taken),
@@ -314,6 +327,7 @@ def read_rows(
         n_lines,
         same,
         n_passed,
+        n_repeats,
     )
 
 
@@ -337,20 +351,11 @@ def _repeats(table: Table) -> Iterator[list[int]]:
         yield order[starts[k] : stops[k]].tolist()
 
 
-def _settled(
-    table: Table,
-    group: list[int],
-    taken: NDArray[np.bool_],
-    settle: Callable[[Sequence[Row]], int | None],
-) -> None:
-    """Take one of the rows of a question, or none of them where their answers differ."""
+def _settled(table: Table, group: list[int], settle: Callable[[Sequence[Row]], Settled]) -> Settled:
+    """Return which of the rows of a question is taken: the first, unless their answers differ."""
     rows = [table.row(k) for k in group]
-    if len({row.answer for row in rows}) < 2:
-        return
-    kept = settle(rows)
-    taken[group[0]] = False
-    if kept is not None:
-        taken[group[kept]] = True
+    is_one = len({row.answer for row in rows}) < 2
+    return Settled(0, len(rows) - 1) if is_one else settle(rows)
 
 
 def _contradict(table: Table, group: list[int], numbers: Sequence[int], problems: Problems) -> bool:

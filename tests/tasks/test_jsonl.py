@@ -13,6 +13,7 @@ import pytest
 
 from stratos.core.errors import ConfigError, StratosError
 from stratos.tasks.base import Task
+from stratos.tasks.doubts import REPEAT
 from stratos.tasks.jsonl import JsonlTask
 
 
@@ -45,6 +46,15 @@ def test_keeps_the_contract(task: JsonlTask) -> None:
 def test_a_field_for_the_reasoning_that_no_line_has_is_refused(task: JsonlTask) -> None:
     with pytest.raises(ValueError, match=r"task\.rationale=wy: no line of .* has a value there"):
         JsonlTask(task.path, metric="numeric", rationale="wy").items("train", 1)
+
+
+def test_rows_that_repeat_are_counted_and_said_once(tmp_path: Path) -> None:
+    rows = [{"question": f"What is {k} + 1?", "answer": str(k + 1)} for k in range(60)]
+    task = JsonlTask(write(tmp_path / "a.jsonl", [*rows, *rows[:20], *rows[:5]]))
+    assert task.left_out == {REPEAT: 25}
+    assert sum(len(task.items(split, 99)) for split in ("train", "validation", "test")) == 60
+    told = [note for note in task.notes if REPEAT in note]
+    assert told == [f"Left out of {task.path}: {REPEAT}: 25."]
 
 
 def test_splits_are_disjoint_and_complete(task: JsonlTask) -> None:

@@ -20,7 +20,7 @@ from stratos.tasks.messages.conversation import as_question, history_of
 from stratos.tasks.messages.message_file import is_saved
 from stratos.tasks.messages.recognised import KNOWN
 from stratos.tasks.messages.suited import suited_metric
-from stratos.tasks.messages.turn_rows import OTHER_WORKLOAD, SLICES, TurnReader
+from stratos.tasks.messages.turn_rows import SLICES, TurnReader
 from stratos.tasks.metrics import Metric, MetricName, metric_of
 from stratos.tasks.objects import object_of
 from stratos.tasks.rows import FileRows, Unanswered
@@ -134,7 +134,7 @@ class ChatTask(JsonlTask):
         try:
             return super()._read(key, path)
         except ConfigError as error:
-            others = reader.seen.passed[OTHER_WORKLOAD]
+            others = reader.seen.n_other
             if self.workload is not None and others and not reader.n_conversations:
                 raise ConfigError(
                     f"task.workload={self.workload}: none of {others:,} conversations of {path} "
@@ -199,9 +199,8 @@ class ChatTask(JsonlTask):
     # --- what is said of the file ----------------------------------------------------------------
 
     @property
-    def left_out(self) -> dict[str, int]:
-        """Return how many rows of the files are not used, by reason."""
-        return {**super().left_out, **self._content.reader.seen.passed}
+    def _set_aside(self) -> dict[str, int]:
+        return {**super()._set_aside, **self._content.reader.seen.passed}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -211,6 +210,8 @@ class ChatTask(JsonlTask):
         return (
             f"Formats of {self.path}: {formats}. Metric: {self.metric}{self._from_f1}.",
             self._sizes,
+            *self._left_out_note,
+            *doubtful.of_workload(self.path, self.workload, seen.n_other),
             *doubtful.of_secrets(seen.n_secrets),
             *self._schema_note,
         )

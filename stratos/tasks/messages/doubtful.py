@@ -29,6 +29,19 @@ def of_calls(path: str, n: int) -> list[str]:
     ]
 
 
+def of_workload(path: str, workload: str | None, n: int) -> list[str]:
+    """Say how many rows of a log are of other workloads than the one that is read."""
+    if workload is None:
+        return []
+    are = "is of another workload" if n == 1 else "are of other workloads"
+    told = counted(n, "row", spec=",")
+    return [
+        f"{told} of {path} {are} than task.workload={workload} and not read. What is left out for "
+        "another reason is counted of the whole file where its workload cannot be known: lines "
+        "that are wrong, requests that failed, answers that were cut short."
+    ]
+
+
 def of_systems(path: str, reader: TurnReader) -> list[str]:
     """Say that there are several system prompts."""
     n, of = reader.n_other_system, reader.n_conversations

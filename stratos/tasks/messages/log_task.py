@@ -28,6 +28,7 @@ from stratos.tasks.messages.answer_checks import (
 from stratos.tasks.messages.chat_task import ChatContent, ChatTask
 from stratos.tasks.messages.conversation import as_question
 from stratos.tasks.messages.logged_rows import AnswersByQuestion, model_of, time_of
+from stratos.tasks.rows import Settled
 from stratos.tasks.split import normalised, order_key
 from stratos.tasks.table import Row, Rows
 
@@ -136,11 +137,11 @@ class LogTask(ChatTask):
         return content
 
     @property
-    def _settle(self) -> Callable[[Sequence[Row]], int | None]:
+    def _settle(self) -> Callable[[Sequence[Row]], Settled]:
         return self._vote
 
-    def _vote(self, rows: Sequence[Row]) -> int | None:
-        """Return the last row with the answer that most of those to one request have.
+    def _vote(self, rows: Sequence[Row]) -> Settled:
+        """Take the last row with the answer that most of those to one request have.
 
         With answers that are trusted it is the last of the commonest ones, however few.
         """
@@ -150,7 +151,7 @@ class LogTask(ChatTask):
         of_commonest = [k for k, row in enumerate(rows) if self._form(row.answer) == commonest]
         contradicted: list[Row] = self.__dict__["_contradicted"]
         contradicted += [row for k, row in enumerate(rows) if not holds or k not in of_commonest]
-        return of_commonest[-1] if holds else None
+        return Settled(of_commonest[-1], len(of_commonest) - 1) if holds else Settled(None)
 
     def _form(self, answer: str) -> str:
         return " ".join(answer.casefold().split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ class Seen:
     """Name of a format to how many conversations have it."""
     passed: Counter[str] = field(default_factory=Counter)
     """Why to how many rows are left out though nothing is wrong with them."""
+    n_other: int = 0
+    """Conversations that are not wanted; nothing else of them is counted."""
     n_wrong: int = 0
     n_images: int = 0
     n_calls: int = 0
@@ -42,7 +44,11 @@ class Seen:
 
 
 def read_conversations(
-    path: str, seen: Seen, messages: str | None = None, answer: str | None = None
+    path: str,
+    seen: Seen,
+    messages: str | None = None,
+    answer: str | None = None,
+    wanted: Callable[[Conversation], bool] | None = None,
 ) -> Iterator[tuple[str, Conversation | Unanswered | str]]:
     """Yield where each conversation stands with it, or with what is wrong.
 
@@ -52,6 +58,7 @@ def read_conversations(
         seen: counts what is read.
         messages: dotted name of the list of messages; None recognises the format of each row.
         answer: dotted name of the model's answer beside it.
+        wanted: tells the conversations that are read; None reads all.
 
     Raises:
         OSError: it cannot be read.
@@ -81,6 +88,9 @@ def read_conversations(
                 seen.n_wrong += 1
                 yield line + part, f"has a field of a wrong type ({cause(error)})"
             else:
+                if wanted is not None and not wanted(found):
+                    seen.n_other += 1
+                    continue
                 seen.add(found)
                 yield line + part, found
 

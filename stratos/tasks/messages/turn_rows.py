@@ -22,8 +22,6 @@ from stratos.tasks.table import Logged, Row
 
 SLICES = ("first turn", "second turn", "later turns")
 """Which answer of the model in its conversation a row is."""
-OTHER_WORKLOAD = "conversations of other workloads"
-"""Why rows are left out that nothing is wrong with."""
 _N_FOR_SYSTEM = 1000
 """Conversations of which most have to have a system prompt for it to be the task's."""
 _MOST_PREFIXES = 50
@@ -76,16 +74,11 @@ class TurnReader:
     def _conversations(
         self, path: str, seen: Seen
     ) -> Iterator[tuple[str, Conversation | Unanswered | str]]:
-        for line, found in read_conversations(path, seen, self.messages_key, self.answer_key):
-            is_other = (
-                self.workload is not None
-                and isinstance(found, Conversation)
-                and workload_of(found).id != self.workload
-            )
-            if is_other:
-                seen.passed[OTHER_WORKLOAD] += 1
-            else:
-                yield line, found
+        wanted = None if self.workload is None else self._is_wanted
+        return read_conversations(path, seen, self.messages_key, self.answer_key, wanted)
+
+    def _is_wanted(self, found: Conversation) -> bool:
+        return workload_of(found).id == self.workload
 
     def _turns(self, line: str, found: Conversation) -> Iterator[tuple[str, Row]]:
         number = self.alike.add(

@@ -16,7 +16,6 @@ from stratos.tasks.messages.conversation import PassedOver, Turn, UnansweredRow,
 from stratos.tasks.messages.exchanges import exchange_in
 from stratos.tasks.messages.ordered import conversation_of
 from stratos.tasks.messages.particulars import particulars
-from stratos.tasks.messages.turn_rows import OTHER_WORKLOAD
 from stratos.tasks.messages.workload import workload_of
 from stratos.tasks.rows import Unanswered, find_field, writable
 from stratos.tasks.table import Logged, Row
@@ -29,6 +28,10 @@ TEXT_AFTER_RESULTS = "answers in text to results of tools"
 _OWN = Names("question", "messages", "tools", "calls")
 
 
+class _OtherWorkload(Exception):
+    """A row is of another workload than the one that is read."""
+
+
 @dataclass
 class ToolRowReader:
     """Reads rows of either form, and counts what is left out though nothing is wrong with it."""
@@ -38,6 +41,8 @@ class ToolRowReader:
     """Id of the only workload that is read of a log; None reads all."""
     n_logged: int = 0
     """Rows that were requests with responses."""
+    n_other: int = 0
+    """Rows of other workloads."""
     n_secrets: int = 0
     """Keys and tokens that were replaced."""
     passed: Counter[str] = field(default_factory=Counter)
@@ -54,6 +59,9 @@ class ToolRowReader:
             return Unanswered(str(error))
         except WrongRow as error:
             return str(error)
+        except _OtherWorkload:
+            self.n_other += 1
+            return None
         except PassedOver as kind:
             self.passed[str(kind)] += 1
             return None
@@ -77,7 +85,7 @@ class ToolRowReader:
             return None
         conversation = conversation_of(found.turns, found.about)  # checks their order
         if self.workload is not None and workload_of(conversation).id != self.workload:
-            raise PassedOver(OTHER_WORKLOAD)
+            raise _OtherWorkload
         if found.tools is None:
             raise PassedOver(NO_TOOLS)
         *before, answer = found.turns

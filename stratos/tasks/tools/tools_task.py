@@ -135,13 +135,14 @@ class ToolsTask(JsonlTask):
 
     def _read(self, key: str, path: str) -> FileRows:
         reader: ToolRowReader = self.__dict__["_reader"]
-        before = reader.passed.total()
+        before = reader.passed.total() + reader.n_other
         try:
             return super()._read(key, path)
         except ConfigError as error:
-            if reader.n_logged or reader.passed.total() == before:
+            if reader.n_logged or reader.passed.total() + reader.n_other == before:
                 raise
-            left = listed(f"{n:,} {kind}" for kind, n in reader.passed.most_common())
+            found = [*reader.passed.most_common(), ("rows of other workloads", reader.n_other)]
+            left = listed(f"{n:,} {kind}" for kind, n in found if n)
             raise ConfigError(
                 f"{error}\n    Left out of {path}: {left}. See what it holds: python -m "
                 f"stratos.logs {path}"
@@ -200,12 +201,12 @@ class ToolsTask(JsonlTask):
             f" {reader.n_logged:,} were logged with their responses." if reader.n_logged else ""
         )
         secrets = doubtful.of_secrets(reader.n_secrets)
-        return (*super().notes, f"Requests of {self.path}: {told}.{logged}", *secrets)
+        others = doubtful.of_workload(self.path, self.workload, reader.n_other)
+        return (*super().notes, f"Requests of {self.path}: {told}.{logged}", *others, *secrets)
 
     @property
-    def left_out(self) -> dict[str, int]:
-        """Return how many rows of the files are not used, by reason."""
-        return {**super().left_out, **self._tools_content.reader.passed}
+    def _set_aside(self) -> dict[str, int]:
+        return {**super()._set_aside, **self._tools_content.reader.passed}
 
     @property
     def _tools_content(self) -> ToolsContent:

@@ -13,6 +13,7 @@ import pytest
 from log_rows import EXTRACT, SORT, WORDS, extractions, labels, row, write
 
 from stratos.tasks.base import Item, Split
+from stratos.tasks.doubts import REPEAT
 from stratos.tasks.messages import ChatTask, LogTask
 from stratos.tasks.messages import answer_checks as checks
 
@@ -27,6 +28,43 @@ def times(task: LogTask) -> dict[str, list[float]]:
         split: [one.logged.time_s for one in rows if one.logged]
         for split, rows in task._by_split.items()
     }
+
+
+def test_every_row_of_a_log_is_in_one_count(tmp_path: Path) -> None:
+    rows = extractions(200)
+    later = [{**one, "created": one["created"] + 10**6} for one in rows[:30]]
+    contradicting = [{**one, "response": "No."} for one in rows[:4]]
+    task = LogTask(write(tmp_path / "a.jsonl", [*rows, *later, *later[:7], *contradicting]))
+    used = sum(map(len, task._by_split.values()))
+    assert used + sum(task.left_out.values()) == 241
+    assert task.left_out[REPEAT] == 37
+    assert any(f"{REPEAT}: 37" in note for note in task.notes)
+
+
+def test_what_is_counted_is_of_the_workload(tmp_path: Path) -> None:
+    calls = [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]
+    other = [
+        {
+            "created": 1_760_000_000 + k,
+            "request": {"messages": [
+                {"role": "system", "content": "You call the tools of the office for whoever asks "
+                 "you, and you say nothing else at all."},
+                {"role": "user", "content": f"sk-{'a1B2' * 8} {k}"}]},
+            "response": {"choices": [{"finish_reason": "stop", "message":
+                {"role": "assistant", "content": None, "tool_calls": calls}}]},
+        }
+        for k in range(30)
+    ]  # fmt: skip
+    path = write(tmp_path / "a.jsonl", [*extractions(120), *other])
+    workload = LogTask(path)._by_split["train"][0].logged
+    assert workload is not None
+    task = LogTask(path, workload=workload.workload)
+    assert not any("tools" in one for one in task.complaints)
+    assert not any("***" in one for one in task.notes)
+    assert task.left_out == {}
+    told = f"30 rows of {path} are of other workloads than task.workload={workload.workload} and"
+    assert any(one.startswith(told) for one in task.notes)
+    assert any("30 turns of the model call tools" in one for one in LogTask(path).complaints)
 
 
 def test_what_is_trained_on_came_before_what_is_tested(tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ def test_text_is_no_call_but_not_behind_results(tmp_path: Path) -> None:
     [question] = [one for one in found if "And in Bern?" in one]
     assert '"role": "tool", "content": "21 C"' in question and '"tool_calls"' in question
     assert task.left_out == {TEXT_AFTER_RESULTS: 1, NO_TOOLS: 1}
+    assert f"Left out of {task.path}: {TEXT_AFTER_RESULTS}: 1; {NO_TOOLS}: 1." in task.notes
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,8 @@ def test_the_survey_names_the_command(tmp_path: Path) -> None:
     assert "tools: offered in 60 rows, called in 60" in done.stdout
     workload = line.rpartition("task.workload=")[2]
     task = ToolsTask(path, workload=workload)
-    assert len(answers(task)) == 60 and sum(task.left_out.values()) == 60
+    assert len(answers(task)) == 60 and task.left_out == {}
+    assert any(one.startswith("60 rows of ") and workload in one for one in task.notes)
 
 
 def by_split(task: ToolsTask) -> dict[str, set[str]]:
