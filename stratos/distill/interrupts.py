@@ -24,15 +24,17 @@ class Interrupts:
         """Note none yet."""
         self.received: int | None = None
         self.patience_seconds = _LEAST_PATIENCE
-        self._before: dict[int, Any] = {}
+        # Those of before the training: Lightning's own would hold its trainer for ever.
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._listens = False
         self._timer: threading.Timer | None = None
 
     def listen(self) -> None:
         """Take the signals over, if this thread may."""
         if threading.current_thread() is threading.main_thread():
+            self._listens = True
             for number in SIGNALS:
-                before = signal.signal(number, self._note)
-                self._before.setdefault(number, before)
+                signal.signal(number, self._note)
 
     def expect(self, step_seconds: float) -> None:
         """Take note of how long a step takes."""
@@ -42,9 +44,10 @@ class Interrupts:
     def close(self) -> None:
         """Give the signals back."""
         self.wait_for_end()
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+        if self._listens:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+        self._listens = False
 
     def wait_for_end(self) -> None:
         """Let what is done now take its time: a checkpoint is being written."""

@@ -17,6 +17,7 @@ from stratos.core.environment import JOB
 from stratos.core.errors import StratosError
 from stratos.core.formats import about
 from stratos.distill.validation import validate_kept
+from stratos.pretrained.free_memory import free_memory
 from stratos.records import Corpus, Plan, Student
 from stratos.students.content import content_of
 
@@ -49,6 +50,8 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
         trained = train(config, plan, corpus, context)
         assert trained is not None
         student = trained
+        # Trainer, optimizer and module refer to each other: several times the student's weights.
+        free_memory()
     for left_over in ("checkpoints", "checkpoints.other"):
         shutil.rmtree(folder / left_over, ignore_errors=True)
     return student

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from stratos.core.errors import TeacherError
 from stratos.core.foreign import cause
 from stratos.pretrained import load_model, load_tokenizer
+from stratos.pretrained.free_memory import free_memory
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.answer_limit import MOST_TOKENS
@@ -196,13 +197,7 @@ class HuggingFaceTeacher:
     def close(self) -> None:
         """Free the weights; the next question loads them again."""
         if self.__dict__.pop("_loaded", None) is not None:
-            import gc
-
-            import torch
-
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
 
     @cached_property
     def _weights(self) -> Weights | str:

@@ -1,7 +1,9 @@
 """What a training can be told: adapters, averages, parts of a step, and when to end."""
 
+import gc
 import importlib.util
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stratos.config import StudentConfig
 from stratos.core.errors import StratosError
 from stratos.distill.ema import Average
+from stratos.distill.interrupts import SIGNALS
+from stratos.distill.optim import MuonAdamW
 
 Run = Callable[..., Any]
 SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_threads": 1}
@@ -157,6 +161,14 @@ def test_ends_at_its_accuracy(run_distill: Run, tmp_path: Path) -> None:
 def of_steps(ticks: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Leave out what is said when the kept weights are measured."""
     return [tick for tick in ticks if tick[2] != "validating the kept weights"]
+
+
+def test_nothing_of_a_training_is_held_when_it_has_ended(run_distill: Run, tmp_path: Path) -> None:
+    """Weights, gradients and an optimizer's states are four times a student's size."""
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+    run_distill(tmp_path, **{**SHORT, "max_tokens": 4_000})
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+    assert not [one for one in gc.get_objects() if issubclass(type(one), MuonAdamW)]
 
 
 def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
