@@ -27,6 +27,9 @@ from stratos.distill import packed, row_attention
 from stratos.distill.packed import Documents
 from stratos.distill.row_attention import Heads
 
+IN_FLOAT32 = False
+"""Whether blocks run fused in float32, too: a step of the embedded students takes 4 to 7% longer,
+and in bfloat16, where the casts are saved, 12% less (CPU seconds in turns on an EPYC core)."""
 _BLOCKS = {LlamaForCausalLM: LlamaDecoderLayer, Qwen2ForCausalLM: Qwen2DecoderLayer}
 
 
@@ -90,14 +93,18 @@ def _run(
     hidden_states: Tensor,
     position_embeddings: tuple[Tensor, Tensor],
     documents: Documents,
-    **_: Any,
+    **more: Any,
 ) -> Tensor:
+    is_half = torch.is_autocast_enabled("cpu")
+    if not is_half and not IN_FLOAT32:
+        as_it_came = partial(type(layer).forward, layer, hidden_states, **more)
+        out: Tensor = as_it_came(position_embeddings=position_embeddings, documents=documents)
+        return out
     attention, mlp = layer.self_attn, layer.mlp
     width = attention.head_dim
     keys = attention.k_proj.out_features // width
     heads = Heads(attention.q_proj.out_features // width, keys, width, attention.scaling)
     norms = layer.input_layernorm, layer.post_attention_layernorm
-    is_half = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if is_half else hidden_states.dtype
     block = _Block(heads, (norms[0].variance_epsilon, norms[1].variance_epsilon), documents, dtype)
     weights = (
@@ -118,7 +125,7 @@ def _run(
     turns_TD = torch.complex(cos_ND, sin_ND).index_select(0, documents.longest_T)
     given = (hidden_states[0], turns_TD, block, *weights)
     if layer.gradient_checkpointing and layer.training and torch.is_grad_enabled():
-        out: Tensor = checkpoint(_Fused.apply, *given, use_reentrant=False)
+        out = checkpoint(_Fused.apply, *given, use_reentrant=False)
     else:
         out = _Fused.apply(*given)
     return out[None]

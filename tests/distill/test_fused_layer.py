@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from stratos.config import TrainerConfig
+from stratos.distill import fused_layer
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.fused_layer import fits, fuse
 from stratos.distill.module import TextModule
@@ -31,6 +32,12 @@ MODELS: dict[str, Callable[[], Any]] = {
     "biased": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, num_key_value_heads=2)),
 }
 LENGTHS = [3, 90, 4, 31, 30, 3, 10, 200]
+
+
+@pytest.fixture(autouse=True)
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float32 tells a mistake from rounding."""
+    monkeypatch.setattr(fused_layer, "IN_FLOAT32", True)
 
 
 def _model(name: str) -> Any:
@@ -187,3 +194,10 @@ def test_compiled_bodies_are_left_to_the_compiler() -> None:
     module = TextModule(_model("llama"), TrainerConfig(compile=True), 1)
     module.learner.pack(True)
     assert "forward" not in module.model.model.layers[0].__dict__
+
+
+def test_in_float32_blocks_run_as_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_layer, "IN_FLOAT32", False)
+    [row] = _rows()
+    losses = [_module(_model("grouped"), fused).loss(row) for fused in (False, True)]
+    assert torch.equal(*losses)
