@@ -7,18 +7,20 @@ ways, and what is refused is counted.
 N-grams are those of Brown et al. (arXiv 2005.14165, appendix C), as lm-evaluation-harness checks
 them: words without case and punctuation, thirteen in a row. A held-out question that is shorter,
 but has eight words or more, counts as a whole. What more than ten questions have in common is a
-phrase of the task and tells nothing.
+phrase of the task and tells nothing; copies of one question with some words changed are one of
+them. Of a text with few spaces characters are compared, two for each word.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import nsmallest
 
 from stratos.config import Config
 from stratos.tasks.base import Item, Task
-from stratos.tasks.split import normalised
+from stratos.tasks.split import normalised, order_key
+from stratos.tasks.words import words_of
 
 NGRAM = 13
 SHORTEST = 8
@@ -27,7 +29,8 @@ MOST_IN_COMMON = 10
 """Questions that an n-gram may be in before it counts as a phrase of the task."""
 _N_FOR_PHRASES = 1000
 """Training questions that are read for phrases."""
-_NO_WORD = re.compile(r"[^\w\s]+")
+_N_FOR_COPIES = 2000
+"""Questions with phrases that are looked at for copies."""
 
 EXACT = "held out (exact)"
 CANONICAL = "held out (canonical)"
@@ -61,7 +64,10 @@ class HeldOut:
         if n_with:
             for item in others:
                 n_with.update(set(self._grams(own_words(item.question))))
-        self._by_beginning = _by_beginning(g for g, n in n_with.items() if n <= MOST_IN_COMMON)
+        often = [gram for gram, n in n_with.items() if n > MOST_IN_COMMON]
+        self._by_beginning = _by_beginning(often)
+        phrases = self._phrases([*items, *others]) if often else set()
+        self._by_beginning = _by_beginning(gram for gram in n_with if gram not in phrases)
 
     def leak(self, item: Item, completion: str = "") -> str | None:
         """Return in which way an item, or its text, repeats what is held out; None if in none."""
@@ -73,6 +79,23 @@ class HeldOut:
             found = next(self._grams(f"{self._own_words(item.question)}\n{completion}"), None)
             return OVERLAP if found is not None else None
         return None
+
+    def _phrases(self, items: Iterable[Item]) -> set[str]:
+        """Return the n-grams of those looked for that many questions share, copies counted once."""
+        from stratos.tasks.copies import groups_of_copies, triples_in
+
+        found = ((item.id, self._own_words(item.question)) for item in items)
+        shared = [(id, text) for id, text in found if any(True for _ in self._grams(text))]
+        sample = nsmallest(_N_FOR_COPIES, shared, key=lambda one: order_key(one[0], 0))
+        groups = groups_of_copies([triples_in(_words(text)) for _, text in sample])
+        pairs = {
+            (group, gram)
+            for group, (_, text) in zip(groups.tolist(), sample, strict=True)
+            for gram in self._grams(text)
+        }
+        counts = Counter(gram for _, gram in pairs)
+        most = MOST_IN_COMMON * len(sample) / len(shared)
+        return {gram for gram, n in counts.items() if n > most}
 
     def _grams(self, text: str) -> Iterator[str]:
         """Yield the n-grams of a text that are looked for, found by their first words."""
@@ -144,14 +167,16 @@ def _others(task: Task, items: Sequence[Item]) -> list[Item]:
 
 def _to_look_for(text: str) -> Iterator[str]:
     words = _words(text)
-    if SHORTEST <= len(words) < NGRAM:
+    a_word = 2 if len(words) > 2 * len(text.split()) else 1  # where they are characters
+    n = a_word * NGRAM
+    if a_word * SHORTEST <= len(words) < n:
         yield " ".join(words)
-    for start in range(len(words) - NGRAM + 1):
-        yield " ".join(words[start : start + NGRAM])
+    for start in range(len(words) - n + 1):
+        yield " ".join(words[start : start + n])
 
 
 def _words(text: str) -> list[str]:
-    return _NO_WORD.sub("", normalised(text)).split()
+    return words_of(normalised(text))
 
 
 def _by_beginning(grams: Iterable[str]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ template has is taken away, and what is left is looked at once more: copies of w
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 NEAR = 0.6
 """Share of hashes in common (an estimate of the Jaccard index) from which texts are near."""
+MOST_WORDS = 1000
+"""Words of a text that are compared."""
 N_HASHES = 64
 BAND = 4
 _ROUNDS = 4
@@ -63,6 +66,12 @@ def triples_of(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     mixed = hashes[:-2] * _MIX[0] + hashes[1:-1] * _MIX[1] + hashes[2:] * _MIX[2]
     mixed ^= mixed >> np.uint64(29)
     return mixed
+
+
+def triples_in(words: Sequence[str]) -> Triples:
+    """Return the triples of a text of three words or more, of its first thousand words."""
+    hashes = [zlib.crc32(word.encode("utf-8", "replace")) for word in words[:MOST_WORDS]]
+    return np.unique(triples_of(np.array(hashes, np.uint64)))
 
 
 def mixed_with(parts: NDArray[np.uint64], senses: NDArray[np.uint64]) -> NDArray[np.uint64]:

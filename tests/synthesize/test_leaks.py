@@ -70,6 +70,33 @@ def test_what_all_questions_have_in_common_is_no_leak() -> None:
     assert known.leak(question(3)) == EXACT
 
 
+def test_copies_of_one_question_are_no_phrase_however_many_they_are() -> None:
+    rng = random.Random(0)
+    base = [f"w{k}" for k in range(60)]
+
+    def copy() -> Item:
+        words = list(base)
+        for _ in range(2):
+            words[rng.randrange(60)] = f"x{rng.randrange(10**6)}"
+        return item(" ".join(words))
+
+    held = HeldOut([copy() for _ in range(40)], [copy() for _ in range(40)])
+    assert all(held.leak(copy()) == OVERLAP for _ in range(20))
+
+
+def test_text_without_spaces_is_compared_by_its_characters() -> None:
+    rng = random.Random(0)
+
+    def text(n: int) -> str:
+        return "".join(chr(rng.randrange(0x4E00, 0x5E00)) for _ in range(n))
+
+    asked = text(100)
+    held = HeldOut([item(asked), item(text(20))])
+    assert held.leak(item(text(30) + asked[40:66] + text(30))) == OVERLAP
+    assert held.leak(item(text(30) + asked[40:60] + text(30))) is None
+    assert held.leak(item(text(200))) is None
+
+
 def test_every_planted_leak_is_found(tmp_path: Path) -> None:
     rng = random.Random(0)
     words = [f"w{k}" for k in range(500)]

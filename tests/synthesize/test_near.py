@@ -55,6 +55,16 @@ def test_phrases_of_the_task_do_not_count() -> None:
     assert sum(without.is_near(asked(name)) for name in animals) > 0
 
 
+def test_many_copies_are_no_phrase_and_characters_are_compared_without_spaces() -> None:
+    words = STORY.split()
+    copies = [item(" ".join([*words[:k], "so", *words[k + 1 :]])) for k in range(30) if k != 9]
+    near = NearDuplicates(0.6, copies)
+    assert sum(near.is_near(one) for one in copies) > 20
+    chinese = "".join(chr(0x4E00 + 7 * k) for k in range(90))
+    assert not near.is_near(item(chinese))
+    assert near.is_near(item(chinese.replace(chinese[50], "的")))
+
+
 def test_planted_copies_are_found_among_thousands() -> None:
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghij", k=6)) for _ in range(2000)]

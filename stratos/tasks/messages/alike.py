@@ -19,6 +19,7 @@ import numpy as np
 
 from stratos.tasks.copies import (
     BAND,
+    MOST_WORDS,
     N_HASHES,
     NEAR,
     MinHash,
@@ -43,8 +44,6 @@ _BYTES = 4 * BAND
 _IN_MEMORY = 2**20
 """Bytes of a band of all signatures that stay in memory; those of more lie in a file."""
 _FEWEST_WORDS = 8
-_MOST_WORDS = 1000
-"""Words of a text that are compared."""
 _MOST_HASHES = 100_000
 """Words whose hash is kept."""
 _N_FOR_PHRASES = 2000
@@ -111,7 +110,7 @@ class Alike:
         words, numbers = _words_and_numbers(normal)
         self._senses.append(zlib.crc32(numbers))
         self._unnumbered.append(family_hash(_NUMBER.sub("0", normal)) if numbers else whole)
-        del words[_MOST_WORDS:]
+        del words[MOST_WORDS:]
         is_compared = len(words) >= _FEWEST_WORDS
         hashes = np.fromiter(map(self._hash, words if is_compared else ()), np.uint32)
         self._ends.append(self._words.append(hashes.tobytes()))
