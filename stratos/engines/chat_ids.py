@@ -101,7 +101,10 @@ class ChatIds:
 
         try:
             return self._compiled.render(
-                messages=messages, tools=tools, add_generation_prompt=True, **self._special
+                messages=[_with_objects(one) for one in messages],
+                tools=tools,
+                add_generation_prompt=True,
+                **self._special,
             )
         except (jinja2.TemplateError, TypeError, AttributeError, KeyError) as error:
             raise ChatError(f"The chat template does not take this chat: {error}") from error
@@ -142,6 +145,28 @@ class Pieces:
     def take(self, ids: Sequence[int]) -> str:
         """Return the text that has become whole by further ids."""
         return "".join(self._stream.step(self._tokenizer, one) or "" for one in ids)
+
+
+def _with_objects(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a message whose calls have objects as arguments, as templates take them.
+
+    The API has them as JSON.
+    """
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return message
+    return {**message, "tool_calls": [_with_object(one) for one in calls]}
+
+
+def _with_object(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"] or "{}")
+    except (ValueError, RecursionError):
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def _longest_of(tokenizer: Tokenizer) -> float:

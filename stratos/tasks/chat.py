@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stratos.tasks.base import Item, Message
+from stratos.tasks.rows import writable
 
 MARK = "Answer:"
 """What an answer is announced with."""
@@ -100,8 +101,18 @@ _TOOLS = """\
  'parameters': one.get('parameters') or {}} | tojson] -%}
 {%- endfor -%}
 {%- for message in messages -%}
-{%- set offered.said = offered.said + [{'role': message['role'],
- 'content': (message['content'] or '') | trim} | tojson] -%}
+{%- set made = namespace(calls=[]) -%}
+{%- for call in message['tool_calls'] or [] -%}
+{%- set one = call['function'] if 'function' in call else call -%}
+{%- set given = one['arguments'] or {} -%}
+{%- set given = given | trim if given is string else given | tojson -%}
+{%- set call = '{"name": ' ~ one['name'] | tojson ~ ', "arguments": ' ~ given ~ '}' -%}
+{%- set made.calls = made.calls + [call] -%}
+{%- endfor -%}
+{%- set calls = ', "tool_calls": [' ~ made.calls | join(', ') ~ ']' if made.calls else '' -%}
+{%- set content = (message['content'] or '') | trim | tojson -%}
+{%- set said = '{"role": ' ~ message['role'] | tojson ~ ', "content": ' ~ content ~ calls ~ '}' -%}
+{%- set offered.said = offered.said + [said] -%}
 {%- endfor -%}
 {%- set asked = '\\n\\nConversation:\\n' ~ offered.said | join('\\n') -%}
 {%- if messages | length == 1 and messages[0]['role'] == 'user' -%}
@@ -139,8 +150,9 @@ def instruct(tokenizer: Any, instruction: str) -> None:
     if not instruction or not isinstance(template, str):
         return
     before = _SYSTEM if _takes_system(tokenizer) else _NO_SYSTEM
-    # A JSON string is a string of Jinja.
-    tokenizer.chat_template = before.replace("INSTRUCTION", json.dumps(instruction)) + template
+    # A JSON string is a string of Jinja, but for the two halves that JSON escapes an emoji as.
+    literal = json.dumps(writable(instruction), ensure_ascii=False)
+    tokenizer.chat_template = before.replace("INSTRUCTION", literal) + template
 
 
 def _takes_system(tokenizer: Any) -> bool:

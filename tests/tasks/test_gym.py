@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,13 @@ def test_the_docs_list_every_generator() -> None:
     assert [name for name in names() if f"`{name}`" not in text] == []
     for listed in (WITHOUT_GOLD, NEED_HASH_SEED):
         assert all(f"`{name}`" in text for name in listed)
+
+
+def test_an_answer_is_announced_at_the_beginning_of_a_line_alone() -> None:
+    task = GymTask("chain_sum")
+    for text in ("Answer: 7", "so\n\n **Answer:** 7", "* \n_ answer: 7", "<answer>7</answer>"):
+        assert task.parse(text) == "7"
+    assert task.parse("no Answer: 7") == "no Answer: 7"
+    start = time.process_time()
+    assert task.parse("\n" * 100_000) is None
+    assert time.process_time() - start < 2

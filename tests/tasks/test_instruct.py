@@ -46,6 +46,17 @@ def test_the_instruction_takes_the_place_of_a_default_system_message() -> None:
     assert rendered(WITH_DEFAULT, QUESTION, "") == "[system]You help.[user]my lamp[assistant]"
 
 
+@pytest.mark.parametrize("told", ["Hello 😀", "漢 𠀀 \u2028", "{{ 7*7 }} %} {# x", "a\\u0041"])
+def test_every_character_of_an_instruction_is_asked_as_it_is(told: str) -> None:
+    text = rendered(WITH_DEFAULT, QUESTION, told)
+    assert text == f"[system]{told}[user]my lamp[assistant]"
+    assert tokenizer_with(WITH_DEFAULT)(text)["input_ids"]
+
+
+def test_half_a_character_of_an_instruction_is_replaced() -> None:
+    assert rendered(WITH_DEFAULT, QUESTION, "a\ud800") == "[system]a?[user]my lamp[assistant]"
+
+
 def test_a_system_message_of_a_client_takes_the_place_of_the_instruction() -> None:
     chat = [SYSTEM, *QUESTION]
     assert rendered(WITH_DEFAULT, chat) == "[system]Be brief.[user]my lamp[assistant]"

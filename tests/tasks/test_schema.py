@@ -344,3 +344,34 @@ def test_a_task_without_a_schema_scores_no_fields_itself(tmp_path: Path) -> None
     item = Item("1", "main", "q", '{"a": 1}')
     assert task.field_scores(item, "x") == {}
     assert task.answer_schema(item) is None
+
+
+@pytest.mark.parametrize("by_anchor", [False, True])
+@pytest.mark.parametrize("is_endless", [False, True])
+def test_a_chain_of_references_is_checked_in_linear_time(by_anchor: bool, is_endless: bool) -> None:
+    n = 1000
+    names = [f"#d{k}" if by_anchor else f"#/$defs/d{k}" for k in range(n)]
+    defs: dict[str, Any] = {
+        f"d{k}": {
+            "$anchor": f"d{k}",
+            "type": "object",
+            "properties": {"x": {"$ref": names[(k + 1) % n]}},
+            "required": ["x"],
+        }
+        for k in range(n)
+    }
+    if not is_endless:
+        defs[f"d{n - 1}"] = {"$anchor": f"d{n - 1}", "type": "string"}
+    schema = {"properties": {"a": {"$ref": names[0]}}, "required": ["a"], "$defs": defs}
+    start = time.process_time()
+    told = why_refused({"type": "object", **schema})
+    assert time.process_time() - start < 8
+    assert (told or "").startswith("$: it requires itself") if is_endless else told is None
+
+
+def test_one_of_several_ways_to_end_is_enough() -> None:
+    node = {"type": "object", "properties": {"x": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}}
+    assert why_refused({**node, "required": ["x"]}) is None
+    both = [{"$ref": "#"}, {"type": "array", "minItems": 1, "items": {"$ref": "#"}}]
+    endless = {"type": "object", "properties": {"x": {"anyOf": both}}, "required": ["x"]}
+    assert "it requires itself" in str(why_refused(endless))

@@ -26,7 +26,7 @@ _N_TEXTS = 256
 """Items from which the length of an answer is told."""
 _MOST_LABELS = 12
 """Different answers up to which a random guess has a chance."""
-_ANNOUNCED = re.compile(rf"(?:^|\n)[\s*_]*{chat.MARK}[*_]*|<answer>", re.IGNORECASE)
+_ANNOUNCED = re.compile(rf"(?:^|\n)(?:[*_]|[^\S\n])*+{chat.MARK}[*_]*|<answer>", re.IGNORECASE)
 """What a text announces its answer with; the last one counts."""
 
 

@@ -17,6 +17,10 @@ from stratos.tasks.messages.recognised import conversation_in, parts_of_row
 from stratos.tasks.rows import Unanswered
 
 _HUB = "hf://datasets/"
+OF_WRONG_TYPES = (
+    AttributeError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""What reading raises where a field has another type than its format has, or a wild value."""
 
 
 @dataclass
@@ -83,8 +87,7 @@ def read_conversations(
                 yield line + part, str(error)
             except PassedOver as kind:
                 seen.passed[str(kind)] += 1
-            except (AttributeError, KeyError, TypeError, RecursionError) as error:
-                # A field of another type than its format has.
+            except OF_WRONG_TYPES as error:
                 seen.n_wrong += 1
                 yield line + part, f"has a field of a wrong type ({cause(error)})"
             else:
@@ -98,7 +101,7 @@ def read_conversations(
 def _parts(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     try:
         yield from parts_of_row(row)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except OF_WRONG_TYPES as error:
         yield "", f"has a field of a wrong type ({cause(error)})"
 
 

@@ -15,7 +15,7 @@ from stratos.tasks.messages.conversation import Conversation, PassedOver, Turn, 
 from stratos.tasks.messages.exchanges import CUT_SHORT, FAILED, OTHER_SPAN
 from stratos.tasks.messages.message_parts import decoded, parts_of, turns_of
 from stratos.tasks.messages.ordered import conversation_of
-from stratos.tasks.messages.particulars import particulars, seconds_of
+from stratos.tasks.messages.particulars import count_of, particulars, seconds_of
 from stratos.tasks.rows import writable
 
 OTEL = "OpenTelemetry GenAI spans"
@@ -253,9 +253,8 @@ def _by_events(events: Any) -> _Read | None:
 def _count(attributes: Row, *names: str) -> int | None:
     for name in names:
         for before in ("gen_ai.usage.", "llm.token_count.", "llm.usage."):
-            value = attributes.get(before + name)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                return int(value)
+            if (found := count_of(attributes.get(before + name))) is not None:
+                return found
     return None
 
 

@@ -19,7 +19,8 @@ _FEW_WORDS = 8
 _WORDS_OF_QUESTION = 4
 _READ = 2000
 """Characters of a text that are looked at."""
-_FILLED_IN = re.compile(r"https?://\S+|\S+@\S+|\S*\d\S*")
+_URL = re.compile(r"https?://.+", re.DOTALL)
+_DIGIT = re.compile(r"\d")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def workload_of(conversation: Conversation) -> Workload:
 def _of_system(system: str) -> Workload | None:
     """Return the workload that a system prompt tells, which many conversations have; or None."""
     words = _words(system)
-    return _workload(words[:_WORDS_OF_SYSTEM], True) if len(words) >= _FEW_WORDS else None
+    return _workload(words, True) if len(words) >= _FEW_WORDS else None
 
 
 def _workload(words: list[str], is_system: bool) -> Workload:
@@ -58,4 +59,13 @@ def _workload(words: list[str], is_system: bool) -> Workload:
 
 
 def _words(text: str) -> list[str]:
-    return _FILLED_IN.sub("…", normalised(text[:_READ])).split()
+    """Return the first words of a text, … for those that are filled in."""
+    words = normalised(text[:_READ]).split()
+    return [_without_particulars(word) for word in words[:_WORDS_OF_SYSTEM]]
+
+
+def _without_particulars(word: str) -> str:
+    # Word by word, as a text without spaces has one alone: the time grows with its length.
+    if "@" in word[1:-1] or _DIGIT.search(word):
+        return "…"
+    return _URL.sub("…", word)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from stratos.core.foreign import cause, open_regular
@@ -74,6 +74,7 @@ def why_refused(schema: Any) -> str | None:
 
     if not isinstance(schema, dict):
         return f"a JSON Schema is an object, this is {shown(json.dumps(schema))}."
+    schema = _Root(schema)
     try:
         nodes = dict(_nodes(schema))
         class_of(schema).check_schema(schema)
@@ -116,6 +117,20 @@ def resolved(root: Mapping[str, Any], node: Schema) -> Schema:
 
 class _TooLargeError(Exception):
     """A schema has too many parts."""
+
+
+class _Root(dict[str, Any]):
+    """A whole schema, walked once to find what its references name."""
+
+    @cached_property
+    def anchors(self) -> dict[str, Schema]:
+        """The schema of each `$anchor`, the first of those that share one."""
+        return _anchors(self)
+
+
+def _anchors(root: Mapping[str, Any]) -> dict[str, Schema]:
+    nodes = [node for _, node in _nodes(root) if isinstance(node, Mapping)]
+    return {str(node["$anchor"]): node for node in reversed(nodes) if "$anchor" in node}
 
 
 def _nodes(schema: Schema, place: str = "$", depth: int = 0) -> Iterator[tuple[str, Schema]]:
@@ -197,10 +212,7 @@ def _target(root: Mapping[str, Any], reference: str) -> Any:
     if not name:
         return root
     if not name.startswith("/"):
-        for _, node in _nodes(root):
-            if isinstance(node, Mapping) and node.get("$anchor") == name:
-                return node
-        raise KeyError(reference)
+        return (root.anchors if isinstance(root, _Root) else _anchors(root))[name]
     found: Any = root
     for step in name[1:].split("/"):
         step = step.replace("~1", "/").replace("~0", "~")
@@ -255,12 +267,31 @@ def _endless_reference(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> 
 
 def _endless_answer(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> str | None:
     """Return the place of a schema that no finite value matches, as it requires itself."""
-    mappings = {id(node): node for node in nodes.values() if isinstance(node, Mapping)}
+    # The least fixed point: what is finite by what is known to be so, until nothing is added. Each
+    # node waits for its conditions, and each of them is met once: linear in the references.
+    lacking: dict[int, int] = {}
+    waiting: dict[int, list[tuple[int, int]]] = {}
+    conditions: list[bool] = []
+    """Whether each is met."""
     finite: set[int] = set()
-    # The least fixed point: what is finite by what is known to be so, until nothing is added.
-    while added := {key for key, node in mappings.items() if key not in finite
-                    and _is_finite(root, node, finite)}:  # fmt: skip
-        finite |= added
+    left: list[int] = []
+    for node in {id(one): one for one in nodes.values() if isinstance(one, Mapping)}.values():
+        found = [ids for ids in _conditions(root, node) if ids is not None]
+        lacking[id(node)] = len(found)
+        if not found:
+            left.append(id(node))
+        for ids in found:
+            for one in ids:
+                waiting.setdefault(one, []).append((id(node), len(conditions)))
+            conditions.append(False)
+    while left:
+        finite.add(known := left.pop())
+        for key, condition in waiting.get(known, ()):
+            if not conditions[condition]:
+                conditions[condition] = True
+                lacking[key] -= 1
+                if not lacking[key]:
+                    left.append(key)
     used = _used(root)
     return next(
         (place for place, node in nodes.items()
@@ -268,10 +299,8 @@ def _endless_answer(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> str
     )  # fmt: skip
 
 
-def _is_finite(root: Mapping[str, Any], node: Mapping[str, Any], finite: set[int]) -> bool:
-    def known(inner: Any) -> bool:
-        return not isinstance(inner, Mapping) or id(inner) in finite
-
+def _conditions(root: Mapping[str, Any], node: Mapping[str, Any]) -> Iterator[set[int] | None]:
+    """Yield what has to be finite so that a schema is: one of the ids each; None where one is."""
     every: list[Any] = list(node.get("allOf", ()))
     if isinstance(node.get("$ref"), str):
         every.append(_target(root, node["$ref"]))
@@ -283,7 +312,9 @@ def _is_finite(root: Mapping[str, Any], node: Mapping[str, Any], finite: set[int
     if kinds == ["array"] and node.get("minItems", 0) > 0 and "items" in node:
         every.append(node["items"])
     some = [node[name] for name in ("anyOf", "oneOf") if node.get(name)]
-    return all(map(known, every)) and all(any(map(known, options)) for options in some)
+    for options in (*([one] for one in every), *some):
+        is_met = not all(isinstance(one, Mapping) for one in options)
+        yield None if is_met else {id(one) for one in options}
 
 
 def _used(root: Mapping[str, Any]) -> set[int]:

@@ -14,6 +14,7 @@ from stratos.core.redact import redact_shapes
 from stratos.tasks.messages.alike import Alike
 from stratos.tasks.messages.conversation import PassedOver, Turn, UnansweredRow, WrongRow
 from stratos.tasks.messages.exchanges import exchange_in
+from stratos.tasks.messages.message_file import OF_WRONG_TYPES
 from stratos.tasks.messages.ordered import conversation_of
 from stratos.tasks.messages.particulars import particulars
 from stratos.tasks.messages.workload import workload_of
@@ -65,7 +66,7 @@ class ToolRowReader:
         except PassedOver as kind:
             self.passed[str(kind)] += 1
             return None
-        except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        except OF_WRONG_TYPES as error:
             return f"has a field of a wrong type ({cause(error)})"
         return self._row(line, found, session) if isinstance(found, dict) else found
 

@@ -9,7 +9,14 @@ import pytest
 
 from stratos.tasks.tools.calls import Call, calls_of, read, written
 from stratos.tasks.tools.matching import is_right, overlap, why_invalid
-from stratos.tasks.tools.signatures import grammar_of, question_of, request_in, tools_in, tools_of
+from stratos.tasks.tools.signatures import (
+    Tool,
+    grammar_of,
+    question_of,
+    request_in,
+    tools_in,
+    tools_of,
+)
 
 WEATHER: dict[str, Any] = {
     "name": "weather",
@@ -170,3 +177,15 @@ def test_the_grammar_of_an_answer_takes_valid_calls_alone() -> None:
     assert not checked.is_valid([{"name": "weather", "arguments": {}}])
     assert not checked.is_valid([{"name": "other", "arguments": {}}])
     assert validator(grammar_of(())).is_valid([])
+
+
+def test_signs_at_the_end_of_words_do_not_count_however_many_there_are() -> None:
+    tool = Tool("say", parameters={"type": "object", "properties": {"text": {"type": "string"}}})
+    signs = "!" * 100_000
+    for given, right in (
+        ("Hi, you", True),
+        (f"Hi{signs} you{signs}", True),
+        (f"H{signs}i you", False),
+    ):
+        calls = [Call("say", {"text": given})]
+        assert is_right(calls, [Call("say", {"text": "Hi you"})], [tool], ordered=True) is right
