@@ -28,6 +28,8 @@ _LINES_OF_CAUSE = 5
 _ANSWERS_SHOWN = 3
 """Answers that are shown of a question that has several."""
 _LONGEST_SHOWN = 60
+_ALIKE_SHOWN = 20
+"""Characters of a common beginning that are shown in front of where answers differ."""
 _LACKS = "has no field"
 _ROWS_TO_GUESS_BY = 1000
 _ROWS_OF_AN_ANSWER = 3
@@ -363,13 +365,24 @@ def _contradict(table: Table, group: list[int], numbers: Sequence[int], problems
     answers = dict.fromkeys(table.row(k).answer for k in group)
     if len(answers) < 2:
         return False
-    quoted = [_quoted(answer) for answer in islice(answers, _ANSWERS_SHOWN)]
+    quoted = _where_they_differ(list(islice(answers, _ANSWERS_SHOWN)))
     more = len(answers) - len(quoted)
     told = listed([*quoted, *([f"{more:,} more"] if more else [])])
     problem = f"one question with {len(answers):,} different answers, {told}"
     for k in group:
         problems.add(numbers[k], table.row(k).line, problem, group=numbers[group[0]])
     return True
+
+
+def _where_they_differ(answers: Sequence[str]) -> list[str]:
+    """Return answers in quotes; what they begin with alike is cut where it is long."""
+    columns = enumerate(zip(*answers, strict=False))
+    n_alike = next((k for k, some in columns if len(set(some)) > 1), min(map(len, answers)))
+    start = max(0, n_alike - _ALIKE_SHOWN)
+    if max(map(len, answers)) <= _LONGEST_SHOWN - 2:
+        start = 0
+    longest = _LONGEST_SHOWN - 2
+    return [f'"{"…" * bool(start)}{shown(one[start:], longest)}"' for one in answers]
 
 
 def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:

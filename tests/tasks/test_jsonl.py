@@ -57,6 +57,15 @@ def test_rows_that_repeat_are_counted_and_said_once(tmp_path: Path) -> None:
     assert told == [f"Left out of {task.path}: {REPEAT}: 25."]
 
 
+def test_answers_that_contradict_are_shown_where_they_differ(tmp_path: Path) -> None:
+    rows = [{"question": f"What is {k} + 1?", "answer": str(k + 1)} for k in range(60)]
+    long = json.dumps([{"name": "set_light", "arguments": {"zone": "nursery", "percent": 5}}])
+    both = [{"question": "dim it", "answer": one} for one in (long, long.replace("5", "7"))]
+    with pytest.raises(ValueError) as error:
+        JsonlTask(write(tmp_path / "a.jsonl", [*rows, *both]))
+    assert '"…ursery", "percent": 5}}]" and "…ursery", "percent": 7}}]"' in str(error.value)
+
+
 def test_splits_are_disjoint_and_complete(task: JsonlTask) -> None:
     splits = {name: task.items(name, 1000) for name in ("train", "validation", "test")}
     ids = [item.id for items in splits.values() for item in items]

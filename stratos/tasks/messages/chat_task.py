@@ -114,6 +114,7 @@ class ChatTask(JsonlTask):
 
     def _read_files(self) -> ChatContent:
         reader = TurnReader(self.messages_key, self.answer_key, self.workload)
+        reader.is_replaced = bool(self.instruction)
         self.__dict__["_reader"] = reader
         files = tuple(self._read(key, path) for key, path in self._paths.items())
         del self.__dict__["_reader"]

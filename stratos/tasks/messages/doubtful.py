@@ -44,14 +44,22 @@ def of_workload(path: str, workload: str | None, n: int) -> list[str]:
 
 def of_systems(path: str, reader: TurnReader) -> list[str]:
     """Say that there are several system prompts."""
-    n, of = reader.n_other_system, reader.n_conversations
-    if not n:
-        return []
-    return [
-        f"{path}: {n:,} of {counted(of, 'conversation', spec=',')} have a system prompt that is "
-        "not the commonest one. It stays in their history, and a student with random weights does "
-        f"not read it. See the workloads: python -m stratos.logs {path}"
-    ]
+    n, of = reader.n_other_system, counted(reader.n_conversations, "conversation", spec=",")
+    told = []
+    if reader.n_dated and not reader.is_replaced:
+        told.append(
+            f"{path}: {reader.n_dated:,} of {of} have a system prompt that differs from the "
+            "others in dates and numbers alone. It stays in their history as it was logged, and a "
+            "student with random weights does not read it. To put one prompt in the place of all: "
+            "task.instruction='<the prompt without them>'"
+        )
+    if n:
+        told.append(
+            f"{path}: {n:,} of {of} have a system prompt that is not the commonest one. It stays "
+            "in their history, and a student with random weights does not read it. See the "
+            f"workloads: python -m stratos.logs {path}"
+        )
+    return told
 
 
 def of_sessions(path: str, n: int) -> list[str]:

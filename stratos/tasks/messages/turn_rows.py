@@ -16,7 +16,7 @@ from stratos.tasks.base import Message
 from stratos.tasks.messages.alike import Alike
 from stratos.tasks.messages.conversation import Conversation, as_question
 from stratos.tasks.messages.message_file import Seen, read_conversations
-from stratos.tasks.messages.workload import workload_of
+from stratos.tasks.messages.workload import template_of, workload_of
 from stratos.tasks.rows import Unanswered
 from stratos.tasks.table import Logged, Row
 
@@ -40,11 +40,17 @@ class TurnReader:
     system: str | None = None
     """System prompt that is the task's own, and so left out of histories; None before it is
     known."""
+    template: str = ""
+    """What more than half of the system prompts are without dates and numbers; "" for nothing."""
+    is_replaced: bool = False
+    """Whether the task has an instruction of its own: prompts of the template are left out then."""
+    n_dated: int = 0
+    """Conversations with a prompt of the template that is not the task's."""
     seen: Seen = field(default_factory=Seen)
     alike: Alike = field(default_factory=Alike)
     n_conversations: int = 0
     n_other_system: int = 0
-    """Conversations whose system prompt is not the task's."""
+    """Conversations whose system prompt is neither the task's nor of its template."""
 
     def find_system(self, path: str) -> None:
         """Take the system prompt that more than half of the first conversations have, if one is.
@@ -58,6 +64,11 @@ class TurnReader:
         counts.update(one.system for one in islice(read, _N_FOR_SYSTEM))
         [(system, n)] = counts.most_common(1) or [("", 0)]
         self.system = system if n > counts.total() / 2 else ""
+        templates: Counter[str] = Counter()
+        for text, n_of in counts.items():
+            templates[template_of(text)] += n_of
+        [(template, n)] = templates.most_common(1) or [("", 0)]
+        self.template = template if n > counts.total() / 2 else ""
 
     def rows(self, path: str) -> Iterator[tuple[str, Row | Unanswered | str]]:
         """Yield where each answer of the model stands with its row, or with what is wrong.
@@ -85,8 +96,12 @@ class TurnReader:
             found.asked, beginnings(found.messages), session_of(found.about.session)
         )
         self.n_conversations += 1
-        self.n_other_system += bool(found.system) and found.system != self.system
-        start = int(found.messages[0]["role"] == "system" and found.system == self.system)
+        is_own = found.system == self.system
+        is_dated = bool(found.system) and not is_own and template_of(found.system) == self.template
+        self.n_dated += is_dated
+        self.n_other_system += bool(found.system) and not is_own and not is_dated
+        is_left_out = is_own or (is_dated and self.is_replaced)
+        start = int(found.messages[0]["role"] == "system" and is_left_out)
         time_s = nan if found.about.time_s is None else found.about.time_s
         about = found.about
         logged = Logged(number, time_s, about.model, workload_of(found).id)

@@ -69,3 +69,9 @@ def _without_particulars(word: str) -> str:
     if "@" in word[1:-1] or _DIGIT.search(word):
         return "…"
     return _URL.sub("…", word)
+
+
+@lru_cache(maxsize=1024)
+def template_of(text: str) -> str:
+    """Return a text without its numbers, dates, ids and addresses."""
+    return " ".join(map(_without_particulars, normalised(text).split()))

@@ -38,6 +38,8 @@ def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered
         return f"has no field {names.tools.replace('|', ' or ')}; it has {known}"
     try:
         tools = tools_of(row[named_tools] or [])
+        if not tools:
+            return f"{named_tools} is empty, so that nothing can be called"
         messages, last = _asked(row, names)
         found = find_field(row, names.calls)
         if found is not None and row[found] is not None:
@@ -55,7 +57,7 @@ def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered
         else call
         for call in calls
     ]
-    if problem := why_invalid(calls, tools):
+    if problem := why_invalid(calls, tools) or _why_no_other(calls, by_name):
         return problem
     ordered = [Call(call.name, by_name[call.name].ordered(call.arguments)) for call in calls]
     made: dict[str, Any] = {
@@ -67,6 +69,29 @@ def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered
         more = [[call.accept, sorted(call.optional)] for call in calls]
         made["options"] = [json.dumps(more, ensure_ascii=False)]
     return made
+
+
+def _why_no_other(calls: Sequence[Call], by_name: Mapping[str, Tool]) -> str | None:
+    """Return what is wrong with what else is right; None if nothing."""
+    for number, call in enumerate(calls, start=1):
+        tool = by_name[call.name]
+        for what, names in (("optional", call.optional), ("accept", call.accept)):
+            for name in names:
+                if not tool.has(name):
+                    known = ", ".join(tool.properties) or "none"
+                    return (
+                        f"{what} of call {number} names {shown(name)}, which is no argument of "
+                        f"{tool.name}; it has {known}"
+                    )
+        for name, values in call.accept.items():
+            for value in values:
+                if not tool.takes(tool.properties.get(name, True), value):
+                    said = shown(json.dumps(value, ensure_ascii=False))
+                    return (
+                        f"accept of call {number} has {said} for {name}, which does not match the "
+                        f"schema of {tool.name}"
+                    )
+    return None
 
 
 def slice_of(tools: Sequence[Tool], calls: Sequence[Call]) -> str:
@@ -128,6 +153,10 @@ def _message(value: Any, number: int) -> dict[str, Any]:
     if content is not None and not isinstance(content, str):
         raise ValueError(f"the content of message {number} is no text")
     made: dict[str, Any] = {"role": value["role"], "content": (content or "").strip()}
+    if value["role"] == "user" and not made["content"]:
+        is_image = isinstance(value.get("content"), list) and bool(value["content"])
+        what = "has an image or file and no text" if is_image else "is empty"
+        raise ValueError(f"message {number} of the user {what}")
     if value.get("tool_calls"):
         calls = calls_of(value["tool_calls"])
         made["tool_calls"] = json.loads(written(calls))

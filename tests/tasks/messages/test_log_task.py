@@ -41,6 +41,22 @@ def test_every_row_of_a_log_is_in_one_count(tmp_path: Path) -> None:
     assert any(f"{REPEAT}: 37" in note for note in task.notes)
 
 
+def test_prompts_that_differ_in_a_date_are_one(tmp_path: Path) -> None:
+    rows = extractions(120)
+    for k, one in enumerate(rows):
+        first = one["messages"][0]
+        one["messages"][0] = {**first, "content": f"{first['content']} Today is 2026-09-{k % 28}."}
+    path = write(tmp_path / "a.jsonl", rows)
+    [told] = [one for one in LogTask(path).complaints if "system prompt" in one]
+    assert "120 of 120 conversations have a system prompt that differs from the others in" in told
+    assert "task.instruction='<the prompt without them>'" in told
+    task = LogTask(path, instruction="Extract the order.")
+    assert not any("system prompt" in one for one in task.complaints)
+    item = task.items("test", 1)[0]
+    assert [one["role"] for one in task.student_messages(item)] == ["user"]
+    assert task.messages(item, "zero_shot")[0]["content"] == "Extract the order."
+
+
 def test_what_is_counted_is_of_the_workload(tmp_path: Path) -> None:
     calls = [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]
     other = [

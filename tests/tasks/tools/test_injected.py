@@ -17,6 +17,7 @@ from stratos.tasks.tools.flat import flat_of
 from stratos.tasks.tools.plain_requests import write
 from stratos.tasks.tools.request_templates import Requests, templates_of
 from stratos.tasks.tools.signatures import request_in, tools_of
+from stratos.tasks.tools.tool_rows import Names, row_of
 
 SCHEDULE: dict[str, Any] = {
     "name": "schedule",
@@ -138,6 +139,35 @@ def test_what_cannot_be_drawn_or_said_is_told_by_tool(tmp_path: Path) -> None:
     [tool] = tools_of([SENSOR])
     with pytest.raises(CannotDrawError, match="a value of kind cannot be said in a few words"):
         write(Call("read_sensor", {"kind": None}), tool, random.Random(0))
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"tools": []}, "tools is empty, so that nothing can be called"),
+        ({"optional": ["nope"]}, "optional of call 1 names nope, which is no argument of irrigate"),
+        ({"accept": {"nope": [1]}}, "accept of call 1 names nope, which is no argument of"),
+        ({"accept": {"minutes": ["ten"]}}, 'accept of call 1 has "ten" for minutes, which does'),
+        ({"content": [{"type": "image_url", "image_url": {"url": "data:x"}}]},
+         "message 1 of the user has an image or file and no text"),
+        ({"content": " "}, "message 1 of the user is empty"),
+    ],
+)  # fmt: skip
+def test_what_no_row_should_say_is_refused(more: dict[str, Any], why: str) -> None:
+    call = {
+        "name": "irrigate",
+        "arguments": {"bed": "B1", "minutes": 5},
+        "accept": {"minutes": [6]},
+    }
+    call |= {key: value for key, value in more.items() if key in ("optional", "accept")}
+    line = {
+        "messages": [{"role": "user", "content": more.get("content", "water B1 for 5")}],
+        "tools": more.get("tools", [IRRIGATE]),
+        "calls": [call] if more.get("tools", True) else [],
+    }
+    names = Names("question", "messages", "tools", "calls")
+    found = row_of(line, names)
+    assert isinstance(found, str) and found.startswith(why)
 
 
 def test_draws_of_many_tools_are_counted_and_cut_short() -> None:
