@@ -217,6 +217,7 @@ def _tokens(found: Conversation) -> tuple[float, float]:
         return about.input_tokens, about.output_tokens
     # Each answer was asked for with all that stands before it.
     lengths = np.cumsum([len(one["content"]) for one in found.messages])
-    asked = sum(float(lengths[place - 1]) for place in found.answered)
-    said = sum(len(found.messages[place]["content"]) for place in found.answered)
+    places = (*found.answered, *found.called)
+    asked = sum(float(lengths[place - 1]) + about.tool_characters for place in places)
+    said = sum(len(found.messages[place]["content"]) for place in places)
     return asked / CHARACTERS_A_TOKEN, said / CHARACTERS_A_TOKEN

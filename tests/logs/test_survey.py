@@ -190,3 +190,23 @@ def test_what_is_looked_at_first_misses_no_personal_data(monkeypatch: pytest.Mon
         monkeypatch.setattr(personal, name, re.compile(""))
     assert found == [personal_data(text) for text in texts]
     assert {kind for kinds in found for kind in kinds} >= {PHONE, CARD, IBAN}
+
+
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": 0, "completion_tokens": 0}])
+def test_calls_of_tools_without_usage_are_told_by_their_length(tmp_path: Path, usage: Any) -> None:
+    tool = {"name": "send", "description": "Send a text. " * 50}
+    call = {"name": "send", "arguments": json.dumps({"text": "hello " * 200})}
+    rows = []
+    for k in range(60):
+        row = exchange(EXTRACT, f"Question {k}", "", START + k * DAY)
+        row |= {"usage": usage, "tools": [{"type": "function", "function": tool}]}
+        row["choices"][0]["message"]["tool_calls"] = [{"id": "c", "function": call}]
+        rows.append(row)
+    rows[7]["created"], rows[8]["created"] = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00"
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    [facts] = survey(str(path)).workloads
+    assert facts.input_tokens / 60 > 50 * 13 / 4 and facts.output_tokens / 60 > 1200 / 4
+    assert facts.n_counted == 0 and facts.n_timed == 58
+    told = "\n".join(lines_of(survey(str(path)), None))
+    assert "$0.00 a month" not in told and " a month" in told

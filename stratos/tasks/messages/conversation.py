@@ -72,6 +72,8 @@ class About:
     input_tokens: int | None = None
     output_tokens: int | None = None
     latency_s: float | None = None
+    tool_characters: int = 0
+    """Of the tools, as JSON, that the model may call."""
     offers_tools: bool = False
     """Whether the row has the tools that the model may call."""
     only_last: bool = False
@@ -93,6 +95,9 @@ class Conversation:
     """Messages of the model that call tools; they are not learnt."""
     n_secrets: int = 0
     """Keys and tokens that were replaced."""
+    called: tuple[int, ...] = ()
+    """Places of the messages of the model that call tools, of the last alone where it alone is
+    answered here."""
 
     @property
     def system(self) -> str:

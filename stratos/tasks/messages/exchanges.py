@@ -105,6 +105,7 @@ def exchange_in(row: Row) -> Exchange | None:
     about = particulars(_name(row, format), row, response, request)
     tools = offered_tools(request, row, *(row.get(name) for name in _PARAMETERS), _sent(row))
     about.only_last, about.offers_tools = True, tools is not None
+    about.tool_characters = len(json.dumps(tools)) if about.input_tokens is None and tools else 0
     return Exchange([*before, answer], about, tools)
 
 

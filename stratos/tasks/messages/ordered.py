@@ -32,6 +32,7 @@ def conversation_of(turns: Sequence[Turn], about: About) -> Conversation:
     """
     messages: list[Message] = []
     answered: list[int] = []
+    called: list[int] = []
     open_calls: set[str] = set()
     spoke: str | None = None  # who was the last to speak, of the user and the model
     start: int | None = None  # where the user speaks first
@@ -69,15 +70,19 @@ def conversation_of(turns: Sequence[Turn], about: About) -> Conversation:
             names = {call.name for call in turn.calls}
             open_calls = names | {call.id for call in turn.calls}
             n_calls += bool(turn.calls)
+            called += [len(messages) - 1] if turn.calls else []
             if start is not None and turn.is_learnt and not turn.calls and text.strip():
                 answered.append(len(messages) - 1)
     if about.only_last:
-        answered = [place for place in answered if place == len(messages) - 1]
+        answered, called = ([place for place in places if place == len(messages) - 1]
+                            for places in (answered, called))  # fmt: skip
     if start is None:
         raise WrongRow("roles out of order: no message is the user's")
     if not any(one["role"] == "assistant" and one["content"].strip() for one in messages[start:]):
         raise UnansweredRow("has no answer of the model")
-    return Conversation(about, tuple(messages), tuple(answered), n_images, n_calls, n_secrets)
+    return Conversation(
+        about, tuple(messages), tuple(answered), n_images, n_calls, n_secrets, tuple(called)
+    )
 
 
 def _written(turn: Turn) -> str:
