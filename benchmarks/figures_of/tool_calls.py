@@ -30,8 +30,8 @@ WHY = {
         "a call fits two gold calls, and the package pairs greedily",
     ),
     "only the package: other punctuation": (
-        "the metric",
-        "names that differ in a point or comma inside",
+        "open",
+        "a sign behind a single word counts here (`a?`), and not in the package",
     ),
 }
 """Kind of disagreement to who is right, and why."""

@@ -13,6 +13,8 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from stratos.decode.wider import wider
+
 if TYPE_CHECKING:
     import torch
 
@@ -109,7 +111,8 @@ def _grammar(schema: str) -> str:
     from llguidance import LLMatcher
 
     options: Any = _STYLE
-    return str(LLMatcher.grammar_from_json_schema(schema, overrides=options))
+    widened = json.dumps(wider(json.loads(schema)))
+    return str(LLMatcher.grammar_from_json_schema(widened, overrides=options))
 
 
 def _table(tokenizer: Any, width: int, ends: list[int]) -> Any:

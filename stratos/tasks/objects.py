@@ -45,7 +45,12 @@ def object_at_start(text: str) -> dict[str, Any] | None:
 
 def written(value: Mapping[str, Any]) -> str:
     """Return an object as the text that a student learns to write."""
-    return json.dumps(value, ensure_ascii=False)
+    return plain_json(value)
+
+
+def plain_json(value: Any) -> str:
+    """Return a value as one line of JSON, without the one character that grammars want escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def fields_of(value: Mapping[str, Any], outer: Path = ()) -> dict[Path, Any]:

@@ -24,6 +24,7 @@ from stratos.tasks.objects import (
 )
 from stratos.tasks.rows import shown
 from stratos.tasks.schema.document import Schema, placed_parts, pointer, resolved
+from stratos.tasks.schema.spelled import spelled
 from stratos.tasks.schema.value_checks import validator
 
 SCORE = "x-score"
@@ -99,20 +100,10 @@ class BySchema:
             raise ValueError(f"the answer {shown(answer)} has a number that is not finite")
         if problem := self.problem(found):
             raise ValueError(f"the answer does not match the schema: {problem}")
-        return written(self._ordered(self.schema, found))
+        return written(spelled(self.schema, found, self._takes))
 
-    def _ordered(self, node: Schema, value: Any) -> Any:
-        """Return a value with its fields in the order of the schema, as a grammar wants them."""
-        node = resolved(self.schema, node)
-        if not isinstance(node, Mapping):
-            return value
-        if isinstance(value, list) and "items" in node:
-            return [self._ordered(node["items"], one) for one in value]
-        if not isinstance(value, dict):
-            return value
-        inner = node.get("properties", {})
-        names = [*(name for name in inner if name in value), *(n for n in value if n not in inner)]
-        return {name: self._ordered(inner.get(name, True), value[name]) for name in names}
+    def _takes(self, schema: Any, value: Any) -> bool:
+        return bool(self._validator.evolve(schema=schema).is_valid(value))
 
     def problem(self, answer: Mapping[str, Any]) -> str | None:
         """Return what is wrong with an answer by the schema, at its first place; None if nothing.

@@ -10,13 +10,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stratos.tasks.chat import MARK
+from stratos.tasks.objects import plain_json
 from stratos.tasks.rows import shown
 
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
-_FENCE = re.compile(r"```(?:json|python|tool_code)?[ \t]*\n?|<\|?python_tag\|?>")
+_FENCED = re.compile(r"```(?:json|python|tool_code)?[ \t]*\n?(.*?)(?:```|$)", re.DOTALL)
+_PYTHON_TAG = re.compile(r"<\|?python_tag\|?>")
 _NO_CALL = r"none|null|nothing|no (?:call|tool|function)s?"
 _NONE = re.compile(rf"[\s*_`'\"(\[]*(?:{_NO_CALL})[\s*_`'\").\]]*", re.IGNORECASE)
-_OPEN, _NEXT = re.compile(r"[\[{]"), re.compile(r"\s*[,;]?\s*(?=\{)")
+_OPEN = re.compile(r"[\[{]")
+_NEXT = re.compile(r"\s*(?:```\s*```(?:json)?\s*)?[,;]?\s*(?=\{)")
+"""What may stand between objects that are several calls."""
+_OF_JSON = re.compile(r"[\[{]\s*[{\"]")
+"""How a list or an object begins that is JSON, even if it is cut off."""
+_IN_PYTHON = re.compile(r"(?:=\s*|\w\()\Z")
+"""What stands before a value that is an argument in Python."""
 _DECODER = json.JSONDecoder()
 _MOST_STARTS = 50
 """Brackets of a text behind which calls are looked for."""
@@ -38,7 +46,7 @@ class Call:
 def written(calls: Sequence[Call]) -> str:
     """Return calls as the text that a student learns to write."""
     plain = [{"name": call.name, "arguments": call.arguments} for call in calls]
-    return json.dumps(plain, ensure_ascii=False)
+    return plain_json(plain)
 
 
 def read(text: str) -> list[Call] | None:
@@ -47,41 +55,62 @@ def read(text: str) -> list[Call] | None:
     None where neither can be read: what is no call is not taken for the decision to make none.
     """
     text = text[-_LONGEST:]
-    behind = text.rpartition(MARK)[2] if MARK in text else text
-    found = _read(behind)
-    return _read(text) if found is None and behind is not text else found
+    # A text that is calls as a whole may hold anything inside its arguments.
+    if (whole := _whole(text)) is not None or MARK not in text:
+        return whole if whole is not None else _within(text)
+    behind = text.rpartition(MARK)[2]
+    found = _whole(behind)
+    found = _within(behind) if found is None else found
+    return _within(text) if found is None else found
 
 
-def _read(text: str) -> list[Call] | None:
+def _whole(text: str) -> list[Call] | None:
+    """Return the calls that all of a text is; None if there is more, or it is none."""
+    text = text.strip()
+    if _NONE.fullmatch(text):
+        return []
+    value = _decoded(text)
+    return _python(text) if value is None else calls_of_or_none(value)
+
+
+def _within(text: str) -> list[Call] | None:
+    """Return the calls that a text has somewhere; None if there are none."""
     if tagged := _TAGGED.findall(text):
         found = [_decoded(one.strip()) for one in tagged]
         calls = [None if one is None else calls_of_or_none(one) for one in found]
         return [call for some in calls for call in some or ()] if all(calls) else None
-    text = _FENCE.sub("", text).strip()
-    if _NONE.fullmatch(text):
-        return []
-    for value in _values(text):
-        calls_here = calls_of_or_none(value)
-        if calls_here is not None:
-            return calls_here
-    return _python(text)
+    fenced = [one[1] for one in _FENCED.finditer(text)]
+    tag = _PYTHON_TAG.search(text)
+    for part in [*(fenced if len(fenced) == 1 else ()), *([text[tag.end() :]] if tag else ())]:
+        if (whole := _whole(part)) is not None:
+            return whole
+    # An empty list among words does not say that no tool is called.
+    return next(filter(None, map(calls_of_or_none, _values(text))), None)
 
 
 def _values(text: str) -> Iterator[Any]:
-    """Yield the JSON lists and objects of a text; what lies within one is passed over."""
+    """Yield the JSON lists and objects of a text; what lies within one is passed over.
+
+    Behind one that is cut off there are none: what is whole in it is a part of what was meant.
+    """
     place = 0
     for _ in range(_MOST_STARTS):
         start = _OPEN.search(text, place)
         if start is None:
             return
         value, place = _value_at(text, start.start())
+        if value is None and _OF_JSON.match(text, start.start()):
+            return
+        if value is None or _IN_PYTHON.search(text[max(0, start.start() - 20) : start.start()]):
+            continue
         # Objects one after the other are several calls.
         values = [value]
         while isinstance(value, dict) and (more := _NEXT.match(text, place)):
             value, place = _value_at(text, more.end())
-            values += [] if value is None else [value]
-        if values[0] is not None:
-            yield values if len(values) > 1 else values[0]
+            if value is None:
+                return
+            values.append(value)
+        yield values if len(values) > 1 else values[0]
 
 
 def _value_at(text: str, start: int) -> tuple[Any, int]:
@@ -168,4 +197,4 @@ def _python(text: str) -> list[Call] | None:
         except (ValueError, TypeError, RecursionError, MemoryError):
             return None
         found.append(Call(ast.unparse(node.func), arguments))
-    return found
+    return found or None

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stratos.tasks.objects import as_key, same
+from stratos.tasks.objects import as_key, pairs_all, same
 from stratos.tasks.rows import shown
 from stratos.tasks.schema.document import resolved
 from stratos.tasks.tools.calls import Call
 from stratos.tasks.tools.signatures import Tool
 
-_PAUSE = re.compile(r"(?<![.,;:!?])[.,;:!?]++(?=\s|$)")
-"""Signs of a sentence, which do not count in a text: they stand before a space, or at the end."""
+_COMMA = re.compile(r"(?<=\w),(?=\s)")
+_SIGNS = ".,;:!?"
+"""Signs of a sentence, which do not count at the end of a text of several words."""
 
 
 def why_invalid(calls: Sequence[Call], tools: Sequence[Tool]) -> str | None:
@@ -48,29 +50,14 @@ def is_right(
     fits = [[same_call(one, other, by_name[one.name]) for other in gold] for one in given]
     if ordered:
         return all(row[place] for place, row in enumerate(fits))
-    return _pairs_all(fits)
-
-
-def _pairs_all(fits: Sequence[Sequence[bool]]) -> bool:
-    """Return whether each row can have a column of its own (Kuhn's augmenting paths)."""
-    row_of: dict[int, int] = {}
-
-    def place(row: int, tried: set[int]) -> bool:
-        for column, fit in enumerate(fits[row]):
-            if fit and column not in tried:
-                tried.add(column)
-                if column not in row_of or place(row_of[column], tried):
-                    row_of[column] = row
-                    return True
-        return False
-
-    return all(place(row, set()) for row in range(len(fits)))
+    return pairs_all(fits)
 
 
 def same_call(given: Call, gold: Call, tool: Tool) -> bool:
     """Return whether a call does what a gold call does.
 
-    An argument that is left out, or is null where that is no value, has the default of its schema.
+    It matches the schema of the tool as a whole, apart from a value that the gold call accepts. An
+    argument that is left out, or is null where that is no value, has the default of its schema.
     """
     if given.name != gold.name:
         return False
@@ -84,20 +71,39 @@ def same_call(given: Call, gold: Call, tool: Tool) -> bool:
         if name not in theirs and default is not None:
             right.append(default)
         if name in ours:
-            if not any(is_same(ours[name], one, schema, tool) for one in right):
+            if not any(_is_right(ours[name], one, schema, tool) for one in right):
                 return False
         elif name not in gold.optional and not (
-            default is not None and any(is_same(default, one, schema, tool) for one in right)
+            default is not None and any(_is_right(default, one, schema, tool) for one in right)
         ):
             return False
-    return True
+    # Of a gold call that does not match its schema, either, each argument was checked alone.
+    problem = tool.problem(_as_gold(ours, theirs, gold))
+    return problem is None or tool.problem(theirs) is not None
 
 
-def is_same(given: Any, wanted: Any, schema: Any, tool: Tool) -> bool:
+def _as_gold(ours: Mapping[str, Any], theirs: Mapping[str, Any], gold: Call) -> dict[str, Any]:
+    """Return arguments with those of the gold call in place of what it accepts as it is written."""
+    accepted = {
+        name for name, value in ours.items()
+        if any(_is_identical(value, one) for one in gold.accept.get(name, ()))
+    }  # fmt: skip
+    return {
+        name: theirs[name] if name in accepted else value
+        for name, value in ours.items()
+        if name not in accepted or name in theirs
+    }
+
+
+def _is_right(given: Any, wanted: Any, schema: Any, tool: Tool) -> bool:
     """Return whether a value is right: it is the wanted one, or is equal and matches the schema."""
-    if type(given) is type(wanted) and given == wanted:
+    if _is_identical(given, wanted):
         return True
     return _same(given, wanted, schema, tool) and tool.takes(schema, given)
+
+
+def _is_identical(one: Any, other: Any) -> bool:
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _same(given: Any, wanted: Any, schema: Any, tool: Tool) -> bool:
@@ -120,8 +126,15 @@ def _same(given: Any, wanted: Any, schema: Any, tool: Tool) -> bool:
                 return False
         return True
     if isinstance(given, str) and isinstance(wanted, str):
-        return same(_PAUSE.sub("", given), _PAUSE.sub("", wanted))
+        return same(_without_signs(given), _without_signs(wanted))
     return same(given, wanted)
+
+
+def _without_signs(text: str) -> str:
+    """Return a text without commas between its words, and the signs that end its last word."""
+    ended = text.rstrip().rstrip(_SIGNS)
+    is_sentence = len(text.split()) > 1 and ended[-1:].isalnum()
+    return _COMMA.sub("", ended if is_sentence else text)
 
 
 def _default(tool: Tool, schema: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 from stratos.tasks.rows import shown
 from stratos.tasks.schema.document import pointer, why_refused
+from stratos.tasks.schema.spelled import spelled
 from stratos.tasks.schema.value_checks import validator
 
 _TYPES = {
@@ -104,10 +105,9 @@ class Tool:
         }
 
     def ordered(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return arguments as they are learnt: in the order of the schema, as a grammar wants."""
-        known = [name for name in self.properties if name in arguments]
-        names = [*known, *(name for name in arguments if name not in self.properties)]
-        return {name: arguments[name] for name in names}
+        """Return arguments as they are learnt: as a grammar of the schema lets them be written."""
+        made: dict[str, Any] = spelled(self.parameters, dict(arguments), self.takes)
+        return made
 
 
 def tools_of(value: Any) -> tuple[Tool, ...]:

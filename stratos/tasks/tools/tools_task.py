@@ -21,7 +21,7 @@ from stratos.tasks.metrics import Metric, MetricName
 from stratos.tasks.rows import Fields, FileRows, Unanswered
 from stratos.tasks.split import content_id
 from stratos.tasks.table import Row, Rows
-from stratos.tasks.tools.calls import Call, read, written
+from stratos.tasks.tools.calls import Call, calls_of, read, written
 from stratos.tasks.tools.draws import Draws
 from stratos.tasks.tools.families import Families
 from stratos.tasks.tools.injected import Injected
@@ -355,7 +355,7 @@ class ToolsTask(JsonlTask):
 
 def gold_of(item: Item) -> list[Call]:
     """Return the gold calls of an item, with what else is right."""
-    calls = read(item.answer) or []
+    calls = calls_of(item.answer) if item.answer else []
     if not item.origin:
         return calls
     more = json.loads(item.origin)

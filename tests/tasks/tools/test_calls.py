@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -69,6 +70,99 @@ def test_several_calls_no_call_and_what_is_neither() -> None:
     code = "__import__('os').system('x')", "f(open('x'))"
     for neither in ("", "It is sunny.", cut, "[1, 2]", *code, "[" * 5000, "{" * 9999):
         assert read(neither) is None, neither
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Answer: []", "use <tool_call> tags", "a ```python\nprint(1)\n``` b", "none", "\x7f", "[{"],
+)
+def test_calls_may_hold_any_text(text: str) -> None:
+    calls = [Call("send", {"text": text})]
+    assert read(written(calls)) == calls
+    assert read(f"Answer: {written(calls)}") == calls
+    assert read(f"[send(text={text!r})]") == calls
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ('[weather(city="Rome", parts=[])]', [Call("weather", {"city": "Rome", "parts": []})]),
+        ('[f(items=[{"name": "a"}])]', [Call("f", {"items": [{"name": "a"}]})]),
+        ('[clock(), g(b={"name": "z"})]', [Call("clock"), Call("g", {"b": {"name": "z"}})]),
+        ('[]\n[{"name": "f", "arguments": {}}]', [Call("f")]),
+        ('```json\n{"name": "f"}\n```\n```json\n{"name": "g"}\n```', [Call("f"), Call("g")]),
+        ("No tool fits:\n```json\n[]\n```", []),
+        ("No tool fits, the array [] is empty.", None),
+        ('I would use f(items=[{"name": "a"}]) here.', None),
+        ('[{"name": "f", "arguments": {}}, {"name": "wea', None),
+        ('[{"name": "f", "arguments": {}}', None),
+        ('{"name": "f", "arguments": {}}\n{"name": "wea', None),
+        ('{"tool_calls": [{"name": "f", "arguments": {}}, {"na', None),
+        ("()", None),
+    ],
+)
+def test_what_is_in_a_call_is_none_and_what_is_cut_off_is_not_read(text: str, calls: Any) -> None:
+    assert read(text) == calls
+
+
+FLAGS = tools_of(
+    [
+        {
+            "name": "f",
+            "parameters": {
+                "properties": {
+                    "flags": {"type": "array", "items": {"type": "boolean"}},
+                    "o": {"type": "object", "properties": {"b": {"type": "boolean"}}},
+                    "s": {"type": "string"},
+                    "a": {"type": "integer", "default": 1},
+                },
+                "anyOf": [{"required": ["flags"]}, {"required": ["o"]}, {"required": ["s"]},
+                          {"required": ["a"]}],
+            },
+        }
+    ]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "gold", "right"),
+    [
+        ({"flags": [1, 0]}, {"flags": [True, False]}, False),
+        ({"o": {"b": 1}}, {"o": {"b": True}}, False),
+        ({}, {"a": 1}, False),  # anyOf wants it
+        ({"s": "git add"}, {"s": "git add ."}, False),
+        ({"s": "cd"}, {"s": "cd .."}, False),
+        ({"s": "cp /tmp"}, {"s": "cp . /tmp"}, False),
+        ({"s": "!"}, {"s": "?"}, False),
+        ({"s": "a?"}, {"s": "a"}, False),
+        ({"s": ""}, {"s": "..."}, False),
+        ({"s": "is it so"}, {"s": "Is it so?"}, True),
+        ({"s": "Rome Italy"}, {"s": "Rome, Italy."}, True),
+        ({"s": "x" + "!" * 20_000 + "y"}, {"s": "x"}, False),
+    ],
+)
+def test_a_right_call_matches_its_schema_and_signs_that_mean_something_count(
+    given: Any, gold: Any, right: bool
+) -> None:
+    started = time.monotonic()
+    assert is_right([Call("f", given)], [Call("f", gold)], FLAGS, ordered=False) is right
+    assert time.monotonic() - started < 5
+
+
+def test_a_value_that_a_row_accepts_is_right_even_against_the_schema() -> None:
+    gold = [Call("weather", {"city": "Rome", "days": 2}, {"days": ["two"], "unit": ["kelvin"]})]
+    accepted = [Call("weather", {"city": "Rome", "days": "two", "unit": "kelvin"})]
+    assert is_right(accepted, gold, TOOLS, ordered=False)
+
+
+def test_nested_arguments_are_learnt_in_the_order_of_their_schema() -> None:
+    point = {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}}}
+    ways = {"type": "array", "items": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/p"}]}}
+    [tool] = tools_of(
+        [{"name": "f", "parameters": {"properties": {"ways": ways}, "$defs": {"p": point}}}]
+    )
+    made = tool.ordered({"ways": [{"y": 1, "x": 2.0}, None]})
+    assert json.dumps(made) == '{"ways": [{"x": 2, "y": 1}, null]}'
 
 
 @pytest.mark.parametrize(
