@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Hashable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +27,10 @@ MARK, MARK_AT = b"DUCK", 8
 _CHILD = Path(__file__).with_name("query_child.py")
 
 
+Row = tuple[Any, ...]
+"""Digest, numbers, and where asked for a digest of keys."""
+
+
 class QueryError(Exception):
     """A query that fails, is not allowed, takes too long, or has too many rows."""
 
@@ -38,6 +41,10 @@ class QueryLimits:
 
     seconds: float
     most_rows: int
+    n_added: int = 0
+    """Last columns that are keys, and no part of a row."""
+    keys: tuple[int, ...] | None = None
+    """Further columns that are keys; null tells no keys."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,11 @@ class Database:
             return None
         return f"it is a DuckDB file, and the package duckdb is not installed: {install('duckdb')}"
 
-    def rows(self, query: str, limits: QueryLimits) -> tuple[Hashable, ...]:
-        """Run one query that reads, and return the digests of its rows in their order.
+    def rows(self, query: str, limits: QueryLimits) -> tuple[Row, ...]:
+        """Run one query that reads, and return its rows in their order.
+
+        A row is a digest of its values without numbers, and its numbers; with `limits.keys`, also
+        a digest of the columns that these name.
 
         Raises:
             QueryError: it gives no rows.
@@ -81,19 +91,20 @@ class _Child:
         self._turn = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
-    def rows(self, query: str, limits: QueryLimits) -> tuple[Hashable, ...]:
+    def rows(self, query: str, limits: QueryLimits) -> tuple[Row, ...]:
         """Return the rows of a query.
 
         Raises:
             QueryError: it gives none.
         """
         with self._turn:
-            found = self._asked(json.dumps({"query": query, **asdict(limits)}))
+            asked = {key: one for key, one in asdict(limits).items() if one is not None}
+            found = self._asked(json.dumps({"query": query, **asked}))
         if found is None:
             raise QueryError(f"more than {limits.seconds:g} seconds, or too much memory")
         if "error" in found:
             raise QueryError(found["error"])
-        return tuple(found["rows"])
+        return tuple((row[0], tuple(row[1]), *row[2:]) for row in found["rows"])
 
     def _asked(self, line: str) -> dict[str, Any] | None:
         """Return what the child answers; None if the query ended it."""

@@ -3,13 +3,15 @@
     python -P query_child.py sqlite|duckdb FILE
 
 reads {"query", "seconds", "most_rows"} from standard input, and writes {"rows"} or {"error"}. A row
-is a digest of its values. It ends with its input, and when a query takes too long. This file is run
-by its path and imports nothing of Stratos.
+is a digest of its values without numbers, and the numbers; with "keys" and "n_added", which say
+what it is sorted by, a digest of that, too. It ends with its input, and when a query takes too
+long. This file is run by its path and imports nothing of Stratos.
 """
 
 import contextlib
 import hashlib
 import json
+import math
 import os
 import sqlite3
 import sys
@@ -22,8 +24,6 @@ from typing import Any
 
 MOST_BYTES = 4 * 2**30
 """Of address space, beyond what the process has at its start."""
-DIGITS = 9
-"""Significant digits of a number that is not whole."""
 LATE_S = 1.0
 """After an interrupt, until the process ends itself."""
 CONFIG = {
@@ -56,7 +56,7 @@ def main() -> None:
             rows = run(path, asked)
             if len(rows) > asked["most_rows"]:
                 raise ValueError(f"more than {asked['most_rows']:,} rows")
-            found: dict[str, Any] = {"rows": [_digest(row) for row in rows]}
+            found: dict[str, Any] = {"rows": [_told(row, asked) for row in rows]}
         except (errors, MemoryError, ValueError) as error:
             found = {"error": str(error).partition("\n")[0] or "too much memory"}
         print(json.dumps(found), flush=True)
@@ -128,32 +128,37 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _digest(row: Any) -> str:
-    text = repr(_value(row)).encode(errors="surrogatepass")
-    return hashlib.sha256(text).hexdigest()[:32]
+def _told(row: Any, asked: dict[str, Any]) -> list[Any]:
+    n = len(row) - asked.get("n_added", 0)
+    numbers: list[int | float] = []
+    told = [_digest(_value(row[:n], numbers)), numbers]
+    if "keys" not in asked:
+        return told
+    return [*told, _digest([*row[n:], *(row[k] for k in asked["keys"])])]
 
 
-def _value(value: Any) -> Any:
-    """Return a value as it is compared: numbers whatever their type, a day as its midnight."""
+def _digest(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def _value(value: Any, numbers: list[int | float]) -> Any:
+    """Return a value as it is compared, a day as its midnight; numbers are put into a list."""
+    if isinstance(value, int | float | Decimal) and math.isfinite(value):
+        is_whole = isinstance(value, int) or value == int(value)
+        numbers.append(int(value) if is_whole else float(value))
+        return "number"
     if isinstance(value, int | float | Decimal):
-        return _number(value)
+        return ("number", str(float(value)))
     if isinstance(value, list | tuple):
-        return [_value(one) for one in value]
+        return [_value(one, numbers) for one in value]
     if isinstance(value, dict):
-        return sorted((str(key), _value(one)) for key, one in value.items())
+        pairs = sorted(((str(key), one) for key, one in value.items()), key=lambda pair: pair[0])
+        return [(key, _value(one, numbers)) for key, one in pairs]
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
     if isinstance(value, datetime | time | timedelta):
         return ("time", str(value))
     return value if value is None or isinstance(value, bytes) else ("text", str(value))
-
-
-def _number(value: int | float | Decimal) -> str:
-    """Write a number: whole ones in full, others by their leading digits."""
-    with contextlib.suppress(ValueError, OverflowError):  # infinite, or no number
-        if value == int(value):
-            return str(int(value))
-    return f"{float(value):.{DIGITS}g}"
 
 
 if __name__ == "__main__":

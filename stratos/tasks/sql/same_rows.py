@@ -7,22 +7,27 @@ Its time, its rows and its memory are limited.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from stratos.core.foreign import beside
 from stratos.tasks.answers import behind_marker
-from stratos.tasks.sql.database import Database, QueryError, QueryLimits
+from stratos.tasks.objects import pairs_all
+from stratos.tasks.sql.database import Database, QueryError, QueryLimits, Row
+from stratos.tasks.sql.order import is_ordered, keyed
 
 _FENCE = re.compile(r"```(?:sql|sqlite|duckdb)?[ \t]*\n(.*?)(?:```|$)", re.DOTALL | re.IGNORECASE)
-_NOT_ORDER = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
-"""Texts, quoted names and comments, in which no word of SQL stands."""
-_WORDS = re.compile(r"[()]|\border\s+by\b", re.IGNORECASE)
 _QUERY = re.compile(r"\s*\(*\s*(?:select|with|from|values)\b", re.IGNORECASE)
+_NEAR, _ZERO = 1e-11, 1e-12
+"""Relative and absolute difference of numbers that are the same, unless both are whole."""
+_MOST_PAIRED = 50
+"""Rows that differ in numbers that are paired one by one, where their order does not pair them."""
 LONGEST_QUERY = 20_000
 """Characters of a query."""
 
@@ -31,7 +36,8 @@ LONGEST_QUERY = 20_000
 class SqlResult:
     """A query is right if it gives the rows that the gold query gives.
 
-    Rows may come in any order, unless the gold query sorts them. Names of columns do not count.
+    Rows may come in any order, unless the gold query sorts them; those of equal keys still may.
+    Names of columns do not count. Numbers are equal up to rounding, whole ones exactly.
     """
 
     database: str
@@ -79,16 +85,17 @@ class SqlResult:
 
     def compare(self, answer: str, gold: str) -> float:
         """Return 1 for a query with the rows of the gold query."""
-        wanted = _result(self, gold)
+        wanted, ends = _result(self, gold)
         try:
             found = self._rows(self.read(answer) or "")
         except QueryError:
             return 0.0
-        if _is_ordered(gold):
-            return float(found == wanted)
-        return float(Counter(found) == Counter(wanted))
+        if len(found) != len(wanted):
+            return 0.0
+        runs = zip([0, *ends], ends, strict=False)
+        return float(all(_are_same(found[a:b], wanted[a:b]) for a, b in runs))
 
-    def _rows(self, query: str) -> tuple[Hashable, ...]:
+    def _rows(self, query: str, **more: Any) -> tuple[Row, ...]:
         """Run a query; return its rows.
 
         Raises:
@@ -96,25 +103,61 @@ class SqlResult:
         """
         if not query or len(query) > LONGEST_QUERY:
             raise QueryError("no query, or one that is too long")
-        return self._file.rows(query, QueryLimits(self.seconds, self.most_rows))
+        return self._file.rows(query, QueryLimits(self.seconds, self.most_rows, **more))
 
     @property
     def _file(self) -> Database:
         return Database(Path(self.database).expanduser().resolve())
 
 
-def _is_ordered(query: str) -> bool:
-    """Return whether the outermost query sorts its rows: an order stands in no bracket."""
-    depth = 0
-    for found in _WORDS.finditer(_NOT_ORDER.sub(" ", query)):
-        if found[0] not in "()":
-            if depth == 0:
-                return True
-        else:
-            depth += 1 if found[0] == "(" else -1
-    return False
-
-
 @lru_cache(maxsize=4096)
-def _result(verifier: SqlResult, gold: str) -> tuple[Hashable, ...]:
-    return verifier._rows(verifier.read(gold) or "")
+def _result(verifier: SqlResult, gold: str) -> tuple[tuple[Row, ...], tuple[int, ...]]:
+    """Return the rows of a gold query, and where each run of rows ends that may be in any order."""
+    query = verifier.read(gold) or ""
+    rows = verifier._rows(query)
+    if not is_ordered(query):
+        return rows, (len(rows),)
+    keys = _keys(verifier, query, rows) or range(len(rows))
+    ends = [k for k in range(1, len(rows)) if keys[k] != keys[k - 1]]
+    return rows, (*ends, len(rows))
+
+
+def _keys(verifier: SqlResult, query: str, rows: tuple[Row, ...]) -> list[Any] | None:
+    """Return what each row of a query is sorted by; None where that cannot be told."""
+    found = keyed(query)
+    if found is None or not rows:
+        return None
+    try:
+        # The keys are the last columns of the longer query, which says how many its own are.
+        more = verifier._rows(found.query, n_added=found.n_added, keys=found.columns)
+    except QueryError:
+        return None
+    return [row[2] for row in more] if [row[:2] for row in more] == [*rows] else None
+
+
+def _are_same(some: Sequence[Row], others: Sequence[Row]) -> bool:
+    """Return whether rows are the same in any order."""
+    if len(some) == 1:
+        return _is_same(some[0], others[0])
+    if Counter(row[0] for row in some) != Counter(row[0] for row in others):
+        return False
+    if Counter(some) == Counter(others):
+        return True
+    pairs = zip(sorted(some), sorted(others), strict=True)
+    apart = [pair for pair in pairs if not _is_same(*pair)]
+    if not apart or len(apart) > _MOST_PAIRED:
+        return not apart
+    return pairs_all([[_is_same(one, other) for _, other in apart] for one, _ in apart])
+
+
+def _is_same(one: Row, other: Row) -> bool:
+    return bool(one[0] == other[0]) and all(map(_is_near, one[1], other[1]))
+
+
+def _is_near(one: float, other: float) -> bool:
+    if one == other or (isinstance(one, int) and isinstance(other, int)):
+        return one == other
+    try:
+        return math.isclose(one, other, rel_tol=_NEAR, abs_tol=_ZERO)
+    except OverflowError:  # a whole number beyond the largest float
+        return False
