@@ -14,7 +14,8 @@ from stratos.tasks.schema.document import resolved
 from stratos.tasks.tools.calls import Call
 from stratos.tasks.tools.signatures import Tool
 
-_COMMA = re.compile(r"(?<=\w),(?=\s)")
+_PAUSE = re.compile(r"(?<=\w)[.,;:!?]++(?=\s)")
+"""Signs of a sentence between its words: right behind one, before a space."""
 _SIGNS = ".,;:!?"
 """Signs of a sentence, which do not count at the end of a text of several words."""
 
@@ -131,10 +132,10 @@ def _same(given: Any, wanted: Any, schema: Any, tool: Tool) -> bool:
 
 
 def _without_signs(text: str) -> str:
-    """Return a text without commas between its words, and the signs that end its last word."""
+    """Return a text without the signs behind its words, of one word with them."""
     ended = text.rstrip().rstrip(_SIGNS)
     is_sentence = len(text.split()) > 1 and ended[-1:].isalnum()
-    return _COMMA.sub("", ended if is_sentence else text)
+    return _PAUSE.sub("", ended if is_sentence else text)
 
 
 def _default(tool: Tool, schema: Any) -> Any:
