@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any
 
@@ -84,8 +84,12 @@ class Compiled:
             self._part(rows, longest, logits)
         else:  # rows share nothing but the weights: each thread takes some through all layers
             parts = [slice(a, b) for a, b in pairwise(cuts)]
-            done = self._pool.map(lambda own: self._part(rows[own], longest, logits[own]), parts)
-            list(done)
+            done = [self._pool.submit(self._part, rows[own], longest, logits[own]) for own in parts]
+            try:
+                for one in done:
+                    one.result()
+            finally:
+                wait(done)  # behind Ctrl-C, too: they write into states that the caller frees
         return logits[:, : self.vocabulary]
 
     def _part(self, rows: np.ndarray, longest: int, logits: Tensor) -> None:
@@ -143,21 +147,23 @@ class Rows:
 
         Args:
             cache: of transformers.
-            mask_BT: of those of its tokens that are taken, padded at the left.
+            mask_BT: of those of its tokens that are taken; padding may stand at the left, and
+                behind a prefix that rows share.
         """
-        one, n_known = self._weights, mask_BT.shape[1]
+        one = self._weights
         of_layers = [(layer.keys.numpy(), layer.values.numpy()) for layer in cache.layers]
         rows = np.zeros(len(mask_BT), _ROW)
-        for place, start in enumerate((n_known - mask_BT.sum(1)).tolist()):
-            n = n_known - start
+        for place, of_row in enumerate(mask_BT.numpy().astype(bool)):
+            taken = np.flatnonzero(of_row)
+            n = len(taken)
             room = one.rounded(n + _ROOM)
             own_keys, own_values = self._empty(room)
             _, heads, n_blocks, size, vector = own_keys.shape
             whole = np.zeros((heads, room, size), np.float32)
             for layer, (keys, values) in enumerate(of_layers):
-                whole[:, :n] = keys[place, :, start:n_known]
+                whole[:, :n] = keys[place][:, taken]
                 own_keys[layer] = whole.reshape(heads, n_blocks, vector, size).swapaxes(2, 3)
-                own_values[layer, :, :n, :size] = values[place, :, start:n_known]
+                own_values[layer, :, :n, :size] = values[place][:, taken]
             self._states.append((own_keys, own_values))
             rows[place] = 0, n, room, own_keys.ctypes.data, own_values.ctypes.data
         self._rows = np.concatenate([self._rows, rows])

@@ -16,10 +16,13 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from stratos.core.atomic_files import DiskFull, replacing_file
+from stratos.core.atomic_files import DiskFull, replacing_file, write_atomically
+from stratos.core.digest import digest_of
 
 _SOURCE = Path(__file__).with_name("step.c")
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC")
+_DIGEST = ".sha256"
+"""Suffix of the file beside a library that has its digest."""
 _SECONDS = 60
 """Longest time that compiling may take."""
 
@@ -38,22 +41,43 @@ def load() -> ctypes.CDLL | None:
         made_of = [source, version, " ".join(_FLAGS).encode(), _cpu()]
         name = f"step-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:24]}.so"
         path = _folder() / name
-        if not path.exists():
+        if not _is_whole(path):
             _compile(compiler, path)
         return _typed(ctypes.CDLL(str(path)))
-    except (OSError, DiskFull, subprocess.SubprocessError):
-        return None
+    except (OSError, RuntimeError, DiskFull, subprocess.SubprocessError):
+        return None  # no HOME is a RuntimeError
 
 
 def _compile(compiler: str, path: Path) -> None:
     """Compile into a file of its own first: several processes may do so at once."""
-    with replacing_file(path, flushed=False) as new:
+    with replacing_file(path) as new:
         subprocess.run(
             [compiler, *_FLAGS, "-o", str(new), str(_SOURCE), "-lm"],
             capture_output=True,
             timeout=_SECONDS,
             check=True,
         )
+        digest = digest_of(new)
+    write_atomically(path.with_suffix(_DIGEST), digest.encode())
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a library is there as it was compiled: a torn one would end the process.
+
+    Raises:
+        OSError: it is not this user's alone.
+    """
+    try:
+        _check_own(path)
+        return path.with_suffix(_DIGEST).read_text() == digest_of(path)
+    except FileNotFoundError:
+        return False
+
+
+def _check_own(path: Path) -> None:
+    found = path.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{path} can be written by others.")
 
 
 def _folder() -> Path:
@@ -65,9 +89,7 @@ def _folder() -> Path:
     root = Path(os.environ.get("STRATOS_CACHE") or "~/.cache/stratos").expanduser()
     folder = root / "compiled"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = folder.stat()
-    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(f"{folder} can be written by others.")
+    _check_own(folder)
     return folder
 
 

@@ -55,10 +55,17 @@ def _is_plain(layer: Any) -> bool:
             and weight.device.type == "cpu"
             for weight in layer.parameters()
         )
+        and not any(_is_hooked(one) for one in layer.modules() if one is not layer)
         and isinstance(mlp.act_fn, SiLUActivation | nn.SiLU)
         and attention.attention_dropout == 0
         and getattr(attention, "sliding_window", None) is None
     )
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Return whether somebody is told when a module runs: inside a fused block none does."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, name) for name in hooks)
 
 
 def fuse(model: Any, on: bool) -> None:

@@ -30,11 +30,12 @@ class Interrupts:
         self._timer: threading.Timer | None = None
 
     def listen(self) -> None:
-        """Take the signals over, if this thread may."""
+        """Take the signals over, if this thread may; what `nohup` ignores stays ignored."""
         if threading.current_thread() is threading.main_thread():
             self._listens = True
-            for number in SIGNALS:
-                signal.signal(number, self._note)
+            for number, before in self._before.items():
+                if before is not signal.SIG_IGN or number == signal.SIGINT:
+                    signal.signal(number, self._note)
 
     def expect(self, step_seconds: float) -> None:
         """Take note of how long a step takes."""

@@ -153,7 +153,11 @@ def _ended_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
         raise SystemExit(128 + number)
 
     # Ctrl-C raises here, for it does not reach processes of another session.
-    before = {number: signal.signal(number, hand_on) for number in SIGNALS if number != SIGINT}
+    before = {
+        number: signal.signal(number, hand_on)
+        for number in SIGNALS
+        if number != SIGINT and signal.getsignal(number) is not signal.SIG_IGN  # `nohup`
+    }
     try:
         yield
     finally:

@@ -143,7 +143,7 @@ def test_without_a_compiler_torch_computes_the_steps(monkeypatch, tmp_path):
 def test_a_compiler_that_fails_or_a_folder_of_others_is_no_error(monkeypatch, tmp_path):
     monkeypatch.setenv("STRATOS_CACHE", str(tmp_path / "cache"))
     assert kernel.load.__wrapped__() is not None
-    (made,) = (tmp_path / "cache" / "compiled").iterdir()
+    (made,) = (tmp_path / "cache" / "compiled").glob("*.so")
     written = made.stat().st_mtime_ns
     assert kernel.load.__wrapped__() is not None
     assert made.stat().st_mtime_ns == written, "compiled once"
@@ -151,7 +151,8 @@ def test_a_compiler_that_fails_or_a_folder_of_others_is_no_error(monkeypatch, tm
     made.parent.chmod(0o777)
     assert kernel.load.__wrapped__() is None
     made.parent.chmod(0o700)
-    made.unlink()
+    for one in (made, made.with_suffix(kernel._DIGEST)):
+        one.unlink()
     broken = tmp_path / "bin" / "cc"
     broken.parent.mkdir()
     broken.write_text(f"#!{shutil.which('sh')}\n[ $1 = --version ]\n")
@@ -159,3 +160,38 @@ def test_a_compiler_that_fails_or_a_folder_of_others_is_no_error(monkeypatch, tm
     monkeypatch.setenv("PATH", str(broken.parent))
     assert kernel.load.__wrapped__() is None
     assert not list(made.parent.iterdir()), "no half of a file is left"
+
+
+@needs_compiler
+def test_prompts_behind_a_shared_prefix_are_decoded_by_compiled_steps():
+    model, decoding = wild_model(), Decoding()
+    shared = [2, *range(3, 12)] * 4
+    asked = [[*shared, *([5] * n), 3] for n in (1, 9, 4, 30)]
+    options = {"max_new_tokens": 20, "batch_size": 4}
+    found = write(model, tiny_tokenizer(), asked, share_prefixes=True, decoding=decoding, **options)
+    slow = Decoding(Decoder.TRANSFORMERS)
+    assert found == write(model, tiny_tokenizer(), asked, decoding=slow, **options)
+    assert decoding.used == "direct"
+
+
+@needs_compiler
+@pytest.mark.parametrize("length", [0, 4096, 14_004])
+def test_a_torn_library_is_compiled_again(monkeypatch, tmp_path, length):
+    monkeypatch.setenv("STRATOS_CACHE", str(tmp_path))
+    kernel.load.__wrapped__()
+    [path] = (tmp_path / "compiled").glob("*.so")
+    whole = path.read_bytes()
+    torn = path.with_name("torn")  # another file: the loaded one is mapped
+    torn.write_bytes(whole[:length])
+    torn.replace(path)
+    assert kernel.load.__wrapped__() is not None
+    assert len(path.read_bytes()) == len(whole)
+
+
+@needs_compiler
+def test_a_library_that_others_can_write_is_not_loaded(monkeypatch, tmp_path):
+    monkeypatch.setenv("STRATOS_CACHE", str(tmp_path))
+    kernel.load.__wrapped__()
+    [path] = (tmp_path / "compiled").glob("*.so")
+    path.chmod(0o666)
+    assert kernel.load.__wrapped__() is None

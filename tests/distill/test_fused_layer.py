@@ -201,3 +201,14 @@ def test_in_float32_blocks_run_as_they_came(monkeypatch: pytest.MonkeyPatch) -> 
     [row] = _rows()
     losses = [_module(_model("grouped"), fused).loss(row) for fused in (False, True)]
     assert torch.equal(*losses)
+
+
+def test_a_hook_inside_a_block_is_called() -> None:
+    model, seen = _model("llama"), []
+    model.model.layers[1].mlp.register_forward_hook(lambda *told: seen.append(told))
+    assert not fits(model)
+    [row] = _rows()
+    module = TextModule(model, TrainerConfig(), 20)
+    module.learner.pack(True)
+    module.loss(row)
+    assert seen

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stratos.config import StudentConfig
 from stratos.core.errors import StratosError
 from stratos.distill.ema import Average
-from stratos.distill.interrupts import SIGNALS
+from stratos.distill.interrupts import SIGNALS, Interrupts
 from stratos.distill.optim import MuonAdamW
 
 Run = Callable[..., Any]
@@ -169,6 +169,19 @@ def test_nothing_of_a_training_is_held_when_it_has_ended(run_distill: Run, tmp_p
     run_distill(tmp_path, **{**SHORT, "max_tokens": 4_000})
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
     assert not [one for one in gc.get_objects() if issubclass(type(one), MuonAdamW)]
+
+
+def test_signals_that_are_ignored_stay_so() -> None:
+    """As `nohup` does to SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupts = Interrupts()
+    try:
+        interrupts.listen()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == interrupts._note
+    finally:
+        interrupts.close()
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
