@@ -32,8 +32,8 @@ def gsm8k() -> str:
     told = (
         f"{before['exact']['of']:,} questions of the official test file, greedy answers of at "
         f"most {max(longest)} tokens. In brackets: 95% intervals (Wilson). p: McNemar's exact test "
-        f"against the untouched student. Without a model: {free}. An answer that was cut off counts "
-        f"as what was read of it. {source('gsm8k')}, beside other work."
+        f"against the untouched student. Without a model: {free}. An answer that was cut off "
+        f"counts as what was read of it. {source('gsm8k')}, beside other work."
     )
     return f"{table(head, [first, *rows])}\n\n{told}"
 
