@@ -31,7 +31,11 @@ def plan(teacher: str, *roles: RoleChoice) -> Plan:
 @pytest.fixture
 def config() -> Any:
     strategy = SimpleNamespace(
-        name="made", writes_reasoning=False, needs_logits=False, n_questions=lambda task: 0
+        name="made",
+        writes_reasoning=False,
+        words_questions=False,
+        needs_logits=False,
+        n_questions=lambda task: 0,
     )
     return SimpleNamespace(
         teachers=(LOCAL, HOSTED), strategies=(strategy,), task=None,
