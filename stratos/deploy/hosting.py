@@ -306,10 +306,11 @@ def _when_ready(
     """Wait for an answer: a server may call itself healthy and end at its first question."""
     began, n_taken = time.monotonic(), 0
     while True:
+        exit_code = process.poll()  # before the file, which a stop removes
         hosted = Hosted.read(state)
-        if hosted is None and not process.poll():  # it runs, or was told to end
+        if exit_code == 0 or (hosted is None and exit_code is None):
             raise StratosError("It was stopped while it started.")
-        if hosted is None or hosted.is_given_up or process.poll() is not None:
+        if hosted is None or hosted.is_given_up or exit_code is not None:
             log = state.with_suffix(".log")
             raise StratosError(
                 f"The server ended before it answered. The end of {log}:\n{last_lines(log)}"

@@ -49,8 +49,8 @@ def supervise(state: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     hosted = Hosted.read(state)
-    if hosted is None:
-        return 1
+    if hosted is None:  # gone where it was stopped before it began, else damaged
+        return int(state.exists())
     try:
         with locked(supervised(state)):
             # A stop that came meanwhile has deleted it.

@@ -513,7 +513,7 @@ def test_another_process_at_the_port_is_not_taken_for_the_server(
         other.shutdown()
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("after_s", [0.0, 0.17, 0.3, 0.55, 1.0])
 def test_a_stop_ends_a_start_wherever_it_is(serves: tuple[Path, Hosted], after_s: float) -> None:
     state, hosted = serves
     slow = replace(hosted, module="time", arguments=[])  # ends at once, and never answers
