@@ -4,10 +4,11 @@ r"""Whole training steps beside TRL's GKDTrainer and plain loops, over several s
     python benchmarks/distillation/step.py --shape large_vocabulary --keep
 
 The same pair of Qwen2 models of random weights, the same documents in the same batches, the same
-optimizer (AdamW, constant rate, clipped), forward KL on the completions, float32, one thread. Each
-case is a process of its own, forked from one that has imported everything. CPU seconds are of the
-steps behind the first two; memory is the rise of the peak from when models and data are there.
-Ratios are medians over pairs of runs that follow each other.
+optimizer (fused AdamW, constant rate, clipped), forward KL on the completions, one thread; in
+float32, and in bfloat16 (autocast for the student, the teacher's weights in bfloat16, in all
+cases). Each case is a process of its own, forked from one that has imported everything. CPU seconds
+are of the steps behind the first two; memory is the rise of the peak from when models and data are
+there. Ratios are medians over pairs of runs that follow each other.
 
 What is compared:
 - `stratos`: our module and trainer; `cached`: an epoch behind the first, the teacher's 64 likeliest
@@ -203,14 +204,14 @@ def stratos(
     data, marks = make_documents(settings), Marks()
     student = make_model(1, settings.vocab, settings.width, settings.layers)
     folder = Path(settings.folder)
-    teacher = HuggingFaceTeacher("teacher", path=str(folder / "teacher"), dtype="float32")
+    teacher = HuggingFaceTeacher("teacher", path=str(folder / "teacher"), dtype=settings.dtype)
     strategy = AlignmentLogits(cache=cache)
     context = Context(folder, folder, Ledger(folder / "ledger.jsonl"))
     source = open_source(teacher, strategy.signal, teacher.tokenizer(), data, context)
 
     class Module(LogitModule):
         def configure_optimizers(self) -> Any:
-            return torch.optim.AdamW(self.parameters(), lr=RATE, weight_decay=0.0)
+            return torch.optim.AdamW(self.parameters(), lr=RATE, weight_decay=0.0, fused=True)
 
     class InTheirOrder(PackedLoader):
         def __len__(self) -> int:
@@ -224,7 +225,8 @@ def stratos(
             marks.losses.append(float(outputs["loss"]))
             marks.times.append(cpu_seconds())
 
-    config = TrainerConfig(precision="fp32", accelerator="cpu")
+    precision = "bf16" if settings.dtype == "bfloat16" else "fp32"
+    config = TrainerConfig(precision=precision, accelerator="cpu")
     rows = InTheirOrder(data, 1, 1, 0)
     before = reset_peak()
     with quiet_lightning():
@@ -301,13 +303,14 @@ def loop(settings: argparse.Namespace, loss_of: Callable[[Any, Any, Any], Any]) 
     data, marks = make_documents(settings), Marks()
     student = make_model(1, settings.vocab, settings.width, settings.layers)
     folder = Path(settings.folder)
-    teacher = AutoModelForCausalLM.from_pretrained(folder / "teacher", dtype=torch.float32)
+    teacher = AutoModelForCausalLM.from_pretrained(folder / "teacher", dtype=settings.dtype)
     rows = as_rows(data)
     before = reset_peak()
-    optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0, fused=True)
     for documents in batches(data, settings):
         batch = padded([{name: column[i] for name, column in rows.items()} for i in documents])
-        loss = loss_of(student, teacher, batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.dtype == "bfloat16"):
+            loss = loss_of(student, teacher, batch)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -327,7 +330,7 @@ def trl(settings: argparse.Namespace) -> dict[str, Any]:
     data, marks = make_documents(settings), Marks()
     student = make_model(1, settings.vocab, settings.width, settings.layers)
     folder = Path(settings.folder)
-    teacher = AutoModelForCausalLM.from_pretrained(folder / "teacher", dtype=torch.float32)
+    teacher = AutoModelForCausalLM.from_pretrained(folder / "teacher", dtype=settings.dtype)
     rows = as_rows(data)
 
     class Mark(TrainerCallback):
@@ -347,7 +350,7 @@ def trl(settings: argparse.Namespace) -> dict[str, Any]:
         warmup_steps=0,
         max_grad_norm=1.0,
         weight_decay=0.0,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         lmbda=0.0,
         beta=0.0,
         temperature=1.0,
@@ -355,7 +358,7 @@ def trl(settings: argparse.Namespace) -> dict[str, Any]:
         save_strategy="no",
         report_to=[],
         use_cpu=True,
-        bf16=False,
+        bf16=settings.dtype == "bfloat16",
         gradient_checkpointing=False,
         disable_tqdm=True,
     )
@@ -403,10 +406,10 @@ CASES = {
 }
 
 
-def compare(shape: Shape, runs: int) -> dict[str, Any]:
+def compare(shape: Shape, dtype: str, runs: int) -> dict[str, Any]:
     """Run all cases of one shape in turn; return what they showed."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = argparse.Namespace(**asdict(shape), folder=folder)
+        settings = argparse.Namespace(**asdict(shape), folder=folder, dtype=dtype)
         teacher = make_model(2, shape.vocab, shape.teacher_width, shape.teacher_layers)
         teacher.save_pretrained(Path(folder) / "teacher")
         make_tokenizer(shape.vocab).save_pretrained(Path(folder) / "teacher")
@@ -446,6 +449,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shape", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "stratos-peers")
@@ -460,9 +464,11 @@ def main() -> None:
     importlib.import_module("stratos.distill.logit_module")
     torch.set_num_threads(1)
     found = {}
-    for name in options.shape:
-        found[name] = compare(SHAPES[name], options.runs)
-        show(name, found[name])
+    for shape in options.shape:
+        for dtype in options.dtype:
+            name = f"{shape}, {dtype}"
+            found[name] = compare(SHAPES[shape], dtype, options.runs)
+            show(name, found[name])
     if options.keep:
         keep("distillation/step", found, seed=0)
 

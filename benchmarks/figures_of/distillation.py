@@ -26,14 +26,15 @@ def step() -> str:
     """Whole distillation steps: `distillation/step.py`."""
     found = _results("distillation/step")
     cases = ("cached", "trl GKD", "plain loop", "plain loop, TRL's chunked loss")
-    head = ("shape", "Stratos, tokens per CPU s", *cases)
+    head = ("shape, precision", "Stratos, tokens per CPU s", *cases)
     rows = []
     for name, one in found.items():
+        shape, _, dtype = name.partition(", ")
         speed, memory = one["stratos_times_as_fast_as"], one["stratos_memory_over"]
         ours = one["median"]["stratos"]
         rows.append(
             [
-                SHAPES[name],
+                f"{SHAPES[shape]}{dtype and f', {dtype}'}",
                 f"{ours['tokens_per_s']:,.0f} · {ours['mib']:,.0f} MiB",
                 *(f"{speed[case]:.2f}× · {memory[case]:.2f}×" for case in cases),
             ]
@@ -152,8 +153,8 @@ def memories(name: str, case: str) -> str:
 
 
 def attention() -> str:
-    """Attention in bfloat16 on a CPU: `distillation/kernels.py`."""
-    found = _results("distillation/kernels")
+    """Attention in bfloat16 on a CPU: `distillation/attention.py`."""
+    found = _results("distillation/attention")
     head = ("documents × heads × tokens × width", "flash, CPU ms", "by blocks", "faster", "off by")
     rows = [
         [
@@ -171,7 +172,7 @@ def attention() -> str:
         + f"\n\n`universal_logit` takes {ranks['universal_logit']:.2f} ms a position at a "
         + "vocabulary of 50,000, its two sorts by torch.sort alone would take "
         + f"{ranks['torch.sort twice']:.2f}, and `forward_kl` takes {ranks['forward_kl']:.2f}.\n"
-        + f"{source('distillation/kernels')}."
+        + f"{source('distillation/attention')}."
     )
 
 

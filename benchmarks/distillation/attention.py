@@ -1,6 +1,6 @@
 """Own kernels beside PyTorch's on one thread: causal attention in bfloat16, and the ranks of ULD.
 
-    python benchmarks/distillation/kernels.py --keep
+    python benchmarks/distillation/attention.py --keep
 
 Attention: forward and backward pass of documents of one length, CPU milliseconds, and how far
 output and gradients are from those in float64, in per cent (`torch.nn.functional`'s
@@ -122,7 +122,7 @@ def main() -> None:
         print(row)
     print(found["ranks"])
     if options.keep:
-        keep("distillation/kernels", found, seed=0)
+        keep("distillation/attention", found, seed=0)
 
 
 if __name__ == "__main__":
