@@ -260,6 +260,9 @@ class TrainerConfig:
     """Lightning strategy for several devices: auto, ddp, fsdp, deepspeed, or a `_target_`."""
     num_nodes: Count = 1
     """Servers that train together."""
+    n_processes: Count | None = None
+    """Processes of one thread that share each step of a student of up to 50M parameters on a CPU; 1
+    is none beside the first. None takes one for each core where that is no slower."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from enum import Enum, auto
 from typing import Any
 
 import lightning as L
+import torch
 
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -155,8 +156,9 @@ class TrainingMonitor(L.Callback):
         batch_idx: int,
     ) -> None:
         """Count what was trained on; behind a gradient step log, measure, and see to the end."""
-        self._new_loss += float(outputs["loss"])
-        self._new_tokens += outputs["tokens"]
+        self._new_loss += float(outputs["loss"]) + sum(part.loss for part in module.others)
+        self._new_tokens += outputs["tokens"] + sum(part.n_tokens for part in module.others)
+        self._cpu -= sum(part.cpu_seconds for part in module.others)
         if trainer.global_step == self._step:
             return
         self._step = step = trainer.global_step
@@ -308,6 +310,8 @@ class TrainingMonitor(L.Callback):
             False where a signal came in the midst of it.
         """
         started = time.monotonic()
+        if module.workers is not None:  # their cores are free meanwhile
+            torch.set_num_threads(module.workers.n)
         with self._measured_weights(module):
             whole = whole_model(module.model)
             measured: Measured | None = None

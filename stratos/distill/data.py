@@ -31,6 +31,7 @@ class Batch:
         that make one gradient step together (accumulated ones, and those of other processes), so
         that the mean of their losses is the mean over all their tokens.
     written: whether the student wrote the completions itself.
+    row: which row of its loader it is, or was made a part of.
     """
 
     tokens_1N: Tensor
@@ -41,6 +42,7 @@ class Batch:
     document_ids_D: np.ndarray
     n_tokens: float
     written: bool = False
+    row: int = 0
 
     def to(self, device: Any) -> Batch:
         """Move every tensor (Lightning calls this)."""
@@ -180,6 +182,7 @@ class PackedLoader:
         """Plan the steps of enough epochs to reach `max_tokens`."""
         self._data, self._batch_tokens, self._seed = data, batch_tokens, seed
         self._accumulate, self._rank, self._n_ranks = accumulate, rank, n_ranks
+        self._n_means = accumulate * n_ranks
         self._plan: list[np.ndarray] = []
         tokens, epoch = 0, 0
         while tokens < max_tokens:
@@ -225,14 +228,22 @@ class PackedLoader:
         """Go on behind the rows that were yielded."""
         self._next = state["next"]
 
+    def divide(self, rank: int, n_ranks: int) -> None:
+        """Yield one of `n_ranks` parts of each row from here on; the parts' losses add up to its.
+
+        Only rows that are not shared with other processes by their mean can be divided.
+        """
+        self._rank, self._n_ranks = rank, n_ranks
+
     def row(self, index: int) -> Batch:
         """Return one row of this process."""
         data, mine = self._data, self.documents(index)
         documents = self._plan[index // self._accumulate]
         if len(mine) == 0:  # fewer documents than parts: a prompt from which nothing is learned
-            return pack([data.prompt(documents[0])], data.prompt_lengths[documents[:1]], mine, 1)
+            nothing = [data.prompt(documents[0])], data.prompt_lengths[documents[:1]]
+            return replace(pack(*nothing, mine, 1), row=index)
         learned = int((data.lengths - data.prompt_lengths)[documents].sum())
-        return self.batch(mine, learned / (self._accumulate * self._n_ranks))
+        return replace(self.batch(mine, learned / self._n_means), row=index)
 
     def corpus_row(self, index: int) -> Batch:
         """Return a row of the corpus, whatever stands in its place."""

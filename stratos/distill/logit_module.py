@@ -13,6 +13,8 @@ from stratos.distill.module import TextModule
 from stratos.distill.objectives import Objective
 from stratos.distill.recipe import Rates
 from stratos.distill.signal import SignalSource
+from stratos.distill.signal.cache import CachedSource
+from stratos.distill.signal.local import LocalSource
 from stratos.distill.signal.served import ServedSource
 
 
@@ -39,6 +41,11 @@ class LogitModule(TextModule):
         self._source, self._objective = source, objective
         # What the student wrote is no text to learn by heart.
         self._own_text = replace(objective, cross_entropy=0.0)
+
+    @property
+    def divides(self) -> bool:
+        """Return whether forked processes can ask the teacher, too: one that is in this memory."""
+        return super().divides and isinstance(self._source, LocalSource | CachedSource)
 
     def split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Return what Muon trains, and what AdamW does: the projections are among the latter."""

@@ -15,6 +15,7 @@ from stratos.core.errors import StratosError
 from stratos.distill.collectives import gathered
 from stratos.distill.data import Batch
 from stratos.distill.full_weights import blocks, whole
+from stratos.distill.gradient_workers import GradientWorkers, Part
 from stratos.distill.learner import TEXT, Learner
 from stratos.distill.optim import MuonAdamW, split_parameters
 from stratos.distill.recipe import Rates, learning_rates, warmup_steps
@@ -60,9 +61,18 @@ class TextModule(L.LightningModule):
         self._config, self._n_steps = trainer_config, n_steps
         self._rates = rates or learning_rates(trainer_config, True, model.config.hidden_size)
         self._rows: list[tuple[Tensor, np.ndarray]] = []
+        self.workers: GradientWorkers | None = None
+        """Processes that train on parts of each row."""
+        self.others: list[Part] = []
+        """What they brought to the last step; empty between the rows that a step accumulates."""
         self.grad_norm: float | None = None
         self._frozen = any(not weight.requires_grad for weight in self.parameters())
         self.strict_loading = not self._frozen
+
+    @property
+    def divides(self) -> bool:
+        """Return whether processes forked from this one can compute the loss of their parts."""
+        return not self._config.compile
 
     @property
     def model(self) -> Any:
@@ -107,6 +117,9 @@ class TextModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the loss that Lightning steps on, and how many tokens it is of."""
+        self.others = []
+        if self.workers is not None:
+            self.workers.start(batch.row)
         loss = self.loss(batch)
         self._rows.append((loss.detach(), batch.document_ids_D))
         return {"loss": loss, "tokens": batch.tokens_1N.numel()}
@@ -117,15 +130,17 @@ class TextModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of the gradient.
+        """Clip the norm of the gradient, which other processes may have parts of.
 
         Raises:
             NotFinite: loss or gradient is not a number; the weights are as they were.
         """
+        self.join()
         trained = [weight for weight in self.parameters() if weight.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf)
         norm = whole(norm)
         rows, self._rows = self._rows, []
+        rows += [(torch.tensor(part.loss), part.documents) for part in self.others]
         self.grad_norm = float(norm)
         if not math.isfinite(norm):
             mine = [(float(loss), documents) for loss, documents in rows]
@@ -134,6 +149,11 @@ class TextModule(L.LightningModule):
             what, value = ("loss", bad[0][0]) if bad else ("gradient", float(norm))
             documents = np.concatenate([documents for _, documents in bad or every])
             raise NotFinite(what, value, self.trainer.global_step + 1, documents)
+
+    def join(self) -> None:
+        """Add the gradients of other processes' parts to those of this one's."""
+        if self.workers is not None:
+            self.others = self.workers.join()
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
         """Move a batch: Lightning does not look inside frozen dataclasses."""

@@ -39,12 +39,15 @@ class Outlook:
         whole = self.n_steps * per_step + self.n_validations * per_validation
         return whole if self.max_seconds is None else min(whole, self.max_seconds)
 
-    def told(self, seconds: float, per_step: float, n_threads: int) -> str:
+    def told(self, seconds: float, per_step: float, n_threads: int, n_processes: int = 1) -> str:
         """Say how long it takes."""
+        on = counted(n_threads, "CPU thread")
+        if n_processes > 1:
+            on = f"{n_processes} processes of one CPU thread"
         told = (
             f"{self.student}: {counted(self.n_steps, 'step', spec=',')} of "
-            f"{self.tokens_per_step:,.0f} tokens, {duration(per_step)} each on "
-            f"{counted(n_threads, 'CPU thread')}: about {about(seconds)} here, "
+            f"{self.tokens_per_step:,.0f} tokens, {duration(per_step)} each on {on}: about "
+            f"{about(seconds)} here, "
             f"{counted(self.n_validations, 'validation')} included."
         )
         return f"{told} {self.planned}".rstrip()

@@ -86,6 +86,26 @@ class _Trial:
     update_s: float
 
 
+def measure_divided(trainer: L.Trainer, module: TextModule, loader: PackedLoader) -> Pace:
+    """Return what a step takes whose parts are trained on in processes; weights stay.
+
+    Args:
+        trainer: in the midst of `fit`.
+        module: what is trained, with its workers.
+        loader: of this process's parts of the rows.
+    """
+    optimizer = module.optimizer(scale=0.0)
+    before = [weight.grad for weight in module.parameters()]
+    torch.set_num_threads(1)
+    own = loader.row(0)
+    try:
+        trials = [_trial(trainer, module, own, optimizer) for _ in range(1 + _REPEATS)][1:]
+    finally:
+        for weight, grad in zip(module.parameters(), before, strict=True):
+            weight.grad = grad
+    return _pace(1, trials, trainer.accumulate_grad_batches)
+
+
 def _pace(n_threads: int, trials: Sequence[_Trial], n_passes: int) -> Pace:
     """Return what trials say of a step of so many passes.
 
@@ -139,14 +159,18 @@ def _trial(
     """Make a step that changes nothing, and time it."""
     row = row.to(module.device)
     started = _now(module)
+    if module.workers is not None:
+        module.workers.start(row.row)
     with trainer.precision_plugin.forward_context():
         loss = module.trial_loss(row)
     loss.backward()
+    module.join()
     passed = _now(module)
     if math.isfinite(float(loss.detach())):  # 0 times what is not would be no number
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return _Trial(row.tokens_1N.numel(), passed - started, _now(module) - passed)
+    tokens = row.tokens_1N.numel() + sum(part.n_tokens for part in module.others)
+    return _Trial(tokens, passed - started, _now(module) - passed)
 
 
 def _now(module: Any) -> float:

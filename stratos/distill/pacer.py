@@ -1,9 +1,10 @@
 """Measure the training speed first, report the expected time, and stop if it is over the limit.
 
-The number of CPU threads decides in which order sums are rounded. So the choices lie in a file
-beside the checkpoints, step by step, and a training that goes on takes the same numbers at the same
-steps: its weights are those of one that was never stopped. A number that the config names
-(`trainer.n_threads`) gives the same weights in every run on this kind of processor.
+The numbers of CPU threads and of processes decide in which order sums are rounded. So the choices
+lie in a file beside the checkpoints, step by step, and a training that goes on takes the same
+numbers at the same steps: its weights are those of one that was never stopped. A number that the
+config names (`trainer.n_threads`, `trainer.n_processes`) gives the same weights in every run on
+this kind of processor.
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ from stratos.distill.adapter import has_4_bits
 from stratos.distill.collectives import summed
 from stratos.distill.data import PackedLoader
 from stratos.distill.full_weights import whole_model
+from stratos.distill.gradient_workers import GradientWorkers, can_divide
 from stratos.distill.outlook import Outlook
-from stratos.distill.pace import Drift, IdleCores, Pace, fastest_of, measure
+from stratos.distill.pace import Drift, IdleCores, Pace, fastest_of, measure, measure_divided
 from stratos.records import from_json, to_json
+
+_SMALL_SECONDS = 1e-3
+"""What a token may take for processes to be tried: longer ones are large models' own operators."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Paces:
     """Of the whole training, when it began."""
     threads: tuple[tuple[int, int], ...]
     """From which step on how many threads."""
+    processes: int = 1
+    """Processes of one thread that share each step, from the first to the last."""
 
     def at(self, step: int) -> int:
         """Return the threads of the step behind `step`."""
@@ -63,6 +70,7 @@ class Pacer(L.Callback):
         seconds_per_validation: Callable[[Any], float],
         path: Path,
         n_threads: int | None,
+        n_processes: int | None = 1,
     ) -> None:
         """Take what is to be measured.
 
@@ -73,11 +81,14 @@ class Pacer(L.Callback):
             seconds_per_validation: takes the model; measures what a validation takes.
             path: where choices are kept.
             n_threads: the config's own choice.
+            n_processes: the config's own choice.
         """
         self._context, self._outlook, self._loader = context, outlook, loader
         self._seconds_per_validation, self._path = seconds_per_validation, path
         most = torch.get_num_threads()
         self._counts = thread_counts(most) if n_threads is None else (n_threads,)
+        self._n_processes = n_processes if n_processes or n_threads is None else 1
+        self._most, self._module = most, None
         self._drift, self._idle = Drift(), IdleCores()
         self._started, self._new_seconds, self._new_tokens, self._step = 0.0, 0.0, 0, 0
         self.paces: Paces | None = _read(path, context.fingerprint)
@@ -86,6 +97,11 @@ class Pacer(L.Callback):
     def threads(self) -> tuple[tuple[int, int], ...]:
         """From which step on how many threads it trained on."""
         return self.paces.threads if self.paces is not None else ()
+
+    @property
+    def processes(self) -> int:
+        """Return how many processes shared each step."""
+        return self.paces.processes if self.paces is not None else 1
 
     @property
     def expected_seconds(self) -> float | None:
@@ -112,14 +128,18 @@ class Pacer(L.Callback):
         ):  # another machine, and the same weights
             self.paces = replace(kept, machine=_machine(), seconds_per_token=0.0)
         assert self.paces is not None
+        if self.paces.processes > 1 and module.workers is None:
+            self._counts = (1,)
+            self._divide(trainer, module, self.paces.processes)
         self._drift = Drift(self.paces.seconds_per_token or None)
         torch.set_num_threads(self.paces.at(step))
 
     def _begin(self, trainer: L.Trainer, module: Any) -> None:
         outlook = self._outlook
         self._context.tick(0, outlook.n_steps, "measuring how long it takes here")
-        pace = self._measured(trainer, module)
-        torch.set_num_threads(pace.n_threads)
+        pace = self._divided(trainer, module, self._measured(trainer, module))
+        n_processes = 1 if module.workers is None else module.workers.n
+        torch.set_num_threads(max(pace.n_threads, n_processes))
         validation = self._validation_seconds(trainer, module)
         step_seconds = pace.seconds_per_step(outlook.tokens_per_step)
         (total,) = summed(outlook.seconds(step_seconds, validation))
@@ -131,12 +151,52 @@ class Pacer(L.Callback):
                 step_seconds / outlook.tokens_per_step,
                 seconds,
                 ((0, pace.n_threads),),
+                n_processes,
             ),
             trainer,
         )
         if trouble := outlook.trouble(seconds, step_seconds):
             raise StratosError(trouble)
-        self._context.note(outlook.told(seconds, step_seconds, pace.n_threads))
+        told = outlook.told(seconds, step_seconds, pace.n_threads, n_processes)
+        self._context.note(told)
+
+    def _divided(self, trainer: L.Trainer, module: Any, pace: Pace) -> Pace:
+        """Share each step among processes where that is asked for, or no slower than threads."""
+        n = self._most if self._n_processes is None else self._n_processes
+        if n < 2 or trainer.world_size > 1 or not can_divide(module, self._loader):
+            return pace
+        if self._n_processes is None and pace.seconds_per_token > _SMALL_SECONDS:
+            return pace
+        self._divide(trainer, module, n)
+        counts, self._counts = self._counts, (1,)
+        divided, tokens = (
+            measure_divided(trainer, module, self._loader),
+            self._outlook.tokens_per_step,
+        )
+        is_slower = divided.seconds_per_step(tokens) > pace.seconds_per_step(tokens)
+        if self._n_processes is None and is_slower:
+            self.close()
+            self._counts = counts
+            return pace
+        return divided
+
+    def _divide(self, trainer: L.Trainer, module: Any, n: int) -> None:
+        module.workers = GradientWorkers(
+            module,
+            self._loader,
+            n,
+            trainer.precision_plugin.forward_context,
+            trainer.accumulate_grad_batches,
+            self._context.warn,
+        )
+        self._module = module
+
+    def close(self) -> None:
+        """End the processes that share the steps."""
+        module, self._module = self._module, None
+        if module is not None:
+            module.workers.close()
+            module.workers, module.others = None, []
 
     def _validation_seconds(self, trainer: L.Trainer, module: Any) -> float:
         """Return what a validation takes, measured by the first process on the whole weights."""
@@ -163,7 +223,7 @@ class Pacer(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, *_: Any) -> None:
         """Choose the threads again where the speed has changed, or cores have become idle."""
         self._new_seconds += time.perf_counter() - self._started
-        self._new_tokens += outputs["tokens"]
+        self._new_tokens += outputs["tokens"] + sum(part.n_tokens for part in module.others)
         if trainer.global_step == self._step:
             return
         self._step = step = trainer.global_step

@@ -140,6 +140,7 @@ def train(
             measuring.foretell_seconds,
             folder / "pace.json",
             settings.n_threads,
+            settings.n_processes,
         )
         watch = TrainingMonitor(
             context,
@@ -165,7 +166,8 @@ def train(
         with quiet_lightning():
             trainer = make_trainer(settings, n_steps, callbacks, folder)
             try:
-                with interruptible(), contextlib.closing(interrupts), threads_kept():
+                closing = contextlib.closing
+                with interruptible(), closing(interrupts), closing(pacer), threads_kept():
                     trainer.fit(
                         training_setup.module,
                         training_setup.loader,
@@ -206,6 +208,7 @@ def train(
         n_validation_reused=validated.n_reused,
         n_choosing_items=validated.n_choosing,
         threads=pacer.threads,
+        processes=pacer.processes,
         expected_seconds=pacer.expected_seconds,
         epochs=watch.tokens / max(1, int(data.lengths.sum())),
         curve=tuple(watch.curve),

@@ -68,3 +68,5 @@ class Student:
     setup_seconds: float = 0.0
     """Around the `seconds` of the training, in the process that ended it: to load rows and model,
     to measure the speed, to save and validate. 0 in records of earlier versions."""
+    processes: int = 1
+    """Processes of one thread that shared each step: on their number the rounding depends, too."""

@@ -21,7 +21,7 @@ from stratos.distill.outlook import Outlook
 from stratos.distill.pace import Drift, IdleCores, Pace, fastest_of
 
 Run = Callable[..., Any]
-SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu"}
+SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_processes": 1}
 HOURS_353 = Outlook(
     student="smollm2_135m",
     n_steps=31_000,

@@ -1,0 +1,277 @@
+"""Data-parallel training of a small student on the cores of one machine: a process for each.
+
+Threads that share every operator meet at hundreds of barriers a step, and wait there for the one
+whose core other work has taken. Here each process makes the passes over its part of a step on one
+thread, and gradients are summed once a step. Weights and gradients lie in memory that all share, so
+that nothing is sent but the numbers of rows.
+
+The processes are forked when the training begins: model, rows and the teacher's signal are there.
+A part is always of the same documents, and parts are added in their order: the weights depend on
+the number of parts alone. A process that is killed costs time and no bit, because its part is
+computed in the first one from then on.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import mmap
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stratos.distill.data import PackedLoader
+
+MOST_PARAMS = 50_000_000
+"""Parameters of a student up to which it is divided: above, operators are large enough for threads,
+and every process would hold weights and gradients that are narrowed to bfloat16."""
+_END_S = 5.0
+"""How long a process may take to end."""
+_LINE_BYTES = 64
+"""Every tensor begins at a multiple of so many bytes, as torch's own do."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the pass over one part of a row brought."""
+
+    loss: float
+    """The parts' losses add up to that of the row, divided by the rows of a step."""
+    n_tokens: int
+    documents: np.ndarray
+    cpu_seconds: float
+    """Of a process other than the first."""
+
+
+def can_divide(module: Any, loader: PackedLoader) -> bool:
+    """Return whether parts of a row can be trained on in processes that are forked from this one.
+
+    What draws random numbers would draw others in each of them. `module` is a `TextModule`.
+    """
+    return (
+        hasattr(os, "fork")
+        and module.device.type == "cpu"
+        and module.divides
+        and type(loader) is PackedLoader
+        and sum(weight.numel() for weight in module.parameters()) <= MOST_PARAMS
+        and not any(isinstance(one, nn.Dropout) and one.p for one in module.modules())
+        and not getattr(module.model.config, "attention_dropout", 0.0)
+    )
+
+
+class GradientWorkers:
+    """Processes that compute the gradients of their parts of each row, beside this one.
+
+    From when they are made until `close`, the loader yields the first of `n` parts of each row.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        loader: PackedLoader,
+        n: int,
+        forward_context: Callable[[], AbstractContextManager[Any]],
+        n_passes: int,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Fork `n` - 1 processes.
+
+        Args:
+            module: the `TextModule`; its weights move to memory that all processes share.
+            loader: its rows.
+            n: parts of each row; one is trained on here.
+            forward_context: of a forward pass (autocast).
+            n_passes: rows that a gradient step accumulates.
+            warn: is told of a process that has ended.
+        """
+        self.n = n
+        self._module, self._loader = module, loader
+        self._context, self._n_passes, self._warn = forward_context, n_passes, warn
+        self._weights = [weight for weight in module.parameters() if weight.requires_grad]
+        self._rows: list[int] = []
+        for weight, shared in zip(self._weights, _shared(self._weights), strict=True):
+            with torch.no_grad():
+                shared.copy_(weight)
+            weight.data = shared
+        parts = [copy.copy(loader) for _ in range(n)]
+        for rank, part in enumerate(parts):
+            part.divide(rank, n)
+        loader.divide(0, n)
+        self._workers: list[_Worker] = []
+        for part in parts[1:]:
+            gradients = _shared(self._weights)
+            ours, theirs = Pipe()
+            others = [ours, *(worker.pipe for worker in self._workers)]
+            pid = self._fork(part, gradients, theirs, others)
+            theirs.close()
+            self._workers.append(_Worker(pid, ours, part, gradients))
+
+    def _fork(
+        self,
+        part: PackedLoader,
+        gradients: list[Tensor],
+        pipe: Connection,
+        others: Sequence[Connection],
+    ) -> int:
+        with warnings.catch_warnings():
+            # Of other threads in this process: a worker computes, and takes no lock of theirs.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid:
+            return pid
+        try:
+            self._work(part, gradients, pipe, others)
+        finally:
+            os._exit(0)  # what is to be done at the end is the first process's
+
+    def _work(
+        self,
+        part: PackedLoader,
+        gradients: list[Tensor],
+        pipe: Connection,
+        others: Sequence[Connection],
+    ) -> None:
+        """Compute what the first process asks for, until it or this process is ended."""
+        gc.freeze()  # what was made before the fork is not this process's to finalize
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends its step
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        for other in others:  # else their ends would never be noticed
+            other.close()
+        torch.set_num_threads(1)
+        for weight, gradient in zip(self._weights, gradients, strict=True):
+            weight.grad = gradient
+        with suppress(EOFError, OSError):
+            while (asked := pipe.recv()) is not None:
+                row, is_first = asked
+                if is_first:
+                    for gradient in gradients:
+                        gradient.zero_()
+                pipe.send(self._pass(part, row))
+
+    def _pass(self, part: PackedLoader, row: int) -> Part:
+        """Add the gradient of a part of a row to what the weights have."""
+        started = time.process_time()
+        batch = part.row(row)
+        with self._context():
+            loss = self._module.loss(batch) / self._n_passes
+        loss.backward()
+        return Part(
+            float(loss.detach()),
+            batch.tokens_1N.numel(),
+            batch.document_ids_D,
+            time.process_time() - started,
+        )
+
+    def start(self, row: int) -> None:
+        """Let all others begin with their parts of a row, which is one of those of a step."""
+        for worker in self._workers:
+            worker.ask(row, is_first=not self._rows)
+        self._rows.append(row)
+
+    def join(self) -> list[Part]:
+        """Add the gradients of all others to those of this process; return what they brought."""
+        rows, self._rows = self._rows, []
+        brought: list[Part] = []
+        for number, worker in enumerate(self._workers, 2):
+            was_alive = worker.is_alive
+            parts = worker.answers(len(rows))
+            if parts is None:
+                if was_alive:
+                    self._warn(
+                        f"Process {worker.pid}, which trained on part {number} of {self.n}, has "
+                        "ended. The training goes on without it, with the same weights."
+                    )
+                parts = self._instead(worker, rows)
+            with torch.no_grad():
+                for weight, gradient in zip(self._weights, worker.gradients, strict=True):
+                    if weight.grad is not None:
+                        weight.grad.add_(gradient)
+                    elif gradient.any():
+                        weight.grad = gradient.clone()
+            brought += parts
+        return brought
+
+    def _instead(self, worker: _Worker, rows: Sequence[int]) -> list[Part]:
+        """Compute here what a process that has ended was to."""
+        own = [weight.grad for weight in self._weights]
+        for weight, gradient in zip(self._weights, worker.gradients, strict=True):
+            weight.grad = gradient.zero_()
+        try:
+            # This process's own seconds count already.
+            return [replace(self._pass(worker.part, row), cpu_seconds=0.0) for row in rows]
+        finally:
+            for weight, kept in zip(self._weights, own, strict=True):
+                weight.grad = kept
+
+    def close(self) -> None:
+        """End all others; the loader yields whole rows again."""
+        for worker in self._workers:
+            worker.close()
+        self._workers = []
+        self._loader.divide(0, 1)
+
+
+class _Worker:
+    """The first process's side of another one."""
+
+    def __init__(
+        self, pid: int, pipe: Connection, part: PackedLoader, gradients: list[Tensor]
+    ) -> None:
+        self.pid, self.pipe, self.part, self.gradients = pid, pipe, part, gradients
+        self.is_alive = True
+
+    def ask(self, row: int, is_first: bool) -> None:
+        """Let it begin with a row."""
+        if self.is_alive:
+            with suppress(OSError):
+                self.pipe.send((row, is_first))
+
+    def answers(self, n: int) -> list[Part] | None:
+        """Wait for the answers to `n` rows; None where it has ended."""
+        if not self.is_alive:
+            return None
+        try:
+            return [self.pipe.recv() for _ in range(n)]
+        except (EOFError, OSError):
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """Have it end, and wait for that."""
+        if not self.is_alive:
+            return
+        self.is_alive = False
+        self.pipe.close()
+        deadline = time.monotonic() + _END_S
+        with suppress(ChildProcessError):
+            while os.waitpid(self.pid, os.WNOHANG)[0] == 0:
+                if time.monotonic() > deadline:
+                    os.kill(self.pid, signal.SIGKILL)
+                    os.waitpid(self.pid, 0)
+                    return
+                time.sleep(0.005)
+
+
+def _shared(like: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors of zeros like these, in memory that this process shares with its forks."""
+    starts, end = [], 0
+    for one in like:
+        starts.append(end)
+        end += -(-one.numel() * one.element_size() // _LINE_BYTES) * _LINE_BYTES
+    memory = mmap.mmap(-1, max(1, end))
+    return [
+        torch.frombuffer(memory, dtype=one.dtype, count=one.numel(), offset=start).view(one.shape)
+        for one, start in zip(like, starts, strict=True)
+    ]

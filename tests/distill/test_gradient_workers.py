@@ -1,0 +1,276 @@
+"""Processes that share each step of a training make what one process makes."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from process import interrupted
+
+from stratos.config import StudentConfig
+from stratos.distill import gradient_workers, pace, pacer
+from stratos.distill.callbacks import TrainingMonitor
+from stratos.distill.gradient_workers import can_divide
+from stratos.distill.pace import Pace
+from stratos.synthesize.alignment_logits import AlignmentLogits
+from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
+from stratos.tasks.mahjong import MahjongTask
+from stratos.teachers.huggingface import HuggingFaceTeacher
+
+Run = Callable[..., Any]
+SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def alone(run_distill: Run, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return run_distill(tmp_path_factory.mktemp("alone"), n_processes=1, **SHORT)
+
+
+@pytest.fixture(scope="module")
+def together(run_distill: Run, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return run_distill(tmp_path_factory.mktemp("together"), n_processes=3, **SHORT)
+
+
+def losses(student: Any) -> list[float]:
+    return [point.loss for point in student.curve]
+
+
+def children() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children() if one.name() == psutil.Process().name()]
+
+
+def test_three_processes_learn_what_one_does(alone: Any, together: Any) -> None:
+    assert (together.steps, together.train_tokens) == (alone.steps, alone.train_tokens)
+    assert losses(together) == pytest.approx(losses(alone), abs=1e-4)
+    assert (together.processes, alone.processes) == (3, 1)
+    assert together.threads == ((0, 1),)
+    assert not children(), "none is left"
+
+
+def test_the_weights_depend_on_the_number_of_processes_alone(
+    run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(run_distill, tmp_path, monkeypatch, n_processes=3, **SHORT)
+    assert not children(), "none is left"
+    student = run_distill(tmp_path, n_processes=3, **SHORT)
+    assert student.n_resumed == 1
+    assert student.weights_sha256 == together.weights_sha256
+
+
+def test_what_was_measured_is_taken_again_where_the_training_goes_on(
+    run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(run_distill, tmp_path, monkeypatch, n_processes=3, **SHORT)
+    monkeypatch.setattr(pacer, "measure", None)
+    monkeypatch.setattr(pacer, "measure_divided", None)
+    student = run_distill(tmp_path, n_processes=None, **SHORT)
+    assert (student.processes, student.weights_sha256) == (3, together.weights_sha256)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_is_killed_costs_no_bit(
+    run_distill: Run,
+    together: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: signal.Signals,
+) -> None:
+    after = TrainingMonitor.on_train_batch_end
+    killed: list[int] = []
+
+    def kill(self: TrainingMonitor, trainer: Any, module: Any, *args: Any) -> None:
+        after(self, trainer, module, *args)
+        if trainer.global_step == 3 and not killed:
+            killed.append(module.workers._workers[1].pid)
+            os.kill(killed[0], how)
+
+    monkeypatch.setattr(TrainingMonitor, "on_train_batch_end", kill)
+    warnings: list[str] = []
+    student = run_distill(tmp_path, warnings=warnings, n_processes=3, **SHORT)
+    assert warnings == [
+        f"Process {killed[0]}, which trained on part 3 of 3, has ended. The training goes on "
+        "without it, with the same weights."
+    ]
+    assert student.weights_sha256 == together.weights_sha256
+    assert losses(student) == losses(together)
+    assert not psutil.pid_exists(killed[0]), "no zombie is left"
+
+
+def test_what_fails_in_a_process_fails_in_the_first_one_with_its_reason(
+    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stratos.distill.data import PackedLoader
+
+    row = PackedLoader.row
+
+    def broken(self: PackedLoader, index: int) -> Any:
+        if index == 4 and self._rank == 1:
+            raise ValueError("row 4 is broken")
+        return row(self, index)
+
+    monkeypatch.setattr(PackedLoader, "row", broken)
+    with pytest.raises(ValueError, match="row 4 is broken"):
+        run_distill(tmp_path, n_processes=2, **SHORT)
+    assert not children()
+
+
+def test_a_loss_that_is_no_number_in_a_part_names_its_items(
+    run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stratos.core.errors import StratosError
+    from stratos.distill.module import TextModule
+
+    first, loss = os.getpid(), TextModule.loss
+
+    def broken(self: TextModule, batch: Any) -> Any:
+        return loss(self, batch) * (float("nan") if os.getpid() != first and batch.row == 4 else 1)
+
+    monkeypatch.setattr(TextModule, "loss", broken)
+    with pytest.raises(StratosError, match=r"The loss is nan at step 5"):
+        run_distill(tmp_path, n_processes=2, **SHORT)
+
+
+def test_parts_of_accumulated_rows_with_ema(run_distill: Run, alone: Any, tmp_path: Path) -> None:
+    student = run_distill(tmp_path, n_processes=2, accumulate=2, ema=0.5, **SHORT)
+    assert (student.steps, student.train_tokens) == (alone.steps, alone.train_tokens)
+    assert losses(student) == pytest.approx(losses(alone), abs=1e-4)
+
+
+@pytest.mark.parametrize("cache", ["none", "topk"])
+def test_a_teacher_s_signal_is_asked_in_every_process(
+    run_distill: Run, tmp_path: Path, cache: Any
+) -> None:
+    from stratos.distill.student_model import make_student, save_student
+
+    config = StudentConfig("e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
+    save_student(*make_student(config, MahjongTask().vocabulary(), [], 9), tmp_path / "expert")
+    teacher = HuggingFaceTeacher("expert", path=str(tmp_path / "expert"), dtype="float32")
+    given = {"strategies": (AlignmentLogits(cache=cache),), "teachers": (teacher,)}
+    alone, together = (
+        run_distill(tmp_path / str(n), n_processes=n, **given, **SHORT) for n in (1, 2)
+    )
+    assert (alone.processes, together.processes) == (1, 2)
+    assert losses(together) == pytest.approx(losses(alone), abs=1e-4)
+    own = {"strategies": (AlignmentOnPolicy(lmbda=0.5, max_new_tokens=4),), "teachers": (teacher,)}
+    if cache == "none":  # what the student writes is known to one process
+        assert run_distill(tmp_path / "own", n_processes=2, **own, **SHORT).processes == 1
+
+
+@pytest.mark.parametrize(("seconds", "processes"), [(1.0, 2), (3.0, 1)])
+def test_processes_are_taken_where_they_are_no_slower(
+    run_distill: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    processes: int,
+) -> None:
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(pacer, "measure", lambda *_: [Pace(2, 2e-4, 0.0)])
+    monkeypatch.setattr(pacer, "measure_divided", lambda *_: Pace(1, seconds * 1e-4, 0.0))
+    notes: list[str] = []
+    try:
+        student = run_distill(tmp_path, notes=notes, **SHORT)
+        assert torch.get_num_threads() == 2, "torch has its threads back"
+    finally:
+        torch.set_num_threads(n_threads)
+    assert student.processes == processes
+    assert student.threads == ((0, 1 if processes == 2 else 2),)
+    on = "2 processes of one CPU thread" if processes == 2 else "2 CPU threads"
+    assert f" each on {on}: about " in "".join(notes)
+
+
+def test_the_measurement_changes_no_bit_and_counts_all_tokens(
+    run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials: list[pace._Trial] = []
+    trial = pace._trial
+
+    def noted(*args: Any) -> pace._Trial:
+        trials.append(trial(*args))
+        return trials[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pace, "_trial", noted)
+        run_distill(tmp_path, n_processes=3, **SHORT)
+    assert {one.tokens for one in trials[-4:]} == {max(one.tokens for one in trials)}
+    monkeypatch.setattr(pacer, "measure_divided", lambda *_: Pace(1, 1e-6, 0.0))
+    student = run_distill(tmp_path / "plain", n_processes=3, **SHORT)
+    assert student.weights_sha256 == together.weights_sha256
+
+
+def test_what_draws_random_numbers_or_is_large_is_not_divided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from stratos.config import TrainerConfig
+    from stratos.distill.data import Encoded, PackedLoader
+    from stratos.distill.module import TextModule
+    from stratos.distill.student_model import make_student
+
+    tiny = StudentConfig("t", hidden_size=32, n_layers=1, n_heads=2, intermediate_size=64)
+    model, _ = make_student(tiny, MahjongTask().vocabulary(), [], 0)
+    data = Encoded(np.ones(60, np.int32), np.arange(4) * 20, np.full(3, 4))
+    loader = PackedLoader(data, 40, 100, 0)
+    assert can_divide(TextModule(model, TrainerConfig(), 1), loader)
+    assert not can_divide(TextModule(model, TrainerConfig(compile=True), 1), loader)
+    assert not can_divide(TextModule(model, TrainerConfig(), 1), SimpleNamespace())  # type: ignore[arg-type]
+    monkeypatch.setattr(model.config, "attention_dropout", 0.1)
+    assert not can_divide(TextModule(model, TrainerConfig(), 1), loader)
+    monkeypatch.undo()
+    model.model.layers[0].drop = torch.nn.Dropout(0.1)
+    assert not can_divide(TextModule(model, TrainerConfig(), 1), loader)
+    model.model.layers[0].drop = torch.nn.Dropout(0.0)
+    monkeypatch.setattr(gradient_workers, "MOST_PARAMS", 100)
+    assert not can_divide(TextModule(model, TrainerConfig(), 1), loader)
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = {paths!r}
+import conftest, pathlib, time
+from stratos.distill.callbacks import TrainingMonitor
+after = TrainingMonitor.on_train_batch_end
+def told(self, trainer, module, *args):
+    after(self, trainer, module, *args)
+    if trainer.global_step == 3:
+        print(*(worker.pid for worker in module.workers._workers), flush=True)
+        time.sleep(60)
+TrainingMonitor.on_train_batch_end = told
+run = conftest.run_distill
+run = getattr(run, "__wrapped__", None) or run._get_wrapped_function()
+run(pathlib.Path({corpus!r}))(pathlib.Path({folder!r}), n_processes=3, **{settings!r})
+"""
+
+
+def test_all_end_with_the_first_process_however_it_ends(corpus_path: Path, tmp_path: Path) -> None:
+    script = SCRIPT.format(
+        paths=[str(Path(__file__).parent), *sys.path],
+        corpus=str(corpus_path),
+        folder=str(tmp_path),
+        settings=SHORT,
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    assert len(pids) == 2 and all(map(psutil.pid_exists, pids))
+    process.kill()
+    process.wait()
+    _, left = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)])
+    assert not left
+
+
+def test_weights_lie_where_vectors_can_read_them() -> None:
+    some = [torch.ones(3), torch.ones(5, 7), torch.ones(1, dtype=torch.bfloat16)]
+    shared = gradient_workers._shared(some)
+    assert [one.shape for one in shared] == [one.shape for one in some]
+    assert all(one.data_ptr() % 64 == 0 for one in shared)
