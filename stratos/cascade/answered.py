@@ -17,7 +17,6 @@ from typing import Any, Literal
 import msgspec
 
 from stratos.cascade.looks import look_of
-from stratos.cascade.natural_shares import Drawn, in_shares
 from stratos.cascade.threshold import Pair
 from stratos.core.atomic_files import write_atomically
 from stratos.core.digest import digest_of
@@ -28,6 +27,7 @@ from stratos.evaluate.answers import Took
 from stratos.records import Cascade, Deployment, Plan, Scorecard, load
 from stratos.report.sweep_jobs import is_run
 from stratos.run.kept_config import config_of
+from stratos.tasks.natural_shares import Drawn, in_shares
 from stratos.tasks.slice_shares import slices_of
 
 

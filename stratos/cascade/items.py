@@ -1,6 +1,6 @@
-"""Which items choose the threshold of a cascade and which measure it, and whether they are enough.
+"""Which items measure a cascade, and whether those that choose its threshold are enough.
 
-Each slice has the share that it has among all items of its split (`natural_shares`).
+Each slice has the share that it has among all test items (`natural_shares`).
 """
 
 from __future__ import annotations
@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from stratos.cascade.looks import level
-from stratos.cascade.natural_shares import in_shares, natural
 from stratos.cascade.threshold import n_needed
 from stratos.config import CascadeConfig, Config
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent
-from stratos.records import Probe, Scorecard, TeacherProbe
+from stratos.records import Scorecard
 from stratos.tasks.base import Item
+from stratos.tasks.natural_shares import in_shares, natural
 from stratos.tasks.slice_shares import slices_of
-from stratos.teachers.evaluation_budget import n_payable
 
 
 def measuring_items(
@@ -29,24 +28,6 @@ def measuring_items(
     slice_of = slices_of(config.task, "test", n, seed)
     drawn = in_shares(slice_of, [one.id for one in items], len(items))
     return natural(items, drawn), drawn.left_out
-
-
-def choosing_items(config: Config, probe: Probe, probed: TeacherProbe) -> tuple[list[Item], float]:
-    """Return validation items that no earlier stage has read, as many as are paid.
-
-    Those that chose weights, teacher or prompt, or measured the kept weights (by which a sweep
-    chooses its best job), come first of each slice. Each slice is drawn in its share of all
-    validation items; with them comes the share of those that are left out.
-    """
-    n_read = max([config.callbacks.n_validation_read, *(one.n_items for one in probe.teachers)])
-    limit = config.cascade.teacher_usd
-    limit = config.evaluate.teacher_usd if limit is None else limit
-    n = n_payable(config, probed, config.cascade.n_items, limit)
-    read = {one.id for one in config.task.items("validation", n_read)}
-    slice_of = slices_of(config.task, "validation", n_read + n)
-    drawn = in_shares(slice_of, slice_of.keys() - read, n)
-    n_all = len(slice_of)
-    return natural(config.task.items("validation", n_all), drawn), drawn.left_out
 
 
 def check_enough(n: int, options: CascadeConfig, look: int, left_out: float) -> None:

@@ -20,7 +20,7 @@ from stratos.cascade.answered import (
     write_pairs,
 )
 from stratos.cascade.as_served import late_said, pair_of
-from stratos.cascade.items import check_enough, choosing_items, measuring_items
+from stratos.cascade.items import check_enough, measuring_items
 from stratos.cascade.judge import (
     Judge,
     Said,
@@ -55,8 +55,8 @@ from stratos.records import (
 from stratos.tasks.base import Item
 from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.base import Teacher, identities
+from stratos.teachers.choosing_items import answer_limit, choosing_items
 from stratos.teachers.evaluation_budget import pace_of
-from stratos.teachers.prompting import prompting
 
 _REQUEST_S = 600.0
 
@@ -97,7 +97,7 @@ def cascade(
     teacher, probed = named(config.teachers, plan.teacher), probe.of_teacher(plan.teacher)
     by_teacher = right_by_teacher(context.run_dir, scorecard)
     tested, left_of_test = measuring_items(config, scorecard, by_teacher)
-    limit = _limit(config, teacher, probed)
+    limit = answer_limit(config, teacher, probed)
     choosing, left_out = choosing_items(config, probe, probed)
     n_samples = options.n_samples if measure == "agreement" else 0
     bundle = Path(deployment.bundle_path)
@@ -245,13 +245,6 @@ def _measure(options: CascadeConfig, run: ServingSetting) -> Measure:
         f"answers{' so' if known else ''}. Type deploy=llamacpp"
         + (f", or cascade.measure={known[0]}." if known else ".")
     )
-
-
-def _limit(config: Config, teacher: Teacher, probed: TeacherProbe) -> AnswerLimit:
-    limit = prompting(teacher, config.task).limit(probed.prompt, config.probe.max_tokens)
-    if limit.is_fixed or not probed.max_tokens:
-        return limit
-    return AnswerLimit(probed.max_tokens, "as in the probe", is_fixed=probed.is_cut_short)
 
 
 def _ask_teacher(

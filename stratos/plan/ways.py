@@ -115,7 +115,7 @@ def too_slow(config: Config, latency_ms: float | None) -> str:
     limit = config.limits.latency_ms
     if limit is None or latency_ms is None or latency_ms <= limit:
         return ""
-    return f"{milliseconds(latency_ms)} an answer, above limits.latency_ms"
+    return f"{milliseconds(latency_ms)} an answer, above limits.latency_ms={limit:g}"
 
 
 def _why_not_logged(config: Config, most: Interval) -> str:

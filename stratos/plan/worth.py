@@ -25,7 +25,14 @@ from stratos.plan.explain.free_here import free_servers
 from stratos.plan.horizon import Horizon, horizon_of
 from stratos.plan.scale_to_zero import MOST_WAITING, scaled_to_zero
 from stratos.plan.ways import hosted_ways, prompt_ways
-from stratos.plan.worth_doubts import doubts, is_measured, misses_limit, unsure_of
+from stratos.plan.worth_doubts import (
+    doubts,
+    is_measured,
+    is_only_slow,
+    misses_limit,
+    slow_ones,
+    unsure_of,
+)
 from stratos.plan.worth_words import (
     HEADS,
     beside_models,
@@ -134,11 +141,14 @@ def _weighed(
         "scaled": _scaled(config, plan, horizon),
     }  # fmt: skip
     able = [one for one in priced if not one.why_not]
+    slow = slow_ones(config, plan, priced)
     if not able:
-        why = "; ".join(f"{one.name}: {one.why_not}" for one in priced)
+        others = [one for one in priced if not is_only_slow(config, plan, one)]
+        why = "; ".join(f"{one.name}: {one.why_not}" for one in others)
         doubt = doubts(config, plan, priced, beaten_by)
         head = "Open" if doubt else "Distil"
-        text = f"{head}: no model that was probed does the task as well and in time ({why}).{doubt}"
+        text = f"{head}: no model that was probed does the task as well and in time"
+        text += f"{f' ({why})' if why else ''}.{slow}{doubt}"
         return Worth("open" if doubt else "distil", text, reference="", **facts)
     end_of = today or datetime.date.today()
     if rate is None:
@@ -149,7 +159,7 @@ def _weighed(
             f"{volume(even)} requests a day on. Give yours: traffic.requests_per_day=<number>."
         )
         text += shares_unknown(probe, reference.name) + SUNK * is_measured(plan)
-        text += doubts(config, plan, priced, beaten_by, reference) + unsure_of(reference)
+        text += slow + doubts(config, plan, priced, beaten_by, reference) + unsure_of(reference)
         text += ended(reference, horizon, end_of)
         facts |= {"reference": reference.name, "break_even_per_day": even}
         return Worth("open", text, **facts)
@@ -163,7 +173,7 @@ def _weighed(
         outcome = "open"
     text = in_words(outcome, ends, reference, rate, horizon, payback, even)
     text += SUNK * is_measured(plan)
-    text += ended(reference, horizon, end_of) + doubt * (outcome != "stay")
+    text += ended(reference, horizon, end_of) + (slow + doubt) * (outcome != "stay")
     text += unsure_of(reference) + shares_unknown(probe, reference.name)
     text += _if_scaled(facts["scaled"], outcome, able, misses, once, per_day, rate, horizon)
     facts |= {"reference": reference.name, "break_even_per_day": even}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from stratos.config import Config
 from stratos.core.formats import percent, percent_range
-from stratos.plan.ways import too_slow
+from stratos.plan.ways import too_slow, why_not
 from stratos.records import Plan, Way
 
 _HALF = 0.5
@@ -59,6 +59,23 @@ def misses_limit(config: Config, plan: Plan) -> str:
         return ""
     misses = "does not meet" if is_measured(plan) else "is not expected to meet"
     return f" But the student {misses} limits.accuracy={least:g}: {_accuracy(plan)}."
+
+
+def is_only_slow(config: Config, plan: Plan, way: Way) -> bool:
+    """Return whether a way is no alternative by nothing but the time of its answers."""
+    is_slow = way.why_not != "" and too_slow(config, way.latency_ms) != ""
+    return is_slow and not why_not(config, way.accuracy, plan)
+
+
+def slow_ones(config: Config, plan: Plan, ways: Sequence[Way]) -> str:
+    """Name the models that would do the task, and are too slow; "" where there are none."""
+    told = [
+        f"{one.name} {'may' if one.unsure else 'would'} do the task, but is too slow: "
+        f"{too_slow(config, one.latency_ms)}"
+        for one in ways
+        if is_only_slow(config, plan, one)
+    ]
+    return "".join(f" {one}." for one in told)
 
 
 def unsure_of(reference: Way) -> str:

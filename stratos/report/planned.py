@@ -11,6 +11,7 @@ them; they lack the wait for servers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stratos.catalog.local import CLOUD
@@ -153,8 +154,26 @@ def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
     if records.get("evaluate") is None:
         return None
     # What probe and pilot were paid was gone before there was a plan; it may be made again later.
-    paid = sum(spend.usd for spend in spends if not spend.is_before_plan)
+    apart = _apart(plan, spends)
+    paid = sum(spend.usd for spend in spends if not spend.is_before_plan) - apart
     elsewhere = _elsewhere(plan.roles, records, spends)
+    row = _dollars_row(plan, spends, paid, elsewhere)
+    if not apart:
+        return row
+    told = (
+        f"the teacher's answers that choose the cascade's threshold, {usd(apart)}, are in no plan"
+    )
+    return replace(row, note="; ".join(filter(None, (row.note, told))))
+
+
+def _apart(plan: Plan, spends: Sequence[Spend]) -> float:
+    """Return the dollars of a cascade that was asked for when the plan was made already."""
+    if any(role.choosing_usd for role in plan.roles):
+        return 0.0
+    return sum(spend.usd for spend in spends if spend.stage == "cascade")
+
+
+def _dollars_row(plan: Plan, spends: Sequence[Spend], paid: float, elsewhere: str) -> PlannedRow:
     if not elsewhere:
         return _dollars_until_served(plan, spends, paid)
     if stages := dict.fromkeys(spend.stage for spend in spends if spend.seconds):

@@ -48,6 +48,7 @@ from stratos.run.placing import (
 )
 from stratos.run.resume import Stage
 from stratos.teachers.cached import restored
+from stratos.teachers.choosing_items import makes_cascade
 from stratos.teachers.kept_answers import FOLDER
 from stratos.tracking.tracker import Tracker, tracked
 
@@ -130,7 +131,7 @@ def _needed(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
 
 def _switched_off(config: Config) -> frozenset[str]:
     off = ["pilot"] if config.plan.pilot is False else []
-    if config.cascade.accuracy is None or config.deploy.name == "none":
+    if not makes_cascade(config):
         off.append("cascade")
     return frozenset(off)
 
@@ -641,7 +642,9 @@ class Runner:
                     self._check_jobs(missing, enough, [*jobs, *(["serve"] if trials else [])])
                 reserves.allot(self.ledger, self._marks[stage.name], held)
         elif stage.name in self.asked:
-            for role in stage.releases:
+            later = self.stages[self.stages.index(stage) + 1 :]
+            paid_later = {role for one in later if one.name in self.asked for role in one.releases}
+            for role in {*stage.releases} - paid_later:
                 reserves.release(self.ledger, role)
 
     def _dated(self, plan: Plan, mark: str) -> Plan:

@@ -95,6 +95,8 @@ PLAN = Stage(
         "evaluate.n_teacher_items",
         "evaluate.teacher_minutes",
         "evaluate.teacher_usd",
+        "callbacks.n_validation_items",
+        "callbacks.n_final_validation_items",
         "seed",
     ),
     after=("probe",),
@@ -215,6 +217,7 @@ CASCADE = Stage(
     ),
     after=("probe", "plan", "evaluate", "deploy"),
     is_part_of="deploy",
+    releases=(TEACHER,),
 )
 REPORT = Stage(
     name="report",

@@ -66,7 +66,8 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     console.print()
     if plan is not None:
         worth = _worth(config, records)
-        if worth is not None:
+        # The plan has said its own; until something is measured there is no other.
+        if worth is not None and worth != plan.worth:
             console.print(worth.text, soft_wrap=True, markup=False)
         console.print(
             f"{plan.teacher} → {plan.student} by {plan.strategy}, chosen as {plan.objective}"

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from stratos import config as c
-from stratos.cascade import items
-from stratos.cascade.items import check_enough, choosing_items, measuring_items
-from stratos.cascade.natural_shares import in_shares
+from stratos.cascade.items import check_enough, measuring_items
+from stratos.cascade.looks import level
+from stratos.cascade.threshold import n_needed
 from stratos.core.errors import StratosError
 from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.natural_shares import in_shares
+from stratos.teachers import choosing_items as budget
+from stratos.teachers.choosing_items import can_promise, choosing_items
 
 
 def share(items: list[Any]) -> float:
@@ -37,7 +40,7 @@ def test_a_rare_slice_has_its_share_of_the_items_that_choose_and_measure(
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     task = JsonlTask(name="own", path=str(path), slice="kind", slices=("easy", "hard"))
-    monkeypatch.setattr(items, "n_payable", lambda config, probed, most, limit: most)
+    monkeypatch.setattr(budget, "n_payable", lambda config, probed, most, limit: most)
     config: Any = SimpleNamespace(
         task=task, callbacks=c.CallbacksConfig(n_validation_items=64, n_final_validation_items=32),
         cascade=c.CascadeConfig(accuracy=0.95), evaluate=c.EvaluateConfig(n_items=500),
@@ -75,6 +78,18 @@ def test_a_share_that_is_no_whole_number_is_right_on_average() -> None:
         for k in range(1, 21)
     ]
     assert {*n_hard} == {1, 2} and 1.2 < sum(n_hard) / len(n_hard) < 1.8
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 0.8, 0.95, 0.99])
+@pytest.mark.parametrize("left_out", [0.0, 0.004])
+def test_the_plan_counts_as_many_items_as_a_first_look_needs(
+    accuracy: float, left_out: float
+) -> None:
+    promise = c.CascadeConfig(accuracy=accuracy, confidence=0.9)
+    least = n_needed(1.0, accuracy / (1 - left_out), level(0.1, 1))
+    assert least is not None
+    assert can_promise(least, promise, left_out) and not can_promise(least - 1, promise, left_out)
+    assert not can_promise(10**6, promise, 1 - accuracy)
 
 
 def test_what_is_left_out_counts_as_wrong_before_anybody_is_asked() -> None:

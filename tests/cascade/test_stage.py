@@ -27,9 +27,15 @@ from stratos.core.errors import StratosError
 from stratos.deploy.bundle import make_bundle
 from stratos.engines.gguf_export import export
 from stratos.engines.llamacpp import LlamaCpp
+from stratos.estimate import Workload
 from stratos.evaluate import evaluate
 from stratos.evaluate.answer_files import read_answers
+from stratos.ledger import Ledger
+from stratos.plan.options.answered_before import Kept
+from stratos.plan.options.hosted import hosted_options
+from stratos.plan.options.teacher_load import Load
 from stratos.records import Deployment, ServingSetting, save
+from stratos.report.costs import read_ledger
 from stratos.tasks.base import Item
 
 pytestmark = pytest.mark.skipif(
@@ -116,6 +122,43 @@ def test_validation_items_choose_and_test_items_measure(run: Run) -> None:
         if one.id in by_id and by_id[one.id].confidence is not None:
             assert by_id[one.id].confidence == pytest.approx(one.logprob, abs=0.05)
             assert by_id[one.id].student == (one.score.exact >= 1)
+
+
+def test_the_plan_counts_the_dollars_that_the_teacher_is_paid_for_the_threshold(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scripted teacher has the price of 4 tokens in and 1 out, which the probe saw of 6 items."""
+    shutil.copytree(run.folder / "evaluate", tmp_path / "evaluate")
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    monkeypatch.setattr(
+        run, "context", replace(run.context, run_dir=tmp_path, cache_dir=tmp_path, ledger=ledger)
+    )
+    config = replace(run.config, teachers=(Sure(usd_per_million=1000.0),))
+    [seen] = run.probe.teachers
+    seen = replace(seen, card=config.teachers[0].card(), input_tokens=24, output_tokens=6)
+    monkeypatch.setattr(run, "probe", replace(run.probe, teachers=(seen,)))
+
+    def planned() -> float:
+        """Return what the plan counts of answers that are not kept."""
+        n = Kept(config, tmp_path).n_choosing(run.probe, seen)
+        load = Load(n, Workload(4, 1))
+        nothing = Load(0, Workload(0, 0))
+        [option] = hosted_options(seen, nothing, choosing=load)
+        assert option.usd == option.choosing_usd and option.hours == 0
+        return option.choosing_usd
+
+    expected = planned()
+    assert expected == pytest.approx(22 * 5 * 1000 / 1e6)
+    run.stage(config)
+    paid = sum(one.usd for one in read_ledger(ledger.path) if one.role == "teacher")
+    assert paid == pytest.approx(expected)
+    assert planned() == 0, "kept answers are paid no more"
+    for changes in (
+        {"cascade": c.CascadeConfig()},  # none is asked for
+        {"cascade": replace(config.cascade, accuracy=0.99)},  # half of the test items chooses
+        {"deploy": replace(config.deploy, name="none")},  # nobody serves it
+    ):
+        assert Kept(replace(config, **changes), tmp_path / "none").n_choosing(run.probe, seen) == 0
 
 
 def test_items_longer_than_the_context_are_told_in_the_promise(

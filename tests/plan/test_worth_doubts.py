@@ -101,7 +101,25 @@ def test_a_hosted_model_that_takes_too_long_is_no_alternative(seconds, outcome, 
     config = replace(config, limits=replace(config.limits, latency_ms=300))
     found = verdict_of(config, probe, plan, TODAY)
     assert (found.outcome, found.reference) == (outcome, reference)
-    assert ("large: 8.00 s an answer, above limits.latency_ms" in found.text) == (not reference)
+    told = (
+        "large would do the task, but is too slow: 8.00 s an answer, above limits.latency_ms=300."
+    )
+    assert (told in found.text) == (not reference)
+    assert found.text.count("8.00 s") == (not reference)
+
+
+def test_a_model_that_is_too_slow_is_named_beside_one_that_is_not():
+    slow, quick = replace(PAID, seconds=64 * 8.0), replace(CHEAP, seconds=64 * 0.2)
+    config, probe, plan = of_a_year(100_000, (BLIND, slow, quick))
+    config = replace(config, limits=replace(config.limits, latency_ms=300))
+    told = " large would do the task, but is too slow: 8.00 s an answer, above"
+    found = verdict_of(config, probe, plan, TODAY)
+    assert found.reference == "cheap" and found.outcome == "distil" and told in found.text
+    asked = replace(config, traffic=replace(config.traffic, requests_per_day=None))
+    assert told in verdict_of(asked, probe, plan, TODAY).text
+    # One that does not do the task either is not said to do it.
+    config = replace(config, limits=replace(config.limits, accuracy=0.999))
+    assert told not in verdict_of(config, probe, plan, TODAY).text
 
 
 def test_what_is_no_alternative_is_told_anew_beside_the_measured_student():

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from stratos.config import Config
 from stratos.ledger import Ledger
 from stratos.plan.options.hosted import is_hosted
-from stratos.records import TeacherProbe
-from stratos.teachers.base import Batching
+from stratos.records import Probe, TeacherProbe
+from stratos.teachers.base import Batching, Question, Teacher
 from stratos.teachers.cached import n_kept
+from stratos.teachers.choosing_items import choosing_questions
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy
@@ -31,6 +32,7 @@ class Kept:
     ledger: Ledger | None = None
     """Of the run: what a batch asks that an earlier process handed in is paid already."""
     _counts: dict[tuple[str, str], int] = field(default_factory=dict, init=False, repr=False)
+    _choosing: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def n_answers(self, probed: TeacherProbe, strategy: Strategy) -> int:
         """Return how many of the answers are there.
@@ -44,11 +46,23 @@ class Kept:
             self._counts[key] = self._count(probed, strategy)
         return self._counts[key]
 
+    def n_choosing(self, probe: Probe, probed: TeacherProbe) -> int:
+        """Return how many answers that choose the threshold of a cascade are not there yet.
+
+        Args:
+            probe: says which items are read.
+            probed: the teacher.
+        """
+        if probed.teacher not in self._choosing:
+            teacher, questions = _choosing(self.config, probe, probed)
+            n = 0 if teacher is None else n_kept(teacher, questions, self.cache_dir)
+            self._choosing[probed.teacher] = len(questions) - n
+        return self._choosing[probed.teacher]
+
     def _count(self, probed: TeacherProbe, strategy: Strategy) -> int:
-        teachers = [one for one in self.config.teachers if one.name == probed.teacher]
-        if not teachers or not is_hosted(probed.card):
+        teacher = _teacher(self.config, probed)
+        if teacher is None or not is_hosted(probed.card):
             return 0
-        teacher = teachers[0]
         questions = strategy.asks(self.config, teacher, probed.prompt, probed.max_tokens_by_prompt)
         if questions is None:
             return 0
@@ -56,3 +70,27 @@ class Kept:
         if self.ledger is not None and isinstance(teacher, Batching):
             n += self.ledger.batches.n_under_way(f"teacher {teacher.name}")
         return n
+
+
+def n_choosing(config: Config, probe: Probe, probed: TeacherProbe) -> int:
+    """Return how many answers choose the threshold of a cascade, there already or not.
+
+    Args:
+        config: of the run.
+        probe: says which items are read.
+        probed: the teacher.
+    """
+    return len(_choosing(config, probe, probed)[1])
+
+
+def _choosing(
+    config: Config, probe: Probe, probed: TeacherProbe
+) -> tuple[Teacher | None, list[Question]]:
+    teacher = _teacher(config, probed)
+    if teacher is None or not is_hosted(probed.card):
+        return teacher, []
+    return teacher, choosing_questions(config, probe, probed, teacher)
+
+
+def _teacher(config: Config, probed: TeacherProbe) -> Teacher | None:
+    return next((one for one in config.teachers if one.name == probed.teacher), None)

@@ -28,6 +28,7 @@ def hosted_options(
     *,
     evaluated: Load | None = None,
     scored: Load | None = None,
+    choosing: Load | None = None,
     most_tokens: Workload | None = None,
 ) -> tuple[Option, ...]:
     """Return the ways to ask a hosted teacher: at once, and as a batch where that has a price.
@@ -45,6 +46,8 @@ def hosted_options(
         ends: the fewest and the most that may be asked for, where that is a range.
         evaluated: those of the load that are asked behind the training.
         scored: texts that it scores besides, where its endpoint can; it takes their hours for none.
+        choosing: answers that choose the threshold of a cascade. They are asked at once, when the
+            student is served already: they take dollars, and none of the hours until then.
         most_tokens: most that one call may take, which is set aside for it.
     """
     card = teacher.card
@@ -55,14 +58,19 @@ def hosted_options(
     answers = counted(load.n_answers, "answer")
     if ends is not None:
         answers += f" ({ends[0].n_answers} to {ends[1].n_answers})"
+    chooses = choosing or Load.of([])
+    choosing_usd = _usd(chooses, usd_in, usd_out)
+    if chooses.n_answers:
+        answers += f", and {chooses.n_answers} for the cascade's threshold,"
     least, most = ends or (load, load)
-    low, high = _factors(teacher, least), _factors(teacher, most)
+    least_paid, most_paid = _together(least, chooses), _together(most, chooses)
+    low, high = _factors(teacher, least_paid), _factors(teacher, most_paid)
 
     def usd_range(of: Callable[[Load], float]) -> Range | None:
         """Return the dollars of both ends; what may be scored is paid for at the upper one."""
         if low is None or high is None:
-            return None if ends is None else (of(least), of(most) + scored_usd)
-        return of(least) * low.usd[0], of(most) * high.usd[1] + scored_usd
+            return None if ends is None else (of(least_paid), of(most_paid) + scored_usd)
+        return of(least_paid) * low.usd[0], of(most_paid) * high.usd[1] + scored_usd
 
     def hours_range(least: Load, most: Load) -> Range | None:
         low, high = _factors(teacher, least), _factors(teacher, most)
@@ -78,34 +86,41 @@ def hosted_options(
             offer=None,
             spot=False,
             hours=_hours(teacher, load),
-            usd=_usd(load, usd_in, usd_out) + scored_usd,
+            usd=_usd(load, usd_in, usd_out) + choosing_usd + scored_usd,
             note=f"hosted, {answers} by the token",
             hours_range=hours_range(least, most),
             usd_range=usd_range(lambda one: _usd(one, usd_in, usd_out)),
-            last_call_usd=last_call_usd if load.n_answers else 0.0,
+            last_call_usd=last_call_usd if load.n_answers + chooses.n_answers else 0.0,
+            choosing_usd=choosing_usd,
         )
     ]
     batch_in = card.usd_per_million_batch_input_tokens
     batch_out = card.usd_per_million_batch_output_tokens
     later = evaluated or Load.of([])
     if batch_in is not None and batch_out is not None and load.n_answers > later.n_answers:
-        dearer = _usd(later, usd_in, usd_out) - _usd(later, batch_in, batch_out)
+        at_once = _together(later, chooses)
+        dearer = _usd(at_once, usd_in, usd_out) - _usd(at_once, batch_in, batch_out)
         behind = hours_range(later, later)
         options.append(
             Option(
                 offer=None,
                 spot=False,
                 hours=card.batch_hours + _hours(teacher, later),
-                usd=_usd(load, batch_in, batch_out) + dearer + scored_usd,
+                usd=_usd(_together(load, chooses), batch_in, batch_out) + dearer + scored_usd,
                 note=f"hosted, {answers} as a batch",
                 # The provider promises the end of the window, and may be done at once.
                 hours_range=None if behind is None else (behind[0], card.batch_hours + behind[1]),
                 usd_range=usd_range(lambda one: _usd(one, batch_in, batch_out) + dearer),
                 as_batch=True,
                 last_call_usd=last_call_usd,
+                choosing_usd=choosing_usd,
             )
         )
     return tuple(options)
+
+
+def _together(some: Load, others: Load) -> Load:
+    return Load.of([(some.n_answers, some.work), (others.n_answers, others.work)])
 
 
 @dataclass(frozen=True)

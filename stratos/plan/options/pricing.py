@@ -124,6 +124,7 @@ class Pricing:
                     ends,
                     evaluated=asked.evaluated,
                     scored=asked.scored,
+                    choosing=asked.choosing,
                     most_tokens=asked.most_tokens,
                 )
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,17 +15,20 @@ from test_teacher_load import AWS, IN, OUT, hosted, size, strategy_of, task_of
 from world import STUDENTS, World
 
 from stratos.catalog import load_catalog
+from stratos.config import CallbacksConfig, CascadeConfig
 from stratos.core.context import Context
 from stratos.ledger import Ledger
+from stratos.ledger.reserves import planned_usd
 from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.hosted import hosted_options
 from stratos.plan.options.teacher_load import Load, teacher_load_of
 from stratos.plan.solution import solve
-from stratos.records import Plan, TeacherProbe
+from stratos.records import AnswerSpread, Plan, TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.strategy import Tally
+from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.cache import AnswerCache, question_key
 
@@ -130,6 +134,40 @@ def test_kept_answers_are_not_priced_again(tmp_path: Path, folder: Path) -> None
     )
     assert told in after.reasons and told not in before.reasons
     assert planned(task, strategy, replace(teacher, cache="off"), folder).usd == before.usd
+
+
+def test_the_answers_that_choose_a_cascade_s_threshold_are_priced_and_held(tmp_path: Path) -> None:
+    """Besides those of the evaluation, at once and not as a batch, and in no hours."""
+    rows = [{"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(2000)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = JsonlTask(str(tmp_path / "rows.jsonl"), metric="numeric")
+    spread = AnswerSpread(0.0, 0.0, 0.0)
+    probed = replace(hosted(task), spread=spread)
+    teacher = Paid(probed)
+    world = World(
+        cloud=AWS, task=task, teachers=(probed,), students=(replace(STUDENTS[0], runs=()),)
+    )
+    few = CallbacksConfig(n_validation_items=4, n_final_validation_items=4)
+    plain = replace(world.config(), teachers=(teacher,), callbacks=few)
+    promised = replace(plain, cascade=CascadeConfig(accuracy=0.9, n_items=60))
+
+    def made(config: Any) -> Plan:
+        return solve(build_problem(config, world.probe(), load_catalog(world.cloud)))
+
+    without, plan = made(plain), made(promised)
+    before, role = without.role("teacher"), plan.role("teacher")
+    n_items = probed.n_items
+    usd = 60 * (probed.input_tokens * IN + probed.output_tokens * OUT) / n_items / 1e6
+    assert role.choosing_usd == pytest.approx(usd) and before.choosing_usd == 0
+    assert role.usd == pytest.approx(before.usd + usd) and role.hours == before.hours
+    assert role.note.endswith(" answers, and 60 for the cascade's threshold, by the token")
+    low, high = role.usd_range
+    assert low < role.usd < high and high > before.usd_range[1]
+    more = planned_usd(plan)["teacher"] - planned_usd(without)["teacher"]
+    assert more == pytest.approx(high - before.usd_range[1])
+    # A promise that so few items cannot show is refused before anybody is asked.
+    refused = replace(promised, cascade=CascadeConfig(accuracy=0.99, n_items=60))
+    assert made(refused).role("teacher").choosing_usd == 0
 
 
 def test_kept_reasonings_are_not_priced_again(tmp_path: Path, folder: Path) -> None:
