@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import exp, hypot, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
@@ -48,6 +49,29 @@ def _binomial(n: int, share: float, confidence: float = 0.95) -> tuple[int, int]
         if below >= 1 - tail:
             return fewest or 0, k
     return fewest or 0, n
+
+
+def by_shares(parts: Mapping[str, Interval], shares: Mapping[str, float]) -> Interval | None:
+    """Return the accuracy over slices that have given shares, as requests come.
+
+    The errors of independent slices add up as squares, to each side by itself (MOVER: Zou and
+    Donner 2008). So the interval stays inside [0, 1].
+
+    Args:
+        parts: accuracy of each slice.
+        shares: of each slice, with a sum of 1; empty where they are not known.
+
+    Returns:
+        None where shares are not known, or a slice that has one was not measured.
+    """
+    if not shares or not shares.keys() <= parts.keys():
+        return None
+    weighted = [(share, parts[name]) for name, share in shares.items()]
+    mean = sum(share * one.mean for share, one in weighted)
+    below = hypot(*(share * (one.mean - one.low) for share, one in weighted))
+    above = hypot(*(share * (one.high - one.mean) for share, one in weighted))
+    n = counted(len(shares), "slice")
+    return Interval(mean, mean - below, mean + above, f"{n} by their shares")
 
 
 def wilson(k: float, n: int, confidence: float = 0.95, source: str = "") -> Interval:

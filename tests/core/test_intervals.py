@@ -1,8 +1,10 @@
 """Wilson intervals against published numbers, and at the edges."""
 
+import random
+
 import pytest
 
-from stratos.core.intervals import wilson
+from stratos.core.intervals import by_shares, wilson
 
 # Newcombe (1998), "Two-sided confidence intervals for the single proportion", table I, method 3.
 NEWCOMBE = [
@@ -45,3 +47,29 @@ def test_edges() -> None:
         wilson(3, 2)
     with pytest.raises(ValueError, match="confidence"):
         wilson(1, 2, confidence=1.0)
+
+
+def test_slices_by_their_shares() -> None:
+    parts = {"rare": wilson(50, 100), "usual": wilson(90, 100)}
+    found = by_shares(parts, {"rare": 0.1, "usual": 0.9})
+    assert found is not None and found.mean == pytest.approx(0.86)
+    alone = by_shares(parts, {"usual": 1.0})
+    assert alone is not None
+    assert (alone.low, alone.high) == pytest.approx((parts["usual"].low, parts["usual"].high))
+    assert by_shares(parts, {}) is None, "shares that are not known"
+    assert by_shares(parts, {"usual": 0.9, "other": 0.1}) is None, "a slice that nobody measured"
+
+
+def test_the_interval_over_slices_holds_as_often_as_it_says() -> None:
+    rng = random.Random(4)
+    shares, truth = {"a": 0.05, "b": 0.35, "c": 0.6}, {"a": 0.3, "b": 0.99, "c": 0.9}
+    expected = sum(share * truth[name] for name, share in shares.items())
+    n_inside = 0
+    for _ in range(2000):
+        parts = {
+            name: wilson(sum(rng.random() < p for _ in range(60)), 60) for name, p in truth.items()
+        }
+        found = by_shares(parts, shares)
+        assert found is not None and 0 <= found.low <= found.high <= 1
+        n_inside += found.low <= expected <= found.high
+    assert 0.94 <= n_inside / 2000 <= 0.985

@@ -19,7 +19,15 @@ from stratos.plan.open_models import open_ways
 from stratos.plan.ways import hosted_ways
 from stratos.plan.worth import verdict_of
 from stratos.plan.worth_doubts import doubts
-from stratos.records import AnswerSpread, Deployment, Export, Exports, Interval, ServingSetting
+from stratos.records import (
+    AnswerSpread,
+    Deployment,
+    Export,
+    Exports,
+    Interval,
+    ServingSetting,
+    SliceScore,
+)
 from stratos.report.worth_measured import worth_measured
 
 CHEAP = replace(
@@ -182,3 +190,34 @@ def test_a_student_that_hardly_agrees_with_the_log_takes_the_place_of_nothing():
     assert "gives its answer to 0.0% (0.0–2.0%) of requests: it takes the place of noth" in told
     much = replace(plan, accuracy=Interval(0.7, 0.6, 0.8, "test items"))
     assert "such as limits.accuracy=0.9" in doubts(config, much, [way], {}, way)
+
+
+def test_a_teacher_that_is_better_as_requests_come_leaves_it_open():
+    """An evaluation that alternates slices has them level; 99 of 100 requests are short."""
+    shares = {"long": 0.01, "short": 0.99}
+    config, probe, plan = of_a_year(100_000, (BLIND, PAID))
+    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+    equal = measured(910, 910, 1000, 1.0)
+
+    def sliced(score, long, short):
+        parts = (("long", long), ("short", short))
+        more = tuple(SliceScore(name, 500, wilson(right, 500), 0.0) for name, right in parts)
+        return replace(score, slices=(*score.slices, *more))
+
+    student, large = equal.scores
+    scorecard = replace(equal, scores=(sliced(student, 490, 420), sliced(large, 420, 490)))
+    alike = worth_measured(config, probe, plan, scorecard)
+    assert alike.outcome == "distil", "how often slices are asked is not known"
+    found = worth_measured(config, replace(probe, shares=shares), plan, scorecard)
+    assert found.outcome == "open"
+    assert "the student is less accurate than large: 84.1% (80.7–87.1%) against 97.9%" in found.text
+    assert "each slice by its share of the rows" in found.text
+    rare = dict(zip(shares, reversed(shares.values()), strict=True))
+    assert worth_measured(config, replace(probe, shares=rare), plan, scorecard).outcome == "distil"
+    # Another model has its slices from the probe.
+    by_slice = {"long": wilson(30, 64), "short": wilson(64, 64)}
+    probed = (BLIND, PAID, replace(CHEAP, exact_by_slice=by_slice))
+    config, probe, plan = of_a_year(100_000, probed)
+    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+    found = worth_measured(config, replace(probe, shares=shares), plan, scorecard)
+    assert "; than cheap: 84.1%" in found.text

@@ -22,7 +22,7 @@ from stratos.ledger import LedgerError, reserves
 from stratos.records import Corpus, Interval, Offer, Plan, Probe, RoleChoice
 from stratos.run import resume
 from stratos.run.runner import opened
-from stratos.run.stages import EVALUATE, PLAN, PROBE, STAGES, SYNTHESIZE
+from stratos.run.stages import CASCADE, EVALUATE, PLAN, PROBE, STAGES, SYNTHESIZE
 from stratos.synthesize.alignment import Alignment
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.openai import OpenAITeacher
@@ -182,6 +182,17 @@ def test_what_the_planned_servers_need_is_not_spent_on_answers(
         run._hold_money(EVALUATE, None)
         assert run.ledger.totals.reserves["teacher"].released_usd == 1.0
         assert run.ledger.totals.reserves["serve"].released_usd is None
+
+
+def test_what_is_held_for_a_teacher_stays_until_its_cascade_is_made(world: World) -> None:
+    promised = schema.CascadeConfig(accuracy=0.9)
+    config = replace(world.config("evaluate", 5.0), stages=("evaluate", "deploy"), cascade=promised)
+    with opened(config, STAGES) as run:
+        reserves.allot(run.ledger, "a plan", {"teacher": 1.0})
+        run._hold_money(EVALUATE, None)
+        assert run.ledger.totals.reserves["teacher"].released_usd is None
+        run._hold_money(CASCADE, None)
+        assert run.ledger.totals.reserves["teacher"].released_usd == 1.0
 
 
 def test_a_plan_whose_job_cannot_be_set_aside_for_is_refused_before_it_is_paid_for(
