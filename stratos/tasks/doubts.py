@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import islice, pairwise, takewhile
 
-from stratos.core.counted import counted
+from stratos.core.counted import counted, listed
 from stratos.core.intervals import wilson
 from stratos.tasks.base import Split
 from stratos.tasks.languages import languages
@@ -59,6 +59,24 @@ def of_copies(path: str, n: int) -> tuple[str, ...]:
         "for case, punctuation and spacing, with the same answer. Each question is measured once: "
         "copies would make every interval too narrow.",
     )
+
+
+def of_empty_golds(database: str, n_empty: Mapping[Split, int], rows: BySplit) -> list[str]:
+    """Say that gold queries give no rows, so that many wrong queries are right there.
+
+    Args:
+        database: file that they are run on.
+        n_empty: how many of a split.
+        rows: of each split.
+    """
+    told = [f"{n:,} of {len(rows[split]):,} {split} rows" for split, n in n_empty.items() if n]
+    if not told:
+        return []
+    return [
+        f"The gold queries of {listed(told)} give no rows on {database}. There, every query "
+        "without rows counts as right, also a wrong one, so that the accuracy is too high. Take "
+        "these questions out, or put rows into the database that they find."
+    ]
 
 
 def too_few(path: str, rows: BySplit) -> list[str]:

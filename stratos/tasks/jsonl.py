@@ -47,6 +47,7 @@ from stratos.tasks.rows import (
 from stratos.tasks.schema import BySchema
 from stratos.tasks.schema.document import read_schema
 from stratos.tasks.split import content_id, family_id, id_of, order_key
+from stratos.tasks.sql import SqlResult
 from stratos.tasks.table import Row, Rows
 
 if TYPE_CHECKING:
@@ -444,9 +445,24 @@ class JsonlTask(Task):
             *(complaint for of_file in told for complaint in of_file if complaint),
             *doubts.of_ids(self.path, self._files[0].rows, self.question, self.answer),
             *doubts.of_copies(self.path, self._split[1][doubts.COPY]),
+            *self._empty_golds,
             *doubts.of_sizes(self._by_split),
             *doubts.of_languages(self.path, self._by_split["train"]),
         )
+
+    @property
+    def _empty_golds(self) -> list[str]:
+        """Say how many gold queries of held-out rows give no rows."""
+        metric = self._metric
+        if not isinstance(metric, Own) or not isinstance(metric.verifier, SqlResult):
+            return []
+        is_empty = metric.verifier.is_empty
+        return doubts.of_empty_golds(
+            metric.verifier.database,
+            {split: sum(is_empty(row.answer) for row in rows)
+             for split, rows in self._by_split.items() if split != "train"},
+            self._by_split,
+        )  # fmt: skip
 
     def refusals(self) -> list[str]:
         """Return why nothing can be learnt or measured from the rows; nothing where it can."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.sql import SqlResult
 from stratos.tasks.sql.database import Database, _child
@@ -219,6 +220,34 @@ def test_gold_queries_that_fail_are_named_by_line(
     [item] = task.items("test", 1)
     assert task.score(f"```sql\n{item.answer.upper()}\n```", item).exact == 1
     assert task.score("select 999", item).exact == 0
+
+
+def told_of_no_rows(path: Path, shop: Path, **settings: Any) -> list[str]:
+    task = JsonlTask(str(path), **(settings or {"metric": "sql", "database": str(shop)}))
+    return [told for told in task.complaints if "no rows" in told]
+
+
+def test_gold_queries_without_rows_are_counted_and_stay(shop: Path, tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    query = "select id from orders where id = {}"
+    rows = [{"question": f"Which are {k}?", "answer": query.format(k)} for k in range(40)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    verifier = {"_target_": "stratos.tasks.sql.SqlResult", "database": str(shop)}
+    task = JsonlTask(str(path), verifier=verifier)
+    [told] = told_of_no_rows(path, shop)
+    assert told_of_no_rows(path, shop, verifier=verifier) == [told]
+    held: dict[str, list[Item]] = {
+        "validation": task.items("validation", 40),
+        "test": task.items("test", 40),
+    }
+    assert sum(map(len, held.values())) + task.n_train == 40, "none is left out"
+    for split, some in held.items():
+        n_empty = sum(int(item.answer.split()[-1]) > 9 for item in some)
+        assert n_empty and f"{n_empty} of {len(some)} {split} rows" in told
+    with opened(shop) as database:
+        more = [(k, "Oslo", 1.0) for k in range(10, 40)]
+        database.executemany("insert into orders values (?, ?, ?)", more)
+    assert told_of_no_rows(path, shop) == []
 
 
 def test_the_metric_sql_asks_for_its_database(shop: Path, tmp_path: Path) -> None:
