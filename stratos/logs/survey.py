@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stratos.logs.personal import personal_data
-from stratos.tasks.messages.alike import Alike
+from stratos.tasks.alike import Alike
 from stratos.tasks.messages.conversation import CHARACTERS_A_TOKEN, Conversation
 from stratos.tasks.messages.message_file import Seen, read_conversations
 from stratos.tasks.messages.workload import Workload, workload_of

@@ -97,10 +97,12 @@ def neighbours(keys: NDArray[np.uint64], order_by: NDArray[np.uint64] | None = N
 
 def connected(pairs: Sequence[Pairs], n: int) -> NDArray[np.int64]:
     """Return the group of each of `n` places: the least of those that pairs join it with."""
+    left, right = (np.concatenate([pair[k] for pair in pairs]) for k in (0, 1))
+    if not len(left):
+        return np.arange(n)
     import scipy.sparse as sparse
     from scipy.sparse.csgraph import connected_components
 
-    left, right = (np.concatenate([pair[k] for pair in pairs]) for k in (0, 1))
     graph = sparse.coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(n, n))
     _, labels = connected_components(graph, directed=False)
     _, first = np.unique(labels, return_index=True)

@@ -43,6 +43,9 @@ _IS_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNOREC
 COPY = "copy of a held-out question"
 """Why a row is neither trained on nor measured: it differs from another in punctuation alone."""
 
+NEAR = "near duplicate of a question of the test file"
+"""Why a row of the training file is not used."""
+
 REPEAT = "row that repeats another's question and answer"
 """Why a row is not used: another one says exactly the same."""
 

@@ -1,8 +1,9 @@
 """The user's own file as a task: one JSON object per line, with a question and its answer.
 
 Splits are by a hash of the question: they are fixed before anything is asked or generated, hardly
-change when rows are added, and are disjoint up to case, punctuation and spacing. Each label and
-slice has its share of each (`stratos.tasks.strata`). Where there is a file of test questions, all
+change when rows are added, and are disjoint up to case, punctuation and spacing; near duplicates
+are of one split (`stratos.tasks.near_duplicates`). Each label and slice has its share of each
+(`stratos.tasks.strata`). Where there is a file of test questions, all
 of it and nothing else is the test split.
 """
 
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stratos.tasks.near_duplicates import Near
+
 _LONGEST_ANSWER = 20_000
 """Characters of an answer above which it is none that a student could write."""
 _OPTION = re.compile(r"^([A-Z])\) ", re.MULTILINE)
@@ -78,6 +81,8 @@ class Content:
     files: tuple[FileRows, ...]
     unlabelled: FileRows | None = None
     """Rows without answers."""
+    near: Near | None = None
+    """Near duplicates among the rows; None where the task has groups of its own, or none."""
     labels: tuple[str, ...] = ()
     """The labels of a classification that names none."""
     spellings: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -140,8 +145,9 @@ class JsonlTask(Task):
     test_share: float = 0.25
     """Share of the rows for the test split; ignored with a `test_path`."""
     compares_words: bool = True
-    """Train on no row that shares 13 words in a row with a validation or test question; false
-    compares the questions as a whole, which suits those that are written from a template."""
+    """Train on no row that shares 13 words in a row with a validation or test question, and put
+    near duplicates into one split; false compares questions as a whole, which suits those that are
+    written from a template."""
     prompts: tuple[str, ...] = ("default", "zero_shot", "reasoning")
     """Prompts to try with a teacher: few-shot, zero-shot, step by step."""
 
@@ -266,6 +272,8 @@ class JsonlTask(Task):
         unlabelled = self._content.unlabelled
         files = (*self._files, *(() if unlabelled is None else (unlabelled,)))
         read = [*(file.rows.sha256() for file in files), self._schema_text]
+        if self._together is not None and self._content.near is not None:
+            read.append(self._content.near.sha256())
         if self.database is not None:
             read.append(digest_of(Path(self.database).expanduser()))
         return hashlib.sha256("".join(read).encode()).hexdigest()
@@ -417,9 +425,11 @@ class JsonlTask(Task):
         n = {split: f"{len(rows):,}" for split, rows in self._by_split.items()}
         of_test = f"test rows of {self.test_path}" if self.test_path else "test rows"
         more = f", {self.n_unlabelled:,} without an answer" if self.n_unlabelled else ""
+        near = self._content.near
         return (
             f"Rows of {self.path}: {n['train']} to train on, {n['validation']} validation rows, "
             f"{n['test']} {of_test}{more}. The split is by a hash of the question."
+            f"{'' if near is None else near.told(self._together is not None)}"
         )
 
     @property
@@ -565,8 +575,12 @@ class JsonlTask(Task):
         return _contents[key]
 
     def _read_files(self) -> Content:
+        from stratos.tasks.near_duplicates import Near
+
         files = tuple(self._read(key, path) for key, path in self._paths.items())
-        return Content(files, self._read_unlabelled())
+        rows = Rows.concat([file.rows for file in files])
+        near = Near.among(rows) if self.compares_words else None
+        return Content(files, self._read_unlabelled(), near)
 
     def _read_unlabelled(self) -> FileRows | None:
         """Read the rows without answers; None where no file of them is named."""
@@ -705,18 +719,46 @@ class JsonlTask(Task):
 
     @cached_property
     def _split(self) -> tuple[dict[Split, Rows], dict[str, int]]:
+        """Return the rows of each split, and how many are in none, by reason."""
+        return self._together or self._split_by(self._families)
+
+    @cached_property
+    def _together(self) -> tuple[dict[Split, Rows], dict[str, int]] | None:
+        """Return the same with near duplicates of one split.
+
+        None where there are none, or where a split would have too few rows or labels.
+        """
+        from stratos.tasks.near_duplicates import is_even
+        from stratos.tasks.strata import are_labels
+
+        near = self._content.near
+        if near is None or not near.n_rows:
+            return None
+        found = self._split_by(lambda rows: near.grouped(self._families(rows)))
+        apart, _ = self._split_by(self._families)
+        labelled = are_labels(self._forms(self._divided()[0]))
+        even = all(is_even(rows, apart[name], labelled) for name, rows in found[0].items())
+        return found if even else None
+
+    def _split_by(
+        self, families_of: Callable[[Rows], NDArray[np.uint64]]
+    ) -> tuple[dict[Split, Rows], dict[str, int]]:
         """Return the rows of each split, and how many are in none, by reason.
 
         Of rows that differ in case, punctuation or spacing alone and have one answer, one is
         measured: copies of a question are no further evidence.
+
+        Args:
+            families_of: gives of each row a hash that it shares with all that must be of its split.
         """
         import numpy as np
 
         from stratos.tasks.strata import TEST, TRAIN, VALIDATION, stratified
 
         rows, tested = self._divided()
-        families = self._families(rows)
-        is_known = np.isin(families, self._families(tested))
+        families = families_of(rows)
+        is_known = np.isin(families, families_of(tested))
+        n_exact = int(np.isin(self._families(rows), self._families(tested)).sum())
         free = np.flatnonzero(~is_known)
         split = stratified(
             families[free],
@@ -731,7 +773,11 @@ class JsonlTask(Task):
         }
         once: dict[Split, Rows] = {name: self._once(some) for name, some in held.items()}
         n_copies = sum(len(held[name]) - len(once[name]) for name in held)
-        left = {"training question of the test file": int(is_known.sum()), doubts.COPY: n_copies}
+        left = {
+            "training question of the test file": n_exact,
+            doubts.NEAR: int(is_known.sum()) - n_exact,
+            doubts.COPY: n_copies,
+        }
         return {"train": rows.take(free[split == TRAIN]), **once}, left
 
     def _families(self, rows: Rows) -> NDArray[np.uint64]:

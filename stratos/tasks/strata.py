@@ -47,7 +47,7 @@ def stratified(
     if not len(families):
         return np.zeros(0, np.uint8)
     found = _by_hash(families / 2.0**64, *shares)
-    labelled = _are_labels(answers)
+    labelled = are_labels(answers)
     if not labelled and not slices.any() and _fits(found, *shares):
         return found
     # One row of each family stands for it, whatever their order in the file.
@@ -56,7 +56,7 @@ def stratified(
     first = order[is_first]
     places = families[first] / 2.0**64
     split = found[first]
-    labelled = labelled and _are_labels(answers[first])  # copies repeat any answer
+    labelled = labelled and are_labels(answers[first])  # copies repeat any answer
     groups = answers[first] if labelled else np.zeros_like(answers[first])
     for stratum in _strata(groups, slices[first]):
         if not _fits(split[stratum], *shares):
@@ -78,7 +78,7 @@ def _by_hash(
     return found
 
 
-def _are_labels(answers: NDArray[np.uint64]) -> bool:
+def are_labels(answers: NDArray[np.uint64]) -> bool:
     """Return whether answers repeat so often that each is divided by itself."""
     return len(np.unique(answers)) <= min(MOST_LABELS, len(answers) // _ROWS_PER_LABEL)
 

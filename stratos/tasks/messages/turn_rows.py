@@ -12,8 +12,8 @@ from math import nan
 import msgspec
 from msgspec.structs import replace
 
+from stratos.tasks.alike import Alike
 from stratos.tasks.base import Message
-from stratos.tasks.messages.alike import Alike
 from stratos.tasks.messages.conversation import Conversation, as_question
 from stratos.tasks.messages.message_file import Seen, read_conversations
 from stratos.tasks.messages.workload import template_of, workload_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from stratos.tasks.messages.alike import Alike
+from stratos.tasks.alike import Alike
 from stratos.tasks.messages.turn_rows import session_of
 from stratos.tasks.split import family_hash, id_of, normalised
 from stratos.tasks.tools.signatures import messages_in

@@ -11,7 +11,7 @@ from typing import Any
 
 from stratos.core.foreign import cause
 from stratos.core.redact import redact_shapes
-from stratos.tasks.messages.alike import Alike
+from stratos.tasks.alike import Alike
 from stratos.tasks.messages.conversation import PassedOver, Turn, UnansweredRow, WrongRow
 from stratos.tasks.messages.exchanges import exchange_in
 from stratos.tasks.messages.message_file import OF_WRONG_TYPES

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stratos.core.counted import listed
 from stratos.core.errors import ConfigError
+from stratos.tasks.alike import Alike
 from stratos.tasks.answers import nearest_by_words
 from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.files import read_records
 from stratos.tasks.jsonl import Content, JsonlTask
 from stratos.tasks.messages import doubtful
-from stratos.tasks.messages.alike import Alike
 from stratos.tasks.metrics import Metric, MetricName
 from stratos.tasks.rows import Fields, FileRows, Unanswered
 from stratos.tasks.split import content_id

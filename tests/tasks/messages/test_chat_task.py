@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stratos.tasks.alike import Alike
 from stratos.tasks.base import Item
 from stratos.tasks.messages import ChatTask
-from stratos.tasks.messages.alike import Alike
 from stratos.tasks.messages.conversation import history_of
 
 SYSTEM = "You sort messages of customers of a shop by what they want. Answer with one word."

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from stratos.tasks.messages import alike
-from stratos.tasks.messages.alike import Alike
+from stratos.tasks import alike
+from stratos.tasks.alike import Alike
 from stratos.tasks.split import normalised
 from stratos.tasks.words import NO_WORD
 

@@ -1,0 +1,119 @@
+"""Rows of a file that are nearly the same are of one split, and other rows stay where they were."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stratos.tasks import near_duplicates
+from stratos.tasks.base import Item
+from stratos.tasks.classify import ClassifyTask
+from stratos.tasks.jsonl import JsonlTask
+
+WORDS = [f"{one}{two}{three}" for one in "bdklm" for two in "aeiou" for three in "nrst"]
+SPLITS = ("train", "validation", "test")
+COPIES = 4
+
+
+def texts(n: int, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=20)) for _ in range(n)]
+
+
+def copies(text: str, n: int = COPIES) -> list[str]:
+    """Return a text with another last word in each."""
+    start = text.rpartition(" ")[0]
+    return [f"{start} {word}" for word in ("one", "two", "three", "four", "five", "six")[:n]]
+
+
+def write(path: Path, questions: Sequence[str], labels: Sequence[str] = ()) -> str:
+    answers = labels or [f"answer {hash_of(question)}" for question in questions]
+    rows = [{"question": q, "answer": a} for q, a in zip(questions, answers, strict=True)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return str(path)
+
+
+def hash_of(text: str) -> int:
+    return sum(map(ord, text)) * len(text)
+
+
+def split_of(task: JsonlTask) -> dict[str, str]:
+    held: dict[str, list[Item]] = {
+        "train": task.items("train", 10_000),
+        "validation": task.items("validation", 10_000),
+        "test": task.items("test", 10_000),
+    }
+    return {item.question: split for split, items in held.items() for item in items}
+
+
+def test_near_duplicates_are_of_one_split_whatever_the_order(tmp_path: Path) -> None:
+    alone, bases = texts(400, 0), texts(30, 1)
+    questions = [*alone, *(copy for base in bases for copy in copies(base))]
+    path = write(tmp_path / "rows.jsonl", questions)
+    task = JsonlTask(path)
+    split = split_of(task)
+    assert len(split) == len(questions)
+    for base in bases:
+        assert len({split[copy] for copy in copies(base)}) == 1
+    assert {split[copies(base)[0]] for base in bases} == set(SPLITS)
+    assert f"Near duplicates, which are in one split: {len(bases) * COPIES} rows." in task.notes[0]
+    apart = JsonlTask(path, compares_words=False)
+    before = split_of(apart)
+    assert any(len({before[copy] for copy in copies(base)}) > 1 for base in bases)
+    assert all(split[text] == before[text] for text in alone)
+    assert task.content_sha256 != apart.content_sha256, "resumed runs notice another split"
+    random.Random(2).shuffle(questions)
+    assert split_of(JsonlTask(write(tmp_path / "shuffled.jsonl", questions))) == split
+
+
+@pytest.mark.parametrize("n", [12, 60, 600])
+def test_a_file_without_near_duplicates_is_split_as_ever(n: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", texts(n, 3))
+    one, other = JsonlTask(path), JsonlTask(path, compares_words=False)
+    assert split_of(one) == split_of(other)
+    assert one.content_sha256 == other.content_sha256
+    assert one.notes == other.notes and "ear duplicate" not in "".join(one.notes)
+
+
+def test_training_rows_that_nearly_are_of_the_test_file_are_left_out(tmp_path: Path) -> None:
+    alone, bases = texts(200, 4), texts(5, 5)
+    first = write(tmp_path / "train.jsonl", [*alone, *(copies(base)[0] for base in bases)])
+    tested = [*texts(60, 6), *(copies(base)[1] for base in bases)]
+    task = JsonlTask(first, test_path=write(tmp_path / "test.jsonl", tested))
+    assert task.left_out == {"near duplicate of a question of the test file": 5}
+    assert task.n_test == 65 and task.n_train < 200
+    told = "Left out of {} and {}: near duplicate of a question of the test file: 5."
+    assert told.format(first, task.test_path) in task.notes
+
+
+def test_labels_written_from_one_template_each_stay_in_every_split(tmp_path: Path) -> None:
+    bases = texts(30, 7)
+    questions = [copy for base in bases for copy in copies(base, 6)]
+    labels = [f"label {k}" for k in range(len(bases)) for _ in range(6)]
+    task = ClassifyTask(write(tmp_path / "rows.jsonl", questions, labels))
+    before = ClassifyTask(str(tmp_path / "rows.jsonl"), compares_words=False)
+    assert split_of(task) == split_of(before)
+    assert task.content_sha256 == before.content_sha256
+    [note] = [note for note in task.notes if "Near duplicates: 180 rows, as of templates" in note]
+    assert "They are in several splits" in note
+
+
+def test_of_many_rows_only_exact_duplicates_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "rows.jsonl", [*texts(90, 8), *copies(texts(1, 9)[0])])
+    told: dict[str, Any] = defaultdict(list)
+    for name, limit in (("MOST_ROWS", 93), ("MOST_CHARACTERS", 2000)):
+        with monkeypatch.context() as patch:
+            patch.setattr(near_duplicates, name, limit)
+            task = JsonlTask(path, name=name)  # is read anew
+            told[name] = task.notes[0]
+            assert split_of(task) == split_of(JsonlTask(path, compares_words=False))
+    assert "no near ones: there are more than 93 rows." in told["MOST_ROWS"]
+    assert "no near ones: questions have more than 2,000 characters." in told["MOST_CHARACTERS"]
