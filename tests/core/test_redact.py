@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import time
 
 import pytest
 
+from stratos.core import redact as module
 from stratos.core.redact import redact, redact_override, redact_shapes, redact_text
 
 ENCRYPTED = (
@@ -125,3 +128,21 @@ def test_time_grows_with_the_length_of_a_text(part: str) -> None:
     start = time.process_time()
     redact_shapes(part * (200_000 // len(part)))
     assert time.process_time() - start < 2
+
+
+def test_what_is_looked_at_first_misses_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    begins = ("Bearer ", "bearer\\t", "BEARER%20", "sk-proj-", "sk-ant-api03-", "task-", "xoxb-")
+    blocks = ("-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----")
+    parts = [*module._MARKS, *begins, *blocks, "\\n", "é", ".", "=", '"', " "]
+
+    def text() -> str:
+        lengths = (0, 3, 9, 10, 12, 15, 16, 20, 40)
+        runs = ["".join(rng.choices("abXY09_-", k=rng.choice(lengths))) for _ in range(5)]
+        return "".join(f"{rng.choice(parts)}{run}" for run in runs)
+
+    texts = [text() for _ in range(2000)]
+    found = [redact_shapes(one) for one in texts]
+    monkeypatch.setattr(module, "_MARKS", {"": re.compile("")})
+    assert found == [redact_shapes(one) for one in texts]
+    assert 500 < sum(n > 0 for _, n in found) < 1900
