@@ -215,7 +215,16 @@ def _judged(prediction: Prediction | None) -> str:
 
 @outcome.register
 def _(cascade: Cascade) -> str:
-    return cascade.text.rstrip(".")
+    # The summary has the whole text.
+    promise = f"{percent(cascade.accuracy)} with {percent(cascade.confidence, 0)} confidence"
+    if not cascade.is_promised:
+        return f"{promise} is not promised"
+    parts = [f"{promise} is promised"]
+    if cascade.escalated is not None:
+        parts.append(f"{percent(cascade.escalated.mean)} of requests go to the teacher")
+    if cascade.measured is not None:
+        parts.append(f"{percent(cascade.measured.mean)} right on test items")
+    return ", ".join(parts)
 
 
 @outcome.register

@@ -11,6 +11,7 @@ from stratos.config import LimitsConfig
 from stratos.core.intervals import wilson
 from stratos.evaluate.scores import against, by_slice, compare
 from stratos.records import (
+    Cascade,
     Deployment,
     Export,
     Exports,
@@ -67,6 +68,19 @@ def test_what_the_served_format_loses_is_said() -> None:
         "that this format was asked."
     )
     assert _lost(replace(deployment, run=ServingSetting("transformers"))) == []
+
+
+def test_a_cascade_s_stage_says_in_short_what_its_summary_says_whole() -> None:
+    made = Cascade(
+        "The student answers, and asks its teacher where it is unsure.", True, 0.95, 0.9, 500, 0.9,
+        0.97, escalated=wilson(70, 500), measured=wilson(490, 500),
+    )  # fmt: skip
+    assert outcome(made) == (
+        "95.0% with 90% confidence is promised, 14.0% of requests go to the teacher, 98.0% right "
+        "on test items"
+    )
+    refused = replace(made, is_promised=False, escalated=None, measured=None)
+    assert outcome(refused) == "95.0% with 90% confidence is not promised"
 
 
 def test_what_needs_no_model_is_said_before_the_ratio(
