@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import resource
 import sqlite3
@@ -13,12 +14,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.sql import SqlResult
-from stratos.tasks.sql.database import Database, _child
+from stratos.tasks.sql.database import Database, QueryLimits, _child
 
 SLOW_STEP = "select hex(zeroblob(300000)) like '%' || hex(zeroblob(12000)) || '1'"
 """One step of SQLite that takes minutes."""
@@ -181,6 +183,26 @@ def test_queries_run_in_a_child_that_is_kept_and_comes_again(shop: Path) -> None
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < peak + 100_000
     assert time.monotonic() - started < 20, "70 s and more where only steps are counted"
     assert verifier.compare("select 1", "select 1") == 1
+
+
+def test_at_most_eight_children_are_alive_and_a_fork_ends_none(tmp_path: Path) -> None:
+    def children() -> list[psutil.Process]:
+        ours = psutil.Process().children()
+        return [one for one in ours if str(tmp_path) in " ".join(one.cmdline())]
+
+    for k in range(10):
+        path = tmp_path / f"{k}.sqlite"
+        with opened(path) as database:
+            database.execute("create table orders (id integer)")
+        Database(path).rows("select id from orders", QueryLimits(seconds=9, most_rows=9))
+    left = children()
+    assert len(left) == 8
+    fork = multiprocessing.get_context("fork").Process(target=_child.cache_clear)
+    fork.start()
+    fork.join()
+    assert fork.exitcode == 0 and children() == left
+    _child.cache_clear()
+    assert not children()
 
 
 def test_a_missing_duckdb_says_what_to_install(

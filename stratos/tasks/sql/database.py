@@ -15,6 +15,8 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -82,7 +84,10 @@ class Database:
 
 
 class _Child:
-    """A process that runs queries one after another, and is started again after one ended it."""
+    """A process that runs queries one after another, and is started again after one ended it.
+
+    It ends with this object, or with Python: `subprocess` keeps a process that nobody waits for.
+    """
 
     def __init__(self, database: Database) -> None:
         self._command = [
@@ -90,6 +95,7 @@ class _Child:
         ]  # fmt: skip
         self._turn = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
+        self._end: Callable[[], object] = lambda: None
 
     def rows(self, query: str, limits: QueryLimits) -> tuple[Row, ...]:
         """Return the rows of a query.
@@ -109,10 +115,12 @@ class _Child:
     def _asked(self, line: str) -> dict[str, Any] | None:
         """Return what the child answers; None if the query ended it."""
         if self._process is None or self._process.poll() is not None:
+            self._end()
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, text=True,
             )  # fmt: skip
+            self._end = weakref.finalize(self, _end, self._process, os.getpid())
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -121,12 +129,21 @@ class _Child:
         if answer := stdout.readline():
             found: dict[str, Any] = json.loads(answer)
             return found
-        self._process.wait()
-        for pipe in (stdin, stdout):
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
+        self._end()
         self._process = None
         return None
+
+
+def _end(process: subprocess.Popen[str], parent: int) -> None:
+    """Kill a process, wait for it and close its pipes; a fork of its parent leaves it alone."""
+    if os.getpid() != parent:
+        return
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(BrokenPipeError):
+            assert pipe is not None
+            pipe.close()
 
 
 @lru_cache(maxsize=8)
