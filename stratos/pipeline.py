@@ -10,9 +10,11 @@ from stratos.core.errors import CapacityError, ConfigError, StratosError
 from stratos.core.redact import redact
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.records import Deployment, Probe
+from stratos.run.open_run import opened
 from stratos.run.other_task import OtherTaskError, refusal
 from stratos.run.refused import MOST, NAME, refuse, without_refused
-from stratos.run.runner import Runner, opened
+from stratos.run.run_state import RunState
+from stratos.run.runner import Runner
 from stratos.run.stages import (
     CASCADE,
     DEPLOY,
@@ -54,9 +56,9 @@ def run_pipeline(config: Config) -> float | None:
         run.summarize()
         if (config.run_dir / "bundle" / "config.json").exists():
             if config.deploy.push_to is not None:
-                _push(run, config.deploy.push_to)
+                _push(run.state, config.deploy.push_to)
             if config.deploy.keep:
-                _keep_hosted(run)
+                _keep_hosted(run.state)
     return number
 
 
@@ -66,13 +68,14 @@ def _with_servers_that_can_be_had(run: Runner) -> float | None:
     Raises:
         StratosError: a stage cannot go on.
     """
+    state = run.state
     for time in range(1, MOST + 1):
         try:
             return run_stages(run)
         except CapacityError as error:
-            path = run.config.run_dir / NAME
-            refuse(run.config.run_dir, error)
-            if PLAN.name not in run.asked:
+            path = state.config.run_dir / NAME
+            refuse(state.config.run_dir, error)
+            if PLAN.name not in state.asked:
                 raise StratosError(
                     f"{error} Give the command again with plan among its stages: it plans without "
                     f"that server. To try it again, delete {path}."
@@ -82,38 +85,38 @@ def _with_servers_that_can_be_had(run: Runner) -> float | None:
                     f"{error} {MOST} servers could not be had, one after the other. The same "
                     f"command plans without them; to try them again, delete {path}."
                 ) from error
-            run.console.note(
+            state.console.note(
                 f"{error} The plan is solved again without it ({time} of {MOST} at most; to try it "
                 f"again later, delete {path})."
             )
-            run.config = without_refused(run.config)
+            state.config = without_refused(state.config)
     raise AssertionError
 
 
-def _push(run: Runner, target: str) -> None:
+def _push(state: RunState, target: str) -> None:
     """Publish the bundle, and say where it is."""
     from stratos.deploy.push import push
 
-    done = push(run.config.run_dir / "bundle", target)
-    run.console.note(
+    done = push(state.config.run_dir / "bundle", target)
+    state.console.note(
         f"The bundle {'was already' if done.was_there else 'is now'} at {redact(done.url)}. To "
         f"check a copy, type: python -m stratos.verify {redact(target)}"
     )
 
 
-def _keep_hosted(run: Runner) -> None:
+def _keep_hosted(state: RunState) -> None:
     """Leave the student hosted on this machine, and say how to ask and stop it."""
     from stratos.deploy.hosted_server import bundle_in
     from stratos.deploy.hosting import keep_hosted
 
-    config, deployment = run.config, run.records.get("deploy")
+    config, deployment = state.config, state.records.get("deploy")
     hosted, ran = keep_hosted(
         bundle_in(config.run_dir),
         config.cache_dir,
         port=config.deploy.port,
         run=deployment.run if isinstance(deployment, Deployment) else None,
     )
-    run.console.note(
+    state.console.note(
         f"The student {'is still' if ran else 'stays'} hosted on this machine, at {hosted.url}/v1 "
         f"({hosted.served_by}). How to ask it: python -m stratos.serve {config.run_dir}; to try it "
         f"in a browser, add --page; to stop it: python -m stratos.serve stop {config.run_dir}"
@@ -133,7 +136,7 @@ def check_before(config: Config) -> None:
 def run_stages(run: Runner) -> float | None:
     """Run the stages in order; return the number that a sweep compares jobs by."""
     probe = run(PROBE)
-    pilot = run(PILOT, probe) if _wants_pilot(run.config, probe) else None
+    pilot = run(PILOT, probe) if _wants_pilot(run.state.config, probe) else None
     plan = run(PLAN, probe, pilot=pilot)
     corpus = run(SYNTHESIZE, plan)
     student = run(DISTILL, plan, corpus)

@@ -78,8 +78,8 @@ def _run(
     folder: Path, stage: str, is_job: bool, say: Callable[..., None], cache: str | None
 ) -> None:
     from stratos.pipeline import check_before, run_stages
+    from stratos.run.open_run import opened
     from stratos.run.refused import without_refused
-    from stratos.run.runner import opened
     from stratos.run.stages import STAGES as ALL
 
     config = without_refused(_config(folder, stage, cache, is_job))
@@ -119,7 +119,9 @@ def _config(folder: Path, stage: str, cache: str | None, is_job: bool) -> Config
 @contextmanager
 def _opened_for_another(config: Config, stage: str, say: Callable[..., None]) -> Iterator[Runner]:
     """Open the stage of a run that another process holds, which shows and keeps what is said."""
-    from stratos.run.runner import Runner, Warnings
+    from stratos.run.kept_warnings import Warnings
+    from stratos.run.run_state import RunState
+    from stratos.run.runner import Runner
     from stratos.run.stages import STAGES as ALL
     from stratos.run.told import ToldConsole, ToldTracker
 
@@ -140,7 +142,8 @@ def _opened_for_another(config: Config, stage: str, say: Callable[..., None]) ->
             use_gpu_file(config.cloud.gpu_file)
         warnings = Warnings(handed.folder_of(folder) / f"{stage}.warnings", console.warn)
         try:
-            yield Runner(config, console, ToldTracker(say, console), warnings, ALL, job)
+            tracker = ToldTracker(say, console)
+            yield Runner(RunState(config, ALL, console, tracker, warnings, job))
         finally:
             for teacher in config.teachers:
                 teacher.close()

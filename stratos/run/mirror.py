@@ -9,70 +9,36 @@ it renews while it lives.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from uuid import uuid4
 
-import msgspec
-
-from stratos.config import STAGES, Config
-from stratos.core.atomic_files import (
-    STAGED,
-    replacing_file,
-    staged_apart,
-    write_atomically,
-)
+from stratos.config import Config
 from stratos.core.counted import counted
-from stratos.core.digest import digest_of, identity
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.core.redact import redact
+from stratos.run.copied_files import RECORDS, CopiedFiles
 from stratos.run.copy_claim import RENEW_S, CopyClaim
+from stratos.run.copy_manifest import (
+    MANIFEST,
+    Known,
+    Manifest,
+    moment,
+    read_known,
+    write_known,
+)
 from stratos.run.copy_store import CopyStore, Stored
 from stratos.run.held_folder import FolderGoneError, HeldFolder
 from stratos.teachers.kept_answers import n_bytes
 
-MANIFEST = "manifest.json"
-"""What names the files, below the URL."""
-KNOWN = ".mirror.json"
-"""In the run folder: which manifests it goes on from."""
 _ANSWERS_S = 10.0
 """How long answers that were paid for may lie here alone."""
 _SETTLES_S = 3.0
 """How long somebody who deletes the run folder may be at it between one file and its lock."""
-_SMALL = 32 * 2**20
-"""Bytes of a file that is read into memory, and so copied as it was at one moment."""
-_HYDRA = ".hydra"
-_LEDGER = "ledger.jsonl"
-_RECORDS = frozenset(f"{stage}.json" for stage in (*STAGES, "pilot"))
-"""Files that no command deletes."""
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What the run folder held at one moment."""
-
-    id: str
-    host: str
-    at: float
-    """Seconds since the epoch."""
-    files: dict[str, Stored]
-    """By path below the run folder."""
-
-
-class Known(msgspec.Struct, frozen=True):
-    """Manifests that the run folder goes on from."""
-
-    url: str
-    ids: tuple[str, ...]
-    """The one that was written or fetched last, and the one that was about to be written."""
-    files: dict[str, Stored] = {}
-    """What the first of them names."""
 
 
 @contextmanager
@@ -138,6 +104,7 @@ class Mirror:
         self.folder, self.store = folder, CopyStore(url)
         self.claim = CopyClaim(self.store, folder, warn)
         self.url = self.store.url
+        self._files = CopiedFiles(folder, self.store, warn)
         self._held_folder = HeldFolder(folder) if held is None else held
         self._is_gone_said = False
         self._copied_at = 0.0
@@ -145,7 +112,6 @@ class Mirror:
         self._warn = warn
         self._soon, self._ended = threading.Event(), threading.Event()
         self._n_answer_bytes = 0
-        self._linked: set[Path] = set()
 
     def soon(self) -> None:
         """Have what was made by now copied without waiting for the next time."""
@@ -175,12 +141,12 @@ class Mirror:
     @property
     def as_of(self) -> str:
         """When the copy was written, as the end of a sentence."""
-        return f"as of {_moment(self._copied_at)}"
+        return f"as of {moment(self._copied_at)}"
 
     def how_to_go_on(self) -> str:
         """Say what to type when the run folder is gone."""
         return (
-            f"The same command fetches the copy of {_moment(self._copied_at)} from "
+            f"The same command fetches the copy of {moment(self._copied_at)} from "
             f"{redact(self.url)} and goes on."
         )
 
@@ -196,7 +162,7 @@ class Mirror:
                 self._is_gone_said = True
                 self._warn(
                     f"The run folder {self.folder} is gone or was emptied: nothing more is copied "
-                    f"to {redact(self.url)}, which keeps the copy of {_moment(self._copied_at)}. "
+                    f"to {redact(self.url)}, which keeps the copy of {moment(self._copied_at)}. "
                     "The command ends as soon as its present stage does."
                 )
             return False
@@ -215,7 +181,7 @@ class Mirror:
         """
         with self.store.said("read"):
             manifest = self.store.read(MANIFEST, Manifest)
-        known = self._known()
+        known = read_known(self.folder, self.url)
         if manifest is None:
             if known is not None and known.ids:
                 self._warn(
@@ -224,19 +190,19 @@ class Mirror:
             self._know(())
             return 0
         self._copied_at = manifest.at
-        if self._is_emptied(manifest):
+        if self._files.is_emptied(manifest):
             known = None
         elif known is not None and manifest.id in known.ids:
             self._know((manifest.id,), manifest.files)
             return 0
-        if self._has_gone_on(known, manifest):
+        if self._files.has_gone_on(known, manifest):
             raise StratosError(
                 f"{self.folder} and {redact(self.url)} hold different runs, or each has gone on "
                 f"from the same one: the copy was written by {manifest.host} at "
-                f"{_moment(manifest.at)}. To go on from the copy, type "
+                f"{moment(manifest.at)}. To go on from the copy, type "
                 "hydra.run.dir=<a new folder>; to keep what is here, paths.mirror=<another URL>."
             )
-        n = self._fetch(manifest, known)
+        n = self._files.fetch(manifest, known)
         self._know((manifest.id,), manifest.files)
         return n
 
@@ -248,13 +214,13 @@ class Mirror:
             StratosError: the URL cannot be written to.
         """
         self._held_folder.check()
-        known = self._known() or Known(self.url, ())
+        known = read_known(self.folder, self.url) or Known(self.url, ())
         with self.store.said("written to"):
             self.claim.renew()
             self._n_answer_bytes = n_bytes(self.folder)
             files = {}
-            for path in self._files():
-                if (stored := self._store(path, known)) is not None:
+            for path in self._files.find():
+                if (stored := self._files.store_file(path, known)) is not None:
                     files[str(path.relative_to(self.folder))] = stored
             digests = {one.sha256 for one in files.values()}
             if known.ids and files == known.files:
@@ -271,7 +237,7 @@ class Mirror:
             self.store.write(MANIFEST, made)
             self._copied_at = made.at
             self._know((made.id,), files)
-            for name in _RECORDS & files.keys():
+            for name in RECORDS & files.keys():
                 self._held_folder.add_record(name)
             # Nobody else stores any, because the claim is held.
             self.store.delete_other_objects(digests)
@@ -289,164 +255,9 @@ class Mirror:
         if there is not None and there.id not in known.ids:
             raise StratosError(
                 f"{redact(self.url)}: a command on {there.host} has gone on from the copy since "
-                f"({_moment(there.at)}): nothing more is copied there. To go on from what it left, "
+                f"({moment(there.at)}): nothing more is copied there. To go on from what it left, "
                 "give the command with hydra.run.dir=<a new folder>."
             )
 
-    def _files(self) -> list[Path]:
-        """Return what is copied, in the order in which it is read; links as what they lead to."""
-        found = []
-        for one in self.folder.rglob("*"):
-            if any(map(_is_passing, one.relative_to(self.folder).parts)):
-                continue
-            if one.is_file():
-                found.append(one)
-            elif one.is_symlink():
-                self._say_left_out(one)
-
-        def key(path: Path) -> tuple[int, str]:
-            is_record = path.parent == self.folder and path.suffix == ".json"
-            return (0 if is_record else 2 if path.name == _LEDGER else 1), str(path)
-
-        return sorted(found, key=key)
-
-    def _say_left_out(self, link: Path) -> None:
-        """Warn of a link to a folder, or to nothing, once; what leads into the run folder is there.
-
-        W&B links to the folder of its last run.
-        """
-        if link in self._linked or link.resolve().is_relative_to(self.folder.resolve()):
-            return
-        self._linked.add(link)
-        self._warn(
-            f"{link} is a link to {link.resolve()}, which is no file: it is not in the copy of "
-            f"this run behind {redact(self.url)}. Put what it leads to into the run folder."
-        )
-
-    def _store(self, path: Path, known: Known) -> Stored | None:
-        """Store a file; return what it was stored as, or None if it is gone or being written."""
-        try:
-            before = path.stat()
-            if before.st_size <= _SMALL:
-                data = path.read_bytes()
-                stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
-                self.store.keep_object(stored, data)
-                return stored
-            if path.suffix == ".jsonl":
-                return self._store_begun(path, before.st_size)
-            stored = Stored(digest_of(path), before.st_size)
-            self.store.keep_object(stored, path)
-            if identity(path.stat()) == identity(before):
-                return stored
-        except FileNotFoundError:
-            if path.exists():
-                raise
-            return None
-        return known.files.get(str(path.relative_to(self.folder)))
-
-    def _store_begun(self, path: Path, n_bytes: int) -> Stored:
-        """Store the lines that a file has by now, which may always be written to."""
-        whole = staged_apart(path)
-        try:
-            with path.open("rb") as file, whole.open("wb") as copy:
-                while n_bytes > 0 and (data := file.read(min(n_bytes, _SMALL))):
-                    n_bytes -= copy.write(data)
-            stored = Stored(digest_of(whole), whole.stat().st_size)
-            self.store.keep_object(stored, whole)
-            return stored
-        finally:
-            whole.unlink(missing_ok=True)
-
-    def _fetch(self, manifest: Manifest, known: Known | None) -> int:
-        """Put all that a manifest names into the run folder, records last; return how many files.
-
-        Raises:
-            StratosError: an object is missing or damaged; then no record was put there.
-        """
-        names = sorted(manifest.files, key=lambda one: (_is_record(one), one))
-        n = 0
-        for name in names:
-            stored, path = manifest.files[name], self.folder / name
-            if not path.resolve().is_relative_to(self.folder.resolve()):
-                raise StratosError(f"{redact(self.url)}: {name} lies outside of the run folder.")
-            if name.startswith(f"{_HYDRA}/") or digest_of(path) == stored.sha256:
-                continue  # the config is that of this command
-            if path.suffix == ".log" and path.exists():
-                continue  # this command writes to it
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing_file(path) as new:
-                if not self.store.fetch_object(stored, new):
-                    raise StratosError(
-                        f"{redact(self.url)}: what is stored for {name} is damaged. Go on from "
-                        "the folder of the machine that wrote it, or begin anew without a copy: "
-                        "paths.mirror=null."
-                    )
-            n += 1
-        for name in (known.files if known is not None else {}).keys() - manifest.files.keys():
-            (self.folder / name).unlink(missing_ok=True)
-        return n
-
-    def _is_emptied(self, manifest: Manifest) -> bool:
-        """Return whether the run folder has lost all records, the ledger, and other files too.
-
-        So it is after `rm -rf <folder>/*`, which leaves the hidden files. Where only records were
-        deleted, the user wants their stages to run again.
-        """
-        kept = {*_RECORDS, _LEDGER}
-        lost = {name for name in manifest.files if not _has_content(self.folder / name)}
-        named = manifest.files.keys() & kept
-        return bool(named & _RECORDS) and named <= lost and any(map(_tells, lost - kept))
-
-    def _has_gone_on(self, known: Known | None, manifest: Manifest) -> bool:
-        """Return whether the run folder holds what its copy never had.
-
-        What a copy holds may lie there already: a command that fetched it was cut short.
-        """
-        names = [str(one.relative_to(self.folder)) for one in self._files()]
-        now = [name for name in names if _tells(name) and _has_content(self.folder / name)]
-        then = {} if known is None else known.files
-        if not then and not any(_is_record(name) or name == _LEDGER for name in now):
-            return False
-        for name in now:
-            had = [files[name].sha256 for files in (then, manifest.files) if name in files]
-            if digest_of(self.folder / name) not in had:
-                return True
-        return False
-
-    def _known(self) -> Known | None:
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            known = msgspec.json.decode((self.folder / KNOWN).read_bytes(), type=Known)
-            return known if known.url == self.url else None
-        return None
-
     def _know(self, ids: tuple[str, ...], files: dict[str, Stored] | None = None) -> None:
-        known = Known(self.url, ids, files or {})
-        write_atomically(self.folder / KNOWN, msgspec.json.encode(known))
-
-
-def _is_passing(name: str) -> bool:
-    """Return whether a file means nothing on another machine, or is only half there."""
-    is_half = any(fnmatchcase(name, one) for one in STAGED)
-    return is_half or name == KNOWN or name.endswith(".lock")
-
-
-def _is_record(name: str) -> bool:
-    return "/" not in name and name.endswith(".json")
-
-
-def _tells(name: str) -> bool:
-    """Return whether a file is work of the run, and not only a command's own log and config."""
-    return not name.startswith(f"{_HYDRA}/") and not name.endswith(".log")
-
-
-def _has_content(path: Path) -> bool:
-    """Return whether there is more than an empty file, such as a ledger that was just opened."""
-    try:
-        return path.stat().st_size > 0
-    except FileNotFoundError:
-        return False
-
-
-def _moment(at: float) -> str:
-    """Return a time in seconds since the epoch as it is read here."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+        write_known(self.folder, Known(self.url, ids, files or {}))

@@ -24,7 +24,8 @@ from stratos.ledger import Ledger
 from stratos.records import ModelCard
 from stratos.report.costs import read_ledger
 from stratos.run.console import Console
-from stratos.run.runner import Runner
+from stratos.run.run_state import RunState
+from stratos.run.stage_money import with_money
 from stratos.run.stages import PROBE, STAGES, SYNTHESIZE
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.call_budget import CallBudget
@@ -238,26 +239,26 @@ def test_a_stage_that_pays_shows_what_the_run_has_spent(tmp_path: Path) -> None:
         limits=LimitsConfig(budget_usd=20.0, probe_usd=2.0),
     )
     unused: Any = None
-    runner = Runner(config, Console(), unused, unused, STAGES)
-    with runner.ledger.reserve("earlier", 1.0):
+    state = RunState(config, STAGES, Console(), unused, unused)
+    with state.ledger.reserve("earlier", 1.0):
         pass
     seen: list[Any] = []
-    probe = runner._with_money(lambda *told: seen.append(told), PROBE)
-    synthesize = runner._with_money(lambda *told: seen.append(told), SYNTHESIZE)
+    probe = with_money(state, lambda *told: seen.append(told), PROBE)
+    synthesize = with_money(state, lambda *told: seen.append(told), SYNTHESIZE)
     probe(0, 9, "asking")
     card = ModelCard("m", 0, 0, 0, 0, 0, 0, 0, 0, "x", usd_per_million_output_tokens=1e6)
-    call_budget = CallBudget(runner.ledger, "teacher m", card)
+    call_budget = CallBudget(state.ledger, "teacher m", card)
     question = Question([{"role": "user", "content": "?"}], 1)
     receipts = [call_budget.draw(question) for _ in range(3)]
     probe(0, 9)
-    assert runner.ledger.usd_so_far == 1.0
+    assert state.ledger.usd_so_far == 1.0
     call_budget.pay(receipts[0], Answer("!", 1, 1, 0.0))
     probe(1, 9, "asking")
     synthesize(1, 9, "")
     call_budget.pay(receipts[1], None)
     call_budget.close()
     synthesize(2, 9, "asking")
-    assert runner.ledger.usd_so_far == runner.ledger.spent_usd == 3.0
+    assert state.ledger.usd_so_far == state.ledger.spent_usd == 3.0
     assert seen == [
         (0, 9, "asking"),
         (0, 9, ""),

@@ -21,12 +21,13 @@ from stratos.core.remote import make_parent
 from stratos.executors import started
 from stratos.executors.job import JobSpec
 from stratos.executors.slurm import Slurm
-from stratos.run import copy_claim
+from stratos.run import copied_files, copy_claim
 from stratos.run import mirror as module
 from stratos.run.copy_claim import CLAIM, CLAIM_S, Claim
+from stratos.run.copy_manifest import KNOWN, MANIFEST, Manifest
 from stratos.run.copy_store import CopyStore
 from stratos.run.held_folder import LOCK, FolderGoneError, HeldFolder
-from stratos.run.mirror import KNOWN, MANIFEST, Manifest, Mirror
+from stratos.run.mirror import Mirror
 
 FILES = {
     "plan.json": b"{}", "corpus/train.parquet": b"rows", "ledger.jsonl": b'{"usd": 1}\n',
@@ -178,7 +179,7 @@ def test_a_manifest_that_was_its_last_word_is_its_own(
 
 def test_what_is_damaged_is_refused(tmp_path: Path, url: str, warned: list[str]) -> None:
     one = synced(folder(tmp_path / "first"), url, warned)
-    manifest = one.store.read(MANIFEST, module.Manifest)
+    manifest = one.store.read(MANIFEST, Manifest)
     place = one.store.object_at(manifest.files["corpus/train.parquet"].sha256)
     one.store.system.pipe_file(place, b"rovs")
     second = tmp_path / "second"
@@ -192,7 +193,7 @@ def test_a_file_outside_of_the_run_folder_is_refused(
     tmp_path: Path, url: str, warned: list[str]
 ) -> None:
     one = synced(folder(tmp_path / "first"), url, warned)
-    manifest = one.store.read(MANIFEST, module.Manifest)
+    manifest = one.store.read(MANIFEST, Manifest)
     manifest.files["../../out"] = manifest.files["plan.json"]
     one.store.write(MANIFEST, manifest)
     (tmp_path / "a" / "b").mkdir(parents=True)
@@ -403,7 +404,7 @@ def test_an_object_that_was_lost_is_stored_again(
 ) -> None:
     first = folder(tmp_path / "first")
     one = synced(first, url, warned)
-    manifest = one.store.read(MANIFEST, module.Manifest)
+    manifest = one.store.read(MANIFEST, Manifest)
     one.store.system.rm_file(one.store.object_at(manifest.files["corpus/train.parquet"].sha256))
     one.store.system.pipe_file(
         one.store.object_at(manifest.files["plan.json"].sha256), b"cut short"
@@ -421,9 +422,7 @@ def test_what_a_killed_push_stored_is_deleted_by_the_next(
     first = folder(tmp_path / "first")
     one = synced(first, url, warned)
     before = objects(one)
-    assert before == {
-        stored.sha256 for stored in one.store.read(MANIFEST, module.Manifest).files.values()
-    }
+    assert before == {stored.sha256 for stored in one.store.read(MANIFEST, Manifest).files.values()}
     folder(first, {"distill.json": b"half of a run"})
     one, write = Mirror(first, url, warned.append), CopyStore.write
 
@@ -513,7 +512,7 @@ def test_what_was_fetched_in_part_is_fetched_again(
 def test_a_large_file_that_grows_all_the_time_is_copied(
     tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SMALL", 4)
+    monkeypatch.setattr(copied_files, "_SMALL", 4)
     first, second = folder(tmp_path / "first"), tmp_path / "second"
     one = Mirror(first, url, warned.append)
     put = one.store.system.put_file
@@ -594,7 +593,7 @@ def test_a_folder_that_is_deleted_file_by_file_is_not_copied_half(
         monkeypatch.setattr(time, "sleep", lambda _: shutil.rmtree(first, ignore_errors=True))
         with pytest.raises(FolderGoneError):
             one.push()
-        manifest = one.store.read(MANIFEST, module.Manifest)
+        manifest = one.store.read(MANIFEST, Manifest)
     assert manifest.files.keys() == FILES.keys()
 
 
@@ -606,7 +605,7 @@ def test_a_record_that_the_user_deleted_between_two_commands_stays_deleted(
     (first / "plan.json").unlink()
     (first / "ledger.jsonl").unlink()
     one = synced(first, url, warned)
-    assert "plan.json" not in one.store.read(MANIFEST, module.Manifest).files
+    assert "plan.json" not in one.store.read(MANIFEST, Manifest).files
     assert warned == []
 
 

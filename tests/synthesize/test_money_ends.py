@@ -21,7 +21,8 @@ from stratos.executors.slurm import Slurm
 from stratos.ledger import LedgerError, reserves
 from stratos.records import Corpus, Interval, Offer, Plan, Probe, RoleChoice
 from stratos.run import resume
-from stratos.run.runner import opened
+from stratos.run.open_run import opened
+from stratos.run.stage_money import hold_money
 from stratos.run.stages import CASCADE, EVALUATE, PLAN, PROBE, STAGES, SYNTHESIZE
 from stratos.synthesize.alignment import Alignment
 from stratos.tasks.jsonl import JsonlTask
@@ -92,14 +93,14 @@ class World:
         with opened(self.config("synthesize", budget_usd), STAGES) as run:
             corpus = run(SYNTHESIZE, run(PLAN))
             assert corpus is not None
-            self.spent_usd = run.ledger.spent_usd
+            self.spent_usd = run.state.ledger.spent_usd
         return corpus
 
     def probe(self, budget_usd: float | None, student: str | None = None) -> Probe:
         with opened(self.config("probe", budget_usd, student), STAGES) as run:
             probe = run(PROBE)
             assert probe is not None
-            self.spent_usd = run.ledger.spent_usd
+            self.spent_usd = run.state.ledger.spent_usd
         return probe
 
     def mark(self, stage: str) -> Any:
@@ -178,21 +179,21 @@ def test_what_the_planned_servers_need_is_not_spent_on_answers(
     resume.keep(PLAN, world.run_dir, "another mark", planned(serve_usd=0.0))
     assert world.synthesize(budget).n_items == N
     with opened(world.config("evaluate", budget), STAGES) as run:
-        reserves.allot(run.ledger, "a third", {"teacher": 1.0, "serve": 2.0})
-        run._hold_money(EVALUATE, None)
-        assert run.ledger.totals.reserves["teacher"].released_usd == 1.0
-        assert run.ledger.totals.reserves["serve"].released_usd is None
+        reserves.allot(run.state.ledger, "a third", {"teacher": 1.0, "serve": 2.0})
+        hold_money(run.state, EVALUATE, None)
+        assert run.state.ledger.totals.reserves["teacher"].released_usd == 1.0
+        assert run.state.ledger.totals.reserves["serve"].released_usd is None
 
 
 def test_what_is_held_for_a_teacher_stays_until_its_cascade_is_made(world: World) -> None:
     promised = schema.CascadeConfig(accuracy=0.9)
     config = replace(world.config("evaluate", 5.0), stages=("evaluate", "deploy"), cascade=promised)
     with opened(config, STAGES) as run:
-        reserves.allot(run.ledger, "a plan", {"teacher": 1.0})
-        run._hold_money(EVALUATE, None)
-        assert run.ledger.totals.reserves["teacher"].released_usd is None
-        run._hold_money(CASCADE, None)
-        assert run.ledger.totals.reserves["teacher"].released_usd == 1.0
+        reserves.allot(run.state.ledger, "a plan", {"teacher": 1.0})
+        hold_money(run.state, EVALUATE, None)
+        assert run.state.ledger.totals.reserves["teacher"].released_usd is None
+        hold_money(run.state, CASCADE, None)
+        assert run.state.ledger.totals.reserves["teacher"].released_usd == 1.0
 
 
 def test_a_plan_whose_job_cannot_be_set_aside_for_is_refused_before_it_is_paid_for(
@@ -206,14 +207,14 @@ def test_a_plan_whose_job_cannot_be_set_aside_for_is_refused_before_it_is_paid_f
     for budget, hint in ((8.0, "limits.budget_usd=9.00 or more"), (9.0, None)):
         config = replace(world.config("distill", budget), executor=Slurm())
         with opened(config, STAGES) as run:
-            run._marks[PLAN.name] = f"of {budget}"
+            run.state.marks[PLAN.name] = f"of {budget}"
             if hint is None:
-                run._hold_money(PLAN, plan)
-                assert run.ledger.held_usd() == {"train": 9.0}
-                run.ledger.check("train a node", 9.0, role="train")
+                hold_money(run.state, PLAN, plan)
+                assert run.state.ledger.held_usd() == {"train": 9.0}
+                run.state.ledger.check("train a node", 9.0, role="train")
             else:
                 with pytest.raises(BudgetError, match=re.escape(hint)):
-                    run._hold_money(PLAN, plan)
+                    hold_money(run.state, PLAN, plan)
 
 
 def test_a_lost_ledger_is_no_fresh_budget(world: World) -> None:
