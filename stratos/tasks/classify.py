@@ -13,7 +13,8 @@ from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import why_no_name
 from stratos.tasks import doubts
 from stratos.tasks.base import Item
-from stratos.tasks.jsonl import Content, JsonlTask
+from stratos.tasks.file_content import Content
+from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import Label, Metric, MetricName
 from stratos.tasks.rows import likely_answers, shown
 from stratos.tasks.split import normalised

@@ -14,7 +14,8 @@ from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
 from stratos.tasks.alike import Alike
 from stratos.tasks.base import Item, Message, Score
-from stratos.tasks.jsonl import Content, JsonlTask
+from stratos.tasks.file_content import Content
+from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.messages import doubtful
 from stratos.tasks.messages.conversation import as_question, history_of
 from stratos.tasks.messages.message_file import is_saved

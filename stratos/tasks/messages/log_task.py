@@ -28,6 +28,7 @@ from stratos.tasks.messages.answer_checks import (
 from stratos.tasks.messages.chat_task import ChatContent, ChatTask
 from stratos.tasks.messages.conversation import as_question
 from stratos.tasks.messages.logged_rows import AnswersByQuestion, model_of, time_of
+from stratos.tasks.row_splits import without_copies
 from stratos.tasks.rows import Settled
 from stratos.tasks.split import normalised, order_key
 from stratos.tasks.table import Row, Rows
@@ -183,7 +184,7 @@ class LogTask(ChatTask):
             is_new = ~np.isin(families[places], earlier)
             n_repeated += int((~is_new).sum())
             rows = own.rows.take(places[is_new])
-            made[split] = rows if split == "train" else self._once(rows)
+            made[split] = rows if split == "train" else without_copies(rows, self.normal)
             n_copies += int(is_new.sum()) - len(made[split])
             earlier = np.concatenate([earlier, families[places]])
         left = {

@@ -14,8 +14,9 @@ from stratos.core.errors import ConfigError
 from stratos.tasks.alike import Alike
 from stratos.tasks.answers import nearest_by_words
 from stratos.tasks.base import Item, Message, Score
+from stratos.tasks.file_content import Content
 from stratos.tasks.files import read_records
-from stratos.tasks.jsonl import Content, JsonlTask
+from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.messages import doubtful
 from stratos.tasks.metrics import Metric, MetricName
 from stratos.tasks.rows import Fields, FileRows, Unanswered

@@ -1,0 +1,392 @@
+"""The user's own files as labelled rows of splits: how they are read, checked and told of.
+
+Splits are by a hash of the question: they are fixed before anything is asked or generated, hardly
+change when rows are added, and are disjoint up to case, punctuation and spacing; near duplicates
+are of one split (`stratos.tasks.near_duplicates`). Each label and slice has its share of each
+(`stratos.tasks.strata`). Where there is a file of test questions, all of it and nothing else is the
+test split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace as replace_row
+
+from stratos.core.digest import digest_of
+from stratos.core.errors import ConfigError
+from stratos.core.foreign import beside, why_unreadable
+from stratos.core.remote import local_path
+from stratos.tasks import doubts
+from stratos.tasks.base import Split
+from stratos.tasks.file_content import Content, read_once
+from stratos.tasks.file_errors import check_labelled, check_unlabelled, doubt_of_verifier
+from stratos.tasks.file_settings import FileSettings
+from stratos.tasks.files import OTHER_SEPARATORS, is_local, separator_of
+from stratos.tasks.metrics import LETTERS, Own
+from stratos.tasks.rows import (
+    Fields,
+    FileRows,
+    Settled,
+    Takes,
+    Unanswered,
+    identity_of,
+    read_rows,
+    shown,
+)
+from stratos.tasks.schema import BySchema
+from stratos.tasks.sql import SqlResult
+from stratos.tasks.table import Row, Rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LONGEST_ANSWER = 20_000
+"""Characters of an answer above which it is none that a student could write."""
+
+
+@dataclass(frozen=True)
+class LabelledFiles(FileSettings):
+    """A task of which every split is rows of files."""
+
+    def __post_init__(self) -> None:
+        """Check the settings, and every line of a file on this machine.
+
+        Raises:
+            ValueError: something is wrong; the message lists all lines that are broken.
+        """
+        super().__post_init__()
+        if self._lacks_file:
+            return  # it is looked at with all other files of the config
+        here = [path for path in self._all_paths.values() if is_local(path)]
+        reasons = {path: self._why_unreadable(path) for path in here}
+        for path, reason in reasons.items():
+            # Whether it is there at all is looked at with all other files of the config.
+            if reason is not None and os.path.lexists(os.path.expanduser(local_path(path))):
+                raise ValueError(f"{path}: {reason}.")
+        if len(here) == len(self._all_paths) and not any(reasons.values()):
+            try:
+                _ = self._by_split, self._unlabelled
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+
+    def _why_unreadable(self, path: str) -> str | None:
+        """Return why a path of this machine is no file that can be read; None where it is one."""
+        return why_unreadable(os.path.expanduser(local_path(path)))
+
+    # --- the splits ------------------------------------------------------------------------------
+
+    @property
+    def _by_split(self) -> Mapping[Split, Rows]:
+        return self._split[0]
+
+    @cached_property
+    def _split(self) -> tuple[dict[Split, Rows], dict[str, int]]:
+        """Return the rows of each split, and how many are in none, by reason."""
+        return self._together or self._split_by(self._families)
+
+    @cached_property
+    def _together(self) -> tuple[dict[Split, Rows], dict[str, int]] | None:
+        """Return the same with near duplicates of one split.
+
+        None where there are none, or where a split would have too few rows or labels.
+        """
+        from stratos.tasks.row_splits import are_even  # imports numpy
+
+        near = self._content.near
+        if near is None or not near.n_rows:
+            return None
+        found = self._split_by(lambda rows: near.grouped(self._families(rows)))
+        apart, _ = self._split_by(self._families)
+        even = are_even(found[0], apart, self._divided()[0], self.normal)
+        return found if even else None
+
+    def _split_by(
+        self, groups: Callable[[Rows], NDArray[np.uint64]]
+    ) -> tuple[dict[Split, Rows], dict[str, int]]:
+        """Return the rows of each split, where those of one group are of one, and the others."""
+        from stratos.tasks.row_splits import split_by_hash  # imports numpy
+
+        shares = (self.validation_share, self.test_share)
+        return split_by_hash(*self._divided(), self._families, groups, self.normal, *shares)
+
+    def _divided(self) -> tuple[Rows, Rows]:
+        """Return the rows that are split by hash, and those that are tested whatever it is."""
+        own, *tested = self._files
+        return own.rows, Rows.concat([file.rows for file in tested])
+
+    def _families(self, rows: Rows) -> NDArray[np.uint64]:
+        """Return of each row a hash that it shares with all that have to be of its split."""
+        return rows.column("families")
+
+    @cached_property
+    def _unlabelled(self) -> Rows:
+        found = self._content.unlabelled
+        if found is None:
+            return Rows.concat([])
+        from stratos.tasks.row_splits import without_answered  # imports numpy
+
+        return without_answered(found.rows, Rows.concat(self._divided()))
+
+    @property
+    def n_train(self) -> int:
+        """How many training items there are."""
+        return len(self._by_split["train"])
+
+    @property
+    def n_test(self) -> int:
+        """How many test items there are."""
+        return len(self._by_split["test"])
+
+    @property
+    def n_unlabelled(self) -> int:
+        """How many rows without an answer there are, none of which is a labelled one's question."""
+        return len(self._unlabelled)
+
+    # --- what is said of the files ---------------------------------------------------------------
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Return how many lines of the files are not used, by reason."""
+        files = self._files
+        counts = {
+            "broken line": sum(rows.broken.n_lines for rows in files),
+            "row without an answer": sum(rows.unanswered.n_lines for rows in files),
+            **self._set_aside,
+            doubts.COPY: self._split[1][doubts.COPY],
+        }
+        return {reason: n for reason, n in counts.items() if n}
+
+    @property
+    def _set_aside(self) -> dict[str, int]:
+        """Return how many lines are not used though nothing is wrong with them, by reason."""
+        n_repeats = sum(rows.n_repeats for rows in self._files)
+        of_split = {reason: n for reason, n in self._split[1].items() if reason != doubts.COPY}
+        return {doubts.REPEAT: n_repeats, **of_split}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return how many rows each split has, and how files are read that are no usual CSV."""
+        return (*self._separators, self._sizes, *self._left_out_note, *self._schema_note)
+
+    @property
+    def _left_out_note(self) -> list[str]:
+        """Say how many lines are set aside; those that are wrong are told with their causes."""
+        told = [f"{reason}: {n:,}" for reason, n in self._set_aside.items() if n]
+        return [f"Left out of {' and '.join(self._paths.values())}: {'; '.join(told)}."] * bool(
+            told
+        )
+
+    @property
+    def _schema_note(self) -> list[str]:
+        metric = self._metric
+        if not isinstance(metric, BySchema):
+            return []
+        return [f"{self.schema}: fields are compared so: {metric.described()}."]
+
+    @property
+    def _sizes(self) -> str:
+        """Return the number of rows of each split, in words."""
+        n = {split: f"{len(rows):,}" for split, rows in self._by_split.items()}
+        of_test = f"test rows of {self.test_path}" if self.test_path else "test rows"
+        more = f", {self.n_unlabelled:,} without an answer" if self.n_unlabelled else ""
+        near = self._content.near
+        return (
+            f"Rows of {self.path}: {n['train']} to train on, {n['validation']} validation rows, "
+            f"{n['test']} {of_test}{more}. The split is by a hash of the question."
+            f"{'' if near is None else near.told(self._together is not None)}"
+        )
+
+    @property
+    def _separators(self) -> Iterator[str]:
+        """Yield which files have columns that are separated by other signs than commas."""
+        for path in self._all_paths.values():
+            if not path.partition("?")[0].lower().endswith(".csv"):
+                continue
+            name = OTHER_SEPARATORS.get(separator_of(path))
+            if name is not None:
+                yield f"{path}: read with {name} between its columns, as its header shows."
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Return what is wrong with lines that are left out, and doubtful about the others."""
+        told = (
+            (rows.complaint() if rows.n_problems else "", self._doubts(rows))
+            for rows in self._files
+        )
+        unlabelled = self._content.unlabelled
+        return (
+            *(() if unlabelled is None else doubts.of_unlabelled(unlabelled, self.path)),
+            *(complaint for of_file in told for complaint in of_file if complaint),
+            *doubts.of_ids(self.path, self._files[0].rows, self.question, self.answer),
+            *doubts.of_copies(self.path, self._split[1][doubts.COPY]),
+            *self._empty_golds,
+            *doubts.of_sizes(self._by_split),
+            *doubts.of_languages(self.path, self._by_split["train"]),
+        )
+
+    @property
+    def _empty_golds(self) -> list[str]:
+        """Say how many gold queries of held-out rows give no rows."""
+        metric = self._metric
+        if not isinstance(metric, Own) or not isinstance(metric.verifier, SqlResult):
+            return []
+        is_empty = metric.verifier.is_empty
+        return doubts.of_empty_golds(
+            metric.verifier.database,
+            {split: sum(is_empty(row.answer) for row in rows)
+             for split, rows in self._by_split.items() if split != "train"},
+            self._by_split,
+        )  # fmt: skip
+
+    def refusals(self) -> list[str]:
+        """Return why nothing can be learnt or measured from the rows; nothing where it can."""
+        return doubts.too_few(self.path, self._by_split)
+
+    def _doubts(self, rows: FileRows) -> str:
+        if self.verifier is None:
+            return ""  # the metric may need labels that are still being read
+        metric = self._metric
+        return doubt_of_verifier(metric, rows) if isinstance(metric, Own) else ""
+
+    # --- reading the files -----------------------------------------------------------------------
+
+    @cached_property
+    def content_sha256(self) -> str:
+        """Return the digest of what was read of all of its files."""
+        unlabelled = self._content.unlabelled
+        files = (*self._files, *(() if unlabelled is None else (unlabelled,)))
+        read = [*(file.rows.sha256() for file in files), self._schema_text]
+        if self._together is not None and self._content.near is not None:
+            read.append(self._content.near.sha256())
+        if self.database is not None:
+            read.append(digest_of(Path(self.database).expanduser()))
+        return hashlib.sha256("".join(read).encode()).hexdigest()
+
+    @property
+    def _files(self) -> tuple[FileRows, ...]:
+        return self._content.files
+
+    @cached_property
+    def _content(self) -> Content:
+        return self._read_once()
+
+    def _read_once(self) -> Content:
+        """Return what is in the files; what is on this machine is read once in a process."""
+        try:
+            files = tuple(map(identity_of, self._all_paths.values()))
+        except OSError:
+            files = (None,)
+        if None in files:
+            return self._read_files()
+        return read_once((type(self), repr(self), files, self._schema_text), self._read_files)
+
+    def _read_files(self) -> Content:
+        from stratos.tasks.near_duplicates import Near
+
+        files = tuple(self._read(key, path) for key, path in self._paths.items())
+        rows = Rows.concat([file.rows for file in files])
+        near = Near.among(rows) if self.compares_words else None
+        return Content(files, self._read_unlabelled(), near)
+
+    def _read_unlabelled(self) -> FileRows | None:
+        """Read the rows without answers; None where no file of them is named."""
+        path, key = self.unlabelled_path, "task.unlabelled_path"
+        if path is None:
+            return None
+        found = self._rows_of(key, path, replace(self._fields, takes=Takes.UNLABELLED))
+        check_unlabelled(found, key, skips=self.on_error == "skip")
+        return found
+
+    def _rows_of(self, key: str, path: str, fields: Fields) -> FileRows:
+        try:
+            return read_rows(
+                path, fields, partial(self._check, key), self._records(path), self._settle
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            found = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
+            raise ConfigError(
+                f"{key}={path} cannot be read: {reason}{self._or_here()}{found and f'.{found}'}"
+            ) from error
+
+    def _or_here(self) -> str:
+        """Say how to name files of this machine, where the task's are elsewhere."""
+        away = [f"{key}=<file>" for key, path in self._all_paths.items() if not is_local(path)]
+        if not away:
+            return ""
+        return f". Or name files of this machine (JSON lines, CSV, Parquet): {' '.join(away)}"
+
+    def _records(
+        self, path: str
+    ) -> Iterable[tuple[str, dict[str, Any] | Row | Unanswered | str]] | None:
+        """Return what is read in place of the lines of a file; None where it is these."""
+        return None
+
+    @property
+    def _settle(self) -> Callable[[Sequence[Row]], Settled] | None:
+        """What tells which of several answers to a question is taken; None takes none of them."""
+        return None
+
+    def _read(self, key: str, path: str) -> FileRows:
+        """Read a file of questions and answers.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        found = self._rows_of(key, path, self._fields_of(path))
+        is_own = key == "task.path"
+        check_labelled(
+            found,
+            Fields(self.question, self.answer, self.rationale, self.slice),
+            skips=self.on_error == "skip",
+            can_label=is_own and self.metric != "regex",
+            needs_paths=is_own,
+        )
+        _ = self._doubts(found)
+        return found
+
+    def _check(self, key: str, row: Row) -> Row | str:
+        """Return a row with its answer in canonical spelling, or what is wrong with it.
+
+        Args:
+            key: of the file in the config.
+            row: as it was read.
+        """
+        answer, rationale = row.answer, row.rationale
+        if self.split_answer and self.split_answer in answer:
+            before, _, answer = answer.rpartition(self.split_answer)
+            rationale, answer = rationale or before.strip(), answer.strip()
+        if len(answer) > _LONGEST_ANSWER:
+            return (
+                f"its answer has {len(answer):,} characters, and no student writes more than "
+                f"{_LONGEST_ANSWER:,}"
+            )
+        slice = self._slice_of(key, row)
+        if slice not in self.slices:
+            known = ", ".join(self.slices)
+            return f"its slice is {shown(slice) or 'empty'}, not one of {known}"
+        try:
+            # A row without an answer is told from a broken one before it is checked.
+            answer = self._canonical(key, answer, row.options) if answer else ""
+        except ValueError as error:
+            return str(error)
+        question = row.question
+        if self._is_choice:
+            lines = [f"{a}) {text}" for a, text in zip(LETTERS, row.options, strict=False)]
+            question = "\n".join([question, *lines])
+        return replace_row(row, question=question, answer=answer, rationale=rationale, slice=slice)
+
+    def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
+        """Return a gold answer of the file of a key in canonical spelling."""
+        return self._metric.canonical(answer, options)
+
+    def _slice_of(self, key: str, row: Row) -> str:
+        return row.slice if self.slice is not None else self.slices[0]
