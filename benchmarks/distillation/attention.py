@@ -28,7 +28,8 @@ from record import keep
 from torch import Tensor
 from torch.nn import functional as F
 
-from stratos.distill.blocked_attention import attend, multiplies_bfloat16
+from stratos.core.machine import multiplies_bf16
+from stratos.distill.blocked_attention import attend
 from stratos.distill.objectives.kernels import Scratch, forward_kl_, universal_logit_
 
 SHAPES = ((60, 4, 64, 32), (21, 4, 200, 32), (8, 4, 500, 32), (4, 4, 1000, 32), (8, 6, 500, 64))
@@ -114,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = {
-        "multiplies_bfloat16": multiplies_bfloat16(),
+        "multiplies_bfloat16": multiplies_bf16(),
         "attention": [attention(shape, options.runs) for shape in SHAPES],
         "ranks": ranks(options.runs),
     }

@@ -6,10 +6,13 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 GROUPS_OF_SELF = Path("/proc/self/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
+_BF16_FLAGS = frozenset(("avx512_bf16", "amx_bf16"))
 _UNLIMITED_BYTES = 2**60
 """Version 1 of control groups writes a number near 2⁶³ for no limit."""
 
@@ -28,6 +31,15 @@ def has_gpu() -> bool:
     """Return whether this machine has a GPU of NVIDIA or AMD, by its device files."""
     devices = Path("/dev")
     return any(devices.glob("nvidia[0-9]*")) or (devices / "kfd").exists()
+
+
+@cache
+def multiplies_bf16() -> bool:
+    """Return whether the processor multiplies bfloat16 in hardware, as far as Linux tells."""
+    with suppress(OSError), _CPUINFO.open(errors="replace") as file:
+        flags = next((line for line in file if line.startswith("flags")), "")
+        return not _BF16_FLAGS.isdisjoint(flags.split())
+    return False
 
 
 def is_limited() -> bool:

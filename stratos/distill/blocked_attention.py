@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stratos.core.machine import multiplies_bf16
+
 LONGEST = 1024
 """Tokens of a document from which on flash attention is faster, or memory matters."""
 _BLOCK = 64
@@ -26,14 +28,8 @@ _BLOCK = 64
 
 _CACHED = 2**18
 """Scores that are worked on at once, 1 MiB: all of them, for a whole row, leave the caches."""
-
-
-def multiplies_bfloat16() -> bool:
-    """Return whether this CPU multiplies bfloat16 in hardware; elsewhere it is only emulated."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-_IN_HARDWARE = multiplies_bfloat16()
+_IN_HARDWARE = multiplies_bf16()
+"""Asked here, once: `torch.compile` traces `pays`."""
 
 
 def pays(states: Tensor) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stratos.config import StudentConfig, TrainerConfig
 from stratos.convert.targets import untrusted_class
 from stratos.core.errors import ConfigError
+from stratos.core.machine import multiplies_bf16
 
 if TYPE_CHECKING:
     import lightning as L
@@ -171,11 +172,9 @@ def precision(name: str, accelerator: str) -> Any:
     """
     import torch
 
-    from stratos.distill.blocked_attention import multiplies_bfloat16
-
     if name == "auto":
         gpu = accelerator != "cpu" and torch.cuda.is_available()
-        cpu = multiplies_bfloat16()
+        cpu = multiplies_bf16()
         name = "bf16" if (torch.cuda.is_bf16_supported() if gpu else cpu) else "fp32"
     return {"bf16": "bf16-mixed", "fp32": "32-true"}[name]
 

@@ -36,7 +36,7 @@ from statistics import median
 import msgspec
 
 from stratos.core.atomic_files import write_atomically
-from stratos.core.machine import n_cores
+from stratos.core.machine import multiplies_bf16, n_cores
 from stratos.records import from_json, to_json
 
 GEMM_SIZE = 1024
@@ -50,7 +50,6 @@ MOST_SERVED = 9
 """Load tests that are kept: the newest."""
 SECONDS_EACH = 0.4
 """CPU seconds that each of the measurements may take."""
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _BF16_TIMEOUT_S = 60
 
 
@@ -143,15 +142,6 @@ def measure() -> Calibration:
         operation_s=_best(small) / N_SMALL,
         date=time.strftime("%Y-%m-%d"),
     )
-
-
-def multiplies_bf16() -> bool:
-    """Return whether the processor multiplies bfloat16 in hardware, as far as Linux tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return False
-    flags = next((x for x in cpuinfo.read_text(errors="replace").splitlines() if "flags" in x), "")
-    return not _BF16_FLAGS.isdisjoint(flags.split())
 
 
 def _bf16_flops() -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stratos.distill import blocked_attention
+from stratos.core.machine import multiplies_bf16
 from stratos.distill.blocked_attention import LONGEST, attend, pays
 
 
@@ -69,8 +69,11 @@ def test_under_autocast_its_scores_stay_in_single_precision() -> None:
 
 
 def test_where_it_is_taken() -> None:
-    assert pays(torch.zeros(1, 2, LONGEST, 32, dtype=torch.bfloat16)) == (
-        blocked_attention.multiplies_bfloat16()
-    )
+    assert pays(torch.zeros(1, 2, LONGEST, 32, dtype=torch.bfloat16)) == (multiplies_bf16())
     assert not pays(torch.zeros(1, 2, LONGEST + 1, 32, dtype=torch.bfloat16))
     assert not pays(torch.zeros(1, 2, 64, 32))
+
+
+def test_the_system_says_of_the_processor_what_torch_says() -> None:
+    found = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert multiplies_bf16() == found

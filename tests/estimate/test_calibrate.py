@@ -3,8 +3,9 @@ import sys
 import time
 from dataclasses import replace
 
+from stratos.core.machine import multiplies_bf16
 from stratos.estimate import calibration
-from stratos.estimate.calibrate import machine_name, measure, multiplies_bf16
+from stratos.estimate.calibrate import machine_name, measure
 from stratos.records import to_json
 
 
