@@ -122,6 +122,25 @@ def test_of_several_right_answers_each_is_in_its_form(name: str, answer: str) ->
     assert not says_the_same(name, answer, "")
 
 
+class TakesAll:
+    """A verifier that gives every answer all points."""
+
+    def score_answer(self, answer: str, entry: dict[str, Any]) -> float:
+        return 1.0
+
+
+def test_a_verifier_that_fails_gives_no_points_and_a_rule_of_ours_that_fails_is_an_error() -> None:
+    entry: dict[str, Any] = {"answer": None, "metadata": {}}
+    assert points_of("chain_sum", "7", None, entry) == 0.0
+    with pytest.raises(KeyError, match="numbers"):
+        points_of("puzzle24", "3*8", TakesAll(), entry)
+
+
+@pytest.mark.parametrize("answer", ["[" * 100_000, f"[{10**400}]", "7", "[[1]]", "{}", "[1, 'a']"])
+def test_a_rule_of_ours_takes_whatever_a_model_writes(answer: str) -> None:
+    assert points_of("number_sorting", answer, TakesAll(), {"answer": "['1', '2']"}) == 0.0
+
+
 def test_a_number_that_would_fill_the_memory_is_not_handed_on() -> None:
     task = GymTask("coin_flip")
     assert task.score("1e9999999999", task.items("test", 1)[0]).exact == 0.0

@@ -237,10 +237,12 @@ def points_of(name: str, answer: str, verifier: Any, entry: Mapping[str, Any]) -
         return 0.0
     try:
         points = float(verifier.score_answer(answer=answer, entry=entry))
-        is_right = is_really_right(name, answer, entry) and says_the_same(name, answer, gold)
-        if points >= 1.0 and not is_right:
-            return 0.0
     except Exception:  # what a model writes is not what each verifier expects
+        return 0.0
+    # Outside of the `try`: a fault of our own rules is an error, and no wrong answer.
+    if points >= 1.0 and not (
+        is_really_right(name, answer, entry) and says_the_same(name, answer, gold)
+    ):
         return 0.0
     return min(1.0, max(0.0, points)) if points == points else 0.0
 

@@ -171,5 +171,5 @@ def _value(node: ast.expr) -> Fraction | None:
 def _numbers(text: str) -> list[float] | None:
     try:
         return [float(one) for one in json.loads(text.replace("'", '"'))]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
