@@ -382,6 +382,9 @@ def forked(train: Callable[[Any], dict[str, Any]], settings: argparse.Namespace)
     ours, theirs = multiprocessing.get_context("fork").Pipe()
 
     def work() -> None:
+        import torch
+
+        torch.set_num_threads(1)  # before threads load weights: the pool of a fork is made once
         try:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
             theirs.send(train(settings))
