@@ -1,12 +1,13 @@
-"""Measure training and answering beside other work: OpenMP's threads as they were, and as they are.
+"""Measure training and answering beside other work: with OpenMP's threads, and with processes.
 
     python benchmarks/busy.py                     # quiet, and beside 2 and 4 busy processes
     python benchmarks/busy.py --steps 100 --keep  # writes results/distillation/busy.json
 
 Each arm trains the 1M student on the same Mahjong items for so many steps, in a process of its own,
 and then answers questions with it. `before` has threads that spin 20,000 times at a barrier, one
-for each core. `now` is what the command sets: threads that sleep after 1,000 looks, in a number
-that is measured. `one thread` and `libgomp` (its own defaults) stand beside them. The busy
+for each core. `now` is what the command does: a process of one thread for each core where that is
+no slower, else threads that sleep after 1,000 looks, in a number that is measured. `threads` has
+the latter in any case; `one thread` and `libgomp` (its own defaults) stand beside them. The busy
 processes do nothing but count; they are started and ended here. On a quiet machine `now` should be
 no slower than `before`. Printed are wall and CPU seconds a step, and tokens of answers a second.
 """
@@ -32,13 +33,14 @@ from record import keep
 SPINNING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
 SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 CORES = len(os.sched_getaffinity(0))
-ARMS: dict[str, tuple[dict[str, str], int | None]] = {
-    "before": (SPINNING, CORES),
-    "now": (SLEEPING, None),
-    "one thread": (SLEEPING, 1),
-    "libgomp": ({}, CORES),
+ARMS: dict[str, tuple[dict[str, str], int | None, int | None]] = {
+    "before": (SPINNING, CORES, 1),
+    "now": (SLEEPING, None, None),
+    "threads": (SLEEPING, None, 1),
+    "one thread": (SLEEPING, 1, 1),
+    "libgomp": ({}, CORES, 1),
 }
-"""Environment, and `trainer.n_threads`."""
+"""Environment, `trainer.n_threads` and `trainer.n_processes`."""
 
 
 def main() -> None:
@@ -116,7 +118,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from stratos.synthesize.injection import Injection
     from stratos.tasks.mahjong import MahjongTask
 
-    _, n_threads = ARMS[options.child]
+    _, n_threads, n_processes = ARMS[options.child]
     task, tokens = MahjongTask(), 4096
     items = list(task.reverse(options.steps * 40, options.seed))
     config: Any = SimpleNamespace(
@@ -127,7 +129,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         limits=c.LimitsConfig(train_hours=None),
         task=task,
         trainer=c.TrainerConfig(
-            max_tokens=options.steps * tokens, batch_tokens=tokens, n_threads=n_threads
+            max_tokens=options.steps * tokens,
+            batch_tokens=tokens,
+            n_threads=n_threads,
+            n_processes=n_processes,
         ),
         callbacks=c.CallbacksConfig(
             validate_every_steps=0, n_validation_items=1, n_final_validation_items=1
@@ -167,6 +172,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "steps": student.steps,
         "threads": student.threads,
+        "processes": student.processes,
         "seconds_per_step": round(student.seconds / student.steps, 4),
         "cpu_seconds_per_step": round(student.cpu_seconds / student.steps, 4),
         "expected_seconds": round(student.expected_seconds or 0.0, 2),

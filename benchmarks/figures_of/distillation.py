@@ -140,6 +140,42 @@ def busy() -> str:
     return table(head, cells) + f"\n\n{source('distillation/busy')}."
 
 
+def since() -> str:
+    """Mahjong training now and at an earlier commit: `distillation/since.py`."""
+    from statistics import median
+
+    found = _results("distillation/since")
+    rows = [
+        [
+            str(one["busy"]),
+            *(
+                f"{median(run['tokens_per_s'] for run in one['runs'][tree]):,.0f}"
+                for tree in ("before", "now")
+            ),
+            f"{one['times']:.1f}×",
+        ]
+        for one in found["cases"]
+    ]
+    head = ("busy processes", f"at {found['commit']}, tokens a second", "now", "faster")
+    return table(head, rows) + f"\n\n{source('distillation/since')}."
+
+
+def heavy_tail() -> str:
+    """Rows of documents of unequal lengths: `distillation/heavy_tail.py`."""
+    rows = [
+        [
+            one["corpus"],
+            one["dtype"],
+            f"{one['mean_length']:,}, {one['longest']:,}",
+            f"{one['padded_places_per_token']:.1f}",
+            f"{one['times_equal_lengths']:.2f}×",
+        ]
+        for one in _results("distillation/heavy_tail")
+    ]
+    head = ("corpus", "precision", "mean and longest", "places a token if padded", "CPU time")
+    return table(head, rows) + f"\n\n{source('distillation/heavy_tail')}."
+
+
 def speeds(name: str, case: str) -> str:
     """Return the range over shapes of how many times as fast as `case` Stratos is."""
     found = _results(name)
@@ -183,4 +219,6 @@ BLOCKS = {
     "head": head,
     "cache": cache,
     "busy": busy,
+    "since": since,
+    "heavy_tail": heavy_tail,
 }

@@ -36,8 +36,10 @@ from stratos.distill.data import PackedLoader
 MOST_PARAMS = 50_000_000
 """Parameters of a student up to which it is divided: above, operators are large enough for threads,
 and every process would hold weights and gradients that are narrowed to bfloat16."""
-_END_S = 5.0
+_END_S = 2.0
 """How long a process may take to end."""
+_PATIENCE_S, _PATIENCE_TIMES = 60.0, 20.0
+"""How long its answer is waited for, at least and in times of what the first one's part took."""
 _LINE_BYTES = 64
 """Every tensor begins at a multiple of so many bytes, as torch's own do."""
 
@@ -100,6 +102,7 @@ class GradientWorkers:
         self._context, self._n_passes, self._warn = forward_context, n_passes, warn
         self._weights = [weight for weight in module.parameters() if weight.requires_grad]
         self._rows: list[int] = []
+        self._started = 0.0
         for weight, shared in zip(self._weights, _shared(self._weights), strict=True):
             with torch.no_grad():
                 shared.copy_(weight)
@@ -176,6 +179,8 @@ class GradientWorkers:
 
     def start(self, row: int) -> None:
         """Let all others begin with their parts of a row, which is one of those of a step."""
+        if not self._rows:
+            self._started = time.monotonic()
         for worker in self._workers:
             worker.ask(row, is_first=not self._rows)
         self._rows.append(row)
@@ -183,15 +188,17 @@ class GradientWorkers:
     def join(self) -> list[Part]:
         """Add the gradients of all others to those of this process; return what they brought."""
         rows, self._rows = self._rows, []
+        own_s = time.monotonic() - self._started
+        patience_s = max(_PATIENCE_S, _PATIENCE_TIMES * own_s)
         brought: list[Part] = []
         for number, worker in enumerate(self._workers, 2):
             was_alive = worker.is_alive
-            parts = worker.answers(len(rows))
+            parts = worker.answers(len(rows), patience_s)
             if parts is None:
                 if was_alive:
                     self._warn(
                         f"Process {worker.pid}, which trained on part {number} of {self.n}, has "
-                        "ended. The training goes on without it, with the same weights."
+                        f"{worker.end}. The training goes on without it, with the same weights."
                     )
                 parts = self._instead(worker, rows)
             with torch.no_grad():
@@ -230,7 +237,7 @@ class _Worker:
         self, pid: int, pipe: Connection, part: PackedLoader, gradients: list[Tensor]
     ) -> None:
         self.pid, self.pipe, self.part, self.gradients = pid, pipe, part, gradients
-        self.is_alive = True
+        self.is_alive, self.end = True, ""
 
     def ask(self, row: int, is_first: bool) -> None:
         """Let it begin with a row."""
@@ -238,15 +245,23 @@ class _Worker:
             with suppress(OSError):
                 self.pipe.send((row, is_first))
 
-    def answers(self, n: int) -> list[Part] | None:
-        """Wait for the answers to `n` rows; None where it has ended."""
+    def answers(self, n: int, patience_s: float) -> list[Part] | None:
+        """Wait for the answers to `n` rows, so long for each; None where it has ended."""
         if not self.is_alive:
             return None
+        found: list[Part] = []
         try:
-            return [self.pipe.recv() for _ in range(n)]
+            while len(found) < n:
+                if not self.pipe.poll(patience_s):
+                    self.end = f"not answered for {patience_s:.0f} seconds"
+                    break
+                found.append(self.pipe.recv())
+            else:
+                return found
         except (EOFError, OSError):
-            self.close()
-            return None
+            self.end = "ended"
+        self.close()
+        return None
 
     def close(self) -> None:
         """Have it end, and wait for that."""

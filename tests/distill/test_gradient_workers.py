@@ -73,8 +73,8 @@ def test_what_was_measured_is_taken_again_where_the_training_goes_on(
     assert (student.processes, student.weights_sha256) == (3, together.weights_sha256)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_that_is_killed_costs_no_bit(
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+def test_a_process_that_is_killed_or_hangs_costs_no_bit(
     run_distill: Run,
     together: Any,
     tmp_path: Path,
@@ -91,10 +91,14 @@ def test_a_process_that_is_killed_costs_no_bit(
             os.kill(killed[0], how)
 
     monkeypatch.setattr(TrainingMonitor, "on_train_batch_end", kill)
+    if how == signal.SIGSTOP:
+        monkeypatch.setattr(gradient_workers, "_PATIENCE_S", 3.0)
+        monkeypatch.setattr(gradient_workers, "_PATIENCE_TIMES", 0.0)
     warnings: list[str] = []
     student = run_distill(tmp_path, warnings=warnings, n_processes=3, **SHORT)
+    how_so = "not answered for 3 seconds" if how == signal.SIGSTOP else "ended"
     assert warnings == [
-        f"Process {killed[0]}, which trained on part 3 of 3, has ended. The training goes on "
+        f"Process {killed[0]}, which trained on part 3 of 3, has {how_so}. The training goes on "
         "without it, with the same weights."
     ]
     assert student.weights_sha256 == together.weights_sha256
