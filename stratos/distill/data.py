@@ -183,6 +183,7 @@ class PackedLoader:
         self._data, self._batch_tokens, self._seed = data, batch_tokens, seed
         self._accumulate, self._rank, self._n_ranks = accumulate, rank, n_ranks
         self._n_means = accumulate * n_ranks
+        self._share: tuple[float, float] | None = None
         self._plan: list[np.ndarray] = []
         tokens, epoch = 0, 0
         while tokens < max_tokens:
@@ -220,6 +221,11 @@ class PackedLoader:
             yield self.row(row)
         self._next = 0
 
+    @property
+    def batch_tokens(self) -> int:
+        """Return how many tokens a step has at most, or about."""
+        return self._batch_tokens
+
     def state_dict(self) -> dict[str, int]:
         """Return how many rows were yielded."""
         return {"next": self._next}
@@ -228,12 +234,13 @@ class PackedLoader:
         """Go on behind the rows that were yielded."""
         self._next = state["next"]
 
-    def divide(self, rank: int, n_ranks: int) -> None:
-        """Yield one of `n_ranks` parts of each row from here on; the parts' losses add up to its.
+    def divide(self, share: tuple[float, float] | None) -> None:
+        """Yield of each row the documents between two parts of its tokens, 0 to 1, from here on.
 
-        Only rows that are not shared with other processes by their mean can be divided.
+        The losses of all parts add up to that of the row. Only a process that has whole rows can
+        divide them; None yields whole rows again.
         """
-        self._rank, self._n_ranks = rank, n_ranks
+        self._share = share
 
     def row(self, index: int) -> Batch:
         """Return one row of this process."""
@@ -263,6 +270,9 @@ class PackedLoader:
         part = part * self._n_ranks + self._rank
         ends = np.cumsum(self._data.lengths[documents])
         middles = ends - self._data.lengths[documents] / 2
+        if self._share is not None:
+            first, last = ((part + share) / n_parts for share in self._share)
+            return documents[(first * ends[-1] <= middles) & (middles < last * ends[-1])]
         return documents[(middles * n_parts // ends[-1]).astype(int) == part]
 
     def batch(self, documents: np.ndarray, n_tokens: float | None = None) -> Batch:

@@ -5,19 +5,26 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
 from process import interrupted
 
-from stratos.config import StudentConfig
+from stratos.config import StudentConfig, TrainerConfig
+from stratos.core.errors import StratosError
 from stratos.distill import gradient_workers, pace, pacer
 from stratos.distill.callbacks import TrainingMonitor
-from stratos.distill.gradient_workers import can_divide
+from stratos.distill.data import Encoded, PackedLoader
+from stratos.distill.gradient_workers import can_divide, shares
+from stratos.distill.module import TextModule
 from stratos.distill.pace import Pace
+from stratos.distill.student_model import make_student, save_student
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 from stratos.tasks.mahjong import MahjongTask
@@ -109,12 +116,10 @@ def test_a_process_that_is_killed_or_hangs_costs_no_bit(
 def test_what_fails_in_a_process_fails_in_the_first_one_with_its_reason(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stratos.distill.data import PackedLoader
-
     row = PackedLoader.row
 
     def broken(self: PackedLoader, index: int) -> Any:
-        if index == 4 and self._rank == 1:
+        if index == 4 and self._share is not None and self._share[0] > 0:
             raise ValueError("row 4 is broken")
         return row(self, index)
 
@@ -127,9 +132,6 @@ def test_what_fails_in_a_process_fails_in_the_first_one_with_its_reason(
 def test_a_loss_that_is_no_number_in_a_part_names_its_items(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stratos.core.errors import StratosError
-    from stratos.distill.module import TextModule
-
     first, loss = os.getpid(), TextModule.loss
 
     def broken(self: TextModule, batch: Any) -> Any:
@@ -150,7 +152,6 @@ def test_parts_of_accumulated_rows_with_ema(run_distill: Run, alone: Any, tmp_pa
 def test_a_teacher_s_signal_is_asked_in_every_process(
     run_distill: Run, tmp_path: Path, cache: Any
 ) -> None:
-    from stratos.distill.student_model import make_student, save_student
 
     config = StudentConfig("e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
     save_student(*make_student(config, MahjongTask().vocabulary(), [], 9), tmp_path / "expert")
@@ -212,15 +213,6 @@ def test_the_measurement_changes_no_bit_and_counts_all_tokens(
 def test_what_draws_random_numbers_or_is_large_is_not_divided(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from types import SimpleNamespace
-
-    import numpy as np
-
-    from stratos.config import TrainerConfig
-    from stratos.distill.data import Encoded, PackedLoader
-    from stratos.distill.module import TextModule
-    from stratos.distill.student_model import make_student
-
     tiny = StudentConfig("t", hidden_size=32, n_layers=1, n_heads=2, intermediate_size=64)
     model, _ = make_student(tiny, MahjongTask().vocabulary(), [], 0)
     data = Encoded(np.ones(60, np.int32), np.arange(4) * 20, np.full(3, 4))
@@ -271,6 +263,45 @@ def test_all_end_with_the_first_process_however_it_ends(corpus_path: Path, tmp_p
     process.wait()
     _, left = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)])
     assert not left
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_parts_of_a_row_are_all_of_it(accumulate: int) -> None:
+    lengths = np.random.default_rng(0).integers(3, 90, 200)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    data = Encoded(np.ones(int(starts[-1]), np.int32), starts, np.ones(200, int))
+    loader = PackedLoader(data, 1000, int(starts[-1]), 0, accumulate=accumulate)
+    whole = [loader.row(row) for row in range(len(loader))]
+    of_parts: list[list[Any]] = []
+    for share in pairwise([0.0, 0.3, 0.6, 1.0]):
+        loader.divide(share)
+        of_parts.append([loader.row(row) for row in range(len(loader))])
+    for row, *parts in zip(whole, *of_parts, strict=True):
+        documents = np.concatenate([part.document_ids_D for part in parts])
+        assert documents.tolist() == row.document_ids_D.tolist()
+        # A part without a document learns nothing, and is divided by nothing.
+        assert {part.n_tokens for part in parts if len(part.document_ids_D)} == {row.n_tokens}
+        assert {part.row for part in parts} == {row.row}
+    loader.divide(None)
+    assert loader.row(3).tokens_1N.shape == whole[3].tokens_1N.shape
+
+
+def test_the_first_process_has_less_of_a_row_the_longer_its_optimizer_takes() -> None:
+    def firsts(n: int, width: int, tokens: float, optimizer: Any = "auto") -> float:
+        student = StudentConfig("t", hidden_size=width, n_layers=2, n_heads=2)
+        model, _ = make_student(student, MahjongTask().vocabulary(), [], 0)
+        module = TextModule(model, TrainerConfig(optimizer=optimizer), 1)
+        found = shares(module, n, tokens)
+        assert found[0][0] == 0 and found[-1][1] == 1
+        assert all(one[1] == two[0] for one, two in pairwise(found))
+        sizes = [last - first for first, last in found]
+        assert sizes[1:] == pytest.approx([(1 - sizes[0]) / (n - 1)] * (n - 1))
+        return sizes[0]
+
+    assert firsts(2, 64, 4096, "adamw") == 0.5
+    assert 0.3 < firsts(2, 128, 4096) < 0.49
+    assert firsts(2, 128, 1024) < firsts(2, 128, 4096) < firsts(2, 64, 4096) < 0.5
+    assert firsts(8, 64, 50) == pytest.approx(1 / 32), "it takes a part all the same"
 
 
 def test_weights_lie_where_vectors_can_read_them() -> None:
