@@ -5,11 +5,13 @@ r"""Plain fine-tuning beside TRL's SFTTrainer and a plain loop: tokens per CPU s
 
 The same student, the same Mahjong items (prompt and completion, loss on the completion), fused
 AdamW at a constant rate, one thread; about 4,096 tokens a step on all sides. TRL runs in two ways:
-packed with `bfd`, which keeps documents whole but attends without a fast kernel on a CPU, and
-without packing, documents of one length together, its best setting here. The plain loop pads
-batches of one length and takes transformers' own loss. Each case is a process of its own; ratios
-are medians over pairs of runs that follow each other. The last line holds the speed against the
-floor: the multiplications of a step, at the rate at which this machine multiplies large matrices.
+packed with `bfd`, which keeps documents whole but attends without a fast kernel on a CPU, a row of
+1,024 tokens at a time, and without packing, documents of one length together, its best setting
+here. The plain loop has the very documents of our steps, pads them, and takes transformers' own
+loss: its losses are ours. Each case is a process of its own; ratios are medians over pairs of runs
+that follow each other. The last line holds the speed against the floor: the multiplications of a
+step, at the rate at which this machine multiplies large matrices. `--compiled` adds our module with
+trainer.compile, which compiles anew in most of so few steps.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from step import RATE, Marks, cpu_seconds, reset_peak
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH_TOKENS, LENGTH = 4096, 1024
+N_ITEMS = 8000
+"""Enough for TRL to sort as many batches by length together as it does at most: 50."""
 BODIES: dict[str, dict[str, Any]] = {
     "body_10m": {
         "name": "body_10m",
@@ -65,7 +69,7 @@ def make_texts(settings: argparse.Namespace) -> tuple[list[Any], list[str]]:
     from stratos.tasks.mahjong import MahjongTask
 
     task = MahjongTask()
-    items = list(task.reverse(settings.steps * 60))
+    items = list(task.reverse(max(N_ITEMS, settings.steps * 60)))
     return [task.student_messages(item) for item in items], [task.completion(i) for i in items]
 
 
@@ -113,7 +117,8 @@ def stratos(settings: argparse.Namespace, compiled: bool = False) -> dict[str, A
 
 def trl_packed(settings: argparse.Namespace) -> dict[str, Any]:
     """Train with TRL's packing, which keeps documents whole (`bfd`)."""
-    return trl(settings, packing=True, packing_strategy="bfd", per_device_train_batch_size=4)
+    rows = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
+    return trl(settings, packing=True, packing_strategy="bfd", **rows)
 
 
 def trl_sorted(settings: argparse.Namespace) -> dict[str, Any]:
@@ -191,24 +196,22 @@ def trl(settings: argparse.Namespace, **options: Any) -> dict[str, Any]:
     )
     trainer.train()
     marks.losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    return marks.result(sizes, before)
+    n = options.get("gradient_accumulation_steps", 1)
+    return marks.result([sum(sizes[i : i + n]) for i in range(0, len(sizes), n)], before)
 
 
 def plain_loop(settings: argparse.Namespace) -> dict[str, Any]:
-    """Train in a plain loop: batches of one length, padded, transformers' own loss."""
+    """Train in a plain loop: our steps' documents, padded, transformers' own loss."""
     import contextlib
 
     import torch
 
-    from stratos.distill.data import encode
+    from stratos.distill.data import PackedLoader, encode
 
     model, tokenizer = make_student(settings)
     data, _ = encode(tokenizer, *make_texts(settings), LENGTH)
     marks, sizes = Marks(), []
-    n = documents_per_step(settings)
-    by_length = torch.tensor(data.lengths).argsort()
-    chunks = list(by_length.split(n))
-    order = torch.randperm(len(chunks), generator=torch.Generator().manual_seed(0)).tolist()
+    loader = PackedLoader(data, BATCH_TOKENS, BATCH_TOKENS * settings.steps, 0)
     if settings.dtype == "bfloat16":
         precision: Any = torch.autocast("cpu", torch.bfloat16)
     else:
@@ -216,7 +219,7 @@ def plain_loop(settings: argparse.Namespace) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, fused=True)
     before = reset_peak()
     for turn in range(settings.steps):
-        documents = chunks[order[turn % len(order)]].tolist()
+        documents = loader.documents(turn).tolist()
         texts = [torch.as_tensor(data.text(i).astype("int64")) for i in documents]
         ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
         places = torch.arange(ids.shape[1])
@@ -258,7 +261,6 @@ def floor(settings: argparse.Namespace) -> tuple[float, float]:
 
 CASES = {
     "stratos": stratos,
-    "compiled": compiled,
     "trl packed": trl_packed,
     "trl sorted": trl_sorted,
     "plain loop": plain_loop,
@@ -267,11 +269,12 @@ CASES = {
 
 def compare(settings: argparse.Namespace) -> dict[str, Any]:
     """Run all cases of one student in turn; return what they showed."""
-    results: dict[str, list[Any]] = {case: [] for case in CASES}
+    cases = CASES | ({"compiled": compiled} if settings.compiled else {})
+    results: dict[str, list[Any]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory() as folder:
         settings.folder = folder
         for _ in range(settings.runs):
-            for case, train in CASES.items():
+            for case, train in cases.items():
                 results[case].append(step.forked(train, settings))
     flops, rate = floor(settings)
     speed = {
@@ -296,6 +299,7 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--compiled", action="store_true", help="with trainer.compile, too")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "stratos-peers")
     options = parser.parse_args()

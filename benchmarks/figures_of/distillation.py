@@ -50,7 +50,7 @@ def step() -> str:
 def sft() -> str:
     """Fine-tuning on text: `distillation/sft.py`."""
     found = _results("distillation/sft")
-    cases = ("compiled", "trl packed", "trl sorted", "plain loop")
+    cases = ("trl packed", "trl sorted", "plain loop")
     head = ("student, precision", "Stratos, tokens per CPU s", "of the floor", *cases)
     rows = []
     for name, one in found.items():

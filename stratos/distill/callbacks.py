@@ -168,13 +168,15 @@ class TrainingMonitor(L.Callback):
         self._is_due = last or bool(every and step % every == 0)
         took = time.monotonic() - self._step_at
         self._interrupts.expect(took)
+        # A measurement that is cut short is not to cost the steps before it.
+        is_cheap = self._is_due and self._checkpoints.takes_at_most(self._validation_seconds / 20)
         ahead = self._validation_seconds if self._is_due else took
         loss, tokens, n_over, n_received, n_unsaved = summed(
             self._new_loss,
             self._new_tokens,
             self._is_over(),
             self._interrupts.received is not None,
-            self._checkpoints.is_due(step, ahead),
+            is_cheap or self._checkpoints.is_due(step, ahead),
         )
         over = n_over > 0
         self._is_due = self._is_due or over
@@ -310,6 +312,7 @@ class TrainingMonitor(L.Callback):
             False where a signal came in the midst of it.
         """
         started = time.monotonic()
+        self._interrupts.expect_measurement()
         if module.workers is not None:  # their cores are free meanwhile
             torch.set_num_threads(module.workers.n)
         with self._measured_weights(module):

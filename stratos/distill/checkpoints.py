@@ -65,6 +65,10 @@ class Checkpoints:
         passed = time.monotonic() - self._saved_at + seconds_ahead
         return step % self._every_steps == 0 or passed >= every
 
+    def takes_at_most(self, seconds: float) -> bool:
+        """Return whether the last checkpoint, if there was one, took at most so many seconds."""
+        return self._took <= seconds
+
     def save(self, trainer: L.Trainer, step: int) -> None:
         """Write the checkpoint of a step; every process has to ask.
 

@@ -44,6 +44,11 @@ class Batch:
     written: bool = False
     row: int = 0
 
+    @property
+    def n_trained(self) -> int:
+        """Return how many tokens its documents have: 0 for a part of a row without any."""
+        return self.tokens_1N.numel() if len(self.document_ids_D) else 0
+
     def to(self, device: Any) -> Batch:
         """Move every tensor (Lightning calls this)."""
         return replace(
@@ -246,8 +251,8 @@ class PackedLoader:
         """Return one row of this process."""
         data, mine = self._data, self.documents(index)
         documents = self._plan[index // self._accumulate]
-        if len(mine) == 0:  # fewer documents than parts: a prompt from which nothing is learned
-            nothing = [data.prompt(documents[0])], data.prompt_lengths[documents[:1]]
+        if len(mine) == 0:  # fewer documents than parts: a token from which nothing is learned
+            nothing = [data.text(documents[0])[:1]], np.ones(1, int)
             return replace(pack(*nothing, mine, 1), row=index)
         learned = int((data.lengths - data.prompt_lengths)[documents].sum())
         return replace(self.batch(mine, learned / self._n_means), row=index)

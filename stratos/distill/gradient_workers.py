@@ -14,10 +14,12 @@ computed in the first one from then on.
 from __future__ import annotations
 
 import copy
+import ctypes
 import gc
 import mmap
 import os
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -46,6 +48,9 @@ _N_ITERATIONS = 5
 _STACKED = 0.6
 """What an operation of Muon takes, in those of the passes: its matrices are larger (0.48 to 0.61
 with the embedded students in bfloat16 on an EPYC core)."""
+_MOST_ASKED = 32
+"""Rows that a process may have before it: what is asked and answered must fit the pipe."""
+_PR_SET_PDEATHSIG = 1
 _LINE_BYTES = 64
 """Every tensor begins at a multiple of so many bytes, as torch's own do."""
 
@@ -62,20 +67,25 @@ class Part:
     """Of a process other than the first."""
 
 
-def can_divide(module: Any, loader: PackedLoader) -> bool:
-    """Return whether parts of a row can be trained on in processes that are forked from this one.
+def why_not(module: Any, loader: PackedLoader) -> str:
+    """Return why parts of a row cannot be trained on in forked processes; "" where they can.
 
     What draws random numbers would draw others in each of them. `module` is a `TextModule`.
     """
-    return (
-        hasattr(os, "fork")
-        and module.device.type == "cpu"
-        and module.divides
-        and type(loader) is PackedLoader
-        and sum(weight.numel() for weight in module.parameters()) <= MOST_PARAMS
-        and not any(isinstance(one, nn.Dropout) and one.p for one in module.modules())
-        and not getattr(module.model.config, "attention_dropout", 0.0)
+    n_params = sum(weight.numel() for weight in module.parameters())
+    drops = getattr(module.model.config, "attention_dropout", 0.0) or any(
+        isinstance(one, nn.Dropout) and one.p for one in module.modules()
     )
+    reasons = {
+        "processes are forked safely on Linux alone": not sys.platform.startswith("linux"),
+        # There torch refuses to differentiate in a fork, too.
+        "this machine has a GPU": torch.cuda.is_available() or module.device.type != "cpu",
+        "a compiled student, and one that learns from a server, trains in one": not module.divides,
+        "the student writes its own texts, in one process": type(loader) is not PackedLoader,
+        f"it has more than {MOST_PARAMS:,} parameters": n_params > MOST_PARAMS,
+        "it has dropout, which each process would draw for itself": bool(drops),
+    }
+    return next((reason for reason, is_so in reasons.items() if is_so), "")
 
 
 def shares(module: Any, n: int, tokens: float) -> list[tuple[float, float]]:
@@ -143,9 +153,14 @@ class GradientWorkers:
             gradients = _shared(self._weights)
             ours, theirs = Pipe()
             others = [ours, *(worker.pipe for worker in self._workers)]
-            pid = self._fork(part, gradients, theirs, others)
+            worker = _Worker(0, ours, part, gradients)
+            try:
+                worker.pid = self._fork(part, gradients, theirs, others)
+            except OSError as error:  # no process or no memory is left
+                worker.is_alive = False
+                warn(f"No more process can be started ({error.strerror}): the first trains for it.")
             theirs.close()
-            self._workers.append(_Worker(pid, ours, part, gradients))
+            self._workers.append(worker)
 
     def _fork(
         self,
@@ -154,6 +169,7 @@ class GradientWorkers:
         pipe: Connection,
         others: Sequence[Connection],
     ) -> int:
+        first = os.getpid()
         with warnings.catch_warnings():
             # Of other threads in this process: a worker computes, and takes no lock of theirs.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -161,22 +177,26 @@ class GradientWorkers:
         if pid:
             return pid
         try:
-            self._work(part, gradients, pipe, others)
+            self._work(first, part, gradients, pipe, others)
         finally:
             os._exit(0)  # what is to be done at the end is the first process's
 
     def _work(
         self,
+        first: int,
         part: PackedLoader,
         gradients: list[Tensor],
         pipe: Connection,
         others: Sequence[Connection],
     ) -> None:
-        """Compute what the first process asks for, until it or this process is ended."""
+        """Compute what the first process asks for, until it or this process is ended.
+
+        Locks of the run are this process's, too: it must not outlive the first one.
+        """
+        _end_with(first)
         gc.freeze()  # what was made before the fork is not this process's to finalize
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends its step
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # the first process ends its step, and then this
         for other in others:  # else their ends would never be noticed
             other.close()
         torch.set_num_threads(1)
@@ -199,7 +219,7 @@ class GradientWorkers:
         loss.backward()
         return Part(
             float(loss.detach()),
-            batch.tokens_1N.numel(),
+            batch.n_trained,
             batch.document_ids_D,
             time.process_time() - started,
         )
@@ -209,24 +229,23 @@ class GradientWorkers:
         if not self._rows:
             self._started = time.monotonic()
         for worker in self._workers:
-            worker.ask(row, is_first=not self._rows)
+            worker.ask(row, not self._rows, self._patience_s())
         self._rows.append(row)
 
     def join(self) -> list[Part]:
         """Add the gradients of all others to those of this process; return what they brought."""
         rows, self._rows = self._rows, []
-        own_s = time.monotonic() - self._started
-        patience_s = max(_PATIENCE_S, _PATIENCE_TIMES * own_s)
+        patience_s = self._patience_s()
         brought: list[Part] = []
         for number, worker in enumerate(self._workers, 2):
-            was_alive = worker.is_alive
             parts = worker.answers(len(rows), patience_s)
             if parts is None:
-                if was_alive:
+                if worker.end:
                     self._warn(
                         f"Process {worker.pid}, which trained on part {number} of {self.n}, has "
                         f"{worker.end}. The training goes on without it, with the same weights."
                     )
+                    worker.end = ""
                 parts = self._instead(worker, rows)
             with torch.no_grad():
                 for weight, gradient in zip(self._weights, worker.gradients, strict=True):
@@ -236,6 +255,9 @@ class GradientWorkers:
                         weight.grad = gradient.clone()
             brought += parts
         return brought
+
+    def _patience_s(self) -> float:
+        return max(_PATIENCE_S, _PATIENCE_TIMES * (time.monotonic() - self._started))
 
     def _instead(self, worker: _Worker, rows: Sequence[int]) -> list[Part]:
         """Compute here what a process that has ended was to."""
@@ -250,10 +272,12 @@ class GradientWorkers:
                 weight.grad = kept
 
     def close(self) -> None:
-        """End all others; the loader yields whole rows again."""
+        """End all others; the loader yields whole rows again, and weights are this process's."""
         for worker in self._workers:
             worker.close()
         self._workers = []
+        for weight in self._weights:
+            weight.data = weight.data.clone()
         self._loader.divide(None)
 
 
@@ -265,30 +289,37 @@ class _Worker:
     ) -> None:
         self.pid, self.pipe, self.part, self.gradients = pid, pipe, part, gradients
         self.is_alive, self.end = True, ""
+        self._n_asked = 0
+        self._found: list[Part] = []
 
-    def ask(self, row: int, is_first: bool) -> None:
-        """Let it begin with a row."""
+    def ask(self, row: int, is_first: bool, patience_s: float) -> None:
+        """Let it begin with a row; answers that are there are read, so that no side waits."""
+        if is_first:
+            self._n_asked, self._found = 0, []
+        while self.is_alive and self.pipe.poll(0):
+            self._receive(0.0)
+        while self.is_alive and self._n_asked - len(self._found) >= _MOST_ASKED:
+            self._receive(patience_s)
         if self.is_alive:
+            self._n_asked += 1
             with suppress(OSError):
                 self.pipe.send((row, is_first))
 
     def answers(self, n: int, patience_s: float) -> list[Part] | None:
         """Wait for the answers to `n` rows, so long for each; None where it has ended."""
-        if not self.is_alive:
-            return None
-        found: list[Part] = []
+        while self.is_alive and len(self._found) < n:
+            self._receive(patience_s)
+        return self._found if self.is_alive else None
+
+    def _receive(self, patience_s: float) -> None:
         try:
-            while len(found) < n:
-                if not self.pipe.poll(patience_s):
-                    self.end = f"not answered for {patience_s:.0f} seconds"
-                    break
-                found.append(self.pipe.recv())
-            else:
-                return found
+            if self.pipe.poll(patience_s):
+                self._found.append(self.pipe.recv())
+                return
+            self.end = f"not answered for {patience_s:.0f} seconds"
         except (EOFError, OSError):
             self.end = "ended"
         self.close()
-        return None
 
     def close(self) -> None:
         """Have it end, and wait for that."""
@@ -304,6 +335,14 @@ class _Worker:
                     os.waitpid(self.pid, 0)
                     return
                 time.sleep(0.005)
+
+
+def _end_with(parent: int) -> None:
+    """Have this process killed when its parent ends, where the kernel offers that (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:  # it has ended meanwhile
+        os._exit(0)
 
 
 def _shared(like: Sequence[Tensor]) -> list[Tensor]:

@@ -42,6 +42,10 @@ class Interrupts:
         patience = max(_LEAST_PATIENCE, 2 * step_seconds)
         self.patience_seconds = patience if patience <= _MOST_PATIENCE else _LEAST_PATIENCE
 
+    def expect_measurement(self) -> None:
+        """Take note that the student is measured, which a signal ends behind a token or a row."""
+        self.patience_seconds = _MOST_PATIENCE
+
     def close(self) -> None:
         """Give the signals back."""
         self.wait_for_end()

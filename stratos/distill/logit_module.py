@@ -67,6 +67,8 @@ class LogitModule(TextModule):
         learned: places that nothing is learned from would be noise in the midst of what the student
         writes. What it has written itself is left out there.
         """
+        if not batch.n_trained:  # a part of a row without documents: there is nothing to ask
+            return super().loss(batch)
         signal, places = self._source.signal(batch), self._source.places(batch)
         objective = self._own_text if batch.written else self._objective
         if places is not None and batch.written:

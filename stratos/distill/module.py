@@ -122,7 +122,7 @@ class TextModule(L.LightningModule):
             self.workers.start(batch.row)
         loss = self.loss(batch)
         self._rows.append((loss.detach(), batch.document_ids_D))
-        return {"loss": loss, "tokens": batch.tokens_1N.numel()}
+        return {"loss": loss, "tokens": batch.n_trained}
 
     def configure_gradient_clipping(
         self,

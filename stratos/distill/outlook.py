@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from stratos.core.counted import counted
 from stratos.core.formats import about, duration
 
+_MUCH = 0.2
+"""Part of the time from which on that of the validations is said."""
 _USED = 0.9
 """Part of the time that may be taken which an advice counts with."""
 
@@ -39,8 +41,21 @@ class Outlook:
         whole = self.n_steps * per_step + self.n_validations * per_validation
         return whole if self.max_seconds is None else min(whole, self.max_seconds)
 
-    def told(self, seconds: float, per_step: float, n_threads: int, n_processes: int = 1) -> str:
-        """Say how long it takes."""
+    def told(
+        self,
+        seconds: float,
+        per_step: float,
+        per_validation: float,
+        n_threads: int,
+        n_processes: int = 1,
+    ) -> str:
+        """Say how long it takes, and what validations take of that where it is much."""
+        validations = self.n_validations * per_validation
+        included = f"{counted(self.n_validations, 'validation')} included"
+        if validations > _MUCH * seconds:
+            included += (
+                f" (about {about(min(validations, seconds))}; callbacks.validate_every_steps)"
+            )
         on = counted(n_threads, "CPU thread")
         if n_processes > 1:
             on = f"{n_processes} processes of one CPU thread"
@@ -48,7 +63,7 @@ class Outlook:
             f"{self.student}: {counted(self.n_steps, 'step', spec=',')} of "
             f"{self.tokens_per_step:,.0f} tokens, {duration(per_step)} each on {on}: about "
             f"{about(seconds)} here, "
-            f"{counted(self.n_validations, 'validation')} included."
+            f"{included}."
         )
         return f"{told} {self.planned}".rstrip()
 

@@ -86,18 +86,21 @@ class _Trial:
     update_s: float
 
 
-def measure_divided(trainer: L.Trainer, module: TextModule, loader: PackedLoader) -> Pace:
+def measure_divided(
+    trainer: L.Trainer, module: TextModule, loader: PackedLoader, row: int = 0
+) -> Pace:
     """Return what a step takes whose parts are trained on in processes; weights stay.
 
     Args:
         trainer: in the midst of `fit`.
         module: what is trained, with its workers.
         loader: of this process's parts of the rows.
+        row: which row is trained on.
     """
     optimizer = module.optimizer(scale=0.0)
     before = [weight.grad for weight in module.parameters()]
     torch.set_num_threads(1)
-    own = loader.row(0)
+    own = loader.row(row)
     try:
         trials = [_trial(trainer, module, own, optimizer) for _ in range(1 + _REPEATS)][1:]
     finally:
@@ -166,11 +169,12 @@ def _trial(
     loss.backward()
     module.join()
     passed = _now(module)
-    if math.isfinite(float(loss.detach())):  # 0 times what is not would be no number
+    losses = [float(loss.detach()), *(part.loss for part in module.others)]
+    if all(map(math.isfinite, losses)):  # 0 times what is not would be no number
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    tokens = row.tokens_1N.numel() + sum(part.n_tokens for part in module.others)
-    return _Trial(tokens, passed - started, _now(module) - passed)
+    tokens = row.n_trained + sum(part.n_tokens for part in module.others)
+    return _Trial(tokens or row.tokens_1N.numel(), passed - started, _now(module) - passed)
 
 
 def _now(module: Any) -> float:

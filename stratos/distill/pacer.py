@@ -24,16 +24,18 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.decode.threads import thread_counts
+from stratos.decode.threads import WORTH, thread_counts
 from stratos.distill.adapter import has_4_bits
 from stratos.distill.collectives import summed
 from stratos.distill.data import PackedLoader
 from stratos.distill.full_weights import whole_model
-from stratos.distill.gradient_workers import GradientWorkers, can_divide
+from stratos.distill.gradient_workers import GradientWorkers, why_not
 from stratos.distill.outlook import Outlook
 from stratos.distill.pace import Drift, IdleCores, Pace, fastest_of, measure, measure_divided
 from stratos.records import from_json, to_json
 
+_LOOKED_AT = 64
+"""Rows among which the one is found that processes are timed on."""
 _SMALL_SECONDS = 1e-3
 """What a token may take for processes to be tried: longer ones are large models' own operators."""
 
@@ -129,8 +131,15 @@ class Pacer(L.Callback):
             self.paces = replace(kept, machine=_machine(), seconds_per_token=0.0)
         assert self.paces is not None
         if self.paces.processes > 1 and module.workers is None:
-            self._counts = (1,)
-            self._divide(trainer, module, self.paces.processes)
+            if why := why_not(module, self._loader):
+                self._context.warn(
+                    f"The training began on {self.paces.processes} processes and goes on in one, "
+                    f"so that sums are rounded otherwise: {why}."
+                )
+                self._keep(replace(self.paces, processes=1), trainer)
+            else:
+                self._counts = (1,)
+                self._divide(trainer, module, self.paces.processes)
         self._drift = Drift(self.paces.seconds_per_token or None)
         torch.set_num_threads(self.paces.at(step))
 
@@ -157,23 +166,32 @@ class Pacer(L.Callback):
         )
         if trouble := outlook.trouble(seconds, step_seconds):
             raise StratosError(trouble)
-        told = outlook.told(seconds, step_seconds, pace.n_threads, n_processes)
-        self._context.note(told)
+        self._context.note(
+            outlook.told(seconds, step_seconds, validation, pace.n_threads, n_processes)
+        )
 
     def _divided(self, trainer: L.Trainer, module: Any, pace: Pace) -> Pace:
         """Share each step among processes where that is asked for, or no slower than threads."""
         n = self._most if self._n_processes is None else self._n_processes
-        if n < 2 or trainer.world_size > 1 or not can_divide(module, self._loader):
+        if n < 2 or trainer.world_size > 1:
+            return pace
+        if why := why_not(module, self._loader):
+            if self._n_processes is not None:
+                self._context.note(f"trainer.n_processes={n} is not used: {why}.")
             return pace
         if self._n_processes is None and pace.seconds_per_token > _SMALL_SECONDS:
             return pace
+        if n > self._most:
+            self._context.note(
+                f"trainer.n_processes={n}: this machine has {counted(self._most, 'core')} for them."
+            )
+        row = _row_of_several(self._loader, n)
         self._divide(trainer, module, n)
         counts, self._counts = self._counts, (1,)
-        divided, tokens = (
-            measure_divided(trainer, module, self._loader),
-            self._outlook.tokens_per_step,
-        )
-        is_slower = divided.seconds_per_step(tokens) > pace.seconds_per_step(tokens)
+        divided = measure_divided(trainer, module, self._loader, row)
+        tokens = self._outlook.tokens_per_step
+        # As good as equal they are taken: they do not slow down where other work comes.
+        is_slower = WORTH * divided.seconds_per_step(tokens) > pace.seconds_per_step(tokens)
         if self._n_processes is None and is_slower:
             self.close()
             self._counts = counts
@@ -252,6 +270,12 @@ class Pacer(L.Callback):
         self.paces = paces
         if trainer.is_global_zero:
             write_atomically(self._path, to_json(paces))
+
+
+def _row_of_several(loader: PackedLoader, n: int) -> int:
+    """Return the first row with documents for each of `n` processes, or the first row."""
+    rows = range(min(len(loader), _LOOKED_AT))
+    return next((row for row in rows if len(loader.documents(row)) >= 2 * n), 0)
 
 
 def _read(path: Path, fingerprint: str) -> Paces | None:

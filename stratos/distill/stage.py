@@ -80,6 +80,7 @@ def train(
     from stratos.distill.trainer import (
         interruptible,
         make_trainer,
+        precision,
         quiet_lightning,
         seconds_of,
         threads_kept,
@@ -98,7 +99,8 @@ def train(
     length = training_length(settings, chosen, len(data), float(data.lengths.mean()))
     rates = learning_rates(settings, chosen.path is None, ready.model.config.hidden_size)
     if rank == 0:
-        context.note(_told(chosen.name, length, rates))
+        numbers = precision(settings.precision, settings.accelerator)
+        context.note(_told(chosen.name, length, rates, numbers))
     opened = open_lesson(
         config,
         plan,
@@ -248,14 +250,16 @@ def _about_params(student: StudentConfig) -> int:
     return student.n_layers * block + student.vocab_size * width
 
 
-def _told(student: str, length: Length, rates: Rates) -> str:
+def _told(student: str, length: Length, rates: Rates, precision: str) -> str:
     """Say how long and how fast a student learns, and why."""
     how = f"AdamW {rates.lr_adamw:.2g}"
+    numbers = "float32" if precision == "32-true" else "bfloat16"
     if rates.optimizer == "muon":
         how = f"Muon {rates.lr_muon:.2g} and {how}"
     return (
         f"{student} learns from {length.tokens:,} tokens, {length.epochs:.3g} times each row: "
-        f"{length.reason}. Steps of {length.batch_tokens:,} tokens, peak learning rate {how}."
+        f"{length.reason}. Steps of {length.batch_tokens:,} tokens in {numbers}, peak learning "
+        f"rate {how}."
     )
 
 

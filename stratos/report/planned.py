@@ -134,6 +134,8 @@ def _hours(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> P
         elif teacher.n_cached:
             kept = counted(teacher.n_cached, "test answer", spec=",")
             elsewhere = elsewhere or f"{kept} of the hosted teacher were kept from before"
+    if scorecard is None:
+        elsewhere = elsewhere or "the run has not come to its evaluation"
     # Probe and pilot were over when the plan was made: on both sides they would hide a miss.
     took, between = seconds / 3600, plan.hours_range
     before = f"{taken_before(plan.spent_hours)}, on neither side" if plan.spent_hours else ""

