@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 BEFORE = "d8e96ff"
 """The last commit whose trainings had threads that spin 20,000 times at a barrier."""
-QUIET_TOKENS, BUSY_TOKENS = 1_200_000, 120_000
+QUIET_TOKENS, BUSY_TOKENS = 600_000, 40_000
 
 
 def main() -> None:
