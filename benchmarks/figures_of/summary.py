@@ -61,20 +61,6 @@ def _step(found: Any) -> list[list[str]]:
     ]
 
 
-def _sft(found: Any) -> list[list[str]]:
-    sft = "distillation/sft"
-    return [
-        [
-            f"fine-tuning, {len({name.partition(', ')[0] for name in found})} students in float32 "
-            "and bfloat16 (`sft.py`), vs TRL's SFTTrainer packed (no fast "
-            "attention on a CPU); vs the same sorted by length; vs a plain loop",
-            f"{speeds(sft, 'trl packed')}×; {speeds(sft, 'trl sorted')}×; "
-            f"{speeds(sft, 'plain loop')}×",
-            "1.3×",
-        ]
-    ]
-
-
 def _head(found: Any) -> list[list[str]]:
     heads: dict[str, list[dict[str, Any]]] = {}
     for one in found:
@@ -179,7 +165,6 @@ ROOMS: dict[str, Callable[[Any], list[list[str]]]] = {
     "planner/scale": _scale,
     "planner/peers": _optima,
     "distillation/step": _step,
-    "distillation/sft": _sft,
     "distillation/head": _head,
     "distillation/cache_topk": _cache,
     "teachers/throughput": _throughput,
