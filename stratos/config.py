@@ -263,7 +263,7 @@ class TrainerConfig:
     """Servers that train together."""
     n_processes: Annotated[int, Meta(ge=1, le=64)] | None = None
     """Processes of one thread that share each step of a student of up to 50M parameters on a CPU; 1
-    is none beside the first. None takes one for each core where that is no slower."""
+    is none beside the first. None takes one for each core, unless threads are a tenth faster."""
 
 
 @dataclass(frozen=True)

@@ -314,7 +314,7 @@ class TrainingMonitor(L.Callback):
         started = time.monotonic()
         self._interrupts.expect_measurement()
         if module.workers is not None:  # their cores are free meanwhile
-            torch.set_num_threads(module.workers.n)
+            torch.set_num_threads(module.workers.n_cores)
         with self._measured_weights(module):
             whole = whole_model(module.model)
             measured: Measured | None = None

@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stratos.core.machine import n_cores
 from stratos.distill.data import PackedLoader
 
 MOST_PARAMS = 50_000_000
@@ -135,6 +136,8 @@ class GradientWorkers:
             warn: is told of a process that has ended.
         """
         self.n = n
+        self.n_cores = min(n, n_cores())
+        """Of this machine that all have together, and one may use while the others wait."""
         self._module, self._loader = module, loader
         self._context, self._n_passes, self._warn = forward_context, n_passes, warn
         self._weights = [weight for weight in module.parameters() if weight.requires_grad]

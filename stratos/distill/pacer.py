@@ -147,8 +147,9 @@ class Pacer(L.Callback):
         outlook = self._outlook
         self._context.tick(0, outlook.n_steps, "measuring how long it takes here")
         pace = self._divided(trainer, module, self._measured(trainer, module))
-        n_processes = 1 if module.workers is None else module.workers.n
-        torch.set_num_threads(max(pace.n_threads, n_processes))
+        workers = module.workers
+        n_processes = 1 if workers is None else workers.n
+        torch.set_num_threads(pace.n_threads if workers is None else workers.n_cores)
         validation = self._validation_seconds(trainer, module)
         step_seconds = pace.seconds_per_step(outlook.tokens_per_step)
         (total,) = summed(outlook.seconds(step_seconds, validation))
@@ -171,7 +172,7 @@ class Pacer(L.Callback):
         )
 
     def _divided(self, trainer: L.Trainer, module: Any, pace: Pace) -> Pace:
-        """Share each step among processes where that is asked for, or no slower than threads."""
+        """Share each step among processes where that is asked for, or about as fast as threads."""
         n = self._most if self._n_processes is None else self._n_processes
         if n < 2 or trainer.world_size > 1:
             return pace

@@ -169,7 +169,7 @@ def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
 
 
 def _apart(plan: Plan, spends: Sequence[Spend]) -> float:
-    """Return the dollars of a cascade that was asked for when the plan was made already."""
+    """Return the dollars of a cascade that the plan did not count: it was asked for later."""
     if any(role.choosing_usd for role in plan.roles):
         return 0.0
     return sum(spend.usd for spend in spends if spend.stage == "cascade")

@@ -4,10 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from itertools import pairwise
+from multiprocessing import Pipe
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from stratos.teachers.huggingface import HuggingFaceTeacher
 
 Run = Callable[..., Any]
 SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu"}
+SOME = Encoded(np.ones(60, np.int32), np.arange(4) * 20, np.full(3, 4))
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +188,30 @@ def test_parts_without_a_document_ask_no_teacher_and_count_no_token(
     assert losses(together) == pytest.approx(losses(alone), abs=1e-4)
 
 
-def test_more_rows_than_a_pipe_holds_are_accumulated(run_distill: Run, tmp_path: Path) -> None:
-    settings = {**SHORT, "max_tokens": 2500, "batch_tokens": 1200, "accumulate": 400}
-    student = run_distill(tmp_path, n_processes=2, **settings)
-    assert student.processes == 2 and student.steps >= 2
+def test_more_rows_than_a_pipe_holds_are_asked_for() -> None:
+    """Neither side waits for the other to read: answers are read between questions."""
+    ours, theirs = Pipe()
+    answer = gradient_workers.Part(0.5, 7, np.zeros(500, int), 0.0)
+    n, asked = 3000, []
+
+    def answering() -> None:
+        for _ in range(n):
+            asked.append(theirs.recv())
+            theirs.send(answer)
+
+    def asking() -> None:
+        for row in range(n):
+            worker.ask(row, row == 0, 60.0)
+
+    worker = gradient_workers._Worker(0, ours, PackedLoader(SOME, 40, 100, 0), [])
+    both = [threading.Thread(target=one, daemon=True) for one in (answering, asking)]
+    for one in both:
+        one.start()
+    both[1].join(60)
+    assert not both[1].is_alive(), "it waits for ever"
+    found = worker.answers(n, 60.0)
+    assert found is not None and len(found) == n
+    assert asked == [(row, row == 0) for row in range(n)]
 
 
 def test_where_no_process_can_be_started_the_first_trains_for_it(
@@ -299,11 +321,14 @@ def test_what_draws_random_numbers_or_is_large_is_not_divided(
 ) -> None:
     tiny = StudentConfig("t", hidden_size=32, n_layers=1, n_heads=2, intermediate_size=64)
     model, _ = make_student(tiny, MahjongTask().vocabulary(), [], 0)
-    data = Encoded(np.ones(60, np.int32), np.arange(4) * 20, np.full(3, 4))
-    loader = PackedLoader(data, 40, 100, 0)
+
+    class Writes(PackedLoader):
+        """What the student writes itself is known to one process."""
+
+    loader = PackedLoader(SOME, 40, 100, 0)
     assert not why_not(TextModule(model, TrainerConfig(), 1), loader)
     assert why_not(TextModule(model, TrainerConfig(compile=True), 1), loader)
-    assert why_not(TextModule(model, TrainerConfig(), 1), SimpleNamespace())  # type: ignore[arg-type]
+    assert why_not(TextModule(model, TrainerConfig(), 1), Writes(SOME, 40, 100, 0))
     monkeypatch.setattr(model.config, "attention_dropout", 0.1)
     assert why_not(TextModule(model, TrainerConfig(), 1), loader)
     monkeypatch.undo()
