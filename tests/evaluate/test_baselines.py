@@ -326,10 +326,14 @@ def test_a_guess_among_options_is_right_as_often_as_there_are_few(tmp_path, ques
 
 
 def test_baselines_do_not_learn_what_the_student_is_refused(tmp_path):
-    """Rows of the training file that hold a test question in another frame are leaks."""
+    """Rows of the training file that hold a test question in a longer text are leaks.
+
+    The frame is long, so that the rows are no near duplicates, which no split has.
+    """
     told = "the quick brown fox number {} jumps over the lazy dog and runs away at once"
+    frame = " ".join(f"frame{k}" for k in range(30)) + " {} end"
     rows = [{"question": f"something else about {i}", "answer": f"old {i}"} for i in range(40)]
-    rows += [{"question": f"say: {told.format(i)} ok", "answer": f"fox {i}"} for i in range(9)]
+    rows += [{"question": frame.format(told.format(i)), "answer": f"fox {i}"} for i in range(9)]
     tests = [{"question": told.format(i), "answer": f"fox {i}"} for i in range(9)]
     task = JsonlTask(
         write(tmp_path / "a.jsonl", rows), test_path=write(tmp_path / "t.jsonl", tests)
