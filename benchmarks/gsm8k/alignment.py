@@ -13,7 +13,7 @@ Each arm is a run of the main command, as a user would type it:
               `min_coverage=0`, for it covers less of the task than a plan would choose it for
 
 Every student answers the same questions of the official test file, and so does the untouched one,
-once, in the arm `full`, which therefore comes first. The counts of each arm are kept in
+once, in the arm that is run first. The counts of each arm are kept in
 `benchmarks/results/gsm8k.json` beside those of the others: Wilson intervals, and McNemar's exact
 test against the untouched student.
 
@@ -51,7 +51,6 @@ ARMS = {
     "own": ["trainer=default", "strategy=alignment", "strategy.min_coverage=0"],
 }
 """What each arm has of its own."""
-ASKS_UNTOUCHED = "full"
 N_VALIDATION, N_PROBED = 32, 8
 """Few: no weights are chosen by them."""
 
@@ -67,9 +66,16 @@ def embedded_student(folder: Path) -> Path:
     return folder
 
 
+def asks_untouched(told: argparse.Namespace) -> str:
+    """Return the arm that asks the untouched student: the first whose corpus was made."""
+    made = {(told.out / arm / "synthesize.json"): arm for arm in ARMS}
+    there = [path for path in made if path.is_file()]
+    return made[min(there, key=lambda path: path.stat().st_mtime)] if there else told.arm
+
+
 def command(arm: str, folder: Path, student: Path, told: argparse.Namespace) -> list[str]:
     """Return the command line of one arm."""
-    n_untouched = told.n_test if arm == ASKS_UNTOUCHED else 1
+    n_untouched = told.n_test if arm == asks_untouched(told) else 1
     own = [f"strategy.max_tokens={told.max_new_tokens}"] if arm == "own" else []
     return [
         sys.executable, "-m", "stratos", "experiment=gsm8k", STAGES, f"hydra.run.dir={folder}",
@@ -188,12 +194,13 @@ def main() -> None:
     about = record.circumstances()
     folder = told.out.resolve() / told.arm
     failed = run(told.arm, folder, student, told)
-    before = untouched_right(told.out / ASKS_UNTOUCHED)
+    asked = told.out / asks_untouched(told)
+    before = untouched_right(asked)
     try:
         found: dict[str, Any] = record.load(NAME)["result"]
     except FileNotFoundError:
         found = {"arms": {}}
-    found["untouched"] = untouched(told.out / ASKS_UNTOUCHED, before)
+    found["untouched"] = untouched(asked, before)
     found["arms"][told.arm] = {
         "settings": {
             "student": "smollm2" if told.student is None else told.student.name,
