@@ -34,7 +34,10 @@ _BLOCKS = {LlamaForCausalLM: LlamaDecoderLayer, Qwen2ForCausalLM: Qwen2DecoderLa
 
 
 def fits(model: Any) -> bool:
-    """Return whether every block of a model may run fused: a plain one, on a CPU, in float32."""
+    """Return whether every block of a model may run fused: a plain one, on a CPU.
+
+    Weights in bfloat16 are those of a model that is read from, and not trained.
+    """
     block = _BLOCKS.get(type(model))
     return block is not None and all(
         type(layer) is block and _is_plain(layer) for layer in model.model.layers
@@ -43,6 +46,7 @@ def fits(model: Any) -> bool:
 
 def _is_plain(layer: Any) -> bool:
     attention, mlp = layer.self_attn, layer.mlp
+    dtype = attention.q_proj.weight.dtype
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     unbiased = (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
     return (
@@ -51,10 +55,11 @@ def _is_plain(layer: Any) -> bool:
         and len({one.bias is None for one in projections}) == 1
         and all(
             type(weight.data) is Tensor
-            and weight.dtype == torch.float32
+            and weight.dtype == dtype
             and weight.device.type == "cpu"
             for weight in layer.parameters()
         )
+        and dtype in (torch.float32, torch.bfloat16)
         and not any(_is_hooked(one) for one in layer.modules() if one is not layer)
         and isinstance(mlp.act_fn, SiLUActivation | nn.SiLU)
         and attention.attention_dropout == 0
@@ -103,7 +108,9 @@ def _run(
     **more: Any,
 ) -> Tensor:
     is_half = torch.is_autocast_enabled("cpu")
-    if not is_half and not IN_FLOAT32:
+    weights_dtype = layer.self_attn.q_proj.weight.dtype
+    is_read = weights_dtype != torch.float32
+    if torch.is_grad_enabled() if is_read else not is_half and not IN_FLOAT32:
         as_it_came = partial(type(layer).forward, layer, hidden_states, **more)
         out: Tensor = as_it_came(position_embeddings=position_embeddings, documents=documents)
         return out
@@ -112,7 +119,7 @@ def _run(
     keys = attention.k_proj.out_features // width
     heads = Heads(attention.q_proj.out_features // width, keys, width, attention.scaling)
     norms = layer.input_layernorm, layer.post_attention_layernorm
-    dtype = torch.get_autocast_dtype("cpu") if is_half else hidden_states.dtype
+    dtype = weights_dtype if is_read or not is_half else torch.get_autocast_dtype("cpu")
     block = _Block(heads, (norms[0].variance_epsilon, norms[1].variance_epsilon), documents, dtype)
     weights = (
         norms[0].weight,
@@ -128,9 +135,11 @@ def _run(
         mlp.up_proj.weight,
         mlp.down_proj.weight,
     )
-    cos_ND, sin_ND = (one[0, :, : width // 2] for one in position_embeddings)
+    cos_ND, sin_ND = (one[0, :, : width // 2].float() for one in position_embeddings)
     turns_TD = torch.complex(cos_ND, sin_ND).index_select(0, documents.longest_T)
     given = (hidden_states[0], turns_TD, block, *weights)
+    if is_read:
+        return _read(*given)[None]
     if layer.gradient_checkpointing and layer.training and torch.is_grad_enabled():
         out = checkpoint(_Fused.apply, *given, use_reentrant=False)
     else:
@@ -173,7 +182,8 @@ def _apart(joined: Tensor, parts: tuple[Tensor, ...], width: int) -> list[Tensor
 
 def _norm(x_NH: Tensor, weight_H: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return the root mean square norm in `dtype`, and the factor of each row."""
-    mean_N1 = torch.linalg.vector_norm(x_NH, dim=1, keepdim=True).square_().div_(x_NH.shape[1])
+    length_N1 = torch.linalg.vector_norm(x_NH, dim=1, keepdim=True, dtype=torch.float32)
+    mean_N1 = length_N1.square_().div_(x_NH.shape[1])
     factor_N1 = mean_N1.add_(eps).rsqrt_()
     return (x_NH * factor_N1).mul_(weight_H).to(dtype), factor_N1
 
@@ -192,6 +202,21 @@ def _norm_backward(
         wide_NH.mul_(weight_H)
     wide_NH.addcmul_(x_NH, along_N1, value=-1)
     return torch.addcmul(rest_NH, wide_NH, factor_N1), grad_weight_H
+
+
+def _read(x_NH: Tensor, turns_TD: Tensor, block: _Block, *weights: Any) -> Tensor:
+    """Return what a block gives whose weights are of the products' type; nothing is kept."""
+    norm1, query, key, value, *biases, out, norm2, gate, up, down = weights
+    heads, dtype = block.heads, block.dtype
+    with torch.autocast("cpu", enabled=False):
+        qkv = _joined((query, key, value), heads.width, dtype)
+        bias = None if biases[0] is None else _joined(tuple(biases), heads.width, dtype)
+        heads_NX = F.linear(_norm(x_NH, norm1, block.eps[0], dtype)[0], qkv, bias)
+        read_NX, _ = row_attention.forward(heads_NX, turns_TD, block.documents, heads)
+        x_NH = x_NH + F.linear(read_NX, out)
+        seen_NH, _ = _norm(x_NH, norm2, block.eps[1], dtype)
+        inner_NI = F.silu(F.linear(seen_NH, gate), inplace=True).mul_(F.linear(seen_NH, up))
+        return x_NH.add_(F.linear(inner_NI, down))
 
 
 class _Fused(torch.autograd.Function):

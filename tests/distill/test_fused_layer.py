@@ -102,6 +102,51 @@ def test_in_bfloat16_it_is_as_close_to_single_precision(name: str) -> None:
     assert off(fused=True) < 1.25 * off(fused=False) < 0.05
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("autocast", [True, False])
+def test_weights_in_bfloat16_are_read_as_close_to_single_precision(
+    name: str, autocast: bool
+) -> None:
+    """As those of a teacher, whose bfloat16 is not that of an autocast."""
+    model = _model(name)
+    narrow = copy.deepcopy(model).bfloat16()
+    assert fits(narrow)
+    (row,) = _rows()
+
+    @torch.no_grad()
+    def states(model: Any, fused: bool) -> Tensor:
+        module = _module(model, fused)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast and model is narrow):
+            body = module.model.base_model
+            return body(
+                input_ids=row.tokens_1N,
+                position_ids=row.positions_1N,
+                documents=row.documents,
+                use_cache=False,
+            ).last_hidden_state
+
+    true = states(model, fused=False)
+    assert states(narrow, fused=True).dtype == torch.bfloat16
+
+    def off(fused: bool) -> float:
+        return float((states(narrow, fused).float() - true).norm() / true.norm())
+
+    assert off(fused=True) < 1.1 * off(fused=False) < 0.05
+
+
+def test_weights_in_bfloat16_that_are_trained_run_as_their_class_says() -> None:
+    model = _model("grouped").bfloat16()
+    (row,) = _rows()
+    losses = []
+    for fused in (True, False):
+        module = _module(model, fused)
+        loss = module.loss(row)
+        loss.backward()
+        losses.append(loss.item())
+        assert all(one.grad is not None for one in module.parameters())
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.parametrize(("half", "apart"), [(False, 1e-4), (True, 0.01)])
 def test_twenty_steps_have_the_same_losses(half: bool, apart: float) -> None:
     """As far as rounding goes, which Muon's iteration in bfloat16 enlarges."""
@@ -163,7 +208,8 @@ def test_what_is_no_plain_block_runs_as_its_class_says() -> None:
 
     others = {
         "adapters": changed(adapt),
-        "weights in bfloat16": changed(lambda model: model.bfloat16()),
+        "weights in float16": changed(lambda model: model.half()),
+        "weights of two types": changed(lambda model: model.model.layers[1].mlp.bfloat16()),
         "biased MLP": LlamaForCausalLM(LlamaConfig(**SIZES, mlp_bias=True)),
         "another activation": LlamaForCausalLM(LlamaConfig(**SIZES, hidden_act="gelu")),
         "dropout": LlamaForCausalLM(LlamaConfig(**SIZES, attention_dropout=0.1)),
