@@ -54,9 +54,7 @@ def _is_plain(layer: Any) -> bool:
         and all(one.bias is None for one in unbiased)
         and len({one.bias is None for one in projections}) == 1
         and all(
-            type(weight.data) is Tensor
-            and weight.dtype == dtype
-            and weight.device.type == "cpu"
+            type(weight.data) is Tensor and weight.dtype == dtype and weight.device.type == "cpu"
             for weight in layer.parameters()
         )
         and dtype in (torch.float32, torch.bfloat16)
