@@ -68,6 +68,19 @@ def _kept(query_MTD: Tensor) -> Tensor:
     )
 
 
+def _chunks(n: int, several: int) -> Iterator[tuple[int, int]]:
+    """Yield first and end of heads and documents that are worked on at once.
+
+    So many of them as the caches hold, and powers of two: kernels are compiled for each new number.
+    """
+    low, size = 0, 1 << several.bit_length() - 1
+    while low < n:
+        while size > n - low:
+            size //= 2
+        yield low, low + size
+        low += size
+
+
 def forward(query_MTD: Tensor, key_MTD: Tensor, value_MTD: Tensor) -> tuple[Tensor, Tensor]:
     """Return what is attended to, (M, T, D), and the probabilities of all blocks.
 
@@ -79,8 +92,7 @@ def forward(query_MTD: Tensor, key_MTD: Tensor, value_MTD: Tensor) -> tuple[Tens
     several = max(1, _CACHED // (_BLOCK * length))
     scores, softmax = query_MTD.new_empty(2, several * _BLOCK * length).unbind()
     blocks = list(_blocks(kept, n, length))
-    for low in range(0, n, several):  # as many as the caches hold
-        high = min(low + several, n)
+    for low, high in _chunks(n, several):
         key_MDT, some_MTD = key_MTD[low:high].transpose(1, 2), value_MTD[low:high]
         for first, end, p_MQK in blocks:
             p_MQK = p_MQK[low:high]
@@ -106,8 +118,7 @@ def backward(
     half = query_MTD.new_empty(several * _BLOCK * length)
     wide, widest = half.new_empty((2, half.numel()), dtype=torch.float32).unbind()
     blocks = list(_blocks(kept, n, length))
-    for low in range(0, n, several):
-        high = min(low + several, n)
+    for low, high in _chunks(n, several):
         query, key, value, grad = (
             one[low:high] for one in (query_MTD, key_MTD, value_MTD, grad_MTD)
         )

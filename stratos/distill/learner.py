@@ -87,11 +87,14 @@ class Learner(nn.Module):
         """
         given = dense_side(signal)
         layers = given.layers_LNH if isinstance(given, Hidden) and self.match else None
+        tokens_1N, positions_1N, documents = packed.whole_row(
+            batch.tokens_1N, batch.positions_1N, batch.documents
+        )
         states_L1NH = self._body(
             layers is not None,
-            input_ids=batch.tokens_1N,
-            position_ids=batch.positions_1N,
-            documents=batch.documents,
+            input_ids=tokens_1N,
+            position_ids=positions_1N,
+            documents=documents,
         )
         rows_M, targets_M = batch.rows_M, batch.targets_M
         if places is not None:

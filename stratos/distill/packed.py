@@ -10,7 +10,7 @@ positions restart with every document. The loss equals that of the same document
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,10 @@ _MOST_BATCHES = 4
 """Padded batches of a row: each costs calls, and a graph of its own where the body is compiled."""
 _CALL_TOKENS = 256
 """What a place of a padded batch costs beside attention, in places that it attends to."""
+_ROW_TOKENS = 64
+"""A row has a multiple of so many tokens, because CPU kernels are compiled for each new size."""
+_SHORT, _SHORT_MULTIPLE, _LONG_MULTIPLE = 64, 4, 16
+"""The same of the places of a padded batch: above and up to so many."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,16 @@ class Documents:
     """Where the documents of a packed row lie.
 
     gathers_BT: for each padded batch an index into the row of each of its places (0 at padding).
-    scatter_N: index into the places of all batches, one behind the other, of each token of the row.
+    scatter_N: index into the places of all batches, one behind the other, of each token of the row
+        (0 behind the documents).
     """
 
     gathers_BT: tuple[Tensor, ...]
     scatter_N: Tensor
     padding: tuple[Tensor, ...]
     """For each padded batch which of its places, flattened, are none of a document."""
+    n_behind: int = 0
+    """Tokens at the end of the row that are of no document."""
 
     @staticmethod
     def of(lengths: Sequence[int]) -> Documents:
@@ -51,7 +58,7 @@ class Documents:
         scatter_N = torch.empty(int(lengths_B.sum()), dtype=torch.long)
         gathers, padding, n_places = [], [], 0
         for group in _groups(lengths):
-            places = torch.arange(max(lengths[document] for document in group))
+            places = torch.arange(_rounded(max(lengths[document] for document in group)))
             of_group = torch.tensor(group)
             inside_BT = places[None, :] < lengths_B[of_group, None]
             rows_BT = starts_B[of_group, None] + places[None, :]
@@ -67,13 +74,13 @@ class Documents:
         gathers, padding = (
             tuple(one.to(device) for one in several) for several in (self.gathers_BT, self.padding)
         )
-        return Documents(gathers, self.scatter_N.to(device), padding)
+        return Documents(gathers, self.scatter_N.to(device), padding, self.n_behind)
 
     @property
     def longest_T(self) -> Tensor:
-        """Return the places in the row of its longest document."""
+        """Return the places in the row of its longest document (0 at padding)."""
         longest = self.gathers_BT[0]
-        return longest[longest[:, -1].argmax()]
+        return longest[(longest.amax(1) - longest[:, 0]).argmax()]
 
     def gather_index(self, heads: int) -> Tensor:
         """Return which head of the row, (N * heads), each place of the batches is, heads first."""
@@ -89,6 +96,23 @@ class Documents:
         first_N1 = (self.scatter_N + (heads - 1) * start_N)[:, None]
         each = torch.arange(heads, device=of_N.device)
         return (first_N1 + each * size_N[:, None]).flatten()
+
+
+def whole_row(
+    tokens_1N: Tensor, positions_1N: Tensor, documents: Documents
+) -> tuple[Tensor, Tensor, Documents]:
+    """Lengthen a row to a usual number of tokens; those behind its documents are read by none."""
+    n = -tokens_1N.shape[1] % _ROW_TOKENS
+    if not n:
+        return tokens_1N, positions_1N, documents
+    longer = (F.pad(one, (0, n)) for one in (tokens_1N, positions_1N))
+    scatter_N = F.pad(documents.scatter_N, (0, n))
+    return *longer, replace(documents, scatter_N=scatter_N, n_behind=n)
+
+
+def _rounded(n_places: int) -> int:
+    multiple = _SHORT_MULTIPLE if n_places <= _SHORT else _LONG_MULTIPLE
+    return n_places + -n_places % multiple
 
 
 def _groups(lengths: Sequence[int]) -> list[list[int]]:

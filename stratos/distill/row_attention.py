@@ -117,7 +117,9 @@ def backward(
         _turn_(key, turns)
         grads += [each.to(grad_NX.dtype) for each in (query, key, value)]
     flat = torch.cat(grads)
-    return flat.index_select(0, documents.scatter_index(heads.all)).view(n, -1)
+    grad = flat.index_select(0, documents.scatter_index(heads.all)).view(n, -1)
+    grad[n - documents.n_behind :] = 0.0
+    return grad
 
 
 def _turn_(states: Tensor, turns_TD: Tensor) -> None:

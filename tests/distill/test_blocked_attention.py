@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stratos.core.machine import multiplies_bf16
+from stratos.distill import blocked_attention
 from stratos.distill.blocked_attention import LONGEST, attend, pays
 
 
@@ -77,3 +78,12 @@ def test_where_it_is_taken() -> None:
 def test_the_system_says_of_the_processor_what_torch_says() -> None:
     found = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     assert multiplies_bf16() == found
+
+
+@pytest.mark.parametrize(("n", "several"), [(52, 21), (1, 1), (3, 64), (40, 8)])
+def test_heads_and_documents_are_taken_in_powers_of_two(n: int, several: int) -> None:
+    chunks = list(blocked_attention._chunks(n, several))
+    sizes = [high - low for low, high in chunks]
+    assert sum(sizes) == n
+    assert [low for low, _ in chunks] == [sum(sizes[:k]) for k in range(len(sizes))]
+    assert all(size <= several and size.bit_count() == 1 for size in sizes)

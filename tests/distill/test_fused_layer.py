@@ -147,14 +147,16 @@ def test_weights_in_bfloat16_that_are_trained_run_as_their_class_says() -> None:
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize(("half", "apart"), [(False, 1e-4), (True, 0.01)])
+@pytest.mark.parametrize(("half", "apart"), [(False, 1e-5), (True, 0.01)])
 def test_twenty_steps_have_the_same_losses(half: bool, apart: float) -> None:
-    """As far as rounding goes, which Muon's iteration in bfloat16 enlarges."""
+    """As far as rounding goes, which Muon's iteration in bfloat16 enlarges: AdamW's has none."""
     model = _model("grouped")
     losses: list[list[float]] = []
     for fused in (True, False):
         module = _module(model, fused)
-        optimizer = module.optimizer(scale=1.0)
+        optimizer: torch.optim.Optimizer = module.optimizer(scale=1.0)
+        if not half:
+            optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
         losses.append([])
         for row in _rows(20):
             with torch.autocast("cpu", torch.bfloat16, enabled=half):

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from stratos.config import TrainerConfig
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import TextModule, learning_rate_factor
-from stratos.distill.packed import Documents
+from stratos.distill.packed import NAME, Documents, whole_row
 
 
 def make_model(n_kv_heads: int) -> LlamaForCausalLM:
@@ -83,12 +83,35 @@ def test_documents_of_like_length_share_a_padded_batch() -> None:
         assert documents.scatter_N.sort().values.unique().numel() == sum(lengths) <= n
         return [tuple(gather_BT.shape) for gather_BT in documents.gathers_BT]
 
-    assert places([20] * 154 + [1000]) == [(1, 1000), (154, 20)], "not 155,000 places"
-    assert places([100, 90, 88, 110]) == [(4, 110)]
+    assert places([20] * 154 + [1000]) == [(1, 1008), (154, 20)], "not 155,000 places"
+    assert places([100, 90, 88, 110]) == [(4, 112)], "kernels are compiled for each new size"
     geometric = [2**n for n in range(1, 11)]
     assert len(places(geometric)) == 4, "each batch costs calls"
     assert sum(b * t for b, t in places(geometric)) < 2 * sum(geometric)
-    assert places([5]) == [(1, 5)]
+    assert places([5]) == [(1, 8)]
+
+
+@pytest.mark.parametrize("lengths", [[60, 3], [64], [70, 30, 30]])
+def test_a_row_has_one_of_few_lengths_and_nothing_reads_what_is_behind_its_documents(
+    lengths: list[int],
+) -> None:
+    import numpy as np
+
+    data, model = make_data(lengths, [1] * len(lengths)), make_model(2)
+    batch = PackedLoader(data, 1000, 1, 0).batch(np.arange(len(lengths)))
+    tokens_1N, positions_1N, documents = whole_row(
+        batch.tokens_1N, batch.positions_1N, batch.documents
+    )
+    n = sum(lengths)
+    assert tokens_1N.shape == positions_1N.shape == (1, -(-n // 64) * 64)
+    assert documents.n_behind == tokens_1N.shape[1] - n
+    model.set_attn_implementation(NAME)
+    states = []
+    for token in (0, 7):
+        tokens_1N[:, n:] = token
+        out = model.model(input_ids=tokens_1N, position_ids=positions_1N, documents=documents)
+        states.append(out.last_hidden_state[:, :n])
+    assert torch.equal(*states)
 
 
 def test_a_document_does_not_see_its_neighbours() -> None:

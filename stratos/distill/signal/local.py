@@ -87,17 +87,20 @@ class Reader:
         return (*(out.hidden_states[:-1] if kept else ()), out.last_hidden_state)
 
     def _packed(self, tokens_N: Tensor, row: TeacherRow) -> tuple[Tensor, ...]:
-        device, documents = self.model.device, row.documents()
+        device, n = self.model.device, len(tokens_N)
+        tokens_1N, positions_1N, documents = packed.whole_row(
+            tokens_N[None], row.positions_N[None], row.documents()
+        )
         # The model keeps its own attention between the rows: it may be asked to generate, too.
         self.model.set_attn_implementation(packed.NAME)
         fused_layer.fuse(self.model, on=True)
         try:
             layers = self._states(
-                input_ids=tokens_N[None].to(device),
-                position_ids=row.positions_N[None].to(device),
+                input_ids=tokens_1N.to(device),
+                position_ids=positions_1N.to(device),
                 documents=documents.to(device),
             )
-            return tuple(layer[0] for layer in layers)
+            return tuple(layer[0, :n] for layer in layers)
         finally:
             self.model.set_attn_implementation(self._attention)
             fused_layer.fuse(self.model, on=False)
