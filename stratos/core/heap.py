@@ -1,8 +1,8 @@
 """What becomes of memory that is freed: with glibc, it may stay with the process for a while.
 
-A step of a small model allocates and frees the same tensors again and again. By default glibc hands
-large ones back to Linux at once, and each page that is touched again is a fault: a quarter of a
-step of the embedded students' training on Mahjong.
+A step of a small model allocates and frees the same tensors again and again. Until something large
+was freed for the first time, glibc hands them back to Linux at once, and each page that is touched
+again is a fault: a quarter of a step of the embedded students' training on Mahjong.
 """
 
 from __future__ import annotations

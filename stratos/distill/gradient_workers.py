@@ -25,7 +25,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -44,11 +43,6 @@ _END_S = 2.0
 """How long a process may take to end."""
 _PATIENCE_S, _PATIENCE_TIMES = 60.0, 20.0
 """How long its answer is waited for, at least and in times of what the first one's part took."""
-_N_ITERATIONS = 5
-"""Of Newton and Schulz in a step of Muon."""
-_STACKED = 0.6
-"""What an operation of Muon takes, in those of the passes: its matrices are larger (0.48 to 0.61
-with the embedded students in bfloat16 on an EPYC core)."""
 _MOST_ASKED = 32
 """Rows that a process may have before it: what is asked and answered must fit the pipe."""
 _PR_SET_PDEATHSIG = 1
@@ -89,27 +83,6 @@ def why_not(module: Any, loader: PackedLoader) -> str:
     return next((reason for reason, is_so in reasons.items() if is_so), "")
 
 
-def shares(module: Any, n: int, tokens: float) -> list[tuple[float, float]]:
-    """Return from where to where in each row, 0 to 1, each of `n` processes takes its documents.
-
-    The first process makes the optimizer's step while the others wait, so that it has less of the
-    row: by the multiplications of both, and not by their measured times, because where a row is
-    divided decides how sums are rounded. `module` is a `TextModule`.
-    """
-    update = sum(_N_ITERATIONS * _iteration(*weight.shape) for weight in module.by_muon())
-    passes = 6.0 * sum(weight.numel() for weight in module.parameters()) * tokens
-    behind = _STACKED * update / passes
-    first = max(1 / (4 * n), (1 - (n - 1) * behind) / n)
-    ends = [first + (1 - first) * place / (n - 1) for place in range(n)]
-    return list(pairwise([0.0, *ends]))
-
-
-def _iteration(n_rows: int, n_columns: int) -> float:
-    """Return the operations of one iteration of Newton and Schulz, as Muon makes them."""
-    short, long = sorted((n_rows, n_columns))
-    return 4.0 * short**2 * long + 2.0 * short**3
-
-
 class GradientWorkers:
     """Processes that compute the gradients of their parts of each row, beside this one.
 
@@ -147,7 +120,8 @@ class GradientWorkers:
             with torch.no_grad():
                 shared.copy_(weight)
             weight.data = shared
-        own, *of_others = shares(module, n, loader.batch_tokens)
+        # Equal ones: none can go on before the first has made the step with all gradients.
+        own, *of_others = [(place / n, (place + 1) / n) for place in range(n)]
         loader.divide(own)
         self._workers: list[_Worker] = []
         for share in of_others:

@@ -166,10 +166,6 @@ class TextModule(L.LightningModule):
         """Return what Muon trains, and what AdamW does."""
         return split_parameters(self.model)
 
-    def by_muon(self) -> list[nn.Parameter]:
-        """Return what Muon trains; nothing where AdamW trains all."""
-        return self.split_parameters()[0] if self._rates.optimizer == "muon" else []
-
     def optimizer(self, scale: float) -> MuonAdamW:
         """Return the optimizer, its peak learning rates times `scale`."""
         rates = self._rates

@@ -22,7 +22,7 @@ from stratos.core.errors import StratosError
 from stratos.distill import gradient_workers, pace, pacer
 from stratos.distill.callbacks import TrainingMonitor
 from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.gradient_workers import shares, why_not
+from stratos.distill.gradient_workers import why_not
 from stratos.distill.module import TextModule
 from stratos.distill.pace import Pace
 from stratos.distill.student_model import make_student, save_student
@@ -310,7 +310,8 @@ def test_the_measurement_changes_no_bit_and_counts_all_tokens(
     with monkeypatch.context() as patch:
         patch.setattr(pace, "_trial", noted)
         run_distill(tmp_path, n_processes=3, **SHORT)
-    assert {one.tokens for one in trials[-4:]} == {max(one.tokens for one in trials)}
+    # Of four rows, each about as large as a step may be.
+    assert all(0.9 * 2048 < one.tokens <= 2048 for one in trials[-4:])
     monkeypatch.setattr(pacer, "measure_divided", lambda *_: Pace(1, 1e-6, 0.0))
     student = run_distill(tmp_path / "plain", n_processes=3, **SHORT)
     assert student.weights_sha256 == together.weights_sha256
@@ -393,24 +394,6 @@ def test_parts_of_a_row_are_all_of_it(accumulate: int) -> None:
         assert {part.row for part in parts} == {row.row}
     loader.divide(None)
     assert loader.row(3).tokens_1N.shape == whole[3].tokens_1N.shape
-
-
-def test_the_first_process_has_less_of_a_row_the_longer_its_optimizer_takes() -> None:
-    def firsts(n: int, width: int, tokens: float, optimizer: Any = "auto") -> float:
-        student = StudentConfig("t", hidden_size=width, n_layers=2, n_heads=2)
-        model, _ = make_student(student, MahjongTask().vocabulary(), [], 0)
-        module = TextModule(model, TrainerConfig(optimizer=optimizer), 1)
-        found = shares(module, n, tokens)
-        assert found[0][0] == 0 and found[-1][1] == 1
-        assert all(one[1] == two[0] for one, two in pairwise(found))
-        sizes = [last - first for first, last in found]
-        assert sizes[1:] == pytest.approx([(1 - sizes[0]) / (n - 1)] * (n - 1))
-        return sizes[0]
-
-    assert firsts(2, 64, 4096, "adamw") == 0.5
-    assert 0.3 < firsts(2, 128, 4096) < 0.49
-    assert firsts(2, 128, 1024) < firsts(2, 128, 4096) < firsts(2, 64, 4096) < 0.5
-    assert firsts(8, 64, 50) == pytest.approx(1 / 32), "it takes a part all the same"
 
 
 def test_weights_lie_where_vectors_can_read_them() -> None:
