@@ -105,9 +105,8 @@ def whole_row(
     n = -tokens_1N.shape[1] % _ROW_TOKENS
     if not n:
         return tokens_1N, positions_1N, documents
-    longer = (F.pad(one, (0, n)) for one in (tokens_1N, positions_1N))
-    scatter_N = F.pad(documents.scatter_N, (0, n))
-    return *longer, replace(documents, scatter_N=scatter_N, n_behind=n)
+    documents = replace(documents, scatter_N=F.pad(documents.scatter_N, (0, n)), n_behind=n)
+    return F.pad(tokens_1N, (0, n)), F.pad(positions_1N, (0, n)), documents
 
 
 def _rounded(n_places: int) -> int:
