@@ -7,9 +7,15 @@ from dataclasses import dataclass
 
 from stratos.core.counted import counted
 from stratos.core.formats import about, duration
+from stratos.core.machine import n_cores
 
 _MUCH = 0.2
 """Part of the time from which on that of the validations is said."""
+_BUSY_TIMES = 3
+"""How many times as long as foretold trainings of a few minutes took beside other work, at most: 11
+of 12 took longer, at load averages of 6 to 23 on two cores."""
+_LONG_SECONDS = 60.0
+"""From which on that is said."""
 _USED = 0.9
 """Part of the time that may be taken which an advice counts with."""
 
@@ -48,8 +54,18 @@ class Outlook:
         per_validation: float,
         n_threads: int,
         n_processes: int = 1,
+        other_cores: float = 0.0,
     ) -> str:
-        """Say how long it takes, and what validations take of that where it is much."""
+        """Say how long it takes, and what validations take of that where it is much.
+
+        Args:
+            seconds: of the whole training.
+            per_step: seconds of a step.
+            per_validation: seconds of a validation.
+            n_threads: that it trains on.
+            n_processes: that share each step.
+            other_cores: what other work takes while this one would take all.
+        """
         validations = self.n_validations * per_validation
         included = f"{counted(self.n_validations, 'validation')} included"
         if validations > _MUCH * seconds:
@@ -65,6 +81,11 @@ class Outlook:
             f"{about(seconds)} here, "
             f"{included}."
         )
+        if other_cores and seconds >= _LONG_SECONDS:
+            told += (
+                f" Other work takes {other_cores:.1f} of {counted(n_cores(), 'core')} now: beside "
+                f"such work trainings took up to {_BUSY_TIMES} times as long as was foretold."
+            )
         return f"{told} {self.planned}".rstrip()
 
     def trouble(self, seconds: float, per_step: float) -> str:

@@ -12,14 +12,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 import lightning as L
 import torch
 
-from stratos.core.machine_load import usage
+from stratos.core.machine_load import Usage, group_seconds, others_between, usage
 from stratos.decode.threads import fastest
 from stratos.distill.data import Batch, PackedLoader
 from stratos.distill.module import TextModule
@@ -197,6 +197,25 @@ def fastest_of(paces: Sequence[Pace], tokens: float) -> Pace:
     """Return the pace to train at: more threads only where they are clearly faster."""
     n_threads = fastest({pace.n_threads: pace.seconds_per_step(tokens) for pace in paces})
     return next(pace for pace in paces if pace.n_threads == n_threads)
+
+
+class OtherWork:
+    """Tells how many cores other processes take, from when it is made."""
+
+    def __init__(self) -> None:
+        """Begin now."""
+        self._before = self._now()
+
+    def n_cores(self) -> float:
+        """Return how many they took of what this process might have had; 0 where some were idle."""
+        others, is_busy = others_between(self._before, self._now())
+        return others or 0.0 if is_busy else 0.0
+
+    @staticmethod
+    def _now() -> Usage | None:
+        group = os.getpgid(0)
+        found = usage(group)
+        return None if found is None else replace(found, own_s=group_seconds(group))
 
 
 class Drift:

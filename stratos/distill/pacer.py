@@ -31,7 +31,15 @@ from stratos.distill.data import PackedLoader
 from stratos.distill.full_weights import whole_model
 from stratos.distill.gradient_workers import GradientWorkers, why_not
 from stratos.distill.outlook import Outlook
-from stratos.distill.pace import Drift, IdleCores, Pace, fastest_of, measure, measure_divided
+from stratos.distill.pace import (
+    Drift,
+    IdleCores,
+    OtherWork,
+    Pace,
+    fastest_of,
+    measure,
+    measure_divided,
+)
 from stratos.records import from_json, to_json
 
 _LOOKED_AT = 64
@@ -146,11 +154,13 @@ class Pacer(L.Callback):
     def _begin(self, trainer: L.Trainer, module: Any) -> None:
         outlook = self._outlook
         self._context.tick(0, outlook.n_steps, "measuring how long it takes here")
+        other_work = OtherWork()
         pace = self._divided(trainer, module, self._measured(trainer, module))
         workers = module.workers
         n_processes = 1 if workers is None else workers.n
         torch.set_num_threads(pace.n_threads if workers is None else workers.n_cores)
         validation = self._validation_seconds(trainer, module)
+        other_cores = other_work.n_cores()
         step_seconds = pace.seconds_per_step(outlook.tokens_per_step)
         (total,) = summed(outlook.seconds(step_seconds, validation))
         seconds = total / trainer.world_size
@@ -168,7 +178,9 @@ class Pacer(L.Callback):
         if trouble := outlook.trouble(seconds, step_seconds):
             raise StratosError(trouble)
         self._context.note(
-            outlook.told(seconds, step_seconds, validation, pace.n_threads, n_processes)
+            outlook.told(
+                seconds, step_seconds, validation, pace.n_threads, n_processes, other_cores
+            )
         )
 
     def _divided(self, trainer: L.Trainer, module: Any, pace: Pace) -> Pace:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from process import interrupted
 
 from stratos.config import LimitsConfig, StudentConfig
 from stratos.core.errors import StratosError
+from stratos.core.machine import n_cores
 from stratos.core.machine_load import Usage
 from stratos.decode.threads import thread_counts
 from stratos.distill import pace, pacer
 from stratos.distill.outlook import Outlook
-from stratos.distill.pace import Drift, IdleCores, Pace, fastest_of
+from stratos.distill.pace import Drift, IdleCores, OtherWork, Pace, fastest_of
 
 Run = Callable[..., Any]
 SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_processes": 1}
@@ -71,6 +73,34 @@ def test_what_the_stages_before_took_counts_for_the_deadline() -> None:
     assert late.endswith("Nothing was trained. Type limits.deadline_hours=7 to wait for it; the "
                          "same command resumes from here.")  # fmt: skip
     assert replace(outlook, deadline_hours=None).trouble(3 * 3600, 0.35) == ""
+
+
+def test_other_work_is_said_with_what_it_did_to_other_trainings() -> None:
+    quiet = HOURS_353.told(60.0, 0.1, 1.0, 1, 2)
+    busy = HOURS_353.told(60.0, 0.1, 1.0, 1, 2, 1.26)
+    assert "Other work" not in quiet
+    assert busy.startswith(quiet)
+    assert " Other work takes 1.3 of " in busy
+    assert "up to 3 times as long" in busy
+    assert "Other work" not in HOURS_353.told(59.0, 0.1, 1.0, 1, 2, 1.26), "it is soon over"
+
+
+def test_other_work_is_what_processes_beside_this_one_take() -> None:
+    script = "import time\nwhile True: pass"
+    hogs = [
+        subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+        for _ in range(3 * n_cores())
+    ]
+    try:
+        time.sleep(0.3)
+        other_work, until = OtherWork(), time.monotonic() + 1.0
+        while time.monotonic() < until:
+            pass
+        assert 0.3 * n_cores() < other_work.n_cores() <= n_cores()
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
 
 
 def test_what_ends_by_itself_takes_no_longer() -> None:
