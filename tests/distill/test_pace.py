@@ -113,7 +113,8 @@ def test_the_time_is_said_and_kept(run_distill: Run, tmp_path: Path) -> None:
     student = run_distill(tmp_path, notes=notes, **SHORT)
     (told,) = [note for note in notes if " here, " in note]
     assert told.startswith(f"tiny: {student.steps} steps of 1,818 tokens, ")
-    assert told.endswith(" here, 1 validation included.")
+    # What it takes is said besides where it is much, as of so short a training on a busy machine.
+    assert " here, 1 validation included" in told
     assert student.threads == ((0, torch.get_num_threads()),)
     # What others do at the same time may change in between, but not by so much.
     assert student.seconds / 10 < student.expected_seconds < 10 * student.seconds
