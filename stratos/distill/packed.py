@@ -148,11 +148,14 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     documents: Documents | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attend causally within each document.
 
-    query (1, H, N, D), key and value (1, H_kv, N, D); returns (1, N, H, D).
+    query (1, H, N, D), key and value (1, H_kv, N, D); returns (1, N, H, D). `sliding_window` is
+    how many places back each sees, itself included; `softcap` bounds the scores.
     """
     assert documents is not None, "packed attention needs documents="
     heads = query.shape[1]
@@ -168,7 +171,15 @@ def packed_attention(
             return batch.repeat_interleave(heads // batch.shape[1], 1)
 
         states = (apart(query), apart(key), apart(value))
-        if not dropout and blocked_attention.pays(states[0]):
+        window = sliding_window if sliding_window and sliding_window < gather_BT.shape[1] else None
+        if softcap is not None:
+            out_BHTD = _attend_capped(*states, scaling, dropout, window, softcap)
+        elif window is not None:
+            mask_TT = _visible(gather_BT.shape[1], window, query.device)
+            out_BHTD = F.scaled_dot_product_attention(
+                *states, attn_mask=mask_TT, scale=scaling, dropout_p=dropout
+            )
+        elif not dropout and blocked_attention.pays(states[0]):
             out_BHTD = blocked_attention.attend(*states, scaling)
         else:
             out_BHTD = F.scaled_dot_product_attention(
@@ -177,6 +188,29 @@ def packed_attention(
         outs.append(out_BHTD.transpose(1, 2).reshape(-1, heads, query.shape[-1]))
     out = torch.cat(outs) if len(outs) > 1 else outs[0]
     return out[documents.scatter_N][None], None
+
+
+def _visible(length: int, window: int | None, device: torch.device) -> Tensor:
+    """Return which places, the columns, each place sees, (T, T)."""
+    seen_TT = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return seen_TT if window is None else seen_TT.triu(1 - window)
+
+
+def _attend_capped(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    dropout: float,
+    window: int | None,
+    softcap: float,
+) -> Tensor:
+    """Attend causally with bounded scores, which no kernel of torch has; all are (B, H, T, D)."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = softcap * torch.tanh(query @ key.mT * (scale / softcap))
+    hidden_TT = ~_visible(query.shape[2], window, query.device)
+    weights = scores.float().masked_fill(hidden_TT, -torch.inf).softmax(-1).to(value.dtype)
+    return F.dropout(weights, dropout) @ value
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -32,6 +32,7 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
 
     from stratos.distill.adapter import add_adapters, checkpoint_blocks
     from stratos.distill.data import encode
+    from stratos.distill.packs import check_packs
     from stratos.distill.student_model import make_student, save_student
     from stratos.distill.trainer import check_adapter
     from stratos.distill.training_setup import shared_tokens
@@ -55,6 +56,8 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
         tokenizer=None if taken is None else taken.tokenizer,
         instruction=instruction,
     )
+    if chosen.path is not None and settings.adapter != "qlora":  # 4 bits round what they compute
+        check_packs(chosen.name, model)
     if config.task.offers_tools:
         offer_tools(tokenizer)
     if taken is not None:

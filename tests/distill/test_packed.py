@@ -1,14 +1,36 @@
 """Packed rows: the loss and the gradients of the same documents one by one."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from stratos.config import TrainerConfig
+from stratos.core.errors import StratosError
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import TextModule, learning_rate_factor
 from stratos.distill.packed import NAME, Documents, whole_row
+from stratos.distill.packs import check_packs
 
 
 def make_model(n_kv_heads: int) -> LlamaForCausalLM:
@@ -74,6 +96,73 @@ def test_packed_loss_and_gradients_equal_those_of_single_documents(
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name], atol=1e-5, rtol=1e-4)
+
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+OF_OTHER_FAMILIES: dict[str, Callable[[], Any]] = {
+    "a window": lambda: MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=8)),
+    "windows and bounded scores": lambda: Gemma2ForCausalLM(
+        Gemma2Config(**SHAPE, head_dim=8, sliding_window=8, attn_logit_softcapping=1.0)
+    ),
+    "windows in some layers": lambda: Gemma3ForCausalLM(
+        Gemma3TextConfig(**SHAPE, head_dim=8, sliding_window=8)
+    ),
+    "none": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=8)),
+}
+
+
+@pytest.mark.parametrize("family", OF_OTHER_FAMILIES)
+def test_windows_and_bounded_scores_are_those_of_single_documents(family: str) -> None:
+    import numpy as np
+
+    torch.manual_seed(0)
+    model, lengths = OF_OTHER_FAMILIES[family]().eval(), [21, 3, 40, 22]
+    check_packs("s", model)
+    data = make_data(lengths, [1] * 4)
+    total = torch.tensor(0.0)
+    for i, n in enumerate(lengths):
+        tokens = torch.from_numpy(data.text(i).astype("int64"))
+        logits = model(tokens[None]).logits[0]
+        total = total + F.cross_entropy(logits[: n - 1], tokens[1:], reduction="sum")
+    expected = total / sum(n - 1 for n in lengths)
+    expected.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    module = TextModule(model, TrainerConfig(), 1)
+    module.learner.pack(True)
+    loss = module.loss(PackedLoader(data, 1000, 1, 0).batch(np.arange(4)))
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(
+            model.get_parameter(name).grad, gradient, atol=1e-5, rtol=1e-4, msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: BloomForCausalLM(BloomConfig(vocab_size=50, hidden_size=32, n_layer=2, n_head=4)),
+        lambda: MambaForCausalLM(
+            MambaConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2, state_size=4)
+        ),
+    ],
+)
+def test_a_class_that_reads_along_the_row_is_refused_and_left_as_it_was(
+    model: Callable[[], Any],
+) -> None:
+    student = model().train()
+    before = student.config._attn_implementation
+    with pytest.raises(StratosError, match="does not keep the documents of a packed row apart"):
+        check_packs("s", student)
+    assert student.training and student.config._attn_implementation == before
 
 
 def test_documents_of_like_length_share_a_padded_batch() -> None:
