@@ -177,7 +177,7 @@ def trl(settings: argparse.Namespace, **options: Any) -> dict[str, Any]:
         max_grad_norm=1.0,
         weight_decay=0.0,
         optim="adamw_torch_fused",
-        logging_steps=1,
+        logging_steps=settings.steps,
         save_strategy="no",
         report_to=[],
         use_cpu=True,
@@ -228,7 +228,8 @@ def plain_loop(settings: argparse.Namespace) -> dict[str, Any]:
         prompts = torch.tensor([int(data.prompt_lengths[i]) for i in documents])
         labels = ids.masked_fill(~mask | (places < prompts[:, None]), -100)
         with precision:
-            loss = model(input_ids=ids, attention_mask=mask.long(), labels=labels).loss
+            # Nothing attends to the padding, which comes later: no mask is needed.
+            loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -6,7 +6,8 @@ r"""Whole training steps beside TRL's GKDTrainer and plain loops, over several s
 The same pair of Qwen2 models of random weights, the same documents in the same batches, the same
 optimizer (fused AdamW, constant rate, clipped), forward KL on the completions, one thread; in
 float32, and in bfloat16 (autocast for the student, the teacher's weights in bfloat16, in all
-cases). Each case is a process of its own, forked from one that has imported everything. CPU seconds
+cases). Each case is a process of its own, forked from one that has imported everything; on all
+sides glibc keeps what is freed, as it does in a process that has freed something large. CPU seconds
 are of the steps behind the first two; memory is the rise of the peak from when models and data are
 there. Ratios are medians over pairs of runs that follow each other.
 
@@ -14,7 +15,8 @@ What is compared:
 - `stratos`: our module and trainer; `cached`: an epoch behind the first, the teacher's 64 likeliest
   tokens come from the disk (its loss is lower: the tail of this random teacher is one bucket).
 - `trl GKD`: TRL's GKDTrainer on fixed data (lmbda=0).
-- `plain loop`: padded batches through both models, the loss on all logits of the completions.
+- `plain loop`: batches padded at the end, which needs no mask, through both models; the loss on all
+  logits of the completions, for which alone the head is multiplied.
 - `plain loop, TRL's chunked loss`: the same with the loss of TRL's DistillationTrainer (it trains
   on the student's own texts), on hidden states of the completions: the best public loss.
 
@@ -243,18 +245,23 @@ def as_rows(data: Any) -> dict[str, list[Any]]:
     }
 
 
-def padded(examples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a batch padded on the left, with labels on the completions."""
+def padded(examples: list[dict[str, Any]], at_end: bool = False) -> dict[str, Any]:
+    """Return a padded batch, with labels on the completions.
+
+    Behind documents that end earlier, padding needs no mask: nothing attends to what comes later.
+    """
     import torch
 
     width = max(len(example["ids"]) for example in examples)
     ids = torch.ones(len(examples), width, dtype=torch.long)
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
     for place, example in enumerate(examples):
-        start = width - len(example["ids"])
-        ids[place, start:] = torch.tensor(example["ids"])
-        mask[place, start:] = 1
-        labels[place, start + example["prompt"] :] = ids[place, start + example["prompt"] :]
+        start = 0 if at_end else width - len(example["ids"])
+        end = start + len(example["ids"])
+        ids[place, start:end] = torch.tensor(example["ids"])
+        mask[place, start:end] = 1
+        learned = slice(start + example["prompt"], end)
+        labels[place, learned] = ids[place, learned]
     # TRL's own collator hands the prompts on, too; with lmbda=0 nothing reads them.
     return {"input_ids": ids, "attention_mask": mask, "labels": labels, "prompts": ids[:, :1]}
 
@@ -273,11 +280,12 @@ def of_logits(student: Any, teacher: Any, batch: dict[str, Any]) -> Any:
     """Return the forward KL on the logits of all learned places."""
     import torch
 
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    learned = batch["labels"][:, 1:] != -100
+    ids, learned = batch["input_ids"], batch["labels"][:, 1:] != -100
     with torch.no_grad():
-        target = teacher(**inputs).logits[:, :-1][learned].log_softmax(-1)
-    ours = student(**inputs).logits[:, :-1][learned].log_softmax(-1)
+        states = teacher.model(ids).last_hidden_state[:, :-1][learned]
+        target = teacher.lm_head(states).log_softmax(-1)
+    states = student.model(ids).last_hidden_state[:, :-1][learned]
+    ours = student.lm_head(states).log_softmax(-1)
     return torch.nn.functional.kl_div(ours, target, log_target=True, reduction="batchmean")
 
 
@@ -286,10 +294,10 @@ def of_states(student: Any, teacher: Any, batch: dict[str, Any]) -> Any:
     import torch
     from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    ids = batch["input_ids"]
     with torch.no_grad():
-        target = teacher.model(**inputs).last_hidden_state[:, :-1]
-    ours = student.model(**inputs).last_hidden_state[:, :-1]
+        target = teacher.model(ids).last_hidden_state[:, :-1]
+    ours = student.model(ids).last_hidden_state[:, :-1]
     mask = batch["labels"][:, 1:] != -100
     heads = (student.lm_head.weight, teacher.lm_head.weight)
     return _chunked_divergence_loss(ours, target, *heads, mask, 0.0)[0]
@@ -308,7 +316,8 @@ def loop(settings: argparse.Namespace, loss_of: Callable[[Any, Any, Any], Any]) 
     before = reset_peak()
     optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0, fused=True)
     for documents in batches(data, settings):
-        batch = padded([{name: column[i] for name, column in rows.items()} for i in documents])
+        examples = [{name: column[i] for name, column in rows.items()} for i in documents]
+        batch = padded(examples, at_end=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.dtype == "bfloat16"):
             loss = loss_of(student, teacher, batch)
         optimizer.zero_grad()
@@ -354,7 +363,7 @@ def trl(settings: argparse.Namespace) -> dict[str, Any]:
         lmbda=0.0,
         beta=0.0,
         temperature=1.0,
-        logging_steps=1,
+        logging_steps=settings.steps,
         save_strategy="no",
         report_to=[],
         use_cpu=True,
@@ -384,7 +393,10 @@ def forked(train: Callable[[Any], dict[str, Any]], settings: argparse.Namespace)
     def work() -> None:
         import torch
 
+        from stratos.core import heap
+
         torch.set_num_threads(1)  # before threads load weights: the pool of a fork is made once
+        heap.keep()
         try:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
             theirs.send(train(settings))
@@ -460,7 +472,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     enter_peers(options.peers.resolve())
     import torch
-    from record import keep
+    from record import keep, load
 
     sys.path.insert(0, str(ROOT))
     importlib.import_module("trl.experimental.gkd")
@@ -473,6 +485,8 @@ def main() -> None:
             found[name] = compare(SHAPES[shape], dtype, options.runs)
             show(name, found[name])
     if options.keep:
+        if len(options.shape) < len(SHAPES):  # the other shapes stay
+            found = {**load("distillation/step")["result"], **found}
         keep("distillation/step", found, seed=0)
 
 

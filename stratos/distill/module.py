@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from stratos.config import TrainerConfig
-from stratos.core import heap
 from stratos.core.errors import StratosError
 from stratos.distill.collectives import gathered
 from stratos.distill.data import Batch
@@ -93,14 +92,12 @@ class TextModule(L.LightningModule):
         fully_shard(self.learner, mesh=data_mesh)
 
     def on_fit_start(self) -> None:
-        """Switch to packed attention, and keep the memory of a step for the next one."""
+        """Switch to packed attention."""
         self.learner.pack(True)
-        heap.keep()
 
     def on_fit_end(self) -> None:
         """Switch back, so that the model generates and is saved as it came."""
         self.learner.pack(False)
-        heap.hand_back()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained: frozen weights are where they came from."""

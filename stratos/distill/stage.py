@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig
+from stratos.core import heap
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -36,6 +37,7 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
     inputs (`context.fingerprint`), and ends with the same weights as one that was never stopped.
     Several devices are several processes, which this one starts and listens to.
     """
+    began = time.monotonic()
     from stratos.distill.launch import train_together
     from stratos.distill.trainer import check_machine
 
@@ -47,7 +49,7 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
     if config.trainer.devices * config.trainer.num_nodes > 1:
         student = train_together(config, plan, corpus, context)
     else:
-        trained = train(config, plan, corpus, context)
+        trained = train(config, plan, corpus, context, began=began)
         assert trained is not None
         student = trained
         # Trainer, optimizer and module refer to each other: several times the student's weights.
@@ -58,9 +60,19 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
 
 
 def train(
-    config: Config, plan: Plan, corpus: Corpus, context: Context, rank: int = 0, n_ranks: int = 1
+    config: Config,
+    plan: Plan,
+    corpus: Corpus,
+    context: Context,
+    rank: int = 0,
+    n_ranks: int = 1,
+    began: float | None = None,
 ) -> Student | None:
-    """Train in this process, which is one of `n_ranks`; the first returns the student."""
+    """Train in this process, which is one of `n_ranks`; the first returns the student.
+
+    `began` is when the stage did, on the monotonic clock; libraries take seconds to load.
+    """
+    began = time.monotonic() if began is None else began
     import lightning as L
     import torch
 
@@ -87,7 +99,6 @@ def train(
     )
     from stratos.distill.training_setup import open_lesson
 
-    began = time.monotonic()
     settings, folder = config.trainer, context.run_dir / "distill"
     if settings.n_threads:
         torch.set_num_threads(settings.n_threads)
@@ -169,7 +180,8 @@ def train(
             trainer = make_trainer(settings, n_steps, callbacks, folder)
             try:
                 closing = contextlib.closing
-                with interruptible(), closing(interrupts), closing(pacer), threads_kept():
+                memory = heap.kept()
+                with interruptible(), closing(interrupts), closing(pacer), threads_kept(), memory:
                     trainer.fit(
                         training_setup.module,
                         training_setup.loader,
