@@ -70,12 +70,13 @@ def stage_times(
         is_there = runs_as_job(config, stage) or (
             role is not None and (role.offer is None or role.offer.cloud == LOCAL)
         )
+        share = 1 - here.tested if stage == "synthesize" else 1.0
         if role is not None and is_there:
-            found.append(StageTime(stage, role.hours))
+            found.append(StageTime(stage, share * role.hours))
             continue
         hours = here.of(stage)
         if hours is not None:
-            rented = None if role is None or role.offer is None else role.hours
+            rented = None if role is None or role.offer is None else share * role.hours
             found.append(StageTime(stage, hours, rented))
     return tuple(found)
 
@@ -87,7 +88,7 @@ def said(plan: Plan) -> str:
     total = sum(one.hours for one in plan.ahead)
     parts = []
     for one in plan.ahead:
-        if 3600 * one.hours < _LEAST_SAID_S and not one.planned_hours:
+        if 3600 * max(one.hours, one.planned_hours or 0.0) < _LEAST_SAID_S:
             continue
         part = f"{_SAID[one.stage]} {about(3600 * one.hours)}"
         if one.planned_hours is not None:
@@ -95,7 +96,10 @@ def said(plan: Plan) -> str:
             name = "" if offer is None else f" on {offer.name}"
             part += f" on this machine ({about(3600 * one.planned_hours)} planned{name})"
         parts.append(part)
-    return f"From the plan to the report: about {about(3600 * total)} ({', '.join(parts)})."
+    whole = "From the plan to the report"
+    if not any(one.stage in ("evaluate", "deploy") for one in plan.ahead):
+        whole = "From the plan on"
+    return f"{whole}: about {about(3600 * total)} ({', '.join(parts)})."
 
 
 class _Here:
@@ -110,6 +114,9 @@ class _Here:
         lengths = Lengths(config)
         self._length = lengths.of_card(self._probed, self._strategy, self._card)
         self._checks = lengths.checks(self._probed, self._strategy, self._card)
+        self._load = teacher_load_of(config, self._probed, self._strategy)
+        self.tested = self._load.evaluated.n_answers / max(1, self._load.n_answers)
+        """Part of the teacher's answers that are those to test items, behind the training."""
 
     def of(self, stage: str) -> float | None:
         """Return the hours of a stage; None where memory does not hold its model."""
@@ -121,11 +128,15 @@ class _Here:
         }[stage]()
         return hours
 
-    def _answers(self) -> float | None:
-        if is_hosted(self._probed.card):
-            return self._plan.role("teacher").hours
-        load = teacher_load_of(self._config, self._probed, self._strategy)
-        return load.n_answers * pace_of(self._probed) / 3600
+    def _answers(self) -> float:
+        return (1 - self.tested) * self._all_answers()
+
+    def _all_answers(self) -> float:
+        """Return the hours of all answers of the teacher, on its servers or here."""
+        role = self._plan.role("teacher")
+        if is_hosted(self._probed.card) or (role.offer is not None and role.offer.cloud == LOCAL):
+            return role.hours
+        return self._load.n_answers * pace_of(self._probed) / 3600
 
     def _training(self) -> float | None:
         length, trainer = self._length, self._config.trainer
@@ -152,7 +163,9 @@ class _Here:
         noise = Checks(untouched, Workload(work.prompt_tokens, longest))
         parts = (self._written(self._card, Checks(n_items, work)), self._written(self._card, noise))
         known = [one for one in parts if one is not None]
-        return sum(known) + 2 * _START_S / 3600 if len(known) == len(parts) else None
+        if len(known) < len(parts):
+            return None
+        return sum(known) + 2 * _START_S / 3600 + self.tested * self._all_answers()
 
     def _trial(self) -> float | None:
         options = self._config.deploy

@@ -8,7 +8,7 @@ import numpy as np
 from world import BLIND, World
 
 from stratos.catalog import load_catalog
-from stratos.config import CloudConfig, DeployConfig
+from stratos.config import CloudConfig, DeployConfig, EvaluateConfig
 from stratos.estimate import Ranges
 from stratos.estimate.calibrate import Calibration
 from stratos.plan.explain.show import only_plan
@@ -24,7 +24,7 @@ LOCAL = CloudConfig(name="local", providers=("local",))
 
 def planned(cloud, machine=MACHINE, **changes):
     world = replace(World(cloud=cloud), teachers=(BLIND,))
-    config = replace(world.config(), stages=("plan", *AFTER), **changes)
+    config = replace(world.config(), **{"stages": ("plan", *AFTER), **changes})
     probe = world.probe()
     problem = build_problem(config, probe, load_catalog(cloud), calibration=machine)
     plan = solve(problem)
@@ -41,6 +41,20 @@ def test_a_rented_server_and_this_machine_are_told_side_by_side():
     assert told.startswith("From the plan to the report: about ") and "this machine (" in told
     assert f"planned on {plan.role('train').offer.name}" in told
     assert said(replace(plan, ahead=())) == ""
+
+
+def test_answers_to_test_items_are_part_of_the_comparison():
+    """A teacher that injection asks nothing else has no time of its own, where there is no test."""
+    stages = {one.stage: one for one in planned(AWS).ahead}
+    asked = planned(AWS, evaluate=EvaluateConfig(n_teacher_items=1000))
+    more = {one.stage: one for one in asked.ahead}
+    assert stages["synthesize"].hours == more["synthesize"].hours == 0
+    untested = planned(AWS, stages=("plan", "synthesize", "distill"))
+    assert [one.stage for one in untested.ahead] == ["synthesize", "distill"]
+    told = said(untested)
+    assert told.startswith("From the plan on: about ") and "answers of the teacher" not in told
+    fewer = planned(AWS, evaluate=EvaluateConfig(n_teacher_items=1))
+    assert {one.stage: one for one in fewer.ahead}["evaluate"].hours < stages["evaluate"].hours
 
 
 def test_on_this_machine_plan_and_total_are_one_estimate_and_its_other_work_counts():
