@@ -214,7 +214,7 @@ class TrainerConfig:
     """Maximum training tokens; None takes the student's own `train_tokens`."""
     max_epochs: Annotated[int, Meta(ge=-1)] | None = None
     """Maximum epochs; -1 sets no limit, so only tokens count. None sets no limit if `max_tokens` is
-    set; otherwise it depends on the rows: 3 to 10 epochs for a pretrained student, 10 to 60 for
+    set; otherwise it depends on the rows: 3 to 5 epochs for a pretrained student, 10 to 60 for
     random weights."""
     batch_tokens: Count = 4096
     """Maximum tokens of one gradient step (packed rows); an epoch has at least 16 steps."""
