@@ -176,10 +176,15 @@ def heavy_tail() -> str:
     return table(head, rows) + f"\n\n{source('distillation/heavy_tail')}."
 
 
-def speeds(name: str, case: str) -> str:
+def dtypes(name: str) -> list[str]:
+    """Return the precisions that were measured, in their order."""
+    return list(dict.fromkeys(one.partition(", ")[2] for one in _results(name)))
+
+
+def speeds(name: str, case: str, dtype: str) -> str:
     """Return the range over shapes of how many times as fast as `case` Stratos is."""
-    found = _results(name)
-    return span((one["stratos_times_as_fast_as"][case] for one in found.values()), ".1f")
+    found = [one for key, one in _results(name).items() if key.partition(", ")[2] == dtype]
+    return span((one["stratos_times_as_fast_as"][case] for one in found), ".1f")
 
 
 def memories(name: str, case: str) -> str:
