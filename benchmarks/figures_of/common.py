@@ -26,7 +26,8 @@ def source(*names: str) -> str:
     found: dict[str, None] = {}
     for name in names:
         kept = record.load(name)
-        found[f"{processor(kept)}, {kept['cores']} cores, {kept['date']}"] = None
+        n = kept["cores"]
+        found[f"{processor(kept)}, {n} core{'s' * (n != 1)}, {kept['date']}"] = None
     return "; ".join(found)
 
 
