@@ -472,7 +472,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     enter_peers(options.peers.resolve())
     import torch
-    from record import keep, load
+    from record import circumstances, keep, load
 
     sys.path.insert(0, str(ROOT))
     importlib.import_module("trl.experimental.gkd")
@@ -485,9 +485,16 @@ def main() -> None:
             found[name] = compare(SHAPES[shape], dtype, options.runs)
             show(name, found[name])
     if options.keep:
-        if len(options.shape) < len(SHAPES):  # the other shapes stay
-            found = {**load("distillation/step")["result"], **found}
+        kept = load("distillation/step")
+        if of_code(kept) == of_code(circumstances()):  # what else was measured of it stays
+            found = {**kept["result"], **found}
         keep("distillation/step", found, seed=0)
+
+
+def of_code(kept: dict[str, Any]) -> str:
+    """Return the commit that a result is of."""
+    commit: str = kept["commit"]
+    return commit.removesuffix("-dirty")
 
 
 def show(name: str, found: dict[str, Any]) -> None:

@@ -22,7 +22,8 @@ def check_packs(name: str, model: Any) -> None:
     """Refuse a student that would learn from documents that it does not tell apart.
 
     A class may have layers that read along the row (state spaces, convolutions), positions of its
-    own (ALiBi), or no attention that can be replaced; no config says so of all of them.
+    own (ALiBi), or no attention that can be replaced; no config says so of all of them. A window
+    longer than these few tokens is not tried: `packed_attention` has it from the layer.
 
     Args:
         name: of the student.

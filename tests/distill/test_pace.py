@@ -86,9 +86,8 @@ def test_other_work_is_said_with_what_it_did_to_other_trainings() -> None:
 
 
 def test_other_work_is_what_processes_beside_this_one_take() -> None:
-    script = "import time\nwhile True: pass"
     hogs = [
-        subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+        subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
         for _ in range(3 * n_cores())
     ]
     try:
